@@ -1,0 +1,1 @@
+"""Resguardo: consultation recordings, kept the way a court would want them kept."""

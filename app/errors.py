@@ -1,0 +1,75 @@
+"""The few kinds of error a caller may see.
+
+An AppError carries a stable code and no PHI: its detail names settings, ids, roles and limits, never a person,
+a word, a token or a URL. What people read is looked up by the code in `app/texts`; anything else that is raised is
+a bug, logged with ids and masked to the client.
+"""
+
+from typing import ClassVar
+
+
+class AppError(Exception):
+    """A refusal or a failure with a public code.
+
+    `reason` is a second, finer code in snake_case (`consent_missing`, `quota_urls`); `detail` maps a few public,
+    PHI-free values that the message and the client may use, such as the role whose consent is missing.
+    """
+
+    code: ClassVar[str] = "INTERNAL"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, reason: str, **detail: str | int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class InvalidInput(AppError):
+    """The request itself is wrong; the same one will fail again."""
+
+    code = "INVALID_INPUT"
+
+
+class Unauthenticated(AppError):
+    """No valid token, or its session is over."""
+
+    code = "UNAUTHENTICATED"
+
+
+class Forbidden(AppError):
+    """The person is known and may not do this."""
+
+    code = "FORBIDDEN"
+
+
+class NotFound(AppError):
+    """It does not exist, or it is hidden from this person: the two are told alike."""
+
+    code = "NOT_FOUND"
+
+
+class Conflict(AppError):
+    """What is stored already stands against it."""
+
+    code = "CONFLICT"
+
+
+class RateLimited(AppError):
+    """A quota of `policies/quotas.toml` is used up."""
+
+    code = "RATE_LIMITED"
+    retryable = True
+
+
+class UpstreamFailed(AppError):
+    """LiveKit, the object store, Supabase or OpenAI answered with a failure."""
+
+    code = "UPSTREAM_FAILED"
+    retryable = True
+
+
+class Timeout(AppError):
+    """A vendor or the database did not answer in time; whether it acted is not known."""
+
+    code = "TIMEOUT"
+    retryable = True
