@@ -1,0 +1,199 @@
+"""The only two doors to Postgres: `as_user` for a person, `as_service` for the process itself.
+
+Each opens one transaction, says in it who asks and why (the audit rows read that), and translates what the database
+raises into AppErrors. What raises in a person's transaction is audited in a second one, since the rollback would erase
+it. Nothing here decides which rows anybody sees: policies do.
+"""
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, LiteralString, Protocol
+from uuid import UUID
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import Jsonb
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from app.errors import (
+    AppError,
+    Conflict,
+    Forbidden,
+    NotFound,
+    RateLimited,
+    Timeout,
+    Unauthenticated,
+    UpstreamFailed,
+)
+
+_KINDS: dict[str, type[AppError]] = {
+    "RG401": Unauthenticated,
+    "RG403": Forbidden,
+    "RG409": Conflict,
+    "RG429": RateLimited,
+}
+STATEMENT_TIMEOUT_MILLISECONDS = 10_000
+Parameters = Mapping[str, Any]
+
+
+class Asker(Protocol):
+    """A person with a valid token, and how the request came."""
+
+    @property
+    def claims(self) -> dict[str, object]: ...
+    @property
+    def request_id(self) -> UUID: ...
+    @property
+    def address(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Access:
+    """What is about to be done: the audit's action, on what, by whom at most, and for which purpose of use."""
+
+    action: LiteralString
+    roles: Collection[LiteralString]
+    entity_type: LiteralString
+    entity_id: UUID | None = None
+    purpose: str | None = None
+
+
+class Transaction:
+    """Statements of one transaction; rows come back as dicts by column name."""
+
+    def __init__(self, connection: AsyncConnection[DictRow], role: str) -> None:
+        self._connection = connection
+        self.role = role
+
+    async def one(self, sql: LiteralString, parameters: Parameters | None = None) -> DictRow | None:
+        """The first row, or None."""
+        cursor = await self._connection.execute(sql, parameters)
+        return await cursor.fetchone()
+
+    async def all(self, sql: LiteralString, parameters: Parameters | None = None) -> list[DictRow]:
+        """Every row, in the statement's order."""
+        cursor = await self._connection.execute(sql, parameters)
+        return await cursor.fetchall()
+
+    async def value(self, sql: LiteralString, parameters: Parameters | None = None) -> Any:
+        """The first column of the first row, or None."""
+        row = await self.one(sql, parameters)
+        return None if row is None else next(iter(row.values()))
+
+    async def run(self, sql: LiteralString, parameters: Parameters | None = None) -> int:
+        """Runs it for its effect and returns the number of rows."""
+        cursor = await self._connection.execute(sql, parameters)
+        return cursor.rowcount
+
+
+class Database:
+    """One login's pool; the caller opens and closes it."""
+
+    def __init__(self, url: str, *, max_size: int = 16, application: str) -> None:
+        self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
+            url,
+            min_size=1,
+            max_size=max_size,
+            timeout=10,
+            open=False,
+            kwargs={"row_factory": dict_row, "application_name": application, "connect_timeout": 10},
+        )
+
+    async def open(self) -> None:
+        """Waits for a first connection. Raises UpstreamFailed (database_unavailable)."""
+        try:
+            await self._pool.open(wait=True, timeout=15)
+        except PoolTimeout as error:
+            raise UpstreamFailed("database_unavailable") from error
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def as_user(self, asker: Asker, access: Access) -> AsyncIterator[Transaction]:
+        """A transaction in the person's role, under row level security.
+
+        Raises Unauthenticated (the session is over), Forbidden (the role may not), RateLimited, Conflict, Timeout or
+        UpstreamFailed; each refusal has been audited when it reaches the caller. NotFound alone commits on its way out:
+        the row that says DENIED or ABSENT stands in this very transaction.
+        """
+        missing: NotFound | None = None
+        try:
+            async with self._transaction() as connection:
+                role = await self._begin_as(connection, asker, access)
+                try:
+                    yield Transaction(connection, role)
+                except NotFound as error:
+                    missing = error
+            if missing is not None:
+                raise missing
+        except AppError as error:
+            if isinstance(error, (Unauthenticated, Forbidden, RateLimited, Conflict)):
+                await self.refuse(asker, access, error.reason)
+            raise
+
+    @asynccontextmanager
+    async def as_service(self, reason: LiteralString) -> AsyncIterator[Transaction]:
+        """A transaction of the process's own login; `reason` becomes the basis of its audit rows."""
+        async with self._transaction() as connection:
+            await connection.execute(
+                "select set_config('resguardo.service_reason', %s, true), set_config('statement_timeout', %s, true)",
+                (reason, str(STATEMENT_TIMEOUT_MILLISECONDS)),
+            )
+            yield Transaction(connection, "service")
+
+    async def refuse(self, asker: Asker, access: Access, reason: str) -> None:
+        """Audits a refusal in a transaction of its own."""
+        async with self._transaction() as connection:
+            await connection.execute(
+                "select private.describe_request(%s, %s, %s, %s, %s)",
+                (*self._request(asker, access), STATEMENT_TIMEOUT_MILLISECONDS),
+            )
+            await connection.execute(
+                "select private.record_refusal(%s, %s, %s, %s)",
+                (access.action, access.entity_type, access.entity_id, reason),
+            )
+
+    async def _begin_as(self, connection: AsyncConnection[DictRow], asker: Asker, access: Access) -> str:
+        claims, request_id, address, purpose = self._request(asker, access)
+        cursor = await connection.execute(
+            "select private.begin_as(%s, %s, %s, %s, %s, %s) as role",
+            (claims, list(access.roles), request_id, address, purpose, STATEMENT_TIMEOUT_MILLISECONDS),
+        )
+        row = await cursor.fetchone()
+        return str(row["role"]) if row else ""
+
+    @staticmethod
+    def _request(asker: Asker, access: Access) -> tuple[Jsonb, UUID, str | None, str | None]:
+        return Jsonb(asker.claims), asker.request_id, asker.address, access.purpose
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection[DictRow]]:
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except PoolTimeout as error:
+            raise Timeout("database_busy") from error
+        except psycopg.Error as error:
+            raise translate(error) from error
+
+
+def translate(error: psycopg.Error) -> AppError | psycopg.Error:
+    """The AppError for what the database raised; the error itself where it is a bug."""
+    kind = _KINDS.get(error.sqlstate or "")
+    if kind is not None:
+        return kind(error.diag.message_primary or "refused")
+    if isinstance(error, psycopg.errors.UniqueViolation):
+        return Conflict(error.diag.constraint_name or "already_exists")
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return Forbidden("not_permitted")
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return Timeout("database_slow")
+    if isinstance(error, (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)):
+        return Conflict("concurrent_change")
+    if isinstance(error, psycopg.OperationalError):
+        return UpstreamFailed("database_unavailable")
+    return error

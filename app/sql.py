@@ -1,0 +1,27 @@
+"""Named SQL: statements live in `queries.sql` beside the noun that uses them, under `-- name: <identifier>`."""
+
+import re
+from pathlib import Path
+from typing import LiteralString, cast
+
+_NAME = re.compile(r"^-- name: ([a-z_][a-z0-9_]*)$", re.MULTILINE)
+
+
+class Queries:
+    """The statements of one file, by name.
+
+    Raises ValueError for a file with text before its first name, or with a name twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        head, *parts = _NAME.split(path.read_text(encoding="utf-8"))
+        names, bodies = parts[::2], parts[1::2]
+        if head.strip() or len(set(names)) != len(names):
+            raise ValueError(f"{path.name}: statements must have names of their own")
+        self._statements = {
+            name: cast("LiteralString", body.strip().rstrip(";"))
+            for name, body in zip(names, bodies, strict=True)
+        }
+
+    def __getitem__(self, name: str) -> LiteralString:
+        return self._statements[name]

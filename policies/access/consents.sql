@@ -1,0 +1,32 @@
+-- Consents: written once and never changed. A doctor gives the own and attests a patient's or a guest's; a patient gives
+-- and withdraws the own and nobody else's.
+
+select private.reset_access('resguardo.consents');
+alter table resguardo.consents enable row level security;
+
+grant select on resguardo.consents to clinician, patient, resguardo_worker;
+grant insert on resguardo.consents to clinician, patient;
+
+create policy consents_select_clinician on resguardo.consents for select to clinician
+using (doctor_id = (select private.person()));
+
+create policy consents_select_patient on resguardo.consents for select to patient
+using (patient_id = (select private.patient()));
+
+create policy consents_select_worker on resguardo.consents for select to resguardo_worker
+using (true);
+
+create policy consents_insert_clinician on resguardo.consents for insert to clinician
+with check (
+    doctor_id = (select private.person())
+    and recorded_by = (select private.uid())
+    and (source = 'SELF') = (participant_kind = 'DOCTOR')
+);
+
+create policy consents_insert_patient on resguardo.consents for insert to patient
+with check (
+    patient_id = (select private.patient())
+    and recorded_by = (select private.uid())
+    and source = 'SELF'
+    and participant_kind = 'PATIENT'
+);

@@ -1,0 +1,19 @@
+-- Consultations: their doctor sees and registers them, their patient sees them, the worker reads them all.
+
+select private.reset_access('resguardo.consultations');
+alter table resguardo.consultations enable row level security;
+
+grant select on resguardo.consultations to clinician, patient, resguardo_worker;
+grant insert on resguardo.consultations to clinician;
+
+create policy consultations_select_clinician on resguardo.consultations for select to clinician
+using (doctor_id = (select private.person()));
+
+create policy consultations_select_patient on resguardo.consultations for select to patient
+using (patient_id = (select private.patient()));
+
+create policy consultations_select_worker on resguardo.consultations for select to resguardo_worker
+using (true);
+
+create policy consultations_insert_clinician on resguardo.consultations for insert to clinician
+with check (doctor_id = (select private.person()));

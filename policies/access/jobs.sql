@@ -1,0 +1,10 @@
+-- The queue belongs to the worker. Everybody else puts jobs into it through private.defer_job() and the webhook's door.
+
+select private.reset_access(c.oid::regclass)
+from pg_catalog.pg_class as c
+where c.relnamespace = 'jobs'::regnamespace and c.relkind in ('r', 'S');
+select private.reset_routines('jobs');
+
+grant select, insert, update, delete on all tables in schema jobs to resguardo_worker;
+grant usage on all sequences in schema jobs to resguardo_worker;
+grant execute on all routines in schema jobs to resguardo_worker;

@@ -1,0 +1,27 @@
+-- Participants: the doctor sees and adds those of the own consultations and joins as the doctor; the patient sees them
+-- and joins as the patient; guests have no login and join through private.redeem_invitation().
+
+select private.reset_access('resguardo.participants');
+alter table resguardo.participants enable row level security;
+
+grant select on resguardo.participants to clinician, patient, resguardo_worker;
+grant insert on resguardo.participants to clinician;
+grant update (joined_at) on resguardo.participants to clinician, patient;
+
+create policy participants_select_clinician on resguardo.participants for select to clinician
+using (doctor_id = (select private.person()));
+
+create policy participants_select_patient on resguardo.participants for select to patient
+using (patient_id = (select private.patient()));
+
+create policy participants_select_worker on resguardo.participants for select to resguardo_worker
+using (true);
+
+create policy participants_insert_clinician on resguardo.participants for insert to clinician
+with check (doctor_id = (select private.person()) and joined_at is null);
+
+create policy participants_update_clinician on resguardo.participants for update to clinician
+using (doctor_id = (select private.person()) and kind = 'DOCTOR');
+
+create policy participants_update_patient on resguardo.participants for update to patient
+using (patient_id = (select private.patient()) and kind = 'PATIENT');

@@ -1,0 +1,9 @@
+-- Patients: each sees the own row. Clinicians name a patient only through private.register_patient().
+
+select private.reset_access('resguardo.patients');
+alter table resguardo.patients enable row level security;
+
+grant select on resguardo.patients to patient;
+
+create policy patients_select_patient on resguardo.patients for select to patient
+using (id = (select private.patient()));

@@ -1,0 +1,33 @@
+-- Recordings: their doctor alone sees them. A recording can come to be only where every required participant has a
+-- standing consent; its doctor may ask it to stop; the worker takes it through its states.
+
+select private.reset_access('resguardo.recordings');
+alter table resguardo.recordings enable row level security;
+
+grant select on resguardo.recordings to clinician, resguardo_worker;
+grant insert (id, consultation_id, doctor_id, patient_id, requested_by, room_name) on resguardo.recordings to clinician;
+grant update (status) on resguardo.recordings to clinician;
+grant update (
+    status, room_sid, egress_id, egress_updated_at, started_at, ended_at, duration_seconds, size_bytes, sha256,
+    truncated, error
+) on resguardo.recordings to resguardo_worker;
+
+create policy recordings_select_clinician on resguardo.recordings for select to clinician
+using (doctor_id = (select private.person()));
+
+create policy recordings_select_worker on resguardo.recordings for select to resguardo_worker
+using (true);
+
+create policy recordings_insert_clinician on resguardo.recordings for insert to clinician
+with check (
+    doctor_id = (select private.person())
+    and requested_by = (select private.uid())
+    and private.everyone_consents(consultation_id)
+);
+
+create policy recordings_update_clinician on resguardo.recordings for update to clinician
+using (doctor_id = (select private.person()))
+with check (doctor_id = (select private.person()) and status in ('STOPPING', 'ABORTED'));
+
+create policy recordings_update_worker on resguardo.recordings for update to resguardo_worker
+using (true);
