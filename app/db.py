@@ -8,7 +8,7 @@ it. Nothing here decides which rows anybody sees: policies do.
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, LiteralString, Protocol
+from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
@@ -38,15 +38,13 @@ STATEMENT_TIMEOUT_MILLISECONDS = 10_000
 Parameters = Mapping[str, Any]
 
 
-class Asker(Protocol):
-    """A person with a valid token, and how the request came."""
+@dataclass(frozen=True)
+class Asker:
+    """Who asks, by the claims of a valid token (None: a guest, who has none), and how the request came."""
 
-    @property
-    def claims(self) -> dict[str, object]: ...
-    @property
-    def request_id(self) -> UUID: ...
-    @property
-    def address(self) -> str | None: ...
+    claims: dict[str, object] | None
+    request_id: UUID
+    address: str | None
 
 
 @dataclass(frozen=True)
@@ -120,20 +118,18 @@ class Database:
         UpstreamFailed; each refusal has been audited when it reaches the caller. NotFound alone commits on its way out:
         the row that says DENIED or ABSENT stands in this very transaction.
         """
-        missing: NotFound | None = None
-        try:
-            async with self._transaction() as connection:
-                role = await self._begin_as(connection, asker, access)
-                try:
-                    yield Transaction(connection, role)
-                except NotFound as error:
-                    missing = error
-            if missing is not None:
-                raise missing
-        except AppError as error:
-            if isinstance(error, (Unauthenticated, Forbidden, RateLimited, Conflict)):
-                await self.refuse(asker, access, error.reason)
-            raise
+        async with self._audited(asker, access) as (connection, committed):
+            role = await self._begin_as(connection, asker, access)
+            with committed:
+                yield Transaction(connection, role)
+
+    @asynccontextmanager
+    async def as_guest(self, asker: Asker, access: Access) -> AsyncIterator[Transaction]:
+        """A transaction of the login itself for somebody without one, who holds an invitation; else like `as_user`."""
+        async with self._audited(asker, access) as (connection, committed):
+            await self._describe(connection, asker, access)
+            with committed:
+                yield Transaction(connection, "guest")
 
     @asynccontextmanager
     async def as_service(self, reason: LiteralString) -> AsyncIterator[Transaction]:
@@ -148,14 +144,17 @@ class Database:
     async def refuse(self, asker: Asker, access: Access, reason: str) -> None:
         """Audits a refusal in a transaction of its own."""
         async with self._transaction() as connection:
-            await connection.execute(
-                "select private.describe_request(%s, %s, %s, %s, %s)",
-                (*self._request(asker, access), STATEMENT_TIMEOUT_MILLISECONDS),
-            )
+            await self._describe(connection, asker, access)
             await connection.execute(
                 "select private.record_refusal(%s, %s, %s, %s)",
                 (access.action, access.entity_type, access.entity_id, reason),
             )
+
+    async def _describe(self, connection: AsyncConnection[DictRow], asker: Asker, access: Access) -> None:
+        await connection.execute(
+            "select private.describe_request(%s, %s, %s, %s, %s)",
+            (*self._request(asker, access), STATEMENT_TIMEOUT_MILLISECONDS),
+        )
 
     async def _begin_as(self, connection: AsyncConnection[DictRow], asker: Asker, access: Access) -> str:
         claims, request_id, address, purpose = self._request(asker, access)
@@ -167,8 +166,23 @@ class Database:
         return str(row["role"]) if row else ""
 
     @staticmethod
-    def _request(asker: Asker, access: Access) -> tuple[Jsonb, UUID, str | None, str | None]:
-        return Jsonb(asker.claims), asker.request_id, asker.address, access.purpose
+    def _request(asker: Asker, access: Access) -> tuple[Jsonb | None, UUID, str | None, str | None]:
+        claims = None if asker.claims is None else Jsonb(asker.claims)
+        return claims, asker.request_id, asker.address, access.purpose
+
+    @asynccontextmanager
+    async def _audited(
+        self, asker: Asker, access: Access
+    ) -> AsyncIterator[tuple[AsyncConnection[DictRow], "_Committed"]]:
+        committed = _Committed()
+        try:
+            async with self._transaction() as connection:
+                yield connection, committed
+            if committed.missing is not None:
+                raise committed.missing
+        except (Unauthenticated, Forbidden, RateLimited, Conflict) as error:
+            await self.refuse(asker, access, error.reason)
+            raise
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection[DictRow]]:
@@ -179,6 +193,21 @@ class Database:
             raise Timeout("database_busy") from error
         except psycopg.Error as error:
             raise translate(error) from error
+
+
+class _Committed:
+    """Holds a NotFound back until the transaction is committed."""
+
+    def __init__(self) -> None:
+        self.missing: NotFound | None = None
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if isinstance(error, NotFound):
+            self.missing = error
+        return self.missing is not None
 
 
 def translate(error: psycopg.Error) -> AppError | psycopg.Error:

@@ -72,7 +72,9 @@ class BusinessAssociateSettings(DeploymentSettings):
 
     baa_supabase: bool = Field(False, description="`true` once the BAA with Supabase is signed.")
     baa_cloudflare: bool = Field(False, description="`true` once the BAA with Cloudflare is signed.")
-    baa_livekit: bool = Field(False, description="`true` once the BAA with LiveKit is signed, or it is self-hosted.")
+    baa_livekit: bool = Field(
+        False, description="`true` once the BAA with LiveKit is signed, or it is self-hosted."
+    )
     baa_openai: bool = Field(False, description="`true` once the BAA with OpenAI is signed.")
 
     @model_validator(mode="after")
@@ -84,7 +86,9 @@ class BusinessAssociateSettings(DeploymentSettings):
         ]
         if missing:
             names = ", ".join(f"BAA_{vendor.upper()}" for vendor in missing)
-            raise ValueError(f"{names}: production needs this vendor's business associate agreement affirmed (true)")
+            raise ValueError(
+                f"{names}: production needs this vendor's business associate agreement affirmed (true)"
+            )
         return self
 
 
@@ -160,9 +164,13 @@ class OpenAISettings(DeploymentSettings):
 class ApiSettings(BusinessAssociateSettings, SupabaseSettings, BucketSettings, LiveKitSettings):
     """`resguardo serve`."""
 
-    api_database_url: SecretStr = Field(description="postgresql://resguardo_api:...; the database as the API.")
+    api_database_url: SecretStr = Field(
+        description="postgresql://resguardo_api:...; the database as the API."
+    )
     r2_reader_access_key_id: str = Field(min_length=1, description="The API's bucket key: Object Read only.")
-    r2_reader_secret_access_key: SecretStr = Field(min_length=1, description="Belongs to R2_READER_ACCESS_KEY_ID.")
+    r2_reader_secret_access_key: SecretStr = Field(
+        min_length=1, description="Belongs to R2_READER_ACCESS_KEY_ID."
+    )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of the web app, comma-separated; none by default."
     )
@@ -178,7 +186,9 @@ class ApiSettings(BusinessAssociateSettings, SupabaseSettings, BucketSettings, L
     @field_validator("allowed_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+        return (
+            [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+        )
 
     @field_validator("allowed_origins")
     @classmethod
@@ -193,10 +203,14 @@ class ApiSettings(BusinessAssociateSettings, SupabaseSettings, BucketSettings, L
         return self
 
 
-class WorkerSettings(BusinessAssociateSettings, SupabaseSettings, BucketSettings, LiveKitSettings, OpenAISettings):
+class WorkerSettings(
+    BusinessAssociateSettings, SupabaseSettings, BucketSettings, LiveKitSettings, OpenAISettings
+):
     """`resguardo worker`."""
 
-    worker_database_url: SecretStr = Field(description="postgresql://resguardo_worker:...; the same, as the worker.")
+    worker_database_url: SecretStr = Field(
+        description="postgresql://resguardo_worker:...; the same, as the worker."
+    )
     supabase_secret_key: SecretStr = Field(min_length=1, description="sb_secret_...; bans and invites staff.")
     r2_access_key_id: str = Field(min_length=1, description="The worker's bucket key: Object Read & Write.")
     r2_secret_access_key: SecretStr = Field(min_length=1, description="Belongs to R2_ACCESS_KEY_ID.")
@@ -221,7 +235,9 @@ class WorkerSettings(BusinessAssociateSettings, SupabaseSettings, BucketSettings
 class MigrationSettings(DeploymentSettings):
     """`resguardo migrate`: the owner's login, and the two whose passwords it sets."""
 
-    database_url: SecretStr = Field(description="The database as its owner (Supabase: postgres); migrations only.")
+    database_url: SecretStr = Field(
+        description="The database as its owner (Supabase: postgres); migrations only."
+    )
     api_database_url: SecretStr = Field(description="As above.")
     worker_database_url: SecretStr = Field(description="As above.")
 
@@ -241,6 +257,8 @@ def load(kind: type[_Loaded]) -> _Loaded:
         lines = []
         for problem in error.errors(include_url=False, include_input=False, include_context=False):
             name = "".join(str(part).upper() for part in problem["loc"][:1])
-            text = "is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+            text = (
+                "is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+            )
             lines.append(f"{name}: {text}" if name else text)
         raise SettingsError("\n".join(lines)) from None

@@ -1,0 +1,51 @@
+"""What people read, in English and Spanish: the sentence for an error's code and reason.
+
+Sentences are in `en.toml` and `es.toml`, which have the same keys and the same blanks. A sentence is filled from an
+error's public detail alone, so it can say no more than the error does; where a blank has no value, or a reason has
+no sentence of its own, the code's sentence is used.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Literal, TypedDict, cast
+
+Language = Literal["en", "es"]
+LANGUAGES: tuple[Language, ...] = ("en", "es")
+DEFAULT_LANGUAGE: Language = "en"
+
+_LISTS_OF_ROLES = frozenset({"missing"})
+"""Details that are roles, separated by a comma and a space, and are named in the reader's language."""
+
+
+class ErrorTexts(TypedDict):
+    """The tables of one language's file."""
+
+    codes: dict[str, str]
+    reasons: dict[str, str]
+    roles: dict[str, str]
+
+
+def error_message(code: str, reason: str | None, language: Language, detail: Mapping[str, str | int]) -> str:
+    """The sentence for an error, in the given language; never raises, not even for an unknown code."""
+    texts = error_texts(language)
+    general = texts["codes"].get(code, texts["codes"]["INTERNAL"])
+    template = texts["reasons"].get(reason or "", general)
+    values = {key: _in_words(key, value, texts["roles"]) for key, value in detail.items()}
+    try:
+        return template.format_map(values)
+    except KeyError:
+        return general
+
+
+@cache
+def error_texts(language: Language) -> ErrorTexts:
+    """All sentences of one language."""
+    return cast("ErrorTexts", tomllib.loads(files(__name__).joinpath(f"{language}.toml").read_text("utf-8")))
+
+
+def _in_words(key: str, value: str | int, roles: Mapping[str, str]) -> str:
+    if key not in _LISTS_OF_ROLES:
+        return str(value)
+    return ", ".join(roles.get(role.lower(), role) for role in str(value).split(", "))

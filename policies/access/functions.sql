@@ -30,6 +30,7 @@ to clinician, compliance, patient;
 
 grant execute on function
 private.lock_consultation(uuid),
+private.consultation_id_of(text),
 private.has_live_recording(uuid),
 private.defer_job(text, uuid)
 to clinician, patient;

@@ -19,6 +19,19 @@ begin
 end
 $$;
 
+-- Which consultation has that external id, hidden or not, for the audit row of a look that found nothing; the nil UUID where
+-- there is none.
+create function private.consultation_id_of(of_external_id text) returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce(
+        (select c.id from resguardo.consultations as c where c.external_id = of_external_id),
+        '00000000-0000-0000-0000-000000000000'
+    );
+end
+$$;
+
 -- Puts a job into the queue within the caller's transaction, with one id for its argument. Jobs of one id run one at a
 -- time.
 create function private.defer_job(task text, argument uuid) returns void
@@ -180,7 +193,7 @@ begin
         perform jobs.procrastinate_defer_jobs_v1(array[
             row(
                 'default', 'follow_egress', 0, 'room:' || coalesce(of_room_name, of_egress_id, of_event_id), null,
-                jsonb_build_object('event_id', of_event_id), null
+                jsonb_build_object('id', of_event_id), null
             )::jobs.procrastinate_job_to_defer_v1
         ]);
     end if;

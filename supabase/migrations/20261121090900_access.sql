@@ -4,7 +4,7 @@ create or replace function private.policy_version() returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return '7d1a37a0be354653';
+    return '0e0b8e7d6bb08fd1';
 end
 $$;
 
@@ -93,6 +93,7 @@ to clinician, compliance, patient;
 
 grant execute on function
 private.lock_consultation(uuid),
+private.consultation_id_of(text),
 private.has_live_recording(uuid),
 private.defer_job(text, uuid)
 to clinician, patient;

@@ -1,0 +1,45 @@
+"""What one does with the audit log: compliance reads it, the edge adds what it turned away. Nobody changes it."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from app.audit.model import AuditEvent, AuditFilter
+from app.db import Access, Asker, Database
+from app.errors import InvalidInput
+from app.paging import Page, PageRequest
+from app.quotas import Quotas
+from app.sql import Queries
+
+Rejection = Literal["request.reject", "webhook.reject"]
+_sql = Queries(Path(__file__).with_name("queries.sql"))
+_events = TypeAdapter(list[AuditEvent])
+
+
+class Audit:
+    """The service."""
+
+    def __init__(self, database: Database, *, quotas: Quotas) -> None:
+        self._database = database
+        self._quotas = quotas
+
+    async def page(self, asker: Asker, request: PageRequest, wanted: AuditFilter) -> Page[AuditEvent]:
+        """The log, newest first, for compliance alone; the look is itself logged. Raises InvalidInput (bad_date)."""
+        if any(time is not None and time.tzinfo is None for time in (wanted.since, wanted.until)):
+            raise InvalidInput("bad_date")
+        access = Access("audit.list", {"compliance"}, "audit_event")
+        async with self._database.as_user(asker, access) as tx:
+            rows = await tx.all(
+                _sql["read_audit"],
+                {**request.parameters, **asdict(wanted), "quota": self._quotas.pages},
+            )
+        return Page.of(_events.validate_python(rows), request)
+
+    async def record_rejections(
+        self, kind: Rejection, address: str | None, count: int
+    ) -> None:
+        """One row for so many requests from an address that bore no valid token or signature."""
+        async with self._database.as_service("count_rejections") as tx:
+            await tx.run(_sql["record_rejections"], {"action": kind, "address": address, "count": count})

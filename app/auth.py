@@ -1,0 +1,220 @@
+"""Supabase JWT -> Principal: who is asking, by which session, proven how.
+
+It checks everything that a token can prove by itself: signature, algorithm, audience, issuer, times, role. It
+cannot know that the session was ended or the person banned since: the database asks that in every transaction
+(`private.person()`). It knows nothing of HTTP, and neither a token nor a part of one is ever in an error.
+
+Supabase signs `{aud, exp, iat, iss, sub, role, aal, amr, session_id, is_anonymous, ...}` (supabase/auth,
+internal/tokens/service.go; checked 2026-11-21). The vendor's `get_claims` checks only signature and `exp`,
+hence this.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+from uuid import UUID
+
+import httpx
+from jwt import InvalidAlgorithmError, InvalidSignatureError, PyJWS, PyJWTError
+
+from app.errors import Unauthenticated
+from app.jwks import ALGORITHMS, MAX_KID_LENGTH, SigningKey, SigningKeys
+
+AUDIENCE = "authenticated"
+ROLE = "authenticated"
+MAX_TOKEN_BYTES = 8 * 1024
+MAX_AMR_ENTRIES = 32
+MAX_UNIX_SECONDS = 253_402_300_799
+"""The last second of the year 9999, beyond which datetime ends."""
+REFUSED_HEADERS = frozenset({"crit", "b64", "jku", "jwk", "x5u", "x5c"})
+
+Aal = Literal["aal1", "aal2"]
+
+
+@dataclass(frozen=True)
+class Amr:
+    """One proof of identity: `password`, `totp`, ... and when it was given (aware UTC, whole seconds)."""
+
+    method: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Principal:
+    """A person with a valid token; `amr` is as Supabase orders it, most recent first."""
+
+    user_id: UUID
+    session_id: UUID
+    aal: Aal
+    amr: tuple[Amr, ...]
+    expires_at: datetime
+
+    def claims(self) -> dict[str, object]:
+        """The `request.jwt.claims` of the database: ids, level and times, nothing that names anyone."""
+        return {
+            "sub": str(self.user_id),
+            "session_id": str(self.session_id),
+            "role": ROLE,
+            "aal": self.aal,
+            "amr": [{"method": entry.method, "timestamp": int(entry.at.timestamp())} for entry in self.amr],
+            "exp": int(self.expires_at.timestamp()),
+        }
+
+
+class TokenVerifier:
+    """Verifies the access tokens of one Supabase project.
+
+    `issuer` is `<project url>/auth/v1`, compared exactly; `clock` gives Unix seconds; `leeway_seconds`
+    forgives that much difference between our clock and Supabase's. The caller keeps `http` open and closes
+    the verifier before it.
+    """
+
+    def __init__(
+        self,
+        *,
+        issuer: str,
+        jwks_url: str,
+        http: httpx.AsyncClient,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        min_refresh_seconds: float = 30,
+        leeway_seconds: float = 5,
+    ) -> None:
+        self._issuer = issuer
+        self._clock = clock
+        self._leeway_seconds = leeway_seconds
+        self._jws = PyJWS(algorithms=list(ALGORITHMS))
+        self._keys = SigningKeys(jwks_url, http, monotonic=monotonic, min_refresh_seconds=min_refresh_seconds)
+
+    async def verify(self, token: str) -> Principal:
+        """The person this token speaks for.
+
+        Raises Unauthenticated with reason token_missing, token_malformed, token_algorithm, token_key_unknown,
+        token_signature, token_expired, token_audience, token_issuer, token_claims, token_role or
+        token_anonymous; UpstreamFailed("jwks_unavailable") when no recent keys can be had.
+        """
+        if not token:
+            raise Unauthenticated("token_missing")
+        if len(token) > MAX_TOKEN_BYTES or not token.isascii():
+            raise Unauthenticated("token_malformed")
+        key = await self._key_of(token)
+        return self._principal(_claims(self._signed_payload(token, key)))
+
+    async def aclose(self) -> None:
+        """Stop a key fetch that may still run."""
+        await self._keys.aclose()
+
+    async def _key_of(self, token: str) -> SigningKey:
+        """The published key that the header names; a header that disagrees with the key's type is refused."""
+        try:
+            header = self._jws.get_unverified_header(token)
+        except (PyJWTError, RecursionError):
+            raise Unauthenticated("token_malformed") from None
+        if header.get("alg") not in ALGORITHMS:
+            raise Unauthenticated("token_algorithm")
+        if not REFUSED_HEADERS.isdisjoint(header):
+            raise Unauthenticated("token_malformed")
+        kid = header.get("kid")
+        if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID_LENGTH:
+            raise Unauthenticated("token_key_unknown")
+        key = await self._keys.find(kid)
+        if key is None:
+            raise Unauthenticated("token_key_unknown")
+        return key
+
+    def _signed_payload(self, token: str, key: SigningKey) -> bytes:
+        try:
+            payload: bytes = self._jws.decode(token, key.public_key, algorithms=[key.algorithm])
+        except InvalidAlgorithmError:
+            raise Unauthenticated("token_algorithm") from None
+        except InvalidSignatureError:
+            raise Unauthenticated("token_signature") from None
+        except PyJWTError:
+            raise Unauthenticated("token_malformed") from None
+        return payload
+
+    def _principal(self, claims: Mapping[str, object]) -> Principal:
+        expires_at = self._check_times(claims)
+        if claims.get("aud") not in (AUDIENCE, [AUDIENCE]):
+            raise Unauthenticated("token_audience")
+        if claims.get("iss") != self._issuer:
+            raise Unauthenticated("token_issuer")
+        if claims.get("role") != ROLE:
+            raise Unauthenticated("token_role")
+        if claims.get("is_anonymous", False) is not False:
+            raise Unauthenticated("token_anonymous")
+        return Principal(
+            user_id=_uuid(claims.get("sub")),
+            session_id=_uuid(claims.get("session_id")),
+            aal=_aal(claims.get("aal", "aal1")),
+            amr=_amr(claims.get("amr", [])),
+            expires_at=expires_at,
+        )
+
+    def _check_times(self, claims: Mapping[str, object]) -> datetime:
+        now = self._clock()
+        expires_at = _unix_seconds(claims.get("exp"))
+        if expires_at <= now - self._leeway_seconds:
+            raise Unauthenticated("token_expired")
+        not_before = max(_unix_seconds(claims.get("iat")), _unix_seconds(claims.get("nbf", 0)))
+        if not_before > now + self._leeway_seconds:
+            raise Unauthenticated("token_claims")
+        return datetime.fromtimestamp(expires_at, UTC)
+
+
+def _claims(payload: bytes) -> Mapping[str, object]:
+    try:
+        claims = json.loads(payload)
+    except (ValueError, RecursionError):
+        raise Unauthenticated("token_malformed") from None
+    if not isinstance(claims, dict):
+        raise Unauthenticated("token_malformed")
+    return claims
+
+
+def _unix_seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Unauthenticated("token_claims")
+    if not math.isfinite(value) or not 0 <= value <= MAX_UNIX_SECONDS:
+        raise Unauthenticated("token_claims")
+    return value
+
+
+def _uuid(value: object) -> UUID:
+    """A UUID in its usual form alone; `UUID()` would take braces and `urn:uuid:` too."""
+    try:
+        parsed = UUID(value) if isinstance(value, str) else None
+    except ValueError:
+        parsed = None
+    if parsed is None or str(parsed) != str(value).lower():
+        raise Unauthenticated("token_claims")
+    return parsed
+
+
+def _aal(value: object) -> Aal:
+    if value == "aal1":
+        return "aal1"
+    if value == "aal2":
+        return "aal2"
+    raise Unauthenticated("token_claims")
+
+
+def _amr(value: object) -> tuple[Amr, ...]:
+    """The proofs that say when they were given.
+
+    A custom access token hook may issue bare method names (RFC 8176): they prove no time and are left out.
+    """
+    if not isinstance(value, list) or len(value) > MAX_AMR_ENTRIES:
+        raise Unauthenticated("token_claims")
+    return tuple(_amr_entry(entry) for entry in value if not isinstance(entry, str))
+
+
+def _amr_entry(entry: object) -> Amr:
+    if not isinstance(entry, dict) or not isinstance(entry.get("method"), str):
+        raise Unauthenticated("token_claims")
+    at = datetime.fromtimestamp(int(_unix_seconds(entry.get("timestamp"))), UTC)
+    return Amr(method=entry["method"], at=at)

@@ -1,0 +1,45 @@
+-- name: insert_consent
+insert into resguardo.consents (
+    id, consultation_id, doctor_id, patient_id, participant_id, participant_kind, decision, source, recorded_by,
+    representative_relationship, representative_name, text_version, text_language, text_sha256
+)
+select
+    %(id)s, p.consultation_id, p.doctor_id, p.patient_id, p.id, p.kind, %(decision)s, %(source)s, private.uid(),
+    %(relationship)s, %(name)s, %(version)s, %(language)s, %(sha256)s
+from resguardo.participants as p
+where p.id = %(participant_id)s
+returning *;
+
+-- name: history
+select c.*
+from resguardo.consents as c
+where c.participant_id = %(participant_id)s
+order by c.recorded_at;
+
+-- name: standings
+select s.participant_id, s.kind, s.guest_role, s.is_required, s.is_given
+from resguardo.standing_consents as s
+where s.consultation_id = %(consultation_id)s;
+
+-- name: read_participant
+with found as materialized (
+    select p.id, p.kind, p.consultation_id, p.doctor_id, p.patient_id
+    from resguardo.participants as p
+    where p.id = %(id)s
+),
+
+seen as materialized (
+    select
+        private.record_access(
+            %(action)s, 'participant', %(id)s,
+            coalesce(array_agg(f.id), '{}'), array_agg(f.patient_id), array_agg(f.consultation_id), '{}', null, null
+        ) as recorded
+    from found as f
+)
+
+select f.*
+from seen as s
+left join found as f on s.recorded;
+
+-- name: defer_enforcement
+select private.defer_job('enforce_consent', %(consultation_id)s);

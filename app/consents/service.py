@@ -1,0 +1,83 @@
+"""What one does with consent: give it, withdraw it. Both are written down for ever; the newest word stands."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import LiteralString
+from uuid import UUID
+
+from app.consents import store
+from app.consents.model import (
+    Consent,
+    Decision,
+    Representative,
+    ShownText,
+    Source,
+    require_any,
+    require_own_return,
+)
+from app.consents.store import ConsentingParticipant
+from app.consents.texts import require_known
+from app.consultations import store as consultations
+from app.db import Access, Asker, Database, Transaction
+from app.errors import InvalidInput, NotFound
+
+MAX_NAME_LENGTH = 200
+
+
+class Consents:
+    """The service."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def give(
+        self, asker: Asker, participant_id: UUID, shown: ShownText, representative: Representative | None
+    ) -> Consent:
+        """Records a participant's consent to these very words.
+
+        Whose word it is follows from who asks: a patient's and a doctor's own is SELF, what a doctor says of the
+        patient or a guest is ATTESTED. Raises NotFound, Conflict (withdrawn_in_person), InvalidInput
+        (consent_text_unknown, consent_text_differs, bad_representative).
+        """
+        require_known(shown)
+        _require_named(representative)
+        async with self._opened(asker, participant_id, "consent.give") as (tx, participant, source):
+            history = await store.history(tx, participant_id)
+            require_own_return(history, source)
+            return await store.insert(tx, participant, Decision.GIVEN, source, shown, representative)
+
+    async def withdraw(
+        self, asker: Asker, participant_id: UUID, representative: Representative | None
+    ) -> Consent:
+        """Records that the standing consent is withdrawn; a running recording is stopped. Again, it changes nothing.
+
+        Raises NotFound, Conflict (no_consent_to_withdraw), InvalidInput (bad_representative).
+        """
+        _require_named(representative)
+        async with self._opened(asker, participant_id, "consent.withdraw") as (tx, participant, source):
+            standing = require_any(await store.history(tx, participant_id))
+            if standing.decision is Decision.WITHDRAWN:
+                return standing
+            consent = await store.insert(
+                tx, participant, Decision.WITHDRAWN, source, standing.shown, representative
+            )
+            await store.defer_enforcement(tx, participant.consultation_id)
+            return consent
+
+    @asynccontextmanager
+    async def _opened(
+        self, asker: Asker, participant_id: UUID, action: LiteralString
+    ) -> AsyncIterator[tuple[Transaction, ConsentingParticipant, Source]]:
+        access = Access(action, {"clinician", "patient"}, "participant", participant_id)
+        async with self._database.as_user(asker, access) as tx:
+            participant = await store.read_participant(tx, participant_id, action)
+            if participant is None:
+                raise NotFound("participant_not_found")
+            await consultations.lock(tx, participant.consultation_id)
+            is_own = tx.role == "patient" or participant.kind == "DOCTOR"
+            yield tx, participant, Source.SELF if is_own else Source.ATTESTED
+
+
+def _require_named(representative: Representative | None) -> None:
+    if representative is not None and not 1 <= len(representative.name.strip()) <= MAX_NAME_LENGTH:
+        raise InvalidInput("bad_representative")

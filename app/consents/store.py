@@ -1,0 +1,74 @@
+"""Consents as rows."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import LiteralString
+from uuid import UUID, uuid4
+
+from pydantic import TypeAdapter
+
+from app.consents.model import Consent, Decision, Representative, ShownText, Source, Standing
+from app.db import Transaction
+from app.sql import Queries
+
+_sql = Queries(Path(__file__).with_name("queries.sql"))
+_consents = TypeAdapter(list[Consent])
+_standings = TypeAdapter(list[Standing])
+
+
+@dataclass(frozen=True)
+class ConsentingParticipant:
+    """Whose consent it is."""
+
+    id: UUID
+    kind: str
+    consultation_id: UUID
+    doctor_id: UUID
+    patient_id: UUID
+
+
+async def read_participant(
+    tx: Transaction, participant_id: UUID, action: LiteralString
+) -> ConsentingParticipant | None:
+    """The participant, with the audit row of the action; None where hidden or absent."""
+    row = await tx.one(_sql["read_participant"], {"id": participant_id, "action": action})
+    return None if row is None or row["id"] is None else ConsentingParticipant(**row)
+
+
+async def insert(
+    tx: Transaction,
+    participant: ConsentingParticipant,
+    decision: Decision,
+    source: Source,
+    shown: ShownText,
+    representative: Representative | None,
+) -> Consent:
+    """Writes one word down. The policies raise Forbidden for a word that is not this person's to write."""
+    rows = await tx.all(
+        _sql["insert_consent"],
+        {
+            "id": uuid4(),
+            "participant_id": participant.id,
+            "decision": decision,
+            "source": source,
+            "relationship": representative.relationship if representative else None,
+            "name": representative.name if representative else None,
+            **asdict(shown),
+        },
+    )
+    return _consents.validate_python(rows)[0]
+
+
+async def history(tx: Transaction, participant_id: UUID) -> list[Consent]:
+    """Every word of a participant, oldest first."""
+    return _consents.validate_python(await tx.all(_sql["history"], {"participant_id": participant_id}))
+
+
+async def standings(tx: Transaction, consultation_id: UUID) -> list[Standing]:
+    """Where every participant of a consultation stands now."""
+    return _standings.validate_python(await tx.all(_sql["standings"], {"consultation_id": consultation_id}))
+
+
+async def defer_enforcement(tx: Transaction, consultation_id: UUID) -> None:
+    """Queues the stop of what may no longer be recorded."""
+    await tx.run(_sql["defer_enforcement"], {"consultation_id": consultation_id})

@@ -1,0 +1,112 @@
+"""A consultation and who takes part in it. Pure, no I/O."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from app.consents.model import Consent
+from app.errors import Forbidden, InvalidInput
+
+MAX_EXTERNAL_ID_LENGTH = 128
+
+
+class Sensitivity(StrEnum):
+    """Psychotherapy notes (45 CFR 164.501) and substance use records (42 CFR part 2) have rules of their own."""
+
+    ORDINARY = "ORDINARY"
+    PSYCHOTHERAPY = "PSYCHOTHERAPY"
+    SUBSTANCE_USE = "SUBSTANCE_USE"
+
+
+class ParticipantKind(StrEnum):
+    """In which capacity somebody takes part."""
+
+    DOCTOR = "DOCTOR"
+    PATIENT = "PATIENT"
+    GUEST = "GUEST"
+
+
+class GuestRole(StrEnum):
+    """What a guest is there for."""
+
+    INTERPRETER = "INTERPRETER"
+    COMPANION = "COMPANION"
+    REPRESENTATIVE = "REPRESENTATIVE"
+    CLINICIAN = "CLINICIAN"
+    STUDENT = "STUDENT"
+
+
+@dataclass(frozen=True)
+class Participant:
+    """Somebody in a consultation; the id is also the identity in the LiveKit room."""
+
+    id: UUID
+    kind: ParticipantKind
+    guest_role: GuestRole | None
+    joined_at: datetime | None
+    is_given: bool
+
+
+@dataclass(frozen=True)
+class Consultation:
+    """A consultation; `participants` and `consents` are None where they were not asked for."""
+
+    id: UUID
+    external_id: str
+    doctor_id: UUID
+    patient_id: UUID
+    scheduled_at: datetime
+    kind: str
+    sensitivity: Sensitivity
+    room_name: str
+    created_at: datetime
+    participants: tuple[Participant, ...] | None = None
+    consents: tuple[Consent, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What is said of a consultation that is to take place; `doctor_id` None is the doctor who asks."""
+
+    external_id: str
+    doctor_id: UUID | None
+    patient_external_id: str
+    patient_user_id: UUID | None
+    scheduled_at: datetime
+    kind: str
+    sensitivity: Sensitivity
+
+    def __post_init__(self) -> None:
+        for value in (self.external_id, self.patient_external_id):
+            if (
+                not 1 <= len(value) <= MAX_EXTERNAL_ID_LENGTH
+                or not value.isprintable()
+                or value != value.strip()
+            ):
+                raise InvalidInput("bad_external_id", maximum=MAX_EXTERNAL_ID_LENGTH)
+        if re.fullmatch(r"[a-z][a-z0-9_]{0,39}", self.kind) is None:
+            raise InvalidInput("bad_kind")
+        if self.scheduled_at.tzinfo is None:
+            raise InvalidInput("bad_date")
+
+    def matches(self, consultation: Consultation, patient_id: UUID) -> bool:
+        """Whether that consultation is what this registration would make: then it has been made before."""
+        return (self.scheduled_at, self.kind, self.sensitivity, patient_id) == (
+            consultation.scheduled_at,
+            consultation.kind,
+            consultation.sensitivity,
+            consultation.patient_id,
+        )
+
+
+def room_name(deployment: str, consultation_id: UUID) -> str:
+    """The consultation's LiveKit room; the prefix tells our rooms from others' in the same project."""
+    return f"{deployment}_{consultation_id}"
+
+
+def require_consent_to_enter(is_given: bool, is_recorded: bool) -> None:
+    """Law 6: nobody enters a room that is being recorded without a standing consent. Raises Forbidden."""
+    if is_recorded and not is_given:
+        raise Forbidden("consent_missing_to_join")

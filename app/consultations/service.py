@@ -1,0 +1,212 @@
+"""What one does with a consultation: register it, look at it, join its room, invite a guest."""
+
+import base64
+import binascii
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+from app.consultations import store
+from app.consultations.model import (
+    Consultation,
+    GuestRole,
+    Participant,
+    ParticipantKind,
+    Registration,
+    require_consent_to_enter,
+    room_name,
+)
+from app.consultations.store import Selection
+from app.db import Access, Asker, Database
+from app.errors import Conflict, InvalidInput, NotFound
+from app.integrations.livekit import LiveKit, RoomSnapshot
+from app.paging import Page, PageRequest
+from app.quotas import Quotas
+
+JOIN_TOKEN_SECONDS = 7200
+INVITATION_LIFETIME = timedelta(hours=24)
+_SECRET_BYTES = 32
+_WHOLE = Selection(with_participants=True)
+
+
+@dataclass(frozen=True)
+class JoinPass:
+    """What a client needs to enter the room. The token is a secret."""
+
+    url: str
+    token: str
+    room_name: str
+    participant_id: UUID
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Invitation:
+    """A guest's way in, once. The secret is shown here and never again."""
+
+    participant_id: UUID
+    secret: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class ActiveRoom:
+    """A room that LiveKit says is open now."""
+
+    consultation_id: UUID
+    room: RoomSnapshot
+
+
+class Consultations:
+    """The service; `livekit_url` is what clients connect to."""
+
+    def __init__(
+        self, database: Database, livekit: LiveKit, *, livekit_url: str, deployment: str, quotas: Quotas
+    ) -> None:
+        self._database = database
+        self._livekit = livekit
+        self._livekit_url = livekit_url
+        self._deployment = deployment
+        self._quotas = quotas
+
+    async def register(self, asker: Asker, registration: Registration) -> Consultation:
+        """Registers a consultation of the asking doctor's; the same again returns the first.
+
+        Raises Conflict (external_id_taken, patient_user_differs).
+        """
+        access = Access("consultation.register", {"clinician"}, "consultation")
+        async with self._database.as_user(asker, access) as tx:
+            patient_id = await store.register_patient(
+                tx, registration.patient_external_id, registration.patient_user_id
+            )
+            new_id = uuid4()
+            is_new = await store.insert(
+                tx, new_id, registration, patient_id, room_name(self._deployment, new_id)
+            )
+            consultation = await store.read(
+                tx,
+                external_id=registration.external_id,
+                selection=_WHOLE,
+                action="consultation.register",
+            )
+            if consultation is None or not registration.matches(consultation, patient_id):
+                raise Conflict("external_id_taken")
+            if is_new:
+                for kind in (ParticipantKind.DOCTOR, ParticipantKind.PATIENT):
+                    await store.insert_participant(tx, consultation, kind)
+        return consultation
+
+    async def get(
+        self, asker: Asker, consultation_id: UUID | None, external_id: str | None, selection: Selection
+    ) -> Consultation:
+        """The consultation of that id or external id. Raises NotFound, and InvalidInput unless just one is given."""
+        if (consultation_id is None) == (external_id is None):
+            raise InvalidInput("id_or_external_id")
+        access = Access("consultation.read", {"clinician", "patient"}, "consultation", consultation_id)
+        async with self._database.as_user(asker, access) as tx:
+            consultation = await store.read(
+                tx,
+                consultation_id=consultation_id,
+                external_id=external_id,
+                selection=selection,
+                quota=self._quotas.pages,
+            )
+            return _found(consultation)
+
+    async def page(self, asker: Asker, request: PageRequest, selection: Selection) -> Page[Consultation]:
+        """The asker's consultations, newest appointment first."""
+        access = Access("consultation.list", {"clinician", "patient"}, "consultation")
+        async with self._database.as_user(asker, access) as tx:
+            rows = await store.list_page(tx, request, selection, self._quotas.pages)
+        return Page.of(rows, request)
+
+    async def join(self, asker: Asker, consultation_id: UUID) -> JoinPass:
+        """A LiveKit token for the asking doctor or patient.
+
+        Raises NotFound, and Forbidden (consent_missing_to_join) where the room is being recorded without their consent.
+        """
+        access = Access("consultation.join", {"clinician", "patient"}, "consultation", consultation_id)
+        async with self._database.as_user(asker, access) as tx:
+            await store.lock(tx, consultation_id)
+            consultation = _found(
+                await store.read(
+                    tx, consultation_id=consultation_id, selection=_WHOLE, action="consultation.join"
+                )
+            )
+            kind = ParticipantKind.PATIENT if tx.role == "patient" else ParticipantKind.DOCTOR
+            participant = _participant(consultation, kind)
+            require_consent_to_enter(
+                participant.is_given, await store.has_live_recording(tx, consultation_id)
+            )
+            await store.mark_joined(tx, participant.id)
+        return self._pass(participant.id, consultation.id, consultation.room_name)
+
+    async def invite_guest(self, asker: Asker, consultation_id: UUID, role: GuestRole) -> Invitation:
+        """Adds a guest and returns the one-time secret that lets the guest in. Raises NotFound."""
+        secret = secrets.token_bytes(_SECRET_BYTES)
+        expires_at = datetime.now(UTC) + INVITATION_LIFETIME
+        access = Access("guest.invite", {"clinician"}, "consultation", consultation_id)
+        async with self._database.as_user(asker, access) as tx:
+            consultation = _found(
+                await store.read(
+                    tx, consultation_id=consultation_id, selection=Selection(), action="consultation.read"
+                )
+            )
+            guest_id = await store.insert_participant(tx, consultation, ParticipantKind.GUEST, role)
+            await store.keep_invitation(tx, guest_id, secret, expires_at)
+            await store.record_access(tx, "guest.invite", consultation, guest_id, "participant")
+        return Invitation(guest_id, base64.urlsafe_b64encode(secret).decode(), expires_at)
+
+    async def join_as_guest(self, asker: Asker, invitation: str) -> JoinPass:
+        """A LiveKit token for whoever holds an unused invitation.
+
+        Raises NotFound (invitation_unknown), and Forbidden (consent_missing) where the room is being recorded and the
+        guest's consent has not been recorded; the invitation then stays good.
+        """
+        secret = _decode_secret(invitation)
+        access = Access("guest.join", (), "participant")
+        async with self._database.as_guest(asker, access) as tx:
+            guest = await store.redeem_invitation(tx, secret)
+            if guest is None:
+                raise NotFound("invitation_unknown")
+        return self._pass(*guest)
+
+    async def active_rooms(self, asker: Asker, fields: tuple[str, ...]) -> list[ActiveRoom]:
+        """The asking doctor's rooms that LiveKit lists as open. Raises UpstreamFailed, Timeout."""
+        async with self._database.as_user(asker, Access("rooms.list", {"clinician"}, "room")) as tx:
+            joined = await store.joined_rooms(tx, fields, self._quotas.pages)
+        ids = {room.room_name: room.id for room in joined}
+        listed = await self._livekit.rooms(list(ids)) if ids else []
+        return [ActiveRoom(ids[room.name], room) for room in listed if room.name in ids]
+
+    def _pass(self, participant_id: UUID, consultation_id: UUID, room: str) -> JoinPass:
+        token = self._livekit.join_token(
+            identity=str(participant_id),
+            room=room,
+            metadata=json.dumps({"consultationId": str(consultation_id)}),
+            ttl_seconds=JOIN_TOKEN_SECONDS,
+        )
+        expires_at = datetime.now(UTC) + timedelta(seconds=JOIN_TOKEN_SECONDS)
+        return JoinPass(self._livekit_url, token, room, participant_id, expires_at)
+
+
+def _found(consultation: Consultation | None) -> Consultation:
+    if consultation is None:
+        raise NotFound("consultation_not_found")
+    return consultation
+
+
+def _participant(consultation: Consultation, kind: ParticipantKind) -> Participant:
+    return next(participant for participant in consultation.participants or () if participant.kind is kind)
+
+
+def _decode_secret(invitation: str) -> bytes:
+    try:
+        secret = base64.b64decode(invitation.encode("ascii"), altchars=b"-_", validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        secret = b""
+    if len(secret) != _SECRET_BYTES:
+        raise NotFound("invitation_unknown")
+    return secret

@@ -1,0 +1,183 @@
+"""Consultations as rows."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import LiteralString
+from uuid import UUID, uuid4
+
+from pydantic import TypeAdapter
+
+from app.consultations.model import Consultation, GuestRole, ParticipantKind, Registration
+from app.db import Transaction
+from app.paging import PageRequest
+from app.sql import Queries
+
+_sql = Queries(Path(__file__).with_name("queries.sql"))
+_consultations = TypeAdapter(list[Consultation])
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a consultation was asked for: field names for the audit row, and which of the nested lists."""
+
+    fields: tuple[str, ...] = ()
+    with_participants: bool = False
+    with_consents: bool = False
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """For the statements."""
+        return {
+            "fields": list(self.fields),
+            "with_participants": self.with_participants,
+            "with_consents": self.with_consents,
+        }
+
+
+@dataclass(frozen=True)
+class JoinedRoom:
+    """A room for which a join token was issued of late."""
+
+    id: UUID
+    room_name: str
+
+
+_rooms = TypeAdapter(list[JoinedRoom])
+
+
+async def insert(
+    tx: Transaction, consultation_id: UUID, registration: Registration, patient_id: UUID, room_name: str
+) -> bool:
+    """Inserts it for the asking doctor; False where the external id is taken."""
+    row = await tx.one(
+        _sql["insert_consultation"],
+        {
+            "id": consultation_id,
+            "external_id": registration.external_id,
+            "doctor_id": registration.doctor_id,
+            "patient_id": patient_id,
+            "scheduled_at": registration.scheduled_at,
+            "kind": registration.kind,
+            "sensitivity": registration.sensitivity,
+            "room_name": room_name,
+        },
+    )
+    return row is not None
+
+
+async def insert_participant(
+    tx: Transaction, consultation: Consultation, kind: ParticipantKind, guest_role: GuestRole | None = None
+) -> UUID:
+    """Adds somebody and returns the new id."""
+    participant_id = uuid4()
+    await tx.run(
+        _sql["insert_participant"],
+        {
+            "id": participant_id,
+            "consultation_id": consultation.id,
+            "doctor_id": consultation.doctor_id,
+            "patient_id": consultation.patient_id,
+            "kind": kind,
+            "guest_role": guest_role,
+        },
+    )
+    return participant_id
+
+
+async def read(
+    tx: Transaction,
+    *,
+    consultation_id: UUID | None = None,
+    external_id: str | None = None,
+    selection: Selection,
+    action: LiteralString = "consultation.read",
+    quota: int | None = None,
+) -> Consultation | None:
+    """The one asked for, with its audit row; None where it is hidden or does not exist. `quota` counts it as a page."""
+    found = await tx.one(
+        _sql["read_consultation"],
+        {
+            "id": consultation_id,
+            "external_id": external_id,
+            "action": action,
+            "meter": None if quota is None else "pages",
+            "quota": quota,
+            **selection.parameters,
+        },
+    )
+    rows = _consultations.validate_json(found["consultations"]) if found else []
+    return rows[0] if rows else None
+
+
+async def list_page(
+    tx: Transaction, request: PageRequest, selection: Selection, quota: int
+) -> list[Consultation]:
+    """One row more than asked for, newest appointment first, with the audit row."""
+    found = await tx.one(
+        _sql["list_consultations"], {**request.parameters, **selection.parameters, "quota": quota}
+    )
+    return _consultations.validate_json(found["consultations"]) if found else []
+
+
+async def joined_rooms(tx: Transaction, fields: tuple[str, ...], quota: int) -> list[JoinedRoom]:
+    """The rooms of the asking doctor that somebody may be in, at most 100, with the audit row."""
+    found = await tx.one(_sql["joined_rooms"], {"fields": list(fields), "quota": quota})
+    return _rooms.validate_json(found["rooms"]) if found else []
+
+
+async def record_access(
+    tx: Transaction,
+    action: LiteralString,
+    consultation: Consultation,
+    entity_id: UUID,
+    entity_type: LiteralString,
+) -> None:
+    """The audit row of a change to something of this consultation."""
+    await tx.run(
+        _sql["record_access"],
+        {
+            "action": action,
+            "entity_type": entity_type,
+            "entity_id": entity_id,
+            "patient_id": consultation.patient_id,
+            "consultation_id": consultation.id,
+            "fields": [],
+        },
+    )
+
+
+async def register_patient(tx: Transaction, external_id: str, user_id: UUID | None) -> UUID:
+    """The patient's id, made if new. Raises Conflict (patient_user_differs)."""
+    return UUID(
+        str(await tx.value(_sql["register_patient"], {"external_id": external_id, "user_id": user_id}))
+    )
+
+
+async def lock(tx: Transaction, consultation_id: UUID) -> None:
+    """Waits for any other consent, join or start of this consultation to end."""
+    await tx.run(_sql["lock_consultation"], {"id": consultation_id})
+
+
+async def has_live_recording(tx: Transaction, consultation_id: UUID) -> bool:
+    """Whether it is being recorded now."""
+    return bool(await tx.value(_sql["has_live_recording"], {"id": consultation_id}))
+
+
+async def mark_joined(tx: Transaction, participant_id: UUID) -> int:
+    """Notes that a join token was issued; returns the number of rows that the policies let through."""
+    return await tx.run(_sql["mark_joined"], {"id": participant_id})
+
+
+async def keep_invitation(tx: Transaction, participant_id: UUID, secret: bytes, expires_at: datetime) -> None:
+    """Keeps the hash of a guest's one-time secret."""
+    await tx.run(
+        _sql["keep_invitation"],
+        {"participant_id": participant_id, "secret": secret, "expires_at": expires_at},
+    )
+
+
+async def redeem_invitation(tx: Transaction, secret: bytes) -> tuple[UUID, UUID, str] | None:
+    """Participant, consultation and room of an invitation that was not used before; None otherwise."""
+    row = await tx.one(_sql["redeem_invitation"], {"secret": secret})
+    return None if row is None else (row["participant_id"], row["consultation_id"], row["room_name"])

@@ -1,0 +1,256 @@
+"""`/admin/users` and `/invite`: what the secret key may do (internal/api/admin.go, invite.go)."""
+
+import base64
+import hashlib
+import secrets
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from psycopg.types.json import Jsonb
+from starlette.responses import JSONResponse, Response
+
+from app.devstack.gotrue.calls import Body, Call, email_of
+from app.devstack.gotrue.durations import parse_duration
+from app.devstack.gotrue.factors import delete_factor, find_factor
+from app.devstack.gotrue.grants import find_by_email
+from app.devstack.gotrue.passwords import check_strength, hash_password
+from app.devstack.gotrue.refusals import Refusal, invalid
+from app.devstack.gotrue.rows import (
+    NO_INSTANCE,
+    Connection,
+    Factor,
+    User,
+    factor_json,
+    find,
+    find_all,
+    user_json,
+)
+from app.devstack.gotrue.users import merge_metadata, reload, set_columns
+
+EMAIL_TAKEN = "A user with this email address has already been registered"
+
+_ADD_USER = """
+    insert into auth.users (instance_id, id, aud, role, email, encrypted_password, email_confirmed_at,
+    invited_at, banned_until, raw_app_meta_data, raw_user_meta_data, created_at, updated_at,
+    confirmation_token, recovery_token, email_change_token_new, email_change) values (%(instance)s, %(id)s,
+    'authenticated', %(role)s, %(email)s, %(password)s, %(confirmed)s, %(invited)s, %(banned)s, %(app)s,
+    %(data)s, %(now)s, %(now)s, '', '', '', '')
+"""
+_ADD_IDENTITY = """
+    insert into auth.identities
+        (provider_id, user_id, identity_data, provider, last_sign_in_at, created_at, updated_at)
+    values (%(id)s::text, %(id)s::uuid, %(data)s, 'email', %(now)s, %(now)s, %(now)s)
+"""
+_PAGE = "aud = 'authenticated' order by created_at desc limit %s offset %s"
+
+
+async def create_user(call: Call) -> Response:
+    """`POST /admin/users`."""
+    await call.require_service_role()
+    body = await call.body()
+    if body.text("phone") or not body.text("email"):
+        raise invalid("Cannot create a user without either an email or phone")
+    if body.text("password_hash"):
+        raise invalid("Only a password or a password hash should be provided")
+    email = email_of(body)
+    password = await hash_password(body.text("password") or secrets.token_urlsafe(48))
+    async with call.transaction() as connection:
+        if await find_by_email(connection, email) is not None:
+            raise Refusal(422, "email_exists", EMAIL_TAKEN)
+        user_id = await _insert_user(call, connection, body, email, password=password)
+        return JSONResponse(await user_json(connection, await _find_user(connection, user_id)))
+
+
+async def invite(call: Call) -> Response:
+    """`POST /invite`: the user is made, without a password; no mail goes out."""
+    await call.require_service_role()
+    body = await call.body()
+    email = email_of(body)
+    async with call.transaction() as connection:
+        user = await find_by_email(connection, email)
+        if user is not None and user.email_confirmed_at is not None:
+            raise Refusal(422, "email_exists", EMAIL_TAKEN)
+        if user is None:
+            user = await _find_user(
+                connection, await _insert_user(call, connection, body, email, password="")
+            )
+        await set_columns(connection, user, {"invited_at": call.now})
+        return JSONResponse(await user_json(connection, await reload(connection, user)))
+
+
+async def list_users(call: Call) -> Response:
+    """`GET /admin/users`, newest first, 50 a page unless told."""
+    await call.require_service_role()
+    query = call.request.query_params
+    try:
+        page, per_page = int(query.get("page") or 1), int(query.get("per_page") or 50)
+    except ValueError:
+        raise invalid("Bad Pagination Parameters") from None
+    if page < 1 or per_page < 1:
+        raise invalid("Bad Pagination Parameters")
+    async with call.transaction() as connection:
+        total = await _count_users(connection)
+        users = await find_all(connection, User, _PAGE, per_page, (page - 1) * per_page)
+        shown = [await user_json(connection, user) for user in users]
+    headers = {"x-total-count": str(total), "link": _link(call, page, -(-total // per_page))}
+    return JSONResponse({"users": shown, "aud": "authenticated"}, headers=headers)
+
+
+async def get_user(call: Call) -> Response:
+    """`GET /admin/users/{user_id}`."""
+    await call.require_service_role()
+    async with call.transaction() as connection:
+        return JSONResponse(await user_json(connection, await _user_of_path(call, connection)))
+
+
+async def update_user(call: Call) -> Response:
+    """`PUT /admin/users/{user_id}`; a new password ends all of the user's sessions, a ban ends none."""
+    await call.require_service_role()
+    async with call.transaction() as connection:
+        user = await _user_of_path(call, connection)
+        body = await call.body()
+        changes = await _changes(call, user, body)
+        if changes:
+            await set_columns(connection, user, changes)
+        if "encrypted_password" in changes:
+            await connection.execute("delete from auth.sessions where user_id = %s", (user.id,))
+        if "email" in changes:
+            await connection.execute(
+                "update auth.identities set identity_data = identity_data || %s where user_id = %s",
+                (Jsonb({"email": changes["email"]}), user.id),
+            )
+        await merge_metadata(connection, user, "raw_app_meta_data", body.document("app_metadata"))
+        await merge_metadata(connection, user, "raw_user_meta_data", body.document("user_metadata"))
+        return JSONResponse(await user_json(connection, await reload(connection, user)))
+
+
+async def delete_user(call: Call) -> Response:
+    """`DELETE /admin/users/{user_id}`; softly, the row stays without address, password and metadata."""
+    await call.require_service_role()
+    body = await call.body() if call.request.headers.get("content-length", "0") != "0" else Body({})
+    async with call.transaction() as connection:
+        user = await _user_of_path(call, connection)
+        if body.flag("should_soft_delete"):
+            await _delete_softly(call, connection, user)
+        else:
+            await connection.execute("delete from auth.users where id = %s", (user.id,))
+    return JSONResponse({})
+
+
+async def list_factors(call: Call) -> Response:
+    """`GET /admin/users/{user_id}/factors`."""
+    await call.require_service_role()
+    async with call.transaction() as connection:
+        user = await _user_of_path(call, connection)
+        factors = await find_all(connection, Factor, "user_id = %s order by created_at", user.id)
+    return JSONResponse([factor_json(factor) for factor in factors])
+
+
+async def remove_factor(call: Call) -> Response:
+    """`DELETE /admin/users/{user_id}/factors/{factor_id}`."""
+    await call.require_service_role()
+    async with call.transaction() as connection:
+        factor = await find_factor(call, connection, await _user_of_path(call, connection))
+        await delete_factor(connection, factor)
+    return JSONResponse(factor_json(factor))
+
+
+async def _user_of_path(call: Call, connection: Connection) -> User:
+    return await _find_user(connection, call.path_id("user_id"))
+
+
+async def _find_user(connection: Connection, user_id: UUID) -> User:
+    user = await find(connection, User, "id = %s", user_id)
+    if user is None:
+        raise Refusal(404, "user_not_found", "User not found")
+    return user
+
+
+async def _insert_user(call: Call, connection: Connection, body: Body, email: str, *, password: str) -> UUID:
+    user_id = _chosen_id(body)
+    app_metadata = {"provider": "email", "providers": ["email"]} | (body.document("app_metadata") or {})
+    new = {
+        "instance": NO_INSTANCE,
+        "id": user_id,
+        "role": body.text("role") or "authenticated",
+        "email": email,
+        "password": password,
+        "confirmed": call.now if body.flag("email_confirm") else None,
+        "invited": None,
+        "banned": _banned_until(call, body),
+        "app": Jsonb(app_metadata),
+        "data": Jsonb(body.document("user_metadata") or body.document("data") or {}),
+        "now": call.now,
+    }
+    await connection.execute(_ADD_USER, new)
+    data = {"sub": str(user_id), "email": email, "email_verified": False, "phone_verified": False}
+    await connection.execute(_ADD_IDENTITY, {"id": str(user_id), "data": Jsonb(data), "now": call.now})
+    return user_id
+
+
+def _chosen_id(body: Body) -> UUID:
+    if not body.text("id"):
+        return uuid4()
+    try:
+        chosen = UUID(body.text("id"))
+    except ValueError:
+        raise invalid("ID must conform to the uuid v4 format") from None
+    if chosen == UUID(int=0):
+        raise invalid("ID cannot be a nil uuid")
+    return chosen
+
+
+async def _changes(call: Call, user: User, body: Body) -> dict[str, object]:
+    changes: dict[str, object] = {}
+    if body.text("email"):
+        changes["email"] = email_of(body)
+    if password := body.text("password"):
+        check_strength(password)
+        changes["encrypted_password"] = await hash_password(password)
+    if body.text("role"):
+        changes["role"] = body.text("role").strip()
+    if body.flag("email_confirm") and user.email_confirmed_at is None:
+        changes["email_confirmed_at"] = call.now
+    if body.text("ban_duration"):
+        changes["banned_until"] = _banned_until(call, body)
+    return changes
+
+
+def _banned_until(call: Call, body: Body) -> datetime | None:
+    duration = body.text("ban_duration")
+    if not duration or duration == "none":
+        return None
+    length = parse_duration(duration)
+    return call.now + length if length else None
+
+
+async def _delete_softly(call: Call, connection: Connection, user: User) -> None:
+    obfuscated = hashlib.sha256(f"{user.id}{user.email or ''}".encode()).digest()
+    emptied = {
+        "email": base64.urlsafe_b64encode(obfuscated).rstrip(b"=").decode(),
+        "encrypted_password": None,
+        "raw_app_meta_data": Jsonb({}),
+        "raw_user_meta_data": Jsonb({}),
+        "deleted_at": user.deleted_at or call.now,
+    }
+    await set_columns(connection, user, emptied)
+    await connection.execute(
+        "update auth.identities set identity_data = '{}', provider_id = id::text where user_id = %s",
+        (user.id,),
+    )
+    await connection.execute("delete from auth.mfa_factors where user_id = %s", (user.id,))
+    await connection.execute("delete from auth.sessions where user_id = %s", (user.id,))
+
+
+async def _count_users(connection: Connection) -> int:
+    cursor = await connection.execute("select count(*) from auth.users where aud = 'authenticated'")
+    row = await cursor.fetchone()
+    return row[0] if row else 0
+
+
+def _link(call: Call, page: int, last: int) -> str:
+    links = [(page + 1, "next")] if last > page else []
+    return ", ".join(
+        f'<{call.request.url.include_query_params(page=number)}>; rel="{name}"'
+        for number, name in [*links, (last, "last")]
+    )

@@ -1,0 +1,44 @@
+"""What the stand-in is told when it starts."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class GotrueConfig:
+    """`url` is the project's address as clients see it; tokens are issued by `<url>/auth/v1`.
+
+    `database_url` logs in as `supabase_auth_admin`. `data_dir` holds the signing key. The two API keys are
+    what the gateway accepts in `apikey`. A refresh token may be used again for `reuse_interval_seconds`.
+    """
+
+    url: str
+    database_url: str = field(repr=False)
+    publishable_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 9999
+    token_seconds: int = 3600
+    reuse_interval_seconds: int = 10
+    challenge_seconds: int = 300
+    factor_seconds: int = 300
+
+    @property
+    def issuer(self) -> str:
+        """The `iss` of every token."""
+        return f"{self.url.rstrip('/')}/auth/v1"
+
+
+def save_config(config: GotrueConfig, path: Path) -> None:
+    """Write the configuration for a child process, readable by its owner alone."""
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(json.dumps({**asdict(config), "data_dir": str(config.data_dir)}))
+
+
+def load_config(path: Path) -> GotrueConfig:
+    """Read what `save_config` wrote."""
+    values = json.loads(path.read_text())
+    return GotrueConfig(**{**values, "data_dir": Path(values["data_dir"])})

@@ -1,0 +1,127 @@
+"""What a room "showed": the file that stands for the recording, and its upload as livekit/egress does it.
+
+The upload uses the credentials, endpoint, region, bucket and path style that the caller handed over and
+nothing of the machine's own; parts are 5 MB, five at a time; a failure is tried five times unless the store
+refuses it for good (livekit/storage `s3.go`, read 2026-11-21).
+"""
+
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import av
+import boto3
+from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from livekit.protocol.egress import EncodedFileOutput, S3Upload
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+PART_BYTES: Final = 5 * 1024 * 1024
+ATTEMPTS: Final = 5
+CONTENT_TYPE: Final = "video/mp4"
+_RETRYABLE_REFUSALS: Final = (409, 429)
+
+
+class UploadFailedError(Exception):
+    """The object was not stored; the local copy is gone all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An MP4 with its size and length."""
+
+    path: Path
+    size_bytes: int
+    duration_seconds: float
+
+
+def probe(path: Path) -> Media:
+    """Read an MP4's length; raises OSError or av.FFmpegError (a ValueError) when it is none."""
+    with av.open(str(path), format="mp4") as container:
+        duration_seconds = (container.duration or 0) / av.time_base
+    return Media(path, path.stat().st_size, duration_seconds)
+
+
+def generate(path: Path) -> Media:
+    """Write one second of grey as an MP4."""
+    with av.open(str(path), mode="w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height = 64, 64
+        for _ in range(10):
+            container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode())
+    return probe(path)
+
+
+def upload(media: Media, output: EncodedFileOutput, *, backoff_seconds: float, broken: bool = False) -> str:
+    """Store `media` where `output` says and answer its location; blocks. `broken` makes every attempt fail.
+
+    Raises UploadFailedError.
+    """
+    with tempfile.TemporaryDirectory(prefix="egress-") as directory:
+        local = Path(directory) / Path(output.filepath).name
+        shutil.copyfile(media.path, local)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return _put(local, output, broken=broken)
+            except (ClientError, BotoCoreError, S3UploadFailedError) as error:
+                if attempt == ATTEMPTS or _is_final(error):
+                    raise UploadFailedError(f"S3 upload failed: {error}") from error
+            time.sleep(backoff_seconds * 2 ** (attempt - 1))
+    raise AssertionError("unreachable")
+
+
+def _put(local: Path, output: EncodedFileOutput, *, broken: bool) -> str:
+    if broken:
+        raise S3UploadFailedError("StatusCode: 503, by order")
+    s3 = output.s3
+    extra = {
+        "ContentType": CONTENT_TYPE,
+        "ContentDisposition": s3.content_disposition or "inline",
+        "Metadata": dict(s3.metadata),
+    }
+    if s3.tagging:
+        extra["Tagging"] = s3.tagging
+    transfer = TransferConfig(
+        multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=5
+    )
+    client = _client(s3)
+    try:
+        client.upload_file(str(local), s3.bucket, output.filepath, ExtraArgs=extra, Config=transfer)
+    finally:
+        client.close()
+    return f"{s3.endpoint}/{s3.bucket}/{output.filepath}"
+
+
+def _client(s3: S3Upload) -> "S3Client":
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 1},
+        s3={"addressing_style": "path" if s3.force_path_style else "virtual"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    return boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint or None,
+        region_name=s3.region or "us-east-1",
+        aws_access_key_id=s3.access_key,
+        aws_secret_access_key=s3.secret,
+        aws_session_token=s3.session_token or None,
+        config=config,
+    )
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether the store said no; boto3 wraps its answer."""
+    answer = error if isinstance(error, ClientError) else error.__context__
+    if not isinstance(answer, ClientError):
+        return False
+    status = answer.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+    return 400 <= status < 500 and status not in _RETRYABLE_REFUSALS

@@ -1,0 +1,35 @@
+"""What may be logged of an exception: its type and where it came from.
+
+It never says what the exception says: messages and arguments may carry words of a consultation, tokens or signed
+URLs (law 8).
+"""
+
+from pathlib import Path
+from traceback import walk_tb
+
+_MAX_CAUSES = 5
+
+
+def describe_failure(error: BaseException) -> str:
+    """The type and the frames of an exception, outermost first, then the same of what caused it."""
+    parts: list[str] = []
+    current: BaseException | None = error
+    while current is not None and len(parts) < _MAX_CAUSES:
+        parts.append(f"{_type_of(current)} at {_frames_of(current)}")
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return "; caused by ".join(parts)
+
+
+def _type_of(error: BaseException) -> str:
+    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    if isinstance(error, BaseExceptionGroup):
+        return f"{kind}[{', '.join(_type_of(inner) for inner in error.exceptions[:_MAX_CAUSES])}]"
+    return kind
+
+
+def _frames_of(error: BaseException) -> str:
+    frames = [
+        f"{'/'.join(Path(frame.f_code.co_filename).parts[-3:])}:{line} {frame.f_code.co_qualname}"
+        for frame, line in walk_tb(error.__traceback__)
+    ]
+    return " > ".join(frames) or "no frame"

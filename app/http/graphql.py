@@ -1,0 +1,237 @@
+"""GraphQL over HTTP and WebSocket: a thin, strict edge around Strawberry's ASGI application.
+
+POST with JSON in UTF-8 only, one operation a request; no GET (which could be forged, cached and logged with its
+query), no batches, no uploads, no other subscription protocol than graphql-transport-ws. Status codes are those of
+the GraphQL over HTTP draft (checked 2026-11-21). What is inside an operation is the schema's business.
+"""
+
+import json
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from cross_web import AsyncHTTPRequestAdapter, HTTPException
+from graphql import GraphQLError
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+from strawberry.asgi import GraphQL
+from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
+from strawberry.http.base import BaseRequestProtocol
+from strawberry.http.ides import GraphQL_IDE
+from strawberry.schema import BaseSchema
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
+from strawberry.types import ExecutionResult
+from strawberry.types.execution import PreExecutionError
+
+from app.errors import AppError
+from app.failures import describe_failure
+from app.http.media_types import GRAPHQL_RESPONSE, JSON, is_json_in_utf8, response_media_type
+from app.http.refusals import RefusedError, app_error_refusal, refusal
+
+GRAPHIQL_CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' https://unpkg.com; style-src 'unsafe-inline' https://unpkg.com; "
+    "img-src data:; font-src data: https://unpkg.com; connect-src 'self' ws: wss: https://unpkg.com; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""What Strawberry's page of GraphiQL 3.8.3 loads (strawberry/static/graphiql.html, 0.341.2)."""
+
+MAX_SUBSCRIPTIONS_PER_CONNECTION = 10
+CONNECTION_INIT_WAIT = timedelta(seconds=10)
+
+BuildContext = Callable[[Request | WebSocket], Awaitable[object]]
+
+
+class _SilentWebSocketHandler(BaseGraphQLTransportWSHandler[object, None]):
+    """Logs of a failed task what may be logged; the stock handler logs its message too."""
+
+    async def handle_task_exception(self, error: Exception) -> None:
+        self.task_logger.error("websocket task failed: %s", describe_failure(error))
+
+
+class GraphQLEndpoint(GraphQL[object, None]):
+    """The ASGI application of one GraphQL route.
+
+    `build_context` makes what resolvers get as their context; an AppError that it raises is answered with the HTTP
+    status of its code. `graphql_ide` serves that page to browsers by GET, in development. `allowed_origins` are the
+    pages, besides our own, that may open a WebSocket.
+    """
+
+    graphql_transport_ws_handler_class = _SilentWebSocketHandler
+
+    def __init__(
+        self,
+        schema: BaseSchema,
+        *,
+        build_context: BuildContext,
+        allowed_origins: Sequence[str] = (),
+        graphql_ide: GraphQL_IDE | None = None,
+    ) -> None:
+        super().__init__(
+            schema,
+            graphql_ide=graphql_ide,
+            allow_queries_via_get=False,
+            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
+            connection_init_wait_timeout=CONNECTION_INIT_WAIT,
+            multipart_uploads_enabled=False,
+            max_subscriptions_per_connection=MAX_SUBSCRIPTIONS_PER_CONNECTION,
+            allowed_origins=allowed_origins,
+        )
+        self._build_context = build_context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request or one WebSocket connection."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            response = await self._respond(request)
+        except RefusedError as refused:
+            response = refusal(scope, refused)
+        except AppError as error:
+            response = app_error_refusal(scope, error)
+        response.headers["Cache-Control"] = "no-store"
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        if self._is_for_browser(request):
+            return HTMLResponse(
+                self.graphql_ide_html, headers={"Content-Security-Policy": GRAPHIQL_CONTENT_SECURITY_POLICY}
+            )
+        _require_acceptable(request, "GET, POST" if self.graphql_ide else "POST")
+        try:
+            return await self.run(request)
+        except HTTPException as error:
+            raise RefusedError(
+                error.status_code, "BAD_REQUEST", "The request is not valid GraphQL."
+            ) from error
+
+    def _is_for_browser(self, request: Request) -> bool:
+        return (
+            self.graphql_ide is not None
+            and request.method == "GET"
+            and "query" not in request.query_params
+            and "text/html" in request.headers.get("accept", "")
+        )
+
+    def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:
+        """Never here: the page is served before the context is built."""
+        return False
+
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> object:
+        """What resolvers get as their context."""
+        return await self._build_context(request)
+
+    async def get_sub_response(self, request: Request | WebSocket) -> Response:
+        """Carries the negotiated media type to `create_response`."""
+        response = await super().get_sub_response(request)
+        response.media_type = response_media_type(request.headers.get("accept"))
+        return response
+
+    async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData:
+        """The one operation in the body. Raises RefusedError where it is not the JSON that it should be."""
+        parameters = _decode(await request.get_body())
+        if not isinstance(parameters, dict):
+            raise _bad_request("The body must be a JSON object; batches are not accepted.")
+        query = parameters.get("query")
+        if not isinstance(query, str) or not query:
+            raise _bad_request("The parameter 'query' must be a string that is not empty.")
+        return GraphQLRequestData(
+            query=query,
+            variables=_optional(parameters, "variables", dict),
+            operation_name=_optional(parameters, "operationName", str),
+            extensions=_optional(parameters, "extensions", dict),
+        )
+
+    async def execute_single(
+        self, *args: Any, **kwargs: Any
+    ) -> ExecutionResult:  # the base's eight parameters
+        """Executes; an operation that cannot be chosen is an error of GraphQL's, not of HTTP."""
+        try:
+            return await super().execute_single(*args, **kwargs)
+        except HTTPException:
+            error = GraphQLError(
+                "The document has no operation of that name that may be sent by POST.",
+                extensions={"code": "GRAPHQL_VALIDATION_FAILED", "retryable": False},
+            )
+            return PreExecutionError(data=None, errors=[error])
+
+    async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
+        """The response's content; without `data` where nothing was executed."""
+        response = await super().process_result(request, result)
+        if result.data is None and result.errors and all(error.path is None for error in result.errors):
+            del response["data"]
+        return response
+
+    def create_response(
+        self, response_data: GraphQLHTTPResponse | list[GraphQLHTTPResponse], sub_response: Response
+    ) -> Response:
+        """The answer, in the negotiated media type."""
+        assert isinstance(response_data, dict), "batches were refused"  # noqa: S101 - narrows the type
+        media_type = sub_response.media_type or JSON
+        return Response(
+            self.encode_json(response_data),
+            status_code=_status(response_data) if media_type == GRAPHQL_RESPONSE else 200,
+            media_type=f"{media_type}; charset=utf-8",
+        )
+
+
+def _require_acceptable(request: Request, allowed_methods: str) -> None:
+    if request.method != "POST":
+        raise RefusedError(405, "METHOD_NOT_ALLOWED", "GraphQL is sent by POST.", {"Allow": allowed_methods})
+    if response_media_type(request.headers.get("accept")) is None:
+        raise RefusedError(406, "NOT_ACCEPTABLE", f"The answer can be {JSON} or {GRAPHQL_RESPONSE}.")
+    if not is_json_in_utf8(request.headers.get("content-type")):
+        raise RefusedError(415, "UNSUPPORTED_MEDIA_TYPE", f"The content type must be {JSON}, in UTF-8.")
+
+
+def _status(response: GraphQLHTTPResponse) -> int:
+    if "data" in response:
+        return 200
+    errors: Iterable[Any] = response.get("errors") or ()
+    codes = {error.get("extensions", {}).get("code") for error in errors}
+    return 500 if "INTERNAL" in codes else 400
+
+
+def _decode(body: bytes) -> object:
+    try:
+        text = body.decode("utf-8")
+        decoded: object = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        if "\\u" in text:
+            _require_unicode(decoded)
+    except (ValueError, RecursionError) as error:
+        raise _bad_request("The body must be valid JSON in UTF-8.") from error
+    return decoded
+
+
+def _require_unicode(decoded: object) -> None:
+    """Raises UnicodeEncodeError for an escape of half a surrogate pair, which no database would take as text."""
+    json.dumps(decoded, ensure_ascii=False).encode("utf-8")
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+def _optional(parameters: dict[str, Any], name: str, kind: type) -> Any:
+    value = parameters.get(name)
+    if value is None or isinstance(value, kind):
+        return value
+    raise _bad_request(
+        f"The parameter '{name}' must be {'a string' if kind is str else 'an object'} or null."
+    )
+
+
+def _bad_request(message: str) -> RefusedError:
+    return RefusedError(400, "BAD_REQUEST", message)

@@ -1,0 +1,73 @@
+"""The answers of the HTTP edge itself, before or instead of GraphQL's: the same shape, a code, never to be cached."""
+
+from collections.abc import Mapping
+
+from starlette.responses import JSONResponse
+from starlette.types import Scope
+
+from app.errors import AppError
+from app.http.language import pick_language
+from app.texts import Language, error_message
+
+_STATUS_BY_CODE = {
+    "INVALID_INPUT": 400,
+    "UNAUTHENTICATED": 401,
+    "FORBIDDEN": 403,
+    "NOT_FOUND": 404,
+    "CONFLICT": 409,
+    "RATE_LIMITED": 429,
+    "UPSTREAM_FAILED": 502,
+    "TIMEOUT": 504,
+}
+
+
+class RefusedError(Exception):
+    """The edge will not go on with a request; `message` is English, public and holds nothing of the request."""
+
+    def __init__(
+        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(code)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = headers or {}
+
+
+def request_id(scope: Scope) -> str | None:
+    """The id that the edge gave to this request; None where the edge's middleware is not in use."""
+    found = scope.get("state", {}).get("request_id")
+    return found if isinstance(found, str) else None
+
+
+def refusal(scope: Scope, refused: RefusedError) -> JSONResponse:
+    """The answer for a refusal of the edge."""
+    return _answer(scope, refused.status, refused.message, {"code": refused.code}, refused.headers)
+
+
+def app_error_refusal(scope: Scope, error: AppError) -> JSONResponse:
+    """The answer for an AppError that was raised outside of a GraphQL operation, by the code's HTTP status."""
+    message = error_message(error.code, error.reason, _language(scope), error.detail)
+    extensions = {"code": error.code, "reason": error.reason, "retryable": error.retryable}
+    headers = {"WWW-Authenticate": "Bearer"} if error.code == "UNAUTHENTICATED" else {}
+    return _answer(scope, _STATUS_BY_CODE.get(error.code, 500), message, extensions, headers)
+
+
+def internal_error(scope: Scope) -> JSONResponse:
+    """The answer for a bug: it says nothing but the request's id."""
+    message = error_message("INTERNAL", None, _language(scope), {})
+    return _answer(scope, 500, message, {"code": "INTERNAL", "retryable": False}, {})
+
+
+def _answer(
+    scope: Scope, status: int, message: str, extensions: Mapping[str, object], headers: Mapping[str, str]
+) -> JSONResponse:
+    error = {"message": message, "extensions": {**extensions, "requestId": request_id(scope)}}
+    return JSONResponse(
+        {"errors": [error]}, status_code=status, headers={"Cache-Control": "no-store", **headers}
+    )
+
+
+def _language(scope: Scope) -> Language:
+    header = next((value for name, value in scope.get("headers", []) if name == b"accept-language"), b"")
+    return pick_language(header.decode("latin-1"))

@@ -1,0 +1,111 @@
+"""Counts what was turned away at the door, so that an attack is one audit row a minute and not a flood of them.
+
+Memory is bounded: past `max_addresses` in a minute all further addresses are counted together, under None. A count
+leaves memory only when it was written; a write that failed is tried again with the next flush. Nothing here ever
+raises into a request.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from app.failures import describe_failure
+
+logger = logging.getLogger(__name__)
+
+Write = Callable[[str, str | None, int], Awaitable[None]]
+"""Keeps one count: kind, address (None for all that were over the cap), how many."""
+
+_MINUTE_SECONDS = 60
+
+
+class Rejections:
+    """Rejections by kind and address; `async with` flushes them every `interval_seconds` and at the end.
+
+    `clock` gives seconds, never going back (`time.monotonic`); only differences count. The last flush is given up
+    after `shutdown_seconds`; what is lost then is logged as a number.
+    """
+
+    def __init__(
+        self,
+        write: Write,
+        *,
+        clock: Callable[[], float],
+        max_addresses: int = 1000,
+        interval_seconds: float = 10,
+        shutdown_seconds: float = 5,
+    ) -> None:
+        self._write = write
+        self._clock = clock
+        self._max_addresses = max_addresses
+        self._interval_seconds = interval_seconds
+        self._shutdown_seconds = shutdown_seconds
+        self._pending: Counter[tuple[str, str | None]] = Counter()
+        self._known: set[str] = set()
+        self._minute = -1
+        self._is_stopping = asyncio.Event()
+        self._flushing = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    def count(self, kind: str, address: str | None) -> None:
+        """Counts one rejection. `kind` is a word of ours, of which there are few: it is not capped."""
+        self._forget_last_minute()
+        self._pending[kind, self._within_cap(address)] += 1
+
+    async def flush(self) -> None:
+        """Writes what is pending; at the first failure the rest stays for the next flush. Raises only if cancelled."""
+        async with self._flushing:
+            for key in list(self._pending):
+                count = self._pending[key]
+                try:
+                    await self._write(*key, count)
+                except Exception as error:  # noqa: BLE001 - the loop must outlive whatever the writer raises
+                    logger.warning("rejections not written yet: %s", describe_failure(error))
+                    return
+                self._pending[key] -= count
+                if not self._pending[key]:
+                    del self._pending[key]
+
+    async def __aenter__(self) -> Self:
+        """Starts the background flush."""
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stops the background flush and writes what is left."""
+        self._is_stopping.set()
+        try:
+            async with asyncio.timeout(self._shutdown_seconds):
+                if self._task is not None:
+                    await self._task
+                await self.flush()
+        except TimeoutError:
+            logger.warning("rejections: the last flush took too long")
+        if lost := self._pending.total():
+            logger.error("rejections lost at shutdown: %d", lost)
+
+    async def _run(self) -> None:
+        while not self._is_stopping.is_set():
+            try:
+                await asyncio.wait_for(self._is_stopping.wait(), self._interval_seconds)
+            except TimeoutError:
+                await self.flush()
+
+    def _forget_last_minute(self) -> None:
+        minute = int(self._clock() // _MINUTE_SECONDS)
+        if minute != self._minute:
+            self._minute = minute
+            self._known = {address for _, address in self._pending if address is not None}
+
+    def _within_cap(self, address: str | None) -> str | None:
+        if address is None or address in self._known:
+            return address
+        if len(self._known) >= self._max_addresses:
+            return None
+        self._known.add(address)
+        return address

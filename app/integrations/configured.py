@@ -1,0 +1,72 @@
+"""The vendors as the settings describe them: which address, which key, with which rights."""
+
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from app.integrations import r2
+from app.integrations.livekit import LiveKit, S3Target
+from app.integrations.storage import Credentials, Storage
+from app.settings import ApiSettings, BucketSettings, LiveKitSettings, WorkerSettings
+
+REGION = "auto"
+RECORDER_CREDENTIALS_SECONDS = 24 * 3600
+"""The upload follows the recording: longer than the longest consultation and the retries after it."""
+
+
+def livekit(settings: LiveKitSettings) -> LiveKit:
+    """The LiveKit project."""
+    return LiveKit(
+        settings.livekit_url, settings.livekit_api_key, settings.livekit_api_secret.get_secret_value()
+    )
+
+
+def reader_storage(settings: ApiSettings) -> Storage:
+    """The bucket as the API may see it: read only."""
+    return _storage(settings, settings.r2_reader_access_key_id, settings.r2_reader_secret_access_key)
+
+
+def worker_storage(settings: WorkerSettings) -> Storage:
+    """The bucket as the worker may see it: read and write."""
+    return _storage(settings, settings.r2_access_key_id, settings.r2_secret_access_key)
+
+
+def recorder_target(settings: WorkerSettings, object_key: str) -> S3Target:
+    """Where LiveKit uploads one recording to, with credentials that can write and not read.
+
+    On R2 they are made here, for this object alone; another store has a write-only user of its own.
+    """
+    endpoint_url = _endpoint_url(settings)
+    return S3Target(
+        endpoint_url=endpoint_url,
+        region=REGION,
+        bucket=settings.r2_bucket_name,
+        credentials=_static_recorder(settings)
+        or r2.recorder_credentials(
+            account_id=settings.r2_account_id or "",
+            bucket=settings.r2_bucket_name,
+            parent=Credentials(settings.r2_access_key_id, settings.r2_secret_access_key.get_secret_value()),
+            endpoint_host=urlsplit(endpoint_url).netloc,
+            object_key=object_key,
+            expires_in_seconds=RECORDER_CREDENTIALS_SECONDS,
+            now=datetime.now(UTC),
+        ),
+    )
+
+
+def _static_recorder(settings: WorkerSettings) -> Credentials | None:
+    key_id, secret = settings.r2_recorder_access_key_id, settings.r2_recorder_secret_access_key
+    return None if key_id is None or secret is None else Credentials(key_id, secret.get_secret_value())
+
+
+def _storage(settings: BucketSettings, access_key_id: str, secret: SecretStr) -> Storage:
+    return Storage(
+        endpoint_url=_endpoint_url(settings),
+        bucket=settings.r2_bucket_name,
+        credentials=Credentials(access_key_id, secret.get_secret_value()),
+    )
+
+
+def _endpoint_url(settings: BucketSettings) -> str:
+    return settings.r2_endpoint_url or r2.endpoint(settings.r2_account_id or "", settings.r2_jurisdiction)

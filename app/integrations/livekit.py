@@ -1,0 +1,308 @@
+"""LiveKit as Resguardo needs it: join tokens, recordings started, stopped and listed, rooms looked at.
+
+The only place that knows `livekit-api`: its messages and enums stop here and callers see frozen dataclasses
+with plain strings. It never retries, because the server does not deduplicate egress starts and a second one
+records twice (the client's own failover for LiveKit Cloud is switched off), never follows a redirect with
+storage keys in the body, and never hands on the vendor's words: errors become short codes of ours.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import SimpleNamespace, TracebackType
+from typing import Final, Literal, NoReturn, Protocol, Self
+
+import aiohttp
+from google.protobuf.message import DecodeError
+from livekit.api import AccessToken, LiveKitAPI, ServerError, VideoGrants
+from livekit.protocol.egress import (
+    EgressInfo,
+    EncodedFileOutput,
+    EncodedFileType,
+    EncodingOptions,
+    ListEgressRequest,
+    RoomCompositeEgressRequest,
+    S3Upload,
+    StopEgressRequest,
+)
+from livekit.protocol.room import ListParticipantsRequest, ListRoomsRequest
+
+from app.errors import AppError, Timeout, UpstreamFailed
+from app.integrations import livekit_snapshots as snapshots
+from app.integrations.livekit_snapshots import EgressSnapshot, ParticipantSnapshot, RoomSnapshot
+from app.integrations.livekit_webhook import WebhookEvent, WebhookVerifier
+
+__all__ = [
+    "EgressSnapshot",
+    "LiveKit",
+    "LiveKitRefused",
+    "ParticipantSnapshot",
+    "RoomSnapshot",
+    "S3Target",
+    "WebhookEvent",
+    "WebhookVerifier",
+    "is_definite",
+]
+
+StopOutcome = Literal["stopping", "already_ended", "not_found"]
+Reachability = Literal["ok", "unreachable", "credentials_refused", "no_egress"]
+
+JOIN_TTL_SECONDS: Final = 7200
+KEY_FRAME_INTERVAL_SECONDS: Final = 2.0
+_AMBIGUOUS_STATUS: Final = 408
+_TWIRP_REFUSALS: Final = frozenset(
+    (
+        "invalid_argument",
+        "malformed",
+        "not_found",
+        "bad_route",
+        "already_exists",
+        "permission_denied",
+        "unauthenticated",
+        "resource_exhausted",
+        "failed_precondition",
+        "aborted",
+        "out_of_range",
+    )
+)
+
+
+class LiveKitRefused(UpstreamFailed):
+    """LiveKit answered no (a Twirp 4xx): nothing was done. `detail["code"]` is the Twirp code, `unknown` if
+    none.
+    """
+
+    retryable = False
+
+
+def is_definite(error: AppError) -> bool:
+    """Whether the call certainly did nothing; otherwise it may have acted, and a start must be looked for."""
+    return isinstance(error, LiveKitRefused)
+
+
+class S3Credentials(Protocol):
+    """What an upload signs with; `app.integrations.storage.Credentials` is one."""
+
+    @property
+    def access_key_id(self) -> str: ...
+    @property
+    def secret_access_key(self) -> str: ...
+    @property
+    def session_token(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class S3Target:
+    """Where LiveKit uploads to. The credentials must outlive the consultation and the upload that follows
+    it.
+    """
+
+    endpoint_url: str
+    region: str
+    bucket: str
+    credentials: S3Credentials = field(repr=False)
+
+
+class LiveKit:
+    """One LiveKit project. Close it: it holds an HTTP session, opened at the first call.
+
+    Every method that calls raises `LiveKitRefused` (definite), `UpstreamFailed("livekit_unavailable")` or
+    `Timeout("livekit_timeout")` (both: whether it acted is not known). Timeouts are ours: those of
+    livekit-api 1.2.2 are never applied, and a start takes up to 22 s to be refused for want of capacity
+    (checked 2026-11-21).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        api_secret: str,
+        *,
+        start_timeout_seconds: float = 60,
+        timeout_seconds: float = 10,
+    ) -> None:
+        self._url = url
+        self._api_key = api_key
+        self._api_secret = api_secret
+        self._start_timeout_seconds = start_timeout_seconds
+        self._timeout_seconds = timeout_seconds
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the HTTP session; the next call opens a new one."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def join_token(
+        self, *, identity: str, room: str, metadata: str, ttl_seconds: int = JOIN_TTL_SECONDS
+    ) -> str:
+        """Answer a token that lets `identity` into `room` and nowhere else; asks nobody.
+
+        Every participant can read `identity` and `metadata`: ids only. No name is set. The token is checked
+        when it is used to connect; leaving the room does not end it. Raises ValueError for an empty identity
+        or room.
+        """
+        if ttl_seconds <= 0:
+            raise ValueError("a join token needs a time to live")
+        grants = VideoGrants(
+            room_join=True,
+            room=room,
+            can_publish=True,
+            can_subscribe=True,
+            can_publish_data=True,
+            can_update_own_metadata=False,
+            room_create=False,
+            room_list=False,
+            room_record=False,
+            room_admin=False,
+            ingress_admin=False,
+            hidden=False,
+            recorder=False,
+            agent=False,
+        )
+        token = AccessToken(self._api_key, self._api_secret).with_identity(identity).with_grants(grants)
+        return token.with_metadata(metadata).with_ttl(timedelta(seconds=ttl_seconds)).to_jwt()
+
+    async def start_room_composite(
+        self, *, room_name: str, object_key: str, upload: S3Target
+    ) -> EgressSnapshot:
+        """Record `room_name` into one MP4 at `object_key`, uploaded when the recording has ended.
+
+        The room must exist (LiveKitRefused `not_found`). The key must end in `.mp4` and hold no braces:
+        LiveKit would append the one and fill in the other (`pkg/config/output_file.go` of livekit/egress,
+        read 2026-11-21).
+        """
+        request = _composite_request(room_name, object_key, upload)
+        async with self._call(self._start_timeout_seconds) as api:
+            info = await api.egress.start_room_composite_egress(request)
+        return snapshots.egress(info)
+
+    async def stop_egress(self, egress_id: str) -> StopOutcome:
+        """Ask that a recording end; asking again is harmless.
+
+        A Timeout may mean that its node died: LiveKit then lists it as active for ever (livekit#1717).
+        """
+        try:
+            async with self._call(self._timeout_seconds) as api:
+                await api.egress.stop_egress(StopEgressRequest(egress_id=egress_id))
+        except LiveKitRefused as refused:
+            match refused.detail["code"]:
+                case "failed_precondition":
+                    return "already_ended"
+                case "not_found":
+                    return "not_found"
+            raise
+        return "stopping"
+
+    async def list_egress(
+        self, *, room_name: str | None = None, egress_id: str | None = None
+    ) -> list[EgressSnapshot]:
+        """List recordings, ended ones for about a day. An empty list is no proof that a recording is over."""
+        request = ListEgressRequest(room_name=room_name or "", egress_id=egress_id or "")
+        found: list[EgressInfo] = []
+        try:
+            while True:
+                async with self._call(self._timeout_seconds) as api:
+                    page = await api.egress.list_egress(request)
+                found.extend(page.items)
+                if not page.next_page_token.token:
+                    break
+                request.page_token.token = page.next_page_token.token
+        except LiveKitRefused as refused:
+            if egress_id is None or refused.detail["code"] != "not_found":
+                raise
+        return [snapshots.egress(info) for info in found]
+
+    async def rooms(self, names: Sequence[str]) -> list[RoomSnapshot]:
+        """Those of `names` that are open now; asks for nothing when there is no name."""
+        if not names:
+            return []
+        async with self._call(self._timeout_seconds) as api:
+            answer = await api.room.list_rooms(ListRoomsRequest(names=names))
+        return [snapshots.room(info) for info in answer.rooms]
+
+    async def participants(self, room: str) -> list[ParticipantSnapshot]:
+        """Who is in `room` now, recorders included (kind `egress`); nobody when the room is not open."""
+        async with self._call(self._timeout_seconds) as api:
+            answer = await api.room.list_participants(ListParticipantsRequest(room=room))
+        return [snapshots.participant(info) for info in answer.participants]
+
+    async def reachable(self) -> Reachability:
+        """Ask for a room that is not there, then for its recordings; `no_egress`: no recording service is
+        connected.
+        """
+        try:
+            await self.rooms(["resguardo-check"])
+        except AppError as error:
+            refused = error.detail.get("status") in (401, 403)
+            return "credentials_refused" if refused else "unreachable"
+        try:
+            await self.list_egress(room_name="resguardo-check")
+        except AppError:
+            return "no_egress"
+        return "ok"
+
+    @asynccontextmanager
+    async def _call(self, timeout_seconds: float) -> AsyncIterator[LiveKitAPI]:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                yield self._api()
+        except TimeoutError as error:
+            raise Timeout("livekit_timeout") from error
+        except ServerError as error:
+            _raise_translated(error)
+        except (aiohttp.ClientError, DecodeError) as error:
+            raise UpstreamFailed("livekit_unavailable") from error
+
+    def _api(self) -> LiveKitAPI:
+        if self._session is None:
+            trace = aiohttp.TraceConfig()
+            trace.on_request_redirect.append(_refuse_redirect)
+            self._session = aiohttp.ClientSession(trace_configs=[trace])
+        return LiveKitAPI(self._url, self._api_key, self._api_secret, session=self._session, failover=False)
+
+
+def _composite_request(room_name: str, object_key: str, upload: S3Target) -> RoomCompositeEgressRequest:
+    if not object_key.endswith(".mp4") or object_key.startswith(("/", ".")) or set(object_key) & set("{}"):
+        raise ValueError("an object key of a recording is relative, ends in .mp4 and holds no braces")
+    s3 = S3Upload(
+        access_key=upload.credentials.access_key_id,
+        secret=upload.credentials.secret_access_key,
+        session_token=upload.credentials.session_token or "",
+        region=upload.region,
+        endpoint=upload.endpoint_url,
+        bucket=upload.bucket,
+        force_path_style=True,
+        content_disposition="attachment",
+    )
+    output = EncodedFileOutput(
+        file_type=EncodedFileType.MP4, filepath=object_key, disable_manifest=True, s3=s3
+    )
+    encoding = EncodingOptions(key_frame_interval=KEY_FRAME_INTERVAL_SECONDS)
+    return RoomCompositeEgressRequest(room_name=room_name, file_outputs=[output], advanced=encoding)
+
+
+def _raise_translated(error: ServerError) -> NoReturn:
+    if error.status == _AMBIGUOUS_STATUS:
+        raise Timeout("livekit_timeout") from error
+    if error.status >= 500:
+        raise UpstreamFailed("livekit_unavailable", status=error.status) from error
+    code = error.code if error.code in _TWIRP_REFUSALS else "unknown"
+    raise LiveKitRefused("livekit_refused", code=code, status=error.status) from error
+
+
+async def _refuse_redirect(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestRedirectParams
+) -> None:
+    raise aiohttp.ClientError("a redirect is not followed")

@@ -1,0 +1,148 @@
+"""What LiveKit says of recordings, rooms and participants, in plain words of ours.
+
+Pure. The vendor's error texts are not handed on (they quote endpoints and keys): only its code and a reason
+of ours. Its `location` is dropped too: where an object lies is known by its key.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from livekit.protocol.egress import EgressInfo, EgressStatus
+from livekit.protocol.models import ParticipantInfo, Room
+
+from app.errors import UpstreamFailed
+
+_NANOSECONDS: Final = 1_000_000_000
+
+_STATUSES: Final = {
+    EgressStatus.EGRESS_STARTING: "starting",
+    EgressStatus.EGRESS_ACTIVE: "active",
+    EgressStatus.EGRESS_ENDING: "ending",
+    EgressStatus.EGRESS_COMPLETE: "complete",
+    EgressStatus.EGRESS_FAILED: "failed",
+    EgressStatus.EGRESS_ABORTED: "aborted",
+    EgressStatus.EGRESS_LIMIT_REACHED: "limit_reached",
+}
+
+_REASONS: Final = (
+    ("upload failed", "upload_failed"),
+    ("Session limit reached before start signal", "limit_before_start"),
+    ("Session limit reached", "limit_reached"),
+    ("Start signal not received", "start_not_received"),
+    ("Stop called before pipeline could start", "stopped_before_start"),
+    ("CPU exhausted", "resources_exhausted"),
+    ("OOM", "resources_exhausted"),
+    ("connection to room failed", "room_connection_lost"),
+)
+"""Marks in the vendor's texts (livekit/protocol `livekit_egress.go`, livekit/egress `errors.go`; read
+2026-11-21).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EgressSnapshot:
+    """A recording as LiveKit sees it at one moment.
+
+    `object_key` is the file path that was asked for, by which a start whose answer was lost is found again;
+    None when the request was not ours. `duration_seconds` and `size_bytes` are None until the upload ended.
+    `error_reason` is None when nothing went wrong, `failed` when LiveKit says no more.
+    """
+
+    egress_id: str
+    room_name: str
+    room_sid: str
+    status: str
+    object_key: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    updated_at: datetime | None
+    duration_seconds: float | None
+    size_bytes: int | None
+    error_code: int | None
+    error_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoomSnapshot:
+    """An open room. `num_participants` counts people, not recorders."""
+
+    name: str
+    sid: str
+    num_participants: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantSnapshot:
+    """Someone or something in a room; `kind` is `standard`, `egress`, `ingress`, `sip`, `agent` and the
+    like.
+    """
+
+    identity: str
+    sid: str
+    kind: str
+    state: str
+    joined_at: datetime
+    is_publisher: bool
+
+
+def egress(info: EgressInfo) -> EgressSnapshot:
+    """Raises UpstreamFailed (`livekit_status`) for a status that this version of the client does not know."""
+    status = _STATUSES.get(info.status)
+    if status is None:
+        raise UpstreamFailed("livekit_status", status=int(info.status))
+    file = info.file_results[0] if info.file_results else info.file
+    failed = bool(info.error or info.error_code)
+    return EgressSnapshot(
+        egress_id=info.egress_id,
+        room_name=info.room_name,
+        room_sid=info.room_id,
+        status=status,
+        object_key=_object_key(info),
+        started_at=_instant(info.started_at),
+        ended_at=_instant(info.ended_at),
+        updated_at=_instant(info.updated_at),
+        duration_seconds=file.duration / _NANOSECONDS or None,
+        size_bytes=file.size or None,
+        error_code=info.error_code or None,
+        error_reason=_reason(info.error) if failed else None,
+    )
+
+
+def room(info: Room) -> RoomSnapshot:
+    return RoomSnapshot(
+        name=info.name,
+        sid=info.sid,
+        num_participants=info.num_participants,
+        created_at=datetime.fromtimestamp(info.creation_time, tz=UTC),
+    )
+
+
+def participant(info: ParticipantInfo) -> ParticipantSnapshot:
+    return ParticipantSnapshot(
+        identity=info.identity,
+        sid=info.sid,
+        kind=_enum_name(ParticipantInfo.Kind.items(), info.kind),
+        state=_enum_name(ParticipantInfo.State.items(), info.state),
+        joined_at=datetime.fromtimestamp(info.joined_at, tz=UTC),
+        is_publisher=info.is_publisher,
+    )
+
+
+def _object_key(info: EgressInfo) -> str | None:
+    request = info.room_composite
+    output = request.file_outputs[0] if request.file_outputs else request.file
+    return output.filepath or None
+
+
+def _instant(nanoseconds: int) -> datetime | None:
+    return datetime.fromtimestamp(nanoseconds / _NANOSECONDS, tz=UTC) if nanoseconds else None
+
+
+def _reason(text: str) -> str:
+    return next((reason for mark, reason in _REASONS if mark in text), "failed")
+
+
+def _enum_name(items: list[tuple[str, int]], number: int) -> str:
+    return next((name.lower() for name, value in items if value == number), "unknown")

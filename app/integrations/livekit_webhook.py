@@ -1,0 +1,174 @@
+"""Verifies LiveKit's webhooks over their raw bytes, strictly, and reads only what a hint needs.
+
+LiveKit signs a notification with a bare JWT (HS256, the API secret) whose `sha256` claim is the base64
+SHA-256 of the body (`webhook/resource_url_notifier.go` of livekit/protocol, read 2026-11-21). Nothing is
+parsed before the signature and the hash hold. The egress request that travels in a notification can carry
+storage keys: it is never kept. Refused on purpose: tokens without `exp`, tokens that live longer than LiveKit
+makes them, and any egress status that LiveKit does not name, because its own client reads an unknown one as
+STARTING.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, NoReturn
+
+import jwt
+
+from app.errors import InvalidInput, Unauthenticated
+
+MAX_BODY_BYTES: Final = 64 * 1024
+"""An egress notification takes 1 to 3 KB and the others less; only room or participant metadata (ours are
+ids) grows.
+"""
+
+LEEWAY_SECONDS: Final = 60
+MAX_TOKEN_LIFE_SECONDS: Final = 600
+"""Twice the five minutes that LiveKit gives; its retries resend the first token (read 2026-11-21)."""
+
+EGRESS_STATUSES: Final = frozenset(
+    f"EGRESS_{name}"
+    for name in ("STARTING", "ACTIVE", "ENDING", "COMPLETE", "FAILED", "ABORTED", "LIMIT_REACHED")
+)
+
+_MAX_TOKEN_CHARACTERS: Final = 4096
+_MAX_NAME_CHARACTERS: Final = 256
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_EVENT: Final = re.compile(r"[a-z][a-z_]{0,63}")
+_SECONDS: Final = re.compile(r"[0-9]{1,11}")
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEvent:
+    """One verified notification. `egress_id` is None when LiveKit left it empty, as it does for a failed
+    auto-egress.
+    """
+
+    event_id: str
+    event: str
+    egress_id: str | None
+    room_name: str | None
+    room_sid: str | None
+    created_at: datetime
+
+
+class WebhookVerifier:
+    """Holds the secrets by API key; several keys may stand at once, so that keys can be rotated."""
+
+    def __init__(self, keys: Mapping[str, str], *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        if not keys or not all(keys) or not all(keys.values()):
+            raise ValueError("a webhook verifier needs at least one key, each with its secret")
+        self._keys = dict(keys)
+        self._max_body_bytes = max_body_bytes
+
+    def verify(self, body: bytes, authorization: str | None) -> WebhookEvent:
+        """Answer the event that `body` announces.
+
+        `authorization` is the header as it came: a bare JWT, or one after `Bearer `. Raises Unauthenticated
+        (`webhook_signature`) when key, signature, times or hash do not hold, InvalidInput
+        (`webhook_too_large`, `webhook_body`, `webhook_status`) when what was signed is not a notification we
+        understand.
+        """
+        if len(body) > self._max_body_bytes:
+            raise InvalidInput("webhook_too_large", max_bytes=self._max_body_bytes)
+        claims = self._claims(_token(authorization))
+        expected = base64.b64encode(hashlib.sha256(body).digest())
+        if not hmac.compare_digest(str(claims.get("sha256", "")).encode("utf-8", "replace"), expected):
+            raise Unauthenticated("webhook_signature")
+        return _read(body)
+
+    def _claims(self, token: str) -> dict[str, object]:
+        for key, secret in self._keys.items():
+            try:
+                claims: dict[str, object] = jwt.decode(
+                    token,
+                    secret,
+                    algorithms=["HS256"],
+                    issuer=key,
+                    leeway=LEEWAY_SECONDS,
+                    options={"require": ["exp", "iss"]},
+                )
+                lifetime = int(str(claims["exp"])) - time.time()
+            except (jwt.PyJWTError, ValueError, OverflowError, RecursionError):
+                continue
+            if lifetime <= MAX_TOKEN_LIFE_SECONDS + LEEWAY_SECONDS:
+                return claims
+        raise Unauthenticated("webhook_signature")
+
+
+def _token(authorization: str | None) -> str:
+    token = (authorization or "").removeprefix("Bearer ")
+    if len(token) > _MAX_TOKEN_CHARACTERS or not _TOKEN.fullmatch(token):
+        raise Unauthenticated("webhook_signature")
+    return token
+
+
+def _read(body: bytes) -> WebhookEvent:
+    try:
+        raw = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("webhook_body") from error
+    notification = _object(raw)
+    event = _matching(_EVENT, notification.get("event"))
+    room = _object(notification.get("room", {}))
+    egress = _object(notification.get("egressInfo", {}))
+    if event.startswith("egress_") and "egressInfo" not in notification:
+        raise InvalidInput("webhook_body")
+    status = egress.get("status", "EGRESS_STARTING")
+    if not isinstance(status, str) or status not in EGRESS_STATUSES:
+        raise InvalidInput("webhook_status")
+    return WebhookEvent(
+        event_id=_matching(_ID, notification.get("id")),
+        event=event,
+        egress_id=_optional(_ID, egress.get("egressId")),
+        room_name=_name(egress.get("roomName")) or _name(room.get("name")),
+        room_sid=_optional(_ID, egress.get("roomId")) or _optional(_ID, room.get("sid")),
+        created_at=_instant(notification.get("createdAt")),
+    )
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name comes twice")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _object(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise InvalidInput("webhook_body")
+    return value
+
+
+def _matching(pattern: re.Pattern[str], value: object) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise InvalidInput("webhook_body")
+    return value
+
+
+def _optional(pattern: re.Pattern[str], value: object) -> str | None:
+    return None if value in (None, "") else _matching(pattern, value)
+
+
+def _name(value: object) -> str | None:
+    if value in (None, ""):
+        return None
+    if not isinstance(value, str) or len(value) > _MAX_NAME_CHARACTERS or not value.isprintable():
+        raise InvalidInput("webhook_body")
+    return value
+
+
+def _instant(value: object) -> datetime:
+    """Seconds since 1970, which proto3 JSON writes as a string (int64)."""
+    return datetime.fromtimestamp(int(_matching(_SECONDS, value)), tz=UTC)

@@ -1,0 +1,85 @@
+"""Cloudflare R2's own: the address of an account, and credentials for one upload, made without asking R2.
+
+It asks Cloudflare nothing and keeps nothing; S3 itself is `storage.py`.
+"""
+
+import base64
+import hashlib
+import re
+from datetime import datetime
+from typing import Final
+
+import jwt
+
+from app.errors import InvalidInput
+from app.integrations.storage import Credentials
+
+RECORDER_ACTIONS: Final = (
+    "PutObject",
+    "CreateMultipartUpload",
+    "UploadPart",
+    "CompleteMultipartUpload",
+    "AbortMultipartUpload",
+)
+_MAX_SECONDS: Final = 604_800
+_HOST: Final = "r2.cloudflarestorage.com"
+_JURISDICTIONS: Final = ("eu", "fedramp")
+_ACCOUNT = re.compile(r"[0-9a-f]{32}")
+
+
+def endpoint(account_id: str, jurisdiction: str | None = None) -> str:
+    """R2's S3 endpoint of an account; buckets of a jurisdiction (`eu`, `fedramp`) have a host of their own.
+
+    Cloudflare, "Authentication" (developers.cloudflare.com/r2/api/tokens), checked 2026-11-21. Raises
+    InvalidInput (`r2_account_id`, `r2_jurisdiction`).
+    """
+    if _ACCOUNT.fullmatch(account_id) is None:
+        raise InvalidInput("r2_account_id")
+    if jurisdiction is not None and jurisdiction not in _JURISDICTIONS:
+        raise InvalidInput("r2_jurisdiction")
+    host = _HOST if jurisdiction is None else f"{jurisdiction}.{_HOST}"
+    return f"https://{account_id}.{host}"
+
+
+def recorder_credentials(
+    *,
+    account_id: str,
+    bucket: str,
+    parent: Credentials,
+    endpoint_host: str,
+    object_key: str,
+    expires_in_seconds: int,
+    now: datetime,
+) -> Credentials:
+    """Credentials that can only write one object, made here from R2's `parent` key without asking Cloudflare.
+
+    They end after `expires_in_seconds` (1 s to 7 days) or with the parent. `endpoint_host` is the host
+    alone, `now` aware. Raises InvalidInput (`credentials_lifetime`, `object_key`).
+
+    Cloudflare, "Temporary credentials" and "Authenticate against R2 with temporary credentials" (pages
+    r2/api/s3/temporary-credentials and r2/examples/authenticate-r2-temp-credentials of
+    developers.cloudflare.com), checked 2026-11-21: `actions` narrows `scope` and is understood in locally
+    signed credentials only; they publish no test vector.
+    """
+    if not 1 <= expires_in_seconds <= _MAX_SECONDS:
+        raise InvalidInput("credentials_lifetime", max_seconds=_MAX_SECONDS)
+    if not object_key:
+        raise InvalidInput("object_key")
+    issued_at = int(now.timestamp())
+    claims = {
+        "bucket": bucket,
+        "scope": "object-read-write",
+        "actions": list(RECORDER_ACTIONS),
+        "paths": {"prefixPaths": [], "objectPaths": [object_key]},
+        "sub": account_id,
+        "iss": parent.access_key_id,
+        "aud": endpoint_host,
+        "iat": issued_at,
+        "exp": issued_at + expires_in_seconds,
+    }
+    token = jwt.encode(claims, parent.secret_access_key, algorithm="HS256")
+    return Credentials(
+        access_key_id=parent.access_key_id,
+        secret_access_key=hashlib.sha256(token.encode()).hexdigest(),
+        session_token=base64.b64encode(f"jwt/{token}".encode()).decode(),
+    )

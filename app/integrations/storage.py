@@ -1,0 +1,291 @@
+"""The bucket: signed URLs, what an object is, its digest, and small private objects.
+
+The only place that knows boto3; botocore's errors become AppErrors here, once, and no URL or secret enters a
+message. It never lists, signs no uploads, and does not decide who may download: that is decided and audited
+before.
+
+Cloudflare R2 and botocore: checksums only `when_required`, for R2 rejects the newer defaults as
+`Unauthorized`; no versioning, no tagging. Cloudflare's documentation and botocore 1.44, checked 2026-11-21.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, ReadTimeoutError
+from botocore.exceptions import ConnectionError as EndpointUnreachable
+
+from app.errors import AppError, Conflict, InvalidInput, NotFound, Timeout, UpstreamFailed
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
+
+MARK_KEY: Final = "deployment"
+"""Where a bucket bears the mark of the one deployment it belongs to."""
+
+MAX_URL_SECONDS: Final = 900
+_CHUNK_BYTES: Final = 8 * 1024 * 1024
+_MARK_BYTES: Final = 200
+_CONNECT_SECONDS: Final = 3
+_READ_SECONDS: Final = 10
+_ATTEMPTS: Final = 3
+_FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """An S3 key pair, with a session token if it is temporary."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """What the store says of an object; `etag` is without quotes, and no digest if it came by multipart."""
+
+    size_bytes: int
+    content_type: str
+    etag: str
+    last_modified: datetime
+
+
+class Storage:
+    """One bucket, seen with one pair of credentials.
+
+    Every method that asks the store raises UpstreamFailed (`storage_unreachable`, `storage_bucket_missing`,
+    `storage_credentials_refused`, `storage_failed`) or Timeout (`storage_timeout`, or `storage_unreachable`
+    if no connection came about) within `call_timeout_seconds` a call; `sha256` makes one call for each 8 MB.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint_url: str,
+        bucket: str,
+        credentials: Credentials,
+        region: str = "auto",
+        call_timeout_seconds: float = 30.0,
+        max_connections: int = 10,
+    ) -> None:
+        self._bucket = bucket
+        self._client = _client(endpoint_url, region, credentials, max_connections)
+        self._call_timeout_seconds = call_timeout_seconds
+        self._limiter = anyio.CapacityLimiter(max_connections)
+
+    def close(self) -> None:
+        """Closes the pooled connections."""
+        self._client.close()
+
+    def presign_get(self, key: str, *, expires_in_seconds: int, filename: str) -> str:
+        """A URL that downloads the object as `filename`, signed here without asking the store.
+
+        It can be used again until it expires, 1 to 900 s from now, by whoever holds it: treat it as a
+        secret. Raises InvalidInput (`url_lifetime`, `filename`); a filename is ASCII letters, digits and
+        `._-`, at most 100.
+        """
+        if not 1 <= expires_in_seconds <= MAX_URL_SECONDS:
+            raise InvalidInput("url_lifetime", max_seconds=MAX_URL_SECONDS)
+        if _FILENAME.fullmatch(filename) is None:
+            raise InvalidInput("filename")
+        disposition = f'attachment; filename="{filename}"'
+        return self._client.generate_presigned_url(
+            "get_object",
+            Params={"Bucket": self._bucket, "Key": key, "ResponseContentDisposition": disposition},
+            ExpiresIn=expires_in_seconds,
+            HttpMethod="GET",
+        )
+
+    async def head(self, key: str) -> StoredObject | None:
+        """What is stored under the key; None if nothing is (or the bucket is missing: a HEAD cannot tell)."""
+
+        def ask() -> StoredObject | None:
+            try:
+                answer = self._client.head_object(Bucket=self._bucket, Key=key)
+            except ClientError as error:
+                if _status(error) == 404:
+                    return None
+                raise
+            return StoredObject(
+                size_bytes=answer["ContentLength"],
+                content_type=answer["ContentType"],
+                etag=answer["ETag"].strip('"'),
+                last_modified=answer["LastModified"],
+            )
+
+        return await self._call("head", ask)
+
+    async def sha256(self, key: str) -> tuple[str, int]:
+        """The object's SHA-256 in hex and its size in bytes, read in ranges of 8 MB, one in memory at a time.
+
+        Raises NotFound (`storage_object_missing`), and Conflict (`storage_object_changed`) if it is replaced
+        meanwhile.
+        """
+        stored = await self.head(key)
+        if stored is None:
+            raise NotFound("storage_object_missing")
+        digest = hashlib.sha256()
+        for start in range(0, stored.size_bytes, _CHUNK_BYTES):
+            await self._call("sha256", partial(self._digest_range, key, stored, start, digest))
+        return digest.hexdigest(), stored.size_bytes
+
+    def _digest_range(self, key: str, stored: StoredObject, start: int, digest: "hashlib._Hash") -> None:
+        end = min(start + _CHUNK_BYTES, stored.size_bytes) - 1
+        try:
+            answer = self._client.get_object(
+                Bucket=self._bucket, Key=key, Range=f"bytes={start}-{end}", IfMatch=f'"{stored.etag}"'
+            )
+        except ClientError as error:
+            if _status(error) in (404, 412):
+                raise Conflict("storage_object_changed") from error
+            raise
+        with closing(answer["Body"]) as body:
+            if answer["ContentLength"] != end - start + 1:
+                raise UpstreamFailed("storage_failed", operation="sha256")
+            digest.update(body.read())
+
+    async def put_new(self, key: str, body: bytes, content_type: str) -> bool:
+        """Stores the object unless the key is taken: False if it is. An equal body after a lost answer is
+        True.
+        """
+
+        def put() -> tuple[bool, int]:
+            try:
+                self._client.put_object(
+                    Bucket=self._bucket, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*"
+                )
+            except ClientError as error:
+                if _status(error) == 412:
+                    return False, error.response["ResponseMetadata"]["RetryAttempts"]
+                raise
+            return True, 0
+
+        is_new, retries = await self._call("put_new", put)
+        if not is_new and retries > 0:
+            return await self.get_small(key, len(body)) == body
+        return is_new
+
+    async def get_small(self, key: str, limit_bytes: int) -> bytes | None:
+        """The object's bytes, None if there is none; UpstreamFailed (`storage_object_too_large`) past the
+        limit.
+        """
+
+        def get() -> bytes | None:
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            except ClientError as error:
+                if _code(error) == "NoSuchKey":
+                    return None
+                raise
+            with closing(answer["Body"]) as body:
+                if answer["ContentLength"] > limit_bytes:
+                    raise UpstreamFailed("storage_object_too_large", limit_bytes=limit_bytes)
+                return body.read()
+
+        return await self._call("get_small", get)
+
+    async def claim(self, mark: str) -> None:
+        """Marks the bucket as this deployment's; Conflict (`storage_of_another_deployment`) if it bears
+        another.
+        """
+        if await self.put_new(MARK_KEY, mark.encode(), "text/plain"):
+            return
+        if await self.read_mark() != mark:
+            raise Conflict("storage_of_another_deployment")
+
+    async def read_mark(self) -> str | None:
+        """The mark that the bucket bears, None if it bears none."""
+        mark = await self.get_small(MARK_KEY, _MARK_BYTES)
+        return None if mark is None else mark.decode(errors="replace")
+
+    async def reachable(self) -> None:
+        """Returns if the endpoint answers, the bucket is there and the credentials may read it.
+
+        A GET tells these apart, a HEAD does not. A store may hide a missing bucket from a key that is scoped
+        to another one: then it is `storage_credentials_refused`, as it always is for write-only credentials.
+        """
+        await self.read_mark()
+
+    async def _call(self, operation: str, work: Callable[[], T]) -> T:
+        def bounded() -> T:
+            with _translated(operation):
+                return work()
+
+        try:
+            with anyio.fail_after(self._call_timeout_seconds):
+                return await anyio.to_thread.run_sync(bounded, abandon_on_cancel=True, limiter=self._limiter)
+        except TimeoutError as error:
+            raise Timeout("storage_timeout", operation=operation) from error
+
+
+def _client(endpoint_url: str, region: str, credentials: Credentials, max_connections: int) -> "S3Client":
+    is_loopback = urlsplit(endpoint_url).hostname in ("127.0.0.1", "::1", "localhost")
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        max_pool_connections=max_connections,
+        proxies={} if is_loopback else None,
+    )
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint_url,
+        region_name=region,
+        aws_access_key_id=credentials.access_key_id,
+        aws_secret_access_key=credentials.secret_access_key,
+        aws_session_token=credentials.session_token,
+        config=config,
+    )
+
+
+@contextmanager
+def _translated(operation: str) -> Iterator[None]:
+    """Turns what botocore raises into AppErrors that name the operation and the status, and nothing else."""
+    try:
+        yield
+    except ClientError as error:
+        raise _refusal(error, operation) from error
+    except ConnectTimeoutError as error:
+        raise Timeout("storage_unreachable", operation=operation) from error
+    except ReadTimeoutError as error:
+        raise Timeout("storage_timeout", operation=operation) from error
+    except EndpointUnreachable as error:
+        raise UpstreamFailed("storage_unreachable", operation=operation) from error
+    except BotoCoreError as error:
+        raise UpstreamFailed("storage_failed", operation=operation) from error
+
+
+def _refusal(error: ClientError, operation: str) -> AppError:
+    status = _status(error)
+    if _code(error) == "NoSuchBucket":
+        reason = "storage_bucket_missing"
+    elif status in (401, 403):
+        reason = "storage_credentials_refused"
+    else:
+        reason = "storage_failed"
+    return UpstreamFailed(reason, operation=operation, status=status)
+
+
+def _status(error: ClientError) -> int:
+    return error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def _code(error: ClientError) -> str:
+    return error.response["Error"].get("Code", "")

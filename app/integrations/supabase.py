@@ -1,0 +1,139 @@
+"""Supabase Auth's administration: the only module that knows the `supabase` package.
+
+It bans and unbans, ends sessions, removes second factors and makes users. It signs nobody in, since a client
+that signs in turns into that person for everybody who shares it, and it reads no data: rows are asked for by
+SQL.
+
+The package sets no timeout of its own and reports a timeout as any broken connection (supabase_auth 2.34.1,
+`handle_exception`; checked 2026-11-21), so each call here is bounded twice: by the HTTP client and by the
+clock.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+from uuid import UUID
+
+import httpx
+from pydantic import ValidationError
+from supabase_auth.errors import AuthApiError, AuthError
+
+from app.errors import Conflict, NotFound, Timeout, UpstreamFailed
+from supabase import AsyncClient, AsyncClientOptions
+
+Reachability = Literal["ok", "key_refused", "unreachable"]
+
+BAN_DURATION = "876000h"
+"""A hundred years. GoTrue parses it with Go's `time.ParseDuration`, which knows hours but no days and ends at
+292 years; `none` lifts the ban (supabase/auth, internal/api/admin.go; checked 2026-11-21).
+"""
+
+NOBODY = UUID(int=0)
+
+
+class SupabaseAdmin:
+    """One project, by its URL (`https://<ref>.supabase.co`) and secret key.
+
+    Methods raise NotFound("user_unknown"), Timeout("supabase_auth") if it is not known whether Supabase
+    acted, and UpstreamFailed("supabase_auth") with Supabase's status and code for every other failure. An
+    `http` client given is used and left open.
+    """
+
+    def __init__(
+        self, url: str, secret_key: str, *, http: httpx.AsyncClient | None = None, timeout_seconds: float = 10
+    ) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._own_http = httpx.AsyncClient(timeout=timeout_seconds) if http is None else None
+        options = AsyncClientOptions(
+            auto_refresh_token=False, persist_session=False, httpx_client=http or self._own_http
+        )
+        self._admin = AsyncClient(url, secret_key, options).auth.admin
+
+    async def ban(self, user_id: UUID) -> None:
+        """Refuse the user's sign-ins and refreshes from now on.
+
+        The sessions stay, and tokens already issued stay good for those who look at nothing but the token.
+        """
+        async with self._asking():
+            await self._admin.update_user_by_id(str(user_id), {"ban_duration": BAN_DURATION})
+
+    async def unban(self, user_id: UUID) -> None:
+        """Let the user sign in again."""
+        async with self._asking():
+            await self._admin.update_user_by_id(str(user_id), {"ban_duration": "none"})
+
+    async def end_sessions(self, user_id: UUID) -> None:
+        """Delete all sessions of the user, who needs a new password to come back.
+
+        GoTrue offers no other way to end a user's sessions without a token of theirs: a password set by an
+        administrator deletes them (internal/models/user.go, UpdatePassword; checked 2026-11-21). The password
+        set is random and kept nowhere.
+        """
+        async with self._asking():
+            await self._admin.update_user_by_id(str(user_id), {"password": secrets.token_urlsafe(48)})
+
+    async def delete_factors(self, user_id: UUID) -> int:
+        """Remove all second factors of the user; how many there were."""
+        async with self._asking():
+            factors = await self._admin.mfa.list_factors({"user_id": str(user_id)})
+            for factor in factors:
+                await self._admin.mfa.delete_factor({"user_id": str(user_id), "id": factor.id})
+        return len(factors)
+
+    async def create_user(self, email: str, password: str, *, confirmed: bool = True) -> UUID:
+        """Make a user; `confirmed` spares the mail. Raises Conflict("email_exists")."""
+        async with self._asking():
+            created = await self._admin.create_user(
+                {"email": email, "password": password, "email_confirm": confirmed}
+            )
+        return UUID(created.user.id)
+
+    async def reachable(self) -> Reachability:
+        """Whether Supabase Auth answers, and takes the key for a secret one; reads no user to find out.
+
+        Raises UpstreamFailed when it answers something else.
+        """
+        try:
+            async with self._asking():
+                await self._admin.get_user_by_id(str(NOBODY))
+        except NotFound:
+            return "ok"
+        except Timeout:
+            return "unreachable"
+        except UpstreamFailed as failure:
+            status = failure.detail["status"]
+            if status in (401, 403):
+                return "key_refused"
+            if status in (0, 502, 503, 504):
+                return "unreachable"
+            raise
+        raise UpstreamFailed("supabase_auth", status=200)
+
+    async def aclose(self) -> None:
+        """Close the connections that this object opened."""
+        if self._own_http is not None:
+            await self._own_http.aclose()
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                yield
+        except TimeoutError as error:
+            raise Timeout("supabase_auth") from error
+        except AuthError as error:
+            raise _translated(error) from error
+        except ValidationError as error:
+            raise UpstreamFailed("supabase_auth", status=200, answer="unreadable") from error
+
+
+def _translated(error: AuthError) -> NotFound | Conflict | Timeout | UpstreamFailed:
+    if isinstance(error.__cause__, httpx.TimeoutException):
+        return Timeout("supabase_auth")
+    if isinstance(error, AuthApiError) and error.code == "user_not_found":
+        return NotFound("user_unknown")
+    if isinstance(error, AuthApiError) and error.code == "email_exists":
+        return Conflict("email_exists")
+    return UpstreamFailed("supabase_auth", status=getattr(error, "status", 0), answer=error.code or "none")

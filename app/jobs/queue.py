@@ -1,0 +1,98 @@
+"""The job queue: procrastinate in the schema `jobs`. What a task does is given from above; this knows how it is run.
+
+A job's argument is one id. It runs with no open transaction, is tried again with growing pauses, and at the end of its
+tries hands the reason to `give_up`, so that nothing fails silently.
+"""
+
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
+from procrastinate.jobs import Job
+
+from app.errors import AppError
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE_SECONDS = 60
+QUEUE = "default"
+
+
+class JobFailed(Exception):
+    """What the queue gets to see of an error: its code, and nothing that a vendor or the database said."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is done for one id, how often it is tried, and what is said at the end of the tries."""
+
+    name: str
+    run: Callable[[str], Awaitable[None]]
+    attempts: int = 12
+    give_up: Callable[[str, str], Awaitable[None]] | None = None
+
+
+class GrowingPauses(BaseRetryStrategy):
+    """Tries again after 1, 2, 4, ... seconds, at most a minute apart."""
+
+    def __init__(self, attempts: int) -> None:
+        self.attempts = attempts
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        """None at the last attempt; `job.attempts` counts the earlier ones."""
+        if job.attempts + 1 >= self.attempts:
+            return None
+        return RetryDecision(retry_in={"seconds": min(2**job.attempts, LONGEST_PAUSE_SECONDS)})
+
+
+def make_queue(database_url: str, tasks: Iterable[Task]) -> App:
+    """The procrastinate app of one worker; it opens a pool of its own when it is opened."""
+    connector = PsycopgConnector(
+        conninfo=database_url,
+        kwargs={"options": "-c search_path=jobs", "application_name": "resguardo-queue"},
+    )
+    queue = App(connector=connector)
+    for task in tasks:
+        queue.task(name=task.name, queue=QUEUE, retry=GrowingPauses(task.attempts), pass_context=True)(
+            _runner(task)
+        )
+    _retry_stalled_jobs_each_minute(queue)
+    return queue
+
+
+def _runner(task: Task) -> Callable[..., Awaitable[None]]:
+    async def run(context: JobContext, id: str) -> None:  # noqa: A002 - the name of the argument in the queue
+        try:
+            await task.run(id)
+        except Exception as error:  # noqa: BLE001 - the loop's edge: whatever it was is retried, then given up
+            reason = error.reason if isinstance(error, AppError) else "internal_error"
+            _log_failure(task, id, error, reason)
+            if context.job.attempts + 1 >= task.attempts and task.give_up is not None:
+                await task.give_up(id, reason)
+            raise JobFailed(reason) from None
+
+    return run
+
+
+def _log_failure(task: Task, argument: str, error: Exception, reason: str) -> None:
+    frames = [] if isinstance(error, AppError) else traceback.extract_tb(error.__traceback__)[-6:]
+    where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
+    log.warning(
+        "job failed: task=%s id=%s reason=%s type=%s %s",
+        task.name,
+        argument,
+        reason,
+        type(error).__name__,
+        where,
+    )
+
+
+def _retry_stalled_jobs_each_minute(queue: App) -> None:
+    @queue.periodic(cron="* * * * *")
+    @queue.task(name="retry_stalled_jobs", queue=QUEUE, queueing_lock="retry_stalled_jobs", pass_context=True)
+    async def retry_stalled_jobs(context: JobContext, timestamp: int) -> None:
+        """A worker that died left its jobs behind: give them to another."""
+        for job in await queue.job_manager.get_stalled_jobs():
+            await queue.job_manager.retry_job(job)

@@ -1,0 +1,179 @@
+"""The public signing keys of a Supabase project, fetched rarely and kept parsed.
+
+One fetch serves everybody who waits for it. A key id nobody knows costs at most one fetch per
+`min_refresh_seconds` for the whole process, however many tokens name it. Old keys are renewed behind the
+request that finds them old, and while Supabase cannot be reached they stay good for `keep_seconds` and no
+longer.
+
+It takes ES256 (P-256) and RS256 (2048 bits or more) keys and ignores every other entry of the set, so that
+one odd key cannot lock everybody out. It never follows a redirect, reads at most `MAX_DOCUMENT_BYTES` and
+ignores private parts. Supabase serves the set at `<project>/auth/v1/.well-known/jwks.json` with `max-age=600`
+and without symmetric keys (supabase/auth, internal/api/jwks.go; checked 2026-11-21).
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt import PyJWTError
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from app.errors import UpstreamFailed
+
+Algorithm = Literal["ES256", "RS256"]
+
+ALGORITHMS: tuple[Algorithm, ...] = ("ES256", "RS256")
+MAX_DOCUMENT_BYTES = 64 * 1024
+MAX_KID_LENGTH = 256
+MIN_RSA_BITS = 2048
+FETCH_SECONDS = 5.0
+RETRY_SECONDS = 2.0
+"""How soon a fetch is tried again while there is no key to work with."""
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """A parsed public key; its algorithm follows from its type, never from a token."""
+
+    kid: str
+    algorithm: Algorithm
+    public_key: EllipticCurvePublicKey | RSAPublicKey
+
+
+def parse_keys(document: bytes) -> dict[str, SigningKey]:
+    """The usable keys of a JWK set by their id; the first of two with the same id counts.
+
+    Raises ValueError if the document is no JWK set at all. What is odd inside it is left out.
+    """
+    try:
+        entries = json.loads(document)["keys"]
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError("not a JWK set") from error
+    if not isinstance(entries, list):
+        raise ValueError("not a JWK set")  # noqa: TRY004 - callers catch one kind
+    keys: dict[str, SigningKey] = {}
+    for entry in entries:
+        key = _parse_key(entry)
+        if key is not None:
+            keys.setdefault(key.kid, key)
+    return keys
+
+
+def _parse_key(entry: object) -> SigningKey | None:
+    if not isinstance(entry, dict) or not _may_verify(entry):
+        return None
+    kid = entry.get("kid")
+    if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID_LENGTH:
+        return None
+    try:
+        if (entry.get("kty"), entry.get("crv"), entry.get("alg", "ES256")) == ("EC", "P-256", "ES256"):
+            public = {name: entry.get(name) for name in ("kty", "crv", "x", "y")}
+            return SigningKey(kid, "ES256", cast("EllipticCurvePublicKey", ECAlgorithm.from_jwk(public)))
+        if (entry.get("kty"), entry.get("alg", "RS256")) == ("RSA", "RS256"):
+            public = {name: entry.get(name) for name in ("kty", "n", "e")}
+            rsa = cast("RSAPublicKey", RSAAlgorithm.from_jwk(public))
+            return SigningKey(kid, "RS256", rsa) if rsa.key_size >= MIN_RSA_BITS else None
+    except (PyJWTError, ValueError, TypeError, AttributeError):
+        return None
+    return None
+
+
+def _may_verify(entry: Mapping[str, object]) -> bool:
+    operations = entry.get("key_ops", ["verify"])
+    return entry.get("use", "sig") == "sig" and isinstance(operations, list) and "verify" in operations
+
+
+class SigningKeys:
+    """The key set at one URL.
+
+    `monotonic` counts seconds. Keys younger than `refresh_seconds` are used as they are, older ones are used
+    while a fetch runs behind them, and those older than `keep_seconds` are not used any more.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        http: httpx.AsyncClient,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        min_refresh_seconds: float = 30,
+        refresh_seconds: float = 600,
+        keep_seconds: float = 3600,
+    ) -> None:
+        self._url = url
+        self._http = http
+        self._monotonic = monotonic
+        self._min_refresh_seconds = min_refresh_seconds
+        self._refresh_seconds = refresh_seconds
+        self._keep_seconds = keep_seconds
+        self._keys: dict[str, SigningKey] = {}
+        self._fetched_at: float | None = None
+        self._attempted_at: float | None = None
+        self._fetching: asyncio.Task[None] | None = None
+
+    async def find(self, kid: str) -> SigningKey | None:
+        """The key with this id; None if the project does not publish it (any more).
+
+        Raises UpstreamFailed("jwks_unavailable") when there is no set recent enough to tell.
+        """
+        if not self._younger_than(self._keep_seconds) or kid not in self._keys:
+            await self._refresh()
+        elif not self._younger_than(self._refresh_seconds):
+            self._start_fetch()
+        if not self._younger_than(self._keep_seconds):
+            raise UpstreamFailed("jwks_unavailable")
+        return self._keys.get(kid)
+
+    async def aclose(self) -> None:
+        """Stop a fetch that still runs; the HTTP client stays open, it belongs to the caller."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.wait([self._fetching])
+
+    def _younger_than(self, seconds: float) -> bool:
+        return self._fetched_at is not None and self._monotonic() - self._fetched_at < seconds
+
+    async def _refresh(self) -> None:
+        fetching = self._start_fetch()
+        if fetching is not None:
+            await asyncio.shield(fetching)
+
+    def _start_fetch(self) -> asyncio.Task[None] | None:
+        """The fetch that runs, or a new one if it is time; None if the last one is too recent."""
+        if self._fetching is not None and not self._fetching.done():
+            return self._fetching
+        pause = self._min_refresh_seconds if self._younger_than(self._keep_seconds) else RETRY_SECONDS
+        if self._attempted_at is not None and self._monotonic() - self._attempted_at < pause:
+            return None
+        self._attempted_at = self._monotonic()
+        self._fetching = asyncio.create_task(self._fetch())
+        return self._fetching
+
+    async def _fetch(self) -> None:
+        """Replace the keys; on failure leave them and their age as they are, for `find` to judge."""
+        try:
+            async with asyncio.timeout(FETCH_SECONDS):
+                keys = parse_keys(await self._download())
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError):
+            return
+        self._keys = keys
+        self._fetched_at = self._monotonic()
+
+    async def _download(self) -> bytes:
+        document = bytearray()
+        async with self._http.stream(
+            "GET", self._url, follow_redirects=False, timeout=FETCH_SECONDS
+        ) as response:
+            if response.status_code != httpx.codes.OK:
+                raise ValueError("unexpected status")
+            async for chunk in response.aiter_bytes():
+                document += chunk
+                if len(document) > MAX_DOCUMENT_BYTES:
+                    raise ValueError("document too large")
+        return bytes(document)

@@ -1,0 +1,184 @@
+"""Applies `supabase/migrations` to a database, exactly as `supabase db push` does, and keeps the same ledger.
+
+After either of the two, the other finds nothing to do. The ledger's DDL, the order, the refusals, the
+splitting into statements and the one transaction a file come from supabase/cli (pkg/migration and pkg/parser,
+read 2026-11-21).
+
+It refuses a migration older than the newest applied one, a ledger with versions that are not in the
+directory, and a `.sql` file that is not named `<YYYYMMDDHHMMSS>_<name>.sql` (the CLI skips that one, with a
+note). It never repairs or reverts. Run it as the migrations' owner, `postgres` on Supabase, and over a direct
+or session-mode connection: the lock against a second run belongs to the session.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Protocol
+
+import psycopg
+from psycopg import sql
+
+from app.errors import Conflict, InvalidInput, UpstreamFailed
+from app.sql_statements import split
+
+_FILE_NAME = re.compile(r"(?P<version>[0-9]{14})_(?P<name>.+)\.sql", re.ASCII)
+_LOCK = "select pg_advisory_lock(hashtextextended('supabase_migrations.schema_migrations', 0))"
+_LEDGER = (
+    b"set local lock_timeout = '4s'",
+    b"create schema if not exists supabase_migrations",
+    b"create table if not exists supabase_migrations.schema_migrations (version text not null primary key)",
+    b"alter table supabase_migrations.schema_migrations add column if not exists statements text[]",
+    b"alter table supabase_migrations.schema_migrations add column if not exists name text",
+)
+_RECORD = "insert into supabase_migrations.schema_migrations (version, name, statements) values (%s, %s, %s)"
+
+
+class Secret(Protocol):
+    """What hides its value when printed: pydantic's SecretStr."""
+
+    def get_secret_value(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One file: `name` is what follows the version, without `.sql`."""
+
+    version: str
+    name: str
+    path: Path
+
+    @cached_property
+    def statements(self) -> list[str]:
+        return split(self.path.read_bytes().decode())
+
+
+def migrate(
+    database_url: str, directory: Path, *, on_applied: Callable[[str], None] = lambda version: None
+) -> list[str]:
+    """Applies what is pending, oldest first, and returns its versions; `on_applied` hears of each once
+    committed.
+
+    Each file commits with its ledger row or not at all; the ones before a failing file stay. Two at once are
+    safe: the second waits, then finds nothing to do. Raises InvalidInput for the directory, Conflict for the
+    ledger, UpstreamFailed (`migration_failed`, with version, statement from 1, SQLSTATE) for a statement that
+    failed.
+    """
+    migrations = list_migrations(directory)
+    with _connected(database_url) as connection:
+        connection.execute(_LOCK)
+        todo = _pending(migrations, _applied(connection))
+        if todo:
+            _make_ledger(connection)
+        for migration in todo:
+            _apply(connection, migration)
+            on_applied(migration.version)
+    return [migration.version for migration in todo]
+
+
+def pending(database_url: str, directory: Path) -> list[Migration]:
+    """What `migrate` would apply, oldest first; changes nothing and raises the same refusals."""
+    migrations = list_migrations(directory)
+    with _connected(database_url) as connection:
+        return _pending(migrations, _applied(connection))
+
+
+def list_migrations(directory: Path) -> list[Migration]:
+    """The directory's migrations, oldest first. Raises InvalidInput for a misnamed file or two of one
+    version.
+    """
+    if not directory.is_dir():
+        raise InvalidInput("migrations_missing")
+    migrations = [_named(path) for path in sorted(directory.glob("*.sql"))]
+    versions = [migration.version for migration in migrations]
+    for earlier, later in pairwise(versions):
+        if earlier == later:
+            raise InvalidInput("migration_version_twice", version=later)
+    return migrations
+
+
+def set_login_passwords(owner_url: str, passwords: Mapping[str, Secret]) -> None:
+    """Gives login roles their passwords as SCRAM verifiers computed here: the server and its log see no
+    password.
+
+    The roles must exist and be of the connecting role's making. Raises UpstreamFailed
+    (`login_password_failed`).
+    """
+    with _connected(owner_url) as connection, connection.transaction():
+        connection.execute(_LOCK)
+        for role, password in passwords.items():
+            verifier = connection.pgconn.encrypt_password(
+                password.get_secret_value().encode(), role.encode(), b"scram-sha-256"
+            )
+            statement = sql.SQL("alter role {} password {}").format(
+                sql.Identifier(role), sql.Literal(verifier.decode())
+            )
+            try:
+                connection.execute(statement)
+            except psycopg.Error as error:
+                raise UpstreamFailed("login_password_failed", role=role, sqlstate=_state(error)) from error
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[psycopg.Connection]:
+    try:
+        connection = psycopg.connect(url, autocommit=True, application_name="resguardo migrate")
+    except psycopg.OperationalError as error:
+        raise UpstreamFailed("database_unreachable") from error
+    with connection:
+        yield connection
+
+
+def _named(path: Path) -> Migration:
+    matched = _FILE_NAME.fullmatch(path.name)
+    if matched is None:
+        raise InvalidInput("migration_name", file=path.name)
+    return Migration(matched["version"], matched["name"], path)
+
+
+def _applied(connection: psycopg.Connection) -> list[str]:
+    try:
+        rows = connection.execute(
+            "select version from supabase_migrations.schema_migrations order by version"
+        )
+    except psycopg.errors.UndefinedTable:
+        return []
+    return [version for (version,) in rows]
+
+
+def _pending(migrations: Iterable[Migration], applied: list[str]) -> list[Migration]:
+    known = {migration.version for migration in migrations}
+    if unknown := sorted(set(applied) - known):
+        raise Conflict("ledger_versions_unknown", versions=", ".join(unknown))
+    todo = [migration for migration in migrations if migration.version not in applied]
+    if todo and applied and todo[0].version < max(applied):
+        raise Conflict("migration_out_of_order", version=todo[0].version, newest=max(applied))
+    return todo
+
+
+def _make_ledger(connection: psycopg.Connection) -> None:
+    with connection.transaction():
+        for statement in _LEDGER:
+            connection.execute(statement)
+
+
+def _apply(connection: psycopg.Connection, migration: Migration) -> None:
+    connection.execute("reset all")
+    number = 0
+    try:
+        with connection.transaction():
+            for statement in migration.statements:
+                number += 1
+                connection.execute(statement.encode())
+            connection.execute(_RECORD, (migration.version, migration.name, migration.statements))
+    except psycopg.Error as error:
+        raise UpstreamFailed(
+            "migration_failed", version=migration.version, statement=number, sqlstate=_state(error)
+        ) from error
+
+
+def _state(error: psycopg.Error) -> str:
+    return error.sqlstate or "none"

@@ -1,0 +1,79 @@
+"""Keyset pages: a cursor names the last row that was seen, so that a page costs the same wherever it is."""
+
+import base64
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from app.errors import InvalidInput
+
+DEFAULT_PAGE_SIZE = 25
+MAX_PAGE_SIZE = 100
+_MAX_CURSOR_LENGTH = 200
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place in a list ordered by time and id, newest first."""
+
+    at: datetime
+    id: UUID
+
+    def encode(self) -> str:
+        """An opaque, URL-safe string."""
+        return base64.urlsafe_b64encode(json.dumps([self.at.isoformat(), str(self.id)]).encode()).decode()
+
+
+@dataclass(frozen=True)
+class PageRequest:
+    """How many rows, and after which; `after` None is the beginning."""
+
+    first: int
+    after: Cursor | None
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """For a statement that fetches one row more than asked, to know whether there is a next page."""
+        return {
+            "before_at": self.after.at if self.after else None,
+            "before_id": self.after.id if self.after else None,
+            "page_size": self.first + 1,
+        }
+
+
+@dataclass(frozen=True)
+class Page(Generic[Item]):
+    """At most `first` items in order, and whether more follow."""
+
+    items: tuple[Item, ...]
+    has_next: bool
+
+    @classmethod
+    def of(cls, rows: list[Item], request: PageRequest) -> "Page[Item]":
+        """The page from one row more than was asked for."""
+        return cls(tuple(rows[: request.first]), len(rows) > request.first)
+
+
+def page_request(first: int | None, after: str | None) -> PageRequest:
+    """Checks what a client asked for. Raises InvalidInput (bad_page_size, bad_cursor)."""
+    size = DEFAULT_PAGE_SIZE if first is None else first
+    if not 1 <= size <= MAX_PAGE_SIZE:
+        raise InvalidInput("bad_page_size", minimum=1, maximum=MAX_PAGE_SIZE)
+    return PageRequest(size, None if after is None else decode_cursor(after))
+
+
+def decode_cursor(text: str) -> Cursor:
+    """The place a cursor names. Raises InvalidInput (bad_cursor)."""
+    if len(text) > _MAX_CURSOR_LENGTH:
+        raise InvalidInput("bad_cursor")
+    try:
+        at, row_id = json.loads(base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True))
+        cursor = Cursor(datetime.fromisoformat(at), UUID(row_id))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidInput("bad_cursor") from error
+    if cursor.at.tzinfo is None:
+        raise InvalidInput("bad_cursor")
+    return cursor

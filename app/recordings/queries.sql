@@ -1,0 +1,136 @@
+-- name: list_recordings
+with page as materialized (
+    select r.*
+    from resguardo.recordings as r
+    where
+        (%(before_at)s::timestamptz is null or (r.created_at, r.id) < (%(before_at)s, %(before_id)s::uuid))
+        and (%(statuses)s::text[] is null or r.status = any(%(statuses)s))
+        and (%(consultation_id)s::uuid is null or r.consultation_id = %(consultation_id)s)
+        and (%(room_name)s::text is null or r.room_name = %(room_name)s)
+        and (%(since)s::timestamptz is null or r.created_at >= %(since)s)
+        and (%(until)s::timestamptz is null or r.created_at < %(until)s)
+    order by r.created_at desc, r.id desc
+    limit %(page_size)s
+),
+
+seen as materialized (
+    select
+        private.record_access(
+            'recording.list', 'recording', null,
+            coalesce(array_agg(p.id), '{}'), array_agg(p.patient_id), array_agg(p.consultation_id),
+            %(fields)s, 'pages', %(quota)s
+        ) as recorded
+    from page as p
+)
+
+select
+    (select s.recorded from seen as s) as recorded,
+    coalesce(
+        (
+            select json_agg(x order by x.created_at desc, x.id desc)::text
+            from (
+                select p.*, n.consultation
+                from page as p
+                left join lateral (
+                    select row_to_json(y) as consultation
+                    from (
+                        select c.id, c.external_id, c.scheduled_at, c.kind, c.sensitivity
+                        from resguardo.consultations as c
+                        where c.id = p.consultation_id
+                    ) as y
+                ) as n on %(with_consultation)s
+            ) as x
+        ),
+        '[]'
+    ) as recordings;
+
+-- name: read_recording
+with found as materialized (
+    select r.* from resguardo.recordings as r where r.id = %(id)s
+),
+
+seen as materialized (
+    select
+        private.record_access(
+            %(action)s, 'recording', %(id)s,
+            coalesce(array_agg(f.id), '{}'), array_agg(f.patient_id), array_agg(f.consultation_id),
+            %(fields)s, %(meter)s, %(quota)s
+        ) as recorded
+    from found as f
+)
+
+select
+    (select s.recorded from seen as s) as recorded,
+    coalesce(
+        (
+            select json_agg(x)::text
+            from (
+                select f.*, n.consultation
+                from found as f
+                left join lateral (
+                    select row_to_json(y) as consultation
+                    from (
+                        select c.id, c.external_id, c.scheduled_at, c.kind, c.sensitivity
+                        from resguardo.consultations as c
+                        where c.id = f.consultation_id
+                    ) as y
+                ) as n on %(with_consultation)s
+            ) as x
+        ),
+        '[]'
+    ) as recordings;
+
+-- name: insert_recording
+insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name)
+values (%(id)s, %(consultation_id)s, %(doctor_id)s, %(patient_id)s, private.uid(), %(room_name)s);
+
+-- name: live_recording
+select r.id
+from resguardo.recordings as r
+where r.consultation_id = %(consultation_id)s and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING');
+
+-- name: assign_object_key
+select private.assign_object_key(%(id)s);
+
+-- name: release_object_key
+select private.release_object_key(%(action)s, %(id)s, %(totp_max_age_seconds)s, 'urls', %(quota)s);
+
+-- name: lock_recording
+select r.* from resguardo.recordings as r where r.id = %(id)s for update;
+
+-- name: lock_live_recordings
+select r.*
+from resguardo.recordings as r
+where r.consultation_id = %(consultation_id)s and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')
+for update;
+
+-- name: update_status
+update resguardo.recordings set status = %(status)s where id = %(id)s;
+
+-- name: update_recording
+update resguardo.recordings
+set
+    status = %(status)s,
+    room_sid = %(room_sid)s,
+    egress_id = %(egress_id)s,
+    egress_updated_at = %(egress_updated_at)s,
+    started_at = %(started_at)s,
+    ended_at = %(ended_at)s,
+    duration_seconds = %(duration_seconds)s,
+    size_bytes = %(size_bytes)s,
+    sha256 = %(sha256)s,
+    truncated = %(truncated)s,
+    error = %(error)s
+where id = %(id)s;
+
+-- name: read_object_key
+select private.read_object_key(%(id)s);
+
+-- name: read_event
+select e.egress_id, e.room_name from private.livekit_events as e where e.event_id = %(event_id)s;
+
+-- name: receive_event
+select private.receive_livekit_event(%(event_id)s, %(event)s, %(egress_id)s, %(room_name)s, %(created_at)s);
+
+-- name: defer_job
+select private.defer_job(%(task)s, %(id)s);

@@ -1,0 +1,175 @@
+"""What a doctor does with a recording, and the webhook's door. The worker's part is in `controller.py`."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from uuid import UUID, uuid4
+
+from app.consents import store as consents
+from app.consents.model import require_everyone
+from app.consultations import store as consultations
+from app.db import Access, Asker, Database
+from app.errors import Conflict, InvalidInput, NotFound
+from app.integrations.livekit import WebhookEvent, WebhookVerifier
+from app.integrations.storage import Storage
+from app.paging import Page, PageRequest
+from app.quotas import Quotas
+from app.recordings import store
+from app.recordings.model import Recording, StoredMedia, require_ready, stopped
+from app.recordings.store import RecordingFilter, Selection
+
+
+class PurposeOfUse(StrEnum):
+    """Why PHI is asked for: HL7 v3 PurposeOfUse TREAT, HPAYMT, HOPERAT, PATRQT and HLEGAL, in words."""
+
+    TREATMENT = "TREATMENT"
+    PAYMENT = "PAYMENT"
+    OPERATIONS = "OPERATIONS"
+    PATIENT_REQUEST = "PATIENT_REQUEST"
+    LEGAL = "LEGAL"
+
+
+@dataclass(frozen=True)
+class DownloadUrl:
+    """A presigned GET. Whoever holds the URL may download until it expires, whatever becomes of the session."""
+
+    url: str
+    expires_at: datetime
+
+
+class Recordings:
+    """The service. `url_lifetime_seconds` is 1 to 900."""
+
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        verifier: WebhookVerifier,
+        *,
+        quotas: Quotas,
+        url_lifetime_seconds: int,
+        totp_max_age_seconds: int,
+    ) -> None:
+        self._database = database
+        self._storage = storage
+        self._verifier = verifier
+        self._quotas = quotas
+        self._url_lifetime_seconds = url_lifetime_seconds
+        self._totp_max_age_seconds = totp_max_age_seconds
+
+    async def page(
+        self, asker: Asker, request: PageRequest, wanted: RecordingFilter, selection: Selection
+    ) -> Page[Recording]:
+        """The asking doctor's recordings, newest first. Raises InvalidInput (bad_date)."""
+        if any(time is not None and time.tzinfo is None for time in (wanted.since, wanted.until)):
+            raise InvalidInput("bad_date")
+        access = Access("recording.list", {"clinician"}, "recording")
+        async with self._database.as_user(asker, access) as tx:
+            rows = await store.list_page(tx, request, wanted, selection, self._quotas.pages)
+        return Page.of(rows, request)
+
+    async def get(self, asker: Asker, recording_id: UUID, selection: Selection) -> Recording:
+        """One recording. Raises NotFound."""
+        access = Access("recording.read", {"clinician"}, "recording", recording_id)
+        async with self._database.as_user(asker, access) as tx:
+            recording = await store.read(tx, recording_id, selection, quota=self._quotas.pages)
+            return _found(recording)
+
+    async def stored_media(self, asker: Asker, recording_id: UUID) -> StoredMedia:
+        """What the bucket says of a READY recording's object. Raises NotFound, Conflict, UpstreamFailed, Timeout."""
+        access = Access("recording.read_storage", {"clinician"}, "recording", recording_id)
+        async with self._database.as_user(asker, access) as tx:
+            key = await store.release_object_key(
+                tx, recording_id, access.action, totp_max_age_seconds=None, quota=self._quotas.urls
+            )
+            if key is None:
+                raise NotFound("recording_not_found")
+        stored = await self._storage.head(require_ready(key))
+        if stored is None:
+            return StoredMedia(exists=False, size_bytes=None, content_type=None)
+        return StoredMedia(exists=True, size_bytes=stored.size_bytes, content_type=stored.content_type)
+
+    async def start(self, asker: Asker, consultation_id: UUID) -> Recording:
+        """Commits the wish to record and queues the call to LiveKit.
+
+        Raises NotFound, Forbidden (consent_missing, with the roles) and Conflict (live_recording_exists, with its id).
+        """
+        access = Access("recording.start", {"clinician"}, "consultation", consultation_id)
+        async with self._database.as_user(asker, access) as tx:
+            await consultations.lock(tx, consultation_id)
+            consultation = await consultations.read(
+                tx, consultation_id=consultation_id, selection=consultations.Selection()
+            )
+            if consultation is None:
+                raise NotFound("consultation_not_found")
+            running = await store.live_recording(tx, consultation_id)
+            if running is not None:
+                raise Conflict("live_recording_exists", recordingId=str(running))
+            require_everyone(await consents.standings(tx, consultation_id))
+            recording_id = uuid4()
+            await store.insert(
+                tx,
+                recording_id=recording_id,
+                consultation_id=consultation_id,
+                doctor_id=consultation.doctor_id,
+                patient_id=consultation.patient_id,
+                room_name=consultation.room_name,
+            )
+            await store.defer(tx, "start_recording", recording_id)
+            return _found(await store.read(tx, recording_id, Selection(), "recording.start"))
+
+    async def stop(self, asker: Asker, recording_id: UUID) -> Recording:
+        """Commits the wish to stop and queues the call to LiveKit; again, or after the end, it changes nothing.
+
+        Raises NotFound.
+        """
+        access = Access("recording.stop", {"clinician"}, "recording", recording_id)
+        async with self._database.as_user(asker, access) as tx:
+            recording = await store.lock(tx, recording_id)
+            if recording is None:
+                return _found(await store.read(tx, recording_id, Selection(), "recording.stop"))
+            after = stopped(recording)
+            if after != recording:
+                await store.update_status(tx, after)
+                await store.defer(tx, "stop_recording", recording_id)
+            return _found(await store.read(tx, recording_id, Selection(), "recording.stop"))
+
+    async def issue_download_url(
+        self, asker: Asker, recording_id: UUID, purpose: PurposeOfUse
+    ) -> DownloadUrl:
+        """A presigned URL, after the audit row that says for whom and why is committed.
+
+        Raises NotFound, Conflict (recording_not_ready), Forbidden (totp_stale) and RateLimited (quota_urls).
+        """
+        access = Access("recording.issue_url", {"clinician"}, "recording", recording_id, purpose)
+        async with self._database.as_user(asker, access) as tx:
+            key = await store.release_object_key(
+                tx,
+                recording_id,
+                access.action,
+                totp_max_age_seconds=self._totp_max_age_seconds,
+                quota=self._quotas.urls,
+            )
+            if key is None:
+                raise NotFound("recording_not_found")
+        lifetime = self._url_lifetime_seconds
+        url = self._storage.presign_get(
+            require_ready(key), expires_in_seconds=lifetime, filename=f"{recording_id}.mp4"
+        )
+        return DownloadUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime))
+
+    async def receive_webhook(self, body: bytes, authorization: str | None) -> bool:
+        """Puts a signed event of LiveKit's into the inbox; False where it was there already.
+
+        Raises Unauthenticated (webhook_signature), InvalidInput (webhook_body, webhook_status), and UpstreamFailed or
+        Timeout only where the commit failed.
+        """
+        event: WebhookEvent = self._verifier.verify(body, authorization)
+        async with self._database.as_service("livekit_webhook") as tx:
+            return await store.receive_event(tx, event)
+
+
+def _found(recording: Recording | None) -> Recording:
+    if recording is None:
+        raise NotFound("recording_not_found")
+    return recording

@@ -1,0 +1,174 @@
+"""Recordings as rows."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import LiteralString
+from uuid import UUID
+
+from pydantic import TypeAdapter
+
+from app.db import Transaction
+from app.integrations.livekit import WebhookEvent
+from app.paging import PageRequest
+from app.recordings.model import Recording, RecordingStatus
+from app.sql import Queries
+
+_sql = Queries(Path(__file__).with_name("queries.sql"))
+_recordings = TypeAdapter(list[Recording])
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a recording was asked for: field names for the audit row, and whether its consultation."""
+
+    fields: tuple[str, ...] = ()
+    with_consultation: bool = False
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """For the statements."""
+        return {"fields": list(self.fields), "with_consultation": self.with_consultation}
+
+
+@dataclass(frozen=True)
+class RecordingFilter:
+    """Which recordings; None is any. Times are of the request, `until` excluded."""
+
+    statuses: tuple[RecordingStatus, ...] | None = None
+    consultation_id: UUID | None = None
+    room_name: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """For the statement."""
+        return {**asdict(self), "statuses": None if self.statuses is None else list(self.statuses)}
+
+
+async def list_page(
+    tx: Transaction, request: PageRequest, wanted: RecordingFilter, selection: Selection, quota: int
+) -> list[Recording]:
+    """One row more than asked for, newest first, with the audit row."""
+    row = await tx.one(
+        _sql["list_recordings"],
+        {**request.parameters, **wanted.parameters, **selection.parameters, "quota": quota},
+    )
+    return _recordings.validate_json(row["recordings"]) if row else []
+
+
+async def read(
+    tx: Transaction,
+    recording_id: UUID,
+    selection: Selection,
+    action: LiteralString = "recording.read",
+    quota: int | None = None,
+) -> Recording | None:
+    """The recording with its audit row; None where it is hidden or does not exist. `quota` counts it as a page."""
+    row = await tx.one(
+        _sql["read_recording"],
+        {
+            "id": recording_id,
+            "action": action,
+            "meter": None if quota is None else "pages",
+            "quota": quota,
+            **selection.parameters,
+        },
+    )
+    rows = _recordings.validate_json(row["recordings"]) if row else []
+    return rows[0] if rows else None
+
+
+async def insert(
+    tx: Transaction,
+    *,
+    recording_id: UUID,
+    consultation_id: UUID,
+    doctor_id: UUID,
+    patient_id: UUID,
+    room_name: str,
+) -> None:
+    """A REQUESTED recording with its object key. Raises Conflict (recordings_one_live_key)."""
+    await tx.run(
+        _sql["insert_recording"],
+        {
+            "id": recording_id,
+            "consultation_id": consultation_id,
+            "doctor_id": doctor_id,
+            "patient_id": patient_id,
+            "room_name": room_name,
+        },
+    )
+    await tx.run(_sql["assign_object_key"], {"id": recording_id})
+
+
+async def live_recording(tx: Transaction, consultation_id: UUID) -> UUID | None:
+    """The id of the recording that runs, or None."""
+    found = await tx.value(_sql["live_recording"], {"consultation_id": consultation_id})
+    return None if found is None else UUID(str(found))
+
+
+async def release_object_key(
+    tx: Transaction,
+    recording_id: UUID,
+    action: LiteralString,
+    *,
+    totp_max_age_seconds: int | None,
+    quota: int,
+) -> str | None:
+    """The object key after its audit row; None where there is nothing for this person, '' where it is not READY."""
+    key = await tx.value(
+        _sql["release_object_key"],
+        {
+            "id": recording_id,
+            "action": action,
+            "totp_max_age_seconds": totp_max_age_seconds,
+            "quota": quota,
+        },
+    )
+    return None if key is None else str(key)
+
+
+async def lock(tx: Transaction, recording_id: UUID) -> Recording | None:
+    """The recording, locked until the transaction ends."""
+    rows = _recordings.validate_python(await tx.all(_sql["lock_recording"], {"id": recording_id}))
+    return rows[0] if rows else None
+
+
+async def lock_live(tx: Transaction, consultation_id: UUID) -> list[Recording]:
+    """What is live of a consultation, locked."""
+    return _recordings.validate_python(
+        await tx.all(_sql["lock_live_recordings"], {"consultation_id": consultation_id})
+    )
+
+
+async def update_status(tx: Transaction, recording: Recording) -> None:
+    """As its doctor, who may change nothing else."""
+    await tx.run(_sql["update_status"], {"id": recording.id, "status": recording.status})
+
+
+async def update(tx: Transaction, recording: Recording) -> None:
+    """As the worker."""
+    await tx.run(_sql["update_recording"], asdict(recording))
+
+
+async def read_object_key(tx: Transaction, recording_id: UUID) -> str:
+    """As the worker, after the audit row."""
+    return str(await tx.value(_sql["read_object_key"], {"id": recording_id}))
+
+
+async def read_event(tx: Transaction, event_id: str) -> tuple[str | None, str | None] | None:
+    """Egress id and room name of an event in the inbox."""
+    row = await tx.one(_sql["read_event"], {"event_id": event_id})
+    return None if row is None else (row["egress_id"], row["room_name"])
+
+
+async def receive_event(tx: Transaction, event: WebhookEvent) -> bool:
+    """Puts an event into the inbox and queues its job; False where it was there already."""
+    return bool(await tx.value(_sql["receive_event"], asdict(event)))
+
+
+async def defer(tx: Transaction, task: LiteralString, argument: UUID) -> None:
+    """Queues a job within this transaction."""
+    await tx.run(_sql["defer_job"], {"task": task, "id": argument})

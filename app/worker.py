@@ -1,0 +1,70 @@
+"""The job loop's composition: which task calls which service, with which parts."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from uuid import UUID
+
+from procrastinate import App
+
+from app.db import Database
+from app.deployment import require_own_bucket, require_own_database
+from app.integrations import configured
+from app.integrations.supabase import SupabaseAdmin
+from app.jobs.queue import Task, make_queue
+from app.recordings.controller import RecordingController
+from app.settings import WorkerSettings
+from app.staff.service import StaffBans
+
+
+async def run(settings: WorkerSettings) -> None:
+    """Works until it is cancelled or gets SIGINT or SIGTERM."""
+    async with open_queue(settings) as queue:
+        await queue.run_worker_async(
+            concurrency=settings.worker_concurrency, fetch_job_polling_interval=1, delete_jobs="never"
+        )
+
+
+@asynccontextmanager
+async def open_queue(settings: WorkerSettings) -> AsyncIterator[App]:
+    """The queue with its tasks, over parts that live as long as it. Raises SettingsError, UpstreamFailed."""
+    database_url = settings.worker_database_url.get_secret_value()
+    database = Database(database_url, application="resguardo-worker")
+    livekit = configured.livekit(settings)
+    storage = configured.worker_storage(settings)
+    admin = SupabaseAdmin(settings.supabase_url, settings.supabase_secret_key.get_secret_value())
+    async with AsyncExitStack() as stack:
+        await database.open()
+        stack.push_async_callback(database.close)
+        stack.push_async_callback(livekit.aclose)
+        stack.callback(storage.close)
+        await require_own_database(database, settings.deployment)
+        await require_own_bucket(storage, settings.deployment)
+        controller = RecordingController(
+            database, livekit, storage, partial(configured.recorder_target, settings)
+        )
+        queue = make_queue(database_url, tasks(controller, StaffBans(database, admin)))
+        yield await stack.enter_async_context(queue.open_async())
+
+
+def tasks(controller: RecordingController, bans: StaffBans) -> list[Task]:
+    """Every task there is."""
+
+    async def give_up(recording_id: str, reason: str) -> None:
+        await controller.give_up(UUID(recording_id), reason)
+
+    return [
+        Task("start_recording", _by_id(controller.start), give_up=give_up),
+        Task("stop_recording", _by_id(controller.stop), attempts=30, give_up=give_up),
+        Task("verify_recording", _by_id(controller.verify), give_up=give_up),
+        Task("enforce_consent", _by_id(controller.enforce_consent), attempts=30),
+        Task("follow_egress", controller.follow_event, attempts=20),
+        Task("ban_user", _by_id(bans.ban), attempts=60),
+    ]
+
+
+def _by_id(run: Callable[[UUID], Awaitable[None]]) -> Callable[[str], Awaitable[None]]:
+    async def with_text(argument: str) -> None:
+        await run(UUID(argument))
+
+    return with_text

@@ -1,0 +1,105 @@
+"""The audit log in GraphQL."""
+
+from datetime import datetime
+from typing import Self
+
+import strawberry
+
+from app.audit import model
+from app.paging import Cursor, page_request
+from graphql_schema.connections import Connection
+from graphql_schema.context import Info
+from graphql_schema.scalars import BigInt, big, parse_optional_id, to_id, to_optional_id
+
+strawberry.enum(model.Outcome, name="AuditOutcome")
+
+
+@strawberry.type(description="Who did what, on whose data, why, from where, and how it ended. Never a value.")
+class AuditEvent:
+    id: strawberry.ID
+    recorded_at: datetime = strawberry.field(description="By the database's clock.")
+    actor_id: strawberry.ID | None
+    actor_role: str
+    session_id: strawberry.ID | None
+    aal: str | None
+    action: str
+    operation: str = strawberry.field(description="C, R, U, D or E, as in FHIR's AuditEvent.action.")
+    outcome: model.Outcome
+    reason: str | None
+    purpose: str
+    basis: str = strawberry.field(description="Why it was allowed, or on what ground it was asked.")
+    entity_type: str
+    entity_ids: list[strawberry.ID]
+    patient_ids: list[strawberry.ID]
+    consultation_ids: list[strawberry.ID]
+    fields: list[str]
+    row_count: int
+    byte_count: BigInt | None
+    request_id: strawberry.ID | None
+    address: str | None
+    policy_version: str
+
+    @classmethod
+    def of(cls, event: model.AuditEvent) -> Self:
+        return cls(
+            id=to_id(event.id),
+            recorded_at=event.recorded_at,
+            actor_id=to_optional_id(event.actor_id),
+            actor_role=event.actor_role,
+            session_id=to_optional_id(event.session_id),
+            aal=event.aal,
+            action=event.action,
+            operation=event.operation,
+            outcome=event.outcome,
+            reason=event.reason,
+            purpose=event.purpose,
+            basis=event.basis,
+            entity_type=event.entity_type,
+            entity_ids=[to_id(entity_id) for entity_id in event.entity_ids],
+            patient_ids=[to_id(patient_id) for patient_id in event.patient_ids],
+            consultation_ids=[to_id(consultation_id) for consultation_id in event.consultation_ids],
+            fields=list(event.fields),
+            row_count=event.row_count,
+            byte_count=big(event.byte_count),
+            request_id=to_optional_id(event.request_id),
+            address=None if event.address is None else str(event.address),
+            policy_version=event.policy_version,
+        )
+
+
+@strawberry.input(description="Which events; what is left out is any.")
+class AuditEventFilter:
+    actor_id: strawberry.ID | None = None
+    action: str | None = None
+    outcome: model.Outcome | None = None
+    patient_id: strawberry.ID | None = None
+    consultation_id: strawberry.ID | None = None
+    recorded_since: datetime | None = None
+    recorded_until: datetime | None = strawberry.field(default=None, description="Excluded.")
+
+    def to_model(self) -> model.AuditFilter:
+        return model.AuditFilter(
+            actor_id=parse_optional_id(self.actor_id),
+            action=self.action,
+            outcome=self.outcome,
+            patient_id=parse_optional_id(self.patient_id),
+            consultation_id=parse_optional_id(self.consultation_id),
+            since=self.recorded_since,
+            until=self.recorded_until,
+        )
+
+
+def _place(event: model.AuditEvent) -> Cursor:
+    return Cursor(event.recorded_at, event.id)
+
+
+async def audit_events(
+    info: Info, first: int | None = None, after: str | None = None, filter: AuditEventFilter | None = None
+) -> Connection[AuditEvent]:
+    """The audit log, newest first; for compliance alone."""
+    page = await info.context.services.audit.page(
+        await info.context.asker(),
+        page_request(first, after),
+        (filter or AuditEventFilter()).to_model(),
+    )
+    return Connection.of(page, AuditEvent.of, _place)

@@ -1,0 +1,217 @@
+"""Consultations, their participants and rooms in GraphQL."""
+
+from datetime import datetime
+from typing import Self
+
+import strawberry
+
+from app.consultations import model
+from app.consultations.service import ActiveRoom as ServiceActiveRoom
+from app.consultations.service import Invitation, JoinPass
+from app.consultations.store import Selection
+from app.errors import InvalidInput
+from app.paging import Cursor, page_request
+from graphql_schema.connections import Connection
+from graphql_schema.consents import Consent
+from graphql_schema.context import Info
+from graphql_schema.scalars import parse_id, parse_optional_id, to_id
+from graphql_schema.selection import selected
+
+strawberry.enum(model.Sensitivity, name="Sensitivity")
+strawberry.enum(model.ParticipantKind, name="ParticipantKind")
+strawberry.enum(model.GuestRole, name="GuestRole")
+
+
+@strawberry.type(description="Somebody in a consultation. The id is also the identity in the room.")
+class Participant:
+    id: strawberry.ID
+    kind: model.ParticipantKind
+    guest_role: model.GuestRole | None
+    joined_at: datetime | None = strawberry.field(description="When the newest join token was issued.")
+    has_consented: bool = strawberry.field(description="Whether a consent stands now.")
+
+    @classmethod
+    def of(cls, participant: model.Participant) -> Self:
+        return cls(
+            id=to_id(participant.id),
+            kind=participant.kind,
+            guest_role=participant.guest_role,
+            joined_at=participant.joined_at,
+            has_consented=participant.is_given,
+        )
+
+
+@strawberry.type(description="A medical consultation by video.")
+class Consultation:
+    id: strawberry.ID
+    external_id: str
+    doctor_id: strawberry.ID
+    patient_id: strawberry.ID
+    scheduled_at: datetime
+    kind: str
+    sensitivity: model.Sensitivity
+    room_name: str
+    created_at: datetime
+    participants: list[Participant]
+    consents: list[Consent] = strawberry.field(description="Every word about being recorded, oldest first.")
+
+    @classmethod
+    def of(cls, consultation: model.Consultation) -> Self:
+        return cls(
+            id=to_id(consultation.id),
+            external_id=consultation.external_id,
+            doctor_id=to_id(consultation.doctor_id),
+            patient_id=to_id(consultation.patient_id),
+            scheduled_at=consultation.scheduled_at,
+            kind=consultation.kind,
+            sensitivity=consultation.sensitivity,
+            room_name=consultation.room_name,
+            created_at=consultation.created_at,
+            participants=[Participant.of(participant) for participant in consultation.participants or ()],
+            consents=[Consent.of(consent) for consent in consultation.consents or ()],
+        )
+
+
+@strawberry.type(description="What a client needs to enter the room. The token is a secret.")
+class JoinToken:
+    url: str
+    token: str
+    room_name: str
+    participant_id: strawberry.ID
+    expires_at: datetime
+
+    @classmethod
+    def of(cls, join: JoinPass) -> Self:
+        return cls(
+            url=join.url,
+            token=join.token,
+            room_name=join.room_name,
+            participant_id=to_id(join.participant_id),
+            expires_at=join.expires_at,
+        )
+
+
+@strawberry.type(
+    description="A guest's way in, good for one joinConsultation. The secret is shown here and never again."
+)
+class GuestInvitation:
+    participant_id: strawberry.ID
+    invitation: str
+    expires_at: datetime
+
+    @classmethod
+    def of(cls, invitation: Invitation) -> Self:
+        return cls(
+            participant_id=to_id(invitation.participant_id),
+            invitation=invitation.secret,
+            expires_at=invitation.expires_at,
+        )
+
+
+@strawberry.type(description="A room of one's own that LiveKit lists as open.")
+class ActiveRoom:
+    consultation_id: strawberry.ID
+    name: str
+    sid: str
+    num_participants: int
+    created_at: datetime
+
+    @classmethod
+    def of(cls, active: ServiceActiveRoom) -> Self:
+        return cls(
+            consultation_id=to_id(active.consultation_id),
+            name=active.room.name,
+            sid=active.room.sid,
+            num_participants=active.room.num_participants,
+            created_at=active.room.created_at,
+        )
+
+
+@strawberry.input(description="A consultation that is to take place.")
+class ConsultationInput:
+    external_id: str = strawberry.field(description="The practice's own id of the consultation, unique.")
+    doctor_id: strawberry.ID | None = strawberry.field(
+        default=None, description="The doctor's user id; the one who asks, by default, and nobody else's."
+    )
+    patient_external_id: str = strawberry.field(description="The practice's own id of the patient.")
+    patient_user_id: strawberry.ID | None = strawberry.field(
+        default=None, description="The patient's login, linked when the patient is first named."
+    )
+    scheduled_at: datetime
+    kind: str = strawberry.field(default="general", description="In snake_case, such as `follow_up`.")
+    sensitivity: model.Sensitivity = model.Sensitivity.ORDINARY
+
+    def to_model(self) -> model.Registration:
+        return model.Registration(
+            external_id=self.external_id,
+            doctor_id=parse_optional_id(self.doctor_id),
+            patient_external_id=self.patient_external_id,
+            patient_user_id=parse_optional_id(self.patient_user_id),
+            scheduled_at=self.scheduled_at,
+            kind=self.kind,
+            sensitivity=self.sensitivity,
+        )
+
+
+def _selection(info: Info, *path: str) -> Selection:
+    fields = selected(info, *path)
+    return Selection(fields, "participants" in fields, "consents" in fields)
+
+
+def _place(consultation: model.Consultation) -> Cursor:
+    return Cursor(consultation.scheduled_at, consultation.id)
+
+
+async def consultation(
+    info: Info, id: strawberry.ID | None = None, external_id: str | None = None
+) -> Consultation:
+    """One consultation, by its id or its external id."""
+    found = await info.context.services.consultations.get(
+        await info.context.asker(), parse_optional_id(id), external_id, _selection(info)
+    )
+    return Consultation.of(found)
+
+
+async def consultations(
+    info: Info, first: int | None = None, after: str | None = None
+) -> Connection[Consultation]:
+    """One's consultations, the newest appointment first; a doctor's or a patient's own."""
+    page = await info.context.services.consultations.page(
+        await info.context.asker(), page_request(first, after), _selection(info, "edges", "node")
+    )
+    return Connection.of(page, Consultation.of, _place)
+
+
+async def active_rooms(info: Info) -> list[ActiveRoom]:
+    """The doctor's rooms that are open now."""
+    rooms = await info.context.services.consultations.active_rooms(await info.context.asker(), selected(info))
+    return [ActiveRoom.of(room) for room in rooms]
+
+
+async def register_consultation(info: Info, consultation: ConsultationInput) -> Consultation:
+    """Registers a consultation; the same again returns the first."""
+    registered = await info.context.services.consultations.register(
+        await info.context.asker(), consultation.to_model()
+    )
+    return Consultation.of(registered)
+
+
+async def join_consultation(
+    info: Info, consultation_id: strawberry.ID | None = None, invitation: str | None = None
+) -> JoinToken:
+    """A LiveKit token: for the doctor or the patient by the consultation's id, for a guest by the invitation."""
+    service = info.context.services.consultations
+    if (consultation_id is None) == (invitation is None):
+        raise InvalidInput("id_or_invitation")
+    if invitation is not None:
+        return JoinToken.of(await service.join_as_guest(info.context.guest(), invitation))
+    wanted = parse_id(strawberry.ID(consultation_id or ""))
+    return JoinToken.of(await service.join(await info.context.asker(), wanted))
+
+
+async def invite_guest(info: Info, consultation_id: strawberry.ID, role: model.GuestRole) -> GuestInvitation:
+    """Invites a guest, such as an interpreter."""
+    invitation = await info.context.services.consultations.invite_guest(
+        await info.context.asker(), parse_id(consultation_id), role
+    )
+    return GuestInvitation.of(invitation)

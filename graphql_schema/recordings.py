@@ -1,0 +1,201 @@
+"""Recordings in GraphQL."""
+
+from datetime import datetime
+from typing import Self
+
+import strawberry
+
+from app.consultations.model import Sensitivity
+from app.errors import InvalidInput, Unauthenticated
+from app.paging import Cursor, page_request
+from app.recordings import model
+from app.recordings.service import DownloadUrl as ServiceDownloadUrl
+from app.recordings.service import PurposeOfUse
+from app.recordings.store import RecordingFilter as StoreFilter
+from app.recordings.store import Selection
+from graphql_schema.connections import Connection
+from graphql_schema.context import Info
+from graphql_schema.scalars import BigInt, big, parse_id, parse_optional_id, to_id
+from graphql_schema.selection import selected
+
+strawberry.enum(model.RecordingStatus, name="RecordingStatus")
+strawberry.enum(PurposeOfUse, description="Why PHI is asked for (HL7 PurposeOfUse).")
+
+
+@strawberry.type(description="What a recording shows of its consultation.")
+class RecordedConsultation:
+    id: strawberry.ID
+    external_id: str
+    scheduled_at: datetime
+    kind: str
+    sensitivity: Sensitivity
+
+    @classmethod
+    def of(cls, consultation: model.RecordedConsultation) -> Self:
+        return cls(
+            id=to_id(consultation.id),
+            external_id=consultation.external_id,
+            scheduled_at=consultation.scheduled_at,
+            kind=consultation.kind,
+            sensitivity=Sensitivity(consultation.sensitivity),
+        )
+
+
+@strawberry.type(description="What the bucket says of the object, asked now.")
+class Storage:
+    exists: bool
+    size_bytes: BigInt | None
+    content_type: str | None
+
+    @classmethod
+    def of(cls, stored: model.StoredMedia) -> Self:
+        return cls(exists=stored.exists, size_bytes=big(stored.size_bytes), content_type=stored.content_type)
+
+
+@strawberry.type(description="The recording of a consultation.")
+class Recording:
+    id: strawberry.ID
+    consultation_id: strawberry.ID
+    consultation: RecordedConsultation | None
+    egress_id: str | None
+    room_name: str
+    room_sid: str | None
+    status: model.RecordingStatus
+    started_at: datetime | None
+    ended_at: datetime | None
+    duration_seconds: float | None
+    size_bytes: BigInt | None
+    sha256: str | None
+    truncated: bool = strawberry.field(description="LiveKit ended it at a limit of its own.")
+    error: str | None = strawberry.field(description="Why it FAILED or was ABORTED, in snake_case.")
+    created_at: datetime
+    updated_at: datetime
+    storage: Storage | None = strawberry.field(
+        description="Of a READY recording, on `recording(id)` only; null before it is READY."
+    )
+
+    @classmethod
+    def of(cls, recording: model.Recording, storage: model.StoredMedia | None = None) -> Self:
+        return cls(
+            id=to_id(recording.id),
+            consultation_id=to_id(recording.consultation_id),
+            consultation=(
+                RecordedConsultation.of(recording.consultation) if recording.consultation else None
+            ),
+            egress_id=recording.egress_id,
+            room_name=recording.room_name,
+            room_sid=recording.room_sid,
+            status=recording.status,
+            started_at=recording.started_at,
+            ended_at=recording.ended_at,
+            duration_seconds=recording.duration_seconds,
+            size_bytes=big(recording.size_bytes),
+            sha256=recording.sha256,
+            truncated=recording.truncated,
+            error=recording.error,
+            created_at=recording.created_at,
+            updated_at=recording.updated_at,
+            storage=None if storage is None else Storage.of(storage),
+        )
+
+
+@strawberry.input(description="Which recordings; what is left out is any.")
+class RecordingFilter:
+    statuses: list[model.RecordingStatus] | None = None
+    consultation_id: strawberry.ID | None = None
+    room_name: str | None = None
+    created_since: datetime | None = None
+    created_until: datetime | None = strawberry.field(default=None, description="Excluded.")
+
+    def to_store(self) -> StoreFilter:
+        return StoreFilter(
+            statuses=None if self.statuses is None else tuple(self.statuses),
+            consultation_id=parse_optional_id(self.consultation_id),
+            room_name=self.room_name,
+            since=self.created_since,
+            until=self.created_until,
+        )
+
+
+@strawberry.type(description="A presigned URL. Whoever holds it may download until it expires.")
+class DownloadUrl:
+    url: str
+    expires_at: datetime
+
+    @classmethod
+    def of(cls, issued: ServiceDownloadUrl) -> Self:
+        return cls(url=issued.url, expires_at=issued.expires_at)
+
+
+@strawberry.type(description="What became of a webhook.")
+class WebhookReceipt:
+    duplicate: bool = strawberry.field(description="It was in the inbox already.")
+
+
+def _selection(info: Info, *path: str) -> Selection:
+    fields = selected(info, *path)
+    return Selection(fields, "consultation" in fields)
+
+
+def _place(recording: model.Recording) -> Cursor:
+    return Cursor(recording.created_at, recording.id)
+
+
+async def recording(info: Info, id: strawberry.ID) -> Recording:
+    """One recording."""
+    service, asker = info.context.services.recordings, await info.context.asker()
+    selection = _selection(info)
+    found = await service.get(asker, parse_id(id), selection)
+    if "storage" in selection.fields and found.status is model.RecordingStatus.READY:
+        return Recording.of(found, await service.stored_media(asker, found.id))
+    return Recording.of(found)
+
+
+async def recordings(
+    info: Info, first: int | None = None, after: str | None = None, filter: RecordingFilter | None = None
+) -> Connection[Recording]:
+    """The doctor's recordings, newest first."""
+    selection = _selection(info, "edges", "node")
+    if "storage" in selection.fields:
+        raise InvalidInput("storage_in_list")
+    page = await info.context.services.recordings.page(
+        await info.context.asker(),
+        page_request(first, after),
+        (filter or RecordingFilter()).to_store(),
+        selection,
+    )
+    return Connection.of(page, Recording.of, _place)
+
+
+async def start_recording(info: Info, consultation_id: strawberry.ID) -> Recording:
+    """Starts the recording, where everybody has consented."""
+    started = await info.context.services.recordings.start(
+        await info.context.asker(), parse_id(consultation_id)
+    )
+    return Recording.of(started)
+
+
+async def stop_recording(info: Info, recording_id: strawberry.ID) -> Recording:
+    """Stops the recording; again, it changes nothing."""
+    after = await info.context.services.recordings.stop(await info.context.asker(), parse_id(recording_id))
+    return Recording.of(after)
+
+
+async def issue_download_url(
+    info: Info, recording_id: strawberry.ID, purpose_of_use: PurposeOfUse
+) -> DownloadUrl:
+    """A URL that downloads a READY recording for a few minutes."""
+    issued = await info.context.services.recordings.issue_download_url(
+        await info.context.asker(), parse_id(recording_id), purpose_of_use
+    )
+    return DownloadUrl.of(issued)
+
+
+async def process_livekit_webhook(info: Info, body: str, authorization: str) -> WebhookReceipt:
+    """The webhook's other door, for a gateway that forwards LiveKit's events: body and header as they came."""
+    try:
+        is_new = await info.context.services.recordings.receive_webhook(body.encode(), authorization)
+    except Unauthenticated:
+        info.context.reject_webhook()
+        raise
+    return WebhookReceipt(duplicate=not is_new)

@@ -1,0 +1,39 @@
+"""Fixtures that every test may ask for: async tests on asyncio, and a fresh, migrated database."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from app.devstack.supabase_project import Grants
+from tests.databases import Cluster, Database, shared_cluster
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """What `@pytest.mark.anyio` runs on: asyncio alone, as psycopg and the job queue do."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The run's Postgres, shared by all pytest-xdist workers."""
+    own = tmp_path_factory.getbasetemp()
+    run = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    with shared_cluster(run / "cluster") as running:
+        yield running
+
+
+@pytest.fixture
+def grants() -> Grants:
+    """What a project grants on new objects in `public`; parametrize it directly to test both kinds of
+    project.
+    """
+    return "newer"
+
+
+@pytest.fixture
+def database(cluster: Cluster, grants: Grants) -> Iterator[Database]:
+    """A database of the test's own, with all migrations applied and the logins' passwords set."""
+    with cluster.clone(grants) as fresh:
+        yield fresh
