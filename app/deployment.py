@@ -1,5 +1,7 @@
 """One deployment, one practice: the database and the bucket bear its mark, and nothing starts over another's."""
 
+import psycopg
+
 from app.db import Database
 from app.errors import Conflict
 from app.integrations.storage import Storage
@@ -22,3 +24,13 @@ def _compare(what: str, mark: str | None, deployment: str) -> None:
         raise Conflict(f"{what}_unmarked")
     if mark != deployment:
         raise Conflict(f"{what}_of_another_deployment")
+
+
+def mark_database(owner_url: str, deployment: str) -> None:
+    """Puts the mark on a migrated database, as its owner. Raises Conflict (database_of_another_deployment)."""
+    with psycopg.connect(owner_url) as connection:
+        connection.execute(
+            "insert into private.deployment (name) values (%s) on conflict do nothing", (deployment,)
+        )
+        row = connection.execute("select name from private.deployment").fetchone()
+    _compare("database", None if row is None else str(row[0]), deployment)

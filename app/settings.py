@@ -7,7 +7,7 @@ or malformed setting stops the start with its name and never its value.
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Self, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -62,6 +62,8 @@ class DeploymentSettings(BaseSettings):
             raise ValueError(f"{name}: must be postgresql://<role>:<password>@<host>:<port>/<database>")
         if role is not None and (parts.username or "").split(".")[0] != role:
             raise ValueError(f"{name}: must log in as {role}")
+        if role is not None and not parts.password:
+            raise ValueError(f"{name}: must have a password")
         sslmode = parse_qs(parts.query).get("sslmode", [""])[0]
         if self.is_production and sslmode not in ("require", "verify-ca", "verify-full"):
             raise ValueError(f"{name}: must have sslmode=verify-full (or require)")
@@ -247,6 +249,15 @@ class MigrationSettings(DeploymentSettings):
         self._require_database_login("API_DATABASE_URL", self.api_database_url, "resguardo_api")
         self._require_database_login("WORKER_DATABASE_URL", self.worker_database_url, "resguardo_worker")
         return self
+
+    @property
+    def login_passwords(self) -> dict[str, SecretStr]:
+        """The password of each login role, as its URL has it."""
+        urls = {"resguardo_api": self.api_database_url, "resguardo_worker": self.worker_database_url}
+        return {
+            role: SecretStr(unquote(urlsplit(url.get_secret_value()).password or ""))
+            for role, url in urls.items()
+        }
 
 
 def load(kind: type[_Loaded]) -> _Loaded:

@@ -1,10 +1,15 @@
 """The whole API on one page: every root field, and nothing else."""
 
 import strawberry
+from strawberry.schema.config import StrawberryConfig
 
+from app.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from graphql_schema import audit, consents, staff
 from graphql_schema import consultations as consultation_fields
 from graphql_schema import recordings as recording_fields
+from graphql_schema.errors import MaskedSchema
+from graphql_schema.limits import Limits, limit_extensions
+from graphql_schema.scalars import BIG_INT, BigInt
 
 
 @strawberry.type
@@ -54,3 +59,14 @@ class Mutation:
         recording_fields.process_livekit_webhook, description="The same as POST /webhooks/livekit."
     )
     suspend_staff = strawberry.mutation(staff.suspend_staff, description="For compliance alone.")
+
+
+def make_schema(*, is_production: bool) -> MaskedSchema:
+    """The executable schema; production answers no introspection."""
+    limits = Limits(default_page_size=DEFAULT_PAGE_SIZE, max_page_size=MAX_PAGE_SIZE)
+    return MaskedSchema(
+        Query,
+        Mutation,
+        config=StrawberryConfig(scalar_map={BigInt: BIG_INT}),
+        extensions=limit_extensions(limits, allow_introspection=not is_production),
+    )

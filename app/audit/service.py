@@ -37,9 +37,7 @@ class Audit:
             )
         return Page.of(_events.validate_python(rows), request)
 
-    async def record_rejections(
-        self, kind: Rejection, address: str | None, count: int
-    ) -> None:
+    async def record_rejections(self, kind: str, address: str | None, count: int) -> None:
         """One row for so many requests from an address that bore no valid token or signature."""
         async with self._database.as_service("count_rejections") as tx:
             await tx.run(_sql["record_rejections"], {"action": kind, "address": address, "count": count})

@@ -9,7 +9,9 @@ returning id;
 
 -- name: insert_participant
 insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role)
-values (%(id)s, %(consultation_id)s, %(doctor_id)s, %(patient_id)s, %(kind)s, %(guest_role)s);
+select %(id)s, c.id, c.doctor_id, c.patient_id, %(kind)s, %(guest_role)s
+from resguardo.consultations as c
+where c.id = %(consultation_id)s;
 
 -- name: mark_joined
 update resguardo.participants set joined_at = clock_timestamp() where id = %(id)s;

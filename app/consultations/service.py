@@ -82,9 +82,9 @@ class Consultations:
                 tx, registration.patient_external_id, registration.patient_user_id
             )
             new_id = uuid4()
-            is_new = await store.insert(
-                tx, new_id, registration, patient_id, room_name(self._deployment, new_id)
-            )
+            if await store.insert(tx, new_id, registration, patient_id, room_name(self._deployment, new_id)):
+                for kind in (ParticipantKind.DOCTOR, ParticipantKind.PATIENT):
+                    await store.insert_participant(tx, new_id, kind)
             consultation = await store.read(
                 tx,
                 external_id=registration.external_id,
@@ -93,9 +93,6 @@ class Consultations:
             )
             if consultation is None or not registration.matches(consultation, patient_id):
                 raise Conflict("external_id_taken")
-            if is_new:
-                for kind in (ParticipantKind.DOCTOR, ParticipantKind.PATIENT):
-                    await store.insert_participant(tx, consultation, kind)
         return consultation
 
     async def get(
@@ -154,7 +151,7 @@ class Consultations:
                     tx, consultation_id=consultation_id, selection=Selection(), action="consultation.read"
                 )
             )
-            guest_id = await store.insert_participant(tx, consultation, ParticipantKind.GUEST, role)
+            guest_id = await store.insert_participant(tx, consultation.id, ParticipantKind.GUEST, role)
             await store.keep_invitation(tx, guest_id, secret, expires_at)
             await store.record_access(tx, "guest.invite", consultation, guest_id, "participant")
         return Invitation(guest_id, base64.urlsafe_b64encode(secret).decode(), expires_at)

@@ -67,20 +67,13 @@ async def insert(
 
 
 async def insert_participant(
-    tx: Transaction, consultation: Consultation, kind: ParticipantKind, guest_role: GuestRole | None = None
+    tx: Transaction, consultation_id: UUID, kind: ParticipantKind, guest_role: GuestRole | None = None
 ) -> UUID:
     """Adds somebody and returns the new id."""
     participant_id = uuid4()
     await tx.run(
         _sql["insert_participant"],
-        {
-            "id": participant_id,
-            "consultation_id": consultation.id,
-            "doctor_id": consultation.doctor_id,
-            "patient_id": consultation.patient_id,
-            "kind": kind,
-            "guest_role": guest_role,
-        },
+        {"id": participant_id, "consultation_id": consultation_id, "kind": kind, "guest_role": guest_role},
     )
     return participant_id
 

@@ -91,3 +91,12 @@ async def _client(url: str, key: str, http: httpx.AsyncClient | None) -> AsyncIt
     finally:
         if own is not None:
             await own.aclose()
+
+
+async def sign_out(
+    url: str, publishable_key: str, session: Session, *, http: httpx.AsyncClient | None = None
+) -> None:
+    """Ends this session; its access token stays valid by itself until it expires."""
+    async with _client(url, publishable_key, http) as client:
+        await client.auth.set_session(session.access_token, session.refresh_token)
+        await client.auth.sign_out({"scope": "local"})

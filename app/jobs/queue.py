@@ -5,7 +5,6 @@ tries hands the reason to `give_up`, so that nothing fails silently.
 """
 
 import logging
-import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, 
 from procrastinate.jobs import Job
 
 from app.errors import AppError
+from app.failures import describe_failure
 
 log = logging.getLogger(__name__)
 
@@ -77,16 +77,8 @@ def _runner(task: Task) -> Callable[..., Awaitable[None]]:
 
 
 def _log_failure(task: Task, argument: str, error: Exception, reason: str) -> None:
-    frames = [] if isinstance(error, AppError) else traceback.extract_tb(error.__traceback__)[-6:]
-    where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
-    log.warning(
-        "job failed: task=%s id=%s reason=%s type=%s %s",
-        task.name,
-        argument,
-        reason,
-        type(error).__name__,
-        where,
-    )
+    what = reason if isinstance(error, AppError) else describe_failure(error)
+    log.warning("job failed: task=%s id=%s %s", task.name, argument, what)
 
 
 def _retry_stalled_jobs_each_minute(queue: App) -> None:

@@ -109,14 +109,14 @@ $$;
 -- where it was asked for and not found, the row says whether it was hidden (DENIED) or never was (ABSENT), and the
 -- caller cannot tell. Always returns true, so that the outer query can refer to it.
 create function private.record_access(
-    action text, entity_type text, asked uuid, found uuid[], patient_ids uuid[], consultation_ids uuid[],
+    action text, entity_type text, asked uuid, found_ids uuid[], patient_ids uuid[], consultation_ids uuid[],
     fields text[], meter text, quota integer
 ) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     person constant uuid := private.require_person();
-    is_missing constant boolean := asked is not null and cardinality(found) = 0;
+    is_missing constant boolean := asked is not null and cardinality(found_ids) = 0;
     hidden record;
 begin
     if meter is not null then
@@ -124,7 +124,7 @@ begin
     end if;
     if not is_missing then
         perform private.write_audit(
-            action, 'ALLOWED', null, entity_type, found, patient_ids, consultation_ids, fields, cardinality(found), null
+            action, 'ALLOWED', null, entity_type, found_ids, patient_ids, consultation_ids, fields, cardinality(found_ids), null
         );
         return true;
     end if;

@@ -1,0 +1,189 @@
+"""What of the configured world can be reached, and what to do about what cannot.
+
+A check never prints a setting's value, and reads no person's data.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import httpx
+import openai
+from pydantic import SecretStr
+
+from app.db import Database
+from app.deployment import require_own_bucket, require_own_database
+from app.errors import AppError, UpstreamFailed
+from app.integrations import configured
+from app.integrations.storage import Storage
+from app.integrations.supabase import SupabaseAdmin
+from app.settings import (
+    ApiSettings,
+    LiveKitSettings,
+    SettingsError,
+    SupabaseSettings,
+    WorkerSettings,
+    load,
+)
+
+_TIMEOUT_SECONDS = 20
+_REMEDIES = {
+    "database_unavailable": "Is Postgres up, and are host, port, password and sslmode in the URL right? A Supabase "
+    "project's direct host needs IPv6; use the session pooler's address otherwise.",
+    "database_unmarked": "Run `resguardo migrate` with DATABASE_URL of the owner.",
+    "database_of_another_deployment": "DEPLOYMENT or the database's URL is another practice's: correct one of them.",
+    "bucket_unmarked": "Run `resguardo claim-bucket` with the worker's settings.",
+    "bucket_of_another_deployment": "DEPLOYMENT or R2_BUCKET_NAME is another practice's: correct one of them.",
+    "storage_unreachable": "Is R2_ACCOUNT_ID right (and R2_JURISDICTION)? Is the network open?",
+    "storage_bucket_missing": "Create the bucket, or correct R2_BUCKET_NAME.",
+    "storage_credentials_refused": "Make an R2 token for this bucket (Object Read for the API, Object Read & Write for "
+    "the worker) and set its key id and secret.",
+    "livekit_unreachable": "Is LIVEKIT_URL right, and the server up?",
+    "livekit_credentials_refused": "LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be a pair of that project; check the "
+    "machine's clock, too.",
+    "livekit_no_egress": "The LiveKit server has no egress service: recordings cannot start. Run livekit/egress, too.",
+    "supabase_unreachable": "Is SUPABASE_URL https://<project ref>.supabase.co, and the project running?",
+    "supabase_key_refused": "SUPABASE_SECRET_KEY must be a secret key (sb_secret_...) of that project.",
+    "jwks_empty": "Move the project from its legacy JWT secret to asymmetric signing keys (ES256).",
+    "openai_unreachable": "Is OPENAI_BASE_URL right, and the network open?",
+    "openai_key_refused": "OPENAI_API_KEY is not accepted: make a new one.",
+    "openai_missing": "Set OPENAI_API_KEY: recordings are kept, but not transcribed, without it.",
+}
+
+
+Check = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One check. `problem` is a code and `remedy` a sentence where it is not ok."""
+
+    name: str
+    ok: bool
+    problem: str = ""
+    remedy: str = ""
+
+
+def remedy(reason: str) -> str:
+    """What to do about a reason; a pointer to the documentation where there is nothing particular."""
+    return _REMEDIES.get(reason, "See docs/operations.md.")
+
+
+async def everything() -> list[Result]:
+    """Every check for which the settings are there; settings that are not there are a failed check."""
+    results: list[Result] = []
+    try:
+        api = load(ApiSettings)
+        results.append(Result("settings of the API", ok=True))
+        results.extend([await _result(f"API: {name}", check) for name, check in _api_checks(api)])
+    except SettingsError as error:
+        results.append(_bad_settings("API", error))
+    try:
+        worker = load(WorkerSettings)
+        results.append(Result("settings of the worker", ok=True))
+        results.extend([await _result(f"worker: {name}", check) for name, check in _worker_checks(worker)])
+    except SettingsError as error:
+        results.append(_bad_settings("worker", error))
+    return results
+
+
+async def require_own_world(settings: ApiSettings) -> None:
+    """Raises AppError where the API's database or bucket is not reached, or not this deployment's."""
+    await _database(settings.api_database_url, settings.deployment)
+    await _bucket(configured.reader_storage(settings), settings.deployment)
+
+
+def _api_checks(settings: ApiSettings) -> list[tuple[str, Check]]:
+    return [
+        ("database", lambda: _database(settings.api_database_url, settings.deployment)),
+        ("bucket", lambda: _bucket(configured.reader_storage(settings), settings.deployment)),
+        ("LiveKit", lambda: _livekit(settings)),
+        ("Supabase Auth's signing keys", lambda: _signing_keys(settings)),
+    ]
+
+
+def _worker_checks(settings: WorkerSettings) -> list[tuple[str, Check]]:
+    return [
+        ("database", lambda: _database(settings.worker_database_url, settings.deployment)),
+        ("bucket", lambda: _bucket(configured.worker_storage(settings), settings.deployment)),
+        ("Supabase Auth's administration", lambda: _supabase_admin(settings)),
+        ("OpenAI", lambda: _openai(settings)),
+    ]
+
+
+def _bad_settings(process: str, error: SettingsError) -> Result:
+    problem = "; ".join(str(error).splitlines())
+    return Result(f"settings of the {process}", False, problem, "See .env.example.")
+
+
+async def _result(name: str, run: Check) -> Result:
+    try:
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
+            await run()
+    except AppError as error:
+        return Result(name, False, error.reason, remedy(error.reason))
+    except TimeoutError:
+        return Result(name, False, "timeout", "It did not answer in time: is the network open?")
+    return Result(name, ok=True)
+
+
+async def _database(url: SecretStr, deployment: str) -> None:
+    database = Database(url.get_secret_value(), application="resguardo-check", max_size=1)
+    try:
+        await database.open()
+        await require_own_database(database, deployment)
+    finally:
+        await database.close()
+
+
+async def _bucket(storage: Storage, deployment: str) -> None:
+    try:
+        await storage.reachable()
+        await require_own_bucket(storage, deployment)
+    finally:
+        storage.close()
+
+
+async def _livekit(settings: LiveKitSettings) -> None:
+    async with configured.livekit(settings) as livekit:
+        found = await livekit.reachable()
+    if found != "ok":
+        raise UpstreamFailed(f"livekit_{found}")
+
+
+async def _signing_keys(settings: SupabaseSettings) -> None:
+    try:
+        async with httpx.AsyncClient(timeout=_TIMEOUT_SECONDS) as http:
+            answer = await http.get(f"{settings.issuer}/.well-known/jwks.json")
+        keys = answer.raise_for_status().json()["keys"]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        raise UpstreamFailed("supabase_unreachable") from error
+    if not keys:
+        raise UpstreamFailed("jwks_empty")
+
+
+async def _supabase_admin(settings: WorkerSettings) -> None:
+    admin = SupabaseAdmin(settings.supabase_url, settings.supabase_secret_key.get_secret_value())
+    try:
+        found = await admin.reachable()
+    finally:
+        await admin.aclose()
+    if found != "ok":
+        raise UpstreamFailed(f"supabase_{found}")
+
+
+async def _openai(settings: WorkerSettings) -> None:
+    if settings.openai_api_key is None:
+        raise UpstreamFailed("openai_missing")
+    try:
+        async with openai.AsyncOpenAI(
+            api_key=settings.openai_api_key.get_secret_value(),
+            base_url=settings.openai_base_url,
+            timeout=_TIMEOUT_SECONDS,
+            max_retries=0,
+        ) as client:
+            await client.models.list()
+    except openai.AuthenticationError as error:
+        raise UpstreamFailed("openai_key_refused") from error
+    except openai.OpenAIError as error:
+        raise UpstreamFailed("openai_unreachable") from error

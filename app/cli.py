@@ -1,0 +1,163 @@
+"""The `resguardo` command: serve, work, migrate, check, and a demo of it all."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+from rich.console import Console
+from rich.markup import escape
+
+from app import access_policies, checks, deployment, migrations, settings, worker
+from app.errors import AppError
+from app.integrations import configured
+from app.main import create_app
+from app.settings import ApiSettings, MigrationSettings, SettingsError, WorkerSettings
+
+MEDIA = Path(__file__).parent.parent / "tests" / "fixtures" / "headache.mp4"
+DEVSTACK = Path(".devstack")
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+policies = typer.Typer(no_args_is_help=True, help="Who may do what: the files of policies/access.")
+cli.add_typer(policies, name="policies")
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """The entry point."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("httpx", "httpx2", "httpcore", "procrastinate", "botocore", "psycopg.pool"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    cli()
+
+
+@contextmanager
+def _refusals_told() -> Iterator[None]:
+    try:
+        yield
+    except SettingsError as error:
+        err.print("[bold red]Settings:[/]")
+        for line in str(error).splitlines():
+            err.print(f"  {escape(line)}")
+        raise typer.Exit(2) from None
+    except AppError as error:
+        detail = "".join(f" {name}={value}" for name, value in error.detail.items())
+        err.print(f"[bold red]{error.code}[/] {escape(error.reason + detail)}")
+        err.print(f"  {escape(checks.remedy(error.reason))}")
+        raise typer.Exit(1) from None
+
+
+@cli.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.")] = 8000,
+) -> None:
+    """Runs the API."""
+    with _refusals_told():
+        loaded = settings.load(ApiSettings)
+        asyncio.run(checks.require_own_world(loaded))
+        uvicorn.run(
+            create_app(loaded),
+            host=host,
+            port=port,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws_max_size=loaded.body_limit_bytes,
+            timeout_graceful_shutdown=10,
+        )
+
+
+@cli.command(name="worker")
+def run_worker() -> None:
+    """Runs the jobs."""
+    with _refusals_told():
+        asyncio.run(worker.run(settings.load(WorkerSettings)))
+
+
+@cli.command()
+def migrate(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is pending.")] = False,
+) -> None:
+    """Applies the migrations, sets the logins' passwords from the settings and marks the database."""
+    with _refusals_told():
+        loaded = settings.load(MigrationSettings)
+        url = loaded.database_url.get_secret_value()
+        if dry_run:
+            for migration in migrations.pending(url, access_policies.MIGRATIONS_DIRECTORY):
+                out.print(f"pending {migration.version} {migration.name}")
+            return
+        applied = migrations.migrate(
+            url,
+            access_policies.MIGRATIONS_DIRECTORY,
+            on_applied=lambda version: out.print(f"[green]applied[/] {version}"),
+        )
+        migrations.set_login_passwords(url, loaded.login_passwords)
+        deployment.mark_database(url, loaded.deployment)
+        out.print(f"{len(applied)} applied; the database is {loaded.deployment}'s")
+
+
+@cli.command()
+def claim_bucket() -> None:
+    """Marks the bucket as this deployment's, with the worker's key; again is harmless."""
+    with _refusals_told():
+        loaded = settings.load(WorkerSettings)
+        asyncio.run(configured.worker_storage(loaded).claim(loaded.deployment))
+        out.print(f"the bucket is {loaded.deployment}'s")
+
+
+@cli.command()
+def check() -> None:
+    """Says what of the configured world can be reached, with a remedy for what cannot."""
+    failed = 0
+    for result in asyncio.run(checks.everything()):
+        failed += not result.ok
+        mark = "[green]✓[/]" if result.ok else "[red]✗[/]"
+        out.print(f"{mark} {escape(result.name)}" + ("" if result.ok else f": {escape(result.problem)}"))
+        if not result.ok:
+            out.print(f"    {escape(result.remedy)}")
+    raise typer.Exit(1 if failed else 0)
+
+
+@policies.command("migration")
+def write_policies_migration() -> None:
+    """Writes a migration from policies/access, where it differs from the newest one."""
+    written = access_policies.write_access_migration(datetime.now(UTC))
+    out.print("nothing has changed" if written is None else f"written: {written.name}")
+
+
+@cli.command()
+def schema() -> None:
+    """Prints the GraphQL schema."""
+    from graphql_schema.schema import make_schema
+
+    sys.stdout.write(make_schema(is_production=False).as_str() + "\n")
+
+
+@cli.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End after the consultation.")] = False,
+    media: Annotated[Path, typer.Option(help="The MP4 that the room shows.")] = MEDIA,
+    json: Annotated[Path | None, typer.Option(help="Write what happened to this file.")] = None,
+    data: Annotated[Path, typer.Option(help="Where the dev stack keeps its data.")] = DEVSTACK,
+) -> None:
+    """Carries one consultation through a whole stack on this machine."""
+    from app.devstack import showing
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    raise typer.Exit(
+        showing.show(data, media, once=once, report_to=json, database_url=os.environ.get("DATABASE_URL"))
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""A client of the GraphQL API, for the demo and for tests."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+
+class Refused(Exception):  # noqa: N818 - it reads as what happened
+    """The API answered with an error; `code` and `reason` are those of its extensions."""
+
+    def __init__(self, code: str, reason: str | None, message: str) -> None:
+        super().__init__(f"{code} ({reason}): {message}")
+        self.code = code
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class ApiClient:
+    """One person's requests; `token` None sends none."""
+
+    http: httpx.AsyncClient
+    url: str
+    token: str | None
+
+    async def ask(self, document: str, **variables: object) -> Any:
+        """The `data` of one operation. Raises Refused for the first error."""
+        headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+        response = await self.http.post(
+            self.url, json={"query": document, "variables": variables}, headers=headers
+        )
+        answer = response.json()
+        for error in answer.get("errors", ()):
+            extensions = error.get("extensions", {})
+            raise Refused(extensions.get("code", "NONE"), extensions.get("reason"), error["message"])
+        return answer["data"]
+
+    async def refusal(self, document: str, **variables: object) -> str | None:
+        """The code with which it is refused; None where it is answered."""
+        try:
+            await self.ask(document, **variables)
+        except Refused as refused:
+            return refused.code
+        return None

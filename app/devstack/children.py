@@ -1,0 +1,102 @@
+"""Child processes that end with their parent: on a normal exit, on Ctrl-C, and, on Linux, on kill -9 of the parent."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+READY_SECONDS = 60
+STOP_SECONDS = 10
+_LOG_TAIL_LINES = 20
+_PR_SET_PDEATHSIG = 1
+_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE")
+
+
+class ChildError(Exception):
+    """A child did not get ready; the message ends with the tail of its log."""
+
+
+@contextmanager
+def child(
+    module: str,
+    arguments: Sequence[str],
+    *,
+    log: Path,
+    environment: Mapping[str, str],
+    ready_url: str | None,
+    headers: Mapping[str, str] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs `python -m module` until the block ends; it is entered once `ready_url` answers with a status below 400.
+
+    The child gets the variables given and a few harmless ones of ours, nothing else. Raises ChildError.
+    """
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**inherited, **environment},
+            start_new_session=True,  # Ctrl-C is for the parent, which stops its children in order
+            preexec_fn=_dying_with_parent(),
+        )
+    try:
+        if ready_url is not None:
+            _wait_until_ready(process, ready_url, headers or {}, log)
+        yield process
+    finally:
+        _stop(process)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], url: str, headers: Mapping[str, str], log: Path
+) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(url, headers=headers, timeout=2).status_code < 400:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+        else:
+            time.sleep(0.05)
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
+    raise ChildError(f"{log.stem} did not get ready; its log ends:\n{tail}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _dying_with_parent() -> Callable[[], None] | None:
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask

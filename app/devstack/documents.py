@@ -1,0 +1,56 @@
+"""The GraphQL documents of the demo."""
+
+CONSENT_TEXT = "{ consentText { version sha256 text } }"
+
+REGISTER = """
+mutation ($consultation: ConsultationInput!) {
+  registerConsultation(consultation: $consultation) { id externalId participants { id kind } }
+}
+"""
+
+RECORD_CONSENT = """
+mutation ($consent: ConsentInput!) { recordConsent(consent: $consent) { id decision source } }
+"""
+
+JOIN = """
+mutation ($consultationId: ID!) { joinConsultation(consultationId: $consultationId) { token } }
+"""
+
+ACTIVE_ROOMS = "{ activeRooms { consultationId numParticipants } }"
+
+START_RECORDING = """
+mutation ($consultationId: ID!) { startRecording(consultationId: $consultationId) { id status } }
+"""
+
+STOP_RECORDING = """
+mutation ($recordingId: ID!) { stopRecording(recordingId: $recordingId) { id status } }
+"""
+
+RECORDING_STATUS = """
+query ($id: ID!) { recording(id: $id) { id status error sizeBytes sha256 durationSeconds } }
+"""
+
+RECORDING_STORAGE = """
+query ($id: ID!) { recording(id: $id) { id storage { exists sizeBytes contentType } } }
+"""
+
+RECORDINGS = """
+{ recordings(first: 50) { edges { node { id status consultation { externalId } } } } }
+"""
+
+ISSUE_URL = """
+mutation ($recordingId: ID!) {
+  issueDownloadUrl(recordingId: $recordingId, purposeOfUse: TREATMENT) { url expiresAt }
+}
+"""
+
+SUSPEND = "mutation ($userId: ID!) { suspendStaff(userId: $userId) { userId } }"
+
+AUDIT_EVENTS = """
+query ($since: DateTime!, $after: String) {
+  auditEvents(first: 100, after: $after, filter: { recordedSince: $since }) {
+    edges { node { action outcome actorId reason } }
+    pageInfo { endCursor hasNextPage }
+  }
+}
+"""

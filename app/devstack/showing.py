@@ -1,0 +1,94 @@
+"""The demo on a terminal: a line and a tick per step, then the addresses, until Ctrl-C."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import av
+import psycopg
+from rich.console import Console
+from rich.markup import escape
+
+from app.devstack import stack
+from app.devstack.api_client import Refused
+from app.devstack.children import ChildError
+from app.devstack.demo import DemoFailed, Report, Step, run_demo
+from app.devstack.object_store import ObjectStoreError
+from app.errors import AppError
+
+
+class BadMedia(Exception):  # noqa: N818 - it reads as what happened
+    """The file cannot be what the room shows."""
+
+
+def show(data_dir: Path, media: Path, *, once: bool, report_to: Path | None, database_url: str | None) -> int:
+    """Runs the demo and returns the exit status: 0 where every check held, 1 where one did not, 2 for a bad file.
+
+    `database_url` is a superuser's, of a plain Postgres 15 to 18; None uses the embedded one.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    report = Report()
+    try:
+        _require_mp4(media)
+        with stack.running(
+            data_dir, media=media, progress=_ticker(console, report), superuser_url=database_url
+        ) as running:
+            asyncio.run(run_demo(running, media, report, lambda step: _tick(console, step)))
+            _write(report, report_to)
+            if not once:
+                _serve(console, running, report)
+    except BadMedia as error:
+        console.print(f"[red]{escape(str(error))}[/]")
+        return 2
+    except (DemoFailed, Refused, ChildError, ObjectStoreError, AppError, psycopg.Error) as error:
+        _write(report, report_to)
+        console.print(f"[red]demo: failed[/]: {escape(str(error) or type(error).__name__)}")
+        return 1
+    except KeyboardInterrupt:
+        console.print("stopped")
+        return 0 if report.audit else 130
+    console.print("demo: ok")
+    return 0
+
+
+def _ticker(console: Console, report: Report) -> stack.Progress:
+    began = time.monotonic()
+
+    def tick(name: str) -> None:
+        nonlocal began
+        step = Step(f"{name} ready", ok=True, milliseconds=round((time.monotonic() - began) * 1000))
+        began = time.monotonic()
+        report.steps.append(step)
+        _tick(console, step)
+
+    return tick
+
+
+def _tick(console: Console, step: Step) -> None:
+    mark = "[green]✓[/]" if step.ok else "[red]✗[/]"
+    console.print(f"{mark} {escape(step.name)} [dim]{step.milliseconds} ms[/]")
+
+
+def _write(report: Report, path: Path | None) -> None:
+    if path is not None:
+        path.write_text(report.to_json() + "\n", encoding="utf-8")
+
+
+def _serve(console: Console, running: stack.Stack, report: Report) -> None:
+    console.print("\nServing until Ctrl-C:")
+    console.print(f"  GraphQL and GraphiQL  {running.graphql_url}")
+    console.print(f"  LiveKit stand-in      {running.livekit_url}")
+    console.print(f"  Supabase Auth stand-in {running.supabase_url}")
+    console.print("\nThe doctor's token, good for an hour:")
+    console.print(f'  {{"Authorization": "Bearer {report.token}"}}\n')
+    while True:
+        time.sleep(3600)
+
+
+def _require_mp4(media: Path) -> None:
+    try:
+        with av.open(str(media), format="mp4") as container:
+            if not container.streams.video and not container.streams.audio:
+                raise BadMedia(f"{media} holds neither picture nor sound")
+    except (OSError, av.FFmpegError) as error:
+        raise BadMedia(f"{media} is not an MP4 file that can be read") from error

@@ -1,0 +1,236 @@
+"""The whole world on one machine: Postgres in Supabase's shape, the object store, the stand-ins, API and worker.
+
+What is kept under the data directory is found again by a later start. It listens on loopback alone, and is no place for
+a real patient's data.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import anyio
+import psycopg
+from pydantic import SecretStr
+
+from app.access_policies import MIGRATIONS_DIRECTORY
+from app.deployment import mark_database
+from app.devstack import object_store, postgres
+from app.devstack.children import child, free_port
+from app.devstack.gotrue.config import GotrueConfig, save_config
+from app.devstack.object_store import ObjectStore
+from app.devstack.supabase_project import (
+    ProjectUrls,
+    create_project,
+    project_owner,
+    project_urls,
+    with_login,
+)
+from app.errors import Conflict
+from app.integrations.storage import Storage
+from app.migrations import migrate, set_login_passwords
+
+DATABASE = "resguardo_demo"
+DEPLOYMENT = "demo"
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where everything is, and the keys to it. `environment` is what the API and the worker are started with."""
+
+    api_url: str
+    supabase_url: str
+    livekit_url: str
+    livekit_api_secret: str = field(repr=False)
+    publishable_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    project: ProjectUrls = field(repr=False)
+    store: ObjectStore = field(repr=False)
+    environment: dict[str, str] = field(repr=False)
+
+    @property
+    def graphql_url(self) -> str:
+        """The API's endpoint."""
+        return f"{self.api_url}/graphql"
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """Made at the first start and kept in a file of mode 0600."""
+
+    owner_password: str
+    api_password: str
+    worker_password: str
+    livekit_secret: str
+    publishable_key: str
+    secret_key: str
+
+
+@contextmanager
+def running(
+    data_dir: Path, *, media: Path | None, progress: Progress, superuser_url: str | None = None
+) -> Iterator[Stack]:
+    """Starts everything and stops it with the block. `media` is what the rooms show (MP4).
+
+    `superuser_url` is a plain Postgres 15 to 18 to use in place of the embedded one. `progress` is told each part's
+    name once it runs. Raises ChildError, ObjectStoreError or AppError where a part does not start.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    keys = _keys(data_dir / "keys.json")
+    with ExitStack() as stack:
+        server = superuser_url or stack.enter_context(postgres.running(data_dir / "postgres"))
+        project = _project(server, keys)
+        progress("Postgres")
+        store = stack.enter_context(object_store.running(data_dir / "store"))
+        progress("object store")
+        made = _describe(project, store, keys)
+        migrate(project.owner_url, MIGRATIONS_DIRECTORY)
+        _set_passwords(project, keys)
+        mark_database(project.owner_url, DEPLOYMENT)
+        anyio.run(_storage(store).claim, DEPLOYMENT)
+        progress("migrations")
+        _start_stand_ins(stack, data_dir, made, media)
+        progress("Supabase Auth and LiveKit stand-ins")
+        _start_api_and_worker(stack, data_dir, made)
+        progress("API and worker")
+        yield made
+
+
+def _describe(project: ProjectUrls, store: ObjectStore, keys: _Keys) -> Stack:
+    api_url, supabase_url, livekit_url = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
+    login = urlsplit(project.owner_url).path.removeprefix("/")
+    return Stack(
+        api_url=api_url,
+        supabase_url=supabase_url,
+        livekit_url=livekit_url,
+        livekit_api_secret=keys.livekit_secret,
+        publishable_key=keys.publishable_key,
+        secret_key=keys.secret_key,
+        project=project,
+        store=store,
+        environment={
+            "ENVIRONMENT": "development",
+            "DEPLOYMENT": DEPLOYMENT,
+            "API_DATABASE_URL": with_login(
+                project.owner_url, login, "resguardo_api", SecretStr(keys.api_password)
+            ),
+            "WORKER_DATABASE_URL": with_login(
+                project.owner_url, login, "resguardo_worker", SecretStr(keys.worker_password)
+            ),
+            "SUPABASE_URL": supabase_url,
+            "SUPABASE_SECRET_KEY": keys.secret_key,
+            "R2_BUCKET_NAME": store.bucket,
+            "R2_ENDPOINT_URL": store.endpoint_url,
+            "R2_READER_ACCESS_KEY_ID": store.reader.access_key_id,
+            "R2_READER_SECRET_ACCESS_KEY": store.reader.secret_access_key,
+            "R2_ACCESS_KEY_ID": store.writer.access_key_id,
+            "R2_SECRET_ACCESS_KEY": store.writer.secret_access_key,
+            "R2_RECORDER_ACCESS_KEY_ID": store.recorder.access_key_id,
+            "R2_RECORDER_SECRET_ACCESS_KEY": store.recorder.secret_access_key,
+            "LIVEKIT_URL": livekit_url,
+            "LIVEKIT_API_KEY": "demo",
+            "LIVEKIT_API_SECRET": keys.livekit_secret,
+            "ALLOWED_ORIGINS": "http://localhost:3000",
+        },
+    )
+
+
+def _project(server: str, keys: _Keys) -> ProjectUrls:
+    password = SecretStr(keys.owner_password)
+    try:
+        return create_project(server, DATABASE, grants="newer", owner_password=password)
+    except Conflict:
+        with psycopg.connect(server) as connection:
+            owner = project_owner(connection)
+        return project_urls(server, DATABASE, owner=owner, owner_password=password)
+
+
+def _set_passwords(project: ProjectUrls, keys: _Keys) -> None:
+    set_login_passwords(
+        project.owner_url,
+        {
+            "resguardo_api": SecretStr(keys.api_password),
+            "resguardo_worker": SecretStr(keys.worker_password),
+        },
+    )
+
+
+def _storage(store: ObjectStore) -> Storage:
+    return Storage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
+
+
+def _start_stand_ins(stack: ExitStack, data_dir: Path, made: Stack, media: Path | None) -> None:
+    auth = GotrueConfig(
+        url=made.supabase_url,
+        database_url=made.project.auth_admin_url,
+        publishable_key=made.publishable_key,
+        secret_key=made.secret_key,
+        data_dir=data_dir / "auth",
+        port=_port(made.supabase_url),
+    )
+    auth.data_dir.mkdir(exist_ok=True, mode=0o700)
+    save_config(auth, data_dir / "auth.json")
+    livekit = {
+        "port": _port(made.livekit_url),
+        "api_key": made.environment["LIVEKIT_API_KEY"],
+        "api_secret": made.livekit_api_secret,
+        "webhook_url": f"{made.api_url}/webhooks/livekit",
+        "media": None if media is None else str(media.resolve()),
+    }
+    _write_private(data_dir / "livekit.json", json.dumps(livekit))
+    for name, ready_url, headers in (
+        ("auth", f"{made.supabase_url}/auth/v1/health", {"apikey": made.publishable_key}),
+        ("livekit", made.livekit_url, {}),
+    ):
+        stack.enter_context(
+            child(
+                f"app.devstack.{'gotrue' if name == 'auth' else name}",
+                ["--config", str(data_dir / f"{name}.json")],
+                log=data_dir / f"{name}.log",
+                environment={},
+                ready_url=ready_url,
+                headers=headers,
+            )
+        )
+
+
+def _start_api_and_worker(stack: ExitStack, data_dir: Path, made: Stack) -> None:
+    for name, arguments, ready_url in (
+        ("worker", ["worker"], None),
+        ("api", ["serve", "--port", str(_port(made.api_url))], f"{made.api_url}/health/ready"),
+    ):
+        stack.enter_context(
+            child(
+                "app.cli",
+                arguments,
+                log=data_dir / f"{name}.log",
+                environment=made.environment,
+                ready_url=ready_url,
+            )
+        )
+
+
+def _keys(path: Path) -> _Keys:
+    if not path.exists():
+        made = {name: secrets.token_urlsafe(32) for name in _Keys.__dataclass_fields__}
+        made["publishable_key"] = f"sb_publishable_{secrets.token_urlsafe(24)}"
+        made["secret_key"] = f"sb_secret_{secrets.token_urlsafe(24)}"
+        _write_private(path, json.dumps(made))
+    return _Keys(**json.loads(path.read_text()))
+
+
+def _write_private(path: Path, text: str) -> None:
+    draft = path.with_suffix(".draft")
+    draft.unlink(missing_ok=True)
+    with open(draft, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(text)
+    draft.rename(path)
+
+
+def _port(url: str) -> int:
+    return urlsplit(url).port or 0

@@ -1,0 +1,39 @@
+"""`POST /webhooks/livekit`: raw bytes in, one transaction, an answer in milliseconds.
+
+LiveKit retries 5xx and takes 4xx for delivered (checked 2026-11-21, livekit/protocol webhook/): so 5xx only where the
+commit failed.
+"""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from app.errors import AppError, Unauthenticated
+from app.http.client_address import client_address
+from app.http.refusals import app_error_refusal
+from app.http.rejections import Rejections
+from app.recordings.service import Recordings
+from app.settings import Network
+
+
+class LiveKitWebhook:
+    """The route."""
+
+    def __init__(
+        self, recordings: Recordings, rejections: Rejections, trusted_proxies: tuple[Network, ...]
+    ) -> None:
+        self._recordings = recordings
+        self._rejections = rejections
+        self._trusted_proxies = trusted_proxies
+
+    async def __call__(self, request: Request) -> Response:
+        """200 once the event is in the inbox, new or not; 401 for a bad signature, 400 for a bad body."""
+        try:
+            is_new = await self._recordings.receive_webhook(
+                await request.body(), request.headers.get("Authorization")
+            )
+        except Unauthenticated as error:
+            self._rejections.count("webhook.reject", client_address(request.scope, self._trusted_proxies))
+            return app_error_refusal(request.scope, error)
+        except AppError as error:
+            return app_error_refusal(request.scope, error)
+        return JSONResponse({"duplicate": not is_new})

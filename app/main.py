@@ -1,0 +1,140 @@
+"""The API's one composition: settings in, an ASGI application out, its parts open for as long as it runs."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
+
+import httpx
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
+from starlette.routing import Route, WebSocketRoute
+
+from app.audit.service import Audit
+from app.auth import TokenVerifier
+from app.consents.service import Consents
+from app.consultations.service import Consultations
+from app.db import Database
+from app.deployment import require_own_bucket, require_own_database
+from app.http import health
+from app.http.client_address import client_address
+from app.http.edge import edge_middleware
+from app.http.graphql import GraphQLEndpoint
+from app.http.language import pick_language
+from app.http.refusals import request_id
+from app.http.rejections import Rejections
+from app.http.webhook import LiveKitWebhook
+from app.integrations import configured
+from app.integrations.livekit import LiveKit, WebhookVerifier
+from app.integrations.storage import Storage
+from app.quotas import load_quotas
+from app.recordings.service import Recordings
+from app.settings import ApiSettings
+from app.staff.service import Staff
+from graphql_schema.context import Context, Services
+from graphql_schema.schema import make_schema
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What is opened at the start and closed at the end."""
+
+    database: Database
+    livekit: LiveKit
+    storage: Storage
+    http: httpx.AsyncClient
+    verifier: TokenVerifier
+    rejections: Rejections
+
+
+def create_app(settings: ApiSettings) -> Starlette:
+    """The API. Its start raises AppError where the database or the bucket is not reached or not this deployment's."""
+    database = Database(settings.api_database_url.get_secret_value(), application="resguardo-api")
+    quotas = load_quotas()
+    audit = Audit(database, quotas=quotas)
+    http = httpx.AsyncClient()
+    parts = _Parts(
+        database=database,
+        livekit=configured.livekit(settings),
+        storage=configured.reader_storage(settings),
+        http=http,
+        verifier=TokenVerifier(
+            issuer=settings.issuer, jwks_url=f"{settings.issuer}/.well-known/jwks.json", http=http
+        ),
+        rejections=Rejections(audit.record_rejections, clock=time.monotonic),
+    )
+    recordings = Recordings(
+        database,
+        parts.storage,
+        WebhookVerifier({settings.livekit_api_key: settings.livekit_api_secret.get_secret_value()}),
+        quotas=quotas,
+        url_lifetime_seconds=settings.url_lifetime_seconds,
+        totp_max_age_seconds=settings.totp_max_age_seconds,
+    )
+    services = Services(
+        consultations=Consultations(
+            database,
+            parts.livekit,
+            livekit_url=settings.livekit_url,
+            deployment=settings.deployment,
+            quotas=quotas,
+        ),
+        recordings=recordings,
+        consents=Consents(database),
+        staff=Staff(database),
+        audit=audit,
+    )
+    endpoint = GraphQLEndpoint(
+        make_schema(is_production=settings.is_production),
+        build_context=partial(_context, settings, parts, services),
+        allowed_origins=settings.allowed_origins,
+        graphql_ide=None if settings.is_production else "graphiql",
+    )
+    webhook = LiveKitWebhook(recordings, parts.rejections, settings.trusted_proxies)
+    return Starlette(
+        routes=[
+            Route("/graphql", endpoint),
+            WebSocketRoute("/graphql", endpoint),
+            Route("/webhooks/livekit", webhook.__call__, methods=["POST"]),
+            Route("/health/live", health.live),
+            Route("/health/ready", health.Ready(database).__call__),
+        ],
+        middleware=edge_middleware(
+            allowed_origins=settings.allowed_origins,
+            body_limit_bytes=settings.body_limit_bytes,
+            is_production=settings.is_production,
+        ),
+        lifespan=partial(_open, settings, parts),
+    )
+
+
+@asynccontextmanager
+async def _open(settings: ApiSettings, parts: _Parts, _: Starlette) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        await parts.database.open()
+        stack.push_async_callback(parts.database.close)
+        await stack.enter_async_context(parts.http)
+        stack.push_async_callback(parts.verifier.aclose)
+        stack.push_async_callback(parts.livekit.aclose)
+        stack.callback(parts.storage.close)
+        await require_own_database(parts.database, settings.deployment)
+        await require_own_bucket(parts.storage, settings.deployment)
+        await stack.enter_async_context(parts.rejections)
+        yield
+
+
+async def _context(
+    settings: ApiSettings, parts: _Parts, services: Services, connection: HTTPConnection
+) -> Context:
+    address = client_address(connection.scope, settings.trusted_proxies)
+    return Context(
+        services,
+        parts.verifier,
+        authorization=connection.headers.get("Authorization"),
+        request_id=UUID(request_id(connection.scope)),
+        address=address,
+        language=pick_language(connection.headers.get("Accept-Language")),
+        on_rejected=lambda kind: parts.rejections.count(kind, address),
+    )

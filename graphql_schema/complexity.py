@@ -1,0 +1,188 @@
+"""How much an operation asks for, told from its text before anything is executed.
+
+A field costs 1. A connection (a field with the argument `first`) multiplies what is selected below it by its page
+size. Fragments cost what they would cost written out, aliases are fields of their own, and `@skip` or `@include`
+save nothing. Each fragment is measured once, so that fragments which double each other cost no time: Strawberry's own
+limiters for depth and aliases (0.341.2, checked 2026-11-21) walk them anew at each spread, exponentially, and fail on
+unknown ones. Documents need not be valid; introspection counts as one field.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLField,
+    GraphQLInterfaceType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    InlineFragmentNode,
+    IntValueNode,
+    NullValueNode,
+    OperationDefinitionNode,
+    SelectionNode,
+    SelectionSetNode,
+    ValueNode,
+    VariableNode,
+    get_named_type,
+)
+
+PAGE_SIZE_ARGUMENT = "first"
+_MAX_DIGITS = 9
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """The sums over a selection set; `depth` counts levels of fields, `fields` those of the first level."""
+
+    cost: int = 0
+    depth: int = 0
+    aliases: int = 0
+    fields: int = 0
+
+    def __add__(self, other: "Complexity") -> "Complexity":
+        """Both beside each other."""
+        return Complexity(
+            self.cost + other.cost,
+            max(self.depth, other.depth),
+            self.aliases + other.aliases,
+            self.fields + other.fields,
+        )
+
+
+@dataclass(frozen=True)
+class PageSizes:
+    """What a connection returns: without `first`, and at most; the services refuse more than `maximum`."""
+
+    default: int
+    maximum: int
+
+
+def operations_of(document: DocumentNode) -> list[OperationDefinitionNode]:
+    """The operations of a document, in their order."""
+    return [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+
+
+def measure(
+    schema: GraphQLSchema, document: DocumentNode, variables: Mapping[str, object], page_sizes: PageSizes
+) -> Complexity:
+    """The complexity of a document's first operation, given raw variables.
+
+    Raises RecursionError where it is nested beyond what Python can follow.
+    """
+    operation = operations_of(document)[0]
+    return _Surveyor(schema, document, operation, variables, page_sizes).selection_set(
+        operation.selection_set, schema.get_root_type(operation.operation)
+    )
+
+
+class _Surveyor:
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        document: DocumentNode,
+        operation: OperationDefinitionNode,
+        variables: Mapping[str, object],
+        page_sizes: PageSizes,
+    ) -> None:
+        self._schema = schema
+        self._variables = variables
+        self._page_sizes = page_sizes
+        self._fragments = {
+            node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
+        }
+        self._defaults = {
+            node.variable.name.value: node.default_value for node in operation.variable_definitions or ()
+        }
+        self._measured: dict[str, Complexity] = {}
+
+    def selection_set(self, node: SelectionSetNode | None, parent: GraphQLNamedType | None) -> Complexity:
+        total = Complexity()
+        for selection in node.selections if node is not None else ():
+            total += self._selection(selection, parent)
+        return total
+
+    def _selection(self, node: SelectionNode, parent: GraphQLNamedType | None) -> Complexity:
+        if isinstance(node, FieldNode):
+            return self._field(node, parent)
+        if isinstance(node, FragmentSpreadNode):
+            return self._fragment(node.name.value)
+        if isinstance(node, InlineFragmentNode):
+            condition = node.type_condition
+            return self.selection_set(
+                node.selection_set,
+                parent if condition is None else self._schema.get_type(condition.name.value),
+            )
+        return Complexity()
+
+    def _fragment(self, name: str) -> Complexity:
+        if name not in self._measured:
+            self._measured[name] = Complexity()
+            fragment = self._fragments.get(name)
+            if fragment is not None:
+                condition = self._schema.get_type(fragment.type_condition.name.value)
+                self._measured[name] = self.selection_set(fragment.selection_set, condition)
+        return self._measured[name]
+
+    def _field(self, node: FieldNode, parent: GraphQLNamedType | None) -> Complexity:
+        aliases = 0 if node.alias is None else 1
+        if node.name.value.startswith("__"):
+            return Complexity(cost=1, depth=1, aliases=aliases, fields=1)
+        definition = _definition(node, parent)
+        below = self.selection_set(
+            node.selection_set, None if definition is None else get_named_type(definition.type)
+        )
+        return Complexity(
+            cost=1 + self._page_size(node, definition) * below.cost,
+            depth=1 + below.depth,
+            aliases=aliases + below.aliases,
+            fields=1,
+        )
+
+    def _page_size(self, node: FieldNode, definition: GraphQLField | None) -> int:
+        if definition is None or PAGE_SIZE_ARGUMENT not in definition.args:
+            return 1
+        given = [arg.value for arg in node.arguments or () if arg.name.value == PAGE_SIZE_ARGUMENT]
+        return max((self._literal(value) for value in given), default=self._page_sizes.default)
+
+    def _literal(self, value: ValueNode | None) -> int:
+        if value is None or isinstance(value, NullValueNode):
+            return self._page_sizes.default
+        if isinstance(value, IntValueNode):
+            return (
+                self._bounded(int(value.value))
+                if len(value.value) <= _MAX_DIGITS
+                else self._page_sizes.maximum
+            )
+        if isinstance(value, VariableNode):
+            return self._variable(value.name.value)
+        return self._page_sizes.maximum
+
+    def _variable(self, name: str) -> int:
+        if name not in self._variables:
+            default = self._defaults.get(name)
+            return self._page_sizes.maximum if isinstance(default, VariableNode) else self._literal(default)
+        value = self._variables[name]
+        if value is None:
+            return self._page_sizes.default
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return self._page_sizes.maximum
+        if isinstance(value, float) and not math.isfinite(value):
+            return self._page_sizes.maximum
+        return self._bounded(int(value))
+
+    def _bounded(self, first: int) -> int:
+        """The page size that is counted: one that is negative or too large will be refused, and is not cheaper."""
+        return max(1, first) if 0 <= first <= self._page_sizes.maximum else self._page_sizes.maximum
+
+
+def _definition(node: FieldNode, parent: GraphQLNamedType | None) -> GraphQLField | None:
+    if isinstance(parent, GraphQLObjectType | GraphQLInterfaceType):
+        definition: GraphQLField | None = parent.fields.get(node.name.value)
+        return definition
+    return None

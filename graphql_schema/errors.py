@@ -1,0 +1,133 @@
+"""What a client may read of an error, and what the log may.
+
+Every error of an operation passes here, on its way to the client. An AppError gets its sentence in the reader's
+language; the mistakes that graphql-core finds in a document pass through, but never the value of a variable, which
+graphql-core puts into its messages (3.3.2, execution/values.py; checked 2026-11-21); everything else is a bug:
+masked to the client, and logged by type and place. Neither query, variables, arguments nor messages are ever logged.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+
+import strawberry
+from graphql import GraphQLError, GraphQLSyntaxError, VariableDefinitionNode
+from strawberry.exceptions import StrawberryInputCoercionError
+from strawberry.types import ExecutionContext
+
+from app.errors import AppError, Timeout, UpstreamFailed
+from app.failures import describe_failure
+from app.texts import DEFAULT_LANGUAGE, LANGUAGES, Language, error_message
+
+logger = logging.getLogger(__name__)
+
+_BAD_ARGUMENT = re.compile(r"Argument '([_A-Za-z][_0-9A-Za-z]*)'(?: of required type | has invalid value)")
+
+
+class PublicError(GraphQLError):
+    """An error that is as the client may see it."""
+
+
+class InvalidDocumentError(GraphQLError):
+    """A rule of validation, which sees no variables, was broken by the document."""
+
+
+class MaskedSchema(strawberry.Schema):
+    """A schema whose errors are fit for the client, and whose log holds ids only.
+
+    The context should have `language` and `request_id`.
+    """
+
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        """Replaces the errors by public ones, in place; Strawberry's own method would log the query."""
+        context = execution_context.context if execution_context is not None else None
+        language = getattr(context, "language", None)
+        request_id = getattr(context, "request_id", None)
+        reader = _Reader(language if language in LANGUAGES else DEFAULT_LANGUAGE, request_id)
+        errors[:] = [reader.public(error) for error in errors]
+
+
+class _Reader:
+    """Who will read: a language, and the id under which the log knows the request."""
+
+    def __init__(self, language: Language, request_id: object) -> None:
+        self._language = language
+        self._request_id = None if request_id is None else str(request_id)
+
+    def public(self, error: GraphQLError) -> GraphQLError:
+        """The same error as the client may see it."""
+        if isinstance(error, PublicError):
+            return error
+        if isinstance(error, GraphQLSyntaxError):
+            return self._as_written(error, "GRAPHQL_PARSE_FAILED")
+        if isinstance(error, InvalidDocumentError):
+            return self._as_written(error, "GRAPHQL_VALIDATION_FAILED")
+        cause = _root_cause(error)
+        if isinstance(cause, AppError) and type(cause) is not AppError:
+            return self._app_error(error, cause)
+        bad_input = _bad_input(error, cause)
+        if bad_input is not None:
+            return self._error(error, "BAD_USER_INPUT", *bad_input)
+        logger.error("operation failed: request=%s %s", self._request_id, describe_failure(cause or error))
+        return self._error(error, "INTERNAL", None, {})
+
+    def _app_error(self, error: GraphQLError, cause: AppError) -> PublicError:
+        if isinstance(cause, UpstreamFailed | Timeout):
+            logger.warning("%s: request=%s %s", cause.reason, self._request_id, describe_failure(cause))
+        return self._error(error, cause.code, cause.reason, cause.detail, is_retryable=cause.retryable)
+
+    def _as_written(self, error: GraphQLError, code: str) -> PublicError:
+        extensions = {"code": code, "retryable": False, "requestId": self._request_id}
+        return PublicError(
+            error.message,
+            nodes=error.nodes,
+            source=error.source,
+            positions=error.positions,
+            extensions=extensions,
+        )
+
+    def _error(
+        self,
+        error: GraphQLError,
+        code: str,
+        reason: str | None,
+        detail: Mapping[str, str | int],
+        *,
+        is_retryable: bool = False,
+    ) -> PublicError:
+        extensions: dict[str, object] = {_camel_case(key): value for key, value in detail.items()}
+        extensions |= {"code": code, "retryable": is_retryable, "requestId": self._request_id}
+        if reason is not None:
+            extensions["reason"] = reason
+        message = error_message(code, reason, self._language, detail)
+        return PublicError(message, nodes=error.nodes, path=error.path, extensions=extensions)
+
+
+def _root_cause(error: GraphQLError) -> Exception | None:
+    """What was raised below GraphQL's own wrappers; None where GraphQL itself raised it."""
+    current: Exception | None = error
+    while isinstance(current, GraphQLError):
+        if isinstance(current, StrawberryInputCoercionError):
+            return current
+        current = current.original_error
+    return current
+
+
+def _bad_input(error: GraphQLError, cause: Exception | None) -> tuple[str, dict[str, str | int]] | None:
+    """The reason and detail of an input value that could not be taken; None where it was something else."""
+    node = error.nodes[0] if error.nodes else None
+    if error.path is None and isinstance(node, VariableDefinitionNode):
+        return "bad_variable", {"variable": node.variable.name.value}
+    if error.path is None and cause is None:
+        return "bad_input", {}
+    if isinstance(cause, StrawberryInputCoercionError):
+        return "bad_input", {}
+    argument = _BAD_ARGUMENT.match(error.message) if isinstance(error.original_error, GraphQLError) else None
+    return None if argument is None else ("bad_argument", {"argument": argument[1]})
+
+
+def _camel_case(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
