@@ -1,9 +1,22 @@
-PYTHON ?= python3
+# The first Python 3.11 to 3.13 on the path; `make PYTHON=python3.12 ...` chooses another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
 
-.PHONY: demo test check format lock clean
+.PHONY: help demo test check format schema lock clean
+
+help:
+	@echo "make demo          one consultation through the whole stack, then serve until Ctrl-C (ONCE=1: end)"
+	@echo "make test          all tests"
+	@echo "make check         format, lint, types, import rules, SQL lint"
+	@echo "make format        format the code"
+	@echo "make schema        export graphql_schema/schema.graphql"
+	@echo "make lock          resolve the locks anew (needs uv)"
+	@echo "make clean         remove .venv and .devstack"
 
 demo: $(INSTALLED)
 	$(BIN)/resguardo demo $(if $(ONCE),--once)
@@ -16,22 +29,26 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/sqlfluff lint --processes 0 supabase policies app
+	$(BIN)/sqlfluff lint supabase policies app/*/queries.sql
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+schema: $(INSTALLED)
+	$(BIN)/resguardo schema > graphql_schema/schema.graphql
+
 $(INSTALLED): requirements-dev.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11, 3.12 or 3.13 is needed (make PYTHON=python3.12 ...)")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	touch $@
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none is on the path."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "No virtual environment: install Python's venv module (Debian: python3-venv)."; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
 
 lock:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
-	uv pip compile pyproject.toml --extra devstack --group dev --constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements-dev.lock
+	$(COMPILE) --output-file requirements.lock
+	$(COMPILE) --extra devstack --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean:
 	rm -rf $(VENV) .devstack

@@ -192,7 +192,10 @@ class Database:
         except PoolTimeout as error:
             raise Timeout("database_busy") from error
         except psycopg.Error as error:
-            raise translate(error) from error
+            translated = translate(error)
+            if translated is error:
+                raise
+            raise translated from error
 
 
 class _Committed:

@@ -9,8 +9,11 @@ from app.integrations.storage import Storage
 
 async def require_own_database(database: Database, deployment: str) -> None:
     """Raises Conflict (database_unmarked, database_of_another_deployment)."""
-    async with database.as_service("start_up") as tx:
-        mark = await tx.value("select private.deployment_name()")
+    try:
+        async with database.as_service("start_up") as tx:
+            mark = await tx.value("select private.deployment_name()")
+    except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction):
+        mark = None  # no migration has run here
     _compare("database", None if mark is None else str(mark), deployment)
 
 

@@ -1,3 +1,6 @@
+-- name: lock_consultation
+select private.lock_consultation(%(consultation_id)s);
+
 -- name: insert_consent
 insert into resguardo.consents (
     id, consultation_id, doctor_id, patient_id, participant_id, participant_kind, decision, source, recorded_by,

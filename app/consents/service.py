@@ -13,11 +13,11 @@ from app.consents.model import (
     ShownText,
     Source,
     require_any,
+    require_everyone,
     require_own_return,
 )
 from app.consents.store import ConsentingParticipant
 from app.consents.texts import require_known
-from app.consultations import store as consultations
 from app.db import Access, Asker, Database, Transaction
 from app.errors import InvalidInput, NotFound
 
@@ -73,9 +73,19 @@ class Consents:
             participant = await store.read_participant(tx, participant_id, action)
             if participant is None:
                 raise NotFound("participant_not_found")
-            await consultations.lock(tx, participant.consultation_id)
+            await store.lock_consultation(tx, participant.consultation_id)
             is_own = tx.role == "patient" or participant.kind == "DOCTOR"
             yield tx, participant, Source.SELF if is_own else Source.ATTESTED
+
+
+async def lock_consultation(tx: Transaction, consultation_id: UUID) -> None:
+    """Consents, joins and starts of one consultation happen one after the other: each takes this lock."""
+    await store.lock_consultation(tx, consultation_id)
+
+
+async def require_consent(tx: Transaction, consultation_id: UUID) -> None:
+    """Law 6. Raises Forbidden (consent_missing, with the roles) unless every required participant consents now."""
+    require_everyone(await store.standings(tx, consultation_id))
 
 
 def _require_named(representative: Representative | None) -> None:

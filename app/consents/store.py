@@ -27,6 +27,11 @@ class ConsentingParticipant:
     patient_id: UUID
 
 
+async def lock_consultation(tx: Transaction, consultation_id: UUID) -> None:
+    """Waits for any other consent, join or start of this consultation to end."""
+    await tx.run(_sql["lock_consultation"], {"consultation_id": consultation_id})
+
+
 async def read_participant(
     tx: Transaction, participant_id: UUID, action: LiteralString
 ) -> ConsentingParticipant | None:

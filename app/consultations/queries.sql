@@ -2,7 +2,14 @@
 insert into resguardo.consultations (
     id, external_id, doctor_id, patient_id, scheduled_at, kind, sensitivity, room_name
 ) values (
-    %(id)s, %(external_id)s, coalesce(%(doctor_id)s, private.uid()), %(patient_id)s, %(scheduled_at)s, %(kind)s, %(sensitivity)s, %(room_name)s
+    %(id)s,
+    %(external_id)s,
+    coalesce(%(doctor_id)s, private.uid()),
+    %(patient_id)s,
+    %(scheduled_at)s,
+    %(kind)s,
+    %(sensitivity)s,
+    %(room_name)s
 )
 on conflict (external_id) do nothing
 returning id;
@@ -116,11 +123,12 @@ select
 with page as materialized (
     select c.id, c.patient_id, c.room_name
     from resguardo.consultations as c
-    where c.id in (
-        select p.consultation_id
-        from resguardo.participants as p
-        where p.joined_at > now() - interval '12 hours'
-    )
+    where
+        c.id in (
+            select p.consultation_id
+            from resguardo.participants as p
+            where p.joined_at > now() - interval '12 hours'
+        )
     order by c.scheduled_at desc, c.id desc
     limit 100
 ),
@@ -138,9 +146,6 @@ seen as materialized (
 select
     (select s.recorded from seen as s) as recorded,
     coalesce((select json_agg(p)::text from page as p), '[]') as rooms;
-
--- name: lock_consultation
-select private.lock_consultation(%(id)s);
 
 -- name: has_live_recording
 select private.has_live_recording(%(id)s);

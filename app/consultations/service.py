@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+from app.consents import service as consents
 from app.consultations import store
 from app.consultations.model import (
     Consultation,
@@ -19,7 +20,7 @@ from app.consultations.model import (
     room_name,
 )
 from app.consultations.store import Selection
-from app.db import Access, Asker, Database
+from app.db import Access, Asker, Database, Transaction
 from app.errors import Conflict, InvalidInput, NotFound
 from app.integrations.livekit import LiveKit, RoomSnapshot
 from app.paging import Page, PageRequest
@@ -126,7 +127,7 @@ class Consultations:
         """
         access = Access("consultation.join", {"clinician", "patient"}, "consultation", consultation_id)
         async with self._database.as_user(asker, access) as tx:
-            await store.lock(tx, consultation_id)
+            await consents.lock_consultation(tx, consultation_id)
             consultation = _found(
                 await store.read(
                     tx, consultation_id=consultation_id, selection=_WHOLE, action="consultation.join"
@@ -187,6 +188,12 @@ class Consultations:
         )
         expires_at = datetime.now(UTC) + timedelta(seconds=JOIN_TOKEN_SECONDS)
         return JoinPass(self._livekit_url, token, room, participant_id, expires_at)
+
+
+async def open_locked(tx: Transaction, consultation_id: UUID) -> Consultation:
+    """The consultation for another noun's transaction, with its audit row and lock. Raises NotFound."""
+    await consents.lock_consultation(tx, consultation_id)
+    return _found(await store.read(tx, consultation_id=consultation_id, selection=Selection()))
 
 
 def _found(consultation: Consultation | None) -> Consultation:

@@ -147,11 +147,6 @@ async def register_patient(tx: Transaction, external_id: str, user_id: UUID | No
     )
 
 
-async def lock(tx: Transaction, consultation_id: UUID) -> None:
-    """Waits for any other consent, join or start of this consultation to end."""
-    await tx.run(_sql["lock_consultation"], {"id": consultation_id})
-
-
 async def has_live_recording(tx: Transaction, consultation_id: UUID) -> bool:
     """Whether it is being recorded now."""
     return bool(await tx.value(_sql["has_live_recording"], {"id": consultation_id}))

@@ -36,7 +36,8 @@ def child(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Runs `python -m module` until the block ends; it is entered once `ready_url` answers with a status below 400.
 
-    The child gets the variables given and a few harmless ones of ours, nothing else. Raises ChildError.
+    The child runs in the directory of its log, with the variables given and a few harmless ones of ours, nothing
+    else. Raises ChildError.
     """
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     with log.open("wb") as output:
@@ -46,6 +47,7 @@ def child(
             stdout=output,
             stderr=output,
             env={**inherited, **environment},
+            cwd=log.parent,  # not ours, whose `.env` is of another deployment
             start_new_session=True,  # Ctrl-C is for the parent, which stops its children in order
             preexec_fn=_dying_with_parent(),
         )

@@ -80,6 +80,7 @@ def running(
     `superuser_url` is a plain Postgres 15 to 18 to use in place of the embedded one. `progress` is told each part's
     name once it runs. Raises ChildError, ObjectStoreError or AppError where a part does not start.
     """
+    data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     keys = _keys(data_dir / "keys.json")
     with ExitStack() as stack:

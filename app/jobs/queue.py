@@ -4,11 +4,13 @@ A job's argument is one id. It runs with no open transaction, is tried again wit
 tries hands the reason to `give_up`, so that nothing fails silently.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
+from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 
 from app.errors import AppError
@@ -22,6 +24,10 @@ QUEUE = "default"
 
 class JobFailed(Exception):
     """What the queue gets to see of an error: its code, and nothing that a vendor or the database said."""
+
+
+class NotGivenUp(JobFailed):
+    """The tries are over and saying so failed: the job goes on until it is said."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,9 @@ class GrowingPauses(BaseRetryStrategy):
         self.attempts = attempts
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        """None at the last attempt; `job.attempts` counts the earlier ones."""
-        if job.attempts + 1 >= self.attempts:
+        """None at the last attempt, unless it ended by a shutdown; `job.attempts` counts the earlier ones."""
+        is_cut_short = isinstance(exception, (NotGivenUp, asyncio.CancelledError))
+        if job.attempts + 1 >= self.attempts and not is_cut_short:
             return None
         return RetryDecision(retry_in={"seconds": min(2**job.attempts, LONGEST_PAUSE_SECONDS)})
 
@@ -70,10 +77,20 @@ def _runner(task: Task) -> Callable[..., Awaitable[None]]:
             reason = error.reason if isinstance(error, AppError) else "internal_error"
             _log_failure(task, id, error, reason)
             if context.job.attempts + 1 >= task.attempts and task.give_up is not None:
-                await task.give_up(id, reason)
+                await _say_given_up(task, task.give_up, id, reason)
             raise JobFailed(reason) from None
 
     return run
+
+
+async def _say_given_up(
+    task: Task, give_up: Callable[[str, str], Awaitable[None]], argument: str, reason: str
+) -> None:
+    try:
+        await give_up(argument, reason)
+    except Exception as error:  # noqa: BLE001 - the loop's edge, as above
+        _log_failure(task, argument, error, "internal_error")
+        raise NotGivenUp(reason) from None
 
 
 def _log_failure(task: Task, argument: str, error: Exception, reason: str) -> None:
@@ -87,4 +104,7 @@ def _retry_stalled_jobs_each_minute(queue: App) -> None:
     async def retry_stalled_jobs(context: JobContext, timestamp: int) -> None:
         """A worker that died left its jobs behind: give them to another."""
         for job in await queue.job_manager.get_stalled_jobs():
-            await queue.job_manager.retry_job(job)
+            try:
+                await queue.job_manager.retry_job(job)
+            except ConnectorException:
+                log.warning("stalled job not retried: task=%s job=%s", job.task_name, job.id)

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from app.consents import store as consents
-from app.consents.model import require_everyone
+from app.consents import service as consents
 from app.db import Database, Transaction
 from app.errors import AppError, Forbidden, UpstreamFailed
 from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target, is_definite
@@ -142,6 +141,8 @@ class RecordingController:
         if recording.status is RecordingStatus.STOPPING:
             await self._change(recording.id, lambda current: replace(current, status=RecordingStatus.ABORTED))
             return None
+        if not attempt.is_first and not await self._begin_again(recording):
+            return None
         try:
             return await self._livekit.start_room_composite(
                 room_name=recording.room_name,
@@ -153,6 +154,14 @@ class RecordingController:
                 raise
             await self.give_up(recording.id, error.reason)
             return None
+
+    async def _begin_again(self, recording: Recording) -> bool:
+        """Commits that LiveKit is asked once more, from when the next minute counts; False where things moved on."""
+        async with self._database.as_service("start_recording") as tx:
+            if await store.lock(tx, recording.id) != recording:
+                return False
+            await store.update(tx, recording)
+            return True
 
     async def _follow_listed(self, egress_id: str) -> None:
         for egress in await self._livekit.list_egress(egress_id=egress_id):
@@ -177,7 +186,7 @@ class RecordingController:
 
 async def _everyone_consents(tx: Transaction, consultation_id: UUID) -> bool:
     try:
-        require_everyone(await consents.standings(tx, consultation_id))
+        await consents.require_consent(tx, consultation_id)
     except Forbidden:
         return False
     return True

@@ -157,7 +157,12 @@ def followed(recording: Recording, egress: EgressSnapshot) -> Recording:
 
 
 def verified(recording: Recording, size_bytes: int, sha256: str) -> Recording:
-    """READY where the object is what LiveKit reported, FAILED (object_size_differs) where it is not."""
+    """READY where the object is what LiveKit reported, FAILED (object_size_differs) where it is not.
+
+    What is finished, but LOST, and what is not VERIFYING yet, stays as it is.
+    """
+    if recording.status not in (RecordingStatus.VERIFYING, RecordingStatus.LOST):
+        return recording
     if size_bytes == 0 or size_bytes != recording.size_bytes:
         return failed(recording, "object_size_differs")
     return replace(recording, status=RecordingStatus.READY, sha256=sha256, error=None)

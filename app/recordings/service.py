@@ -5,9 +5,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID, uuid4
 
-from app.consents import store as consents
-from app.consents.model import require_everyone
-from app.consultations import store as consultations
+from app.consents import service as consents
+from app.consultations import service as consultations
 from app.db import Access, Asker, Database
 from app.errors import Conflict, InvalidInput, NotFound
 from app.integrations.livekit import WebhookEvent, WebhookVerifier
@@ -96,16 +95,11 @@ class Recordings:
         """
         access = Access("recording.start", {"clinician"}, "consultation", consultation_id)
         async with self._database.as_user(asker, access) as tx:
-            await consultations.lock(tx, consultation_id)
-            consultation = await consultations.read(
-                tx, consultation_id=consultation_id, selection=consultations.Selection()
-            )
-            if consultation is None:
-                raise NotFound("consultation_not_found")
+            consultation = await consultations.open_locked(tx, consultation_id)
             running = await store.live_recording(tx, consultation_id)
             if running is not None:
                 raise Conflict("live_recording_exists", recordingId=str(running))
-            require_everyone(await consents.standings(tx, consultation_id))
+            await consents.require_consent(tx, consultation_id)
             recording_id = uuid4()
             await store.insert(
                 tx,

@@ -32,7 +32,9 @@ begin
 end
 $$;
 
-grant clinician, compliance, patient to resguardo_api;
+grant clinician to resguardo_api;
+grant compliance to resguardo_api;
+grant patient to resguardo_api;
 
 create schema resguardo;
 create schema audit;

@@ -141,7 +141,8 @@ create table resguardo.recordings (
         status <> 'READY' or (sha256 is not null and size_bytes is not null)
     )
 );
-comment on column resguardo.recordings.truncated is 'LiveKit ended it at a limit: it is complete as a file, not as a record.';
+comment on column resguardo.recordings.truncated is
+'LiveKit ended it at a limit: it is complete as a file, not as a record.';
 create unique index recordings_one_live_key on resguardo.recordings (consultation_id)
 where status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING');
 create index recordings_consultation_idx on resguardo.recordings (consultation_id, doctor_id, patient_id);

@@ -30,7 +30,8 @@ create table audit.events (
 
 comment on table audit.events is
 'Insert only. A list is one row that names every patient it touched; ids and field names, never values.';
-comment on column audit.events.recorded_at is 'The database''s clock at the insert, not at the start of the transaction.';
+comment on column audit.events.recorded_at is
+'The database''s clock at the insert, not at the start of the transaction.';
 comment on column audit.events.operation is 'Create, read, update, delete, execute: AuditEvent.action of FHIR R4.';
 comment on column audit.events.basis is 'Why it was allowed, or on what ground it was asked.';
 

@@ -43,7 +43,8 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     claims constant jsonb := private.claims();
-    taken constant text := case current_setting('role') when 'none' then session_user::text else current_setting('role') end;
+    role_now constant text := current_setting('role');
+    taken constant text := case role_now when 'none' then session_user::text else role_now end;
 begin
     insert into audit.events (
         actor_id, actor_role, session_id, aal, action, operation, outcome, reason, purpose, basis,
@@ -105,7 +106,7 @@ begin
 end
 $$;
 
--- The audit row of a read or a change, in its own statement. `asked` is the one id that was asked for, or null for a list;
+-- The audit row of a read or a change, in its own statement. `asked` is the one id that was asked for, null for a list;
 -- where it was asked for and not found, the row says whether it was hidden (DENIED) or never was (ABSENT), and the
 -- caller cannot tell. Always returns true, so that the outer query can refer to it.
 create function private.record_access(
@@ -124,7 +125,8 @@ begin
     end if;
     if not is_missing then
         perform private.write_audit(
-            action, 'ALLOWED', null, entity_type, found_ids, patient_ids, consultation_ids, fields, cardinality(found_ids), null
+            action, 'ALLOWED', null, entity_type, found_ids, patient_ids, consultation_ids, fields,
+            cardinality(found_ids), null
         );
         return true;
     end if;

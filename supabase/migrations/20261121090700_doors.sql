@@ -19,8 +19,8 @@ begin
 end
 $$;
 
--- Which consultation has that external id, hidden or not, for the audit row of a look that found nothing; the nil UUID where
--- there is none.
+-- Which consultation has that external id, hidden or not, for the audit row of a look that found nothing; the nil UUID
+-- where there is none.
 create function private.consultation_id_of(of_external_id text) returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -64,9 +64,9 @@ begin
 end
 $$;
 
--- The object key of a READY recording for its doctor, after the audit row that says so; null where there is nothing for
--- this person (the row then says DENIED or ABSENT), '' where it is not READY. Only a session whose TOTP code is no older
--- than the limit gets one. Raises RG403 (totp_stale), RG429 (quota_urls).
+-- The object key of a READY recording for its doctor, after the audit row that says so; null where there is nothing
+-- for this person (the row then says DENIED or ABSENT), '' where it is not READY. Only a session whose TOTP code is no
+-- older than the limit gets one. Raises RG403 (totp_stale), RG429 (quota_urls).
 create function private.release_object_key(
     action text, of_recording uuid, totp_max_age_seconds integer, meter text, quota integer
 ) returns text
@@ -152,7 +152,9 @@ begin
     update private.invitations as i set redeemed_at = clock_timestamp()
     where i.secret_sha256 = sha256(secret) and i.redeemed_at is null and i.expires_at > now();
     if not found then
-        perform private.write_audit('guest.join', 'ABSENT', 'invitation_unknown', 'participant', '{}', '{}', '{}', '{}', 0, null);
+        perform private.write_audit(
+            'guest.join', 'ABSENT', 'invitation_unknown', 'participant', '{}', '{}', '{}', '{}', 0, null
+        );
         return;
     end if;
     select p.* into guest

@@ -4,12 +4,12 @@ create or replace function private.policy_version() returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return '0e0b8e7d6bb08fd1';
+    return 'b4fe294b21f5c97a';
 end
 $$;
 
--- Consents: written once and never changed. A doctor gives the own and attests a patient's or a guest's; a patient gives
--- and withdraws the own and nobody else's.
+-- Consents: written once and never changed. A doctor gives the own and attests a patient's or a guest's; a patient
+-- gives and withdraws the own and nobody else's.
 
 select private.reset_access('resguardo.consents');
 alter table resguardo.consents enable row level security;

@@ -1,6 +1,6 @@
 -- The schemas of a Supabase project as a superuser makes them in a new database. The `auth` tables are those that
 -- an adapter or a stand-in of Supabase Auth reads or writes, in the shape that all of supabase/auth's migrations up to
--- 20260625000000 leave them (read 2026-11-21); `sessions.oauth_client_id` points nowhere, as OAuth clients are left out.
+-- 20260625000000 leave them (read 2026-11-21); `sessions.oauth_client_id` points nowhere: OAuth clients are left out.
 
 create schema extensions authorization :"owner";
 grant usage on schema extensions to anon, authenticated, service_role;
