@@ -1,14 +1,19 @@
 """The job loop's composition: which task calls which service, with which parts."""
 
+import asyncio
+import logging
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from uuid import UUID
 
 from procrastinate import App
+from procrastinate.exceptions import ConnectorException
 
 from app.db import Database
 from app.deployment import require_own_bucket, require_own_database
+from app.errors import AppError
 from app.integrations import configured
 from app.integrations.supabase import SupabaseAdmin
 from app.jobs.queue import Task, make_queue
@@ -16,13 +21,54 @@ from app.recordings.controller import RecordingController
 from app.settings import WorkerSettings
 from app.staff.service import StaffBans
 
+log = logging.getLogger(__name__)
+
+SHUTDOWN_SECONDS = 5
+RESTART_SECONDS = 3
+
 
 async def run(settings: WorkerSettings) -> None:
-    """Works until it is cancelled or gets SIGINT or SIGTERM."""
-    async with open_queue(settings) as queue:
-        await queue.run_worker_async(
-            concurrency=settings.worker_concurrency, fetch_job_polling_interval=1, delete_jobs="never"
+    """Works until it gets SIGINT or SIGTERM; a database that goes away is waited for.
+
+    Jobs still running `SHUTDOWN_SECONDS` after the signal are cut short and run again later. Raises SettingsError and
+    AppError where the first start fails.
+    """
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    has_worked = False
+    while not stopping.is_set():
+        try:
+            async with open_queue(settings) as queue:
+                has_worked = True
+                await _work(queue, settings.worker_concurrency, stopping)
+        except (AppError, ConnectorException):
+            if not has_worked:
+                raise
+        if not stopping.is_set():
+            log.warning("the queue was lost, is the database up? starting again in %d s", RESTART_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), RESTART_SECONDS)
+
+
+async def _work(queue: App, concurrency: int, stopping: asyncio.Event) -> None:
+    """Until the signal, or until the queue ends by itself, which it does when it loses its database."""
+    working = asyncio.create_task(
+        queue.run_worker_async(
+            concurrency=concurrency,
+            fetch_job_polling_interval=1,
+            delete_jobs="never",
+            shutdown_graceful_timeout=SHUTDOWN_SECONDS,
+            install_signal_handlers=False,
         )
+    )
+    signalled = asyncio.create_task(stopping.wait())
+    await asyncio.wait((working, signalled), return_when=asyncio.FIRST_COMPLETED)
+    signalled.cancel()
+    if stopping.is_set():
+        working.cancel()
+    with suppress(asyncio.CancelledError):
+        await working
 
 
 @asynccontextmanager

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.devstack import object_store as stores
+from app.devstack.object_store import ObjectStore
 from app.devstack.supabase_project import Grants
 from tests.databases import Cluster, Database, shared_cluster
 
@@ -37,3 +39,10 @@ def database(cluster: Cluster, grants: Grants) -> Iterator[Database]:
     """A database of the test's own, with all migrations applied and the logins' passwords set."""
     with cluster.clone(grants) as fresh:
         yield fresh
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """An object store, one for each pytest-xdist worker; tests keep to keys of their own."""
+    with stores.running(tmp_path_factory.mktemp("object_store")) as store:
+        yield store

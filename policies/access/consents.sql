@@ -5,7 +5,10 @@ select private.reset_access('resguardo.consents');
 alter table resguardo.consents enable row level security;
 
 grant select on resguardo.consents to clinician, patient, resguardo_worker;
-grant insert on resguardo.consents to clinician, patient;
+grant insert (
+    id, consultation_id, doctor_id, patient_id, participant_id, participant_kind, decision, source, recorded_by,
+    representative_relationship, representative_name, text_version, text_language, text_sha256
+) on resguardo.consents to clinician, patient;
 
 create policy consents_select_clinician on resguardo.consents for select to clinician
 using (doctor_id = (select private.person()));

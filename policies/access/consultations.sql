@@ -4,7 +4,9 @@ select private.reset_access('resguardo.consultations');
 alter table resguardo.consultations enable row level security;
 
 grant select on resguardo.consultations to clinician, patient, resguardo_worker;
-grant insert on resguardo.consultations to clinician;
+grant insert (
+    id, external_id, doctor_id, patient_id, scheduled_at, kind, sensitivity, room_name
+) on resguardo.consultations to clinician;
 
 create policy consultations_select_clinician on resguardo.consultations for select to clinician
 using (doctor_id = (select private.person()));

@@ -5,7 +5,7 @@ select private.reset_access('resguardo.participants');
 alter table resguardo.participants enable row level security;
 
 grant select on resguardo.participants to clinician, patient, resguardo_worker;
-grant insert on resguardo.participants to clinician;
+grant insert (id, consultation_id, doctor_id, patient_id, kind, guest_role) on resguardo.participants to clinician;
 grant update (joined_at) on resguardo.participants to clinician, patient;
 
 create policy participants_select_clinician on resguardo.participants for select to clinician

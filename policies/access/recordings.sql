@@ -22,6 +22,7 @@ create policy recordings_insert_clinician on resguardo.recordings for insert to 
 with check (
     doctor_id = (select private.person())
     and requested_by = (select private.uid())
+    and room_name = (select c.room_name from resguardo.consultations as c where c.id = recordings.consultation_id)
     and private.everyone_consents(consultation_id)
 );
 

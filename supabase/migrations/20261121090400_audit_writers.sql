@@ -57,15 +57,12 @@ begin
             nullif(current_setting('resguardo.purpose', true), ''),
             case taken when 'clinician' then 'TREATMENT' when 'patient' then 'PATIENT_REQUEST' else 'OPERATIONS' end
         ),
-        coalesce(
-            nullif(current_setting('resguardo.service_reason', true), ''),
-            case taken
-                when 'clinician' then 'treating_clinician'
-                when 'compliance' then 'compliance_review'
-                when 'patient' then 'self'
-                else 'no_identity'
-            end
-        ),
+        case taken
+            when 'clinician' then 'treating_clinician'
+            when 'compliance' then 'compliance_review'
+            when 'patient' then 'self'
+            else coalesce(nullif(current_setting('resguardo.service_reason', true), ''), 'no_identity')
+        end,
         entity_type, coalesce(entity_ids, '{}'), coalesce(patient_ids, '{}'), coalesce(consultation_ids, '{}'),
         coalesce(fields, '{}'), row_count, byte_count,
         nullif(current_setting('resguardo.request_id', true), '')::uuid,
@@ -95,7 +92,7 @@ $$;
 
 -- Whoever asks, in good standing: the member of staff or the patient's user.
 create function private.require_person() returns uuid
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     if current_setting('role') = 'patient' then
@@ -120,6 +117,12 @@ declare
     is_missing constant boolean := asked is not null and cardinality(found_ids) = 0;
     hidden record;
 begin
+    if action = any (array[
+        'guest.join', 'recording.transition', 'recording.issue_url', 'recording.read_storage', 'recording.read_key',
+        'audit.list', 'staff.suspend', 'staff.ban', 'request.reject', 'webhook.reject'
+    ]) then
+        raise exception 'reserved_action' using errcode = 'RG403';
+    end if;
     if meter is not null then
         perform private.use_quota(person, meter, quota);
     end if;
@@ -176,7 +179,8 @@ begin
     end if;
     perform set_config('resguardo.address', coalesce(host(from_address), ''), true);
     perform private.write_audit(
-        action, 'DENIED', 'no_valid_token', 'request', '{}', '{}', '{}', '{}', rejections, null
+        action, 'DENIED', case action when 'webhook.reject' then 'no_valid_signature' else 'no_valid_token' end,
+        'request', '{}', '{}', '{}', '{}', rejections, null
     );
 end
 $$;
@@ -205,10 +209,11 @@ begin
         and (since is null or e.recorded_at >= since)
         and (until is null or e.recorded_at < until)
     order by e.recorded_at desc, e.id desc
-    limit page_size;
+    limit least(coalesce(page_size, 101), 101);
     get diagnostics returned_rows = row_count;
     perform private.write_audit(
-        'audit.list', 'ALLOWED', null, 'audit_event', '{}', '{}', '{}', '{}', returned_rows, null
+        'audit.list', 'ALLOWED', null, 'audit_event', '{}', array_remove(array[wanted_patient], null),
+        array_remove(array[wanted_consultation], null), '{}', returned_rows, null
     );
 end
 $$;

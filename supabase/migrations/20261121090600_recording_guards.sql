@@ -21,6 +21,22 @@ begin
             raise exception 'recording_is_finished' using errcode = 'RG409';
         end if;
     end if;
+    if current_setting('role') = 'clinician'
+        and new.status = 'ABORTED' and old.status not in ('REQUESTED', 'ABORTED')
+    then
+        raise exception 'recording_has_begun' using errcode = 'RG409';
+    end if;
+    if old.status in ('READY', 'FAILED', 'ABORTED')
+        and (
+            new.egress_id, new.room_sid, new.started_at, new.ended_at, new.duration_seconds, new.size_bytes,
+            new.sha256, new.truncated, new.error
+        ) is distinct from (
+            old.egress_id, old.room_sid, old.started_at, old.ended_at, old.duration_seconds, old.size_bytes,
+            old.sha256, old.truncated, old.error
+        )
+    then
+        raise exception 'recording_is_finished' using errcode = 'RG409';
+    end if;
     new.updated_at := clock_timestamp();
     return new;
 end
@@ -53,11 +69,36 @@ $$;
 create trigger recordings_audit_transition after insert or update of status on resguardo.recordings
 for each row execute function private.audit_transition();
 
+-- A person asks about consultations of their own alone; a service, or a function on nobody's behalf, about any. Raises
+-- RG403 (not_own_consultation) for a hidden one and an unknown one alike.
+create function private.require_own_consultation(consultation uuid) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person uuid;
+begin
+    if current_setting('role') not in ('clinician', 'compliance', 'patient') then
+        return;
+    end if;
+    person := private.require_person();
+    if not exists (
+        select
+        from resguardo.consultations as c
+        join resguardo.patients as p on p.id = c.patient_id
+        where c.id = consultation
+            and case current_setting('role') when 'patient' then p.user_id else c.doctor_id end = person
+    ) then
+        raise exception 'not_own_consultation' using errcode = 'RG403';
+    end if;
+end
+$$;
+
 -- Law 6, as the policy on recordings reads it: every required participant has a standing consent.
 create function private.everyone_consents(consultation uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform private.require_own_consultation(consultation);
     return count(*) filter (where s.kind = 'PATIENT') = 1
         and count(*) filter (where s.kind = 'DOCTOR') = 1
         and bool_and(s.is_given or not s.is_required)
@@ -70,6 +111,7 @@ create function private.has_live_recording(consultation uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform private.require_own_consultation(consultation);
     return exists (
         select from resguardo.recordings as r
         where r.consultation_id = consultation and private.is_live(r.status)
@@ -92,3 +134,31 @@ begin
     for update of c;
 end
 $$;
+
+-- Whoever writes a consent or a start without having taken the lock takes it here: one of two at once sees the other.
+create function private.lock_consent() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from resguardo.consultations as c where c.id = new.consultation_id for no key update;
+    return new;
+end
+$$;
+
+create trigger consents_lock before insert on resguardo.consents
+for each row execute function private.lock_consent();
+
+create function private.recheck_consent() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from resguardo.consultations as c where c.id = new.consultation_id for no key update;
+    if private.is_live(new.status) and not private.everyone_consents(new.consultation_id) then
+        raise exception 'consent_missing' using errcode = 'RG403';
+    end if;
+    return null;
+end
+$$;
+
+create trigger recordings_recheck_consent after insert on resguardo.recordings
+for each row execute function private.recheck_consent();

@@ -1,8 +1,9 @@
 -- What a person, the API and the worker may ask for beyond the rows that policies show: each a definer function that
 -- checks who asks and writes the audit row before it gives anything away.
 
--- The patient of that external id, made if new. A user is linked only when the patient is made: whom a login belongs to
--- cannot be changed from here. Raises RG409 (patient_user_differs).
+-- The patient of that external id, made if new. A login is linked when the patient is made, never changed from here,
+-- and named again by every doctor: nobody's consultation falls to a login that its doctor does not know of. Raises
+-- RG409 (patient_user_differs).
 create function private.register_patient(of_external_id text, of_user uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -12,7 +13,7 @@ begin
     perform private.person();
     insert into resguardo.patients (external_id, user_id) values (of_external_id, of_user) on conflict do nothing;
     select p.* into known from resguardo.patients as p where p.external_id = of_external_id;
-    if known.id is null or (of_user is not null and known.user_id is distinct from of_user) then
+    if known.id is null or known.user_id is distinct from of_user then
         raise exception 'patient_user_differs' using errcode = 'RG409';
     end if;
     return known.id;
@@ -22,9 +23,10 @@ $$;
 -- Which consultation has that external id, hidden or not, for the audit row of a look that found nothing; the nil UUID
 -- where there is none.
 create function private.consultation_id_of(of_external_id text) returns uuid
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform private.require_person();
     return coalesce(
         (select c.id from resguardo.consultations as c where c.external_id = of_external_id),
         '00000000-0000-0000-0000-000000000000'
@@ -41,6 +43,22 @@ begin
     if task not in ('start_recording', 'stop_recording', 'enforce_consent', 'verify_recording', 'ban_user') then
         raise exception 'unknown_task' using errcode = 'RG403';
     end if;
+    case current_setting('role')
+        when 'patient' then
+            if task <> 'enforce_consent' then
+                raise exception 'unknown_task' using errcode = 'RG403';
+            end if;
+            perform private.require_own_consultation(argument);
+        when 'clinician' then
+            if task not in ('start_recording', 'stop_recording', 'enforce_consent') then
+                raise exception 'unknown_task' using errcode = 'RG403';
+            end if;
+            perform private.require_own_consultation(
+                case task when 'enforce_consent' then argument
+                else (select r.consultation_id from resguardo.recordings as r where r.id = argument) end
+            );
+        else null; -- the worker, and compliance through suspend_staff() alone
+    end case;
     perform jobs.procrastinate_defer_jobs_v1(array[
         row('default', task, 0, argument::text, null, jsonb_build_object('id', argument), null)
         ::jobs.procrastinate_job_to_defer_v1
@@ -54,6 +72,7 @@ create function private.assign_object_key(of_recording uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform private.person();
     insert into private.recording_secrets (recording_id, object_key)
     select r.id, format('r/standard/%s/%s/video.mp4', r.consultation_id, r.id)
     from resguardo.recordings as r
@@ -78,6 +97,9 @@ declare
     wanted resguardo.recordings;
     key text;
 begin
+    if action is null or action not in ('recording.issue_url', 'recording.read_storage') then
+        raise exception 'unknown_action' using errcode = 'RG403';
+    end if;
     select max((a.method ->> 'timestamp')::double precision) into newest_totp
     from jsonb_array_elements(private.claims() -> 'amr') as a (method)
     where a.method ->> 'method' in ('totp', 'mfa/totp');
@@ -130,6 +152,7 @@ create function private.keep_invitation(guest uuid, secret_sha256 bytea, expires
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform private.person();
     insert into private.invitations (participant_id, secret_sha256, expires_at)
     select p.id, keep_invitation.secret_sha256, keep_invitation.expires_at
     from resguardo.participants as p

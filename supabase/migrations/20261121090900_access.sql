@@ -4,7 +4,7 @@ create or replace function private.policy_version() returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return 'b4fe294b21f5c97a';
+    return 'e2f468c6c7e0c7fd';
 end
 $$;
 
@@ -15,7 +15,10 @@ select private.reset_access('resguardo.consents');
 alter table resguardo.consents enable row level security;
 
 grant select on resguardo.consents to clinician, patient, resguardo_worker;
-grant insert on resguardo.consents to clinician, patient;
+grant insert (
+    id, consultation_id, doctor_id, patient_id, participant_id, participant_kind, decision, source, recorded_by,
+    representative_relationship, representative_name, text_version, text_language, text_sha256
+) on resguardo.consents to clinician, patient;
 
 create policy consents_select_clinician on resguardo.consents for select to clinician
 using (doctor_id = (select private.person()));
@@ -47,7 +50,9 @@ select private.reset_access('resguardo.consultations');
 alter table resguardo.consultations enable row level security;
 
 grant select on resguardo.consultations to clinician, patient, resguardo_worker;
-grant insert on resguardo.consultations to clinician;
+grant insert (
+    id, external_id, doctor_id, patient_id, scheduled_at, kind, sensitivity, room_name
+) on resguardo.consultations to clinician;
 
 create policy consultations_select_clinician on resguardo.consultations for select to clinician
 using (doctor_id = (select private.person()));
@@ -141,7 +146,7 @@ select private.reset_access('resguardo.participants');
 alter table resguardo.participants enable row level security;
 
 grant select on resguardo.participants to clinician, patient, resguardo_worker;
-grant insert on resguardo.participants to clinician;
+grant insert (id, consultation_id, doctor_id, patient_id, kind, guest_role) on resguardo.participants to clinician;
 grant update (joined_at) on resguardo.participants to clinician, patient;
 
 create policy participants_select_clinician on resguardo.participants for select to clinician
@@ -206,6 +211,7 @@ create policy recordings_insert_clinician on resguardo.recordings for insert to 
 with check (
     doctor_id = (select private.person())
     and requested_by = (select private.uid())
+    and room_name = (select c.room_name from resguardo.consultations as c where c.id = recordings.consultation_id)
     and private.everyone_consents(consultation_id)
 );
 

@@ -1,0 +1,53 @@
+"""The audits of npm's graphql-http, which the GraphQL Foundation's draft is read by: no errors, no warnings."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.api.small_api import serve, small_app
+
+AUDIT = Path(__file__).parent / "graphql-http"
+
+
+@pytest.fixture(scope="module")
+def audit_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The script, beside its pinned packages, outside of the repository."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        pytest.skip("npm is not installed")
+    copy = tmp_path_factory.mktemp("audit") / "graphql-http"
+    shutil.copytree(AUDIT, copy, ignore=shutil.ignore_patterns("node_modules"))
+    subprocess.run(
+        [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=copy, check=True, timeout=120
+    )
+    return copy / "audit.mjs"
+
+
+@pytest.fixture
+def graphql_url() -> Iterator[str]:
+    """The endpoint under audit; introspection must be on, since the audits ask `__type`."""
+    with serve(small_app()) as base:
+        yield f"{base}/graphql"
+
+
+def _audit(script: Path, url: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["node", str(script), url], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_graphql_over_http_has_no_errors_and_no_warnings(audit_script: Path, graphql_url: str) -> None:
+    done = _audit(audit_script, graphql_url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = json.loads(done.stdout.splitlines()[-1])
+    assert counts["error"] == counts["warn"] == 0
+    assert counts["ok"] > 50
+    notices = [line for line in done.stdout.splitlines() if line.startswith("notice")]
+    assert all("GET" in line for line in notices), notices
+
+
+def test_audit_fails_where_it_is_not_graphql(audit_script: Path, graphql_url: str) -> None:
+    done = _audit(audit_script, graphql_url.replace("/graphql", "/other"))
+    assert done.returncode == 1

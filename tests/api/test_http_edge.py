@@ -1,0 +1,401 @@
+"""The HTTP edge over real sockets: what gets in, and what every answer carries."""
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import httpx
+import pytest
+import websockets
+
+from app.http.body_limit import BodyLimit
+from tests.api.small_api import BODY_LIMIT_BYTES, ORIGIN, SECRET, serve, small_app
+
+GRAPHQL_JSON = "application/graphql-response+json"
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[str]:
+    """A server as in production."""
+    with serve(small_app(is_production=True)) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def development() -> Iterator[str]:
+    """A server as in development, with GraphiQL."""
+    with serve(small_app(graphql_ide="graphiql")) as url:
+        yield url
+
+
+@pytest.fixture
+def client(base: str) -> Iterator[httpx.Client]:
+    """Speaks to the production server."""
+    with httpx.Client(base_url=base, timeout=10) as http:
+        yield http
+
+
+def _error(answer: httpx.Response) -> Any:
+    (error,) = answer.json()["errors"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert error["extensions"]["requestId"] == answer.headers["x-request-id"]
+    return error
+
+
+def _code(answer: httpx.Response) -> Any:
+    return _error(answer)["extensions"]["code"]
+
+
+def test_answer_carries_security_headers_and_no_store(client: httpx.Client) -> None:
+    answer = client.post("/graphql", json={"query": "{ hello }"})
+    assert answer.json() == {"data": {"hello": "hello world"}}
+    assert answer.headers["content-type"] == "application/json; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert answer.headers["strict-transport-security"].startswith("max-age=")
+    assert "server" not in answer.headers
+
+
+def test_transport_security_is_left_out_in_development(development: str) -> None:
+    answer = httpx.post(f"{development}/graphql", json={"query": "{ hello }"})
+    assert answer.status_code == 200
+    assert "strict-transport-security" not in answer.headers
+
+
+def test_request_id_is_ours_whatever_was_sent(client: httpx.Client) -> None:
+    ids = {
+        client.post("/graphql", json={"query": "{ hello }"}, headers={"X-Request-Id": "mine"}).headers[
+            "x-request-id"
+        ]
+        for _ in range(2)
+    }
+    assert len({UUID(value).version for value in ids}) == 1
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "QUERY"])
+def test_any_method_but_post_is_405_with_allow(client: httpx.Client, method: str) -> None:
+    answer = client.request(method, "/graphql", params={"query": "{ hello }"})
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+    if method != "HEAD":
+        assert _code(answer) == "METHOD_NOT_ALLOWED"
+
+
+def test_graphiql_is_served_to_browsers_in_development_only(development: str, client: httpx.Client) -> None:
+    page = httpx.get(f"{development}/graphql", headers={"Accept": "text/html"})
+    assert page.status_code == 200
+    assert "unpkg.com" in page.headers["content-security-policy"]
+    assert page.headers["cache-control"] == "no-store"
+    assert client.get("/graphql", headers={"Accept": "text/html"}).status_code == 405
+    by_get = httpx.get(
+        f"{development}/graphql", params={"query": "{ hello }"}, headers={"Accept": "text/html"}
+    )
+    assert by_get.status_code == 405
+    assert by_get.headers["allow"] == "GET, POST"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "text/plain",
+        "application/graphql",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "text/plain; x=application/json",
+        "application/json; charset=utf-16",
+        "application/json, text/plain",
+        ";",
+    ],
+)
+def test_other_content_type_is_415(client: httpx.Client, content_type: str | None) -> None:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    answer = client.post("/graphql", content=b'{"query":"{ hello }"}', headers=headers)
+    assert answer.status_code == 415
+    assert _code(answer) == "UNSUPPORTED_MEDIA_TYPE"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b'"query"',
+        b'[{"query":"{ hello }"}]',
+        b"[]",
+        b"{}",
+        b'{"query":""}',
+        b'{"query":1}',
+        b'{"query":"{ hello }","variables":[]}',
+        b'{"query":"{ hello }","operationName":{}}',
+        b'{"query":"{ hello }","extensions":"x"}',
+        b'{"query":"{ hello }","variables":{"n":NaN}}',
+        b'{"query":"{ hello }","variables":{"n":1e999}}',
+        b'{"query":"{ hello }","variables":{"n":' + b"9" * 5000 + b"}}",
+        b'{"query":"{ hello }","variables":{"n":"\\ud800"}}',
+        b'{"query":"{ hello(name: \\"\xff\xfe\\") }"}',
+        '{"query":"{ hello }"}'.encode("utf-16"),
+        b"\xef\xbb\xbf" + b'{"query":"{ hello }"}',
+        b"[" * 8000 + b"]" * 8000,
+    ],
+)
+def test_body_that_is_no_single_request_is_400(client: httpx.Client, body: bytes) -> None:
+    answer = client.post("/graphql", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert _code(answer) == "BAD_REQUEST"
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("*/*", "application/json"),
+        ("application/*", "application/json"),
+        (GRAPHQL_JSON, GRAPHQL_JSON),
+        (f"{GRAPHQL_JSON}, application/json;q=0.9", GRAPHQL_JSON),
+        (f"application/json, {GRAPHQL_JSON};q=0.5", "application/json"),
+        (f"application/json;q=0, {GRAPHQL_JSON};charset=utf-8;q=0.1", GRAPHQL_JSON),
+        ("text/html, */*;q=0.1", "application/json"),
+    ],
+)
+def test_media_type_is_negotiated(client: httpx.Client, accept: str, content_type: str) -> None:
+    answer = client.post("/graphql", json={"query": "{ hello }"}, headers={"Accept": accept})
+    assert answer.headers["content-type"] == f"{content_type}; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    "accept", ["text/html", "application/json;q=0", "application/json;charset=latin1", "garbage"]
+)
+def test_nothing_acceptable_is_406(client: httpx.Client, accept: str) -> None:
+    answer = client.post("/graphql", json={"query": "{ hello }"}, headers={"Accept": accept})
+    assert answer.status_code == 406
+    assert _code(answer) == "NOT_ACCEPTABLE"
+
+
+@pytest.mark.parametrize(
+    ("request_body", "code"),
+    [
+        ({"query": "{"}, "GRAPHQL_PARSE_FAILED"),
+        ({"query": "{ nothing }"}, "GRAPHQL_VALIDATION_FAILED"),
+        ({"query": "query A { hello }", "operationName": "B"}, "GRAPHQL_VALIDATION_FAILED"),
+        ({"query": "fragment A on Query { hello }"}, "GRAPHQL_VALIDATION_FAILED"),
+        ({"query": "query ($n: Int!) { hello(times: $n) }"}, "BAD_USER_INPUT"),
+        ({"query": "query A { hello } query B { hello }", "operationName": "A"}, "TOO_COMPLEX"),
+    ],
+)
+def test_request_error_has_no_data_and_is_400_for_graphql_json_alone(
+    client: httpx.Client, request_body: dict[str, str], code: str
+) -> None:
+    for accept, status in ((GRAPHQL_JSON, 400), ("application/json", 200)):
+        answer = client.post("/graphql", json=request_body, headers={"Accept": accept})
+        assert answer.status_code == status
+        assert "data" not in answer.json()
+        assert answer.json()["errors"][0]["extensions"]["code"] == code
+
+
+def test_field_error_is_200_with_data(client: httpx.Client) -> None:
+    answer = client.post("/graphql", json={"query": "{ broken }"}, headers={"Accept": GRAPHQL_JSON})
+    assert answer.status_code == 200
+    assert answer.json()["data"] is None
+    assert _code(answer) == "INTERNAL"
+
+
+def test_introspection_is_refused_in_production_only(client: httpx.Client, development: str) -> None:
+    query = {"query": "{ __schema { queryType { name } } }"}
+    assert "errors" in client.post("/graphql", json=query).json()
+    assert "data" in httpx.post(f"{development}/graphql", json=query).json()
+    mistyped = {"query": "{ hell }"}
+    assert "hello" not in client.post("/graphql", json=mistyped).text
+    assert "hello" in httpx.post(f"{development}/graphql", json=mistyped).text
+
+
+def test_app_error_of_the_context_is_answered_by_its_code(client: httpx.Client) -> None:
+    answer = client.post(
+        "/graphql",
+        json={"query": "{ hello }"},
+        headers={"Authorization": "Bearer bad", "Accept-Language": "es-MX, en;q=0.5"},
+    )
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert _error(answer)["message"] == "Su inicio de sesión ha caducado. Inicie sesión de nuevo."
+    assert _code(answer) == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize("request_line", [("GET", "/broken", None), ("POST", "/graphql", "Bearer bug")])
+def test_bug_is_a_masked_500_and_is_logged_without_its_message(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture, request_line: tuple[str, str, str | None]
+) -> None:
+    method, path, authorization = request_line
+    headers = {"Origin": ORIGIN} | ({"Authorization": authorization} if authorization else {})
+    with caplog.at_level(logging.DEBUG):
+        answer = client.request(method, path, headers=headers, json={"query": "{ hello }"})
+    assert answer.status_code == 500
+    assert _code(answer) == "INTERNAL"
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert answer.headers["x-request-id"] in caplog.text
+    assert SECRET not in caplog.text
+    assert SECRET not in answer.text
+
+
+def test_body_of_10_megabytes_is_413(client: httpx.Client) -> None:
+    answer = client.post(
+        "/graphql", content=b" " * 10_000_000, headers={"Content-Type": "application/json", "Origin": ORIGIN}
+    )
+    assert answer.status_code == 413
+    assert _code(answer) == "PAYLOAD_TOO_LARGE"
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+
+
+@pytest.mark.parametrize(("size_bytes", "status"), [(BODY_LIMIT_BYTES, 200), (BODY_LIMIT_BYTES + 1, 413)])
+def test_body_limit_is_exact(client: httpx.Client, size_bytes: int, status: int) -> None:
+    body = b'{"query":"{ hello }"}'.ljust(size_bytes)
+    headers = {"Content-Type": "application/json"}
+    assert client.post("/graphql", content=body, headers=headers).status_code == status
+    assert (
+        client.post("/graphql", content=iter([body[:100], body[100:]]), headers=headers).status_code == status
+    )
+
+
+def test_endless_chunked_body_is_413_before_it_ends(base: str) -> None:
+    parts = urlsplit(base)
+    with socket.create_connection((parts.hostname, parts.port or 0), timeout=10) as connection:
+        connection.sendall(
+            b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        chunk = b"%x\r\n%s\r\n" % (4096, b" " * 4096)
+        for _ in range(BODY_LIMIT_BYTES // 4096 + 1):
+            connection.sendall(chunk)
+        answer = b""
+        while b"PAYLOAD_TOO_LARGE" not in answer:
+            received = connection.recv(65_536)
+            assert received, answer
+            answer += received
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in answer.lower()
+
+
+@pytest.mark.anyio
+async def test_app_is_never_given_more_than_the_limit() -> None:
+    given: list[int] = []
+
+    async def greedy(scope: Any, receive: Any, send: Any) -> None:
+        while True:
+            message = await receive()
+            given.append(len(message["body"]))
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 60
+
+    transport = httpx.ASGITransport(app=BodyLimit(greedy, limit_bytes=100))
+    async with httpx.AsyncClient(transport=transport, base_url="http://edge") as http:
+        answer = await http.post("/", content=endless())
+    assert answer.status_code == 413
+    assert given == [60]
+
+
+@pytest.mark.anyio
+async def test_declared_length_over_the_limit_is_413_before_anything_is_read() -> None:
+    sent: list[Any] = []
+
+    async def unreachable(*_: Any) -> Any:
+        pytest.fail("neither the application nor the body may be asked")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "headers": [(b"content-length", b"101")]}
+    await BodyLimit(unreachable, limit_bytes=100)(scope, unreachable, send)
+    assert sent[0]["status"] == 413
+
+
+def _preflight(client: httpx.Client, origin: str, **headers: str) -> httpx.Response:
+    asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    return client.options("/graphql", headers={**asked, **headers})
+
+
+def test_preflight_is_allowed_for_a_listed_origin(client: httpx.Client) -> None:
+    answer = _preflight(client, ORIGIN, **{"Access-Control-Request-Headers": "authorization,content-type"})
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert answer.headers["access-control-allow-methods"] == "POST"
+    assert "access-control-allow-credentials" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example",
+        "null",
+        f"{ORIGIN}.evil.example",
+        "http://app.example.org",
+        f"{ORIGIN}:8443",
+        "*",
+    ],
+)
+def test_preflight_is_refused_for_any_other_origin(client: httpx.Client, origin: str) -> None:
+    answer = _preflight(client, origin)
+    assert answer.status_code == 400
+    assert "access-control-allow-origin" not in answer.headers
+    assert (
+        "access-control-allow-origin"
+        not in client.post("/graphql", json={"query": "{ hello }"}, headers={"Origin": origin}).headers
+    )
+
+
+def test_preflight_is_refused_for_other_methods_and_headers(client: httpx.Client) -> None:
+    assert _preflight(client, ORIGIN, **{"Access-Control-Request-Method": "DELETE"}).status_code == 400
+    assert (
+        _preflight(client, ORIGIN, **{"Access-Control-Request-Headers": "x-forwarded-for"}).status_code == 400
+    )
+
+
+async def _subscribe(base: str, query: str, *, protocol: str, origin: str | None = ORIGIN) -> list[Any]:
+    url = base.replace("http://", "ws://") + "/graphql"
+    subprotocols = [websockets.Subprotocol(protocol)]
+    received = []
+    async with websockets.connect(
+        url, subprotocols=subprotocols, origin=websockets.Origin(origin or "")
+    ) as connection:
+        assert UUID(connection.response.headers["x-request-id"] if connection.response else "")
+        await connection.send(json.dumps({"type": "connection_init"}))
+        await connection.send(json.dumps({"id": "1", "type": "subscribe", "payload": {"query": query}}))
+        async with asyncio.timeout(5):
+            async for message in connection:
+                received.append(json.loads(message))
+                if received[-1]["type"] in ("complete", "error"):
+                    break
+    return received
+
+
+@pytest.mark.anyio
+async def test_subscription_runs_over_graphql_transport_ws(base: str) -> None:
+    messages = await _subscribe(base, "subscription { ticks }", protocol="graphql-transport-ws")
+    assert [message["type"] for message in messages] == ["connection_ack", "next", "next", "complete"]
+
+
+@pytest.mark.anyio
+async def test_limits_and_masking_hold_over_websocket(base: str) -> None:
+    refused = await _subscribe(base, "{ " + "hello " * 11 + "}", protocol="graphql-transport-ws")
+    assert refused[-1]["payload"][0]["extensions"]["code"] == "TOO_COMPLEX"
+    masked = await _subscribe(base, "{ broken }", protocol="graphql-transport-ws")
+    assert SECRET not in json.dumps(masked)
+    assert masked[1]["payload"]["errors"][0]["extensions"]["code"] == "INTERNAL"
+
+
+@pytest.mark.anyio
+async def test_older_websocket_protocol_and_other_origins_are_refused(base: str) -> None:
+    with pytest.raises(websockets.ConnectionClosedError) as closed:
+        await _subscribe(base, "{ hello }", protocol="graphql-ws")
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4406
+    with pytest.raises(websockets.InvalidStatus):
+        await _subscribe(base, "{ hello }", protocol="graphql-transport-ws", origin="https://evil.example")

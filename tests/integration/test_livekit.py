@@ -1,0 +1,619 @@
+"""Our LiveKit adapter, on the vendor's own client, against the stand-in over real HTTP, with webhooks and
+uploads.
+"""
+
+import asyncio
+import hashlib
+import json
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import boto3
+import httpx
+import jwt
+import pytest
+import uvicorn
+from livekit.api import AccessToken, LiveKitAPI, ServerError, TokenVerifier, VideoGrants, WebhookReceiver
+from livekit.protocol.egress import ListEgressRequest, RoomCompositeEgressRequest
+from livekit.protocol.room import CreateRoomRequest, ListRoomsRequest
+from livekit.protocol.webhook import WebhookEvent as VendorEvent
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.devstack import object_store
+from app.devstack.livekit import LiveKitStandIn, Order, Pace, create_livekit_app
+from app.errors import Timeout, UpstreamFailed
+from app.integrations.livekit import (
+    EgressSnapshot,
+    LiveKit,
+    LiveKitRefused,
+    S3Target,
+    WebhookEvent,
+    WebhookVerifier,
+    is_definite,
+)
+from app.integrations.storage import Credentials
+
+pytestmark = pytest.mark.anyio
+
+KEY, SECRET = "APIdevelopment", "a-secret-of-more-than-thirty-two-bytes"
+MEDIA = Path(__file__).parent.parent / "fixtures" / "headache.mp4"
+OBJECT_KEY = "r/10y/consultation/recording/video.mp4"
+ROOM = "consultation-1"
+NOWHERE = S3Target(
+    "http://127.0.0.1:1", "us-east-1", "bucket", Credentials("ID-KEPT", "SECRET-KEPT", "SESSION-KEPT")
+)
+PACE = Pace(start_delay_seconds=0.01, record_seconds=60, upload_backoff_seconds=0.001)
+
+
+@dataclass
+class Receiver:
+    """Keeps what it is told; answers the next of `answers`, then 200."""
+
+    url: str = ""
+    answers: list[int] = field(default_factory=list)
+    bodies: list[tuple[bytes, str, str]] = field(default_factory=list)
+    arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def receive(self, request: Request) -> Response:
+        body = await request.body()
+        headers = request.headers
+        async with self.arrived:
+            self.bodies.append((body, headers["authorization"], headers["content-type"]))
+            self.arrived.notify_all()
+        return Response(status_code=self.answers.pop(0) if self.answers else 200)
+
+    def events(self) -> list[WebhookEvent]:
+        verifier = WebhookVerifier({KEY: SECRET})
+        return [verifier.verify(body, token) for body, token, _ in self.bodies]
+
+    def vendor_events(self) -> list[VendorEvent]:
+        receiver = WebhookReceiver(TokenVerifier(KEY, SECRET))
+        return [receiver.receive(body.decode(), token) for body, token, _ in self.bodies]
+
+    def names(self, prefix: str = "egress_") -> list[str]:
+        return [one.event for one in self.vendor_events() if one.event.startswith(prefix)]
+
+    async def until(self, enough: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10), self.arrived:
+            await self.arrived.wait_for(enough)
+
+
+@dataclass
+class World:
+    url: str
+    stand_in: LiveKitStandIn
+    livekit: LiveKit
+    receiver: Receiver
+
+    async def join(self, identity: str = "person-1", room: str = ROOM) -> httpx.Response:
+        token = self.livekit.join_token(identity=identity, room=room, metadata="consultation-id")
+        return await self.post("join", {"token": token})
+
+    async def post(self, path: str, body: object, **headers: str) -> httpx.Response:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return await client.post(f"{self.url}/stand-in/{path}", json=body, headers=headers)
+
+    async def start(self, upload: S3Target = NOWHERE) -> EgressSnapshot:
+        return await self.livekit.start_room_composite(room_name=ROOM, object_key=OBJECT_KEY, upload=upload)
+
+    async def until(self, egress_id: str, status: str) -> EgressSnapshot:
+        async with asyncio.timeout(20):
+            while True:
+                (found,) = await self.livekit.list_egress(egress_id=egress_id)
+                if found.status == status:
+                    return found
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def served(app: Starlette) -> AsyncIterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        while not server.started:  # noqa: ASYNC110  # uvicorn has no event to wait for
+            await asyncio.sleep(0.005)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        await serving
+
+
+@asynccontextmanager
+async def opened(media: Path | None = None, pace: Pace = PACE) -> AsyncIterator[World]:
+    receiver = Receiver()
+    async with served(Starlette(routes=[Route("/hook", receiver.receive, methods=["POST"])])) as hook:
+        app = create_livekit_app(
+            KEY,
+            SECRET,
+            f"{hook}/hook",
+            media,
+            pace=pace,
+            departure_timeout_seconds=0.05,
+            retry_wait_seconds=0.01,
+        )
+        async with served(app) as url, LiveKit(url, KEY, SECRET, timeout_seconds=5) as livekit:
+            yield World(url, app.state.stand_in, livekit, receiver)
+
+
+@pytest.fixture
+async def world(anyio_backend: str) -> AsyncIterator[World]:
+    async with opened() as world:
+        yield world
+
+
+async def test_join_token_grants_its_room_and_nothing_else() -> None:
+    async with LiveKit("http://127.0.0.1:1", KEY, SECRET) as livekit:
+        token = livekit.join_token(identity="p", room="r", metadata="m", ttl_seconds=60)
+    claims = jwt.decode(token, SECRET, algorithms=["HS256"])
+    assert claims["exp"] - claims["nbf"] == 60
+    assert (claims["sub"], claims["metadata"], "name" in claims) == ("p", "m", False)
+    granted = {name: value for name, value in claims["video"].items() if value}
+    expected = dict.fromkeys(("roomJoin", "canPublish", "canSubscribe", "canPublishData"), True)
+    assert granted == expected | {"room": "r"}
+    assert claims["video"]["canUpdateOwnMetadata"] is False
+    assert claims["video"]["roomAdmin"] is False
+
+
+@pytest.mark.parametrize("ttl_seconds", [0, -1])
+async def test_join_token_is_refused_without_time_to_live(ttl_seconds: int) -> None:
+    with pytest.raises(ValueError, match="time to live"):
+        LiveKit("http://h", KEY, SECRET).join_token(
+            identity="p", room="r", metadata="", ttl_seconds=ttl_seconds
+        )
+
+
+async def test_room_and_participant_appear_when_somebody_joins(world: World) -> None:
+    assert await world.livekit.rooms([ROOM]) == []
+    joined = (await world.join()).json()
+    await world.join("person-2")
+    (room,) = await world.livekit.rooms([ROOM, "another"])
+    assert (room.name, room.sid, room.num_participants) == (ROOM, joined["room_sid"], 2)
+    people = await world.livekit.participants(ROOM)
+    assert [(one.identity, one.kind, one.is_publisher) for one in people] == [
+        ("person-1", "standard", True),
+        ("person-2", "standard", True),
+    ]
+    assert await world.livekit.participants("another") == []
+    await world.receiver.until(lambda: len(world.receiver.bodies) == 3)
+    assert [one.event for one in world.receiver.events()] == ["room_started"] + ["participant_joined"] * 2
+
+
+async def test_rooms_asks_for_none_when_there_is_no_name(world: World) -> None:
+    await world.join()
+    assert await world.livekit.rooms([]) == []
+
+
+async def test_room_closes_after_the_last_one_left(world: World) -> None:
+    token = world.livekit.join_token(identity="p", room=ROOM, metadata="")
+    await world.post("join", {"token": token})
+    assert (await world.post("leave", {"token": token})).status_code == 204
+    await world.receiver.until(lambda: "room_finished" in world.receiver.names("room_"))
+    assert await world.livekit.rooms([ROOM]) == []
+
+
+async def test_join_is_refused_when_the_token_does_not_hold(world: World) -> None:
+    good = {"iss": KEY, "sub": "p", "exp": 4_000_000_000, "video": {"roomJoin": True, "room": ROOM}}
+    for claims, secret in (
+        (good, "another-secret-of-more-than-thirty-two-bytes"),
+        (good | {"iss": "APIunknown"}, SECRET),
+        (good | {"exp": 5}, SECRET),
+        ({name: value for name, value in good.items() if name != "exp"}, SECRET),
+        (good | {"video": {"room": ROOM}}, SECRET),
+    ):
+        answer = await world.post("join", {"token": jwt.encode(claims, secret, algorithm="HS256")})
+        assert answer.status_code == 401
+    assert (await world.post("join", {"token": "x"})).status_code == 401
+    assert await world.livekit.rooms([ROOM]) == []
+
+
+async def test_call_is_refused_without_its_grant(world: World) -> None:
+    await world.join()
+    for grants in (
+        VideoGrants(),
+        VideoGrants(room_join=True, room=ROOM),
+        VideoGrants(room_admin=True, room="x"),
+    ):
+        token = AccessToken(KEY, SECRET).with_identity("p").with_grants(grants).to_jwt()
+        async with LiveKitAPI.with_token(token, world.url) as api:
+            for call in (
+                api.room.list_rooms(ListRoomsRequest()),
+                api.room.create_room(CreateRoomRequest(name="x")),
+                api.egress.list_egress(ListEgressRequest()),
+                api.egress.start_room_composite_egress(RoomCompositeEgressRequest(room_name=ROOM)),
+            ):
+                with pytest.raises(ServerError) as refused:
+                    await call
+                assert (refused.value.code, refused.value.status) == ("unauthenticated", 401)
+
+
+@pytest.mark.parametrize("authorization", [None, "Basic eA==", "Bearer x"])
+async def test_raw_call_is_refused_without_a_token(world: World, authorization: str | None) -> None:
+    headers = {"content-type": "application/protobuf"}
+    if authorization:
+        headers["authorization"] = authorization
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.post(f"{world.url}/twirp/livekit.RoomService/ListRooms", headers=headers)
+    assert answer.status_code == 401
+
+
+async def test_reachable_tells_wrong_credentials_from_no_server(world: World) -> None:
+    assert await world.livekit.reachable() == "ok"
+    async with LiveKit(world.url, KEY, SECRET + "x") as wrong_secret:
+        assert await wrong_secret.reachable() == "credentials_refused"
+        with pytest.raises(LiveKitRefused) as refused:
+            await wrong_secret.rooms([ROOM])
+    assert is_definite(refused.value)
+    assert refused.value.detail == {"code": "unknown", "status": 401}
+    async with LiveKit(world.url, "APIunknown", SECRET) as wrong_key:
+        assert await wrong_key.reachable() == "credentials_refused"
+    async with LiveKit("http://127.0.0.1:1", KEY, SECRET) as nobody:
+        assert await nobody.reachable() == "unreachable"
+        with pytest.raises(UpstreamFailed, match="livekit_unavailable") as lost:
+            await nobody.rooms([ROOM])
+    assert not is_definite(lost.value)
+
+
+async def test_redirect_is_not_followed_with_storage_keys_in_the_body() -> None:
+    arrived: list[str] = []
+
+    async def answer(request: Request) -> Response:
+        arrived.append(request.url.path)
+        return Response(status_code=307, headers={"location": "/elsewhere"})
+
+    routes = [Route("/{path:path}", answer, methods=["GET", "POST"])]
+    async with served(Starlette(routes=routes)) as url, LiveKit(url, KEY, SECRET) as livekit:
+        with pytest.raises(UpstreamFailed, match="livekit_unavailable"):
+            await livekit.start_room_composite(room_name=ROOM, object_key=OBJECT_KEY, upload=NOWHERE)
+    assert len(arrived) == 1
+
+
+async def test_start_is_refused_when_the_room_does_not_exist(world: World) -> None:
+    with pytest.raises(LiveKitRefused) as refused:
+        await world.start()
+    assert refused.value.detail["code"] == "not_found"
+    assert await world.livekit.list_egress(room_name=ROOM) == []
+
+
+@pytest.mark.parametrize("key", ["r/x", "r/{time}.mp4", "/r/x.mp4", "../x.mp4"])
+async def test_start_is_refused_when_livekit_would_change_the_key(world: World, key: str) -> None:
+    with pytest.raises(ValueError, match="object key"):
+        await world.livekit.start_room_composite(room_name=ROOM, object_key=key, upload=NOWHERE)
+
+
+async def test_recording_is_found_by_room_key_and_id(world: World) -> None:
+    await world.join()
+    started = await world.start()
+    assert started.status == "starting"
+    assert started.started_at is not None
+    active = await world.until(started.egress_id, "active")
+    assert active.object_key == OBJECT_KEY
+    assert (active.size_bytes, active.duration_seconds, active.error_code) == (None, None, None)
+    assert await world.livekit.list_egress(room_name=ROOM) == [active]
+    assert await world.livekit.list_egress(room_name="another") == []
+    assert await world.livekit.list_egress(egress_id="EG_unknown") == []
+    (room,) = await world.livekit.rooms([ROOM])
+    assert room.num_participants == 1
+    kinds = {one.identity: one.kind for one in await world.livekit.participants(ROOM)}
+    assert kinds == {"person-1": "standard", started.egress_id: "egress"}
+
+
+async def test_recording_waits_until_somebody_publishes_and_is_aborted_when_stopped_before(
+    world: World,
+) -> None:
+    world.stand_in.rooms.create(CreateRoomRequest(name=ROOM))
+    started = await world.start()
+    assert await world.livekit.stop_egress(started.egress_id) == "stopping"
+    aborted = await world.until(started.egress_id, "aborted")
+    assert (aborted.error_code, aborted.error_reason) == (412, "stopped_before_start")
+    waiting = await world.start()
+    assert (await world.livekit.list_egress(egress_id=waiting.egress_id))[0].status == "starting"
+    await world.join()
+    await world.until(waiting.egress_id, "active")
+
+
+async def test_storage_keys_are_shown_nowhere(world: World) -> None:
+    failed = await world.livekit.list_egress(egress_id=await one_recording(world))
+    async with LiveKitAPI(world.url, KEY, SECRET) as api:
+        listed = await api.egress.list_egress(ListEgressRequest())
+    request = listed.items[0].room_composite
+    s3 = request.file_outputs[0].s3
+    assert (s3.force_path_style, s3.tagging, s3.content_disposition) == (True, "", "attachment")
+    assert (request.file_outputs[0].disable_manifest, request.advanced.key_frame_interval) == (True, 2)
+    assert (s3.access_key, s3.secret, s3.session_token) == ("{access_key}", "{secret}", "{session_token}")
+    told = b"".join(body for body, _, _ in world.receiver.bodies) + listed.SerializeToString()
+    assert b"-KEPT" not in told
+    assert "127.0.0.1" not in repr(failed)
+    assert "KEPT" not in repr(NOWHERE)
+
+
+async def test_stop_is_idempotent_and_says_what_it_found(world: World) -> None:
+    await world.join()
+    started = await world.start()
+    await world.until(started.egress_id, "active")
+    assert await world.livekit.stop_egress(started.egress_id) == "stopping"
+    await world.until(started.egress_id, "failed")
+    assert await world.livekit.stop_egress(started.egress_id) == "already_ended"
+    assert await world.livekit.stop_egress("EG_unknown") == "not_found"
+
+
+async def test_recording_ends_when_its_room_closes(world: World) -> None:
+    await world.join()
+    started = await world.start()
+    await world.until(started.egress_id, "active")
+    world.stand_in.rooms.delete(ROOM)
+    ended = await world.until(started.egress_id, "failed")
+    assert ended.error_reason == "upload_failed"
+
+
+async def test_recording_ends_when_the_media_does() -> None:
+    async with opened(pace=Pace(0.01, record_seconds=0.05, upload_backoff_seconds=0.001)) as world:
+        await world.join()
+        started = await world.start()
+        await world.until(started.egress_id, "failed")
+
+
+async def test_upload_that_fails_five_times_ends_failed_with_400(world: World) -> None:
+    await world.join()
+    started = await world.start()
+    await world.until(started.egress_id, "active")
+    await world.livekit.stop_egress(started.egress_id)
+    failed = await world.until(started.egress_id, "failed")
+    assert (failed.error_code, failed.error_reason, failed.size_bytes) == (400, "upload_failed", None)
+    assert failed.ended_at is not None
+
+
+@pytest.mark.parametrize("code", ["resource_exhausted", "invalid_argument", "permission_denied"])
+async def test_start_refused_is_definite(world: World, code: str) -> None:
+    await world.join()
+    world.stand_in.orders.add(Order("refuse_start", code=code))
+    with pytest.raises(LiveKitRefused) as refused:
+        await world.start()
+    assert is_definite(refused.value)
+    assert refused.value.detail["code"] == code
+    assert await world.livekit.list_egress(room_name=ROOM) == []
+
+
+@pytest.mark.parametrize("code", ["deadline_exceeded", "canceled"])
+async def test_start_answered_408_is_ambiguous(world: World, code: str) -> None:
+    await world.join()
+    world.stand_in.orders.add(Order("refuse_start", code=code))
+    with pytest.raises(Timeout, match="livekit_timeout") as lost:
+        await world.start()
+    assert not is_definite(lost.value)
+
+
+async def test_start_answered_503_is_ambiguous_and_adopted_by_its_key(world: World) -> None:
+    await world.join()
+    world.stand_in.orders.add(Order("start_but_answer_503"))
+    with pytest.raises(UpstreamFailed, match="livekit_unavailable") as lost:
+        await world.start()
+    assert not is_definite(lost.value)
+    (found,) = await world.livekit.list_egress(room_name=ROOM)
+    assert found.object_key == OBJECT_KEY
+
+
+async def test_start_is_not_repeated_on_livekit_cloud_either(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("livekit.api._failover.is_cloud", lambda _host: True)
+    await world.join()
+    world.stand_in.orders.add(Order("start_but_answer_503", count=3))
+    with pytest.raises(UpstreamFailed, match="livekit_unavailable"):
+        await world.start()
+    assert len(await world.livekit.list_egress(room_name=ROOM)) == 1
+
+
+async def test_start_that_hangs_times_out_and_may_succeed_late(world: World) -> None:
+    await world.join()
+    world.stand_in.orders.add(Order("hang_start", seconds=0.3))
+    async with LiveKit(world.url, KEY, SECRET, start_timeout_seconds=0.1) as hasty:
+        with pytest.raises(Timeout, match="livekit_timeout"):
+            await hasty.start_room_composite(room_name=ROOM, object_key=OBJECT_KEY, upload=NOWHERE)
+        assert await hasty.list_egress(room_name=ROOM) == []
+    await world.receiver.until(lambda: "egress_started" in world.receiver.names())
+    assert len(await world.livekit.list_egress(room_name=ROOM)) == 1
+
+
+async def test_recording_whose_node_died_is_active_for_ever(world: World) -> None:
+    await world.join()
+    world.stand_in.orders.add(Order("die"))
+    started = await world.start()
+    await world.until(started.egress_id, "active")
+    with pytest.raises(Timeout):
+        await world.livekit.stop_egress(started.egress_id)
+    world.stand_in.rooms.delete(ROOM)
+    assert (await world.livekit.list_egress(egress_id=started.egress_id))[0].status == "active"
+    assert await world.livekit.participants(ROOM) == []
+
+
+async def one_recording(world: World) -> str:
+    await world.join()
+    started = await world.start()
+    await world.until(started.egress_id, "active")
+    await world.livekit.stop_egress(started.egress_id)
+    await world.until(started.egress_id, "failed")
+    await world.stand_in.notifier.idle()
+    return started.egress_id
+
+
+async def test_webhooks_are_those_of_livekit(world: World) -> None:
+    egress_id = await one_recording(world)
+    ours, theirs = world.receiver.events(), world.receiver.vendor_events()
+    assert [(one.event_id, one.event) for one in ours] == [(one.id, one.event) for one in theirs]
+    told = [(one.event, one.egress_info.status) for one in theirs if one.egress_info.egress_id == egress_id]
+    assert told == [("egress_started", 0), ("egress_updated", 1), ("egress_updated", 2), ("egress_ended", 4)]
+    assert {one.room_name for one in ours} == {ROOM}
+    assert len({one.event_id for one in ours}) == len(ours)
+    assert {content_type for _, _, content_type in world.receiver.bodies} == {"application/webhook+json"}
+    assert not any(token.startswith("Bearer") for _, token, _ in world.receiver.bodies)
+
+
+async def test_webhook_is_resent_unchanged_on_5xx_and_429_but_not_on_4xx(world: World) -> None:
+    world.receiver.answers = [503, 429, 200, 404]
+    await world.join()
+    await world.stand_in.notifier.idle()
+    bodies = world.receiver.bodies
+    assert bodies[0] == bodies[1] == bodies[2]
+    assert world.receiver.names("") == ["room_started"] * 3 + ["participant_joined"]
+
+
+async def test_webhook_is_given_up_after_five_attempts(world: World) -> None:
+    world.receiver.answers = [500] * 5
+    await world.join()
+    await world.stand_in.notifier.idle()
+    assert world.receiver.names("") == ["room_started"] * 5 + ["participant_joined"]
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        (Order("drop", event="egress_ended"), ["started", "updated", "updated"]),
+        (Order("drop", event="egress_updated", count=2), ["started", "ended"]),
+        (Order("duplicate", event="egress_ended"), ["started", "updated", "updated", "ended", "ended"]),
+        (Order("renew", event="egress_started"), ["started", "started", "updated", "updated", "ended"]),
+        (Order("reorder", event="egress_started"), ["updated", "started", "updated", "ended"]),
+        (Order("delay", event="egress_started", seconds=0.1), ["started", "updated", "updated", "ended"]),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Order) else "",
+)
+async def test_webhook_order_is_carried_out(world: World, order: Order, expected: list[str]) -> None:
+    world.stand_in.orders.add(order)
+    await one_recording(world)
+    assert world.receiver.names() == [f"egress_{name}" for name in expected]
+    ids = [one.event_id for one in world.receiver.events()]
+    assert len(ids) - len(set(ids)) == (order.kind == "duplicate")
+
+
+async def test_webhook_loses_its_egress_id_by_order(world: World) -> None:
+    world.stand_in.orders.add(Order("blank_egress_id", event="egress_ended"))
+    await one_recording(world)
+    last = world.receiver.events()[-1]
+    assert (last.event, last.egress_id, last.room_name) == ("egress_ended", None, ROOM)
+
+
+async def test_webhook_with_unknown_status_by_order_is_signed_and_still_refused(world: World) -> None:
+    world.stand_in.orders.add(Order("unknown_status", event="egress_ended"))
+    await one_recording(world)
+    assert world.receiver.vendor_events()[-1].egress_info.status == 0
+    with pytest.raises(Exception, match="webhook_status"):
+        world.receiver.events()
+
+
+async def test_orders_come_over_http_with_the_secret_alone(world: World) -> None:
+    order = {"order": "refuse_start", "code": "invalid_argument"}
+    assert (await world.post("orders", order)).status_code == 401
+    assert (await world.post("orders", order, authorization="Bearer wrong")).status_code == 401
+    good = f"Bearer {SECRET}"
+    wrongs: list[object] = [
+        {"order": "explode"},
+        {"order": "drop", "count": 0},
+        [],
+        {"order": "drop", "x": 1},
+    ]
+    for wrong in wrongs:
+        assert (await world.post("orders", wrong, authorization=good)).status_code == 400
+    assert (await world.post("orders", order, authorization=good)).status_code == 204
+    await world.join()
+    with pytest.raises(LiveKitRefused):
+        await world.start()
+    await world.start()
+
+
+async def test_child_process_serves_what_its_config_says_and_prints_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = tmp_path / "livekit.json"
+    config.write_text(json.dumps({"port": port, "api_key": KEY, "api_secret": SECRET}))
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app.devstack.livekit", "--config", str(config), stdout=-1, stderr=-2
+    )
+    try:
+        async with asyncio.timeout(30), LiveKit(f"http://127.0.0.1:{port}", KEY, SECRET) as livekit:
+            while await livekit.reachable() != "ok":  # noqa: ASYNC110  # another process: only asking tells
+                await asyncio.sleep(0.05)
+    finally:
+        child.terminate()
+        printed, _ = await child.communicate()
+    assert printed == b""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.ObjectStore]:
+    with object_store.running(tmp_path_factory.mktemp("store")) as store:
+        yield store
+
+
+def stored(store: object_store.ObjectStore) -> tuple[bytes, str, str, int]:
+    client = boto3.client(
+        "s3",
+        endpoint_url=store.endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id=store.reader.access_key_id,
+        aws_secret_access_key=store.reader.secret_access_key,
+    )
+    try:
+        found = client.get_object(Bucket=store.bucket, Key=OBJECT_KEY)
+        with found["Body"] as body:
+            parts = int(found["ETag"].strip('"').partition("-")[2] or 1)
+            return body.read(), found["ContentType"], found["ContentDisposition"], parts
+    finally:
+        client.close()
+
+
+def over_one_part(path: Path) -> Path:
+    """The fixture with a `free` box of 6 MB behind it: still an MP4, and more than one part."""
+    padding = 6 * 1024 * 1024
+    path.write_bytes(MEDIA.read_bytes() + (padding + 8).to_bytes(4, "big") + b"free" + bytes(padding))
+    return path
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+async def test_upload_with_the_recorders_keys_is_byte_identical(
+    store: object_store.ObjectStore, tmp_path: Path, parts: int
+) -> None:
+    media = MEDIA if parts == 1 else over_one_part(tmp_path / "long.mp4")
+    target = S3Target(store.endpoint_url, "us-east-1", store.bucket, store.recorder)
+    async with opened(media) as world:
+        await world.join()
+        started = await world.start(target)
+        await world.until(started.egress_id, "active")
+        await world.livekit.stop_egress(started.egress_id)
+        done = await world.until(started.egress_id, "complete")
+    content, content_type, disposition, stored_parts = await asyncio.to_thread(stored, store)
+    assert hashlib.sha256(content).digest() == hashlib.sha256(media.read_bytes()).digest()
+    assert (content_type, disposition, stored_parts) == ("video/mp4", "attachment", parts)
+    assert done.size_bytes == len(content)
+    with av.open(str(media)) as container:
+        assert done.duration_seconds == pytest.approx((container.duration or 0) / av.time_base)
+    assert (done.error_code, done.error_reason) == (None, None)
+
+
+async def test_upload_is_refused_with_keys_that_may_not_write(store: object_store.ObjectStore) -> None:
+    target = S3Target(store.endpoint_url, "us-east-1", store.bucket, store.reader)
+    async with opened() as world:
+        await world.join()
+        started = await world.start(target)
+        await world.until(started.egress_id, "active")
+        await world.livekit.stop_egress(started.egress_id)
+        failed = await world.until(started.egress_id, "failed")
+    assert (failed.error_code, failed.error_reason) == (400, "upload_failed")
+
+
+async def test_upload_fails_by_order_and_only_once(store: object_store.ObjectStore) -> None:
+    target = S3Target(store.endpoint_url, "us-east-1", store.bucket, store.recorder)
+    async with opened() as world:
+        world.stand_in.orders.add(Order("fail_upload"))
+        await world.join()
+        for status in ("failed", "complete"):
+            started = await world.start(target)
+            await world.until(started.egress_id, "active")
+            await world.livekit.stop_egress(started.egress_id)
+            await world.until(started.egress_id, status)

@@ -1,0 +1,343 @@
+"""Storage against a real S3 server: what is told apart, and that a URL is worth nothing once altered."""
+
+import datetime as dt
+import hashlib
+import io
+import os
+import re
+import socket
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import boto3
+import httpx
+import pytest
+from boto3.s3.transfer import TransferConfig
+from botocore import auth as botocore_auth
+from botocore.config import Config
+
+from app.devstack.object_store import ObjectStore, running
+from app.errors import Conflict, InvalidInput, NotFound, Timeout, UpstreamFailed
+from app.integrations.storage import MARK_KEY, Credentials, Storage
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1024 * 1024
+
+
+Connect = Callable[..., Storage]
+
+
+@pytest.fixture
+def connect(object_store: ObjectStore) -> Iterator[Connect]:
+    """Storage of the running store, with one thing or another changed."""
+    made: list[Storage] = []
+
+    def storage(
+        credentials: Credentials = object_store.writer,
+        endpoint_url: str = object_store.endpoint_url,
+        bucket: str = object_store.bucket,
+        call_timeout_seconds: float = 30.0,
+    ) -> Storage:
+        made.append(
+            Storage(
+                endpoint_url=endpoint_url,
+                bucket=bucket,
+                credentials=credentials,
+                region=object_store.region,
+                call_timeout_seconds=call_timeout_seconds,
+            )
+        )
+        return made[-1]
+
+    yield storage
+    for storage_made in made:
+        storage_made.close()
+
+
+@pytest.fixture
+def writer(connect: Connect) -> Storage:
+    return connect()
+
+
+@pytest.fixture
+def reader(connect: Connect, object_store: ObjectStore) -> Storage:
+    return connect(object_store.reader)
+
+
+@pytest.fixture
+def key(request: pytest.FixtureRequest) -> str:
+    return f"tests/{re.sub('[^a-z0-9_]', '-', request.node.name)}"
+
+
+async def _get(url: str) -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        return await http.get(url)
+
+
+def _upload_as_recorder(store: ObjectStore, key: str, content: bytes) -> None:
+    client = boto3.session.Session().client(
+        "s3",
+        endpoint_url=store.endpoint_url,
+        region_name=store.region,
+        aws_access_key_id=store.recorder.access_key_id,
+        aws_secret_access_key=store.recorder.secret_access_key,
+        config=Config(s3={"addressing_style": "path"}, proxies={}),
+    )
+    parts = TransferConfig(multipart_threshold=5 * MIB, multipart_chunksize=5 * MIB)
+    client.upload_fileobj(io.BytesIO(content), store.bucket, key, Config=parts)
+    client.close()
+
+
+async def test_presigned_url_downloads_the_object_as_a_file(
+    writer: Storage, reader: Storage, key: str
+) -> None:
+    await writer.put_new(key, b"recorded", "video/mp4")
+
+    answer = await _get(reader.presign_get(key, expires_in_seconds=300, filename="consultation.mp4"))
+
+    assert (answer.status_code, answer.content) == (200, b"recorded")
+    assert answer.headers["content-disposition"] == 'attachment; filename="consultation.mp4"'
+    assert answer.headers["content-type"] == "video/mp4"
+
+
+def _flip(character: str) -> str:
+    return "1" if character != "1" else "2"
+
+
+ALTERATIONS: dict[str, Callable[[str], str]] = {
+    "signature_last_byte": lambda url: url[:-1] + _flip(url[-1]),
+    "signature_first_byte": lambda url: re.sub(
+        r"(X-Amz-Signature=)(.)", lambda found: found[1] + _flip(found[2]), url
+    ),
+    "signature_missing": lambda url: re.sub(r"&X-Amz-Signature=[0-9a-f]+", "", url),
+    "object_key": lambda url: url.replace("-1?", "-2?"),
+    "stretched_expiry": lambda url: url.replace("X-Amz-Expires=300", "X-Amz-Expires=900"),
+    "expiry_missing": lambda url: url.replace("X-Amz-Expires=300&", ""),
+    "date": lambda url: re.sub(
+        r"(X-Amz-Date=\d{8}T\d{5})(\d)", lambda found: found[1] + _flip(found[2]), url
+    ),
+    "known_key_id": lambda url: url.replace("%3Areader", "%3Awriter"),
+    "unknown_key_id": lambda url: url.replace("%3Areader", "%3Areadez"),
+    "filename": lambda url: url.replace("consultation.mp4", "consultation.exe"),
+}
+
+
+@pytest.mark.parametrize("alteration", ALTERATIONS)
+async def test_an_altered_url_is_refused(writer: Storage, reader: Storage, key: str, alteration: str) -> None:
+    await writer.put_new(f"{key}-1", b"mine", "video/mp4")
+    await writer.put_new(f"{key}-2", b"another's", "video/mp4")
+    url = reader.presign_get(f"{key}-1", expires_in_seconds=300, filename="consultation.mp4")
+    altered = ALTERATIONS[alteration](url)
+    assert altered != url
+
+    answers = [await _get(altered), await _get(url)]
+
+    assert [answer.status_code for answer in answers] == [403, 200]
+    assert b"mine" not in answers[0].content
+
+
+async def test_an_expired_url_is_refused(
+    writer: Storage, reader: Storage, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await writer.put_new(key, b"recorded", "video/mp4")
+    now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+    answers = []
+    for age_seconds in (890, 901):
+        signed_at = now - dt.timedelta(seconds=age_seconds)
+        monkeypatch.setattr(botocore_auth, "get_current_datetime", lambda at=signed_at: at)
+        answers.append(await _get(reader.presign_get(key, expires_in_seconds=900, filename="a.mp4")))
+
+    assert [answer.status_code for answer in answers] == [200, 403]
+
+
+async def test_an_expired_url_with_a_stretched_expiry_is_refused(
+    writer: Storage, reader: Storage, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await writer.put_new(key, b"recorded", "video/mp4")
+    signed_at = dt.datetime.now(dt.UTC).replace(tzinfo=None) - dt.timedelta(seconds=400)
+    monkeypatch.setattr(botocore_auth, "get_current_datetime", lambda: signed_at)
+    url = reader.presign_get(key, expires_in_seconds=300, filename="a.mp4")
+
+    answer = await _get(url.replace("X-Amz-Expires=300", "X-Amz-Expires=900"))
+
+    assert answer.status_code == 403
+
+
+async def test_an_unsigned_url_is_refused(writer: Storage, key: str) -> None:
+    await writer.put_new(key, b"recorded", "video/mp4")
+    url = writer.presign_get(key, expires_in_seconds=300, filename="a.mp4")
+
+    assert (await _get(url.partition("?")[0])).status_code == 403
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 901])
+async def test_presign_refuses_a_lifetime_out_of_bounds(reader: Storage, seconds: int) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        reader.presign_get("k", expires_in_seconds=seconds, filename="a.mp4")
+    assert refused.value.reason == "url_lifetime"
+
+
+@pytest.mark.parametrize("filename", ["", 'a".mp4', "a\r\nb", "../a", ".hidden", "a b", "ñ.mp4", "a" * 101])
+async def test_presign_refuses_a_filename_that_a_header_could_misread(reader: Storage, filename: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        reader.presign_get("k", expires_in_seconds=60, filename=filename)
+    assert refused.value.reason == "filename"
+
+
+async def test_head_tells_what_is_stored(writer: Storage, reader: Storage, key: str) -> None:
+    before = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=2)
+    await writer.put_new(key, b"recorded", "video/mp4")
+
+    stored = await reader.head(key)
+
+    assert stored is not None
+    assert (stored.size_bytes, stored.content_type) == (8, "video/mp4")
+    assert stored.etag == hashlib.md5(b"recorded", usedforsecurity=False).hexdigest()
+    assert before <= stored.last_modified <= before + dt.timedelta(seconds=60)
+
+
+async def test_head_is_none_for_an_absent_object_only(
+    reader: Storage, connect: Connect, object_store: ObjectStore
+) -> None:
+    assert await reader.head("tests/absent") is None
+
+    with pytest.raises(UpstreamFailed) as refused:
+        await connect(object_store.recorder).head("tests/absent")
+    assert refused.value.reason == "storage_credentials_refused"
+    assert refused.value.detail == {"operation": "head", "status": 403}
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 8 * MIB, 8 * MIB + 1, 20 * MIB])
+async def test_sha256_equals_hashlib(writer: Storage, reader: Storage, key: str, size_bytes: int) -> None:
+    content = os.urandom(size_bytes)
+    await writer.put_new(key, content, "video/mp4")
+
+    assert await reader.sha256(key) == (hashlib.sha256(content).hexdigest(), size_bytes)
+
+
+async def test_sha256_equals_hashlib_for_a_multipart_upload(
+    object_store: ObjectStore, reader: Storage, key: str
+) -> None:
+    content = os.urandom(12 * MIB)
+    await anyio.to_thread.run_sync(_upload_as_recorder, object_store, key, content)
+
+    assert await reader.sha256(key) == (hashlib.sha256(content).hexdigest(), len(content))
+
+
+async def test_sha256_of_an_absent_object_is_not_found(reader: Storage) -> None:
+    with pytest.raises(NotFound) as refused:
+        await reader.sha256("tests/absent")
+    assert refused.value.reason == "storage_object_missing"
+
+
+async def test_sha256_of_an_object_replaced_meanwhile_is_a_conflict(
+    object_store: ObjectStore, writer: Storage, reader: Storage, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await writer.put_new(key, b"old", "video/mp4")
+    told = await reader.head(key)
+
+    async def as_it_was(_: str) -> object:
+        return told
+
+    monkeypatch.setattr(reader, "head", as_it_was)
+    await anyio.to_thread.run_sync(_upload_as_recorder, object_store, key, b"new")
+
+    with pytest.raises(Conflict) as refused:
+        await reader.sha256(key)
+    assert refused.value.reason == "storage_object_changed"
+
+
+async def test_put_new_is_exclusive(writer: Storage, key: str) -> None:
+    outcomes: list[tuple[bytes, bool]] = []
+
+    async def put(body: bytes) -> None:
+        outcomes.append((body, await writer.put_new(key, body, "text/plain")))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(6):
+            tasks.start_soon(put, b"%d" % number)
+
+    winners = [body for body, is_new in outcomes if is_new]
+    assert len(winners) == 1
+    assert await writer.get_small(key, 10) == winners[0]
+    assert await writer.put_new(key, winners[0], "text/plain") is False
+
+
+async def test_get_small_is_bounded(writer: Storage, reader: Storage, key: str) -> None:
+    await writer.put_new(key, b"12345", "text/plain")
+
+    assert await reader.get_small(key, 5) == b"12345"
+    assert await reader.get_small("tests/absent", 5) is None
+    with pytest.raises(UpstreamFailed) as refused:
+        await reader.get_small(key, 4)
+    assert refused.value.reason == "storage_object_too_large"
+
+
+async def test_a_bucket_bears_one_deployments_mark(tmp_path: Path) -> None:
+    with running(tmp_path) as store:
+        storage = Storage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
+        assert await storage.read_mark() is None
+
+        await storage.claim("one")
+        await storage.claim("one")
+        with pytest.raises(Conflict) as refused:
+            await storage.claim("two")
+
+        assert refused.value.reason == "storage_of_another_deployment"
+        assert await storage.read_mark() == "one"
+        assert await storage.get_small(MARK_KEY, 10) == b"one"
+        storage.close()
+
+
+@pytest.mark.parametrize("user", ["reader", "writer"])
+async def test_reachable_returns_with_valid_credentials(
+    connect: Connect, object_store: ObjectStore, user: str
+) -> None:
+    await connect(getattr(object_store, user)).reachable()
+
+
+async def test_reachable_tells_refused_credentials(connect: Connect, object_store: ObjectStore) -> None:
+    wrong_secret = replace(object_store.reader, secret_access_key="0" * 64)
+    unknown_key = replace(object_store.reader, access_key_id="resguardo:nobody")
+    for credentials in (wrong_secret, unknown_key, object_store.recorder):
+        with pytest.raises(UpstreamFailed) as refused:
+            await connect(credentials).reachable()
+        assert refused.value.reason == "storage_credentials_refused"
+
+
+async def test_reachable_tells_a_missing_bucket(connect: Connect) -> None:
+    with pytest.raises(UpstreamFailed) as refused:
+        await connect(bucket="no-such-bucket").reachable()
+    assert refused.value.reason == "storage_bucket_missing"
+
+
+async def test_reachable_tells_an_endpoint_where_nobody_listens(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(UpstreamFailed) as refused:
+        await connect(endpoint_url=f"http://127.0.0.1:{port}").reachable()
+    assert refused.value.reason == "storage_unreachable"
+
+
+async def test_a_silent_store_is_a_timeout(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        storage = connect(
+            endpoint_url=f"http://127.0.0.1:{silent.getsockname()[1]}", call_timeout_seconds=0.2
+        )
+        with anyio.fail_after(5), pytest.raises(Timeout) as refused:
+            await storage.head("k")
+    assert refused.value.reason == "storage_timeout"
+
+
+async def test_no_secret_or_signature_is_in_a_traceback(connect: Connect, object_store: ObjectStore) -> None:
+    with pytest.raises(UpstreamFailed) as refused:
+        await connect(replace(object_store.reader, access_key_id="resguardo:writer")).get_small("k", 1)
+
+    told = "".join(traceback.format_exception(refused.value))
+    assert object_store.reader.secret_access_key not in told
+    assert not re.search(r"Signature=|StringToSign|Credential=", told)
+    assert "secret" not in repr(object_store.reader)

@@ -1,0 +1,31 @@
+"""Projects before any migration, for tests of the runner."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from app.devstack.supabase_project import Grants, ProjectUrls, create_project, drop_project
+from tests.databases import Cluster
+
+
+@pytest.fixture
+def new_project(cluster: Cluster, grants: Grants) -> Iterator[Callable[[], ProjectUrls]]:
+    """Makes empty projects, as many as asked for, and drops them."""
+    with ExitStack() as drops:
+
+        def make() -> ProjectUrls:
+            name = f"empty_{secrets.token_hex(8)}"
+            drops.callback(drop_project, cluster.superuser_url, name)
+            return create_project(
+                cluster.superuser_url, name, grants=grants, owner_password=cluster.password("owner")
+            )
+
+        yield make
+
+
+@pytest.fixture
+def project(new_project: Callable[[], ProjectUrls]) -> ProjectUrls:
+    """One empty project."""
+    return new_project()

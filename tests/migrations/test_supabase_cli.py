@@ -1,0 +1,191 @@
+"""Our runner and the Supabase CLI do the same, and Supabase's advisors find nothing to say.
+
+The CLI is the npm package that `supabase-cli/package-lock.json` pins, installed once into
+`.cache/supabase-cli`. The lock holds the binary's checksum for Linux on x64; for other systems the package
+itself pins the binary's version.
+"""
+
+import fcntl
+import filecmp
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from app.devstack.postgres import binaries_directory
+from app.devstack.supabase_project import ProjectUrls
+from app.errors import Conflict
+from app.migrations import migrate, pending
+from tests.databases import MIGRATIONS, Database
+
+PACKAGE = Path(__file__).parent / "supabase-cli"
+INSTALLED = MIGRATIONS.parents[1] / ".cache" / "supabase-cli"
+PROGRAM = INSTALLED / "node_modules" / ".bin" / "supabase"
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("npm") is None, reason="the Supabase CLI comes through npm: no npm here"
+)
+
+
+@dataclass(frozen=True)
+class Cli:
+    """The CLI with a home and a working directory of its own, so that it leaves nothing in the repository."""
+
+    home: Path
+
+    @property
+    def migrations(self) -> Path:
+        return self.home / "supabase" / "migrations"
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [PROGRAM, *arguments, f"--workdir={self.home}"],
+            env={"PATH": os.environ["PATH"], "HOME": str(self.home), "DO_NOT_TRACK": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def push(self, url: str, *options: str) -> str:
+        done = self.run("db", "push", f"--remote={url}", "--yes", *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def _installed() -> None:
+    INSTALLED.mkdir(parents=True, exist_ok=True)
+    with (INSTALLED / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if PROGRAM.exists() and filecmp.cmp(PACKAGE / "package.json", INSTALLED / "package.json"):
+            return
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(PACKAGE / name, INSTALLED)
+        # Not `npm ci`: it wants the lock to hold every system's binary.
+        command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund"]
+        subprocess.run(command, cwd=INSTALLED, check=True, capture_output=True, timeout=300)
+
+
+@pytest.fixture
+def cli(tmp_path: Path, _installed: None) -> Cli:
+    shutil.copytree(MIGRATIONS.parent, tmp_path / "supabase", ignore=shutil.ignore_patterns(".temp"))
+    return Cli(tmp_path)
+
+
+def _schema(url: str) -> list[str]:
+    """The whole catalogue as pg_dump tells it; `\\restrict` lines bear a random word."""
+    dump = subprocess.run(
+        [binaries_directory() / "pg_dump", "--schema-only", f"--dbname={url}"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [line for line in dump.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
+
+
+def _ledger(url: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(
+            "select version, name, statements from supabase_migrations.schema_migrations order by version"
+        ).fetchall()
+
+
+@pytest.mark.parametrize("grants", ["older", "newer"])
+def test_push_and_runner_make_the_same_database(cli: Cli, new_project: Callable[[], ProjectUrls]) -> None:
+    pushed, ours = new_project(), new_project()
+    cli.push(pushed.owner_url)
+    assert migrate(ours.owner_url, MIGRATIONS) == [version for version, *_ in _ledger(pushed.owner_url)]
+    assert _ledger(ours.owner_url) == _ledger(pushed.owner_url)
+    assert _schema(ours.superuser_url) == _schema(pushed.superuser_url)
+    assert migrate(pushed.owner_url, MIGRATIONS) == []
+    assert "up to date" in cli.push(ours.owner_url)
+
+
+def test_dry_runs_name_the_same_files(cli: Cli, project: ProjectUrls) -> None:
+    told = cli.push(project.owner_url, "--dry-run")
+    named = [line.partition("•")[2].strip() for line in told.splitlines() if "•" in line]
+    assert named == [migration.path.name for migration in pending(project.owner_url, MIGRATIONS)]
+    assert named
+
+
+def test_both_refuse_a_late_migration(cli: Cli, project: ProjectUrls) -> None:
+    migrate(project.owner_url, cli.migrations)
+    (cli.migrations / "20200101000000_late.sql").write_text("create schema late")
+    assert cli.run("db", "push", f"--remote={project.owner_url}", "--yes").returncode != 0
+    with pytest.raises(Conflict, match="migration_out_of_order"):
+        migrate(project.owner_url, cli.migrations)
+
+
+def test_both_refuse_an_unknown_version(cli: Cli, project: ProjectUrls) -> None:
+    migrate(project.owner_url, cli.migrations)
+    min(cli.migrations.glob("*.sql")).unlink()
+    assert cli.run("db", "push", f"--remote={project.owner_url}", "--yes").returncode != 0
+    with pytest.raises(Conflict, match="ledger_versions_unknown"):
+        migrate(project.owner_url, cli.migrations)
+
+
+TRICKY = r"""
+-- a comment; with a semicolon and a 'quote
+create schema tricky; /* a block; /* nested; */ 'still' */
+create table tricky.notes (id int, "odd;name" text default 'it''s; fine', m int default (1 - (2)) /* x; */);
+insert into tricky.notes values (1, ';--', 2), (2, $$a;'b"$$, 3), (3, $tag$;$$;$tag$, 4);;
+create function tricky.f(a int) returns text language plpgsql set search_path = pg_catalog, pg_temp as $body$
+begin
+    perform 1; -- it's
+    return '$$;' || $1::text;
+end $body$;
+create rule twice as on insert to tricky.notes do also (select 1; select 2);
+create function tricky.sum(a int, b int) returns int begin atomic select 1; select a + b; end;
+comment on schema tricky is E'back\\slash; ünïcode ✓';
+do $do$ begin execute 'create view tricky.v with (security_invoker = true) as select 1 as n;'; end $do$
+;
+
+-- the last one has no semicolon
+select 4 / 2
+"""
+
+
+def test_statements_are_split_alike(cli: Cli, new_project: Callable[[], ProjectUrls]) -> None:
+    pushed, ours = new_project(), new_project()
+    for path in cli.migrations.glob("*.sql"):
+        path.unlink()
+    (cli.migrations / "20260101000000_tricky.sql").write_text(TRICKY)
+    (cli.migrations / "20260101000001_crlf.sql").write_bytes(b"select 1;\r\n\r\nselect '\r\n';\r\n")
+    cli.push(pushed.owner_url)
+    migrate(ours.owner_url, cli.migrations)
+    assert _ledger(ours.owner_url) == _ledger(pushed.owner_url)
+    assert _schema(ours.superuser_url) == _schema(pushed.superuser_url)
+
+
+@pytest.mark.parametrize("grants", ["older", "newer"])
+def test_advisors_find_unused_indexes_at_most(cli: Cli, database: Database) -> None:
+    options = ["--type=all", "--level=info", "--fail-on=none", "--output-format=json"]
+    done = cli.run("db", "advisors", f"--remote={database.owner_url}", *options)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["results"]
+    assert {"unused_index"} >= {lint["name"] for lint in found}, [
+        lint["detail"] for lint in found if lint["name"] != "unused_index"
+    ]
+
+
+def test_advisors_do_find_a_table_without_policies(cli: Cli, database: Database) -> None:
+    with psycopg.connect(database.owner_url) as connection:
+        connection.execute("create table public.bare (); alter table public.bare enable row level security")
+    done = cli.run(
+        "db",
+        "advisors",
+        f"--remote={database.owner_url}",
+        "--type=all",
+        "--level=info",
+        "--output-format=json",
+    )
+    assert "rls_enabled_no_policy" in {lint["name"] for lint in json.loads(done.stdout)["results"]}

@@ -1,0 +1,96 @@
+"""Transactions as somebody, and two at once: what the tests of the laws are told with."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, LiteralString
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from tests.databases import Database
+from tests.policies.world import Actor, Case, Connection, actor, enter, url_of
+
+LONGEST_WAIT_SECONDS = 10
+START: LiteralString = (
+    "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name)"
+    " select gen_random_uuid(), c.id, c.doctor_id, c.patient_id, c.doctor_id, c.room_name"
+    " from resguardo.consultations as c where c.id = %s"
+)
+LOCK: LiteralString = "select private.lock_consultation(%s)"
+RELEASE: LiteralString = "select private.release_object_key('recording.issue_url', %s, null, null, null)"
+
+
+@contextmanager
+def acting(database: Database, who: Actor | str) -> Iterator[Connection]:
+    """A transaction of that actor, committed at the end."""
+    known = actor(who) if isinstance(who, str) else who
+    with psycopg.connect(url_of(database, known)) as connection:
+        enter(connection, known)
+        yield connection
+
+
+@contextmanager
+def superuser(database: Database) -> Iterator[Connection]:
+    with psycopg.connect(database.superuser_url, autocommit=True) as connection:
+        yield connection
+
+
+def value(connection: Connection, statement: LiteralString, *values: Any) -> Any:
+    """The first column of the one row."""
+    row = connection.execute(statement, values).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def outcome(connection: Connection, statement: LiteralString, *values: Any) -> tuple[str, str, int]:
+    """SQLSTATE and message, both empty where nothing was refused, and the number of rows."""
+    try:
+        return "", "", connection.execute(statement, values).rowcount
+    except psycopg.Error as error:
+        return error.sqlstate or "", error.diag.message_primary or "", 0
+
+
+@contextmanager
+def refused(sqlstate: str, message: str = "") -> Iterator[None]:
+    """Passes where the statement is refused so, in a savepoint's place: the transaction is over after it."""
+    with pytest.raises(psycopg.Error) as caught:
+        yield
+    assert caught.value.sqlstate == sqlstate, caught.value
+    assert message in (caught.value.diag.message_primary or "")
+
+
+def start(connection: Connection, case: Case, consultation: str) -> UUID:
+    """Asks for a recording as its doctor, under the lock as the API does."""
+    connection.execute(LOCK, [case.id_of(consultation)])
+    connection.execute(START, [case.id_of(consultation)])
+    return case.id_of(consultation)
+
+
+@contextmanager
+def at_once(
+    database: Database, holder: Connection, waiting: Callable[[], Any], *, waits: bool = True
+) -> Iterator[Future[Any]]:
+    """Runs `waiting` in a thread and enters once it waits for `holder`, or, where not `waits`, has ended."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(waiting)
+        if waits:
+            _until_blocked(database, holder.info.backend_pid, future)
+        else:
+            future.exception(LONGEST_WAIT_SECONDS)
+        yield future
+
+
+def _until_blocked(database: Database, holder: int, waiting: Future[Any]) -> None:
+    end = time.monotonic() + LONGEST_WAIT_SECONDS
+    with superuser(database) as watcher:
+        while not value(
+            watcher,
+            "select exists (select from pg_stat_activity where %s = any(pg_blocking_pids(pid)))",
+            holder,
+        ):
+            assert not waiting.done(), "it did not wait"
+            assert time.monotonic() < end, "it never came to wait"
+            time.sleep(0.005)

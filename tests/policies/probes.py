@@ -1,0 +1,315 @@
+"""The statement that stands behind each cell of the matrix, and the answer it gets in the matrix's words.
+
+A probe never commits: each runs within a transaction that its caller rolls back.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from tests.policies.world import ANA, BRUNO, CASES, SHA256, Actor, Case, Connection, enter, id_of
+
+Keys = frozenset[str]
+Insert = tuple[LiteralString, list[Any]]
+
+_RAISED = {
+    "session_over": "session over",
+    "staff_suspended": "session over",
+    "second_factor_needed": "second factor",
+    "wrong_role": "wrong role",
+    "the audit log is insert only": "insert only",
+}
+
+
+@dataclass(frozen=True)
+class Relation:
+    """How a relation's rows are told apart, which belong to a case, and what one would write there.
+
+    `of_case` is a condition with one placeholder, the doctor's id; None where rows belong to no case.
+    `change` is what an update sets and where; it must be harmless and possible.
+    """
+
+    key: LiteralString
+    of_case: LiteralString | None = None
+    change: LiteralString | None = None
+    changes: Callable[[Actor], frozenset[str]] | None = None
+    add: Callable[[Case, Actor], Insert] | None = None
+
+
+def _consultation(case: Case, _: Actor) -> Insert:
+    return (
+        (
+            "insert into resguardo.consultations (id, external_id, doctor_id, patient_id, scheduled_at, kind,"
+            " sensitivity, room_name) values (gen_random_uuid(), 'new', %s, %s, now(), 'first', 'ORDINARY', 'new')"
+        ),
+        [case.doctor_id, case.patient_id],
+    )
+
+
+def _participant(case: Case, _: Actor) -> Insert:
+    return (
+        (
+            "insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role)"
+            " values (gen_random_uuid(), %s, %s, %s, 'GUEST', 'COMPANION')"
+        ),
+        [case.id_of("startable"), case.doctor_id, case.patient_id],
+    )
+
+
+def _consent(case: Case, who: Actor, kind: str, source: str) -> Insert:
+    return (
+        (
+            "insert into resguardo.consents (id, consultation_id, doctor_id, patient_id, participant_id,"
+            " participant_kind, decision, source, recorded_by, text_version, text_language, text_sha256)"
+            " values (gen_random_uuid(), %s, %s, %s, %s, %s, 'GIVEN', %s, %s, '1', 'en', %s)"
+        ),
+        [
+            case.id_of("startable"),
+            case.doctor_id,
+            case.patient_id,
+            case.id_of(f"startable {kind}"),
+            kind,
+            source,
+            id_of(who.user or "ana"),
+            SHA256,
+        ],
+    )
+
+
+def _recording(case: Case, who: Actor, consultation: str = "startable") -> Insert:
+    return (
+        (
+            "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name)"
+            " values (gen_random_uuid(), %s, %s, %s, %s, %s)"
+        ),
+        [
+            case.id_of(consultation),
+            case.doctor_id,
+            case.patient_id,
+            id_of(who.user or "ana"),
+            f"room-{case.doctor}-{consultation}",
+        ],
+    )
+
+
+def _of(who: Actor, *names: str) -> Keys:
+    cases = [who.case] if who.case else list(CASES)
+    return frozenset(str(case.id_of(name)) for case in cases for name in names)
+
+
+def _joined_by(who: Actor) -> Keys:
+    kind = "PATIENT" if who.role == "patient" else "DOCTOR"
+    return _of(who, *(f"{name} {kind}" for name in ("over", "live", "unconsented", "startable")))
+
+
+def _job(*_: object) -> Insert:
+    return "insert into jobs.procrastinate_jobs (queue_name, task_name) values ('default', 'verify')", []
+
+
+_BY_RECORDING: LiteralString = (
+    "exists (select from resguardo.recordings as r where r.id = recording_id and r.doctor_id = %s)"
+)
+_BY_PARTICIPANT: LiteralString = (
+    "exists (select from resguardo.participants as p where p.id = participant_id and p.doctor_id = %s)"
+)
+_STOP: LiteralString = "set status = 'STOPPING' where status = 'RECORDING'"
+_BACK: LiteralString = "set status = 'STARTING' where status = 'RECORDING'"
+
+RELATIONS: dict[str, Relation] = {
+    "resguardo.staff": Relation("user_id", "user_id = %s"),
+    "resguardo.patients": Relation(
+        "id", "id = (select patient_id from resguardo.consultations where doctor_id = %s limit 1)"
+    ),
+    "resguardo.consultations": Relation("id", "doctor_id = %s", add=_consultation),
+    "resguardo.participants": Relation(
+        "id", "doctor_id = %s", "set joined_at = now()", _joined_by, add=_participant
+    ),
+    "resguardo.consents": Relation(
+        "id",
+        "doctor_id = %s",
+        add=lambda case, who: _consent(case, who, "PATIENT", "SELF" if who.role == "patient" else "ATTESTED"),
+    ),
+    "resguardo.recordings": Relation(
+        "id", "doctor_id = %s", _STOP, lambda who: _of(who, "live RECORDING"), add=_recording
+    ),
+    "resguardo.standing_consents": Relation("participant_id", _BY_PARTICIPANT),
+    "private.recording_secrets": Relation("recording_id", _BY_RECORDING),
+    "private.invitations": Relation("participant_id", _BY_PARTICIPANT),
+    "private.usage": Relation("person_id", "person_id = %s"),
+    "private.livekit_events": Relation("event_id"),
+    "private.deployment": Relation("singleton"),
+    "jobs.procrastinate_jobs": Relation("id", change="set priority = 1", add=_job),
+    "jobs.procrastinate_events": Relation(
+        "id",
+        change="set at = now()",
+        add=lambda *_: (
+            "insert into jobs.procrastinate_events (job_id) select min(id) from jobs.procrastinate_jobs",
+            [],
+        ),
+    ),
+    "jobs.procrastinate_workers": Relation(
+        "id",
+        change="set last_heartbeat = now()",
+        add=lambda *_: ("insert into jobs.procrastinate_workers default values", []),
+    ),
+    "jobs.procrastinate_periodic_defers": Relation(
+        "id",
+        change="set periodic_id = 'x'",
+        add=lambda *_: (
+            "insert into jobs.procrastinate_periodic_defers (task_name) values ('reconcile')",
+            [],
+        ),
+    ),
+}
+_EVENTS = Relation("id")
+
+
+@dataclass(frozen=True)
+class Population:
+    """The keys of a relation: all of them, and those of each case."""
+
+    everything: Keys
+    of_case: dict[Case, Keys]
+
+
+def relation_of(name: str) -> Relation:
+    """The relation's probe; the log and its partitions share one."""
+    return _EVENTS if name.startswith("audit.events") else RELATIONS[name]
+
+
+def population_of(connection: Connection, name: str) -> Population:
+    """Counted by a superuser, whom no policy touches."""
+    relation = relation_of(name)
+    read = sql.SQL("select {}::text from {}").format(sql.SQL(relation.key), _table(name))
+    everything = _keys(connection.execute(read))
+    if relation.of_case is None:
+        return Population(everything, {case: frozenset() for case in CASES})
+    of_case = sql.SQL("{} where {}").format(read, sql.SQL(relation.of_case))
+    return Population(
+        everything, {case: _keys(connection.execute(of_case, [case.doctor_id])) for case in CASES}
+    )
+
+
+def answer(connection: Connection, who: Actor, name: str, operation: str, there: Population) -> str:
+    """What the actor gets for the operation, in the matrix's words; leaves no trace. KeyError: no such operation."""
+    relation = relation_of(name)
+    match operation:
+        case "select":
+            read = sql.SQL("select {}::text from {}").format(sql.SQL(relation.key), _table(name))
+            return _reach(connection, who, read, there, None)
+        case "update":
+            wanted = relation.changes(who) if relation.changes else None
+            return _reach(connection, who, _changing(name, relation.change), there, wanted)
+        case "update: back to STARTING":
+            return _reach(connection, who, _changing(name, _BACK), there, _of(who, "live RECORDING"))
+        case "delete":
+            return _delete(connection, who, name, there)
+        case "truncate":
+            return _attempt(connection, who, sql.SQL("truncate {}").format(_table(name)), [])
+        case "insert":
+            return _insert(connection, who, relation.add or _nothing_of(name))
+    return _insert(connection, who, SPECIAL_INSERTS[operation])
+
+
+def _as_if_another(case: Case, who: Actor) -> Insert:
+    return _consent(case, who, "PATIENT", "ATTESTED" if who.role == "patient" else "SELF")
+
+
+SPECIAL_INSERTS: dict[str, Callable[[Case, Actor], Insert]] = {
+    "insert: as if another had given it": _as_if_another,
+    "insert: without consent": lambda case, who: _recording(case, who, "unconsented"),
+}
+
+
+def _nothing_of(name: str) -> Callable[[Case, Actor], Insert]:
+    return lambda *_: (f"insert into {name} default values", [])
+
+
+def _changing(name: str, change: LiteralString | None) -> sql.Composed:
+    """An update of all that it may reach; without a change, one that sets the key to itself."""
+    key = sql.SQL(relation_of(name).key)
+    what = sql.SQL(change) if change else sql.SQL("set {} = {}").format(key, key)
+    return sql.SQL("update {} {} returning {}::text").format(_table(name), what, key)
+
+
+def _reach(
+    connection: Connection, who: Actor, statement: sql.Composed, there: Population, wanted: Keys | None
+) -> str:
+    """How far a statement that returns keys came; `wanted`: which of the actor's keys it was to reach, or all."""
+    try:
+        with _as(connection, who):
+            reached = _keys(connection.execute(statement))
+    except psycopg.Error as error:
+        return said(error)
+    ours = there.of_case[ANA]
+    own = there.of_case[who.case] if who.case else frozenset[str]()
+    if reached and reached == (wanted if who.case is None and wanted is not None else there.everything):
+        return "all rows"
+    if who.case is ANA and reached and reached == (own if wanted is None else wanted):
+        return "own rows"
+    if who.case is not BRUNO and not reached:
+        return "nothing"
+    if who.case is BRUNO and not reached & ours and reached <= own:
+        return "nothing"
+    return f"{len(reached & ours)} rows of Ana's case and {len(reached - ours)} others"
+
+
+def _delete(connection: Connection, who: Actor, name: str, there: Population) -> str:
+    try:
+        with _as(connection, who):
+            deleted = connection.execute(sql.SQL("delete from {}").format(_table(name))).rowcount
+    except psycopg.Error as error:
+        return said(error)
+    return (
+        "nothing" if deleted == 0 else "all rows" if deleted == len(there.everything) else f"{deleted} rows"
+    )
+
+
+def _insert(connection: Connection, who: Actor, add: Callable[[Case, Actor], Insert]) -> str:
+    """Tried for Ana's case, and where that went well for Bruno's too."""
+    for_ana = _attempt(connection, who, *_statement(add(ANA, who)))
+    if for_ana != "done":
+        return for_ana
+    return "all rows" if _attempt(connection, who, *_statement(add(BRUNO, who))) == "done" else "own rows"
+
+
+def _attempt(connection: Connection, who: Actor, statement: sql.Composable, values: list[Any]) -> str:
+    try:
+        with _as(connection, who):
+            connection.execute(statement.as_bytes(connection), values)
+    except psycopg.Error as error:
+        return said(error)
+    return "done"
+
+
+def said(error: psycopg.Error) -> str:
+    """A refusal in the matrix's words; any other error as it is."""
+    message = error.diag.message_primary or ""
+    if error.sqlstate == "42501":
+        return "nothing" if "row-level security policy" in message else "refused"
+    if error.sqlstate == "55000" and "view" in message:
+        return "refused"
+    return _RAISED.get(message, f"{error.sqlstate} {message}")
+
+
+@contextmanager
+def _as(connection: Connection, who: Actor) -> Iterator[None]:
+    with connection.transaction(force_rollback=True):
+        enter(connection, who)
+        yield
+
+
+def _statement(insert: Insert) -> tuple[sql.SQL, list[Any]]:
+    return sql.SQL(insert[0]), insert[1]
+
+
+def _table(name: str) -> sql.Identifier:
+    return sql.Identifier(*name.split(".", 1))
+
+
+def _keys(cursor: psycopg.Cursor[tuple[Any, ...]]) -> Keys:
+    return frozenset(key for (key,) in cursor)

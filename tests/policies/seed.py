@@ -1,0 +1,170 @@
+"""Fills a migrated database with the practice of `world`, as a superuser would find it there."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import psycopg
+
+from tests.policies.world import (
+    ANA,
+    CASES,
+    CONSULTATIONS,
+    FINISHED,
+    SHA256,
+    STAFF,
+    USERS,
+    Case,
+    Connection,
+    id_of,
+)
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def seed(superuser_url: str) -> None:
+    """Commits the whole world."""
+    with psycopg.connect(superuser_url) as connection:
+        _people(connection)
+        for case in CASES:
+            _case(connection, case)
+        _queue(connection)
+
+
+def _people(connection: Connection) -> None:
+    for user in USERS:
+        connection.execute(
+            "insert into auth.users (id, email, banned_until, deleted_at)"
+            " values (%s, %s, case %s when 'banned' then now() + interval '1 day' end,"
+            " case %s when 'deleted' then now() end)",
+            [id_of(user), f"{user}@example.org", user, user],
+        )
+        for session, aal in (("session", "aal2"), ("aal1 session", "aal1")):
+            connection.execute(
+                "insert into auth.sessions (id, user_id, aal) values (%s, %s, %s)",
+                [id_of(f"{user} {session}"), id_of(user), aal],
+            )
+    for user, (role, status) in {
+        **STAFF,
+        "banned": ("clinician", "active"),
+        "deleted": ("clinician", "active"),
+    }.items():
+        connection.execute(
+            "insert into resguardo.staff (user_id, role, status, suspended_at)"
+            " values (%s, %s, %s, case %s when 'suspended' then now() end)",
+            [id_of(user), role, status, status],
+        )
+
+
+def _case(connection: Connection, case: Case) -> None:
+    connection.execute(
+        "insert into resguardo.patients (id, external_id, user_id) values (%s, %s, %s)",
+        [case.patient_id, f"mrn-{case.patient}", id_of(case.patient)],
+    )
+    for number, name in enumerate(CONSULTATIONS):
+        _consultation(connection, case, name, NOON + timedelta(hours=number))
+    for status in FINISHED:
+        add_recording(connection, case, "over", status)
+    add_recording(connection, case, "live", "RECORDING")
+    connection.execute(
+        "insert into private.usage values (%s, 'urls', date_trunc('hour', now(), 'UTC'), 1)", [case.doctor_id]
+    )
+    connection.execute(
+        "select private.receive_livekit_event(%s, 'egress_started', %s, %s, now())",
+        [f"EV_{case.doctor}", f"EG_{case.doctor}", f"room-{case.doctor}-live"],
+    )
+
+
+def _consultation(connection: Connection, case: Case, name: str, scheduled_at: datetime) -> None:
+    connection.execute(
+        "insert into resguardo.consultations values (%s, %s, %s, %s, %s, 'follow_up', 'ORDINARY', %s)",
+        [
+            case.id_of(name),
+            f"{case.doctor}-{name}",
+            case.doctor_id,
+            case.patient_id,
+            scheduled_at,
+            f"room-{case.doctor}-{name}",
+        ],
+    )
+    for kind in ("DOCTOR", "PATIENT", "GUEST"):
+        add_participant(connection, case, name, kind, joined_at=scheduled_at)
+        if kind != "GUEST" or name != "unconsented":
+            give_consent(connection, case, name, kind)
+    guest = case.id_of(f"{name} GUEST")
+    connection.execute(
+        "insert into private.invitations values (%s, sha256(%s), now() + interval '1 day', now())",
+        [guest, guest.bytes],
+    )
+
+
+def add_participant(
+    connection: Connection, case: Case, consultation: str, kind: str, joined_at: datetime | None = None
+) -> None:
+    connection.execute(
+        "insert into resguardo.participants values (%s, %s, %s, %s, %s, %s, %s)",
+        [
+            case.id_of(f"{consultation} {kind}"),
+            case.id_of(consultation),
+            case.doctor_id,
+            case.patient_id,
+            kind,
+            "INTERPRETER" if kind == "GUEST" else None,
+            joined_at,
+        ],
+    )
+
+
+def give_consent(
+    connection: Connection, case: Case, consultation: str, kind: str, decision: str = "GIVEN"
+) -> None:
+    """The newest word of that participant, whoever the connection is."""
+    connection.execute(
+        "insert into resguardo.consents (id, consultation_id, doctor_id, patient_id, participant_id,"
+        " participant_kind, decision, source, recorded_by, text_version, text_language, text_sha256)"
+        " values (gen_random_uuid(), %s, %s, %s, %s, %s, %s, %s, %s, '1', 'en', %s)",
+        [
+            case.id_of(consultation),
+            case.doctor_id,
+            case.patient_id,
+            case.id_of(f"{consultation} {kind}"),
+            kind,
+            decision,
+            "ATTESTED" if kind == "GUEST" else "SELF",
+            id_of(case.patient) if kind == "PATIENT" else case.doctor_id,
+            SHA256,
+        ],
+    )
+
+
+def add_recording(connection: Connection, case: Case, consultation: str, status: str) -> UUID:
+    """A recording that has come to this state, with its object's key."""
+    recording = case.id_of(f"{consultation} {status}")
+    connection.execute(
+        "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, status,"
+        " room_name, egress_id, sha256, size_bytes) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, 1000)",
+        [
+            recording,
+            case.id_of(consultation),
+            case.doctor_id,
+            case.patient_id,
+            case.doctor_id,
+            status,
+            f"room-{case.doctor}-{consultation}",
+            f"EG_{recording}",
+            SHA256,
+        ],
+    )
+    connection.execute(
+        "insert into private.recording_secrets values (%s, %s)",
+        [recording, f"r/standard/{recording}/video.mp4"],
+    )
+    return recording
+
+
+def _queue(connection: Connection) -> None:
+    connection.execute("select private.defer_job('verify_recording', %s)", [ANA.id_of("over VERIFYING")])
+    connection.execute("insert into jobs.procrastinate_workers default values")
+    connection.execute(
+        "insert into jobs.procrastinate_periodic_defers (task_name, defer_timestamp) values ('reconcile', 1)"
+    )
+    connection.execute("insert into private.deployment (name) values ('test-practice')")

@@ -1,0 +1,106 @@
+"""No policy stands there for nothing: without it, or with `true` in its place, a cell of the matrix changes.
+
+Each policy is changed within a transaction that is rolled back, and the cells that it can touch are asked again.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.databases import Cluster
+from tests.policies.matrix import MATRIX, Cell, read_cells
+from tests.policies.probes import Population, answer, population_of
+from tests.policies.seed import seed
+from tests.policies.world import Connection, actor
+
+CELLS = read_cells(MATRIX.read_text(encoding="utf-8"))
+READERS = {
+    "resguardo.participants": ["resguardo.standing_consents"],
+    "resguardo.consents": ["resguardo.standing_consents"],
+}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A row of pg_policies; the expressions as Postgres prints them, None where the policy has none."""
+
+    name: str
+    table: str
+    role: str
+    using: str | None
+    check: str | None
+
+    @property
+    def changes(self) -> dict[str, sql.Composed]:
+        """The statements that take it away, by what they do; those that would change nothing are left out."""
+        name, table = sql.Identifier(self.name), sql.Identifier(*self.table.split("."))
+        alter = sql.SQL("alter policy {} on {} ").format(name, table)
+        using, check = sql.SQL("using (true) "), sql.SQL("with check (true)")
+        changes = {"dropped": sql.SQL("drop policy {} on {}").format(name, table)}
+        if {self.using, self.check} - {None, "true"}:
+            parts = [part for part, old in ((using, self.using), (check, self.check)) if old is not None]
+            changes["made true"] = alter + sql.SQL("").join(parts)
+        if self.using not in (None, "true") and self.check is not None:
+            changes["check made true"] = alter + check
+        return changes
+
+
+@pytest.fixture(scope="module")
+def superuser(cluster: Cluster) -> Iterator[Connection]:
+    """Of a seeded database: it alone can change a policy and be every actor in one transaction."""
+    with cluster.clone("newer") as database:
+        seed(database.superuser_url)
+        with psycopg.connect(database.superuser_url, autocommit=True) as connection:
+            yield connection
+
+
+def test_every_policy_matters(superuser: Connection) -> None:
+    policies = _policies(superuser)
+    idle = [
+        f"{policy.name} {how}: no cell changes"
+        for policy in policies
+        for how, change in policy.changes.items()
+        if not _a_cell_differs(superuser, policy, change)
+    ]
+    assert policies
+    assert not idle, "\n".join(idle)
+
+
+def test_no_cell_differs_where_nothing_was_changed(superuser: Connection) -> None:
+    """Otherwise the test above would pass for any policy."""
+    for policy in _policies(superuser):
+        assert not _a_cell_differs(superuser, policy, sql.SQL("select 1").format()), policy.name
+
+
+def _policies(superuser: Connection) -> list[Policy]:
+    rows = superuser.execute(
+        "select policyname, schemaname || '.' || tablename, roles::text[], qual, with_check from pg_policies"
+        " where schemaname in ('resguardo', 'audit', 'private', 'jobs') order by 1"
+    ).fetchall()
+    for name, _, roles, *_ in rows:
+        assert len(roles) == 1, f"{name} is for {roles}"
+    return [Policy(name, table, roles[0], using, check) for name, table, roles, using, check in rows]
+
+
+def _a_cell_differs(superuser: Connection, policy: Policy, change: sql.Composed) -> bool:
+    relations = [policy.table, *READERS.get(policy.table, [])]
+    there = {name: population_of(superuser, name) for name in relations}
+    touched = [cell for cell in CELLS if cell.relation in relations and actor(cell.actor).role == policy.role]
+    assert touched
+    with _rolled_back(superuser):
+        superuser.execute(change)
+        return any(_got(superuser, cell, there) != cell.answer for cell in touched)
+
+
+def _got(superuser: Connection, cell: Cell, there: dict[str, Population]) -> str:
+    return answer(superuser, actor(cell.actor), cell.relation, cell.operation, there[cell.relation])
+
+
+@contextmanager
+def _rolled_back(connection: Connection) -> Iterator[None]:
+    with connection.transaction(force_rollback=True):
+        yield

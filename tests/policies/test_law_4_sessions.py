@@ -1,0 +1,243 @@
+"""Law 4: a session that ended is over, for every statement of every role.
+
+On empty tables Postgres may never come to ask a policy, since it asks row by row: a bare statement then ends without
+a row. The statements of the API, which record the access, are refused there too.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from tests.databases import Cluster, Database
+from tests.policies.acting import outcome, refused, superuser, value
+from tests.policies.seed import seed
+from tests.policies.world import Connection, begin_as, claims_of, id_of
+
+UNCHECKED = {"claims", "uid", "is_live"}
+"""Functions of people that give nothing away: they repeat what the caller said."""
+
+AS_THE_API: LiteralString = (
+    "with page as materialized (select * from resguardo.consultations),"
+    " seen as materialized (select private.record_access('consultation.list', 'consultation', null,"
+    " coalesce(array_agg(p.id), '{}'), array_agg(p.patient_id), array_agg(p.id), '{}', null, null) as recorded"
+    " from page as p) select (select s.recorded from seen as s), (select count(*) from page)"
+)
+STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
+    "clinician": (
+        "select from resguardo.staff",
+        "select from resguardo.consultations",
+        "select from resguardo.participants",
+        "select from resguardo.consents",
+        "select from resguardo.standing_consents",
+        "select from resguardo.recordings",
+        AS_THE_API,
+        "select from resguardo.recordings for update",
+        "update resguardo.recordings set status = 'STOPPING'",
+        "update resguardo.participants set joined_at = now()",
+        "select private.person()",
+        "select private.record_access('recording.list', 'recording', null, '{}', '{}', '{}', '{}', null, null)",
+        "select private.lock_consultation(gen_random_uuid())",
+        "select private.consultation_id_of('x')",
+        "select private.has_live_recording(gen_random_uuid())",
+        "select private.everyone_consents(gen_random_uuid())",
+        "select private.defer_job('stop_recording', gen_random_uuid())",
+        "select private.register_patient('x', null)",
+        "select private.assign_object_key(gen_random_uuid())",
+        "select private.release_object_key('recording.issue_url', gen_random_uuid(), null, null, null)",
+        "select private.keep_invitation(gen_random_uuid(), '', now())",
+    ),
+    "compliance": (
+        "select from resguardo.staff",
+        "select private.person()",
+        "select private.record_access('staff.suspend', 'staff', null, '{}', '{}', '{}', '{}', null, null)",
+        "select private.read_audit(null, null, null, null, null, null, null, null, null, 10, null)",
+        "select private.suspend_staff(gen_random_uuid())",
+    ),
+    "patient": (
+        "select from resguardo.patients",
+        AS_THE_API,
+        "select from resguardo.consultations",
+        "select from resguardo.participants",
+        "select from resguardo.consents",
+        "select from resguardo.standing_consents",
+        "update resguardo.participants set joined_at = now()",
+        "select private.patient()",
+        "select private.record_access('consultation.list', 'consultation', null, '{}', '{}', '{}', '{}', null, null)",
+        "select private.lock_consultation(gen_random_uuid())",
+        "select private.consultation_id_of('x')",
+        "select private.has_live_recording(gen_random_uuid())",
+        "select private.defer_job('enforce_consent', gen_random_uuid())",
+    ),
+}
+PERSON = {"clinician": "ana", "compliance": "carla", "patient": "paula"}
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A session that must not count; `prepare` is run by a superuser, with the person's id."""
+
+    name: str
+    sqlstate: str
+    prepare: LiteralString | None = None
+    claims: dict[str, Any] = field(default_factory=dict)
+    roles: tuple[str, ...] = ("clinician", "compliance", "patient")
+    take: str | None = None
+
+
+STAFF = ("clinician", "compliance")
+BROKEN = (
+    Broken("session deleted", "RG401", "delete from auth.sessions where user_id = %s"),
+    Broken("every session of the project deleted", "RG401", "delete from auth.sessions where %s is not null"),
+    Broken("session of another user", "RG401", claims={"session_id": str(id_of("pablo session"))}),
+    Broken("session that never was", "RG401", claims={"session_id": str(id_of("no session"))}),
+    Broken("no session named", "RG401", claims={"session_id": None}),
+    Broken("session past its end", "RG401", "update auth.sessions set not_after = now() where user_id = %s"),
+    Broken(
+        "banned", "RG401", "update auth.users set banned_until = now() + interval '1 second' where id = %s"
+    ),
+    Broken("deleted user", "RG401", "update auth.users set deleted_at = now() where id = %s"),
+    Broken("user row gone", "RG401", "delete from auth.users where id = %s"),
+    Broken(
+        "suspended",
+        "RG401",
+        "update resguardo.staff set status = 'suspended', suspended_at = now() where user_id = %s",
+        roles=STAFF,
+    ),
+    Broken("no second factor", "RG403", claims={"aal": "aal1"}, roles=STAFF),
+    Broken("no level named", "RG403", claims={"aal": None}, roles=STAFF),
+    Broken(
+        "second factor claimed of a session without one",
+        "RG401",
+        "update auth.sessions set aal = 'aal1' where user_id = %s",
+    ),
+    Broken(
+        "second factor claimed of a session with none named",
+        "RG401",
+        "update auth.sessions set aal = null where user_id = %s",
+    ),
+    Broken("staff no more", "RG403", "delete from resguardo.staff where user_id = %s", roles=("compliance",)),
+    Broken("a doctor's claims in this role", "RG403", take="ana", roles=("compliance", "patient")),
+    Broken("a patient's claims in this role", "RG403", take="paula", roles=STAFF),
+    Broken("no claims at all", "RG401", take=""),
+)
+
+
+@pytest.fixture(scope="module", params=["full", "empty"])
+def practice(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Database]:
+    with cluster.clone("newer") as database:
+        seed(database.superuser_url)
+        if request.param == "empty":
+            with superuser(database) as connection:
+                connection.execute("truncate resguardo.consultations, private.usage cascade")
+                connection.execute("analyze")
+        yield database
+
+
+@pytest.fixture(scope="module")
+def connection(practice: Database) -> Iterator[Connection]:
+    """A superuser's, who breaks the session and becomes the person in one transaction that is rolled back."""
+    with psycopg.connect(practice.superuser_url, autocommit=True) as connected:
+        yield connected
+
+
+@pytest.fixture
+def is_empty(connection: Connection) -> bool:
+    return value(connection, "select not exists (select from resguardo.consultations)") is True
+
+
+CASES = [
+    pytest.param(
+        role,
+        broken,
+        statement,
+        id=f"{broken.name}-{statement[:60]}-{role}".replace(" ", "_"),
+    )
+    for role, statements in STATEMENTS.items()
+    for broken in BROKEN
+    if role in broken.roles
+    for statement in statements
+]
+
+
+@pytest.mark.parametrize(("role", "broken", "statement"), CASES)
+def test_law_4_session_over_is_refused_by_every_statement(
+    connection: Connection, is_empty: bool, role: str, broken: Broken, statement: LiteralString
+) -> None:
+    with connection.transaction(force_rollback=True):
+        if broken.prepare:
+            connection.execute(broken.prepare, [id_of(PERSON[role])])
+        claims = {} if broken.take == "" else {**claims_of(broken.take or PERSON[role]), **broken.claims}
+        _become(connection, role, claims)
+        state, _, rows = outcome(connection, statement)
+    if is_empty and _is_bare(statement) and not state:
+        assert rows == 0
+    else:
+        assert state == broken.sqlstate
+
+
+def _is_bare(statement: str) -> bool:
+    return statement.startswith(("select from resguardo.", "update resguardo."))
+
+
+@pytest.mark.parametrize(("role", "statement"), [(r, s) for r, many in STATEMENTS.items() for s in many])
+def test_law_4_the_same_statement_is_not_over_for_a_live_session(
+    connection: Connection, role: str, statement: LiteralString
+) -> None:
+    with connection.transaction(force_rollback=True):
+        _become(connection, role, claims_of(PERSON[role]))
+        state, message, _ = outcome(connection, statement)
+    assert state != "RG401"
+    assert message not in ("wrong_role", "second_factor_needed")
+
+
+def test_law_4_every_relation_and_function_of_people_is_tried(connection: Connection) -> None:
+    for role, statements in STATEMENTS.items():
+        text = "\n".join(statements)
+        relations = {
+            name
+            for (name,) in connection.execute(
+                "select c.oid::regclass::text from pg_class as c where c.relkind in ('r', 'v', 'p')"
+                " and c.relnamespace::regnamespace::text in ('resguardo', 'audit', 'private', 'jobs')"
+                " and has_any_column_privilege(%s, c.oid, 'select')",
+                [role],
+            )
+        }
+        assert relations == set(re.findall(r"from (resguardo\.\w+)", text))
+        functions = {
+            name
+            for (name,) in connection.execute(
+                "select p.proname from pg_proc as p where p.pronamespace = 'private'::regnamespace"
+                " and has_function_privilege(%s, p.oid, 'execute')",
+                [role],
+            )
+        }
+        assert functions - UNCHECKED == set(re.findall(r"private\.(\w+)\(", text))
+
+
+def test_law_4_signing_out_ends_the_next_statement_of_a_transaction_that_runs(
+    practice: Database, is_empty: bool
+) -> None:
+    if is_empty:
+        pytest.skip("without rows no policy is asked")
+    with psycopg.connect(practice.superuser_url) as auth, refused("RG401", "session_over"):
+        auth.execute("set role supabase_auth_admin")
+        with psycopg.connect(practice.api_url) as mine:
+            begin_as(mine, claims_of("bruno"))
+            mine.execute("select from resguardo.consultations")
+            auth.execute("delete from auth.sessions where user_id = %s", [id_of("bruno")])
+            auth.commit()
+            mine.execute("select from resguardo.consultations")
+
+
+def _become(connection: Connection, role: str, claims: dict[str, Any]) -> None:
+    connection.execute(
+        "select private.describe_request(%s, gen_random_uuid(), null, null, 5000)",
+        [Jsonb(claims) if claims else None],
+    )
+    connection.execute(sql.SQL("set local role {}").format(sql.Identifier(role)))
