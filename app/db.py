@@ -21,6 +21,7 @@ from app.errors import (
     AppError,
     Conflict,
     Forbidden,
+    InvalidInput,
     NotFound,
     RateLimited,
     Timeout,
@@ -34,7 +35,13 @@ _KINDS: dict[str, type[AppError]] = {
     "RG409": Conflict,
     "RG429": RateLimited,
 }
+_CONCURRENT = (
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.LockNotAvailable,
+)
 STATEMENT_TIMEOUT_MILLISECONDS = 10_000
+OPEN_SECONDS = 15
 Parameters = Mapping[str, Any]
 
 
@@ -49,13 +56,17 @@ class Asker:
 
 @dataclass(frozen=True)
 class Access:
-    """What is about to be done: the audit's action, on what, by whom at most, and for which purpose of use."""
+    """What is about to be done: the audit's action, on what, by whom at most, and for which purpose of use.
+
+    `external_id` names a consultation whose id is not known yet.
+    """
 
     action: LiteralString
     roles: Collection[LiteralString]
     entity_type: LiteralString
     entity_id: UUID | None = None
     purpose: str | None = None
+    external_id: str | None = None
 
 
 class Transaction:
@@ -102,7 +113,7 @@ class Database:
     async def open(self) -> None:
         """Waits for a first connection. Raises UpstreamFailed (database_unavailable)."""
         try:
-            await self._pool.open(wait=True, timeout=15)
+            await self._pool.open(wait=True, timeout=OPEN_SECONDS)
         except PoolTimeout as error:
             raise UpstreamFailed("database_unavailable") from error
 
@@ -141,13 +152,20 @@ class Database:
             )
             yield Transaction(connection, "service")
 
-    async def refuse(self, asker: Asker, access: Access, reason: str) -> None:
-        """Audits a refusal in a transaction of its own."""
+    async def refuse(self, asker: Asker, access: Access, error: AppError) -> None:
+        """Audits a refusal in a transaction of its own: FAILED for a Conflict, else DENIED."""
         async with self._transaction() as connection:
             await self._describe(connection, asker, access)
             await connection.execute(
-                "select private.record_refusal(%s, %s, %s, %s)",
-                (access.action, access.entity_type, access.entity_id, reason),
+                "select private.record_refusal(%s, %s, %s, %s, %s, %s)",
+                (
+                    access.action,
+                    "FAILED" if isinstance(error, Conflict) else "DENIED",
+                    error.reason,
+                    access.entity_type,
+                    access.entity_id,
+                    access.external_id,
+                ),
             )
 
     async def _describe(self, connection: AsyncConnection[DictRow], asker: Asker, access: Access) -> None:
@@ -181,7 +199,7 @@ class Database:
             if committed.missing is not None:
                 raise committed.missing
         except (Unauthenticated, Forbidden, RateLimited, Conflict) as error:
-            await self.refuse(asker, access, error.reason)
+            await self.refuse(asker, access, error)
             raise
 
     @asynccontextmanager
@@ -214,7 +232,11 @@ class _Committed:
 
 
 def translate(error: psycopg.Error) -> AppError | psycopg.Error:
-    """The AppError for what the database raised; the error itself where it is a bug."""
+    """The AppError for what the database raised; the error itself where it is a bug.
+
+    A DataError without a SQLSTATE is psycopg's own refusal of a NUL, which no `text` can hold (3.3.9,
+    types/string.py; checked 2026-11-21).
+    """
     kind = _KINDS.get(error.sqlstate or "")
     if kind is not None:
         return kind(error.diag.message_primary or "refused")
@@ -224,8 +246,10 @@ def translate(error: psycopg.Error) -> AppError | psycopg.Error:
         return Forbidden("not_permitted")
     if isinstance(error, psycopg.errors.QueryCanceled):
         return Timeout("database_slow")
-    if isinstance(error, (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)):
+    if isinstance(error, _CONCURRENT):
         return Conflict("concurrent_change")
+    if isinstance(error, psycopg.DataError) and error.sqlstate is None:
+        return InvalidInput("bad_text")
     if isinstance(error, psycopg.OperationalError):
         return UpstreamFailed("database_unavailable")
     return error

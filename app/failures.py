@@ -12,12 +12,12 @@ _MAX_CAUSES = 5
 
 def describe_failure(error: BaseException) -> str:
     """The type and the frames of an exception, outermost first, then the same of what caused it."""
-    parts: list[str] = []
+    chain: list[BaseException] = []
     current: BaseException | None = error
-    while current is not None and len(parts) < _MAX_CAUSES:
-        parts.append(f"{_type_of(current)} at {_frames_of(current)}")
+    while current is not None and current not in chain and len(chain) < _MAX_CAUSES:
+        chain.append(current)
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-    return "; caused by ".join(parts)
+    return "; caused by ".join(f"{_type_of(one)} at {_frames_of(one)}" for one in chain)
 
 
 def _type_of(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from uuid import UUID
 import httpx
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Route
 
 from app.audit.service import Audit
 from app.auth import TokenVerifier
@@ -63,7 +63,7 @@ def create_app(settings: ApiSettings) -> Starlette:
         verifier=TokenVerifier(
             issuer=settings.issuer, jwks_url=f"{settings.issuer}/.well-known/jwks.json", http=http
         ),
-        rejections=Rejections(audit.record_rejections, clock=time.monotonic),
+        rejections=Rejections(audit.record_rejections, clock=time.monotonic, interval_seconds=60),
     )
     recordings = Recordings(
         database,
@@ -96,7 +96,6 @@ def create_app(settings: ApiSettings) -> Starlette:
     return Starlette(
         routes=[
             Route("/graphql", endpoint),
-            WebSocketRoute("/graphql", endpoint),
             Route("/webhooks/livekit", webhook.__call__, methods=["POST"]),
             Route("/health/live", health.live),
             Route("/health/ready", health.Ready(database).__call__),

@@ -36,10 +36,11 @@ class PageRequest:
 
     @property
     def parameters(self) -> dict[str, object]:
-        """For a statement that fetches one row more than asked, to know whether there is a next page."""
+        """For a statement that fetches one row more than `first`, to know whether there is a next page."""
         return {
             "before_at": self.after.at if self.after else None,
             "before_id": self.after.id if self.after else None,
+            "first": self.first,
             "page_size": self.first + 1,
         }
 

@@ -19,7 +19,7 @@ def load_quotas(path: Path = QUOTAS_FILE) -> Quotas:
     """Reads the file. Raises ValueError where a quota is missing, unknown or not a positive integer."""
     per_hour = tomllib.loads(path.read_text(encoding="utf-8")).get("per_person_and_hour", {})
     if set(per_hour) != {"urls", "pages"} or any(
-        not isinstance(quota, int) or quota < 1 for quota in per_hour.values()
+        type(quota) is not int or quota < 1 for quota in per_hour.values()
     ):
         raise ValueError(
             f"{path.name}: [per_person_and_hour] needs urls and pages, each a positive whole number"

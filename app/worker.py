@@ -101,11 +101,11 @@ def tasks(controller: RecordingController, bans: StaffBans) -> list[Task]:
 
     return [
         Task("start_recording", _by_id(controller.start), give_up=give_up),
-        Task("stop_recording", _by_id(controller.stop), attempts=30, give_up=give_up),
+        Task("stop_recording", _by_id(controller.stop), attempts=None),
         Task("verify_recording", _by_id(controller.verify), give_up=give_up),
-        Task("enforce_consent", _by_id(controller.enforce_consent), attempts=30),
+        Task("enforce_consent", _by_id(controller.enforce_consent), attempts=None),
         Task("follow_egress", controller.follow_event, attempts=20),
-        Task("ban_user", _by_id(bans.ban), attempts=60),
+        Task("ban_user", _by_id(bans.ban), attempts=None),
     ]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from graphql import (
     DocumentNode,
+    ExecutableDefinitionNode,
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
@@ -61,6 +62,27 @@ class PageSizes:
 
     default: int
     maximum: int
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a document has as it is written: selections of every kind, and fragment definitions."""
+
+    selections: int
+    fragments: int
+
+
+def count_written(document: DocumentNode) -> Written:
+    """Counts without following spreads, and without recursion."""
+    sets = [node.selection_set for node in document.definitions if isinstance(node, ExecutableDefinitionNode)]
+    selections = 0
+    while sets:
+        for selection in sets.pop().selections:
+            selections += 1
+            if isinstance(selection, (FieldNode, InlineFragmentNode)) and selection.selection_set is not None:
+                sets.append(selection.selection_set)
+    fragments = sum(isinstance(node, FragmentDefinitionNode) for node in document.definitions)
+    return Written(selections, fragments)
 
 
 def operations_of(document: DocumentNode) -> list[OperationDefinitionNode]:

@@ -91,7 +91,7 @@ class ConsentInput:
     representative: RepresentativeInput | None = None
 
 
-def consent_text(language: Language = Language.EN) -> ConsentText:
+async def consent_text(language: Language = Language.EN) -> ConsentText:
     """The current words, in a language."""
     found = texts.consent_texts()[texts.CURRENT_VERSION, language.value]
     return ConsentText(version=found.version, language=found.language, text=found.text, sha256=found.sha256)
@@ -99,7 +99,7 @@ def consent_text(language: Language = Language.EN) -> ConsentText:
 
 async def record_consent(info: Info, consent: ConsentInput) -> Consent:
     """Records a consent."""
-    shown = model.ShownText(consent.text_version, consent.language.value, consent.text_sha256)
+    shown = model.ShownText(consent.text_version, consent.language.value, consent.text_sha256.lower())
     given = await info.context.services.consents.give(
         await info.context.asker(),
         parse_id(consent.participant_id),

@@ -8,8 +8,7 @@ import strawberry
 from app.consultations import model
 from app.consultations.service import ActiveRoom as ServiceActiveRoom
 from app.consultations.service import Invitation, JoinPass
-from app.consultations.store import Selection
-from app.errors import InvalidInput
+from app.errors import InvalidInput, NotFound
 from app.paging import Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.consents import Consent
@@ -153,9 +152,9 @@ class ConsultationInput:
         )
 
 
-def _selection(info: Info, *path: str) -> Selection:
+def _selection(info: Info, *path: str) -> model.Selection:
     fields = selected(info, *path)
-    return Selection(fields, "participants" in fields, "consents" in fields)
+    return model.Selection(fields, "participants" in fields, "consents" in fields)
 
 
 def _place(consultation: model.Consultation) -> Cursor:
@@ -191,7 +190,7 @@ async def active_rooms(info: Info) -> list[ActiveRoom]:
 async def register_consultation(info: Info, consultation: ConsultationInput) -> Consultation:
     """Registers a consultation; the same again returns the first."""
     registered = await info.context.services.consultations.register(
-        await info.context.asker(), consultation.to_model()
+        await info.context.asker(), consultation.to_model(), _selection(info)
     )
     return Consultation.of(registered)
 
@@ -204,7 +203,11 @@ async def join_consultation(
     if (consultation_id is None) == (invitation is None):
         raise InvalidInput("id_or_invitation")
     if invitation is not None:
-        return JoinToken.of(await service.join_as_guest(info.context.guest(), invitation))
+        try:
+            return JoinToken.of(await service.join_as_guest(info.context.guest(), invitation))
+        except NotFound:
+            info.context.reject("request.reject")
+            raise
     wanted = parse_id(strawberry.ID(consultation_id or ""))
     return JoinToken.of(await service.join(await info.context.asker(), wanted))
 

@@ -62,9 +62,9 @@ class Context:
         """Somebody without a login."""
         return Asker(None, self.request_id, self.address)
 
-    def reject_webhook(self) -> None:
-        """Counts a webhook without a valid signature."""
-        self._on_rejected("webhook.reject")
+    def reject(self, kind: Rejection) -> None:
+        """Counts an attempt that nobody can be held to: without a valid token, signature or invitation."""
+        self._on_rejected(kind)
 
     async def _verify(self) -> Asker:
         scheme, _, token = (self._authorization or "").partition(" ")

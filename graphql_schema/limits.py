@@ -23,7 +23,8 @@ from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRul
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from app.errors import AppError
-from graphql_schema.complexity import PageSizes, measure, operations_of
+from app.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from graphql_schema.complexity import PageSizes, count_written, measure, operations_of
 from graphql_schema.errors import InvalidDocumentError
 
 _MAX_VALIDATION_ERRORS = 20
@@ -38,15 +39,21 @@ class TooComplex(AppError):  # noqa: N818 - the kinds of AppError read as what h
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of one operation; a document of so many tokens takes half a megabyte in the cache."""
+    """The limits of one operation.
 
-    tokens: int = 1000
+    Selections and fragments are counted as they are written: some rules of validation take time that grows with the
+    square of them, before anybody is asked for a token.
+    """
+
+    tokens: int = 600
+    selections: int = 200
+    fragments: int = 10
     root_fields: int = 10
     depth: int = 12
     aliases: int = 30
     cost: int = 5000
-    default_page_size: int = 50
-    max_page_size: int = 100
+    default_page_size: int = DEFAULT_PAGE_SIZE
+    max_page_size: int = MAX_PAGE_SIZE
     cached_documents: int = 128
 
 
@@ -67,6 +74,9 @@ def find_excess(
     operations = len(operations_of(document))
     if operations != 1:
         return _over("too_many_operations", 1, count=operations) if operations else None
+    excess = _written_excess(limits, document)
+    if excess is not None:
+        return excess
     try:
         page_sizes = PageSizes(default=limits.default_page_size, maximum=limits.max_page_size)
         found = measure(schema, document, variables, page_sizes)
@@ -80,6 +90,15 @@ def find_excess(
         return _over("too_many_aliases", limits.aliases, count=found.aliases)
     if found.cost > limits.cost:
         return _over("too_costly", limits.cost, cost=found.cost)
+    return None
+
+
+def _written_excess(limits: Limits, document: DocumentNode) -> TooComplex | None:
+    written = count_written(document)
+    if written.fragments > limits.fragments:
+        return _over("too_many_fragments", limits.fragments, count=written.fragments)
+    if written.selections > limits.selections:
+        return _over("too_many_selections", limits.selections, count=written.selections)
     return None
 
 

@@ -11,8 +11,6 @@ from app.paging import Cursor, page_request
 from app.recordings import model
 from app.recordings.service import DownloadUrl as ServiceDownloadUrl
 from app.recordings.service import PurposeOfUse
-from app.recordings.store import RecordingFilter as StoreFilter
-from app.recordings.store import Selection
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.scalars import BigInt, big, parse_id, parse_optional_id, to_id
@@ -107,8 +105,8 @@ class RecordingFilter:
     created_since: datetime | None = None
     created_until: datetime | None = strawberry.field(default=None, description="Excluded.")
 
-    def to_store(self) -> StoreFilter:
-        return StoreFilter(
+    def to_model(self) -> model.RecordingFilter:
+        return model.RecordingFilter(
             statuses=None if self.statuses is None else tuple(self.statuses),
             consultation_id=parse_optional_id(self.consultation_id),
             room_name=self.room_name,
@@ -132,9 +130,9 @@ class WebhookReceipt:
     duplicate: bool = strawberry.field(description="It was in the inbox already.")
 
 
-def _selection(info: Info, *path: str) -> Selection:
+def _selection(info: Info, *path: str) -> model.Selection:
     fields = selected(info, *path)
-    return Selection(fields, "consultation" in fields)
+    return model.Selection(fields, "consultation" in fields)
 
 
 def _place(recording: model.Recording) -> Cursor:
@@ -161,7 +159,7 @@ async def recordings(
     page = await info.context.services.recordings.page(
         await info.context.asker(),
         page_request(first, after),
-        (filter or RecordingFilter()).to_store(),
+        (filter or RecordingFilter()).to_model(),
         selection,
     )
     return Connection.of(page, Recording.of, _place)
@@ -170,14 +168,16 @@ async def recordings(
 async def start_recording(info: Info, consultation_id: strawberry.ID) -> Recording:
     """Starts the recording, where everybody has consented."""
     started = await info.context.services.recordings.start(
-        await info.context.asker(), parse_id(consultation_id)
+        await info.context.asker(), parse_id(consultation_id), _selection(info)
     )
     return Recording.of(started)
 
 
 async def stop_recording(info: Info, recording_id: strawberry.ID) -> Recording:
     """Stops the recording; again, it changes nothing."""
-    after = await info.context.services.recordings.stop(await info.context.asker(), parse_id(recording_id))
+    after = await info.context.services.recordings.stop(
+        await info.context.asker(), parse_id(recording_id), _selection(info)
+    )
     return Recording.of(after)
 
 
@@ -196,6 +196,6 @@ async def process_livekit_webhook(info: Info, body: str, authorization: str) -> 
     try:
         is_new = await info.context.services.recordings.receive_webhook(body.encode(), authorization)
     except Unauthenticated:
-        info.context.reject_webhook()
+        info.context.reject("webhook.reject")
         raise
     return WebhookReceipt(duplicate=not is_new)

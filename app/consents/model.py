@@ -96,19 +96,6 @@ def require_everyone(standings: Iterable[Standing]) -> None:
         raise Forbidden("consent_missing", missing=", ".join(missing))
 
 
-def require_own_return(history: Sequence[Consent], source: Source) -> None:
-    """Who withdrew in person is not made to consent again by somebody else's word.
-
-    `history` is oldest first. Raises Conflict (withdrawn_in_person).
-    """
-    if (
-        history
-        and (history[-1].decision, history[-1].source) == (Decision.WITHDRAWN, Source.SELF)
-        and source is Source.ATTESTED
-    ):
-        raise Conflict("withdrawn_in_person")
-
-
 def require_any(history: Sequence[Consent]) -> Consent:
     """The newest word, of a history oldest first. Raises Conflict (no_consent_to_withdraw) where there is none."""
     if not history:

@@ -17,7 +17,7 @@ returning *;
 select c.*
 from resguardo.consents as c
 where c.participant_id = %(participant_id)s
-order by c.recorded_at;
+order by c.recorded_at, c.id;
 
 -- name: standings
 select s.participant_id, s.kind, s.guest_role, s.is_required, s.is_given

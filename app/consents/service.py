@@ -14,7 +14,6 @@ from app.consents.model import (
     Source,
     require_any,
     require_everyone,
-    require_own_return,
 )
 from app.consents.store import ConsentingParticipant
 from app.consents.texts import require_known
@@ -42,8 +41,6 @@ class Consents:
         require_known(shown)
         _require_named(representative)
         async with self._opened(asker, participant_id, "consent.give") as (tx, participant, source):
-            history = await store.history(tx, participant_id)
-            require_own_return(history, source)
             return await store.insert(tx, participant, Decision.GIVEN, source, shown, representative)
 
     async def withdraw(

@@ -44,5 +44,5 @@ def require_known(shown: ShownText) -> None:
     known = consent_texts().get((shown.version, shown.language))
     if known is None:
         raise InvalidInput("consent_text_unknown")
-    if known.sha256 != shown.sha256.lower():
+    if known.sha256 != shown.sha256:
         raise InvalidInput("consent_text_differs")

@@ -10,6 +10,7 @@ from app.consents.model import Consent
 from app.errors import Forbidden, InvalidInput
 
 MAX_EXTERNAL_ID_LENGTH = 128
+_FIRST_YEAR, _LAST_YEAR = 1900, 2200
 
 
 class Sensitivity(StrEnum):
@@ -88,7 +89,7 @@ class Registration:
                 raise InvalidInput("bad_external_id", maximum=MAX_EXTERNAL_ID_LENGTH)
         if re.fullmatch(r"[a-z][a-z0-9_]{0,39}", self.kind) is None:
             raise InvalidInput("bad_kind")
-        if self.scheduled_at.tzinfo is None:
+        if self.scheduled_at.tzinfo is None or not _FIRST_YEAR <= self.scheduled_at.year <= _LAST_YEAR:
             raise InvalidInput("bad_date")
 
     def matches(self, consultation: Consultation, patient_id: UUID) -> bool:
@@ -99,6 +100,24 @@ class Registration:
             consultation.sensitivity,
             consultation.patient_id,
         )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a consultation was asked for: field names for the audit row, and which of the nested lists."""
+
+    fields: tuple[str, ...] = ()
+    with_participants: bool = False
+    with_consents: bool = False
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """For the statements."""
+        return {
+            "fields": list(self.fields),
+            "with_participants": self.with_participants,
+            "with_consents": self.with_consents,
+        }
 
 
 def room_name(deployment: str, consultation_id: UUID) -> str:

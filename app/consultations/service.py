@@ -16,17 +16,16 @@ from app.consultations.model import (
     Participant,
     ParticipantKind,
     Registration,
+    Selection,
     require_consent_to_enter,
     room_name,
 )
-from app.consultations.store import Selection
 from app.db import Access, Asker, Database, Transaction
 from app.errors import Conflict, InvalidInput, NotFound
-from app.integrations.livekit import LiveKit, RoomSnapshot
+from app.integrations.livekit import JOIN_TTL_SECONDS, LiveKit, RoomSnapshot
 from app.paging import Page, PageRequest
 from app.quotas import Quotas
 
-JOIN_TOKEN_SECONDS = 7200
 INVITATION_LIFETIME = timedelta(hours=24)
 _SECRET_BYTES = 32
 _WHOLE = Selection(with_participants=True)
@@ -72,12 +71,16 @@ class Consultations:
         self._deployment = deployment
         self._quotas = quotas
 
-    async def register(self, asker: Asker, registration: Registration) -> Consultation:
-        """Registers a consultation of the asking doctor's; the same again returns the first.
+    async def register(
+        self, asker: Asker, registration: Registration, selection: Selection = _WHOLE
+    ) -> Consultation:
+        """Registers a consultation of the asking doctor's; the same again returns the first, as it is now.
 
         Raises Conflict (external_id_taken, patient_user_differs).
         """
-        access = Access("consultation.register", {"clinician"}, "consultation")
+        access = Access(
+            "consultation.register", {"clinician"}, "consultation", external_id=registration.external_id
+        )
         async with self._database.as_user(asker, access) as tx:
             patient_id = await store.register_patient(
                 tx, registration.patient_external_id, registration.patient_user_id
@@ -89,8 +92,9 @@ class Consultations:
             consultation = await store.read(
                 tx,
                 external_id=registration.external_id,
-                selection=_WHOLE,
+                selection=selection,
                 action="consultation.register",
+                quota=self._quotas.pages,
             )
             if consultation is None or not registration.matches(consultation, patient_id):
                 raise Conflict("external_id_taken")
@@ -102,7 +106,13 @@ class Consultations:
         """The consultation of that id or external id. Raises NotFound, and InvalidInput unless just one is given."""
         if (consultation_id is None) == (external_id is None):
             raise InvalidInput("id_or_external_id")
-        access = Access("consultation.read", {"clinician", "patient"}, "consultation", consultation_id)
+        access = Access(
+            "consultation.read",
+            {"clinician", "patient"},
+            "consultation",
+            consultation_id,
+            external_id=external_id,
+        )
         async with self._database.as_user(asker, access) as tx:
             consultation = await store.read(
                 tx,
@@ -130,7 +140,11 @@ class Consultations:
             await consents.lock_consultation(tx, consultation_id)
             consultation = _found(
                 await store.read(
-                    tx, consultation_id=consultation_id, selection=_WHOLE, action="consultation.join"
+                    tx,
+                    consultation_id=consultation_id,
+                    selection=_WHOLE,
+                    action="consultation.join",
+                    quota=self._quotas.pages,
                 )
             )
             kind = ParticipantKind.PATIENT if tx.role == "patient" else ParticipantKind.DOCTOR
@@ -160,8 +174,8 @@ class Consultations:
     async def join_as_guest(self, asker: Asker, invitation: str) -> JoinPass:
         """A LiveKit token for whoever holds an unused invitation.
 
-        Raises NotFound (invitation_unknown), and Forbidden (consent_missing) where the room is being recorded and the
-        guest's consent has not been recorded; the invitation then stays good.
+        Raises NotFound (invitation_unknown), and Forbidden (consent_missing_to_join) where the room is being recorded
+        and the guest's consent has not been recorded; the invitation then stays good.
         """
         secret = _decode_secret(invitation)
         access = Access("guest.join", (), "participant")
@@ -184,9 +198,8 @@ class Consultations:
             identity=str(participant_id),
             room=room,
             metadata=json.dumps({"consultationId": str(consultation_id)}),
-            ttl_seconds=JOIN_TOKEN_SECONDS,
         )
-        expires_at = datetime.now(UTC) + timedelta(seconds=JOIN_TOKEN_SECONDS)
+        expires_at = datetime.now(UTC) + timedelta(seconds=JOIN_TTL_SECONDS)
         return JoinPass(self._livekit_url, token, room, participant_id, expires_at)
 
 

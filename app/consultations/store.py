@@ -8,31 +8,13 @@ from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
 
-from app.consultations.model import Consultation, GuestRole, ParticipantKind, Registration
+from app.consultations.model import Consultation, GuestRole, ParticipantKind, Registration, Selection
 from app.db import Transaction
 from app.paging import PageRequest
 from app.sql import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _consultations = TypeAdapter(list[Consultation])
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What of a consultation was asked for: field names for the audit row, and which of the nested lists."""
-
-    fields: tuple[str, ...] = ()
-    with_participants: bool = False
-    with_consents: bool = False
-
-    @property
-    def parameters(self) -> dict[str, object]:
-        """For the statements."""
-        return {
-            "fields": list(self.fields),
-            "with_participants": self.with_participants,
-            "with_consents": self.with_consents,
-        }
 
 
 @dataclass(frozen=True)

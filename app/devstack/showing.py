@@ -42,7 +42,7 @@ def show(data_dir: Path, media: Path, *, once: bool, report_to: Path | None, dat
         return 2
     except (DemoFailed, Refused, ChildError, ObjectStoreError, AppError, psycopg.Error) as error:
         _write(report, report_to)
-        console.print(f"[red]demo: failed[/]: {escape(str(error) or type(error).__name__)}")
+        console.print(f"[red]demo: failed[/]: {escape(_told(error))}")
         return 1
     except KeyboardInterrupt:
         console.print("stopped")
@@ -67,6 +67,13 @@ def _ticker(console: Console, report: Report) -> stack.Progress:
 def _tick(console: Console, step: Step) -> None:
     mark = "[green]✓[/]" if step.ok else "[red]✗[/]"
     console.print(f"{mark} {escape(step.name)} [dim]{step.milliseconds} ms[/]")
+
+
+def _told(error: Exception) -> str:
+    detail = error.detail if isinstance(error, AppError) else {}
+    return " ".join(
+        [str(error) or type(error).__name__, *(f"{name}={value}" for name, value in detail.items())]
+    )
 
 
 def _write(report: Report, path: Path | None) -> None:

@@ -7,7 +7,7 @@ commit failed.
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from app.errors import AppError, Unauthenticated
+from app.errors import AppError, InvalidInput, Unauthenticated
 from app.http.client_address import client_address
 from app.http.refusals import app_error_refusal
 from app.http.rejections import Rejections
@@ -26,7 +26,7 @@ class LiveKitWebhook:
         self._trusted_proxies = trusted_proxies
 
     async def __call__(self, request: Request) -> Response:
-        """200 once the event is in the inbox, new or not; 401 for a bad signature, 400 for a bad body."""
+        """200 once the event is in the inbox, new or not; 401 for a bad signature, 400 for a bad body, else 503."""
         try:
             is_new = await self._recordings.receive_webhook(
                 await request.body(), request.headers.get("Authorization")
@@ -34,6 +34,8 @@ class LiveKitWebhook:
         except Unauthenticated as error:
             self._rejections.count("webhook.reject", client_address(request.scope, self._trusted_proxies))
             return app_error_refusal(request.scope, error)
-        except AppError as error:
+        except InvalidInput as error:
             return app_error_refusal(request.scope, error)
+        except AppError as error:
+            return JSONResponse({"reason": error.reason}, status_code=503)
         return JSONResponse({"duplicate": not is_new})

@@ -32,32 +32,34 @@ class NotGivenUp(JobFailed):
 
 @dataclass(frozen=True)
 class Task:
-    """What is done for one id, how often it is tried, and what is said at the end of the tries."""
+    """What is done for one id, how often it is tried (None: for ever), and what is said at the end of the tries."""
 
     name: str
     run: Callable[[str], Awaitable[None]]
-    attempts: int = 12
+    attempts: int | None = 12
     give_up: Callable[[str, str], Awaitable[None]] | None = None
 
 
 class GrowingPauses(BaseRetryStrategy):
     """Tries again after 1, 2, 4, ... seconds, at most a minute apart."""
 
-    def __init__(self, attempts: int) -> None:
+    def __init__(self, attempts: int | None) -> None:
         self.attempts = attempts
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         """None at the last attempt, unless it ended by a shutdown; `job.attempts` counts the earlier ones."""
         is_cut_short = isinstance(exception, (NotGivenUp, asyncio.CancelledError))
-        if job.attempts + 1 >= self.attempts and not is_cut_short:
+        is_last = self.attempts is not None and job.attempts + 1 >= self.attempts
+        if is_last and not is_cut_short:
             return None
-        return RetryDecision(retry_in={"seconds": min(2**job.attempts, LONGEST_PAUSE_SECONDS)})
+        return RetryDecision(retry_in={"seconds": min(2 ** min(job.attempts, 10), LONGEST_PAUSE_SECONDS)})
 
 
 def make_queue(database_url: str, tasks: Iterable[Task]) -> App:
     """The procrastinate app of one worker; it opens a pool of its own when it is opened."""
     connector = PsycopgConnector(
         conninfo=database_url,
+        timeout=5,  # seconds for a connection: with a database that is away, a signal still ends the worker soon
         kwargs={"options": "-c search_path=jobs", "application_name": "resguardo-queue"},
     )
     queue = App(connector=connector)
@@ -76,7 +78,8 @@ def _runner(task: Task) -> Callable[..., Awaitable[None]]:
         except Exception as error:  # noqa: BLE001 - the loop's edge: whatever it was is retried, then given up
             reason = error.reason if isinstance(error, AppError) else "internal_error"
             _log_failure(task, id, error, reason)
-            if context.job.attempts + 1 >= task.attempts and task.give_up is not None:
+            is_last = task.attempts is not None and context.job.attempts + 1 >= task.attempts
+            if is_last and task.give_up is not None:
                 await _say_given_up(task, task.give_up, id, reason)
             raise JobFailed(reason) from None
 

@@ -4,7 +4,7 @@ LiveKit's list and the bucket are the truth (law 5): a state follows from what t
 from the order in which news arrives. A finished recording stays as it is; the database refuses anything else.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -106,6 +106,35 @@ class StoredMedia:
     content_type: str | None
 
 
+@dataclass(frozen=True)
+class Selection:
+    """What of a recording was asked for: field names for the audit row, and whether its consultation."""
+
+    fields: tuple[str, ...] = ()
+    with_consultation: bool = False
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """For the statements."""
+        return {"fields": list(self.fields), "with_consultation": self.with_consultation}
+
+
+@dataclass(frozen=True)
+class RecordingFilter:
+    """Which recordings; None is any. Times are of the request, `until` excluded."""
+
+    statuses: tuple[RecordingStatus, ...] | None = None
+    consultation_id: UUID | None = None
+    room_name: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """For the statement."""
+        return {**asdict(self), "statuses": None if self.statuses is None else list(self.statuses)}
+
+
 def recording_id_of(object_key: str) -> UUID | None:
     """Whose object it is: `r/<class>/<consultation>/<recording>/<kind>`; None for a key that is not ours."""
     parts = object_key.split("/")
@@ -130,8 +159,8 @@ def stopped(recording: Recording) -> Recording:
 def followed(recording: Recording, egress: EgressSnapshot) -> Recording:
     """The recording after LiveKit's list was read.
 
-    News older than what is known, and a lower rank than the present one, change nothing. A COMPLETE egress is only
-    VERIFYING: the object has to be seen first.
+    News of another egress or room, older than what is known, or of a lower rank than now change nothing. A COMPLETE
+    egress is only VERIFYING: the object has to be seen first.
     """
     status = _OF_EGRESS[egress.status]
     is_old = (
@@ -139,7 +168,8 @@ def followed(recording: Recording, egress: EgressSnapshot) -> Recording:
         and egress.updated_at is not None
         and egress.updated_at < recording.egress_updated_at
     )
-    if not recording.status.is_live or is_old:
+    is_other = recording.egress_id not in (None, egress.egress_id) or recording.room_name != egress.room_name
+    if not recording.status.is_live or is_old or is_other:
         return recording
     return replace(
         recording,

@@ -20,7 +20,7 @@ seen as materialized (
             coalesce(array_agg(p.id), '{}'), array_agg(p.patient_id), array_agg(p.consultation_id),
             %(fields)s, 'pages', %(quota)s
         ) as recorded
-    from page as p
+    from (select s.* from page as s order by s.created_at desc, s.id desc limit %(first)s) as p
 )
 
 select

@@ -14,8 +14,16 @@ from app.integrations.storage import Storage
 from app.paging import Page, PageRequest
 from app.quotas import Quotas
 from app.recordings import store
-from app.recordings.model import Recording, StoredMedia, require_ready, stopped
-from app.recordings.store import RecordingFilter, Selection
+from app.recordings.model import (
+    Recording,
+    RecordingFilter,
+    Selection,
+    StoredMedia,
+    require_ready,
+    stopped,
+)
+
+_PLAIN = Selection()
 
 
 class PurposeOfUse(StrEnum):
@@ -88,7 +96,7 @@ class Recordings:
             return StoredMedia(exists=False, size_bytes=None, content_type=None)
         return StoredMedia(exists=True, size_bytes=stored.size_bytes, content_type=stored.content_type)
 
-    async def start(self, asker: Asker, consultation_id: UUID) -> Recording:
+    async def start(self, asker: Asker, consultation_id: UUID, selection: Selection = _PLAIN) -> Recording:
         """Commits the wish to record and queues the call to LiveKit.
 
         Raises NotFound, Forbidden (consent_missing, with the roles) and Conflict (live_recording_exists, with its id).
@@ -110,9 +118,11 @@ class Recordings:
                 room_name=consultation.room_name,
             )
             await store.defer(tx, "start_recording", recording_id)
-            return _found(await store.read(tx, recording_id, Selection(), "recording.start"))
+            return _found(
+                await store.read(tx, recording_id, selection, "recording.start", self._quotas.pages)
+            )
 
-    async def stop(self, asker: Asker, recording_id: UUID) -> Recording:
+    async def stop(self, asker: Asker, recording_id: UUID, selection: Selection = _PLAIN) -> Recording:
         """Commits the wish to stop and queues the call to LiveKit; again, or after the end, it changes nothing.
 
         Raises NotFound.
@@ -121,12 +131,14 @@ class Recordings:
         async with self._database.as_user(asker, access) as tx:
             recording = await store.lock(tx, recording_id)
             if recording is None:
-                return _found(await store.read(tx, recording_id, Selection(), "recording.stop"))
+                return _found(
+                    await store.read(tx, recording_id, selection, "recording.stop", self._quotas.pages)
+                )
             after = stopped(recording)
             if after != recording:
                 await store.update_status(tx, after)
                 await store.defer(tx, "stop_recording", recording_id)
-            return _found(await store.read(tx, recording_id, Selection(), "recording.stop"))
+            return _found(await store.read(tx, recording_id, selection, "recording.stop", self._quotas.pages))
 
     async def issue_download_url(
         self, asker: Asker, recording_id: UUID, purpose: PurposeOfUse

@@ -1,7 +1,6 @@
 """Recordings as rows."""
 
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict
 from pathlib import Path
 from typing import LiteralString
 from uuid import UUID
@@ -11,40 +10,11 @@ from pydantic import TypeAdapter
 from app.db import Transaction
 from app.integrations.livekit import WebhookEvent
 from app.paging import PageRequest
-from app.recordings.model import Recording, RecordingStatus
+from app.recordings.model import Recording, RecordingFilter, Selection
 from app.sql import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _recordings = TypeAdapter(list[Recording])
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What of a recording was asked for: field names for the audit row, and whether its consultation."""
-
-    fields: tuple[str, ...] = ()
-    with_consultation: bool = False
-
-    @property
-    def parameters(self) -> dict[str, object]:
-        """For the statements."""
-        return {"fields": list(self.fields), "with_consultation": self.with_consultation}
-
-
-@dataclass(frozen=True)
-class RecordingFilter:
-    """Which recordings; None is any. Times are of the request, `until` excluded."""
-
-    statuses: tuple[RecordingStatus, ...] | None = None
-    consultation_id: UUID | None = None
-    room_name: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-    @property
-    def parameters(self) -> dict[str, object]:
-        """For the statement."""
-        return {**asdict(self), "statuses": None if self.statuses is None else list(self.statuses)}
 
 
 async def list_page(

@@ -8,7 +8,7 @@ select private.reset_routines('resguardo');
 grant execute on function
 private.begin_as(jsonb, text[], uuid, inet, text, integer),
 private.role_of(uuid),
-private.record_refusal(text, text, uuid, text),
+private.record_refusal(text, text, text, text, uuid, text),
 private.record_rejections(text, inet, integer),
 private.receive_livekit_event(text, text, text, text, timestamptz),
 private.redeem_invitation(bytea)

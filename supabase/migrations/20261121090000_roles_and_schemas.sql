@@ -29,6 +29,17 @@ begin
     ) then
         raise exception 'a role of resguardo has rights that none of them may have';
     end if;
+
+    if exists (
+        select from pg_auth_members as m
+        where m.member::regrole::text in ('clinician', 'compliance', 'patient', 'resguardo_api', 'resguardo_worker')
+            and not (
+                m.member = 'resguardo_api'::regrole
+                and m.roleid::regrole::text in ('clinician', 'compliance', 'patient')
+            )
+    ) then
+        raise exception 'a role of resguardo is a member of a role that it may not take';
+    end if;
 end
 $$;
 

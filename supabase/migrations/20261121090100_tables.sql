@@ -39,7 +39,8 @@ create table resguardo.consultations (
     ),
     room_name text not null constraint consultations_room_name_key unique,
     created_at timestamptz not null default now(),
-    constraint consultations_people_key unique (id, doctor_id, patient_id)
+    constraint consultations_people_key unique (id, doctor_id, patient_id),
+    constraint consultations_room_is_own check (right(room_name, 37) = '_' || id::text)
 );
 create index consultations_doctor_idx on resguardo.consultations (doctor_id, scheduled_at desc, id desc);
 create index consultations_patient_idx on resguardo.consultations (patient_id, scheduled_at desc, id desc);

@@ -13,7 +13,10 @@ create table audit.events (
     outcome text not null
     constraint events_outcome_is_known check (outcome in ('ALLOWED', 'DENIED', 'ABSENT', 'FAILED')),
     reason text,
-    purpose text not null,
+    purpose text not null
+    constraint events_purpose_is_known check (
+        purpose in ('TREATMENT', 'PAYMENT', 'OPERATIONS', 'PATIENT_REQUEST', 'LEGAL')
+    ),
     basis text not null,
     entity_type text not null,
     entity_ids uuid[] not null default '{}',

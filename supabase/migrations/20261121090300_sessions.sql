@@ -34,6 +34,7 @@ begin
         where s.id = (claims ->> 'session_id')::uuid
             and s.user_id = person
             and (s.not_after is null or s.not_after > now())
+            and to_timestamp((claims ->> 'exp')::double precision) > now() - interval '10 seconds'
             and (claims ->> 'aal' <> 'aal2' or s.aal::text = 'aal2')
             and (u.banned_until is null or u.banned_until <= now())
             and u.deleted_at is null
@@ -129,6 +130,7 @@ begin
         set_config('resguardo.address', coalesce(host(address), ''), true),
         set_config('resguardo.purpose', coalesce(purpose, ''), true),
         set_config('statement_timeout', timeout_milliseconds::text, true),
+        set_config('lock_timeout', (timeout_milliseconds / 4)::text, true),
         set_config('idle_in_transaction_session_timeout', (timeout_milliseconds * 4)::text, true);
 end
 $$;

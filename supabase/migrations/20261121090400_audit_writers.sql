@@ -33,8 +33,9 @@ begin
 end
 $$;
 
--- Writes one row about the present transaction: who and in which role from the claims and the role taken, the rest from
--- what describe_request() left. For definer functions and triggers only: nobody else may execute it.
+-- Writes one row about the present transaction: who and in which role from the claims and the role taken (of a refusal,
+-- the role that would have been taken), the rest from what describe_request() left. For definer functions and triggers
+-- only: nobody else may execute it.
 create function private.write_audit(
     action text, outcome text, reason text, entity_type text, entity_ids uuid[], patient_ids uuid[],
     consultation_ids uuid[], fields text[], row_count integer, byte_count bigint
@@ -43,8 +44,12 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     claims constant jsonb := private.claims();
-    role_now constant text := current_setting('role');
-    taken constant text := case role_now when 'none' then session_user::text else role_now end;
+    is_refusal constant boolean := current_setting('role') = 'none' and claims is not null;
+    taken constant text := case
+        when is_refusal then coalesce(private.role_of((claims ->> 'sub')::uuid), session_user)
+        when current_setting('role') = 'none' then session_user
+        else current_setting('role')
+    end;
 begin
     insert into audit.events (
         actor_id, actor_role, session_id, aal, action, operation, outcome, reason, purpose, basis,
@@ -57,10 +62,11 @@ begin
             nullif(current_setting('resguardo.purpose', true), ''),
             case taken when 'clinician' then 'TREATMENT' when 'patient' then 'PATIENT_REQUEST' else 'OPERATIONS' end
         ),
-        case taken
-            when 'clinician' then 'treating_clinician'
-            when 'compliance' then 'compliance_review'
-            when 'patient' then 'self'
+        case
+            when is_refusal then 'refused'
+            when taken = 'clinician' then 'treating_clinician'
+            when taken = 'compliance' then 'compliance_review'
+            when taken = 'patient' then 'self'
             else coalesce(nullif(current_setting('resguardo.service_reason', true), ''), 'no_identity')
         end,
         entity_type, coalesce(entity_ids, '{}'), coalesce(patient_ids, '{}'), coalesce(consultation_ids, '{}'),
@@ -103,6 +109,30 @@ begin
 end
 $$;
 
+create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]);
+
+-- Whom something is about, hidden or not, for the rows of what was refused; nulls where it does not exist.
+create function private.subjects_of(entity_type text, entity uuid) returns private.subjects
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found_subjects private.subjects;
+begin
+    select array[s.patient_id], array[s.consultation_id] into found_subjects
+    from (
+        select r.patient_id, r.consultation_id from resguardo.recordings as r
+        where entity_type = 'recording' and r.id = entity
+        union all
+        select c.patient_id, c.id from resguardo.consultations as c
+        where entity_type = 'consultation' and c.id = entity
+        union all
+        select p.patient_id, p.consultation_id from resguardo.participants as p
+        where entity_type = 'participant' and p.id = entity
+    ) as s (patient_id, consultation_id);
+    return found_subjects;
+end
+$$;
+
 -- The audit row of a read or a change, in its own statement. `asked` is the one id that was asked for, null for a list;
 -- where it was asked for and not found, the row says whether it was hidden (DENIED) or never was (ABSENT), and the
 -- caller cannot tell. Always returns true, so that the outer query can refer to it.
@@ -115,7 +145,7 @@ as $$
 declare
     person constant uuid := private.require_person();
     is_missing constant boolean := asked is not null and cardinality(found_ids) = 0;
-    hidden record;
+    hidden private.subjects;
 begin
     if action = any (array[
         'guest.join', 'recording.transition', 'recording.issue_url', 'recording.read_storage', 'recording.read_key',
@@ -133,36 +163,34 @@ begin
         );
         return true;
     end if;
-    select array[h.patient_id] as patients, array[h.consultation_id] as consultations into hidden
-    from (
-        select r.patient_id, r.consultation_id from resguardo.recordings as r
-        where entity_type = 'recording' and r.id = asked
-        union all
-        select c.patient_id, c.id from resguardo.consultations as c
-        where entity_type = 'consultation' and c.id = asked
-        union all
-        select p.patient_id, p.consultation_id from resguardo.participants as p
-        where entity_type = 'participant' and p.id = asked
-    ) as h;
+    hidden := private.subjects_of(entity_type, asked);
     perform private.write_audit(
-        action, case when hidden.patients is null then 'ABSENT' else 'DENIED' end, 'not_found',
-        entity_type, array[asked], hidden.patients, hidden.consultations, fields, 0, null
+        action, case when hidden.patient_ids is null then 'ABSENT' else 'DENIED' end, 'not_found',
+        entity_type, array[asked], hidden.patient_ids, hidden.consultation_ids, fields, 0, null
     );
     return true;
 end
 $$;
 
--- What raised, or was refused before a transaction began, in a transaction of its own: a rollback would have erased it.
+-- What raised, in a transaction of its own: a rollback would have erased it. DENIED is what the person may not do,
+-- FAILED what stood against it. What was asked for is named by its id, or a consultation by its external id.
 create function private.record_refusal(
-    action text, entity_type text, asked uuid, reason text
+    action text, outcome text, reason text, entity_type text, asked uuid, asked_external_id text
 ) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    entity constant uuid := coalesce(
+        asked, (select c.id from resguardo.consultations as c where c.external_id = asked_external_id)
+    );
+    about constant private.subjects := private.subjects_of(entity_type, entity);
 begin
+    if outcome not in ('DENIED', 'FAILED') then
+        raise exception 'not_a_refusal' using errcode = 'RG403';
+    end if;
     perform private.write_audit(
-        action, 'DENIED', reason, entity_type,
-        case when asked is null then '{}'::uuid[] else array[asked] end,
-        '{}', '{}', '{}', 0, null
+        action, outcome, reason, entity_type, array_remove(array[entity], null),
+        about.patient_ids, about.consultation_ids, '{}', 0, null
     );
 end
 $$;
@@ -213,7 +241,7 @@ begin
     get diagnostics returned_rows = row_count;
     perform private.write_audit(
         'audit.list', 'ALLOWED', null, 'audit_event', '{}', array_remove(array[wanted_patient], null),
-        array_remove(array[wanted_consultation], null), '{}', returned_rows, null
+        array_remove(array[wanted_consultation], null), '{}', least(returned_rows, page_size - 1), null
     );
 end
 $$;

@@ -135,18 +135,29 @@ begin
 end
 $$;
 
--- Whoever writes a consent or a start without having taken the lock takes it here: one of two at once sees the other.
-create function private.lock_consent() returns trigger
+-- Whoever writes a consent without having taken the lock takes it here, once the policies have let the row through: of two
+-- at once one sees the other. Who withdrew in person is not made to consent again by somebody else's word.
+create function private.guard_consent() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    before resguardo.consents;
 begin
     perform from resguardo.consultations as c where c.id = new.consultation_id for no key update;
-    return new;
+    select c.* into before
+    from resguardo.consents as c
+    where c.participant_id = new.participant_id and c.id <> new.id
+    order by c.recorded_at desc, c.id desc
+    limit 1;
+    if before.decision = 'WITHDRAWN' and before.source = 'SELF' and new.source = 'ATTESTED' then
+        raise exception 'withdrawn_in_person' using errcode = 'RG409';
+    end if;
+    return null;
 end
 $$;
 
-create trigger consents_lock before insert on resguardo.consents
-for each row execute function private.lock_consent();
+create trigger consents_guard after insert on resguardo.consents
+for each row execute function private.guard_consent();
 
 create function private.recheck_consent() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp

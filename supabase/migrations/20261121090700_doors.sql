@@ -3,7 +3,7 @@
 
 -- The patient of that external id, made if new. A login is linked when the patient is made, never changed from here,
 -- and named again by every doctor: nobody's consultation falls to a login that its doctor does not know of. Raises
--- RG409 (patient_user_differs).
+-- RG409 (patient_user_unknown, patient_user_differs).
 create function private.register_patient(of_external_id text, of_user uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -11,6 +11,12 @@ declare
     known resguardo.patients;
 begin
     perform private.person();
+    if of_user is not null and (
+        not exists (select from auth.users as u where u.id = of_user)
+        or exists (select from resguardo.staff as s where s.user_id = of_user)
+    ) then
+        raise exception 'patient_user_unknown' using errcode = 'RG409';
+    end if;
     insert into resguardo.patients (external_id, user_id) values (of_external_id, of_user) on conflict do nothing;
     select p.* into known from resguardo.patients as p where p.external_id = of_external_id;
     if known.id is null or known.user_id is distinct from of_user then
@@ -96,6 +102,7 @@ declare
     newest_totp double precision;
     wanted resguardo.recordings;
     key text;
+    is_allowed boolean;
 begin
     if action is null or action not in ('recording.issue_url', 'recording.read_storage') then
         raise exception 'unknown_action' using errcode = 'RG403';
@@ -113,18 +120,19 @@ begin
     end if;
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
     select s.object_key into key from private.recording_secrets as s where s.recording_id = of_recording;
+    is_allowed := coalesce(wanted.doctor_id = person and wanted.status = 'READY', false);
     perform private.write_audit(
         action,
-        case when wanted.id is null then 'ABSENT' when wanted.doctor_id <> person then 'DENIED'
-            when wanted.status <> 'READY' then 'FAILED' else 'ALLOWED' end,
+        case when is_allowed then 'ALLOWED' when wanted.id is null then 'ABSENT'
+            when wanted.doctor_id <> person then 'DENIED' else 'FAILED' end,
         case when wanted.id is null or wanted.doctor_id <> person then 'not_found'
             when wanted.status <> 'READY' then 'recording_not_ready' end,
         'recording', array[of_recording],
         case when wanted.id is not null then array[wanted.patient_id] end,
         case when wanted.id is not null then array[wanted.consultation_id] end,
-        array['object'], 1, wanted.size_bytes
+        array['object'], is_allowed::integer, case when is_allowed then wanted.size_bytes end
     );
-    return case when wanted.doctor_id <> person then null when wanted.status <> 'READY' then '' else key end;
+    return case when is_allowed then key when wanted.doctor_id = person then '' end;
 end
 $$;
 
@@ -164,7 +172,7 @@ end
 $$;
 
 -- Redeems an invitation, once: who the guest is and which room, or no row where it is unknown, used or expired. Into a
--- room that is being recorded only a guest who consented is let in: RG403 (consent_missing).
+-- room that is being recorded only a guest who consented is let in: RG403 (consent_missing_to_join).
 create function private.redeem_invitation(secret bytea)
 returns table (participant_id uuid, consultation_id uuid, room_name text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -175,10 +183,7 @@ begin
     update private.invitations as i set redeemed_at = clock_timestamp()
     where i.secret_sha256 = sha256(secret) and i.redeemed_at is null and i.expires_at > now();
     if not found then
-        perform private.write_audit(
-            'guest.join', 'ABSENT', 'invitation_unknown', 'participant', '{}', '{}', '{}', '{}', 0, null
-        );
-        return;
+        return; -- nobody is known by it: the edge counts such attempts by address
     end if;
     select p.* into guest
     from resguardo.participants as p
@@ -188,7 +193,7 @@ begin
     if private.has_live_recording(guest.consultation_id)
         and not (select s.is_given from resguardo.standing_consents as s where s.participant_id = guest.id)
     then
-        raise exception 'consent_missing' using errcode = 'RG403';
+        raise exception 'consent_missing_to_join' using errcode = 'RG403';
     end if;
     update resguardo.participants as p set joined_at = clock_timestamp() where p.id = guest.id;
     perform private.write_audit(
@@ -226,14 +231,19 @@ begin
 end
 $$;
 
--- Suspends a member of staff at once: not active, every session gone, the ban at the identity provider queued. False
--- where there is no such member. Raises RG409 (own_suspension).
+-- Suspends a member of staff at once: not active, every session gone, every recording of theirs stopped, the ban at the
+-- identity provider queued. False where there is no such member. Of two who suspend each other one comes first. Raises
+-- RG409 (own_suspension).
 create function private.suspend_staff(member uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    person constant uuid := private.person();
+    person uuid;
+    is_member boolean;
+    stopped uuid;
 begin
+    perform from resguardo.staff as s where s.user_id in (private.uid(), member) order by s.user_id for update;
+    person := private.person();
     if member = person then
         raise exception 'own_suspension' using errcode = 'RG409';
     end if;
@@ -241,13 +251,22 @@ begin
     set status = 'suspended', suspended_at = coalesce(s.suspended_at, clock_timestamp()),
         suspended_by = coalesce(s.suspended_by, person)
     where s.user_id = member;
+    is_member := found;
     perform private.write_audit(
-        'staff.suspend', case when found then 'ALLOWED' else 'ABSENT' end, null,
-        'staff', array[member], '{}', '{}', array['status'], 1, null
+        'staff.suspend', case when is_member then 'ALLOWED' else 'ABSENT' end, null,
+        'staff', array[member], '{}', '{}', array['status'], is_member::integer, null
     );
-    if not exists (select from resguardo.staff as s where s.user_id = member) then
+    if not is_member then
         return false;
     end if;
+    for stopped in
+        update resguardo.recordings as r
+        set status = case r.status when 'REQUESTED' then 'ABORTED' else 'STOPPING' end, error = 'staff_suspended'
+        where r.doctor_id = member and r.status in ('REQUESTED', 'STARTING', 'RECORDING')
+        returning r.id
+    loop
+        perform private.defer_job('stop_recording', stopped);
+    end loop;
     begin
         delete from auth.sessions as s where s.user_id = member;
     exception when insufficient_privilege then

@@ -4,7 +4,7 @@ create or replace function private.policy_version() returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return 'e2f468c6c7e0c7fd';
+    return '74fbadd95ba0e89b';
 end
 $$;
 
@@ -76,7 +76,7 @@ select private.reset_routines('resguardo');
 grant execute on function
 private.begin_as(jsonb, text[], uuid, inet, text, integer),
 private.role_of(uuid),
-private.record_refusal(text, text, uuid, text),
+private.record_refusal(text, text, text, text, uuid, text),
 private.record_rejections(text, inet, integer),
 private.receive_livekit_event(text, text, text, text, timestamptz),
 private.redeem_invitation(bytea)

@@ -1,5 +1,6 @@
 """The audits of npm's graphql-http, which the GraphQL Foundation's draft is read by: no errors, no warnings."""
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.small_api import serve, small_app
+from tests.api.world import World
 
 AUDIT = Path(__file__).parent / "graphql-http"
 
@@ -51,3 +53,14 @@ def test_graphql_over_http_has_no_errors_and_no_warnings(audit_script: Path, gra
 def test_audit_fails_where_it_is_not_graphql(audit_script: Path, graphql_url: str) -> None:
     done = _audit(audit_script, graphql_url.replace("/graphql", "/other"))
     assert done.returncode == 1
+
+
+@pytest.mark.anyio
+async def test_real_application_has_no_errors_and_no_warnings_either(
+    audit_script: Path, world: World
+) -> None:
+    done = await asyncio.to_thread(_audit, audit_script, f"{world.api_url}/graphql")
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = json.loads(done.stdout.splitlines()[-1])
+    assert counts["error"] == counts["warn"] == 0
+    assert counts["ok"] > 50

@@ -44,9 +44,9 @@ def _consultation(case: Case, _: Actor) -> Insert:
     return (
         (
             "insert into resguardo.consultations (id, external_id, doctor_id, patient_id, scheduled_at, kind,"
-            " sensitivity, room_name) values (gen_random_uuid(), 'new', %s, %s, now(), 'first', 'ORDINARY', 'new')"
+            " sensitivity, room_name) values (%s, 'new', %s, %s, now(), 'first', 'ORDINARY', %s)"
         ),
-        [case.doctor_id, case.patient_id],
+        [case.id_of("new"), case.doctor_id, case.patient_id, case.room_of("new")],
     )
 
 
@@ -91,7 +91,7 @@ def _recording(case: Case, who: Actor, consultation: str = "startable") -> Inser
             case.doctor_id,
             case.patient_id,
             id_of(who.user or "ana"),
-            f"room-{case.doctor}-{consultation}",
+            case.room_of(consultation),
         ],
     )
 

@@ -70,7 +70,7 @@ def _case(connection: Connection, case: Case) -> None:
     )
     connection.execute(
         "select private.receive_livekit_event(%s, 'egress_started', %s, %s, now())",
-        [f"EV_{case.doctor}", f"EG_{case.doctor}", f"room-{case.doctor}-live"],
+        [f"EV_{case.doctor}", f"EG_{case.doctor}", case.room_of("live")],
     )
 
 
@@ -83,7 +83,7 @@ def _consultation(connection: Connection, case: Case, name: str, scheduled_at: d
             case.doctor_id,
             case.patient_id,
             scheduled_at,
-            f"room-{case.doctor}-{name}",
+            case.room_of(name),
         ],
     )
     for kind in ("DOCTOR", "PATIENT", "GUEST"):
@@ -115,7 +115,13 @@ def add_participant(
 
 
 def give_consent(
-    connection: Connection, case: Case, consultation: str, kind: str, decision: str = "GIVEN"
+    connection: Connection,
+    case: Case,
+    consultation: str,
+    kind: str,
+    decision: str = "GIVEN",
+    *,
+    attested: bool = False,
 ) -> None:
     """The newest word of that participant, whoever the connection is."""
     connection.execute(
@@ -129,8 +135,8 @@ def give_consent(
             case.id_of(f"{consultation} {kind}"),
             kind,
             decision,
-            "ATTESTED" if kind == "GUEST" else "SELF",
-            id_of(case.patient) if kind == "PATIENT" else case.doctor_id,
+            "ATTESTED" if kind == "GUEST" or attested else "SELF",
+            id_of(case.patient) if kind == "PATIENT" and not attested else case.doctor_id,
             SHA256,
         ],
     )
@@ -149,7 +155,7 @@ def add_recording(connection: Connection, case: Case, consultation: str, status:
             case.patient_id,
             case.doctor_id,
             status,
-            f"room-{case.doctor}-{consultation}",
+            case.room_of(consultation),
             f"EG_{recording}",
             SHA256,
         ],

@@ -220,7 +220,7 @@ def test_audit_events_are_insert_only_for_the_owner_too(migrated: Database, repl
         with owner.transaction(force_rollback=True):
             owner.execute(
                 "insert into audit.events (actor_role, action, operation, outcome, purpose, basis, entity_type,"
-                " policy_version) values ('x', 'x', 'R', 'ALLOWED', 'x', 'x', 'x', 'x')"
+                " policy_version) values ('x', 'x', 'R', 'ALLOWED', 'OPERATIONS', 'x', 'x', 'x')"
             )
 
 
@@ -369,7 +369,10 @@ def test_a_domain_in_pg_temp_hijacks_no_definer(migrated: Database) -> None:
         ),
         (
             "resguardo_api",
-            ["select private.role_of(%s)", "select private.record_refusal('viewer.read', 'user', %s, 'x')"],
+            [
+                "select private.role_of(%s)",
+                "select private.record_refusal('viewer.read', 'DENIED', 'x', 'user', %s, null)",
+            ],
         ),
     ):
         for call in calls:

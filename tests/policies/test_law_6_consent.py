@@ -176,11 +176,11 @@ def test_law_6_a_guest_without_consent_does_not_join_what_is_being_started(pract
         start(doctor, ANA, CONSULTATION)
         with at_once(practice, doctor, lambda: redeem(practice, secret)) as waiting:
             doctor.commit()
-            with refused("RG403", "consent_missing"):
+            with refused("RG403", "consent_missing_to_join"):
                 waiting.result()
     with superuser(practice) as connection:
         give_consent(connection, ANA, CONSULTATION, "GUEST")
-    assert redeem(practice, secret) == [(ANA.id_of(f"{CONSULTATION} GUEST"), OF, f"room-ana-{CONSULTATION}")]
+    assert redeem(practice, secret) == [(ANA.id_of(f"{CONSULTATION} GUEST"), OF, ANA.room_of(CONSULTATION))]
 
 
 def test_law_6_no_start_while_a_guest_without_consent_is_joining(practice: Database) -> None:
@@ -232,8 +232,8 @@ def test_law_6_nobody_records_the_room_of_another_consultation(practice: Databas
     with refused("42501", "row-level security"), acting(practice, "clinician who owns") as doctor:
         doctor.execute(
             "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name)"
-            " values (gen_random_uuid(), %s, %s, %s, %s, 'room-bruno-unconsented')",
-            [OF, ANA.doctor_id, ANA.patient_id, ANA.doctor_id],
+            " values (gen_random_uuid(), %s, %s, %s, %s, %s)",
+            [OF, ANA.doctor_id, ANA.patient_id, ANA.doctor_id, BRUNO.room_of("unconsented")],
         )
 
 
@@ -258,3 +258,12 @@ def test_a_stranger_holds_up_nobody(practice: Database) -> None:
             stranger.execute(LOCK, [OF])
             doctor.execute("set local lock_timeout = '1s'")
             doctor.execute(LOCK, [OF])
+
+
+def test_law_6_withdrawal_in_person_is_not_undone_by_attestation(practice: Database) -> None:
+    with acting(practice, "patient") as patient:
+        give_consent(patient, ANA, CONSULTATION, "PATIENT", "WITHDRAWN")
+    with refused("RG409", "withdrawn_in_person"), acting(practice, "clinician who owns") as doctor:
+        give_consent(doctor, ANA, CONSULTATION, "PATIENT", attested=True)
+    with acting(practice, "patient") as patient:
+        give_consent(patient, ANA, CONSULTATION, "PATIENT")

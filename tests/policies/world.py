@@ -6,6 +6,7 @@ guest joined without consent, and one that may start. Ids follow from names, so 
 """
 
 import json
+import time
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -63,6 +64,9 @@ class Case:
 
     def id_of(self, name: str) -> UUID:
         return id_of(f"{self.doctor} {name}")
+
+    def room_of(self, consultation: str) -> str:
+        return f"tests_{self.id_of(consultation)}"
 
 
 ANA = Case("ana", "paula")
@@ -124,6 +128,7 @@ def claims_of(
 ) -> dict[str, Any]:
     """The verified claims of a token as Supabase Auth issues it; `totp_at` in seconds since the epoch."""
     return {
+        "exp": int(time.time()) + 3600,
         "sub": str(id_of(user)),
         "session_id": str(id_of(f"{user} {session}")),
         "aal": aal,

@@ -115,9 +115,23 @@ def _doubling(levels: int) -> str:
     return "\n".join(["{ ...f0 }", *fragments, f"fragment f{levels} on Query {{ a }}"])
 
 
+WIDE = Limits(tokens=10**6, selections=10**6, fragments=10**6)
+"""What is counted as it is written lets everything pass."""
+
+
+def test_selections_and_fragments_are_counted_as_they_are_written() -> None:
+    fields = find_excess(Limits(selections=5), SCHEMA, parse("{ a a a c { a a } }"), {})
+    fragments = find_excess(Limits(fragments=1), SCHEMA, parse(_doubling(2)), {})
+    assert fields is not None
+    assert fragments is not None
+    assert (fields.reason, fields.detail["count"]) == ("too_many_selections", 6)
+    assert fragments.reason == "too_many_fragments"
+    assert find_excess(Limits(selections=6), SCHEMA, parse("{ a a a c { a a } }"), {}) is None
+
+
 def test_fragments_that_double_each_other_are_refused_in_no_time() -> None:
     started = time.perf_counter()
-    excess = find_excess(Limits(root_fields=10**30), SCHEMA, parse(_doubling(80)), {})
+    excess = find_excess(replace(WIDE, root_fields=10**30), SCHEMA, parse(_doubling(80)), {})
     assert time.perf_counter() - started < 1
     assert isinstance(excess, TooComplex)
     assert excess.detail == {"cost": 1_000_000_000, "limit": 5000}
@@ -125,7 +139,7 @@ def test_fragments_that_double_each_other_are_refused_in_no_time() -> None:
 
 def test_chain_of_fragments_beyond_pythons_stack_is_too_deep() -> None:
     chain = [f"fragment f{n} on Query {{ ...f{n + 1} }}" for n in range(5000)]
-    excess = find_excess(Limits(), SCHEMA, parse("\n".join(["{ ...f0 }", *chain])), {})
+    excess = find_excess(WIDE, SCHEMA, parse("\n".join(["{ ...f0 }", *chain])), {})
     assert excess is not None
     assert excess.reason == "too_deep"
 
@@ -246,7 +260,7 @@ def test_schema_refuses_too_many_tokens() -> None:
 
 def test_schema_survives_doubling_fragments() -> None:
     started = time.perf_counter()
-    result = _run(_doubling(80), Limits())
+    result = _run(_doubling(80), WIDE)
     assert time.perf_counter() - started < 2
     assert result.errors[0].extensions["code"] == "TOO_COMPLEX"
 

@@ -1,0 +1,96 @@
+"""The operations that the tests send: each asks for every field there is, so that each is tried."""
+
+from app.consents.texts import CURRENT_VERSION, consent_texts
+
+_TEXT = consent_texts()[CURRENT_VERSION, "en"]
+SHOWN = {"textVersion": _TEXT.version, "textSha256": _TEXT.sha256}
+"""What a consent says of the current English words."""
+
+VIEWER = "{ viewer { userId role aal patientId } }"
+CONSENT_TEXT = (
+    "query ($language: Language!) { consentText(language: $language) { version language text sha256 } }"
+)
+
+_PARTICIPANTS = "participants { id kind guestRole joinedAt hasConsented }"
+_CONSENT = """
+  id participantId decision source recordedBy representative { relationship name }
+  textVersion textLanguage textSha256 recordedAt
+"""
+_PLAIN = "id externalId doctorId patientId scheduledAt kind sensitivity roomName createdAt"
+_CONSULTATION = f"{_PLAIN} {_PARTICIPANTS} consents {{ {_CONSENT} }}"
+_RECORDING = """
+  id consultationId consultation { id externalId scheduledAt kind sensitivity } egressId roomName roomSid status
+  startedAt endedAt durationSeconds sizeBytes sha256 truncated error createdAt updatedAt
+"""
+_PAGE_INFO = "pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"
+
+REGISTER = f"""
+mutation ($consultation: ConsultationInput!) {{
+  registerConsultation(consultation: $consultation) {{ {_CONSULTATION} }}
+}}
+"""
+CONSULTATION = f"""
+query ($id: ID, $externalId: String) {{
+  consultation(id: $id, externalId: $externalId) {{ {_CONSULTATION} }}
+}}
+"""
+CONSULTATIONS = f"""
+query ($first: Int, $after: String) {{
+  consultations(first: $first, after: $after) {{ edges {{ cursor node {{ {_CONSULTATION} }} }} {_PAGE_INFO} }}
+}}
+"""
+RECORD_CONSENT = f"mutation ($consent: ConsentInput!) {{ recordConsent(consent: $consent) {{ {_CONSENT} }} }}"
+WITHDRAW_CONSENT = f"""
+mutation ($participantId: ID!, $representative: RepresentativeInput) {{
+  withdrawConsent(participantId: $participantId, representative: $representative) {{ {_CONSENT} }}
+}}
+"""
+JOIN = """
+mutation ($consultationId: ID, $invitation: String) {
+  joinConsultation(consultationId: $consultationId, invitation: $invitation) {
+    url token roomName participantId expiresAt
+  }
+}
+"""
+INVITE = """
+mutation ($consultationId: ID!, $role: GuestRole!) {
+  inviteGuest(consultationId: $consultationId, role: $role) { participantId invitation expiresAt }
+}
+"""
+ACTIVE_ROOMS = "{ activeRooms { consultationId name sid numParticipants createdAt } }"
+START = f"mutation ($consultationId: ID!) {{ startRecording(consultationId: $consultationId) {{ {_RECORDING} }} }}"
+STOP = f"mutation ($recordingId: ID!) {{ stopRecording(recordingId: $recordingId) {{ {_RECORDING} }} }}"
+RECORDING = f"query ($id: ID!) {{ recording(id: $id) {{ {_RECORDING} }} }}"
+STORAGE = "query ($id: ID!) { recording(id: $id) { id storage { exists sizeBytes contentType } } }"
+RECORDINGS = f"""
+query ($first: Int, $after: String, $filter: RecordingFilter) {{
+  recordings(first: $first, after: $after, filter: $filter) {{
+    edges {{ cursor node {{ {_RECORDING} }} }} {_PAGE_INFO}
+  }}
+}}
+"""
+ISSUE_URL = """
+mutation ($recordingId: ID!, $purposeOfUse: PurposeOfUse!) {
+  issueDownloadUrl(recordingId: $recordingId, purposeOfUse: $purposeOfUse) { url expiresAt }
+}
+"""
+AUDIT_EVENTS = f"""
+query ($first: Int, $after: String, $filter: AuditEventFilter) {{
+  auditEvents(first: $first, after: $after, filter: $filter) {{
+    edges {{
+      cursor
+      node {{
+        id recordedAt actorId actorRole sessionId aal action operation outcome reason purpose basis entityType entityIds
+        patientIds consultationIds fields rowCount byteCount requestId address policyVersion
+      }}
+    }}
+    {_PAGE_INFO}
+  }}
+}}
+"""
+SUSPEND = "mutation ($userId: ID!) { suspendStaff(userId: $userId) { userId } }"
+WEBHOOK = """
+mutation ($body: String!, $authorization: String!) {
+  processLivekitWebhook(body: $body, authorization: $authorization) { duplicate }
+}
+"""

@@ -1,0 +1,86 @@
+"""What is hidden costs the database the same work as what does not exist: nothing tells them apart by time.
+
+Postgres itself counts the calls of each function. Left out are those by which a policy looks at the session: a plan
+asks it once where it meets any row, and not at all where an index finds none.
+"""
+
+import asyncio
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from psycopg import sql
+
+from tests.api import documents
+from tests.api.world import PATIENCE_SECONDS, Case, Person, World, consent_input
+
+pytestmark = pytest.mark.anyio
+
+TIMES = 3
+OF_POLICIES = {"claims", "uid", "live_session", "person", "patient"}
+
+
+async def _sessions(world: World) -> set[int]:
+    rows = await world.rows("select pid from pg_stat_activity where application_name = 'resguardo-api'")
+    return {row["pid"] for row in rows}
+
+
+async def _work_of(
+    world: World, person: Person, document: str, variables: dict[str, object]
+) -> dict[str, int]:
+    """The function calls of a few equal requests to an API that does nothing else, and the audit rows they left."""
+    others = await _sessions(world)
+    await world.rows("select pg_stat_reset()")
+    rows = 0
+    async with world.another_api() as http:
+        for _ in range(TIMES):
+            answer = await replace(person, http=http).send(document, **variables)
+            assert answer.error.code == "NOT_FOUND"
+            rows += len(await world.audit(answer.request_id))
+        own = await _sessions(world) - others
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await _sessions(world) & own:  # noqa: ASYNC110 - Postgres tells nobody
+            await asyncio.sleep(0.01)
+    await world.rows("select pg_stat_clear_snapshot()")
+    counted = await world.rows("select funcname as name, calls from pg_stat_user_functions where calls > 0")
+    calls = {row["name"]: row["calls"] for row in counted if row["name"] not in OF_POLICIES}
+    return calls | {"audit rows": rows}
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["consultation", "externalId", "recording", "issueDownloadUrl", "storage", "stop", "join", "consent"],
+)
+async def test_hidden_and_absent_do_the_same_work(
+    world: World, case: Case, other_doctor: Person, field: str
+) -> None:
+    tracked = sql.SQL("alter role resguardo_api in database {} set track_functions = 'all'")
+    await world.superuser.execute(tracked.format(sql.Identifier(world.database.name)))
+    recording = str(await world.recording(case))
+    asked: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
+        "consultation": (documents.CONSULTATION, {"id": case.id}, {"id": str(uuid4())}),
+        "externalId": (
+            documents.CONSULTATION,
+            {"externalId": case.registration["externalId"]},
+            {"externalId": "visit-of-nobody"},
+        ),
+        "recording": (documents.RECORDING, {"id": recording}, {"id": str(uuid4())}),
+        "issueDownloadUrl": (
+            documents.ISSUE_URL,
+            {"recordingId": recording, "purposeOfUse": "TREATMENT"},
+            {"recordingId": str(uuid4()), "purposeOfUse": "TREATMENT"},
+        ),
+        "storage": (documents.STORAGE, {"id": recording}, {"id": str(uuid4())}),
+        "stop": (documents.STOP, {"recordingId": recording}, {"recordingId": str(uuid4())}),
+        "join": (documents.JOIN, {"consultationId": case.id}, {"consultationId": str(uuid4())}),
+        "consent": (
+            documents.RECORD_CONSENT,
+            {"consent": consent_input(case.participant("PATIENT"))},
+            {"consent": consent_input(str(uuid4()))},
+        ),
+    }
+    document, hidden, absent = asked[field]
+    of_hidden = await _work_of(world, other_doctor, document, hidden)
+    of_absent = await _work_of(world, other_doctor, document, absent)
+    assert of_hidden == of_absent
+    assert of_hidden["write_audit"] == of_hidden["audit rows"] == TIMES

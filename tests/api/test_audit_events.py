@@ -1,0 +1,123 @@
+"""The audit log as compliance reads it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.api import documents
+from tests.api.world import ADDRESS, Case, Person, World
+
+pytestmark = pytest.mark.anyio
+
+
+async def _nodes(officer: Person, **wanted: object) -> list[Any]:
+    page = await officer.ask(documents.AUDIT_EVENTS, first=100, filter=wanted)
+    return [edge["node"] for edge in page["edges"]]
+
+
+async def test_event_says_who_did_what_on_whose_data_and_from_where(case: Case, officer: Person) -> None:
+    asked = await case.doctor.send(documents.CONSULTATION, id=case.id)
+    (event,) = await _nodes(officer, consultationId=case.id, action="consultation.read")
+    assert event["actorId"] == str(case.doctor.user_id)
+    assert event["sessionId"] == str(case.doctor.session_id)
+    assert (event["actorRole"], event["aal"]) == ("clinician", "aal2")
+    assert (event["operation"], event["outcome"]) == ("R", "ALLOWED")
+    assert (event["purpose"], event["basis"]) == ("TREATMENT", "treating_clinician")
+    assert (event["patientIds"], event["consultationIds"]) == ([case.patient_id], [case.id])
+    assert event["entityIds"] == [case.id]
+    assert (event["requestId"], event["address"]) == (asked.request_id, ADDRESS)
+    assert abs(datetime.fromisoformat(event["recordedAt"]) - datetime.now(UTC)) < timedelta(seconds=30)
+
+
+async def test_events_are_filtered(world: World, case: Case, officer: Person, other_doctor: Person) -> None:
+    await other_doctor.refused(documents.CONSULTATION, id=case.id)
+    absent = str(uuid4())
+    await other_doctor.refused(documents.CONSULTATION, id=absent)
+    by_actor = await _nodes(officer, actorId=str(other_doctor.user_id))
+    assert [event["outcome"] for event in by_actor] == ["ABSENT", "DENIED"]
+    assert [event["entityIds"] for event in by_actor] == [[absent], [case.id]]
+    for outcome in ("DENIED", "ABSENT"):
+        found = await _nodes(officer, actorId=str(other_doctor.user_id), outcome=outcome)
+        assert [event["outcome"] for event in found] == [outcome]
+    by_patient = await _nodes(officer, patientId=case.patient_id)
+    assert {event["action"] for event in by_patient} >= {"consultation.register", "consultation.read"}
+    assert all(case.patient_id in event["patientIds"] for event in by_patient)
+    assert await _nodes(officer, action="no.such_action") == []
+
+
+async def test_events_are_filtered_by_time(case: Case, officer: Person) -> None:
+    (event,) = await _nodes(officer, consultationId=case.id)
+    at = datetime.fromisoformat(event["recordedAt"])
+    after = (at + timedelta(microseconds=1)).isoformat()
+    for since, until, count in ((at.isoformat(), after, 1), (after, None, 0), (None, at.isoformat(), 0)):
+        found = await _nodes(
+            officer,
+            actorId=str(case.doctor.user_id),
+            action="consultation.register",
+            recordedSince=since,
+            recordedUntil=until,
+        )
+        assert len(found) == count
+
+
+async def test_events_come_newest_first_page_by_page(officer: Person, other_doctor: Person) -> None:
+    for _ in range(5):
+        await other_doctor.ask(documents.VIEWER)
+    seen: list[Any] = []
+    after, has_next = None, True
+    wanted = {"actorId": str(other_doctor.user_id)}
+    while has_next:
+        page = await officer.ask(documents.AUDIT_EVENTS, first=2, after=after, filter=wanted)
+        seen += [edge["node"] for edge in page["edges"]]
+        after, has_next = page["pageInfo"]["endCursor"], page["pageInfo"]["hasNextPage"]
+    assert len({event["id"] for event in seen}) == len(seen) == 5
+    assert seen == sorted(seen, key=lambda event: event["recordedAt"], reverse=True)
+
+
+async def test_look_at_the_log_is_logged(world: World, case: Case, officer: Person) -> None:
+    answer = await officer.send(documents.AUDIT_EVENTS, filter={"consultationId": case.id})
+    shown = len(answer.data["auditEvents"]["edges"])
+    (row,) = await world.audit(answer.request_id)
+    assert (row["action"], row["outcome"], row["actor_role"]) == ("audit.list", "ALLOWED", "compliance")
+    assert (row["actor_id"], row["row_count"]) == (officer.user_id, shown)
+    assert row["basis"] == "compliance_review"
+    (seen,) = await _nodes(officer, actorId=str(officer.user_id), action="audit.list")
+    assert seen["requestId"] == answer.request_id
+
+
+async def test_full_page_of_the_log_counts_what_was_shown(world: World, case: Case, officer: Person) -> None:
+    await case.doctor.ask(documents.CONSULTATION, id=case.id)
+    answer = await officer.send(documents.AUDIT_EVENTS, first=1, filter={"consultationId": case.id})
+    assert len(answer.data["auditEvents"]["edges"]) == 1
+    (row,) = await world.audit(answer.request_id)
+    assert row["row_count"] in (1, 2), "the one more that tells whether there is a next page was read, too"
+
+
+@pytest.mark.parametrize(
+    ("variables", "refusal"),
+    [
+        ({"first": 0}, ("INVALID_INPUT", "bad_page_size")),
+        ({"first": 101}, ("INVALID_INPUT", "bad_page_size")),
+        ({"after": "x"}, ("INVALID_INPUT", "bad_cursor")),
+        ({"filter": {"recordedSince": "2026-11-21T09:00:00"}}, ("INVALID_INPUT", "bad_date")),
+        ({"filter": {"recordedUntil": "2026-11-21T09:00:00"}}, ("INVALID_INPUT", "bad_date")),
+        ({"filter": {"actorId": "7"}}, ("INVALID_INPUT", "bad_id")),
+        ({"filter": {"patientId": "7"}}, ("INVALID_INPUT", "bad_id")),
+        ({"filter": {"consultationId": ""}}, ("INVALID_INPUT", "bad_id")),
+        ({"filter": {"action": "nul\0"}}, ("INVALID_INPUT", "bad_text")),
+        ({"filter": {"outcome": "SHRUGGED"}}, ("BAD_USER_INPUT", "bad_variable")),
+    ],
+)
+async def test_events_refuse_bad_arguments(
+    officer: Person, variables: dict[str, Any], refusal: tuple[str, str]
+) -> None:
+    assert await officer.refused(documents.AUDIT_EVENTS, **variables) == refusal
+
+
+async def test_log_is_for_compliance_alone_and_the_attempt_is_in_it(case: Case, officer: Person) -> None:
+    for person in (case.doctor, case.patient):
+        assert await person.refused(documents.AUDIT_EVENTS) == ("FORBIDDEN", "wrong_role")
+        (event,) = await _nodes(officer, actorId=str(person.user_id), action="audit.list")
+        assert (event["outcome"], event["reason"]) == ("DENIED", "wrong_role")

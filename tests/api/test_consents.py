@@ -1,0 +1,163 @@
+"""Consent given and withdrawn: by whom, for whom, to which words."""
+
+from typing import Any
+
+import pytest
+
+from app.consents.texts import consent_texts
+from tests.api import documents
+from tests.api.world import Case, Person, World, consent_input
+
+pytestmark = pytest.mark.anyio
+
+PARENT = {"relationship": "PARENT", "name": "Rosa Quispe"}
+
+
+async def _give(person: Person, participant_id: str, **given: object) -> Any:
+    return await person.ask(documents.RECORD_CONSENT, consent=consent_input(participant_id, **given))
+
+
+async def _refused(person: Person, participant_id: str, **given: object) -> tuple[str, str | None]:
+    return await person.refused(documents.RECORD_CONSENT, consent=consent_input(participant_id, **given))
+
+
+async def _withdraw(person: Person, participant_id: str) -> Any:
+    return await person.ask(documents.WITHDRAW_CONSENT, participantId=participant_id)
+
+
+async def _invited(case: Case) -> str:
+    guest = await case.doctor.ask(documents.INVITE, consultationId=case.id, role="INTERPRETER")
+    return str(guest["participantId"])
+
+
+@pytest.mark.parametrize("kind", ["DOCTOR", "PATIENT"])
+async def test_ones_own_consent_is_self(case: Case, kind: str) -> None:
+    person = case.doctor if kind == "DOCTOR" else case.patient
+    given = await _give(person, case.participant(kind))
+    assert (given["decision"], given["source"]) == ("GIVEN", "SELF")
+    assert given["recordedBy"] == str(person.user_id)
+    assert given["participantId"] == case.participant(kind)
+    assert given["representative"] is None
+    assert {name: given[name] for name in documents.SHOWN} == documents.SHOWN
+    assert given["textLanguage"] == "en"
+
+
+async def test_consent_to_the_spanish_words_is_to_those(case: Case) -> None:
+    text = consent_texts()[documents.SHOWN["textVersion"], "es"]
+    given = await _give(
+        case.patient, case.participant("PATIENT"), language="ES", textSha256=text.sha256.upper()
+    )
+    assert (given["textLanguage"], given["textSha256"]) == ("es", text.sha256)
+
+
+@pytest.mark.parametrize("whose", ["patient", "guest"])
+async def test_what_the_doctor_says_of_others_is_attested(case: Case, whose: str) -> None:
+    participant = case.participant("PATIENT") if whose == "patient" else await _invited(case)
+    given = await _give(case.doctor, participant, representative=PARENT)
+    assert given["source"] == "ATTESTED"
+    assert given["recordedBy"] == str(case.doctor.user_id)
+    assert given["representative"] == PARENT
+
+
+async def test_representative_is_named_without_the_spaces_around(case: Case) -> None:
+    given = await _give(
+        case.patient, case.participant("PATIENT"), representative=PARENT | {"name": "  Rosa Quispe "}
+    )
+    assert given["representative"] == PARENT
+
+
+@pytest.mark.parametrize("name", ["", "   ", "x" * 201])
+async def test_representative_without_a_name_or_with_too_long_a_one_is_refused(case: Case, name: str) -> None:
+    representative = PARENT | {"name": name}
+    participant = case.participant("PATIENT")
+    bad = ("INVALID_INPUT", "bad_representative")
+    assert await _refused(case.patient, participant, representative=representative) == bad
+    variables = {"participantId": participant, "representative": representative}
+    assert await case.patient.refused(documents.WITHDRAW_CONSENT, **variables) == bad
+
+
+async def test_representative_named_with_a_nul_is_refused(case: Case) -> None:
+    refused = await _refused(
+        case.patient, case.participant("PATIENT"), representative=PARENT | {"name": "Rosa\0"}
+    )
+    assert refused == ("INVALID_INPUT", "bad_text")
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"textVersion": "1999-01"}, "consent_text_unknown"),
+        ({"textVersion": ""}, "consent_text_unknown"),
+        ({"textSha256": "ab" * 32}, "consent_text_differs"),
+        ({"textSha256": ""}, "consent_text_differs"),
+        ({"language": "ES"}, "consent_text_differs"),
+    ],
+)
+async def test_consent_to_other_words_is_refused(case: Case, given: dict[str, str], reason: str) -> None:
+    refused = await _refused(case.patient, case.participant("PATIENT"), **given)
+    assert refused == ("INVALID_INPUT", reason)
+
+
+async def test_patient_cannot_speak_for_the_doctor_or_a_guest(world: World, case: Case) -> None:
+    for participant in (case.participant("DOCTOR"), await _invited(case)):
+        answer = await case.patient.send(documents.RECORD_CONSENT, consent=consent_input(participant))
+        assert (answer.error.code, answer.error.reason) == ("FORBIDDEN", "not_permitted")
+        (row,) = await world.audit(answer.request_id)
+        assert (row["action"], row["outcome"]) == ("consent.give", "DENIED")
+
+
+@pytest.mark.parametrize("document", [documents.RECORD_CONSENT, documents.WITHDRAW_CONSENT])
+async def test_participants_of_others_are_not_found(
+    world: World, case: Case, other_doctor: Person, document: str
+) -> None:
+    for person in (other_doctor, (await world.case()).patient):
+        for participant in (case.participant("PATIENT"), case.id):
+            variables = {"consent": consent_input(participant), "participantId": participant}
+            refused = await person.refused(document, **variables)
+            assert refused == ("NOT_FOUND", "participant_not_found")
+    assert await other_doctor.refused(document, consent=consent_input("7"), participantId="7") == (
+        "INVALID_INPUT",
+        "bad_id",
+    )
+
+
+async def test_withdrawal_is_a_word_of_its_own_and_again_changes_nothing(case: Case) -> None:
+    participant = case.participant("PATIENT")
+    given = await _give(case.patient, participant)
+    first, second = await _withdraw(case.patient, participant), await _withdraw(case.patient, participant)
+    assert first == second
+    assert (first["decision"], first["source"]) == ("WITHDRAWN", "SELF")
+    assert first["id"] != given["id"]
+    assert first["textSha256"] == given["textSha256"]
+
+
+async def test_withdrawal_without_any_consent_is_a_conflict(case: Case) -> None:
+    refused = await case.patient.refused(
+        documents.WITHDRAW_CONSENT, participantId=case.participant("PATIENT")
+    )
+    assert refused == ("CONFLICT", "no_consent_to_withdraw")
+
+
+async def test_who_withdrew_in_person_is_not_attested_back_in(case: Case) -> None:
+    participant = case.participant("PATIENT")
+    await _give(case.patient, participant)
+    await _withdraw(case.patient, participant)
+    assert await _refused(case.doctor, participant) == ("CONFLICT", "withdrawn_in_person")
+    assert (await _give(case.patient, participant))["decision"] == "GIVEN"
+
+
+async def test_what_the_doctor_withdrew_for_the_patient_the_doctor_may_attest_again(case: Case) -> None:
+    participant = case.participant("PATIENT")
+    await _give(case.doctor, participant)
+    withdrawn = await _withdraw(case.doctor, participant)
+    assert (withdrawn["decision"], withdrawn["source"]) == ("WITHDRAWN", "ATTESTED")
+    assert (await _give(case.doctor, participant))["decision"] == "GIVEN"
+
+
+async def test_withdrawal_stops_the_running_recording(world: World, case: Case) -> None:
+    await case.consent()
+    started = await case.doctor.ask(documents.START, consultationId=case.id)
+    await _withdraw(case.patient, case.participant("PATIENT"))
+    await world.work()
+    found = await case.doctor.ask(documents.RECORDING, id=started["id"])
+    assert (found["status"], found["error"]) == ("ABORTED", "consent_withdrawn")

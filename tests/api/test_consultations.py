@@ -1,0 +1,191 @@
+"""Consultations registered and looked at, one at a time."""
+
+import asyncio
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.api import documents
+from tests.api.world import Case, Person, World, consultation_input
+
+pytestmark = pytest.mark.anyio
+
+
+def unlike_request(body: Any) -> Any:
+    """An answer without what differs between any two requests."""
+    for error in body["errors"]:
+        error["extensions"].pop("requestId")
+    return body
+
+
+async def test_register_makes_a_consultation_with_doctor_and_patient(world: World) -> None:
+    doctor, wanted = await world.clinician(), consultation_input(sensitivity="PSYCHOTHERAPY")
+    made = await doctor.ask(documents.REGISTER, consultation=wanted)
+    assert made["externalId"] == wanted["externalId"]
+    assert made["doctorId"] == str(doctor.user_id)
+    assert (made["kind"], made["sensitivity"]) == ("follow_up", "PSYCHOTHERAPY")
+    assert datetime.fromisoformat(made["scheduledAt"]) == datetime.fromisoformat(str(wanted["scheduledAt"]))
+    assert made["roomName"] == f"tests_{made['id']}"
+    assert [(one["kind"], one["hasConsented"]) for one in made["participants"]] == [
+        ("DOCTOR", False),
+        ("PATIENT", False),
+    ]
+
+
+async def test_register_again_returns_the_first_with_all_that_came_to_it(case: Case) -> None:
+    await case.consent()
+    again = await case.doctor.ask(documents.REGISTER, consultation=case.registration)
+    assert again["id"] == case.id
+    assert len(again["consents"]) == 2
+    assert all(one["hasConsented"] for one in again["participants"])
+
+
+async def test_register_of_the_same_twice_at_once_makes_one(world: World) -> None:
+    doctor, wanted = await world.clinician(), consultation_input()
+    made = await asyncio.gather(
+        *(doctor.ask(documents.REGISTER, consultation=wanted) for _ in range(4)),
+    )
+    assert len({one["id"] for one in made}) == 1
+    assert len(made[0]["participants"]) == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"kind": "first_visit"},
+        {"sensitivity": "SUBSTANCE_USE"},
+        {"scheduledAt": "2026-11-22T15:00:00Z"},
+        {"patientExternalId": "mrn-somebody-else"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+async def test_register_with_other_data_is_a_conflict(world: World, changed: dict[str, str]) -> None:
+    doctor, wanted = await world.clinician(), consultation_input()
+    await doctor.ask(documents.REGISTER, consultation=wanted)
+    refused = await doctor.refused(documents.REGISTER, consultation=wanted | changed)
+    assert refused == ("CONFLICT", "external_id_taken")
+
+
+async def test_register_with_another_doctors_external_id_is_a_conflict_that_shows_nothing(
+    world: World, case: Case, other_doctor: Person
+) -> None:
+    wanted = consultation_input(externalId=case.consultation["externalId"])
+    answer = await other_doctor.send(documents.REGISTER, consultation=wanted)
+    assert (answer.error.code, answer.error.reason) == ("CONFLICT", "external_id_taken")
+    assert case.id not in answer.response.text
+    (row,) = await world.audit(answer.request_id)
+    assert (row["action"], row["outcome"]) == ("consultation.register", "FAILED")
+    assert row["reason"] == "external_id_taken"
+
+
+async def test_register_for_another_doctor_is_forbidden(world: World, other_doctor: Person) -> None:
+    doctor = await world.clinician()
+    wanted = consultation_input(doctorId=str(other_doctor.user_id))
+    assert await doctor.refused(documents.REGISTER, consultation=wanted) == ("FORBIDDEN", "not_permitted")
+
+
+async def test_register_for_oneself_by_id_is_fine(world: World) -> None:
+    doctor = await world.clinician()
+    wanted = consultation_input(doctorId=str(doctor.user_id))
+    assert (await doctor.ask(documents.REGISTER, consultation=wanted))["doctorId"] == str(doctor.user_id)
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        ({"kind": "Follow Up"}, ("INVALID_INPUT", "bad_kind")),
+        ({"kind": ""}, ("INVALID_INPUT", "bad_kind")),
+        ({"kind": "x" * 41}, ("INVALID_INPUT", "bad_kind")),
+        ({"scheduledAt": "2026-11-21T15:00:00"}, ("INVALID_INPUT", "bad_date")),
+        ({"scheduledAt": "tomorrow"}, ("BAD_USER_INPUT", "bad_variable")),
+        ({"scheduledAt": "2026-02-30T15:00:00Z"}, ("BAD_USER_INPUT", "bad_variable")),
+        ({"externalId": ""}, ("INVALID_INPUT", "bad_external_id")),
+        ({"externalId": "x" * 129}, ("INVALID_INPUT", "bad_external_id")),
+        ({"externalId": " padded "}, ("INVALID_INPUT", "bad_external_id")),
+        ({"externalId": "nul\0"}, ("INVALID_INPUT", "bad_external_id")),
+        ({"patientExternalId": "two\nlines"}, ("INVALID_INPUT", "bad_external_id")),
+        ({"patientUserId": "somebody"}, ("INVALID_INPUT", "bad_id")),
+        ({"doctorId": ""}, ("INVALID_INPUT", "bad_id")),
+        ({"sensitivity": "SECRET"}, ("BAD_USER_INPUT", "bad_variable")),
+    ],
+)
+async def test_register_refuses_bad_data(
+    world: World, given: dict[str, str], refusal: tuple[str, str]
+) -> None:
+    doctor = await world.clinician()
+    assert await doctor.refused(documents.REGISTER, consultation=consultation_input(**given)) == refusal
+
+
+async def test_register_refuses_another_login_for_a_known_patient(world: World) -> None:
+    doctor, known = await world.clinician(), f"mrn-{uuid4()}"
+    first, second = await world.user(), await world.user()
+    await doctor.ask(
+        documents.REGISTER,
+        consultation=consultation_input(patientExternalId=known, patientUserId=str(first.user_id)),
+    )
+    for wanted in (
+        consultation_input(patientExternalId=known, patientUserId=str(second.user_id)),
+        consultation_input(patientUserId=str(first.user_id)),
+    ):
+        refused = await doctor.refused(documents.REGISTER, consultation=wanted)
+        assert refused == ("CONFLICT", "patient_user_differs")
+
+
+async def test_consultation_is_found_by_either_id_by_doctor_and_patient(case: Case) -> None:
+    for person in (case.doctor, case.patient):
+        by_id = await person.ask(documents.CONSULTATION, id=case.id)
+        by_external_id = await person.ask(documents.CONSULTATION, externalId=case.consultation["externalId"])
+        assert by_id == by_external_id == {**case.consultation}
+
+
+async def test_consultation_shows_every_word_of_consent_oldest_first(case: Case) -> None:
+    await case.consent()
+    await case.patient.ask(documents.WITHDRAW_CONSENT, participantId=case.participant("PATIENT"))
+    found = await case.doctor.ask(documents.CONSULTATION, id=case.id)
+    assert [one["decision"] for one in found["consents"]] == ["GIVEN", "GIVEN", "WITHDRAWN"]
+    assert {one["kind"]: one["hasConsented"] for one in found["participants"]} == {
+        "DOCTOR": True,
+        "PATIENT": False,
+    }
+
+
+async def test_consultation_needs_just_one_of_both_ids(case: Case) -> None:
+    both = {"id": case.id, "externalId": case.consultation["externalId"]}
+    for variables in ({}, both, {"id": None, "externalId": None}):
+        refused = await case.doctor.refused(documents.CONSULTATION, **variables)
+        assert refused == ("INVALID_INPUT", "id_or_external_id")
+
+
+async def test_consultation_with_a_malformed_id_is_invalid(case: Case) -> None:
+    assert await case.doctor.refused(documents.CONSULTATION, id="7") == ("INVALID_INPUT", "bad_id")
+
+
+@pytest.mark.parametrize("text", ["nul\0", "\U0001f600", "'; drop table x; --", "x" * 5000])
+async def test_consultation_by_an_odd_external_id_is_not_an_error_of_ours(case: Case, text: str) -> None:
+    code, _ = await case.doctor.refused(documents.CONSULTATION, externalId=text)
+    assert code in ("NOT_FOUND", "INVALID_INPUT")
+
+
+@pytest.mark.parametrize("by", ["id", "externalId"])
+async def test_hidden_consultation_is_told_as_absent_and_audited_apart(
+    world: World, case: Case, other_doctor: Person, by: str
+) -> None:
+    hidden = await other_doctor.send(documents.CONSULTATION, **{by: case.consultation[by]})
+    absent = await other_doctor.send(documents.CONSULTATION, **{by: str(uuid4())})
+    assert hidden.error.code == "NOT_FOUND"
+    assert hidden.response.status_code == absent.response.status_code
+    assert len(hidden.response.content) == len(absent.response.content)
+    assert unlike_request(hidden.body) == unlike_request(absent.body)
+    (denied,), (missing,) = await world.audit(hidden.request_id), await world.audit(absent.request_id)
+    assert (denied["outcome"], missing["outcome"]) == ("DENIED", "ABSENT")
+    assert [str(one) for one in denied["consultation_ids"]] == [case.id]
+    assert [str(one) for one in denied["patient_ids"]] == [case.patient_id]
+    assert missing["patient_ids"] == missing["consultation_ids"] == []
+
+
+async def test_another_patient_does_not_find_the_consultation(world: World, case: Case) -> None:
+    stranger = (await world.case()).patient
+    code, reason = await stranger.refused(documents.CONSULTATION, id=case.id)
+    assert (code, reason) == ("NOT_FOUND", "consultation_not_found")

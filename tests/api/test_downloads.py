@@ -1,0 +1,122 @@
+"""Download URLs: to whom, for what, how long, how often, and what they download."""
+
+import os
+import time
+from datetime import datetime
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.api import documents
+from tests.api.world import Case, Person, World
+
+pytestmark = pytest.mark.anyio
+
+HOUR = 3600
+TOTP_MAX_AGE = 43200
+PURPOSES = ["TREATMENT", "PAYMENT", "OPERATIONS", "PATIENT_REQUEST", "LEGAL"]
+
+
+def _asked(recording: object, purpose: str = "TREATMENT") -> dict[str, str]:
+    return {"recordingId": str(recording), "purposeOfUse": purpose}
+
+
+async def test_url_downloads_the_very_bytes_as_a_file(world: World, case: Case) -> None:
+    content = os.urandom(300_000)
+    recording = await world.recording(case, content=content)
+    issued = await case.doctor.ask(documents.ISSUE_URL, **_asked(recording))
+    async with httpx.AsyncClient(trust_env=False) as http:
+        downloaded = await http.get(issued["url"])
+        altered = await http.get(issued["url"][:-1] + ("0" if issued["url"][-1] != "0" else "1"))
+    assert downloaded.content == content
+    assert downloaded.headers["content-disposition"] == f'attachment; filename="{recording}.mp4"'
+    assert altered.status_code == 403
+    lifetime = datetime.fromisoformat(issued["expiresAt"]).timestamp() - time.time()
+    assert 290 < lifetime <= 300
+    assert parse_qs(urlsplit(issued["url"]).query)["X-Amz-Expires"] == ["300"]
+
+
+async def test_url_lives_as_long_as_is_set(world: World, case: Case) -> None:
+    recording = await world.recording(case)
+    async with world.another_api(url_lifetime_seconds=900) as http:
+        doctor = Person(http, case.doctor.user_id, case.doctor.session_id, case.doctor.token)
+        issued = await doctor.ask(documents.ISSUE_URL, **_asked(recording))
+    assert parse_qs(urlsplit(issued["url"]).query)["X-Amz-Expires"] == ["900"]
+    assert 890 < datetime.fromisoformat(issued["expiresAt"]).timestamp() - time.time() <= 900
+
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+async def test_purpose_of_use_is_in_the_audit_row(world: World, case: Case, purpose: str) -> None:
+    recording = await world.recording(case)
+    answer = await case.doctor.send(documents.ISSUE_URL, **_asked(recording, purpose))
+    assert answer.data
+    (row,) = await world.audit(answer.request_id)
+    assert (row["action"], row["outcome"], row["purpose"]) == ("recording.issue_url", "ALLOWED", purpose)
+
+
+async def test_url_without_a_purpose_we_know_is_refused(world: World, case: Case) -> None:
+    recording = await world.recording(case)
+    code, _ = await case.doctor.refused(documents.ISSUE_URL, **_asked(recording, "CURIOSITY"))
+    assert code == "BAD_USER_INPUT"
+
+
+@pytest.mark.parametrize("status", ["VERIFYING", "FAILED", "ABORTED", "LOST"])
+async def test_url_of_what_is_not_ready_is_a_conflict_that_is_audited(
+    world: World, case: Case, status: str
+) -> None:
+    recording = await world.recording(case, status)
+    answer = await case.doctor.send(documents.ISSUE_URL, **_asked(recording))
+    assert (answer.error.code, answer.error.reason) == ("CONFLICT", "recording_not_ready")
+    (row,) = await world.audit(answer.request_id)
+    assert (row["outcome"], row["reason"]) == ("FAILED", "recording_not_ready")
+
+
+async def test_url_of_an_unknown_recording_is_not_found(other_doctor: Person) -> None:
+    assert await other_doctor.refused(documents.ISSUE_URL, **_asked(uuid4())) == (
+        "NOT_FOUND",
+        "recording_not_found",
+    )
+
+
+async def test_stale_totp_code_is_refused_and_a_younger_one_not(world: World, case: Case) -> None:
+    recording = await world.recording(case)
+    now = time.time()
+    stale = await world.with_session(case.doctor, totp_at=now - TOTP_MAX_AGE - 60)
+    answer = await stale.send(documents.ISSUE_URL, **_asked(recording))
+    assert (answer.error.code, answer.error.reason) == ("FORBIDDEN", "totp_stale")
+    assert "authenticator" in answer.error.message
+    (row,) = await world.audit(answer.request_id)
+    assert (row["action"], row["outcome"], row["reason"]) == ("recording.issue_url", "DENIED", "totp_stale")
+    younger = await world.with_session(case.doctor, totp_at=now - TOTP_MAX_AGE + 60)
+    assert (await younger.ask(documents.ISSUE_URL, **_asked(recording)))["url"]
+    found = await stale.ask(documents.STORAGE, id=str(recording))
+    assert found["storage"]["exists"], "a look at the size needs no fresh code"
+
+
+async def test_session_without_a_totp_time_gets_no_url(world: World, case: Case) -> None:
+    recording = await world.recording(case)
+    token = world.token(case.doctor.user_id, case.doctor.session_id, amr=["password", "otp"])
+    person = Person(world.http, case.doctor.user_id, case.doctor.session_id, token)
+    assert await person.refused(documents.ISSUE_URL, **_asked(recording)) == ("FORBIDDEN", "totp_stale")
+
+
+async def test_urls_past_the_quota_are_refused_and_audited(world: World, case: Case) -> None:
+    recording = await world.recording(case)
+    await world.spend(case.doctor, "urls", 59)
+    assert (await case.doctor.ask(documents.ISSUE_URL, **_asked(recording)))["url"]
+    answer = await case.doctor.send(documents.ISSUE_URL, **_asked(recording))
+    assert (answer.error.code, answer.error.reason) == ("RATE_LIMITED", "quota_urls")
+    assert answer.error.extensions["retryable"] is True
+    (row,) = await world.audit(answer.request_id)
+    assert (row["outcome"], row["reason"]) == ("DENIED", "quota_urls")
+    assert [str(one) for one in row["entity_ids"]] == [str(recording)]
+    looked = await case.doctor.refused(documents.STORAGE, id=str(recording))
+    assert looked == ("RATE_LIMITED", "quota_urls")
+
+
+async def test_looks_that_find_nothing_use_the_quota_too(world: World, other_doctor: Person) -> None:
+    await world.spend(other_doctor, "urls", 59)
+    refusals = [await other_doctor.refused(documents.ISSUE_URL, **_asked(uuid4())) for _ in range(2)]
+    assert [code for code, _ in refusals] == ["NOT_FOUND", "RATE_LIMITED"]

@@ -1,0 +1,209 @@
+"""Ways into the room: the doctor's, the patient's, and a guest's invitation; and which rooms are open."""
+
+import asyncio
+import base64
+import json
+import time
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import jwt
+import pytest
+
+from tests.api import documents
+from tests.api.world import LIVEKIT_KEY, LIVEKIT_SECRET, Case, Person, World, consent_input
+
+pytestmark = pytest.mark.anyio
+
+
+async def _invite(case: Case, role: str = "INTERPRETER") -> Any:
+    return await case.doctor.ask(documents.INVITE, consultationId=case.id, role=role)
+
+
+async def _join(person: Person, case: Case) -> Any:
+    return await person.ask(documents.JOIN, consultationId=case.id)
+
+
+async def _enter(world: World, token: str) -> None:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        entered = await http.post(f"{world.livekit_url}/stand-in/join", json={"token": token})
+    assert entered.status_code == 200
+
+
+def _claims(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(token, LIVEKIT_SECRET, algorithms=["HS256"], issuer=LIVEKIT_KEY)
+    return claims
+
+
+@pytest.mark.parametrize("kind", ["DOCTOR", "PATIENT", "GUEST"])
+async def test_join_token_opens_one_room_for_two_hours_and_names_nobody(
+    world: World, case: Case, kind: str
+) -> None:
+    if kind == "GUEST":
+        guest = await _invite(case)
+        participant = guest["participantId"]
+        joined = await world.stranger().ask(documents.JOIN, invitation=guest["invitation"])
+    else:
+        participant = case.participant(kind)
+        joined = await _join(case.doctor if kind == "DOCTOR" else case.patient, case)
+    claims = _claims(joined["token"])
+    assert claims["sub"] == joined["participantId"] == participant
+    assert json.loads(claims["metadata"]) == {"consultationId": case.id}
+    assert "name" not in claims
+    assert claims["exp"] - claims["nbf"] == 7200
+    expires_at = datetime.fromisoformat(joined["expiresAt"]).timestamp()
+    assert abs(expires_at - time.time() - 7200) < 10
+    granted = {name: value for name, value in claims["video"].items() if value}
+    assert granted == {
+        "room": case.consultation["roomName"],
+        "roomJoin": True,
+        "canPublish": True,
+        "canSubscribe": True,
+        "canPublishData": True,
+    }
+    assert joined["roomName"] == case.consultation["roomName"]
+    assert joined["url"] == world.livekit_url
+    for secret in (case.registration["externalId"], case.registration["patientExternalId"]):
+        assert str(secret) not in json.dumps(claims)
+
+
+async def test_join_is_noted_at_the_participant(case: Case) -> None:
+    await _join(case.patient, case)
+    found = await case.doctor.ask(documents.CONSULTATION, id=case.id)
+    assert [(one["kind"], one["joinedAt"] is not None) for one in found["participants"]] == [
+        ("DOCTOR", False),
+        ("PATIENT", True),
+    ]
+
+
+async def test_join_of_a_hidden_and_of_an_unknown_consultation_are_not_found(
+    world: World, case: Case, other_doctor: Person
+) -> None:
+    for person in (other_doctor, (await world.case()).patient):
+        for wanted in (case.id, str(uuid4())):
+            refused = await person.refused(documents.JOIN, consultationId=wanted)
+            assert refused == ("NOT_FOUND", "consultation_not_found")
+
+
+async def test_join_needs_just_one_of_id_and_invitation(case: Case) -> None:
+    for variables in ({}, {"consultationId": case.id, "invitation": "x"}):
+        refused = await case.doctor.refused(documents.JOIN, **variables)
+        assert refused == ("INVALID_INPUT", "id_or_invitation")
+
+
+async def test_join_while_recorded_needs_ones_own_consent(world: World, case: Case) -> None:
+    await case.consent()
+    await world.recording(case, "RECORDING")
+    await case.patient.ask(documents.WITHDRAW_CONSENT, participantId=case.participant("PATIENT"))
+    refused = await case.patient.refused(documents.JOIN, consultationId=case.id)
+    assert refused == ("FORBIDDEN", "consent_missing_to_join")
+    await case.consent()
+    assert (await _join(case.patient, case))["token"]
+
+
+async def test_invitation_lets_in_once(world: World, case: Case) -> None:
+    guest = await _invite(case, "COMPANION")
+    stranger = world.stranger()
+    await stranger.ask(documents.JOIN, invitation=guest["invitation"])
+    refused = await stranger.refused(documents.JOIN, invitation=guest["invitation"])
+    assert refused == ("NOT_FOUND", "invitation_unknown")
+    found = await case.doctor.ask(documents.CONSULTATION, id=case.id)
+    assert [(one["guestRole"], one["id"]) for one in found["participants"] if one["kind"] == "GUEST"] == [
+        ("COMPANION", guest["participantId"])
+    ]
+
+
+async def test_invitation_used_twice_at_once_lets_one_in(world: World, case: Case) -> None:
+    guest, stranger = await _invite(case), world.stranger()
+    answers = await asyncio.gather(
+        *(stranger.send(documents.JOIN, invitation=guest["invitation"]) for _ in range(4))
+    )
+    assert sorted("errors" in answer.body for answer in answers) == [False, True, True, True]
+
+
+async def test_expired_invitation_is_unknown(world: World, case: Case) -> None:
+    guest = await _invite(case)
+    await world.rows(
+        "update private.invitations set expires_at = now() where participant_id = %s", guest["participantId"]
+    )
+    refused = await world.stranger().refused(documents.JOIN, invitation=guest["invitation"])
+    assert refused == ("NOT_FOUND", "invitation_unknown")
+
+
+@pytest.mark.parametrize(
+    "invitation",
+    ["", "é", "not base64!", "A" * 10_000, base64.urlsafe_b64encode(bytes(32)).decode(), "AAAA"],
+)
+async def test_made_up_invitation_is_unknown(world: World, invitation: str) -> None:
+    refused = await world.stranger().refused(documents.JOIN, invitation=invitation)
+    assert refused == ("NOT_FOUND", "invitation_unknown")
+
+
+async def test_invitation_is_refused_while_recorded_and_good_once_consent_is_attested(
+    world: World, case: Case
+) -> None:
+    await case.consent()
+    guest, stranger = await _invite(case), world.stranger()
+    await world.recording(case, "RECORDING")
+    answer = await stranger.send(documents.JOIN, invitation=guest["invitation"])
+    assert (answer.error.code, answer.error.reason) == ("FORBIDDEN", "consent_missing_to_join")
+    assert answer.error.message == "The room is being recorded; only those who consented may join."
+    (row,) = await world.audit(answer.request_id)
+    assert (row["action"], row["outcome"]) == ("guest.join", "DENIED")
+    consent = consent_input(guest["participantId"])
+    await case.doctor.ask(documents.RECORD_CONSENT, consent=consent)
+    assert (await stranger.ask(documents.JOIN, invitation=guest["invitation"]))["token"]
+
+
+async def test_invitation_is_kept_as_a_hash(world: World, case: Case) -> None:
+    guest = await _invite(case)
+    secret = base64.urlsafe_b64decode(guest["invitation"])
+    (row,) = await world.rows(
+        "select secret_sha256, sha256(%s) as expected from private.invitations where participant_id = %s",
+        secret,
+        guest["participantId"],
+    )
+    assert row["secret_sha256"] == row["expected"]
+    assert len(secret) == 32
+
+
+async def test_only_the_doctor_of_the_consultation_invites(
+    world: World, case: Case, other_doctor: Person
+) -> None:
+    variables = {"consultationId": case.id, "role": "STUDENT"}
+    assert await other_doctor.refused(documents.INVITE, **variables) == (
+        "NOT_FOUND",
+        "consultation_not_found",
+    )
+    assert await case.patient.refused(documents.INVITE, **variables) == ("FORBIDDEN", "wrong_role")
+    assert (await case.doctor.refused(documents.INVITE, consultationId=case.id, role="SPY"))[0] == (
+        "BAD_USER_INPUT"
+    )
+
+
+async def test_active_rooms_are_the_doctors_own_that_livekit_lists(
+    world: World, case: Case, other_doctor: Person
+) -> None:
+    assert await case.doctor.ask(documents.ACTIVE_ROOMS) == []
+    await _join(case.doctor, case)
+    assert await case.doctor.ask(documents.ACTIVE_ROOMS) == [], "a token alone opens no room"
+    await _enter(world, (await _join(case.patient, case))["token"])
+    (room,) = await case.doctor.ask(documents.ACTIVE_ROOMS)
+    assert room["consultationId"] == case.id
+    assert room["name"] == case.consultation["roomName"]
+    assert room["numParticipants"] == 1
+    assert room["sid"].startswith("RM_")
+    assert abs(datetime.fromisoformat(room["createdAt"]).timestamp() - time.time()) < 10
+    assert await other_doctor.ask(documents.ACTIVE_ROOMS) == []
+
+
+async def test_active_rooms_fail_upstream_where_livekit_is_down(world: World, case: Case) -> None:
+    await _join(case.doctor, case)
+    async with world.another_api(livekit_url="http://127.0.0.1:1") as http:
+        doctor = Person(http, case.doctor.user_id, case.doctor.session_id, case.doctor.token)
+        answer = await doctor.send(documents.ACTIVE_ROOMS)
+    assert (answer.error.code, answer.error.reason) == ("UPSTREAM_FAILED", "livekit_unavailable")
+    assert answer.error.extensions["retryable"] is True
+    assert "127.0.0.1" not in answer.response.text

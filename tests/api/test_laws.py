@@ -1,0 +1,282 @@
+"""Law 1 and law 8 as the API keeps them."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api import documents
+from tests.api.world import ADDRESS, LIVEKIT_SECRET, Case, Person, World, consent_input, consultation_input
+
+pytestmark = pytest.mark.anyio
+
+CONSULTATION_FIELDS = [
+    "consents",
+    "createdAt",
+    "doctorId",
+    "externalId",
+    "id",
+    "kind",
+    "participants",
+    "patientId",
+    "roomName",
+    "scheduledAt",
+    "sensitivity",
+]
+RECORDING_FIELDS = [
+    "consultation",
+    "consultationId",
+    "createdAt",
+    "durationSeconds",
+    "egressId",
+    "endedAt",
+    "error",
+    "id",
+    "roomName",
+    "roomSid",
+    "sha256",
+    "sizeBytes",
+    "startedAt",
+    "status",
+    "truncated",
+    "updatedAt",
+]
+ROOM_FIELDS = ["consultationId", "createdAt", "name", "numParticipants", "sid"]
+
+
+@dataclass(frozen=True)
+class Read:
+    """A root field that returns PHI, and what its one row says of it."""
+
+    document: str
+    action: str
+    operation: str
+    entity_type: str
+    fields: list[str]
+
+
+READS = {
+    "viewer": Read(documents.VIEWER, "viewer.read", "R", "patient", []),
+    "consultation": Read(
+        documents.CONSULTATION, "consultation.read", "R", "consultation", CONSULTATION_FIELDS
+    ),
+    "consultations": Read(
+        documents.CONSULTATIONS, "consultation.list", "R", "consultation", CONSULTATION_FIELDS
+    ),
+    "registerConsultation": Read(
+        documents.REGISTER, "consultation.register", "C", "consultation", CONSULTATION_FIELDS
+    ),
+    "recording": Read(documents.RECORDING, "recording.read", "R", "recording", RECORDING_FIELDS),
+    "recordings": Read(documents.RECORDINGS, "recording.list", "R", "recording", RECORDING_FIELDS),
+    "stopRecording": Read(documents.STOP, "recording.stop", "U", "recording", RECORDING_FIELDS),
+    "activeRooms": Read(documents.ACTIVE_ROOMS, "rooms.list", "R", "room", ROOM_FIELDS),
+    "recordConsent": Read(documents.RECORD_CONSENT, "consent.give", "C", "participant", []),
+    "withdrawConsent": Read(documents.WITHDRAW_CONSENT, "consent.withdraw", "C", "participant", []),
+    "joinConsultation": Read(documents.JOIN, "consultation.join", "E", "consultation", []),
+    "issueDownloadUrl": Read(documents.ISSUE_URL, "recording.issue_url", "R", "recording", ["object"]),
+}
+
+
+@pytest.mark.parametrize("field", READS)
+async def test_law_1_a_read_leaves_one_row_that_says_everything(world: World, field: str) -> None:
+    case, read = await world.case(), READS[field]
+    await case.consent()
+    recording = str(await world.recording(case))
+    await case.doctor.ask(documents.JOIN, consultationId=case.id)
+    person = case.patient if field == "viewer" else case.doctor
+    variables = _variables(case, field, recording)
+    answer = await person.send(read.document, **variables)
+    assert answer.data
+    (row,) = await world.audit(answer.request_id)
+    entity = {
+        "patient": case.patient_id,
+        "participant": case.participant("DOCTOR"),
+        "recording": recording,
+    }.get(read.entity_type, case.id)
+    is_doctor = person is case.doctor
+    policy = (await world.rows("select private.policy_version() as version"))[0]["version"]
+    assert {name: _plain(row[name]) for name in row if name not in ("id", "recorded_at", "byte_count")} == {
+        "actor_id": str(person.user_id),
+        "actor_role": "clinician" if is_doctor else "patient",
+        "session_id": str(person.session_id),
+        "aal": "aal2" if is_doctor else "aal1",
+        "action": read.action,
+        "operation": read.operation,
+        "outcome": "ALLOWED",
+        "reason": None,
+        "purpose": "TREATMENT" if is_doctor else "PATIENT_REQUEST",
+        "basis": "treating_clinician" if is_doctor else "self",
+        "entity_type": read.entity_type,
+        "entity_ids": [entity],
+        "patient_ids": [case.patient_id],
+        "consultation_ids": [] if field == "viewer" else [case.id],
+        "fields": read.fields,
+        "row_count": 1,
+        "request_id": answer.request_id,
+        "address": ADDRESS,
+        "policy_version": policy,
+    }
+
+
+def _variables(case: Case, field: str, recording: str) -> dict[str, object]:
+    given: dict[str, dict[str, object]] = {
+        "consultation": {"id": case.id},
+        "recording": {"id": recording},
+        "stopRecording": {"recordingId": recording},
+        "registerConsultation": {"consultation": {**case.registration}},
+        "recordConsent": {"consent": consent_input(case.participant("DOCTOR"))},
+        "withdrawConsent": {"participantId": case.participant("DOCTOR")},
+        "joinConsultation": {"consultationId": case.id},
+        "issueDownloadUrl": {"recordingId": recording, "purposeOfUse": "TREATMENT"},
+    }
+    return given.get(field, {})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value if value is None or isinstance(value, int) else str(value)
+
+
+async def test_law_1_fields_are_those_that_were_asked_for_through_fragments_and_aliases(
+    world: World, case: Case
+) -> None:
+    document = """
+      query ($id: ID!) { consultation(id: $id) { ...seen when: scheduledAt ... on Consultation { kind } } }
+      fragment seen on Consultation { __typename id participants { kind } }
+    """
+    answer = await case.doctor.send(document, id=case.id)
+    assert answer.data
+    (row,) = await world.audit(answer.request_id)
+    assert row["fields"] == ["id", "kind", "participants", "scheduledAt"]
+
+
+async def test_law_1_a_start_and_a_look_at_the_bucket_leave_a_row_of_their_own(
+    world: World, case: Case
+) -> None:
+    await case.consent()
+    started = await case.doctor.send(documents.START, consultationId=case.id)
+    assert started.data
+    actions = [row["action"] for row in await world.audit(started.request_id)]
+    assert actions.count("recording.start") == 1
+    looked = await case.doctor.send(documents.STORAGE, id=str(await world.recording(case)))
+    assert looked.data
+    rows = await world.audit(looked.request_id)
+    assert [row["action"] for row in rows] == ["recording.read", "recording.read_storage"]
+    assert {row["outcome"] for row in rows} == {"ALLOWED"}
+
+
+async def test_law_1_a_guest_who_joins_leaves_a_row_without_a_person(world: World, case: Case) -> None:
+    guest = await case.doctor.ask(documents.INVITE, consultationId=case.id, role="STUDENT")
+    answer = await world.stranger().send(documents.JOIN, invitation=guest["invitation"])
+    assert answer.data
+    (row,) = await world.audit(answer.request_id)
+    assert (row["action"], row["outcome"], row["actor_id"]) == ("guest.join", "ALLOWED", None)
+    assert [str(one) for one in row["entity_ids"]] == [guest["participantId"]]
+    assert [str(one) for one in row["patient_ids"]] == [case.patient_id]
+
+
+class _Kept(logging.Handler):
+    """Every record as it would be printed, with its arguments and its traceback."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.setFormatter(logging.Formatter("%(name)s %(message)s"))
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record) + repr(record.args))
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What our loggers say at DEBUG, and those of the libraries at INFO."""
+    kept, levels = _Kept(), {"app": logging.DEBUG, "graphql_schema": logging.DEBUG}
+    levels |= dict.fromkeys(("psycopg", "procrastinate", "httpx", "botocore", "strawberry"), logging.INFO)
+    before = {name: logging.getLogger(name).level for name in levels}
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    logging.getLogger().addHandler(kept)
+    yield kept.lines
+    logging.getLogger().removeHandler(kept)
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)
+
+
+async def test_law_8_neither_logs_nor_jobs_nor_errors_say_more_than_ids(
+    world: World, logged: list[str]
+) -> None:
+    doctor, other = await world.clinician(), await world.clinician()
+    case = await world.case(doctor)
+    secrets = [
+        str(case.registration["externalId"]),
+        str(case.registration["patientExternalId"]),
+        f"{doctor.user_id}@example.org",
+        "Rosa Quispe",
+        documents.SHOWN["textSha256"],
+        *(str(person.token) for person in (doctor, other, case.patient)),
+        LIVEKIT_SECRET,
+        world.store.recorder.secret_access_key,
+        world.store.reader.secret_access_key,
+    ]
+    said = await _whole_flow(world, case, other, secrets)
+    jobs = await world.rows("select args::text as args, lock, queueing_lock from jobs.procrastinate_jobs")
+    assert logged, "nothing was logged: the test hears nothing"
+    for where, texts in {
+        "logs": logged,
+        "errors": said,
+        "jobs": [json.dumps(job) for job in jobs],
+    }.items():
+        for secret in secrets:
+            assert not [text[:80] for text in texts if secret in text], f"{where} say {secret[:12]}..."
+
+
+async def _whole_flow(world: World, case: Case, other: Person, secrets: list[str]) -> list[str]:
+    """One consultation from consent to download with all that may go wrong; returns the bodies of the errors."""
+    doctor, patient = case.doctor, case.patient
+    parent = {"relationship": "PARENT", "name": "Rosa Quispe"}
+    given = consent_input(case.participant("PATIENT"), representative=parent)
+    await patient.ask(documents.RECORD_CONSENT, consent=given)
+    await doctor.ask(documents.RECORD_CONSENT, consent=consent_input(case.participant("DOCTOR")))
+    for person in (doctor, patient):
+        token = (await person.ask(documents.JOIN, consultationId=case.id))["token"]
+        secrets.append(token)
+        async with httpx.AsyncClient(trust_env=False) as http:
+            await http.post(f"{world.livekit_url}/stand-in/join", json={"token": token})
+    started = await doctor.ask(documents.START, consultationId=case.id)
+    secrets.append(f"r/standard/{case.id}")
+    await world.until(doctor, started["id"], "RECORDING")
+    await doctor.ask(documents.STOP, recordingId=started["id"])
+    await world.until(doctor, started["id"], "READY")
+    asked = {"recordingId": started["id"], "purposeOfUse": "TREATMENT"}
+    url = (await doctor.ask(documents.ISSUE_URL, **asked))["url"]
+    secrets += [url, url.split("X-Amz-Signature=")[1][:64]]
+    taken = consultation_input(externalId=case.consultation["externalId"])
+    answers = [
+        await other.send(documents.REGISTER, consultation=taken),
+        await other.send(documents.CONSULTATION, externalId=str(case.registration["externalId"])),
+        await other.send(documents.ISSUE_URL, **asked),
+        await doctor.send(documents.CONSULTATION, id=str(case.registration["externalId"])),
+        await doctor.send(documents.REGISTER, consultation={**case.registration} | {"kind": "Rosa Quispe"}),
+        await doctor.send(
+            documents.REGISTER, consultation={**case.registration} | {"scheduledAt": "Rosa Quispe"}
+        ),
+        await doctor.send(documents.CONSULTATIONS, after=str(case.registration["externalId"])),
+        await patient.send(documents.RECORDING, id=started["id"]),
+        await doctor.send(documents.RECORD_CONSENT, consent=given | {"textVersion": "Rosa Quispe"}),
+        await doctor.send(
+            documents.RECORD_CONSENT,
+            consent=given | {"representative": parent | {"relationship": "Rosa Quispe"}},
+        ),
+        await doctor.send(
+            documents.WITHDRAW_CONSENT,
+            participantId=case.participant("PATIENT"),
+            representative=parent | {"name": "Rosa Quispe\0"},
+        ),
+    ]
+    assert all("errors" in answer.body for answer in answers)
+    return [answer.response.text for answer in answers]

@@ -1,0 +1,280 @@
+"""Lists by keyset pages: consultations and recordings."""
+
+import base64
+import json
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from app.errors import InvalidInput
+from app.paging import Cursor, decode_cursor
+from tests.api import documents
+from tests.api.world import Case, Person, World
+
+pytestmark = pytest.mark.anyio
+
+LISTS = {"consultations": documents.CONSULTATIONS, "recordings": documents.RECORDINGS}
+
+
+async def _ids(person: Person, document: str, **variables: object) -> list[str]:
+    page = await person.ask(document, **variables)
+    return [edge["node"]["id"] for edge in page["edges"]]
+
+
+async def _walk(person: Person, document: str, first: int) -> list[str]:
+    seen: list[str] = []
+    after, has_next = None, True
+    while has_next:
+        page = await person.ask(document, first=first, after=after)
+        assert len(page["edges"]) <= first
+        seen += [edge["node"]["id"] for edge in page["edges"]]
+        after, has_next = page["pageInfo"]["endCursor"], page["pageInfo"]["hasNextPage"]
+    return seen
+
+
+async def _consultations(world: World, doctor: Person, count: int, **given: object) -> list[Case]:
+    day = datetime(2026, 11, 21, 9, tzinfo=UTC)
+    return [
+        await world.case(doctor, **({"scheduledAt": (day + timedelta(hours=hour)).isoformat()} | given))
+        for hour in range(count)
+    ]
+
+
+async def test_consultations_come_newest_appointment_first_page_by_page(world: World) -> None:
+    doctor = await world.clinician()
+    cases = await _consultations(world, doctor, 5)
+    newest_first = [case.id for case in reversed(cases)]
+    assert await _walk(doctor, documents.CONSULTATIONS, 2) == newest_first
+    assert await _ids(doctor, documents.CONSULTATIONS) == newest_first
+    assert await _ids(cases[0].patient, documents.CONSULTATIONS) == [cases[0].id]
+
+
+async def test_consultations_at_the_same_time_are_each_seen_once(world: World) -> None:
+    doctor = await world.clinician()
+    cases = await _consultations(world, doctor, 5, scheduledAt="2026-11-21T09:00:00Z")
+    seen = await _walk(doctor, documents.CONSULTATIONS, 2)
+    assert sorted(seen) == sorted(case.id for case in cases)
+
+
+async def test_page_info_names_the_page_and_pages_are_read_forward_only(world: World) -> None:
+    doctor = await world.clinician()
+    await _consultations(world, doctor, 3)
+    page = await doctor.ask(documents.CONSULTATIONS, first=2)
+    assert page["pageInfo"] == {
+        "hasNextPage": True,
+        "hasPreviousPage": False,
+        "startCursor": page["edges"][0]["cursor"],
+        "endCursor": page["edges"][1]["cursor"],
+    }
+    rest = await doctor.ask(documents.CONSULTATIONS, after=page["pageInfo"]["endCursor"])
+    assert (len(rest["edges"]), rest["pageInfo"]["hasNextPage"]) == (1, False)
+
+
+async def test_empty_list_has_no_cursors(other_doctor: Person) -> None:
+    for document in LISTS.values():
+        assert await other_doctor.ask(document) == {
+            "edges": [],
+            "pageInfo": {
+                "hasNextPage": False,
+                "hasPreviousPage": False,
+                "startCursor": None,
+                "endCursor": None,
+            },
+        }
+
+
+async def test_next_page_is_the_same_whatever_came_in_between(world: World) -> None:
+    doctor = await world.clinician()
+    cases = await _consultations(world, doctor, 4)
+    first = await doctor.ask(documents.CONSULTATIONS, first=2)
+    await world.case(doctor, scheduledAt="2026-12-24T09:00:00Z")
+    await world.case(doctor, scheduledAt="2026-11-21T10:30:00Z")
+    after = first["pageInfo"]["endCursor"]
+    second = await _ids(doctor, documents.CONSULTATIONS, first=10, after=after)
+    assert [id_ for id_ in second if id_ in {case.id for case in cases}] == [cases[1].id, cases[0].id]
+    assert len(second) == 3
+
+
+async def test_cursor_of_another_doctor_shows_ones_own_rows_alone(world: World) -> None:
+    doctor, other = await world.clinician(), await world.clinician()
+    (mine,), (theirs,) = [await _consultations(world, one, 1) for one in (doctor, other)]
+    cursor = Cursor(datetime(2030, 1, 1, tzinfo=UTC), UUID(theirs.id)).encode()
+    assert await _ids(doctor, documents.CONSULTATIONS, after=cursor) == [mine.id]
+
+
+@pytest.mark.parametrize("document", LISTS.values(), ids=LISTS)
+@pytest.mark.parametrize("first", [0, -1, 101, 2_147_483_647])
+async def test_page_size_out_of_bounds_is_refused(other_doctor: Person, document: str, first: int) -> None:
+    assert await other_doctor.refused(document, first=first) in [
+        ("INVALID_INPUT", "bad_page_size"),
+        ("TOO_COMPLEX", "too_costly"),
+    ]
+
+
+async def test_page_size_message_says_the_bounds(other_doctor: Person) -> None:
+    answer = await other_doctor.send("{ recordings(first: 101) { edges { cursor } } }")
+    assert answer.error.message == "The page size must be from 1 to 100."
+    assert await other_doctor.ask("{ recordings(first: 100) { edges { cursor } } }") == {"edges": []}
+
+
+def _cursor(*values: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
+
+
+BAD_CURSORS = [
+    "",
+    "x",
+    "not base64!",
+    "é",
+    "A" * 201,
+    _cursor(),
+    _cursor(1, 2),
+    _cursor(None, None),
+    _cursor("2026-11-21T09:00:00", str(UUID(int=1))),
+    _cursor("yesterday", str(UUID(int=1))),
+    _cursor("2026-11-21T09:00:00Z", "7"),
+    _cursor("2026-11-21T09:00:00Z", str(UUID(int=1)), "more"),
+]
+
+
+@pytest.mark.parametrize("document", LISTS.values(), ids=LISTS)
+@pytest.mark.parametrize("cursor", BAD_CURSORS, ids=range(len(BAD_CURSORS)))
+async def test_bad_cursor_is_refused(other_doctor: Person, document: str, cursor: str) -> None:
+    assert await other_doctor.refused(document, after=cursor) == ("INVALID_INPUT", "bad_cursor")
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        "2026-11-21T09:00:00+00:00:00.000001",
+        "2026-11-21T09:00:00-23:59:59",
+        "0001-01-01T00:00:00+23:59",
+        "9999-12-31T23:59:59-23:59",
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59.999999Z",
+    ],
+)
+async def test_cursor_at_the_ends_of_time_is_a_cursor_or_refused(case: Case, at: str) -> None:
+    answer = await case.doctor.send(documents.CONSULTATIONS, after=_cursor(at, str(uuid4())))
+    assert "errors" not in answer.body or answer.error.reason == "bad_cursor"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=5,
+)
+_TEXTS = st.text(max_size=250) | st.one_of(
+    st.binary(max_size=120), _JSON.map(lambda value: json.dumps(value).encode())
+).map(lambda raw: base64.urlsafe_b64encode(raw).decode())
+
+
+@given(_TEXTS)
+@example(_cursor("9999-12-31T23:59:59-23:59", str(uuid4())))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_a_cursor_or_refused(text: str) -> None:
+    with suppress(InvalidInput):
+        found = decode_cursor(text)
+        assert decode_cursor(found.encode()) == found
+
+
+@given(st.datetimes(timezones=st.timezones()), st.uuids())
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_cursor_survives_its_encoding(at: datetime, row_id: UUID) -> None:
+    try:
+        at = at.astimezone(UTC)
+    except OverflowError:
+        return
+    assert decode_cursor(Cursor(at, row_id).encode()) == Cursor(at, row_id)
+
+
+@pytest.fixture
+async def three(world: World, case: Case) -> dict[str, str]:
+    """Recordings of one consultation by age: old FAILED, middle READY, new READY."""
+    ages = {"old": ("FAILED", 3), "middle": ("READY", 2), "new": ("READY", 1)}
+    return {
+        name: str(await world.recording(case, status, age=timedelta(days=days)))
+        for name, (status, days) in ages.items()
+    }
+
+
+async def test_recordings_come_newest_first_with_their_consultation(
+    case: Case, three: dict[str, str]
+) -> None:
+    page = await case.doctor.ask(documents.RECORDINGS)
+    assert [edge["node"]["id"] for edge in page["edges"]] == [three["new"], three["middle"], three["old"]]
+    assert page["edges"][0]["node"]["consultation"] == {
+        name: case.consultation[name] for name in ("id", "externalId", "scheduledAt", "kind", "sensitivity")
+    }
+    assert await _walk(case.doctor, documents.RECORDINGS, 1) == [three["new"], three["middle"], three["old"]]
+
+
+def _days_ago(days: float) -> str:
+    return (datetime.now(UTC) - timedelta(days=days)).isoformat()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ({}, ["new", "middle", "old"]),
+        ({"statuses": ["FAILED"]}, ["old"]),
+        ({"statuses": ["READY", "LOST"]}, ["new", "middle"]),
+        ({"statuses": []}, []),
+        ({"createdSince": _days_ago(2.5)}, ["new", "middle"]),
+        ({"createdUntil": _days_ago(1.5)}, ["middle", "old"]),
+        ({"createdSince": _days_ago(2.5), "createdUntil": _days_ago(1.5)}, ["middle"]),
+        ({"statuses": ["READY"], "createdUntil": _days_ago(1.5)}, ["middle"]),
+        ({"roomName": "tests_nowhere"}, []),
+        ({"consultationId": str(uuid4())}, []),
+    ],
+)
+async def test_recordings_are_filtered(
+    case: Case, three: dict[str, str], wanted: dict[str, Any], names: list[str]
+) -> None:
+    assert await _ids(case.doctor, documents.RECORDINGS, filter=wanted) == [three[name] for name in names]
+
+
+async def test_recordings_are_filtered_by_consultation_and_room(world: World, three: dict[str, str]) -> None:
+    doctor = await world.clinician()
+    cases = await _consultations(world, doctor, 2)
+    ids = [str(await world.recording(case)) for case in cases]
+    for wanted in ({"consultationId": cases[1].id}, {"roomName": cases[1].consultation["roomName"]}):
+        assert await _ids(doctor, documents.RECORDINGS, filter=wanted) == [ids[1]]
+    assert not await _ids(doctor, documents.RECORDINGS, filter={"roomName": "nul\0"[:3]})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "refusal"),
+    [
+        ({"createdSince": "2026-11-21T09:00:00"}, ("INVALID_INPUT", "bad_date")),
+        ({"createdUntil": "2026-11-21"}, ("INVALID_INPUT", "bad_date")),
+        ({"createdUntil": "soon"}, ("BAD_USER_INPUT", "bad_variable")),
+        ({"statuses": ["DONE"]}, ("BAD_USER_INPUT", "bad_variable")),
+        ({"consultationId": "7"}, ("INVALID_INPUT", "bad_id")),
+        ({"roomName": "nul\0"}, ("INVALID_INPUT", "bad_text")),
+    ],
+)
+async def test_recordings_refuse_a_bad_filter(
+    other_doctor: Person, wanted: dict[str, Any], refusal: tuple[str, str]
+) -> None:
+    assert await other_doctor.refused(documents.RECORDINGS, filter=wanted) == refusal
+
+
+@pytest.mark.parametrize("at", ["2026-11-21T09:00:00+00:00:00.000001", "9999-12-31T23:59:59-23:59"])
+async def test_dates_at_the_ends_of_time_are_not_an_error_of_ours(other_doctor: Person, at: str) -> None:
+    answer = await other_doctor.send(documents.RECORDINGS, filter={"createdUntil": at})
+    assert "errors" not in answer.body or answer.error.code in ("INVALID_INPUT", "BAD_USER_INPUT")
+
+
+async def test_pages_past_the_quota_are_refused_and_audited(world: World, other_doctor: Person) -> None:
+    await world.spend(other_doctor, "pages", 1200)
+    answer = await other_doctor.send(documents.RECORDINGS)
+    assert (answer.error.code, answer.error.reason) == ("RATE_LIMITED", "quota_pages")
+    assert answer.error.extensions["retryable"] is True
+    (row,) = await world.audit(answer.request_id)
+    assert (row["action"], row["outcome"], row["reason"]) == ("recording.list", "DENIED", "quota_pages")

@@ -1,0 +1,193 @@
+"""Recordings started, stopped and looked at."""
+
+import asyncio
+import hashlib
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.api import documents
+from tests.api.test_consultations import unlike_request
+from tests.api.world import MEDIA, Case, Person, World, consent_input
+
+pytestmark = pytest.mark.anyio
+
+
+async def _start(case: Case) -> Any:
+    return await case.doctor.ask(documents.START, consultationId=case.id)
+
+
+async def _withdraw(person: Person, participant_id: str) -> None:
+    await person.ask(documents.WITHDRAW_CONSENT, participantId=participant_id)
+
+
+async def test_start_without_consent_names_whose_is_missing(case: Case) -> None:
+    answer = await case.doctor.send(documents.START, consultationId=case.id)
+    assert (answer.error.code, answer.error.reason) == ("FORBIDDEN", "consent_missing")
+    assert answer.error.extensions["missing"] == "DOCTOR, PATIENT"
+    assert answer.error.message == "Consent is missing from: doctor, patient."
+    spanish = await case.doctor.send(documents.START, in_language="es-PE", consultationId=case.id)
+    assert spanish.error.message == "Falta el consentimiento de: médico, paciente."
+
+
+@pytest.mark.parametrize(
+    ("role", "english", "spanish"),
+    [
+        ("INTERPRETER", "interpreter", "intérprete"),
+        ("COMPANION", "companion", "acompañante"),
+        ("REPRESENTATIVE", "representative", "representante"),
+        ("CLINICIAN", "clinician", "profesional clínico"),
+        ("STUDENT", "student", "estudiante"),
+    ],
+)
+async def test_start_needs_the_consent_of_a_guest_who_joined(
+    world: World, case: Case, role: str, english: str, spanish: str
+) -> None:
+    await case.consent()
+    guest = await case.doctor.ask(documents.INVITE, consultationId=case.id, role=role)
+    await world.stranger().ask(documents.JOIN, invitation=guest["invitation"])
+    for language, word in (("en", english), ("es", spanish)):
+        answer = await case.doctor.send(documents.START, in_language=language, consultationId=case.id)
+        assert answer.error.extensions["missing"] == role
+        assert answer.error.message.endswith(f": {word}.")
+    consent = consent_input(guest["participantId"])
+    await case.doctor.ask(documents.RECORD_CONSENT, consent=consent)
+    assert (await _start(case))["status"] == "REQUESTED"
+
+
+async def test_start_is_requested_with_its_consultation(case: Case) -> None:
+    await case.consent()
+    started = await _start(case)
+    assert (started["status"], started["consultationId"]) == ("REQUESTED", case.id)
+    assert started["consultation"]["externalId"] == case.consultation["externalId"]
+    assert started["roomName"] == case.consultation["roomName"]
+    assert started["egressId"] is started["sha256"] is None
+
+
+async def test_second_start_is_a_conflict_that_names_the_one_that_runs(case: Case) -> None:
+    await case.consent()
+    started = await _start(case)
+    answer = await case.doctor.send(documents.START, consultationId=case.id)
+    assert (answer.error.code, answer.error.reason) == ("CONFLICT", "live_recording_exists")
+    assert answer.error.extensions["recordingId"] == started["id"]
+    assert started["id"] in answer.error.message
+
+
+async def test_of_several_starts_at_once_exactly_one_records(world: World, case: Case) -> None:
+    await case.consent()
+    answers = await asyncio.gather(
+        *(case.doctor.send(documents.START, consultationId=case.id) for _ in range(4))
+    )
+    refused = [answer.error for answer in answers if "errors" in answer.body]
+    assert {error.reason for error in refused} == {"live_recording_exists"}
+    assert len(refused) == 3
+    rows = await world.rows("select id from resguardo.recordings where consultation_id = %s", case.id)
+    assert len(rows) == 1
+
+
+async def test_start_after_a_withdrawal_is_refused(case: Case) -> None:
+    await case.consent()
+    await _withdraw(case.patient, case.participant("PATIENT"))
+    answer = await case.doctor.send(documents.START, consultationId=case.id)
+    assert answer.error.extensions["missing"] == "PATIENT"
+
+
+@pytest.mark.parametrize(
+    "document", [documents.START, documents.STOP, documents.RECORDING, documents.ISSUE_URL]
+)
+async def test_hidden_recording_is_told_as_absent_and_audited_apart(
+    world: World, case: Case, other_doctor: Person, document: str
+) -> None:
+    recording = str(await world.recording(case))
+    answers = []
+    for consultation_id, recording_id in ((case.id, recording), (str(uuid4()), str(uuid4()))):
+        variables = {"consultationId": consultation_id, "recordingId": recording_id, "id": recording_id}
+        answers.append(await other_doctor.send(document, purposeOfUse="TREATMENT", **variables))
+    hidden, absent = answers
+    assert hidden.error.code == "NOT_FOUND"
+    assert len(hidden.response.content) == len(absent.response.content)
+    assert unlike_request(hidden.body) == unlike_request(absent.body)
+    (denied,), (missing,) = [await world.audit(answer.request_id) for answer in answers]
+    assert (denied["outcome"], missing["outcome"]) == ("DENIED", "ABSENT")
+    assert denied["action"] == missing["action"]
+    assert [str(one) for one in denied["patient_ids"]] == [case.patient_id]
+
+
+async def test_stop_before_livekit_was_asked_aborts_and_again_changes_nothing(
+    world: World, case: Case
+) -> None:
+    await case.consent()
+    started = await _start(case)
+    first = await case.doctor.ask(documents.STOP, recordingId=started["id"])
+    second = await case.doctor.ask(documents.STOP, recordingId=started["id"])
+    assert first == second
+    assert first["status"] == "ABORTED"
+    await world.work()
+    assert (await case.doctor.ask(documents.RECORDING, id=started["id"]))["status"] == "ABORTED"
+
+
+async def test_stop_of_a_finished_recording_changes_nothing(world: World, case: Case) -> None:
+    recording = str(await world.recording(case))
+    before = await case.doctor.ask(documents.RECORDING, id=recording)
+    assert await case.doctor.ask(documents.STOP, recordingId=recording) == before
+    assert before["status"] == "READY"
+
+
+async def test_one_consultation_is_recorded_from_start_to_ready(world: World, case: Case) -> None:
+    await case.consent()
+    for person in (case.doctor, case.patient):
+        token = (await person.ask(documents.JOIN, consultationId=case.id))["token"]
+        async with httpx.AsyncClient(trust_env=False) as http:
+            await http.post(f"{world.livekit_url}/stand-in/join", json={"token": token})
+    started = await _start(case)
+    running = await world.until(case.doctor, started["id"], "RECORDING")
+    assert running["egressId"].startswith("EG_")
+    stopping = await case.doctor.ask(documents.STOP, recordingId=started["id"])
+    assert stopping["status"] == "STOPPING"
+    assert (await case.doctor.ask(documents.STOP, recordingId=started["id"]))["status"] == "STOPPING"
+    ready = await world.until(case.doctor, started["id"], "READY")
+    content = MEDIA.read_bytes()
+    assert (ready["sizeBytes"], ready["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert ready["durationSeconds"] > 0
+    assert ready["startedAt"] < ready["endedAt"]
+    assert (ready["truncated"], ready["error"]) == (False, None)
+
+
+async def test_recording_is_null_in_storage_before_it_is_ready(world: World, case: Case) -> None:
+    await case.consent()
+    recording = str(await world.recording(case, "RECORDING"))
+    answer = await case.doctor.send(documents.STORAGE, id=recording)
+    assert answer.data == {"recording": {"id": recording, "storage": None}}
+    assert [row["action"] for row in await world.audit(answer.request_id)] == ["recording.read"]
+
+
+async def test_storage_says_what_the_bucket_holds(world: World, case: Case) -> None:
+    recording = str(await world.recording(case, content=b"twelve bytes"))
+    found = await case.doctor.ask(documents.STORAGE, id=recording)
+    assert found["storage"] == {"exists": True, "sizeBytes": 12, "contentType": "video/mp4"}
+
+
+async def test_storage_says_where_the_object_is_gone(world: World, case: Case) -> None:
+    recording = await world.recording(case)
+    await world.rows(
+        "update private.recording_secrets set object_key = %s where recording_id = %s",
+        f"r/standard/{case.id}/{recording}/gone.mp4",
+        recording,
+    )
+    found = await case.doctor.ask(documents.STORAGE, id=str(recording))
+    assert found["storage"] == {"exists": False, "sizeBytes": None, "contentType": None}
+
+
+async def test_storage_in_a_list_is_refused(other_doctor: Person) -> None:
+    document = (
+        "{ recordings { edges { node { ...f } } } } fragment f on Recording { stored: storage { exists } }"
+    )
+    assert await other_doctor.refused(document) == ("INVALID_INPUT", "storage_in_list")
+
+
+async def test_size_beyond_32_bits_is_a_number(world: World, case: Case) -> None:
+    recording = await world.recording(case, "VERIFYING")
+    await world.rows("update resguardo.recordings set size_bytes = 5000000000 where id = %s", recording)
+    assert (await case.doctor.ask(documents.RECORDING, id=str(recording)))["sizeBytes"] == 5_000_000_000

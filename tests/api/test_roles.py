@@ -1,0 +1,176 @@
+"""Who may ask what: every root field of the schema, by everybody who might come.
+
+A field without a row fails: this is where a new one gets its permission.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pytest
+from graphql import GraphQLSchema, build_schema
+
+from app.devstack.livekit.webhooks import sign
+from graphql_schema.schema import make_schema
+from tests.api import documents
+from tests.api.world import (
+    LIVEKIT_KEY,
+    LIVEKIT_SECRET,
+    Case,
+    Person,
+    World,
+    consent_input,
+    consultation_input,
+)
+
+pytestmark = pytest.mark.anyio
+
+Who = Literal[
+    "clinician",
+    "compliance",
+    "patient",
+    "unregistered",
+    "no token",
+    "aal1 clinician",
+    "signed out",
+    "suspended",
+]
+WHO: tuple[Who, ...] = Who.__args__  # type: ignore[attr-defined]
+OK = "OK"
+
+_SESSION: dict[Who, str] = {
+    "unregistered": "FORBIDDEN",
+    "no token": "UNAUTHENTICATED",
+    "aal1 clinician": "FORBIDDEN",
+    "signed out": "UNAUTHENTICATED",
+    "suspended": "UNAUTHENTICATED",
+}
+"""What becomes of those whom no field that needs a person lets in."""
+
+
+def _row(clinician: str, compliance: str, patient: str) -> dict[Who, str]:
+    return {**_SESSION, "clinician": clinician, "compliance": compliance, "patient": patient}
+
+
+CLINICIAN = _row(OK, "FORBIDDEN", "FORBIDDEN")
+COMPLIANCE = {**_row("FORBIDDEN", OK, "FORBIDDEN"), "signed out": "FORBIDDEN", "suspended": "FORBIDDEN"}
+"""Whose session is over is a clinician here, and the role is looked at first."""
+BOTH_SIDES = _row(OK, "FORBIDDEN", OK)
+STAFF_AND_PATIENTS = _row(OK, OK, OK)
+ANYBODY: dict[Who, str] = dict.fromkeys(WHO, OK)
+
+
+@dataclass(frozen=True)
+class Field:
+    """A root field: what to send, and who gets an answer."""
+
+    document: str
+    expected: Mapping[Who, str]
+
+
+FIELDS = {
+    "viewer": Field(documents.VIEWER, STAFF_AND_PATIENTS),
+    "consentText": Field(documents.CONSENT_TEXT, ANYBODY),
+    "consultation": Field(documents.CONSULTATION, BOTH_SIDES),
+    "consultations": Field(documents.CONSULTATIONS, BOTH_SIDES),
+    "recording": Field(documents.RECORDING, CLINICIAN),
+    "recordings": Field(documents.RECORDINGS, CLINICIAN),
+    "activeRooms": Field(documents.ACTIVE_ROOMS, CLINICIAN),
+    "auditEvents": Field(documents.AUDIT_EVENTS, COMPLIANCE),
+    "registerConsultation": Field(documents.REGISTER, CLINICIAN),
+    "recordConsent": Field(documents.RECORD_CONSENT, BOTH_SIDES),
+    "withdrawConsent": Field(documents.WITHDRAW_CONSENT, BOTH_SIDES),
+    "inviteGuest": Field(documents.INVITE, CLINICIAN),
+    "joinConsultation": Field(documents.JOIN, BOTH_SIDES),
+    "startRecording": Field(documents.START, CLINICIAN),
+    "stopRecording": Field(documents.STOP, CLINICIAN),
+    "issueDownloadUrl": Field(documents.ISSUE_URL, CLINICIAN),
+    "processLivekitWebhook": Field(documents.WEBHOOK, ANYBODY),
+    "suspendStaff": Field(documents.SUSPEND, COMPLIANCE),
+}
+
+
+def _schema() -> GraphQLSchema:
+    return build_schema(make_schema(is_production=False).as_str())
+
+
+def test_every_root_field_has_its_row() -> None:
+    schema = _schema()
+    assert schema.query_type is not None
+    assert schema.mutation_type is not None
+    assert schema.subscription_type is None
+    assert {*schema.query_type.fields, *schema.mutation_type.fields} == FIELDS.keys()
+    assert all(field.expected.keys() == set(WHO) for field in FIELDS.values())
+
+
+async def _who(world: World, who: Who, case: Case) -> Person:
+    doctor = case.doctor
+    if who == "aal1 clinician":
+        return await world.with_session(doctor, aal="aal1")
+    if who == "signed out":
+        person = await world.with_session(doctor)
+        await world.end_session(person)
+        return person
+    if who == "suspended":
+        await world.rows(
+            "update resguardo.staff set status = 'suspended', suspended_at = now() where user_id = %s",
+            doctor.user_id,
+        )
+    people = {"clinician": doctor, "suspended": doctor, "patient": case.patient, "no token": world.stranger()}
+    if who in people:
+        return people[who]
+    return await (world.staff("compliance") if who == "compliance" else world.user())
+
+
+async def _variables(world: World, field: str, who: Who, case: Case) -> dict[str, object]:
+    recording = str(await world.recording(case))
+    kind = "PATIENT" if who == "patient" else "DOCTOR"
+    body = (
+        f'{{"event":"room_started","id":"EV_{recording[:8]}","createdAt":"1795251600","room":{{"name":"r"}}}}'
+    )
+    given: dict[str, object] = {
+        "consultation": consultation_input(),
+        "consent": consent_input(case.participant(kind)),
+        "participantId": case.participant(kind),
+        "consultationId": case.id,
+        "recordingId": recording,
+        "id": recording if field == "recording" else case.id,
+        "role": "INTERPRETER",
+        "purposeOfUse": "TREATMENT",
+        "language": "EN",
+        "userId": str((await world.clinician()).user_id),
+        "body": body,
+        "authorization": sign(body.encode(), LIVEKIT_KEY, LIVEKIT_SECRET)["authorization"],
+    }
+    names = {definition.split(":")[0] for definition in FIELDS[field].document.split("$")[1:]}
+    return {name: value for name, value in given.items() if name in names}
+
+
+@pytest.mark.parametrize("who", WHO)
+@pytest.mark.parametrize("field", FIELDS)
+async def test_field_answers_those_it_is_for(world: World, field: str, who: Who) -> None:
+    case = await world.case()
+    await case.consent()
+    variables = await _variables(world, field, who, case)
+    person = await _who(world, who, case)
+    answer = await person.send(FIELDS[field].document, **variables)
+    got = OK if "errors" not in answer.body else answer.error.code
+    assert got == FIELDS[field].expected[who], answer.body
+    if got != OK and who != "no token":
+        (row,) = await world.audit(answer.request_id)
+        assert row["outcome"] == "DENIED"
+        assert (row["actor_id"], row["session_id"]) == (person.user_id, person.session_id)
+
+
+async def test_token_of_another_session_than_the_persons_own_is_refused(
+    world: World, case: Case, other_doctor: Person
+) -> None:
+    token = world.token(case.doctor.user_id, other_doctor.session_id)
+    mixed = replace(case.doctor, token=token)
+    assert await mixed.refused(documents.VIEWER) == ("UNAUTHENTICATED", "session_over")
+
+
+async def test_aal2_token_of_an_aal1_session_is_refused(world: World, case: Case) -> None:
+    weak = await world.with_session(case.doctor, aal="aal1")
+    token = world.token(case.doctor.user_id, weak.session_id, aal="aal2")
+    assert await replace(weak, token=token).refused(documents.VIEWER) == ("UNAUTHENTICATED", "session_over")

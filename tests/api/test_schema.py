@@ -1,0 +1,69 @@
+"""The schema as it is published, and what production keeps to itself."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from graphql import build_schema
+
+from app.settings import Environment
+from graphql_schema.schema import make_schema
+from tests.api.small_api import small_app
+from tests.api.world import World, asgi_client
+
+pytestmark = pytest.mark.anyio
+
+EXPORTED = Path(__file__).parent.parent.parent / "graphql_schema" / "schema.graphql"
+INTROSPECTIONS = ["{ __schema { types { name } } }", '{ __type(name: "Query") { name } }']
+
+
+def test_exported_schema_is_what_the_command_prints() -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "app.cli", "schema"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert printed.stdout == EXPORTED.read_text(encoding="utf-8")
+
+
+def test_every_root_field_has_a_description() -> None:
+    schema = build_schema(EXPORTED.read_text(encoding="utf-8"))
+    for root in (schema.query_type, schema.mutation_type):
+        assert root is not None
+        assert not [name for name, field in root.fields.items() if not field.description]
+
+
+def test_every_type_of_ours_has_a_description_or_is_an_enum() -> None:
+    schema = build_schema(EXPORTED.read_text(encoding="utf-8"))
+    ours = {name: kind for name, kind in schema.type_map.items() if not name.startswith("__")}
+    bare = {name for name, kind in ours.items() if not kind.description and not hasattr(kind, "values")}
+    assert bare <= {"Query", "Mutation", "String", "Int", "Float", "Boolean", "ID"}
+
+
+@pytest.mark.parametrize("document", INTROSPECTIONS)
+async def test_development_answers_introspection(world: World, document: str) -> None:
+    assert await world.stranger().ask(document)
+
+
+@pytest.mark.parametrize("document", INTROSPECTIONS)
+async def test_production_answers_no_introspection(document: str) -> None:
+    result = await make_schema(is_production=True).execute(document)
+    assert result.data is None
+    assert result.errors
+    assert "introspection" in result.errors[0].message
+
+
+async def test_production_suggests_no_names(world: World) -> None:
+    document = "{ recording(id: 1) { statu } }"
+    suggested = (await world.stranger().send(document)).error
+    assert (suggested.code, "status" in suggested.message) == ("GRAPHQL_VALIDATION_FAILED", True)
+    result = await make_schema(is_production=True).execute(document)
+    assert result.errors
+    assert "status" not in result.errors[0].message
+
+
+async def test_graphiql_is_for_development_alone(world: World) -> None:
+    page = await world.http.get("/graphql", headers={"Accept": "text/html"})
+    assert (page.status_code, "graphiql" in page.text.lower()) == (200, True)
+    assert world.settings.environment is Environment.DEVELOPMENT
+    async with asgi_client(small_app(is_production=True)) as http:
+        assert (await http.get("/graphql", headers={"Accept": "text/html"})).status_code == 405

@@ -1,0 +1,174 @@
+"""Tokens of every broken kind, over HTTP; and how they are counted."""
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from tests.api import documents
+from tests.api.world import Person, World, from_address
+
+pytestmark = pytest.mark.anyio
+
+Forge = Callable[[World, Person], str]
+
+
+def _claimed(**claims: Any) -> Forge:
+    return lambda world, person: world.token(person.user_id, person.session_id, **claims)
+
+
+def _base64(document: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
+
+
+def _claims(world: World, person: Person) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(str(person.token), options={"verify_signature": False})
+    return claims
+
+
+def _none(world: World, person: Person) -> str:
+    header = _base64({"alg": "none", "typ": "JWT", "kid": world.signer.kid})
+    return f"{header}.{_base64(_claims(world, person))}."
+
+
+def _hs256_with_the_public_key(world: World, person: Person) -> str:
+    """The classic confusion; signed by hand, since libraries refuse a PEM as a secret."""
+    pem = world.signer.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    header = _base64({"alg": "HS256", "typ": "JWT", "kid": world.signer.kid})
+    signed = f"{header}.{_base64(_claims(world, person))}"
+    signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(signed.encode(), pem)
+    return f"{signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+def _another_key(kid: str | None) -> Forge:
+    def forge(world: World, person: Person) -> str:
+        key = ec.generate_private_key(ec.SECP256R1())
+        headers = {"kid": kid or world.signer.kid}
+        return jwt.encode(_claims(world, person), key, algorithm="ES256", headers=headers)
+
+    return forge
+
+
+def _altered(world: World, person: Person) -> str:
+    header, _, signature = str(person.token).split(".")
+    return f"{header}.{_base64(_claims(world, person) | {'sub': str(uuid4())})}.{signature}"
+
+
+BROKEN: dict[str, tuple[Forge, str]] = {
+    "expired": (_claimed(exp=int(time.time()) - 60), "token_expired"),
+    "other audience": (_claimed(aud="anon"), "token_audience"),
+    "several audiences": (_claimed(aud=["authenticated", "anon"]), "token_audience"),
+    "from the future": (_claimed(iat=int(time.time()) + 600), "token_claims"),
+    "other role": (_claimed(role="service_role"), "token_role"),
+    "anonymous": (_claimed(is_anonymous=True), "token_anonymous"),
+    "no session": (_claimed(session_id=None), "token_claims"),
+    "no person": (_claimed(sub=""), "token_claims"),
+    "odd level": (lambda w, p: w.signer.sign(_claims(w, p) | {"aal": "aal9"}), "token_claims"),
+    "other issuer": (
+        lambda w, p: replace(w.signer, issuer="https://evil.example/auth/v1").sign(_claims(w, p)),
+        "token_issuer",
+    ),
+    "none": (_none, "token_algorithm"),
+    "HS256 with the public key": (_hs256_with_the_public_key, "token_algorithm"),
+    "signed by another": (_another_key(None), "token_signature"),
+    "unknown key id": (_another_key("nobody"), "token_key_unknown"),
+    "altered": (_altered, "token_signature"),
+    "too long": (lambda w, p: "x" * 9000, "token_malformed"),
+    "no token at all": (lambda w, p: "hello", "token_malformed"),
+    "empty": (lambda w, p: "", "token_missing"),
+}
+
+
+@contextmanager
+def _counted_fetches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The requests that leave this process for a JWKS while the block runs."""
+    fetched: list[str] = []
+    send = httpx.AsyncClient.send
+
+    async def counted(self: httpx.AsyncClient, request: httpx.Request, **options: Any) -> httpx.Response:
+        if request.url.path.endswith("jwks.json"):
+            fetched.append(str(request.url))
+        return await send(self, request, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(httpx.AsyncClient, "send", counted)
+        yield fetched
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+async def test_broken_token_is_refused_and_not_repeated(
+    world: World, other_doctor: Person, kind: str
+) -> None:
+    forge, reason = BROKEN[kind]
+    token = forge(world, other_doctor)
+    answer = await replace(other_doctor, token=token).send(documents.CONSULTATIONS)
+    assert (answer.error.code, answer.error.reason) == ("UNAUTHENTICATED", reason)
+    assert answer.body["data"] is None
+    assert not token or token not in answer.response.text
+    assert not await world.audit(answer.request_id), "broken tokens are counted, not logged one by one"
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "", "Bearer:", "Token"])
+async def test_other_scheme_than_bearer_is_no_token(other_doctor: Person, scheme: str) -> None:
+    response = await other_doctor.http.post(
+        "/graphql",
+        json={"query": documents.VIEWER},
+        headers={"Authorization": f"{scheme} {other_doctor.token}"},
+    )
+    (error,) = response.json()["errors"]
+    assert error["extensions"]["reason"] == "token_missing"
+
+
+async def test_token_error_is_told_in_the_readers_language(other_doctor: Person) -> None:
+    stranger = replace(other_doctor, token=None)
+    answer = await stranger.send(documents.VIEWER, in_language="es-MX, en;q=0.5")
+    assert answer.error.message == "Inicie sesión, por favor."
+
+
+async def test_flood_of_unknown_key_ids_costs_one_fetch_at_most(
+    world: World, other_doctor: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _counted_fetches(monkeypatch) as fetched:
+        async with world.another_api() as http:
+            known = replace(other_doctor, http=http)
+            assert (await known.ask(documents.VIEWER))["role"] == "clinician"
+            fetched.clear()
+            for number in range(30):
+                flood = replace(known, token=_another_key(f"kid-{number}")(world, other_doctor))
+                assert (await flood.refused(documents.VIEWER))[1] == "token_key_unknown"
+            assert (await known.ask(documents.VIEWER))["role"] == "clinician"
+    assert len(fetched) <= 1
+
+
+async def test_requests_without_a_valid_token_are_one_row_by_address(world: World) -> None:
+    async with world.another_api() as http:
+        for count, address in ((7, "198.51.100.1"), (2, "198.51.100.2")):
+            async with from_address(http, address) as client:
+                for _ in range(count):
+                    stranger = Person(client, uuid4(), uuid4(), "broken")
+                    assert (await stranger.refused(documents.VIEWER))[0] == "UNAUTHENTICATED"
+    rows = await world.rows(
+        "select host(address) as address, row_count, outcome, actor_id, request_id from audit.events"
+        " where action = 'request.reject' and address << '198.51.100.0/24' order by address"
+    )
+    assert [(row["address"], row["row_count"]) for row in rows] == [("198.51.100.1", 7), ("198.51.100.2", 2)]
+    assert {(row["outcome"], row["actor_id"], row["request_id"]) for row in rows} == {("DENIED", None, None)}
+
+
+async def test_one_request_counts_once_however_many_fields_ask(world: World) -> None:
+    two = "{ a: consultations { edges { cursor } } b: recordings { edges { cursor } } }"
+    async with world.another_api() as http, from_address(http, "198.51.101.1") as client:
+        answer = await Person(client, uuid4(), uuid4(), "broken").send(two)
+        assert {error["extensions"]["code"] for error in answer.body["errors"]} == {"UNAUTHENTICATED"}
+    (row,) = await world.rows("select row_count from audit.events where address = '198.51.101.1'")
+    assert row["row_count"] == 1

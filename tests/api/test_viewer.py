@@ -1,0 +1,64 @@
+"""Who one is, and the words that are shown before anybody consents."""
+
+import hashlib
+
+import pytest
+
+from app.devstack.sign_in import enrol_totp, sign_in
+from app.integrations.supabase import SupabaseAdmin
+from tests.api import documents
+from tests.api.world import PUBLISHABLE_KEY, SECRET_KEY, Case, Person, World
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("role", ["clinician", "compliance"])
+async def test_viewer_of_staff_is_their_role_with_both_factors(world: World, role: str) -> None:
+    person = await world.staff(role)
+    assert await person.ask(documents.VIEWER) == {
+        "userId": str(person.user_id),
+        "role": role,
+        "aal": "aal2",
+        "patientId": None,
+    }
+
+
+async def test_viewer_of_a_patient_names_the_patient(case: Case) -> None:
+    assert await case.patient.ask(documents.VIEWER) == {
+        "userId": str(case.patient.user_id),
+        "role": "patient",
+        "aal": "aal1",
+        "patientId": case.patient_id,
+    }
+
+
+async def test_viewer_is_refused_for_who_is_not_registered(world: World) -> None:
+    person = await world.user()
+    assert await person.refused(documents.VIEWER) == ("FORBIDDEN", "not_registered")
+
+
+async def test_viewer_signed_in_by_the_vendors_client_is_known(world: World) -> None:
+    admin = SupabaseAdmin(world.supabase_url, SECRET_KEY)
+    login = (world.supabase_url, PUBLISHABLE_KEY, "vera@example.org", "correct horse battery")
+    user_id = await admin.create_user(*login[2:])
+    await admin.aclose()
+    await world.rows("insert into resguardo.staff (user_id, role) values (%s, 'clinician')", user_id)
+    session = await sign_in(*login, await enrol_totp(*login))
+    person = Person(world.http, user_id, user_id, session.access_token)
+    viewer = await person.ask(documents.VIEWER)
+    assert (viewer["userId"], viewer["role"], viewer["aal"]) == (str(user_id), "clinician", "aal2")
+    weak = Person(world.http, user_id, user_id, (await sign_in(*login)).access_token)
+    assert await weak.refused(documents.VIEWER) == ("FORBIDDEN", "second_factor_needed")
+
+
+@pytest.mark.parametrize(("language", "word"), [("EN", "consent"), ("ES", "consentimiento")])
+async def test_consent_text_is_what_its_sha256_says(world: World, language: str, word: str) -> None:
+    shown = await world.stranger().ask(documents.CONSENT_TEXT, language=language)
+    assert hashlib.sha256(shown["text"].encode()).hexdigest() == shown["sha256"]
+    assert shown["language"] == language.lower()
+    assert word in shown["text"].lower()
+
+
+async def test_consent_text_is_refused_in_another_language(world: World) -> None:
+    answer = await world.stranger().send("{ consentText(language: DE) { text } }")
+    assert answer.error.code in ("BAD_USER_INPUT", "GRAPHQL_VALIDATION_FAILED")

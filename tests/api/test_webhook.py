@@ -1,0 +1,210 @@
+"""LiveKit's webhook by its two doors: `POST /webhooks/livekit` and `processLivekitWebhook`."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import jwt
+import pytest
+from psycopg import sql
+from pydantic import SecretStr
+
+from app.deployment import mark_database
+from app.devstack.livekit.webhooks import sign
+from tests.api import documents
+from tests.api.world import DEPLOYMENT, LIVEKIT_KEY, LIVEKIT_SECRET, World, from_address
+from tests.databases import Cluster
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/webhooks/livekit"
+
+
+def _event(**given: object) -> dict[str, Any]:
+    return {
+        "event": "egress_ended",
+        "id": f"EV_{uuid4().hex[:12]}",
+        "createdAt": str(int(time.time())),
+        "egressInfo": {
+            "egressId": f"EG_{uuid4().hex[:12]}",
+            "roomName": "tests_room",
+            "status": "EGRESS_COMPLETE",
+            "roomComposite": {"roomName": "tests_room", "fileOutputs": [{"s3": {"secret": "s3-SECRET"}}]},
+        },
+    } | given
+
+
+def _bytes(event: Mapping[str, Any]) -> bytes:
+    return json.dumps(event).encode()
+
+
+def _headers(body: bytes, secret: str = LIVEKIT_SECRET) -> dict[str, str]:
+    return sign(body, LIVEKIT_KEY, secret)
+
+
+async def _post(world: World, body: bytes, headers: Mapping[str, str] | None = None) -> httpx.Response:
+    return await world.http.post(PATH, content=body, headers=_headers(body) if headers is None else headers)
+
+
+async def _inbox(world: World, event: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return await world.rows("select * from private.livekit_events where event_id = %s", event["id"])
+
+
+def _refused(response: httpx.Response) -> tuple[int, str, str]:
+    (error,) = response.json()["errors"]
+    assert error["extensions"]["requestId"] == response.headers["x-request-id"]
+    return response.status_code, error["extensions"]["code"], error["extensions"]["reason"]
+
+
+async def test_event_is_in_the_inbox_by_its_ids_alone_once_200_is_said(world: World) -> None:
+    event = _event()
+    response = await _post(world, _bytes(event))
+    assert (response.status_code, response.json()) == (200, {"duplicate": False})
+    (row,) = await _inbox(world, event)
+    assert (row["event"], row["egress_id"]) == ("egress_ended", event["egressInfo"]["egressId"])
+    assert row["room_name"] == "tests_room"
+    assert set(row) == {"event_id", "event", "egress_id", "room_name", "occurred_at", "received_at"}
+    (job,) = await world.rows(
+        "select args from jobs.procrastinate_jobs where args ->> 'id' = %s", event["id"]
+    )
+    assert job["args"] == {"id": event["id"]}
+
+
+async def test_same_event_again_is_a_duplicate_with_one_job(world: World) -> None:
+    body = _bytes(event := _event())
+    headers = _headers(body)
+    assert [(await _post(world, body, headers)).json()["duplicate"] for _ in range(3)] == [False, True, True]
+    assert len(await _inbox(world, event)) == 1
+    jobs = "select id from jobs.procrastinate_jobs where args ->> 'id' = %s"
+    assert len(await world.rows(jobs, event["id"])) == 1
+
+
+async def test_same_event_twice_at_once_is_new_once(world: World) -> None:
+    body = _bytes(_event())
+    answers = await asyncio.gather(*(_post(world, body) for _ in range(4)))
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert sorted(answer.json()["duplicate"] for answer in answers) == [False, True, True, True]
+
+
+def _token(body: bytes, **changed: object) -> dict[str, str]:
+    now = int(time.time())
+    digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    claims = {"iss": LIVEKIT_KEY, "nbf": now, "exp": now + 300, "sha256": digest} | changed
+    return {"authorization": jwt.encode(claims, LIVEKIT_SECRET, algorithm="HS256")}
+
+
+BODY = _bytes(_event())
+BAD_SIGNATURES = {
+    "none": {},
+    "garbage": {"authorization": "x.y.z"},
+    "other secret": _headers(BODY, "another-secret-of-thirty-two-bytes-or-more"),
+    "other issuer": _token(BODY, iss="APIother"),
+    "stale": _token(BODY, exp=int(time.time()) - 120),
+    "lives too long": _token(BODY, exp=int(time.time()) + 86_400),
+    "not yet": _token(BODY, nbf=int(time.time()) + 600),
+    "of another body": _headers(_bytes(_event())),
+    "without hash": _token(BODY, sha256=""),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SIGNATURES)
+async def test_bad_signature_is_401_and_nothing_is_kept(world: World, kind: str) -> None:
+    response = await _post(world, BODY, BAD_SIGNATURES[kind])
+    assert _refused(response) == (401, "UNAUTHENTICATED", "webhook_signature")
+    assert not await _inbox(world, json.loads(BODY))
+
+
+def _altered(**changed: object) -> bytes:
+    event = _event()
+    event["egressInfo"] |= changed
+    return _bytes(event)
+
+
+BAD_BODIES: dict[str, tuple[bytes, str]] = {
+    "not UTF-8": (b'{"event": "\xff"}', "webhook_body"),
+    "not JSON": (b"hello", "webhook_body"),
+    "empty": (b"", "webhook_body"),
+    "a list": (b"[]", "webhook_body"),
+    "unknown status": (_altered(status="EGRESS_PAUSED"), "webhook_status"),
+    "status a number": (_altered(status=3), "webhook_status"),
+    "no id": (_bytes(_event(id=None)), "webhook_body"),
+    "odd id": (_bytes(_event(id="'; drop table x")), "webhook_body"),
+    "no egress": (_bytes(_event(egressInfo=None)), "webhook_body"),
+    "room with a NUL": (_altered(roomName="a\0b"), "webhook_body"),
+    "too large": (_bytes(_event(pad="x" * 70_000)), "webhook_too_large"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_BODIES)
+async def test_bad_body_with_a_good_signature_is_400(world: World, kind: str) -> None:
+    body, reason = BAD_BODIES[kind]
+    assert _refused(await _post(world, body)) == (400, "INVALID_INPUT", reason)
+
+
+async def test_body_of_10_megabytes_is_413(world: World) -> None:
+    response = await _post(world, b"x" * 10_000_000)
+    assert response.status_code == 413
+    assert response.json()["errors"][0]["extensions"]["code"] == "PAYLOAD_TOO_LARGE"
+
+
+async def test_bad_signatures_are_one_row_by_address(world: World) -> None:
+    async with world.another_api() as http, from_address(http, "198.51.102.1") as client:
+        for _ in range(5):
+            assert (await client.post(PATH, content=b"{}")).status_code == 401
+    (row,) = await world.rows("select * from audit.events where address = '198.51.102.1'")
+    assert (row["action"], row["outcome"], row["row_count"]) == ("webhook.reject", "DENIED", 5)
+
+
+async def test_answer_is_5xx_only_while_the_commit_fails(world: World) -> None:
+    body = _bytes(event := _event())
+    await world.rows("alter table private.livekit_events rename to away")
+    try:
+        response = await _post(world, body)
+    finally:
+        await world.rows("alter table private.away rename to livekit_events")
+    assert response.status_code >= 500
+    assert event["id"] not in response.text
+    assert (await _post(world, body)).json() == {"duplicate": False}
+
+
+async def test_answer_is_5xx_while_the_database_is_down(cluster: Cluster, world: World) -> None:
+    body = _bytes(_event())
+    with cluster.clone("newer") as lost:
+        await asyncio.to_thread(mark_database, lost.owner_url, DEPLOYMENT)
+        async with world.another_api(api_database_url=SecretStr(lost.api_url)) as http:
+            name = sql.Identifier(lost.name)
+            await world.superuser.execute(sql.SQL("alter database {} allow_connections false").format(name))
+            await world.rows(
+                "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", lost.name
+            )
+            response = await http.post(PATH, content=body, headers=_headers(body))
+    assert response.status_code >= 500
+
+
+async def test_mutation_is_the_same_door(world: World) -> None:
+    gateway, body = world.stranger(), _bytes(event := _event())
+    variables = {"body": body.decode(), "authorization": _headers(body)["authorization"]}
+    assert await gateway.ask(documents.WEBHOOK, **variables) == {"duplicate": False}
+    assert await gateway.ask(documents.WEBHOOK, **variables) == {"duplicate": True}
+    assert (await _post(world, body)).json() == {"duplicate": True}
+    assert len(await _inbox(world, event)) == 1
+
+
+async def test_mutation_refuses_what_the_route_refuses(world: World) -> None:
+    gateway = world.stranger()
+    for headers in BAD_SIGNATURES.values():
+        variables = {"body": BODY.decode(), "authorization": headers.get("authorization", "")}
+        assert await gateway.refused(documents.WEBHOOK, **variables) == (
+            "UNAUTHENTICATED",
+            "webhook_signature",
+        )
+    for body, reason in BAD_BODIES.values():
+        if body.isascii():
+            variables = {"body": body.decode(), "authorization": _headers(body)["authorization"]}
+            assert await gateway.refused(documents.WEBHOOK, **variables) == ("INVALID_INPUT", reason)

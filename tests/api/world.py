@@ -1,0 +1,455 @@
+"""The real API over a database of its own, with the people who come to it.
+
+Postgres, the object store, and the stand-ins of Supabase Auth and LiveKit are real servers; the API is asked in this
+process, as from `ADDRESS`, and hears LiveKit's webhooks over HTTP. Jobs run when a test says so. Tests share all of it:
+each makes people of its own, and finds its audit rows by the id of the request.
+"""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
+
+import httpx
+import procrastinate
+import psycopg
+import uvicorn
+from psycopg.rows import DictRow, dict_row
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from app.deployment import mark_database
+from app.devstack.gotrue import GotrueConfig, create_gotrue_app
+from app.devstack.gotrue.signing import Signer, load_signer
+from app.devstack.livekit import LiveKitStandIn, Pace, create_livekit_app
+from app.devstack.object_store import ObjectStore
+from app.integrations.storage import Storage
+from app.main import create_app
+from app.settings import ApiSettings, Environment, WorkerSettings
+from app.worker import open_queue
+from tests.api import documents
+from tests.databases import Database
+
+DEPLOYMENT = "tests"
+ADDRESS = "203.0.113.7"
+LIVEKIT_KEY, LIVEKIT_SECRET = "APItests", "a-secret-of-more-than-thirty-two-bytes"
+PUBLISHABLE_KEY, SECRET_KEY = "sb_publishable_tests", "sb_secret_tests"
+MEDIA = Path(__file__).parent.parent / "fixtures" / "headache.mp4"
+PATIENCE_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Error:
+    """The first error of an answer."""
+
+    code: str
+    reason: str | None
+    message: str
+    extensions: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the API said to one operation."""
+
+    response: httpx.Response
+
+    @property
+    def body(self) -> Any:
+        return self.response.json()
+
+    @property
+    def request_id(self) -> str:
+        return self.response.headers["x-request-id"]
+
+    @property
+    def data(self) -> Any:
+        """The data of an operation that went well."""
+        assert "errors" not in self.body, self.body
+        return self.body["data"]
+
+    @property
+    def error(self) -> Error:
+        """The one error of an operation that did not."""
+        (found,) = self.body["errors"]
+        extensions = found["extensions"]
+        return Error(extensions["code"], extensions.get("reason"), found["message"], extensions)
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a session, or with no token at all."""
+
+    http: httpx.AsyncClient = field(repr=False)
+    user_id: UUID
+    session_id: UUID
+    token: str | None = field(repr=False)
+
+    async def send(self, document: str, *, in_language: object = None, **variables: object) -> Answer:
+        """One operation, however it ends."""
+        headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+        if in_language is not None:
+            headers["Accept-Language"] = str(in_language)
+        body = {"query": document, "variables": variables}
+        return Answer(await self.http.post("/graphql", json=body, headers=headers))
+
+    async def ask(self, document: str, **variables: object) -> Any:
+        """The value of the operation's one root field."""
+        (value,) = (await self.send(document, **variables)).data.values()
+        return value
+
+    async def refused(self, document: str, **variables: object) -> tuple[str, str | None]:
+        """Code and reason with which it is refused."""
+        error = (await self.send(document, **variables)).error
+        return error.code, error.reason
+
+
+@dataclass(frozen=True)
+class Case:
+    """A registered consultation of a doctor and a patient who has a login."""
+
+    doctor: Person
+    patient: Person
+    consultation: Mapping[str, Any]
+    registration: Mapping[str, object]
+
+    @property
+    def id(self) -> str:
+        return str(self.consultation["id"])
+
+    @property
+    def patient_id(self) -> str:
+        return str(self.consultation["patientId"])
+
+    def participant(self, kind: str) -> str:
+        """The id of the doctor's, or the patient's, part in it."""
+        return next(str(one["id"]) for one in self.consultation["participants"] if one["kind"] == kind)
+
+    async def consent(self) -> None:
+        """Doctor and patient consent, each for themselves."""
+        for person, kind in ((self.doctor, "DOCTOR"), (self.patient, "PATIENT")):
+            await person.ask(documents.RECORD_CONSENT, consent=consent_input(self.participant(kind)))
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that runs, and doors behind the API for arranging and looking."""
+
+    database: Database
+    store: ObjectStore
+    bucket: Storage
+    app: Starlette
+    http: httpx.AsyncClient
+    api_url: str
+    supabase_url: str
+    signer: Signer
+    livekit: LiveKitStandIn
+    livekit_url: str
+    queue: procrastinate.App
+    superuser: psycopg.AsyncConnection[DictRow]
+    settings: ApiSettings
+
+    async def rows(self, sql: LiteralString, *values: object) -> list[DictRow]:
+        """What a superuser finds; [] for a statement that returns nothing."""
+        cursor = await self.superuser.execute(sql, values)
+        return await cursor.fetchall() if cursor.description else []
+
+    async def audit(self, request_id: str) -> list[DictRow]:
+        """The audit rows of one request, in the order of their writing."""
+        return await self.rows(
+            "select * from audit.events where request_id = %s order by recorded_at", request_id
+        )
+
+    async def user(self, *, aal: str = "aal2", totp_at: float | None = None) -> Person:
+        """Somebody who has signed in and is nobody here yet; `totp_at` in Unix seconds, now by default."""
+        person, session = uuid4(), uuid4()
+        await self.rows(
+            "insert into auth.users (id, aud, role, email, created_at, updated_at)"
+            " values (%s, 'authenticated', 'authenticated', %s, now(), now())",
+            person,
+            f"{person}@example.org",
+        )
+        await self.rows(
+            "insert into auth.sessions (id, user_id, aal) values (%s, %s, %s::auth.aal_level)",
+            session,
+            person,
+            aal,
+        )
+        return Person(self.http, person, session, self.token(person, session, aal=aal, totp_at=totp_at))
+
+    async def staff(self, role: str, **session: Any) -> Person:
+        """A member of staff in good standing."""
+        person = await self.user(**session)
+        await self.rows("insert into resguardo.staff (user_id, role) values (%s, %s)", person.user_id, role)
+        return person
+
+    async def clinician(self, **session: Any) -> Person:
+        return await self.staff("clinician", **session)
+
+    def stranger(self) -> Person:
+        """Somebody without a token."""
+        return Person(self.http, uuid4(), uuid4(), None)
+
+    async def with_session(self, person: Person, **session: Any) -> Person:
+        """The same person in another session."""
+        other = await self.user(**session)
+        await self.rows(
+            "update auth.sessions set user_id = %s where id = %s", person.user_id, other.session_id
+        )
+        token = self.token(person.user_id, other.session_id, **session)
+        return replace(other, user_id=person.user_id, token=token)
+
+    async def end_session(self, person: Person) -> None:
+        await self.rows("delete from auth.sessions where id = %s", person.session_id)
+
+    def token(
+        self, user: UUID, session: UUID, *, aal: str = "aal2", totp_at: float | None = None, **claims: object
+    ) -> str:
+        """An access token as Supabase Auth makes it, with the given claims in the place of its own."""
+        now = int(time.time())
+        amr = [{"method": "password", "timestamp": now}]
+        if aal == "aal2":
+            amr.insert(0, {"method": "totp", "timestamp": int(totp_at or now)})
+        return self.signer.sign(
+            {
+                "aud": "authenticated",
+                "exp": now + 3600,
+                "iat": now,
+                "sub": str(user),
+                "email": f"{user}@example.org",
+                "role": "authenticated",
+                "aal": aal,
+                "amr": amr,
+                "session_id": str(session),
+                "is_anonymous": False,
+            }
+            | claims
+        )
+
+    async def case(self, doctor: Person | None = None, **given: object) -> Case:
+        """A new consultation, registered by the API."""
+        doctor = doctor or await self.clinician()
+        patient = await self.user(aal="aal1")
+        wanted = consultation_input(patientUserId=str(patient.user_id)) | given
+        return Case(doctor, patient, await doctor.ask(documents.REGISTER, consultation=wanted), wanted)
+
+    async def recording(
+        self,
+        case: Case,
+        status: str = "READY",
+        *,
+        content: bytes = b"recorded",
+        age: timedelta = timedelta(0),
+    ) -> UUID:
+        """A recording that has come to this state, `age` ago; a READY one's object is in the bucket."""
+        recording = uuid4()
+        created_at = datetime.now(UTC) - age
+        await self.rows(
+            "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, status,"
+            " room_name, egress_id, sha256, size_bytes, created_at) select %s, c.id, c.doctor_id, c.patient_id,"
+            " c.doctor_id, %s, c.room_name, %s, encode(sha256(%s), 'hex'), %s, %s"
+            " from resguardo.consultations as c where c.id = %s",
+            recording,
+            status,
+            f"EG_{recording.hex}",
+            content,
+            len(content),
+            created_at,
+            UUID(case.id),
+        )
+        key = f"r/standard/{case.id}/{recording}/video.mp4"
+        await self.rows("insert into private.recording_secrets values (%s, %s)", recording, key)
+        if status == "READY":
+            await self.bucket.put_new(key, content, "video/mp4")
+        return recording
+
+    async def spend(self, person: Person, meter: str, used: int) -> None:
+        """So much of a quota is used in this hour (and the next, should it begin meanwhile)."""
+        await self.rows(
+            "insert into private.usage select %s, %s, date_trunc('hour', now() + h * interval '1 hour', 'UTC'), %s"
+            " from generate_series(0, 1) as h on conflict (person_id, meter, window_start)"
+            " do update set used = excluded.used",
+            person.user_id,
+            meter,
+            used,
+        )
+
+    async def work(self) -> None:
+        """Runs the jobs that are due, and those that they queue, until none can be run.
+
+        A job waits behind an earlier one of the same lock that is to be tried again later.
+        """
+        before, due = None, await self._due()
+        while due and due != before:
+            await self.queue.run_worker_async(
+                wait=False, listen_notify=False, install_signal_handlers=False, delete_jobs="never"
+            )
+            before, due = due, await self._due()
+
+    async def _due(self) -> list[DictRow]:
+        return await self.rows(
+            "select id from jobs.procrastinate_jobs where status = 'todo'"
+            " and (scheduled_at is null or scheduled_at <= now()) order by id"
+        )
+
+    async def until(self, person: Person, recording_id: str, status: str) -> Any:
+        """Works, and lets LiveKit's webhooks arrive, until the recording has that status."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                await self.livekit.notifier.idle()
+                await self.work()
+                found = await person.ask(documents.RECORDING, id=recording_id)
+                if found["status"] == status:
+                    return found
+                await asyncio.sleep(0.01)
+
+    @asynccontextmanager
+    async def another_api(self, **changed: Any) -> AsyncIterator[httpx.AsyncClient]:
+        """The API started once more with other settings, and stopped at the end."""
+        app = create_app(self.settings.model_copy(update=changed))
+        async with app.router.lifespan_context(app), asgi_client(app) as http:
+            yield http
+
+
+def consultation_input(**given: object) -> dict[str, object]:
+    """A registration of something new."""
+    return {
+        "externalId": f"visit-{uuid4().hex[:12]}",
+        "patientExternalId": f"mrn-{uuid4().hex[:12]}",
+        "scheduledAt": "2026-11-21T15:00:00+00:00",
+        "kind": "follow_up",
+    } | given
+
+
+def consent_input(participant_id: str, **given: object) -> dict[str, object]:
+    """A consent to the current English words."""
+    return {"participantId": participant_id, **documents.SHOWN, "language": "EN"} | given
+
+
+def asgi_client(app: ASGIApp, address: str = ADDRESS) -> httpx.AsyncClient:
+    """A client in this process, as from `address`."""
+    transport = httpx.ASGITransport(app, client=(address, 40000))
+    return httpx.AsyncClient(transport=transport, base_url="http://api.test")
+
+
+def from_address(http: httpx.AsyncClient, address: str) -> httpx.AsyncClient:
+    """Another client of the same application, as from another address."""
+    transport = http._transport
+    assert isinstance(transport, httpx.ASGITransport)
+    return asgi_client(transport.app, address)
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves Ctrl-C to pytest."""
+        yield
+
+
+@asynccontextmanager
+async def served(app: ASGIApp, listener: socket.socket, *, lifespan: Any = "on") -> AsyncIterator[None]:
+    """Serves an application in this event loop."""
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan=lifespan, timeout_graceful_shutdown=1
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event to wait for
+        await asyncio.sleep(0.005)
+    yield
+    server.should_exit = True
+    await serving
+
+
+@asynccontextmanager
+async def opened(database: Database, store: ObjectStore, data_dir: Path) -> AsyncIterator[World]:
+    """Starts everything over a migrated database and a running store."""
+    async with AsyncExitStack() as stack:
+        api, auth, rooms = (stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3))
+        bucket = Storage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
+        stack.callback(bucket.close)
+        await asyncio.to_thread(mark_database, database.owner_url, DEPLOYMENT)
+        await bucket.claim(DEPLOYMENT)
+        config = GotrueConfig(_url(auth), database.auth_admin_url, PUBLISHABLE_KEY, SECRET_KEY, data_dir)
+        await stack.enter_async_context(served(create_gotrue_app(config), auth))
+        livekit = create_livekit_app(
+            LIVEKIT_KEY,
+            LIVEKIT_SECRET,
+            f"{_url(api)}/webhooks/livekit",
+            MEDIA,
+            pace=Pace(start_delay_seconds=0.001, record_seconds=60, upload_backoff_seconds=0.001),
+            retry_wait_seconds=0.01,
+        )
+        await stack.enter_async_context(served(livekit, rooms))
+        settings = _api_settings(database, store, config.url, _url(rooms))
+        app = create_app(settings)
+        await stack.enter_async_context(app.router.lifespan_context(app))
+        await stack.enter_async_context(served(app, api, lifespan="off"))
+        queue = await stack.enter_async_context(open_queue(_worker_settings(database, store, settings)))
+        superuser = await psycopg.AsyncConnection.connect(
+            database.superuser_url, autocommit=True, row_factory=dict_row
+        )
+        await stack.enter_async_context(superuser)
+        yield World(
+            database=database,
+            store=store,
+            bucket=bucket,
+            app=app,
+            http=await stack.enter_async_context(asgi_client(app)),
+            api_url=_url(api),
+            supabase_url=config.url,
+            signer=load_signer(data_dir, config.issuer),
+            livekit=livekit.state.stand_in,
+            livekit_url=_url(rooms),
+            queue=queue,
+            superuser=superuser,
+            settings=settings,
+        )
+
+
+def _url(listener: socket.socket) -> str:
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def _api_settings(database: Database, store: ObjectStore, supabase_url: str, livekit_url: str) -> ApiSettings:
+    return ApiSettings(
+        _env_file=None,
+        environment=Environment.DEVELOPMENT,
+        deployment=DEPLOYMENT,
+        api_database_url=SecretStr(database.api_url),
+        supabase_url=supabase_url,
+        r2_bucket_name=store.bucket,
+        r2_endpoint_url=store.endpoint_url,
+        r2_reader_access_key_id=store.reader.access_key_id,
+        r2_reader_secret_access_key=SecretStr(store.reader.secret_access_key),
+        livekit_url=livekit_url,
+        livekit_api_key=LIVEKIT_KEY,
+        livekit_api_secret=SecretStr(LIVEKIT_SECRET),
+    )
+
+
+def _worker_settings(database: Database, store: ObjectStore, api: ApiSettings) -> WorkerSettings:
+    return WorkerSettings(
+        _env_file=None,
+        environment=api.environment,
+        deployment=DEPLOYMENT,
+        worker_database_url=SecretStr(database.worker_url),
+        supabase_url=api.supabase_url,
+        supabase_secret_key=SecretStr(SECRET_KEY),
+        r2_bucket_name=store.bucket,
+        r2_endpoint_url=store.endpoint_url,
+        r2_access_key_id=store.writer.access_key_id,
+        r2_secret_access_key=SecretStr(store.writer.secret_access_key),
+        r2_recorder_access_key_id=store.recorder.access_key_id,
+        r2_recorder_secret_access_key=SecretStr(store.recorder.secret_access_key),
+        livekit_url=api.livekit_url,
+        livekit_api_key=LIVEKIT_KEY,
+        livekit_api_secret=SecretStr(LIVEKIT_SECRET),
+    )

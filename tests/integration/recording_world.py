@@ -1,0 +1,302 @@
+"""One consultation that everybody consented to, and every part that records it: real Postgres, the object store, and
+the LiveKit stand-in in this process.
+"""
+
+import asyncio
+import json
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import psycopg
+import uvicorn
+from starlette.applications import Starlette
+
+from app.consents.model import ShownText
+from app.consents.service import Consents
+from app.consents.texts import consent_texts
+from app.consultations.model import Consultation, ParticipantKind, Registration, Sensitivity
+from app.consultations.service import Consultations
+from app.db import Asker
+from app.db import Database as Pool
+from app.devstack.livekit import LiveKitStandIn, Order, Pace, create_livekit_app
+from app.devstack.livekit.webhooks import sign
+from app.devstack.object_store import ObjectStore
+from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target, WebhookVerifier
+from app.integrations.storage import Storage
+from app.quotas import Quotas
+from app.recordings import store
+from app.recordings.controller import RecordingController
+from app.recordings.model import Recording, RecordingStatus
+from app.recordings.service import Recordings
+from tests.databases import Database
+
+KEY, SECRET = "APItest", "a-secret-of-more-than-thirty-two-bytes"
+PACE = Pace(start_delay_seconds=0.01, record_seconds=60, upload_backoff_seconds=0.001)
+QUOTAS = Quotas(urls=1000, pages=1000)
+DOCTOR, PATIENT = UUID(int=1), UUID(int=2)
+TRANSITIONS = (
+    "select reason from audit.events"
+    " where action = 'recording.transition' and entity_ids = array[%s] order by recorded_at, id"
+)
+
+
+def asker(user_id: UUID, aal: str = "aal2") -> Asker:
+    """A person in the one session that `seed_people` gives them."""
+    claims: dict[str, object] = {
+        "sub": str(user_id),
+        "session_id": str(user_id),
+        "aal": aal,
+        "role": "authenticated",
+        "exp": int(time.time()) + 3600,
+    }
+    return Asker(claims=claims, request_id=uuid4(), address="192.0.2.7")
+
+
+def seed_people(database: Database) -> None:
+    """A doctor who works here, and a patient's login."""
+    with psycopg.connect(database.superuser_url) as connection:
+        for user_id in (DOCTOR, PATIENT):
+            connection.execute(
+                "insert into auth.users (id, email) values (%s, %s)", (user_id, f"{user_id}@x.org")
+            )
+            connection.execute(
+                "insert into auth.sessions (id, user_id, aal) values (%s, %s, 'aal2')", (user_id, user_id)
+            )
+        connection.execute("insert into resguardo.staff (user_id, role) values (%s, 'clinician')", (DOCTOR,))
+
+
+@asynccontextmanager
+async def served(app: Starlette) -> AsyncIterator[str]:
+    """An application on a free port, with its lifespan."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event to wait for
+            await asyncio.sleep(0.005)
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await serving
+
+
+@dataclass
+class World:
+    """What tests act on. `ahead` is how far the controller's clock has been moved."""
+
+    database: Database
+    api: Pool
+    worker: Pool
+    livekit_url: str
+    stand_in: LiveKitStandIn
+    livekit: LiveKit
+    storage: Storage
+    object_store: ObjectStore
+    consultation: Consultation
+    ahead: timedelta = timedelta()
+    asked_for: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        verifier = WebhookVerifier({KEY: SECRET})
+        self.consents = Consents(self.api)
+        self.recordings = Recordings(
+            self.api,
+            self.storage,
+            verifier,
+            quotas=QUOTAS,
+            url_lifetime_seconds=60,
+            totp_max_age_seconds=3600,
+        )
+        self.controller = self.controller_of(self.livekit)
+
+    def controller_of(self, livekit: LiveKit) -> RecordingController:
+        """A worker's controller with the world's clock."""
+        return RecordingController(
+            self.worker, livekit, self.storage, self._target, now=lambda: datetime.now(UTC) + self.ahead
+        )
+
+    def _target(self, object_key: str) -> S3Target:
+        self.asked_for.append(object_key)
+        store_ = self.object_store
+        return S3Target(store_.endpoint_url, store_.region, store_.bucket, store_.recorder)
+
+    async def request(self) -> UUID:
+        """The doctor's wish to record; the id of the recording."""
+        return (await self.recordings.start(asker(DOCTOR), self.consultation.id)).id
+
+    async def recording(self) -> UUID:
+        """A recording that LiveKit has made active."""
+        recording_id = await self.request()
+        await self.controller.start(recording_id)
+        await self.until(recording_id, RecordingStatus.RECORDING)
+        return recording_id
+
+    async def completed(self) -> UUID:
+        """A recording whose object LiveKit has uploaded, and which nobody has checked."""
+        recording_id = await self.recording()
+        await self.recordings.stop(asker(DOCTOR), recording_id)
+        await self.controller.stop(recording_id)
+        await self.until(recording_id, RecordingStatus.VERIFYING)
+        return recording_id
+
+    async def read(self, recording_id: UUID) -> Recording:
+        """The row."""
+        async with self.worker.as_service("test") as tx:
+            found = await store.lock(tx, recording_id)
+        assert found is not None
+        return found
+
+    async def object_key(self, recording_id: UUID) -> str:
+        """Where the object lies."""
+        async with self.worker.as_service("test") as tx:
+            return await store.read_object_key(tx, recording_id)
+
+    async def egresses(self) -> list[EgressSnapshot]:
+        """What LiveKit lists for the room."""
+        return await self.livekit.list_egress(room_name=self.consultation.room_name)
+
+    async def until_egress(self, *statuses: str) -> EgressSnapshot:
+        """The room's one egress, once LiveKit lists it with one of the statuses; with none, once it lists it."""
+        async with asyncio.timeout(20):
+            while True:
+                found = await self.egresses()
+                if found and (not statuses or found[0].status in statuses):
+                    (egress,) = found
+                    return egress
+                await asyncio.sleep(0.01)
+
+    async def until(self, recording_id: UUID, status: RecordingStatus) -> Recording:
+        """Follows LiveKit's list until the recording has come to the status."""
+        async with asyncio.timeout(20):
+            while (found := await self.read(recording_id)).status is not status:
+                assert not found.status.is_terminal, found
+                for egress in await self.egresses():
+                    await self.hint(egress.egress_id)
+                await asyncio.sleep(0.01)
+        return found
+
+    async def hint(self, egress_id: str, event: str = "egress_updated", status: str = "EGRESS_ACTIVE") -> str:
+        """An event with LiveKit's signature comes in and is followed; its id."""
+        event_id = await self.receive(egress_id, event, status)
+        await self.controller.follow_event(event_id)
+        return event_id
+
+    async def receive(self, egress_id: str, event: str, status: str, event_id: str | None = None) -> str:
+        """The webhook alone."""
+        event_id = event_id or f"EV_{secrets.token_hex(6)}"
+        told = {
+            "event": event,
+            "id": event_id,
+            "createdAt": str(int(time.time())),
+            "egressInfo": {
+                "egressId": egress_id,
+                "roomName": self.consultation.room_name,
+                "status": status,
+                "updatedAt": str(time.time_ns()),
+            },
+        }
+        body = json.dumps(told).encode()
+        await self.recordings.receive_webhook(body, sign(body, KEY, SECRET)["authorization"])
+        return event_id
+
+    async def join(self) -> None:
+        """Somebody enters the room and publishes."""
+        token = self.livekit.join_token(identity="p", room=self.consultation.room_name, metadata="{}")
+        async with httpx.AsyncClient(trust_env=False) as http:
+            answer = await http.post(f"{self.livekit_url}/stand-in/join", json={"token": token})
+        assert answer.is_success
+
+    async def consent(self) -> None:
+        """Patient and doctor, each for themselves."""
+        text = consent_texts()["2026-11", "en"]
+        shown = ShownText(text.version, text.language, text.sha256)
+        for kind, person in ((ParticipantKind.PATIENT, PATIENT), (ParticipantKind.DOCTOR, DOCTOR)):
+            await self.consents.give(asker(person), self.participant(kind), shown, None)
+
+    async def withdraw(self) -> None:
+        """The patient withdraws."""
+        await self.consents.withdraw(asker(PATIENT), self.participant(ParticipantKind.PATIENT), None)
+
+    def participant(self, kind: ParticipantKind) -> UUID:
+        """Whose id in the room it is."""
+        return next(one.id for one in self.consultation.participants or () if one.kind is kind)
+
+    def order(self, kind: str, **changes: Any) -> None:
+        """Has the stand-in go wrong."""
+        self.stand_in.orders.add(Order(kind, **changes))
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """As a superuser, what is committed now."""
+        with psycopg.connect(self.database.superuser_url) as connection:
+            return connection.execute(query.encode(), parameters or None).fetchall()
+
+    def transitions(self, recording_id: UUID) -> list[str]:
+        """The audit rows of the recording's steps, as `FROM>TO:error`."""
+        return [reason for (reason,) in self.rows(TRANSITIONS, recording_id)]
+
+    def queued(self) -> list[str]:
+        """The names of the jobs that wait, oldest first."""
+        query = "select task_name from jobs.procrastinate_jobs where status = 'todo' order by id"
+        return [name for (name,) in self.rows(query)]
+
+
+@asynccontextmanager
+async def opened(database: Database, object_store: ObjectStore, pace: Pace = PACE) -> AsyncIterator[World]:
+    """The world with everybody's consent and somebody in the room."""
+    seed_people(database)
+    async with AsyncExitStack() as stack:
+        app = create_livekit_app(KEY, SECRET, None, None, pace=pace)
+        url = await stack.enter_async_context(served(app))
+        livekit = await stack.enter_async_context(LiveKit(url, KEY, SECRET, start_timeout_seconds=10))
+        storage = Storage(
+            endpoint_url=object_store.endpoint_url,
+            bucket=object_store.bucket,
+            credentials=object_store.writer,
+        )
+        stack.callback(storage.close)
+        pools = [
+            Pool(login, application="test", max_size=4) for login in (database.api_url, database.worker_url)
+        ]
+        for pool in pools:
+            await pool.open()
+            stack.push_async_callback(pool.close)
+        consultation = await _register(pools[0], livekit)
+        world = World(
+            database,
+            pools[0],
+            pools[1],
+            url,
+            app.state.stand_in,
+            livekit,
+            storage,
+            object_store,
+            consultation,
+        )
+        await world.consent()
+        await world.join()
+        yield world
+
+
+async def _register(api: Pool, livekit: LiveKit) -> Consultation:
+    consultations = Consultations(
+        api, livekit, livekit_url="ws://127.0.0.1", deployment="test", quotas=QUOTAS
+    )
+    registration = Registration(
+        external_id="consultation-1",
+        doctor_id=None,
+        patient_external_id="patient-1",
+        patient_user_id=PATIENT,
+        scheduled_at=datetime(2026, 11, 21, 12, tzinfo=UTC),
+        kind="follow_up",
+        sensitivity=Sensitivity.ORDINARY,
+    )
+    return await consultations.register(asker(DOCTOR), registration)

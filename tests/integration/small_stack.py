@@ -1,0 +1,62 @@
+"""The configured world of one API and one worker, without either: for tests of the `resguardo` command."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import anyio
+
+from app.deployment import mark_database
+from app.devstack import object_store
+from app.devstack import stack as devstack
+from app.devstack.stack import Stack
+from app.devstack.supabase_project import project_urls
+from tests.databases import API_ROLE, WORKER_ROLE, Cluster
+
+
+@contextmanager
+def running(cluster: Cluster, data_dir: Path) -> Iterator[Stack]:
+    """A marked database of the run's cluster, a claimed bucket, and the stand-ins for LiveKit and Supabase Auth."""
+    with ExitStack() as stack:
+        database = stack.enter_context(cluster.clone("newer"))
+        store = stack.enter_context(object_store.running(data_dir / "store"))
+        keys = devstack._Keys(
+            owner_password=cluster.password("owner").get_secret_value(),
+            api_password=cluster.password(API_ROLE).get_secret_value(),
+            worker_password=cluster.password(WORKER_ROLE).get_secret_value(),
+            livekit_secret=secrets.token_urlsafe(32),
+            publishable_key="sb_publishable_" + secrets.token_urlsafe(24),
+            secret_key="sb_secret_" + secrets.token_urlsafe(24),
+        )
+        project = project_urls(
+            cluster.superuser_url,
+            database.name,
+            owner=database.owner,
+            owner_password=cluster.password("owner"),
+        )
+        made = devstack._describe(project, store, keys)
+        mark_database(project.owner_url, devstack.DEPLOYMENT)
+        storage = devstack._storage(store)
+        stack.callback(storage.close)
+        with ThreadPoolExecutor(1) as thread:  # a loop of another fixture may run in this one
+            thread.submit(anyio.run, storage.claim, devstack.DEPLOYMENT).result()
+        devstack._start_stand_ins(stack, data_dir, made, None)
+        yield made
+
+
+def processes_of(directory: Path) -> list[str]:
+    """The command lines of whatever runs in this directory, or was told of it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().decode(errors="replace")
+            works_in = str((process / "cwd").readlink())
+        except OSError:
+            continue
+        is_other = int(process.name) != os.getpid()
+        if command and is_other and (str(directory) in command or works_in.startswith(str(directory))):
+            found.append(command.replace("\0", " "))
+    return found

@@ -1,0 +1,316 @@
+"""The `resguardo` command: what it does, what it says of what is wrong, and that it says no secret."""
+
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import psycopg
+import pytest
+from typer.testing import CliRunner, Result
+
+import app.db
+from app import access_policies, checks, cli
+from app.devstack.stack import Stack
+from app.devstack.supabase_project import ProjectUrls, create_project, drop_project, with_login
+from app.settings import ApiSettings, DeploymentSettings, WorkerSettings
+from tests.databases import API_ROLE, WORKER_ROLE, Cluster
+from tests.integration import openai_stand_in, small_stack
+from tests.unit.environments import ENVIRONMENTS, set_environment
+
+Run = Callable[..., Result]
+NOWHERE = "http://127.0.0.1:1"
+WRONG = "wrong-word-that-nobody-may-see-either"
+GREEN = re.compile(r"✓ (.*)")
+RED = re.compile(r"✗ ((?:API: |worker: )?[^:\n]+): (.*)\n    (.*)")
+
+
+@pytest.fixture(scope="session")
+def world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with small_stack.running(cluster, tmp_path_factory.mktemp("world")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def openai_url() -> Iterator[str]:
+    with openai_stand_in.running() as url:
+        yield url
+
+
+@pytest.fixture
+def environment(world: Stack, openai_url: str) -> dict[str, str]:
+    return {**world.environment, "OPENAI_API_KEY": openai_stand_in.KEY, "OPENAI_BASE_URL": openai_url}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs the command with these settings alone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(app.db, "OPEN_SECONDS", 1)
+
+    def invoke(environment: Mapping[str, str], *arguments: str) -> Result:
+        set_environment(monkeypatch, environment)
+        return CliRunner().invoke(cli.cli, arguments)
+
+    return invoke
+
+
+def _secrets(environment: Mapping[str, str]) -> set[str]:
+    """What of an environment may not be printed: passwords and secrets, in URLs or alone."""
+    found = {value for name, value in environment.items() if "SECRET" in name or name == "OPENAI_API_KEY"}
+    for name, value in environment.items():
+        if name.endswith("DATABASE_URL"):
+            found.add(value.split("@")[0].rpartition(":")[2])
+    return found
+
+
+def _failures(result: Result) -> dict[str, tuple[str, str]]:
+    return {name: (problem, remedy) for name, problem, remedy in RED.findall(result.output)}
+
+
+def test_check_of_a_whole_world_passes(run: Run, environment: dict[str, str]) -> None:
+    result = run(environment, "check")
+    assert (result.exit_code, _failures(result)) == (0, {})
+    assert GREEN.findall(result.output) == [
+        "settings of the API",
+        "API: database",
+        "API: bucket",
+        "API: LiveKit",
+        "API: Supabase Auth's signing keys",
+        "settings of the worker",
+        "worker: database",
+        "worker: bucket",
+        "worker: Supabase Auth's administration",
+        "worker: OpenAI",
+    ]
+
+
+BROKEN: list[tuple[dict[str, str | None], dict[str, str]]] = [
+    (
+        {"R2_ENDPOINT_URL": NOWHERE},
+        {"API: bucket": "storage_unreachable", "worker: bucket": "storage_unreachable"},
+    ),
+    ({"R2_READER_SECRET_ACCESS_KEY": WRONG}, {"API: bucket": "storage_credentials_refused"}),
+    ({"R2_SECRET_ACCESS_KEY": WRONG}, {"worker: bucket": "storage_credentials_refused"}),
+    ({"R2_BUCKET_NAME": "no-such-bucket"}, {"worker: bucket": "storage_bucket_missing"}),
+    (
+        {"DEPLOYMENT": "another"},
+        {
+            "API: database": "database_of_another_deployment",
+            "API: bucket": "bucket_of_another_deployment",
+            "worker: database": "database_of_another_deployment",
+            "worker: bucket": "bucket_of_another_deployment",
+        },
+    ),
+    ({"LIVEKIT_URL": NOWHERE}, {"API: LiveKit": "livekit_unreachable"}),
+    ({"LIVEKIT_API_SECRET": WRONG}, {"API: LiveKit": "livekit_credentials_refused"}),
+    (
+        {"SUPABASE_URL": NOWHERE},
+        {
+            "API: Supabase Auth's signing keys": "supabase_unreachable",
+            "worker: Supabase Auth's administration": "supabase_unreachable",
+        },
+    ),
+    (
+        {"SUPABASE_SECRET_KEY": "sb_secret_" + WRONG},
+        {"worker: Supabase Auth's administration": "supabase_key_refused"},
+    ),
+    ({"OPENAI_API_KEY": WRONG}, {"worker: OpenAI": "openai_key_refused"}),
+    ({"OPENAI_API_KEY": None}, {"worker: OpenAI": "openai_missing"}),
+    ({"OPENAI_BASE_URL": NOWHERE}, {"worker: OpenAI": "openai_unreachable"}),
+    (
+        {"API_DATABASE_URL": f"postgresql://resguardo_api:{WRONG}@127.0.0.1:1/none"},
+        {"API: database": "database_unavailable"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), BROKEN, ids=lambda value: " ".join(value))
+def test_check_says_what_is_wrong_with_a_remedy_and_no_secret(
+    run: Run, environment: dict[str, str], changes: dict[str, str | None], expected: dict[str, str]
+) -> None:
+    broken = {name: value for name, value in {**environment, **changes}.items() if value is not None}
+    result = run(broken, "check")
+    failures = _failures(result)
+    assert result.exit_code == 1
+    assert {name: problem for name, (problem, _) in failures.items() if name in expected} == expected
+    if "R2_BUCKET_NAME" not in changes:
+        assert set(failures) == set(expected)
+    for problem, remedy in failures.values():
+        assert remedy == checks.remedy(problem)
+        assert remedy != checks.remedy("no such reason"), problem
+    assert not [secret for secret in _secrets(broken) if secret in result.output]
+
+
+def test_check_with_a_wrong_password_says_so_without_it(run: Run, environment: dict[str, str]) -> None:
+    url = environment["WORKER_DATABASE_URL"]
+    password = url.split("@")[0].rpartition(":")[2]
+    result = run({**environment, "WORKER_DATABASE_URL": url.replace(password, WRONG)}, "check")
+    assert _failures(result) == {
+        "worker: database": ("database_unavailable", checks.remedy("database_unavailable"))
+    }
+    assert WRONG not in result.output
+
+
+def test_check_without_settings_names_them(run: Run) -> None:
+    result = run({}, "check")
+    failures = _failures(result)
+    assert result.exit_code == 1
+    assert set(failures) == {"settings of the API", "settings of the worker"}
+    assert "DEPLOYMENT: is missing" in failures["settings of the API"][0]
+    assert "WORKER_DATABASE_URL: is missing" in failures["settings of the worker"][0]
+
+
+def test_every_remedy_of_a_start_is_known() -> None:
+    for reason in (
+        "database_unreachable",
+        "database_unmarked",
+        "bucket_unmarked",
+        "storage_of_another_deployment",
+        "storage_timeout",
+        "migration_failed",
+        "migration_out_of_order",
+        "ledger_versions_unknown",
+        "login_password_failed",
+        "livekit_no_egress",
+        "jwks_empty",
+    ):
+        assert checks.remedy(reason) != checks.remedy("no such reason"), reason
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [("serve", "API_DATABASE_URL"), ("worker", "SUPABASE_SECRET_KEY")]
+)
+def test_start_without_a_setting_names_it_and_no_value(
+    run: Run, environment: dict[str, str], command: str, name: str
+) -> None:
+    result = run({**environment, name: ""}, command)
+    assert result.exit_code == 2
+    assert result.output == f"Settings:\n  {name}: is missing\n"
+
+
+@pytest.mark.parametrize(("command", "kind"), [("serve", ApiSettings), ("worker", WorkerSettings)])
+def test_production_without_agreements_is_refused(
+    run: Run, command: str, kind: type[DeploymentSettings]
+) -> None:
+    result = run({**ENVIRONMENTS[kind], "BAA_LIVEKIT": "", "BAA_OPENAI": "false"}, command)
+    assert result.exit_code == 2
+    assert result.output.startswith("Settings:\n  BAA_LIVEKIT, BAA_OPENAI: production needs")
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_start_over_another_deployment_is_refused_with_a_remedy(
+    run: Run, environment: dict[str, str], command: str
+) -> None:
+    result = run({**environment, "DEPLOYMENT": "another"}, command)
+    assert result.exit_code == 1
+    assert result.output == (
+        f"CONFLICT database_of_another_deployment\n  {checks.remedy('database_of_another_deployment')}\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_start_over_a_database_without_migrations_is_refused_with_a_remedy(
+    run: Run, environment: dict[str, str], project: ProjectUrls, command: str
+) -> None:
+    changed = {
+        name: re.sub(r"/[^/]*$", "/" + project.owner_url.rpartition("/")[2], value)
+        for name, value in environment.items()
+        if name.endswith("DATABASE_URL")
+    }
+    result = run({**environment, **changed}, command)
+    assert result.exit_code == 1
+    assert result.output == f"CONFLICT database_unmarked\n  {checks.remedy('database_unmarked')}\n"
+
+
+@pytest.fixture
+def project(cluster: Cluster, world: Stack) -> Iterator[ProjectUrls]:
+    """An empty project on a cluster whose roles exist."""
+    name = f"empty_{secrets.token_hex(8)}"
+    yield create_project(
+        cluster.superuser_url, name, grants="newer", owner_password=cluster.password("owner")
+    )
+    drop_project(cluster.superuser_url, name)
+
+
+def test_migrate_says_what_it_would_do_does_it_and_then_nothing(
+    run: Run, cluster: Cluster, project: ProjectUrls
+) -> None:
+    name = project.owner_url.rpartition("/")[2]
+    environment = {
+        "ENVIRONMENT": "development",
+        "DEPLOYMENT": "first",
+        "DATABASE_URL": project.owner_url,
+        "API_DATABASE_URL": with_login(cluster.superuser_url, name, API_ROLE, cluster.password(API_ROLE)),
+        "WORKER_DATABASE_URL": with_login(
+            cluster.superuser_url, name, WORKER_ROLE, cluster.password(WORKER_ROLE)
+        ),
+    }
+    versions = sorted(path.name[:14] for path in access_policies.MIGRATIONS_DIRECTORY.glob("*.sql"))
+    would = run(environment, "migrate", "--dry-run")
+    assert [line.split()[1] for line in would.output.splitlines()] == versions
+    with psycopg.connect(project.owner_url) as connection:
+        assert connection.execute("select to_regnamespace('private')").fetchone() == (None,)
+    did = run(environment, "migrate")
+    assert did.output.splitlines() == [
+        *(f"applied {version}" for version in versions),
+        f"{len(versions)} applied; the database is first's",
+    ]
+    assert run(environment, "migrate", "--dry-run").output == ""
+    assert run(environment, "migrate").output == "0 applied; the database is first's\n"
+    psycopg.connect(environment["API_DATABASE_URL"]).close()
+    other = run({**environment, "DEPLOYMENT": "second"}, "migrate")
+    assert (other.exit_code, other.output.splitlines()[0]) == (1, "CONFLICT database_of_another_deployment")
+    assert not [
+        secret for secret in _secrets(environment) for result in (did, other) if secret in result.output
+    ]
+
+
+def test_migrate_of_a_database_that_is_not_there_has_a_remedy(run: Run) -> None:
+    environment = {
+        "ENVIRONMENT": "development",
+        "DEPLOYMENT": "first",
+        "DATABASE_URL": f"postgresql://postgres:{WRONG}@127.0.0.1:1/none",
+        "API_DATABASE_URL": f"postgresql://resguardo_api:{WRONG}@127.0.0.1:1/none",
+        "WORKER_DATABASE_URL": f"postgresql://resguardo_worker:{WRONG}@127.0.0.1:1/none",
+    }
+    result = run(environment, "migrate")
+    assert result.exit_code == 1
+    assert result.output == (
+        f"UPSTREAM_FAILED database_unreachable\n  {checks.remedy('database_unreachable')}\n"
+    )
+
+
+def test_claim_of_the_own_bucket_is_harmless_and_of_anothers_refused(
+    run: Run, environment: dict[str, str]
+) -> None:
+    again = run(environment, "claim-bucket")
+    assert (again.exit_code, again.output) == (0, "the bucket is demo's\n")
+    other = run({**environment, "DEPLOYMENT": "another"}, "claim-bucket")
+    assert other.exit_code == 1
+    assert other.output.splitlines() == [
+        "CONFLICT storage_of_another_deployment",
+        f"  {checks.remedy('storage_of_another_deployment')}",
+    ]
+
+
+def test_access_migration_is_up_to_date(run: Run) -> None:
+    newest = access_policies.newest_access_migration()
+    assert newest is not None
+    assert newest.read_text() == access_policies.access_sql(), "run `resguardo policies migration`"
+    result = run({}, "policies", "migration")
+    assert (result.exit_code, result.output) == (0, "nothing has changed\n")
+
+
+def test_schema_is_printed_without_any_setting(run: Run) -> None:
+    result = run({}, "schema")
+    assert result.exit_code == 0
+    assert "type Query {" in result.output
+    assert "issueDownloadUrl(" in result.output
+
+
+def test_command_without_arguments_shows_its_help(run: Run) -> None:
+    result = run({})
+    assert "Usage" in result.output
+    for name in ("serve", "worker", "migrate", "claim-bucket", "check", "policies", "schema", "demo"):
+        assert name in result.output

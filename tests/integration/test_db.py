@@ -1,0 +1,265 @@
+"""The two doors: what one transaction was, the next on the same connection is not."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+import app.db
+from app.db import Access, Asker, translate
+from app.db import Database as Pool
+from app.errors import AppError, Conflict, Forbidden, NotFound, Timeout, Unauthenticated, UpstreamFailed
+from tests.databases import Database
+from tests.integration.recording_world import DOCTOR, PATIENT, asker, seed_people
+
+pytestmark = pytest.mark.anyio
+
+ACCESS = Access("recording.list", {"clinician"}, "recording")
+LEFT_OVER = """
+select
+    current_setting('role') as role,
+    coalesce(current_setting('request.jwt.claims', true), '') as claims,
+    coalesce(current_setting('resguardo.request_id', true), '') as request_id,
+    coalesce(current_setting('resguardo.address', true), '') as address,
+    coalesce(current_setting('resguardo.service_reason', true), '') as reason,
+    pg_backend_pid() as backend
+"""
+
+
+@pytest.fixture
+async def pool(database: Database) -> AsyncIterator[Pool]:
+    """One connection, so that each use follows the other on it."""
+    seed_people(database)
+    made = Pool(database.api_url, application="test", max_size=1)
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def _left_over(pool: Pool) -> tuple[Any, ...]:
+    async with pool._pool.connection() as connection:
+        cursor = await connection.execute(LEFT_OVER.encode())
+        row = await cursor.fetchone()
+        assert row is not None
+        return tuple(row.values())
+
+
+async def _end(pool: Pool, how: str) -> None:
+    """A person's transaction that ends so."""
+    async with pool.as_user(asker(DOCTOR), ACCESS) as tx:
+        assert tx.role == "clinician"
+        assert await tx.value("select current_setting('role')") == "clinician"
+        assert str(DOCTOR) in await tx.value("select current_setting('request.jwt.claims')")
+        if how == "conflict":
+            raise Conflict("live_recording_exists")
+        if how == "not found":
+            raise NotFound("recording_not_found")
+        if how == "bug":
+            raise ZeroDivisionError
+        if how == "sql":
+            await tx.run("select 1 / 0")
+
+
+@pytest.mark.parametrize("how", ["well", "conflict", "not found", "bug", "sql"])
+async def test_identity_does_not_outlive_its_transaction(pool: Pool, how: str) -> None:
+    *before, backend = await _left_over(pool)
+    try:
+        await _end(pool, how)
+    except (AppError, ZeroDivisionError, psycopg.errors.DivisionByZero):
+        assert how != "well"
+    *after, same_backend = await _left_over(pool)
+    assert before == after == ["none", "", "", "", ""]
+    assert backend == same_backend
+
+
+async def test_service_reason_does_not_outlive_its_transaction(pool: Pool) -> None:
+    async with pool.as_service("test") as tx:
+        assert tx.role == "service"
+        assert await tx.value("select current_setting('resguardo.service_reason')") == "test"
+    *left, _ = await _left_over(pool)
+    assert left == ["none", "", "", "", ""]
+
+
+async def test_cancelled_transaction_leaves_nothing(pool: Pool) -> None:
+    began = asyncio.Event()
+
+    async def hang() -> None:
+        async with pool.as_user(asker(DOCTOR), ACCESS) as tx:
+            began.set()
+            await tx.run("select pg_sleep(30)")
+
+    hanging = asyncio.create_task(hang())
+    await began.wait()
+    await asyncio.sleep(0.05)
+    hanging.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hanging
+    *left, _ = await _left_over(pool)
+    assert left == ["none", "", "", "", ""]
+
+
+async def test_concurrent_people_are_each_themselves(database: Database) -> None:
+    seed_people(database)
+    pool = Pool(database.api_url, application="test", max_size=4)
+    await pool.open()
+
+    async def who(user_id: UUID) -> tuple[str, str]:
+        access = Access("viewer.read", {"clinician", "patient"}, "staff")
+        async with pool.as_user(asker(user_id), access) as tx:
+            await tx.run("select pg_sleep(0.01)")
+            return tx.role, str(await tx.value("select private.uid()"))
+
+    with psycopg.connect(database.superuser_url) as connection:
+        connection.execute(
+            "insert into resguardo.patients (external_id, user_id) values ('p', %s)", (PATIENT,)
+        )
+    try:
+        found = await asyncio.gather(*(who(user) for _ in range(10) for user in (DOCTOR, PATIENT)))
+    finally:
+        await pool.close()
+    assert found == [("clinician", str(DOCTOR)), ("patient", str(PATIENT))] * 10
+
+
+def _refusals(database: Database) -> list[tuple[Any, ...]]:
+    with psycopg.connect(database.superuser_url) as connection:
+        return connection.execute(
+            "select action, outcome, reason, actor_id, host(address), request_id from audit.events"
+            " where outcome <> 'ALLOWED' order by recorded_at"
+        ).fetchall()
+
+
+async def _register_and_raise(pool: Pool, who: Asker, error: AppError) -> None:
+    async with pool.as_user(who, ACCESS) as tx:
+        await tx.run("select private.register_patient('p', null)")
+        raise error
+
+
+async def test_what_raises_is_rolled_back_and_its_refusal_stays(database: Database, pool: Pool) -> None:
+    who = asker(DOCTOR)
+    with pytest.raises(Conflict, match="external_id_taken"):
+        await _register_and_raise(pool, who, Conflict("external_id_taken"))
+    assert _refusals(database) == [
+        ("recording.list", "FAILED", "external_id_taken", DOCTOR, "192.0.2.7", who.request_id)
+    ]
+    with psycopg.connect(database.superuser_url) as connection:
+        assert connection.execute("select from resguardo.patients").fetchall() == []
+
+
+@pytest.mark.parametrize(
+    ("who", "access", "kind", "reason"),
+    [
+        (asker(uuid4()), ACCESS, Forbidden, "not_registered"),
+        (asker(DOCTOR), Access("audit.list", {"compliance"}, "audit_event"), Forbidden, "wrong_role"),
+    ],
+)
+async def test_refused_at_the_door_is_audited(
+    database: Database, pool: Pool, who: Asker, access: Access, kind: type[AppError], reason: str
+) -> None:
+    with pytest.raises(kind, match=reason):
+        async with pool.as_user(who, access):
+            pytest.fail("the door was open")
+    assert [row[:3] for row in _refusals(database)] == [(access.action, "DENIED", reason)]
+
+
+async def test_session_that_ended_is_refused_in_the_next_statement(database: Database, pool: Pool) -> None:
+    with psycopg.connect(database.superuser_url) as connection:
+        connection.execute("delete from auth.sessions where user_id = %s", (DOCTOR,))
+    with pytest.raises(Unauthenticated, match="session_over"):
+        async with pool.as_user(asker(DOCTOR), ACCESS) as tx:
+            await tx.run("select private.person()")
+    assert [row[:3] for row in _refusals(database)] == [("recording.list", "DENIED", "session_over")]
+
+
+async def test_not_found_commits_what_its_transaction_wrote(database: Database, pool: Pool) -> None:
+    with pytest.raises(NotFound, match="recording_not_found"):
+        await _register_and_raise(pool, asker(DOCTOR), NotFound("recording_not_found"))
+    assert _refusals(database) == []
+    with psycopg.connect(database.superuser_url) as connection:
+        assert connection.execute("select external_id from resguardo.patients").fetchall() == [("p",)]
+
+
+async def test_guest_has_no_identity(pool: Pool) -> None:
+    guest = Asker(claims=None, request_id=uuid4(), address=None)
+    async with pool.as_guest(guest, Access("guest.join", (), "participant")) as tx:
+        assert tx.role == "guest"
+        assert await tx.value("select current_user::text") == "resguardo_api"
+        assert await tx.value("select current_setting('request.jwt.claims')") == ""
+
+
+async def test_exhausted_pool_is_a_timeout(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool._pool, "timeout", 0.1)
+    async with pool.as_service("test"):
+        with pytest.raises(Timeout, match="database_busy"):
+            async with pool.as_service("test"):
+                pytest.fail("there was a second connection")
+    async with pool.as_service("test") as tx:
+        assert await tx.value("select 1") == 1
+
+
+async def test_connection_that_breaks_is_told_and_replaced(database: Database, pool: Pool) -> None:
+    async with pool.as_service("test") as tx:
+        backend = await tx.value("select pg_backend_pid()")
+    with psycopg.connect(database.superuser_url) as connection:
+        connection.execute("select pg_terminate_backend(%s, 5000)", (backend,))
+    with pytest.raises(UpstreamFailed, match="database_unavailable"):
+        async with pool.as_service("test"):
+            pytest.fail("the connection stood")
+    async with pool.as_service("test") as tx:
+        assert await tx.value("select pg_backend_pid()") != backend
+
+
+async def test_database_that_is_down_is_told_at_the_opening(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "psycopg.pool")
+    monkeypatch.setattr(app.db, "OPEN_SECONDS", 0.2)
+    down = Pool("postgresql://resguardo_api:word@127.0.0.1:1/none", application="test")
+    with pytest.raises(UpstreamFailed, match="database_unavailable"):
+        await down.open()
+    await down.close()
+
+
+async def test_slow_statement_is_a_timeout(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.db, "STATEMENT_TIMEOUT_MILLISECONDS", 50)
+    with pytest.raises(Timeout, match="database_slow"):
+        async with pool.as_user(asker(DOCTOR), ACCESS) as tx:
+            await tx.run("select pg_sleep(5)")
+    with pytest.raises(Timeout, match="database_slow"):
+        async with pool.as_service("test") as tx:
+            await tx.run("select pg_sleep(5)")
+
+
+async def test_rights_that_a_role_lacks_are_a_refusal(database: Database, pool: Pool) -> None:
+    with pytest.raises(Forbidden, match="not_permitted"):
+        async with pool.as_user(asker(DOCTOR), ACCESS) as tx:
+            await tx.all("select * from audit.events")
+    assert [row[2] for row in _refusals(database)] == ["not_permitted"]
+
+
+async def test_bug_in_a_statement_is_raised_as_it_is_and_once(pool: Pool) -> None:
+    with pytest.raises(psycopg.errors.UndefinedTable) as bug:
+        async with pool.as_service("test") as tx:
+            await tx.run("select from nowhere")
+    assert bug.value.__cause__ is None
+
+
+async def test_constraint_names_the_conflict(pool: Pool) -> None:
+    with pytest.raises(Conflict, match="staff_pkey"):
+        raise translate(await _unique_violation(pool))
+
+
+async def _unique_violation(pool: Pool) -> psycopg.Error:
+    statement = sql.SQL(
+        "do $$ begin raise unique_violation using constraint = 'staff_pkey', message = 'Paula is there'; end $$"
+    )
+    try:
+        async with pool._pool.connection() as connection:
+            await connection.execute(statement)
+    except psycopg.Error as error:
+        return error
+    pytest.fail("nothing was raised")

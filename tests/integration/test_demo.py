@@ -1,0 +1,200 @@
+"""`resguardo demo` as its user runs it: what it prints, writes, exits with, and that it leaves nothing running."""
+
+import hashlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import av
+import pytest
+
+from app.devstack import postgres
+from tests.integration.small_stack import processes_of
+
+DEBIAN = Path("/usr/lib/postgresql/15/bin")
+SECONDS = 110
+STRAY_SETTINGS = "R2_PUBLIC_URL=https://public.example\nENVIRONMENT=production\nDEPLOYMENT=another\n"
+
+
+def _make_mp4(path: Path) -> Path:
+    """Two seconds of moving noise with a random start: no two are alike."""
+    with av.open(str(path), mode="w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for _ in range(20):
+            frame = av.VideoFrame(64, 64, "yuv420p")
+            for plane in frame.planes:
+                plane.update(secrets.token_bytes(plane.buffer_size))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def _environment(**changes: str) -> dict[str, str]:
+    ours = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV") if name in os.environ}
+    return {**ours, "PYTHONUNBUFFERED": "1", **changes}
+
+
+@contextmanager
+def _demo(
+    directory: Path, *arguments: str, before: str = "", **environment: str
+) -> Iterator[subprocess.Popen[str]]:
+    """The command in a directory of its own; `before` is Python that runs first. Killed if a test fails."""
+    program = (
+        f"{before}\nimport sys\nfrom app.cli import main\nsys.argv = ['resguardo', *sys.argv[1:]]\nmain()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "demo", "--data", str(directory / "data"), *arguments],
+        cwd=directory,
+        env=_environment(**environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def _run(directory: Path, *arguments: str, before: str = "") -> tuple[int, str]:
+    with _demo(directory, *arguments, before=before) as process:
+        output, _ = process.communicate(timeout=SECONDS)
+    return process.returncode, output
+
+
+def _read_until(process: subprocess.Popen[str], text: str) -> str:
+    assert process.stdout is not None
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return "".join(lines)
+    pytest.fail("it ended before it said so:\n" + "".join(lines))
+
+
+def _wait_until_nothing_runs(directory: Path, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while left := processes_of(directory):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def test_demo_with_any_mp4_passes_reports_and_serves_again_until_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(STRAY_SETTINGS)
+    media = _make_mp4(tmp_path / "a room's [bold]pic ture ñ.mp4")
+    report_path = tmp_path / "out.json"
+    status, output = _run(tmp_path, "--once", "--media", str(media), "--json", str(report_path))
+    assert status == 0, output
+    assert output.splitlines()[-1] == "demo: ok"
+    assert processes_of(tmp_path) == []
+    _check_report(report_path, media)
+
+    with _demo(tmp_path, "--media", str(media)) as process:
+        began = _read_until(process, "Bearer ")
+        assert processes_of(tmp_path / "data") != []
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=30)
+    assert (process.returncode, rest.splitlines()[-1]) == (0, "stopped")
+    assert "✗" not in began
+    assert processes_of(tmp_path) == []
+
+
+def _check_report(path: Path, media: Path) -> None:
+    report = json.loads(path.read_text())
+    content = media.read_bytes()
+    assert set(report) == {"steps", "recording", "audit"}
+    assert all(set(step) == {"name", "ok", "milliseconds"} for step in report["steps"])
+    assert all(step["ok"] is True and step["milliseconds"] >= 0 for step in report["steps"])
+    assert len(report["steps"]) > 15
+    assert set(report["recording"]) == {"id", "size", "sha256", "duration"}
+    assert report["recording"]["sha256"] == hashlib.sha256(content).hexdigest()
+    assert report["recording"]["size"] == len(content)
+    assert report["recording"]["duration"] == pytest.approx(2, abs=0.2)
+    assert report["audit"]["recording.issue_url"]["ALLOWED"] == 1
+    assert report["audit"]["recording.issue_url"]["DENIED"] >= 1
+    outcomes = {outcome for counts in report["audit"].values() for outcome in counts}
+    assert outcomes <= {"ALLOWED", "DENIED", "ABSENT", "FAILED"}
+    assert "Bearer" not in path.read_text()
+
+
+@contextmanager
+def _plain_postgres(directory: Path) -> Iterator[dict[str, str]]:
+    """Debian's Postgres 15 as somebody's own server, where it is installed; else the embedded one is used."""
+    with ExitStack() as stack:
+        if not (DEBIAN / "initdb").exists():
+            yield {}
+            return
+        url = stack.enter_context(postgres.running(directory, binaries=DEBIAN, durable=False))
+        yield {"DATABASE_URL": url}
+
+
+def test_demo_that_is_killed_leaves_nothing_running(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with (
+        _plain_postgres(tmp_path_factory.mktemp("plain")) as environment,
+        _demo(tmp_path, **environment) as process,
+    ):
+        began = _read_until(process, "Bearer ")
+        process.kill()
+        process.wait(10)
+        _wait_until_nothing_runs(tmp_path, 10)
+    assert "✗" not in began
+    assert (tmp_path / "data" / "postgres").exists() == (not environment)
+
+
+_FAILING = textwrap.dedent(
+    """
+    from app.devstack.demo import Demo, DemoFailed
+
+    async def fail(self, *whoever):
+        raise DemoFailed("the consent [/] did not hold")
+
+    Demo._consent = fail
+    """
+)
+
+
+def test_demo_that_fails_midway_says_where_and_leaves_nothing(tmp_path: Path) -> None:
+    status, output = _run(tmp_path, "--once", "--json", str(tmp_path / "out.json"), before=_FAILING)
+    assert status == 1, output
+    assert output.splitlines()[-1] == "demo: failed: the consent [/] did not hold"
+    assert "✗ patient and doctor consent" in output
+    assert processes_of(tmp_path) == []
+    steps = json.loads((tmp_path / "out.json").read_text())["steps"]
+    assert [step["ok"] for step in steps][-1] is False
+
+
+@pytest.mark.parametrize("content", [b"", b"not a film\n" * 1000, b"\0\0\0\x20ftypisom" + b"\0" * 5000, None])
+def test_file_that_is_no_mp4_is_refused_before_anything_starts(tmp_path: Path, content: bytes | None) -> None:
+    media = tmp_path / "notes [bold] of a visit.mp4"
+    if content is not None:
+        media.write_bytes(content)
+    status, output = _run(tmp_path, "--once", "--media", str(media))
+    assert status == 2
+    assert output.splitlines() == [f"{media} is not an MP4 file that can be read"]
+    assert not (tmp_path / "data").exists()
+
+
+def test_directory_and_sound_of_another_format_are_refused(tmp_path: Path) -> None:
+    matroska = tmp_path / "film.mp4"
+    with av.open(str(matroska), mode="w", format="matroska") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height = 64, 64
+        container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode())
+    for media in (tmp_path, matroska):
+        status, output = _run(tmp_path, "--once", "--media", str(media))
+        assert status == 2, output
+        assert output.splitlines() == [f"{media} is not an MP4 file that can be read"]

@@ -1,0 +1,331 @@
+"""The queue: tried again with growing pauses, never in silence, and it hears no more than a code."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from procrastinate import App
+from procrastinate.jobs import Job
+
+from app.db import Database as Pool
+from app.errors import UpstreamFailed
+from app.jobs.queue import LONGEST_PAUSE_SECONDS, GrowingPauses, NotGivenUp, Task, make_queue
+from app.recordings import store
+from app.recordings.controller import RecordingController
+from app.staff.service import StaffBans
+from app.worker import tasks
+from tests.databases import Database
+
+pytestmark = pytest.mark.anyio
+
+WORDS = "the vendor said: https://bucket.example/?X-Amz-Signature=secret for patient Paula"
+TASK = "verify_recording"
+
+
+def _rows(database: Database, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+    with psycopg.connect(database.superuser_url) as connection:
+        cursor = connection.execute(query.encode(), parameters or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+def _defer(database: Database, argument: UUID | None = None, task: str = TASK) -> int:
+    """Puts a job into the queue and commits it."""
+    _rows(database, "select private.defer_job(%s, %s)", task, argument or uuid4())
+    return int(_rows(database, "select max(id) from jobs.procrastinate_jobs")[0][0])
+
+
+def _status(database: Database, job: int) -> tuple[str, int]:
+    return _rows(database, "select status, attempts from jobs.procrastinate_jobs where id = %s", job)[0]
+
+
+def _hurry(database: Database) -> None:
+    _rows(database, "update jobs.procrastinate_jobs set scheduled_at = now() where status = 'todo'")
+
+
+async def _run(queue: App, concurrency: int = 4) -> None:
+    """Until no job is due."""
+    await queue.run_worker_async(
+        wait=False, install_signal_handlers=False, listen_notify=False, concurrency=concurrency
+    )
+
+
+@asynccontextmanager
+async def _opened(database: Database, *tasks: Task) -> AsyncIterator[App]:
+    queue = make_queue(database.worker_url, tasks)
+    async with queue.open_async():
+        yield queue
+
+
+class Work:
+    """Fails as long as `failures` last; keeps what it was called with."""
+
+    def __init__(self, failures: int = 0, error: Callable[[], Exception] = lambda: ValueError(WORDS)) -> None:
+        self.failures, self.error = failures, error
+        self.done: list[str] = []
+        self.given_up: list[tuple[str, str]] = []
+        self.failures_to_give_up = 0
+
+    async def run(self, argument: str) -> None:
+        """The task."""
+        self.done.append(argument)
+        if self.failures:
+            self.failures -= 1
+            raise self.error()
+
+    async def give_up(self, argument: str, reason: str) -> None:
+        """The end of the tries."""
+        if self.failures_to_give_up:
+            self.failures_to_give_up -= 1
+            raise ConnectionError(WORDS)
+        self.given_up.append((argument, reason))
+
+    def task(self, attempts: int = 3) -> Task:
+        """With its end."""
+        return Task(TASK, self.run, attempts=attempts, give_up=self.give_up)
+
+
+async def test_job_runs_with_its_one_id(database: Database) -> None:
+    work, argument = Work(), uuid4()
+    job = _defer(database, argument)
+    async with _opened(database, work.task()) as queue:
+        await _run(queue)
+    assert work.done == [str(argument)]
+    assert _status(database, job) == ("succeeded", 1)
+    assert work.given_up == []
+
+
+async def test_failed_job_is_tried_again_after_a_pause_that_grows(database: Database) -> None:
+    work, pauses = Work(failures=4), []
+    job = _defer(database)
+    async with _opened(database, work.task(attempts=5)) as queue:
+        for _ in range(4):
+            await _run(queue)
+            pauses.append(
+                _rows(
+                    database,
+                    "select extract(epoch from scheduled_at - now())::float from jobs.procrastinate_jobs"
+                    " where id = %s",
+                    job,
+                )[0][0]
+            )
+            _hurry(database)
+        await _run(queue)
+    for pause, expected in zip(pauses, (1, 2, 4, 8), strict=True):
+        assert expected - 1 < pause <= expected
+    assert _status(database, job) == ("succeeded", 5)
+
+
+def test_pause_is_a_minute_at_most() -> None:
+    def pause(attempts: int) -> float:
+        job = Job(id=1, queue="default", lock=None, queueing_lock=None, task_name=TASK, attempts=attempts)
+        decision = GrowingPauses(200).get_retry_decision(exception=ValueError(), job=job)
+        assert decision is not None
+        assert decision.retry_at is not None
+        return decision.retry_at.timestamp()
+
+    assert pause(150) - pause(0) <= LONGEST_PAUSE_SECONDS
+
+
+async def test_job_is_given_up_at_the_end_with_its_reason(database: Database) -> None:
+    work, argument = Work(failures=9, error=lambda: UpstreamFailed("object_missing")), uuid4()
+    job = _defer(database, argument)
+    async with _opened(database, work.task(attempts=3)) as queue:
+        for _ in range(5):
+            await _run(queue)
+            _hurry(database)
+    assert len(work.done) == 3
+    assert work.given_up == [(str(argument), "object_missing")]
+    assert _status(database, job) == ("failed", 3)
+
+
+async def test_bug_is_given_up_as_an_internal_error(database: Database) -> None:
+    work = Work(failures=1)
+    _defer(database)
+    async with _opened(database, work.task(attempts=1)) as queue:
+        await _run(queue)
+    assert [reason for _, reason in work.given_up] == ["internal_error"]
+
+
+async def test_end_that_cannot_be_said_is_said_later(database: Database) -> None:
+    work = Work(failures=9)
+    work.failures_to_give_up = 2
+    job = _defer(database)
+    async with _opened(database, work.task(attempts=1)) as queue:
+        for _ in range(2):
+            await _run(queue)
+            assert _status(database, job)[0] == "todo"
+            assert work.given_up == []
+            _hurry(database)
+        await _run(queue)
+    assert len(work.given_up) == 1
+    assert _status(database, job)[0] == "failed"
+
+
+@pytest.mark.parametrize("exception", [NotGivenUp("x"), asyncio.CancelledError()])
+def test_what_was_cut_short_is_not_the_last_try(exception: BaseException) -> None:
+    job = Job(id=1, queue="default", lock=None, queueing_lock=None, task_name=TASK, attempts=7)
+    assert GrowingPauses(3).get_retry_decision(exception=ValueError(), job=job) is None
+    assert GrowingPauses(3).get_retry_decision(exception=exception, job=job) is not None
+
+
+async def test_shutdown_cuts_a_job_short_and_leaves_it_for_another(database: Database) -> None:
+    began = asyncio.Event()
+
+    async def hang(argument: str) -> None:
+        began.set()
+        await asyncio.sleep(60)
+
+    job = _defer(database)
+    async with _opened(database, Task(TASK, hang, attempts=1)) as queue:
+        working = asyncio.create_task(
+            queue.run_worker_async(install_signal_handlers=False, shutdown_graceful_timeout=0.1)
+        )
+        await asyncio.wait_for(began.wait(), 10)
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+    assert _status(database, job)[0] == "todo"
+
+
+async def test_queue_and_log_hear_no_word_of_the_vendor(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    work = Work(failures=9)
+    _defer(database)
+    async with _opened(database, work.task(attempts=2)) as queue:
+        for _ in range(2):
+            await _run(queue)
+            _hurry(database)
+    rows = [
+        str(row)
+        for table in ("procrastinate_jobs", "procrastinate_events", "procrastinate_workers")
+        for row in _rows(database, f"select t::text from jobs.{table} as t")  # noqa: S608 - named above
+    ]
+    assert len(work.done) == 2
+    assert "job failed: task=verify_recording" in caplog.text
+    for words in (WORDS, "X-Amz-Signature", "Paula"):
+        assert words not in caplog.text
+        assert words not in " ".join(rows)
+
+
+async def test_arguments_are_one_id_each(database: Database) -> None:
+    argument = uuid4()
+    for task in ("start_recording", "stop_recording", "enforce_consent", "verify_recording", "ban_user"):
+        _defer(database, argument, task)
+    found = _rows(database, "select distinct args::text, lock from jobs.procrastinate_jobs")
+    assert found == [(f'{{"id": "{argument}"}}', str(argument))]
+
+
+async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) -> None:
+    definitions = _rows(
+        database,
+        "select prosrc from pg_proc where oid in"
+        " ('private.defer_job'::regproc, 'private.receive_livekit_event'::regproc)",
+    )
+    text = " ".join(source for (source,) in definitions)
+    names = {task.name for task in tasks(object.__new__(RecordingController), object.__new__(StaffBans))}
+    assert {name for name in names if f"'{name}'" not in text} == set()
+    with pytest.raises(psycopg.Error, match="unknown_task"):
+        _defer(database, task="retry_stalled_jobs")
+
+
+async def test_job_of_a_transaction_that_rolls_back_does_not_exist(database: Database) -> None:
+    pool = Pool(database.worker_url, application="test", max_size=1)
+    await pool.open()
+    try:
+        with pytest.raises(UpstreamFailed):
+            await _defer_and_raise(pool)
+        assert _rows(database, "select id from jobs.procrastinate_jobs") == []
+        async with pool.as_service("test") as tx:
+            await store.defer(tx, "verify_recording", uuid4())
+        assert len(_rows(database, "select id from jobs.procrastinate_jobs")) == 1
+    finally:
+        await pool.close()
+
+
+async def _defer_and_raise(pool: Pool) -> None:
+    async with pool.as_service("test") as tx:
+        await store.defer(tx, "verify_recording", uuid4())
+        raise UpstreamFailed("livekit_unavailable")
+
+
+async def test_jobs_of_one_id_run_one_at_a_time_and_in_order(database: Database) -> None:
+    running, most, order = 0, 0, []
+
+    async def run(name: str, argument: str) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.05)
+        order.append(name)
+        running -= 1
+
+    argument = uuid4()
+    names = ("start_recording", "stop_recording", "verify_recording")
+    for name in names:
+        _defer(database, argument, name)
+    made = [Task(name, lambda argument, name=name: run(name, argument)) for name in names]  # type: ignore[misc]
+    async with _opened(database, *made) as queue:
+        for _ in names:
+            await _run(queue)
+    assert (most, order) == (1, list(names))
+
+
+async def test_jobs_of_several_ids_run_at_once(database: Database) -> None:
+    both = asyncio.Barrier(2)
+
+    async def meet(argument: str) -> None:
+        async with asyncio.timeout(10):
+            await both.wait()
+
+    jobs = [_defer(database), _defer(database)]
+    async with _opened(database, Task(TASK, meet, attempts=1)) as queue:
+        await _run(queue)
+    assert [_status(database, job)[0] for job in jobs] == ["succeeded", "succeeded"]
+
+
+async def test_job_of_a_worker_that_died_is_given_to_another(database: Database) -> None:
+    work = Work()
+    job, other = _defer(database), _defer(database)
+    _leave_behind(database, job, heartbeat="1 hour")
+    _leave_behind(database, other, heartbeat="0 seconds")
+    async with _opened(database, work.task()) as queue:
+        await queue.tasks["retry_stalled_jobs"].defer_async(timestamp=0)
+        await _run(queue)
+        await _run(queue)
+    assert _status(database, job)[0] == "succeeded"
+    assert _status(database, other)[0] == "doing"
+    assert len(work.done) == 1
+
+
+async def test_stalled_look_for_stalled_jobs_holds_up_no_other(database: Database) -> None:
+    work = Work()
+    async with _opened(database, work.task()) as queue:
+        stalled = await queue.tasks["retry_stalled_jobs"].defer_async(timestamp=0)
+        _leave_behind(database, stalled, heartbeat="1 hour")
+        job = _defer(database)
+        _leave_behind(database, job, heartbeat="1 hour")
+        look = await queue.tasks["retry_stalled_jobs"].defer_async(timestamp=1)
+        _rows(database, "update jobs.procrastinate_jobs set priority = 1 where id = %s", look)
+        for _ in range(3):
+            await _run(queue, concurrency=1)
+    assert _status(database, job)[0] == "succeeded"
+    assert _status(database, stalled)[0] == "succeeded"
+
+
+def _leave_behind(database: Database, job: int, *, heartbeat: str) -> None:
+    """As a worker does that was killed while it ran the job."""
+    _rows(
+        database,
+        "with w as (insert into jobs.procrastinate_workers (last_heartbeat)"
+        " values (now() - %s::interval) returning id)"
+        " update jobs.procrastinate_jobs set status = 'doing', worker_id = (select id from w) where id = %s",
+        heartbeat,
+        job,
+    )

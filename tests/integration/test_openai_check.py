@@ -1,0 +1,54 @@
+"""`resguardo check` tells a wrong OpenAI key from a service that is not there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app import checks
+from app.errors import UpstreamFailed
+from app.settings import WorkerSettings, load
+from tests.integration import openai_stand_in
+from tests.unit.environments import ENVIRONMENTS, set_environment
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def base_url() -> Iterator[str]:
+    with openai_stand_in.running() as url:
+        yield url
+
+
+def _settings(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]) -> WorkerSettings:
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    set_environment(monkeypatch, {**ENVIRONMENTS[WorkerSettings], **changes})
+    return load(WorkerSettings)
+
+
+async def test_right_key_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_url: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    await checks._openai(
+        _settings(monkeypatch, {"OPENAI_API_KEY": openai_stand_in.KEY, "OPENAI_BASE_URL": base_url})
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "url", "reason"),
+    [
+        ("", None, "openai_missing"),
+        ("sk-wrong", None, "openai_key_refused"),
+        ("sk-busy", None, "openai_unreachable"),
+        (openai_stand_in.KEY, "http://127.0.0.1:1/v1", "openai_unreachable"),
+    ],
+)
+async def test_failure_has_a_reason_with_a_remedy_and_no_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_url: str, key: str, url: str | None, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = _settings(monkeypatch, {"OPENAI_API_KEY": key, "OPENAI_BASE_URL": url or base_url})
+    with pytest.raises(UpstreamFailed) as failure:
+        await checks._openai(settings)
+    assert (failure.value.reason, failure.value.detail) == (reason, {})
+    assert checks.remedy(reason) != checks.remedy("no such reason")

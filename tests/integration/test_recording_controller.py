@@ -1,0 +1,485 @@
+"""The worker's part over real parts: nothing is recorded twice, nothing is lost in silence, whatever fails."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import httpx
+import pytest
+from livekit.protocol.egress import EgressInfo, RoomCompositeEgressRequest
+
+from app.devstack.livekit import Pace
+from app.devstack.object_store import ObjectStore
+from app.errors import Conflict, Timeout, UpstreamFailed
+from app.integrations.livekit import LiveKit, LiveKitRefused
+from app.recordings.controller import AMBIGUOUS_START
+from app.recordings.model import RecordingStatus
+from tests.databases import Database
+from tests.integration.recording_world import DOCTOR, KEY, PACE, SECRET, World, asker, opened
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.anyio
+
+A_MINUTE_AND_MORE = AMBIGUOUS_START + timedelta(seconds=1)
+TABLES = """
+select format('%I.%I', n.nspname, c.relname)
+from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+where n.nspname in ('resguardo', 'audit', 'private', 'jobs') and c.relkind = 'r'
+"""
+
+
+@pytest.fixture
+async def world(database: Database, object_store: ObjectStore) -> AsyncIterator[World]:
+    async with opened(database, object_store) as made:
+        yield made
+
+
+@pytest.fixture
+async def hasty(world: World) -> AsyncIterator[LiveKit]:
+    """A client that waits for a start a moment only."""
+    async with LiveKit(world.livekit_url, KEY, SECRET, start_timeout_seconds=0.2) as livekit:
+        yield livekit
+
+
+def _s3(world: World) -> "S3Client":
+    return world.storage._client
+
+
+async def test_recording_goes_from_request_to_ready_with_the_digest_of_its_object(world: World) -> None:
+    recording_id = await world.completed()
+    await world.controller.verify(recording_id)
+    recording = await world.read(recording_id)
+    url = world.storage.presign_get(
+        await world.object_key(recording_id), expires_in_seconds=60, filename="x.mp4"
+    )
+    async with httpx.AsyncClient(trust_env=False) as http:
+        content = (await http.get(url)).content
+    assert recording.status is RecordingStatus.READY
+    assert recording.sha256 == hashlib.sha256(content).hexdigest()
+    assert recording.size_bytes == len(content) > 0
+    assert recording.error is None
+
+
+async def test_each_transition_leaves_its_audit_row(world: World) -> None:
+    recording_id = await world.completed()
+    await world.controller.verify(recording_id)
+    assert world.transitions(recording_id) == [
+        "REQUESTED",
+        "REQUESTED>STARTING",
+        "STARTING>RECORDING",
+        "RECORDING>STOPPING",
+        "STOPPING>VERIFYING",
+        "VERIFYING>READY",
+    ]
+
+
+async def test_each_step_queues_the_next(world: World) -> None:
+    await world.completed()
+    tasks = [name for name in world.queued() if name != "follow_egress"]
+    assert tasks == ["start_recording", "stop_recording", "verify_recording"]
+
+
+async def test_intent_is_committed_before_livekit_is_asked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording_id = await world.request()
+    committed: list[tuple[str, str]] = []
+    start = world.stand_in.recorder.start
+
+    def spy(request: RoomCompositeEgressRequest) -> EgressInfo:
+        query = (
+            "select r.status, s.object_key from resguardo.recordings r"
+            " join private.recording_secrets s on s.recording_id = r.id where r.id = %s"
+        )
+        committed.extend(world.rows(query, recording_id))
+        assert request.file_outputs[0].filepath == committed[0][1]
+        return start(request)
+
+    monkeypatch.setattr(world.stand_in.recorder, "start", spy)
+    await world.controller.start(recording_id)
+    assert [status for status, _ in committed] == ["STARTING"]
+
+
+async def test_start_whose_answer_was_lost_is_adopted_and_not_repeated(world: World) -> None:
+    recording_id = await world.request()
+    world.order("start_but_answer_503")
+    with pytest.raises(UpstreamFailed, match="livekit_unavailable"):
+        await world.controller.start(recording_id)
+    assert (await world.read(recording_id)).egress_id is None
+    await world.controller.start(recording_id)
+    (egress,) = await world.egresses()
+    assert (await world.read(recording_id)).egress_id == egress.egress_id
+    await world.until(recording_id, RecordingStatus.RECORDING)
+
+
+async def test_start_that_hangs_is_adopted_when_it_turns_up(world: World, hasty: LiveKit) -> None:
+    recording_id = await world.request()
+    world.order("hang_start", seconds=0.4)
+    controller = world.controller_of(hasty)
+    with pytest.raises(Timeout, match="livekit_timeout"):
+        await controller.start(recording_id)
+    with pytest.raises(UpstreamFailed, match="egress_start_unknown"):
+        await controller.start(recording_id)
+    await world.until_egress()
+    await controller.start(recording_id)
+    (egress,) = await world.egresses()
+    assert (await world.read(recording_id)).egress_id == egress.egress_id
+
+
+async def test_definite_refusal_fails_with_its_reason_and_frees_the_consultation(world: World) -> None:
+    recording_id = await world.request()
+    world.order("refuse_start", code="resource_exhausted")
+    await world.controller.start(recording_id)
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.FAILED, "livekit_refused")
+    assert await world.egresses() == []
+    await world.recording()
+
+
+async def test_refused_list_is_no_refusal_of_the_start(world: World) -> None:
+    recording_id = await world.request()
+    async with LiveKit(world.livekit_url, KEY, "another-secret-of-more-than-32-bytes") as wrong:
+        with pytest.raises(LiveKitRefused):
+            await world.controller_of(wrong).start(recording_id)
+    assert (await world.read(recording_id)).status is RecordingStatus.STARTING
+    world.ahead = A_MINUTE_AND_MORE
+    await world.controller.start(recording_id)
+    assert len(await world.egresses()) == 1
+
+
+async def test_start_is_repeated_only_after_a_minute_of_none(world: World) -> None:
+    recording_id = await world.request()
+    async with LiveKit("http://127.0.0.1:1", KEY, SECRET) as nowhere:
+        with pytest.raises(UpstreamFailed, match="livekit_unavailable"):
+            await world.controller_of(nowhere).start(recording_id)
+    world.ahead = AMBIGUOUS_START - timedelta(seconds=5)
+    with pytest.raises(UpstreamFailed, match="egress_start_unknown"):
+        await world.controller.start(recording_id)
+    assert world.asked_for == []
+    world.ahead = A_MINUTE_AND_MORE
+    await world.controller.start(recording_id)
+    assert len(await world.egresses()) == 1
+
+
+async def test_second_start_counts_its_own_minute(
+    world: World, hasty: LiveKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording_id = await world.request()
+    controller = world.controller_of(hasty)
+    world.order("hang_start", seconds=30, count=3)
+    with pytest.raises(Timeout):
+        await controller.start(recording_id)
+    world.ahead = A_MINUTE_AND_MORE
+    before = await world.read(recording_id)
+    with pytest.raises(Timeout):
+        await controller.start(recording_id)
+    assert (await world.read(recording_id)).updated_at > before.updated_at
+    world.ahead = timedelta(seconds=30)
+    with pytest.raises(UpstreamFailed, match="egress_start_unknown"):
+        await controller.start(recording_id)
+    assert len(world.asked_for) == 2
+
+
+async def test_start_twice_at_once_makes_one_egress(world: World) -> None:
+    recording_id = await world.request()
+    outcomes = await asyncio.gather(
+        *(world.controller.start(recording_id) for _ in range(4)), return_exceptions=True
+    )
+    refused = [outcome for outcome in outcomes if outcome is not None]
+    assert all(isinstance(one, UpstreamFailed) for one in refused), refused
+    assert len(await world.egresses()) == 1
+    assert len(world.asked_for) == 1
+
+
+async def test_start_of_what_runs_or_is_unknown_does_nothing(world: World) -> None:
+    recording_id = await world.recording()
+    before = await world.read(recording_id)
+    await world.controller.start(recording_id)
+    await world.controller.start(uuid4())
+    assert await world.read(recording_id) == before
+    assert len(await world.egresses()) == 1
+
+
+async def test_consent_withdrawn_before_the_start_aborts_without_asking_livekit(world: World) -> None:
+    recording_id = await world.request()
+    await world.withdraw()
+    await world.controller.start(recording_id)
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "consent_withdrawn")
+    assert await world.egresses() == []
+    assert world.asked_for == []
+
+
+async def test_consent_withdrawn_while_recording_stops_it(world: World) -> None:
+    recording_id = await world.recording()
+    await world.withdraw()
+    assert world.queued()[-1] == "enforce_consent"
+    await world.controller.enforce_consent(world.consultation.id)
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.STOPPING, "consent_withdrawn")
+    assert world.queued()[-1] == "stop_recording"
+    await world.controller.stop(recording_id)
+    await world.until(recording_id, RecordingStatus.VERIFYING)
+
+
+async def test_consent_that_stands_stops_nothing(world: World) -> None:
+    recording_id = await world.recording()
+    before = await world.read(recording_id)
+    await world.controller.enforce_consent(world.consultation.id)
+    assert await world.read(recording_id) == before
+
+
+async def test_consent_withdrawn_while_a_start_is_unknown_ends_what_turns_up(world: World) -> None:
+    recording_id = await world.request()
+    world.order("start_but_answer_503")
+    with pytest.raises(UpstreamFailed):
+        await world.controller.start(recording_id)
+    await world.withdraw()
+    await world.controller.enforce_consent(world.consultation.id)
+    with pytest.raises(UpstreamFailed, match="egress_unknown"):
+        await world.controller.stop(recording_id)
+    await world.controller.start(recording_id)
+    assert (await world.read(recording_id)).status is RecordingStatus.STOPPING
+    await world.controller.stop(recording_id)
+    await world.until_egress("complete", "aborted")
+
+
+async def test_stop_of_a_start_that_never_was_aborts_after_a_minute(world: World) -> None:
+    recording_id = await world.request()
+    async with LiveKit("http://127.0.0.1:1", KEY, SECRET) as nowhere:
+        with pytest.raises(UpstreamFailed):
+            await world.controller_of(nowhere).start(recording_id)
+    await world.recordings.stop(asker(DOCTOR), recording_id)
+    with pytest.raises(UpstreamFailed, match="egress_start_unknown"):
+        await world.controller.start(recording_id)
+    world.ahead = A_MINUTE_AND_MORE
+    await world.controller.start(recording_id)
+    assert (await world.read(recording_id)).status is RecordingStatus.ABORTED
+    await world.controller.stop(recording_id)
+    assert await world.egresses() == []
+
+
+async def test_stop_before_livekit_was_asked_aborts_and_never_asks(world: World) -> None:
+    recording_id = await world.request()
+    await world.recordings.stop(asker(DOCTOR), recording_id)
+    await world.controller.start(recording_id)
+    await world.controller.stop(recording_id)
+    assert (await world.read(recording_id)).status is RecordingStatus.ABORTED
+    assert world.asked_for == []
+    assert await world.egresses() == []
+
+
+async def test_stop_twice_is_one_stop(world: World) -> None:
+    recording_id = await world.recording()
+    for _ in range(2):
+        recording = await world.recordings.stop(asker(DOCTOR), recording_id)
+        assert recording.status is RecordingStatus.STOPPING
+    assert world.queued().count("stop_recording") == 1
+    await world.controller.stop(recording_id)
+    await world.controller.stop(recording_id)
+    await world.until(recording_id, RecordingStatus.VERIFYING)
+    await world.controller.stop(recording_id)
+    assert (await world.recordings.stop(asker(DOCTOR), recording_id)).status is RecordingStatus.VERIFYING
+
+
+async def test_stop_of_what_has_ended_by_itself_follows_the_list(world: World) -> None:
+    recording_id = await world.recording()
+    world.stand_in.rooms.delete(world.consultation.room_name)
+    await world.until_egress("complete")
+    await world.recordings.stop(asker(DOCTOR), recording_id)
+    await world.controller.stop(recording_id)
+    assert (await world.read(recording_id)).status is RecordingStatus.VERIFYING
+
+
+async def test_second_recording_is_refused_while_one_is_live(world: World) -> None:
+    recording_id = await world.recording()
+    with pytest.raises(Conflict, match="live_recording_exists") as refusal:
+        await world.request()
+    assert refusal.value.detail == {"recordingId": str(recording_id)}
+
+
+async def test_forged_end_of_a_running_egress_changes_nothing(world: World) -> None:
+    recording_id = await world.recording()
+    before = await world.read(recording_id)
+    (egress,) = await world.egresses()
+    await world.hint(egress.egress_id, "egress_ended", "EGRESS_COMPLETE")
+    await world.hint(egress.egress_id, "egress_ended", "EGRESS_FAILED")
+    assert await world.read(recording_id) == before
+
+
+async def test_event_of_an_unknown_egress_changes_nothing(world: World) -> None:
+    recording_id = await world.recording()
+    before = await world.read(recording_id)
+    await world.hint("EG_nobodyknows", "egress_ended", "EGRESS_COMPLETE")
+    await world.hint("", "egress_ended", "EGRESS_FAILED")
+    await world.controller.follow_event("EV_nobodyknows")
+    assert await world.read(recording_id) == before
+
+
+async def test_event_twice_is_taken_once(world: World) -> None:
+    recording_id = await world.recording()
+    (egress,) = await world.egresses()
+    already = world.queued().count("follow_egress")
+    event_id = await world.receive(egress.egress_id, "egress_updated", "EGRESS_ACTIVE")
+    await world.receive(egress.egress_id, "egress_updated", "EGRESS_ACTIVE", event_id)
+    assert world.queued().count("follow_egress") == already + 1
+    before = await world.read(recording_id)
+    for _ in range(2):
+        await world.controller.follow_event(event_id)
+    assert await world.read(recording_id) == before
+
+
+async def test_events_out_of_order_come_to_the_same(world: World) -> None:
+    recording_id = await world.request()
+    await world.controller.start(recording_id)
+    (egress,) = await world.egresses()
+    early = [
+        await world.receive(egress.egress_id, event, status)
+        for event, status in (("egress_started", "EGRESS_STARTING"), ("egress_updated", "EGRESS_ACTIVE"))
+    ]
+    await world.recordings.stop(asker(DOCTOR), recording_id)
+    await world.until_egress("active")
+    await world.controller.stop(recording_id)
+    await world.until_egress("complete")
+    await world.hint(egress.egress_id, "egress_ended", "EGRESS_COMPLETE")
+    ended = await world.read(recording_id)
+    assert ended.status is RecordingStatus.VERIFYING
+    for event_id in reversed(early):
+        await world.controller.follow_event(event_id)
+    assert await world.read(recording_id) == ended
+    await world.controller.verify(recording_id)
+    assert (await world.read(recording_id)).status is RecordingStatus.READY
+
+
+async def test_event_that_comes_before_the_answer_is_followed(world: World) -> None:
+    recording_id = await world.request()
+    world.order("start_but_answer_503")
+    with pytest.raises(UpstreamFailed):
+        await world.controller.start(recording_id)
+    (egress,) = await world.egresses()
+    await world.hint(egress.egress_id, "egress_started", "EGRESS_STARTING")
+    assert (await world.read(recording_id)).egress_id == egress.egress_id
+
+
+async def test_egress_of_another_application_is_left_alone(world: World) -> None:
+    recording_id = await world.recording()
+    target = world._target("someone/else.mp4")
+    other = await world.livekit.start_room_composite(
+        room_name=world.consultation.room_name, object_key="someone/else.mp4", upload=target
+    )
+    before = await world.read(recording_id)
+    await world.hint(other.egress_id)
+    assert await world.read(recording_id) == before
+
+
+async def test_failed_upload_fails_with_its_reason(world: World) -> None:
+    recording_id = await world.recording()
+    world.order("fail_upload")
+    await world.recordings.stop(asker(DOCTOR), recording_id)
+    await world.controller.stop(recording_id)
+    egress = await world.until_egress("failed")
+    await world.hint(egress.egress_id, "egress_ended", "EGRESS_FAILED")
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.FAILED, "egress_upload_failed")
+    assert world.transitions(recording_id)[-1] == "STOPPING>FAILED:egress_upload_failed"
+    await world.recording()
+
+
+async def test_egress_stopped_before_it_began_is_aborted(
+    database: Database, object_store: ObjectStore
+) -> None:
+    slow = Pace(start_delay_seconds=5, record_seconds=PACE.record_seconds)
+    async with opened(database, object_store, slow) as world:
+        recording_id = await world.request()
+        await world.controller.start(recording_id)
+        await world.recordings.stop(asker(DOCTOR), recording_id)
+        await world.controller.stop(recording_id)
+        (egress,) = await world.egresses()
+        await world.hint(egress.egress_id, "egress_ended", "EGRESS_ABORTED")
+        recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "egress_aborted")
+
+
+async def test_missing_object_is_asked_for_again_and_fails_at_the_end(world: World) -> None:
+    recording_id = await world.completed()
+    _s3(world).delete_object(Bucket=world.object_store.bucket, Key=await world.object_key(recording_id))
+    for _ in range(2):
+        with pytest.raises(UpstreamFailed, match="object_missing"):
+            await world.controller.verify(recording_id)
+    assert (await world.read(recording_id)).status is RecordingStatus.VERIFYING
+    await world.controller.give_up(recording_id, "object_missing")
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.FAILED, "object_missing")
+
+
+@pytest.mark.parametrize("content", [b"", b"not what LiveKit reported"])
+async def test_object_of_another_size_fails(world: World, content: bytes) -> None:
+    recording_id = await world.completed()
+    key = await world.object_key(recording_id)
+    _s3(world).put_object(Bucket=world.object_store.bucket, Key=key, Body=content)
+    await world.controller.verify(recording_id)
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.FAILED, "object_size_differs")
+    assert recording.sha256 is None
+
+
+async def test_verify_again_changes_nothing(world: World) -> None:
+    recording_id = await world.completed()
+    await asyncio.gather(*(world.controller.verify(recording_id) for _ in range(3)))
+    ready = await world.read(recording_id)
+    assert ready.status is RecordingStatus.READY
+    await world.controller.verify(recording_id)
+    assert await world.read(recording_id) == ready
+    assert world.transitions(recording_id).count("VERIFYING>READY") == 1
+
+
+async def test_verify_that_comes_after_the_end_leaves_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording_id = await world.completed()
+    sha256 = world.storage.sha256
+
+    async def given_up_meanwhile(key: str) -> tuple[str, int]:
+        await world.controller.give_up(recording_id, "storage_timeout")
+        return await sha256(key)
+
+    monkeypatch.setattr(world.storage, "sha256", given_up_meanwhile)
+    await world.controller.verify(recording_id)
+    assert (await world.read(recording_id)).error == "storage_timeout"
+
+
+async def test_finished_recording_is_never_moved(world: World) -> None:
+    recording_id = await world.completed()
+    await world.controller.verify(recording_id)
+    ready = await world.read(recording_id)
+    (egress,) = await world.egresses()
+    await world.controller.start(recording_id)
+    await world.controller.stop(recording_id)
+    await world.controller.give_up(recording_id, "livekit_timeout")
+    await world.hint(egress.egress_id, "egress_ended", "EGRESS_FAILED")
+    await world.recordings.stop(asker(DOCTOR), recording_id)
+    assert await world.read(recording_id) == ready
+
+
+async def test_recorder_credentials_are_in_no_row_and_no_log(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG, "app")
+    recording_id = await world.completed()
+    await world.controller.verify(recording_id)
+    recorder = world.object_store.recorder
+    secrets = (recorder.access_key_id, recorder.secret_access_key, SECRET)
+    rows = [
+        str(row)
+        for (table,) in world.rows(TABLES)
+        for row in world.rows(f"select t::text from {table} as t")  # noqa: S608 - named by the catalogue
+    ]
+    assert any(str(recording_id) in row for row in rows)
+    assert not [text for text in (*rows, caplog.text) for secret in secrets if secret in text]

@@ -1,0 +1,119 @@
+"""The processes when the ground moves: a signal ends them soon, and a database that went away is found again."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+from psycopg import sql
+
+from app.devstack.children import child
+from app.devstack.stack import Stack
+from tests.databases import Cluster
+from tests.integration import small_stack
+
+STOP_SECONDS = 8
+
+
+@pytest.fixture
+def world(cluster: Cluster, tmp_path: Path) -> Iterator[Stack]:
+    with small_stack.running(cluster, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def start(world: Stack, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts `resguardo` with these arguments; the log is `<first argument>.log`."""
+    with ExitStack() as stack:
+
+        def run(*arguments: str, ready_url: str | None = None) -> subprocess.Popen[bytes]:
+            return stack.enter_context(
+                child(
+                    "app.cli",
+                    arguments,
+                    log=tmp_path / f"{arguments[0]}.log",
+                    environment=world.environment,
+                    ready_url=ready_url,
+                )
+            )
+
+        yield run
+
+
+def _wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _rows(world: Stack, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+    with psycopg.connect(world.project.superuser_url) as connection:
+        return connection.execute(query.encode(), parameters or None).fetchall()
+
+
+def _job_is_done(world: Stack) -> bool:
+    """Queues a job that finds nothing to do, and waits for its end."""
+    argument = uuid4()
+    _rows(world, "select private.defer_job('verify_recording', %s)", argument)
+    query = "select status::text from jobs.procrastinate_jobs where args ->> 'id' = %s"
+    _wait_until(lambda: _rows(world, query, str(argument)) == [("succeeded",)])
+    return True
+
+
+def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> int:
+    process.send_signal(number)
+    return process.wait(STOP_SECONDS)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_worker_ends_soon_after_a_signal_and_signs_off(
+    world: Stack, start: Callable[..., subprocess.Popen[bytes]], number: signal.Signals
+) -> None:
+    worker = start("worker")
+    assert _job_is_done(world)
+    assert _end(worker, number) == 0
+    assert _rows(world, "select id from jobs.procrastinate_workers") == []
+
+
+def test_database_that_went_away_is_found_again(
+    cluster: Cluster, world: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    ready_url = f"{world.api_url}/health/ready"
+    api = start("serve", "--port", str(urlsplit(world.api_url).port), ready_url=ready_url)
+    worker = start("worker")
+    assert _job_is_done(world)
+    _take_away(cluster, world)
+    assert httpx.get(ready_url, timeout=20).status_code == 503
+    _wait_until(lambda: "the queue was lost" in (tmp_path / "worker.log").read_text())
+    _give_back(cluster, world)
+    assert _job_is_done(world)
+    _wait_until(lambda: httpx.get(ready_url, timeout=20).status_code == 200)
+    assert _end(worker, signal.SIGTERM) == 0
+    assert _end(api, signal.SIGTERM) in (0, -signal.SIGTERM)
+    log = (tmp_path / "worker.log").read_text() + (tmp_path / "serve.log").read_text()
+    for name in ("API_DATABASE_URL", "WORKER_DATABASE_URL"):
+        assert str(urlsplit(world.environment[name]).password) not in log
+
+
+def _take_away(cluster: Cluster, world: Stack) -> None:
+    name = urlsplit(world.project.owner_url).path.removeprefix("/")
+    with psycopg.connect(cluster.superuser_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("alter database {} allow_connections false").format(sql.Identifier(name)))
+        connection.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s", (name,)
+        )
+
+
+def _give_back(cluster: Cluster, world: Stack) -> None:
+    name = urlsplit(world.project.owner_url).path.removeprefix("/")
+    with psycopg.connect(cluster.superuser_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("alter database {} allow_connections true").format(sql.Identifier(name)))

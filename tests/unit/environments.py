@@ -1,0 +1,82 @@
+"""A complete environment of each process, to take from and to spoil."""
+
+from collections.abc import Mapping
+
+import pytest
+from pydantic import SecretStr
+
+from app.settings import ApiSettings, DeploymentSettings, MigrationSettings, WorkerSettings
+
+PASSWORD = "word-that-nobody-may-see"
+SECRET = "secret-that-nobody-may-see-either"
+KINDS: tuple[type[DeploymentSettings], ...] = (ApiSettings, WorkerSettings, MigrationSettings)
+
+_COMMON = {
+    "ENVIRONMENT": "production",
+    "DEPLOYMENT": "test-practice",
+}
+_VENDORS = {
+    "BAA_SUPABASE": "true",
+    "BAA_CLOUDFLARE": "true",
+    "BAA_LIVEKIT": "true",
+    "BAA_OPENAI": "true",
+    "SUPABASE_URL": "https://project.supabase.co",
+    "R2_ACCOUNT_ID": "0123456789abcdef0123456789abcdef",
+    "R2_BUCKET_NAME": "recordings",
+    "LIVEKIT_URL": "wss://project.livekit.cloud",
+    "LIVEKIT_API_KEY": "key",
+    "LIVEKIT_API_SECRET": SECRET,
+}
+
+
+def _database(role: str) -> str:
+    return f"postgresql://{role}:{PASSWORD}@db.example:5432/postgres?sslmode=verify-full"
+
+
+ENVIRONMENTS: Mapping[type[DeploymentSettings], Mapping[str, str]] = {
+    ApiSettings: {
+        **_COMMON,
+        **_VENDORS,
+        "API_DATABASE_URL": _database("resguardo_api"),
+        "R2_READER_ACCESS_KEY_ID": "reader",
+        "R2_READER_SECRET_ACCESS_KEY": SECRET,
+    },
+    WorkerSettings: {
+        **_COMMON,
+        **_VENDORS,
+        "WORKER_DATABASE_URL": _database("resguardo_worker"),
+        "SUPABASE_SECRET_KEY": SECRET,
+        "R2_ACCESS_KEY_ID": "writer",
+        "R2_SECRET_ACCESS_KEY": SECRET,
+    },
+    MigrationSettings: {
+        **_COMMON,
+        "DATABASE_URL": _database("postgres"),
+        "API_DATABASE_URL": _database("resguardo_api"),
+        "WORKER_DATABASE_URL": _database("resguardo_worker"),
+    },
+}
+
+
+def names() -> set[str]:
+    """Every setting there is, as the environment names it."""
+    return {name.upper() for kind in KINDS for name in kind.model_fields}
+
+
+def secret_names() -> set[str]:
+    """Those whose values nobody may see."""
+    return {
+        name.upper()
+        for kind in KINDS
+        for name, field in kind.model_fields.items()
+        if SecretStr in (field.annotation, *getattr(field.annotation, "__args__", ()))
+    }
+
+
+def set_environment(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]) -> None:
+    """These settings and no others."""
+    for name in names():
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)

@@ -1,0 +1,68 @@
+"""The access migration says what the files say, and is written only where something changed."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from app.access_policies import (
+    ACCESS_DIRECTORY,
+    access_sql,
+    access_version,
+    newest_access_migration,
+    write_access_migration,
+)
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "b.sql").write_text("select 2;\n")
+    (tmp_path / "a.sql").write_text("select 1;\n\n")
+    (tmp_path / "notes.md").write_text("not SQL")
+    return tmp_path
+
+
+def test_statements_are_joined_by_name_under_their_version(directory: Path) -> None:
+    sql = access_sql(directory)
+    assert sql.endswith("\n\nselect 1;\n\nselect 2;\n")
+    assert f"return '{access_version(directory)}';" in sql
+    assert "not SQL" not in sql
+
+
+def test_version_follows_names_and_contents(directory: Path) -> None:
+    versions = {access_version(directory)}
+    (directory / "notes.md").write_text("still no SQL")
+    assert access_version(directory) in versions
+    (directory / "a.sql").write_text("select 1;\n")
+    versions.add(access_version(directory))
+    (directory / "a.sql").rename(directory / "c.sql")
+    versions.add(access_version(directory))
+    (directory / "c.sql").write_text("select 1;\nselect 2;\n")
+    (directory / "b.sql").unlink()
+    versions.add(access_version(directory))
+    assert len(versions) == 4
+    assert all(len(version) == 16 for version in versions)
+
+
+def test_migration_is_written_once_and_again_only_for_a_change(tmp_path: Path) -> None:
+    path = write_access_migration(NOON, tmp_path)
+    assert path == tmp_path / "20261121120000_access.sql"
+    assert path.read_text() == access_sql()
+    assert write_access_migration(datetime(2026, 11, 22, tzinfo=UTC), tmp_path) is None
+    path.write_text("select 'an older one';")
+    newer = write_access_migration(datetime(2026, 11, 22, tzinfo=UTC), tmp_path)
+    assert newer == newest_access_migration(tmp_path) == tmp_path / "20261122000000_access.sql"
+    assert path.read_text() == "select 'an older one';"
+
+
+def test_newest_is_none_where_there_is_none(tmp_path: Path) -> None:
+    assert newest_access_migration(tmp_path) is None
+
+
+def test_own_files_state_access_alone() -> None:
+    for path in ACCESS_DIRECTORY.glob("*.sql"):
+        found = re.search(r"create table|create function|alter table \S+ add|drop table", path.read_text())
+        assert found is None, f"{path.name}: {found}"

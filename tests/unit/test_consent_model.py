@@ -1,0 +1,84 @@
+"""Who has to consent, and whose word stands."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.consents.model import (
+    Consent,
+    Decision,
+    ShownText,
+    Source,
+    Standing,
+    require_any,
+    require_everyone,
+)
+from app.errors import Conflict, Forbidden
+
+
+def _standing(kind: str, *, given: bool, required: bool = True, guest: str | None = None) -> Standing:
+    return Standing(UUID(int=1), kind, guest, is_required=required, is_given=given)
+
+
+def _word(decision: Decision, source: Source = Source.SELF) -> Consent:
+    return Consent(
+        id=UUID(int=1),
+        consultation_id=UUID(int=2),
+        participant_id=UUID(int=3),
+        participant_kind="PATIENT",
+        decision=decision,
+        source=source,
+        recorded_by=UUID(int=4),
+        representative_relationship=None,
+        representative_name=None,
+        text_version="2026-11",
+        text_language="en",
+        text_sha256="ab" * 32,
+        recorded_at=datetime(2026, 11, 21, tzinfo=UTC),
+    )
+
+
+def test_everyone_who_must_consents() -> None:
+    require_everyone([_standing("DOCTOR", given=True), _standing("PATIENT", given=True)])
+
+
+def test_missing_consents_are_named_by_role_alone() -> None:
+    standings = [
+        _standing("PATIENT", given=False),
+        _standing("DOCTOR", given=True),
+        _standing("GUEST", given=False, guest="INTERPRETER"),
+    ]
+    with pytest.raises(Forbidden, match="consent_missing") as refusal:
+        require_everyone(standings)
+    assert refusal.value.detail == {"missing": "INTERPRETER, PATIENT"}
+
+
+def test_guest_who_never_joined_need_not_consent() -> None:
+    require_everyone([_standing("GUEST", given=False, required=False, guest="STUDENT")])
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=6))
+def test_one_missing_consent_is_enough_to_refuse(flags: list[tuple[bool, bool]]) -> None:
+    standings = [_standing("PATIENT", required=required, given=is_given) for required, is_given in flags]
+    if any(required and not is_given for required, is_given in flags):
+        with pytest.raises(Forbidden, match="consent_missing"):
+            require_everyone(standings)
+    else:
+        require_everyone(standings)
+
+
+def test_newest_word_is_the_last() -> None:
+    history = [_word(Decision.GIVEN), _word(Decision.WITHDRAWN)]
+    assert require_any(history) is history[-1]
+
+
+def test_nothing_to_withdraw_where_nothing_was_said() -> None:
+    with pytest.raises(Conflict, match="no_consent_to_withdraw"):
+        require_any([])
+
+
+def test_word_knows_what_was_shown() -> None:
+    assert _word(Decision.GIVEN).shown == ShownText("2026-11", "en", "ab" * 32)

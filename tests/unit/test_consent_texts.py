@@ -1,0 +1,52 @@
+"""A text that was once shown to anybody is never edited: its digest is pinned here and in consents."""
+
+import hashlib
+
+import pytest
+
+from app.consents.model import ShownText
+from app.consents.texts import CURRENT_VERSION, LANGUAGES, consent_texts, require_known
+from app.errors import InvalidInput
+
+SHOWN = {
+    ("2026-11", "en"): "4d91ee8d645ee38b9f20beb5d4adfe66d1f99ad82b8860f90278899d8419f6d6",
+    ("2026-11", "es"): "ad06438482d6ca0d7270f63f42a19421934c484f328e51b0c890359f11a07c8a",
+}
+"""A change of words is a new version with a line of its own; no line here ever changes."""
+
+
+def test_shown_texts_are_the_very_words_that_were_pinned() -> None:
+    assert {key: text.sha256 for key, text in consent_texts().items()} == SHOWN
+
+
+def test_every_version_is_in_every_language() -> None:
+    versions = {version for version, _ in consent_texts()}
+    assert set(consent_texts()) == {(version, language) for version in versions for language in LANGUAGES}
+    assert CURRENT_VERSION in versions
+
+
+def test_digest_is_of_the_words_as_utf_8() -> None:
+    for text in consent_texts().values():
+        assert hashlib.sha256(text.text.encode()).hexdigest() == text.sha256
+        assert text.text.strip()
+
+
+@pytest.mark.parametrize(("version", "language"), list(SHOWN))
+def test_known_words_are_accepted(version: str, language: str) -> None:
+    require_known(ShownText(version, language, SHOWN[version, language]))
+
+
+@pytest.mark.parametrize(
+    ("shown", "reason"),
+    [
+        (ShownText("2026-11", "en", SHOWN["2026-11", "es"]), "consent_text_differs"),
+        (ShownText("2026-11", "en", ""), "consent_text_differs"),
+        (ShownText("2026-11", "en", SHOWN["2026-11", "en"].upper()), "consent_text_differs"),
+        (ShownText("2026-11", "fr", SHOWN["2026-11", "en"]), "consent_text_unknown"),
+        (ShownText("1999-01", "en", SHOWN["2026-11", "en"]), "consent_text_unknown"),
+        (ShownText("../2026-11", "en", SHOWN["2026-11", "en"]), "consent_text_unknown"),
+    ],
+)
+def test_other_words_are_refused(shown: ShownText, reason: str) -> None:
+    with pytest.raises(InvalidInput, match=reason):
+        require_known(shown)

@@ -1,0 +1,48 @@
+"""Quotas are whole and positive, or the start stops."""
+
+from pathlib import Path
+
+import pytest
+
+from app.quotas import Quotas, load_quotas
+
+
+def _file(directory: Path, text: str) -> Path:
+    path = directory / "quotas.toml"
+    path.write_text(text)
+    return path
+
+
+def test_own_quotas_are_read() -> None:
+    quotas = load_quotas()
+    assert quotas.urls >= 1
+    assert quotas.pages >= quotas.urls
+
+
+def test_quotas_are_read_by_name(tmp_path: Path) -> None:
+    path = _file(tmp_path, "[per_person_and_hour]\npages = 2\nurls = 1\n")
+    assert load_quotas(path) == Quotas(urls=1, pages=2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "urls = 1\npages = 2\n",
+        "[per_person_and_hour]\nurls = 1\n",
+        "[per_person_and_hour]\nurls = 1\npages = 0\n",
+        "[per_person_and_hour]\nurls = 1\npages = -2\n",
+        "[per_person_and_hour]\nurls = 1\npages = 2.5\n",
+        '[per_person_and_hour]\nurls = 1\npages = "2"\n',
+        "[per_person_and_hour]\nurls = true\npages = 2\n",
+        "[per_person_and_hour]\nurls = 1\npages = 2\nlooks = 3\n",
+    ],
+)
+def test_quotas_missing_unknown_or_not_positive_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=r"quotas\.toml: \[per_person_and_hour\] needs urls and pages"):
+        load_quotas(_file(tmp_path, text))
+
+
+def test_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="line 1"):
+        load_quotas(_file(tmp_path, "urls: 1"))
