@@ -107,6 +107,7 @@ class Database:
             max_size=max_size,
             timeout=10,
             open=False,
+            check=AsyncConnectionPool.check_connection,
             kwargs={"row_factory": dict_row, "application_name": application, "connect_timeout": 10},
         )
 

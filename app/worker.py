@@ -57,7 +57,7 @@ async def _work(queue: App, concurrency: int, stopping: asyncio.Event) -> None:
         queue.run_worker_async(
             concurrency=concurrency,
             fetch_job_polling_interval=1,
-            delete_jobs="never",
+            delete_jobs="successful",
             shutdown_graceful_timeout=SHUTDOWN_SECONDS,
             install_signal_handlers=False,
         )

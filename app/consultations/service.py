@@ -6,6 +6,7 @@ import json
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import LiteralString
 from uuid import UUID, uuid4
 
 from app.consents import service as consents
@@ -163,7 +164,7 @@ class Consultations:
         async with self._database.as_user(asker, access) as tx:
             consultation = _found(
                 await store.read(
-                    tx, consultation_id=consultation_id, selection=Selection(), action="consultation.read"
+                    tx, consultation_id=consultation_id, selection=Selection(), action="guest.invite"
                 )
             )
             guest_id = await store.insert_participant(tx, consultation.id, ParticipantKind.GUEST, role)
@@ -203,10 +204,10 @@ class Consultations:
         return JoinPass(self._livekit_url, token, room, participant_id, expires_at)
 
 
-async def open_locked(tx: Transaction, consultation_id: UUID) -> Consultation:
-    """The consultation for another noun's transaction, with its audit row and lock. Raises NotFound."""
+async def open_locked(tx: Transaction, consultation_id: UUID, action: LiteralString) -> Consultation:
+    """The consultation for another noun's transaction, locked, with the audit row of that action. Raises NotFound."""
     await consents.lock_consultation(tx, consultation_id)
-    return _found(await store.read(tx, consultation_id=consultation_id, selection=Selection()))
+    return _found(await store.read(tx, consultation_id=consultation_id, selection=Selection(), action=action))
 
 
 def _found(consultation: Consultation | None) -> Consultation:

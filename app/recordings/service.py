@@ -103,7 +103,7 @@ class Recordings:
         """
         access = Access("recording.start", {"clinician"}, "consultation", consultation_id)
         async with self._database.as_user(asker, access) as tx:
-            consultation = await consultations.open_locked(tx, consultation_id)
+            consultation = await consultations.open_locked(tx, consultation_id, access.action)
             running = await store.live_recording(tx, consultation_id)
             if running is not None:
                 raise Conflict("live_recording_exists", recordingId=str(running))
@@ -118,9 +118,7 @@ class Recordings:
                 room_name=consultation.room_name,
             )
             await store.defer(tx, "start_recording", recording_id)
-            return _found(
-                await store.read(tx, recording_id, selection, "recording.start", self._quotas.pages)
-            )
+            return _found(await store.read(tx, recording_id, selection, quota=self._quotas.pages))
 
     async def stop(self, asker: Asker, recording_id: UUID, selection: Selection = _PLAIN) -> Recording:
         """Commits the wish to stop and queues the call to LiveKit; again, or after the end, it changes nothing.
@@ -129,16 +127,11 @@ class Recordings:
         """
         access = Access("recording.stop", {"clinician"}, "recording", recording_id)
         async with self._database.as_user(asker, access) as tx:
-            recording = await store.lock(tx, recording_id)
-            if recording is None:
-                return _found(
-                    await store.read(tx, recording_id, selection, "recording.stop", self._quotas.pages)
-                )
-            after = stopped(recording)
-            if after != recording:
-                await store.update_status(tx, after)
+            before = await store.lock(tx, recording_id)
+            if before is not None and stopped(before) != before:
+                await store.update_status(tx, stopped(before))
                 await store.defer(tx, "stop_recording", recording_id)
-            return _found(await store.read(tx, recording_id, selection, "recording.stop", self._quotas.pages))
+            return _found(await store.read(tx, recording_id, selection, access.action, self._quotas.pages))
 
     async def issue_download_url(
         self, asker: Asker, recording_id: UUID, purpose: PurposeOfUse

@@ -109,7 +109,7 @@ begin
 end
 $$;
 
-create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]);
+create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
 
 -- Whom something is about, hidden or not, for the rows of what was refused; nulls where it does not exist.
 create function private.subjects_of(entity_type text, entity uuid) returns private.subjects

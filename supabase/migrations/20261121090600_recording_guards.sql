@@ -135,8 +135,8 @@ begin
 end
 $$;
 
--- Whoever writes a consent without having taken the lock takes it here, once the policies have let the row through: of two
--- at once one sees the other. Who withdrew in person is not made to consent again by somebody else's word.
+-- Whoever writes a consent without having taken the lock takes it here, once the policies have let the row through: of
+-- two at once one sees the other. Who withdrew in person is not made to consent again by somebody else's word.
 create function private.guard_consent() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
