@@ -210,13 +210,17 @@ async def test_connection_that_broke_is_replaced_unseen(database: Database, pool
         assert await tx.value("select pg_backend_pid()") != backend
 
 
+async def _use_what_breaks(database: Database, pool: Pool) -> None:
+    async with pool.as_service("test") as tx:
+        backend = await tx.value("select pg_backend_pid()")
+        with psycopg.connect(database.superuser_url) as connection:
+            connection.execute("select pg_terminate_backend(%s, 5000)", (backend,))
+        await tx.value("select 1")
+
+
 async def test_connection_that_breaks_in_use_is_told(database: Database, pool: Pool) -> None:
     with pytest.raises(UpstreamFailed, match="database_unavailable"):
-        async with pool.as_service("test") as tx:
-            backend = await tx.value("select pg_backend_pid()")
-            with psycopg.connect(database.superuser_url) as connection:
-                connection.execute("select pg_terminate_backend(%s, 5000)", (backend,))
-            await tx.value("select 1")
+        await _use_what_breaks(database, pool)
 
 
 async def test_database_that_is_down_is_told_at_the_opening(
