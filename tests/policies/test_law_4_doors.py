@@ -1,5 +1,7 @@
 """Law 4 at the door: which role a person's transaction takes, and what suspending does at once."""
 
+import time
+
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
@@ -100,3 +102,10 @@ def test_law_4_a_code_that_is_too_old_releases_no_object_key(practice: Database)
                 continue
             with refused("RG403", "totp_stale"):
                 connection.execute(statement, [recording])
+
+
+def test_law_4_a_token_that_expired_is_over_though_its_session_stands(practice: Database) -> None:
+    claims = {**claims_of("ana"), "exp": int(time.time()) - 60}
+    with refused("RG401", "session_over"), psycopg.connect(practice.api_url) as connection:
+        begin_as(connection, claims)
+        connection.execute("select private.person()")

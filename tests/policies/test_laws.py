@@ -1,4 +1,4 @@
-"""The laws of the house as far as the database alone keeps them: 1, 2, 3, 5, 8; 4 and 6 have their own files."""
+"""The laws of the house as far as the database alone keeps them: 1, 2, 3, 5, 7, 8; 4 and 6 have their own files."""
 
 import re
 from typing import Any
@@ -336,6 +336,21 @@ def test_law_5_an_event_whose_first_taking_was_undone_is_taken_again(practice: D
                 connection, "select private.receive_livekit_event('EV_1', 'egress_ended', null, 'r', now())"
             )
             connection.execute(end)
+
+
+def test_law_7_nobody_here_destroys_anything(practice: Database) -> None:
+    """Retention and holds are not built: until they are, no role can delete a clinical row, a key or a log entry."""
+    with superuser(practice) as connection:
+        able = connection.execute(
+            "select r.rolname, n.nspname || '.' || c.relname, p.command"
+            " from pg_class as c join pg_namespace as n on n.oid = c.relnamespace"
+            " cross join unnest(array['clinician', 'compliance', 'patient', 'resguardo_api', 'resguardo_worker',"
+            " 'anon', 'authenticated', 'service_role']) as r (rolname)"
+            " cross join unnest(array['DELETE', 'TRUNCATE']) as p (command)"
+            " where n.nspname in ('resguardo', 'private', 'audit') and c.relkind in ('r', 'p', 'v')"
+            " and has_table_privilege(r.rolname, c.oid, p.command)"
+        ).fetchall()
+    assert able == []
 
 
 def test_law_8_audit_rows_and_job_arguments_carry_ids_alone(practice: Database) -> None:
