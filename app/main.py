@@ -46,59 +46,27 @@ class _Parts:
     storage: Storage
     http: httpx.AsyncClient
     verifier: TokenVerifier
+    audit: Audit
     rejections: Rejections
 
 
 def create_app(settings: ApiSettings) -> Starlette:
     """The API. Its start raises AppError where the database or the bucket is not reached or not this deployment's."""
-    database = Database(settings.api_database_url.get_secret_value(), application="resguardo-api")
-    quotas = load_quotas()
-    audit = Audit(database, quotas=quotas)
-    http = httpx.AsyncClient()
-    parts = _Parts(
-        database=database,
-        livekit=configured.livekit(settings),
-        storage=configured.reader_storage(settings),
-        http=http,
-        verifier=TokenVerifier(
-            issuer=settings.issuer, jwks_url=f"{settings.issuer}/.well-known/jwks.json", http=http
-        ),
-        rejections=Rejections(audit.record_rejections, clock=time.monotonic, interval_seconds=60),
-    )
-    recordings = Recordings(
-        database,
-        parts.storage,
-        WebhookVerifier({settings.livekit_api_key: settings.livekit_api_secret.get_secret_value()}),
-        quotas=quotas,
-        url_lifetime_seconds=settings.url_lifetime_seconds,
-        totp_max_age_seconds=settings.totp_max_age_seconds,
-    )
-    services = Services(
-        consultations=Consultations(
-            database,
-            parts.livekit,
-            livekit_url=settings.livekit_url,
-            deployment=settings.deployment,
-            quotas=quotas,
-        ),
-        recordings=recordings,
-        consents=Consents(database),
-        staff=Staff(database),
-        audit=audit,
-    )
+    parts = _parts(settings)
+    services = _services(settings, parts)
     endpoint = GraphQLEndpoint(
         make_schema(is_production=settings.is_production),
         build_context=partial(_context, settings, parts, services),
         allowed_origins=settings.allowed_origins,
         graphql_ide=None if settings.is_production else "graphiql",
     )
-    webhook = LiveKitWebhook(recordings, parts.rejections, settings.trusted_proxies)
+    webhook = LiveKitWebhook(services.recordings, parts.rejections, settings.trusted_proxies)
     return Starlette(
         routes=[
             Route("/graphql", endpoint),
             Route("/webhooks/livekit", webhook.__call__, methods=["POST"]),
             Route("/health/live", health.live),
-            Route("/health/ready", health.Ready(database).__call__),
+            Route("/health/ready", health.Ready(parts.database).__call__),
         ],
         middleware=edge_middleware(
             allowed_origins=settings.allowed_origins,
@@ -106,6 +74,47 @@ def create_app(settings: ApiSettings) -> Starlette:
             is_production=settings.is_production,
         ),
         lifespan=partial(_open, settings, parts),
+    )
+
+
+def _parts(settings: ApiSettings) -> _Parts:
+    database = Database(settings.api_database_url.get_secret_value(), application="resguardo-api")
+    http = httpx.AsyncClient()
+    audit = Audit(database, quotas=load_quotas())
+    return _Parts(
+        database=database,
+        livekit=configured.livekit(settings),
+        storage=configured.reader_storage(settings),
+        http=http,
+        verifier=TokenVerifier(
+            issuer=settings.issuer, jwks_url=f"{settings.issuer}/.well-known/jwks.json", http=http
+        ),
+        audit=audit,
+        rejections=Rejections(audit.record_rejections, clock=time.monotonic, interval_seconds=60),
+    )
+
+
+def _services(settings: ApiSettings, parts: _Parts) -> Services:
+    quotas = load_quotas()
+    return Services(
+        consultations=Consultations(
+            parts.database,
+            parts.livekit,
+            livekit_url=settings.livekit_url,
+            deployment=settings.deployment,
+            quotas=quotas,
+        ),
+        recordings=Recordings(
+            parts.database,
+            parts.storage,
+            WebhookVerifier({settings.livekit_api_key: settings.livekit_api_secret.get_secret_value()}),
+            quotas=quotas,
+            url_lifetime_seconds=settings.url_lifetime_seconds,
+            totp_max_age_seconds=settings.totp_max_age_seconds,
+        ),
+        consents=Consents(parts.database),
+        staff=Staff(parts.database),
+        audit=parts.audit,
     )
 
 

@@ -1,6 +1,6 @@
 """Supabase Auth's administration: the only module that knows the `supabase` package.
 
-It bans and unbans, ends sessions, removes second factors and makes users. It signs nobody in, since a client
+It bans users and makes them. It signs nobody in, since a client
 that signs in turns into that person for everybody who shares it, and it reads no data: rows are asked for by
 SQL.
 
@@ -10,7 +10,6 @@ clock.
 """
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -58,29 +57,6 @@ class SupabaseAdmin:
         """
         async with self._asking():
             await self._admin.update_user_by_id(str(user_id), {"ban_duration": BAN_DURATION})
-
-    async def unban(self, user_id: UUID) -> None:
-        """Let the user sign in again."""
-        async with self._asking():
-            await self._admin.update_user_by_id(str(user_id), {"ban_duration": "none"})
-
-    async def end_sessions(self, user_id: UUID) -> None:
-        """Delete all sessions of the user, who needs a new password to come back.
-
-        GoTrue offers no other way to end a user's sessions without a token of theirs: a password set by an
-        administrator deletes them (internal/models/user.go, UpdatePassword; checked 2026-11-21). The password
-        set is random and kept nowhere.
-        """
-        async with self._asking():
-            await self._admin.update_user_by_id(str(user_id), {"password": secrets.token_urlsafe(48)})
-
-    async def delete_factors(self, user_id: UUID) -> int:
-        """Remove all second factors of the user; how many there were."""
-        async with self._asking():
-            factors = await self._admin.mfa.list_factors({"user_id": str(user_id)})
-            for factor in factors:
-                await self._admin.mfa.delete_factor({"user_id": str(user_id), "id": factor.id})
-        return len(factors)
 
     async def create_user(self, email: str, password: str, *, confirmed: bool = True) -> UUID:
         """Make a user; `confirmed` spares the mail. Raises Conflict("email_exists")."""

@@ -400,25 +400,6 @@ async def test_ban_refuses_sign_in_refresh_and_user(project: Project, doctor: UU
     assert await api_refusal(client.auth.refresh_session()) == (400, "user_banned")
     assert await api_refusal(project.signed_in()) == (400, "user_banned")
     assert project.rows("select count(*) from auth.sessions") == [(1,)]
-    await project.admin.unban(doctor)
-    await project.signed_in()
-    assert project.rows("select banned_until from auth.users") == [(None,)]
-
-
-async def test_end_sessions_removes_them_and_the_password(project: Project, doctor: UUID) -> None:
-    client = await project.signed_in()
-    await project.admin.end_sessions(doctor)
-    assert await api_refusal(client.auth.get_user()) == (403, "session_not_found")
-    assert await api_refusal(project.signed_in()) == (400, "invalid_credentials")
-    assert project.rows("select count(*) from auth.sessions") == [(0,)]
-
-
-async def test_delete_factors_takes_aal2_away(project: Project, doctor: UUID) -> None:
-    secret = await project.enrolled()
-    await verify(project, await project.signed_in(), secret)
-    assert await project.admin.delete_factors(doctor) == 1
-    assert await project.admin.delete_factors(doctor) == 0
-    assert set(project.rows("select aal::text from auth.sessions")) == {("aal1",)}
 
 
 async def test_admin_says_what_failed(project: Project, doctor: UUID) -> None:
