@@ -7,11 +7,12 @@ INSTALLED := $(VENV)/.installed
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help demo test check format schema lock clean
+.PHONY: help demo test test-postgres-15 check format schema lock clean
 
 help:
 	@echo "make demo          one consultation through the whole stack, then serve until Ctrl-C (ONCE=1: end)"
 	@echo "make test          all tests"
+	@echo "make test-postgres-15  those that meet the database, on Debian's Postgres 15, where it is installed"
 	@echo "make check         format, lint, types, import rules, SQL lint"
 	@echo "make format        format the code"
 	@echo "make schema        export graphql_schema/schema.graphql"
@@ -23,6 +24,13 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/pytest -n auto
+
+# What meets the database, on Debian's Postgres 15; nothing where that is not installed.
+POSTGRES_15 := /usr/lib/postgresql/15/bin
+test-postgres-15: $(INSTALLED)
+	@if test -x $(POSTGRES_15)/postgres; then \
+		PG_BIN=$(POSTGRES_15) $(BIN)/pytest -n auto tests/policies tests/migrations tests/api; \
+	else echo "$(POSTGRES_15) is not there: nothing to test on it"; fi
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
