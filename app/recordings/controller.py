@@ -139,7 +139,8 @@ class RecordingController:
         if not attempt.is_first and self._now() - recording.updated_at < AMBIGUOUS_START:
             raise UpstreamFailed("egress_start_unknown")
         if recording.status is RecordingStatus.STOPPING:
-            await self._change(recording.id, lambda current: replace(current, status=RecordingStatus.ABORTED))
+            aborted = replace(recording, status=RecordingStatus.ABORTED)
+            await self._change(recording.id, lambda current: aborted if current == recording else current)
             return None
         if not attempt.is_first and not await self._begin_again(recording):
             return None
