@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import httpx
-import openai
 from pydantic import SecretStr
 
 from app.db import Database
@@ -185,6 +184,8 @@ async def _supabase_admin(settings: WorkerSettings) -> None:
 
 
 async def _openai(settings: WorkerSettings) -> None:
+    import openai  # half a second of imports that nothing else needs
+
     if settings.openai_api_key is None:
         raise UpstreamFailed("openai_missing")
     try:

@@ -19,7 +19,6 @@ from rich.markup import escape
 from app import access_policies, checks, deployment, migrations, settings, worker
 from app.errors import AppError
 from app.integrations import configured
-from app.main import create_app
 from app.settings import ApiSettings, MigrationSettings, SettingsError, WorkerSettings
 
 MEDIA = Path(__file__).parent.parent / "tests" / "fixtures" / "headache.mp4"
@@ -62,6 +61,8 @@ def serve(
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 8000,
 ) -> None:
     """Runs the API."""
+    from app.main import create_app  # a second of imports that no other command needs
+
     with _refusals_told():
         loaded = settings.load(ApiSettings)
         asyncio.run(checks.require_own_world(loaded))
