@@ -29,7 +29,7 @@ from app.http.webhook import LiveKitWebhook
 from app.integrations import configured
 from app.integrations.livekit import LiveKit, WebhookVerifier
 from app.integrations.storage import Storage
-from app.quotas import load_quotas
+from app.quotas import Quotas, load_quotas
 from app.recordings.service import Recordings
 from app.settings import ApiSettings
 from app.staff.service import Staff
@@ -39,9 +39,10 @@ from graphql_schema.schema import make_schema
 
 @dataclass(frozen=True)
 class _Parts:
-    """What is opened at the start and closed at the end."""
+    """What the services share; opened at the start and closed at the end."""
 
     database: Database
+    quotas: Quotas
     livekit: LiveKit
     storage: Storage
     http: httpx.AsyncClient
@@ -80,9 +81,11 @@ def create_app(settings: ApiSettings) -> Starlette:
 def _parts(settings: ApiSettings) -> _Parts:
     database = Database(settings.api_database_url.get_secret_value(), application="resguardo-api")
     http = httpx.AsyncClient()
-    audit = Audit(database, quotas=load_quotas())
+    quotas = load_quotas()
+    audit = Audit(database, quotas=quotas)
     return _Parts(
         database=database,
+        quotas=quotas,
         livekit=configured.livekit(settings),
         storage=configured.reader_storage(settings),
         http=http,
@@ -95,20 +98,19 @@ def _parts(settings: ApiSettings) -> _Parts:
 
 
 def _services(settings: ApiSettings, parts: _Parts) -> Services:
-    quotas = load_quotas()
     return Services(
         consultations=Consultations(
             parts.database,
             parts.livekit,
             livekit_url=settings.livekit_url,
             deployment=settings.deployment,
-            quotas=quotas,
+            quotas=parts.quotas,
         ),
         recordings=Recordings(
             parts.database,
             parts.storage,
             WebhookVerifier({settings.livekit_api_key: settings.livekit_api_secret.get_secret_value()}),
-            quotas=quotas,
+            quotas=parts.quotas,
             url_lifetime_seconds=settings.url_lifetime_seconds,
             totp_max_age_seconds=settings.totp_max_age_seconds,
         ),
