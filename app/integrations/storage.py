@@ -1,8 +1,8 @@
 """The bucket: signed URLs, what an object is, its digest, and small private objects.
 
 The only place that knows boto3; botocore's errors become AppErrors here, once, and no URL or secret enters a
-message. It never lists, signs no uploads, and does not decide who may download: that is decided and audited
-before.
+message. Listing and deleting are in `storage_listing.py`. It does not decide who may download or upload:
+that is decided and audited before.
 
 Cloudflare R2 and botocore: checksums only `when_required`, for R2 rejects the newer defaults as
 `Unauthorized`; no versioning, no tagging. Cloudflare's documentation and botocore 1.44, checked 2026-11-21.
@@ -26,6 +26,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError,
 from botocore.exceptions import ConnectionError as EndpointUnreachable
 
 from app.errors import AppError, Conflict, InvalidInput, NotFound, Timeout, UpstreamFailed
+from app.integrations.storage_listing import Listing
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -36,6 +37,10 @@ MARK_KEY: Final = "deployment"
 """Where a bucket bears the mark of the one deployment it belongs to."""
 
 MAX_URL_SECONDS: Final = 900
+
+MAX_PUT_BYTES: Final = 5_000_000_000
+"""What a single PUT may store: S3 takes 5 GB, R2 5 MiB less than 5 GiB (both documentations, checked 2026-11-21)."""
+
 _CHUNK_BYTES: Final = 8 * 1024 * 1024
 _MARK_BYTES: Final = 200
 _CONNECT_SECONDS: Final = 3
@@ -63,7 +68,12 @@ class StoredObject:
     last_modified: datetime
 
 
-class Storage:
+def upload_headers(content_type: str, size_bytes: int) -> dict[str, str]:
+    """What has to be sent with a URL of `Storage.presign_put`; a browser sets Content-Length by itself."""
+    return {"Content-Type": content_type, "Content-Length": str(size_bytes), "If-None-Match": "*"}
+
+
+class Storage(Listing):
     """One bucket, seen with one pair of credentials.
 
     Every method that asks the store raises UpstreamFailed (`storage_unreachable`, `storage_bucket_missing`,
@@ -109,6 +119,31 @@ class Storage:
             HttpMethod="GET",
         )
 
+    def presign_put(self, key: str, content_type: str, size_bytes: int, *, expires_in_seconds: int) -> str:
+        """A URL that stores one object of exactly that type and size, once, signed here without asking the store.
+
+        Whoever holds it must send `upload_headers` as they are: all of them are signed, and `If-None-Match: *`
+        lets the first write alone succeed, whenever it comes (412 after that). A request that begins within
+        1 to 900 s from now may go on beyond. Treat it as a secret. Raises InvalidInput (`url_lifetime`) and
+        ValueError for a size that no single PUT can have.
+        """
+        if not 1 <= expires_in_seconds <= MAX_URL_SECONDS:
+            raise InvalidInput("url_lifetime", max_seconds=MAX_URL_SECONDS)
+        if not 1 <= size_bytes <= MAX_PUT_BYTES:
+            raise ValueError("no such size")
+        return self._client.generate_presigned_url(
+            "put_object",
+            Params={
+                "Bucket": self._bucket,
+                "Key": key,
+                "ContentType": content_type,
+                "ContentLength": size_bytes,
+                "IfNoneMatch": "*",
+            },
+            ExpiresIn=expires_in_seconds,
+            HttpMethod="PUT",
+        )
+
     async def head(self, key: str) -> StoredObject | None:
         """What is stored under the key; None if nothing is (or the bucket is missing: a HEAD cannot tell)."""
 
@@ -139,23 +174,38 @@ class Storage:
             raise NotFound("storage_object_missing")
         digest = hashlib.sha256()
         for start in range(0, stored.size_bytes, _CHUNK_BYTES):
-            await self._call("sha256", partial(self._digest_range, key, stored, start, digest))
+            length = min(_CHUNK_BYTES, stored.size_bytes - start)
+            chunk = await self.read_range(key, start, length, etag=stored.etag)
+            await anyio.to_thread.run_sync(digest.update, chunk)
         return digest.hexdigest(), stored.size_bytes
 
-    def _digest_range(self, key: str, stored: StoredObject, start: int, digest: "hashlib._Hash") -> None:
-        end = min(start + _CHUNK_BYTES, stored.size_bytes) - 1
-        try:
-            answer = self._client.get_object(
-                Bucket=self._bucket, Key=key, Range=f"bytes={start}-{end}", IfMatch=f'"{stored.etag}"'
-            )
-        except ClientError as error:
-            if _status(error) in (404, 412):
-                raise Conflict("storage_object_changed") from error
-            raise
-        with closing(answer["Body"]) as body:
-            if answer["ContentLength"] != end - start + 1:
-                raise UpstreamFailed("storage_failed", operation="sha256")
-            digest.update(body.read())
+    async def read_range(self, key: str, start: int, length: int, *, etag: str | None = None) -> bytes:
+        """Exactly `length` bytes of the object, at least one, from the offset `start`.
+
+        With an `etag` (of `head`) they are that object's, or it is Conflict (`storage_object_changed`);
+        without one a missing object is NotFound (`storage_object_missing`). An object that ends before is
+        `storage_failed`.
+        """
+        if start < 0 or length < 1:
+            raise ValueError("no such range")
+        span = f"bytes={start}-{start + length - 1}"
+        get = partial(self._client.get_object, Bucket=self._bucket, Key=key, Range=span)
+
+        def read() -> bytes:
+            try:
+                answer = get() if etag is None else get(IfMatch=f'"{etag}"')
+            except ClientError as error:
+                if _status(error) == 412 or (etag is not None and _code(error) == "NoSuchKey"):
+                    raise Conflict("storage_object_changed") from error
+                if _code(error) == "NoSuchKey":
+                    raise NotFound("storage_object_missing") from error
+                raise
+            with closing(answer["Body"]) as body:
+                if answer["ContentLength"] != length:
+                    raise UpstreamFailed("storage_failed", operation="read_range")
+                return body.read()
+
+        return await self._call("read_range", read)
 
     async def put_new(self, key: str, body: bytes, content_type: str) -> bool:
         """Stores the object unless the key is taken: False if it is. An equal body after a lost answer is

@@ -9,6 +9,7 @@ import socket
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -251,6 +252,48 @@ async def test_sha256_of_an_object_replaced_meanwhile_is_a_conflict(
     assert refused.value.reason == "storage_object_changed"
 
 
+@pytest.mark.parametrize(("start", "length"), [(0, 1), (0, 8), (3, 4), (7, 1)])
+async def test_read_range_gives_exactly_these_bytes(
+    writer: Storage, reader: Storage, key: str, start: int, length: int
+) -> None:
+    await writer.put_new(key, b"recorded", "video/mp4")
+    stored = await reader.head(key)
+    assert stored is not None
+
+    for etag in (None, stored.etag):
+        assert await reader.read_range(key, start, length, etag=etag) == b"recorded"[start : start + length]
+
+
+@pytest.mark.parametrize(("start", "length"), [(0, 9), (7, 2), (8, 1), (100, 1)])
+async def test_read_range_past_the_end_fails(
+    writer: Storage, reader: Storage, key: str, start: int, length: int
+) -> None:
+    await writer.put_new(key, b"recorded", "video/mp4")
+    with pytest.raises(UpstreamFailed) as failed:
+        await reader.read_range(key, start, length)
+    assert failed.value.reason == "storage_failed"
+
+
+async def test_read_range_of_another_object_is_a_conflict(writer: Storage, reader: Storage, key: str) -> None:
+    await writer.put_new(key, b"recorded", "video/mp4")
+    for other in (key, "tests/absent"):
+        with pytest.raises(Conflict) as refused:
+            await reader.read_range(other, 0, 1, etag="0" * 32)
+        assert refused.value.reason == "storage_object_changed"
+
+
+async def test_read_range_of_an_absent_object_is_not_found(reader: Storage) -> None:
+    with pytest.raises(NotFound) as refused:
+        await reader.read_range("tests/absent", 0, 1)
+    assert refused.value.reason == "storage_object_missing"
+
+
+@pytest.mark.parametrize(("start", "length"), [(-1, 1), (0, 0), (0, -1)])
+async def test_read_range_refuses_what_is_no_range(reader: Storage, start: int, length: int) -> None:
+    with pytest.raises(ValueError, match="range"):
+        await reader.read_range("k", start, length)
+
+
 async def test_put_new_is_exclusive(writer: Storage, key: str) -> None:
     outcomes: list[tuple[bytes, bool]] = []
 
@@ -265,6 +308,102 @@ async def test_put_new_is_exclusive(writer: Storage, key: str) -> None:
     assert len(winners) == 1
     assert await writer.get_small(key, 10) == winners[0]
     assert await writer.put_new(key, winners[0], "text/plain") is False
+
+
+async def test_objects_are_listed_in_pages_with_the_stores_time(writer: Storage, key: str) -> None:
+    keys = [f"{key}/{number}" for number in range(5)]
+    for one in [*keys, f"{key}-beside"]:
+        await writer.put_new(one, b"recorded", "video/mp4")
+
+    pages = [page async for page in writer.list_objects(f"{key}/", page_size=2)]
+
+    assert [[one.key for one in page.objects] for page in pages] == [keys[:2], keys[2:4], keys[4:]]
+    listed, stored = pages[0].objects[0], await writer.head(keys[0])
+    assert stored is not None
+    assert (listed.size_bytes, listed.etag, listed.last_modified) == (
+        stored.size_bytes,
+        stored.etag,
+        stored.last_modified,
+    )
+    ages = [page.listed_at - one.last_modified for page in pages for one in page.objects]
+    assert all(dt.timedelta(seconds=-2) <= age <= dt.timedelta(seconds=60) for age in ages)
+
+
+async def test_a_multipart_object_has_one_etag_in_the_list_and_by_itself(
+    object_store: ObjectStore, writer: Storage, key: str
+) -> None:
+    await anyio.to_thread.run_sync(_upload_as_recorder, object_store, key, os.urandom(6 * MIB))
+
+    (page,) = [page async for page in writer.list_objects(key)]
+
+    stored = await writer.head(key)
+    assert stored is not None
+    assert [one.etag for one in page.objects] == [stored.etag]
+
+
+async def test_a_prefix_without_anything_is_one_empty_page(writer: Storage, key: str) -> None:
+    assert [page.objects async for page in writer.list_objects(f"{key}/")] == [()]
+    assert [page.uploads async for page in writer.list_uploads(f"{key}/")] == [()]
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 1000])
+async def test_unfinished_uploads_are_listed_in_pages(
+    connect: Connect, object_store: ObjectStore, writer: Storage, key: str, page_size: int
+) -> None:
+    begin = partial(
+        connect(object_store.recorder)._client.create_multipart_upload, Bucket=object_store.bucket
+    )
+    begun = {(one, begin(Key=one)["UploadId"]) for one in (f"{key}/1", f"{key}/1", f"{key}/2", f"{key}/3")}
+    begin(Key=f"{key}-beside")
+
+    pages = [page async for page in writer.list_uploads(f"{key}/", page_size=page_size)]
+
+    listed = [(one.key, one.upload_id) for page in pages for one in page.uploads]
+    assert (len(listed), set(listed)) == (4, begun)
+    assert all(len(page.uploads) <= page_size for page in pages)
+    ages = [page.listed_at - one.initiated_at for page in pages for one in page.uploads]
+    assert all(dt.timedelta(seconds=-2) <= age <= dt.timedelta(seconds=60) for age in ages)
+
+
+async def test_an_upload_is_aborted_once(
+    connect: Connect, object_store: ObjectStore, writer: Storage, key: str
+) -> None:
+    recorder = connect(object_store.recorder)._client
+    upload_id = recorder.create_multipart_upload(Bucket=object_store.bucket, Key=key)["UploadId"]
+    recorder.upload_part(
+        Bucket=object_store.bucket, Key=key, UploadId=upload_id, PartNumber=1, Body=b"recorded"
+    )
+
+    assert await writer.abort_upload(key, upload_id) is True
+    assert await writer.abort_upload(key, upload_id) is False
+    assert [page.uploads async for page in writer.list_uploads(key)] == [()]
+
+
+async def test_a_deleted_object_is_gone_and_can_be_deleted_again(writer: Storage, key: str) -> None:
+    await writer.put_new(key, b"recorded", "video/mp4")
+
+    await writer.delete(key)
+    await writer.delete(key)
+
+    assert await writer.head(key) is None
+
+
+@pytest.mark.parametrize("user", ["reader", "recorder"])
+async def test_only_the_writer_lists_and_deletes(
+    connect: Connect, object_store: ObjectStore, writer: Storage, key: str, user: str
+) -> None:
+    await writer.put_new(key, b"recorded", "video/mp4")
+    storage = connect(getattr(object_store, user))
+
+    for ask in (
+        lambda: anext(storage.list_objects(key)),
+        lambda: anext(storage.list_uploads(key)),
+        lambda: storage.delete(key),
+    ):
+        with pytest.raises(UpstreamFailed) as refused:
+            await ask()
+        assert refused.value.reason == "storage_credentials_refused"
+    assert await writer.head(key) is not None
 
 
 async def test_get_small_is_bounded(writer: Storage, reader: Storage, key: str) -> None:

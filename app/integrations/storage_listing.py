@@ -1,0 +1,175 @@
+"""What a bucket lists, and how things leave it: objects, unfinished uploads, each page with the store's own time.
+
+It decides nothing about what may go. Cloudflare R2 lists with strong consistency, takes ListObjectsV2's
+continuation token and ListMultipartUploads' two markers, and knows no `If-Match` on DeleteObject. Cloudflare's
+documentation (S3 API compatibility, consistency model), checked 2026-11-21.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from botocore.exceptions import ClientError
+
+from app.errors import UpstreamFailed
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListMultipartUploadsOutputTypeDef, ResponseMetadataTypeDef
+
+T = TypeVar("T")
+
+PAGE_SIZE: Final = 1000
+"""The most that S3 lists at once."""
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    """An object as the list has it; `etag` is without quotes."""
+
+    key: str
+    size_bytes: int
+    etag: str
+    last_modified: datetime
+
+
+@dataclass(frozen=True)
+class ObjectPage:
+    """Some objects in the order of their keys, and when the store says that it listed them."""
+
+    objects: tuple[ListedObject, ...]
+    listed_at: datetime
+    next_token: str | None
+
+
+@dataclass(frozen=True)
+class ListedUpload:
+    """A multipart upload that was begun and neither completed nor aborted."""
+
+    key: str
+    upload_id: str
+    initiated_at: datetime
+
+
+@dataclass(frozen=True)
+class UploadPage:
+    """Some unfinished uploads, and when the store says that it listed them."""
+
+    uploads: tuple[ListedUpload, ...]
+    listed_at: datetime
+    next_markers: tuple[str, str] | None
+
+
+class _Calling(Protocol):
+    _bucket: str
+    _client: "S3Client"
+
+    async def _call(self, operation: str, work: Callable[[], T]) -> T: ...
+
+
+class Listing:
+    """The part of `Storage` that lists and removes; its errors are those of `Storage`."""
+
+    async def list_objects(
+        self: _Calling, prefix: str, *, page_size: int = PAGE_SIZE
+    ) -> AsyncIterator[ObjectPage]:
+        """What is stored under the prefix, a page at a time and only one in memory; at least one page."""
+        token: str | None = None
+        while True:
+            page = await self._call(
+                "list_objects", partial(_objects, self._client, self._bucket, prefix, page_size, token)
+            )
+            yield page
+            token = page.next_token
+            if token is None:
+                return
+
+    async def list_uploads(
+        self: _Calling, prefix: str, *, page_size: int = PAGE_SIZE
+    ) -> AsyncIterator[UploadPage]:
+        """The unfinished uploads under the prefix, a page at a time; at least one page."""
+        markers: tuple[str, str] | None = None
+        while True:
+            page = await self._call(
+                "list_uploads", partial(_uploads, self._client, self._bucket, prefix, page_size, markers)
+            )
+            yield page
+            markers = page.next_markers
+            if markers is None:
+                return
+
+    async def abort_upload(self: _Calling, key: str, upload_id: str) -> bool:
+        """Ends an unfinished upload and drops its parts; False where it was ended or completed before.
+
+        Of two at once Swift 2.38 tells one that a part is missing (`NoSuchKey`; tried 2026-11-21).
+        """
+
+        def abort() -> bool:
+            try:
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
+            except ClientError as error:
+                if error.response["Error"].get("Code") in ("NoSuchUpload", "NoSuchKey"):
+                    return False
+                raise
+            return True
+
+        return await self._call("abort_upload", abort)
+
+    async def delete(self: _Calling, key: str) -> None:
+        """Deletes the object; nothing happens where there is none. That it is gone, a `head` has to tell.
+
+        R2 refuses what a bucket lock holds with a 403 (`ObjectLockedByBucketPolicy`; Cloudflare's error codes,
+        checked 2026-11-21): `storage_credentials_refused`.
+        """
+        await self._call("delete", partial(self._client.delete_object, Bucket=self._bucket, Key=key))
+
+
+def _objects(client: "S3Client", bucket: str, prefix: str, page_size: int, token: str | None) -> ObjectPage:
+    ask = partial(client.list_objects_v2, Bucket=bucket, Prefix=prefix, MaxKeys=page_size)
+    answer = ask() if token is None else ask(ContinuationToken=token)
+    next_token = answer.get("NextContinuationToken") if answer["IsTruncated"] else None
+    if answer["IsTruncated"] and next_token in (None, token):
+        raise UpstreamFailed("storage_failed", operation="list_objects")
+    return ObjectPage(
+        objects=tuple(
+            ListedObject(one["Key"], one["Size"], one["ETag"].strip('"'), one["LastModified"])
+            for one in answer.get("Contents", ())
+        ),
+        listed_at=_time_of(answer["ResponseMetadata"], "list_objects"),
+        next_token=next_token,
+    )
+
+
+def _uploads(
+    client: "S3Client", bucket: str, prefix: str, page_size: int, markers: tuple[str, str] | None
+) -> UploadPage:
+    ask = partial(client.list_multipart_uploads, Bucket=bucket, Prefix=prefix, MaxUploads=page_size)
+    answer = ask() if markers is None else ask(KeyMarker=markers[0], UploadIdMarker=markers[1])
+    uploads = tuple(
+        ListedUpload(one["Key"], one["UploadId"], one["Initiated"]) for one in answer.get("Uploads", ())
+    )
+    return UploadPage(
+        uploads, _time_of(answer["ResponseMetadata"], "list_uploads"), _next_markers(answer, uploads)
+    )
+
+
+def _next_markers(
+    answer: "ListMultipartUploadsOutputTypeDef", uploads: tuple[ListedUpload, ...]
+) -> tuple[str, str] | None:
+    """After the last one: Swift 2.38 leaves the markers of a page with a single upload empty (tried 2026-11-21)."""
+    if not answer["IsTruncated"] or not uploads:
+        return None
+    last = uploads[-1]
+    return answer.get("NextKeyMarker") or last.key, answer.get("NextUploadIdMarker") or last.upload_id
+
+
+def _time_of(metadata: "ResponseMetadataTypeDef", operation: str) -> datetime:
+    """When the store answered, by its own clock: the `Date` of RFC 9110, to the second."""
+    headers: Mapping[str, str] = metadata["HTTPHeaders"]
+    try:
+        return parsedate_to_datetime(headers["date"])
+    except (KeyError, ValueError) as error:
+        raise UpstreamFailed("storage_failed", operation=operation) from error

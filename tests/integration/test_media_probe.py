@@ -1,0 +1,547 @@
+"""The probe against real recordings and against files that mean harm: it tells what they are, and no more happens."""
+
+import gzip
+import io
+import os
+import resource
+import signal
+import socket
+import tarfile
+import tempfile
+import threading
+import zipfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import av
+import pytest
+from anyio.abc import Process
+
+from app.errors import UpstreamFailed
+from app.media import probe as probing
+from app.media.probe import BLOCK_BYTES, LIMITS, Container, MediaInfo, MediaRefused, probe
+
+pytestmark = pytest.mark.anyio
+
+HEADACHE = Path(__file__).parent.parent / "fixtures" / "headache.mp4"
+"""ftyp, free, mdat and moov, in this order, as LiveKit writes them."""
+
+
+@pytest.fixture(autouse=True)
+def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Process]]:
+    """The children that the test started; none may outlive it, and each is reaped."""
+    started: list[Process] = []
+    open_process = anyio.open_process
+
+    async def remembered(*arguments: Any, **options: Any) -> Process:
+        started.append(await open_process(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(anyio, "open_process", remembered)
+    yield started
+    for process in started:
+        assert process.returncode is not None
+        with pytest.raises(ProcessLookupError):
+            os.kill(process.pid, 0)
+
+
+@pytest.fixture(scope="module")
+def headache() -> bytes:
+    return HEADACHE.read_bytes()
+
+
+class Contacts:
+    """A listener on loopback, and how many came."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._accept)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                peer, _ = self._listener.accept()
+                self.count += 1
+                peer.close()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def contacts() -> Iterator[Contacts]:
+    listening = Contacts()
+    yield listening
+    listening.close()
+
+
+class Stored:
+    """An object in memory, and what was read of it; `meanwhile` is called at each read but the first."""
+
+    def __init__(self, content: bytes, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
+        self.content = content
+        self.ranges: list[tuple[int, int]] = []
+        self._meanwhile = meanwhile
+
+    async def read_range(self, start: int, length: int) -> bytes:
+        self.ranges.append((start, length))
+        if self._meanwhile is not None and len(self.ranges) > 1:
+            await self._meanwhile()
+        return self.content[start : start + length]
+
+    async def probe(self, container: Container = "mp4", **options: Any) -> MediaInfo:
+        return await probe(self.read_range, len(self.content), container, **options)
+
+
+async def _refusal(content: bytes, container: Container = "mp4", **options: Any) -> str:
+    with pytest.raises(MediaRefused) as refused:
+        await Stored(content).probe(container, **options)
+    assert refused.value.detail == {}
+    return refused.value.reason
+
+
+def _remuxed(movflags: str) -> bytes:
+    with tempfile.TemporaryDirectory() as directory:
+        target = Path(directory) / "remuxed.mp4"
+        with av.open(str(HEADACHE)) as source, av.open(target, "w", options={"movflags": movflags}) as copy:
+            streams = {stream.index: copy.add_stream_from_template(stream) for stream in source.streams}
+            for packet in source.demux():
+                if packet.dts is not None:
+                    packet.stream = streams[packet.stream.index]
+                    copy.mux(packet)
+        return target.read_bytes()
+
+
+def _ogg(channels: str = "stereo") -> bytes:
+    target = io.BytesIO()
+    with av.open(target, "w", format="ogg") as file:
+        stream = file.add_stream("libopus", rate=48_000, layout=channels)
+        for number in range(100):
+            frame = av.AudioFrame(format="s16", layout=channels, samples=960)
+            frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, number * 960, Fraction(1, 48_000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return target.getvalue()
+
+
+async def test_probe_tells_a_recording_as_livekit_writes_it(headache: bytes) -> None:
+    stored = Stored(headache)
+
+    media = await stored.probe()
+
+    assert media.duration_seconds == pytest.approx(128.47, abs=0.01)
+    assert media == MediaInfo("mp4", media.duration_seconds, has_video=True, has_audio=True, audio_channels=1)
+    assert stored.ranges == [(0, BLOCK_BYTES), (2 * BLOCK_BYTES, len(headache) - 2 * BLOCK_BYTES)]
+
+
+async def test_probe_tells_a_recording_with_its_index_first() -> None:
+    stored = Stored(_remuxed("faststart"))
+
+    assert (await stored.probe()).duration_seconds == pytest.approx(128.47, abs=0.01)
+    assert len(stored.ranges) == 1
+
+
+async def test_probe_does_not_mind_metadata_in_another_encoding(headache: bytes) -> None:
+    written = b"Lavf59.27.100"
+    assert written in headache
+
+    assert (await Stored(headache.replace(written, b"\xff" * len(written))).probe()).has_video
+
+
+@pytest.mark.parametrize(("channels", "count"), [("stereo", 2), ("mono", 1)])
+async def test_probe_tells_an_ogg_and_its_channels(channels: str, count: int) -> None:
+    media = await Stored(_ogg(channels)).probe("ogg")
+
+    assert media.duration_seconds == pytest.approx(2.0, abs=0.05)
+    assert media == MediaInfo("ogg", media.duration_seconds, False, True, audio_channels=count)
+
+
+@pytest.mark.parametrize("movflags", ["frag_keyframe", "frag_keyframe+empty_moov+default_base_moof"])
+async def test_probe_reads_a_fragmented_mp4_no_further_than_its_first_fragments(movflags: str) -> None:
+    stored = Stored(_remuxed(movflags))
+
+    media = await stored.probe()
+
+    assert media == MediaInfo("mp4", None, has_video=True, has_audio=True, audio_channels=1)
+    assert len(stored.ranges) == 1
+
+
+async def test_probe_of_a_large_recording_reads_little_of_it(headache: bytes) -> None:
+    moov = headache.index(b"moov") - 4
+    mdat = headache.index(b"mdat") - 4
+    added = 600 * 1024 * 1024
+    mdat_size = (moov - mdat + added).to_bytes(4)
+    read = 0
+
+    async def read_range(start: int, length: int) -> bytes:
+        nonlocal read
+        read += length
+        return b"".join(
+            [
+                (headache[:mdat] + mdat_size + headache[mdat + 4 : moov])[start : start + length],
+                bytes(max(0, min(start + length, moov + added) - max(start, moov))),
+                headache[max(moov, start - added) : max(moov, start + length - added)],
+            ]
+        )
+
+    media = await probe(read_range, len(headache) + added, "mp4")
+
+    assert media.duration_seconds == pytest.approx(128.47, abs=0.01)
+    assert read <= 4 * BLOCK_BYTES
+
+
+def _archive_of(headache: bytes) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("recording.mp4", headache)
+    return target.getvalue()
+
+
+def _tar_of(headache: bytes) -> bytes:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        member = tarfile.TarInfo("recording.mp4")
+        member.size = len(headache)
+        archive.addfile(member, io.BytesIO(headache))
+    return target.getvalue()
+
+
+DISGUISES: dict[str, Callable[[bytes, int], bytes]] = {
+    "hls": lambda _, port: (
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nhttp://127.0.0.1:%d/secret.ts\n#EXT-X-ENDLIST\n"
+        % port
+    ),
+    "dash": lambda _, port: b'<?xml version="1.0"?><MPD><BaseURL>http://127.0.0.1:%d/</BaseURL></MPD>' % port,
+    "concat": lambda _, port: b"ffconcat version 1.0\nfile 'http://127.0.0.1:%d/a.mp4'\n" % port,
+    "concat_local": lambda _, __: b"ffconcat version 1.0\nfile '%s'\n" % os.fsencode(HEADACHE),
+    "sdp": lambda _, port: (
+        b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+        b"m=video %d RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n" % port
+    ),
+    "zip": lambda headache, _: _archive_of(headache),
+    "tar": lambda headache, _: _tar_of(headache),
+    "gzip": lambda headache, _: gzip.compress(headache[:100_000]),
+    "html": lambda _, port: b"<!doctype html><html><img src='http://127.0.0.1:%d/'></html>" % port,
+    "one_byte": lambda _, __: b"\0",
+    "zeros": lambda _, __: bytes(3 * BLOCK_BYTES),
+    "noise": lambda _, __: os.urandom(100_000),
+    "ftyp_alone": lambda headache, _: headache[:32],
+    "ftyp_then_hls": lambda headache, port: headache[:32] + b"#EXTM3U\nhttp://127.0.0.1:%d/a.ts\n" % port,
+    "ftyp_then_noise": lambda headache, _: headache[:32] + os.urandom(100_000),
+    "moov_missing": lambda headache, _: headache[: len(headache) // 2],
+    "moov_cut": lambda headache, _: headache[:-40_000],
+    "mdat_cut": lambda _, __: _remuxed("faststart")[:-100_000],
+    "media_overwritten": lambda headache, _: _with_media(headache, bytes),
+}
+
+
+def _with_media(headache: bytes, content: Callable[[int], bytes]) -> bytes:
+    start, end = headache.index(b"mdat") + 4, headache.index(b"moov") - 4
+    return headache[:start] + content(end - start) + headache[end:]
+
+
+@pytest.mark.parametrize("container", ["mp4", "ogg"])
+@pytest.mark.parametrize("disguise", DISGUISES)
+async def test_a_disguise_is_refused(
+    headache: bytes, contacts: Contacts, disguise: str, container: Container
+) -> None:
+    content = DISGUISES[disguise](headache, contacts.port)
+
+    assert await _refusal(content, container) == "media_unreadable"
+    assert contacts.count == 0
+
+
+@pytest.mark.parametrize("container", ["mp4", "ogg"])
+@pytest.mark.parametrize("disguise", DISGUISES)
+async def test_a_disguise_is_refused_by_the_child_alone(
+    headache: bytes,
+    contacts: Contacts,
+    children: list[Process],
+    monkeypatch: pytest.MonkeyPatch,
+    disguise: str,
+    container: Container,
+) -> None:
+    monkeypatch.setattr(probing, "_MAGIC", {"mp4": (0, b""), "ogg": (0, b"")})
+    content = DISGUISES[disguise](headache, contacts.port)
+
+    assert await _refusal(content, container) == "media_unreadable"
+    assert contacts.count == 0
+    assert len(children) == 1
+
+
+async def test_ffmpeg_itself_falls_for_a_playlist(
+    headache: bytes, contacts: Contacts, tmp_path: Path
+) -> None:
+    playlist = tmp_path / "recording.m3u8"
+    playlist.write_bytes(DISGUISES["hls"](headache, contacts.port))
+
+    def open_as_anybody_would() -> None:
+        with suppress(av.error.FFmpegError):
+            av.open(playlist, options={"protocol_whitelist": "file,http,tcp"}).close()
+
+    await anyio.to_thread.run_sync(open_as_anybody_would)
+
+    assert contacts.count > 0, "the tests above prove nothing"
+
+
+@pytest.mark.parametrize("container", ["mp4", "ogg"])
+async def test_an_empty_object_is_refused_unread(container: Container) -> None:
+    stored = Stored(b"")
+    with pytest.raises(MediaRefused):
+        await stored.probe(container)
+    assert stored.ranges == []
+
+
+async def test_a_container_of_the_other_name_is_refused(headache: bytes, children: list[Process]) -> None:
+    assert await _refusal(headache, "ogg") == "media_unreadable"
+    assert await _refusal(_ogg(), "mp4") == "media_unreadable"
+    assert children == []
+
+
+async def test_a_container_of_the_other_name_is_refused_by_the_child_alone(
+    headache: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "_MAGIC", {"mp4": (0, b""), "ogg": (0, b"")})
+
+    assert await _refusal(headache, "ogg") == "media_unreadable"
+    assert await _refusal(_ogg(), "mp4") == "media_unreadable"
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return (len(content) + 8).to_bytes(4) + kind + content
+
+
+def _replaced(boxes: bytes, kind: bytes, content: bytes) -> bytes:
+    """The boxes, every box of that kind with another content, and the sizes of those around it put right."""
+    result = b""
+    while boxes:
+        size = int.from_bytes(boxes[:4])
+        inner = boxes[8:size]
+        if boxes[4:8] == kind:
+            inner = content
+        elif boxes[4:8] in (b"moov", b"trak", b"mdia", b"minf", b"dinf"):
+            inner = _replaced(inner, kind, content)
+        result += _box(boxes[4:8], inner)
+        boxes = boxes[size:]
+    return result
+
+
+def _with_reference(headache: bytes, target: str) -> bytes:
+    """Its media are elsewhere: an alias record (Macintosh, version 2) that names an absolute path."""
+    path = os.fsencode(target)
+    named = (2).to_bytes(2) + len(path).to_bytes(2) + path + bytes(len(path) % 2)
+    alias = (
+        bytes(10)
+        + bytes([1])
+        + b"v".ljust(27, b"\0")
+        + bytes(12)
+        + bytes([1])
+        + b"f".ljust(63, b"\0")
+        + bytes(16)
+        + bytes(4)
+        + bytes(16)
+        + named
+        + b"\xff\xff\0\0"
+    )
+    return _replaced(headache, b"dref", bytes(4) + (1).to_bytes(4) + _box(b"alis", bytes(4) + alias))
+
+
+async def test_an_mp4_whose_media_are_elsewhere_is_refused(headache: bytes) -> None:
+    assert await Stored(_replaced(headache, b"udta", b"")).probe(), "rewriting alone breaks nothing"
+
+    assert await _refusal(_with_reference(headache, str(HEADACHE))) == "media_unreadable"
+
+
+async def test_ffmpeg_itself_falls_for_a_data_reference(headache: bytes) -> None:
+    attack = io.BytesIO(_with_reference(headache, str(HEADACHE)))
+    with av.open(attack, "r", options={"enable_drefs": "1", "use_absolute_path": "1"}) as media:
+        assert next(media.decode(video=0)) is not None, "the test above proves nothing"
+
+
+HUGE: dict[str, tuple[bytes, int, bytes]] = {
+    "moov": (b"moov", -4, b"\xff\xff\xff\xff"),
+    "moov_64_bit": (b"moov", -4, b"\0\0\0\1moov\x7f" + b"\xff" * 7),
+    "mdat_64_bit": (b"mdat", -4, b"\0\0\0\1mdat\x7f" + b"\xff" * 7),
+    "stsz_count": (b"stsz", 12, b"\x7f\xff\xff\xff"),
+    "stts_count": (b"stts", 8, b"\x7f\xff\xff\xff"),
+    "stsd_size": (b"stsd", -4, b"\x7f\xff\xff\xff"),
+}
+
+
+@pytest.mark.parametrize("box", HUGE)
+async def test_a_huge_size_within_is_survived(headache: bytes, box: str) -> None:
+    kind, offset, patch = HUGE[box]
+    at = headache.index(kind) + offset
+    stored = Stored(headache[:at] + patch + headache[at + len(patch) :])
+
+    with suppress(MediaRefused):
+        await stored.probe()
+
+    assert len(stored.ranges) <= 4
+
+
+async def test_the_child_holds_nothing_and_can_open_nothing(
+    headache: bytes, children: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORAGE_SECRET_ACCESS_KEY", "not for children")
+    seen: dict[str, object] = {}
+
+    async def look() -> None:
+        child = Path(f"/proc/{children[0].pid}")
+        seen["environment"] = (child / "environ").read_bytes()
+        seen["directory"] = str((child / "cwd").readlink())
+        seen["descriptors"] = sorted(path.name for path in (child / "fd").iterdir())
+        seen["nowhere"] = str((child / "fd" / "2").readlink())
+        for limit in ("NOFILE", "FSIZE", "NPROC", "CORE", "CPU", "AS"):
+            seen[limit] = resource.prlimit(children[0].pid, getattr(resource, f"RLIMIT_{limit}"))
+
+    await Stored(headache, look).probe()
+
+    assert seen == {
+        "environment": b"",
+        "directory": "/",
+        "descriptors": ["0", "1", "2"],
+        "nowhere": "/dev/null",
+        "NOFILE": (3, 3),
+        "FSIZE": (0, 0),
+        "NPROC": (0, 0),
+        "CORE": (0, 0),
+        "CPU": (LIMITS.cpu_seconds, LIMITS.cpu_seconds + 1),
+        "AS": (LIMITS.memory_bytes, LIMITS.memory_bytes),
+    }
+
+
+async def test_too_little_memory_is_media_too_slow(headache: bytes) -> None:
+    little = replace(LIMITS, memory_bytes=64 * 1024 * 1024)
+    assert await _refusal(headache, limits=little) == "media_too_slow"
+
+
+async def test_too_much_reading_is_media_too_slow(headache: bytes) -> None:
+    assert await _refusal(headache, limits=replace(LIMITS, read_bytes=BLOCK_BYTES)) == "media_too_slow"
+
+
+MEDIA = {"duration_seconds": 1.5, "has_video": True, "has_audio": False, "audio_channels": None}
+"""What an honest child might answer."""
+
+
+@pytest.fixture
+def child_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has another program run instead of the child."""
+
+    def does(code: str) -> None:
+        (tmp_path / "child.py").write_text(f"import json, os, signal, sys, time\nMEDIA = {MEDIA}\n{code}\n")
+        monkeypatch.setattr(probing, "_CHILD", tmp_path / "child.py")
+
+    return does
+
+
+async def test_a_childs_honest_answer_is_taken(headache: bytes, child_does: Callable[[str], None]) -> None:
+    child_does("print(json.dumps({'media': MEDIA}))")
+    assert await Stored(headache).probe() == MediaInfo("mp4", 1.5, True, False, None)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "media_unreadable"),
+        ("os.abort()", "media_unreadable"),
+        ("os.kill(os.getpid(), signal.SIGXCPU)", "media_too_slow"),
+        ("print('hello')", "media_unreadable"),
+        ("print('x' * 100_000)", "media_unreadable"),
+        ("print(json.dumps({'refused': 'PHI'}))", "media_unreadable"),
+        ("print(json.dumps({'block': -1}))", "media_unreadable"),
+        ("print(json.dumps({'block': 3}))", "media_unreadable"),
+        ("print(json.dumps({'block': 10**30}))", "media_unreadable"),
+        ("print(json.dumps({'media': MEDIA | {'duration_seconds': float('nan')}}))", "media_unreadable"),
+        ("print(json.dumps({'media': MEDIA | {'duration_seconds': 0.0}}))", "media_unreadable"),
+        ("print(json.dumps({'media': MEDIA | {'title': 'PHI'}}))", "media_unreadable"),
+        ("while True: print(json.dumps({'block': 1}), flush=True); sys.stdin.buffer.read(1024**2)", "media_too_slow"),
+    ],
+)  # fmt: skip
+async def test_a_child_that_breaks_or_lies_is_a_refusal(
+    headache: bytes, child_does: Callable[[str], None], code: str, reason: str
+) -> None:
+    child_does(code)
+    assert await _refusal(headache, limits=replace(LIMITS, read_bytes=20 * BLOCK_BYTES)) == reason
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+        ("os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
+        ("sys.exit(3)", 3),
+        ("print(json.dumps({'block': 1}), flush=True); sys.stdin.close(); sys.exit(4)", 4),
+    ],
+)
+async def test_a_child_that_others_end_may_be_tried_again(
+    headache: bytes, child_does: Callable[[str], None], code: str, status: int
+) -> None:
+    child_does(code)
+    with pytest.raises(UpstreamFailed) as failed:
+        await Stored(headache).probe()
+    assert (failed.value.reason, failed.value.detail) == ("media_probe_ended", {"status": status})
+    assert failed.value.retryable
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "time.sleep(600)",
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)",
+        "print(json.dumps({'block': 1}), flush=True); time.sleep(600)",
+        "os.close(1); time.sleep(600)",
+    ],
+)
+async def test_a_child_that_hangs_is_killed(
+    headache: bytes, child_does: Callable[[str], None], code: str
+) -> None:
+    child_does(code)
+    with anyio.fail_after(10):
+        assert await _refusal(headache, limits=replace(LIMITS, seconds=0.3)) == "media_too_slow"
+
+
+async def test_a_cancelled_probe_leaves_no_child(headache: bytes, children: list[Process]) -> None:
+    async with anyio.create_task_group() as tasks:
+
+        async def cancel() -> None:
+            tasks.cancel_scope.cancel()
+            await anyio.sleep_forever()
+
+        tasks.start_soon(Stored(headache, cancel).probe)
+
+    assert [process.returncode for process in children] == [-signal.SIGKILL]
+
+
+async def test_what_the_store_raises_is_passed_on(headache: bytes, children: list[Process]) -> None:
+    raised = UpstreamFailed("storage_unreachable", operation="read_range")
+
+    async def fail() -> None:
+        raise raised
+
+    with pytest.raises(UpstreamFailed) as failed:
+        await Stored(headache, fail).probe()
+
+    assert failed.value is raised
+    assert len(children) == 1
+
+
+async def test_a_store_that_gives_less_than_asked_for_has_failed(headache: bytes) -> None:
+    async def read_range(start: int, length: int) -> bytes:
+        return headache[start : start + length][: length - (start > 0)]
+
+    with pytest.raises(UpstreamFailed) as failed:
+        await probe(read_range, len(headache), "mp4")
+    assert failed.value.reason == "storage_failed"
