@@ -9,28 +9,25 @@ storage keys in the body, and never hands on the vendor's words: errors become s
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace, TracebackType
-from typing import Final, Literal, NoReturn, Protocol, Self
+from typing import Final, Literal, NoReturn, Self
 
 import aiohttp
 from google.protobuf.message import DecodeError
 from livekit.api import AccessToken, LiveKitAPI, ServerError, VideoGrants
 from livekit.protocol.egress import (
     EgressInfo,
-    EncodedFileOutput,
-    EncodedFileType,
-    EncodingOptions,
     ListEgressRequest,
     RoomCompositeEgressRequest,
-    S3Upload,
     StopEgressRequest,
 )
-from livekit.protocol.room import ListParticipantsRequest, ListRoomsRequest
+from livekit.protocol.room import ListParticipantsRequest, ListRoomsRequest, RoomParticipantIdentity
 
 from app.errors import AppError, Timeout, UpstreamFailed
+from app.integrations import livekit_requests as requests
 from app.integrations import livekit_snapshots as snapshots
+from app.integrations.livekit_requests import S3Target
 from app.integrations.livekit_snapshots import EgressSnapshot, ParticipantSnapshot, RoomSnapshot
 from app.integrations.livekit_webhook import WebhookEvent, WebhookVerifier
 
@@ -50,8 +47,10 @@ StopOutcome = Literal["stopping", "already_ended", "not_found"]
 Reachability = Literal["ok", "unreachable", "credentials_refused", "no_egress"]
 
 JOIN_TTL_SECONDS: Final = 7200
-KEY_FRAME_INTERVAL_SECONDS: Final = 2.0
 _AMBIGUOUS_STATUS: Final = 408
+_NO_EGRESS_MARK: Final = "egress not connected"
+"""Of a server without Redis, which can have no recorder at all: 500 (livekit-server 1.13.5, tried 2026-11-21)."""
+
 _TWIRP_REFUSALS: Final = frozenset(
     (
         "invalid_argument",
@@ -80,29 +79,6 @@ class LiveKitRefused(UpstreamFailed):
 def is_definite(error: AppError) -> bool:
     """Whether the call certainly did nothing; otherwise it may have acted, and a start must be looked for."""
     return isinstance(error, LiveKitRefused)
-
-
-class S3Credentials(Protocol):
-    """What an upload signs with; `app.integrations.storage.Credentials` is one."""
-
-    @property
-    def access_key_id(self) -> str: ...
-    @property
-    def secret_access_key(self) -> str: ...
-    @property
-    def session_token(self) -> str | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class S3Target:
-    """Where LiveKit uploads to. The credentials must outlive the consultation and the upload that follows
-    it.
-    """
-
-    endpoint_url: str
-    region: str
-    bucket: str
-    credentials: S3Credentials = field(repr=False)
 
 
 class LiveKit:
@@ -179,14 +155,18 @@ class LiveKit:
     ) -> EgressSnapshot:
         """Record `room_name` into one MP4 at `object_key`, uploaded when the recording has ended.
 
-        The room must exist (LiveKitRefused `not_found`). The key must end in `.mp4` and hold no braces:
-        LiveKit would append the one and fill in the other (`pkg/config/output_file.go` of livekit/egress,
-        read 2026-11-21).
+        The room must exist (LiveKitRefused `not_found`). The key must end in `.mp4` and hold no braces
+        (ValueError): LiveKit would change it.
         """
-        request = _composite_request(room_name, object_key, upload)
-        async with self._call(self._start_timeout_seconds) as api:
-            info = await api.egress.start_room_composite_egress(request)
-        return snapshots.egress(info)
+        return await self._start(requests.video(room_name, object_key, upload))
+
+    async def start_speakers(self, *, room_name: str, object_key: str, upload: S3Target) -> EgressSnapshot:
+        """Record the sound of `room_name` alone into one Ogg of two channels, which the tracks take in turn.
+
+        As `start_room_composite`, but the key ends in `.ogg`; it needs no browser and a quarter of the
+        processor.
+        """
+        return await self._start(requests.speakers(room_name, object_key, upload))
 
     async def stop_egress(self, egress_id: str) -> StopOutcome:
         """Ask that a recording end; asking again is harmless.
@@ -206,10 +186,14 @@ class LiveKit:
         return "stopping"
 
     async def list_egress(
-        self, *, room_name: str | None = None, egress_id: str | None = None
+        self, *, room_name: str | None = None, egress_id: str | None = None, active_only: bool = False
     ) -> list[EgressSnapshot]:
-        """List recordings, ended ones for about a day. An empty list is no proof that a recording is over."""
-        request = ListEgressRequest(room_name=room_name or "", egress_id=egress_id or "")
+        """List recordings of one room, one by its id, or all; ended ones for about a day, unless
+        `active_only`.
+
+        An empty list is no proof that a recording is over.
+        """
+        request = ListEgressRequest(room_name=room_name or "", egress_id=egress_id or "", active=active_only)
         found: list[EgressInfo] = []
         try:
             while True:
@@ -224,13 +208,26 @@ class LiveKit:
                 raise
         return [snapshots.egress(info) for info in found]
 
-    async def rooms(self, names: Sequence[str]) -> list[RoomSnapshot]:
-        """Those of `names` that are open now; asks for nothing when there is no name."""
-        if not names:
+    async def rooms(self, names: Sequence[str] | None) -> list[RoomSnapshot]:
+        """Those of `names` that are open now; every open room when None; asks nothing when there is no
+        name.
+        """
+        if names is not None and not names:
             return []
         async with self._call(self._timeout_seconds) as api:
-            answer = await api.room.list_rooms(ListRoomsRequest(names=names))
+            answer = await api.room.list_rooms(ListRoomsRequest(names=names or ()))
         return [snapshots.room(info) for info in answer.rooms]
+
+    async def remove_participant(self, room: str, identity: str) -> None:
+        """Put someone out, or find that they are not there; their join token lets them in again while it
+        lives.
+        """
+        try:
+            async with self._call(self._timeout_seconds) as api:
+                await api.room.remove_participant(RoomParticipantIdentity(room=room, identity=identity))
+        except LiveKitRefused as refused:
+            if refused.detail["code"] != "not_found":
+                raise
 
     async def participants(self, room: str) -> list[ParticipantSnapshot]:
         """Who is in `room` now, recorders included (kind `egress`); nobody when the room is not open."""
@@ -253,6 +250,11 @@ class LiveKit:
             return "no_egress"
         return "ok"
 
+    async def _start(self, request: RoomCompositeEgressRequest) -> EgressSnapshot:
+        async with self._call(self._start_timeout_seconds) as api:
+            info = await api.egress.start_room_composite_egress(request)
+        return snapshots.egress(info)
+
     @asynccontextmanager
     async def _call(self, timeout_seconds: float) -> AsyncIterator[LiveKitAPI]:
         try:
@@ -273,29 +275,11 @@ class LiveKit:
         return LiveKitAPI(self._url, self._api_key, self._api_secret, session=self._session, failover=False)
 
 
-def _composite_request(room_name: str, object_key: str, upload: S3Target) -> RoomCompositeEgressRequest:
-    if not object_key.endswith(".mp4") or object_key.startswith(("/", ".")) or set(object_key) & set("{}"):
-        raise ValueError("an object key of a recording is relative, ends in .mp4 and holds no braces")
-    s3 = S3Upload(
-        access_key=upload.credentials.access_key_id,
-        secret=upload.credentials.secret_access_key,
-        session_token=upload.credentials.session_token or "",
-        region=upload.region,
-        endpoint=upload.endpoint_url,
-        bucket=upload.bucket,
-        force_path_style=True,
-        content_disposition="attachment",
-    )
-    output = EncodedFileOutput(
-        file_type=EncodedFileType.MP4, filepath=object_key, disable_manifest=True, s3=s3
-    )
-    encoding = EncodingOptions(key_frame_interval=KEY_FRAME_INTERVAL_SECONDS)
-    return RoomCompositeEgressRequest(room_name=room_name, file_outputs=[output], advanced=encoding)
-
-
 def _raise_translated(error: ServerError) -> NoReturn:
     if error.status == _AMBIGUOUS_STATUS:
         raise Timeout("livekit_timeout") from error
+    if _NO_EGRESS_MARK in error.message:
+        raise LiveKitRefused("livekit_no_egress", code="unavailable", status=error.status) from error
     if error.status >= 500:
         raise UpstreamFailed("livekit_unavailable", status=error.status) from error
     code = error.code if error.code in _TWIRP_REFUSALS else "unknown"

@@ -25,6 +25,8 @@ _STATUSES: Final = {
     EgressStatus.EGRESS_LIMIT_REACHED: "limit_reached",
 }
 
+OVER: Final = frozenset(("complete", "failed", "aborted", "limit_reached"))
+
 _REASONS: Final = (
     ("upload failed", "upload_failed"),
     ("Session limit reached before start signal", "limit_before_start"),
@@ -61,6 +63,11 @@ class EgressSnapshot:
     size_bytes: int | None
     error_code: int | None
     error_reason: str | None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether LiveKit calls it ended, well or badly; a recording whose node died never is."""
+        return self.status in OVER
 
 
 @dataclass(frozen=True, slots=True)

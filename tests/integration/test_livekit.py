@@ -7,140 +7,44 @@ import hashlib
 import json
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import av
-import boto3
 import httpx
 import jwt
 import pytest
-import uvicorn
-from livekit.api import AccessToken, LiveKitAPI, ServerError, TokenVerifier, VideoGrants, WebhookReceiver
+from livekit.api import AccessToken, LiveKitAPI, ServerError, VideoGrants
 from livekit.protocol.egress import ListEgressRequest, RoomCompositeEgressRequest
 from livekit.protocol.room import CreateRoomRequest, ListRoomsRequest
-from livekit.protocol.webhook import WebhookEvent as VendorEvent
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from app.devstack import object_store
-from app.devstack.livekit import LiveKitStandIn, Order, Pace, create_livekit_app
+from app.devstack.livekit import Order, Pace
 from app.errors import Timeout, UpstreamFailed
 from app.integrations.livekit import (
-    EgressSnapshot,
     LiveKit,
     LiveKitRefused,
     S3Target,
-    WebhookEvent,
-    WebhookVerifier,
     is_definite,
 )
-from app.integrations.storage import Credentials
+from tests.integration.livekit_world import (
+    KEY,
+    MEDIA,
+    NOWHERE,
+    OBJECT_KEY,
+    ROOM,
+    SECRET,
+    World,
+    opened,
+    served,
+    stored,
+)
 
 pytestmark = pytest.mark.anyio
-
-KEY, SECRET = "APIdevelopment", "a-secret-of-more-than-thirty-two-bytes"
-MEDIA = Path(__file__).parent.parent / "fixtures" / "headache.mp4"
-OBJECT_KEY = "r/10y/consultation/recording/video.mp4"
-ROOM = "consultation-1"
-NOWHERE = S3Target(
-    "http://127.0.0.1:1", "us-east-1", "bucket", Credentials("ID-KEPT", "SECRET-KEPT", "SESSION-KEPT")
-)
-PACE = Pace(start_delay_seconds=0.01, record_seconds=60, upload_backoff_seconds=0.001)
-
-
-@dataclass
-class Receiver:
-    """Keeps what it is told; answers the next of `answers`, then 200."""
-
-    url: str = ""
-    answers: list[int] = field(default_factory=list)
-    bodies: list[tuple[bytes, str, str]] = field(default_factory=list)
-    arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
-
-    async def receive(self, request: Request) -> Response:
-        body = await request.body()
-        headers = request.headers
-        async with self.arrived:
-            self.bodies.append((body, headers["authorization"], headers["content-type"]))
-            self.arrived.notify_all()
-        return Response(status_code=self.answers.pop(0) if self.answers else 200)
-
-    def events(self) -> list[WebhookEvent]:
-        verifier = WebhookVerifier({KEY: SECRET})
-        return [verifier.verify(body, token) for body, token, _ in self.bodies]
-
-    def vendor_events(self) -> list[VendorEvent]:
-        receiver = WebhookReceiver(TokenVerifier(KEY, SECRET))
-        return [receiver.receive(body.decode(), token) for body, token, _ in self.bodies]
-
-    def names(self, prefix: str = "egress_") -> list[str]:
-        return [one.event for one in self.vendor_events() if one.event.startswith(prefix)]
-
-    async def until(self, enough: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10), self.arrived:
-            await self.arrived.wait_for(enough)
-
-
-@dataclass
-class World:
-    url: str
-    stand_in: LiveKitStandIn
-    livekit: LiveKit
-    receiver: Receiver
-
-    async def join(self, identity: str = "person-1", room: str = ROOM) -> httpx.Response:
-        token = self.livekit.join_token(identity=identity, room=room, metadata="consultation-id")
-        return await self.post("join", {"token": token})
-
-    async def post(self, path: str, body: object, **headers: str) -> httpx.Response:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            return await client.post(f"{self.url}/stand-in/{path}", json=body, headers=headers)
-
-    async def start(self, upload: S3Target = NOWHERE) -> EgressSnapshot:
-        return await self.livekit.start_room_composite(room_name=ROOM, object_key=OBJECT_KEY, upload=upload)
-
-    async def until(self, egress_id: str, status: str) -> EgressSnapshot:
-        async with asyncio.timeout(20):
-            while True:
-                (found,) = await self.livekit.list_egress(egress_id=egress_id)
-                if found.status == status:
-                    return found
-                await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def served(app: Starlette) -> AsyncIterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
-        while not server.started:  # noqa: ASYNC110  # uvicorn has no event to wait for
-            await asyncio.sleep(0.005)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        await serving
-
-
-@asynccontextmanager
-async def opened(media: Path | None = None, pace: Pace = PACE) -> AsyncIterator[World]:
-    receiver = Receiver()
-    async with served(Starlette(routes=[Route("/hook", receiver.receive, methods=["POST"])])) as hook:
-        app = create_livekit_app(
-            KEY,
-            SECRET,
-            f"{hook}/hook",
-            media,
-            pace=pace,
-            departure_timeout_seconds=0.05,
-            retry_wait_seconds=0.01,
-        )
-        async with served(app) as url, LiveKit(url, KEY, SECRET, timeout_seconds=5) as livekit:
-            yield World(url, app.state.stand_in, livekit, receiver)
 
 
 @pytest.fixture
@@ -182,8 +86,9 @@ async def test_room_and_participant_appear_when_somebody_joins(world: World) -> 
         ("person-2", "standard", True),
     ]
     assert await world.livekit.participants("another") == []
-    await world.receiver.until(lambda: len(world.receiver.bodies) == 3)
-    assert [one.event for one in world.receiver.events()] == ["room_started"] + ["participant_joined"] * 2
+    await world.receiver.until(lambda: len(world.receiver.bodies) == 7)
+    entering = ["participant_joined", "track_published", "track_published"]
+    assert [one.event for one in world.receiver.events()] == ["room_started", *entering, *entering]
 
 
 async def test_rooms_asks_for_none_when_there_is_no_name(world: World) -> None:
@@ -462,14 +367,14 @@ async def test_webhook_is_resent_unchanged_on_5xx_and_429_but_not_on_4xx(world: 
     await world.stand_in.notifier.idle()
     bodies = world.receiver.bodies
     assert bodies[0] == bodies[1] == bodies[2]
-    assert world.receiver.names("") == ["room_started"] * 3 + ["participant_joined"]
+    assert world.receiver.names("room_", "participant_") == ["room_started"] * 3 + ["participant_joined"]
 
 
 async def test_webhook_is_given_up_after_five_attempts(world: World) -> None:
     world.receiver.answers = [500] * 5
     await world.join()
     await world.stand_in.notifier.idle()
-    assert world.receiver.names("") == ["room_started"] * 5 + ["participant_joined"]
+    assert world.receiver.names("room_", "participant_") == ["room_started"] * 5 + ["participant_joined"]
 
 
 @pytest.mark.parametrize(
@@ -551,23 +456,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.Obj
         yield store
 
 
-def stored(store: object_store.ObjectStore) -> tuple[bytes, str, str, int]:
-    client = boto3.client(
-        "s3",
-        endpoint_url=store.endpoint_url,
-        region_name="us-east-1",
-        aws_access_key_id=store.reader.access_key_id,
-        aws_secret_access_key=store.reader.secret_access_key,
-    )
-    try:
-        found = client.get_object(Bucket=store.bucket, Key=OBJECT_KEY)
-        with found["Body"] as body:
-            parts = int(found["ETag"].strip('"').partition("-")[2] or 1)
-            return body.read(), found["ContentType"], found["ContentDisposition"], parts
-    finally:
-        client.close()
-
-
 def over_one_part(path: Path) -> Path:
     """The fixture with a `free` box of 6 MB behind it: still an MP4, and more than one part."""
     padding = 6 * 1024 * 1024
@@ -587,10 +475,11 @@ async def test_upload_with_the_recorders_keys_is_byte_identical(
         await world.until(started.egress_id, "active")
         await world.livekit.stop_egress(started.egress_id)
         done = await world.until(started.egress_id, "complete")
-    content, content_type, disposition, stored_parts = await asyncio.to_thread(stored, store)
-    assert hashlib.sha256(content).digest() == hashlib.sha256(media.read_bytes()).digest()
-    assert (content_type, disposition, stored_parts) == ("video/mp4", "attachment", parts)
-    assert done.size_bytes == len(content)
+    found = await asyncio.to_thread(stored, store)
+    assert found is not None
+    assert hashlib.sha256(found.content).digest() == hashlib.sha256(media.read_bytes()).digest()
+    assert (found.content_type, found.disposition, found.parts) == ("video/mp4", "attachment", parts)
+    assert done.size_bytes == len(found.content)
     with av.open(str(media)) as container:
         assert done.duration_seconds == pytest.approx((container.duration or 0) / av.time_base)
     assert (done.error_code, done.error_reason) == (None, None)

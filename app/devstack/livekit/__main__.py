@@ -20,6 +20,7 @@ def main() -> None:
         config.api_secret.get_secret_value(),
         config.webhook_url,
         config.media,
+        audio=config.audio,
         pace=Pace(start_delay_seconds=config.start_delay_seconds, record_seconds=config.record_seconds),
     )
     uvicorn.run(app, host=config.host, port=config.port, access_log=False, log_level="warning")

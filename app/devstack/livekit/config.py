@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 
 
 class LiveKitConfig(BaseModel):
-    """Read from a JSON file. Without `media` the room shows one grey second; without `webhook_url` nobody
-    is told.
+    """Read from a JSON file. Without `media` the room shows one grey second; without `audio` (an Ogg) it is
+    silent for as long as it shows something; without `webhook_url` nobody is told.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -18,6 +18,7 @@ class LiveKitConfig(BaseModel):
     api_secret: SecretStr
     webhook_url: str | None = None
     media: Path | None = None
+    audio: Path | None = None
     start_delay_seconds: float = 0.2
     record_seconds: float | None = None
 

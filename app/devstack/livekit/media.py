@@ -5,6 +5,7 @@ nothing of the machine's own; parts are 5 MB, five at a time; a failure is tried
 refuses it for good (livekit/storage `s3.go`, read 2026-11-21).
 """
 
+import math
 import shutil
 import tempfile
 import time
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
 PART_BYTES: Final = 5 * 1024 * 1024
 ATTEMPTS: Final = 5
-CONTENT_TYPE: Final = "video/mp4"
+VIDEO_TYPE: Final = "video/mp4"
+AUDIO_TYPE: Final = "audio/ogg"
+SAMPLE_RATE: Final = 48_000
+_FRAME_SAMPLES: Final = 960
 _RETRYABLE_REFUSALS: Final = (409, 429)
 
 
@@ -35,24 +39,28 @@ class UploadFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """An MP4 with its size and length."""
+    """A file with its content type, size and length."""
 
     path: Path
+    content_type: str
     size_bytes: int
     duration_seconds: float
 
 
 def probe(path: Path) -> Media:
     """Read an MP4's length; raises OSError or av.FFmpegError (a ValueError) when it is none."""
-    with av.open(str(path), format="mp4") as container:
-        duration_seconds = (container.duration or 0) / av.time_base
-    return Media(path, path.stat().st_size, duration_seconds)
+    return _probe(path, "mp4", VIDEO_TYPE)
+
+
+def probe_audio(path: Path) -> Media:
+    """Read an Ogg's length; raises as `probe` does."""
+    return _probe(path, "ogg", AUDIO_TYPE)
 
 
 def generate(path: Path) -> Media:
     """Write one second of grey as an MP4."""
     with av.open(str(path), mode="w", format="mp4") as container:
-        stream = container.add_stream("mpeg4", rate=10)
+        stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height = 64, 64
         for _ in range(10):
             container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
@@ -60,8 +68,26 @@ def generate(path: Path) -> Media:
     return probe(path)
 
 
-def upload(media: Media, output: EncodedFileOutput, *, backoff_seconds: float, broken: bool = False) -> str:
-    """Store `media` where `output` says and answer its location; blocks. `broken` makes every attempt fail.
+def generate_silence(path: Path, duration_seconds: float) -> Media:
+    """Write silence in two channels as an Ogg of Opus, as long as `duration_seconds` or a frame longer."""
+    with av.open(str(path), mode="w", format="ogg") as container:
+        stream = container.add_stream("libopus", rate=SAMPLE_RATE, layout="stereo")
+        for number in range(math.ceil(duration_seconds * SAMPLE_RATE / _FRAME_SAMPLES)):
+            frame = av.AudioFrame(format="s16", layout="stereo", samples=_FRAME_SAMPLES)
+            frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+            frame.sample_rate, frame.pts = SAMPLE_RATE, number * _FRAME_SAMPLES
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return probe_audio(path)
+
+
+def location(output: EncodedFileOutput) -> str:
+    """The plain URL that LiveKit names in its results; it opens nothing."""
+    return f"{output.s3.endpoint}/{output.s3.bucket}/{output.filepath}"
+
+
+def upload(media: Media, output: EncodedFileOutput, *, backoff_seconds: float, broken: bool = False) -> None:
+    """Store `media` where `output` says; blocks. `broken` makes every attempt fail.
 
     Raises UploadFailedError.
     """
@@ -70,20 +96,27 @@ def upload(media: Media, output: EncodedFileOutput, *, backoff_seconds: float, b
         shutil.copyfile(media.path, local)
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return _put(local, output, broken=broken)
+                _put(local, media.content_type, output, broken=broken)
             except (ClientError, BotoCoreError, S3UploadFailedError) as error:
                 if attempt == ATTEMPTS or _is_final(error):
                     raise UploadFailedError(f"S3 upload failed: {error}") from error
+            else:
+                return
             time.sleep(backoff_seconds * 2 ** (attempt - 1))
-    raise AssertionError("unreachable")
 
 
-def _put(local: Path, output: EncodedFileOutput, *, broken: bool) -> str:
+def _probe(path: Path, container_format: str, content_type: str) -> Media:
+    with av.open(str(path), format=container_format) as container:
+        duration_seconds = (container.duration or 0) / av.time_base
+    return Media(path, content_type, path.stat().st_size, duration_seconds)
+
+
+def _put(local: Path, content_type: str, output: EncodedFileOutput, *, broken: bool) -> None:
     if broken:
         raise S3UploadFailedError("StatusCode: 503, by order")
     s3 = output.s3
     extra = {
-        "ContentType": CONTENT_TYPE,
+        "ContentType": content_type,
         "ContentDisposition": s3.content_disposition or "inline",
         "Metadata": dict(s3.metadata),
     }
@@ -97,7 +130,6 @@ def _put(local: Path, output: EncodedFileOutput, *, broken: bool) -> str:
         client.upload_file(str(local), s3.bucket, output.filepath, ExtraArgs=extra, Config=transfer)
     finally:
         client.close()
-    return f"{s3.endpoint}/{s3.bucket}/{output.filepath}"
 
 
 def _client(s3: S3Upload) -> "S3Client":

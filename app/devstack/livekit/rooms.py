@@ -1,7 +1,9 @@
 """The rooms that are open and who is in them, as RoomService tells it.
 
 A room opens with its first participant or when it is created, and closes when it is deleted or has stood
-empty for the departure timeout (20 s in livekit-server; `pkg/config/config.go`, read 2026-11-21).
+empty for the departure timeout (20 s in livekit-server; `pkg/config/config.go`). Whoever may publish does so
+as they join: a microphone and a camera. Recorders come and go like people, with the same notifications, but
+hidden, and keep no room open (`pkg/service/roommanager.go`, `pkg/telemetry/events.go`; read 2026-11-21).
 """
 
 import asyncio
@@ -9,7 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from livekit.protocol.models import ParticipantInfo, Room
+from livekit.protocol.models import (
+    ParticipantInfo,
+    ParticipantPermission,
+    Room,
+    TrackInfo,
+    TrackSource,
+    TrackType,
+)
 from livekit.protocol.room import CreateRoomRequest
 
 from app.devstack.livekit.twirp import Grants, TwirpError, new_id
@@ -19,6 +28,10 @@ DEPARTURE_TIMEOUT_SECONDS: Final = 20
 EMPTY_TIMEOUT_SECONDS: Final = 300
 MAX_NAME_CHARACTERS: Final = 256
 
+_TRACKS: Final = (
+    (TrackType.AUDIO, TrackSource.MICROPHONE, "audio/opus"),
+    (TrackType.VIDEO, TrackSource.CAMERA, "video/VP8"),
+)
 _PEOPLE: Final = (ParticipantInfo.Kind.STANDARD, ParticipantInfo.Kind.SIP, ParticipantInfo.Kind.INGRESS)
 
 
@@ -72,37 +85,57 @@ class Rooms:
         return found
 
     def join(self, grants: Grants) -> ParticipantInfo:
-        """Let the holder of a join token in; whoever was there under the same identity leaves. Raises
-        TwirpError.
-        """
+        """Let the holder of a join token in. Raises TwirpError."""
         grants.require("roomJoin")
         name = grants.video.get("room", "")
-        if not grants.identity or not name:
+        publishes = grants.video.get("canPublish", True) is True
+        return self.admit(name, grants.identity, metadata=grants.metadata, publishes=publishes)
+
+    def admit(
+        self, name: str, identity: str, *, metadata: str = "", publishes: bool = True
+    ) -> ParticipantInfo:
+        """Let anybody in; whoever was there under the same identity leaves. Raises TwirpError."""
+        if not identity or not name:
             raise TwirpError("invalid_argument", "identity cannot be empty" if name else "no room name")
         if name not in self._rooms:
             self._open(name, "")
-        if grants.identity in self._people[name]:
-            self.leave(name, grants.identity)
-        can_publish = grants.video.get("canPublish", True) is True
-        person = self._enter(name, grants.identity, ParticipantInfo.Kind.STANDARD, publishes=can_publish)
-        person.metadata = grants.metadata
-        self._notifier.room("participant_joined", self.snapshot(name), person)
-        if can_publish:
-            self.on_publish(name)
+        if identity in self._people[name]:
+            self.leave(name, identity)
+        person = self._enter(name, identity, ParticipantInfo.Kind.STANDARD, metadata)
+        if publishes:
+            self.publish(name, identity)
         return person
+
+    def publish(self, name: str, identity: str) -> None:
+        """Let someone turn microphone and camera on, unless they are on. Raises TwirpError `not_found`."""
+        person = self.participant(name, identity)
+        if person.tracks:
+            return
+        for kind, source, mime_type in _TRACKS:
+            track = person.tracks.add(sid=new_id("TR_"), type=kind, source=source, mime_type=mime_type)
+            person.is_publisher = True
+            self._tell_of_track("track_published", name, person, track)
+        self.on_publish(name)
+
+    def unpublish(self, name: str, identity: str) -> None:
+        """Let someone turn all off. Raises TwirpError `not_found`."""
+        person = self.participant(name, identity)
+        person.is_publisher = False
+        while person.tracks:
+            self._tell_of_track("track_unpublished", name, person, person.tracks.pop())
 
     def join_recorder(self, name: str, egress_id: str) -> None:
         """Let a recorder in, unseen by the people there."""
         if name in self._rooms:
-            self._enter(name, egress_id, ParticipantInfo.Kind.EGRESS, publishes=False)
+            self._enter(name, egress_id, ParticipantInfo.Kind.EGRESS)
 
     def leave(self, name: str, identity: str) -> None:
         """Raises TwirpError `not_found`."""
-        person = self.participant(name, identity)
-        del self._people[name][identity]
+        self.unpublish(name, identity)
+        person = self._people[name].pop(identity)
         person.state = ParticipantInfo.State.DISCONNECTED
+        self._notifier.room("participant_left", self.snapshot(name), person)
         if person.kind in _PEOPLE:
-            self._notifier.room("participant_left", self.snapshot(name), person)
             self._close_later(name, self._departure_timeout_seconds)
 
     def leave_recorder(self, name: str, egress_id: str) -> None:
@@ -142,22 +175,32 @@ class Rooms:
         self._notifier.room("room_started", self.snapshot(name))
 
     def _enter(
-        self, name: str, identity: str, kind: ParticipantInfo.Kind, *, publishes: bool
+        self, name: str, identity: str, kind: ParticipantInfo.Kind, metadata: str = ""
     ) -> ParticipantInfo:
         if kind in _PEOPLE and (timer := self._closing.pop(name, None)):
             timer.cancel()
         now = time.time()
+        is_recorder = kind == ParticipantInfo.Kind.EGRESS
         person = ParticipantInfo(
             sid=new_id("PA_"),
             identity=identity,
+            metadata=metadata,
             state=ParticipantInfo.State.ACTIVE,
             joined_at=int(now),
             joined_at_ms=int(now * 1000),
-            is_publisher=publishes,
+            permission=ParticipantPermission(
+                can_subscribe=True, can_publish=not is_recorder, hidden=is_recorder, recorder=is_recorder
+            ),
             kind=kind,
         )
         self._people[name][identity] = person
+        self._notifier.room("participant_joined", self.snapshot(name), person)
         return person
+
+    def _tell_of_track(self, event: str, name: str, person: ParticipantInfo, track: TrackInfo) -> None:
+        """Of the person a notification on a track carries the ids only."""
+        publisher = ParticipantInfo(sid=person.sid, identity=person.identity)
+        self._notifier.room(event, self.snapshot(name), publisher, track)
 
     def _close_later(self, name: str, seconds: float) -> None:
         if any(one.kind in _PEOPLE for one in self._people[name].values()):

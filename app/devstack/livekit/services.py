@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
-from livekit.protocol.egress import ListEgressRequest, RoomCompositeEgressRequest, StopEgressRequest
+from livekit.protocol.egress import (
+    ListEgressRequest,
+    ListEgressResponse,
+    RoomCompositeEgressRequest,
+    StopEgressRequest,
+)
 from livekit.protocol.room import (
     CreateRoomRequest,
     DeleteRoomRequest,
@@ -87,46 +92,74 @@ class LiveKitStandIn:
         await self.notifier.aclose()
 
     async def _create_room(self, grants: Grants, request: CreateRoomRequest) -> Message:
-        grants.require("roomCreate")
+        self._allow(grants, "roomCreate")
         return self.rooms.create(request)
 
     async def _list_rooms(self, grants: Grants, request: ListRoomsRequest) -> Message:
-        grants.require("roomList")
+        self._allow(grants, "roomList")
         return ListRoomsResponse(rooms=self.rooms.find(request.names))
 
     async def _delete_room(self, grants: Grants, request: DeleteRoomRequest) -> Message:
-        grants.require("roomCreate")
+        self._allow(grants, "roomCreate")
         self.rooms.delete(request.room)
         return DeleteRoomResponse()
 
     async def _list_participants(self, grants: Grants, request: ListParticipantsRequest) -> Message:
-        grants.require("roomAdmin", request.room)
+        self._allow(grants, "roomAdmin", request.room)
         return ListParticipantsResponse(participants=self.rooms.participants(request.room))
 
     async def _get_participant(self, grants: Grants, request: RoomParticipantIdentity) -> Message:
-        grants.require("roomAdmin", request.room)
+        self._allow(grants, "roomAdmin", request.room)
         return self.rooms.participant(request.room, request.identity)
 
     async def _remove_participant(self, grants: Grants, request: RoomParticipantIdentity) -> Message:
-        grants.require("roomAdmin", request.room)
+        self._allow(grants, "roomAdmin", request.room)
         self.rooms.leave(request.room, request.identity)
         return RemoveParticipantResponse()
+
+    def _allow(self, grants: Grants, grant: str, room: str | None = None) -> None:
+        """Let a call of RoomService through, unless by order nobody answers."""
+        grants.require(grant, room)
+        if self.orders.take("rooms_unavailable"):
+            raise _unavailable()
 
     async def _start_egress(self, grants: Grants, request: RoomCompositeEgressRequest) -> Message:
         grants.require("roomRecord")
         if order := self.orders.take("refuse_start"):
             raise TwirpError(order.code, "refused by order")
+        if order := self.orders.take("late_start"):
+            self.recorder.start_later(request, order.seconds)
+            raise _unavailable()
         if order := self.orders.take("hang_start"):
             await asyncio.sleep(order.seconds)
         info = self.recorder.start(request)
+        if order := self.orders.take("answer_start_late"):
+            await asyncio.sleep(order.seconds)
         if self.orders.take("start_but_answer_503"):
-            raise TwirpError("unavailable", "no response from servers")
+            raise _unavailable()
         return info
 
     async def _list_egress(self, grants: Grants, request: ListEgressRequest) -> Message:
         grants.require("roomRecord")
-        return self.recorder.list(request)
+        if self.orders.take("list_unavailable"):
+            raise _unavailable()
+        if self.orders.take("list_empty"):
+            return ListEgressResponse()
+        return self.recorder.rows.answer(request)
 
     async def _stop_egress(self, grants: Grants, request: StopEgressRequest) -> Message:
         grants.require("roomRecord")
-        return self.recorder.stop(request.egress_id)
+        self.recorder.rows.running(request.egress_id)
+        if order := self.orders.take("refuse_stop"):
+            raise TwirpError(order.code, "refused by order")
+        if self.orders.take("stop_times_out"):
+            raise TwirpError("deadline_exceeded", "request timed out")
+        info = self.recorder.stop(request.egress_id)
+        if self.orders.take("stop_but_times_out"):
+            raise TwirpError("deadline_exceeded", "request timed out")
+        return info
+
+
+def _unavailable() -> TwirpError:
+    """What livekit-server answers when nobody behind it does."""
+    return TwirpError("unavailable", "no response from servers")

@@ -9,6 +9,7 @@ livekit/protocol and go-retryablehttp 0.7.8, read 2026-11-21).
 import asyncio
 import base64
 import hashlib
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ import httpx
 import jwt
 from google.protobuf.json_format import MessageToJson
 from livekit.protocol.egress import EgressInfo
-from livekit.protocol.models import ParticipantInfo, Room
+from livekit.protocol.models import ParticipantInfo, Room, TrackInfo
 from livekit.protocol.webhook import WebhookEvent
 
 from app.devstack.livekit.orders import Orders
@@ -72,26 +73,50 @@ class Notifier:
         room = Room(sid=info.room_id, name=info.room_name)
         self._enqueue(info.egress_id, WebhookEvent(event=event, room=room, egress_info=copy))
 
-    def room(self, event: str, room: Room, participant: ParticipantInfo | None = None) -> None:
-        """Tell of a room, or of someone in it."""
-        self._enqueue(room.name, WebhookEvent(event=event, room=room, participant=participant))
+    def room(
+        self,
+        event: str,
+        room: Room,
+        participant: ParticipantInfo | None = None,
+        track: TrackInfo | None = None,
+    ) -> None:
+        """Tell of a room, of someone in it, or of what they publish."""
+        self._enqueue(room.name, WebhookEvent(event=event, room=room, participant=participant, track=track))
+
+    async def forge(self, notification: Mapping[str, object]) -> int | None:
+        """Sign `notification` and send it once, past all queues and orders; None when nobody answered."""
+        if self._url is None:
+            return None
+        forged = signed(notification, self._api_key, self._api_secret)
+        try:
+            answer = await self._client.post(self._url, content=forged.body, headers=forged.headers)
+        except httpx.TransportError:
+            return None
+        return answer.status_code
 
     async def idle(self) -> None:
         """Return when all that was queued has been sent or given up."""
         for queue in list(self._queues.values()):
             await queue.join()
 
-    async def aclose(self) -> None:
-        """Stop; as when a server restarts, what is queued is lost."""
-        for worker in self._workers:
+    async def restart(self) -> None:
+        """Lose all that is queued, held or about to be sent again, as when the server restarts."""
+        workers = self._workers[:]
+        self._queues.clear()
+        self._workers.clear()
+        for worker in workers:
             worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        await asyncio.gather(*workers, return_exceptions=True)
+
+    async def aclose(self) -> None:
+        """Stop; what is queued is lost."""
+        await self.restart()
         await self._client.aclose()
 
     def _enqueue(self, key: str, event: WebhookEvent) -> None:
         event.id = new_id("EV_")
         event.created_at = int(time.time())
-        if self._url is None or self._orders.take("drop", event=event.event):
+        if self._url is None or self._orders.take("drop", "drop_all", event=event.event):
             return
         if key not in self._queues:
             self._queues[key] = asyncio.Queue(MAX_DEPTH)
@@ -146,6 +171,30 @@ class Notifier:
                 continue
             if answer.status_code != 429 and (answer.status_code < 500 or answer.status_code == 501):
                 return
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A notification as it goes over the wire."""
+
+    body: bytes
+    headers: dict[str, str]
+
+
+def signed(notification: WebhookEvent | Mapping[str, object], api_key: str, api_secret: str) -> Signed:
+    """A notification of any content with the signature LiveKit would give it.
+
+    A message is given the id and the time it lacks; a mapping (LiveKit's JSON: `egressInfo`, `createdAt`) is
+    left as it is, and may say what no message can.
+    """
+    if isinstance(notification, WebhookEvent):
+        event = WebhookEvent(id=new_id("EV_"), created_at=int(time.time()))
+        event.MergeFrom(notification)
+        text = MessageToJson(event, indent=None)
+    else:
+        text = json.dumps(notification)
+    body = text.encode()
+    return Signed(body, sign(body, api_key, api_secret))
 
 
 def sign(body: bytes, api_key: str, api_secret: str) -> dict[str, str]:

@@ -1,0 +1,189 @@
+"""The LiveKit stand-in over real HTTP with a receiver of webhooks, our adapter on the vendor's client, and an object
+store to upload to.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import boto3
+import httpx
+import uvicorn
+from livekit.api import TokenVerifier, WebhookReceiver
+from livekit.protocol.webhook import WebhookEvent as VendorEvent
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.devstack import object_store
+from app.devstack.livekit import LiveKitStandIn, Pace, create_livekit_app
+from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target, WebhookEvent, WebhookVerifier
+from app.integrations.storage import Credentials
+
+KEY, SECRET = "APIdevelopment", "a-secret-of-more-than-thirty-two-bytes"
+MEDIA = Path(__file__).parent.parent / "fixtures" / "headache.mp4"
+OBJECT_KEY = "r/10y/consultation/recording/video.mp4"
+SPEAKERS_KEY = "r/10y/consultation/recording/speakers.ogg"
+ROOM = "consultation-1"
+AUTHORIZED = {"authorization": f"Bearer {SECRET}"}
+NOWHERE = S3Target(
+    "http://127.0.0.1:1", "us-east-1", "bucket", Credentials("ID-KEPT", "SECRET-KEPT", "SESSION-KEPT")
+)
+PACE = Pace(start_delay_seconds=0.01, record_seconds=60, upload_backoff_seconds=0.001)
+
+
+@dataclass
+class Receiver:
+    """Keeps what it is told; answers the next of `answers`, then 200."""
+
+    url: str = ""
+    answers: list[int] = field(default_factory=list)
+    bodies: list[tuple[bytes, str, str]] = field(default_factory=list)
+    arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def receive(self, request: Request) -> Response:
+        body = await request.body()
+        headers = request.headers
+        async with self.arrived:
+            self.bodies.append((body, headers["authorization"], headers["content-type"]))
+            self.arrived.notify_all()
+        return Response(status_code=self.answers.pop(0) if self.answers else 200)
+
+    def events(self) -> list[WebhookEvent]:
+        verifier = WebhookVerifier({KEY: SECRET})
+        return [verifier.verify(body, token) for body, token, _ in self.bodies]
+
+    def vendor_events(self) -> list[VendorEvent]:
+        receiver = WebhookReceiver(TokenVerifier(KEY, SECRET))
+        return [receiver.receive(body.decode(), token) for body, token, _ in self.bodies]
+
+    def names(self, *prefixes: str) -> list[str]:
+        """The types of what arrived, of recordings if no prefix is given."""
+        return [one.event for one in self.vendor_events() if one.event.startswith(prefixes or ("egress_",))]
+
+    async def until(self, enough: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10), self.arrived:
+            await self.arrived.wait_for(enough)
+
+
+@dataclass
+class World:
+    url: str
+    stand_in: LiveKitStandIn
+    livekit: LiveKit
+    receiver: Receiver
+
+    async def join(self, identity: str = "person-1", room: str = ROOM) -> httpx.Response:
+        token = self.livekit.join_token(identity=identity, room=room, metadata="consultation-id")
+        return await self.post("join", {"token": token})
+
+    async def post(self, path: str, body: object, **headers: str) -> httpx.Response:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return await client.post(f"{self.url}/stand-in/{path}", json=body, headers=headers)
+
+    async def control(self, path: str, body: object) -> httpx.Response:
+        """Ask what needs the secret."""
+        return await self.post(path, body, **AUTHORIZED)
+
+    async def orders(self) -> list[str]:
+        """The kinds of the orders still open."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"{self.url}/stand-in/orders", headers=AUTHORIZED)
+        return [order["order"] for order in answer.json()]
+
+    async def orders_taken_back(self, kind: str) -> httpx.Response:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return await client.delete(f"{self.url}/stand-in/orders?order={kind}", headers=AUTHORIZED)
+
+    async def start(self, upload: S3Target = NOWHERE) -> EgressSnapshot:
+        return await self.livekit.start_room_composite(room_name=ROOM, object_key=OBJECT_KEY, upload=upload)
+
+    async def start_speakers(self, upload: S3Target = NOWHERE) -> EgressSnapshot:
+        return await self.livekit.start_speakers(room_name=ROOM, object_key=SPEAKERS_KEY, upload=upload)
+
+    async def listed(self, egress_id: str) -> EgressSnapshot:
+        (found,) = await self.livekit.list_egress(egress_id=egress_id)
+        return found
+
+    async def record(self, upload: S3Target = NOWHERE, *, until: str) -> EgressSnapshot:
+        """Join, record, stop, and wait until LiveKit says how it ended."""
+        await self.join()
+        started = await self.start(upload)
+        await self.until(started.egress_id, "active")
+        await self.livekit.stop_egress(started.egress_id)
+        ended = await self.until(started.egress_id, until)
+        await self.stand_in.notifier.idle()
+        return ended
+
+    async def until(self, egress_id: str, status: str) -> EgressSnapshot:
+        async with asyncio.timeout(20):
+            while True:
+                (found,) = await self.livekit.list_egress(egress_id=egress_id)
+                if found.status == status:
+                    return found
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def served(app: Starlette) -> AsyncIterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        while not server.started:  # noqa: ASYNC110  # uvicorn has no event to wait for
+            await asyncio.sleep(0.005)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        await serving
+
+
+@asynccontextmanager
+async def opened(
+    media: Path | None = None, pace: Pace = PACE, audio: Path | None = None
+) -> AsyncIterator[World]:
+    receiver = Receiver()
+    async with served(Starlette(routes=[Route("/hook", receiver.receive, methods=["POST"])])) as hook:
+        app = create_livekit_app(
+            KEY,
+            SECRET,
+            f"{hook}/hook",
+            media,
+            audio=audio,
+            pace=pace,
+            departure_timeout_seconds=0.05,
+            retry_wait_seconds=0.01,
+        )
+        async with served(app) as url, LiveKit(url, KEY, SECRET, timeout_seconds=5) as livekit:
+            yield World(url, app.state.stand_in, livekit, receiver)
+
+
+@dataclass(frozen=True)
+class Stored:
+    content: bytes
+    content_type: str
+    disposition: str
+    parts: int
+
+
+def stored(store: object_store.ObjectStore, key: str = OBJECT_KEY) -> Stored | None:
+    """The object as it lies there; None when it does not."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=store.endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id=store.reader.access_key_id,
+        aws_secret_access_key=store.reader.secret_access_key,
+    )
+    try:
+        found = client.get_object(Bucket=store.bucket, Key=key)
+        with found["Body"] as body:
+            parts = int(found["ETag"].strip('"').partition("-")[2] or 1)
+            return Stored(body.read(), found["ContentType"], found["ContentDisposition"], parts)
+    except client.exceptions.NoSuchKey:
+        return None
+    finally:
+        client.close()
