@@ -4,11 +4,16 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from app.devstack import object_store as stores
 from app.devstack.object_store import ObjectStore
 from app.devstack.supabase_project import Grants
 from tests.databases import Cluster, Database, shared_cluster
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

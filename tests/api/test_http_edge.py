@@ -368,7 +368,7 @@ async def _subscribe(base: str, query: str, *, protocol: str, origin: str | None
         assert UUID(connection.response.headers["x-request-id"] if connection.response else "")
         await connection.send(json.dumps({"type": "connection_init"}))
         await connection.send(json.dumps({"id": "1", "type": "subscribe", "payload": {"query": query}}))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             async for message in connection:
                 received.append(json.loads(message))
                 if received[-1]["type"] in ("complete", "error"):
@@ -384,11 +384,19 @@ async def test_subscription_runs_over_graphql_transport_ws(base: str) -> None:
 
 @pytest.mark.anyio
 async def test_limits_and_masking_hold_over_websocket(base: str) -> None:
-    refused = await _subscribe(base, "{ " + "hello " * 11 + "}", protocol="graphql-transport-ws")
+    document = "subscription { " + "".join(f"a{n}: ticks " for n in range(11)) + "}"
+    refused = await _subscribe(base, document, protocol="graphql-transport-ws")
     assert refused[-1]["payload"][0]["extensions"]["code"] == "TOO_COMPLEX"
-    masked = await _subscribe(base, "{ broken }", protocol="graphql-transport-ws")
+    masked = await _subscribe(base, "subscription { broken }", protocol="graphql-transport-ws")
     assert SECRET not in json.dumps(masked)
-    assert masked[1]["payload"]["errors"][0]["extensions"]["code"] == "INTERNAL"
+    assert [message["type"] for message in masked] == ["connection_ack", "next", "error"]
+    assert masked[-1]["payload"][0]["extensions"]["code"] == "INTERNAL"
+
+
+def test_subscription_is_not_taken_by_post_even_as_a_stream(client: httpx.Client) -> None:
+    accept = f'{GRAPHQL_JSON}, multipart/mixed;boundary="graphql";subscriptionSpec=1.0, text/event-stream'
+    answer = client.post("/graphql", json={"query": "subscription { ticks }"}, headers={"Accept": accept})
+    assert (answer.status_code, _code(answer)) == (400, "GRAPHQL_VALIDATION_FAILED")
 
 
 @pytest.mark.anyio

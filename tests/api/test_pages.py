@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.errors import InvalidInput
@@ -176,7 +176,7 @@ _TEXTS = st.text(max_size=250) | st.one_of(
 
 @given(_TEXTS)
 @example(_cursor("9999-12-31T23:59:59-23:59", str(uuid4())))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_is_a_cursor_or_refused(text: str) -> None:
     with suppress(InvalidInput):
         found = decode_cursor(text)
@@ -184,7 +184,6 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
 
 
 @given(st.datetimes(timezones=st.timezones()), st.uuids())
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_cursor_survives_its_encoding(at: datetime, row_id: UUID) -> None:
     try:
         at = at.astimezone(UTC)

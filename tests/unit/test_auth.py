@@ -453,7 +453,7 @@ async def test_upstream_failed_when_the_key_server_hangs(
     began = time.monotonic()
     with pytest.raises(UpstreamFailed):
         await project.verifier.verify(sign(claims()))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < FETCH_SECONDS
 
 
 def odd_keys() -> Iterator[object]:

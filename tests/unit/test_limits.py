@@ -130,9 +130,9 @@ def test_selections_and_fragments_are_counted_as_they_are_written() -> None:
 
 
 def test_fragments_that_double_each_other_are_refused_in_no_time() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     excess = find_excess(replace(WIDE, root_fields=10**30), SCHEMA, parse(_doubling(80)), {})
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert isinstance(excess, TooComplex)
     assert excess.detail == {"cost": 1_000_000_000, "limit": 5000}
 
@@ -195,7 +195,7 @@ _values = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.tex
     st.lists(_selections, min_size=3, max_size=3),
     st.dictionaries(st.sampled_from(["n", "m"]), _values),
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_any_document_is_measured_or_refused_and_nothing_is_raised(
     selections: list[str], fragments: list[str], variables: dict[str, object]
 ) -> None:
@@ -216,7 +216,7 @@ _plain = st.recursive(
 
 
 @given(st.lists(_plain, min_size=1, max_size=3), st.lists(_plain, min_size=1, max_size=3))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_cost_of_fragments_is_that_of_their_fields_and_never_less_than_without(
     inner: list[str], beside: list[str]
 ) -> None:
@@ -259,9 +259,9 @@ def test_schema_refuses_too_many_tokens() -> None:
 
 
 def test_schema_survives_doubling_fragments() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     result = _run(_doubling(80), WIDE)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert result.errors[0].extensions["code"] == "TOO_COMPLEX"
 
 
