@@ -4,15 +4,17 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help demo test test-postgres-15 check format schema lock clean
+.PHONY: help demo test test-postgres-15 bench-webhook live check format schema lock clean
 
 help:
 	@echo "make demo          one consultation through the whole stack, then serve until Ctrl-C (ONCE=1: end)"
 	@echo "make test          all tests"
 	@echo "make test-postgres-15  those that meet the database, on Debian's Postgres 15, where it is installed"
+	@echo "make live          against a real LiveKit server, where Go can install it"
+	@echo "make bench-webhook  the webhook beside a bare insert of the same row (docs/benchmarks.md)"
 	@echo "make check         format, lint, types, import rules, SQL lint"
 	@echo "make format        format the code"
 	@echo "make schema        export graphql_schema/schema.graphql"
@@ -31,6 +33,12 @@ test-postgres-15: $(INSTALLED)
 	@if test -x $(POSTGRES_15)/postgres; then \
 		PG_BIN=$(POSTGRES_15) $(BIN)/pytest -n auto tests/policies tests/migrations tests/api; \
 	else echo "$(POSTGRES_15) is not there: nothing to test on it"; fi
+
+live: $(INSTALLED)
+	$(BIN)/python -m tests.live
+
+bench-webhook: $(INSTALLED)
+	$(BIN)/python -m benchmarks.webhook
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -55,8 +63,10 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 	@touch $@
 
 lock:
-	$(COMPILE) --output-file requirements.lock
-	$(COMPILE) --extra devstack --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) pyproject.toml --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra devstack --group dev --constraint requirements.lock \
+		--output-file requirements-dev.lock
+	$(COMPILE) --group live --constraint requirements-dev.lock --output-file requirements-live.lock
 
 clean:
 	rm -rf $(VENV) .devstack

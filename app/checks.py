@@ -55,6 +55,18 @@ _REMEDIES = {
     "supabase_unreachable": "Is SUPABASE_URL https://<project ref>.supabase.co, and the project running?",
     "supabase_auth": "Supabase Auth answered something unexpected: is SUPABASE_URL the project's own address?",
     "supabase_key_refused": "SUPABASE_SECRET_KEY must be a secret key (sb_secret_...) of that project.",
+    "supabase_mail_limit": "Supabase Auth has sent its mails for this hour: wait, or set up SMTP of your own.",
+    "email_refused": "Supabase Auth does not mail to this address. Without SMTP of your own it mails to the members of "
+    "the project's organization alone.",
+    "bad_email": "The address is not one that can be mailed to.",
+    "login_missing": "Supabase Auth and the database do not agree on this login: are SUPABASE_URL and DATABASE_URL of "
+    "one project?",
+    "already_staff": "This address is an active member of staff already. A role is changed by the owner, in SQL.",
+    "staff_member_suspended": "This address is a suspended member of staff. See docs/operations.md.",
+    "login_is_patient": "This address is a patient's login, and a login is one or the other: use another address.",
+    "login_banned": "This address's login is banned in Supabase Auth: lift the ban there first, if that is right.",
+    "login_unconfirmed": "Somebody made a login of this address and never confirmed it. Delete that login in Supabase "
+    "Auth and switch off sign-ups, then add them again.",
     "jwks_empty": "Move the project from its legacy JWT secret to asymmetric signing keys (ES256).",
     "openai_unreachable": "Is OPENAI_BASE_URL right, and the network open?",
     "openai_key_refused": "OPENAI_API_KEY is not accepted: make a new one.",

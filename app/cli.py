@@ -17,9 +17,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from app import access_policies, checks, deployment, migrations, settings, worker
+from app.db import Database
 from app.errors import AppError
 from app.integrations import configured
-from app.settings import ApiSettings, MigrationSettings, SettingsError, WorkerSettings
+from app.integrations.supabase import SupabaseAdmin
+from app.settings import ApiSettings, MigrationSettings, SettingsError, StaffSettings, WorkerSettings
+from app.staff.invitations import StaffInvitations
+from app.staff.model import NewMember, StaffRole
 
 MEDIA = Path(__file__).parent.parent / "tests" / "fixtures" / "headache.mp4"
 DEVSTACK = Path(".devstack")
@@ -27,6 +31,8 @@ DEVSTACK = Path(".devstack")
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 policies = typer.Typer(no_args_is_help=True, help="Who may do what: the files of policies/access.")
 cli.add_typer(policies, name="policies")
+staff = typer.Typer(no_args_is_help=True, help="Who works here.")
+cli.add_typer(staff, name="staff")
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -129,11 +135,51 @@ def check() -> None:
     raise typer.Exit(1 if failed else 0)
 
 
+@cli.command()
+def reconcile() -> None:
+    """Does one pass over LiveKit's list, the bucket and what is unfinished, and says what it found.
+
+    A running worker does the same by itself, every 20 seconds; a pass beside it is harmless.
+    """
+    with _refusals_told():
+        for line in asyncio.run(worker.reconcile_once(settings.load(WorkerSettings))):
+            out.print(line)
+
+
 @policies.command("migration")
 def write_policies_migration() -> None:
     """Writes a migration from policies/access, where it differs from the newest one."""
     written = access_policies.write_access_migration(datetime.now(UTC))
     out.print("nothing has changed" if written is None else f"written: {written.name}")
+
+
+@staff.command("add")
+def add_staff(
+    email: Annotated[str, typer.Argument(help="The address of the new member of staff.")],
+    role: Annotated[StaffRole, typer.Option(help="What they will be.")],
+) -> None:
+    """Adds a member of staff, as the owner: the first compliance officer, who can then invite everybody else."""
+    with _refusals_told():
+        member = asyncio.run(_add_staff(settings.load(StaffSettings), email, role))
+        out.print(f"[green]added[/] {member.user_id} as {role.value}")
+        if member.has_login:
+            out.print("Next: they sign in as they are used to, and enrol an authenticator app (TOTP).")
+        else:
+            out.print("Next: they follow the link that Supabase Auth mailed to them, choose a password,")
+            out.print("      and enrol an authenticator app (TOTP).")
+        out.print("Without the second factor nothing here opens to them.")
+
+
+async def _add_staff(loaded: StaffSettings, email: str, role: StaffRole) -> NewMember:
+    database = Database(loaded.database_url.get_secret_value(), application="resguardo-staff", max_size=1)
+    admin = SupabaseAdmin(loaded.supabase_url, loaded.supabase_secret_key.get_secret_value())
+    try:
+        await database.open()
+        await deployment.require_own_database(database, loaded.deployment)
+        return await StaffInvitations(database, admin, basis="staff_add").add(email, role)
+    finally:
+        await database.close()
+        await admin.aclose()
 
 
 @cli.command()

@@ -1,18 +1,23 @@
-"""The only two doors to Postgres: `as_user` for a person, `as_service` for the process itself.
+"""The only doors to Postgres: `as_user` for a person, `as_service` for the process itself; `listen` returns no rows.
 
 Each opens one transaction, says in it who asks and why (the audit rows read that), and translates what the database
 raises into AppErrors. What raises in a person's transaction is audited in a second one, since the rollback would erase
 it. Nothing here decides which rows anybody sees: policies do.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+import asyncio
+import select
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -42,6 +47,12 @@ _CONCURRENT = (
 )
 STATEMENT_TIMEOUT_MILLISECONDS = 10_000
 OPEN_SECONDS = 15
+ALIVE_SECONDS = 1
+LISTEN_CHECK_SECONDS = 5
+_SINGLE: LiteralString = """
+with said as materialized (select set_config('resguardo.service_reason', %(service_reason)s, true) as reason)
+select (value) from said where said.reason is not null
+"""
 Parameters = Mapping[str, Any]
 
 
@@ -69,6 +80,26 @@ class Access:
     external_id: str | None = None
 
 
+class _Connection(AsyncConnection[DictRow]):
+    """A pooled connection that knows when it was last asked whether it stands, by `time.monotonic`."""
+
+    asked_at = 0.0
+
+
+async def _require_alive(connection: _Connection) -> None:
+    """Raises psycopg.OperationalError for a connection that is over.
+
+    The server says so on the socket when it ends a session, which costs nothing to see. Only a silent end, as of a
+    cut network, takes a question: a round trip, of which one a second is enough.
+    """
+    heard = select.poll()
+    heard.register(connection.fileno(), select.POLLIN)
+    now = time.monotonic()
+    if heard.poll(0) or now - connection.asked_at > ALIVE_SECONDS:
+        await AsyncConnectionPool.check_connection(connection)
+        connection.asked_at = now
+
+
 class Transaction:
     """Statements of one transaction; rows come back as dicts by column name."""
 
@@ -78,12 +109,12 @@ class Transaction:
 
     async def one(self, sql: LiteralString, parameters: Parameters | None = None) -> DictRow | None:
         """The first row, or None."""
-        cursor = await self._connection.execute(sql, parameters)
+        cursor = await self._execute(sql, parameters)
         return await cursor.fetchone()
 
     async def all(self, sql: LiteralString, parameters: Parameters | None = None) -> list[DictRow]:
         """Every row, in the statement's order."""
-        cursor = await self._connection.execute(sql, parameters)
+        cursor = await self._execute(sql, parameters)
         return await cursor.fetchall()
 
     async def value(self, sql: LiteralString, parameters: Parameters | None = None) -> Any:
@@ -93,22 +124,48 @@ class Transaction:
 
     async def run(self, sql: LiteralString, parameters: Parameters | None = None) -> int:
         """Runs it for its effect and returns the number of rows."""
-        cursor = await self._connection.execute(sql, parameters)
+        cursor = await self._execute(sql, parameters)
         return cursor.rowcount
+
+    async def _execute(self, sql: LiteralString, parameters: Parameters | None) -> AsyncCursor[DictRow]:
+        return await self._connection.execute(sql, parameters)
+
+
+class _Single(Transaction):
+    """A `select` of one value that is a whole transaction, and says its reason within itself.
+
+    No statement obeys a timeout that it sets itself: this one is given up from here.
+    """
+
+    def __init__(self, connection: AsyncConnection[DictRow], reason: LiteralString) -> None:
+        super().__init__(connection, "service")
+        self._reason = reason
+
+    async def _execute(self, sql: LiteralString, parameters: Parameters | None) -> AsyncCursor[DictRow]:
+        try:
+            async with asyncio.timeout(STATEMENT_TIMEOUT_MILLISECONDS / 1000):
+                return await super()._execute(
+                    _SINGLE.replace("value", sql), {**(parameters or {}), "service_reason": self._reason}
+                )
+        except TimeoutError as error:
+            raise Timeout("database_slow") from error
 
 
 class Database:
     """One login's pool; the caller opens and closes it."""
 
     def __init__(self, url: str, *, max_size: int = 16, application: str) -> None:
-        self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
+        self._url = url
+        self._application = application
+        self._pool: AsyncConnectionPool[_Connection] = AsyncConnectionPool(
             url,
             min_size=1,
             max_size=max_size,
             timeout=10,
             open=False,
-            check=AsyncConnectionPool.check_connection,
-            kwargs={"row_factory": dict_row, "application_name": application, "connect_timeout": 10},
+            check=_require_alive,
+            connection_class=_Connection,
+            kwargs={"row_factory": dict_row, "fallback_application_name": application, "connect_timeout": 10},
         )
 
     async def open(self) -> None:
@@ -121,6 +178,45 @@ class Database:
     async def close(self) -> None:
         """Closes every connection."""
         await self._pool.close()
+
+    @asynccontextmanager
+    async def listen(self, channel: LiteralString) -> AsyncIterator[AsyncGenerator[str]]:
+        """The payloads notified on a channel from now on, over a connection of its own, which is never pooled.
+
+        Anybody who can connect may have sent them. Raises UpstreamFailed (database_unavailable) where the connection
+        fails or is silent: it is asked every `LISTEN_CHECK_SECONDS` whether it still stands. Not through a pooler that
+        gives a connection away after each transaction.
+        """
+        try:
+            async with await AsyncConnection.connect(
+                self._url,
+                autocommit=True,
+                fallback_application_name=f"{self._application}-listen",
+                connect_timeout=10,
+            ) as connection:
+                await connection.execute(f'listen "{channel}"')
+                async with aclosing(_payloads(connection)) as payloads:
+                    yield payloads
+        except (psycopg.OperationalError, TimeoutError) as error:
+            raise UpstreamFailed("database_unavailable") from error
+
+    @asynccontextmanager
+    async def leadership(self, of: LiteralString) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+        """Asks, each time it is called, whether this process leads, and becomes the leader where nobody does.
+
+        The lock goes with a connection of its own. Raises UpstreamFailed (database_unavailable) once that is lost, and
+        the leadership with it.
+        """
+        try:
+            async with await AsyncConnection.connect(
+                self._url,
+                autocommit=True,
+                fallback_application_name=f"{self._application}-leader",
+                connect_timeout=10,
+            ) as connection:
+                yield partial(_leads, connection, of)
+        except (psycopg.OperationalError, TimeoutError) as error:
+            raise UpstreamFailed("database_unavailable") from error
 
     @asynccontextmanager
     async def as_user(self, asker: Asker, access: Access) -> AsyncIterator[Transaction]:
@@ -152,6 +248,17 @@ class Database:
                 (reason, str(STATEMENT_TIMEOUT_MILLISECONDS)),
             )
             yield Transaction(connection, "service")
+
+    @asynccontextmanager
+    async def as_service_once(self, reason: LiteralString) -> AsyncIterator[Transaction]:
+        """Like `as_service`, for a single `select` of one value, which costs a single exchange."""
+        async with self._transaction() as connection:
+            await connection.set_autocommit(True)
+            try:
+                yield _Single(connection, reason)
+            finally:
+                if connection.info.transaction_status == TransactionStatus.IDLE:  # else the pool discards it
+                    await connection.set_autocommit(False)
 
     async def refuse(self, asker: Asker, access: Access, error: AppError) -> None:
         """Audits a refusal in a transaction of its own: FAILED for a Conflict, else DENIED."""
@@ -215,6 +322,25 @@ class Database:
             if translated is error:
                 raise
             raise translated from error
+
+
+async def _leads(connection: AsyncConnection[Any], of: str) -> bool:
+    """A lock that is held is given again to who holds it."""
+    async with asyncio.timeout(LISTEN_CHECK_SECONDS):
+        cursor = await connection.execute(
+            "select pg_try_advisory_lock(hashtextextended('resguardo.' || %s, 0))", (of,)
+        )
+        row = await cursor.fetchone()
+    return row is not None and bool(row[0])
+
+
+async def _payloads(connection: AsyncConnection[Any]) -> AsyncGenerator[str]:
+    """What arrives while the connection is asked whether it stands is kept by psycopg, from 3.2.4 on."""
+    while True:
+        async for notification in connection.notifies(timeout=LISTEN_CHECK_SECONDS):
+            yield notification.payload
+        async with asyncio.timeout(LISTEN_CHECK_SECONDS):
+            await connection.execute("select 1")
 
 
 class _Committed:

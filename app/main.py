@@ -1,7 +1,7 @@
 """The API's one composition: settings in, an ASGI application out, its parts open for as long as it runs."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -9,8 +9,9 @@ from uuid import UUID
 
 import httpx
 from starlette.applications import Starlette
-from starlette.requests import HTTPConnection
-from starlette.routing import Route
+from starlette.requests import HTTPConnection, Request
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from app.audit.service import Audit
 from app.auth import TokenVerifier
@@ -25,11 +26,14 @@ from app.http.graphql import GraphQLEndpoint
 from app.http.language import pick_language
 from app.http.refusals import request_id
 from app.http.rejections import Rejections
+from app.http.subscriptions import Connected, SocketLimits, SubscriptionEndpoint
 from app.http.webhook import LiveKitWebhook
 from app.integrations import configured
 from app.integrations.livekit import LiveKit, WebhookVerifier
 from app.integrations.storage import Storage
 from app.quotas import Quotas, load_quotas
+from app.recordings.changes import Feed, RecordingChanges
+from app.recordings.imports import Imports
 from app.recordings.service import Recordings
 from app.settings import ApiSettings
 from app.staff.service import Staff
@@ -49,22 +53,30 @@ class _Parts:
     verifier: TokenVerifier
     audit: Audit
     rejections: Rejections
+    feed: Feed
 
 
-def create_app(settings: ApiSettings) -> Starlette:
+def create_app(settings: ApiSettings, *, socket_limits: SocketLimits | None = None) -> Starlette:
     """The API. Its start raises AppError where the database or the bucket is not reached or not this deployment's."""
     parts = _parts(settings)
     services = _services(settings, parts)
+    schema = make_schema(is_production=settings.is_production)
     endpoint = GraphQLEndpoint(
-        make_schema(is_production=settings.is_production),
-        build_context=partial(_context, settings, parts, services),
-        allowed_origins=settings.allowed_origins,
+        schema,
+        build_context=partial(_request_context, settings, parts, services),
         graphql_ide=None if settings.is_production else "graphiql",
+    )
+    subscriptions = SubscriptionEndpoint(
+        schema,
+        connect=partial(_connect, settings, parts, services),
+        allowed_origins=settings.allowed_origins,
+        limits=socket_limits,
     )
     webhook = LiveKitWebhook(services.recordings, parts.rejections, settings.trusted_proxies)
     return Starlette(
         routes=[
             Route("/graphql", endpoint),
+            WebSocketRoute("/graphql", subscriptions),
             Route("/webhooks/livekit", webhook.__call__, methods=["POST"]),
             Route("/health/live", health.live),
             Route("/health/ready", health.Ready(parts.database).__call__),
@@ -94,6 +106,7 @@ def _parts(settings: ApiSettings) -> _Parts:
         ),
         audit=audit,
         rejections=Rejections(audit.record_rejections, clock=time.monotonic, interval_seconds=60),
+        feed=Feed(database.listen),
     )
 
 
@@ -114,8 +127,10 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
             url_lifetime_seconds=settings.url_lifetime_seconds,
             totp_max_age_seconds=settings.totp_max_age_seconds,
         ),
+        recording_changes=RecordingChanges(parts.database, parts.feed, quotas=parts.quotas),
+        imports=Imports(parts.database, quotas=parts.quotas),
         consents=Consents(parts.database),
-        staff=Staff(parts.database),
+        staff=Staff(parts.database, quotas=parts.quotas),
         audit=parts.audit,
     )
 
@@ -132,19 +147,63 @@ async def _open(settings: ApiSettings, parts: _Parts, _: Starlette) -> AsyncIter
         await require_own_database(parts.database, settings.deployment)
         await require_own_bucket(parts.storage, settings.deployment)
         await stack.enter_async_context(parts.rejections)
+        await stack.enter_async_context(parts.feed)
         yield
 
 
-async def _context(
-    settings: ApiSettings, parts: _Parts, services: Services, connection: HTTPConnection
+async def _request_context(
+    settings: ApiSettings, parts: _Parts, services: Services, request: Request
+) -> Context:
+    headers = request.headers
+    return _context(
+        settings, parts, services, request, headers.get("Authorization"), headers.get("Accept-Language")
+    )
+
+
+async def _connect(
+    settings: ApiSettings,
+    parts: _Parts,
+    services: Services,
+    websocket: WebSocket,
+    payload: Mapping[str, object],
+) -> Connected:
+    """Reads `authorization`, as the header would be, and `acceptLanguage`, which a browser cannot choose otherwise."""
+    authorization, language = payload.get("authorization"), payload.get("acceptLanguage")
+    context = _context(
+        settings,
+        parts,
+        services,
+        websocket,
+        authorization if isinstance(authorization, str) else None,
+        language if isinstance(language, str) else websocket.headers.get("Accept-Language"),
+    )
+    principal = await context.principal()
+    recheck = partial(services.recording_changes.require_standing, await context.asker())
+    await recheck()
+    return Connected(
+        context,
+        person=principal.user_id,
+        expires_at=principal.expires_at.timestamp(),
+        language=context.language,
+        recheck=recheck,
+    )
+
+
+def _context(
+    settings: ApiSettings,
+    parts: _Parts,
+    services: Services,
+    connection: HTTPConnection,
+    authorization: str | None,
+    accept_language: str | None,
 ) -> Context:
     address = client_address(connection.scope, settings.trusted_proxies)
     return Context(
         services,
         parts.verifier,
-        authorization=connection.headers.get("Authorization"),
+        authorization=authorization,
         request_id=UUID(request_id(connection.scope)),
         address=address,
-        language=pick_language(connection.headers.get("Accept-Language")),
+        language=pick_language(accept_language),
         on_rejected=lambda kind: parts.rejections.count(kind, address),
     )

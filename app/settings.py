@@ -221,6 +221,15 @@ class WorkerSettings(
     )
     r2_recorder_secret_access_key: SecretStr | None = Field(None, description="Belongs to the one above.")
     worker_concurrency: int = Field(4, ge=1, le=64, description="How many jobs run at once.")
+    reconcile_seconds: float = Field(
+        20,
+        ge=1,
+        le=60,
+        description="How often LiveKit's list and the bucket are compared with what is known.",
+    )
+    orphan_quarantine_days: int = Field(
+        30, ge=1, le=365, description="How old an object of no recording must be before it is deleted."
+    )
 
     @model_validator(mode="after")
     def _check_worker(self) -> Self:
@@ -238,7 +247,7 @@ class MigrationSettings(DeploymentSettings):
     """`resguardo migrate`: the owner's login, and the two whose passwords it sets."""
 
     database_url: SecretStr = Field(
-        description="The database as its owner (Supabase: postgres); migrations only."
+        description="The database as its owner (Supabase: postgres); for these two commands only."
     )
     api_database_url: SecretStr = Field(description="As above.")
     worker_database_url: SecretStr = Field(description="As above.")
@@ -258,6 +267,18 @@ class MigrationSettings(DeploymentSettings):
             role: SecretStr(unquote(urlsplit(url.get_secret_value()).password or ""))
             for role, url in urls.items()
         }
+
+
+class StaffSettings(SupabaseSettings):
+    """`resguardo staff add`: the owner's login, and the key that invites."""
+
+    database_url: SecretStr = Field(description="As above.")
+    supabase_secret_key: SecretStr = Field(min_length=1, description="As above.")
+
+    @model_validator(mode="after")
+    def _check_database(self) -> Self:
+        self._require_database_login("DATABASE_URL", self.database_url, None)
+        return self
 
 
 def load(kind: type[_Loaded]) -> _Loaded:

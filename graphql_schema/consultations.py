@@ -50,6 +50,8 @@ class Consultation:
     kind: str
     sensitivity: model.Sensitivity
     room_name: str
+    auto_record: bool
+    separate_speakers: bool
     created_at: datetime
     participants: list[Participant]
     consents: list[Consent] = strawberry.field(description="Every word about being recorded, oldest first.")
@@ -65,6 +67,8 @@ class Consultation:
             kind=consultation.kind,
             sensitivity=consultation.sensitivity,
             room_name=consultation.room_name,
+            auto_record=consultation.auto_record,
+            separate_speakers=consultation.separate_speakers,
             created_at=consultation.created_at,
             participants=[Participant.of(participant) for participant in consultation.participants or ()],
             consents=[Consent.of(consent) for consent in consultation.consents or ()],
@@ -139,6 +143,14 @@ class ConsultationInput:
     scheduled_at: datetime
     kind: str = strawberry.field(default="general", description="In snake_case, such as `follow_up`.")
     sensitivity: model.Sensitivity = model.Sensitivity.ORDINARY
+    auto_record: bool = strawberry.field(
+        default=False,
+        description="Recorded, once, as soon as doctor and patient are in the room and everybody consents.",
+    )
+    separate_speakers: bool = strawberry.field(
+        default=False,
+        description="The sound is recorded once more, with doctor and patient on a channel each.",
+    )
 
     def to_model(self) -> model.Registration:
         return model.Registration(
@@ -149,6 +161,8 @@ class ConsultationInput:
             scheduled_at=self.scheduled_at,
             kind=self.kind,
             sensitivity=self.sensitivity,
+            auto_record=self.auto_record,
+            separate_speakers=self.separate_speakers,
         )
 
 

@@ -9,13 +9,16 @@ from uuid import UUID
 import strawberry
 
 from app.audit.service import Audit, Rejection
-from app.auth import TokenVerifier
+from app.auth import Principal, TokenVerifier
 from app.consents.service import Consents
 from app.consultations.service import Consultations
 from app.db import Asker
 from app.errors import Unauthenticated
+from app.recordings.changes import RecordingChanges
+from app.recordings.imports import Imports
 from app.recordings.service import Recordings
 from app.staff.service import Staff
+from app.texts import Language
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,15 @@ class Services:
 
     consultations: Consultations
     recordings: Recordings
+    recording_changes: RecordingChanges
+    imports: Imports
     consents: Consents
     staff: Staff
     audit: Audit
 
 
 class Context:
-    """One request. `on_rejected` is told when its token, or a webhook's signature, turns out to be none."""
+    """One request, or one WebSocket. `on_rejected` is told when its token, or a webhook's signature, is none."""
 
     def __init__(
         self,
@@ -40,7 +45,7 @@ class Context:
         authorization: str | None,
         request_id: UUID,
         address: str | None,
-        language: str,
+        language: Language,
         on_rejected: Callable[[Rejection], None],
     ) -> None:
         self.services = services
@@ -50,13 +55,17 @@ class Context:
         self._verifier = verifier
         self._authorization = authorization
         self._on_rejected = on_rejected
-        self._asker: asyncio.Task[Asker] | None = None
+        self._principal: asyncio.Task[Principal] | None = None
+
+    async def principal(self) -> Principal:
+        """Whose token it is; it is verified once, however many fields want to know. Raises Unauthenticated."""
+        if self._principal is None:
+            self._principal = asyncio.create_task(self._verify())
+        return await asyncio.shield(self._principal)
 
     async def asker(self) -> Asker:
-        """Who asks; the token is verified once, however many fields want to know. Raises Unauthenticated."""
-        if self._asker is None:
-            self._asker = asyncio.create_task(self._verify())
-        return await asyncio.shield(self._asker)
+        """Who asks. Raises Unauthenticated."""
+        return Asker((await self.principal()).claims(), self.request_id, self.address)
 
     def guest(self) -> Asker:
         """Somebody without a login."""
@@ -66,14 +75,13 @@ class Context:
         """Counts an attempt that nobody can be held to: without a valid token, signature or invitation."""
         self._on_rejected(kind)
 
-    async def _verify(self) -> Asker:
+    async def _verify(self) -> Principal:
         scheme, _, token = (self._authorization or "").partition(" ")
         try:
-            principal = await self._verifier.verify(token if scheme.lower() == "bearer" else "")
+            return await self._verifier.verify(token if scheme.lower() == "bearer" else "")
         except Unauthenticated:
             self._on_rejected("request.reject")
             raise
-        return Asker(principal.claims(), self.request_id, self.address)
 
 
 Info: TypeAlias = strawberry.Info[Context, Any]

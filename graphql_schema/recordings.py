@@ -11,12 +11,17 @@ from app.paging import Cursor, page_request
 from app.recordings import model
 from app.recordings.service import DownloadUrl as ServiceDownloadUrl
 from app.recordings.service import PurposeOfUse
+from app.texts import recording_error_text
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.scalars import BigInt, big, parse_id, parse_optional_id, to_id
 from graphql_schema.selection import selected
 
 strawberry.enum(model.RecordingStatus, name="RecordingStatus")
+strawberry.enum(
+    model.Medium, description="The room as a picture with its sound, or the sound alone, a speaker a channel."
+)
+strawberry.enum(model.RecordingSource, description="Recorded by LiveKit, or brought along by its doctor.")
 strawberry.enum(PurposeOfUse, description="Why PHI is asked for (HL7 PurposeOfUse).")
 
 
@@ -50,6 +55,35 @@ class Storage:
         return cls(exists=stored.exists, size_bytes=big(stored.size_bytes), content_type=stored.content_type)
 
 
+@strawberry.type(
+    description="The sound recorded beside a video: Ogg, doctor and patient on a channel each. Its id downloads it."
+)
+class SpeakerAudio:
+    id: strawberry.ID
+    status: model.RecordingStatus
+    duration_seconds: float | None
+    size_bytes: BigInt | None
+    sha256: str | None
+    error: str | None
+
+    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
+        description="Its error as a sentence, in the reader's language."
+    )
+    def error_text(self, info: Info) -> str | None:
+        return _in_words(self.error, info)
+
+    @classmethod
+    def of(cls, audio: model.SpeakerAudio) -> Self:
+        return cls(
+            id=to_id(audio.id),
+            status=audio.status,
+            duration_seconds=audio.duration_seconds,
+            size_bytes=big(audio.size_bytes),
+            sha256=audio.sha256,
+            error=audio.error,
+        )
+
+
 @strawberry.type(description="The recording of a consultation.")
 class Recording:
     id: strawberry.ID
@@ -64,13 +98,28 @@ class Recording:
     duration_seconds: float | None
     size_bytes: BigInt | None
     sha256: str | None
-    truncated: bool = strawberry.field(description="LiveKit ended it at a limit of its own.")
-    error: str | None = strawberry.field(description="Why it FAILED or was ABORTED, in snake_case.")
+    truncated: bool = strawberry.field(
+        description="It ended before the consultation did, at a limit or a failure: whole as a file, not as a record."
+    )
+    error: str | None = strawberry.field(
+        description="What went wrong, or what stopped it, in snake_case; a READY recording may bear one."
+    )
+    medium: model.Medium
+    source: model.RecordingSource
+    speakers: SpeakerAudio | None = strawberry.field(
+        description="The sound beside it, where the consultation asked for it."
+    )
     created_at: datetime
     updated_at: datetime
     storage: Storage | None = strawberry.field(
         description="Of a READY recording, on `recording(id)` only; null before it is READY."
     )
+
+    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
+        description="Its error as a sentence, in the reader's language."
+    )
+    def error_text(self, info: Info) -> str | None:
+        return _in_words(self.error, info)
 
     @classmethod
     def of(cls, recording: model.Recording, storage: model.StoredMedia | None = None) -> Self:
@@ -91,6 +140,9 @@ class Recording:
             sha256=recording.sha256,
             truncated=recording.truncated,
             error=recording.error,
+            medium=recording.medium,
+            source=recording.source,
+            speakers=None if recording.speakers is None else SpeakerAudio.of(recording.speakers),
             created_at=recording.created_at,
             updated_at=recording.updated_at,
             storage=None if storage is None else Storage.of(storage),
@@ -130,9 +182,13 @@ class WebhookReceipt:
     duplicate: bool = strawberry.field(description="It was in the inbox already.")
 
 
+def _in_words(error: str | None, info: Info) -> str | None:
+    return None if error is None else recording_error_text(error, info.context.language)
+
+
 def _selection(info: Info, *path: str) -> model.Selection:
     fields = selected(info, *path)
-    return model.Selection(fields, "consultation" in fields)
+    return model.Selection(fields, "consultation" in fields, "speakers" in fields)
 
 
 def _place(recording: model.Recording) -> Cursor:

@@ -1,5 +1,6 @@
 """People in GraphQL."""
 
+from datetime import datetime
 from typing import Self
 
 import strawberry
@@ -7,6 +8,13 @@ import strawberry
 from app.staff import model
 from graphql_schema.context import Info
 from graphql_schema.scalars import parse_id, to_id, to_optional_id
+
+strawberry.enum(model.StaffRole, description="What a member of staff is.")
+strawberry.enum(
+    model.InvitationStatus,
+    name="StaffInvitationStatus",
+    description="PENDING until it is settled. SENT: the person is staff; a new login has a link by mail.",
+)
 
 
 @strawberry.type(description="The person who asks.")
@@ -31,9 +39,41 @@ class Suspension:
     user_id: strawberry.ID
 
 
+@strawberry.type(description="An invitation to work here. The address is shown nowhere.")
+class StaffInvitation:
+    id: strawberry.ID
+    role: model.StaffRole
+    status: model.InvitationStatus
+    error: str | None = strawberry.field(description="Why it FAILED, as the `reason` of an error.")
+    created_at: datetime
+
+    @classmethod
+    def of(cls, invitation: model.StaffInvitation) -> Self:
+        return cls(
+            id=to_id(invitation.id),
+            role=invitation.role,
+            status=invitation.status,
+            error=invitation.error,
+            created_at=invitation.created_at,
+        )
+
+
 async def viewer(info: Info) -> Viewer:
     """Who asks."""
     return Viewer.of(await info.context.services.staff.viewer(await info.context.asker()))
+
+
+async def staff_invitations(info: Info) -> list[StaffInvitation]:
+    """The newest hundred invitations, the newest first."""
+    found = await info.context.services.staff.invitations(await info.context.asker())
+    return [StaffInvitation.of(invitation) for invitation in found]
+
+
+async def invite_staff(info: Info, email: str, role: model.StaffRole) -> StaffInvitation:
+    """Invites somebody to work here, by Supabase Auth's mail."""
+    return StaffInvitation.of(
+        await info.context.services.staff.invite(await info.context.asker(), email, role)
+    )
 
 
 async def suspend_staff(info: Info, user_id: strawberry.ID) -> Suspension:

@@ -85,13 +85,18 @@ class Standing:
     is_given: bool
 
 
-def require_everyone(standings: Iterable[Standing]) -> None:
-    """Law 6: raises Forbidden (consent_missing), naming by role whose consent is missing."""
-    missing = sorted(
+def missing_consents(standings: Iterable[Standing]) -> list[str]:
+    """Whose consent is missing, by role."""
+    return sorted(
         standing.guest_role or standing.kind
         for standing in standings
         if standing.is_required and not standing.is_given
     )
+
+
+def require_everyone(standings: Iterable[Standing]) -> None:
+    """Law 6: raises Forbidden (consent_missing), naming by role whose consent is missing."""
+    missing = missing_consents(standings)
     if missing:
         raise Forbidden("consent_missing", missing=", ".join(missing))
 

@@ -12,6 +12,8 @@ from app.consents.model import (
     Representative,
     ShownText,
     Source,
+    Standing,
+    missing_consents,
     require_any,
     require_everyone,
 )
@@ -83,6 +85,16 @@ async def lock_consultation(tx: Transaction, consultation_id: UUID) -> None:
 async def require_consent(tx: Transaction, consultation_id: UUID) -> None:
     """Law 6. Raises Forbidden (consent_missing, with the roles) unless every required participant consents now."""
     require_everyone(await store.standings(tx, consultation_id))
+
+
+async def standings(tx: Transaction, consultation_id: UUID) -> list[Standing]:
+    """Where everybody of a consultation stands now."""
+    return await store.standings(tx, consultation_id)
+
+
+async def everyone_consents(tx: Transaction, consultation_id: UUID) -> bool:
+    """Law 6: whether every required participant consents now."""
+    return not missing_consents(await store.standings(tx, consultation_id))
 
 
 def _require_named(representative: Representative | None) -> None:

@@ -62,6 +62,8 @@ class Consultation:
     kind: str
     sensitivity: Sensitivity
     room_name: str
+    auto_record: bool
+    separate_speakers: bool
     created_at: datetime
     participants: tuple[Participant, ...] | None = None
     consents: tuple[Consent, ...] | None = None
@@ -69,7 +71,11 @@ class Consultation:
 
 @dataclass(frozen=True)
 class Registration:
-    """What is said of a consultation that is to take place; `doctor_id` None is the doctor who asks."""
+    """What is said of a consultation that is to take place; `doctor_id` None is the doctor who asks.
+
+    `auto_record`: recorded as soon as doctor and patient are in the room and everybody consents. `separate_speakers`:
+    the sound is recorded once more, with each of the two on a channel.
+    """
 
     external_id: str
     doctor_id: UUID | None
@@ -78,6 +84,8 @@ class Registration:
     scheduled_at: datetime
     kind: str
     sensitivity: Sensitivity
+    auto_record: bool = False
+    separate_speakers: bool = False
 
     def __post_init__(self) -> None:
         for value in (self.external_id, self.patient_external_id):
@@ -94,10 +102,19 @@ class Registration:
 
     def matches(self, consultation: Consultation, patient_id: UUID) -> bool:
         """Whether that consultation is what this registration would make: then it has been made before."""
-        return (self.scheduled_at, self.kind, self.sensitivity, patient_id) == (
+        return (
+            self.scheduled_at,
+            self.kind,
+            self.sensitivity,
+            self.auto_record,
+            self.separate_speakers,
+            patient_id,
+        ) == (
             consultation.scheduled_at,
             consultation.kind,
             consultation.sensitivity,
+            consultation.auto_record,
+            consultation.separate_speakers,
             consultation.patient_id,
         )
 

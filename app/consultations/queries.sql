@@ -1,6 +1,7 @@
 -- name: insert_consultation
 insert into resguardo.consultations (
-    id, external_id, doctor_id, patient_id, scheduled_at, kind, sensitivity, room_name
+    id, external_id, doctor_id, patient_id, scheduled_at, kind, sensitivity, room_name, auto_record,
+    separate_speakers
 ) values (
     %(id)s,
     %(external_id)s,
@@ -9,7 +10,9 @@ insert into resguardo.consultations (
     %(scheduled_at)s,
     %(kind)s,
     %(sensitivity)s,
-    %(room_name)s
+    %(room_name)s,
+    %(auto_record)s,
+    %(separate_speakers)s
 )
 on conflict (external_id) do nothing
 returning id;

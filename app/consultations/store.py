@@ -43,6 +43,8 @@ async def insert(
             "kind": registration.kind,
             "sensitivity": registration.sensitivity,
             "room_name": room_name,
+            "auto_record": registration.auto_record,
+            "separate_speakers": registration.separate_speakers,
         },
     )
     return row is not None

@@ -1,14 +1,11 @@
-"""GraphQL over HTTP and WebSocket: a thin, strict edge around Strawberry's ASGI application.
+"""GraphQL over HTTP: a thin, strict edge around Strawberry's ASGI application.
 
 POST with JSON in UTF-8 only, one operation a request; no GET (which could be forged, cached and logged with its
-query), no batches, no uploads, no other subscription protocol than graphql-transport-ws. Status codes are those of
-the GraphQL over HTTP draft (checked 2026-11-21). What is inside an operation is the schema's business.
+query), no batches, no uploads, no subscriptions: those are `subscriptions.py`'s. Status codes are those of the GraphQL
+over HTTP draft (checked 2026-11-21). What is inside an operation is the schema's business.
 """
 
-import json
-import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
@@ -22,15 +19,15 @@ from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.http.base import BaseRequestProtocol
 from strawberry.http.ides import GraphQL_IDE
 from strawberry.schema import BaseSchema
-from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
-from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
+from strawberry.types.graphql import OperationType
 
 from app.errors import AppError
-from app.failures import describe_failure
 from app.http.media_types import GRAPHQL_RESPONSE, JSON, is_json_in_utf8, response_media_type
-from app.http.refusals import RefusedError, app_error_refusal, refusal
+from app.http.refusals import RefusedError, app_error_refusal, refusal, request_id
+from app.http.strict_json import decode_json
 
 GRAPHIQL_CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' https://unpkg.com; style-src 'unsafe-inline' https://unpkg.com; "
@@ -39,54 +36,34 @@ GRAPHIQL_CONTENT_SECURITY_POLICY = (
 )
 """What Strawberry's page of GraphiQL 3.8.3 loads (strawberry/static/graphiql.html, 0.341.2)."""
 
-MAX_SUBSCRIPTIONS_PER_CONNECTION = 10
-CONNECTION_INIT_WAIT = timedelta(seconds=10)
-
-BuildContext = Callable[[Request | WebSocket], Awaitable[object]]
-
-
-class _SilentWebSocketHandler(BaseGraphQLTransportWSHandler[object, None]):
-    """Logs of a failed task what may be logged; the stock handler logs its message too."""
-
-    async def handle_task_exception(self, error: Exception) -> None:
-        self.task_logger.error("websocket task failed: %s", describe_failure(error))
+BuildContext = Callable[[Request], Awaitable[object]]
 
 
 class GraphQLEndpoint(GraphQL[object, None]):
     """The ASGI application of one GraphQL route.
 
     `build_context` makes what resolvers get as their context; an AppError that it raises is answered with the HTTP
-    status of its code. `graphql_ide` serves that page to browsers by GET, in development. `allowed_origins` are the
-    pages, besides our own, that may open a WebSocket.
+    status of its code. `graphql_ide` serves that page to browsers by GET, in development.
     """
-
-    graphql_transport_ws_handler_class = _SilentWebSocketHandler
 
     def __init__(
         self,
         schema: BaseSchema,
         *,
         build_context: BuildContext,
-        allowed_origins: Sequence[str] = (),
         graphql_ide: GraphQL_IDE | None = None,
     ) -> None:
         super().__init__(
             schema,
             graphql_ide=graphql_ide,
             allow_queries_via_get=False,
-            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
-            connection_init_wait_timeout=CONNECTION_INIT_WAIT,
+            subscription_protocols=(),
             multipart_uploads_enabled=False,
-            max_subscriptions_per_connection=MAX_SUBSCRIPTIONS_PER_CONNECTION,
-            allowed_origins=allowed_origins,
         )
         self._build_context = build_context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request or one WebSocket connection."""
-        if scope["type"] != "http":
-            await super().__call__(scope, receive, send)
-            return
+        """Serves one request."""
         request = Request(scope, receive)
         try:
             response = await self._respond(request)
@@ -124,6 +101,7 @@ class GraphQLEndpoint(GraphQL[object, None]):
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> object:
         """What resolvers get as their context."""
+        assert isinstance(request, Request), "no route brings a WebSocket here"  # noqa: S101 - narrows the type
         return await self._build_context(request)
 
     async def get_sub_response(self, request: Request | WebSocket) -> Response:
@@ -148,15 +126,36 @@ class GraphQLEndpoint(GraphQL[object, None]):
         )
 
     async def execute_single(
-        self, *args: Any, **kwargs: Any
-    ) -> ExecutionResult:  # the base's eight parameters
-        """Executes; an operation that cannot be chosen is an error of GraphQL's, not of HTTP."""
+        self,
+        request: Request,
+        request_adapter: AsyncHTTPRequestAdapter,
+        sub_response: Response,
+        context: object,
+        root_value: None,
+        request_data: GraphQLRequestData,
+    ) -> ExecutionResult:
+        """Executes; an operation that cannot be chosen is an error of GraphQL's, not of HTTP.
+
+        Strawberry's own would execute a subscription as if it were a query (0.341.2, http/async_base_view.py).
+        """
         try:
-            return await super().execute_single(*args, **kwargs)
-        except HTTPException:
+            return await self.schema.execute(
+                request_data.query,
+                root_value=root_value,
+                variable_values=request_data.variables,
+                context_value=context,
+                operation_name=request_data.operation_name,
+                allowed_operation_types=(OperationType.QUERY, OperationType.MUTATION),
+                operation_extensions=request_data.extensions,
+            )
+        except (CannotGetOperationTypeError, InvalidOperationTypeError):
             error = GraphQLError(
                 "The document has no operation of that name that may be sent by POST.",
-                extensions={"code": "GRAPHQL_VALIDATION_FAILED", "retryable": False},
+                extensions={
+                    "code": "GRAPHQL_VALIDATION_FAILED",
+                    "retryable": False,
+                    "requestId": request_id(request.scope),
+                },
             )
             return PreExecutionError(data=None, errors=[error])
 
@@ -199,29 +198,9 @@ def _status(response: GraphQLHTTPResponse) -> int:
 
 def _decode(body: bytes) -> object:
     try:
-        text = body.decode("utf-8")
-        decoded: object = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-        if "\\u" in text:
-            _require_unicode(decoded)
-    except (ValueError, RecursionError) as error:
+        return decode_json(body)
+    except ValueError as error:
         raise _bad_request("The body must be valid JSON in UTF-8.") from error
-    return decoded
-
-
-def _require_unicode(decoded: object) -> None:
-    """Raises UnicodeEncodeError for an escape of half a surrogate pair, which no database would take as text."""
-    json.dumps(decoded, ensure_ascii=False).encode("utf-8")
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("a number is too large")
-    return number
 
 
 def _optional(parameters: dict[str, Any], name: str, kind: type) -> Any:

@@ -1,6 +1,6 @@
 """Supabase Auth's administration: the only module that knows the `supabase` package.
 
-It bans users and makes them. It signs nobody in, since a client
+It bans users, makes them and invites them. It signs nobody in, since a client
 that signs in turns into that person for everybody who shares it, and it reads no data: rows are asked for by
 SQL.
 
@@ -19,7 +19,7 @@ import httpx
 from pydantic import ValidationError
 from supabase_auth.errors import AuthApiError, AuthError
 
-from app.errors import Conflict, NotFound, Timeout, UpstreamFailed
+from app.errors import Conflict, InvalidInput, NotFound, Timeout, UpstreamFailed
 from supabase import AsyncClient, AsyncClientOptions
 
 Reachability = Literal["ok", "key_refused", "unreachable"]
@@ -30,6 +30,17 @@ BAN_DURATION = "876000h"
 """
 
 NOBODY = UUID(int=0)
+
+INVITATION_MARK = "staff_invitation"
+"""Where a login's `user_metadata` names the invitation that made it. Supabase Auth keeps the metadata of an
+invitation only where it makes the login, and commits that only once the mail is sent (supabase/auth,
+internal/api/invite.go, mail.go; checked 2026-11-21). `private.staff_login` reads it.
+"""
+
+_ADDRESS_REFUSED = frozenset(
+    {"validation_failed", "email_address_invalid", "email_address_not_authorized", "email_provider_disabled"}
+)
+_MAIL_LIMIT = frozenset({"over_email_send_rate_limit", "over_request_rate_limit"})
 
 
 class SupabaseAdmin:
@@ -65,6 +76,24 @@ class SupabaseAdmin:
                 {"email": email, "password": password, "email_confirm": confirmed}
             )
         return UUID(created.user.id)
+
+    async def invite(self, email: str, invitation_id: UUID) -> UUID:
+        """Make a login without a password, marked with the invitation, and mail its link; the login's id.
+
+        The address of a login that nobody confirmed gets a new link, whoever made that login, and the mark
+        stays as it was. Raises Conflict("email_exists") where it is confirmed, InvalidInput("email_refused"),
+        UpstreamFailed("supabase_mail_limit").
+        """
+        async with self._asking():
+            try:
+                invited = await self._admin.invite_user_by_email(
+                    email, {"data": {INVITATION_MARK: str(invitation_id)}}
+                )
+            except AuthApiError as error:
+                if error.code in _ADDRESS_REFUSED:
+                    raise InvalidInput("email_refused") from error
+                raise
+        return UUID(invited.user.id)
 
     async def reachable(self) -> Reachability:
         """Whether Supabase Auth answers, and takes the key for a secret one; reads no user to find out.
@@ -112,4 +141,6 @@ def _translated(error: AuthError) -> NotFound | Conflict | Timeout | UpstreamFai
         return NotFound("user_unknown")
     if isinstance(error, AuthApiError) and error.code == "email_exists":
         return Conflict("email_exists")
+    if isinstance(error, AuthApiError) and error.code in _MAIL_LIMIT:
+        return UpstreamFailed("supabase_mail_limit")
     return UpstreamFailed("supabase_auth", status=getattr(error, "status", 0), answer=error.code or "none")

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS = 60
 QUEUE = "default"
+HEARTBEAT_SECONDS = 5
+STALLED_SECONDS = 20
+"""So long without a heartbeat, a worker is taken for dead and its jobs are given to another."""
 
 
 class JobFailed(Exception):
@@ -67,7 +70,7 @@ def make_queue(database_url: str, tasks: Iterable[Task]) -> App:
         queue.task(name=task.name, queue=QUEUE, retry=GrowingPauses(task.attempts), pass_context=True)(
             _runner(task)
         )
-    _retry_stalled_jobs_each_minute(queue)
+    _retry_stalled_jobs(queue)
     return queue
 
 
@@ -101,12 +104,12 @@ def _log_failure(task: Task, argument: str, error: Exception, reason: str) -> No
     log.warning("job failed: task=%s id=%s %s", task.name, argument, what)
 
 
-def _retry_stalled_jobs_each_minute(queue: App) -> None:
-    @queue.periodic(cron="* * * * *")
+def _retry_stalled_jobs(queue: App) -> None:
+    @queue.periodic(cron="* * * * * */10")  # the sixth field is of seconds
     @queue.task(name="retry_stalled_jobs", queue=QUEUE, queueing_lock="retry_stalled_jobs", pass_context=True)
     async def retry_stalled_jobs(context: JobContext, timestamp: int) -> None:
         """A worker that died left its jobs behind: give them to another."""
-        for job in await queue.job_manager.get_stalled_jobs():
+        for job in await queue.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):
             try:
                 await queue.job_manager.retry_job(job)
             except ConnectorException:

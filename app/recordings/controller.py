@@ -2,41 +2,51 @@
 
 Each step commits its intent, asks a vendor with no transaction open, and commits what it learned under the row's
 lock; run twice, or killed between any two lines and run again, it comes to the same. It never starts an egress
-blindly a second time.
+blindly a second time, and time is the database's, not this machine's.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from app.consents import service as consents
 from app.db import Database, Transaction
-from app.errors import AppError, Forbidden, UpstreamFailed
-from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target, is_definite
-from app.integrations.storage import Storage
+from app.errors import AppError, UpstreamFailed
+from app.integrations.livekit import EgressSnapshot, LiveKit, LiveKitRefused, S3Target, is_definite
+from app.integrations.storage import Storage, StoredObject
+from app.media.probe import Container, MediaInfo, MediaRefused, ReadRange, probe
 from app.recordings import store
+from app.recordings.keys import media_of_key, next_key
 from app.recordings.model import (
+    Medium,
     Recording,
     RecordingStatus,
+    absent,
     failed,
     followed,
-    recording_id_of,
-    stopped,
+    has_reported_size,
     verified,
 )
+from app.recordings.presence import RoomWatch
+from app.recordings.steps import stop_consultation, stop_speakers, take
 
 AMBIGUOUS_START = timedelta(seconds=60)
-Clock = Callable[[], datetime]
+NO_EGRESS = "livekit_no_egress"
+Clock = Callable[[Transaction], Awaitable[datetime]]
+Probe = Callable[[ReadRange, int, Container], Awaitable[MediaInfo]]
+_CONTAINERS: dict[Medium, Container] = {Medium.VIDEO: "mp4", Medium.SPEAKERS: "ogg"}
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A start that may go on. `is_first`: LiveKit cannot have been asked before."""
+    """A start that may go on. `is_first`: LiveKit cannot have been asked before; `waited`: since it last was."""
 
     recording: Recording
     object_key: str
     is_first: bool
+    waited: timedelta
 
 
 class RecordingController:
@@ -49,13 +59,16 @@ class RecordingController:
         storage: Storage,
         recorder_target: Callable[[str], S3Target],
         *,
-        now: Clock = lambda: datetime.now(UTC),
+        clock: Clock = store.database_time,
+        probe: Probe = probe,
     ) -> None:
         self._database = database
         self._livekit = livekit
         self._storage = storage
         self._recorder_target = recorder_target
-        self._now = now
+        self._clock = clock
+        self._probe = probe
+        self._rooms = RoomWatch(database, livekit)
 
     async def start(self, recording_id: UUID) -> None:
         """Has LiveKit record, or adopts what it records already.
@@ -65,55 +78,86 @@ class RecordingController:
         attempt = await self._begin(recording_id)
         if attempt is None:
             return
-        egress = await self._find(attempt) or await self._ask_to_start(attempt)
+        try:
+            egress = await self._find(attempt) or await self._ask_to_start(attempt)
+        except LiveKitRefused as refused:
+            if refused.reason != NO_EGRESS:
+                raise
+            await self.give_up(recording_id, NO_EGRESS)
+            return
         if egress is not None:
-            await self._follow(recording_id, egress)
+            await self._change(recording_id, lambda current, _: followed(current, egress), egress.object_key)
 
     async def stop(self, recording_id: UUID) -> None:
         """Has LiveKit stop. Raises UpstreamFailed (egress_unknown) while a start is on its way: the job runs again."""
         async with self._database.as_service("stop_recording") as tx:
             recording = await store.lock(tx, recording_id)
+            if recording is not None:
+                await stop_speakers(tx, recording)
         if recording is None or recording.status is not RecordingStatus.STOPPING:
             return
         if recording.egress_id is None:
             raise UpstreamFailed("egress_unknown")
         if await self._livekit.stop_egress(recording.egress_id) != "stopping":
-            await self._follow_listed(recording.egress_id)
+            await self._follow_listed(await self._livekit.list_egress(egress_id=recording.egress_id))
 
     async def follow_event(self, event_id: str) -> None:
         """Law 5: an event is a hint to read LiveKit's list, which alone moves a recording."""
         async with self._database.as_service("follow_egress") as tx:
             event = await store.read_event(tx, event_id)
-        if event is not None and event[0] is not None:
-            await self._follow_listed(event[0])
+        match event:
+            case (str(egress_id), _):
+                await self._follow_listed(await self._livekit.list_egress(egress_id=egress_id))
+            case (None, str(room_name)):
+                await self._follow_listed(await self._livekit.list_egress(room_name=room_name))
+
+    async def follow(self, egress: EgressSnapshot) -> Recording | None:
+        """Applies what LiveKit lists of one egress; the recording after it, None where it is of none of ours."""
+        media = media_of_key(egress.object_key)
+        if media is None:
+            return None
+        async with self._database.as_service("recording_controller") as tx:
+            recording_id = await store.find(tx, media)
+        if recording_id is None:
+            return None
+        return await self._change(
+            recording_id, lambda current, _: followed(current, egress), egress.object_key
+        )
 
     async def enforce_consent(self, consultation_id: UUID) -> None:
         """Law 6: stops what is recorded without everybody's consent."""
         async with self._database.as_service("enforce_consent") as tx:
-            if await _everyone_consents(tx, consultation_id):
-                return
-            for recording in await store.lock_live(tx, consultation_id):
-                after = stopped(recording)
-                if after != recording:
-                    await store.update(tx, replace(after, error="consent_withdrawn"))
-                    await store.defer(tx, "stop_recording", recording.id)
+            if not await consents.everyone_consents(tx, consultation_id):
+                live = await store.lock_live(tx, consultation_id)
+                await stop_consultation(tx, live, "consent_withdrawn")
 
-    async def verify(self, recording_id: UUID) -> None:
-        """READY where the object is there whole, with its SHA-256. Raises UpstreamFailed (object_missing)."""
+    async def verify(self, recording_id: UUID, status: RecordingStatus = RecordingStatus.VERIFYING) -> None:
+        """READY where the object is there whole, opens, and has its SHA-256; of a LOST one where that is the `status`.
+
+        Raises UpstreamFailed (object_missing) while it may still come.
+        """
         async with self._database.as_service("verify_recording") as tx:
             recording = await store.lock(tx, recording_id)
-            if recording is None or recording.status is not RecordingStatus.VERIFYING:
+            if recording is None or recording.status is not status:
                 return
             key = await store.read_object_key(tx, recording_id)
         stored = await self._storage.head(key)
         if stored is None:
-            raise UpstreamFailed("object_missing")
-        sha256, size_bytes = await self._storage.sha256(key)
-        await self._change(recording_id, lambda current: verified(current, size_bytes, sha256))
+            after = await self._change(recording_id, absent)
+            if after is not None and after.status is RecordingStatus.VERIFYING:
+                raise UpstreamFailed("object_missing")
+            return
+        await self._change(recording_id, await self._examine(recording, key, stored))
+
+    async def change(
+        self, recording_id: UUID, decide: Callable[[Recording, datetime], Recording]
+    ) -> Recording | None:
+        """Takes the step that `decide` makes of the locked recording and the database's time; the recording after."""
+        return await self._change(recording_id, decide)
 
     async def give_up(self, recording_id: UUID, reason: str) -> None:
         """The end of a job's retries: FAILED with its reason, never silence."""
-        await self._change(recording_id, lambda current: failed(current, reason))
+        await self._change(recording_id, lambda current, _: failed(current, reason))
 
     async def _begin(self, recording_id: UUID) -> _Attempt | None:
         async with self._database.as_service("start_recording") as tx:
@@ -122,33 +166,51 @@ class RecordingController:
                 return None
             is_first = recording.status is RecordingStatus.REQUESTED
             if is_first:
-                recording = replace(recording, status=RecordingStatus.STARTING)
-                if not await _everyone_consents(tx, recording.consultation_id):
-                    recording = replace(recording, status=RecordingStatus.ABORTED, error="consent_withdrawn")
-                await store.update(tx, recording)
+                begun = replace(recording, status=RecordingStatus.STARTING)
+                if not await consents.everyone_consents(tx, recording.consultation_id):
+                    begun = replace(recording, status=RecordingStatus.ABORTED, error="consent_withdrawn")
+                await take(tx, recording, begun)
+                recording = begun
             if not recording.status.is_live:
                 return None
-            return _Attempt(recording, await store.read_object_key(tx, recording_id), is_first)
+            waited = await self._clock(tx) - recording.updated_at
+            return _Attempt(recording, await store.read_object_key(tx, recording_id), is_first, waited)
 
     async def _find(self, attempt: _Attempt) -> EgressSnapshot | None:
+        """What LiveKit records for this recording already, by any of its keys."""
+        if attempt.is_first:
+            return None
+        wanted = media_of_key(attempt.object_key)
         listed = await self._livekit.list_egress(room_name=attempt.recording.room_name)
-        return next((egress for egress in listed if egress.object_key == attempt.object_key), None)
+        found = [egress for egress in listed if media_of_key(egress.object_key) == wanted]
+        return min(found, key=lambda egress: egress.is_over, default=None)
 
     async def _ask_to_start(self, attempt: _Attempt) -> EgressSnapshot | None:
         recording = attempt.recording
-        if not attempt.is_first and self._now() - recording.updated_at < AMBIGUOUS_START:
+        if not attempt.is_first and attempt.waited < AMBIGUOUS_START:
             raise UpstreamFailed("egress_start_unknown")
         if recording.status is RecordingStatus.STOPPING:
-            aborted = replace(recording, status=RecordingStatus.ABORTED)
-            await self._change(recording.id, lambda current: aborted if current == recording else current)
+            await self._change(recording.id, partial(_aborted_if_still, recording))
             return None
-        if not attempt.is_first and not await self._begin_again(recording):
+        why = await self._rooms.require_consent(recording.consultation_id, recording.room_name)
+        if why is not None:
+            await self._change(recording.id, partial(_refused, why))
             return None
+        key = attempt.object_key
+        if not attempt.is_first:
+            key = next_key(key)
+            if not await self._begin_again(recording, key):
+                return None
+        return await self._ask(recording, key)
+
+    async def _ask(self, recording: Recording, key: str) -> EgressSnapshot | None:
+        start = {
+            Medium.VIDEO: self._livekit.start_room_composite,
+            Medium.SPEAKERS: self._livekit.start_speakers,
+        }[recording.medium]
         try:
-            return await self._livekit.start_room_composite(
-                room_name=recording.room_name,
-                object_key=attempt.object_key,
-                upload=self._recorder_target(attempt.object_key),
+            return await start(
+                room_name=recording.room_name, object_key=key, upload=self._recorder_target(key)
             )
         except AppError as error:
             if not is_definite(error):
@@ -156,38 +218,60 @@ class RecordingController:
             await self.give_up(recording.id, error.reason)
             return None
 
-    async def _begin_again(self, recording: Recording) -> bool:
+    async def _begin_again(self, recording: Recording, key: str) -> bool:
         """Commits that LiveKit is asked once more, from when the next minute counts; False where things moved on."""
         async with self._database.as_service("start_recording") as tx:
             if await store.lock(tx, recording.id) != recording:
                 return False
+            await store.point_object_key(tx, recording.id, key)
             await store.update(tx, recording)
             return True
 
-    async def _follow_listed(self, egress_id: str) -> None:
-        for egress in await self._livekit.list_egress(egress_id=egress_id):
-            recording_id = recording_id_of(egress.object_key or "")
-            if recording_id is not None:
-                await self._follow(recording_id, egress)
+    async def _follow_listed(self, listed: list[EgressSnapshot]) -> None:
+        for egress in sorted(listed, key=lambda one: one.is_over):
+            await self.follow(egress)
 
-    async def _follow(self, recording_id: UUID, egress: EgressSnapshot) -> None:
-        await self._change(recording_id, lambda current: followed(current, egress))
+    async def _examine(
+        self, recording: Recording, key: str, stored: StoredObject
+    ) -> Callable[[Recording, datetime], Recording]:
+        """What the bytes say of the recording: what they are, and their SHA-256, of one and the same object."""
+        if not has_reported_size(recording, stored.size_bytes):
+            return lambda current, _: failed(current, "object_size_differs")
+        try:
+            info = await self._probe(
+                partial(self._storage.read_range, key, etag=stored.etag),
+                stored.size_bytes,
+                _CONTAINERS[recording.medium],
+            )
+        except MediaRefused as refused:
+            reason = refused.reason
+            return lambda current, _: failed(current, reason)
+        sha256, size_bytes = await self._storage.sha256(key)
+        return lambda current, _: verified(current, size_bytes, sha256, info.duration_seconds)
 
-    async def _change(self, recording_id: UUID, decide: Callable[[Recording], Recording]) -> None:
+    async def _change(
+        self,
+        recording_id: UUID,
+        decide: Callable[[Recording, datetime], Recording],
+        object_key: str | None = None,
+    ) -> Recording | None:
+        """`object_key` is where the egress that is followed will put its object, adopted together with it."""
         async with self._database.as_service("recording_controller") as tx:
             before = await store.lock(tx, recording_id)
             if before is None:
-                return
-            after = decide(before)
-            if after != before:
-                await store.update(tx, after)
-            if after.status is RecordingStatus.VERIFYING and before.status is not RecordingStatus.VERIFYING:
-                await store.defer(tx, "verify_recording", recording_id)
+                return None
+            after = decide(before, await self._clock(tx))
+            if object_key is not None and before.egress_id is None and after.egress_id is not None:
+                await store.point_object_key(tx, recording_id, object_key)
+            await take(tx, before, after)
+            return after
 
 
-async def _everyone_consents(tx: Transaction, consultation_id: UUID) -> bool:
-    try:
-        await consents.require_consent(tx, consultation_id)
-    except Forbidden:
-        return False
-    return True
+def _aborted_if_still(as_it_was: Recording, current: Recording, _: datetime) -> Recording:
+    return replace(current, status=RecordingStatus.ABORTED) if current == as_it_was else current
+
+
+def _refused(why: str, current: Recording, _: datetime) -> Recording:
+    if current.status is not RecordingStatus.STARTING or current.egress_id is not None:
+        return current
+    return replace(current, status=RecordingStatus.ABORTED, error=why)

@@ -4,9 +4,12 @@ LiveKit's list and the bucket are the truth (law 5): a state follows from what t
 from the order in which news arrives. A finished recording stays as it is; the database refuses anything else.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
 from uuid import UUID
 
 from app.errors import Conflict
@@ -34,30 +37,55 @@ class RecordingStatus(StrEnum):
     @property
     def is_terminal(self) -> bool:
         """Whether it stays so, LOST only until its object turns up."""
-        return self in _TERMINAL
+        return self not in _LIVE and self is not RecordingStatus.VERIFYING
 
 
-_LIVE = {
-    RecordingStatus.REQUESTED,
-    RecordingStatus.STARTING,
-    RecordingStatus.RECORDING,
-    RecordingStatus.STOPPING,
-}
-_TERMINAL = {
-    RecordingStatus.READY,
-    RecordingStatus.FAILED,
-    RecordingStatus.ABORTED,
-    RecordingStatus.LOST,
-}
+class Medium(StrEnum):
+    """What was recorded: the room as one picture with its sound, or the sound alone with each speaker on a channel."""
+
+    VIDEO = "VIDEO"
+    SPEAKERS = "SPEAKERS"
+
+
+class RecordingSource(StrEnum):
+    """Where it comes from: recorded by LiveKit, or brought along by its doctor."""
+
+    EGRESS = "EGRESS"
+    IMPORT = "IMPORT"
+
+
+_S = RecordingStatus
+TRANSITIONS: Final[Mapping[RecordingStatus, frozenset[RecordingStatus]]] = MappingProxyType(
+    {
+        _S.REQUESTED: frozenset({_S.STARTING, _S.ABORTED, _S.FAILED}),
+        _S.STARTING: frozenset({_S.RECORDING, _S.STOPPING, _S.VERIFYING, _S.FAILED, _S.ABORTED, _S.LOST}),
+        _S.RECORDING: frozenset({_S.STOPPING, _S.VERIFYING, _S.FAILED, _S.ABORTED, _S.LOST}),
+        _S.STOPPING: frozenset({_S.VERIFYING, _S.FAILED, _S.ABORTED, _S.LOST}),
+        _S.VERIFYING: frozenset({_S.READY, _S.FAILED, _S.LOST}),
+        _S.LOST: frozenset({_S.READY}),
+        _S.READY: frozenset(),
+        _S.FAILED: frozenset(),
+        _S.ABORTED: frozenset(),
+    }
+)
+"""Every step that there is. `private.may_become` in the database has the same table, and refuses any other step."""
+
+START_OVERDUE: Final = "start_overdue"
+"""The error of a recording that was stopped because nothing came of its start: it ends FAILED, not ABORTED."""
+
+OBJECT_PATIENCE: Final = timedelta(minutes=10)
+"""How long an object that LiveKit says it uploaded is waited for."""
+
+_LIVE = {_S.REQUESTED, _S.STARTING, _S.RECORDING, _S.STOPPING}
 _RANK = {status: rank for rank, status in enumerate(RecordingStatus)}
 _OF_EGRESS = {
-    "starting": RecordingStatus.STARTING,
-    "active": RecordingStatus.RECORDING,
-    "ending": RecordingStatus.STOPPING,
-    "complete": RecordingStatus.VERIFYING,
-    "limit_reached": RecordingStatus.VERIFYING,
-    "failed": RecordingStatus.FAILED,
-    "aborted": RecordingStatus.ABORTED,
+    "starting": _S.STARTING,
+    "active": _S.RECORDING,
+    "ending": _S.STOPPING,
+    "complete": _S.VERIFYING,
+    "limit_reached": _S.VERIFYING,
+    "failed": _S.VERIFYING,
+    "aborted": _S.ABORTED,
 }
 
 
@@ -73,8 +101,29 @@ class RecordedConsultation:
 
 
 @dataclass(frozen=True)
+class SpeakerAudio:
+    """The sound that was recorded beside a video: Ogg, whose two channels take the speakers in turn as they come.
+
+    LiveKit alternates by published track, not by person (livekit/egress, read 2026-11-21): with a track published
+    anew the sides may change.
+    """
+
+    id: UUID
+    status: RecordingStatus
+    duration_seconds: float | None
+    size_bytes: int | None
+    sha256: str | None
+    error: str | None
+
+
+@dataclass(frozen=True)
 class Recording:
-    """A recording; `consultation` is None where it was not asked for. Duration in seconds, size in bytes."""
+    """A recording; `consultation` and `speakers` are None where they were not asked for.
+
+    Duration in seconds, size in bytes. `beside` is the video of a SPEAKERS recording. `error` says what went wrong or
+    what stopped it: a READY recording may bear one. `status_at` is when it came to its status; `expected_sha256` what
+    whoever imports it says of it.
+    """
 
     id: UUID
     consultation_id: UUID
@@ -94,7 +143,13 @@ class Recording:
     error: str | None
     created_at: datetime
     updated_at: datetime
+    status_at: datetime
+    medium: Medium = Medium.VIDEO
+    beside: UUID | None = None
+    source: RecordingSource = RecordingSource.EGRESS
+    expected_sha256: str | None = None
     consultation: RecordedConsultation | None = None
+    speakers: SpeakerAudio | None = None
 
 
 @dataclass(frozen=True)
@@ -108,15 +163,20 @@ class StoredMedia:
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a recording was asked for: field names for the audit row, and whether its consultation."""
+    """What of a recording was asked for: field names for the audit row, and which of what hangs on it."""
 
     fields: tuple[str, ...] = ()
     with_consultation: bool = False
+    with_speakers: bool = False
 
     @property
     def parameters(self) -> dict[str, object]:
         """For the statements."""
-        return {"fields": list(self.fields), "with_consultation": self.with_consultation}
+        return {
+            "fields": list(self.fields),
+            "with_consultation": self.with_consultation,
+            "with_speakers": self.with_speakers,
+        }
 
 
 @dataclass(frozen=True)
@@ -135,45 +195,39 @@ class RecordingFilter:
         return {**asdict(self), "statuses": None if self.statuses is None else list(self.statuses)}
 
 
-def recording_id_of(object_key: str) -> UUID | None:
-    """Whose object it is: `r/<class>/<consultation>/<recording>/<kind>`; None for a key that is not ours."""
-    parts = object_key.split("/")
-    try:
-        return UUID(parts[3]) if len(parts) == 5 and parts[0] == "r" else None
-    except ValueError:
-        return None
+def stopped(recording: Recording, why: str | None = None) -> Recording:
+    """The recording after somebody or something stops it: at once where LiveKit was not asked yet.
 
-
-def stopped(recording: Recording) -> Recording:
-    """The recording after its doctor, or a withdrawn consent, stops it: at once where LiveKit was not asked yet.
-
-    What is stopping or finished stays as it is: a second stop changes nothing.
+    What is stopping or finished stays as it is: a second stop changes nothing. `why` is kept as its error.
     """
     if recording.status is RecordingStatus.REQUESTED:
-        return replace(recording, status=RecordingStatus.ABORTED)
+        return replace(recording, status=RecordingStatus.ABORTED, error=why or recording.error)
     if recording.status in (RecordingStatus.STARTING, RecordingStatus.RECORDING):
-        return replace(recording, status=RecordingStatus.STOPPING)
+        return replace(recording, status=RecordingStatus.STOPPING, error=why or recording.error)
     return recording
 
 
 def followed(recording: Recording, egress: EgressSnapshot) -> Recording:
     """The recording after LiveKit's list was read.
 
-    News of another egress or room, older than what is known, or of a lower rank than now change nothing. A COMPLETE
-    egress is only VERIFYING: the object has to be seen first.
+    News of another egress or room, of a lower rank than now, or, of the same rank, older than what is known, change
+    nothing. A higher rank is believed whatever its time: the clock of LiveKit's node may have been set back. An egress
+    that has ended, well or badly, is only VERIFYING: the object is looked for before anything is said of it.
     """
-    status = _OF_EGRESS[egress.status]
+    status = max(_OF_EGRESS[egress.status], recording.status, key=_RANK.__getitem__)
     is_old = (
-        recording.egress_updated_at is not None
+        status is recording.status
+        and recording.egress_updated_at is not None
         and egress.updated_at is not None
         and egress.updated_at < recording.egress_updated_at
     )
     is_other = recording.egress_id not in (None, egress.egress_id) or recording.room_name != egress.room_name
-    if not recording.status.is_live or is_old or is_other:
+    is_step = status is recording.status or status in TRANSITIONS[recording.status]
+    if not recording.status.is_live or is_old or is_other or not is_step:
         return recording
     return replace(
         recording,
-        status=max(status, recording.status, key=_RANK.__getitem__),
+        status=_failed_if_overdue(recording, status),
         egress_id=egress.egress_id,
         egress_updated_at=egress.updated_at or recording.egress_updated_at,
         room_sid=egress.room_sid or recording.room_sid,
@@ -181,21 +235,52 @@ def followed(recording: Recording, egress: EgressSnapshot) -> Recording:
         ended_at=egress.ended_at or recording.ended_at,
         duration_seconds=egress.duration_seconds or recording.duration_seconds,
         size_bytes=egress.size_bytes or recording.size_bytes,
-        truncated=egress.status == "limit_reached",
-        error=_egress_error(egress) or recording.error,
+        truncated=recording.truncated or egress.status in ("limit_reached", "failed"),
+        error=_error_after(recording, egress),
     )
 
 
-def verified(recording: Recording, size_bytes: int, sha256: str) -> Recording:
-    """READY where the object is what LiveKit reported, FAILED (object_size_differs) where it is not.
+def verified(
+    recording: Recording, size_bytes: int, sha256: str, duration_seconds: float | None = None
+) -> Recording:
+    """READY where the object is what was reported, FAILED (object_size_differs, object_digest_differs) where it is not.
 
-    What is finished, but LOST, and what is not VERIFYING yet, stays as it is.
+    Where no size was reported, because the egress failed or was lost, the object that is there is what there is: READY
+    and truncated. What is finished, but LOST, and what is not VERIFYING yet, stays as it is.
     """
     if recording.status not in (RecordingStatus.VERIFYING, RecordingStatus.LOST):
         return recording
-    if size_bytes == 0 or size_bytes != recording.size_bytes:
+    if not has_reported_size(recording, size_bytes):
         return failed(recording, "object_size_differs")
-    return replace(recording, status=RecordingStatus.READY, sha256=sha256, error=None)
+    if sha256 != (recording.expected_sha256 or sha256):
+        return failed(recording, "object_digest_differs")
+    return replace(
+        recording,
+        status=RecordingStatus.READY,
+        size_bytes=size_bytes,
+        sha256=sha256,
+        duration_seconds=recording.duration_seconds or duration_seconds,
+        truncated=recording.truncated or recording.size_bytes is None,
+    )
+
+
+def has_reported_size(recording: Recording, size_bytes: int) -> bool:
+    """Whether an object of that size may be the recording's: not empty, and as large as was reported, if it was."""
+    return size_bytes > 0 and size_bytes == (recording.size_bytes or size_bytes)
+
+
+def absent(recording: Recording, now: datetime) -> Recording:
+    """The VERIFYING recording whose object is not there.
+
+    FAILED where LiveKit reported no file; else it is waited for, and LOST (object_missing) in the end.
+    """
+    if recording.status is not RecordingStatus.VERIFYING:
+        return recording
+    if recording.size_bytes is None:
+        return failed(recording, recording.error or "object_missing")
+    if now - recording.status_at < OBJECT_PATIENCE:
+        return recording
+    return lost(recording, "object_missing")
 
 
 def failed(recording: Recording, reason: str) -> Recording:
@@ -205,6 +290,13 @@ def failed(recording: Recording, reason: str) -> Recording:
     return replace(recording, status=RecordingStatus.FAILED, error=reason)
 
 
+def lost(recording: Recording, reason: str) -> Recording:
+    """LOST for a reason in snake_case, until its object turns up; what is finished, or never began, stays as it is."""
+    if RecordingStatus.LOST not in TRANSITIONS[recording.status]:
+        return recording
+    return replace(recording, status=RecordingStatus.LOST, error=reason)
+
+
 def require_ready(object_key: str) -> str:
     """The key of a READY recording's object. Raises Conflict (recording_not_ready) for the empty one of any other."""
     if not object_key:
@@ -212,7 +304,15 @@ def require_ready(object_key: str) -> str:
     return object_key
 
 
-def _egress_error(egress: EgressSnapshot) -> str | None:
+def _failed_if_overdue(recording: Recording, status: RecordingStatus) -> RecordingStatus:
+    is_overdue = recording.error == START_OVERDUE and status is RecordingStatus.ABORTED
+    return RecordingStatus.FAILED if is_overdue else status
+
+
+def _error_after(recording: Recording, egress: EgressSnapshot) -> str | None:
     if egress.status == "failed":
         return f"egress_{egress.error_reason or 'failed'}"
-    return "egress_aborted" if egress.status == "aborted" else None
+    if egress.status == "aborted" and recording.error is None:
+        never_began = egress.error_reason == "start_not_received"
+        return "egress_start_not_received" if never_began else "egress_aborted"
+    return recording.error

@@ -3,7 +3,8 @@ with page as materialized (
     select r.*
     from resguardo.recordings as r
     where
-        (%(before_at)s::timestamptz is null or (r.created_at, r.id) < (%(before_at)s, %(before_id)s::uuid))
+        r.medium = 'VIDEO'
+        and (%(before_at)s::timestamptz is null or (r.created_at, r.id) < (%(before_at)s, %(before_id)s::uuid))
         and (%(statuses)s::text[] is null or r.status = any(%(statuses)s))
         and (%(consultation_id)s::uuid is null or r.consultation_id = %(consultation_id)s)
         and (%(room_name)s::text is null or r.room_name = %(room_name)s)
@@ -29,7 +30,7 @@ select
         (
             select json_agg(x order by x.created_at desc, x.id desc)::text
             from (
-                select p.*, n.consultation
+                select p.*, n.consultation, m.speakers
                 from page as p
                 left join lateral (
                     select row_to_json(y) as consultation
@@ -39,6 +40,14 @@ select
                         where c.id = p.consultation_id
                     ) as y
                 ) as n on %(with_consultation)s
+                left join lateral (
+                    select row_to_json(y) as speakers
+                    from (
+                        select s.id, s.status, s.duration_seconds, s.size_bytes, s.sha256, s.error
+                        from resguardo.recordings as s
+                        where s.beside = p.id
+                    ) as y
+                ) as m on %(with_speakers)s
             ) as x
         ),
         '[]'
@@ -65,7 +74,7 @@ select
         (
             select json_agg(x)::text
             from (
-                select f.*, n.consultation
+                select f.*, n.consultation, m.speakers
                 from found as f
                 left join lateral (
                     select row_to_json(y) as consultation
@@ -75,19 +84,32 @@ select
                         where c.id = f.consultation_id
                     ) as y
                 ) as n on %(with_consultation)s
+                left join lateral (
+                    select row_to_json(y) as speakers
+                    from (
+                        select s.id, s.status, s.duration_seconds, s.size_bytes, s.sha256, s.error
+                        from resguardo.recordings as s
+                        where s.beside = f.id
+                    ) as y
+                ) as m on %(with_speakers)s
             ) as x
         ),
         '[]'
     ) as recordings;
 
 -- name: insert_recording
-insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name)
-values (%(id)s, %(consultation_id)s, %(doctor_id)s, %(patient_id)s, private.uid(), %(room_name)s);
+insert into resguardo.recordings (
+    id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, beside
+) values (
+    %(id)s, %(consultation_id)s, %(doctor_id)s, %(patient_id)s, private.uid(), %(room_name)s, %(medium)s, %(beside)s
+);
 
 -- name: live_recording
-select r.id
+select coalesce(r.beside, r.id) as id
 from resguardo.recordings as r
-where r.consultation_id = %(consultation_id)s and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING');
+where r.consultation_id = %(consultation_id)s and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')
+order by r.medium desc
+limit 1;
 
 -- name: assign_object_key
 select private.assign_object_key(%(id)s);
@@ -102,7 +124,27 @@ select r.* from resguardo.recordings as r where r.id = %(id)s for update;
 select r.*
 from resguardo.recordings as r
 where r.consultation_id = %(consultation_id)s and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')
+order by r.medium desc
 for update;
+
+-- name: lock_speakers
+select r.* from resguardo.recordings as r where r.beside = %(id)s for update;
+
+-- name: find_recording
+select r.id
+from resguardo.recordings as r
+where case %(medium)s when 'VIDEO' then r.id else r.beside end = %(video_id)s and r.medium = %(medium)s;
+
+-- name: unfinished
+select r.*
+from resguardo.recordings as r
+where
+    r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING', 'VERIFYING')
+    or (r.status = 'LOST' and r.status_at > clock_timestamp() - %(lost_within)s::interval)
+order by r.created_at asc, r.medium desc;
+
+-- name: clock
+select clock_timestamp() as now;
 
 -- name: update_status
 update resguardo.recordings set status = %(status)s where id = %(id)s;
@@ -126,6 +168,29 @@ where id = %(id)s;
 -- name: read_object_key
 select private.read_object_key(%(id)s);
 
+-- name: watched_consultation
+select c.id
+from resguardo.consultations as c
+where
+    c.room_name = %(room_name)s
+    and (
+        c.auto_record and not exists (select from resguardo.recordings as r where r.consultation_id = c.id)
+        or exists (
+            select
+            from resguardo.recordings as r
+            where r.consultation_id = c.id and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')
+        )
+    );
+
+-- name: point_object_key
+select private.point_object_key(%(id)s, %(key)s);
+
+-- name: request_recording
+select private.request_recording(%(consultation_id)s);
+
+-- name: record_stray
+select private.record_service('egress.stop_stray', 'ALLOWED', %(reason)s, 'consultation', %(consultation_id)s);
+
 -- name: read_event
 select e.egress_id, e.room_name from private.livekit_events as e where e.event_id = %(event_id)s;
 
@@ -134,3 +199,65 @@ select private.receive_livekit_event(%(event_id)s, %(event)s, %(egress_id)s, %(r
 
 -- name: defer_job
 select private.defer_job(%(task)s, %(id)s);
+
+-- name: watch_consultation
+with found as materialized (
+    select c.id, c.patient_id from resguardo.consultations as c where c.id = %(consultation_id)s
+)
+
+select
+    private.record_access(
+        'recording.watch', 'consultation', %(consultation_id)s,
+        coalesce(array_agg(f.id), '{}'), array_agg(f.patient_id), array_agg(f.id), %(fields)s, 'pages', %(quota)s
+    ) as recorded,
+    count(*) as found
+from found as f;
+
+-- name: videos_of_consultation
+select r.id, r.updated_at
+from resguardo.recordings as r
+where r.consultation_id = %(consultation_id)s and r.medium = 'VIDEO'
+order by r.created_at, r.id;
+
+-- name: require_member
+select private.person();
+
+-- name: require_patient
+select private.patient();
+
+-- name: begin_sweep
+select clock_timestamp() as now, private.deployment_name() as deployment;
+
+-- name: unknown_object_keys
+select private.unknown_object_keys(%(keys)s::text[]);
+
+-- name: report_orphans
+select private.record_service('object.report_orphan', 'ALLOWED', %(reason)s, 'recording', i.id)
+from unnest(%(ids)s::uuid[]) as i (id);
+
+-- name: recordings_in_status
+select coalesce(r.beside, r.id) as id
+from resguardo.recordings as r
+where (r.id = any(%(ids)s::uuid[]) or r.beside = any(%(ids)s::uuid[])) and r.status = any(%(statuses)s::text[]);
+
+-- name: record_sweep
+select private.record_service('object.sweep_orphan', 'ALLOWED', 'past_quarantine', 'recording', %(recording_id)s)
+where
+    private.unknown_object_keys(array[%(object_key)s::text]) = array[%(object_key)s::text]
+    and not exists (
+        select
+        from resguardo.recordings as r
+        where %(recording_id)s in (r.id, r.beside) and r.status = any(%(statuses)s::text[])
+    );
+
+-- name: record_unswept
+select private.record_service('object.sweep_orphan', 'FAILED', %(reason)s, 'recording', %(recording_id)s);
+
+-- name: record_abort
+select private.record_service('object.abort_upload', 'ALLOWED', 'past_quarantine', 'recording', %(recording_id)s)
+where
+    not exists (
+        select
+        from resguardo.recordings as r
+        where %(recording_id)s in (r.id, r.beside) and r.status = any(%(statuses)s::text[])
+    );

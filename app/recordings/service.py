@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import PurePosixPath
 from uuid import UUID, uuid4
 
 from app.consents import service as consents
@@ -15,6 +16,7 @@ from app.paging import Page, PageRequest
 from app.quotas import Quotas
 from app.recordings import store
 from app.recordings.model import (
+    Medium,
     Recording,
     RecordingFilter,
     Selection,
@@ -109,15 +111,21 @@ class Recordings:
                 raise Conflict("live_recording_exists", recordingId=str(running))
             await consents.require_consent(tx, consultation_id)
             recording_id = uuid4()
-            await store.insert(
-                tx,
-                recording_id=recording_id,
-                consultation_id=consultation_id,
-                doctor_id=consultation.doctor_id,
-                patient_id=consultation.patient_id,
-                room_name=consultation.room_name,
-            )
-            await store.defer(tx, "start_recording", recording_id)
+            media: list[tuple[UUID, Medium, UUID | None]] = [(recording_id, Medium.VIDEO, None)]
+            if consultation.separate_speakers:
+                media.append((uuid4(), Medium.SPEAKERS, recording_id))
+            for new_id, medium, beside in media:
+                await store.insert(
+                    tx,
+                    recording_id=new_id,
+                    consultation_id=consultation_id,
+                    doctor_id=consultation.doctor_id,
+                    patient_id=consultation.patient_id,
+                    room_name=consultation.room_name,
+                    medium=medium,
+                    beside=beside,
+                )
+                await store.defer(tx, "start_recording", new_id)
             return _found(await store.read(tx, recording_id, selection, quota=self._quotas.pages))
 
     async def stop(self, asker: Asker, recording_id: UUID, selection: Selection = _PLAIN) -> Recording:
@@ -152,9 +160,8 @@ class Recordings:
             if key is None:
                 raise NotFound("recording_not_found")
         lifetime = self._url_lifetime_seconds
-        url = self._storage.presign_get(
-            require_ready(key), expires_in_seconds=lifetime, filename=f"{recording_id}.mp4"
-        )
+        suffix = PurePosixPath(require_ready(key)).suffix
+        url = self._storage.presign_get(key, expires_in_seconds=lifetime, filename=f"{recording_id}{suffix}")
         return DownloadUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime))
 
     async def receive_webhook(self, body: bytes, authorization: str | None) -> bool:
@@ -164,7 +171,7 @@ class Recordings:
         Timeout only where the commit failed.
         """
         event: WebhookEvent = self._verifier.verify(body, authorization)
-        async with self._database.as_service("livekit_webhook") as tx:
+        async with self._database.as_service_once("livekit_webhook") as tx:
             return await store.receive_event(tx, event)
 
 

@@ -1,6 +1,7 @@
 """Recordings as rows."""
 
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import LiteralString
 from uuid import UUID
@@ -10,7 +11,8 @@ from pydantic import TypeAdapter
 from app.db import Transaction
 from app.integrations.livekit import WebhookEvent
 from app.paging import PageRequest
-from app.recordings.model import Recording, RecordingFilter, Selection
+from app.recordings.keys import MediaId
+from app.recordings.model import Medium, Recording, RecordingFilter, Selection
 from app.sql import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
@@ -58,6 +60,8 @@ async def insert(
     doctor_id: UUID,
     patient_id: UUID,
     room_name: str,
+    medium: Medium = Medium.VIDEO,
+    beside: UUID | None = None,
 ) -> None:
     """A REQUESTED recording with its object key. Raises Conflict (recordings_one_live_key)."""
     await tx.run(
@@ -68,13 +72,15 @@ async def insert(
             "doctor_id": doctor_id,
             "patient_id": patient_id,
             "room_name": room_name,
+            "medium": medium,
+            "beside": beside,
         },
     )
     await tx.run(_sql["assign_object_key"], {"id": recording_id})
 
 
 async def live_recording(tx: Transaction, consultation_id: UUID) -> UUID | None:
-    """The id of the recording that runs, or None."""
+    """The id of the video that is being recorded, or the sound beside it; None where nothing is."""
     found = await tx.value(_sql["live_recording"], {"consultation_id": consultation_id})
     return None if found is None else UUID(str(found))
 
@@ -107,10 +113,56 @@ async def lock(tx: Transaction, recording_id: UUID) -> Recording | None:
 
 
 async def lock_live(tx: Transaction, consultation_id: UUID) -> list[Recording]:
-    """What is live of a consultation, locked."""
+    """What is live of a consultation, locked, the video before the sound beside it."""
     return _recordings.validate_python(
         await tx.all(_sql["lock_live_recordings"], {"consultation_id": consultation_id})
     )
+
+
+async def lock_speakers(tx: Transaction, video_id: UUID) -> Recording | None:
+    """The sound recorded beside a video, locked; None where none was asked for."""
+    rows = _recordings.validate_python(await tx.all(_sql["lock_speakers"], {"id": video_id}))
+    return rows[0] if rows else None
+
+
+async def find(tx: Transaction, media: MediaId) -> UUID | None:
+    """The id of the recording that an object key names, or None."""
+    video_id, medium = media
+    found = await tx.value(_sql["find_recording"], {"video_id": video_id, "medium": medium})
+    return None if found is None else UUID(str(found))
+
+
+async def unfinished(tx: Transaction, lost_within: timedelta) -> list[Recording]:
+    """As the worker: what is not terminal, and what was lost within that time; oldest first."""
+    return _recordings.validate_python(await tx.all(_sql["unfinished"], {"lost_within": lost_within}))
+
+
+async def database_time(tx: Transaction) -> datetime:
+    """The database's clock: that of `status_at`, whatever this machine's says."""
+    now: datetime = await tx.value(_sql["clock"])
+    return now
+
+
+async def point_object_key(tx: Transaction, recording_id: UUID, key: str) -> None:
+    """As the worker: the recording's object will be there. Raises Conflict (object_key_of_another)."""
+    await tx.run(_sql["point_object_key"], {"id": recording_id, "key": key})
+
+
+async def request(tx: Transaction, consultation_id: UUID) -> UUID | None:
+    """As the worker: the recording of a consultation that is recorded by itself, requested once; None where not."""
+    made = await tx.value(_sql["request_recording"], {"consultation_id": consultation_id})
+    return None if made is None else UUID(str(made))
+
+
+async def watched_consultation(tx: Transaction, room_name: str) -> UUID | None:
+    """As the worker: the consultation of a room of ours that is recorded, or still to be by itself; else None."""
+    found = await tx.value(_sql["watched_consultation"], {"room_name": room_name})
+    return None if found is None else UUID(str(found))
+
+
+async def record_stray(tx: Transaction, consultation_id: UUID | None, reason: LiteralString) -> None:
+    """As the worker: the audit row of an egress that is stopped because nobody asked for it."""
+    await tx.run(_sql["record_stray"], {"consultation_id": consultation_id, "reason": reason})
 
 
 async def update_status(tx: Transaction, recording: Recording) -> None:

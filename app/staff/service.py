@@ -1,13 +1,16 @@
-"""What one does about people: ask who one is, suspend a member of staff."""
+"""What one does about people: ask who one is, invite somebody to work here, suspend a member of staff."""
 
 from pathlib import Path
 from uuid import UUID
 
+from psycopg.rows import DictRow
+
 from app.db import Access, Asker, Database
-from app.errors import NotFound
+from app.errors import Conflict, NotFound
 from app.integrations.supabase import SupabaseAdmin
+from app.quotas import Quotas
 from app.sql import Queries
-from app.staff.model import Viewer
+from app.staff.model import InvitationStatus, StaffInvitation, StaffRole, Viewer, email_address
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
@@ -15,8 +18,9 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 class Staff:
     """The API's part of the service."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, quotas: Quotas) -> None:
         self._database = database
+        self._quotas = quotas
 
     async def viewer(self, asker: Asker) -> Viewer:
         """Who asks, in good standing."""
@@ -28,6 +32,31 @@ class Staff:
             raise NotFound("viewer_not_found")
         return Viewer(aal=str(claims.get("aal")), **row)
 
+    async def invite(self, asker: Asker, email: str, role: StaffRole) -> StaffInvitation:
+        """Writes the invitation down and queues its sending; while it is pending, again only sends it again.
+
+        Raises InvalidInput (bad_email), RateLimited (quota_invitations) and Conflict: already_staff,
+        staff_member_suspended, login_is_patient, login_banned, login_unconfirmed, invitation_differs. A
+        conflict is in the audit log already, with the login or the patient that it told of.
+        """
+        wanted = {
+            "email": email_address(email),
+            "role": role.value,
+            "quota": self._quotas.invitations,
+        }
+        async with self._database.as_user(asker, Access("staff.invite", {"compliance"}, "staff")) as tx:
+            row = await tx.one(_sql["invite_staff"], wanted)
+        if row is None or row["refusal"] is not None:
+            raise Conflict("concurrent_change" if row is None else row["refusal"])
+        return _invitation(row)
+
+    async def invitations(self, asker: Asker) -> list[StaffInvitation]:
+        """The newest hundred."""
+        access = Access("staff.list_invitations", {"compliance"}, "staff_invitation")
+        async with self._database.as_user(asker, access) as tx:
+            rows = await tx.all(_sql["read_staff_invitations"], {"quota": self._quotas.pages})
+        return [_invitation(row) for row in rows]
+
     async def suspend(self, asker: Asker, user_id: UUID) -> None:
         """Suspends at once, ends every session, and queues the ban at the identity provider; again is harmless.
 
@@ -37,6 +66,16 @@ class Staff:
         async with self._database.as_user(asker, access) as tx:
             if not await tx.value(_sql["suspend_staff"], {"user_id": user_id}):
                 raise NotFound("staff_not_found")
+
+
+def _invitation(row: DictRow) -> StaffInvitation:
+    return StaffInvitation(
+        id=row["id"],
+        role=StaffRole(row["role"]),
+        status=InvitationStatus(row["status"]),
+        error=row["error"],
+        created_at=row["created_at"],
+    )
 
 
 class StaffBans:

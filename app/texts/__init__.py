@@ -1,4 +1,4 @@
-"""What people read, in English and Spanish: the sentence for an error's code and reason.
+"""What people read, in English and Spanish: the sentence for an error's code and reason, or a recording's error.
 
 Sentences are in `en.toml` and `es.toml`, which have the same keys and the same blanks. A sentence is filled from an
 error's public detail alone, so it can say no more than the error does; where a blank has no value, or a reason has
@@ -24,6 +24,7 @@ class ErrorTexts(TypedDict):
 
     codes: dict[str, str]
     reasons: dict[str, str]
+    recording_errors: dict[str, str]
     roles: dict[str, str]
 
 
@@ -37,6 +38,12 @@ def error_message(code: str, reason: str | None, language: Language, detail: Map
         return template.format_map(values)
     except KeyError:
         return general
+
+
+def recording_error_text(error: str, language: Language) -> str:
+    """The sentence for what went wrong with a recording, or stopped it; never raises."""
+    sentences = error_texts(language)["recording_errors"]
+    return sentences.get(error, sentences["internal_error"])
 
 
 @cache

@@ -41,14 +41,19 @@ private.everyone_consents(uuid),
 private.assign_object_key(uuid),
 private.release_object_key(text, uuid, integer, text, integer),
 private.keep_invitation(uuid, bytea, timestamptz),
-private.is_live(text)
+private.release_upload_url(uuid),
+private.complete_import(uuid, interval),
+private.is_live(text),
+private.may_become(text, text)
 to clinician;
 
 grant execute on function
 private.read_audit(
     timestamptz, uuid, uuid, text, text, uuid, uuid, timestamptz, timestamptz, integer, integer
 ),
-private.suspend_staff(uuid)
+private.suspend_staff(uuid),
+private.invite_staff(text, text, integer),
+private.read_staff_invitations(integer)
 to compliance;
 
 -- The worker.
@@ -57,5 +62,14 @@ private.read_object_key(uuid),
 private.everyone_consents(uuid),
 private.defer_job(text, uuid),
 private.record_service(text, text, text, text, uuid),
-private.is_live(text)
+private.settle_staff_invitation(uuid, uuid),
+private.fail_staff_invitation(uuid, text),
+private.point_object_key(uuid, text),
+private.request_recording(uuid),
+private.unknown_object_keys(text[]),
+private.read_import_key(uuid),
+private.keep_upload_url(uuid, text),
+private.expire_imports(interval),
+private.is_live(text),
+private.may_become(text, text)
 to resguardo_worker;

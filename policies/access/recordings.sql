@@ -5,7 +5,9 @@ select private.reset_access('resguardo.recordings');
 alter table resguardo.recordings enable row level security;
 
 grant select on resguardo.recordings to clinician, resguardo_worker;
-grant insert (id, consultation_id, doctor_id, patient_id, requested_by, room_name) on resguardo.recordings to clinician;
+grant insert (
+    id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, beside
+) on resguardo.recordings to clinician;
 grant update (status) on resguardo.recordings to clinician;
 grant update (
     status, room_sid, egress_id, egress_updated_at, started_at, ended_at, duration_seconds, size_bytes, sha256,

@@ -1,4 +1,6 @@
--- Staff: each clinician sees the own row, compliance sees all. Suspension goes through private.suspend_staff().
+-- Staff: each clinician sees the own row, compliance sees all. Suspension goes through private.suspend_staff(). Members
+-- are made by private.settle_staff_invitation(), of an invitation of compliance's or the owner's, and by an adopter's
+-- mapping, private.map_staff().
 
 select private.reset_access('resguardo.staff');
 alter table resguardo.staff enable row level security;

@@ -16,11 +16,14 @@ _CONSENT = """
   id participantId decision source recordedBy representative { relationship name }
   textVersion textLanguage textSha256 recordedAt
 """
-_PLAIN = "id externalId doctorId patientId scheduledAt kind sensitivity roomName createdAt"
+_PLAIN = """
+  id externalId doctorId patientId scheduledAt kind sensitivity roomName autoRecord separateSpeakers createdAt
+"""
 _CONSULTATION = f"{_PLAIN} {_PARTICIPANTS} consents {{ {_CONSENT} }}"
 _RECORDING = """
   id consultationId consultation { id externalId scheduledAt kind sensitivity } egressId roomName roomSid status
-  startedAt endedAt durationSeconds sizeBytes sha256 truncated error createdAt updatedAt
+  startedAt endedAt durationSeconds sizeBytes sha256 truncated error errorText medium source
+  speakers { id status durationSeconds sizeBytes sha256 error errorText } createdAt updatedAt
 """
 _PAGE_INFO = "pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"
 
@@ -61,6 +64,9 @@ ACTIVE_ROOMS = "{ activeRooms { consultationId name sid numParticipants createdA
 START = f"mutation ($consultationId: ID!) {{ startRecording(consultationId: $consultationId) {{ {_RECORDING} }} }}"
 STOP = f"mutation ($recordingId: ID!) {{ stopRecording(recordingId: $recordingId) {{ {_RECORDING} }} }}"
 RECORDING = f"query ($id: ID!) {{ recording(id: $id) {{ {_RECORDING} }} }}"
+RECORDING_CHANGED = f"""
+subscription ($consultationId: ID!) {{ recordingChanged(consultationId: $consultationId) {{ {_RECORDING} }} }}
+"""
 STORAGE = "query ($id: ID!) { recording(id: $id) { id storage { exists sizeBytes contentType } } }"
 RECORDINGS = f"""
 query ($first: Int, $after: String, $filter: RecordingFilter) {{
@@ -88,6 +94,12 @@ query ($first: Int, $after: String, $filter: AuditEventFilter) {{
   }}
 }}
 """
+INVITE_STAFF = """
+mutation ($email: String!, $staffRole: StaffRole!) {
+  inviteStaff(email: $email, role: $staffRole) { id role status error createdAt }
+}
+"""
+STAFF_INVITATIONS = "{ staffInvitations { id role status error createdAt } }"
 SUSPEND = "mutation ($userId: ID!) { suspendStaff(userId: $userId) { userId } }"
 WEBHOOK = """
 mutation ($body: String!, $authorization: String!) {

@@ -3,7 +3,8 @@
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
@@ -24,6 +25,7 @@ from app.http.edge import edge_middleware
 from app.http.graphql import GraphQLEndpoint
 from app.http.language import pick_language
 from app.http.refusals import request_id
+from app.http.subscriptions import Connected, SubscriptionEndpoint
 from app.texts import Language
 from graphql_schema.errors import MaskedSchema
 from graphql_schema.limits import Limits, limit_extensions
@@ -114,8 +116,24 @@ class Subscription:
         yield 1
         yield 2
 
+    @strawberry.subscription
+    async def broken(self) -> AsyncIterator[int]:
+        """A bug whose message carries PHI, after one event."""
+        yield 1
+        raise ValueError(SECRET)
 
-async def build_context(request: Request | WebSocket) -> object:
+
+async def connect(websocket: WebSocket, payload: Mapping[str, object]) -> Connected:
+    """Anybody, as somebody new."""
+    told_as = request_id(websocket.scope)
+    return Connected(Context("en", told_as), told_as, time.time() + 3600, "en", recheck=_stands)
+
+
+async def _stands() -> None:
+    """Every session does."""
+
+
+async def build_context(request: Request) -> object:
     """A context, or a refusal for the tokens `bad` and `bug`."""
     authorization = request.headers.get("authorization")
     if authorization == "Bearer bad":
@@ -142,16 +160,13 @@ def small_app(*, is_production: bool = False, graphql_ide: GraphQL_IDE | None = 
     def broken(request: Request) -> PlainTextResponse:
         raise RuntimeError(SECRET)
 
-    endpoint = GraphQLEndpoint(
-        small_schema(is_production=is_production),
-        build_context=build_context,
-        allowed_origins=(ORIGIN,),
-        graphql_ide=graphql_ide,
-    )
+    schema = small_schema(is_production=is_production)
+    endpoint = GraphQLEndpoint(schema, build_context=build_context, graphql_ide=graphql_ide)
+    subscriptions = SubscriptionEndpoint(schema, connect=connect, allowed_origins=(ORIGIN,))
     return Starlette(
         routes=[
             Route("/graphql", endpoint),
-            WebSocketRoute("/graphql", endpoint),
+            WebSocketRoute("/graphql", subscriptions),
             Route("/broken", broken),
             Mount("/other", PlainTextResponse("ok")),
         ],

@@ -15,6 +15,7 @@ from tests.api.world import ADDRESS, LIVEKIT_SECRET, Case, Person, World, consen
 pytestmark = pytest.mark.anyio
 
 CONSULTATION_FIELDS = [
+    "autoRecord",
     "consents",
     "createdAt",
     "doctorId",
@@ -26,6 +27,7 @@ CONSULTATION_FIELDS = [
     "roomName",
     "scheduledAt",
     "sensitivity",
+    "separateSpeakers",
 ]
 RECORDING_FIELDS = [
     "consultation",
@@ -35,11 +37,15 @@ RECORDING_FIELDS = [
     "egressId",
     "endedAt",
     "error",
+    "errorText",
     "id",
+    "medium",
     "roomName",
     "roomSid",
     "sha256",
     "sizeBytes",
+    "source",
+    "speakers",
     "startedAt",
     "status",
     "truncated",

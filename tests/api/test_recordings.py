@@ -155,6 +155,86 @@ async def test_one_consultation_is_recorded_from_start_to_ready(world: World, ca
     assert (ready["truncated"], ready["error"]) == (False, None)
 
 
+async def _finished_with_speakers(world: World) -> tuple[Case, Any]:
+    """A consultation of which picture and sound were recorded to the end, and its recording."""
+    case = await world.case(separateSpeakers=True)
+    await case.consent()
+    for person in (case.doctor, case.patient):
+        token = (await person.ask(documents.JOIN, consultationId=case.id))["token"]
+        async with httpx.AsyncClient(trust_env=False) as http:
+            await http.post(f"{world.livekit_url}/stand-in/join", json={"token": token})
+    started = await _start(case)
+    assert started["speakers"]["status"] == "REQUESTED"
+    for recording_id in (started["id"], started["speakers"]["id"]):
+        await world.until(case.doctor, recording_id, "RECORDING")
+    refused = await case.doctor.send(documents.START, consultationId=case.id)
+    assert refused.error.extensions["recordingId"] == started["id"]
+    for _ in range(2):
+        await case.doctor.ask(documents.STOP, recordingId=started["id"])
+    await world.until(case.doctor, started["speakers"]["id"], "READY")
+    return case, await world.until(case.doctor, started["id"], "READY")
+
+
+async def test_speakers_are_told_with_their_video_and_are_no_recording_of_the_list(world: World) -> None:
+    case, video = await _finished_with_speakers(world)
+    assert (video["medium"], video["source"]) == ("VIDEO", "EGRESS")
+    content = _sound(world)
+    speakers = video["speakers"]
+    assert speakers == {
+        "id": speakers["id"],
+        "status": "READY",
+        "durationSeconds": speakers["durationSeconds"],
+        "sizeBytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "error": None,
+        "errorText": None,
+    }
+    assert speakers["durationSeconds"] > 0
+    page = await case.doctor.ask(documents.RECORDINGS)
+    assert [edge["node"] for edge in page["edges"]] == [video]
+    alone = await case.doctor.ask(documents.RECORDING, id=speakers["id"])
+    assert (alone["medium"], alone["speakers"]) == ("SPEAKERS", None)
+
+
+def _sound(world: World) -> bytes:
+    return world.livekit.recorder.audio.path.read_bytes()
+
+
+async def test_both_media_download_under_names_of_their_kind_and_to_their_doctor_alone(
+    world: World, other_doctor: Person
+) -> None:
+    case, video = await _finished_with_speakers(world)
+    for recording_id, suffix, content in (
+        (video["id"], "mp4", MEDIA.read_bytes()),
+        (video["speakers"]["id"], "ogg", _sound(world)),
+    ):
+        asked = {"recordingId": recording_id, "purposeOfUse": "TREATMENT"}
+        url = (await case.doctor.ask(documents.ISSUE_URL, **asked))["url"]
+        async with httpx.AsyncClient(trust_env=False) as http:
+            downloaded = await http.get(url)
+        assert downloaded.content == content
+        named = f'attachment; filename="{recording_id}.{suffix}"'
+        assert downloaded.headers["content-disposition"] == named
+        assert await other_doctor.refused(documents.ISSUE_URL, **asked) == (
+            "NOT_FOUND",
+            "recording_not_found",
+        )
+
+
+async def test_stop_stops_both_media_and_again_changes_nothing(world: World) -> None:
+    case, video = await _finished_with_speakers(world)
+    steps = await world.rows(
+        "select reason from audit.events where action = 'recording.transition' and entity_ids && %s::uuid[]"
+        " and reason like 'RECORDING>STOPPING%%'",
+        [video["id"], video["speakers"]["id"]],
+    )
+    assert [step["reason"] for step in steps] == ["RECORDING>STOPPING"] * 2
+    before = await case.doctor.ask(documents.RECORDING, id=video["id"])
+    for recording_id in (video["id"], video["speakers"]["id"]):
+        await case.doctor.ask(documents.STOP, recordingId=recording_id)
+    assert await case.doctor.ask(documents.RECORDING, id=video["id"]) == before
+
+
 async def test_recording_is_null_in_storage_before_it_is_ready(world: World, case: Case) -> None:
     await case.consent()
     recording = str(await world.recording(case, "RECORDING"))

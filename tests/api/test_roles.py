@@ -9,10 +9,13 @@ from typing import Literal
 
 import pytest
 from graphql import GraphQLSchema, build_schema
+from websockets.exceptions import ConnectionClosed
 
 from app.devstack.livekit.webhooks import sign
 from graphql_schema.schema import make_schema
 from tests.api import documents
+from tests.api.importing import COMPLETE_IMPORT, IMPORT, arranged, import_input
+from tests.api.socket_client import Socket, connected
 from tests.api.world import (
     LIVEKIT_KEY,
     LIVEKIT_SECRET,
@@ -84,9 +87,14 @@ FIELDS = {
     "joinConsultation": Field(documents.JOIN, BOTH_SIDES),
     "startRecording": Field(documents.START, CLINICIAN),
     "stopRecording": Field(documents.STOP, CLINICIAN),
+    "importRecording": Field(IMPORT, CLINICIAN),
+    "completeImport": Field(COMPLETE_IMPORT, CLINICIAN),
     "issueDownloadUrl": Field(documents.ISSUE_URL, CLINICIAN),
     "processLivekitWebhook": Field(documents.WEBHOOK, ANYBODY),
     "suspendStaff": Field(documents.SUSPEND, COMPLIANCE),
+    "inviteStaff": Field(documents.INVITE_STAFF, COMPLIANCE),
+    "staffInvitations": Field(documents.STAFF_INVITATIONS, COMPLIANCE),
+    "recordingChanged": Field(documents.RECORDING_CHANGED, CLINICIAN),
 }
 
 
@@ -98,8 +106,9 @@ def test_every_root_field_has_its_row() -> None:
     schema = _schema()
     assert schema.query_type is not None
     assert schema.mutation_type is not None
-    assert schema.subscription_type is None
-    assert {*schema.query_type.fields, *schema.mutation_type.fields} == FIELDS.keys()
+    assert schema.subscription_type is not None
+    roots = (schema.query_type, schema.mutation_type, schema.subscription_type)
+    assert {name for root in roots for name in root.fields} == FIELDS.keys()
     assert all(field.expected.keys() == set(WHO) for field in FIELDS.values())
 
 
@@ -124,6 +133,7 @@ async def _who(world: World, who: Who, case: Case) -> Person:
 
 async def _variables(world: World, field: str, who: Who, case: Case) -> dict[str, object]:
     recording = str(await world.recording(case))
+    has_import = field in ("importRecording", "completeImport")
     kind = "PATIENT" if who == "patient" else "DOCTOR"
     body = (
         f'{{"event":"room_started","id":"EV_{recording[:8]}","createdAt":"1795251600","room":{{"name":"r"}}}}'
@@ -134,8 +144,12 @@ async def _variables(world: World, field: str, who: Who, case: Case) -> dict[str
         "participantId": case.participant(kind),
         "consultationId": case.id,
         "recordingId": recording,
+        "import": import_input(case),
+        "importId": await arranged(world, case) if has_import else None,
         "id": recording if field == "recording" else case.id,
         "role": "INTERPRETER",
+        "email": f"{recording}@example.org",
+        "staffRole": "CLINICIAN",
         "purposeOfUse": "TREATMENT",
         "language": "EN",
         "userId": str((await world.clinician()).user_id),
@@ -146,8 +160,11 @@ async def _variables(world: World, field: str, who: Who, case: Case) -> dict[str
     return {name: value for name, value in given.items() if name in names}
 
 
+SUBSCRIPTIONS = {"recordingChanged"}
+
+
 @pytest.mark.parametrize("who", WHO)
-@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("field", [name for name in FIELDS if name not in SUBSCRIPTIONS])
 async def test_field_answers_those_it_is_for(world: World, field: str, who: Who) -> None:
     case = await world.case()
     await case.consent()
@@ -160,6 +177,33 @@ async def test_field_answers_those_it_is_for(world: World, field: str, who: Who)
         (row,) = await world.audit(answer.request_id)
         assert row["outcome"] == "DENIED"
         assert (row["actor_id"], row["session_id"]) == (person.user_id, person.session_id)
+
+
+@pytest.mark.parametrize("who", WHO)
+@pytest.mark.parametrize("field", sorted(SUBSCRIPTIONS))
+async def test_subscription_answers_those_it_is_for(world: World, field: str, who: Who) -> None:
+    case = await world.case()
+    variables = await _variables(world, field, who, case)
+    person = await _who(world, who, case)
+    async with connected(world.api_url, origin=None) as client:
+        got = await _subscribed(client, person, FIELDS[field].document, variables)
+        assert got == FIELDS[field].expected[who]
+        if got != OK and who != "no token":
+            (row,) = await world.audit(client.request_id)
+            assert row["outcome"] == "DENIED"
+            assert (row["actor_id"], row["session_id"]) == (person.user_id, person.session_id)
+
+
+async def _subscribed(client: Socket, person: Person, document: str, variables: dict[str, object]) -> str:
+    """OK, or the code with which the operation or the connection ended."""
+    await client.knock(person)
+    await client.subscribe(document, "1", **variables)
+    try:
+        assert await client.hear() == {"type": "connection_ack"}
+        message = await client.hear()
+    except ConnectionClosed as closed:
+        return {4401: "UNAUTHENTICATED", 4403: "FORBIDDEN"}[closed.rcvd.code if closed.rcvd else 0]
+    return OK if message["type"] == "next" else str(message["payload"][0]["extensions"]["code"])
 
 
 async def test_token_of_another_session_than_the_persons_own_is_refused(

@@ -22,6 +22,7 @@ KINDS = {
     "UpstreamFailed",
     "Timeout",
     "LiveKitRefused",
+    "MediaRefused",
 }
 OF_COMMANDS = {
     # Raised by `resguardo migrate`, which prints the reason with its remedy.
@@ -46,7 +47,12 @@ OF_THE_WORKER = {
     "egress_unknown",
     "egress_start_unknown",
     "object_missing",
+    "livekit_no_egress",
     "livekit_status",
+    "media_probe_ended",
+    "media_too_slow",
+    "media_unreadable",
+    "object_key_of_another",
     "storage_object_missing",
     "storage_object_changed",
     "storage_object_too_large",

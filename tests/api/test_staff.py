@@ -1,12 +1,16 @@
-"""A member of staff is suspended: at once, here and at the identity provider."""
+"""Members of staff are invited, and suspended: at once, here and at the identity provider."""
 
-from uuid import uuid4
+import json
+import logging
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
 
 import pytest
 from supabase_auth.errors import AuthApiError
 
 from app.devstack.sign_in import sign_in
 from app.integrations.supabase import SupabaseAdmin
+from app.quotas import load_quotas
 from tests.api import documents
 from tests.api.world import PUBLISHABLE_KEY, SECRET_KEY, Case, Person, World
 
@@ -90,3 +94,177 @@ async def test_ban_reaches_the_identity_provider(world: World, officer: Person) 
         "select * from audit.events where action = 'staff.ban' and entity_ids = %s", [user_id]
     )
     assert (row["outcome"], row["actor_role"]) == ("ALLOWED", "resguardo_worker")
+
+
+def _address() -> str:
+    return f"new-{uuid4().hex[:12]}@example.org"
+
+
+def _wanted(email: str, role: str = "CLINICIAN") -> dict[str, str]:
+    return {"email": email, "staffRole": role}
+
+
+async def _login(world: World, email: str, *, confirmed: bool = True) -> UUID:
+    admin = SupabaseAdmin(world.supabase_url, SECRET_KEY)
+    try:
+        return await admin.create_user(email, "correct horse battery", confirmed=confirmed)
+    finally:
+        await admin.aclose()
+
+
+async def test_invited_clinician_is_staff_once_the_worker_was_there(world: World, officer: Person) -> None:
+    email = _address()
+    answer = await officer.send(documents.INVITE_STAFF, **_wanted(email.upper()))
+    invited = answer.data["inviteStaff"]
+    assert (invited["role"], invited["status"], invited["error"]) == ("CLINICIAN", "PENDING", None)
+    await world.work()
+    (row,) = await world.rows(
+        "select s.role, s.status, s.origin, i.email, i.invited_by from resguardo.staff as s"
+        " join private.staff_invitations as i on i.user_id = s.user_id where i.id = %s",
+        UUID(invited["id"]),
+    )
+    assert row == {
+        "role": "clinician",
+        "status": "active",
+        "origin": "OWN",
+        "email": email,
+        "invited_by": officer.user_id,
+    }
+    found = {one["id"]: one for one in await officer.ask(documents.STAFF_INVITATIONS)}
+    assert found[invited["id"]]["status"] == "SENT"
+    (event,) = await world.audit(answer.request_id)
+    assert (event["action"], event["outcome"], event["operation"]) == ("staff.invite", "ALLOWED", "C")
+    assert (event["entity_type"], event["entity_ids"]) == ("staff_invitation", [UUID(invited["id"])])
+
+
+async def test_address_of_an_invitation_is_nowhere_but_in_its_row(
+    world: World, officer: Person, caplog: pytest.LogCaptureFixture
+) -> None:
+    email = _address()
+    with caplog.at_level(logging.DEBUG):
+        sent = await officer.send(documents.INVITE_STAFF, **_wanted(email))
+        await world.work()
+        again = await officer.send(documents.INVITE_STAFF, **_wanted(email))
+    listed = await officer.send(documents.STAFF_INVITATIONS)
+    jobs = await world.rows("select args, lock, queueing_lock from jobs.procrastinate_jobs")
+    events = await world.rows("select to_jsonb(e)::text as row from audit.events as e")
+    shown = [
+        sent.response.text,
+        again.response.text,
+        listed.response.text,
+        caplog.text,
+        str(jobs),
+        str(events),
+    ]
+    assert not [text for text in shown if email.split("@")[0] in text]
+    assert await world.rows("select id from private.staff_invitations where email = %s", email)
+
+
+async def test_list_of_invitations_is_audited(world: World, officer: Person) -> None:
+    invited = await officer.ask(documents.INVITE_STAFF, **_wanted(_address()))
+    answer = await officer.send(documents.STAFF_INVITATIONS)
+    assert answer.data["staffInvitations"][0] == invited
+    (event,) = await world.audit(answer.request_id)
+    assert (event["action"], event["outcome"]) == ("staff.list_invitations", "ALLOWED")
+    assert event["entity_ids"][0] == UUID(invited["id"])
+    await world.work()
+
+
+async def test_pending_invitation_asked_again_is_sent_again_and_stays_the_same(
+    world: World, officer: Person
+) -> None:
+    email = _address()
+    first = await officer.ask(documents.INVITE_STAFF, **_wanted(email))
+    assert await officer.ask(documents.INVITE_STAFF, **_wanted(email)) == first
+    other = await officer.refused(documents.INVITE_STAFF, **_wanted(email, "COMPLIANCE"))
+    assert other == ("CONFLICT", "invitation_differs")
+    queued = "select id from jobs.procrastinate_jobs where task_name = 'invite_staff' and args ->> 'id' = %s"
+    assert len(await world.rows(queued, first["id"])) == 2
+    await world.work()
+    staff = (
+        "select s.role from resguardo.staff as s join auth.users as u on u.id = s.user_id where u.email = %s"
+    )
+    assert await world.rows(staff, email) == [{"role": "clinician"}]
+
+
+async def test_active_member_invited_is_a_conflict_that_names_nobody(world: World, officer: Person) -> None:
+    email = _address()
+    login = await _login(world, email)
+    await world.rows("insert into resguardo.staff (user_id, role) values (%s, 'clinician')", login)
+    answer = await officer.send(documents.INVITE_STAFF, **_wanted(email, "COMPLIANCE"))
+    assert (answer.error.code, answer.error.reason) == ("CONFLICT", "already_staff")
+    (event,) = await world.audit(answer.request_id)
+    assert (event["outcome"], event["reason"], event["entity_ids"]) == ("FAILED", "already_staff", [login])
+    assert await world.rows("select role from resguardo.staff where user_id = %s", login) == [
+        {"role": "clinician"}
+    ]
+
+
+async def test_patients_login_invited_is_a_conflict_that_the_log_holds_against_the_patient(
+    world: World, officer: Person
+) -> None:
+    email = _address()
+    login = await _login(world, email)
+    await world.case(patientUserId=str(login))
+    answer = await officer.send(documents.INVITE_STAFF, **_wanted(email))
+    assert (answer.error.code, answer.error.reason) == ("CONFLICT", "login_is_patient")
+    (patient,) = await world.rows("select id from resguardo.patients where user_id = %s", login)
+    (event,) = await world.audit(answer.request_id)
+    assert (event["outcome"], event["patient_ids"]) == ("FAILED", [patient["id"]])
+    assert not await world.rows("select role from resguardo.staff where user_id = %s", login)
+
+
+async def test_login_that_nobody_confirmed_is_refused_at_once(world: World, officer: Person) -> None:
+    email = _address()
+    await _login(world, email, confirmed=False)
+    refused = await officer.refused(documents.INVITE_STAFF, **_wanted(email, "COMPLIANCE"))
+    assert refused == ("CONFLICT", "login_unconfirmed")
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "",
+        "nobody",
+        "a b@example.org",
+        "a@b",
+        "é@example.org",
+        "a@example.org\n",
+        "a..b@example.org",
+        f"{'a' * 250}@b.org",
+    ],
+)
+async def test_address_that_is_none_is_refused_without_being_repeated(
+    world: World, officer: Person, email: str
+) -> None:
+    answer = await officer.send(documents.INVITE_STAFF, **_wanted(email))
+    assert (answer.error.code, answer.error.reason) == ("INVALID_INPUT", "bad_email")
+    assert not email or email not in json.dumps(answer.body, ensure_ascii=False)
+    assert (await officer.refused(documents.INVITE_STAFF, **_wanted(_address(), "PATIENT")))[0] in (
+        "INVALID_INPUT",
+        "BAD_USER_INPUT",
+    )
+
+
+async def test_invitations_beyond_the_hours_quota_are_refused_and_audited(
+    world: World, officer: Person
+) -> None:
+    await world.spend(officer, "invitations", load_quotas().invitations - 1)
+    await officer.ask(documents.INVITE_STAFF, **_wanted(_address()))
+    email = _address()
+    answer = await officer.send(documents.INVITE_STAFF, **_wanted(email))
+    assert (answer.error.code, answer.error.reason) == ("RATE_LIMITED", "quota_invitations")
+    (event,) = await world.audit(answer.request_id)
+    assert (event["action"], event["outcome"]) == ("staff.invite", "DENIED")
+    assert not await world.rows("select id from private.staff_invitations where email = %s", email)
+    await world.work()
+
+
+async def test_invitation_that_is_refused_in_the_end_says_why(world: World, officer: Person) -> None:
+    email = _address()
+    invited = await officer.ask(documents.INVITE_STAFF, **_wanted(email))
+    await _login(world, email, confirmed=False)
+    await world.work()
+    found = {one["id"]: one for one in await officer.ask(documents.STAFF_INVITATIONS)}
+    assert (found[invited["id"]]["status"], found[invited["id"]]["error"]) == ("FAILED", "login_unconfirmed")
+    assert datetime.fromisoformat(invited["createdAt"]) <= datetime.now(UTC)

@@ -33,7 +33,7 @@ from app.devstack.object_store import ObjectStore
 from app.integrations.storage import Storage
 from app.main import create_app
 from app.settings import ApiSettings, Environment, WorkerSettings
-from app.worker import open_queue
+from app.worker import Services, open_queue, open_services
 from tests.api import documents
 from tests.databases import Database
 
@@ -153,6 +153,7 @@ class World:
     livekit: LiveKitStandIn
     livekit_url: str
     queue: procrastinate.App
+    services: Services
     superuser: psycopg.AsyncConnection[DictRow]
     settings: ApiSettings
 
@@ -392,7 +393,9 @@ async def opened(database: Database, store: ObjectStore, data_dir: Path) -> Asyn
         app = create_app(settings)
         await stack.enter_async_context(app.router.lifespan_context(app))
         await stack.enter_async_context(served(app, api, lifespan="off"))
-        queue = await stack.enter_async_context(open_queue(_worker_settings(database, store, settings)))
+        worker = _worker_settings(database, store, settings)
+        services = await stack.enter_async_context(open_services(worker))
+        queue = await stack.enter_async_context(open_queue(worker, services))
         superuser = await psycopg.AsyncConnection.connect(
             database.superuser_url, autocommit=True, row_factory=dict_row
         )
@@ -409,6 +412,7 @@ async def opened(database: Database, store: ObjectStore, data_dir: Path) -> Asyn
             livekit=livekit.state.stand_in,
             livekit_url=_url(rooms),
             queue=queue,
+            services=services,
             superuser=superuser,
             settings=settings,
         )

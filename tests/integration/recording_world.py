@@ -24,7 +24,7 @@ from app.consents.service import Consents
 from app.consents.texts import consent_texts
 from app.consultations.model import Consultation, ParticipantKind, Registration, Sensitivity
 from app.consultations.service import Consultations
-from app.db import Asker
+from app.db import Asker, Transaction
 from app.db import Database as Pool
 from app.devstack.livekit import LiveKitStandIn, Order, Pace, create_livekit_app
 from app.devstack.livekit.webhooks import sign
@@ -35,12 +35,13 @@ from app.quotas import Quotas
 from app.recordings import store
 from app.recordings.controller import RecordingController
 from app.recordings.model import Recording, RecordingStatus
+from app.recordings.reconciler import Reconciler
 from app.recordings.service import Recordings
 from tests.databases import Database
 
 KEY, SECRET = "APItest", "a-secret-of-more-than-thirty-two-bytes"
 PACE = Pace(start_delay_seconds=0.01, record_seconds=60, upload_backoff_seconds=0.001)
-QUOTAS = Quotas(urls=1000, pages=1000)
+QUOTAS = Quotas(urls=1000, pages=1000, invitations=1000)
 DOCTOR, PATIENT = UUID(int=1), UUID(int=2)
 TRANSITIONS = (
     "select reason from audit.events"
@@ -117,12 +118,20 @@ class World:
             totp_max_age_seconds=3600,
         )
         self.controller = self.controller_of(self.livekit)
+        self.reconciler = self.reconciler_of(self.livekit)
 
     def controller_of(self, livekit: LiveKit) -> RecordingController:
         """A worker's controller with the world's clock."""
-        return RecordingController(
-            self.worker, livekit, self.storage, self._target, now=lambda: datetime.now(UTC) + self.ahead
-        )
+        return RecordingController(self.worker, livekit, self.storage, self._target, clock=self.clock)
+
+    def reconciler_of(self, livekit: LiveKit) -> Reconciler:
+        """A worker's reconciler with the world's clock."""
+        controller = self.controller_of(livekit)
+        return Reconciler(self.worker, livekit, self.storage, controller, deployment="test", clock=self.clock)
+
+    async def clock(self, tx: Transaction) -> datetime:
+        """The database's time, moved ahead."""
+        return await store.database_time(tx) + self.ahead
 
     def _target(self, object_key: str) -> S3Target:
         self.asked_for.append(object_key)
@@ -208,12 +217,32 @@ class World:
         await self.recordings.receive_webhook(body, sign(body, KEY, SECRET)["authorization"])
         return event_id
 
-    async def join(self) -> None:
-        """Somebody enters the room and publishes."""
-        token = self.livekit.join_token(identity="p", room=self.consultation.room_name, metadata="{}")
+    async def join(self, identity: UUID | str | None = None) -> None:
+        """Somebody enters the room and publishes: the doctor, by default."""
+        who = str(identity or self.participant(ParticipantKind.DOCTOR))
+        token = self.livekit.join_token(identity=who, room=self.consultation.room_name, metadata="{}")
         async with httpx.AsyncClient(trust_env=False) as http:
             answer = await http.post(f"{self.livekit_url}/stand-in/join", json={"token": token})
         assert answer.is_success
+
+    async def leave(self, identity: UUID | str | None = None) -> None:
+        """Somebody leaves the room: the doctor, by default."""
+        who = str(identity or self.participant(ParticipantKind.DOCTOR))
+        room = self.consultation.room_name
+        async with httpx.AsyncClient(trust_env=False) as http:
+            answer = await http.post(
+                f"{self.livekit_url}/stand-in/leave",
+                json={"room": room, "identity": who},
+                headers={"Authorization": f"Bearer {SECRET}"},
+            )
+        assert answer.is_success
+
+    async def speakers_of(self, recording_id: UUID) -> Recording:
+        """The sound beside a video."""
+        async with self.worker.as_service("test") as tx:
+            found = await store.lock_speakers(tx, recording_id)
+        assert found is not None
+        return found
 
     async def consent(self) -> None:
         """Patient and doctor, each for themselves."""
@@ -250,11 +279,20 @@ class World:
 
 
 @asynccontextmanager
-async def opened(database: Database, object_store: ObjectStore, pace: Pace = PACE) -> AsyncIterator[World]:
-    """The world with everybody's consent and somebody in the room."""
+async def opened(
+    database: Database,
+    object_store: ObjectStore,
+    pace: Pace = PACE,
+    *,
+    departure_timeout_seconds: float = 20,
+    **wished: bool,
+) -> AsyncIterator[World]:
+    """The world with everybody's consent and the doctor in the room; `wished` of the consultation's registration."""
     seed_people(database)
     async with AsyncExitStack() as stack:
-        app = create_livekit_app(KEY, SECRET, None, None, pace=pace)
+        app = create_livekit_app(
+            KEY, SECRET, None, None, pace=pace, departure_timeout_seconds=departure_timeout_seconds
+        )
         url = await stack.enter_async_context(served(app))
         livekit = await stack.enter_async_context(LiveKit(url, KEY, SECRET, start_timeout_seconds=10))
         storage = Storage(
@@ -269,7 +307,7 @@ async def opened(database: Database, object_store: ObjectStore, pace: Pace = PAC
         for pool in pools:
             await pool.open()
             stack.push_async_callback(pool.close)
-        consultation = await _register(pools[0], livekit)
+        consultation = await _register(pools[0], livekit, wished)
         world = World(
             database,
             pools[0],
@@ -286,7 +324,7 @@ async def opened(database: Database, object_store: ObjectStore, pace: Pace = PAC
         yield world
 
 
-async def _register(api: Pool, livekit: LiveKit) -> Consultation:
+async def _register(api: Pool, livekit: LiveKit, wished: dict[str, bool]) -> Consultation:
     consultations = Consultations(
         api, livekit, livekit_url="ws://127.0.0.1", deployment="test", quotas=QUOTAS
     )
@@ -298,5 +336,6 @@ async def _register(api: Pool, livekit: LiveKit) -> Consultation:
         scheduled_at=datetime(2026, 11, 21, 12, tzinfo=UTC),
         kind="follow_up",
         sensitivity=Sensitivity.ORDINARY,
+        **wished,
     )
     return await consultations.register(asker(DOCTOR), registration)

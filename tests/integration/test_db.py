@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from psycopg import sql
+from psycopg import AsyncConnection, sql
+from psycopg_pool import AsyncConnectionPool
 
 import app.db
 from app.db import Access, Asker, translate
@@ -83,6 +85,66 @@ async def test_service_reason_does_not_outlive_its_transaction(pool: Pool) -> No
         assert await tx.value("select current_setting('resguardo.service_reason')") == "test"
     *left, _ = await _left_over(pool)
     assert left == ["none", "", "", "", ""]
+
+
+async def test_single_statement_says_its_reason_and_leaves_nothing(pool: Pool) -> None:
+    async with pool.as_service_once("test") as tx:
+        assert await tx.value("select current_setting('resguardo.service_reason')") == "test"
+    async with pool.as_service_once("test") as tx:
+        assert await tx.value("select %(given)s::integer + 1", {"given": 1}) == 2
+    *left, _ = await _left_over(pool)
+    assert left == ["none", "", "", "", ""]
+
+
+async def test_single_statement_is_committed_and_what_follows_is_a_transaction_again(
+    database: Database, pool: Pool
+) -> None:
+    call: LiteralString = "select private.receive_livekit_event('EV_1', 'room_started', null, 'r', now())"
+    for is_new in (True, False):
+        async with pool.as_service_once("test") as tx:
+            assert await tx.value(call) is is_new
+    async with pool.as_service("test") as tx:
+        await tx.value(call.replace("EV_1", "EV_2"))
+        await tx.run("rollback")
+    with psycopg.connect(database.superuser_url) as connection:
+        kept = connection.execute("select event_id from private.livekit_events").fetchall()
+    assert kept == [("EV_1",)]
+
+
+async def test_single_statement_that_fails_spoils_nothing(pool: Pool) -> None:
+    *_, backend = await _left_over(pool)
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        async with pool.as_service_once("test") as tx:
+            await tx.value("select 1 / 0")
+    *left, same_backend = await _left_over(pool)
+    assert (left, backend) == (["none", "", "", "", ""], same_backend)
+
+
+async def test_session_that_the_server_ended_is_replaced_unseen(database: Database, pool: Pool) -> None:
+    *_, backend = await _left_over(pool)
+    with psycopg.connect(database.superuser_url) as connection:
+        connection.execute("select pg_terminate_backend(%s, 20000)", (backend,))
+    async with pool.as_service_once("test") as tx:
+        assert await tx.value("select pg_backend_pid()") != backend
+
+
+async def test_silent_connection_is_asked_once_in_a_while(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    ask = AsyncConnectionPool.check_connection
+
+    async def counted(connection: AsyncConnection[Any]) -> None:
+        asked.append(connection)
+        await ask(connection)
+
+    monkeypatch.setattr(AsyncConnectionPool, "check_connection", counted)
+    monkeypatch.setattr(app.db, "ALIVE_SECONDS", 3600)
+    (connection,) = pool._pool._pool
+    connection.asked_at = time.monotonic() - 3601
+    for _ in range(3):
+        await _left_over(pool)
+    assert asked == [connection]
 
 
 async def test_cancelled_transaction_leaves_nothing(pool: Pool) -> None:
@@ -242,6 +304,11 @@ async def test_slow_statement_is_a_timeout(pool: Pool, monkeypatch: pytest.Monke
     with pytest.raises(Timeout, match="database_slow"):
         async with pool.as_service("test") as tx:
             await tx.run("select pg_sleep(5)")
+    with pytest.raises(Timeout, match="database_slow"):
+        async with pool.as_service_once("test") as tx:
+            await tx.run("select pg_sleep(5)")
+    *left, _ = await _left_over(pool)
+    assert left == ["none", "", "", "", ""]
 
 
 async def test_rights_that_a_role_lacks_are_a_refusal(database: Database, pool: Pool) -> None:

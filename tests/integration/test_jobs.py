@@ -17,8 +17,13 @@ from app.errors import UpstreamFailed
 from app.jobs.queue import LONGEST_PAUSE_SECONDS, GrowingPauses, NotGivenUp, Task, make_queue
 from app.recordings import store
 from app.recordings.controller import RecordingController
+from app.recordings.imports import UploadSigner
+from app.recordings.presence import RoomWatch
+from app.recordings.reconciler import Reconciler
+from app.recordings.sweeper import Sweeper
+from app.staff.invitations import StaffInvitations
 from app.staff.service import StaffBans
-from app.worker import tasks
+from app.worker import Services, tasks
 from tests.databases import Database
 
 pytestmark = pytest.mark.anyio
@@ -226,10 +231,24 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
     definitions = _rows(
         database,
         "select prosrc from pg_proc where oid in"
-        " ('private.defer_job'::regproc, 'private.receive_livekit_event'::regproc)",
+        " ('private.defer_job'::regproc, 'private.receive_livekit_event'::regproc, 'private.invite_staff'::regproc)",
     )
     text = " ".join(source for (source,) in definitions)
-    names = {task.name for task in tasks(object.__new__(RecordingController), object.__new__(StaffBans))}
+    names = {
+        task.name
+        for task in tasks(
+            Services(
+                database=object.__new__(Pool),
+                controller=object.__new__(RecordingController),
+                rooms=object.__new__(RoomWatch),
+                reconciler=object.__new__(Reconciler),
+                bans=object.__new__(StaffBans),
+                invitations=object.__new__(StaffInvitations),
+                uploads=object.__new__(UploadSigner),
+                sweeper=object.__new__(Sweeper),
+            )
+        )
+    }
     assert {name for name in names if f"'{name}'" not in text} == set()
     with pytest.raises(psycopg.Error, match="unknown_task"):
         _defer(database, task="retry_stalled_jobs")

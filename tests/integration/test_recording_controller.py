@@ -385,9 +385,10 @@ async def test_failed_upload_fails_with_its_reason(world: World) -> None:
     await world.controller.stop(recording_id)
     egress = await world.until_egress("failed")
     await world.hint(egress.egress_id, "egress_ended", "EGRESS_FAILED")
+    assert world.transitions(recording_id)[-1] == "STOPPING>VERIFYING:egress_upload_failed"
+    await world.controller.verify(recording_id)
     recording = await world.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.FAILED, "egress_upload_failed")
-    assert world.transitions(recording_id)[-1] == "STOPPING>FAILED:egress_upload_failed"
     await world.recording()
 
 
@@ -406,16 +407,17 @@ async def test_egress_stopped_before_it_began_is_aborted(
     assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "egress_aborted")
 
 
-async def test_missing_object_is_asked_for_again_and_fails_at_the_end(world: World) -> None:
+async def test_missing_object_is_asked_for_again_and_lost_at_the_end(world: World) -> None:
     recording_id = await world.completed()
     _s3(world).delete_object(Bucket=world.object_store.bucket, Key=await world.object_key(recording_id))
     for _ in range(2):
         with pytest.raises(UpstreamFailed, match="object_missing"):
             await world.controller.verify(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.VERIFYING
-    await world.controller.give_up(recording_id, "object_missing")
+    world.ahead = timedelta(minutes=11)
+    await world.controller.verify(recording_id)
     recording = await world.read(recording_id)
-    assert (recording.status, recording.error) == (RecordingStatus.FAILED, "object_missing")
+    assert (recording.status, recording.error) == (RecordingStatus.LOST, "object_missing")
 
 
 @pytest.mark.parametrize("content", [b"", b"not what LiveKit reported"])

@@ -96,6 +96,17 @@ def _recording(case: Case, who: Actor, consultation: str = "startable") -> Inser
     )
 
 
+def _import(case: Case, _: Actor, consultation: str = "startable") -> Insert:
+    return (
+        (
+            "insert into resguardo.recording_imports (id, consultation_id, doctor_id, patient_id, recording_id,"
+            " content_type, size_bytes)"
+            " values (gen_random_uuid(), %s, %s, %s, gen_random_uuid(), 'video/mp4', 1000)"
+        ),
+        [case.id_of(consultation), case.doctor_id, case.patient_id],
+    )
+
+
 def _of(who: Actor, *names: str) -> Keys:
     cases = [who.case] if who.case else list(CASES)
     return frozenset(str(case.id_of(name)) for case in cases for name in names)
@@ -117,7 +128,7 @@ _BY_PARTICIPANT: LiteralString = (
     "exists (select from resguardo.participants as p where p.id = participant_id and p.doctor_id = %s)"
 )
 _STOP: LiteralString = "set status = 'STOPPING' where status = 'RECORDING'"
-_BACK: LiteralString = "set status = 'STARTING' where status = 'RECORDING'"
+_TO_VERIFYING: LiteralString = "set status = 'VERIFYING' where status = 'RECORDING'"
 
 RELATIONS: dict[str, Relation] = {
     "resguardo.staff": Relation("user_id", "user_id = %s"),
@@ -136,9 +147,15 @@ RELATIONS: dict[str, Relation] = {
     "resguardo.recordings": Relation(
         "id", "doctor_id = %s", _STOP, lambda who: _of(who, "live RECORDING"), add=_recording
     ),
+    "resguardo.recording_imports": Relation("id", "doctor_id = %s", add=_import),
     "resguardo.standing_consents": Relation("participant_id", _BY_PARTICIPANT),
     "private.recording_secrets": Relation("recording_id", _BY_RECORDING),
+    "private.import_secrets": Relation(
+        "import_id",
+        "exists (select from resguardo.recording_imports as i where i.id = import_id and i.doctor_id = %s)",
+    ),
     "private.invitations": Relation("participant_id", _BY_PARTICIPANT),
+    "private.staff_invitations": Relation("id", "invited_by = %s"),
     "private.usage": Relation("person_id", "person_id = %s"),
     "private.livekit_events": Relation("event_id"),
     "private.deployment": Relation("singleton"),
@@ -204,8 +221,8 @@ def answer(connection: Connection, who: Actor, name: str, operation: str, there:
         case "update":
             wanted = relation.changes(who) if relation.changes else None
             return _reach(connection, who, _changing(name, relation.change), there, wanted)
-        case "update: back to STARTING":
-            return _reach(connection, who, _changing(name, _BACK), there, _of(who, "live RECORDING"))
+        case "update: to VERIFYING":
+            return _reach(connection, who, _changing(name, _TO_VERIFYING), there, _of(who, "live RECORDING"))
         case "delete":
             return _delete(connection, who, name, there)
         case "truncate":
@@ -222,6 +239,7 @@ def _as_if_another(case: Case, who: Actor) -> Insert:
 SPECIAL_INSERTS: dict[str, Callable[[Case, Actor], Insert]] = {
     "insert: as if another had given it": _as_if_another,
     "insert: without consent": lambda case, who: _recording(case, who, "unconsented"),
+    "insert: imported without consent": lambda case, who: _import(case, who, "unconsented"),
 }
 
 

@@ -66,6 +66,11 @@ def _case(connection: Connection, case: Case) -> None:
         add_recording(connection, case, "over", status)
     add_recording(connection, case, "live", "RECORDING")
     connection.execute(
+        "insert into resguardo.recording_imports (id, consultation_id, doctor_id, patient_id, recording_id,"
+        " content_type, size_bytes) values (%s, %s, %s, %s, %s, 'video/mp4', 1000)",
+        [case.id_of("import"), case.id_of("over"), case.doctor_id, case.patient_id, case.id_of("imported")],
+    )
+    connection.execute(
         "insert into private.usage values (%s, 'urls', date_trunc('hour', now(), 'UTC'), 1)", [case.doctor_id]
     )
     connection.execute(
@@ -168,6 +173,10 @@ def add_recording(connection: Connection, case: Case, consultation: str, status:
 
 
 def _queue(connection: Connection) -> None:
+    connection.execute(
+        "insert into private.staff_invitations (email, role, invited_by) values ('dora@example.org', 'clinician', %s)",
+        [id_of("carla")],
+    )
     connection.execute("select private.defer_job('verify_recording', %s)", [ANA.id_of("over VERIFYING")])
     connection.execute("insert into jobs.procrastinate_workers default values")
     connection.execute(

@@ -19,7 +19,7 @@ from tests.policies.acting import outcome, refused, superuser, value
 from tests.policies.seed import seed
 from tests.policies.world import Connection, begin_as, claims_of, id_of
 
-UNCHECKED = {"claims", "uid", "is_live"}
+UNCHECKED = {"claims", "uid", "is_live", "may_become"}
 """Functions of people that give nothing away: they repeat what the caller said."""
 
 AS_THE_API: LiteralString = (
@@ -36,6 +36,7 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select from resguardo.consents",
         "select from resguardo.standing_consents",
         "select from resguardo.recordings",
+        "select from resguardo.recording_imports",
         AS_THE_API,
         "select from resguardo.recordings for update",
         "update resguardo.recordings set status = 'STOPPING'",
@@ -51,6 +52,8 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.assign_object_key(gen_random_uuid())",
         "select private.release_object_key('recording.issue_url', gen_random_uuid(), null, null, null)",
         "select private.keep_invitation(gen_random_uuid(), '', now())",
+        "select private.release_upload_url(gen_random_uuid())",
+        "select private.complete_import(gen_random_uuid(), interval '1 hour')",
     ),
     "compliance": (
         "select from resguardo.staff",
@@ -58,6 +61,8 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.record_access('staff.suspend', 'staff', null, '{}', '{}', '{}', '{}', null, null)",
         "select private.read_audit(null, null, null, null, null, null, null, null, null, 10, null)",
         "select private.suspend_staff(gen_random_uuid())",
+        "select private.invite_staff('new@example.org', 'clinician', null)",
+        "select private.read_staff_invitations(null)",
     ),
     "patient": (
         "select from resguardo.patients",

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import pytest
 from pydantic import SecretStr
 
-from app.settings import ApiSettings, DeploymentSettings, MigrationSettings, WorkerSettings
+from app.settings import ApiSettings, DeploymentSettings, MigrationSettings, StaffSettings, WorkerSettings
 
 PASSWORD = "word-that-nobody-may-see"
 SECRET = "secret-that-nobody-may-see-either"
-KINDS: tuple[type[DeploymentSettings], ...] = (ApiSettings, WorkerSettings, MigrationSettings)
+KINDS: tuple[type[DeploymentSettings], ...] = (ApiSettings, WorkerSettings, MigrationSettings, StaffSettings)
 
 _COMMON = {
     "ENVIRONMENT": "production",
@@ -54,6 +54,12 @@ ENVIRONMENTS: Mapping[type[DeploymentSettings], Mapping[str, str]] = {
         "DATABASE_URL": _database("postgres"),
         "API_DATABASE_URL": _database("resguardo_api"),
         "WORKER_DATABASE_URL": _database("resguardo_worker"),
+    },
+    StaffSettings: {
+        **_COMMON,
+        "SUPABASE_URL": "https://project.supabase.co",
+        "DATABASE_URL": _database("postgres"),
+        "SUPABASE_SECRET_KEY": SECRET,
     },
 }
 

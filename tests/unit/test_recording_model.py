@@ -3,7 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
-from uuid import UUID, uuid4
+from itertools import product
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -12,11 +13,14 @@ from hypothesis import strategies as st
 from app.errors import Conflict
 from app.integrations.livekit import EgressSnapshot
 from app.recordings.model import (
+    OBJECT_PATIENCE,
+    TRANSITIONS,
     Recording,
     RecordingStatus,
+    absent,
     failed,
     followed,
-    recording_id_of,
+    lost,
     require_ready,
     stopped,
     verified,
@@ -30,7 +34,7 @@ STATUSES = ("starting", "active", "ending", "complete", "failed", "aborted", "li
 RESULT_OF_END = {
     "complete": RecordingStatus.VERIFYING,
     "limit_reached": RecordingStatus.VERIFYING,
-    "failed": RecordingStatus.FAILED,
+    "failed": RecordingStatus.VERIFYING,
     "aborted": RecordingStatus.ABORTED,
 }
 FINISHED = [status for status in RecordingStatus if status.is_terminal]
@@ -56,6 +60,7 @@ def _recording(status: RecordingStatus = RecordingStatus.REQUESTED, **changes: o
         error=None,
         created_at=NOON,
         updated_at=NOON,
+        status_at=NOON,
     )
     return replace(made, **changes)  # type: ignore[arg-type]  # names and types are those of Recording
 
@@ -95,14 +100,18 @@ class Step:
                 return stopped(recording)
             case "give up":
                 return failed(recording, "livekit_timeout")
+            case "lose":
+                return lost(recording, "egress_lost")
+            case "absent":
+                return absent(recording, NOON + OBJECT_PATIENCE)
         return verified(recording, 0 if self.name == "verify empty" else SIZE, SHA256)
 
 
 instants = st.none() | st.integers(0, 100).map(lambda seconds: NOON + timedelta(seconds=seconds))
 snapshots = st.builds(_egress, st.sampled_from(STATUSES), instants, st.sampled_from([None, "upload_failed"]))
-steps = st.sampled_from(["stop", "verify", "verify empty", "give up"]).map(Step) | snapshots.map(
-    lambda egress: Step("followed", egress)
-)
+steps = st.sampled_from(["stop", "verify", "verify empty", "give up", "lose", "absent"]).map(
+    Step
+) | snapshots.map(lambda egress: Step("followed", egress))
 
 
 @given(st.sampled_from(list(RecordingStatus)), st.lists(steps, max_size=12))
@@ -116,6 +125,7 @@ def test_rank_never_falls_and_the_finished_stay(status: RecordingStatus, befalls
             assert after.status in (RecordingStatus.LOST, RecordingStatus.READY)
         else:
             assert RANK[after.status] >= RANK[recording.status]
+        assert after.status is recording.status or after.status in TRANSITIONS[recording.status]
         recording = after
 
 
@@ -163,9 +173,14 @@ def test_stop_is_not_undone_by_a_list_that_still_says_active() -> None:
     assert (recording.status, recording.egress_id) == (RecordingStatus.STOPPING, "EG_1")
 
 
-def test_older_news_changes_nothing() -> None:
+def test_older_news_of_the_same_rank_changes_nothing() -> None:
     recording = followed(_recording(RecordingStatus.STARTING), _egress("active", NOON + timedelta(seconds=1)))
-    assert followed(recording, _egress("failed", NOON)) == recording
+    assert followed(recording, _egress("active", NOON)) == recording
+
+
+def test_higher_rank_is_believed_though_the_clock_of_livekits_node_was_set_back() -> None:
+    recording = followed(_recording(RecordingStatus.STARTING), _egress("active", NOON + timedelta(hours=1)))
+    assert followed(recording, _egress("complete", NOON)).status is RecordingStatus.VERIFYING
 
 
 def test_egress_that_completes_is_not_ready_before_its_object_is_seen() -> None:
@@ -186,7 +201,41 @@ def test_failed_egress_says_why() -> None:
     recording = followed(
         _recording(RecordingStatus.RECORDING), _egress("failed", NOON, reason="upload_failed")
     )
-    assert (recording.status, recording.error) == (RecordingStatus.FAILED, "egress_upload_failed")
+    assert (recording.status, recording.error) == (RecordingStatus.VERIFYING, "egress_upload_failed")
+    gone = absent(recording, NOON)
+    assert (gone.status, gone.error) == (RecordingStatus.FAILED, "egress_upload_failed")
+
+
+def test_failed_egress_whose_object_is_there_all_the_same_is_ready_and_truncated() -> None:
+    recording = followed(
+        _recording(RecordingStatus.RECORDING), _egress("failed", NOON, reason="upload_failed")
+    )
+    ready = verified(recording, SIZE, SHA256, 12.5)
+    assert (ready.status, ready.truncated, ready.error) == (
+        RecordingStatus.READY,
+        True,
+        "egress_upload_failed",
+    )
+    assert (ready.size_bytes, ready.duration_seconds) == (SIZE, 12.5)
+
+
+def test_reported_object_is_waited_for_and_lost_in_the_end() -> None:
+    recording = _recording(RecordingStatus.VERIFYING, size_bytes=SIZE)
+    assert absent(recording, NOON + OBJECT_PATIENCE - timedelta(seconds=1)) == recording
+    gone = absent(recording, NOON + OBJECT_PATIENCE)
+    assert (gone.status, gone.error) == (RecordingStatus.LOST, "object_missing")
+
+
+def test_start_stopped_for_being_overdue_fails() -> None:
+    recording = stopped(_recording(RecordingStatus.STARTING), "start_overdue")
+    ended = followed(recording, _egress("aborted"))
+    assert (ended.status, ended.error) == (RecordingStatus.FAILED, "start_overdue")
+
+
+def test_why_it_was_stopped_stays_with_it() -> None:
+    recording = stopped(_recording(RecordingStatus.RECORDING), "consent_missing")
+    ready = verified(followed(recording, _egress("complete")), SIZE, SHA256)
+    assert (ready.status, ready.error) == (RecordingStatus.READY, "consent_missing")
 
 
 def test_failed_egress_without_a_reason_has_one_all_the_same() -> None:
@@ -198,7 +247,7 @@ def test_object_as_reported_is_ready_with_its_digest() -> None:
     assert (ready.status, ready.sha256, ready.error) == (RecordingStatus.READY, SHA256, None)
 
 
-@pytest.mark.parametrize(("reported", "stored"), [(SIZE, SIZE - 1), (SIZE, 0), (None, SIZE), (None, 0)])
+@pytest.mark.parametrize(("reported", "stored"), [(SIZE, SIZE - 1), (SIZE, 0), (None, 0)])
 def test_object_of_another_size_than_reported_fails(reported: int | None, stored: int) -> None:
     recording = verified(_recording(RecordingStatus.VERIFYING, size_bytes=reported), stored, SHA256)
     assert (recording.status, recording.error) == (RecordingStatus.FAILED, "object_size_differs")
@@ -222,14 +271,18 @@ def test_live_and_finished_are_told_apart() -> None:
     assert neither == [RecordingStatus.VERIFYING]
 
 
-def test_object_key_names_its_recording() -> None:
-    recording_id = uuid4()
-    assert recording_id_of(f"r/standard/{uuid4()}/{recording_id}/video.mp4") == recording_id
+def test_every_state_but_the_last_ones_has_a_way_on() -> None:
+    assert set(TRANSITIONS) == set(RecordingStatus)
+    assert {status for status, after in TRANSITIONS.items() if not after} == set(FINISHED) - {
+        RecordingStatus.LOST
+    }
+    assert TRANSITIONS[RecordingStatus.LOST] == {RecordingStatus.READY}
 
 
-@given(st.text(max_size=60) | st.lists(st.text(max_size=8), min_size=4, max_size=6).map("/".join))
-def test_object_key_that_is_not_ours_names_nothing(key: str) -> None:
-    assert recording_id_of(key) is None
+def test_no_step_leads_back() -> None:
+    ways = {pair for pair in product(RecordingStatus, repeat=2) if pair[1] in TRANSITIONS[pair[0]]}
+    back = {(one, other) for one, other in ways if RANK[other] <= RANK[one]}
+    assert back == {(RecordingStatus.LOST, RecordingStatus.READY)}
 
 
 def test_empty_object_key_is_of_a_recording_that_is_not_ready() -> None:

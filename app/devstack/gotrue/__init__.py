@@ -1,14 +1,15 @@
 """A stand-in for Supabase Auth (GoTrue) and the API gateway before it, over the real tables of schema `auth`.
 
 It answers what the `supabase` client asks of `/auth/v1`: password and refresh grants, TOTP factors, user,
-sign-out, JWKS, and the administration of users and factors. Status codes, error codes, messages and JSON are
-GoTrue's (supabase/auth at bc32168e, checked 2026-11-21); where the two differ it says so here:
+sign-out, JWKS, invitations, and the administration of users and factors. Status codes, error codes, messages
+and JSON are GoTrue's (supabase/auth at bc32168e, checked 2026-11-21); where the two differ it says so here:
 
 - passwords are kept with scrypt, in a form of our own, for want of bcrypt: such a user cannot move to a real
-project; - there is no rate limiting, no mail (an invitation makes the user and sends nothing), no sign-up, no
-phone, OAuth, SSO or passkeys, no hooks, and `auth.audit_log_entries` is not written; - the QR code of a new
-factor is an empty image: the secret and the URI beside it are real; - refresh tokens are those of GoTrue's
-version 1, rows of `auth.refresh_tokens`.
+project; - no mail leaves it: an invitation's is kept, and read with the secret key at `/stand-in/outbox`, a
+route of our own; - there is no rate limiting but of mails, no sign-up, no verification but an invitation's, no
+phone, OAuth, SSO or passkeys, no hooks, and `auth.audit_log_entries` and `auth.one_time_tokens` are not
+written; - the QR code of a new factor is an empty image: the secret and the URI beside it are real; - refresh
+tokens are those of GoTrue's version 1, rows of `auth.refresh_tokens`.
 
 It is for development and tests, on loopback. `python -m app.devstack.gotrue --config FILE` runs it.
 """

@@ -1,4 +1,4 @@
-"""`/admin/users` and `/invite`: what the secret key may do (internal/api/admin.go, invite.go)."""
+"""`/admin/users`: what the secret key may do (internal/api/admin.go)."""
 
 import base64
 import hashlib
@@ -57,25 +57,8 @@ async def create_user(call: Call) -> Response:
     async with call.transaction() as connection:
         if await find_by_email(connection, email) is not None:
             raise Refusal(422, "email_exists", EMAIL_TAKEN)
-        user_id = await _insert_user(call, connection, body, email, password=password)
-        return JSONResponse(await user_json(connection, await _find_user(connection, user_id)))
-
-
-async def invite(call: Call) -> Response:
-    """`POST /invite`: the user is made, without a password; no mail goes out."""
-    await call.require_service_role()
-    body = await call.body()
-    email = email_of(body)
-    async with call.transaction() as connection:
-        user = await find_by_email(connection, email)
-        if user is not None and user.email_confirmed_at is not None:
-            raise Refusal(422, "email_exists", EMAIL_TAKEN)
-        if user is None:
-            user = await _find_user(
-                connection, await _insert_user(call, connection, body, email, password="")
-            )
-        await set_columns(connection, user, {"invited_at": call.now})
-        return JSONResponse(await user_json(connection, await reload(connection, user)))
+        user_id = await insert_user(call, connection, body, email, password=password)
+        return JSONResponse(await user_json(connection, await find_user(connection, user_id)))
 
 
 async def list_users(call: Call) -> Response:
@@ -156,17 +139,19 @@ async def remove_factor(call: Call) -> Response:
 
 
 async def _user_of_path(call: Call, connection: Connection) -> User:
-    return await _find_user(connection, call.path_id("user_id"))
+    return await find_user(connection, call.path_id("user_id"))
 
 
-async def _find_user(connection: Connection, user_id: UUID) -> User:
+async def find_user(connection: Connection, user_id: UUID) -> User:
+    """The user; refuses 404 user_not_found."""
     user = await find(connection, User, "id = %s", user_id)
     if user is None:
         raise Refusal(404, "user_not_found", "User not found")
     return user
 
 
-async def _insert_user(call: Call, connection: Connection, body: Body, email: str, *, password: str) -> UUID:
+async def insert_user(call: Call, connection: Connection, body: Body, email: str, *, password: str) -> UUID:
+    """A new user with an identity; `password` is a hash, empty for none."""
     user_id = _chosen_id(body)
     app_metadata = {"provider": "email", "providers": ["email"]} | (body.document("app_metadata") or {})
     new = {

@@ -1,4 +1,4 @@
-"""The stand-in as an ASGI application: its routes under `/auth/v1`, its pool and its key."""
+"""The stand-in as an ASGI application: its routes under `/auth/v1` and its outbox, its pool and its key."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,9 +10,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from app.devstack.gotrue import admin, factors, grants, users
+from app.devstack.gotrue import admin, factors, grants, invitations, users
 from app.devstack.gotrue.calls import Call, Handler, Service, endpoint
 from app.devstack.gotrue.config import GotrueConfig
+from app.devstack.gotrue.outbox import Outbox
 from app.devstack.gotrue.refusals import Refusal
 from app.devstack.gotrue.rows import Connection
 from app.devstack.gotrue.signing import load_signer
@@ -26,7 +27,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/factors/{factor_id}/challenge", factors.challenge),
     ("POST", "/factors/{factor_id}/verify", factors.verify),
     ("DELETE", "/factors/{factor_id}", factors.unenrol),
-    ("POST", "/invite", admin.invite),
+    ("POST", "/invite", invitations.invite),
+    ("POST", "/verify", invitations.verify),
     ("POST", "/admin/users", admin.create_user),
     ("GET", "/admin/users", admin.list_users),
     ("GET", "/admin/users/{user_id}", admin.get_user),
@@ -44,14 +46,16 @@ def create_gotrue_app(
     pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
         config.database_url, min_size=1, max_size=4, open=False, name="gotrue"
     )
-    service = Service(config, load_signer(config.data_dir, config.issuer), pool, clock)
+    outbox = Outbox(config.mails_per_hour, clock)
+    service = Service(config, load_signer(config.data_dir, config.issuer), pool, clock, outbox)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with pool:
             yield
 
-    return Starlette(routes=[Mount("/auth/v1", routes=_routes(service))], lifespan=lifespan)
+    own = Route("/stand-in/outbox", endpoint(service, invitations.read_outbox))
+    return Starlette(routes=[Mount("/auth/v1", routes=_routes(service)), own], lifespan=lifespan)
 
 
 def _routes(service: Service) -> list[Route]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.devstack.gotrue.config import GotrueConfig
+from app.devstack.gotrue.outbox import Outbox
 from app.devstack.gotrue.refusals import GatewayRefusal, Refusal, invalid
 from app.devstack.gotrue.rows import Connection, Json, Session, User, find
 from app.devstack.gotrue.signing import Signer
@@ -27,6 +29,12 @@ logger = logging.getLogger(__name__)
 
 ApiRole = Literal["anon", "service_role"]
 
+_EMAIL = re.compile(
+    r"[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+    r"(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*"
+)
+"""badoux/checkmail at d0a759655d62, `emailRegexp`."""
+
 
 @dataclass(frozen=True)
 class Service:
@@ -36,6 +44,7 @@ class Service:
     signer: Signer
     pool: AsyncConnectionPool[Connection]
     clock: Callable[[], datetime]
+    outbox: Outbox
 
 
 @dataclass(frozen=True)
@@ -199,7 +208,6 @@ def email_of(body: Body) -> str:
         raise invalid("An email address is required")
     if len(email) > 255:
         raise invalid("An email address is too long")
-    local, _, domain = email.partition("@")
-    if not local or "." not in domain or "@" in domain or any(letter.isspace() for letter in email):
+    if not _EMAIL.fullmatch(email):
         raise invalid("Unable to validate email address: invalid format")
     return email.lower()

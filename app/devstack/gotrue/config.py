@@ -24,6 +24,8 @@ class GotrueConfig:
     reuse_interval_seconds: int = 10
     challenge_seconds: int = 300
     factor_seconds: int = 300
+    mail_link_seconds: int = 86400
+    mails_per_hour: int = 1000
 
     @property
     def issuer(self) -> str:

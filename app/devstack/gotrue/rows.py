@@ -27,6 +27,7 @@ class User:
     encrypted_password: str | None
     email_confirmed_at: datetime | None
     invited_at: datetime | None
+    confirmation_sent_at: datetime | None
     phone: str | None
     last_sign_in_at: datetime | None
     raw_app_meta_data: Json | None
@@ -166,6 +167,7 @@ async def user_json(connection: Connection, user: User) -> Json:
             "email": user.email or "",
             "email_confirmed_at": _time(user.email_confirmed_at),
             "invited_at": _time(user.invited_at),
+            "confirmation_sent_at": _time(user.confirmation_sent_at),
             "phone": user.phone or "",
             "confirmed_at": _time(user.email_confirmed_at),
             "last_sign_in_at": _time(user.last_sign_in_at),

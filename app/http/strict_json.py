@@ -1,0 +1,32 @@
+"""JSON as the API takes it: UTF-8, finite numbers, whole characters, and nested no deeper than Python follows."""
+
+import json
+import math
+
+
+def decode_json(body: bytes) -> object:
+    """The value. Raises ValueError for anything else."""
+    try:
+        text = body.decode("utf-8")
+        decoded: object = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        if "\\u" in text:
+            _require_unicode(decoded)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    return decoded
+
+
+def _require_unicode(decoded: object) -> None:
+    """Raises UnicodeEncodeError for an escape of half a surrogate pair, which no database would take as text."""
+    json.dumps(decoded, ensure_ascii=False).encode("utf-8")
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number

@@ -1,0 +1,80 @@
+"""Imports as rows."""
+
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import LiteralString
+from uuid import UUID
+
+from pydantic import TypeAdapter
+
+from app.db import Transaction
+from app.recordings.import_model import ImportRequest, RecordingImport, WantedUpload
+from app.sql import Queries
+
+_sql = Queries(Path(__file__).with_name("imports.sql"))
+_import = TypeAdapter(RecordingImport)
+
+
+async def insert(
+    tx: Transaction,
+    wanted: ImportRequest,
+    *,
+    import_id: UUID,
+    recording_id: UUID,
+    doctor_id: UUID,
+    patient_id: UUID,
+) -> None:
+    """An import that awaits its URL, with its object key. Raises Forbidden (consent_missing)."""
+    people = {"doctor_id": doctor_id, "patient_id": patient_id}
+    ids = {"id": import_id, "recording_id": recording_id}
+    await tx.run(_sql["insert_import"], {**asdict(wanted), **people, **ids})
+
+
+async def pending(tx: Transaction, wanted: ImportRequest, at_least: timedelta) -> UUID | None:
+    """The id of the newest import of the same that can be uploaded for so long still."""
+    found = await tx.value(_sql["pending_import"], {**asdict(wanted), "at_least": at_least})
+    return None if found is None else UUID(str(found))
+
+
+async def read(
+    tx: Transaction, import_id: UUID, action: LiteralString, quota: int | None = None
+) -> RecordingImport | None:
+    """The import with its audit row; None where it is hidden or does not exist. `quota` counts it as a URL."""
+    row = await tx.one(
+        _sql["read_import"],
+        {
+            "id": import_id,
+            "action": action,
+            "meter": None if quota is None else "urls",
+            "quota": quota,
+        },
+    )
+    return None if row is None or row["id"] is None else _import.validate_python(row)
+
+
+async def release_upload_url(tx: Transaction, import_id: UUID) -> str | None:
+    """The upload URL after its audit row; None where there is none yet."""
+    url = await tx.value(_sql["release_upload_url"], {"id": import_id})
+    return None if url is None else str(url)
+
+
+async def complete(tx: Transaction, import_id: UUID, grace: timedelta) -> UUID:
+    """Makes the recording, once; its id. Raises Conflict (import_expired), Forbidden (consent_missing)."""
+    return UUID(str(await tx.value(_sql["complete_import"], {"id": import_id, "grace": grace})))
+
+
+async def read_wanted_upload(tx: Transaction, import_id: UUID) -> WantedUpload | None:
+    """As the worker, after the audit row; None where no URL is wanted any more."""
+    row = await tx.one(_sql["read_import_key"], {"id": import_id})
+    return None if row is None else WantedUpload(**row)
+
+
+async def keep_upload_url(tx: Transaction, import_id: UUID, url: str) -> None:
+    """As the worker."""
+    await tx.run(_sql["keep_upload_url"], {"id": import_id, "url": url})
+
+
+async def expire(tx: Transaction, grace: timedelta) -> int:
+    """As the worker: how many imports ended."""
+    return int(await tx.value(_sql["expire_imports"], {"grace": grace}))

@@ -1,0 +1,134 @@
+"""Recordings made elsewhere: the doctor declares one, uploads it, and says so; then it is verified like any other.
+
+The API holds a key that can only read the bucket, so the worker signs each upload (`UploadSigner`), and the API waits
+for it (`Imports`). Nothing here looks at what was uploaded: `RecordingController.verify` does.
+"""
+
+import asyncio
+import time
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from app.consents import service as consents
+from app.consultations import service as consultations
+from app.db import Access, Asker, Database, Transaction
+from app.errors import NotFound, Timeout
+from app.integrations.storage import MAX_URL_SECONDS, Storage, upload_headers
+from app.quotas import Quotas
+from app.recordings import import_store, store
+from app.recordings.import_model import ImportRequest, ImportStatus, RecordingImport, SignedUpload
+from app.recordings.model import Recording, Selection
+
+PATIENCE_SECONDS = 5.0
+"""How long the worker's signature is waited for."""
+
+UPLOAD_GRACE = timedelta(hours=2)
+"""How long after the URL's end an upload that began in time may take: 5 GB at 6 Mbit/s."""
+_FRESH = timedelta(minutes=1)
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.25
+_PLAIN = Selection()
+
+
+class Imports:
+    """What the doctor does."""
+
+    def __init__(self, database: Database, *, quotas: Quotas) -> None:
+        self._database = database
+        self._quotas = quotas
+
+    async def begin(self, asker: Asker, wanted: ImportRequest) -> SignedUpload:
+        """Commits the wish to import and returns how to upload; the same again, while that is pending, returns it.
+
+        Raises InvalidInput, NotFound, Forbidden (consent_missing, with the roles), RateLimited (quota_urls), and
+        Timeout (import_not_prepared) where the worker has not signed in time: asking again goes on from there.
+        """
+        found = await self._open(asker, wanted.checked())
+        url = await self._signed_url(asker, found.id)
+        return SignedUpload(found, url, upload_headers(found.content_type, found.size_bytes))
+
+    async def complete(self, asker: Asker, import_id: UUID, selection: Selection = _PLAIN) -> Recording:
+        """Makes the uploaded import a recording and queues its verification; again, it returns the same recording.
+
+        Raises NotFound, Conflict (import_expired), Forbidden (consent_missing, with the roles).
+        """
+        access = Access("recording.complete_import", {"clinician"}, "recording_import", import_id)
+        async with self._database.as_user(asker, access) as tx:
+            found = _found(await import_store.read(tx, import_id, access.action))
+            await consents.lock_consultation(tx, found.consultation_id)
+            if found.status is not ImportStatus.COMPLETED:
+                await consents.require_consent(tx, found.consultation_id)
+            recording_id = await import_store.complete(tx, import_id, UPLOAD_GRACE)
+            recording = await store.read(tx, recording_id, selection, quota=self._quotas.pages)
+            if recording is None:
+                raise NotFound("recording_not_found")
+            return recording
+
+    async def _open(self, asker: Asker, wanted: ImportRequest) -> RecordingImport:
+        access = Access("recording.import", {"clinician"}, "consultation", wanted.consultation_id)
+        async with self._database.as_user(asker, access) as tx:
+            consultation = await consultations.open_locked(tx, wanted.consultation_id, access.action)
+            await consents.require_consent(tx, consultation.id)
+            import_id = await import_store.pending(tx, wanted, _FRESH)
+            if import_id is None:
+                import_id = uuid4()
+                await import_store.insert(
+                    tx,
+                    wanted,
+                    import_id=import_id,
+                    recording_id=uuid4(),
+                    doctor_id=consultation.doctor_id,
+                    patient_id=consultation.patient_id,
+                )
+                await store.defer(tx, "prepare_import", import_id)
+            return _found(await import_store.read(tx, import_id, access.action, self._quotas.urls))
+
+    async def _signed_url(self, asker: Asker, import_id: UUID) -> str:
+        access = Access("recording.issue_upload_url", {"clinician"}, "recording_import", import_id)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            async with self._database.as_user(asker, access) as tx:
+                url = await import_store.release_upload_url(tx, import_id)
+            if url is not None:
+                return url
+            if time.monotonic() + pause > deadline:
+                raise Timeout("import_not_prepared")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+class UploadSigner:
+    """The worker's part, with the key that may write."""
+
+    def __init__(self, database: Database, storage: Storage) -> None:
+        self._database = database
+        self._storage = storage
+
+    async def prepare(self, import_id: UUID) -> None:
+        """Signs the upload of an import that awaits it, and of no other."""
+        async with self._database.as_service("prepare_import") as tx:
+            wanted = await import_store.read_wanted_upload(tx, import_id)
+        if wanted is None:
+            return
+        url = self._storage.presign_put(
+            wanted.object_key,
+            wanted.content_type,
+            wanted.size_bytes,
+            expires_in_seconds=min(wanted.seconds_left, MAX_URL_SECONDS),
+        )
+        async with self._database.as_service("prepare_import") as tx:
+            await import_store.keep_upload_url(tx, import_id, url)
+
+
+async def expire_due(tx: Transaction) -> int:
+    """As the worker, now and then: erases URLs that have ended and ends imports never completed; how many.
+
+    What was uploaded for these is then nobody's object, for the sweep of the bucket.
+    """
+    return await import_store.expire(tx, UPLOAD_GRACE)
+
+
+def _found(found: RecordingImport | None) -> RecordingImport:
+    if found is None:
+        raise NotFound("import_not_found")
+    return found

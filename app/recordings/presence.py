@@ -1,0 +1,87 @@
+"""Who is in the room: law 6 as it goes on, and recordings that start by themselves.
+
+Consent was asked before the start; whoever comes later, or came without being let in by us, is met here. What is
+recorded with somebody in the room who did not consent, or whom we do not know, is stopped, and its error tells the
+doctor why.
+"""
+
+from collections.abc import Collection, Iterable
+from uuid import UUID
+
+from app.consents import service as consents
+from app.consents.model import Standing
+from app.db import Database
+from app.integrations.livekit import LiveKit, ParticipantSnapshot
+from app.recordings import store
+from app.recordings.steps import stop_consultation
+
+UNKNOWN_PARTICIPANT = "unknown_participant"
+CONSENT_MISSING = "consent_missing"
+
+
+def objection(standings: Iterable[Standing], identities: Collection[str]) -> str | None:
+    """Why these people may not be recorded, None where they may: everybody is known, and each consents."""
+    given = {str(standing.participant_id): standing.is_given for standing in standings}
+    if any(identity not in given for identity in identities):
+        return UNKNOWN_PARTICIPANT
+    return None if all(given[identity] for identity in identities) else CONSENT_MISSING
+
+
+def has_doctor_and_patient(standings: Iterable[Standing], identities: Collection[str]) -> bool:
+    """Whether both are among these people."""
+    kinds = {standing.kind for standing in standings if str(standing.participant_id) in identities}
+    return {"DOCTOR", "PATIENT"} <= kinds
+
+
+class RoomWatch:
+    """Looks into rooms of ours, as the worker."""
+
+    def __init__(self, database: Database, livekit: LiveKit) -> None:
+        self._database = database
+        self._livekit = livekit
+
+    async def follow_event(self, event_id: str) -> None:
+        """Somebody came or began to publish: looks who is there. Raises UpstreamFailed, Timeout."""
+        async with self._database.as_service("watch_room") as tx:
+            event = await store.read_event(tx, event_id)
+        if event is not None and event[1] is not None:
+            await self.look(event[1])
+
+    async def look(self, room_name: str) -> str | None:
+        """Stops or starts what the people in the room ask for; what was done, None for nothing.
+
+        Raises UpstreamFailed, Timeout where LiveKit does not say who is there: then nothing is done.
+        """
+        async with self._database.as_service("watch_room") as tx:
+            consultation_id = await store.watched_consultation(tx, room_name)
+        if consultation_id is None:
+            return None
+        identities = await self.people(room_name)
+        async with self._database.as_service("watch_room") as tx:
+            live = await store.lock_live(tx, consultation_id)
+            standings = await consents.standings(tx, consultation_id)
+            why = objection(standings, identities)
+            if live and why is not None:
+                return why if await stop_consultation(tx, live, why) else None
+            if live or why is not None or not has_doctor_and_patient(standings, identities):
+                return None
+            return "auto_record" if await store.request(tx, consultation_id) else None
+
+    async def require_consent(self, consultation_id: UUID, room_name: str) -> str | None:
+        """Why what is about to be recorded may not be, None where it may."""
+        identities = await self.people(room_name)
+        async with self._database.as_service("watch_room") as tx:
+            return objection(await consents.standings(tx, consultation_id), identities)
+
+    async def people(self, room_name: str) -> set[str]:
+        """The identities in the room, recorders left out."""
+        return {
+            somebody.identity
+            for somebody in await self._livekit.participants(room_name)
+            if not is_recorder(somebody) and somebody.state != "disconnected"
+        }
+
+
+def is_recorder(somebody: ParticipantSnapshot) -> bool:
+    """Whether it is LiveKit's own egress."""
+    return somebody.kind == "egress"

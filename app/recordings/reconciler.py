@@ -1,0 +1,296 @@
+"""Law 5 when nobody tells: LiveKit's list and the bucket are read, and each recording is brought to what they say.
+
+What a webhook would have told is found here too, so that losing them all loses nothing. A pass that cannot read
+LiveKit's list concludes nothing; what is merely missing is missed several times before it is called lost; what is lost
+is looked for again. Rooms of other deployments in the same LiveKit project are left alone.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final, LiteralString
+from uuid import UUID
+
+from app.db import Database
+from app.errors import AppError
+from app.integrations.livekit import EgressSnapshot, LiveKit
+from app.integrations.storage import Storage
+from app.recordings import store
+from app.recordings.controller import Clock, RecordingController
+from app.recordings.deadlines import Deadlines, overdue
+from app.recordings.keys import MediaId, media_of, media_of_key
+from app.recordings.model import Recording, RecordingStatus, lost
+from app.recordings.presence import RoomWatch, is_recorder
+
+log = logging.getLogger(__name__)
+
+MISSES: Final = 3
+"""So many passes in a row have to miss an egress before its recording is called lost."""
+
+UNLISTED: Final = timedelta(seconds=40)
+ROOM_GONE: Final = timedelta(minutes=5)
+STOP_AGAIN: Final = timedelta(seconds=60)
+LOST_IS_LOOKED_FOR: Final = timedelta(days=7)
+
+
+@dataclass
+class Report:
+    """What one pass found and did, counted."""
+
+    egresses: int = 0
+    unfinished: int = 0
+    moved: int = 0
+    overdue: int = 0
+    strays_stopped: int = 0
+    missing: int = 0
+    lost: int = 0
+    found_again: int = 0
+    stopped_for_consent: int = 0
+    started_by_themselves: int = 0
+    problems: int = 0
+
+
+@dataclass(frozen=True)
+class _Missing:
+    since: datetime
+    passes: int
+
+
+@dataclass
+class _Memory:
+    """What the leader remembers from pass to pass; forgotten with it, which only makes it more patient."""
+
+    missing: dict[UUID, _Missing] = field(default_factory=dict)
+    strays: dict[str, datetime] = field(default_factory=dict)
+    looked_at: dict[UUID, str] = field(default_factory=dict)
+
+    def keep_only(self, unfinished: set[UUID]) -> None:
+        """Forgets recordings that have come to an end."""
+        self.missing = {key: value for key, value in self.missing.items() if key in unfinished}
+        self.looked_at = {key: value for key, value in self.looked_at.items() if key in unfinished}
+
+
+class Reconciler:
+    """One pass after another, as the worker. `deployment` is the mark that our rooms begin with."""
+
+    def __init__(
+        self,
+        database: Database,
+        livekit: LiveKit,
+        storage: Storage,
+        controller: RecordingController,
+        *,
+        deployment: str,
+        deadlines: Deadlines | None = None,
+        clock: Clock = store.database_time,
+    ) -> None:
+        self._database = database
+        self._livekit = livekit
+        self._storage = storage
+        self._controller = controller
+        self._rooms = RoomWatch(database, livekit)
+        self._prefix = f"{deployment}_"
+        self._deadlines = deadlines or Deadlines()
+        self._clock = clock
+        self._memory = _Memory()
+
+    def forget(self) -> None:
+        """Begins anew, as whoever has just become the leader does."""
+        self._memory = _Memory()
+
+    async def run_once(self) -> Report:
+        """One pass. Raises UpstreamFailed, Timeout where LiveKit or the database cannot be read.
+
+        Deadlines fall all the same while LiveKit does not answer; nothing else is concluded then.
+        """
+        report = Report()
+        try:
+            listed = await self._listed()
+            rooms = {room.name for room in await self._livekit.rooms(None) if self._is_ours(room.name)}
+        except AppError:
+            for recording in (await self._read())[0]:
+                async with self._one(report, str(recording.id)):
+                    await self._end_overdue(recording, report, is_in_use=False)
+            raise
+        unfinished, now = await self._read()
+        report.egresses, report.unfinished = len(listed), len(unfinished)
+        by_media = {media_of(recording): recording for recording in unfinished}
+        for egress in listed:
+            async with self._one(report, egress.egress_id):
+                await self._settle(egress, by_media, now, report)
+        by_id = {egress.egress_id: egress for egress in listed}
+        for recording in unfinished:
+            async with self._one(report, str(recording.id)):
+                await self._attend(recording.id, by_id, rooms, now, report)
+        for name in rooms | {one.room_name for one in unfinished if one.status.is_live}:
+            async with self._one(report, name):
+                self._count_look(await self._rooms.look(name), report)
+        self._memory.keep_only({one.id for one in unfinished})
+        return report
+
+    async def _listed(self) -> list[EgressSnapshot]:
+        """Those of our rooms, the running ones first.
+
+        Read before the intents: an intent is committed before LiveKit is asked, so that whatever is listed has its
+        intent among those read, unless there is none.
+        """
+        listed = [one for one in await self._livekit.list_egress() if self._is_ours(one.room_name)]
+        return sorted(listed, key=lambda one: one.is_over)
+
+    def _is_ours(self, room_name: str) -> bool:
+        return room_name.startswith(self._prefix)
+
+    async def _read(self) -> tuple[list[Recording], datetime]:
+        async with self._database.as_service("reconcile") as tx:
+            return await store.unfinished(tx, LOST_IS_LOOKED_FOR), await self._clock(tx)
+
+    @asynccontextmanager
+    async def _one(self, report: Report, what: str) -> AsyncIterator[None]:
+        """What goes wrong with one is told and leaves the others alone; the next pass comes back to it."""
+        try:
+            yield
+        except AppError as error:
+            report.problems += 1
+            log.warning("reconcile: %s: %s", what, error.reason)
+
+    async def _settle(
+        self, egress: EgressSnapshot, by_media: dict[MediaId, Recording], now: datetime, report: Report
+    ) -> None:
+        """Applies what is listed of one egress; one that runs for nobody is stopped."""
+        media = media_of_key(egress.object_key)
+        before = by_media.get(media) if media is not None else None
+        after = None if before is None else await self._controller.follow(egress)
+        if before is not None and after is not None:
+            report.moved += after.status is not before.status
+        if egress.is_over:
+            return
+        if after is None or not after.status.is_live or after.egress_id != egress.egress_id:
+            await self._stop_stray(egress, "no_intent" if after is None else "not_its_recording", now, report)
+        elif after.status is RecordingStatus.STOPPING and now - after.status_at > STOP_AGAIN:
+            await self._livekit.stop_egress(egress.egress_id)
+
+    async def _stop_stray(
+        self, egress: EgressSnapshot, reason: LiteralString, now: datetime, report: Report
+    ) -> None:
+        """Told once, stopped again each minute for as long as it runs."""
+        stopped_at = self._memory.strays.get(egress.egress_id)
+        if egress.status == "ending" or (stopped_at is not None and now - stopped_at < STOP_AGAIN):
+            return
+        if all(one.is_over for one in await self._livekit.list_egress(egress_id=egress.egress_id)):
+            return  # it ended while this pass went on
+        if stopped_at is None:
+            async with self._database.as_service("reconcile") as tx:
+                await store.record_stray(tx, _consultation_of(egress.room_name), reason)
+            log.error("an egress runs without an intent: egress=%s %s", egress.egress_id, reason)
+        self._memory.strays[egress.egress_id] = now
+        report.strays_stopped += await self._livekit.stop_egress(egress.egress_id) == "stopping"
+
+    async def _attend(
+        self,
+        recording_id: UUID,
+        listed: dict[str, EgressSnapshot],
+        rooms: set[str],
+        now: datetime,
+        report: Report,
+    ) -> None:
+        """What time has made of a recording: overdue, missing, or lost and perhaps there again."""
+        recording = await self._reread(recording_id)
+        if recording is None:
+            return
+        if recording.status is RecordingStatus.LOST:
+            await self._look_for(recording, report)
+            return
+        if recording.status.is_live and recording.egress_id is not None:
+            await self._miss(recording, listed.get(recording.egress_id), rooms, now, report)
+        is_in_use = recording.status is RecordingStatus.STARTING and await self._is_in_use(
+            recording.room_name
+        )
+        await self._end_overdue(recording, report, is_in_use=is_in_use)
+
+    async def _end_overdue(self, recording: Recording, report: Report, *, is_in_use: bool) -> None:
+        after = await self._controller.change(
+            recording.id,
+            lambda current, at: overdue(current, at, self._deadlines, is_room_in_use=is_in_use),
+        )
+        report.overdue += after is not None and after.status is not recording.status
+
+    async def _reread(self, recording_id: UUID) -> Recording | None:
+        async with self._database.as_service("reconcile") as tx:
+            return await store.lock(tx, recording_id)
+
+    async def _is_in_use(self, room_name: str) -> bool:
+        people = await self._livekit.participants(room_name)
+        return any(somebody.is_publisher for somebody in people if not is_recorder(somebody))
+
+    async def _miss(
+        self,
+        recording: Recording,
+        egress: EgressSnapshot | None,
+        rooms: set[str],
+        now: datetime,
+        report: Report,
+    ) -> None:
+        """An egress that is not listed, or goes on in a room that is gone, is missed; often and long enough: dead."""
+        is_gone = egress is None or (
+            not egress.is_over and egress.status != "ending" and recording.room_name not in rooms
+        )
+        if not is_gone or await self._is_recording(recording):
+            self._memory.missing.pop(recording.id, None)
+            return
+        known = self._memory.missing.get(recording.id, _Missing(now, 0))
+        missing = replace(known, passes=known.passes + 1)
+        self._memory.missing[recording.id] = missing
+        report.missing += 1
+        patience = UNLISTED if egress is None else ROOM_GONE
+        if missing.passes >= MISSES and now - missing.since >= patience:
+            await self._pronounce_dead(recording.id, report)
+
+    async def _is_recording(self, recording: Recording) -> bool:
+        people = await self._livekit.participants(recording.room_name)
+        return any(is_recorder(somebody) and somebody.identity == recording.egress_id for somebody in people)
+
+    async def _pronounce_dead(self, recording_id: UUID, report: Report) -> None:
+        """The egress will never end: what it uploaded is verified; where nothing is, the recording is LOST."""
+        is_there = await self._head(recording_id) is not None
+        await self._controller.change(recording_id, partial(_dead, is_there))
+        report.lost += not is_there
+        log.error("an egress has died: recording=%s object=%s", recording_id, is_there)
+
+    async def _look_for(self, recording: Recording, report: Report) -> None:
+        """A lost object that has turned up is verified, each object once."""
+        etag = await self._head(recording.id)
+        if etag is None or self._memory.looked_at.get(recording.id) == etag:
+            return
+        await self._controller.verify(recording.id, RecordingStatus.LOST)
+        self._memory.looked_at[recording.id] = etag
+        report.found_again += 1
+
+    async def _head(self, recording_id: UUID) -> str | None:
+        async with self._database.as_service("reconcile") as tx:
+            key = await store.read_object_key(tx, recording_id)
+        stored = await self._storage.head(key)
+        return None if stored is None else stored.etag
+
+    def _count_look(self, done: str | None, report: Report) -> None:
+        if done == "auto_record":
+            report.started_by_themselves += 1
+        elif done is not None:
+            report.stopped_for_consent += 1
+
+
+def _dead(is_there: bool, current: Recording, _: datetime) -> Recording:
+    if not current.status.is_live:
+        return current
+    if is_there:
+        return replace(current, status=RecordingStatus.VERIFYING, error="egress_lost")
+    return lost(current, "egress_lost")
+
+
+def _consultation_of(room_name: str) -> UUID | None:
+    try:
+        return UUID(room_name[-36:])
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""What is promised of speed, measured side by side with what it is promised against; `docs/benchmarks.md`."""

@@ -1,0 +1,233 @@
+"""The webhook beside a bare insert of the same row: `make bench-webhook`; how to read it is in `docs/benchmarks.md`.
+
+Both write `private.livekit_events` of one database, in turns of the same run, from the same process, as many at once.
+A bare insert is what psycopg makes of one: out of the pool, begin, `insert ... on conflict do nothing`, commit, back
+into the pool. It checks no connection and no signature, speaks no HTTP, queues no job and wakes no worker.
+
+The webhook's latency beside readers is not taken at its full rate, where it would be that of the queue, but at a steady
+pace, and from the moment when each event was due.
+"""
+
+import argparse
+import asyncio
+import itertools
+import math
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+
+from app.devstack import postgres
+from benchmarks import practice
+from benchmarks.loopback import Connection, UnexpectedAnswerError, connected, post
+from benchmarks.notifications import EVENTS, notifications, signed
+from benchmarks.practice import Practice
+from tests.databases import Cluster
+
+LEAST_RATIO = 0.5
+MOST_P99_MILLISECONDS = 20.0
+READERS = 4
+EVENTS_A_SECOND = 50
+"""The pace beside the readers: what some five hundred consultations at once have LiveKit say."""
+
+_Piece = TypeVar("_Piece")
+_INSERT = """
+insert into private.livekit_events (event_id, event, egress_id, room_name, occurred_at)
+values (%s, %s, %s, %s, %s) on conflict (event_id) do nothing
+"""
+_READ = b'{"query": "{ recordings(first: 20) { edges { cursor node { id status createdAt } } } }"}'
+
+
+@dataclass
+class Sample:
+    """What some rounds of one kind came to, all rounds together."""
+
+    name: str
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+
+    @property
+    def per_second(self) -> float:
+        """How many were done in a second."""
+        return len(self.latencies) / self.seconds
+
+    def milliseconds(self, percentile: float) -> float:
+        """The latency that so many of a hundred do not exceed."""
+        ordered = sorted(self.latencies)
+        return 1000 * ordered[math.ceil(len(ordered) * percentile / 100) - 1]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured."""
+
+    bare: Sample
+    webhook: Sample
+    beside_readers: Sample
+    reads: Sample
+
+    @property
+    def ratio(self) -> float:
+        """The webhook's rate in bare inserts."""
+        return self.webhook.per_second / self.bare.per_second
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is what was promised."""
+        return self.ratio >= LEAST_RATIO and self.beside_readers.milliseconds(99) < MOST_P99_MILLISECONDS
+
+
+async def _in_turns(
+    sample: Sample,
+    work: Iterable[_Piece],
+    hands: Sequence[Callable[[_Piece], Awaitable[object]]],
+    *,
+    apart: float = 0.0,
+) -> None:
+    """Does the work with so many hands at once, each taking the next piece when it has done one.
+
+    Pieces are due so many seconds `apart`, and a latency counts from there; 0: as soon as there is a hand.
+    """
+    began = time.perf_counter()
+    left = iter(enumerate(work))
+
+    async def by(hand: Callable[[_Piece], Awaitable[object]]) -> None:
+        for number, piece in left:
+            due = began + number * apart if apart else time.perf_counter()
+            if (early := due - time.perf_counter()) > 0:
+                await asyncio.sleep(early)
+            await hand(piece)
+            sample.latencies.append(time.perf_counter() - due)
+
+    await asyncio.gather(*(by(hand) for hand in hands))
+    sample.seconds += time.perf_counter() - began
+
+
+def _row(event: str, room: str) -> tuple[object, ...]:
+    """What a notification leaves in the inbox."""
+    egress_id = f"EG_{uuid4().hex[:12]}" if event.startswith("egress_") else None
+    return f"EV_{uuid4().hex[:12]}", event, egress_id, room, datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    place: Practice
+    pool: AsyncConnectionPool[AsyncConnection[TupleRow]]
+    senders: Sequence[Connection]
+    readers: Sequence[Connection]
+
+    async def insert(self, sample: Sample, count: int) -> None:
+        """A round of bare inserts, as many at once as there are senders."""
+
+        async def hand(row: tuple[object, ...]) -> None:
+            async with self.pool.connection() as connection:
+                await connection.execute(_INSERT, row)
+
+        said = itertools.cycle(itertools.product(EVENTS, self.place.rooms))
+        rows = [_row(*one) for one in itertools.islice(said, count)]
+        await _in_turns(sample, rows, [hand] * len(self.senders))
+
+    async def notify(self, sample: Sample, count: int, *, apart: float = 0.0) -> None:
+        """A round of notifications."""
+        environment = self.place.stack.environment
+        key, secret = environment["LIVEKIT_API_KEY"], environment["LIVEKIT_API_SECRET"]
+        bodies = itertools.islice(notifications(self.place.rooms), count)
+        requests = [signed(self.place.webhook_url, body, key=key, secret=secret) for body in bodies]
+        await _in_turns(sample, requests, [sender.exchange for sender in self.senders], apart=apart)
+
+    @asynccontextmanager
+    async def reading(self, sample: Sample) -> AsyncIterator[None]:
+        """Readers ask for page after page until the block ends, each for the next doctor (they have quotas)."""
+        is_over = asyncio.Event()
+        pages = itertools.takewhile(lambda _: not is_over.is_set(), itertools.cycle(self._reads()))
+        work = asyncio.create_task(_in_turns(sample, pages, [_read_by(reader) for reader in self.readers]))
+        yield
+        is_over.set()
+        await work
+
+    def _reads(self) -> list[bytes]:
+        json = {"Content-Type": "application/json"}
+        tokens = self.place.tokens
+        return [
+            post(self.place.stack.graphql_url, json | {"Authorization": f"Bearer {token}"}, _READ)
+            for token in tokens
+        ]
+
+
+def _read_by(reader: Connection) -> Callable[[bytes], Awaitable[None]]:
+    async def read(request: bytes) -> None:
+        if b'"errors"' in (answer := await reader.exchange(request)):
+            raise UnexpectedAnswerError(answer.decode())
+
+    return read
+
+
+async def measure(place: Practice, *, events: int, rounds: int, senders: int) -> Result:
+    """So many rounds of so many events each, after one that warms up and is not counted."""
+    async with AsyncExitStack() as stack:
+        pool = AsyncConnectionPool(
+            place.stack.project.owner_url,
+            min_size=senders,
+            max_size=senders,
+            open=False,
+        )
+        connections = [
+            await stack.enter_async_context(connected(place.stack.api_url)) for _ in range(senders + READERS)
+        ]
+        await stack.enter_async_context(pool)
+        bench = _Bench(place, pool, connections[:senders], connections[senders:])
+        for each in (bench.insert, bench.notify):
+            await each(Sample("warm-up"), events)
+        result = Result(*map(Sample, ("bare insert", "webhook", "webhook, 4 read", "reads meanwhile")))
+        for _ in range(rounds):
+            await bench.insert(result.bare, events)
+            await bench.notify(result.webhook, events)
+            async with bench.reading(result.reads):
+                await bench.notify(result.beside_readers, events, apart=1 / EVENTS_A_SECOND)
+        return result
+
+
+def report(result: Result) -> list[str]:
+    """The table, the ratio, and the verdict last."""
+    lines = [f"{'':18}{'a second':>10}{'p50 ms':>9}{'p99 ms':>9}{'count':>8}"]
+    for sample in (result.bare, result.webhook, result.beside_readers, result.reads):
+        p50, p99 = sample.milliseconds(50), sample.milliseconds(99)
+        lines.append(
+            f"{sample.name:18}{sample.per_second:10.0f}{p50:9.2f}{p99:9.2f}{len(sample.latencies):8}"
+        )
+    p99 = result.beside_readers.milliseconds(99)
+    rate_is = f"ratio {result.ratio:.2f} (at least {LEAST_RATIO})"
+    latency_is = f"p99 beside {READERS} readers {p99:.1f} ms (under {MOST_P99_MILLISECONDS:.0f})"
+    verdict = "held" if result.holds else "MISSED"
+    return [*lines, f"ratio {result.ratio:.2f}", f"bench-webhook: {verdict}: {rate_is}, {latency_is}"]
+
+
+def main() -> int:
+    """The command. 0 where the promise is held, else 1."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=400, help="in each round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--senders", type=int, default=4, help="at work at once")
+    given = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="resguardo-bench-") as home,
+        postgres.running(Path(home) / "postgres") as url,
+        practice.running(Cluster(url, Path(home)), Path(home), doctors=16, recordings=50) as place,
+    ):
+        result = asyncio.run(measure(place, events=given.events, rounds=given.rounds, senders=given.senders))
+    print("\n".join(report(result)))  # noqa: T201 - what it is run for
+    return 0 if result.holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

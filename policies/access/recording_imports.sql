@@ -1,0 +1,19 @@
+-- Imports: their doctor alone sees them, and declares one where every required participant has a standing consent. The
+-- rest goes by functions: the worker signs the upload, private.complete_import() makes the recording.
+
+select private.reset_access('resguardo.recording_imports');
+alter table resguardo.recording_imports enable row level security;
+
+grant select on resguardo.recording_imports to clinician;
+grant insert (
+    id, consultation_id, doctor_id, patient_id, recording_id, content_type, size_bytes, sha256
+) on resguardo.recording_imports to clinician;
+
+create policy recording_imports_select_clinician on resguardo.recording_imports for select to clinician
+using (doctor_id = (select private.person()));
+
+create policy recording_imports_insert_clinician on resguardo.recording_imports for insert to clinician
+with check (
+    doctor_id = (select private.person())
+    and private.everyone_consents(consultation_id)
+);

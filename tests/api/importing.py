@@ -1,0 +1,74 @@
+"""Imports as a client makes them, and the operations that it sends."""
+
+import asyncio
+from typing import Any
+
+import httpx
+
+from tests.api.documents import RECORDING
+from tests.api.world import MEDIA, Answer, Case, World
+
+_RECORDING = RECORDING.split("{ recording(id: $id) ")[1].rsplit("}", 1)[0]
+
+IMPORT = """
+mutation ($import: RecordingImportInput!) {
+  importRecording(input: $import) {
+    id consultationId status uploadUrl uploadHeaders { name value } expiresAt
+  }
+}
+"""
+COMPLETE_IMPORT = f"mutation ($importId: ID!) {{ completeImport(id: $importId) {_RECORDING} }}"
+
+CONTENT = MEDIA.read_bytes()
+
+
+def import_input(case: Case, content: bytes = CONTENT, **given: object) -> dict[str, object]:
+    """What a client declares of its recording."""
+    return {"consultationId": case.id, "contentType": "video/mp4", "sizeBytes": len(content)} | given
+
+
+async def asked(world: World, case: Case, content: bytes = CONTENT, **given: object) -> Answer:
+    """The answer to the import, with the worker at work meanwhile."""
+    asking = asyncio.create_task(case.doctor.send(IMPORT, **{"import": import_input(case, content, **given)}))
+    while not asking.done():
+        await world.work()
+        await asyncio.sleep(0.005)
+    return await asking
+
+
+async def prepared(world: World, case: Case, content: bytes = CONTENT, **given: object) -> dict[str, Any]:
+    """An import that may be uploaded."""
+    found: dict[str, Any] = (await asked(world, case, content, **given)).data["importRecording"]
+    return found
+
+
+async def upload(found: dict[str, Any], content: bytes = CONTENT) -> int:
+    """Sends it as was asked for; the store's status."""
+    headers = {header["name"]: header["value"] for header in found["uploadHeaders"]}
+    async with httpx.AsyncClient(trust_env=False) as http:
+        return (await http.put(found["uploadUrl"], content=content, headers=headers)).status_code
+
+
+async def completed(world: World, case: Case, content: bytes = CONTENT, **given: object) -> dict[str, Any]:
+    """A recording that was imported and has been looked at."""
+    found = await prepared(world, case, content, **given)
+    assert await upload(found, content) == 200
+    recording = await case.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
+    assert recording["status"] == "VERIFYING"
+    await world.work()
+    after: dict[str, Any] = await case.doctor.ask(RECORDING, id=recording["id"])
+    return after
+
+
+async def arranged(world: World, case: Case) -> str:
+    """The id of an import whose URL is ready, as if the worker had been quick."""
+    (row,) = await world.rows(
+        "insert into resguardo.recording_imports"
+        " (id, consultation_id, doctor_id, patient_id, recording_id, content_type, size_bytes)"
+        " select gen_random_uuid(), c.id, c.doctor_id, c.patient_id, gen_random_uuid(), 'video/mp4', %s"
+        " from resguardo.consultations as c where c.id = %s returning id",
+        len(CONTENT),
+        case.id,
+    )
+    await world.rows("select private.keep_upload_url(%s, 'https://store.test/upload')", row["id"])
+    return str(row["id"])

@@ -1,0 +1,106 @@
+"""A client that speaks graphql-transport-ws over a real socket, and knows no more than what arrives on it."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+from starlette.types import ASGIApp
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Origin, Subprotocol
+
+from tests.api.world import Person, served
+
+ORIGIN = "https://app.example.org"
+PATIENCE_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Socket:
+    """One connection."""
+
+    connection: ClientConnection
+
+    @property
+    def request_id(self) -> str:
+        """Under which the audit log knows the connection."""
+        assert self.connection.response is not None
+        return str(UUID(self.connection.response.headers["x-request-id"]))
+
+    async def say(self, **message: Any) -> None:
+        """Sends a message."""
+        await self.connection.send(json.dumps(message))
+
+    async def hear(self) -> Any:
+        """The next message."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return json.loads(await self.connection.recv())
+
+    async def knock(self, person: Person, **payload: str) -> None:
+        """Says who one is."""
+        token = {} if person.token is None else {"authorization": f"Bearer {person.token}"}
+        await self.say(type="connection_init", payload=token | payload)
+
+    async def init(self, person: Person, **payload: str) -> None:
+        """Says who one is, and is let in."""
+        await self.knock(person, **payload)
+        assert await self.hear() == {"type": "connection_ack"}
+
+    async def subscribe(self, query: str, identifier: str = "1", **variables: object) -> None:
+        await self.say(id=identifier, type="subscribe", payload={"query": query, "variables": variables})
+
+    async def event(self, identifier: str = "1") -> Any:
+        """The value of the next event's root field."""
+        message = await self.hear()
+        assert (message["type"], message["id"]) == ("next", identifier), message
+        (value,) = message["payload"]["data"].values()
+        return value
+
+    async def error(self, identifier: str = "1") -> Any:
+        """The one error with which an operation ends."""
+        message = await self.hear()
+        assert (message["type"], message["id"]) == ("error", identifier), message
+        (error,) = message["payload"]
+        return error
+
+    async def nothing_more(self) -> None:
+        """Nothing was sent before the answer to a ping."""
+        await self.say(type="ping")
+        assert await self.hear() == {"type": "pong"}
+
+    async def ended(self) -> tuple[int, str]:
+        """Code and reason with which the server ends the connection, before any other message."""
+        with pytest.raises(ConnectionClosed) as closed:
+            raise AssertionError(await self.hear())
+        frame = closed.value.rcvd
+        assert frame is not None, closed.value
+        return frame.code, frame.reason
+
+
+@asynccontextmanager
+async def connected(
+    url: str, *, origin: str | None = ORIGIN, protocol: str = "graphql-transport-ws", query: str = ""
+) -> AsyncIterator[Socket]:
+    """A connection that has said nothing yet."""
+    address = url.replace("http://", "ws://") + "/graphql" + query
+    async with connect(
+        address,
+        subprotocols=[Subprotocol(protocol)],
+        origin=None if origin is None else Origin(origin),
+        open_timeout=PATIENCE_SECONDS,
+    ) as connection:
+        yield Socket(connection)
+
+
+@asynccontextmanager
+async def listening(app: ASGIApp) -> AsyncIterator[str]:
+    """Serves an application, with its lifespan; gives its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with served(app, listener):
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"

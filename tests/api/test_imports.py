@@ -1,0 +1,434 @@
+"""Recordings made elsewhere: declared, uploaded, verified like any other, and refused where they are something else."""
+
+import asyncio
+import gzip
+import hashlib
+import io
+import logging
+import time
+import zipfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from app.db import Access, Asker, Database, Transaction
+from app.errors import Forbidden
+from app.recordings import import_store, imports, store
+from app.recordings.imports import UPLOAD_GRACE, expire_due
+from tests.api import documents
+from tests.api.importing import (
+    COMPLETE_IMPORT,
+    CONTENT,
+    IMPORT,
+    arranged,
+    asked,
+    completed,
+    import_input,
+    prepared,
+    upload,
+)
+from tests.api.test_consultations import unlike_request
+from tests.api.world import Case, Person, World
+from tests.integration.test_media_probe import DISGUISES, Contacts, _tar_of, _with_reference
+
+pytestmark = pytest.mark.anyio
+
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+async def ready(case: Case) -> Case:
+    """A case in which everybody consents."""
+    await case.consent()
+    return case
+
+
+async def _age(world: World, import_id: str, by: timedelta) -> None:
+    await world.rows(
+        "update resguardo.recording_imports set expires_at = clock_timestamp() - %s where id = %s",
+        by,
+        import_id,
+    )
+
+
+async def _expire(world: World) -> int:
+    worker = Database(world.database.worker_url, application="test", max_size=1)
+    await worker.open()
+    try:
+        async with worker.as_service("expire_imports") as tx:
+            return await expire_due(tx)
+    finally:
+        await worker.close()
+
+
+async def _key(world: World, import_id: str) -> Any:
+    (row,) = await world.rows(
+        "select object_key, upload_url from private.import_secrets where import_id = %s", import_id
+    )
+    return row
+
+
+async def test_recording_is_imported_from_declaration_to_ready(world: World, ready: Case) -> None:
+    found = await prepared(world, ready, sha256=SHA256.upper())
+    assert (found["consultationId"], found["status"]) == (ready.id, "AWAITING_UPLOAD")
+    left = datetime.fromisoformat(found["expiresAt"]) - datetime.now(UTC)
+    assert timedelta(minutes=14) < left <= timedelta(minutes=15)
+    assert await upload(found) == 200
+
+    recording = await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
+    assert (recording["status"], recording["egressId"]) == ("VERIFYING", None)
+    assert recording["consultation"]["externalId"] == ready.consultation["externalId"]
+    await world.work()
+
+    done = await ready.doctor.ask(documents.RECORDING, id=recording["id"])
+    assert (done["status"], done["error"], done["truncated"]) == ("READY", None, False)
+    assert (done["sizeBytes"], done["sha256"]) == (len(CONTENT), SHA256)
+    stored = await ready.doctor.ask(documents.STORAGE, id=recording["id"])
+    assert stored["storage"] == {"exists": True, "sizeBytes": len(CONTENT), "contentType": "video/mp4"}
+
+
+async def test_law_1_upload_url_leaves_with_its_audit_row(world: World, ready: Case) -> None:
+    answer = await asked(world, ready)
+    found = answer.data["importRecording"]
+    rows = {row["action"]: row for row in await world.audit(answer.request_id)}
+    (row,) = (row for row in await world.audit(answer.request_id) if row["fields"] == ["upload_url"])
+    assert set(rows) == {"recording.import", "recording.issue_upload_url"}
+    assert (row["outcome"], row["actor_id"]) == ("ALLOWED", ready.doctor.user_id)
+    assert [str(one) for one in row["entity_ids"]] == [found["id"]]
+    assert [str(one) for one in row["patient_ids"]] == [ready.patient_id]
+    signed = await world.rows(
+        "select actor_role, basis from audit.events where action = 'recording.read_key' and entity_ids = %s",
+        [UUID(found["id"])],
+    )
+    assert signed == [{"actor_role": "resguardo_worker", "basis": "prepare_import"}]
+
+
+async def test_law_6_import_needs_everybodys_consent(case: Case) -> None:
+    answer = await case.doctor.send(IMPORT, **{"import": import_input(case)})
+    assert (answer.error.code, answer.error.reason) == ("FORBIDDEN", "consent_missing")
+    assert answer.error.extensions["missing"] == "DOCTOR, PATIENT"
+
+
+async def test_law_6_consent_withdrawn_before_the_end_ends_it(world: World, ready: Case) -> None:
+    found = await prepared(world, ready)
+    await upload(found)
+    await ready.patient.ask(documents.WITHDRAW_CONSENT, participantId=ready.participant("PATIENT"))
+    refused = await ready.doctor.refused(COMPLETE_IMPORT, importId=found["id"])
+    assert refused == ("FORBIDDEN", "consent_missing")
+
+
+async def test_law_8_no_url_or_key_is_in_a_log_or_a_job(
+    world: World, ready: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        answer = await asked(world, ready)
+        found = answer.data["importRecording"]
+        key = (await _key(world, found["id"]))["object_key"]
+        await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
+    jobs = await world.rows(
+        "select args from jobs.procrastinate_jobs where task_name = 'prepare_import' and lock = %s",
+        found["id"],
+    )
+    assert jobs == [{"args": {"id": found["id"]}}]
+    assert key in found["uploadUrl"]
+    assert "X-Amz-Signature" not in caplog.text
+    assert key not in caplog.text
+    written = await world.rows("select * from audit.events where request_id = %s", answer.request_id)
+    assert key not in str(written)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"contentType": "video/webm"}, "import_type"),
+        ({"contentType": "application/vnd.apple.mpegurl"}, "import_type"),
+        ({"sizeBytes": 0}, "import_size"),
+        ({"sizeBytes": -1}, "import_size"),
+        ({"sizeBytes": 5_000_000_001}, "import_size"),
+        ({"sha256": "ab"}, "bad_sha256"),
+        ({"sha256": "zz" * 32}, "bad_sha256"),
+    ],
+)
+async def test_declaration_of_what_is_not_taken_is_refused(
+    ready: Case, given: dict[str, Any], reason: str
+) -> None:
+    refused = await ready.doctor.refused(IMPORT, **{"import": import_input(ready, **given)})
+    assert refused == ("INVALID_INPUT", reason)
+
+
+async def test_hidden_consultation_is_told_as_absent(world: World, ready: Case, other_doctor: Person) -> None:
+    theirs = replace(ready, consultation={"id": str(uuid4())})
+    hidden, absent = [
+        await other_doctor.send(IMPORT, **{"import": import_input(case)}) for case in (ready, theirs)
+    ]
+    assert (hidden.error.code, hidden.error.reason) == ("NOT_FOUND", "consultation_not_found")
+    assert unlike_request(hidden.body) == unlike_request(absent.body)
+    outcomes = [[row["outcome"] for row in await world.audit(one.request_id)] for one in (hidden, absent)]
+    assert outcomes == [["DENIED"], ["ABSENT"]]
+
+
+async def test_hidden_import_is_told_as_absent(world: World, ready: Case, other_doctor: Person) -> None:
+    found = await arranged(world, ready)
+    hidden, absent = [await other_doctor.send(COMPLETE_IMPORT, importId=one) for one in (found, str(uuid4()))]
+    assert (hidden.error.code, hidden.error.reason) == ("NOT_FOUND", "import_not_found")
+    assert unlike_request(hidden.body) == unlike_request(absent.body)
+    (denied,), (missing,) = [await world.audit(one.request_id) for one in (hidden, absent)]
+    assert (denied["outcome"], missing["outcome"]) == ("DENIED", "ABSENT")
+    assert [str(one) for one in denied["patient_ids"]] == [ready.patient_id]
+
+
+async def test_same_import_again_while_pending_is_the_same_one(world: World, ready: Case) -> None:
+    first = await prepared(world, ready)
+    assert await prepared(world, ready) == first
+    assert (await prepared(world, ready, sha256=SHA256))["id"] != first["id"]
+    assert (await prepared(world, ready, CONTENT[1:]))["id"] != first["id"]
+
+
+async def test_imports_at_once_are_one(world: World, ready: Case) -> None:
+    both = await asyncio.gather(prepared(world, ready), prepared(world, ready))
+    assert both[0] == both[1]
+
+
+async def test_same_import_after_it_was_completed_is_another(world: World, ready: Case) -> None:
+    first = await prepared(world, ready)
+    await ready.doctor.ask(COMPLETE_IMPORT, importId=first["id"])
+    assert (await prepared(world, ready))["id"] != first["id"]
+
+
+async def test_import_that_no_worker_prepares_times_out_and_is_found_again(
+    world: World, ready: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "PATIENCE_SECONDS", 0.05)
+    answer = await ready.doctor.send(IMPORT, **{"import": import_input(ready)})
+    assert (answer.error.code, answer.error.reason) == ("TIMEOUT", "import_not_prepared")
+    assert answer.error.extensions["retryable"] is True
+    await world.work()
+    again = await ready.doctor.ask(IMPORT, **{"import": import_input(ready)})
+    rows = await world.rows("select id from resguardo.recording_imports where consultation_id = %s", ready.id)
+    assert [str(row["id"]) for row in rows] == [again["id"]]
+
+
+async def test_import_counts_as_a_url(world: World, ready: Case) -> None:
+    await world.spend(ready.doctor, "urls", 60)
+    refused = await ready.doctor.refused(IMPORT, **{"import": import_input(ready)})
+    assert refused == ("RATE_LIMITED", "quota_urls")
+
+
+async def test_completing_twice_returns_the_same_recording(world: World, ready: Case) -> None:
+    done = await completed(world, ready)
+    (row,) = await world.rows(
+        "select id, status from resguardo.recording_imports where recording_id = %s", done["id"]
+    )
+    assert row["status"] == "COMPLETED"
+    assert await ready.doctor.ask(COMPLETE_IMPORT, importId=str(row["id"])) == done
+    await ready.patient.ask(documents.WITHDRAW_CONSENT, participantId=ready.participant("PATIENT"))
+    assert (await ready.doctor.ask(COMPLETE_IMPORT, importId=str(row["id"])))["id"] == done["id"]
+
+
+async def test_completing_at_once_makes_one_recording(world: World, ready: Case) -> None:
+    found = await arranged(world, ready)
+    answers = await asyncio.gather(*(ready.doctor.ask(COMPLETE_IMPORT, importId=found) for _ in range(4)))
+    assert len({one["id"] for one in answers}) == 1
+    rows = await world.rows(
+        "select source, medium, requested_by from resguardo.recordings where consultation_id = %s", ready.id
+    )
+    assert rows == [{"source": "IMPORT", "medium": "VIDEO", "requested_by": ready.doctor.user_id}]
+
+
+async def test_import_does_not_stand_in_the_way_of_a_recording(world: World, ready: Case) -> None:
+    await ready.doctor.ask(documents.START, consultationId=ready.id)
+    found = await arranged(world, ready)
+    assert (await ready.doctor.ask(COMPLETE_IMPORT, importId=found))["status"] == "VERIFYING"
+
+
+async def test_url_is_erased_when_the_import_is_completed(world: World, ready: Case) -> None:
+    found = await prepared(world, ready)
+    assert (await _key(world, found["id"]))["upload_url"] == found["uploadUrl"]
+    await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
+    assert (await _key(world, found["id"]))["upload_url"] is None
+
+
+async def test_upload_that_never_came_is_never_ready(world: World, ready: Case) -> None:
+    found = await prepared(world, ready)
+    recording = await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
+    await world.work()
+    after = await ready.doctor.ask(documents.RECORDING, id=recording["id"])
+    assert after["status"] in ("VERIFYING", "LOST", "FAILED")
+
+
+async def test_what_was_verified_cannot_be_overwritten(world: World, ready: Case) -> None:
+    found = await prepared(world, ready)
+    assert await upload(found) == 200
+    recording = await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
+    await world.work()
+    assert (await ready.doctor.ask(documents.RECORDING, id=recording["id"]))["status"] == "READY"
+
+    assert await upload(found, bytes(len(CONTENT))) == 412
+
+    assert await world.bucket.sha256((await _key(world, found["id"]))["object_key"]) == (SHA256, len(CONTENT))
+
+
+async def test_other_bytes_than_declared_fail(world: World, ready: Case) -> None:
+    done = await completed(world, ready, sha256="0" * 64)
+    assert (done["status"], done["error"]) == ("FAILED", "object_digest_differs")
+
+
+async def test_late_completion_within_the_grace_is_taken(world: World, ready: Case) -> None:
+    found = await arranged(world, ready)
+    await _age(world, found, UPLOAD_GRACE - timedelta(minutes=1))
+    assert (await ready.doctor.ask(COMPLETE_IMPORT, importId=found))["status"] == "VERIFYING"
+
+
+async def test_completion_after_the_grace_is_refused(world: World, ready: Case) -> None:
+    found = await arranged(world, ready)
+    await _age(world, found, UPLOAD_GRACE + timedelta(seconds=1))
+    for _ in range(2):
+        answer = await ready.doctor.send(COMPLETE_IMPORT, importId=found)
+        assert (answer.error.code, answer.error.reason) == ("CONFLICT", "import_expired")
+        assert [row["outcome"] for row in await world.audit(answer.request_id)] == ["FAILED"]
+        await _expire(world)
+
+
+async def test_expiry_erases_the_url_at_once_and_ends_the_import_after_the_grace(
+    world: World, ready: Case
+) -> None:
+    found = await prepared(world, ready)
+    object_key = (await _key(world, found["id"]))["object_key"]
+    status = "select status from resguardo.recording_imports where id = %s"
+    unknown = "select private.unknown_object_keys(array[%s, 'r/x']) as keys"
+
+    await _age(world, found["id"], timedelta(seconds=1))
+    assert await _expire(world) == 0
+    assert (await _key(world, found["id"]))["upload_url"] is None
+    assert await world.rows(status, found["id"]) == [{"status": "AWAITING_UPLOAD"}]
+    assert await world.rows(unknown, object_key) == [{"keys": ["r/x"]}]
+
+    await _age(world, found["id"], UPLOAD_GRACE + timedelta(seconds=1))
+    assert await _expire(world) == 1
+    assert await _expire(world) == 0
+    assert await world.rows(status, found["id"]) == [{"status": "EXPIRED"}]
+    assert await world.rows(unknown, object_key) == [{"keys": [object_key, "r/x"]}]
+    rows = await world.rows(
+        "select actor_role from audit.events where action = 'recording.expire_import' and entity_ids = %s",
+        [UUID(found["id"])],
+    )
+    assert rows == [{"actor_role": "resguardo_worker"}]
+
+
+async def test_key_of_a_completed_import_is_known(world: World, ready: Case) -> None:
+    found = await prepared(world, ready)
+    object_key = (await _key(world, found["id"]))["object_key"]
+    await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
+    rows = await world.rows("select private.unknown_object_keys(array[%s]) as keys", object_key)
+    assert rows == [{"keys": []}]
+
+
+async def test_expired_import_is_signed_no_more(
+    world: World, ready: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "PATIENCE_SECONDS", 0.05)
+    await ready.doctor.send(IMPORT, **{"import": import_input(ready)})
+    (row,) = await world.rows(
+        "select id from resguardo.recording_imports where consultation_id = %s", ready.id
+    )
+    await _age(world, str(row["id"]), timedelta(0))
+    await world.work()
+    assert (await _key(world, str(row["id"])))["upload_url"] is None
+
+
+@asynccontextmanager
+async def _acting(world: World, person: Person) -> AsyncIterator[Transaction]:
+    """A transaction as that person, for calls that the API never makes."""
+    claims: dict[str, object] = {
+        "sub": str(person.user_id),
+        "session_id": str(person.session_id),
+        "aal": "aal2",
+        "exp": int(time.time()) + 3600,
+    }
+    api = Database(world.database.api_url, application="test", max_size=1)
+    await api.open()
+    try:
+        access = Access("recording.import", {"clinician"}, "recording_import")
+        async with api.as_user(Asker(claims, uuid4(), None), access) as tx:
+            yield tx
+    finally:
+        await api.close()
+
+
+async def test_law_2_upload_url_is_released_to_its_doctor_alone(
+    world: World, ready: Case, other_doctor: Person
+) -> None:
+    found = UUID(await arranged(world, ready))
+    async with _acting(world, other_doctor) as tx:
+        assert await import_store.release_upload_url(tx, found) is None
+        assert await import_store.release_upload_url(tx, uuid4()) is None
+    async with _acting(world, ready.doctor) as tx:
+        assert await import_store.release_upload_url(tx, found) == "https://store.test/upload"
+    rows = await world.rows(
+        "select outcome from audit.events where action = 'recording.issue_upload_url' and actor_id = any(%s)"
+        " order by recorded_at",
+        [other_doctor.user_id, ready.doctor.user_id],
+    )
+    assert [row["outcome"] for row in rows] == ["DENIED", "ABSENT", "ALLOWED"]
+
+
+async def test_law_2_import_of_another_doctor_is_neither_completed_nor_prepared(
+    world: World, ready: Case, other_doctor: Person
+) -> None:
+    found = UUID(await arranged(world, ready))
+    with pytest.raises(Forbidden, match="not_own_import"):
+        async with _acting(world, other_doctor) as tx:
+            await import_store.complete(tx, found, UPLOAD_GRACE)
+    with pytest.raises(Forbidden, match="not_own_consultation"):
+        async with _acting(world, other_doctor) as tx:
+            await store.defer(tx, "prepare_import", found)
+
+
+async def test_job_that_runs_again_changes_no_url(world: World, ready: Case) -> None:
+    found = await prepared(world, ready)
+    await world.rows("select private.defer_job('prepare_import', %s)", UUID(found["id"]))
+    await world.work()
+    await world.rows("select private.keep_upload_url(%s, 'https://late.test')", UUID(found["id"]))
+    assert (await _key(world, found["id"]))["upload_url"] == found["uploadUrl"]
+
+
+@pytest.fixture
+def contacts() -> Iterator[Contacts]:
+    listening = Contacts()
+    yield listening
+    listening.close()
+
+
+def _zip() -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("recording.mp4", CONTENT)
+    return target.getvalue()
+
+
+ATTACKS: dict[str, Callable[[int], bytes]] = {
+    **{
+        name: lambda port, name=name: DISGUISES[name](CONTENT, port)  # type: ignore[misc]  # the loop's own name
+        for name in ("hls", "dash", "concat", "concat_local", "sdp", "html", "ftyp_then_hls", "moov_missing")
+    },
+    "zip": lambda _: _zip(),
+    "tar.gz": lambda _: gzip.compress(_tar_of(CONTENT)),
+    "ftyp_then_zip": lambda _: CONTENT[:32] + _zip(),
+    "data_reference": lambda _: _with_reference(CONTENT, "/etc/passwd"),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+async def test_disguise_is_refused(world: World, ready: Case, contacts: Contacts, attack: str) -> None:
+    done = await completed(world, ready, ATTACKS[attack](contacts.port))
+    assert (done["status"], done["error"]) == ("FAILED", "media_unreadable")
+    assert (done["sha256"], contacts.count) == (None, 0)
+    refused = await ready.doctor.refused(
+        documents.ISSUE_URL, recordingId=done["id"], purposeOfUse="TREATMENT"
+    )
+    assert refused == ("CONFLICT", "recording_not_ready")

@@ -1,0 +1,516 @@
+"""`recordingChanged` over real sockets: what is told, to whom, and how a connection ends."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from starlette.types import Message
+from websockets.exceptions import InvalidStatus
+
+from app.db import Asker, Database
+from app.http.subscriptions import Connected, SocketLimits, SubscriptionEndpoint
+from app.main import create_app
+from app.quotas import load_quotas
+from app.recordings.changes import Feed, RecordingChanges
+from app.recordings.model import Selection
+from tests.api import documents
+from tests.api.small_api import Context, small_schema
+from tests.api.socket_client import ORIGIN, Socket, connected, listening
+from tests.api.world import Case, Person, World
+
+pytestmark = pytest.mark.anyio
+
+WATCH = documents.RECORDING_CHANGED
+LISTENERS = """
+select a.pid from pg_stat_activity as a
+where a.application_name = 'resguardo-api-listen' and a.datname = current_database()
+"""
+KILL_LISTENERS = """
+select pg_terminate_backend(a.pid, 5000) as done from pg_stat_activity as a
+where a.application_name = 'resguardo-api-listen' and a.datname = current_database()
+"""
+
+
+@asynccontextmanager
+async def _api(world: World, **limits: Any) -> AsyncIterator[str]:
+    settings = world.settings.model_copy(update={"allowed_origins": (ORIGIN,)})
+    async with listening(create_app(settings, socket_limits=SocketLimits(**limits))) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+async def api(world: World) -> AsyncIterator[str]:
+    """An API that asks for nobody's session unless something happens: what is cut off here, an event cut off."""
+    async with _api(world, recheck_seconds=3600, message_bytes=4096) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+async def watchful(world: World) -> AsyncIterator[str]:
+    """An API that asks for everybody's session all the time."""
+    async with _api(world, recheck_seconds=0.02, init_seconds=0.3) as url:
+        yield url
+
+
+@pytest.fixture
+async def case(world: World) -> Case:
+    """A consultation that may be recorded."""
+    return await _consented(await world.case())
+
+
+async def _consented(case: Case) -> Case:
+    await case.consent()
+    return case
+
+
+@asynccontextmanager
+async def _watching(url: str, case: Case, person: Person | None = None) -> AsyncIterator[Socket]:
+    async with connected(url) as client:
+        await client.init(person or case.doctor)
+        await client.subscribe(WATCH, consultationId=case.id)
+        yield client
+
+
+async def _become(world: World, recording: UUID, status: str) -> float:
+    """Commits a step; gives the time after it."""
+    await world.rows("update resguardo.recordings set status = %s where id = %s", status, recording)
+    return time.monotonic()
+
+
+async def _pages(world: World, person: Person) -> int:
+    rows = await world.rows(
+        "select sum(used)::int as used from private.usage where meter = 'pages' and person_id = %s",
+        person.user_id,
+    )
+    return int(rows[0]["used"] or 0)
+
+
+async def test_subscriber_hears_the_newest_recording_and_then_every_step(
+    world: World, case: Case, api: str
+) -> None:
+    recording = await world.recording(case, "REQUESTED")
+    pages = await _pages(world, case.doctor)
+    async with _watching(api, case) as client:
+        first = await client.event()
+        assert (first["id"], first["status"]) == (str(recording), "REQUESTED")
+        assert first["consultation"]["id"] == case.id
+        for status in ("STARTING", "RECORDING", "STOPPING", "VERIFYING", "READY"):
+            committed = await _become(world, recording, status)
+            assert (await client.event())["status"] == status
+            print(f"{status} told {1000 * (time.monotonic() - committed):.1f} ms after the commit")  # noqa: T201 - measured, not asserted
+        rows = await world.audit(client.request_id)
+    assert [(row["action"], row["entity_type"], row["outcome"]) for row in rows] == [
+        ("recording.watch", "consultation", "ALLOWED"),
+        *[("recording.watch", "recording", "ALLOWED")] * 6,
+    ]
+    assert {row["actor_id"] for row in rows} == {case.doctor.user_id}
+    assert rows[-1]["entity_ids"] == [recording]
+    assert rows[-1]["patient_ids"] == [UUID(case.patient_id)]
+    assert "status" in rows[-1]["fields"]
+    assert await _pages(world, case.doctor) == pages + 1
+
+
+async def test_subscriber_of_a_consultation_without_recording_hears_of_its_first(
+    case: Case, api: str
+) -> None:
+    async with _watching(api, case) as client:
+        await client.nothing_more()
+        started = await case.doctor.ask(documents.START, consultationId=case.id)
+        assert await client.event() == started
+
+
+async def test_step_of_an_older_recording_is_told_too(world: World, case: Case, api: str) -> None:
+    older = await world.recording(case, "VERIFYING")
+    newer = await world.recording(case, "RECORDING")
+    async with _watching(api, case) as client:
+        assert (await client.event())["id"] == str(newer)
+        await _become(world, older, "READY")
+        told = await client.event()
+        assert (told["id"], told["status"]) == (str(older), "READY")
+
+
+async def test_change_that_is_rolled_back_or_of_another_consultation_is_not_told(
+    world: World, case: Case, api: str
+) -> None:
+    recording = await world.recording(case, "REQUESTED")
+    other = await world.recording(await _consented(await world.case(case.doctor)), "REQUESTED")
+    async with _watching(api, case) as client:
+        await client.event()
+        async with await psycopg.AsyncConnection.connect(world.database.superuser_url) as changing:
+            await changing.execute(
+                "update resguardo.recordings set status = 'STARTING' where id = %s", (recording,)
+            )
+            await changing.rollback()
+        await _become(world, other, "STARTING")
+        await _become(world, recording, "ABORTED")
+        assert (await client.event())["status"] == "ABORTED"
+        await client.nothing_more()
+
+
+async def test_forged_notification_tells_nothing(world: World, case: Case, api: str) -> None:
+    await world.recording(case, "RECORDING")
+    async with _watching(api, case) as client:
+        await client.event()
+        for payload in (case.id, "no id", ""):
+            await world.rows("select pg_notify('resguardo_recordings', %s)", payload)
+        recording = await world.recording(case, "VERIFYING")
+        assert (await client.event())["id"] == str(recording)
+        rows = await world.audit(client.request_id)
+        assert len(rows) == 3
+
+
+async def test_hundred_changes_of_a_slow_reader_are_told_as_the_last(world: World, case: Case) -> None:
+    recording = await world.recording(case, "RECORDING")
+    database = Database(world.database.api_url, application="resguardo-api")
+    claims = {
+        "sub": str(case.doctor.user_id),
+        "session_id": str(case.doctor.session_id),
+        "aal": "aal2",
+        "exp": int(time.time()) + 600,
+    }
+    await database.open()
+    try:
+        async with Feed(database.listen) as feed:
+            service = RecordingChanges(database, feed, quotas=load_quotas())
+            watching = service.watch(Asker(claims, uuid4(), None), UUID(case.id), Selection())
+            async with asyncio.timeout(20), aclosing(watching) as changes:
+                assert (await anext(changes)).duration_seconds is None
+                for number in range(1, 101):
+                    await world.rows(
+                        "update resguardo.recordings set duration_seconds = %s where id = %s",
+                        number,
+                        recording,
+                    )
+                assert (await anext(changes)).duration_seconds == 100
+                await _become(world, recording, "STOPPING")
+                assert (await anext(changes)).status == "STOPPING"
+    finally:
+        await database.close()
+
+
+async def test_change_while_nothing_is_heard_is_told_when_the_connection_is_back(
+    world: World, case: Case, api: str
+) -> None:
+    recording = await world.recording(case, "REQUESTED")
+    async with _watching(api, case) as client:
+        await client.event()
+        for status in ("STARTING", "RECORDING"):
+            assert await world.rows(KILL_LISTENERS)
+            await _become(world, recording, status)
+            assert (await client.event())["status"] == status
+
+
+async def test_hidden_and_unknown_consultations_are_told_alike_in_both_languages(
+    world: World, case: Case, other_doctor: Person, api: str
+) -> None:
+    await world.recording(case)
+    for language, sentence in (
+        ("en", "There is no such consultation, or you may not see it."),
+        ("es", "No existe esta consulta, o usted no puede verla."),
+    ):
+        async with connected(api) as client:
+            await client.init(other_doctor, acceptLanguage=language)
+            told = []
+            for wanted in (case.id, str(uuid4())):
+                await client.subscribe(WATCH, consultationId=wanted)
+                told.append(await client.error())
+            assert told[0] == told[1]
+            assert told[0]["message"] == sentence
+            assert told[0]["extensions"] == {
+                "code": "NOT_FOUND",
+                "reason": "consultation_not_found",
+                "retryable": False,
+                "requestId": client.request_id,
+            }
+            rows = await world.audit(client.request_id)
+            assert [row["outcome"] for row in rows] == ["DENIED", "ABSENT"]
+
+
+@pytest.mark.parametrize("role", ["patient", "compliance"])
+async def test_other_roles_may_connect_and_watch_nothing(
+    world: World, case: Case, officer: Person, watchful: str, role: str
+) -> None:
+    person = case.patient if role == "patient" else officer
+    async with _watching(watchful, case, person) as client:
+        error = await client.error()
+        assert (error["extensions"]["code"], error["extensions"]["reason"]) == ("FORBIDDEN", "wrong_role")
+        await asyncio.sleep(0.1)
+        await client.nothing_more()
+
+
+async def test_whoever_is_not_in_good_standing_is_not_let_in(world: World, case: Case, api: str) -> None:
+    doctor = case.doctor
+    signed_out = await world.with_session(doctor)
+    await world.end_session(signed_out)
+    expired = replace(doctor, token=world.token(doctor.user_id, doctor.session_id, exp=int(time.time()) - 60))
+    for person, expected in (
+        (world.stranger(), (4401, "token_missing")),
+        (replace(doctor, token="none"), (4401, "token_malformed")),
+        (expired, (4403, "token_expired")),
+        (signed_out, (4401, "session_over")),
+        (await world.with_session(doctor, aal="aal1"), (4403, "second_factor_needed")),
+        (await world.user(), (4403, "not_registered")),
+    ):
+        async with connected(api) as client:
+            await client.knock(person)
+            assert await client.ended() == expected
+
+
+async def test_event_after_the_session_ended_is_not_told_and_ends_the_connection(
+    world: World, case: Case, api: str
+) -> None:
+    recording = await world.recording(case, "REQUESTED")
+    async with _watching(api, case) as client:
+        await client.event()
+        await world.end_session(case.doctor)
+        await _become(world, recording, "STARTING")
+        assert (await client.error())["extensions"]["reason"] == "session_over"
+        assert await client.ended() == (4401, "session_over")
+        rows = await world.audit(client.request_id)
+        assert (rows[-1]["outcome"], rows[-1]["reason"]) == ("DENIED", "session_over")
+
+
+async def test_session_that_ends_is_cut_off_though_nothing_happens(
+    world: World, case: Case, watchful: str
+) -> None:
+    await world.recording(case)
+    async with _watching(watchful, case) as client:
+        await client.event()
+        await world.end_session(case.doctor)
+        assert await client.ended() == (4401, "session_over")
+
+
+async def test_suspended_doctor_is_cut_off_though_nothing_happens(
+    world: World, case: Case, officer: Person, watchful: str
+) -> None:
+    await world.recording(case)
+    async with _watching(watchful, case) as client:
+        await client.event()
+        await officer.ask(documents.SUSPEND, userId=str(case.doctor.user_id))
+        code, reason = await client.ended()
+        assert (code, reason in ("session_over", "staff_suspended")) == (4401, True)
+
+
+async def test_token_that_expires_ends_the_connection_at_once(world: World, case: Case, api: str) -> None:
+    expires_at = int(time.time()) + 2
+    token = world.token(case.doctor.user_id, case.doctor.session_id, exp=expires_at)
+    await world.recording(case)
+    async with _watching(api, case, replace(case.doctor, token=token)) as client:
+        await client.event()
+        assert await client.ended() == (4403, "token_expired")
+        assert time.time() >= expires_at
+
+
+async def test_ended_subscription_is_over_and_its_id_free(world: World, case: Case, api: str) -> None:
+    recording = await world.recording(case, "REQUESTED")
+    async with _watching(api, case) as client:
+        await client.event()
+        await client.say(id="1", type="complete")
+        await _become(world, recording, "STARTING")
+        await client.nothing_more()
+        await client.subscribe(WATCH, consultationId=case.id)
+        assert (await client.event())["status"] == "STARTING"
+
+
+async def test_pages_quota_holds_for_subscribing(world: World, case: Case, api: str) -> None:
+    await world.spend(case.doctor, "pages", 1200)
+    async with _watching(api, case) as client:
+        assert (await client.error())["extensions"]["reason"] == "quota_pages"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        documents.VIEWER,
+        "mutation { stopRecording(recordingId: 1) { id } }",
+        "subscription A { recordingChanged(consultationId: 1) { id } } query B { viewer { userId } }",
+        "fragment F on Recording { id }",
+    ],
+)
+async def test_only_subscriptions_are_taken(case: Case, api: str, query: str) -> None:
+    async with connected(api) as client:
+        await client.init(case.doctor, acceptLanguage="es-MX")
+        await client.subscribe(query)
+        error = await client.error()
+        assert error["extensions"]["reason"] == "subscriptions_only"
+        assert error["message"].startswith("Por esta conexión")
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("subscription { recordingChanged(consultationId: 1) { id } }", "INVALID_INPUT"),
+        ("subscription { recordingChanged(consultationId: 1) { storage { exists } } }", "INVALID_INPUT"),
+        ("subscription { recordingChanged(consultationId: 1) { nothing } }", "GRAPHQL_VALIDATION_FAILED"),
+        ("subscription { recordingChanged(", "GRAPHQL_PARSE_FAILED"),
+        (
+            f"subscription {{ recordingChanged(consultationId: 1) {{ {' '.join(f'a{n}: id' for n in range(31))} }} }}",
+            "TOO_COMPLEX",
+        ),
+        (f"subscription {{ recordingChanged(consultationId: 1) {{ {'id ' * 201} }} }}", "TOO_COMPLEX"),
+        (
+            f"subscription {{ recordingChanged(consultationId: 1) {{ {'id ' * 700} }} }}",
+            "GRAPHQL_PARSE_FAILED",
+        ),
+    ],
+)
+async def test_limits_and_rules_of_documents_hold(case: Case, api: str, query: str, code: str) -> None:
+    async with connected(api) as client:
+        await client.init(case.doctor)
+        await client.subscribe(query)
+        assert (await client.error())["extensions"]["code"] == code
+        await client.nothing_more()
+
+
+async def test_connection_has_so_many_subscriptions(case: Case, api: str) -> None:
+    async with connected(api) as client:
+        await client.init(case.doctor)
+        for number in range(11):
+            await client.subscribe(WATCH, str(number), consultationId=case.id)
+        error = await client.error("10")
+        assert error["extensions"]["code"] == "RATE_LIMITED"
+        assert error["extensions"]["reason"] == "too_many_subscriptions"
+
+
+async def test_person_has_so_many_connections(world: World, case: Case) -> None:
+    async with _api(world, connections_per_person=1) as url:
+        async with connected(url) as first, connected(url) as second, connected(url) as another:
+            await first.init(case.doctor)
+            await second.knock(case.doctor)
+            assert await second.ended() == (4429, "too_many_connections")
+            await another.init(await world.clinician())
+        async with connected(url) as again:
+            await again.init(case.doctor)
+
+
+SUBSCRIBE = {"id": "1", "type": "subscribe", "payload": {"query": "subscription { a }"}}
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("not JSON", 4400),
+        ('{"type": NaN}', 4400),
+        ("[" * 3000, 4400),
+        (b"{}", 4400),
+        ("[]", 4400),
+        ('{"type": ["ping"]}', 4400),
+        ('{"type": "start"}', 4400),
+        ('{"type": "complete"}', 4400),
+        (json.dumps(SUBSCRIBE | {"id": ["1"]}), 4400),
+        (json.dumps(SUBSCRIBE | {"id": "1" * 65}), 4400),
+        (json.dumps(SUBSCRIBE | {"payload": "query"}), 4400),
+        (json.dumps(SUBSCRIBE | {"payload": {"query": 1}}), 4400),
+        (json.dumps(SUBSCRIBE | {"payload": {"query": "{ a }", "variables": []}}), 4400),
+        (json.dumps({"type": "ping", "payload": {"filler": "x" * 5000}}), 1009),
+        ('{"type": "connection_init"}', 4429),
+    ],
+)
+async def test_bad_message_ends_the_connection(case: Case, api: str, message: str | bytes, code: int) -> None:
+    async with connected(api) as client:
+        await client.init(case.doctor)
+        await client.connection.send(message)
+        assert (await client.ended())[0] == code
+
+
+async def test_second_subscriber_of_an_id_ends_the_connection(case: Case, api: str) -> None:
+    async with _watching(api, case) as client:
+        await client.subscribe(WATCH, consultationId=case.id)
+        assert (await client.ended())[0] == 4409
+
+
+async def test_subscribing_before_one_has_said_who_one_is_ends_the_connection(case: Case, api: str) -> None:
+    async with connected(api) as client:
+        await client.nothing_more()
+        await client.subscribe(WATCH, consultationId=case.id)
+        assert (await client.ended())[0] == 4401
+
+
+async def test_bad_init_payload_ends_the_connection(api: str) -> None:
+    async with connected(api) as client:
+        await client.say(type="connection_init", payload="token")
+        assert (await client.ended())[0] == 4400
+
+
+async def test_whoever_does_not_say_who_they_are_is_not_waited_for(watchful: str) -> None:
+    async with connected(watchful) as client:
+        assert (await client.ended())[0] == 4408
+
+
+async def test_legacy_subprotocol_and_other_origins_are_refused(case: Case, api: str) -> None:
+    async with connected(api, protocol="graphql-ws") as client:
+        assert (await client.ended())[0] == 4406
+    for origin in ("https://evil.example", "null", api):
+        with pytest.raises(InvalidStatus) as refused:
+            async with connected(api, origin=origin):
+                pass
+        assert refused.value.response.status_code == 403
+    async with connected(api, origin=None) as client:
+        await client.init(case.doctor)
+
+
+async def test_nothing_of_an_address_is_logged(
+    case: Case, api: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        async with connected(api, query=f"?token={case.doctor.token}") as client:
+            await client.init(case.doctor)
+    assert "[accepted]" in caplog.text
+    assert "token" not in caplog.text
+
+
+async def test_api_that_stops_ends_connections_and_listens_no_more(world: World, case: Case) -> None:
+    before = await _listeners(world)
+    async with AsyncExitStack() as clients:
+        async with _api(world) as url:
+            client = await clients.enter_async_context(_watching(url, case))
+            await client.nothing_more()
+            await _until_listeners(world, before + 1)
+        assert (await client.ended())[0] == 1012
+    await _until_listeners(world, before)
+
+
+async def _listeners(world: World) -> int:
+    return len(await world.rows(LISTENERS))
+
+
+async def _until_listeners(world: World, number: int) -> None:
+    async with asyncio.timeout(20):
+        while await _listeners(world) != number:  # noqa: ASYNC110 - Postgres tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def test_whoever_takes_nothing_is_left() -> None:
+    stuck = asyncio.Event()
+    said = iter([{"type": "connection_init"}, SUBSCRIBE | {"payload": {"query": "subscription { ticks }"}}])
+
+    async def connect(*_: object) -> Connected:
+        return Connected(Context("en", None), 1, time.time() + 60, "en", recheck=stuck.wait)  # type: ignore[arg-type]
+
+    async def receive() -> Message:
+        message = next(said, None)
+        if message is None:
+            await stuck.wait()
+        return {"type": "websocket.receive", "text": json.dumps(message)}
+
+    async def send(message: Message) -> None:
+        if '"next"' in message.get("text", ""):
+            await stuck.wait()
+
+    endpoint = SubscriptionEndpoint(small_schema(), connect=connect, limits=SocketLimits(send_seconds=0.01))
+    connecting = iter([{"type": "websocket.connect"}])
+
+    async def received() -> Message:
+        return next(connecting, None) or await receive()
+
+    scope = {"type": "websocket", "headers": [], "subprotocols": ["graphql-transport-ws"]}
+    async with asyncio.timeout(10):
+        await endpoint(scope, received, send)

@@ -1,0 +1,447 @@
+"""Nobody tells: each recording is brought to what LiveKit lists and the bucket holds, and nothing stays stuck."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from app.consultations.model import ParticipantKind
+from app.devstack.object_store import ObjectStore
+from app.errors import UpstreamFailed
+from app.integrations.livekit import LiveKit
+from app.recordings.deadlines import Deadlines
+from app.recordings.model import TRANSITIONS, RecordingStatus
+from app.recordings.reconciler import MISSES, ROOM_GONE, Report
+from tests.databases import Database
+from tests.integration.recording_world import DOCTOR, KEY, SECRET, World, asker, opened
+
+pytestmark = pytest.mark.anyio
+
+DEADLINES = Deadlines()
+A_MOMENT = timedelta(seconds=1)
+STRAYS = "select reason from audit.events where action = 'egress.stop_stray' order by recorded_at"
+
+
+@pytest.fixture
+async def world(database: Database, object_store: ObjectStore) -> AsyncIterator[World]:
+    async with opened(database, object_store) as made:
+        yield made
+
+
+async def _until(world: World, recording_id: UUID, *statuses: RecordingStatus) -> Report:
+    """Passes until the recording has come to one of the statuses; the last pass."""
+    async with asyncio.timeout(20):
+        while True:
+            report = await world.reconciler.run_once()
+            if (await world.read(recording_id)).status in statuses:
+                return report
+            await asyncio.sleep(0.02)
+
+
+async def _missed(world: World, gone_for: timedelta) -> None:
+    """As many passes as it takes to call an egress dead, over that time."""
+    for _ in range(MISSES):
+        await world.reconciler.run_once()
+        world.ahead += gone_for / (MISSES - 1)
+    await world.reconciler.run_once()
+
+
+async def test_recording_of_which_no_webhook_ever_comes_is_ready_all_the_same(world: World) -> None:
+    recording_id = await world.request()
+    await world.controller.start(recording_id)
+    await _until(world, recording_id, RecordingStatus.RECORDING)
+    await world.recordings.stop(asker(DOCTOR), recording_id)
+    await world.controller.stop(recording_id)
+    await _until(world, recording_id, RecordingStatus.VERIFYING)
+    assert world.queued().count("verify_recording") == 1
+    await world.controller.verify(recording_id)
+    assert (await world.read(recording_id)).status is RecordingStatus.READY
+
+
+async def test_pass_over_what_is_as_it_should_be_changes_nothing(world: World) -> None:
+    recording_id = await world.recording()
+    before = await world.read(recording_id)
+    report = await world.reconciler.run_once()
+    assert (report.egresses, report.unfinished, report.problems) == (1, 1, 0)
+    assert (report.moved, report.strays_stopped, report.missing, report.stopped_for_consent) == (0, 0, 0, 0)
+    assert await world.read(recording_id) == before
+
+
+async def test_start_whose_answer_never_came_is_adopted_by_the_pass(world: World) -> None:
+    recording_id = await world.request()
+    world.order("start_but_answer_503")
+    with pytest.raises(UpstreamFailed):
+        await world.controller.start(recording_id)
+    await _until(world, recording_id, RecordingStatus.RECORDING)
+    (egress,) = await world.egresses()
+    assert (await world.read(recording_id)).egress_id == egress.egress_id
+
+
+async def test_start_that_nothing_came_of_fails_and_frees_the_consultation(world: World) -> None:
+    recording_id = await world.request()
+    async with LiveKit("http://127.0.0.1:1", KEY, SECRET) as nowhere:
+        with pytest.raises(UpstreamFailed):
+            await world.controller_of(nowhere).start(recording_id)
+    world.ahead = DEADLINES.unanswered_start + A_MOMENT
+    await world.reconciler.run_once()
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.FAILED, "egress_start_unknown")
+    world.ahead = timedelta()
+    await world.recording()
+
+
+async def test_egress_that_turns_up_after_its_start_was_given_up_is_stopped(world: World) -> None:
+    recording_id = await world.request()
+    world.order("start_but_answer_503")
+    with pytest.raises(UpstreamFailed):
+        await world.controller.start(recording_id)
+    await world.controller.give_up(recording_id, "livekit_unavailable")
+    report = await world.reconciler.run_once()
+    assert report.strays_stopped == 1
+    assert (await world.until_egress("complete", "aborted")).is_over
+    assert world.rows(STRAYS) == [("no_intent",)]
+    assert (await world.read(recording_id)).status is RecordingStatus.FAILED
+
+
+async def test_second_egress_of_one_recording_is_stopped_and_its_object_is_another(world: World) -> None:
+    recording_id = await world.recording()
+    key = (await world.object_key(recording_id)).replace("video.mp4", "video-2.mp4")
+    second = await world.livekit.start_room_composite(
+        room_name=world.consultation.room_name, object_key=key, upload=world._target(key)
+    )
+    async with asyncio.timeout(20):
+        while not (await world.livekit.list_egress(egress_id=second.egress_id))[0].is_over:
+            await world.reconciler.run_once()
+            await asyncio.sleep(0.02)
+    assert world.rows(STRAYS) == [("not_its_recording",)]
+    assert (await world.read(recording_id)).status is RecordingStatus.RECORDING
+    assert (await world.object_key(recording_id)).endswith("/video.mp4")
+
+
+async def test_second_ask_has_a_key_of_its_own_and_a_late_first_is_adopted_with_its_key(world: World) -> None:
+    recording_id = await world.request()
+    async with LiveKit("http://127.0.0.1:1", KEY, SECRET) as nowhere:
+        with pytest.raises(UpstreamFailed):
+            await world.controller_of(nowhere).start(recording_id)
+        first = await world.object_key(recording_id)
+    world.ahead = timedelta(seconds=61)
+    world.order("start_but_answer_503")
+    with pytest.raises(UpstreamFailed):
+        await world.controller.start(recording_id)
+    assert (await world.object_key(recording_id)).endswith("/video-2.mp4")
+    async with AsyncExitStack() as stack:
+        late = await world.livekit.start_room_composite(
+            room_name=world.consultation.room_name, object_key=first, upload=world._target(first)
+        )
+        stack.push_async_callback(world.livekit.stop_egress, late.egress_id)
+        await _until(world, recording_id, RecordingStatus.RECORDING, RecordingStatus.STARTING)
+        await world.reconciler.run_once()
+        adopted = await world.read(recording_id)
+        listed = {one.egress_id: one for one in await world.egresses()}
+        assert adopted.egress_id in listed
+        assert listed[adopted.egress_id].object_key == await world.object_key(recording_id)
+        others = [one for one in listed.values() if one.egress_id != adopted.egress_id]
+        assert [one.status in ("starting", "active") for one in others] == [False]
+
+
+async def test_egress_in_a_room_of_ours_without_any_intent_is_stopped_and_reported_once(world: World) -> None:
+    key = f"r/standard/{world.consultation.id}/{uuid4()}/video.mp4"
+    await world.livekit.start_room_composite(
+        room_name=world.consultation.room_name, object_key=key, upload=world._target(key)
+    )
+    await world.reconciler.run_once()
+    await world.until_egress("complete", "aborted", "ending")
+    await world.reconciler.run_once()
+    assert world.rows(STRAYS) == [("no_intent",)]
+
+
+async def test_rooms_of_others_are_left_alone(world: World) -> None:
+    async with LiveKit(world.livekit_url, KEY, SECRET) as others:
+        token = others.join_token(identity="p", room="another_room", metadata="{}")
+        await _enter(world, token)
+        target = world._target("x.mp4")
+        egress = await others.start_room_composite(
+            room_name="another_room", object_key="x.mp4", upload=target
+        )
+        report = await world.reconciler.run_once()
+        assert (report.egresses, report.strays_stopped) == (0, 0)
+        (listed,) = await others.list_egress(egress_id=egress.egress_id)
+        assert not listed.is_over
+
+
+async def _enter(world: World, token: str) -> None:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        answer = await http.post(f"{world.livekit_url}/stand-in/join", json={"token": token})
+    assert answer.is_success
+
+
+async def test_egress_that_is_listed_no_more_is_lost_only_after_several_passes(world: World) -> None:
+    world.order("forget")
+    recording_id = await _begun(world)
+    for _ in range(MISSES - 1):
+        report = await world.reconciler.run_once()
+        assert (report.missing, report.lost) == (0, 0)  # its recorder is still in the room
+    await _recorder_leaves(world)
+    await _missed(world, timedelta(minutes=1))
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.LOST, "egress_lost")
+
+
+async def _begun(world: World) -> UUID:
+    recording_id = await world.request()
+    await world.controller.start(recording_id)
+    return recording_id
+
+
+async def _recorder_leaves(world: World) -> None:
+    room = world.consultation.room_name
+    for one in await world.livekit.participants(room):
+        if one.kind == "egress":
+            world.stand_in.rooms.leave_recorder(room, one.identity)
+
+
+async def test_list_that_is_empty_once_or_fails_proves_nothing(world: World) -> None:
+    recording_id = await world.recording()
+    before = await world.read(recording_id)
+    await _recorder_leaves(world)
+    world.order("list_empty")
+    assert (await world.reconciler.run_once()).missing == 1
+    world.ahead = timedelta(hours=1)
+    world.order("list_unavailable")
+    with pytest.raises(UpstreamFailed):
+        await world.reconciler.run_once()
+    world.ahead = timedelta(hours=2)
+    await world.reconciler.run_once()
+    world.order("list_empty")
+    assert (await world.reconciler.run_once()).missing == 1
+    assert await world.read(recording_id) == before
+
+
+async def test_zombie_in_a_room_that_is_gone_is_lost_after_five_minutes(
+    database: Database, object_store: ObjectStore
+) -> None:
+    async with opened(database, object_store, departure_timeout_seconds=0.05) as world:
+        world.order("die")
+        recording_id = await _begun(world)
+        await _until(world, recording_id, RecordingStatus.RECORDING)
+        await world.leave()
+        async with asyncio.timeout(20):
+            while await world.livekit.rooms([world.consultation.room_name]):  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.02)
+        await _missed(world, ROOM_GONE / 2)
+        assert (await world.read(recording_id)).status is RecordingStatus.RECORDING
+        world.ahead += ROOM_GONE
+        await world.reconciler.run_once()
+        recording = await world.read(recording_id)
+        assert (recording.status, recording.error) == (RecordingStatus.LOST, "egress_lost")
+
+
+async def test_dead_egress_whose_object_is_there_is_verified_and_ready(world: World) -> None:
+    recording_id = await _lost_with(world, await _media(world))
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.VERIFYING, "egress_lost")
+    await world.controller.verify(recording_id)
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.truncated) == (RecordingStatus.READY, True)
+
+
+async def test_lost_recording_whose_object_turns_up_is_ready(world: World) -> None:
+    recording_id = await _lost_with(world, None)
+    assert (await world.read(recording_id)).status is RecordingStatus.LOST
+    assert (await world.reconciler.run_once()).found_again == 0
+    await world.storage.put_new(await world.object_key(recording_id), await _media(world), "video/mp4")
+    assert (await world.reconciler.run_once()).found_again == 1
+    assert (await world.read(recording_id)).status is RecordingStatus.READY
+    assert world.transitions(recording_id)[-1] == "LOST>READY:egress_lost"
+
+
+async def test_lost_recording_whose_object_is_no_recording_stays_lost_and_is_looked_at_once(
+    world: World,
+) -> None:
+    recording_id = await _lost_with(world, None)
+    await world.storage.put_new(await world.object_key(recording_id), b"#EXTM3U\n", "video/mp4")
+    assert [(await world.reconciler.run_once()).found_again for _ in range(3)] == [1, 0, 0]
+    assert (await world.read(recording_id)).status is RecordingStatus.LOST
+
+
+async def _media(world: World) -> bytes:
+    return await asyncio.to_thread(world.stand_in.recorder.media.path.read_bytes)
+
+
+async def _lost_with(world: World, content: bytes | None) -> UUID:
+    world.order("forget")
+    recording_id = await _begun(world)
+    await asyncio.sleep(0.1)
+    await _recorder_leaves(world)
+    if content is not None:
+        await world.storage.put_new(await world.object_key(recording_id), content, "video/mp4")
+    await _missed(world, timedelta(minutes=1))
+    return recording_id
+
+
+async def test_start_that_never_gets_going_is_stopped_and_fails(world: World) -> None:
+    world.order("no_start_signal")
+    recording_id = await _begun(world)
+    await world.reconciler.run_once()
+    assert (await world.read(recording_id)).status is RecordingStatus.STARTING
+    world.ahead = DEADLINES.start + A_MOMENT
+    report = await world.reconciler.run_once()
+    assert report.overdue == 1
+    assert (await world.read(recording_id)).status is RecordingStatus.STOPPING
+    await world.controller.stop(recording_id)
+    await _until(world, recording_id, RecordingStatus.FAILED)
+    assert (await world.read(recording_id)).error == "start_overdue"
+
+
+async def test_recording_over_the_limit_is_stopped_and_says_so(world: World) -> None:
+    recording_id = await world.recording()
+    world.ahead = DEADLINES.recording + A_MOMENT
+    await world.reconciler.run_once()
+    world.ahead = timedelta()
+    await world.controller.stop(recording_id)
+    await _until(world, recording_id, RecordingStatus.VERIFYING)
+    await world.controller.verify(recording_id)
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.truncated, recording.error) == (
+        RecordingStatus.READY,
+        True,
+        "limit_reached",
+    )
+
+
+async def test_stop_that_livekit_forgot_is_asked_again(world: World) -> None:
+    recording_id = await world.recording()
+    await world.recordings.stop(asker(DOCTOR), recording_id)
+    world.ahead = timedelta(seconds=61)
+    await _until(world, recording_id, RecordingStatus.VERIFYING)
+
+
+async def test_late_joiner_without_consent_stops_the_recording_and_the_doctor_can_see_why(
+    world: World,
+) -> None:
+    recording_id = await world.recording()
+    guest = uuid4()
+    world.rows(
+        "insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role, joined_at)"
+        " select %s, c.id, c.doctor_id, c.patient_id, 'GUEST', 'INTERPRETER', now()"
+        " from resguardo.consultations c where c.id = %s returning id",
+        guest,
+        world.consultation.id,
+    )
+    await world.join(guest)
+    report = await world.reconciler.run_once()
+    assert report.stopped_for_consent == 1
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.STOPPING, "consent_missing")
+
+
+async def test_identity_that_is_not_ours_stops_the_recording(world: World) -> None:
+    recording_id = await world.recording()
+    await world.join("somebody")
+    await world.reconciler.run_once()
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.STOPPING, "unknown_participant")
+
+
+async def test_nothing_is_started_with_a_stranger_in_the_room(world: World) -> None:
+    await world.join("somebody")
+    recording_id = await _begun(world)
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "unknown_participant")
+    assert await world.egresses() == []
+
+
+async def test_consultation_that_is_recorded_by_itself_is_recorded_once(
+    database: Database, object_store: ObjectStore
+) -> None:
+    async with opened(database, object_store, auto_record=True) as world:
+        assert (await world.reconciler.run_once()).started_by_themselves == 0  # the patient is not there yet
+        await world.join(world.participant(ParticipantKind.PATIENT))
+        looks = await asyncio.gather(*(world.reconciler.run_once() for _ in range(3)))
+        assert sum(look.started_by_themselves for look in looks) == 1
+        ((recording_id,),) = world.rows("select id from resguardo.recordings")
+        await world.controller.start(recording_id)
+        await world.until(recording_id, RecordingStatus.RECORDING)
+        await world.recordings.stop(asker(DOCTOR), recording_id)
+        assert (await world.reconciler.run_once()).started_by_themselves == 0
+        assert len(world.rows("select id from resguardo.recordings")) == 1
+
+
+async def test_consultation_without_consent_is_not_recorded_by_itself(
+    database: Database, object_store: ObjectStore
+) -> None:
+    async with opened(database, object_store, auto_record=True) as world:
+        await world.withdraw()
+        await world.join(world.participant(ParticipantKind.PATIENT))
+        assert (await world.reconciler.run_once()).started_by_themselves == 0
+        assert world.rows("select id from resguardo.recordings") == []
+
+
+async def test_speakers_are_recorded_beside_the_video_and_stop_with_it(
+    database: Database, object_store: ObjectStore
+) -> None:
+    async with opened(database, object_store, separate_speakers=True) as world:
+        recording_id = await world.request()
+        speakers = await world.speakers_of(recording_id)
+        for each in (recording_id, speakers.id):
+            await world.controller.start(each)
+        await _until(world, speakers.id, RecordingStatus.RECORDING)
+        await _until(world, recording_id, RecordingStatus.RECORDING)
+        assert len(await world.egresses()) == 2
+        await world.recordings.stop(asker(DOCTOR), recording_id)
+        await world.controller.stop(recording_id)
+        assert (await world.speakers_of(recording_id)).status is RecordingStatus.STOPPING
+        await world.controller.stop(speakers.id)
+        for each in (recording_id, speakers.id):
+            await _until(world, each, RecordingStatus.VERIFYING)
+            await world.controller.verify(each)
+            assert (await world.read(each)).status is RecordingStatus.READY
+        keys = [(await world.object_key(each)).rpartition("/") for each in (recording_id, speakers.id)]
+        assert [name for _, _, name in keys] == ["video.mp4", "speakers.ogg"]
+        assert keys[0][0] == keys[1][0]
+
+
+async def test_video_alone_is_enough_when_the_speakers_fail(
+    database: Database, object_store: ObjectStore
+) -> None:
+    async with opened(database, object_store, separate_speakers=True) as world:
+        recording_id = await world.request()
+        speakers = await world.speakers_of(recording_id)
+        world.order("refuse_start", code="resource_exhausted")
+        await world.controller.start(speakers.id)
+        assert (await world.speakers_of(recording_id)).status is RecordingStatus.FAILED
+        await world.controller.start(recording_id)
+        await world.until(recording_id, RecordingStatus.RECORDING)
+
+
+async def test_speakers_end_where_the_video_never_began(
+    database: Database, object_store: ObjectStore
+) -> None:
+    async with opened(database, object_store, separate_speakers=True) as world:
+        recording_id = await world.request()
+        world.order("refuse_start", code="resource_exhausted")
+        await world.controller.start(recording_id)
+        assert (await world.speakers_of(recording_id)).status is RecordingStatus.ABORTED
+
+
+async def test_every_step_the_model_knows_is_one_the_database_lets_through(world: World) -> None:
+    for before, after in ((one, other) for one in RecordingStatus for other in RecordingStatus):
+        ((may,),) = world.rows("select private.may_become(%s, %s)", before.value, after.value)
+        assert may == (before is after or after in TRANSITIONS[before]), (before, after)
+
+
+async def test_one_of_many_that_goes_wrong_leaves_the_others_alone(world: World) -> None:
+    recording_id = await world.recording()
+    await world.recordings.stop(asker(DOCTOR), recording_id)
+    world.order("rooms_unavailable", count=1)
+    with pytest.raises(UpstreamFailed):
+        await world.reconciler.run_once()
+    world.ahead = timedelta(seconds=61)
+    world.order("stop_times_out")
+    report = await world.reconciler.run_once()
+    assert report.problems == 1
+    await _until(world, recording_id, RecordingStatus.VERIFYING)

@@ -1,0 +1,144 @@
+"""`resguardo staff add`: the first officer of a practice, by the owner, and what the command says and does not say."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
+
+import httpx
+import psycopg
+import pytest
+from typer.testing import CliRunner, Result
+
+from app import checks, cli
+from app.devstack.stack import Stack
+from tests.databases import Cluster
+from tests.integration import small_stack
+from tests.unit.environments import set_environment
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with small_stack.running(cluster, tmp_path_factory.mktemp("world")) as made:
+        yield made
+
+
+@pytest.fixture
+def environment(world: Stack) -> dict[str, str]:
+    """What `StaffSettings` reads, and nothing else."""
+    names = ("ENVIRONMENT", "DEPLOYMENT", "SUPABASE_URL", "SUPABASE_SECRET_KEY")
+    return {**{name: world.environment[name] for name in names}, "DATABASE_URL": world.project.owner_url}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Run:
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(environment: dict[str, str], *arguments: str) -> Result:
+        set_environment(monkeypatch, environment)
+        return CliRunner().invoke(cli.cli, arguments)
+
+    return invoke
+
+
+@pytest.fixture
+def email() -> str:
+    return f"officer-{uuid4().hex[:8]}@example.org"
+
+
+def _rows(world: Stack, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
+    with psycopg.connect(world.project.superuser_url) as connection:
+        return connection.execute(query, values).fetchall()
+
+
+def _login(world: Stack, email: str) -> UUID:
+    ((found,),) = _rows(world, "select id from auth.users where email = %s", email)
+    return UUID(str(found))
+
+
+def test_first_officer_is_made_and_told_what_is_next(
+    run: Run, world: Stack, environment: dict[str, str], email: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        result = run(environment, "staff", "add", email, "--role", "compliance")
+    login = _login(world, email)
+    assert result.exit_code == 0, result.output
+    assert f"added {login} as compliance" in result.output
+    assert "follow the link" in result.output
+    assert email not in result.output + caplog.text
+    assert _rows(world, "select role, status from resguardo.staff where user_id = %s", login) == [
+        ("compliance", "active")
+    ]
+    (row,) = _rows(
+        world,
+        "select actor_id, actor_role, basis, outcome from audit.events"
+        " where action = 'staff.add' and entity_ids = array[%s::uuid]",
+        login,
+    )
+    assert row == (None, world.project.owner, "staff_add", "ALLOWED")
+    outbox = httpx.get(f"{world.supabase_url}/stand-in/outbox", headers={"apikey": world.secret_key}).json()
+    assert [mail["to"] for mail in outbox["mails"]].count(email) == 1
+
+
+def test_who_is_staff_already_is_refused_without_the_address(
+    run: Run, environment: dict[str, str], email: str
+) -> None:
+    assert run(environment, "staff", "add", email, "--role", "compliance").exit_code == 0
+    again = run(environment, "staff", "add", email.upper(), "--role", "clinician")
+    assert again.exit_code == 1
+    assert "CONFLICT already_staff" in again.output
+    assert "member of staff already" in again.output
+    assert email not in again.output.lower()
+
+
+@pytest.mark.parametrize(
+    ("changed", "arguments", "code", "said"),
+    [
+        ({}, ("nobody", "--role", "compliance"), 1, "INVALID_INPUT bad_email"),
+        ({}, ("a@example.org", "--role", "patient"), 2, "--role"),
+        ({}, ("a@example.org",), 2, "--role"),
+        (
+            {"DEPLOYMENT": "another"},
+            ("a@example.org", "--role", "compliance"),
+            1,
+            "database_of_another_deployment",
+        ),
+        (
+            {"SUPABASE_SECRET_KEY": "sb_secret_wrong"},
+            ("a@example.org", "--role", "compliance"),
+            1,
+            "supabase_auth",
+        ),
+        (
+            {"SUPABASE_SECRET_KEY": ""},
+            ("a@example.org", "--role", "compliance"),
+            2,
+            "SUPABASE_SECRET_KEY: is missing",
+        ),
+    ],
+)
+def test_addition_that_cannot_be_says_why_and_makes_nobody(
+    run: Run,
+    world: Stack,
+    environment: dict[str, str],
+    changed: dict[str, str],
+    arguments: tuple[str, ...],
+    code: int,
+    said: str,
+) -> None:
+    before = _rows(world, "select count(*) from resguardo.staff")
+    result = run({**environment, **changed}, "staff", "add", *arguments)
+    assert result.exit_code == code, result.output
+    assert said in result.output
+    assert "a@example.org" not in result.output
+    assert _rows(world, "select count(*) from resguardo.staff") == before
+    assert _rows(world, "select 1 from private.staff_invitations where status = 'PENDING'") == []
+
+
+@pytest.mark.parametrize(
+    "reason", ["already_staff", "login_unconfirmed", "login_is_patient", "supabase_mail_limit"]
+)
+def test_every_refusal_has_a_remedy(reason: str) -> None:
+    assert checks.remedy(reason) != checks.remedy("no such reason")

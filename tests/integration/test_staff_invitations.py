@@ -1,0 +1,373 @@
+"""Invitations to work here: through the worker's door and Supabase's, and killed at every line between."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
+
+import httpx
+import psycopg
+import pytest
+
+from app.db import Database as Pool
+from app.devstack.gotrue import GotrueConfig, create_gotrue_app
+from app.devstack.sign_in import enrol_totp, sign_in
+from app.errors import AppError, Conflict, InvalidInput, Timeout, UpstreamFailed
+from app.integrations.supabase import SupabaseAdmin
+from app.staff.invitations import StaffInvitations
+from app.staff.model import NewMember, StaffRole
+from app.texts import LANGUAGES, error_texts
+from supabase import AsyncClient, AsyncClientOptions
+from tests.databases import Database
+
+pytestmark = pytest.mark.anyio
+
+URL, PUBLISHABLE_KEY, SECRET_KEY = "http://supabase.test", "sb_publishable_test", "sb_secret_test"
+EMAIL = "nora@example.test"
+PASSWORD = "correct horse battery"
+PENDING = ("PENDING", None, None)
+
+
+class Crash(Exception):  # noqa: N818 - not an error
+    """The worker died here."""
+
+
+class House:
+    """A database, the stand-in of Supabase Auth, and the worker's part over both."""
+
+    def __init__(self, database: Database, pool: Pool, http: httpx.AsyncClient) -> None:
+        self.database, self.pool, self.http = database, pool, http
+        self.admin = SupabaseAdmin(URL, SECRET_KEY, http=http)
+        self.service = StaffInvitations(pool, self.admin, basis="invite_staff")
+
+    def rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.database.superuser_url, autocommit=True) as connection:
+            cursor = connection.execute(query, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def invitation(self, role: str = "clinician", email: str = EMAIL) -> UUID:
+        """One that is pending."""
+        ((found,),) = self.rows(
+            "insert into private.staff_invitations (email, role, invited_by) values (%s, %s, %s) returning id",
+            email,
+            role,
+            uuid4(),
+        )
+        return UUID(str(found))
+
+    def state(self, invitation: UUID) -> tuple[Any, ...]:
+        """Status, error and login."""
+        (row,) = self.rows(
+            "select status, error, user_id from private.staff_invitations where id = %s", invitation
+        )
+        return row
+
+    def staff(self) -> list[tuple[Any, ...]]:
+        return self.rows("select user_id, role, status, origin from resguardo.staff")
+
+    def logins(self) -> list[UUID]:
+        return [user_id for (user_id,) in self.rows("select id from auth.users")]
+
+    async def mails(self) -> list[dict[str, str]]:
+        answer = await self.http.get(f"{URL}/stand-in/outbox", headers={"apikey": SECRET_KEY})
+        found: list[dict[str, str]] = answer.raise_for_status().json()["mails"]
+        return found
+
+    def client(self) -> AsyncClient:
+        return AsyncClient(
+            URL, PUBLISHABLE_KEY, AsyncClientOptions(auto_refresh_token=False, httpx_client=self.http)
+        )
+
+    async def accept(self, mail: dict[str, str]) -> None:
+        """Follows the link of a mail, and sets a password."""
+        client = self.client()
+        await client.auth.verify_otp({"token_hash": mail["token_hash"], "type": "invite"})
+        await client.auth.update_user({"password": PASSWORD})
+
+
+@asynccontextmanager
+async def _house(database: Database, login_url: str, data_dir: Path, **config: Any) -> AsyncIterator[House]:
+    made = GotrueConfig(URL, database.auth_admin_url, PUBLISHABLE_KEY, SECRET_KEY, data_dir, **config)
+    app = create_gotrue_app(made)
+    pool = Pool(login_url, application="test", max_size=2)
+    await pool.open()
+    try:
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app)) as http,
+        ):
+            yield House(database, pool, http)
+    finally:
+        await pool.close()
+
+
+@pytest.fixture
+async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
+    async with _house(database, database.worker_url, tmp_path) as house:
+        yield house
+
+
+@pytest.fixture
+async def owner(database: Database, tmp_path: Path) -> AsyncIterator[House]:
+    """The same, as the owner of the database."""
+    async with _house(database, database.owner_url, tmp_path) as house:
+        yield house
+
+
+async def test_invited_person_accepts_and_works_here_after_the_second_factor(house: House) -> None:
+    invitation = house.invitation("compliance")
+    await house.service.send(invitation)
+    (login,) = house.logins()
+    assert house.state(invitation) == ("SENT", None, login)
+    assert house.staff() == [(login, "compliance", "active", "OWN")]
+    (mail,) = await house.mails()
+    assert (mail["to"], mail["type"]) == (EMAIL, "invite")
+    await house.accept(mail)
+    secret = await enrol_totp(URL, PUBLISHABLE_KEY, EMAIL, PASSWORD, http=house.http)
+    session = await sign_in(URL, PUBLISHABLE_KEY, EMAIL, PASSWORD, secret, http=house.http)
+    assert session.user_id == login
+
+
+async def test_new_member_is_in_the_audit_log_without_the_address(house: House) -> None:
+    await house.service.send(house.invitation())
+    (login,) = house.logins()
+    (row,) = house.rows(
+        "select actor_role, basis, outcome, reason, entity_type, entity_ids, to_jsonb(e)::text from audit.events as e"
+        " where action = 'staff.add'"
+    )
+    assert row[:6] == ("resguardo_worker", "invite_staff", "ALLOWED", None, "staff", [login])
+    assert EMAIL not in row[6]
+
+
+async def test_settled_invitation_sent_again_does_nothing(house: House) -> None:
+    invitation = house.invitation()
+    await house.service.send(invitation)
+    before = house.state(invitation), house.staff()
+    await house.service.send(invitation)
+    await house.service.give_up(invitation, "supabase_auth")
+    await house.service.send(uuid4())
+    assert (house.state(invitation), house.staff()) == before
+    assert len(await house.mails()) == 1
+
+
+Invite = Callable[[str, UUID], Awaitable[UUID]]
+
+
+def _before(_: Invite) -> Invite:
+    async def invite(email: str, invitation_id: UUID) -> UUID:
+        raise Crash
+
+    return invite
+
+
+def _after(real: Invite) -> Invite:
+    async def invite(email: str, invitation_id: UUID) -> UUID:
+        await real(email, invitation_id)
+        raise Crash
+
+    return invite
+
+
+def _unanswered(real: Invite) -> Invite:
+    async def invite(email: str, invitation_id: UUID) -> UUID:
+        await real(email, invitation_id)
+        raise Timeout("supabase_auth")
+
+    return invite
+
+
+@pytest.mark.parametrize("kill", [_before, _after, _unanswered])
+async def test_invitation_cut_short_is_sent_once_and_finds_its_own_login_again(
+    house: House, monkeypatch: pytest.MonkeyPatch, kill: Callable[[Invite], Invite]
+) -> None:
+    invitation = house.invitation()
+    with monkeypatch.context() as patch:
+        patch.setattr(house.admin, "invite", kill(house.admin.invite))
+        with pytest.raises((Crash, Timeout)):
+            await house.service.send(invitation)
+    assert house.state(invitation) == PENDING
+    assert house.staff() == []
+    await house.service.send(invitation)
+    (login,) = house.logins()
+    assert house.state(invitation) == ("SENT", None, login)
+    assert [user_id for user_id, *_ in house.staff()] == [login]
+    assert len(await house.mails()) == 1
+
+
+async def test_login_of_an_invitation_that_failed_is_taken_up_by_the_next_with_a_new_mail(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = house.invitation()
+    with monkeypatch.context() as patch:
+        patch.setattr(house.admin, "invite", _after(house.admin.invite))
+        with pytest.raises(Crash):
+            await house.service.send(first)
+    await house.service.give_up(first, "supabase_auth")
+    second = house.invitation("compliance")
+    await house.service.send(second)
+    (login,) = house.logins()
+    assert house.state(first) == ("FAILED", "supabase_auth", None)
+    assert house.state(second) == ("SENT", None, login)
+    _, newest = await house.mails()
+    await house.accept(newest)
+
+
+async def test_confirmed_login_becomes_staff_without_a_mail(house: House) -> None:
+    login = await house.admin.create_user(EMAIL.upper(), PASSWORD)
+    invitation = house.invitation()
+    await house.service.send(invitation)
+    assert house.state(invitation) == ("SENT", None, login)
+    assert [user_id for user_id, *_ in house.staff()] == [login]
+    assert await house.mails() == []
+
+
+async def test_login_that_nobody_confirmed_never_becomes_staff(house: House) -> None:
+    """Somebody signed up with the address of another, with a password of their own, and waits."""
+    await house.admin.create_user(EMAIL, PASSWORD, confirmed=False)
+    invitation = house.invitation("compliance")
+    await house.service.send(invitation)
+    assert house.state(invitation) == ("FAILED", "login_unconfirmed", None)
+    assert house.staff() == []
+    assert await house.mails() == []
+
+
+@pytest.mark.parametrize("with_mark", [True, False])
+async def test_login_made_by_another_while_we_invite_never_becomes_staff(
+    house: House, monkeypatch: pytest.MonkeyPatch, with_mark: bool
+) -> None:
+    """Supabase then mails a link to the other's login and names it in its answer: whatever it bears, it is refused."""
+    invitation = house.invitation("compliance")
+    real = house.admin.invite
+
+    async def invite(email: str, invitation_id: UUID) -> UUID:
+        await house.admin.create_user(EMAIL, PASSWORD, confirmed=False)
+        if with_mark:
+            house.rows(
+                "update auth.users set invited_at = now(),"
+                " raw_user_meta_data = jsonb_build_object('staff_invitation', %s::text)",
+                str(invitation),
+            )
+        return await real(email, invitation_id)
+
+    monkeypatch.setattr(house.admin, "invite", invite)
+    await house.service.send(invitation)
+    assert house.state(invitation) == ("FAILED", "login_unconfirmed", None)
+    assert house.staff() == []
+
+
+async def test_login_confirmed_while_we_invite_is_linked(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invitation = house.invitation()
+    real = house.admin.invite
+
+    async def invite(email: str, invitation_id: UUID) -> UUID:
+        await house.admin.create_user(EMAIL, PASSWORD)
+        return await real(email, invitation_id)
+
+    monkeypatch.setattr(house.admin, "invite", invite)
+    await house.service.send(invitation)
+    assert house.state(invitation) == ("SENT", None, house.logins()[0])
+
+
+STANDING = {
+    "already_staff": "insert into resguardo.staff (user_id, role) values (%s, 'clinician')",
+    "staff_member_suspended": "insert into resguardo.staff (user_id, role, status, suspended_at)"
+    " values (%s, 'clinician', 'suspended', now())",
+    "login_is_patient": "insert into resguardo.patients (external_id, user_id) values ('mrn-1', %s)",
+    "login_banned": "update auth.users set banned_until = now() + interval '1 day' where id = %s",
+}
+
+
+@pytest.mark.parametrize("reason", STANDING)
+async def test_login_that_may_not_become_staff_fails_with_the_reason(house: House, reason: str) -> None:
+    login = await house.admin.create_user(EMAIL, PASSWORD)
+    invitation = house.invitation("compliance")
+    house.rows(STANDING[reason], login)
+    before = house.staff()
+    await house.service.send(invitation)
+    assert house.state(invitation) == ("FAILED", reason, None)
+    assert house.staff() == before
+
+
+@pytest.mark.parametrize("reason", [*STANDING, "login_unconfirmed", "invitation_differs", "email_refused"])
+def test_every_reason_of_the_database_has_a_sentence(reason: str) -> None:
+    assert all(reason in error_texts(language)["reasons"] for language in LANGUAGES)
+
+
+@pytest.mark.parametrize("staff_first", [True, False])
+def test_login_cannot_become_both_a_members_and_a_patients(database: Database, staff_first: bool) -> None:
+    login = uuid4()
+    statements: list[LiteralString] = [
+        "insert into resguardo.staff (user_id, role) values (%s, 'clinician')",
+        "insert into resguardo.patients (external_id, user_id) values ('mrn-1', %s)",
+    ]
+    with psycopg.connect(database.owner_url) as connection:
+        first, second = statements if staff_first else reversed(statements)
+        connection.execute(first, [login])
+        with pytest.raises(psycopg.Error) as caught:
+            connection.execute(second, [login])
+    assert caught.value.sqlstate == "RG409"
+
+
+async def test_address_that_supabase_refuses_fails_at_once(house: House) -> None:
+    invitation = house.invitation(email="nora@-example.test")
+    await house.service.send(invitation)
+    assert house.state(invitation) == ("FAILED", "email_refused", None)
+
+
+async def test_mail_limit_leaves_it_pending_and_makes_no_login(database: Database, tmp_path: Path) -> None:
+    async with _house(database, database.worker_url, tmp_path, mails_per_hour=0) as house:
+        invitation = house.invitation()
+        with pytest.raises(UpstreamFailed, match="supabase_mail_limit"):
+            await house.service.send(invitation)
+        assert (house.state(invitation), house.logins()) == (PENDING, [])
+        await house.service.give_up(invitation, "supabase_mail_limit")
+        assert house.state(invitation) == ("FAILED", "supabase_mail_limit", None)
+        (row,) = house.rows("select outcome, reason, entity_ids from audit.events where action = 'staff.add'")
+        assert row == ("FAILED", "supabase_mail_limit", [invitation])
+
+
+async def test_owner_adds_the_first_officer(owner: House) -> None:
+    added = await owner.service.add("Nora@Example.test", StaffRole.COMPLIANCE)
+    (login,) = owner.logins()
+    assert added == NewMember(login, has_login=False)
+    assert owner.staff() == [(login, "compliance", "active", "OWN")]
+    (row,) = owner.rows(
+        "select actor_id, basis, outcome, entity_ids from audit.events where action = 'staff.add'"
+    )
+    assert row == (None, "invite_staff", "ALLOWED", [login])
+    with pytest.raises(Conflict, match="already_staff"):
+        await owner.service.add(EMAIL, StaffRole.CLINICIAN)
+    assert len(await owner.mails()) == 1
+
+
+async def test_owner_adds_a_login_that_exists(owner: House) -> None:
+    login = await owner.admin.create_user(EMAIL, PASSWORD)
+    assert await owner.service.add(EMAIL, StaffRole.CLINICIAN) == NewMember(login, has_login=True)
+
+
+async def test_owners_addition_cut_short_goes_on_in_the_role_asked_last(
+    owner: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(owner.admin, "invite", _after(owner.admin.invite))
+        with pytest.raises(Crash):
+            await owner.service.add(EMAIL, StaffRole.CLINICIAN)
+    await owner.service.add(EMAIL, StaffRole.COMPLIANCE)
+    assert [role for _, role, *_ in owner.staff()] == ["compliance"]
+    assert len(owner.logins()) == 1
+
+
+@pytest.mark.parametrize(
+    ("email", "error"), [("not an address", InvalidInput), (EMAIL, UpstreamFailed), ("a@b", InvalidInput)]
+)
+async def test_owners_addition_that_fails_leaves_nothing_pending(
+    database: Database, tmp_path: Path, email: str, error: type[AppError]
+) -> None:
+    async with _house(database, database.owner_url, tmp_path, mails_per_hour=0) as house:
+        with pytest.raises(error):
+            await house.service.add(email, StaffRole.COMPLIANCE)
+        assert house.rows("select 1 from private.staff_invitations where status = 'PENDING'") == []
+        assert house.staff() == []

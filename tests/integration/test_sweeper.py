@@ -1,0 +1,590 @@
+"""The sweep of the bucket on a real store and a real database: what goes, and above all what does not."""
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import anyio
+import boto3
+import psycopg
+import pytest
+from botocore.config import Config
+
+from app.db import Database as Pool
+from app.deployment import mark_database
+from app.devstack import object_store as stores
+from app.devstack.object_store import ObjectStore
+from app.errors import Conflict, UpstreamFailed
+from app.integrations import storage_listing
+from app.integrations.storage import Storage, StoredObject
+from app.integrations.storage_listing import ObjectPage, UploadPage
+from app.recordings import sweeper
+from app.recordings.sweeper import TOO_MANY_ORPHANS, UPLOAD_QUARANTINE, Sweeper, SweepReport
+from tests.databases import Database
+
+pytestmark = pytest.mark.anyio
+
+QUARANTINE = timedelta(days=30)
+PAST = timedelta(days=31)
+AUDITED = (
+    "select action, outcome, reason, entity_ids[1], actor_role, basis from audit.events"
+    " where action like 'object.%' order by recorded_at, id"
+)
+
+
+class AgedStorage(Storage):
+    """The store as it would be had everything in it been stored `age` before, and its clock gone on `clock_off`.
+
+    A store gives its objects their times itself, so a test cannot make old ones.
+    """
+
+    age = timedelta()
+    clock_off = timedelta()
+
+    async def head(self, key: str) -> StoredObject | None:
+        stored = await super().head(key)
+        return stored and replace(stored, last_modified=stored.last_modified - self.age)
+
+    async def list_objects(
+        self, prefix: str, *, page_size: int = storage_listing.PAGE_SIZE
+    ) -> AsyncIterator[ObjectPage]:
+        async for page in super().list_objects(prefix, page_size=page_size):
+            aged = tuple(replace(one, last_modified=one.last_modified - self.age) for one in page.objects)
+            yield replace(page, objects=aged, listed_at=page.listed_at + self.clock_off)
+
+    async def list_uploads(
+        self, prefix: str, *, page_size: int = storage_listing.PAGE_SIZE
+    ) -> AsyncIterator[UploadPage]:
+        async for page in super().list_uploads(prefix, page_size=page_size):
+            aged = tuple(replace(one, initiated_at=one.initiated_at - self.age) for one in page.uploads)
+            yield replace(page, uploads=aged, listed_at=page.listed_at + self.clock_off)
+
+
+@dataclass
+class World:
+    """A marked bucket and database, a consultation, and the sweeper between them."""
+
+    database: Database
+    worker: Pool
+    storage: AgedStorage
+    recorder: Any
+    bucket: str
+    consultation: UUID
+    sweeper: Sweeper
+
+    def again(self) -> Sweeper:
+        """The sweeper of another process."""
+        return Sweeper(self.worker, self.storage, quarantine=QUARANTINE)
+
+    def recording(self, status: str, object_key: str | None = None) -> UUID:
+        """A recording in a status, with its own key or another."""
+        recording = uuid4()
+        with psycopg.connect(self.database.superuser_url) as connection:
+            connection.execute("set session_replication_role = replica")  # as it is, not as it came to be
+            connection.execute(
+                "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by,"
+                " room_name, status, sha256, size_bytes) values (%s, %s, %s, %s, %s, 'room', %s, %s, 4)",
+                (
+                    recording,
+                    self.consultation,
+                    UUID(int=1),
+                    UUID(int=2),
+                    UUID(int=1),
+                    status,
+                    "a" * 64,
+                ),
+            )
+        self.point(recording, object_key or self.key(recording))
+        return recording
+
+    def point(self, recording: UUID, object_key: str) -> None:
+        """Has the recording know this key."""
+        with psycopg.connect(self.database.superuser_url) as connection:
+            connection.execute(
+                "insert into private.recording_secrets (recording_id, object_key) values (%s, %s)"
+                " on conflict (recording_id) do update set object_key = excluded.object_key",
+                (recording, object_key),
+            )
+
+    def key(self, recording: UUID, name: str = "video.mp4") -> str:
+        """Where something of the recording lies."""
+        return f"r/standard/{self.consultation}/{recording}/{name}"
+
+    async def put(self, key: str) -> str:
+        """Stores something."""
+        assert await self.storage.put_new(key, b"film", "video/mp4")
+        return key
+
+    async def orphan(self) -> UUID:
+        """The recording that an object bears the id of, and that there is not."""
+        recording = uuid4()
+        await self.put(self.key(recording))
+        return recording
+
+    def begin_upload(self, key: str) -> str:
+        """An upload that the recorder never finishes; its id."""
+        begun = self.recorder.create_multipart_upload(Bucket=self.bucket, Key=key)
+        upload_id: str = begun["UploadId"]
+        self.recorder.upload_part(Bucket=self.bucket, Key=key, UploadId=upload_id, PartNumber=1, Body=b"film")
+        return upload_id
+
+    async def keys(self, prefix: str = "") -> list[str]:
+        """What is in the bucket."""
+        return [one.key async for page in self.storage.list_objects(prefix) for one in page.objects]
+
+    async def uploads(self) -> list[str]:
+        """The keys of unfinished uploads."""
+        return [one.key async for page in self.storage.list_uploads("") for one in page.uploads]
+
+    def audited(self) -> list[tuple[Any, ...]]:
+        """Action, outcome, reason and recording of each audit row of the sweep, all by the worker and on its basis."""
+        with psycopg.connect(self.database.superuser_url) as connection:
+            rows = connection.execute(AUDITED).fetchall()
+        assert {row[4:] for row in rows} <= {("resguardo_worker", "sweep_bucket")}
+        return [row[:4] for row in rows]
+
+
+@pytest.fixture(scope="module")
+def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A store whose whole bucket a test may judge."""
+    with stores.running(tmp_path_factory.mktemp("swept")) as store:
+        yield store
+
+
+@pytest.fixture
+async def world(database: Database, own_store: ObjectStore) -> AsyncIterator[World]:
+    async with _opened(database, own_store) as made:
+        yield made
+
+
+@asynccontextmanager
+async def _opened(database: Database, store: ObjectStore) -> AsyncIterator[World]:
+    mark_database(database.owner_url, "practice")
+    storage = AgedStorage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
+    await storage.claim("practice")
+    recorder = boto3.session.Session().client(
+        "s3",
+        endpoint_url=store.endpoint_url,
+        region_name=store.region,
+        aws_access_key_id=store.recorder.access_key_id,
+        aws_secret_access_key=store.recorder.secret_access_key,
+        config=Config(s3={"addressing_style": "path"}, proxies={}),
+    )
+    worker = Pool(database.worker_url, application="test", max_size=4)
+    await worker.open()
+    try:
+        yield World(
+            database,
+            worker,
+            storage,
+            recorder,
+            store.bucket,
+            _consultation(database),
+            Sweeper(worker, storage, quarantine=QUARANTINE),
+        )
+    finally:
+        await _empty(storage)
+        await worker.close()
+        recorder.close()
+        storage.close()
+
+
+def _consultation(database: Database) -> UUID:
+    made = uuid4()
+    with psycopg.connect(database.superuser_url) as connection:
+        connection.execute(
+            "insert into resguardo.staff (user_id, role) values (%s, 'clinician')", (UUID(int=1),)
+        )
+        connection.execute(
+            "insert into resguardo.patients (id, external_id) values (%s, 'P-1')", (UUID(int=2),)
+        )
+        connection.execute(
+            "insert into resguardo.consultations (id, external_id, doctor_id, patient_id, scheduled_at, kind,"
+            " sensitivity, room_name) values (%s, 'C-1', %s, %s, now(), 'visit', 'ORDINARY', %s)",
+            (made, UUID(int=1), UUID(int=2), f"test_{made}"),
+        )
+    return made
+
+
+async def _empty(storage: Storage) -> None:
+    async for page in Storage.list_objects(storage, ""):
+        for one in page.objects:
+            await storage.delete(one.key)
+    async for uploads in Storage.list_uploads(storage, ""):
+        for upload in uploads.uploads:
+            await storage.abort_upload(upload.key, upload.upload_id)
+
+
+async def test_what_a_recording_has_stays_however_old(world: World) -> None:
+    for status in ("READY", "FAILED", "ABORTED", "LOST", "VERIFYING", "RECORDING"):
+        await world.put(world.key(world.recording(status)))
+    world.storage.age = 10 * PAST
+
+    assert await world.sweeper.run_once() == SweepReport(6, 0, 0, 0, 0)
+    assert len(await world.keys("r/")) == 6
+    assert world.audited() == []
+
+
+async def test_an_orphan_is_reported_once_and_waits_for_the_quarantine(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    recording = await world.orphan()
+    world.storage.age = QUARANTINE - timedelta(minutes=5)
+    caplog.set_level(logging.INFO, "app.recordings")
+
+    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+
+    assert world.audited() == [("object.report_orphan", "ALLOWED", "no_recording_has_it", recording)]
+    assert caplog.messages == [
+        f"orphan in the bucket: no_recording_has_it: consultation={world.consultation} recording={recording}"
+    ]
+    assert await world.keys("r/") == [world.key(recording)]
+
+
+async def test_an_orphan_past_the_quarantine_goes_after_its_audit_row(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = await world.orphan()
+    world.storage.age = PAST
+    at_deletion: list[list[tuple[Any, ...]]] = []
+
+    async def delete(key: str) -> None:
+        at_deletion.append(world.audited())
+        await Storage.delete(world.storage, key)
+
+    monkeypatch.setattr(world.storage, "delete", delete)
+
+    assert await world.sweeper.run_once() == SweepReport(1, 0, 1, 0, 0)
+
+    rows = [
+        ("object.report_orphan", "ALLOWED", "no_recording_has_it", recording),
+        ("object.sweep_orphan", "ALLOWED", "past_quarantine", recording),
+    ]
+    assert (at_deletion, world.audited()) == ([rows], rows)
+    assert await world.keys("r/") == []
+    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 0, 0)
+
+
+async def test_an_orphan_that_came_by_multipart_goes_too(world: World) -> None:
+    key = world.key(uuid4())
+    upload_id = world.begin_upload(key)
+    parts = world.recorder.upload_part(
+        Bucket=world.bucket, Key=key, UploadId=upload_id, PartNumber=1, Body=b"film"
+    )
+    world.recorder.complete_multipart_upload(
+        Bucket=world.bucket,
+        Key=key,
+        UploadId=upload_id,
+        MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": parts["ETag"]}]},
+    )
+    world.storage.age = PAST
+
+    assert await world.sweeper.run_once() == SweepReport(1, 0, 1, 0, 0)
+
+
+async def test_nothing_outside_of_the_recordings_is_listed_or_touched(world: World) -> None:
+    others = ["audit/1", "ledger/1", "exports/1", f"keep/{uuid4()}/{uuid4()}/video.mp4", "recordings"]
+    for key in others:
+        await world.put(key)
+    world.storage.age = 10 * PAST
+
+    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 0, 0)
+    assert await world.keys() == sorted([*others, "deployment"])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "r/readme.txt",
+        "r/standard/not-an-id/not-an-id/video.mp4",
+        f"r/standard/{UUID(int=7)}/{UUID(int=8)}/a/b",
+        f"r/standard/{UUID(int=7)}/{UUID(int=8)}",
+    ],
+)
+async def test_what_is_not_ours_is_left_to_people(
+    world: World, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.put(key)
+    world.storage.age = 10 * PAST
+
+    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+    assert await world.keys("r/") == [key]
+    assert caplog.messages == [
+        "orphan in the bucket: no_recording_has_it, and it is not ours: left to people"
+    ]
+    assert world.audited() == []
+
+
+async def test_a_clock_of_the_store_that_jumps_ahead_deletes_nothing(world: World) -> None:
+    await world.orphan()
+    world.storage.clock_off = 10 * PAST
+
+    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+
+
+async def test_a_clock_of_the_database_that_jumps_ahead_deletes_nothing(world: World) -> None:
+    await world.orphan()
+    world.storage.age = PAST
+    world.storage.clock_off = -PAST  # to the store it is new; to the database it is old
+
+    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_settled"),
+    [("RECORDING", False), ("VERIFYING", False), ("LOST", False), ("READY", True), ("FAILED", True)],
+)
+async def test_a_superseded_object_goes_only_once_its_recording_is_settled(
+    world: World, status: str, is_settled: bool
+) -> None:
+    recording = world.recording(status)
+    world.point(recording, world.key(recording, "video-2.mp4"))
+    first = await world.put(world.key(recording))
+    second = await world.put(world.key(recording, "video-2.mp4"))
+    world.storage.age = PAST
+
+    assert (await world.sweeper.run_once()).orphans_swept == int(is_settled)
+    assert set(await world.keys("r/")) == ({second} if is_settled else {first, second})
+
+
+async def test_a_speakers_row_that_runs_saves_what_lies_beside_its_video(world: World) -> None:
+    video = world.recording("READY")
+    speakers = world.recording("RECORDING", world.key(video, "speakers-2.ogg"))
+    with psycopg.connect(world.database.superuser_url) as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute(
+            "update resguardo.recordings set medium = 'SPEAKERS', beside = %s where id = %s",
+            (video, speakers),
+        )
+    await world.put(world.key(video, "speakers.ogg"))
+    world.storage.age = PAST
+
+    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+
+
+async def test_a_row_that_comes_in_between_saves_its_object(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = world.recording("READY", world.key(uuid4()))
+    key = await world.put(world.key(recording))
+    world.storage.age = PAST
+
+    async def head(asked: str) -> StoredObject | None:
+        world.point(recording, key)
+        return await AgedStorage.head(world.storage, asked)
+
+    monkeypatch.setattr(world.storage, "head", head)
+
+    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+    assert await world.keys("r/") == [key]
+    assert [row[0] for row in world.audited()] == ["object.report_orphan"]
+
+
+@pytest.mark.parametrize("body", [b"film", b"another"], ids=["same bytes", "other bytes"])
+async def test_an_object_written_again_in_between_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    recording = await world.orphan()
+    key = world.key(recording)
+    world.storage.age = PAST
+
+    async def head(asked: str) -> StoredObject | None:
+        monkeypatch.undo()
+        world.recorder.put_object(Bucket=world.bucket, Key=key, Body=body)
+        stored = await Storage.head(world.storage, asked)
+        assert stored is not None
+        is_same = body == b"film"
+        return stored if is_same else replace(stored, last_modified=stored.last_modified - PAST)
+
+    monkeypatch.setattr(world.storage, "head", head)
+
+    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+    assert await world.storage.get_small(key, 10) == body
+    assert [row[0] for row in world.audited()] == ["object.report_orphan"]
+
+
+async def test_too_many_orphans_stop_the_sweep(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(21):
+        await world.orphan()
+    upload = world.key(uuid4())
+    world.begin_upload(upload)
+    world.storage.age = PAST
+
+    report = await world.sweeper.run_once()
+
+    assert report == SweepReport(21, 21, 0, 1, 0, TOO_MANY_ORPHANS)
+    assert [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR] == [
+        "nothing is swept: too_many_orphans: 21 of 21 objects; is this the right database, or a restored one?"
+    ]
+    assert (len(await world.keys("r/")), await world.uploads()) == (21, [upload])
+    assert {row[0] for row in world.audited()} == {"object.report_orphan"}
+
+
+async def test_few_orphans_or_a_small_part_are_swept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeper, "FEW_ORPHANS", 1)
+    for status in ["READY"] * 18:
+        await world.put(world.key(world.recording(status)))
+    for _ in range(2):
+        await world.orphan()
+    world.storage.age = PAST
+
+    assert await world.sweeper.run_once() == SweepReport(20, 0, 2, 0, 0)
+
+
+async def test_one_pass_reports_and_sweeps_no_more_than_its_part(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "AT_ONCE", 2)
+    for _ in range(3):
+        await world.orphan()
+    world.storage.age = PAST
+
+    assert await world.sweeper.run_once() == SweepReport(3, 1, 2, 0, 0)
+    assert await world.sweeper.run_once() == SweepReport(1, 0, 1, 0, 0)
+    assert [row[0] for row in world.audited()].count("object.report_orphan") == 3
+
+
+@pytest.mark.parametrize(
+    ("mark", "reason"), [("other", "bucket_of_another_deployment"), (None, "bucket_unmarked")]
+)
+async def test_nothing_is_swept_in_the_bucket_of_another_deployment(
+    world: World, mark: str | None, reason: str
+) -> None:
+    recording = await world.orphan()
+    world.storage.age = PAST
+    await world.storage.delete("deployment")
+    if mark is not None:
+        await world.storage.claim(mark)
+
+    with pytest.raises(Conflict, match=reason):
+        await world.sweeper.run_once()
+
+    assert (await world.keys("r/"), world.audited()) == ([world.key(recording)], [])
+
+
+async def test_two_sweepers_at_once_are_harmless(world: World) -> None:
+    kept = await world.put(world.key(world.recording("READY")))
+    for _ in range(5):
+        await world.orphan()
+    world.begin_upload(world.key(uuid4()))
+    world.storage.age = PAST
+    reports: list[SweepReport] = []
+
+    async def sweep() -> None:
+        reports.append(await world.again().run_once())
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(sweep)
+
+    assert (await world.keys("r/"), await world.uploads()) == ([kept], [])
+    assert [(report.orphans_waiting, report.uploads_waiting) for report in reports] == [(0, 0)] * 3
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+async def test_a_sweep_cut_short_at_the_deletion_is_done_by_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_deleted: bool
+) -> None:
+    await world.orphan()
+    world.storage.age = PAST
+
+    async def cut_short(key: str) -> None:
+        if is_deleted:
+            await Storage.delete(world.storage, key)
+        raise UpstreamFailed("storage_unreachable")
+
+    monkeypatch.setattr(world.storage, "delete", cut_short)
+    with pytest.raises(UpstreamFailed, match="storage_unreachable"):
+        await world.sweeper.run_once()
+    monkeypatch.undo()
+
+    assert (await world.again().run_once()).orphans_swept == (0 if is_deleted else 1)
+    assert await world.keys("r/") == []
+
+
+@pytest.mark.parametrize("reason", ["deletion_refused", "still_there"])
+async def test_what_the_bucket_does_not_give_up_is_told_and_asked_for_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    held, other = sorted([await world.orphan(), await world.orphan()], key=lambda one: world.key(one))
+    world.storage.age = PAST
+    asked: list[str] = []
+
+    async def delete(key: str) -> None:
+        asked.append(key)
+        if key != world.key(held):
+            await Storage.delete(world.storage, key)
+        elif reason == "deletion_refused":
+            raise UpstreamFailed("storage_credentials_refused", operation="delete", status=403)
+
+    monkeypatch.setattr(world.storage, "delete", delete)
+
+    assert await world.sweeper.run_once() == SweepReport(2, 1, 1, 0, 0)
+    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+
+    assert asked == [world.key(held), world.key(other)]
+    assert ("object.sweep_orphan", "FAILED", reason, held) in world.audited()
+
+
+async def test_an_unfinished_upload_is_reported_and_aborted_past_its_quarantine(world: World) -> None:
+    recording = world.recording("FAILED")
+    world.begin_upload(world.key(recording))
+    world.storage.age = UPLOAD_QUARANTINE - timedelta(minutes=5)
+
+    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 1, 0)
+    world.storage.age = UPLOAD_QUARANTINE + timedelta(minutes=5)
+    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 0, 1)
+    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 0, 0)
+
+    assert await world.uploads() == []
+    assert world.audited() == [
+        ("object.report_orphan", "ALLOWED", "unfinished_upload", recording),
+        ("object.abort_upload", "ALLOWED", "past_quarantine", recording),
+    ]
+
+
+@pytest.mark.parametrize("status", ["REQUESTED", "STARTING", "RECORDING", "STOPPING", "VERIFYING"])
+async def test_an_upload_of_a_running_recording_is_never_aborted(world: World, status: str) -> None:
+    recording = world.recording(status)
+    world.begin_upload(world.key(recording, "video-2.mp4"))
+    world.storage.age = 10 * PAST
+
+    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 1, 0)
+    assert len(await world.uploads()) == 1
+    assert world.audited() == []
+
+
+async def test_an_upload_whose_recording_begins_in_between_is_not_aborted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = world.recording("FAILED")
+    world.begin_upload(world.key(recording))
+    world.storage.age = PAST
+    report = Sweeper._report
+
+    async def reported(self: Sweeper, *arguments: Any) -> int:
+        with psycopg.connect(world.database.superuser_url) as connection:
+            connection.execute("set session_replication_role = replica")
+            connection.execute(
+                "update resguardo.recordings set status = 'RECORDING' where id = %s", (recording,)
+            )
+        return await report(self, *arguments)
+
+    monkeypatch.setattr(Sweeper, "_report", reported)
+
+    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 1, 0)
+    assert len(await world.uploads()) == 1
+
+
+async def test_an_upload_elsewhere_or_not_ours_is_left(world: World) -> None:
+    world.begin_upload(f"keep/{uuid4()}")
+    world.begin_upload("r/readme")
+    world.storage.age = 10 * PAST
+
+    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 1, 0)
+    assert len(await world.uploads()) == 2

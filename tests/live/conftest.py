@@ -1,0 +1,25 @@
+"""One real world for all live tests, and a consultation for each."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.databases import Cluster
+from tests.live import server, world
+from tests.live.world import Case, Live
+
+
+@pytest.fixture(scope="session")
+def live(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """What runs."""
+    if not server.binary().exists():
+        pytest.fail("there is no LiveKit server: run `make live`, which installs it")
+    with world.running(cluster, tmp_path_factory.mktemp("live")) as running:
+        yield running
+
+
+@pytest.fixture
+async def case(anyio_backend: str, live: Live) -> AsyncIterator[Case]:
+    """A consultation of its own, without any consent."""
+    async with world.opened_case(live) as case:
+        yield case

@@ -1,0 +1,141 @@
+"""The real LiveKit server: installed by Go, run on loopback with a key of ours.
+
+It runs as a single node, without Redis, and has no egress service. It is installed once for each version; Go fetches it
+from wherever this machine's Go is set up to fetch from.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.devstack import children
+from app.devstack.children import free_port
+
+VERSION = "v1.13.5"
+MODULE = f"github.com/livekit/livekit-server/cmd/server@{VERSION}"
+DIRECTORY = Path(__file__).parent.parent.parent / ".devstack" / "live"
+INSTALL_SECONDS = 900
+"""Measured 2026-11-21 with empty caches on two cores: 143 s, and 510 s on busy ones; with Go's caches warm, 1 s."""
+
+DEPARTURE_TIMEOUT_SECONDS = 1
+"""An empty room closes so long after the last one left; the server's default is 20."""
+
+_AWAY = (
+    "dial tcp",
+    "no such host",
+    "could not resolve host",
+    "network is unreachable",
+    "connection refused",
+    "connection reset",
+    "i/o timeout",
+    "tls handshake timeout",
+    "proxyconnect",
+    "bad gateway",
+    "service unavailable",
+    "gateway timeout",
+    "module lookup disabled",
+    "newconnectionerror",
+    "no matching distribution found",
+    "requires go >=",
+)
+"""How Go and pip say that what they want is out of reach here: no network, no wheel for the machine, too old a Go."""
+
+
+class OutOfReach(Exception):  # noqa: N818 - it reads as what happened
+    """What the live tests need cannot be had on this machine; the message is one line."""
+
+
+@dataclass(frozen=True)
+class LiveServer:
+    """A running server, and its log."""
+
+    url: str
+    api_key: str
+    api_secret: str = field(repr=False)
+    log: Path
+
+
+def binary() -> Path:
+    """Where `install` puts the server."""
+    return DIRECTORY / VERSION / "server"
+
+
+def install() -> Path:
+    """The server, installed if it is not there yet. Raises OutOfReach, and CalledProcessError for any other failure."""
+    if not binary().exists():
+        go = shutil.which("go")
+        if go is None:
+            raise OutOfReach("Go is not installed, and it is what builds the LiveKit server")
+        binary().parent.mkdir(parents=True, exist_ok=True)
+        settings = {"GOBIN": str(binary().parent), "CGO_ENABLED": "0"}  # no C compiler is asked for
+        fetch("the LiveKit server", [go, "install", MODULE], {**os.environ, **settings})
+    return binary()
+
+
+def fetch(what: str, command: list[str], environment: dict[str, str] | None = None) -> None:
+    """Runs an installer. Raises OutOfReach for what cannot be had here, else CalledProcessError with its output."""
+    try:
+        subprocess.run(
+            command, check=True, env=environment, capture_output=True, text=True, timeout=INSTALL_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise OutOfReach(f"to install {what} took longer than {INSTALL_SECONDS} s") from error
+    except subprocess.CalledProcessError as error:
+        for sign in _AWAY:
+            if sign in error.stderr.lower():
+                raise OutOfReach(f"{what} could not be fetched ({sign})") from error
+        error.add_note(error.stderr)
+        raise
+
+
+@contextmanager
+def running(
+    data_dir: Path, *, port: int, api_key: str, api_secret: str, webhook_url: str
+) -> Iterator[LiveServer]:
+    """Runs the installed server until the block ends. Raises ChildError where it does not get ready."""
+    config, log = data_dir / "livekit-server.json", data_dir / "livekit-server.log"
+    config.touch(mode=0o600)
+    config.write_text(json.dumps(_config(port, api_key, api_secret, webhook_url)))  # JSON is YAML
+    url = f"http://127.0.0.1:{port}"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [binary(), "--config", config],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={},
+            cwd=data_dir,
+            start_new_session=True,
+            preexec_fn=children._dying_with_parent(),
+        )
+    try:
+        children._wait_until_ready(process, url, {}, log)
+        yield LiveServer(url, api_key, api_secret, log)
+    finally:
+        children._stop(process)
+
+
+def _config(port: int, api_key: str, api_secret: str, webhook_url: str) -> dict[str, object]:
+    udp_port = free_port()
+    return {
+        "port": port,
+        "bind_addresses": ["127.0.0.1"],
+        "rtc": {
+            "tcp_port": free_port(),
+            "udp_port": udp_port,
+            "use_external_ip": False,
+            "node_ip": "127.0.0.1",
+            "enable_loopback_candidate": True,
+            "ips": {"includes": ["127.0.0.0/8"]},
+            # Without one, clients are sent to public STUN servers (`pkg/service/roommanager.go`, read 2026-11-21).
+            "stun_servers": [f"127.0.0.1:{udp_port}"],
+        },
+        "room": {"departure_timeout": DEPARTURE_TIMEOUT_SECONDS},
+        "keys": {api_key: api_secret},
+        "webhook": {"api_key": api_key, "urls": [webhook_url]},
+    }

@@ -1,0 +1,174 @@
+"""The real API, worker and LiveKit server over embedded parts, and people in the room by LiveKit's own client.
+
+What stands in for LiveKit elsewhere in the tests is up as well, and nobody talks to it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, LiteralString
+from urllib.parse import urlsplit
+
+import httpx
+import livekit.rtc as rtc
+import psycopg
+from psycopg.rows import DictRow, dict_row
+
+from app.devstack import stack as devstack
+from app.devstack.api_client import ApiClient
+from app.devstack.children import free_port
+from app.devstack.people import People
+from app.devstack.stack import Stack
+from app.integrations.livekit import LiveKit
+from tests.api import documents
+from tests.api.world import consent_input, consultation_input
+from tests.databases import Cluster
+from tests.integration import small_stack
+from tests.live import server
+from tests.live.server import LiveServer
+
+PATIENCE_SECONDS = 30
+SAMPLE_RATE_HZ = 48_000
+FRAME_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Live:
+    """What runs."""
+
+    stack: Stack
+    server: LiveServer
+
+    def rows(self, sql: LiteralString, *values: object) -> list[DictRow]:
+        """What a superuser finds."""
+        url = self.stack.project.superuser_url
+        with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
+            return connection.execute(sql, values).fetchall()
+
+    @asynccontextmanager
+    async def livekit(self) -> AsyncIterator[LiveKit]:
+        """Our adapter, on the real server."""
+        async with LiveKit(self.server.url, self.server.api_key, self.server.api_secret) as livekit:
+            yield livekit
+
+
+@dataclass(frozen=True)
+class Case:
+    """A registered consultation, and the two who take part in it."""
+
+    live: Live
+    consultation: Any
+    doctor: ApiClient = field(repr=False)
+    patient: ApiClient = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        return str(self.consultation["id"])
+
+    @property
+    def room_name(self) -> str:
+        return str(self.consultation["roomName"])
+
+    def participant(self, kind: str) -> str:
+        """The id of the doctor's, or the patient's, part in it."""
+        return next(str(one["id"]) for one in self.consultation["participants"] if one["kind"] == kind)
+
+    async def consent(self) -> None:
+        """Doctor and patient consent, each for themselves."""
+        for person, kind in ((self.doctor, "DOCTOR"), (self.patient, "PATIENT")):
+            await person.ask(documents.RECORD_CONSENT, consent=consent_input(self.participant(kind)))
+
+    async def pass_of(self, person: ApiClient) -> Any:
+        """What `joinConsultation` gives: `url`, `token`, `roomName`, `participantId`."""
+        return (await person.ask(documents.JOIN, consultationId=self.id))["joinConsultation"]
+
+
+@contextmanager
+def running(cluster: Cluster, data_dir: Path) -> Iterator[Live]:
+    """Starts everything and stops it with the block."""
+    with small_stack.running(cluster, data_dir) as idle, ExitStack() as stack:
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        made = replace(idle, livekit_url=url, environment={**idle.environment, "LIVEKIT_URL": url})
+        real = server.running(
+            data_dir,
+            port=port,
+            api_key=made.environment["LIVEKIT_API_KEY"],
+            api_secret=made.livekit_api_secret,
+            webhook_url=f"{made.api_url}/webhooks/livekit",
+        )
+        live = Live(made, stack.enter_context(real))
+        devstack._start_api_and_worker(stack, data_dir, made)
+        yield live
+
+
+@asynccontextmanager
+async def opened_case(live: Live) -> AsyncIterator[Case]:
+    """A consultation of its own, without any consent."""
+    people = People(live.stack)
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http:
+        doctor, patient = await people.hire("clinician"), await people.patient()
+        sessions = [await people.sign_in(doctor), await people.sign_in(patient)]
+        clients = [ApiClient(http, live.stack.graphql_url, session.access_token) for session in sessions]
+        wanted = consultation_input(patientUserId=str(patient.user_id))
+        made = await clients[0].ask(documents.REGISTER, consultation=wanted)
+        yield Case(live, made["registerConsultation"], *clients)
+
+
+@asynccontextmanager
+async def inside(url: str, token: str) -> AsyncIterator[rtc.Room]:
+    """In the room as LiveKit's own client, until the block ends. Raises ConnectError."""
+    room = rtc.Room()
+    await room.connect(_as_websocket(url), token, rtc.RoomOptions(connect_timeout=10))
+    try:
+        yield room
+    finally:
+        await room.disconnect()
+
+
+@asynccontextmanager
+async def speaking(room: rtc.Room) -> AsyncIterator[rtc.LocalTrackPublication]:
+    """Publishes a microphone's track, of a steady level, until the block ends."""
+    source = rtc.AudioSource(SAMPLE_RATE_HZ, 1)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(source.aclose)
+        track = rtc.LocalAudioTrack.create_audio_track("microphone", source)
+        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+        publication = await room.local_participant.publish_track(track, options)
+        talking = asyncio.create_task(_talk(source))
+        stack.push_async_callback(_cancelled, talking)
+        yield publication
+        await room.local_participant.unpublish_track(publication.sid)
+
+
+async def _talk(source: rtc.AudioSource) -> None:
+    samples = int(SAMPLE_RATE_HZ * FRAME_SECONDS)
+    frame = rtc.AudioFrame(b"\x00\x10" * samples, SAMPLE_RATE_HZ, 1, samples)
+    while True:
+        await source.capture_frame(frame)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(
+    holds: Callable[[], bool | Awaitable[bool]],
+    seconds: float = PATIENCE_SECONDS,
+    *,
+    pause_seconds: float = 0.05,
+) -> None:
+    """Returns once it holds. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while True:
+            answer = holds()
+            if answer if isinstance(answer, bool) else await answer:
+                return
+            await asyncio.sleep(pause_seconds)
+
+
+def _as_websocket(url: str) -> str:
+    return urlsplit(url)._replace(scheme="ws").geturl()

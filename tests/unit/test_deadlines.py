@@ -1,0 +1,93 @@
+"""No state lasts for ever."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from app.recordings.deadlines import Deadlines, overdue
+from app.recordings.model import Recording, RecordingStatus
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+DEADLINES = Deadlines()
+A_YEAR = timedelta(days=365)
+
+
+def _recording(status: RecordingStatus, egress_id: str | None = "EG_1") -> Recording:
+    return Recording(
+        id=UUID(int=1),
+        consultation_id=UUID(int=2),
+        doctor_id=UUID(int=3),
+        patient_id=UUID(int=4),
+        status=status,
+        room_name="test_room",
+        room_sid=None,
+        egress_id=egress_id,
+        egress_updated_at=None,
+        started_at=None,
+        ended_at=None,
+        duration_seconds=None,
+        size_bytes=None,
+        sha256=None,
+        truncated=False,
+        error=None,
+        created_at=NOON,
+        updated_at=NOON,
+        status_at=NOON,
+    )
+
+
+@pytest.mark.parametrize("is_room_in_use", [False, True])
+@pytest.mark.parametrize("egress_id", [None, "EG_1"])
+@pytest.mark.parametrize("status", [one for one in RecordingStatus if not one.is_terminal])
+def test_every_state_ends_in_time(
+    status: RecordingStatus, egress_id: str | None, is_room_in_use: bool
+) -> None:
+    recording = _recording(status, egress_id)
+    steps = 0
+    while not recording.status.is_terminal:
+        after = overdue(recording, recording.status_at + A_YEAR, DEADLINES, is_room_in_use=is_room_in_use)
+        assert after.status is not recording.status
+        recording = replace(after, status_at=recording.status_at + A_YEAR)
+        steps += 1
+    assert steps <= 2
+
+
+@pytest.mark.parametrize("status", [one for one in RecordingStatus if one.is_terminal])
+def test_finished_recording_has_no_deadline(status: RecordingStatus) -> None:
+    recording = _recording(status)
+    assert overdue(recording, NOON + A_YEAR, DEADLINES, is_room_in_use=True) is recording
+
+
+@pytest.mark.parametrize(
+    ("status", "egress_id", "is_room_in_use", "limit", "after", "error"),
+    [
+        ("REQUESTED", None, True, DEADLINES.requested, "FAILED", "start_overdue"),
+        ("STARTING", None, True, DEADLINES.unanswered_start, "FAILED", "egress_start_unknown"),
+        ("STOPPING", None, True, DEADLINES.unanswered_start, "ABORTED", None),
+        ("STARTING", "EG_1", True, DEADLINES.start, "STOPPING", "start_overdue"),
+        ("STARTING", "EG_1", False, DEADLINES.start_of_empty_room, "STOPPING", "start_overdue"),
+        ("RECORDING", "EG_1", True, DEADLINES.recording, "STOPPING", "limit_reached"),
+        ("STOPPING", "EG_1", True, DEADLINES.stopping, "LOST", "stop_overdue"),
+        ("VERIFYING", "EG_1", True, DEADLINES.verifying, "LOST", "verification_overdue"),
+    ],
+)
+def test_deadline_falls_when_it_should(
+    status: str, egress_id: str | None, is_room_in_use: bool, limit: timedelta, after: str, error: str | None
+) -> None:
+    recording = _recording(RecordingStatus(status), egress_id)
+    assert overdue(recording, NOON + limit, DEADLINES, is_room_in_use=is_room_in_use) is recording
+    late = overdue(recording, NOON + limit + timedelta(seconds=1), DEADLINES, is_room_in_use=is_room_in_use)
+    assert (late.status, late.error) == (RecordingStatus(after), error)
+
+
+def test_recording_ended_at_our_limit_says_that_it_is_truncated() -> None:
+    late = overdue(_recording(RecordingStatus.RECORDING), NOON + A_YEAR, DEADLINES, is_room_in_use=True)
+    assert late.truncated
+
+
+def test_clock_that_jumped_back_ends_nothing() -> None:
+    for status in RecordingStatus:
+        recording = _recording(status)
+        assert overdue(recording, NOON - A_YEAR, DEADLINES, is_room_in_use=True) is recording
