@@ -5,6 +5,7 @@ ask for blocks of this one object, so many of them, and answer once. It is kille
 never runs in this process, and no file name or URL is ever handed to it.
 """
 
+import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -74,7 +75,8 @@ async def probe(
 
     `read_range(start, length)` gives exactly these bytes; what it raises is passed on unchanged. Reads about 1 MB
     from the beginning, the index, wherever it is, and a few blocks more: at most `limits.read_bytes`. Raises
-    UpstreamFailed (`media_probe_ended`) if the child ended through no fault of the object.
+    UpstreamFailed (`media_probe_ended`) if the child ended through no fault of the object: it could not start, or
+    somebody killed it. What a crash of the decoder ends is refused: the same bytes would crash it again.
     """
     blocks = _Blocks(read_range, size_bytes, limits.read_bytes)
     start, magic = _MAGIC[container]
@@ -200,19 +202,23 @@ class _Conversation:
 async def _child(container: Container, size_bytes: int, limits: Limits) -> AsyncIterator[Process]:
     """By path and isolated (`-I`): nothing of the environment, the working directory or the project is loaded."""
     numbers = (size_bytes, BLOCK_BYTES, limits.cpu_seconds, limits.memory_bytes)
-    process = await anyio.open_process(
-        [sys.executable, "-I", "-B", str(_CHILD), container, *map(str, numbers)],
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=DEVNULL,
-        cwd="/",
-        env={},
-        start_new_session=True,
+    opening = asyncio.ensure_future(
+        anyio.open_process(
+            [sys.executable, "-I", "-B", str(_CHILD), container, *map(str, numbers)],
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+            cwd="/",
+            env={},
+            start_new_session=True,
+        )
     )
     try:
-        yield process
+        # Cancelled amid its opening, asyncio would wait for its end for ever (CPython 3.11, read 2026-11-21).
+        yield await asyncio.shield(opening)
     finally:
         with anyio.CancelScope(shield=True):
+            process = await opening
             with suppress(ProcessLookupError):
                 process.kill()
             await process.aclose()

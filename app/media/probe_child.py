@@ -28,9 +28,11 @@ from av.container import InputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-_VIDEO = {"h264", "hevc", "vp8", "vp9", "av1"}
-_AUDIO = {"aac", "opus", "mp3", "vorbis", "flac"}
-_DECODERS = "h264,hevc,vp8,vp9,libdav1d,aac,opus,mp3float,vorbis,flac"
+_VIDEO = {"h264", "hevc", "mpeg4", "vp8", "vp9", "av1"}
+_PCM = {"pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be"}
+_AUDIO = {"aac", "opus", "mp3", "vorbis", "flac", "ac3", "eac3", "alac", *_PCM}
+_OTHER_NAMES = {"av1": "libdav1d", "mp3": "mp3float"}
+_DECODERS = ",".join(_OTHER_NAMES.get(codec, codec) for codec in sorted(_VIDEO | _AUDIO))
 _DEMUXERS = {"mp4": "mov,mp4,m4a,3gp,3g2,mj2", "ogg": "ogg"}
 _OPTIONS = {
     "protocol_whitelist": "",
@@ -115,7 +117,7 @@ def main() -> None:
         _tell({"media": _media(_Object(size_bytes, block_bytes), container)})
     except MemoryError:
         _tell({"refused": "media_too_slow"})
-    except (av.error.FFmpegError, _Refused, ValueError):
+    except (av.error.FFmpegError, _Refused, ArithmeticError, LookupError, ValueError):
         _tell({"refused": "media_unreadable"})
 
 

@@ -14,14 +14,17 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
 import av
 import pytest
 from anyio.abc import Process
+from av.audio.stream import AudioStream
+from av.video.stream import VideoStream
 
 from app.errors import UpstreamFailed
 from app.media import probe as probing
@@ -166,6 +169,74 @@ async def test_probe_tells_an_ogg_and_its_channels(channels: str, count: int) ->
 
     assert media.duration_seconds == pytest.approx(2.0, abs=0.05)
     assert media == MediaInfo("ogg", media.duration_seconds, False, True, audio_channels=count)
+
+
+def _black(stream: VideoStream) -> Iterator["av.Packet[VideoStream]"]:
+    """A second of it."""
+    for number in range(25):
+        frame = av.VideoFrame(stream.width, stream.height, str(stream.pix_fmt))
+        frame.pts, frame.time_base = number, Fraction(1, 25)
+        yield from stream.encode(frame)
+    yield from stream.encode(None)
+
+
+def _silence(stream: AudioStream) -> Iterator["av.Packet[AudioStream]"]:
+    """A second of it, in the pieces that the codec takes."""
+    frame = av.AudioFrame(format="s16", layout="stereo", samples=48_000)
+    frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+    frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
+    size = stream.codec_context.frame_size or 1024
+    resampler = av.AudioResampler(stream.format, "stereo", 48_000, frame_size=size)
+    for piece in (*resampler.resample(frame), *resampler.resample(None), None):
+        yield from stream.encode(piece)
+
+
+def _encoded(video: str | None, audio: str | None, pixels: str = "yuv420p") -> bytes:
+    """An MP4 in these codecs."""
+    target = io.BytesIO()
+    with av.open(target, "w", format="mp4", options={"strict": "experimental"}) as file:
+        packets: list[Iterator[av.Packet[Any]]] = []
+        if video is not None:
+            picture = cast("VideoStream", file.add_stream(video, rate=25))
+            picture.width, picture.height, picture.pix_fmt = 160, 120, pixels
+            packets.append(_black(picture))
+        if audio is not None:
+            sound = cast("AudioStream", file.add_stream(audio, rate=48_000))
+            sound.layout = "stereo"
+            packets.append(_silence(sound))
+        for packet in chain(*packets):
+            file.mux(packet)
+    return target.getvalue()
+
+
+SOUNDS = ["aac", "opus", "libmp3lame", "flac", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le"]
+
+
+@pytest.mark.parametrize("video", ["libx264", "mpeg4", "libvpx-vp9"])
+async def test_probe_opens_an_mp4_in_a_video_codec_that_we_take(video: str) -> None:
+    media = await Stored(_encoded(video, "aac")).probe()
+    assert (media.has_video, media.has_audio, media.audio_channels) == (True, True, 2)
+
+
+@pytest.mark.parametrize("audio", SOUNDS)
+async def test_probe_opens_an_mp4_in_an_audio_codec_that_we_take(audio: str) -> None:
+    assert (await Stored(_encoded("mpeg4", audio)).probe()).audio_channels == 2
+    alone = await Stored(_encoded(None, audio)).probe()
+    assert (alone.has_video, alone.has_audio, alone.audio_channels) == (False, True, 2)
+
+
+@pytest.mark.parametrize(
+    ("video", "pixels"), [("mjpeg", "yuvj420p"), ("mpeg2video", "yuv420p"), ("png", "rgb24")]
+)
+async def test_mp4_in_a_video_codec_that_we_do_not_take_is_refused(video: str, pixels: str) -> None:
+    """Motion JPEG and PNG are how a cover is kept beside a sound: not a picture of anybody."""
+    assert await _refusal(_encoded(video, None, pixels)) == "media_unreadable"
+
+
+async def test_sound_in_a_codec_that_we_do_not_take_is_no_sound() -> None:
+    media = await Stored(_encoded("mpeg4", "pcm_f32le")).probe()
+    assert (media.has_video, media.has_audio, media.audio_channels) == (True, False, None)
+    assert await _refusal(_encoded(None, "pcm_f32le")) == "media_unreadable"
 
 
 @pytest.mark.parametrize("movflags", ["frag_keyframe", "frag_keyframe+empty_moov+default_base_moof"])
@@ -457,6 +528,10 @@ async def test_a_childs_honest_answer_is_taken(headache: bytes, child_does: Call
     [
         ("os.kill(os.getpid(), signal.SIGSEGV)", "media_unreadable"),
         ("os.abort()", "media_unreadable"),
+        ("os.kill(os.getpid(), signal.SIGBUS)", "media_unreadable"),
+        ("os.kill(os.getpid(), signal.SIGFPE)", "media_unreadable"),
+        ("os.kill(os.getpid(), signal.SIGILL)", "media_unreadable"),
+        ("print(json.dumps({'block': 1}), flush=True); os.kill(os.getpid(), signal.SIGSEGV)", "media_unreadable"),
         ("os.kill(os.getpid(), signal.SIGXCPU)", "media_too_slow"),
         ("print('hello')", "media_unreadable"),
         ("print('x' * 100_000)", "media_unreadable"),
