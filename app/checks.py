@@ -51,6 +51,9 @@ _REMEDIES = {
     "livekit_unreachable": "Is LIVEKIT_URL right, and the server up?",
     "livekit_credentials_refused": "LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be a pair of that project; check the "
     "machine's clock, too.",
+    "livekit_unavailable": "LiveKit did not answer, or answered that it cannot: is LIVEKIT_URL right?",
+    "livekit_timeout": "LiveKit did not answer in time: is the network open, and is the server overloaded?",
+    "livekit_refused": "LiveKit refused: LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be a pair of that project.",
     "livekit_no_egress": "The LiveKit server has no egress service: recordings cannot start. Run livekit/egress, too.",
     "supabase_unreachable": "Is SUPABASE_URL https://<project ref>.supabase.co, and the project running?",
     "supabase_auth": "Supabase Auth answered something unexpected: is SUPABASE_URL the project's own address?",

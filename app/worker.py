@@ -18,7 +18,7 @@ from app.deployment import require_own_bucket, require_own_database
 from app.errors import AppError
 from app.integrations import configured
 from app.integrations.supabase import SupabaseAdmin
-from app.jobs.queue import HEARTBEAT_SECONDS, STALLED_SECONDS, Task, make_queue
+from app.jobs.queue import HEARTBEAT_SECONDS, MEDIA_QUEUE, QUEUE, STALLED_SECONDS, Task, make_queue
 from app.jobs.rounds import Round, run_rounds
 from app.recordings.controller import RecordingController
 from app.recordings.imports import UploadSigner, expire_due
@@ -32,6 +32,11 @@ from app.staff.service import StaffBans
 log = logging.getLogger(__name__)
 
 SHUTDOWN_SECONDS = 5
+A_DAY_OF_ATTEMPTS = 24 * 60
+"""A minute apart. VERIFYING ends at its deadline (app/recordings/deadlines.py); what is LOST is looked for anew."""
+
+MEDIA_CONCURRENCY = 2
+"""How many objects are read at once: each needs a child process with its own memory (app/media/probe.py)."""
 RESTART_SECONDS = 3
 EXPIRE_IMPORTS_SECONDS = 60
 SWEEP_SECONDS = 3600
@@ -76,25 +81,30 @@ async def reconcile_once(settings: WorkerSettings) -> list[str]:
 
 
 async def _work(queue: App, concurrency: int, stopping: asyncio.Event) -> None:
-    """Until the signal, or until the queue ends by itself, which it does when it loses its database."""
-    working = asyncio.create_task(
-        queue.run_worker_async(
-            concurrency=concurrency,
-            fetch_job_polling_interval=1,
-            update_heartbeat_interval=HEARTBEAT_SECONDS,
-            stalled_worker_timeout=STALLED_SECONDS,
-            delete_jobs="successful",
-            shutdown_graceful_timeout=SHUTDOWN_SECONDS,
-            install_signal_handlers=False,
+    """Until the signal, or until a queue ends by itself, which it does when it loses its database."""
+    working = [
+        asyncio.create_task(
+            queue.run_worker_async(
+                queues=[name],
+                concurrency=at_once,
+                fetch_job_polling_interval=1,
+                update_heartbeat_interval=HEARTBEAT_SECONDS,
+                stalled_worker_timeout=STALLED_SECONDS,
+                delete_jobs="successful",
+                shutdown_graceful_timeout=SHUTDOWN_SECONDS,
+                install_signal_handlers=False,
+            )
         )
-    )
+        for name, at_once in ((QUEUE, concurrency), (MEDIA_QUEUE, MEDIA_CONCURRENCY))
+    ]
     signalled = asyncio.create_task(stopping.wait())
-    await asyncio.wait((working, signalled), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((*working, signalled), return_when=asyncio.FIRST_COMPLETED)
     signalled.cancel()
-    if stopping.is_set():
-        working.cancel()
-    with suppress(asyncio.CancelledError):
-        await working
+    for task in working:
+        task.cancel()
+    for ended in await asyncio.gather(*working, return_exceptions=True):
+        if isinstance(ended, Exception):
+            raise ended
 
 
 @dataclass(frozen=True)
@@ -169,7 +179,7 @@ def tasks(services: Services) -> list[Task]:
     invitations, uploads = services.invitations, services.uploads
 
     async def give_up(recording_id: str, reason: str) -> None:
-        await controller.give_up(UUID(recording_id), reason)
+        await controller.give_up_start(UUID(recording_id), reason)
 
     async def give_up_invitation(invitation_id: str, reason: str) -> None:
         await invitations.give_up(UUID(invitation_id), reason)
@@ -177,7 +187,7 @@ def tasks(services: Services) -> list[Task]:
     return [
         Task("start_recording", _by_id(controller.start), give_up=give_up),
         Task("stop_recording", _by_id(controller.stop), attempts=None),
-        Task("verify_recording", _by_id(controller.verify), attempts=None),
+        Task("verify_recording", _by_id(controller.verify), attempts=A_DAY_OF_ATTEMPTS, queue=MEDIA_QUEUE),
         Task("enforce_consent", _by_id(controller.enforce_consent), attempts=None),
         Task("follow_egress", controller.follow_event, attempts=20),
         Task("watch_room", services.rooms.follow_event, attempts=20),

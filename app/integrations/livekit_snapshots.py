@@ -11,8 +11,6 @@ from typing import Final
 from livekit.protocol.egress import EgressInfo, EgressStatus
 from livekit.protocol.models import ParticipantInfo, Room
 
-from app.errors import UpstreamFailed
-
 _NANOSECONDS: Final = 1_000_000_000
 
 _STATUSES: Final = {
@@ -95,23 +93,20 @@ class ParticipantSnapshot:
 
 
 def egress(info: EgressInfo) -> EgressSnapshot:
-    """Raises UpstreamFailed (`livekit_status`) for a status that this version of the client does not know."""
-    status = _STATUSES.get(info.status)
-    if status is None:
-        raise UpstreamFailed("livekit_status", status=int(info.status))
+    """A status that this version of the client does not know is `unknown`; impossible figures are None."""
     file = info.file_results[0] if info.file_results else info.file
     failed = bool(info.error or info.error_code)
     return EgressSnapshot(
         egress_id=info.egress_id,
         room_name=info.room_name,
         room_sid=info.room_id,
-        status=status,
+        status=_STATUSES.get(info.status, "unknown"),
         object_key=_object_key(info),
         started_at=_instant(info.started_at),
         ended_at=_instant(info.ended_at),
         updated_at=_instant(info.updated_at),
-        duration_seconds=file.duration / _NANOSECONDS or None,
-        size_bytes=file.size or None,
+        duration_seconds=max(file.duration, 0) / _NANOSECONDS or None,
+        size_bytes=max(file.size, 0) or None,
         error_code=info.error_code or None,
         error_reason=_reason(info.error) if failed else None,
     )

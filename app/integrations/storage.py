@@ -163,21 +163,17 @@ class Storage(Listing):
 
         return await self._call("head", ask)
 
-    async def sha256(self, key: str) -> tuple[str, int]:
-        """The object's SHA-256 in hex and its size in bytes, read in ranges of 8 MB, one in memory at a time.
+    async def sha256(self, key: str, stored: StoredObject) -> str:
+        """The SHA-256 in hex of what `head` found there, read in ranges of 8 MB, one in memory at a time.
 
-        Raises NotFound (`storage_object_missing`), and Conflict (`storage_object_changed`) if it is replaced
-        meanwhile.
+        Raises Conflict (`storage_object_changed`) if it was replaced or is gone.
         """
-        stored = await self.head(key)
-        if stored is None:
-            raise NotFound("storage_object_missing")
         digest = hashlib.sha256()
         for start in range(0, stored.size_bytes, _CHUNK_BYTES):
             length = min(_CHUNK_BYTES, stored.size_bytes - start)
             chunk = await self.read_range(key, start, length, etag=stored.etag)
             await anyio.to_thread.run_sync(digest.update, chunk)
-        return digest.hexdigest(), stored.size_bytes
+        return digest.hexdigest()
 
     async def read_range(self, key: str, start: int, length: int, *, etag: str | None = None) -> bytes:
         """Exactly `length` bytes of the object, at least one, from the offset `start`.

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS = 60
 QUEUE = "default"
+MEDIA_QUEUE = "media"
+"""Of what reads whole objects, minutes of work: nothing urgent waits behind it."""
 HEARTBEAT_SECONDS = 5
 STALLED_SECONDS = 20
 """So long without a heartbeat, a worker is taken for dead and its jobs are given to another."""
@@ -35,11 +37,15 @@ class NotGivenUp(JobFailed):
 
 @dataclass(frozen=True)
 class Task:
-    """What is done for one id, how often it is tried (None: for ever), and what is said at the end of the tries."""
+    """What is done for one id, how often it is tried (None: for ever), and what is said at the end of the tries.
+
+    `queue` is the one that the database puts it into.
+    """
 
     name: str
     run: Callable[[str], Awaitable[None]]
     attempts: int | None = 12
+    queue: str = QUEUE
     give_up: Callable[[str, str], Awaitable[None]] | None = None
 
 
@@ -67,7 +73,7 @@ def make_queue(database_url: str, tasks: Iterable[Task]) -> App:
     )
     queue = App(connector=connector)
     for task in tasks:
-        queue.task(name=task.name, queue=QUEUE, retry=GrowingPauses(task.attempts), pass_context=True)(
+        queue.task(name=task.name, queue=task.queue, retry=GrowingPauses(task.attempts), pass_context=True)(
             _runner(task)
         )
     _retry_stalled_jobs(queue)

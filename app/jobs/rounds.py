@@ -39,6 +39,8 @@ async def run_rounds(database: Database, rounds: Sequence[Round]) -> None:
                 await _lead(rounds, is_leader)
         except AppError as error:
             log.warning("the rounds were lost: %s", error.reason)
+        except Exception as error:  # noqa: BLE001 - the loop's edge: without its rounds a worker is worth little
+            log.error("the rounds were lost: %s", describe_failure(error))  # noqa: TRY400 - it could quote a row
         await asyncio.sleep(RETRY_SECONDS)
 
 

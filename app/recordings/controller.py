@@ -20,6 +20,7 @@ from app.media.probe import Container, MediaInfo, MediaRefused, ReadRange, probe
 from app.recordings import store
 from app.recordings.keys import media_of_key, next_key
 from app.recordings.model import (
+    CONSENT_WITHDRAWN,
     Medium,
     Recording,
     RecordingStatus,
@@ -29,7 +30,7 @@ from app.recordings.model import (
     has_reported_size,
     verified,
 )
-from app.recordings.presence import RoomWatch
+from app.recordings.presence import RoomWatch, objection_to_start
 from app.recordings.steps import stop_consultation, stop_speakers, take
 
 AMBIGUOUS_START = timedelta(seconds=60)
@@ -41,12 +42,16 @@ _CONTAINERS: dict[Medium, Container] = {Medium.VIDEO: "mp4", Medium.SPEAKERS: "o
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A start that may go on. `is_first`: LiveKit cannot have been asked before; `waited`: since it last was."""
+    """A start that may go on. `waited`: since LiveKit last was asked, if it was."""
 
     recording: Recording
     object_key: str
-    is_first: bool
     waited: timedelta
+
+    @property
+    def is_first(self) -> bool:
+        """Whether LiveKit cannot have been asked before."""
+        return self.recording.status is RecordingStatus.REQUESTED
 
 
 class RecordingController:
@@ -75,7 +80,7 @@ class RecordingController:
 
         Raises Timeout or UpstreamFailed where it is not known whether LiveKit began: the job then runs again.
         """
-        attempt = await self._begin(recording_id)
+        attempt = await self._attempt(recording_id)
         if attempt is None:
             return
         try:
@@ -83,21 +88,23 @@ class RecordingController:
         except LiveKitRefused as refused:
             if refused.reason != NO_EGRESS:
                 raise
-            await self.give_up(recording_id, NO_EGRESS)
+            await self.give_up_start(recording_id, NO_EGRESS)
             return
         if egress is not None:
             await self._change(recording_id, lambda current, _: followed(current, egress), egress.object_key)
 
     async def stop(self, recording_id: UUID) -> None:
-        """Has LiveKit stop. Raises UpstreamFailed (egress_unknown) while a start is on its way: the job runs again."""
+        """Has LiveKit stop. While a start is on its way nothing is done: whatever it brings is stopped then."""
         async with self._database.as_service("stop_recording") as tx:
             recording = await store.lock(tx, recording_id)
             if recording is not None:
                 await stop_speakers(tx, recording)
-        if recording is None or recording.status is not RecordingStatus.STOPPING:
+        if (
+            recording is None
+            or recording.status is not RecordingStatus.STOPPING
+            or recording.egress_id is None
+        ):
             return
-        if recording.egress_id is None:
-            raise UpstreamFailed("egress_unknown")
         if await self._livekit.stop_egress(recording.egress_id) != "stopping":
             await self._follow_listed(await self._livekit.list_egress(egress_id=recording.egress_id))
 
@@ -129,16 +136,16 @@ class RecordingController:
         async with self._database.as_service("enforce_consent") as tx:
             if not await consents.everyone_consents(tx, consultation_id):
                 live = await store.lock_live(tx, consultation_id)
-                await stop_consultation(tx, live, "consent_withdrawn")
+                await stop_consultation(tx, live, CONSENT_WITHDRAWN)
 
-    async def verify(self, recording_id: UUID, status: RecordingStatus = RecordingStatus.VERIFYING) -> None:
-        """READY where the object is there whole, opens, and has its SHA-256; of a LOST one where that is the `status`.
+    async def verify(self, recording_id: UUID) -> None:
+        """READY where the object is there whole, opens, and has its SHA-256; so, too, what was LOST and turned up.
 
         Raises UpstreamFailed (object_missing) while it may still come.
         """
         async with self._database.as_service("verify_recording") as tx:
             recording = await store.lock(tx, recording_id)
-            if recording is None or recording.status is not status:
+            if recording is None or recording.status not in (RecordingStatus.VERIFYING, RecordingStatus.LOST):
                 return
             key = await store.read_object_key(tx, recording_id)
         stored = await self._storage.head(key)
@@ -155,26 +162,17 @@ class RecordingController:
         """Takes the step that `decide` makes of the locked recording and the database's time; the recording after."""
         return await self._change(recording_id, decide)
 
-    async def give_up(self, recording_id: UUID, reason: str) -> None:
-        """The end of a job's retries: FAILED with its reason, never silence."""
-        await self._change(recording_id, lambda current, _: failed(current, reason))
+    async def give_up_start(self, recording_id: UUID, reason: str) -> None:
+        """A start that comes to nothing: FAILED with its reason, unless an egress was adopted meanwhile."""
+        await self._change(recording_id, partial(_failed_if_nothing_began, reason))
 
-    async def _begin(self, recording_id: UUID) -> _Attempt | None:
+    async def _attempt(self, recording_id: UUID) -> _Attempt | None:
         async with self._database.as_service("start_recording") as tx:
             recording = await store.lock(tx, recording_id)
             if recording is None or not recording.status.is_live or recording.egress_id is not None:
                 return None
-            is_first = recording.status is RecordingStatus.REQUESTED
-            if is_first:
-                begun = replace(recording, status=RecordingStatus.STARTING)
-                if not await consents.everyone_consents(tx, recording.consultation_id):
-                    begun = replace(recording, status=RecordingStatus.ABORTED, error="consent_withdrawn")
-                await take(tx, recording, begun)
-                recording = begun
-            if not recording.status.is_live:
-                return None
             waited = await self._clock(tx) - recording.updated_at
-            return _Attempt(recording, await store.read_object_key(tx, recording_id), is_first, waited)
+            return _Attempt(recording, await store.read_object_key(tx, recording_id), waited)
 
     async def _find(self, attempt: _Attempt) -> EgressSnapshot | None:
         """What LiveKit records for this recording already, by any of its keys."""
@@ -192,16 +190,8 @@ class RecordingController:
         if recording.status is RecordingStatus.STOPPING:
             await self._change(recording.id, partial(_aborted_if_still, recording))
             return None
-        why = await self._rooms.require_consent(recording.consultation_id, recording.room_name)
-        if why is not None:
-            await self._change(recording.id, partial(_refused, why))
-            return None
-        key = attempt.object_key
-        if not attempt.is_first:
-            key = next_key(key)
-            if not await self._begin_again(recording, key):
-                return None
-        return await self._ask(recording, key)
+        key = await self._permit(attempt, await self._rooms.people(recording.room_name))
+        return None if key is None else await self._ask(recording, key)
 
     async def _ask(self, recording: Recording, key: str) -> EgressSnapshot | None:
         start = {
@@ -215,17 +205,29 @@ class RecordingController:
         except AppError as error:
             if not is_definite(error):
                 raise
-            await self.give_up(recording.id, error.reason)
+            await self.give_up_start(recording.id, error.reason)
             return None
 
-    async def _begin_again(self, recording: Recording, key: str) -> bool:
-        """Commits that LiveKit is asked once more, from when the next minute counts; False where things moved on."""
+    async def _permit(self, attempt: _Attempt, identities: set[str]) -> str | None:
+        """Commits that LiveKit is asked now, from when the next minute counts, and for which object key.
+
+        None where things moved on meanwhile, or law 6 forbids it: the recording is then ABORTED.
+        """
+        recording = attempt.recording
         async with self._database.as_service("start_recording") as tx:
             if await store.lock(tx, recording.id) != recording:
-                return False
+                return None
+            why = await objection_to_start(tx, recording.consultation_id, identities)
+            if why is not None:
+                await take(tx, recording, replace(recording, status=RecordingStatus.ABORTED, error=why))
+                return None
+            if attempt.is_first:
+                await take(tx, recording, replace(recording, status=RecordingStatus.STARTING))
+                return attempt.object_key
+            key = next_key(attempt.object_key)
             await store.point_object_key(tx, recording.id, key)
             await store.update(tx, recording)
-            return True
+            return key
 
     async def _follow_listed(self, listed: list[EgressSnapshot]) -> None:
         for egress in sorted(listed, key=lambda one: one.is_over):
@@ -246,8 +248,8 @@ class RecordingController:
         except MediaRefused as refused:
             reason = refused.reason
             return lambda current, _: failed(current, reason)
-        sha256, size_bytes = await self._storage.sha256(key)
-        return lambda current, _: verified(current, size_bytes, sha256, info.duration_seconds)
+        sha256 = await self._storage.sha256(key, stored)
+        return lambda current, _: verified(current, stored.size_bytes, sha256, info.duration_seconds)
 
     async def _change(
         self,
@@ -271,7 +273,5 @@ def _aborted_if_still(as_it_was: Recording, current: Recording, _: datetime) -> 
     return replace(current, status=RecordingStatus.ABORTED) if current == as_it_was else current
 
 
-def _refused(why: str, current: Recording, _: datetime) -> Recording:
-    if current.status is not RecordingStatus.STARTING or current.egress_id is not None:
-        return current
-    return replace(current, status=RecordingStatus.ABORTED, error=why)
+def _failed_if_nothing_began(reason: str, current: Recording, _: datetime) -> Recording:
+    return failed(current, reason) if current.egress_id is None else current

@@ -16,19 +16,10 @@ _sql = Queries(Path(__file__).with_name("imports.sql"))
 _import = TypeAdapter(RecordingImport)
 
 
-async def insert(
-    tx: Transaction,
-    wanted: ImportRequest,
-    *,
-    import_id: UUID,
-    recording_id: UUID,
-    doctor_id: UUID,
-    patient_id: UUID,
-) -> None:
-    """An import that awaits its URL, with its object key. Raises Forbidden (consent_missing)."""
+async def insert(tx: Transaction, wanted: ImportRequest, *, doctor_id: UUID, patient_id: UUID) -> UUID:
+    """The id of a new import that awaits its URL, with its object key. Raises Forbidden (consent_missing)."""
     people = {"doctor_id": doctor_id, "patient_id": patient_id}
-    ids = {"id": import_id, "recording_id": recording_id}
-    await tx.run(_sql["insert_import"], {**asdict(wanted), **people, **ids})
+    return UUID(str(await tx.value(_sql["insert_import"], {**asdict(wanted), **people})))
 
 
 async def pending(tx: Transaction, wanted: ImportRequest, at_least: timedelta) -> UUID | None:
@@ -59,9 +50,9 @@ async def release_upload_url(tx: Transaction, import_id: UUID) -> str | None:
     return None if url is None else str(url)
 
 
-async def complete(tx: Transaction, import_id: UUID, grace: timedelta) -> UUID:
+async def complete(tx: Transaction, import_id: UUID) -> UUID:
     """Makes the recording, once; its id. Raises Conflict (import_expired), Forbidden (consent_missing)."""
-    return UUID(str(await tx.value(_sql["complete_import"], {"id": import_id, "grace": grace})))
+    return UUID(str(await tx.value(_sql["complete_import"], {"id": import_id})))
 
 
 async def read_wanted_upload(tx: Transaction, import_id: UUID) -> WantedUpload | None:
@@ -75,6 +66,6 @@ async def keep_upload_url(tx: Transaction, import_id: UUID, url: str) -> None:
     await tx.run(_sql["keep_upload_url"], {"id": import_id, "url": url})
 
 
-async def expire(tx: Transaction, grace: timedelta) -> int:
+async def expire(tx: Transaction) -> int:
     """As the worker: how many imports ended."""
-    return int(await tx.value(_sql["expire_imports"], {"grace": grace}))
+    return int(await tx.value(_sql["expire_imports"]))

@@ -7,7 +7,7 @@ for it (`Imports`). Nothing here looks at what was uploaded: `RecordingControlle
 import asyncio
 import time
 from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from app.consents import service as consents
 from app.consultations import service as consultations
@@ -22,8 +22,6 @@ from app.recordings.model import Recording, Selection
 PATIENCE_SECONDS = 5.0
 """How long the worker's signature is waited for."""
 
-UPLOAD_GRACE = timedelta(hours=2)
-"""How long after the URL's end an upload that began in time may take: 5 GB at 6 Mbit/s."""
 _FRESH = timedelta(minutes=1)
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.25
 _PLAIN = Selection()
@@ -57,7 +55,7 @@ class Imports:
             await consents.lock_consultation(tx, found.consultation_id)
             if found.status is not ImportStatus.COMPLETED:
                 await consents.require_consent(tx, found.consultation_id)
-            recording_id = await import_store.complete(tx, import_id, UPLOAD_GRACE)
+            recording_id = await import_store.complete(tx, import_id)
             recording = await store.read(tx, recording_id, selection, quota=self._quotas.pages)
             if recording is None:
                 raise NotFound("recording_not_found")
@@ -70,14 +68,8 @@ class Imports:
             await consents.require_consent(tx, consultation.id)
             import_id = await import_store.pending(tx, wanted, _FRESH)
             if import_id is None:
-                import_id = uuid4()
-                await import_store.insert(
-                    tx,
-                    wanted,
-                    import_id=import_id,
-                    recording_id=uuid4(),
-                    doctor_id=consultation.doctor_id,
-                    patient_id=consultation.patient_id,
+                import_id = await import_store.insert(
+                    tx, wanted, doctor_id=consultation.doctor_id, patient_id=consultation.patient_id
                 )
                 await store.defer(tx, "prepare_import", import_id)
             return _found(await import_store.read(tx, import_id, access.action, self._quotas.urls))
@@ -125,7 +117,7 @@ async def expire_due(tx: Transaction) -> int:
 
     What was uploaded for these is then nobody's object, for the sweep of the bucket.
     """
-    return await import_store.expire(tx, UPLOAD_GRACE)
+    return await import_store.expire(tx)
 
 
 def _found(found: RecordingImport | None) -> RecordingImport:

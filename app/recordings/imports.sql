@@ -1,10 +1,10 @@
 -- name: insert_import
 insert into resguardo.recording_imports (
-    id, consultation_id, doctor_id, patient_id, recording_id, content_type, size_bytes, sha256
+    consultation_id, doctor_id, patient_id, content_type, size_bytes, sha256
 ) values (
-    %(id)s, %(consultation_id)s, %(doctor_id)s, %(patient_id)s, %(recording_id)s, %(content_type)s,
-    %(size_bytes)s, %(sha256)s
-);
+    %(consultation_id)s, %(doctor_id)s, %(patient_id)s, %(content_type)s, %(size_bytes)s, %(sha256)s
+)
+returning id;
 
 -- name: pending_import
 select i.id
@@ -50,7 +50,7 @@ left join found as f on s.recorded;
 select private.release_upload_url(%(id)s);
 
 -- name: complete_import
-select private.complete_import(%(id)s, %(grace)s);
+select private.complete_import(%(id)s);
 
 -- name: read_import_key
 select k.object_key, k.content_type, k.size_bytes, k.seconds_left
@@ -60,4 +60,4 @@ from private.read_import_key(%(id)s) as k;
 select private.keep_upload_url(%(id)s, %(url)s);
 
 -- name: expire_imports
-select private.expire_imports(%(grace)s);
+select private.expire_imports();

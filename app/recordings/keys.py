@@ -1,7 +1,8 @@
 """The keys of objects: `r/<class>/<consultation>/<video>/<file>`. Pure, and they name nobody.
 
 Each time that LiveKit is asked anew for the same recording it gets another file name, `video-2.mp4` after `video.mp4`:
-an egress of an earlier ask that turns up late overwrites nothing.
+an egress of an earlier ask that turns up late overwrites nothing. What is imported is an `import.mp4`, so that it is
+never taken for what LiveKit recorded: here such a key names nothing.
 """
 
 import re

@@ -73,12 +73,19 @@ TRANSITIONS: Final[Mapping[RecordingStatus, frozenset[RecordingStatus]]] = Mappi
 START_OVERDUE: Final = "start_overdue"
 """The error of a recording that was stopped because nothing came of its start: it ends FAILED, not ABORTED."""
 
+CONSENT_WITHDRAWN: Final = "consent_withdrawn"
+CONSENT_MISSING: Final = "consent_missing"
+UNKNOWN_PARTICIPANT: Final = "unknown_participant"
+CONSENT_REASONS: Final = frozenset((CONSENT_WITHDRAWN, CONSENT_MISSING, UNKNOWN_PARTICIPANT))
+"""The errors of law 6: whatever goes wrong afterwards, the doctor is told why the recording ended."""
+
 OBJECT_PATIENCE: Final = timedelta(minutes=10)
 """How long an object that LiveKit says it uploaded is waited for."""
 
 _LIVE = {_S.REQUESTED, _S.STARTING, _S.RECORDING, _S.STOPPING}
 _RANK = {status: rank for rank, status in enumerate(RecordingStatus)}
 _OF_EGRESS = {
+    "unknown": _S.STARTING,
     "starting": _S.STARTING,
     "active": _S.RECORDING,
     "ending": _S.STOPPING,
@@ -212,9 +219,10 @@ def followed(recording: Recording, egress: EgressSnapshot) -> Recording:
 
     News of another egress or room, of a lower rank than now, or, of the same rank, older than what is known, change
     nothing. A higher rank is believed whatever its time: the clock of LiveKit's node may have been set back. An egress
-    that has ended, well or badly, is only VERIFYING: the object is looked for before anything is said of it.
+    that has ended, well or badly, is only VERIFYING: the object is looked for before anything is said of it; but one
+    that was aborted and tells of no file never had one. A status that we do not know changes no status.
     """
-    status = max(_OF_EGRESS[egress.status], recording.status, key=_RANK.__getitem__)
+    status = max(_after_egress(egress), recording.status, key=_RANK.__getitem__)
     is_old = (
         status is recording.status
         and recording.egress_updated_at is not None
@@ -304,12 +312,19 @@ def require_ready(object_key: str) -> str:
     return object_key
 
 
+def _after_egress(egress: EgressSnapshot) -> RecordingStatus:
+    has_file = egress.status == "aborted" and egress.size_bytes is not None
+    return RecordingStatus.VERIFYING if has_file else _OF_EGRESS[egress.status]
+
+
 def _failed_if_overdue(recording: Recording, status: RecordingStatus) -> RecordingStatus:
     is_overdue = recording.error == START_OVERDUE and status is RecordingStatus.ABORTED
     return RecordingStatus.FAILED if is_overdue else status
 
 
 def _error_after(recording: Recording, egress: EgressSnapshot) -> str | None:
+    if recording.error in CONSENT_REASONS:
+        return recording.error
     if egress.status == "failed":
         return f"egress_{egress.error_reason or 'failed'}"
     if egress.status == "aborted" and recording.error is None:

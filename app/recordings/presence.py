@@ -10,13 +10,11 @@ from uuid import UUID
 
 from app.consents import service as consents
 from app.consents.model import Standing
-from app.db import Database
+from app.db import Database, Transaction
 from app.integrations.livekit import LiveKit, ParticipantSnapshot
 from app.recordings import store
+from app.recordings.model import CONSENT_MISSING, CONSENT_WITHDRAWN, UNKNOWN_PARTICIPANT
 from app.recordings.steps import stop_consultation
-
-UNKNOWN_PARTICIPANT = "unknown_participant"
-CONSENT_MISSING = "consent_missing"
 
 
 def objection(standings: Iterable[Standing], identities: Collection[str]) -> str | None:
@@ -31,6 +29,16 @@ def has_doctor_and_patient(standings: Iterable[Standing], identities: Collection
     """Whether both are among these people."""
     kinds = {standing.kind for standing in standings if str(standing.participant_id) in identities}
     return {"DOCTOR", "PATIENT"} <= kinds
+
+
+async def objection_to_start(
+    tx: Transaction, consultation_id: UUID, identities: Collection[str]
+) -> str | None:
+    """Why a recording may not begin, with these people in the room: whoever is still to come must consent, too."""
+    why = objection(await consents.standings(tx, consultation_id), identities)
+    if why is None and not await consents.everyone_consents(tx, consultation_id):
+        return CONSENT_WITHDRAWN
+    return why
 
 
 class RoomWatch:
@@ -66,12 +74,6 @@ class RoomWatch:
             if live or why is not None or not has_doctor_and_patient(standings, identities):
                 return None
             return "auto_record" if await store.request(tx, consultation_id) else None
-
-    async def require_consent(self, consultation_id: UUID, room_name: str) -> str | None:
-        """Why what is about to be recorded may not be, None where it may."""
-        identities = await self.people(room_name)
-        async with self._database.as_service("watch_room") as tx:
-            return objection(await consents.standings(tx, consultation_id), identities)
 
     async def people(self, room_name: str) -> set[str]:
         """The identities in the room, recorders left out."""

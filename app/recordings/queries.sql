@@ -174,7 +174,9 @@ from resguardo.consultations as c
 where
     c.room_name = %(room_name)s
     and (
-        c.auto_record and not exists (select from resguardo.recordings as r where r.consultation_id = c.id)
+        c.auto_record and not exists (
+            select from resguardo.recordings as r where r.consultation_id = c.id and r.source = 'EGRESS'
+        )
         or exists (
             select
             from resguardo.recordings as r

@@ -16,7 +16,8 @@ from uuid import UUID
 
 from app.db import Database
 from app.errors import AppError
-from app.integrations.livekit import EgressSnapshot, LiveKit
+from app.failures import describe_failure
+from app.integrations.livekit import EgressSnapshot, LiveKit, ParticipantSnapshot
 from app.integrations.storage import Storage
 from app.recordings import store
 from app.recordings.controller import Clock, RecordingController
@@ -31,7 +32,9 @@ MISSES: Final = 3
 """So many passes in a row have to miss an egress before its recording is called lost."""
 
 UNLISTED: Final = timedelta(seconds=40)
-ROOM_GONE: Final = timedelta(minutes=5)
+RECORDER_GONE: Final = timedelta(minutes=5)
+"""With its room, or from its room."""
+
 STOP_AGAIN: Final = timedelta(seconds=60)
 LOST_IS_LOOKED_FOR: Final = timedelta(days=7)
 
@@ -66,11 +69,13 @@ class _Memory:
     missing: dict[UUID, _Missing] = field(default_factory=dict)
     strays: dict[str, datetime] = field(default_factory=dict)
     looked_at: dict[UUID, str] = field(default_factory=dict)
+    recorders: set[UUID] = field(default_factory=set)
 
     def keep_only(self, unfinished: set[UUID]) -> None:
         """Forgets recordings that have come to an end."""
         self.missing = {key: value for key, value in self.missing.items() if key in unfinished}
         self.looked_at = {key: value for key, value in self.looked_at.items() if key in unfinished}
+        self.recorders &= unfinished
 
 
 class Reconciler:
@@ -155,11 +160,17 @@ class Reconciler:
         except AppError as error:
             report.problems += 1
             log.warning("reconcile: %s: %s", what, error.reason)
+        except Exception as error:  # noqa: BLE001 - the loop's edge: what cannot be told of one must not hide the others
+            report.problems += 1
+            log.error("reconcile: %s: %s", what, describe_failure(error))  # noqa: TRY400 - it could quote a row
 
     async def _settle(
         self, egress: EgressSnapshot, by_media: dict[MediaId, Recording], now: datetime, report: Report
     ) -> None:
         """Applies what is listed of one egress; one that runs for nobody is stopped."""
+        if egress.status == "unknown":
+            report.problems += 1
+            log.warning("an egress has a status that is not known: egress=%s", egress.egress_id)
         media = media_of_key(egress.object_key)
         before = by_media.get(media) if media is not None else None
         after = None if before is None else await self._controller.follow(egress)
@@ -203,11 +214,10 @@ class Reconciler:
         if recording.status is RecordingStatus.LOST:
             await self._look_for(recording, report)
             return
-        if recording.status.is_live and recording.egress_id is not None:
-            await self._miss(recording, listed.get(recording.egress_id), rooms, now, report)
-        is_in_use = recording.status is RecordingStatus.STARTING and await self._is_in_use(
-            recording.room_name
-        )
+        people = await self._people(recording, report) if recording.status.is_live else None
+        if people is not None and recording.egress_id is not None:
+            await self._miss(recording, listed.get(recording.egress_id), people, rooms, now, report)
+        is_in_use = any(somebody.is_publisher and not is_recorder(somebody) for somebody in people or ())
         await self._end_overdue(recording, report, is_in_use=is_in_use)
 
     async def _end_overdue(self, recording: Recording, report: Report, *, is_in_use: bool) -> None:
@@ -221,36 +231,44 @@ class Reconciler:
         async with self._database.as_service("reconcile") as tx:
             return await store.lock(tx, recording_id)
 
-    async def _is_in_use(self, room_name: str) -> bool:
-        people = await self._livekit.participants(room_name)
-        return any(somebody.is_publisher for somebody in people if not is_recorder(somebody))
+    async def _people(self, recording: Recording, report: Report) -> list[ParticipantSnapshot] | None:
+        """Who is in its room; None where LiveKit does not say, and deadlines fall all the same."""
+        async with self._one(report, str(recording.id)):
+            return await self._livekit.participants(recording.room_name)
+        return None
 
     async def _miss(
         self,
         recording: Recording,
         egress: EgressSnapshot | None,
+        people: list[ParticipantSnapshot],
         rooms: set[str],
         now: datetime,
         report: Report,
     ) -> None:
-        """An egress that is not listed, or goes on in a room that is gone, is missed; often and long enough: dead."""
-        is_gone = egress is None or (
-            not egress.is_over and egress.status != "ending" and recording.room_name not in rooms
+        """Missed often and long enough, an egress is dead.
+
+        It is missed where it is not listed, or is listed as going on with its room gone, or gone from its room, in
+        which this leader saw it before; and never while it is in its room.
+        """
+        is_there = any(is_recorder(one) and one.identity == recording.egress_id for one in people)
+        is_listed = egress is not None and (
+            egress.is_over
+            or egress.status == "ending"
+            or (recording.room_name in rooms and recording.id not in self._memory.recorders)
         )
-        if not is_gone or await self._is_recording(recording):
+        if is_there:
+            self._memory.recorders.add(recording.id)
+        if is_there or is_listed:
             self._memory.missing.pop(recording.id, None)
             return
         known = self._memory.missing.get(recording.id, _Missing(now, 0))
         missing = replace(known, passes=known.passes + 1)
         self._memory.missing[recording.id] = missing
         report.missing += 1
-        patience = UNLISTED if egress is None else ROOM_GONE
+        patience = UNLISTED if egress is None else RECORDER_GONE
         if missing.passes >= MISSES and now - missing.since >= patience:
             await self._pronounce_dead(recording.id, report)
-
-    async def _is_recording(self, recording: Recording) -> bool:
-        people = await self._livekit.participants(recording.room_name)
-        return any(is_recorder(somebody) and somebody.identity == recording.egress_id for somebody in people)
 
     async def _pronounce_dead(self, recording_id: UUID, report: Report) -> None:
         """The egress will never end: what it uploaded is verified; where nothing is, the recording is LOST."""
@@ -264,7 +282,8 @@ class Reconciler:
         etag = await self._head(recording.id)
         if etag is None or self._memory.looked_at.get(recording.id) == etag:
             return
-        await self._controller.verify(recording.id, RecordingStatus.LOST)
+        async with self._database.as_service("reconcile") as tx:
+            await store.defer(tx, "verify_recording", recording.id)
         self._memory.looked_at[recording.id] = etag
         report.found_again += 1
 

@@ -15,13 +15,13 @@ async def take(tx: Transaction, before: Recording, after: Recording) -> None:
     if after == before:
         return
     await store.update(tx, after)
-    if after.status is before.status:
-        return
-    if after.status is RecordingStatus.VERIFYING:
+    has_moved, has_begun = after.status is not before.status, after.egress_id != before.egress_id
+    if has_moved and after.status is RecordingStatus.VERIFYING:
         await store.defer(tx, "verify_recording", after.id)
-    if after.status is RecordingStatus.STOPPING:
+    if (has_moved or has_begun) and after.status is RecordingStatus.STOPPING:
         await store.defer(tx, "stop_recording", after.id)
-    await stop_speakers(tx, after)
+    if has_moved:
+        await stop_speakers(tx, after)
 
 
 async def stop_speakers(tx: Transaction, video: Recording) -> None:

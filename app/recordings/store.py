@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from app.db import Transaction
+from app.errors import NotFound
 from app.integrations.livekit import WebhookEvent
 from app.paging import PageRequest
 from app.recordings.keys import MediaId
@@ -176,8 +177,11 @@ async def update(tx: Transaction, recording: Recording) -> None:
 
 
 async def read_object_key(tx: Transaction, recording_id: UUID) -> str:
-    """As the worker, after the audit row."""
-    return str(await tx.value(_sql["read_object_key"], {"id": recording_id}))
+    """As the worker, after the audit row. Raises NotFound for a recording that was inserted without one."""
+    key = await tx.value(_sql["read_object_key"], {"id": recording_id})
+    if key is None:
+        raise NotFound("recording_not_found")
+    return str(key)
 
 
 async def read_event(tx: Transaction, event_id: str) -> tuple[str | None, str | None] | None:
@@ -188,7 +192,14 @@ async def read_event(tx: Transaction, event_id: str) -> tuple[str | None, str | 
 
 async def receive_event(tx: Transaction, event: WebhookEvent) -> bool:
     """Puts an event into the inbox and queues its job; False where it was there already."""
-    return bool(await tx.value(_sql["receive_event"], asdict(event)))
+    given = {
+        "event_id": event.event_id,
+        "event": event.event,
+        "egress_id": event.egress_id,
+        "room_name": event.room_name,
+        "created_at": event.created_at,
+    }
+    return bool(await tx.value(_sql["receive_event"], given))
 
 
 async def defer(tx: Transaction, task: LiteralString, argument: UUID) -> None:

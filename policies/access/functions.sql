@@ -42,7 +42,7 @@ private.assign_object_key(uuid),
 private.release_object_key(text, uuid, integer, text, integer),
 private.keep_invitation(uuid, bytea, timestamptz),
 private.release_upload_url(uuid),
-private.complete_import(uuid, interval),
+private.complete_import(uuid),
 private.is_live(text),
 private.may_become(text, text)
 to clinician;
@@ -69,7 +69,7 @@ private.request_recording(uuid),
 private.unknown_object_keys(text[]),
 private.read_import_key(uuid),
 private.keep_upload_url(uuid, text),
-private.expire_imports(interval),
+private.expire_imports(),
 private.is_live(text),
 private.may_become(text, text)
 to resguardo_worker;

@@ -156,7 +156,9 @@ begin
     select c.* into wanted from resguardo.consultations as c where c.id = of_consultation for update;
     if wanted.id is null or not wanted.auto_record
         or not private.everyone_consents(of_consultation)
-        or exists (select from resguardo.recordings as r where r.consultation_id = of_consultation)
+        or exists (
+            select from resguardo.recordings as r where r.consultation_id = of_consultation and r.source = 'EGRESS'
+        )
         or not exists (
             select from resguardo.staff as s where s.user_id = wanted.doctor_id and s.status = 'active'
         )
@@ -189,7 +191,11 @@ end
 $$;
 
 -- Law 5: the webhook's one transaction. True where the event is new; its job is queued with it: to read LiveKit's list
--- after news of an egress, and to see who is there after news of one of our rooms.
+-- after news of an egress, and to see who is there after news of a room that is recorded, or still to be by itself; a
+-- start that follows looks for itself. Where a job already waits to look at the same, none is queued: somebody who
+-- comes and goes fills the inbox, but not the queue. That needs no lock: a worker has its job once the fetch is
+-- committed, so what is still seen as `todo` here asks LiveKit later than now, and now is later than what LiveKit tells
+-- of. A job that failed before, and waits for its next try, does not count.
 create or replace function private.receive_livekit_event(
     of_event_id text, of_event text, of_egress_id text, of_room_name text, at timestamptz
 ) returns boolean
@@ -199,9 +205,22 @@ declare
     task constant text := case
         when of_event like 'egress\_%' then 'follow_egress'
         when of_event in ('participant_joined', 'track_published')
-            and exists (select from resguardo.consultations as c where c.room_name = of_room_name)
+            and exists (
+                select from resguardo.consultations as c
+                where c.room_name = of_room_name
+                    and (
+                        c.auto_record and not exists (
+                            select from resguardo.recordings as r where r.consultation_id = c.id and r.source = 'EGRESS'
+                        )
+                        or exists (
+                            select from resguardo.recordings as r
+                            where r.consultation_id = c.id and private.is_live(r.status)
+                        )
+                    )
+            )
             then 'watch_room'
     end;
+    turn constant text := task || ':' || coalesce(of_room_name, of_egress_id, of_event_id);
 begin
     insert into private.livekit_events (event_id, event, egress_id, room_name, occurred_at)
     values (of_event_id, of_event, of_egress_id, of_room_name, at)
@@ -209,11 +228,15 @@ begin
     if not found then
         return false;
     end if;
-    if task is not null then
+    if task is not null and not exists (
+        select from jobs.procrastinate_jobs as j
+        inner join private.livekit_events as e on j.args ->> 'id' = e.event_id
+        where j.lock = turn and j.status = 'todo' and j.attempts = 0 and e.egress_id is not distinct from of_egress_id
+    )
+    then
         perform jobs.procrastinate_defer_jobs_v1(array[
             row(
-                'default', task, 0, 'room:' || coalesce(of_room_name, of_egress_id, of_event_id), null,
-                jsonb_build_object('id', of_event_id), null
+                'default', task, 0, turn, null, jsonb_build_object('id', of_event_id), null
             )::jobs.procrastinate_job_to_defer_v1
         ]);
     end if;

@@ -7,12 +7,13 @@ constraint recordings_expected_sha256_is_hex check (expected_sha256 ~ '^[0-9a-f]
 comment on column resguardo.recordings.expected_sha256 is
 'What whoever imported it said its object would hash to; null where nothing was said.';
 
+-- Its ids are made here: whoever declares an import cannot aim it at a recording that there is.
 create table resguardo.recording_imports (
-    id uuid primary key,
+    id uuid primary key default gen_random_uuid(),
     consultation_id uuid not null,
     doctor_id uuid not null,
     patient_id uuid not null,
-    recording_id uuid not null constraint recording_imports_recording_id_key unique,
+    recording_id uuid not null default gen_random_uuid() constraint recording_imports_recording_id_key unique,
     status text not null default 'AWAITING_URL'
     constraint recording_imports_status_is_known check (
         status in ('AWAITING_URL', 'AWAITING_UPLOAD', 'COMPLETED', 'EXPIRED')
@@ -47,7 +48,7 @@ comment on column private.import_secrets.upload_url is
 'Whoever holds it may upload, once: erased when it ends and when the import is COMPLETED.';
 
 -- Law 6: what is imported was recorded, so everybody consents. With the row its object key is fixed: the one that the
--- recording will have.
+-- recording will have, of a name that nothing recorded here has.
 create function private.guard_import() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -60,8 +61,8 @@ begin
     end if;
     coming.id := new.recording_id;
     coming.consultation_id := new.consultation_id;
-    coming.medium := 'VIDEO';
-    insert into private.import_secrets (import_id, object_key) values (new.id, private.first_object_key(coming));
+    insert into private.import_secrets (import_id, object_key)
+    values (new.id, private.object_prefix(coming) || 'import.mp4');
     return null;
 end
 $$;
@@ -139,10 +140,19 @@ begin
 end
 $$;
 
+-- How long after the URL's end an upload that began in time may take: 5 GB at 6 Mbit/s.
+create function private.upload_grace() returns interval
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return interval '2 hours';
+end
+$$;
+
 -- Makes the recording of an import, VERIFYING, with its job, and erases the URL; of a completed one it changes nothing.
 -- The object need not be there: verification says so. Raises RG403 (not_own_import, consent_missing) and RG409
--- (import_expired).
-create function private.complete_import(of_import uuid, grace interval) returns uuid
+-- (import_expired), and never takes a recording that is there for the import's.
+create function private.complete_import(of_import uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -160,7 +170,7 @@ begin
     select i.* into wanted from resguardo.recording_imports as i where i.id = of_import for update;
     if wanted.status = 'COMPLETED' then
         return wanted.recording_id;
-    elsif wanted.status = 'EXPIRED' or wanted.expires_at + grace < clock_timestamp() then
+    elsif wanted.status = 'EXPIRED' or wanted.expires_at + private.upload_grace() < clock_timestamp() then
         raise exception 'import_expired' using errcode = 'RG409';
     elsif not private.everyone_consents(wanted.consultation_id) then
         raise exception 'consent_missing' using errcode = 'RG403';
@@ -184,7 +194,7 @@ $$;
 
 -- Erases the URLs that have ended, and ends the imports that nobody completed in time and grace; how many. Their
 -- objects, if any came, are then nobody's, for the sweep of the bucket.
-create function private.expire_imports(grace interval) returns integer
+create function private.expire_imports() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -197,7 +207,8 @@ begin
         and s.upload_url is not null;
     for expired in
         update resguardo.recording_imports as i set status = 'EXPIRED'
-        where i.status in ('AWAITING_URL', 'AWAITING_UPLOAD') and i.expires_at + grace < clock_timestamp()
+        where i.status in ('AWAITING_URL', 'AWAITING_UPLOAD')
+            and i.expires_at + private.upload_grace() < clock_timestamp()
         returning i.*
     loop
         how_many := how_many + 1;
@@ -210,15 +221,22 @@ begin
 end
 $$;
 
--- Which of these keys no recording has and no import waits for, for the sweep of the bucket. It tells nothing that was
--- not asked with.
+-- Which of these keys no recording has and no import waits for, for the sweep of the bucket. A recording that was given
+-- up before anything was known of it has none: what LiveKit uploads for it all the same is nobody's. It tells nothing
+-- that was not asked with.
 create or replace function private.unknown_object_keys(keys text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return array(
         select k.key from unnest(keys) as k (key)
-        where not exists (select from private.recording_secrets as s where s.object_key = k.key)
+        where not exists (
+                select
+                from private.recording_secrets as s
+                join resguardo.recordings as r on r.id = s.recording_id
+                where s.object_key = k.key
+                    and not (r.status = 'ABORTED' or (r.status = 'FAILED' and r.egress_id is null and r.source = 'EGRESS'))
+            )
             and not exists (
                 select
                 from private.import_secrets as s
@@ -229,14 +247,17 @@ begin
 end
 $$;
 
--- A job with one id for its argument, for functions that have seen to who asks. Jobs of one id run one at a time.
+-- A job with one id for its argument, for functions that have seen to who asks. The same task for one id runs once at a
+-- time; what takes long, reading a whole object, has a queue of its own, so that nothing urgent waits behind it.
 create function private.put_job(task text, argument uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform jobs.procrastinate_defer_jobs_v1(array[
-        row('default', task, 0, argument::text, null, jsonb_build_object('id', argument), null)
-        ::jobs.procrastinate_job_to_defer_v1
+        row(
+            case task when 'verify_recording' then 'media' else 'default' end, task, 0, task || ':' || argument, null,
+            jsonb_build_object('id', argument), null
+        )::jobs.procrastinate_job_to_defer_v1
     ]);
 end
 $$;

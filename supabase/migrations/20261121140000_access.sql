@@ -4,7 +4,7 @@ create or replace function private.policy_version() returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return '0be1bfe0446398fb';
+    return 'e65a0f00d4bdbc60';
 end
 $$;
 
@@ -111,7 +111,7 @@ private.assign_object_key(uuid),
 private.release_object_key(text, uuid, integer, text, integer),
 private.keep_invitation(uuid, bytea, timestamptz),
 private.release_upload_url(uuid),
-private.complete_import(uuid, interval),
+private.complete_import(uuid),
 private.is_live(text),
 private.may_become(text, text)
 to clinician;
@@ -138,7 +138,7 @@ private.request_recording(uuid),
 private.unknown_object_keys(text[]),
 private.read_import_key(uuid),
 private.keep_upload_url(uuid, text),
-private.expire_imports(interval),
+private.expire_imports(),
 private.is_live(text),
 private.may_become(text, text)
 to resguardo_worker;
@@ -210,7 +210,7 @@ alter table resguardo.recording_imports enable row level security;
 
 grant select on resguardo.recording_imports to clinician;
 grant insert (
-    id, consultation_id, doctor_id, patient_id, recording_id, content_type, size_bytes, sha256
+    consultation_id, doctor_id, patient_id, content_type, size_bytes, sha256
 ) on resguardo.recording_imports to clinician;
 
 create policy recording_imports_select_clinician on resguardo.recording_imports for select to clinician

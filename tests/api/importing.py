@@ -64,8 +64,8 @@ async def arranged(world: World, case: Case) -> str:
     """The id of an import whose URL is ready, as if the worker had been quick."""
     (row,) = await world.rows(
         "insert into resguardo.recording_imports"
-        " (id, consultation_id, doctor_id, patient_id, recording_id, content_type, size_bytes)"
-        " select gen_random_uuid(), c.id, c.doctor_id, c.patient_id, gen_random_uuid(), 'video/mp4', %s"
+        " (consultation_id, doctor_id, patient_id, content_type, size_bytes)"
+        " select c.id, c.doctor_id, c.patient_id, 'video/mp4', %s"
         " from resguardo.consultations as c where c.id = %s returning id",
         len(CONTENT),
         case.id,

@@ -14,12 +14,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from app.db import Access, Asker, Database, Transaction
-from app.errors import Forbidden
+from app.errors import Conflict, Forbidden
 from app.recordings import import_store, imports, store
-from app.recordings.imports import UPLOAD_GRACE, expire_due
+from app.recordings.imports import expire_due
 from tests.api import documents
 from tests.api.importing import (
     COMPLETE_IMPORT,
@@ -39,6 +40,8 @@ from tests.integration.test_media_probe import DISGUISES, Contacts, _tar_of, _wi
 pytestmark = pytest.mark.anyio
 
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+GRACE = timedelta(hours=2)
+"""That of `private.upload_grace`."""
 
 
 @pytest.fixture
@@ -131,7 +134,7 @@ async def test_law_8_no_url_or_key_is_in_a_log_or_a_job(
         key = (await _key(world, found["id"]))["object_key"]
         await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
     jobs = await world.rows(
-        "select args from jobs.procrastinate_jobs where task_name = 'prepare_import' and lock = %s",
+        "select args from jobs.procrastinate_jobs where task_name = 'prepare_import' and args ->> 'id' = %s",
         found["id"],
     )
     assert jobs == [{"args": {"id": found["id"]}}]
@@ -270,7 +273,10 @@ async def test_what_was_verified_cannot_be_overwritten(world: World, ready: Case
 
     assert await upload(found, bytes(len(CONTENT))) == 412
 
-    assert await world.bucket.sha256((await _key(world, found["id"]))["object_key"]) == (SHA256, len(CONTENT))
+    key = (await _key(world, found["id"]))["object_key"]
+    stored = await world.bucket.head(key)
+    assert stored is not None
+    assert await world.bucket.sha256(key, stored) == SHA256
 
 
 async def test_other_bytes_than_declared_fail(world: World, ready: Case) -> None:
@@ -280,13 +286,13 @@ async def test_other_bytes_than_declared_fail(world: World, ready: Case) -> None
 
 async def test_late_completion_within_the_grace_is_taken(world: World, ready: Case) -> None:
     found = await arranged(world, ready)
-    await _age(world, found, UPLOAD_GRACE - timedelta(minutes=1))
+    await _age(world, found, GRACE - timedelta(minutes=1))
     assert (await ready.doctor.ask(COMPLETE_IMPORT, importId=found))["status"] == "VERIFYING"
 
 
 async def test_completion_after_the_grace_is_refused(world: World, ready: Case) -> None:
     found = await arranged(world, ready)
-    await _age(world, found, UPLOAD_GRACE + timedelta(seconds=1))
+    await _age(world, found, GRACE + timedelta(seconds=1))
     for _ in range(2):
         answer = await ready.doctor.send(COMPLETE_IMPORT, importId=found)
         assert (answer.error.code, answer.error.reason) == ("CONFLICT", "import_expired")
@@ -308,7 +314,7 @@ async def test_expiry_erases_the_url_at_once_and_ends_the_import_after_the_grace
     assert await world.rows(status, found["id"]) == [{"status": "AWAITING_UPLOAD"}]
     assert await world.rows(unknown, object_key) == [{"keys": ["r/x"]}]
 
-    await _age(world, found["id"], UPLOAD_GRACE + timedelta(seconds=1))
+    await _age(world, found["id"], GRACE + timedelta(seconds=1))
     assert await _expire(world) == 1
     assert await _expire(world) == 0
     assert await world.rows(status, found["id"]) == [{"status": "EXPIRED"}]
@@ -383,10 +389,80 @@ async def test_law_2_import_of_another_doctor_is_neither_completed_nor_prepared(
     found = UUID(await arranged(world, ready))
     with pytest.raises(Forbidden, match="not_own_import"):
         async with _acting(world, other_doctor) as tx:
-            await import_store.complete(tx, found, UPLOAD_GRACE)
+            await import_store.complete(tx, found)
     with pytest.raises(Forbidden, match="not_own_consultation"):
         async with _acting(world, other_doctor) as tx:
             await store.defer(tx, "prepare_import", found)
+
+
+async def _lost(world: World, case: Case) -> str:
+    """The id of a recording that began and was lost with its object."""
+    recording: str = (await case.doctor.ask(documents.START, consultationId=case.id))["id"]
+    for status in ("STARTING", "LOST"):
+        await world.rows("update resguardo.recordings set status = %s where id = %s", status, recording)
+    return recording
+
+
+async def _declare(world: World, case: Case, **chosen: str) -> None:
+    """By SQL as its doctor, with ids of the doctor's own choice."""
+    columns = "".join(f"{name}, " for name in chosen)
+    values = "".join(f"%({name})s, " for name in chosen)
+    async with _acting(world, case.doctor) as tx:
+        await tx.run(
+            f"insert into resguardo.recording_imports ({columns} consultation_id, doctor_id, patient_id,"  # noqa: S608
+            f" content_type, size_bytes) select {values} c.id, c.doctor_id, c.patient_id, 'video/mp4', %(size)s"
+            " from resguardo.consultations as c where c.id = %(consultation)s",
+            {**chosen, "size": len(CONTENT), "consultation": case.id},
+        )
+
+
+@pytest.mark.parametrize("column", ["id", "recording_id"])
+async def test_law_2_import_cannot_choose_what_it_becomes(world: World, ready: Case, column: str) -> None:
+    recording = await _lost(world, ready)
+    with pytest.raises(Forbidden, match="not_permitted"):
+        await _declare(world, ready, **{column: recording})
+    await _declare(world, ready)
+
+
+async def test_object_of_an_import_is_never_that_of_a_lost_recording(world: World, ready: Case) -> None:
+    """Even where an import had its id, which only the database's owner could give it."""
+    recording = await _lost(world, ready)
+    (row,) = await world.rows(
+        "insert into resguardo.recording_imports"
+        " (consultation_id, doctor_id, patient_id, recording_id, content_type, size_bytes)"
+        " select c.id, c.doctor_id, c.patient_id, %s, 'video/mp4', %s"
+        " from resguardo.consultations as c where c.id = %s returning id",
+        recording,
+        len(CONTENT),
+        ready.id,
+    )
+    await world.rows("select private.defer_job('prepare_import', %s)", row["id"])
+    found = await prepared(world, ready)
+    assert found["id"] == str(row["id"])
+    assert await upload(found) == 200
+    assert (await _key(world, found["id"]))["object_key"].endswith(f"/{recording}/import.mp4")
+
+    await world.services.reconciler.run_once()
+    await world.work()
+    assert (await ready.doctor.ask(documents.RECORDING, id=recording))["status"] == "LOST"
+
+    with pytest.raises(Conflict, match="recordings_pkey"):
+        async with _acting(world, ready.doctor) as tx:
+            await import_store.complete(tx, row["id"])
+    rows = await world.rows("select status, source from resguardo.recordings where id = %s", recording)
+    assert rows == [{"status": "LOST", "source": "EGRESS"}]
+
+
+async def test_key_of_an_import_is_no_key_that_a_recording_can_be_pointed_at(
+    world: World, ready: Case
+) -> None:
+    started = await ready.doctor.ask(documents.START, consultationId=ready.id)
+    (row,) = await world.rows(
+        "select object_key from private.recording_secrets where recording_id = %s", started["id"]
+    )
+    key = row["object_key"].replace("video.mp4", "import.mp4")
+    with pytest.raises(psycopg.Error, match="object_key_of_another"):
+        await world.rows("select private.point_object_key(%s, %s)", started["id"], key)
 
 
 async def test_job_that_runs_again_changes_no_url(world: World, ready: Case) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.texts import LANGUAGES, error_message, error_texts
+from app.integrations.livekit_snapshots import _REASONS
+from app.texts import LANGUAGES, error_message, error_texts, recording_error_text
 from tests.api import documents
 from tests.api.world import Person
 
@@ -44,11 +45,9 @@ OF_COMMANDS = {
 }
 OF_THE_WORKER = {
     # They end in a recording's `error` or in the log; nobody is answered with them.
-    "egress_unknown",
     "egress_start_unknown",
     "object_missing",
     "livekit_no_egress",
-    "livekit_status",
     "media_probe_ended",
     "media_too_slow",
     "media_unreadable",
@@ -73,6 +72,18 @@ OF_OUR_MISTAKES = {
     "unknown_action",
     "unknown_task",
 }
+GIVES_AN_ERROR = {"failed", "lost", "stopped", "stop_consultation", "give_up_start", "partial"}
+DECIDES_AN_ERROR = {"objection", "_error_after"}
+RETRIED = {"media_probe_ended"}
+OF_A_START = {
+    "livekit_refused",
+    "livekit_timeout",
+    "livekit_unavailable",
+    "egress_start_unknown",
+    "internal_error",
+}
+"""What ends the tries of a start, or of a call to LiveKit that certainly did nothing."""
+SLUG = re.compile(r"[a-z]+(_[a-z]+)+_?")
 INTERNAL = OF_COMMANDS | OF_THE_WORKER | OF_OUR_MISTAKES
 
 
@@ -103,6 +114,62 @@ def test_every_reason_has_a_sentence_in_both_languages() -> None:
 
 def test_no_reason_is_called_internal_that_is_not_raised() -> None:
     assert INTERNAL - {*_raised_in_python(), *_raised_in_sql()} == set()
+
+
+def _constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(name)], value=ast.Constant(str(value))):
+                yield name, value
+            case ast.AnnAssign(target=ast.Name(name), value=ast.Constant(str(value))):
+                yield name, value
+
+
+def _given(call: ast.Call) -> Iterator[ast.expr]:
+    """What a call gives that may become a recording's error."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if name in GIVES_AN_ERROR:
+        yield from call.args[1:]
+    yield from (word.value for word in call.keywords if word.arg == "error")
+
+
+def _written_in_python() -> Iterator[str]:
+    """Every slug that the code can write as a recording's error."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "app/recordings").glob("*.py")]
+    named = {name: value for tree in trees for name, value in _constants(tree)}
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        found = list(_given(node)) if isinstance(node, ast.Call) else []
+        if isinstance(node, ast.FunctionDef) and node.name in DECIDES_AN_ERROR:
+            found = [one.value for one in ast.walk(node) if isinstance(one, ast.Return) and one.value]
+        for value in (part for one in found for part in ast.walk(one)):
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                yield value.value
+            elif isinstance(value, ast.Name) and value.id in named:
+                yield named[value.id]
+
+
+def _written_in_sql() -> Iterator[str]:
+    for path in (ROOT / "supabase" / "migrations").glob("*.sql"):
+        yield from re.findall(r"\berror = '([a-z_]+)'", path.read_text(encoding="utf-8"))
+
+
+def test_every_error_of_a_recording_has_a_sentence_in_both_languages() -> None:
+    of_egress = {f"egress_{reason}" for _, reason in _REASONS} | {"egress_failed"}
+    of_probe = {reason for reason in _raised_in_python() if reason.startswith("media_")} - RETRIED
+    slugs = {one for one in _written_in_python() if SLUG.fullmatch(one)} - {"egress_"}
+    written = slugs | set(_written_in_sql()) | of_egress | of_probe | OF_A_START
+    assert {
+        "consent_missing",
+        "staff_suspended",
+        "limit_reached",
+        "egress_aborted",
+        "livekit_no_egress",
+    } <= written
+    for language in LANGUAGES:
+        sentences = error_texts(language)["recording_errors"]
+        assert written - sentences.keys() == set()
+        assert sentences.keys() - written == set(), "nobody writes these"
+        assert recording_error_text("nobody_knows", language) == sentences["internal_error"]
 
 
 def test_missing_consent_names_roles_in_the_readers_language() -> None:

@@ -29,6 +29,7 @@ from app.db import Database as Pool
 from app.devstack.livekit import LiveKitStandIn, Order, Pace, create_livekit_app
 from app.devstack.livekit.webhooks import sign
 from app.devstack.object_store import ObjectStore
+from app.devstack.supabase_project import ProjectUrls
 from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target, WebhookVerifier
 from app.integrations.storage import Storage
 from app.quotas import Quotas
@@ -61,7 +62,7 @@ def asker(user_id: UUID, aal: str = "aal2") -> Asker:
     return Asker(claims=claims, request_id=uuid4(), address="192.0.2.7")
 
 
-def seed_people(database: Database) -> None:
+def seed_people(database: Database | ProjectUrls) -> None:
     """A doctor who works here, and a patient's login."""
     with psycopg.connect(database.superuser_url) as connection:
         for user_id in (DOCTOR, PATIENT):

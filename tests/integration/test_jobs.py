@@ -14,7 +14,14 @@ from procrastinate.jobs import Job
 
 from app.db import Database as Pool
 from app.errors import UpstreamFailed
-from app.jobs.queue import LONGEST_PAUSE_SECONDS, GrowingPauses, NotGivenUp, Task, make_queue
+from app.jobs.queue import (
+    LONGEST_PAUSE_SECONDS,
+    STALLED_SECONDS,
+    GrowingPauses,
+    NotGivenUp,
+    Task,
+    make_queue,
+)
 from app.recordings import store
 from app.recordings.controller import RecordingController
 from app.recordings.imports import UploadSigner
@@ -223,8 +230,10 @@ async def test_arguments_are_one_id_each(database: Database) -> None:
     argument = uuid4()
     for task in ("start_recording", "stop_recording", "enforce_consent", "verify_recording", "ban_user"):
         _defer(database, argument, task)
-    found = _rows(database, "select distinct args::text, lock from jobs.procrastinate_jobs")
-    assert found == [(f'{{"id": "{argument}"}}', str(argument))]
+    found = _rows(
+        database, "select distinct args::text, replace(lock, task_name, 'task') from jobs.procrastinate_jobs"
+    )
+    assert found == [(f'{{"id": "{argument}"}}', f"task:{argument}")]
 
 
 async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) -> None:
@@ -254,6 +263,67 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
         _defer(database, task="retry_stalled_jobs")
 
 
+def _receive(database: Database, egress_id: str | None = "EG_1", event: str = "egress_updated") -> str:
+    event_id = f"EV_{uuid4().hex}"
+    call = "select private.receive_livekit_event(%s, %s, %s, 'room', now())"
+    assert _rows(database, call, event_id, event, egress_id) == [(True,)]
+    return event_id
+
+
+def _looks(database: Database) -> list[tuple[Any, ...]]:
+    return _rows(
+        database,
+        "select args ->> 'id', status::text from jobs.procrastinate_jobs"
+        " where task_name in ('follow_egress', 'watch_room') order by id",
+    )
+
+
+async def test_hundred_events_of_one_egress_wait_for_one_look(database: Database) -> None:
+    first = _receive(database)
+    for _ in range(99):
+        _receive(database)
+    assert _looks(database) == [(first, "todo")]
+    assert _rows(database, "select count(*) from private.livekit_events") == [(100,)]
+
+
+async def test_event_of_another_egress_of_the_room_has_a_look_of_its_own(database: Database) -> None:
+    events = [_receive(database, egress_id) for egress_id in ("EG_1", "EG_2", None, "EG_1", "EG_2", None)]
+    assert _looks(database) == [(event, "todo") for event in events[:3]]
+
+
+async def test_event_while_a_look_is_under_way_is_looked_at_after_it(database: Database) -> None:
+    looks, received = [], [_receive(database)]
+
+    async def look(event_id: str) -> None:
+        looks.append(event_id)
+        if len(looks) == 1:
+            received.extend((_receive(database), _receive(database)))
+
+    async with _opened(database, Task("follow_egress", look)) as queue:
+        await _run(queue)
+    assert looks == received[:2]
+
+
+async def test_event_beside_a_fetch_not_yet_committed_neither_waits_nor_queues(database: Database) -> None:
+    """Whoever fetches learns of the job by the commit, and so looks after the event."""
+    first = _receive(database)
+    with psycopg.connect(database.worker_url) as worker:
+        worker.execute("select jobs.procrastinate_fetch_job_v2(null, null)")
+        _receive(database)
+        assert _looks(database) == [(first, "todo")]
+        worker.commit()
+    last = _receive(database)
+    assert _looks(database) == [(first, "doing"), (last, "todo")]
+
+
+async def test_event_after_a_look_that_failed_has_a_look_of_its_own(database: Database) -> None:
+    first = _receive(database)
+    async with _opened(database, Task("follow_egress", Work(failures=1).run)) as queue:
+        await _run(queue)
+    last = _receive(database)
+    assert _looks(database) == [(first, "todo"), (last, "todo")]
+
+
 async def test_job_of_a_transaction_that_rolls_back_does_not_exist(database: Database) -> None:
     pool = Pool(database.worker_url, application="test", max_size=1)
     await pool.open()
@@ -274,26 +344,47 @@ async def _defer_and_raise(pool: Pool) -> None:
         raise UpstreamFailed("livekit_unavailable")
 
 
-async def test_jobs_of_one_id_run_one_at_a_time_and_in_order(database: Database) -> None:
-    running, most, order = 0, 0, []
+async def test_same_task_for_one_id_runs_once_at_a_time(database: Database) -> None:
+    running, most, runs = 0, 0, 0
 
-    async def run(name: str, argument: str) -> None:
-        nonlocal running, most
+    async def run(_: str) -> None:
+        nonlocal running, most, runs
         running += 1
-        most = max(most, running)
+        most, runs = max(most, running), runs + 1
         await asyncio.sleep(0.05)
-        order.append(name)
         running -= 1
 
     argument = uuid4()
-    names = ("start_recording", "stop_recording", "verify_recording")
-    for name in names:
-        _defer(database, argument, name)
-    made = [Task(name, lambda argument, name=name: run(name, argument)) for name in names]  # type: ignore[misc]
-    async with _opened(database, *made) as queue:
-        for _ in names:
+    for _ in range(3):
+        _defer(database, argument, "stop_recording")
+    async with _opened(database, Task("stop_recording", run)) as queue:
+        for _ in range(3):
             await _run(queue)
-    assert (most, order) == (1, list(names))
+    assert (most, runs) == (1, 3)
+
+
+async def test_stop_does_not_wait_for_a_start_that_is_tried_again_later(database: Database) -> None:
+    argument, ran = uuid4(), list[str]()
+
+    async def start(_: str) -> None:
+        raise UpstreamFailed("livekit_unavailable")
+
+    async def stop(_: str) -> None:
+        ran.append("stop")
+
+    _defer(database, argument, "start_recording")
+    async with _opened(database, Task("start_recording", start), Task("stop_recording", stop)) as queue:
+        await _run(queue)
+        _defer(database, argument, "stop_recording")
+        await _run(queue)
+    assert ran == ["stop"]
+
+
+async def test_what_reads_whole_objects_has_a_queue_of_its_own(database: Database) -> None:
+    for task in ("verify_recording", "stop_recording"):
+        _defer(database, task=task)
+    found = _rows(database, "select task_name, queue_name from jobs.procrastinate_jobs order by id")
+    assert found == [("verify_recording", "media"), ("stop_recording", "default")]
 
 
 async def test_jobs_of_several_ids_run_at_once(database: Database) -> None:
@@ -312,8 +403,8 @@ async def test_jobs_of_several_ids_run_at_once(database: Database) -> None:
 async def test_job_of_a_worker_that_died_is_given_to_another(database: Database) -> None:
     work = Work()
     job, other = _defer(database), _defer(database)
-    _leave_behind(database, job, heartbeat="1 hour")
-    _leave_behind(database, other, heartbeat="0 seconds")
+    _leave_behind(database, job, heartbeat=f"{STALLED_SECONDS} seconds")
+    _leave_behind(database, other, heartbeat=f"{STALLED_SECONDS - 10} seconds")
     async with _opened(database, work.task()) as queue:
         await queue.tasks["retry_stalled_jobs"].defer_async(timestamp=0)
         await _run(queue)

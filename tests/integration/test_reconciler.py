@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import httpx
@@ -11,11 +12,11 @@ import pytest
 
 from app.consultations.model import ParticipantKind
 from app.devstack.object_store import ObjectStore
-from app.errors import UpstreamFailed
-from app.integrations.livekit import LiveKit
+from app.errors import Timeout, UpstreamFailed
+from app.integrations.livekit import EgressSnapshot, LiveKit
 from app.recordings.deadlines import Deadlines
 from app.recordings.model import TRANSITIONS, RecordingStatus
-from app.recordings.reconciler import MISSES, ROOM_GONE, Report
+from app.recordings.reconciler import MISSES, RECORDER_GONE, Report
 from tests.databases import Database
 from tests.integration.recording_world import DOCTOR, KEY, SECRET, World, asker, opened
 
@@ -40,6 +41,14 @@ async def _until(world: World, recording_id: UUID, *statuses: RecordingStatus) -
             if (await world.read(recording_id)).status in statuses:
                 return report
             await asyncio.sleep(0.02)
+
+
+async def _ask_in_vain(world: World, recording_id: UUID) -> None:
+    """LiveKit is asked to start, never says that it did, and never does."""
+    world.order("hang_start", seconds=60)
+    async with LiveKit(world.livekit_url, KEY, SECRET, start_timeout_seconds=0.2) as hasty:
+        with pytest.raises(Timeout):
+            await world.controller_of(hasty).start(recording_id)
 
 
 async def _missed(world: World, gone_for: timedelta) -> None:
@@ -83,9 +92,7 @@ async def test_start_whose_answer_never_came_is_adopted_by_the_pass(world: World
 
 async def test_start_that_nothing_came_of_fails_and_frees_the_consultation(world: World) -> None:
     recording_id = await world.request()
-    async with LiveKit("http://127.0.0.1:1", KEY, SECRET) as nowhere:
-        with pytest.raises(UpstreamFailed):
-            await world.controller_of(nowhere).start(recording_id)
+    await _ask_in_vain(world, recording_id)
     world.ahead = DEADLINES.unanswered_start + A_MOMENT
     await world.reconciler.run_once()
     recording = await world.read(recording_id)
@@ -99,7 +106,7 @@ async def test_egress_that_turns_up_after_its_start_was_given_up_is_stopped(worl
     world.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
         await world.controller.start(recording_id)
-    await world.controller.give_up(recording_id, "livekit_unavailable")
+    await world.controller.give_up_start(recording_id, "livekit_unavailable")
     report = await world.reconciler.run_once()
     assert report.strays_stopped == 1
     assert (await world.until_egress("complete", "aborted")).is_over
@@ -124,10 +131,8 @@ async def test_second_egress_of_one_recording_is_stopped_and_its_object_is_anoth
 
 async def test_second_ask_has_a_key_of_its_own_and_a_late_first_is_adopted_with_its_key(world: World) -> None:
     recording_id = await world.request()
-    async with LiveKit("http://127.0.0.1:1", KEY, SECRET) as nowhere:
-        with pytest.raises(UpstreamFailed):
-            await world.controller_of(nowhere).start(recording_id)
-        first = await world.object_key(recording_id)
+    await _ask_in_vain(world, recording_id)
+    first = await world.object_key(recording_id)
     world.ahead = timedelta(seconds=61)
     world.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
@@ -232,12 +237,83 @@ async def test_zombie_in_a_room_that_is_gone_is_lost_after_five_minutes(
         async with asyncio.timeout(20):
             while await world.livekit.rooms([world.consultation.room_name]):  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.02)
-        await _missed(world, ROOM_GONE / 2)
+        await _missed(world, RECORDER_GONE / 2)
         assert (await world.read(recording_id)).status is RecordingStatus.RECORDING
-        world.ahead += ROOM_GONE
+        world.ahead += RECORDER_GONE
         await world.reconciler.run_once()
         recording = await world.read(recording_id)
         assert (recording.status, recording.error) == (RecordingStatus.LOST, "egress_lost")
+
+
+async def test_egress_that_is_gone_from_its_room_is_lost_though_it_is_listed_and_people_are_there(
+    world: World,
+) -> None:
+    recording_id = await world.recording()
+    room = world.consultation.room_name
+    (egress,) = await world.egresses()
+    await world.reconciler.run_once()
+    world.stand_in.recorder.die(egress.egress_id)
+    await _missed(world, RECORDER_GONE / 2)
+    assert (await world.read(recording_id)).status is RecordingStatus.RECORDING
+    world.ahead += RECORDER_GONE
+    await world.reconciler.run_once()
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.LOST, "egress_lost")
+    (listed,) = await world.egresses()
+    assert (listed.status, await world.livekit.rooms([room]) != []) == ("active", True)
+
+
+async def test_figure_that_cannot_be_is_a_problem_of_its_own_recording_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording_id = await world.recording()
+    (egress,) = await world.egresses()
+    wrong = replace(egress, updated_at=_later(egress), duration_seconds=-1)
+
+    async def list_egress(**_: object) -> list[EgressSnapshot]:
+        return [wrong]
+
+    monkeypatch.setattr(world.livekit, "list_egress", list_egress)
+    world.ahead = DEADLINES.recording + A_MOMENT
+    report = await world.reconciler.run_once()
+    assert (report.problems, report.overdue) == (1, 1)
+    assert (await world.read(recording_id)).status is RecordingStatus.STOPPING
+
+
+async def test_status_that_nobody_knows_is_told_and_changes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording_id = await world.recording()
+    (egress,) = await world.egresses()
+    before, strange = await world.read(recording_id), replace(egress, status="unknown")
+
+    async def list_egress(**_: object) -> list[EgressSnapshot]:
+        return [strange]
+
+    monkeypatch.setattr(world.livekit, "list_egress", list_egress)
+    report = await world.reconciler.run_once()
+    assert (report.problems, report.missing, report.strays_stopped) == (1, 0, 0)
+    assert await world.read(recording_id) == before
+
+
+async def test_object_of_a_recording_that_was_given_up_is_nobodys(world: World) -> None:
+    recording_id = await world.request()
+    world.order("start_but_answer_503")
+    with pytest.raises(UpstreamFailed):
+        await world.controller.start(recording_id)
+    key = await world.object_key(recording_id)
+    unknown = "select private.unknown_object_keys(array[%s])"
+    assert world.rows(unknown, key) == [([],)]
+    await world.recordings.stop(asker(DOCTOR), recording_id)
+    await world.controller.change(
+        recording_id, lambda current, _: replace(current, status=RecordingStatus.ABORTED)
+    )
+    assert world.rows(unknown, key) == [([key],)]
+
+
+def _later(egress: EgressSnapshot) -> datetime:
+    assert egress.updated_at is not None
+    return egress.updated_at + A_MOMENT
 
 
 async def test_dead_egress_whose_object_is_there_is_verified_and_ready(world: World) -> None:
@@ -255,6 +331,8 @@ async def test_lost_recording_whose_object_turns_up_is_ready(world: World) -> No
     assert (await world.reconciler.run_once()).found_again == 0
     await world.storage.put_new(await world.object_key(recording_id), await _media(world), "video/mp4")
     assert (await world.reconciler.run_once()).found_again == 1
+    assert world.queued()[-1] == "verify_recording"
+    await world.controller.verify(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.READY
     assert world.transitions(recording_id)[-1] == "LOST>READY:egress_lost"
 
@@ -265,6 +343,7 @@ async def test_lost_recording_whose_object_is_no_recording_stays_lost_and_is_loo
     recording_id = await _lost_with(world, None)
     await world.storage.put_new(await world.object_key(recording_id), b"#EXTM3U\n", "video/mp4")
     assert [(await world.reconciler.run_once()).found_again for _ in range(3)] == [1, 0, 0]
+    await world.controller.verify(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.LOST
 
 

@@ -1,12 +1,15 @@
 """The worker's part over real parts: nothing is recorded twice, nothing is lost in silence, whatever fails."""
 
 import asyncio
+import base64
 import hashlib
 import logging
+import traceback
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -14,10 +17,13 @@ from livekit.protocol.egress import EgressInfo, RoomCompositeEgressRequest
 
 from app.devstack.livekit import Pace
 from app.devstack.object_store import ObjectStore
-from app.errors import Conflict, Timeout, UpstreamFailed
-from app.integrations.livekit import LiveKit, LiveKitRefused
-from app.recordings.controller import AMBIGUOUS_START
-from app.recordings.model import RecordingStatus
+from app.errors import AppError, Conflict, Timeout, UpstreamFailed
+from app.failures import describe_failure
+from app.integrations.livekit import EgressSnapshot, LiveKit, LiveKitRefused, ParticipantSnapshot, S3Target
+from app.integrations.r2 import recorder_credentials
+from app.integrations.storage import Credentials, StoredObject
+from app.recordings.controller import AMBIGUOUS_START, RecordingController
+from app.recordings.model import RecordingStatus, failed
 from tests.databases import Database
 from tests.integration.recording_world import DOCTOR, KEY, PACE, SECRET, World, asker, opened
 
@@ -45,6 +51,13 @@ async def hasty(world: World) -> AsyncIterator[LiveKit]:
     """A client that waits for a start a moment only."""
     async with LiveKit(world.livekit_url, KEY, SECRET, start_timeout_seconds=0.2) as livekit:
         yield livekit
+
+
+async def _ask_in_vain(world: World, hasty: LiveKit, recording_id: UUID) -> None:
+    """LiveKit is asked to start, never says that it did, and never does."""
+    world.order("hang_start", seconds=60)
+    with pytest.raises(Timeout):
+        await world.controller_of(hasty).start(recording_id)
 
 
 def _s3(world: World) -> "S3Client":
@@ -142,8 +155,9 @@ async def test_definite_refusal_fails_with_its_reason_and_frees_the_consultation
     await world.recording()
 
 
-async def test_refused_list_is_no_refusal_of_the_start(world: World) -> None:
+async def test_refused_list_is_no_refusal_of_the_start(world: World, hasty: LiveKit) -> None:
     recording_id = await world.request()
+    await _ask_in_vain(world, hasty, recording_id)
     async with LiveKit(world.livekit_url, KEY, "another-secret-of-more-than-32-bytes") as wrong:
         with pytest.raises(LiveKitRefused):
             await world.controller_of(wrong).start(recording_id)
@@ -153,15 +167,23 @@ async def test_refused_list_is_no_refusal_of_the_start(world: World) -> None:
     assert len(await world.egresses()) == 1
 
 
-async def test_start_is_repeated_only_after_a_minute_of_none(world: World) -> None:
+async def test_start_while_livekit_does_not_say_who_is_in_the_room_asks_nothing(world: World) -> None:
     recording_id = await world.request()
     async with LiveKit("http://127.0.0.1:1", KEY, SECRET) as nowhere:
         with pytest.raises(UpstreamFailed, match="livekit_unavailable"):
             await world.controller_of(nowhere).start(recording_id)
+    assert (await world.read(recording_id)).status is RecordingStatus.REQUESTED
+    await world.controller.start(recording_id)
+    assert (await world.read(recording_id)).egress_id is not None
+
+
+async def test_start_is_repeated_only_after_a_minute_of_none(world: World, hasty: LiveKit) -> None:
+    recording_id = await world.request()
+    await _ask_in_vain(world, hasty, recording_id)
     world.ahead = AMBIGUOUS_START - timedelta(seconds=5)
     with pytest.raises(UpstreamFailed, match="egress_start_unknown"):
         await world.controller.start(recording_id)
-    assert world.asked_for == []
+    assert len(world.asked_for) == 1
     world.ahead = A_MINUTE_AND_MORE
     await world.controller.start(recording_id)
     assert len(await world.egresses()) == 1
@@ -216,6 +238,50 @@ async def test_consent_withdrawn_before_the_start_aborts_without_asking_livekit(
     assert world.asked_for == []
 
 
+@pytest.mark.parametrize("word", ["withdrawal", "stop"])
+async def test_last_word_before_livekit_is_asked_counts(
+    world: World, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    recording_id = await world.request()
+    participants = world.livekit.participants
+
+    async def while_livekit_is_asked(room: str) -> list[ParticipantSnapshot]:
+        if word == "withdrawal":
+            await world.withdraw()
+        else:
+            await world.recordings.stop(asker(DOCTOR), recording_id)
+        return await participants(room)
+
+    monkeypatch.setattr(world.livekit, "participants", while_livekit_is_asked)
+    await world.controller.start(recording_id)
+    assert (await world.read(recording_id)).status is RecordingStatus.ABORTED
+    assert world.asked_for == []
+
+
+async def test_refusal_of_a_second_ask_leaves_what_the_first_one_began(
+    world: World, hasty: LiveKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording_id = await world.request()
+    await _ask_in_vain(world, hasty, recording_id)
+    world.ahead = A_MINUTE_AND_MORE
+    first, start = await world.object_key(recording_id), world.livekit.start_room_composite
+
+    async def late(*, room_name: str, object_key: str, upload: S3Target) -> EgressSnapshot:
+        await start(room_name=room_name, object_key=first, upload=upload)
+        await world.reconciler.run_once()
+        world.order("refuse_start", code="resource_exhausted")
+        return await start(room_name=room_name, object_key=object_key, upload=upload)
+
+    monkeypatch.setattr(world.livekit, "start_room_composite", late)
+    await world.controller.start(recording_id)
+    recording = await world.read(recording_id)
+    assert recording.status in (RecordingStatus.STARTING, RecordingStatus.RECORDING)
+    assert (recording.egress_id is not None, recording.error) == (True, None)
+    assert await world.object_key(recording_id) == first
+    await world.controller.give_up_start(recording_id, "egress_start_unknown")
+    assert (await world.read(recording_id)).error is None
+
+
 async def test_consent_withdrawn_while_recording_stops_it(world: World) -> None:
     recording_id = await world.recording()
     await world.withdraw()
@@ -242,19 +308,18 @@ async def test_consent_withdrawn_while_a_start_is_unknown_ends_what_turns_up(wor
         await world.controller.start(recording_id)
     await world.withdraw()
     await world.controller.enforce_consent(world.consultation.id)
-    with pytest.raises(UpstreamFailed, match="egress_unknown"):
-        await world.controller.stop(recording_id)
+    await world.controller.stop(recording_id)
+    assert world.queued().count("stop_recording") == 1
     await world.controller.start(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.STOPPING
+    assert world.queued().count("stop_recording") == 2
     await world.controller.stop(recording_id)
     await world.until_egress("complete", "aborted")
 
 
-async def test_stop_of_a_start_that_never_was_aborts_after_a_minute(world: World) -> None:
+async def test_stop_of_a_start_that_never_was_aborts_after_a_minute(world: World, hasty: LiveKit) -> None:
     recording_id = await world.request()
-    async with LiveKit("http://127.0.0.1:1", KEY, SECRET) as nowhere:
-        with pytest.raises(UpstreamFailed):
-            await world.controller_of(nowhere).start(recording_id)
+    await _ask_in_vain(world, hasty, recording_id)
     await world.recordings.stop(asker(DOCTOR), recording_id)
     with pytest.raises(UpstreamFailed, match="egress_start_unknown"):
         await world.controller.start(recording_id)
@@ -325,10 +390,10 @@ async def test_event_of_an_unknown_egress_changes_nothing(world: World) -> None:
 async def test_event_twice_is_taken_once(world: World) -> None:
     recording_id = await world.recording()
     (egress,) = await world.egresses()
-    already = world.queued().count("follow_egress")
     event_id = await world.receive(egress.egress_id, "egress_updated", "EGRESS_ACTIVE")
     await world.receive(egress.egress_id, "egress_updated", "EGRESS_ACTIVE", event_id)
-    assert world.queued().count("follow_egress") == already + 1
+    received = "select count(*) from private.livekit_events where event_id = %s"
+    assert world.rows(received, event_id) == [(1,)]
     before = await world.read(recording_id)
     for _ in range(2):
         await world.controller.follow_event(event_id)
@@ -447,9 +512,9 @@ async def test_verify_that_comes_after_the_end_leaves_it(
     recording_id = await world.completed()
     sha256 = world.storage.sha256
 
-    async def given_up_meanwhile(key: str) -> tuple[str, int]:
-        await world.controller.give_up(recording_id, "storage_timeout")
-        return await sha256(key)
+    async def given_up_meanwhile(key: str, stored: StoredObject) -> str:
+        await world.controller.change(recording_id, lambda current, _: failed(current, "storage_timeout"))
+        return await sha256(key, stored)
 
     monkeypatch.setattr(world.storage, "sha256", given_up_meanwhile)
     await world.controller.verify(recording_id)
@@ -463,25 +528,93 @@ async def test_finished_recording_is_never_moved(world: World) -> None:
     (egress,) = await world.egresses()
     await world.controller.start(recording_id)
     await world.controller.stop(recording_id)
-    await world.controller.give_up(recording_id, "livekit_timeout")
+    await world.controller.give_up_start(recording_id, "livekit_timeout")
     await world.hint(egress.egress_id, "egress_ended", "EGRESS_FAILED")
     await world.recordings.stop(asker(DOCTOR), recording_id)
     assert await world.read(recording_id) == ready
 
 
+@pytest.mark.parametrize("fault", [None, "fail_upload"])
 async def test_recorder_credentials_are_in_no_row_and_no_log(
-    world: World, caplog: pytest.LogCaptureFixture
+    database: Database, object_store: ObjectStore, caplog: pytest.LogCaptureFixture, fault: str | None
 ) -> None:
     caplog.set_level(logging.INFO)
     caplog.set_level(logging.DEBUG, "app")
-    recording_id = await world.completed()
-    await world.controller.verify(recording_id)
-    recorder = world.object_store.recorder
-    secrets = (recorder.access_key_id, recorder.secret_access_key, SECRET)
-    rows = [
-        str(row)
-        for (table,) in world.rows(TABLES)
-        for row in world.rows(f"select t::text from {table} as t")  # noqa: S608 - named by the catalogue
-    ]
-    assert any(str(recording_id) in row for row in rows)
-    assert not [text for text in (*rows, caplog.text) for secret in secrets if secret in text]
+    async with opened(database, object_store, separate_speakers=True) as world:
+        if fault is not None:
+            world.order(fault, count=2)
+        recording_id = await world.request()
+        media = (recording_id, (await world.speakers_of(recording_id)).id)
+        for each in media:
+            await world.controller.start(each)
+            await world.until(each, RecordingStatus.RECORDING)
+        await world.recordings.stop(asker(DOCTOR), recording_id)
+        for each in media:
+            await world.controller.stop(each)
+            await world.until(each, RecordingStatus.VERIFYING)
+            await world.controller.verify(each)
+        assert [key.rpartition("/")[2] for key in world.asked_for] == ["video.mp4", "speakers.ogg"]
+        errors = [(await world.read(each)).error for each in media]
+        assert errors == [None if fault is None else "egress_upload_failed"] * 2
+        recorder = world.object_store.recorder
+        secrets = (recorder.access_key_id, recorder.secret_access_key, SECRET)
+        rows = [
+            str(row)
+            for (table,) in world.rows(TABLES)
+            for row in world.rows(f"select t::text from {table} as t")  # noqa: S608 - named by the catalogue
+        ]
+        assert all(any(str(each) in row for row in rows) for each in media)
+        assert not [text for text in (*rows, caplog.text) for secret in secrets if secret in text]
+
+
+@pytest.mark.parametrize("fault", ["refuse_start", "start_but_answer_503", "hang_start", "no server"])
+async def test_recorder_credentials_are_in_no_error(
+    database: Database,
+    object_store: ObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+) -> None:
+    caplog.set_level(logging.DEBUG, "app")
+    parent, made = Credentials("parent-key-id", "5f" * 32), list[Credentials]()
+
+    def target(object_key: str) -> S3Target:
+        made.append(
+            recorder_credentials(
+                account_id="023e105f4ecef8ad9ca31a8372d0c353",
+                bucket=object_store.bucket,
+                parent=parent,
+                endpoint_host="127.0.0.1",
+                object_key=object_key,
+                expires_in_seconds=3600,
+                now=datetime.now(UTC),
+            )
+        )
+        return S3Target(object_store.endpoint_url, object_store.region, object_store.bucket, made[-1])
+
+    async with AsyncExitStack() as stack:
+        world = await stack.enter_async_context(opened(database, object_store, separate_speakers=True))
+        recording_id = await world.request()
+        if fault != "no server":
+            world.order(fault, seconds=1, count=2)
+        url = "http://127.0.0.1:1" if fault == "no server" else world.livekit_url
+        slow = await stack.enter_async_context(LiveKit(url, KEY, SECRET, start_timeout_seconds=0.2))
+        monkeypatch.setattr(slow, "participants", world.livekit.participants)
+        controller = RecordingController(world.worker, slow, world.storage, target, clock=world.clock)
+        told = [caplog.text]
+        for each in ((await world.speakers_of(recording_id)).id, recording_id):
+            try:
+                await controller.start(each)
+            except AppError as error:
+                told += [str(error), repr(error), str(error.detail), describe_failure(error)]
+                told += traceback.format_exception(error)
+            recording = await world.read(each)
+            assert recording.status is not RecordingStatus.REQUESTED
+            told.append(repr(recording))
+    assert (len(made), len(told) > 3) == (2, fault != "refuse_start")
+    secrets = [parent.access_key_id, parent.secret_access_key]
+    for one in made:
+        assert one.session_token is not None
+        token = base64.b64decode(one.session_token).decode().removeprefix("jwt/")
+        secrets += [one.secret_access_key, one.session_token, token]
+    assert not [text for text in (*told, caplog.text) for secret in secrets if secret in text]

@@ -220,13 +220,33 @@ async def _empty(storage: Storage) -> None:
 
 
 async def test_what_a_recording_has_stays_however_old(world: World) -> None:
-    for status in ("READY", "FAILED", "ABORTED", "LOST", "VERIFYING", "RECORDING"):
+    for status in ("READY", "LOST", "VERIFYING", "RECORDING"):
         await world.put(world.key(world.recording(status)))
     world.storage.age = 10 * PAST
 
-    assert await world.sweeper.run_once() == SweepReport(6, 0, 0, 0, 0)
-    assert len(await world.keys("r/")) == 6
+    assert await world.sweeper.run_once() == SweepReport(4, 0, 0, 0, 0)
+    assert len(await world.keys("r/")) == 4
     assert world.audited() == []
+
+
+@pytest.mark.parametrize(
+    ("status", "egress_id", "has_it"),
+    [("ABORTED", None, False), ("ABORTED", "EG_1", False), ("FAILED", None, False), ("FAILED", "EG_1", True)],
+)
+async def test_a_recording_given_up_before_anything_was_known_of_it_has_no_object(
+    world: World, status: str, egress_id: str | None, has_it: bool
+) -> None:
+    recording = world.recording(status)
+    with psycopg.connect(world.database.superuser_url) as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute(
+            "update resguardo.recordings set egress_id = %s where id = %s", (egress_id, recording)
+        )
+    await world.put(world.key(recording))
+    world.storage.age = PAST
+
+    assert (await world.sweeper.run_once()).orphans_swept == int(not has_it)
+    assert len(await world.keys("r/")) == int(has_it)
 
 
 async def test_an_orphan_is_reported_once_and_waits_for_the_quarantine(
@@ -337,7 +357,7 @@ async def test_a_clock_of_the_database_that_jumps_ahead_deletes_nothing(world: W
 
 @pytest.mark.parametrize(
     ("status", "is_settled"),
-    [("RECORDING", False), ("VERIFYING", False), ("LOST", False), ("READY", True), ("FAILED", True)],
+    [("RECORDING", False), ("VERIFYING", False), ("LOST", False), ("READY", True)],
 )
 async def test_a_superseded_object_goes_only_once_its_recording_is_settled(
     world: World, status: str, is_settled: bool

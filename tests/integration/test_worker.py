@@ -1,24 +1,35 @@
 """The processes when the ground moves: a signal ends them soon, and a database that went away is found again."""
 
+import asyncio
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import psycopg
 import pytest
 from psycopg import sql
 
+from app.consents.model import ShownText
+from app.consents.service import Consents
+from app.consents.texts import CURRENT_VERSION, consent_texts
+from app.consultations.model import Registration, Sensitivity
+from app.consultations.service import Consultations
+from app.db import Database
 from app.devstack.children import child
 from app.devstack.stack import Stack
+from app.integrations.livekit import LiveKit
 from tests.databases import Cluster
 from tests.integration import small_stack
+from tests.integration.recording_world import DOCTOR, PATIENT, QUOTAS, asker, seed_people
 
 STOP_SECONDS = 8
 
@@ -102,6 +113,69 @@ def test_database_that_went_away_is_found_again(
     log = (tmp_path / "worker.log").read_text() + (tmp_path / "serve.log").read_text()
     for name in ("API_DATABASE_URL", "WORKER_DATABASE_URL"):
         assert str(urlsplit(world.environment[name]).password) not in log
+
+
+def test_recording_of_which_every_webhook_is_dropped_is_finished_by_the_worker(
+    world: Stack, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    _ordered(world, "drop_all")
+    with ThreadPoolExecutor(1) as thread:  # a loop of another fixture may run in this one
+        consultation = thread.submit(asyncio.run, _arranged(world)).result()
+    world.environment["RECONCILE_SECONDS"] = "1"
+    worker = start("worker")
+    query = "select id, status from resguardo.recordings where consultation_id = %s"
+    _wait_until(lambda: [row[1] for row in _rows(world, query, consultation)] == ["RECORDING"])
+    ((recording, _),) = _rows(world, query, consultation)
+    update = "update resguardo.recordings set status = 'STOPPING' where id = %s returning id"
+    _rows(world, update, recording)
+    _rows(world, "select private.defer_job('stop_recording', %s)", recording)
+    _wait_until(lambda: _rows(world, query, consultation) == [(recording, "READY")])
+    assert _rows(world, "select event_id from private.livekit_events") == []
+    assert _end(worker, signal.SIGTERM) == 0
+
+
+def _ordered(world: Stack, kind: str) -> None:
+    headers = {"Authorization": f"Bearer {world.livekit_api_secret}"}
+    url = f"{world.livekit_url}/stand-in/orders"
+    httpx.post(url, json={"order": kind}, headers=headers, trust_env=False).raise_for_status()
+
+
+async def _arranged(world: Stack) -> UUID:
+    """A consultation that is to be recorded by itself, with everybody's consent and everybody in the room."""
+    seed_people(world.project)
+    environment = world.environment
+    api = Database(environment["API_DATABASE_URL"], application="test", max_size=2)
+    key, secret = environment["LIVEKIT_API_KEY"], environment["LIVEKIT_API_SECRET"]
+    await api.open()
+    async with LiveKit(world.livekit_url, key, secret) as livekit, httpx.AsyncClient(trust_env=False) as http:
+        consultations = Consultations(
+            api, livekit, livekit_url="ws://127.0.0.1", deployment=environment["DEPLOYMENT"], quotas=QUOTAS
+        )
+        made = await consultations.register(asker(DOCTOR), _registration())
+        text = consent_texts()[CURRENT_VERSION, "en"]
+        shown = ShownText(text.version, text.language, text.sha256)
+        for participant in made.participants or ():
+            person = asker(DOCTOR if participant.kind == "DOCTOR" else PATIENT)
+            await Consents(api).give(person, participant.id, shown, None)
+            token = (await consultations.join(person, made.id)).token
+            entered = await http.post(f"{world.livekit_url}/stand-in/join", json={"token": token})
+            entered.raise_for_status()
+    await api.close()
+    return made.id
+
+
+def _registration() -> Registration:
+    return Registration(
+        external_id="consultation-1",
+        doctor_id=None,
+        patient_external_id="patient-1",
+        patient_user_id=PATIENT,
+        scheduled_at=datetime(2026, 11, 21, 12, tzinfo=UTC),
+        kind="follow_up",
+        sensitivity=Sensitivity.ORDINARY,
+        auto_record=True,
+        separate_speakers=False,
+    )
 
 
 def _take_away(cluster: Cluster, world: Stack) -> None:

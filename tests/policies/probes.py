@@ -99,9 +99,8 @@ def _recording(case: Case, who: Actor, consultation: str = "startable") -> Inser
 def _import(case: Case, _: Actor, consultation: str = "startable") -> Insert:
     return (
         (
-            "insert into resguardo.recording_imports (id, consultation_id, doctor_id, patient_id, recording_id,"
-            " content_type, size_bytes)"
-            " values (gen_random_uuid(), %s, %s, %s, gen_random_uuid(), 'video/mp4', 1000)"
+            "insert into resguardo.recording_imports (consultation_id, doctor_id, patient_id, content_type, size_bytes)"
+            " values (%s, %s, %s, 'video/mp4', 1000)"
         ),
         [case.id_of(consultation), case.doctor_id, case.patient_id],
     )

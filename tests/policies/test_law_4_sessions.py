@@ -53,7 +53,7 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.release_object_key('recording.issue_url', gen_random_uuid(), null, null, null)",
         "select private.keep_invitation(gen_random_uuid(), '', now())",
         "select private.release_upload_url(gen_random_uuid())",
-        "select private.complete_import(gen_random_uuid(), interval '1 hour')",
+        "select private.complete_import(gen_random_uuid())",
     ),
     "compliance": (
         "select from resguardo.staff",

@@ -421,7 +421,7 @@ def test_a_job_about_ones_own_is_queued_with_its_id_alone(
         newest = reader.execute(
             "select task_name, args, lock from jobs.procrastinate_jobs order by id desc limit 1"
         ).fetchone()
-    assert newest == (task, {"id": str(argument)}, str(argument))
+    assert newest == (task, {"id": str(argument)}, f"{task}:{argument}")
 
 
 def test_no_task_that_is_not_known_is_queued(practice: Database) -> None:

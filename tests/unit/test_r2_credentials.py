@@ -7,16 +7,41 @@ import hmac
 import json
 from typing import Any
 
+import jwt
 import pytest
 
 from app.errors import InvalidInput
+from app.failures import describe_failure
 from app.integrations import r2
+from app.integrations.configured import RECORDER_CREDENTIALS_SECONDS
 from app.integrations.storage import Credentials
+from app.recordings.deadlines import Deadlines
 
 ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
 PARENT = Credentials("parent-key-id", "5f" * 32)
 NOW = dt.datetime(2026, 11, 21, 12, 0, tzinfo=dt.UTC)
 KEY = "r/adult/consultation/recording/video"
+SIGNATURE_ALONE: Any = {"verify_aud": False, "verify_exp": False, "verify_iat": False}
+UPLOAD = dt.timedelta(hours=1)
+
+
+# Cloudflare, "Authenticate against R2 with temporary credentials" (developers.cloudflare.com/r2/examples/
+# authenticate-r2-temp-credentials, reviewed there 2026-04-19, read 2026-11-21): its `createTempCredentials` of
+# temp-credentials.ts, run on 2026-11-21 with Node 20.20.2 and jose 6.2.17 for the bucket, the object and the lifetime
+# of its examples, our actions, and NOW. The page gives placeholders for keys, so these are made up.
+DOCUMENTED_SECRET = "52611fc442d51c33391258470a825aea3d5be7880dacef52d531aa0b3967d429"
+DOCUMENTED_TOKEN = "".join(
+    (
+        "and0L2V5SmhiR2NpT2lKSVV6STFOaUlzSW5SNWNDSTZJa3BYVkNKOS5leUppZFdOclpYUWlPaUp0ZVMxaWRXTnJaWFFpTENKelkyOXdaU0k2",
+        "SW05aWFtVmpkQzF5WldGa0xYZHlhWFJsSWl3aVlXTjBhVzl1Y3lJNld5SlFkWFJQWW1wbFkzUWlMQ0pEY21WaGRHVk5kV3gwYVhCaGNuUlZj",
+        "R3h2WVdRaUxDSlZjR3h2WVdSUVlYSjBJaXdpUTI5dGNHeGxkR1ZOZFd4MGFYQmhjblJWY0d4dllXUWlMQ0pCWW05eWRFMTFiSFJwY0dGeWRG",
+        "VndiRzloWkNKZExDSndZWFJvY3lJNmV5SndjbVZtYVhoUVlYUm9jeUk2VzEwc0ltOWlhbVZqZEZCaGRHaHpJanBiSW5KbGNHOXlkSE12TWpB",
+        "eU5pMXhNUzV3WkdZaVhYMHNJbk4xWWlJNklqQXlNMlV4TURWbU5HVmpaV1k0WVdRNVkyRXpNV0U0TXpjeVpEQmpNelV6SWl3aWFYTnpJam9p",
+        "Y0dGeVpXNTBMV3RsZVMxcFpDSXNJbUYxWkNJNklqQXlNMlV4TURWbU5HVmpaV1k0WVdRNVkyRXpNV0U0TXpjeVpEQmpNelV6TG5JeUxtTnNi",
+        "M1ZrWm14aGNtVnpkRzl5WVdkbExtTnZiU0lzSW1saGRDSTZNVGM1TlRJMk1qUXdNQ3dpWlhod0lqb3hOemsxTWpZek16QXdmUS5NNWlNRGdC",
+        "WnNiT1BJaU9SZk9MTnZHT0Jsb3ZmR2tXNGhkZ1JFOEVTNE5v",
+    )
+)
 
 
 def _made(**changed: Any) -> Credentials:
@@ -53,6 +78,39 @@ def test_recorder_credentials_follow_cloudflares_three_steps() -> None:
     assert _decoded(signed.partition(".")[0]) == {"alg": "HS256", "typ": "JWT"}
     assert made.secret_access_key == hashlib.sha256(_token(made).encode()).hexdigest()
     assert made.access_key_id == PARENT.access_key_id
+
+
+def test_recorder_credentials_are_those_of_cloudflares_documented_example() -> None:
+    made = _made(bucket="my-bucket", object_key="reports/2026-q1.pdf", expires_in_seconds=900)
+    documented = Credentials(PARENT.access_key_id, DOCUMENTED_SECRET, DOCUMENTED_TOKEN)
+
+    assert made.access_key_id == documented.access_key_id
+    for one in (made, documented):
+        token = _token(one)
+        assert one.secret_access_key == hashlib.sha256(token.encode()).hexdigest()
+        assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT"}
+        jwt.decode(token, PARENT.secret_access_key, algorithms=["HS256"], options=SIGNATURE_ALONE)
+    ours, theirs = (_token(one).split(".")[1] for one in (made, documented))
+    assert ours == theirs
+
+
+def test_recorder_credentials_outlive_the_longest_consultation_and_its_upload() -> None:
+    deadlines = Deadlines()
+    longest = deadlines.requested + deadlines.start_of_empty_room + deadlines.recording + deadlines.stopping
+    assert dt.timedelta(seconds=RECORDER_CREDENTIALS_SECONDS) > longest + UPLOAD
+    assert len(_made(expires_in_seconds=RECORDER_CREDENTIALS_SECONDS).secret_access_key) == 64
+
+
+def test_refusal_to_make_credentials_says_no_secret() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        _made(expires_in_seconds=0)
+    told = (
+        str(refused.value),
+        repr(refused.value),
+        str(refused.value.detail),
+        describe_failure(refused.value),
+    )
+    assert not [text for text in told if PARENT.secret_access_key in text or PARENT.access_key_id in text]
 
 
 def test_recorder_credentials_allow_writing_one_object_and_nothing_else() -> None:

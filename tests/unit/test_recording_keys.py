@@ -28,7 +28,17 @@ def test_key_names_its_video_and_what_was_recorded(file: str, medium: Medium) ->
 
 @pytest.mark.parametrize(
     "file",
-    ["video.ogg", "speakers.mp4", "video-.mp4", "video-2000.mp4", "other.mp4", "video.mp4/x", "VIDEO.mp4"],
+    [
+        "video.ogg",
+        "speakers.mp4",
+        "video-.mp4",
+        "video-2000.mp4",
+        "other.mp4",
+        "video.mp4/x",
+        "VIDEO.mp4",
+        "import.mp4",
+        "import-2.mp4",
+    ],
 )
 def test_key_of_another_file_names_nothing(file: str) -> None:
     assert media_of_key(f"{FOLDER}/{file}") is None
@@ -52,6 +62,7 @@ def test_next_keys_differ_and_name_the_same_media() -> None:
     assert [one.rpartition("/")[2] for one in seen] == ["speakers.ogg", "speakers-2.ogg", "speakers-3.ogg"]
 
 
-def test_next_key_of_a_key_that_is_not_ours_is_an_error() -> None:
+@pytest.mark.parametrize("key", ["someone/else.mp4", f"{FOLDER}/import.mp4"])
+def test_next_key_of_what_livekit_does_not_record_is_an_error(key: str) -> None:
     with pytest.raises(ValueError, match="not the key"):
-        next_key("someone/else.mp4")
+        next_key(key)

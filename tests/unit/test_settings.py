@@ -59,6 +59,7 @@ REFUSED = [
     (ApiSettings, "TOTP_MAX_AGE_SECONDS", "59", "60"),
     (ApiSettings, "BODY_LIMIT_BYTES", "10485760", "1048576"),
     (WorkerSettings, "WORKER_CONCURRENCY", "0", "1"),
+    (WorkerSettings, "RECONCILE_SECONDS", "0", "1"),
 ]
 
 
