@@ -1,6 +1,7 @@
 """The `resguardo` command: serve, work, migrate, check, and a demo of it all."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -25,7 +26,9 @@ from app.settings import ApiSettings, MigrationSettings, SettingsError, StaffSet
 from app.staff.invitations import StaffInvitations
 from app.staff.model import NewMember, StaffRole
 
-MEDIA = Path(__file__).parent.parent / "tests" / "fixtures" / "headache.mp4"
+FIXTURES = Path(__file__).parent.parent / "tests" / "fixtures"
+MEDIA = FIXTURES / "headache.mp4"
+AUDIO = FIXTURES / "headache.dual.ogg"
 DEVSTACK = Path(".devstack")
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -65,6 +68,12 @@ def _refusals_told() -> Iterator[None]:
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 8000,
+    only_webhooks: Annotated[
+        bool,
+        typer.Option(
+            "--only-webhooks", help="Serve LiveKit's webhook alone, beside another that serves all."
+        ),
+    ] = False,
 ) -> None:
     """Runs the API."""
     from app.main import create_app  # a second of imports that no other command needs
@@ -73,15 +82,23 @@ def serve(
         loaded = settings.load(ApiSettings)
         asyncio.run(checks.require_own_world(loaded))
         uvicorn.run(
-            create_app(loaded),
+            create_app(loaded, only_webhooks=only_webhooks, on_open=_spare_what_stays),
             host=host,
             port=port,
+            loop="uvloop",
+            http="httptools",
             access_log=False,
             server_header=False,
             proxy_headers=False,
             ws_max_size=loaded.body_limit_bytes,
             timeout_graceful_shutdown=10,
         )
+
+
+def _spare_what_stays() -> None:
+    """Modules, schema and clients live as long as the process: a full collection that walks them stops it for 60 ms."""
+    gc.collect()
+    gc.freeze()
 
 
 @cli.command(name="worker")
@@ -137,9 +154,15 @@ def check() -> None:
 
 @cli.command()
 def reconcile() -> None:
-    """Does one pass over LiveKit's list, the bucket and what is unfinished, and says what it found.
+    """Makes one pass over what is unfinished and one sweep of the bucket, and prints what it found.
 
-    A running worker does the same by itself, every 20 seconds; a pass beside it is harmless.
+    The pass stops what runs in our rooms for no recording, and ends what is overdue.
+
+    The sweep deletes what is older than ORPHAN_QUARANTINE_DAYS and no recording has.
+
+    After a restore of the database set that to 365 first.
+
+    A running worker does both, each RECONCILE_SECONDS and each hour; beside it this is harmless.
     """
     with _refusals_told():
         for line in asyncio.run(worker.reconcile_once(settings.load(WorkerSettings))):
@@ -194,15 +217,30 @@ def schema() -> None:
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the consultation.")] = False,
     media: Annotated[Path, typer.Option(help="The MP4 that the room shows.")] = MEDIA,
+    audio: Annotated[
+        Path, typer.Option(help="The Ogg that it sounds like, a speaker on each channel.")
+    ] = AUDIO,
     json: Annotated[Path | None, typer.Option(help="Write what happened to this file.")] = None,
     data: Annotated[Path, typer.Option(help="Where the dev stack keeps its data.")] = DEVSTACK,
 ) -> None:
-    """Carries one consultation through a whole stack on this machine."""
+    """Carries one consultation through a whole stack on this machine, then serves it until Ctrl-C.
+
+    Ends with 0 where every check held, 1 where one did not, 2 for a file that cannot be used.
+
+    With DATABASE_URL it uses that plain Postgres instead of the embedded one.
+    """
     from app.devstack import showing
+    from app.devstack.demo import Sources
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     raise typer.Exit(
-        showing.show(data, media, once=once, report_to=json, database_url=os.environ.get("DATABASE_URL"))
+        showing.show(
+            data,
+            Sources(media, audio),
+            once=once,
+            report_to=json,
+            database_url=os.environ.get("DATABASE_URL"),
+        )
     )
 
 

@@ -1,8 +1,8 @@
 """The API's one composition: settings in, an ASGI application out, its parts open for as long as it runs."""
 
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
@@ -56,10 +56,41 @@ class _Parts:
     feed: Feed
 
 
-def create_app(settings: ApiSettings, *, socket_limits: SocketLimits | None = None) -> Starlette:
-    """The API. Its start raises AppError where the database or the bucket is not reached or not this deployment's."""
+def create_app(
+    settings: ApiSettings,
+    *,
+    only_webhooks: bool = False,
+    socket_limits: SocketLimits | None = None,
+    on_open: Callable[[], None] = lambda: None,
+) -> Starlette:
+    """The API. Its start raises AppError where the database or the bucket is not reached or not this deployment's.
+
+    `only_webhooks` leaves GraphQL out. `on_open` is called when everything is open, before the first request.
+    """
     parts = _parts(settings)
     services = _services(settings, parts)
+    webhook = LiveKitWebhook(services.recordings, parts.rejections, settings.trusted_proxies)
+    return Starlette(
+        routes=[
+            *(() if only_webhooks else _graphql(settings, parts, services, socket_limits)),
+            Route("/webhooks/livekit", webhook.__call__, methods=["POST"]),
+            Route("/health/live", health.live),
+            Route("/health/ready", health.Ready(parts.database).__call__),
+        ],
+        middleware=edge_middleware(
+            allowed_origins=settings.allowed_origins,
+            body_limit_bytes=settings.body_limit_bytes,
+            is_production=settings.is_production,
+        ),
+        lifespan=partial(
+            _open, settings, parts, [parts.rejections, *([] if only_webhooks else [parts.feed])], on_open
+        ),
+    )
+
+
+def _graphql(
+    settings: ApiSettings, parts: _Parts, services: Services, socket_limits: SocketLimits | None
+) -> tuple[Route, WebSocketRoute]:
     schema = make_schema(is_production=settings.is_production)
     endpoint = GraphQLEndpoint(
         schema,
@@ -72,22 +103,7 @@ def create_app(settings: ApiSettings, *, socket_limits: SocketLimits | None = No
         allowed_origins=settings.allowed_origins,
         limits=socket_limits,
     )
-    webhook = LiveKitWebhook(services.recordings, parts.rejections, settings.trusted_proxies)
-    return Starlette(
-        routes=[
-            Route("/graphql", endpoint),
-            WebSocketRoute("/graphql", subscriptions),
-            Route("/webhooks/livekit", webhook.__call__, methods=["POST"]),
-            Route("/health/live", health.live),
-            Route("/health/ready", health.Ready(parts.database).__call__),
-        ],
-        middleware=edge_middleware(
-            allowed_origins=settings.allowed_origins,
-            body_limit_bytes=settings.body_limit_bytes,
-            is_production=settings.is_production,
-        ),
-        lifespan=partial(_open, settings, parts),
-    )
+    return Route("/graphql", endpoint), WebSocketRoute("/graphql", subscriptions)
 
 
 def _parts(settings: ApiSettings) -> _Parts:
@@ -136,7 +152,13 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
 
 
 @asynccontextmanager
-async def _open(settings: ApiSettings, parts: _Parts, _: Starlette) -> AsyncIterator[None]:
+async def _open(
+    settings: ApiSettings,
+    parts: _Parts,
+    running: Sequence[AbstractAsyncContextManager[object]],
+    on_open: Callable[[], None],
+    _: Starlette,
+) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         await parts.database.open()
         stack.push_async_callback(parts.database.close)
@@ -146,8 +168,9 @@ async def _open(settings: ApiSettings, parts: _Parts, _: Starlette) -> AsyncIter
         stack.callback(parts.storage.close)
         await require_own_database(parts.database, settings.deployment)
         await require_own_bucket(parts.storage, settings.deployment)
-        await stack.enter_async_context(parts.rejections)
-        await stack.enter_async_context(parts.feed)
+        for each in running:
+            await stack.enter_async_context(each)
+        on_open()
         yield
 
 

@@ -4,7 +4,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
-from uuid import uuid4
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from app.devstack.livekit.webhooks import CONTENT_TYPE, sign
 from benchmarks.loopback import post
@@ -24,10 +24,10 @@ EVENTS = (
 
 
 def notifications(rooms: Sequence[str]) -> Iterator[bytes]:
-    """Without end, as the rooms' consultations go on beside each other."""
-    for event in itertools.cycle(EVENTS):
-        for room in rooms:
-            yield notification(event, room)
+    """Without end, each room a step further in its consultation, and at another step than the room before it."""
+    for turn in itertools.count():
+        for place, room in enumerate(rooms):
+            yield notification(EVENTS[(place + turn) % len(EVENTS)], room)
 
 
 def notification(event: str, room: str) -> bytes:
@@ -55,7 +55,7 @@ def _egress(room: str, now: int) -> dict[str, object]:
     path = f"r/standard/{uuid4()}/{uuid4()}/video.mp4"
     output = {"filepath": path, "s3": {"bucket": "recordings", "region": "auto"}}
     return {
-        "egressId": f"EG_{uuid4().hex[:12]}",
+        "egressId": f"EG_{uuid5(NAMESPACE_URL, room).hex[:12]}",
         "roomId": f"RM_{uuid4().hex[:12]}",
         "roomName": room,
         "status": "EGRESS_ACTIVE",

@@ -1,6 +1,6 @@
-"""A practice to measure: the API in a process of its own.
+"""A practice to measure: the API, and beside it a process for webhooks alone.
 
-The stand-ins for Supabase Auth and LiveKit run beside it; no worker does, whose work would be measured with the API's.
+The stand-ins for Supabase Auth and LiveKit run beside them; no worker does, whose work would be measured with theirs.
 """
 
 import time
@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from app.devstack.children import child
+from app.devstack.children import child, free_port
 from app.devstack.gotrue.signing import load_signer
 from app.devstack.stack import Stack
 from tests.databases import Cluster
@@ -37,24 +37,23 @@ with person as (
     returning id, doctor_id, patient_id, room_name
 )
 insert into resguardo.recordings
-(id, consultation_id, doctor_id, patient_id, requested_by, status, room_name, egress_id, sha256, size_bytes)
-select gen_random_uuid(), id, doctor_id, patient_id, doctor_id, 'READY', room_name, 'EG_' || id, repeat('0', 64), 1
+(id, consultation_id, doctor_id, patient_id, requested_by, status, room_name, egress_id)
+select gen_random_uuid(), id, doctor_id, patient_id, doctor_id, 'RECORDING', room_name, 'EG_' || id
 from consultation
 """
 
 
 @dataclass(frozen=True)
 class Practice:
-    """Where it is, its doctors' access tokens, and its consultations' rooms."""
+    """Where it is, its doctors' access tokens, and the rooms of its consultations, each of which is being recorded.
+
+    `webhooks_url` is the process that serves LiveKit's webhook alone; the API serves it, too.
+    """
 
     stack: Stack
+    webhooks_url: str
     tokens: tuple[str, ...] = field(repr=False)
     rooms: tuple[str, ...]
-
-    @property
-    def webhook_url(self) -> str:
-        """LiveKit's door."""
-        return f"{self.stack.api_url}/webhooks/livekit"
 
 
 @contextmanager
@@ -64,19 +63,23 @@ def running(cluster: Cluster, data_dir: Path, *, doctors: int, recordings: int) 
         made = stack.enter_context(small_stack.running(cluster, data_dir))
         people = [(uuid4(), uuid4()) for _ in range(doctors)]
         with psycopg.connect(made.project.superuser_url) as connection:
+            connection.execute(
+                "set session_replication_role = replica"
+            )  # no triggers: nobody here has consented
             for doctor, session in people:
                 connection.execute(_SEED, {"doctor": doctor, "session": session, "count": recordings})
-            named = connection.execute("select room_name from resguardo.consultations limit 16").fetchall()
-        serve = ["serve", "--port", str(urlsplit(made.api_url).port)]
-        ready_url = f"{made.api_url}/health/ready"
-        log = data_dir / "api.log"
-        stack.enter_context(
-            child("app.cli", serve, log=log, environment=made.environment, ready_url=ready_url)
-        )
+            named = connection.execute("select room_name from resguardo.consultations").fetchall()
+        webhooks_url = f"http://127.0.0.1:{free_port()}"
+        for url, only in ((made.api_url, []), (webhooks_url, ["--only-webhooks"])):
+            serve = ["serve", "--port", str(urlsplit(url).port), *only]
+            log = data_dir / f"serve{''.join(only)}.log"
+            ready_url = f"{url}/health/ready"
+            stack.enter_context(
+                child("app.cli", serve, log=log, environment=made.environment, ready_url=ready_url)
+            )
         signer = load_signer(data_dir / "auth", f"{made.supabase_url}/auth/v1")
-        yield Practice(
-            made, tuple(signer.sign(_claims(*person)) for person in people), tuple(name for (name,) in named)
-        )
+        tokens = tuple(signer.sign(_claims(*person)) for person in people)
+        yield Practice(made, webhooks_url, tokens, tuple(name for (name,) in named))
 
 
 def _claims(doctor: UUID, session: UUID) -> dict[str, object]:

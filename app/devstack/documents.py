@@ -4,7 +4,7 @@ CONSENT_TEXT = "{ consentText { version sha256 text } }"
 
 REGISTER = """
 mutation ($consultation: ConsultationInput!) {
-  registerConsultation(consultation: $consultation) { id externalId participants { id kind } }
+  registerConsultation(consultation: $consultation) { id externalId roomName participants { id kind } }
 }
 """
 
@@ -30,6 +30,19 @@ RECORDING_STATUS = """
 query ($id: ID!) { recording(id: $id) { id status error sizeBytes sha256 durationSeconds } }
 """
 
+RECORDING_MEDIA = """
+query ($id: ID!) {
+  recording(id: $id) {
+    id status error sizeBytes sha256 durationSeconds
+    speakers { id status error sizeBytes sha256 durationSeconds }
+  }
+}
+"""
+
+CHANGES = """
+subscription ($consultationId: ID!) { recordingChanged(consultationId: $consultationId) { id status error } }
+"""
+
 RECORDING_STORAGE = """
 query ($id: ID!) { recording(id: $id) { id storage { exists sizeBytes contentType } } }
 """
@@ -43,6 +56,14 @@ mutation ($recordingId: ID!) {
   issueDownloadUrl(recordingId: $recordingId, purposeOfUse: TREATMENT) { url expiresAt }
 }
 """
+
+IMPORT = """
+mutation ($wanted: RecordingImportInput!) {
+  importRecording(input: $wanted) { id uploadUrl uploadHeaders { name value } }
+}
+"""
+
+COMPLETE_IMPORT = "mutation ($id: ID!) { completeImport(id: $id) { id status } }"
 
 SUSPEND = "mutation ($userId: ID!) { suspendStaff(userId: $userId) { userId } }"
 

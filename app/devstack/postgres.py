@@ -111,9 +111,7 @@ def binaries_directory(chosen: Path | None = None) -> Path:
 def _layout(home: Path, binaries: Path | None) -> _Layout:
     layout = _Layout(home, binaries_directory(binaries), _account())
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if layout.account is not None:
-        for path in (home, layout.binaries.resolve()):
-            _let_through(path)
+    _let_through(layout)
     return layout
 
 
@@ -130,11 +128,14 @@ def _account() -> pwd.struct_passwd | None:
         raise UpstreamFailed("postgres_system_user", user=SYSTEM_USER) from missing
 
 
-def _let_through(path: Path) -> None:
-    for directory in (path, *path.parents):
-        mode = directory.stat().st_mode
-        if not mode & 0o001:
-            directory.chmod(mode | 0o001)
+def _let_through(layout: _Layout) -> None:
+    if layout.account is None:
+        return
+    for path in (layout.home, layout.binaries.resolve()):
+        for directory in (path, *path.parents):
+            mode = directory.stat().st_mode
+            if not mode & 0o001:
+                directory.chmod(mode | 0o001)
 
 
 @contextmanager
@@ -213,8 +214,12 @@ def _environment() -> dict[str, str]:
 
 
 def _start(layout: _Layout, settings: dict[str, str]) -> tuple[subprocess.Popen[bytes], int]:
-    """Tries a few free ports: another process may take one between our asking and Postgres's binding."""
+    """Tries a few free ports: another process may take one between our asking and Postgres's binding.
+
+    Another may also have shut the way to the directory: each run of pytest does so with the one above all of its own.
+    """
     for _ in range(3):
+        _let_through(layout)
         port = _free_port()
         process = _spawn(layout, _settings(layout, port) | settings)
         if _is_ready(layout.cluster, process):

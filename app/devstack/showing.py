@@ -4,24 +4,22 @@ import asyncio
 import time
 from pathlib import Path
 
-import av
 import psycopg
+from httpx import HTTPError
 from rich.console import Console
 from rich.markup import escape
 
 from app.devstack import stack
 from app.devstack.api_client import Refused
 from app.devstack.children import ChildError
-from app.devstack.demo import DemoFailed, Report, Step, run_demo
+from app.devstack.demo import BadFile, DemoFailed, Report, Sources, Step, require_playable, run_demo
 from app.devstack.object_store import ObjectStoreError
 from app.errors import AppError
 
 
-class BadMedia(Exception):  # noqa: N818 - it reads as what happened
-    """The file cannot be what the room shows."""
-
-
-def show(data_dir: Path, media: Path, *, once: bool, report_to: Path | None, database_url: str | None) -> int:
+def show(
+    data_dir: Path, sources: Sources, *, once: bool, report_to: Path | None, database_url: str | None
+) -> int:
     """Runs the demo and returns the exit status: 0 where every check held, 1 where one did not, 2 for a bad file.
 
     `database_url` is a superuser's, of a plain Postgres 15 to 18; None uses the embedded one.
@@ -29,18 +27,22 @@ def show(data_dir: Path, media: Path, *, once: bool, report_to: Path | None, dat
     console = Console(highlight=False, soft_wrap=True)
     report = Report()
     try:
-        _require_mp4(media)
+        _require_files(console, sources, report, report_to)
         with stack.running(
-            data_dir, media=media, progress=_ticker(console, report), superuser_url=database_url
+            data_dir,
+            media=sources.media,
+            audio=sources.audio,
+            progress=_ticker(console, report),
+            superuser_url=database_url,
         ) as running:
-            asyncio.run(run_demo(running, media, report, lambda step: _tick(console, step)))
+            asyncio.run(run_demo(running, sources, report, lambda step: _tick(console, step)))
             _write(report, report_to)
             if not once:
                 _serve(console, running, report)
-    except BadMedia as error:
+    except BadFile as error:
         console.print(f"[red]{escape(str(error))}[/]")
         return 2
-    except (DemoFailed, Refused, ChildError, ObjectStoreError, AppError, psycopg.Error) as error:
+    except (DemoFailed, Refused, ChildError, ObjectStoreError, AppError, HTTPError, psycopg.Error) as error:
         _write(report, report_to)
         console.print(f"[red]demo: failed[/]: {escape(_told(error))}")
         return 1
@@ -49,6 +51,19 @@ def show(data_dir: Path, media: Path, *, once: bool, report_to: Path | None, dat
         return 0 if report.audit else 130
     console.print("demo: ok")
     return 0
+
+
+def _require_files(console: Console, sources: Sources, report: Report, report_to: Path | None) -> None:
+    """Refuses what could not be used in the end. Raises BadFile."""
+    sound = asyncio.run(require_playable(sources))
+    if sound.audio_channels == 1:
+        console.print(
+            f"[yellow]{escape(str(sources.audio))} has one channel: it does not tell the speakers apart[/]"
+        )
+    try:
+        _write(report, report_to)
+    except OSError as error:
+        raise BadFile(f"{report_to} cannot be written: {error.strerror}") from error
 
 
 def _ticker(console: Console, report: Report) -> stack.Progress:
@@ -90,12 +105,3 @@ def _serve(console: Console, running: stack.Stack, report: Report) -> None:
     console.print(f'  {{"Authorization": "Bearer {report.token}"}}\n')
     while True:
         time.sleep(3600)
-
-
-def _require_mp4(media: Path) -> None:
-    try:
-        with av.open(str(media), format="mp4") as container:
-            if not container.streams.video and not container.streams.audio:
-                raise BadMedia(f"{media} holds neither picture nor sound")
-    except (OSError, av.FFmpegError) as error:
-        raise BadMedia(f"{media} is not an MP4 file that can be read") from error

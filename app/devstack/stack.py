@@ -36,6 +36,8 @@ from app.migrations import migrate, set_login_passwords
 
 DATABASE = "resguardo_demo"
 DEPLOYMENT = "demo"
+ROOM_SECONDS = 4 * 3600
+"""How long a room goes on, however short the film that it shows: as long as the longest consultation."""
 Progress = Callable[[str], None]
 
 
@@ -73,9 +75,15 @@ class _Keys:
 
 @contextmanager
 def running(
-    data_dir: Path, *, media: Path | None, progress: Progress, superuser_url: str | None = None
+    data_dir: Path,
+    *,
+    media: Path | None,
+    audio: Path | None = None,
+    progress: Progress,
+    superuser_url: str | None = None,
 ) -> Iterator[Stack]:
-    """Starts everything and stops it with the block. `media` is what the rooms show (MP4).
+    """Starts everything and stops it with the block. `media` is what the rooms show (MP4), `audio` what they sound
+    like (Ogg), None silence.
 
     `superuser_url` is a plain Postgres 15 to 18 to use in place of the embedded one. `progress` is told each part's
     name once it runs. Raises ChildError, ObjectStoreError or AppError where a part does not start.
@@ -95,7 +103,7 @@ def running(
         mark_database(project.owner_url, DEPLOYMENT)
         anyio.run(_storage(store).claim, DEPLOYMENT)
         progress("migrations")
-        _start_stand_ins(stack, data_dir, made, media)
+        _start_stand_ins(stack, data_dir, made, media, audio)
         progress("Supabase Auth and LiveKit stand-ins")
         _start_api_and_worker(stack, data_dir, made)
         progress("API and worker")
@@ -165,7 +173,9 @@ def _storage(store: ObjectStore) -> Storage:
     return Storage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
 
 
-def _start_stand_ins(stack: ExitStack, data_dir: Path, made: Stack, media: Path | None) -> None:
+def _start_stand_ins(
+    stack: ExitStack, data_dir: Path, made: Stack, media: Path | None, audio: Path | None = None
+) -> None:
     auth = GotrueConfig(
         url=made.supabase_url,
         database_url=made.project.auth_admin_url,
@@ -182,6 +192,8 @@ def _start_stand_ins(stack: ExitStack, data_dir: Path, made: Stack, media: Path 
         "api_secret": made.livekit_api_secret,
         "webhook_url": f"{made.api_url}/webhooks/livekit",
         "media": None if media is None else str(media.resolve()),
+        "audio": None if audio is None else str(audio.resolve()),
+        "record_seconds": ROOM_SECONDS,
     }
     _write_private(data_dir / "livekit.json", json.dumps(livekit))
     for name, ready_url, headers in (

@@ -27,21 +27,24 @@ def place(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.mark.anyio
 async def test_every_insert_and_every_notification_of_a_run_is_in_the_inbox(place: Practice) -> None:
     result = await webhook.measure(place, events=len(EVENTS) * 2, rounds=1, senders=2)
-    sent, rounds = len(EVENTS) * 2, {"inserts": 2, "notifications": 3}  # the warm-up's are not counted
-    counts = [len(sample.latencies) for sample in (result.bare, result.webhook, result.beside_readers)]
-    assert counts == [sent] * 3
-    assert len(result.reads.latencies) >= webhook.READERS
+    sent, kinds, rounds = len(EVENTS) * 2, 4, 2  # the warm-up's are not counted
+    measured = (result.bare, result.webhook, result.beside_readers, result.in_one_process)
+    assert [len(sample.latencies) for sample in measured] == [sent] * kinds
+    for reads in (result.reads, result.reads_of_one_process):
+        assert len(reads.latencies) >= webhook.READERS
     with psycopg.connect(place.stack.project.superuser_url) as connection:
         query = "select count(*)::integer from private.livekit_events where event = %s"
         kept = {event: connection.execute(query, (event,)).fetchone() for event in set(EVENTS)}
-    assert sum(row[0] for row in kept.values() if row) == sent * sum(rounds.values())
+        queued = connection.execute("select distinct task_name from jobs.procrastinate_jobs").fetchall()
+    assert sum(row[0] for row in kept.values() if row) == sent * kinds * rounds
+    assert {name for (name,) in queued} == {"watch_room", "follow_egress"}
 
 
 @pytest.mark.anyio
 async def test_answer_other_than_200_is_no_measurement(place: Practice) -> None:
     (body,) = islice(notifications(place.rooms), 1)
-    unsigned = post(place.webhook_url, {}, body)
-    async with connected(place.stack.api_url) as connection:
+    unsigned = post(f"{place.webhooks_url}/webhooks/livekit", {}, body)
+    async with connected(place.webhooks_url) as connection:
         with pytest.raises(UnexpectedAnswerError, match="401"):
             await connection.exchange(unsigned)
 
@@ -52,7 +55,9 @@ def test_notifications_are_distinct_and_hold_before_the_strict_verifier() -> Non
     events = [verifier.verify(body, _token(body)) for body in bodies]
     assert len({event.event_id for event in events}) == len(events)
     assert [event.event for event in events[::2]] == list(EVENTS)
+    assert [event.event for event in events[1::2]] == [*EVENTS[1:], EVENTS[0]]
     assert {event.room_name for event in events} == {"room_a", "room_b"}
+    assert len({event.egress_id for event in events if event.egress_id}) == 2
     assert all((event.egress_id is None) == (not event.event.startswith("egress_")) for event in events)
     assert all(json.loads(body)["id"] for body in bodies)
 
@@ -65,7 +70,10 @@ def _token(body: bytes) -> str:
 
 def _result(*, rate: float, p99_milliseconds: float) -> Result:
     slow = Sample("slow", 1, [p99_milliseconds / 1000] * 10)
-    return Result(Sample("bare", 1, [0.001] * 100), Sample("webhook", 100 / rate, [0.001] * 100), slow, slow)
+    one = Sample("one process", 1, [0.5] * 10)
+    return Result(
+        Sample("bare", 1, [0.001] * 100), Sample("webhook", 100 / rate, [0.001] * 100), slow, slow, one, one
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,6 +84,7 @@ def test_verdict_takes_both_half_the_rate_and_the_latency(rate: float, p99: floa
     assert result.holds is holds
     last = webhook.report(result)[-1]
     assert last.startswith(f"bench-webhook: {'held' if holds else 'MISSED'}: ratio {rate / 100:.2f}")
+    assert last.endswith("500.0 ms in one process with them")
 
 
 def test_percentile_is_what_so_many_do_not_exceed() -> None:

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 import app.db
 from app import access_policies, checks, cli
+from app.devstack.children import child
 from app.devstack.stack import Stack
 from app.devstack.supabase_project import ProjectUrls, create_project, drop_project, with_login
 from app.settings import ApiSettings, DeploymentSettings, WorkerSettings
@@ -294,6 +296,57 @@ def test_claim_of_the_own_bucket_is_harmless_and_of_anothers_refused(
     ]
 
 
+FOUND = re.compile(r"([a-z ]+): (\d+)")
+QUIET = {"problems", "moved", "overdue", "strays stopped", "missing", "lost", "started by themselves"}
+
+
+def _found(result: Result) -> dict[str, int]:
+    lines = [FOUND.fullmatch(line) for line in result.output.splitlines()]
+    return {line[1]: int(line[2]) for line in lines if line is not None}
+
+
+def test_reconcile_does_one_pass_and_counts_what_it_found(run: Run, environment: dict[str, str]) -> None:
+    result = run(environment, "reconcile")
+    found = _found(result)
+    told = {line.partition(":")[0] for line in result.output.splitlines()}
+    assert (result.exit_code, told - found.keys() - {"refusal"}) == (0, set())
+    assert {name: found[name] for name in QUIET} == dict.fromkeys(QUIET, 0)
+    assert not [secret for secret in _secrets(environment) if secret in result.output]
+
+
+def test_reconcile_beside_a_worker_that_leads_is_harmless(
+    run: Run, world: Stack, environment: dict[str, str], tmp_path: Path
+) -> None:
+    log = tmp_path / "worker.log"
+    with child("app.cli", ("worker",), log=log, environment=environment, ready_url=None):
+        deadline = time.monotonic() + 30
+        while "leads the rounds" not in log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        result = run(environment, "reconcile")
+    assert (result.exit_code, _found(result)["problems"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "reason"),
+    [
+        ({"LIVEKIT_URL": NOWHERE}, "UPSTREAM_FAILED", "livekit_unavailable"),
+        ({"LIVEKIT_API_SECRET": WRONG}, "UPSTREAM_FAILED", "livekit_refused"),
+        ({"R2_ENDPOINT_URL": NOWHERE}, "UPSTREAM_FAILED", "storage_unreachable"),
+        ({"DEPLOYMENT": "another"}, "CONFLICT", "database_of_another_deployment"),
+    ],
+)
+def test_reconcile_says_why_it_could_not_with_a_remedy_and_no_secret(
+    run: Run, environment: dict[str, str], changes: dict[str, str], code: str, reason: str
+) -> None:
+    broken = {**environment, **changes}
+    result = run(broken, "reconcile")
+    first, remedy = result.output.splitlines()
+    assert (result.exit_code, first.split()[:2]) == (1, [code, reason])
+    assert remedy.strip() == checks.remedy(reason) != checks.remedy("no such reason")
+    assert not [secret for secret in _secrets(broken) if secret in result.output]
+
+
 def test_access_migration_is_up_to_date(run: Run) -> None:
     newest = access_policies.newest_access_migration()
     assert newest is not None
@@ -312,5 +365,15 @@ def test_schema_is_printed_without_any_setting(run: Run) -> None:
 def test_command_without_arguments_shows_its_help(run: Run) -> None:
     result = run({})
     assert "Usage" in result.output
-    for name in ("serve", "worker", "migrate", "claim-bucket", "check", "policies", "schema", "demo"):
+    for name in (
+        "serve",
+        "worker",
+        "migrate",
+        "claim-bucket",
+        "check",
+        "reconcile",
+        "policies",
+        "schema",
+        "demo",
+    ):
         assert name in result.output

@@ -12,27 +12,45 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
+from av.video.stream import VideoStream
 
 from app.devstack import postgres
 from tests.integration.small_stack import processes_of
 
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
-SECONDS = 110
+SECONDS = 300
 STRAY_SETTINGS = "R2_PUBLIC_URL=https://public.example\nENVIRONMENT=production\nDEPLOYMENT=another\n"
+TITLE, TITLE_IN_LATIN_1 = b"Visita de control", b"Visita de ni\xf1os x"
 
 
-def _make_mp4(path: Path) -> Path:
-    """Two seconds of moving noise with a random start: no two are alike."""
+def _make_mp4(path: Path, codec: str = "libx264") -> Path:
+    """Two seconds of moving noise with a random start, and a title: no two are alike."""
     with av.open(str(path), mode="w", format="mp4") as container:
-        stream = container.add_stream("mpeg4", rate=10)
+        container.metadata["title"] = TITLE.decode()
+        stream = container.add_stream(codec, rate=10)
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         for _ in range(20):
             frame = av.VideoFrame(64, 64, "yuv420p")
             for plane in frame.planes:
                 plane.update(secrets.token_bytes(plane.buffer_size))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def _make_ogg(path: Path, layout: str = "stereo") -> Path:
+    """Three seconds of noise, no two alike."""
+    with av.open(str(path), mode="w", format="ogg") as container:
+        stream = container.add_stream("libopus", rate=48_000, layout=layout)
+        for number in range(150):
+            frame = av.AudioFrame(format="s16", layout=layout, samples=960)
+            frame.planes[0].update(secrets.token_bytes(frame.planes[0].buffer_size))
+            frame.sample_rate, frame.pts = 48_000, number * 960
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
@@ -90,42 +108,56 @@ def _wait_until_nothing_runs(directory: Path, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def test_demo_with_any_mp4_passes_reports_and_serves_again_until_ctrl_c(tmp_path: Path) -> None:
+def test_demo_with_any_mp4_and_ogg_passes_reports_and_serves_again_until_ctrl_c(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(STRAY_SETTINGS)
-    media = _make_mp4(tmp_path / "a room's [bold]pic ture ñ.mp4")
+    media = _make_mp4(tmp_path / "a room's [bold]pic ture ñ.mp4", "mpeg4")
+    media.write_bytes(media.read_bytes().replace(TITLE, TITLE_IN_LATIN_1))
+    audio = _make_ogg(tmp_path / "their [bold]voi ces ñ.ogg")
     report_path = tmp_path / "out.json"
-    status, output = _run(tmp_path, "--once", "--media", str(media), "--json", str(report_path))
+    files = ("--media", str(media), "--audio", str(audio), "--json", str(report_path))
+    status, output = _run(tmp_path, "--once", *files)
     assert status == 0, output
     assert output.splitlines()[-1] == "demo: ok"
     assert processes_of(tmp_path) == []
-    _check_report(report_path, media)
+    _check_report(report_path, media, audio)
 
-    with _demo(tmp_path, "--media", str(media)) as process:
+    media, audio = _make_mp4(tmp_path / "x264.mp4"), _make_ogg(tmp_path / "mono.ogg", "mono")
+    with _demo(tmp_path, "--media", str(media), "--audio", str(audio)) as process:
         began = _read_until(process, "Bearer ")
         assert processes_of(tmp_path / "data") != []
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=30)
     assert (process.returncode, rest.splitlines()[-1]) == (0, "stopped")
+    assert began.splitlines()[0] == f"{audio} has one channel: it does not tell the speakers apart"
     assert "✗" not in began
     assert processes_of(tmp_path) == []
 
 
-def _check_report(path: Path, media: Path) -> None:
+def _check_report(path: Path, media: Path, audio: Path) -> None:
     report = json.loads(path.read_text())
-    content = media.read_bytes()
+    _check_recording(report["recording"], media.read_bytes(), audio.read_bytes())
     assert set(report) == {"steps", "recording", "audit"}
     assert all(set(step) == {"name", "ok", "milliseconds"} for step in report["steps"])
     assert all(step["ok"] is True and step["milliseconds"] >= 0 for step in report["steps"])
-    assert len(report["steps"]) > 15
-    assert set(report["recording"]) == {"id", "size", "sha256", "duration"}
-    assert report["recording"]["sha256"] == hashlib.sha256(content).hexdigest()
-    assert report["recording"]["size"] == len(content)
-    assert report["recording"]["duration"] == pytest.approx(2, abs=0.2)
-    assert report["audit"]["recording.issue_url"]["ALLOWED"] == 1
+    assert len(report["steps"]) > 20
+    assert report["audit"]["recording.issue_url"]["ALLOWED"] == 2
     assert report["audit"]["recording.issue_url"]["DENIED"] >= 1
+    assert report["audit"]["recording.import"]["ALLOWED"] >= 1
+    assert report["audit"]["recording.complete_import"]["ALLOWED"] == 1
+    assert report["audit"]["recording.watch"]["ALLOWED"] > 3
     outcomes = {outcome for counts in report["audit"].values() for outcome in counts}
     assert outcomes <= {"ALLOWED", "DENIED", "ABSENT", "FAILED"}
     assert "Bearer" not in path.read_text()
+
+
+def _check_recording(recording: dict[str, Any], video: bytes, sound: bytes) -> None:
+    speakers = recording.pop("speakers")
+    assert speakers["id"] != recording["id"]
+    for medium, content, seconds in ((recording, video, 2), (speakers, sound, 3)):
+        assert set(medium) == {"id", "size", "sha256", "duration"}
+        assert medium["sha256"] == hashlib.sha256(content).hexdigest()
+        assert medium["size"] == len(content)
+        assert medium["duration"] == pytest.approx(seconds, abs=0.2)
 
 
 @contextmanager
@@ -149,19 +181,20 @@ def test_demo_that_is_killed_leaves_nothing_running(
         began = _read_until(process, "Bearer ")
         process.kill()
         process.wait(10)
-        _wait_until_nothing_runs(tmp_path, 10)
+        _wait_until_nothing_runs(tmp_path, 30)
     assert "✗" not in began
     assert (tmp_path / "data" / "postgres").exists() == (not environment)
 
 
 _FAILING = textwrap.dedent(
     """
-    from app.devstack.demo import Demo, DemoFailed
+    from app.devstack.demo import DemoFailed
+    from app.devstack.demo.visit import Visit
 
     async def fail(self, *whoever):
         raise DemoFailed("the consent [/] did not hold")
 
-    Demo._consent = fail
+    Visit.consent = fail
     """
 )
 
@@ -185,6 +218,32 @@ def test_file_that_is_no_mp4_is_refused_before_anything_starts(tmp_path: Path, c
     assert status == 2
     assert output.splitlines() == [f"{media} is not an MP4 file that can be read"]
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a sound\n" * 1000, b"OggS" + b"\0" * 5000, None])
+def test_file_that_is_no_ogg_is_refused_before_anything_starts(tmp_path: Path, content: bytes | None) -> None:
+    audio = tmp_path / "notes [bold] of a visit.ogg"
+    if content is not None:
+        audio.write_bytes(content)
+    status, output = _run(tmp_path, "--once", "--audio", str(audio))
+    assert status == 2
+    assert output.splitlines() == [f"{audio} is not an Ogg file that can be read"]
+    assert not (tmp_path / "data").exists()
+
+
+def test_report_that_cannot_be_written_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    report = tmp_path / "no [bold] directory" / "out.json"
+    status, output = _run(tmp_path, "--once", "--json", str(report))
+    assert status == 2, output
+    assert output.splitlines() == [f"{report} cannot be written: No such file or directory"]
+    assert not (tmp_path / "data").exists()
+
+
+def test_film_in_the_place_of_the_sound_is_refused(tmp_path: Path) -> None:
+    film = _make_mp4(tmp_path / "film.ogg")
+    status, output = _run(tmp_path, "--once", "--audio", str(film))
+    assert status == 2, output
+    assert output.splitlines() == [f"{film} is not an Ogg file that can be read"]
 
 
 def test_directory_and_sound_of_another_format_are_refused(tmp_path: Path) -> None:

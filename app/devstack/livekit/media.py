@@ -11,7 +11,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import av
 import boto3
@@ -31,6 +31,10 @@ AUDIO_TYPE: Final = "audio/ogg"
 SAMPLE_RATE: Final = 48_000
 _FRAME_SAMPLES: Final = 960
 _RETRYABLE_REFUSALS: Final = (409, 429)
+_LENIENT: Final[dict[str, Any]] = (
+    {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
+"""A title that is not UTF-8 is no reason to fail; PyAV 19 takes no such argument (read there 2026-11-21)."""
 
 
 class UploadFailedError(Exception):
@@ -106,7 +110,7 @@ def upload(media: Media, output: EncodedFileOutput, *, backoff_seconds: float, b
 
 
 def _probe(path: Path, container_format: str, content_type: str) -> Media:
-    with av.open(str(path), format=container_format) as container:
+    with av.open(str(path), format=container_format, **_LENIENT) as container:
         duration_seconds = (container.duration or 0) / av.time_base
     return Media(path, content_type, path.stat().st_size, duration_seconds)
 

@@ -1,0 +1,11 @@
+"""The demo: one consultation from its registration to the audit log, against everything it must withstand.
+
+Each step does what a user or an attacker would do, through the same doors, and checks the answer. A check that fails
+ends the demo.
+"""
+
+from app.devstack.demo.report import DemoFailed, Report, Step
+from app.devstack.demo.run import run_demo
+from app.devstack.demo.sources import BadFile, Sources, require_playable
+
+__all__ = ["BadFile", "DemoFailed", "Report", "Sources", "Step", "require_playable", "run_demo"]

@@ -1,0 +1,38 @@
+"""What a run of the demo leaves behind: its steps, what was recorded, and what the audit log counts."""
+
+import json
+from dataclasses import asdict, dataclass, field
+
+
+class DemoFailed(Exception):  # noqa: N818 - it reads as what happened
+    """A check of the demo did not hold."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was done, and how long it took."""
+
+    name: str
+    ok: bool
+    milliseconds: int
+
+
+@dataclass
+class Report:
+    """What happened, as `--json` writes it. The token is for the terminal alone."""
+
+    steps: list[Step] = field(default_factory=list)
+    recording: dict[str, object] = field(default_factory=dict)
+    audit: dict[str, dict[str, int]] = field(default_factory=dict)
+    token: str = field(default="", repr=False)
+
+    def to_json(self) -> str:
+        """Without the token."""
+        steps = [asdict(step) for step in self.steps]
+        return json.dumps({"steps": steps, "recording": self.recording, "audit": self.audit}, indent=2)
+
+
+def require(holds: bool, what: str) -> None:
+    """Raises DemoFailed with `what` where a check does not hold."""
+    if not holds:
+        raise DemoFailed(what)

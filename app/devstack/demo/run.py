@@ -1,0 +1,91 @@
+"""The order of the demo: each step does what a user or an attacker would do, through the same doors."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from app.devstack import documents
+from app.devstack.demo.downloads import BriefUrl, Downloads
+from app.devstack.demo.examination import examine
+from app.devstack.demo.importing import import_video
+from app.devstack.demo.intruders import Cast, Intruders
+from app.devstack.demo.live import require_in_order, watching
+from app.devstack.demo.report import Report
+from app.devstack.demo.scene import OnStep, Scene, expect
+from app.devstack.demo.sources import Sources
+from app.devstack.demo.visit import Visit
+from app.devstack.people import People, Person
+from app.devstack.stack import Stack
+
+
+async def run_demo(stack: Stack, sources: Sources, report: Report, on_step: OnStep) -> None:
+    """One consultation on a running stack. Raises DemoFailed, Refused."""
+    async with httpx.AsyncClient(timeout=60) as http:
+        await _run(Scene(stack, sources, http, report, on_step, People(stack)))
+
+
+async def _run(scene: Scene) -> None:
+    began_at = datetime.now(UTC)
+    async with scene.step("staff and patient get their logins"):
+        cast, patient = await _hire(scene.people)
+    async with scene.step("the doctor signs in with password and TOTP"):
+        session = await scene.people.sign_in(cast.doctor)
+        api, scene.report.token = scene.client(session), session.access_token
+    async with scene.step("the consultation is registered by its external id"):
+        visit = await Visit.register(scene, api, patient)
+    async with scene.step("recording without consent is refused"):
+        await expect(api, "FORBIDDEN", documents.START_RECORDING, consultationId=visit.id)
+    patient_api = await scene.sign_in(patient, with_totp=False)
+    async with scene.step("patient and doctor consent"):
+        await visit.consent(patient_api)
+    async with scene.step("each joins with a LiveKit token"):
+        await visit.join(patient_api)
+    recording = await _record(scene, visit)
+    brief, downloads = await _download(scene, visit, recording)
+    async with scene.step("a stranger enters the room: the next recording stops, and its doctor sees why"):
+        ended_early = await visit.end_by_stranger()
+    async with scene.step("a recording made elsewhere is uploaded, verified and READY"):
+        await import_video(visit)
+    async with scene.step("the object store refuses a URL that has expired"):
+        await downloads.refuse_expired(brief)
+    session = await Intruders(scene, recording["id"]).try_all(cast, patient_api)
+    scene.report.token = session.access_token
+    async with scene.step("what was recorded until the stranger came is kept, sound and picture"):
+        await visit.wait_for(ended_early, "READY")
+        await visit.wait_for_speakers(ended_early)
+    async with scene.step("the compliance officer reads who did all that, and gets no URL"):
+        await examine(scene, await scene.sign_in(cast.officer), recording["id"], began_at)
+
+
+async def _hire(people: People) -> tuple[Cast, Person]:
+    """The staff and a patient, all at once."""
+    clinicians = [people.hire("clinician") for _ in range(3)]
+    *staff, patient = await asyncio.gather(*clinicians, people.hire("compliance"), people.patient())
+    return Cast(*staff), patient
+
+
+async def _record(scene: Scene, visit: Visit) -> Any:
+    """One recording from its start to its end, with a page that watches it."""
+    async with watching(visit.api, visit.id) as page:
+        async with scene.step("the doctor starts the recording"):
+            recording_id = await visit.start()
+        async with scene.step("the doctor stops it; LiveKit uploads; webhooks arrive; it becomes READY"):
+            await visit.stop(recording_id)
+        async with scene.step("the doctor's page heard of each state by its subscription"):
+            require_in_order(await page.states_until_ready(recording_id))
+    async with scene.step("the speakers, recorded apart beside it, are READY too"):
+        return await visit.wait_for_speakers(recording_id)
+
+
+async def _download(scene: Scene, visit: Visit, recording: Any) -> tuple[BriefUrl, Downloads]:
+    """Both media, and URLs of the video that open nothing; one of them is still to expire."""
+    downloads = Downloads(scene, visit.api, recording)
+    async with scene.step("the doctor lists recordings and downloads this one, byte for byte the source"):
+        url = await downloads.take_video()
+    async with scene.step("and the sound of the speakers apart, byte for byte the source"):
+        await downloads.take_speakers()
+    async with scene.step("the object store refuses the URL altered in one byte"):
+        await downloads.refuse_altered(url)
+    return downloads.sign_briefly(url), downloads

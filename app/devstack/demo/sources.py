@@ -1,0 +1,82 @@
+"""The files that stand for what a room shows and sounds like, and what of them is refused before anything starts."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.integrations.storage import MAX_PUT_BYTES
+from app.media.probe import Container, MediaInfo, MediaRefused, probe
+
+_CHUNK_BYTES = 1024 * 1024
+
+
+class BadFile(Exception):  # noqa: N818 - it reads as what happened
+    """A file cannot be what it was named for; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What a file is known by."""
+
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files that a recording must equal: an MP4, and an Ogg with each speaker on a channel."""
+
+    media: Path
+    audio: Path
+
+
+async def require_playable(sources: Sources) -> MediaInfo:
+    """What the sound is. Refuses now what would be refused in the end, when the stored files are verified.
+
+    Both are opened as the worker will open them. Raises BadFile.
+    """
+    await _opened(sources.media, "mp4", "an MP4")
+    sound = await _opened(sources.audio, "ogg", "an Ogg")
+    if not sound.has_audio:
+        raise BadFile(f"{sources.audio} holds no sound")
+    return sound
+
+
+async def digest_of(path: Path) -> Digest:
+    """Reads the file once, a piece at a time."""
+    return await asyncio.to_thread(_digest, path)
+
+
+async def pieces_of(path: Path) -> AsyncIterator[bytes]:
+    """The file's content, for an upload that does not hold all of it."""
+    file = await asyncio.to_thread(path.open, "rb")
+    with file:
+        while piece := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+            yield piece
+
+
+async def _opened(path: Path, container: Container, kind: str) -> MediaInfo:
+    async def read(start: int, length: int) -> bytes:
+        return await asyncio.to_thread(_read, path, start, length)
+
+    try:
+        size_bytes = (await asyncio.to_thread(path.stat)).st_size
+        if size_bytes > MAX_PUT_BYTES:
+            raise BadFile(f"{path} is larger than the {MAX_PUT_BYTES:,} bytes of one upload")
+        return await probe(read, size_bytes, container)
+    except (OSError, MediaRefused) as error:
+        raise BadFile(f"{path} is not {kind} file that can be read") from error
+
+
+def _digest(path: Path) -> Digest:
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return Digest(file.tell(), sha256)
+
+
+def _read(path: Path, start: int, length: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(length)

@@ -1,0 +1,93 @@
+"""`resguardo serve`, and a process for webhooks alone beside it: either does without the other."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from subprocess import Popen
+
+import httpx
+import psycopg
+import pytest
+
+from app.devstack.children import child, free_port
+from app.devstack.livekit.webhooks import CONTENT_TYPE, sign
+from app.devstack.stack import Stack
+from benchmarks.notifications import notification
+from tests.databases import API_ROLE, Cluster
+from tests.integration import small_stack
+
+
+@pytest.fixture(scope="module")
+def world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with small_stack.running(cluster, tmp_path_factory.mktemp("world")) as made:
+        yield made
+
+
+def _serving(world: Stack, url: str, directory: Path, *options: str) -> AbstractContextManager[Popen[bytes]]:
+    return child(
+        "app.cli",
+        ["serve", "--port", url.rpartition(":")[2], *options],
+        log=directory / f"{url.rpartition(':')[2]}.log",
+        environment=world.environment,
+        ready_url=f"{url}/health/ready",
+    )
+
+
+def _new_url() -> str:
+    return f"http://127.0.0.1:{free_port()}"
+
+
+def _notify(world: Stack, url: str, body: bytes) -> httpx.Response:
+    signed = sign(body, world.environment["LIVEKIT_API_KEY"], world.environment["LIVEKIT_API_SECRET"])
+    return httpx.post(
+        f"{url}/webhooks/livekit", content=body, headers={"Content-Type": CONTENT_TYPE} | signed
+    )
+
+
+def _sessions(world: Stack) -> set[str]:
+    """What the API's login is connected for, by the name of the connection."""
+    query = (
+        "select application_name from pg_stat_activity where datname = current_database() and usename = %s"
+    )
+    with psycopg.connect(world.project.superuser_url) as connection:
+        return {name for (name,) in connection.execute(query, (API_ROLE,)).fetchall()}
+
+
+def test_process_for_webhooks_has_the_webhook_and_nothing_else(world: Stack, tmp_path: Path) -> None:
+    url = _new_url()
+    with _serving(world, url, tmp_path, "--only-webhooks"):
+        answer = _notify(world, url, notification("room_started", "demo_any"))
+        assert (answer.status_code, answer.json()) == (200, {"duplicate": False})
+        assert httpx.post(f"{url}/webhooks/livekit", content=b"{}").status_code == 401
+        assert httpx.post(f"{url}/graphql", json={"query": "{ viewer { id } }"}).status_code == 404
+        assert httpx.get(f"{url}/health/live").status_code == 200
+        assert _sessions(world) == {"resguardo-api"}, "it listens to nothing"
+
+
+def test_terminated_process_ends_by_itself_and_leaves_no_session(world: Stack, tmp_path: Path) -> None:
+    url = _new_url()
+    with _serving(world, url, tmp_path, "--only-webhooks") as process:
+        _notify(world, url, notification("room_started", "demo_any"))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) in (0, -signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    while _sessions(world) and time.monotonic() < deadline:
+        time.sleep(0.05)  # the server's side of a closed connection ends after ours
+    assert _sessions(world) == set()
+
+
+def test_either_process_serves_the_webhook_while_the_other_is_dead(world: Stack, tmp_path: Path) -> None:
+    all_url, webhooks_url = _new_url(), _new_url()
+    known, new = (notification("room_started", "demo_any") for _ in range(2))
+    with _serving(world, all_url, tmp_path) as everything:
+        with _serving(world, webhooks_url, tmp_path, "--only-webhooks") as webhooks:
+            assert _notify(world, webhooks_url, known).json() == {"duplicate": False}
+            webhooks.kill()
+            webhooks.wait(timeout=20)
+            assert _notify(world, all_url, known).json() == {"duplicate": True}
+        with _serving(world, webhooks_url, tmp_path, "--only-webhooks"):
+            everything.kill()
+            everything.wait(timeout=20)
+            assert _notify(world, webhooks_url, new).json() == {"duplicate": False}
