@@ -1,4 +1,4 @@
-"""The only doors to Postgres: `as_user` for a person, `as_service` for the process itself; `listen` returns no rows.
+"""The only doors to Postgres: `as_user` for a person, `as_service` for the process itself; `standing` returns no rows.
 
 Each opens one transaction, says in it who asks and why (the audit rows read that), and translates what the database
 raises into AppErrors. What raises in a person's transaction is audited in a second one, since the rollback would erase
@@ -8,10 +8,9 @@ it. Nothing here decides which rows anybody sees: policies do.
 import asyncio
 import select
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -22,33 +21,22 @@ from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from app.db_errors import translate
 from app.errors import (
     AppError,
     Conflict,
     Forbidden,
-    InvalidInput,
     NotFound,
     RateLimited,
     Timeout,
     Unauthenticated,
     UpstreamFailed,
 )
+from app.standing import StandingConnections
 
-_KINDS: dict[str, type[AppError]] = {
-    "RG401": Unauthenticated,
-    "RG403": Forbidden,
-    "RG409": Conflict,
-    "RG429": RateLimited,
-}
-_CONCURRENT = (
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.LockNotAvailable,
-)
 STATEMENT_TIMEOUT_MILLISECONDS = 10_000
 OPEN_SECONDS = 15
 ALIVE_SECONDS = 1
-LISTEN_CHECK_SECONDS = 5
 _SINGLE: LiteralString = """
 with said as materialized (select set_config('resguardo.service_reason', %(service_reason)s, true) as reason)
 select (value) from said where said.reason is not null
@@ -155,8 +143,7 @@ class Database:
     """One login's pool; the caller opens and closes it."""
 
     def __init__(self, url: str, *, max_size: int = 16, application: str) -> None:
-        self._url = url
-        self._application = application
+        self.standing = StandingConnections(url, application)
         self._pool: AsyncConnectionPool[_Connection] = AsyncConnectionPool(
             url,
             min_size=1,
@@ -178,45 +165,6 @@ class Database:
     async def close(self) -> None:
         """Closes every connection."""
         await self._pool.close()
-
-    @asynccontextmanager
-    async def listen(self, channel: LiteralString) -> AsyncIterator[AsyncGenerator[str]]:
-        """The payloads notified on a channel from now on, over a connection of its own, which is never pooled.
-
-        Anybody who can connect may have sent them. Raises UpstreamFailed (database_unavailable) where the connection
-        fails or is silent: it is asked every `LISTEN_CHECK_SECONDS` whether it still stands. Not through a pooler that
-        gives a connection away after each transaction.
-        """
-        try:
-            async with await AsyncConnection.connect(
-                self._url,
-                autocommit=True,
-                fallback_application_name=f"{self._application}-listen",
-                connect_timeout=10,
-            ) as connection:
-                await connection.execute(f'listen "{channel}"')
-                async with aclosing(_payloads(connection)) as payloads:
-                    yield payloads
-        except (psycopg.OperationalError, TimeoutError) as error:
-            raise UpstreamFailed("database_unavailable") from error
-
-    @asynccontextmanager
-    async def leadership(self, of: LiteralString) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
-        """Asks, each time it is called, whether this process leads, and becomes the leader where nobody does.
-
-        The lock goes with a connection of its own. Raises UpstreamFailed (database_unavailable) once that is lost, and
-        the leadership with it.
-        """
-        try:
-            async with await AsyncConnection.connect(
-                self._url,
-                autocommit=True,
-                fallback_application_name=f"{self._application}-leader",
-                connect_timeout=10,
-            ) as connection:
-                yield partial(_leads, connection, of)
-        except (psycopg.OperationalError, TimeoutError) as error:
-            raise UpstreamFailed("database_unavailable") from error
 
     @asynccontextmanager
     async def as_user(self, asker: Asker, access: Access) -> AsyncIterator[Transaction]:
@@ -324,25 +272,6 @@ class Database:
             raise translated from error
 
 
-async def _leads(connection: AsyncConnection[Any], of: str) -> bool:
-    """A lock that is held is given again to who holds it."""
-    async with asyncio.timeout(LISTEN_CHECK_SECONDS):
-        cursor = await connection.execute(
-            "select pg_try_advisory_lock(hashtextextended('resguardo.' || %s, 0))", (of,)
-        )
-        row = await cursor.fetchone()
-    return row is not None and bool(row[0])
-
-
-async def _payloads(connection: AsyncConnection[Any]) -> AsyncGenerator[str]:
-    """What arrives while the connection is asked whether it stands is kept by psycopg, from 3.2.4 on."""
-    while True:
-        async for notification in connection.notifies(timeout=LISTEN_CHECK_SECONDS):
-            yield notification.payload
-        async with asyncio.timeout(LISTEN_CHECK_SECONDS):
-            await connection.execute("select 1")
-
-
 class _Committed:
     """Holds a NotFound back until the transaction is committed."""
 
@@ -356,27 +285,3 @@ class _Committed:
         if isinstance(error, NotFound):
             self.missing = error
         return self.missing is not None
-
-
-def translate(error: psycopg.Error) -> AppError | psycopg.Error:
-    """The AppError for what the database raised; the error itself where it is a bug.
-
-    A DataError without a SQLSTATE is psycopg's own refusal of a NUL, which no `text` can hold (3.3.9,
-    types/string.py; checked 2026-11-21).
-    """
-    kind = _KINDS.get(error.sqlstate or "")
-    if kind is not None:
-        return kind(error.diag.message_primary or "refused")
-    if isinstance(error, psycopg.errors.UniqueViolation):
-        return Conflict(error.diag.constraint_name or "already_exists")
-    if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return Forbidden("not_permitted")
-    if isinstance(error, psycopg.errors.QueryCanceled):
-        return Timeout("database_slow")
-    if isinstance(error, _CONCURRENT):
-        return Conflict("concurrent_change")
-    if isinstance(error, psycopg.DataError) and error.sqlstate is None:
-        return InvalidInput("bad_text")
-    if isinstance(error, psycopg.OperationalError):
-        return UpstreamFailed("database_unavailable")
-    return error

@@ -122,7 +122,7 @@ def _parts(settings: ApiSettings) -> _Parts:
         ),
         audit=audit,
         rejections=Rejections(audit.record_rejections, clock=time.monotonic, interval_seconds=60),
-        feed=Feed(database.listen),
+        feed=Feed(database.standing.listen),
     )
 
 

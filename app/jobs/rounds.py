@@ -32,7 +32,7 @@ async def run_rounds(database: Database, rounds: Sequence[Round]) -> None:
     """Tries to lead, and leads, until it is cancelled; a database that goes away is waited for."""
     while True:
         try:
-            async with database.leadership("rounds") as is_leader:
+            async with database.standing.leadership("rounds") as is_leader:
                 while not await is_leader():  # noqa: ASYNC110 - the database tells nobody that the lock is free
                     await asyncio.sleep(RETRY_SECONDS)
                 log.info("leads the rounds")

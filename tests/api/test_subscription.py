@@ -137,6 +137,18 @@ async def test_step_of_an_older_recording_is_told_too(world: World, case: Case, 
         assert (told["id"], told["status"]) == (str(older), "READY")
 
 
+async def test_step_of_the_speakers_is_told_with_their_video(world: World, api: str) -> None:
+    case = await _consented(await world.case(separateSpeakers=True))
+    started = await case.doctor.ask(documents.START, consultationId=case.id)
+    async with _watching(api, case) as client:
+        assert await client.event() == started
+        await _become(world, UUID(started["speakers"]["id"]), "ABORTED")
+        told = await client.event()
+        assert (told["id"], told["status"]) == (started["id"], "REQUESTED")
+        assert told["speakers"]["status"] == "ABORTED"
+        await client.nothing_more()
+
+
 async def test_change_that_is_rolled_back_or_of_another_consultation_is_not_told(
     world: World, case: Case, api: str
 ) -> None:
@@ -178,7 +190,7 @@ async def test_hundred_changes_of_a_slow_reader_are_told_as_the_last(world: Worl
     }
     await database.open()
     try:
-        async with Feed(database.listen) as feed:
+        async with Feed(database.standing.listen) as feed:
             service = RecordingChanges(database, feed, quotas=load_quotas())
             watching = service.watch(Asker(claims, uuid4(), None), UUID(case.id), Selection())
             async with asyncio.timeout(20), aclosing(watching) as changes:

@@ -13,8 +13,9 @@ from psycopg import AsyncConnection, sql
 from psycopg_pool import AsyncConnectionPool
 
 import app.db
-from app.db import Access, Asker, translate
+from app.db import Access, Asker
 from app.db import Database as Pool
+from app.db_errors import translate
 from app.errors import AppError, Conflict, Forbidden, NotFound, Timeout, Unauthenticated, UpstreamFailed
 from tests.databases import Database
 from tests.integration.recording_world import DOCTOR, PATIENT, asker, seed_people
