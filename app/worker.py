@@ -18,10 +18,19 @@ from app.deployment import require_own_bucket, require_own_database
 from app.errors import AppError
 from app.integrations import configured
 from app.integrations.supabase import SupabaseAdmin
-from app.jobs.queue import HEARTBEAT_SECONDS, MEDIA_QUEUE, QUEUE, STALLED_SECONDS, Task, make_queue
+from app.jobs.queue import (
+    HEARTBEAT_SECONDS,
+    MEDIA_QUEUE,
+    QUEUE,
+    STALLED_SECONDS,
+    STARTS_QUEUE,
+    Task,
+    make_queue,
+)
 from app.jobs.rounds import Round, run_rounds
 from app.recordings.controller import RecordingController
 from app.recordings.imports import UploadSigner, expire_due
+from app.recordings.lost import LostRecordings
 from app.recordings.presence import RoomWatch
 from app.recordings.reconciler import Reconciler
 from app.recordings.sweeper import Sweeper
@@ -38,6 +47,7 @@ A_DAY_OF_ATTEMPTS = 24 * 60
 MEDIA_CONCURRENCY = 2
 """How many objects are read at once: each needs a child process with its own memory (app/media/probe.py)."""
 RESTART_SECONDS = 3
+LOOK_FOR_LOST_SECONDS = 60
 EXPIRE_IMPORTS_SECONDS = 60
 SWEEP_SECONDS = 3600
 
@@ -76,8 +86,10 @@ async def reconcile_once(settings: WorkerSettings) -> list[str]:
     """One pass over everything, in lines for people. Raises SettingsError and AppError."""
     async with open_services(settings) as services:
         passed = await services.reconciler.run_once()
+        found_again = await services.lost.run_once()
         swept = await services.sweeper.run_once()
-    return [f"{name.replace('_', ' ')}: {found}" for name, found in (asdict(passed) | asdict(swept)).items()]
+    found = asdict(passed) | {"found_again": found_again} | asdict(swept)
+    return [f"{name.replace('_', ' ')}: {count}" for name, count in found.items()]
 
 
 async def _work(queue: App, concurrency: int, stopping: asyncio.Event) -> None:
@@ -95,7 +107,11 @@ async def _work(queue: App, concurrency: int, stopping: asyncio.Event) -> None:
                 install_signal_handlers=False,
             )
         )
-        for name, at_once in ((QUEUE, concurrency), (MEDIA_QUEUE, MEDIA_CONCURRENCY))
+        for name, at_once in (
+            (QUEUE, concurrency),
+            (STARTS_QUEUE, concurrency),
+            (MEDIA_QUEUE, MEDIA_CONCURRENCY),
+        )
     ]
     signalled = asyncio.create_task(stopping.wait())
     await asyncio.wait((*working, signalled), return_when=asyncio.FIRST_COMPLETED)
@@ -115,6 +131,7 @@ class Services:
     controller: RecordingController
     rooms: RoomWatch
     reconciler: Reconciler
+    lost: LostRecordings
     bans: StaffBans
     invitations: StaffInvitations
     uploads: UploadSigner
@@ -143,6 +160,7 @@ async def open_services(settings: WorkerSettings) -> AsyncIterator[Services]:
             controller=controller,
             rooms=RoomWatch(database, livekit),
             reconciler=Reconciler(database, livekit, storage, controller, deployment=settings.deployment),
+            lost=LostRecordings(database, storage),
             bans=StaffBans(database, admin),
             invitations=StaffInvitations(database, admin, basis="invite_staff"),
             uploads=UploadSigner(database, storage),
@@ -167,6 +185,7 @@ def rounds(services: Services, reconcile_seconds: float) -> list[Round]:
 
     return [
         Round("reconcile", reconcile_seconds, services.reconciler.run_once, services.reconciler.forget),
+        Round("look_for_lost", LOOK_FOR_LOST_SECONDS, services.lost.run_once, services.lost.forget),
         Round("expire_imports", EXPIRE_IMPORTS_SECONDS, expire_imports),
         Round("sweep_bucket", SWEEP_SECONDS, services.sweeper.run_once),
     ]
@@ -185,7 +204,7 @@ def tasks(services: Services) -> list[Task]:
         await invitations.give_up(UUID(invitation_id), reason)
 
     return [
-        Task("start_recording", _by_id(controller.start), give_up=give_up),
+        Task("start_recording", _by_id(controller.start), give_up=give_up, queue=STARTS_QUEUE),
         Task("stop_recording", _by_id(controller.stop), attempts=None),
         Task("verify_recording", _by_id(controller.verify), attempts=A_DAY_OF_ATTEMPTS, queue=MEDIA_QUEUE),
         Task("enforce_consent", _by_id(controller.enforce_consent), attempts=None),

@@ -200,7 +200,7 @@ class LiveKit:
                 async with self._call(self._timeout_seconds) as api:
                     page = await api.egress.list_egress(request)
                 found.extend(page.items)
-                if not page.next_page_token.token:
+                if page.next_page_token.token in ("", request.page_token.token):
                     break
                 request.page_token.token = page.next_page_token.token
         except LiveKitRefused as refused:

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS = 60
 QUEUE = "default"
+STARTS_QUEUE = "starts"
+"""Of what waits for LiveKit to begin, up to a minute: whoever withdraws consent does not wait behind it."""
+
 MEDIA_QUEUE = "media"
 """Of what reads whole objects, minutes of work: nothing urgent waits behind it."""
 HEARTBEAT_SECONDS = 5

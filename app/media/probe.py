@@ -64,7 +64,7 @@ class MediaRefused(InvalidInput):
     """The object is not what we take.
 
     `media_unreadable`: not that container, no stream that we can decode, or it broke the reader; `media_too_slow`:
-    it took more time, memory or reading than any recording needs.
+    it took more of the processor, memory or reading than any recording needs.
     """
 
 
@@ -75,8 +75,9 @@ async def probe(
 
     `read_range(start, length)` gives exactly these bytes; what it raises is passed on unchanged. Reads about 1 MB
     from the beginning, the index, wherever it is, and a few blocks more: at most `limits.read_bytes`. Raises
-    UpstreamFailed (`media_probe_ended`) if the child ended through no fault of the object: it could not start, or
-    somebody killed it. What a crash of the decoder ends is refused: the same bytes would crash it again.
+    UpstreamFailed (`media_probe_ended`) if the child ended through no fault of the object: it could not start,
+    somebody killed it, or it did not answer in time and was not at its own limits, as where the machine stood still.
+    What a crash of the decoder ends is refused: the same bytes would crash it again.
     """
     blocks = _Blocks(read_range, size_bytes, limits.read_bytes)
     start, magic = _MAGIC[container]
@@ -193,7 +194,7 @@ class _Conversation:
             with anyio.fail_after(self._seconds_left):
                 yield
         except TimeoutError as error:
-            raise MediaRefused("media_too_slow") from error
+            raise UpstreamFailed("media_probe_ended") from error
         finally:
             self._seconds_left -= anyio.current_time() - began
 

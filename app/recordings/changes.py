@@ -154,7 +154,7 @@ class RecordingChanges:
                 raise NotFound("consultation_not_found")
             videos = await _videos(tx, consultation_id)
             newest = await _read(tx, list(videos)[-1:], selection)
-        known.update(videos | _changed_at(newest))
+        known.update(videos)
         return newest
 
     async def _news(
@@ -164,7 +164,7 @@ class RecordingChanges:
         async with self._database.as_user(asker, access) as tx:
             videos = await _videos(tx, consultation_id)
             news = await _read(tx, [one for one, at in videos.items() if known.get(one) != at], selection)
-        known.update(_changed_at(news))
+        known.update({one.id: videos[one.id] for one in news})
         return news
 
 
@@ -176,10 +176,6 @@ async def _videos(tx: Transaction, consultation_id: UUID) -> Known:
 async def _read(tx: Transaction, ids: list[UUID], selection: Selection) -> list[Recording]:
     found = [await store.read(tx, one, selection, "recording.watch") for one in ids]
     return [recording for recording in found if recording is not None]
-
-
-def _changed_at(recordings: list[Recording]) -> Known:
-    return {recording.id: recording.updated_at for recording in recordings}
 
 
 async def _to_its_end(reading: Coroutine[None, None, list[Recording]]) -> list[Recording]:

@@ -18,6 +18,7 @@ from app.integrations.livekit import EgressSnapshot, LiveKit, LiveKitRefused, S3
 from app.integrations.storage import Storage, StoredObject
 from app.media.probe import Container, MediaInfo, MediaRefused, ReadRange, probe
 from app.recordings import store
+from app.recordings.deadlines import START_UNKNOWN
 from app.recordings.keys import media_of_key, next_key
 from app.recordings.model import (
     CONSENT_WITHDRAWN,
@@ -30,7 +31,7 @@ from app.recordings.model import (
     has_reported_size,
     verified,
 )
-from app.recordings.presence import RoomWatch, objection_to_start
+from app.recordings.presence import RoomWatch, objection_to_recording
 from app.recordings.steps import stop_consultation, stop_speakers, take
 
 AMBIGUOUS_START = timedelta(seconds=60)
@@ -88,10 +89,16 @@ class RecordingController:
         except LiveKitRefused as refused:
             if refused.reason != NO_EGRESS:
                 raise
-            await self.give_up_start(recording_id, NO_EGRESS)
+            await self._fail_unless_begun(recording_id, NO_EGRESS)
             return
-        if egress is not None:
-            await self._change(recording_id, lambda current, _: followed(current, egress), egress.object_key)
+        if egress is None:
+            return
+        after = await self._change(
+            recording_id, lambda current, _: followed(current, egress), egress.object_key
+        )
+        is_its_own = after is not None and after.status.is_live and after.egress_id == egress.egress_id
+        if not is_its_own and not egress.is_over:
+            await self._livekit.stop_egress(egress.egress_id)
 
     async def stop(self, recording_id: UUID) -> None:
         """Has LiveKit stop. While a start is on its way nothing is done: whatever it brings is stopped then."""
@@ -126,6 +133,8 @@ class RecordingController:
         async with self._database.as_service("recording_controller") as tx:
             recording_id = await store.find(tx, media)
         if recording_id is None:
+            return None
+        if egress.is_over and await self._is_superseded(recording_id, egress):
             return None
         return await self._change(
             recording_id, lambda current, _: followed(current, egress), egress.object_key
@@ -163,8 +172,11 @@ class RecordingController:
         return await self._change(recording_id, decide)
 
     async def give_up_start(self, recording_id: UUID, reason: str) -> None:
-        """A start that comes to nothing: FAILED with its reason, unless an egress was adopted meanwhile."""
-        await self._change(recording_id, partial(_failed_if_nothing_began, reason))
+        """The end of a start's tries: FAILED with its reason where LiveKit was never asked, never silence.
+
+        Where it was asked, whether it began is not known: that ends at a deadline (deadlines.py).
+        """
+        await self._change(recording_id, partial(_failed_if_never_asked, reason))
 
     async def _attempt(self, recording_id: UUID) -> _Attempt | None:
         async with self._database.as_service("start_recording") as tx:
@@ -186,7 +198,7 @@ class RecordingController:
     async def _ask_to_start(self, attempt: _Attempt) -> EgressSnapshot | None:
         recording = attempt.recording
         if not attempt.is_first and attempt.waited < AMBIGUOUS_START:
-            raise UpstreamFailed("egress_start_unknown")
+            raise UpstreamFailed(START_UNKNOWN)
         if recording.status is RecordingStatus.STOPPING:
             await self._change(recording.id, partial(_aborted_if_still, recording))
             return None
@@ -205,7 +217,7 @@ class RecordingController:
         except AppError as error:
             if not is_definite(error):
                 raise
-            await self.give_up_start(recording.id, error.reason)
+            await self._fail_unless_begun(recording.id, error.reason)
             return None
 
     async def _permit(self, attempt: _Attempt, identities: set[str]) -> str | None:
@@ -217,7 +229,7 @@ class RecordingController:
         async with self._database.as_service("start_recording") as tx:
             if await store.lock(tx, recording.id) != recording:
                 return None
-            why = await objection_to_start(tx, recording.consultation_id, identities)
+            why = await objection_to_recording(tx, recording.consultation_id, identities)
             if why is not None:
                 await take(tx, recording, replace(recording, status=RecordingStatus.ABORTED, error=why))
                 return None
@@ -228,6 +240,18 @@ class RecordingController:
             await store.point_object_key(tx, recording.id, key)
             await store.update(tx, recording)
             return key
+
+    async def _fail_unless_begun(self, recording_id: UUID, reason: str) -> None:
+        """After a definite refusal: FAILED, unless an egress of an earlier ask was adopted meanwhile."""
+        await self._change(recording_id, partial(_failed_if_nothing_began, reason))
+
+    async def _is_superseded(self, recording_id: UUID, egress: EgressSnapshot) -> bool:
+        """Whether it is what an earlier ask came to, while a later one is not answered yet."""
+        async with self._database.as_service("recording_controller") as tx:
+            recording = await store.lock(tx, recording_id)
+            if recording is None or not recording.status.is_live or recording.egress_id is not None:
+                return False
+            return await store.read_object_key(tx, recording_id) != egress.object_key
 
     async def _follow_listed(self, listed: list[EgressSnapshot]) -> None:
         for egress in sorted(listed, key=lambda one: one.is_over):
@@ -271,6 +295,10 @@ class RecordingController:
 
 def _aborted_if_still(as_it_was: Recording, current: Recording, _: datetime) -> Recording:
     return replace(current, status=RecordingStatus.ABORTED) if current == as_it_was else current
+
+
+def _failed_if_never_asked(reason: str, current: Recording, _: datetime) -> Recording:
+    return failed(current, reason) if current.status is RecordingStatus.REQUESTED else current
 
 
 def _failed_if_nothing_began(reason: str, current: Recording, _: datetime) -> Recording:

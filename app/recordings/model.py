@@ -280,7 +280,8 @@ def has_reported_size(recording: Recording, size_bytes: int) -> bool:
 def absent(recording: Recording, now: datetime) -> Recording:
     """The VERIFYING recording whose object is not there.
 
-    FAILED where LiveKit reported no file; else it is waited for, and LOST (object_missing) in the end.
+    FAILED where LiveKit reported no file; else it is waited for, and LOST (object_missing) in the end. An import of
+    which nothing was uploaded is FAILED: whoever has the file may import it again.
     """
     if recording.status is not RecordingStatus.VERIFYING:
         return recording
@@ -288,21 +289,27 @@ def absent(recording: Recording, now: datetime) -> Recording:
         return failed(recording, recording.error or "object_missing")
     if now - recording.status_at < OBJECT_PATIENCE:
         return recording
-    return lost(recording, "object_missing")
+    end = failed if recording.source is RecordingSource.IMPORT else lost
+    return end(recording, "object_missing")
 
 
 def failed(recording: Recording, reason: str) -> Recording:
     """FAILED for a reason in snake_case; what is finished stays as it is."""
     if recording.status.is_terminal:
         return recording
-    return replace(recording, status=RecordingStatus.FAILED, error=reason)
+    return replace(recording, status=RecordingStatus.FAILED, error=foremost_error(recording, reason))
+
+
+def foremost_error(recording: Recording, reason: str) -> str:
+    """What the doctor is told of it: law 6 before anything that went wrong later."""
+    return recording.error if recording.error in CONSENT_REASONS else reason
 
 
 def lost(recording: Recording, reason: str) -> Recording:
     """LOST for a reason in snake_case, until its object turns up; what is finished, or never began, stays as it is."""
     if RecordingStatus.LOST not in TRANSITIONS[recording.status]:
         return recording
-    return replace(recording, status=RecordingStatus.LOST, error=reason)
+    return replace(recording, status=RecordingStatus.LOST, error=foremost_error(recording, reason))
 
 
 def require_ready(object_key: str) -> str:
@@ -323,10 +330,8 @@ def _failed_if_overdue(recording: Recording, status: RecordingStatus) -> Recordi
 
 
 def _error_after(recording: Recording, egress: EgressSnapshot) -> str | None:
-    if recording.error in CONSENT_REASONS:
-        return recording.error
     if egress.status == "failed":
-        return f"egress_{egress.error_reason or 'failed'}"
+        return foremost_error(recording, f"egress_{egress.error_reason or 'failed'}")
     if egress.status == "aborted" and recording.error is None:
         never_began = egress.error_reason == "start_not_received"
         return "egress_start_not_received" if never_began else "egress_aborted"

@@ -31,10 +31,10 @@ def has_doctor_and_patient(standings: Iterable[Standing], identities: Collection
     return {"DOCTOR", "PATIENT"} <= kinds
 
 
-async def objection_to_start(
+async def objection_to_recording(
     tx: Transaction, consultation_id: UUID, identities: Collection[str]
 ) -> str | None:
-    """Why a recording may not begin, with these people in the room: whoever is still to come must consent, too."""
+    """Why nothing may be recorded with these people in the room: whoever is not there must consent, too."""
     why = objection(await consents.standings(tx, consultation_id), identities)
     if why is None and not await consents.everyone_consents(tx, consultation_id):
         return CONSENT_WITHDRAWN
@@ -67,10 +67,10 @@ class RoomWatch:
         identities = await self.people(room_name)
         async with self._database.as_service("watch_room") as tx:
             live = await store.lock_live(tx, consultation_id)
-            standings = await consents.standings(tx, consultation_id)
-            why = objection(standings, identities)
+            why = await objection_to_recording(tx, consultation_id, identities)
             if live and why is not None:
                 return why if await stop_consultation(tx, live, why) else None
+            standings = await consents.standings(tx, consultation_id)
             if live or why is not None or not has_doctor_and_patient(standings, identities):
                 return None
             return "auto_record" if await store.request(tx, consultation_id) else None

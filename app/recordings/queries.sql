@@ -138,10 +138,14 @@ where case %(medium)s when 'VIDEO' then r.id else r.beside end = %(video_id)s an
 -- name: unfinished
 select r.*
 from resguardo.recordings as r
-where
-    r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING', 'VERIFYING')
-    or (r.status = 'LOST' and r.status_at > clock_timestamp() - %(lost_within)s::interval)
+where r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING', 'VERIFYING')
 order by r.created_at asc, r.medium desc;
+
+-- name: lost
+select r.id, r.status_at
+from resguardo.recordings as r
+where r.status = 'LOST' and r.status_at > clock_timestamp() - %(within)s::interval
+order by r.status_at desc;
 
 -- name: clock
 select clock_timestamp() as now;
@@ -216,8 +220,9 @@ select
 from found as f;
 
 -- name: videos_of_consultation
-select r.id, r.updated_at
+select r.id, greatest(r.updated_at, s.updated_at) as updated_at
 from resguardo.recordings as r
+left join resguardo.recordings as s on s.beside = r.id
 where r.consultation_id = %(consultation_id)s and r.medium = 'VIDEO'
 order by r.created_at, r.id;
 

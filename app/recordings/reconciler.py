@@ -1,8 +1,8 @@
-"""Law 5 when nobody tells: LiveKit's list and the bucket are read, and each recording is brought to what they say.
+"""Law 5 when nobody tells: LiveKit's list is read, and each recording is brought to what it says.
 
 What a webhook would have told is found here too, so that losing them all loses nothing. A pass that cannot read
-LiveKit's list concludes nothing; what is merely missing is missed several times before it is called lost; what is lost
-is looked for again. Rooms of other deployments in the same LiveKit project are left alone.
+LiveKit's list concludes nothing; what is merely missing is missed several times before it is called lost. Rooms of
+other deployments in the same LiveKit project are left alone.
 """
 
 import logging
@@ -23,8 +23,9 @@ from app.recordings import store
 from app.recordings.controller import Clock, RecordingController
 from app.recordings.deadlines import Deadlines, overdue
 from app.recordings.keys import MediaId, media_of, media_of_key
-from app.recordings.model import Recording, RecordingStatus, lost
+from app.recordings.model import Recording, RecordingStatus, foremost_error, lost
 from app.recordings.presence import RoomWatch, is_recorder
+from app.recordings.steps import stop_speakers
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,6 @@ RECORDER_GONE: Final = timedelta(minutes=5)
 """With its room, or from its room."""
 
 STOP_AGAIN: Final = timedelta(seconds=60)
-LOST_IS_LOOKED_FOR: Final = timedelta(days=7)
 
 
 @dataclass
@@ -50,7 +50,6 @@ class Report:
     strays_stopped: int = 0
     missing: int = 0
     lost: int = 0
-    found_again: int = 0
     stopped_for_consent: int = 0
     started_by_themselves: int = 0
     problems: int = 0
@@ -68,14 +67,10 @@ class _Memory:
 
     missing: dict[UUID, _Missing] = field(default_factory=dict)
     strays: dict[str, datetime] = field(default_factory=dict)
-    looked_at: dict[UUID, str] = field(default_factory=dict)
-    recorders: set[UUID] = field(default_factory=set)
 
     def keep_only(self, unfinished: set[UUID]) -> None:
         """Forgets recordings that have come to an end."""
         self.missing = {key: value for key, value in self.missing.items() if key in unfinished}
-        self.looked_at = {key: value for key, value in self.looked_at.items() if key in unfinished}
-        self.recorders &= unfinished
 
 
 class Reconciler:
@@ -101,6 +96,7 @@ class Reconciler:
         self._deadlines = deadlines or Deadlines()
         self._clock = clock
         self._memory = _Memory()
+        self._shows_recorders = False
 
     def forget(self) -> None:
         """Begins anew, as whoever has just become the leader does."""
@@ -118,7 +114,7 @@ class Reconciler:
         except AppError:
             for recording in (await self._read())[0]:
                 async with self._one(report, str(recording.id)):
-                    await self._end_overdue(recording, report, is_in_use=False)
+                    await self._end_overdue(recording, report, is_listed=False)
             raise
         unfinished, now = await self._read()
         report.egresses, report.unfinished = len(listed), len(unfinished)
@@ -129,7 +125,7 @@ class Reconciler:
         by_id = {egress.egress_id: egress for egress in listed}
         for recording in unfinished:
             async with self._one(report, str(recording.id)):
-                await self._attend(recording.id, by_id, rooms, now, report)
+                await self._attend(recording, by_id, rooms, now, report)
         for name in rooms | {one.room_name for one in unfinished if one.status.is_live}:
             async with self._one(report, name):
                 self._count_look(await self._rooms.look(name), report)
@@ -150,7 +146,7 @@ class Reconciler:
 
     async def _read(self) -> tuple[list[Recording], datetime]:
         async with self._database.as_service("reconcile") as tx:
-            return await store.unfinished(tx, LOST_IS_LOOKED_FOR), await self._clock(tx)
+            return await store.unfinished(tx), await self._clock(tx)
 
     @asynccontextmanager
     async def _one(self, report: Report, what: str) -> AsyncIterator[None]:
@@ -201,35 +197,36 @@ class Reconciler:
 
     async def _attend(
         self,
-        recording_id: UUID,
+        as_listed: Recording,
         listed: dict[str, EgressSnapshot],
         rooms: set[str],
         now: datetime,
         report: Report,
     ) -> None:
-        """What time has made of a recording: overdue, missing, or lost and perhaps there again."""
-        recording = await self._reread(recording_id)
+        """What time has made of a recording: missing, or overdue."""
+        recording = await self._reread(as_listed)
         if recording is None:
-            return
-        if recording.status is RecordingStatus.LOST:
-            await self._look_for(recording, report)
             return
         people = await self._people(recording, report) if recording.status.is_live else None
         if people is not None and recording.egress_id is not None:
-            await self._miss(recording, listed.get(recording.egress_id), people, rooms, now, report)
+            async with self._one(report, str(recording.id)):
+                await self._miss(recording, listed.get(recording.egress_id), people, rooms, now, report)
         is_in_use = any(somebody.is_publisher and not is_recorder(somebody) for somebody in people or ())
-        await self._end_overdue(recording, report, is_in_use=is_in_use)
+        await self._end_overdue(recording, report, is_room_in_use=is_in_use)
 
-    async def _end_overdue(self, recording: Recording, report: Report, *, is_in_use: bool) -> None:
+    async def _end_overdue(self, recording: Recording, report: Report, **told: bool) -> None:
         after = await self._controller.change(
-            recording.id,
-            lambda current, at: overdue(current, at, self._deadlines, is_room_in_use=is_in_use),
+            recording.id, lambda current, at: overdue(current, at, self._deadlines, **told)
         )
         report.overdue += after is not None and after.status is not recording.status
 
-    async def _reread(self, recording_id: UUID) -> Recording | None:
+    async def _reread(self, recording: Recording) -> Recording | None:
+        """As it is now; the sound of a video that is recorded no more is stopped first."""
         async with self._database.as_service("reconcile") as tx:
-            return await store.lock(tx, recording_id)
+            video = None if recording.beside is None else await store.lock(tx, recording.beside)
+            if video is not None:
+                await stop_speakers(tx, video)
+            return await store.lock(tx, recording.id)
 
     async def _people(self, recording: Recording, report: Report) -> list[ParticipantSnapshot] | None:
         """Who is in its room; None where LiveKit does not say, and deadlines fall all the same."""
@@ -248,17 +245,15 @@ class Reconciler:
     ) -> None:
         """Missed often and long enough, an egress is dead.
 
-        It is missed where it is not listed, or is listed as going on with its room gone, or gone from its room, in
-        which this leader saw it before; and never while it is in its room.
+        It is missed where it is not listed, or is listed as going on while its room is gone, or it is not in its room;
+        the last only where this LiveKit has shown a recorder before. It is never missed while it is in its room.
         """
         is_there = any(is_recorder(one) and one.identity == recording.egress_id for one in people)
+        self._shows_recorders = self._shows_recorders or is_there
+        is_absent = self._shows_recorders and recording.status is RecordingStatus.RECORDING
         is_listed = egress is not None and (
-            egress.is_over
-            or egress.status == "ending"
-            or (recording.room_name in rooms and recording.id not in self._memory.recorders)
+            egress.is_over or egress.status == "ending" or (recording.room_name in rooms and not is_absent)
         )
-        if is_there:
-            self._memory.recorders.add(recording.id)
         if is_there or is_listed:
             self._memory.missing.pop(recording.id, None)
             return
@@ -277,16 +272,6 @@ class Reconciler:
         report.lost += not is_there
         log.error("an egress has died: recording=%s object=%s", recording_id, is_there)
 
-    async def _look_for(self, recording: Recording, report: Report) -> None:
-        """A lost object that has turned up is verified, each object once."""
-        etag = await self._head(recording.id)
-        if etag is None or self._memory.looked_at.get(recording.id) == etag:
-            return
-        async with self._database.as_service("reconcile") as tx:
-            await store.defer(tx, "verify_recording", recording.id)
-        self._memory.looked_at[recording.id] = etag
-        report.found_again += 1
-
     async def _head(self, recording_id: UUID) -> str | None:
         async with self._database.as_service("reconcile") as tx:
             key = await store.read_object_key(tx, recording_id)
@@ -304,7 +289,8 @@ def _dead(is_there: bool, current: Recording, _: datetime) -> Recording:
     if not current.status.is_live:
         return current
     if is_there:
-        return replace(current, status=RecordingStatus.VERIFYING, error="egress_lost")
+        error = foremost_error(current, "egress_lost")
+        return replace(current, status=RecordingStatus.VERIFYING, error=error)
     return lost(current, "egress_lost")
 
 

@@ -133,9 +133,15 @@ async def find(tx: Transaction, media: MediaId) -> UUID | None:
     return None if found is None else UUID(str(found))
 
 
-async def unfinished(tx: Transaction, lost_within: timedelta) -> list[Recording]:
-    """As the worker: what is not terminal, and what was lost within that time; oldest first."""
-    return _recordings.validate_python(await tx.all(_sql["unfinished"], {"lost_within": lost_within}))
+async def unfinished(tx: Transaction) -> list[Recording]:
+    """As the worker: what is not terminal, oldest first."""
+    return _recordings.validate_python(await tx.all(_sql["unfinished"]))
+
+
+async def lost(tx: Transaction, within: timedelta) -> dict[UUID, datetime]:
+    """As the worker: since when what was lost within that time is lost, the newest first."""
+    rows = await tx.all(_sql["lost"], {"within": within})
+    return {row["id"]: row["status_at"] for row in rows}
 
 
 async def database_time(tx: Transaction) -> datetime:

@@ -248,14 +248,16 @@ end
 $$;
 
 -- A job with one id for its argument, for functions that have seen to who asks. The same task for one id runs once at a
--- time; what takes long, reading a whole object, has a queue of its own, so that nothing urgent waits behind it.
+-- time; what takes long, a start that waits for LiveKit or reading a whole object, has a queue of its own, so that
+-- nothing urgent waits behind it.
 create function private.put_job(task text, argument uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform jobs.procrastinate_defer_jobs_v1(array[
         row(
-            case task when 'verify_recording' then 'media' else 'default' end, task, 0, task || ':' || argument, null,
+            case task when 'start_recording' then 'starts' when 'verify_recording' then 'media' else 'default' end,
+            task, 0, task || ':' || argument, null,
             jsonb_build_object('id', argument), null
         )::jobs.procrastinate_job_to_defer_v1
     ]);

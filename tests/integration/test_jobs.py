@@ -25,6 +25,7 @@ from app.jobs.queue import (
 from app.recordings import store
 from app.recordings.controller import RecordingController
 from app.recordings.imports import UploadSigner
+from app.recordings.lost import LostRecordings
 from app.recordings.presence import RoomWatch
 from app.recordings.reconciler import Reconciler
 from app.recordings.sweeper import Sweeper
@@ -251,6 +252,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 controller=object.__new__(RecordingController),
                 rooms=object.__new__(RoomWatch),
                 reconciler=object.__new__(Reconciler),
+                lost=object.__new__(LostRecordings),
                 bans=object.__new__(StaffBans),
                 invitations=object.__new__(StaffInvitations),
                 uploads=object.__new__(UploadSigner),
@@ -300,7 +302,8 @@ async def test_event_while_a_look_is_under_way_is_looked_at_after_it(database: D
             received.extend((_receive(database), _receive(database)))
 
     async with _opened(database, Task("follow_egress", look)) as queue:
-        await _run(queue)
+        for _ in range(2):
+            await _run(queue)
     assert looks == received[:2]
 
 
@@ -380,11 +383,15 @@ async def test_stop_does_not_wait_for_a_start_that_is_tried_again_later(database
     assert ran == ["stop"]
 
 
-async def test_what_reads_whole_objects_has_a_queue_of_its_own(database: Database) -> None:
-    for task in ("verify_recording", "stop_recording"):
+async def test_what_takes_long_has_a_queue_of_its_own(database: Database) -> None:
+    for task in ("verify_recording", "start_recording", "stop_recording"):
         _defer(database, task=task)
     found = _rows(database, "select task_name, queue_name from jobs.procrastinate_jobs order by id")
-    assert found == [("verify_recording", "media"), ("stop_recording", "default")]
+    assert found == [
+        ("verify_recording", "media"),
+        ("start_recording", "starts"),
+        ("stop_recording", "default"),
+    ]
 
 
 async def test_jobs_of_several_ids_run_at_once(database: Database) -> None:

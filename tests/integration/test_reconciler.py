@@ -13,9 +13,10 @@ import pytest
 from app.consultations.model import ParticipantKind
 from app.devstack.object_store import ObjectStore
 from app.errors import Timeout, UpstreamFailed
-from app.integrations.livekit import EgressSnapshot, LiveKit
+from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target
 from app.recordings.deadlines import Deadlines
-from app.recordings.model import TRANSITIONS, RecordingStatus
+from app.recordings.lost import LostRecordings
+from app.recordings.model import TRANSITIONS, RecordingStatus, failed, lost
 from app.recordings.reconciler import MISSES, RECORDER_GONE, Report
 from tests.databases import Database
 from tests.integration.recording_world import DOCTOR, KEY, SECRET, World, asker, opened
@@ -106,7 +107,7 @@ async def test_egress_that_turns_up_after_its_start_was_given_up_is_stopped(worl
     world.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
         await world.controller.start(recording_id)
-    await world.controller.give_up_start(recording_id, "livekit_unavailable")
+    await world.controller.change(recording_id, lambda current, _: failed(current, "egress_start_unknown"))
     report = await world.reconciler.run_once()
     assert report.strays_stopped == 1
     assert (await world.until_egress("complete", "aborted")).is_over
@@ -151,6 +152,118 @@ async def test_second_ask_has_a_key_of_its_own_and_a_late_first_is_adopted_with_
         assert listed[adopted.egress_id].object_key == await world.object_key(recording_id)
         others = [one for one in listed.values() if one.egress_id != adopted.egress_id]
         assert [one.status in ("starting", "active") for one in others] == [False]
+
+
+async def test_start_of_an_outage_is_neither_failed_nor_lost_before_half_an_hour(world: World) -> None:
+    recording_id = await world.request()
+    world.order("start_but_answer_503")
+    with pytest.raises(UpstreamFailed):
+        await world.controller.start(recording_id)
+    await world.controller.give_up_start(recording_id, "livekit_unavailable")
+    for at in (DEADLINES.unanswered_start, DEADLINES.unheard_start - timedelta(minutes=1)):
+        world.ahead = at + A_MOMENT
+        world.order("list_unavailable")
+        with pytest.raises(UpstreamFailed):
+            await world.reconciler.run_once()
+        assert (await world.read(recording_id)).status is RecordingStatus.STARTING
+    world.ahead = timedelta()
+    await _until(world, recording_id, RecordingStatus.RECORDING)
+
+
+async def test_start_of_a_long_outage_is_lost_and_its_object_stays_its_own(world: World) -> None:
+    recording_id = await world.request()
+    world.order("start_but_answer_503")
+    with pytest.raises(UpstreamFailed):
+        await world.controller.start(recording_id)
+    world.ahead = DEADLINES.unheard_start + A_MOMENT
+    world.order("list_unavailable")
+    with pytest.raises(UpstreamFailed):
+        await world.reconciler.run_once()
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.LOST, "egress_start_unknown")
+    key = await world.object_key(recording_id)
+    assert world.rows("select private.unknown_object_keys(array[%s])", key) == [([],)]
+
+
+async def test_end_of_an_earlier_ask_is_not_adopted_while_a_later_one_is_on_its_way(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording_id = await world.request()
+    await _ask_in_vain(world, recording_id)
+    first, start = await world.object_key(recording_id), world.livekit.start_room_composite
+    world.ahead = timedelta(seconds=61)
+
+    async def late(*, room_name: str, object_key: str, upload: S3Target) -> EgressSnapshot:
+        world.order("abort_start")
+        await start(room_name=room_name, object_key=first, upload=world._target(first))
+        await world.until_egress("aborted")
+        await world.reconciler.run_once()
+        return await start(room_name=room_name, object_key=object_key, upload=upload)
+
+    monkeypatch.setattr(world.livekit, "start_room_composite", late)
+    await world.controller.start(recording_id)
+    recording = await _until(world, recording_id, RecordingStatus.RECORDING)
+    assert (await world.object_key(recording_id)).endswith("/video-2.mp4"), recording
+
+
+async def test_start_that_is_answered_after_its_end_is_stopped_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording_id = await world.request()
+    start = world.livekit.start_room_composite
+
+    async def late(*, room_name: str, object_key: str, upload: S3Target) -> EgressSnapshot:
+        await world.recordings.stop(asker(DOCTOR), recording_id)
+        world.ahead = DEADLINES.unanswered_start + A_MOMENT
+        await world.reconciler.run_once()
+        return await start(room_name=room_name, object_key=object_key, upload=upload)
+
+    monkeypatch.setattr(world.livekit, "start_room_composite", late)
+    await world.controller.start(recording_id)
+    assert (await world.read(recording_id)).status is RecordingStatus.ABORTED
+    assert (await world.until_egress("ending", "complete", "aborted")).status != "active"
+
+
+async def test_bucket_that_cannot_be_asked_suspends_no_deadline(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording_id = await world.recording()
+    await world.recordings.stop(asker(DOCTOR), recording_id)
+
+    async def head(_: str) -> None:
+        raise UpstreamFailed("storage_unreachable")
+
+    monkeypatch.setattr(world.storage, "head", head)
+    await _recorder_leaves(world)
+    world.order("list_empty", count=MISSES + 1)
+    await _missed(world, DEADLINES.stopping + A_MOMENT)
+    assert (await world.read(recording_id)).status is RecordingStatus.LOST
+
+
+async def test_withdrawal_of_somebody_who_is_not_there_is_found_by_the_pass(world: World) -> None:
+    recording_id = await world.recording()
+    await world.leave()
+    await world.withdraw()
+    assert (await world.reconciler.run_once()).stopped_for_consent == 1
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.STOPPING, "consent_withdrawn")
+    await world.controller.change(recording_id, lambda current, _: lost(current, "stop_overdue"))
+    assert (await world.read(recording_id)).error == "consent_withdrawn"
+
+
+async def test_sound_of_a_video_that_was_ended_by_hand_is_stopped(
+    database: Database, object_store: ObjectStore
+) -> None:
+    async with opened(database, object_store, separate_speakers=True) as world:
+        recording_id = await world.request()
+        speakers = (await world.speakers_of(recording_id)).id
+        await world.controller.start(speakers)
+        world.rows(
+            "update resguardo.recordings set status = 'ABORTED' where id = %s returning id", recording_id
+        )
+        await _until(
+            world, speakers, RecordingStatus.STOPPING, RecordingStatus.ABORTED, RecordingStatus.VERIFYING
+        )
 
 
 async def test_egress_in_a_room_of_ours_without_any_intent_is_stopped_and_reported_once(world: World) -> None:
@@ -328,9 +441,12 @@ async def test_dead_egress_whose_object_is_there_is_verified_and_ready(world: Wo
 async def test_lost_recording_whose_object_turns_up_is_ready(world: World) -> None:
     recording_id = await _lost_with(world, None)
     assert (await world.read(recording_id)).status is RecordingStatus.LOST
-    assert (await world.reconciler.run_once()).found_again == 0
+    looks = LostRecordings(world.worker, world.storage, clock=world.clock)
+    assert await looks.run_once() == 0
     await world.storage.put_new(await world.object_key(recording_id), await _media(world), "video/mp4")
-    assert (await world.reconciler.run_once()).found_again == 1
+    assert await looks.run_once() == 0
+    world.ahead += timedelta(minutes=5)
+    assert await looks.run_once() == 1
     assert world.queued()[-1] == "verify_recording"
     await world.controller.verify(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.READY
@@ -342,7 +458,11 @@ async def test_lost_recording_whose_object_is_no_recording_stays_lost_and_is_loo
 ) -> None:
     recording_id = await _lost_with(world, None)
     await world.storage.put_new(await world.object_key(recording_id), b"#EXTM3U\n", "video/mp4")
-    assert [(await world.reconciler.run_once()).found_again for _ in range(3)] == [1, 0, 0]
+    looks, found = LostRecordings(world.worker, world.storage, clock=world.clock), []
+    for _ in range(3):
+        found.append(await looks.run_once())
+        world.ahead += timedelta(hours=1)
+    assert found == [1, 0, 0]
     await world.controller.verify(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.LOST
 
