@@ -7,13 +7,15 @@ INSTALLED := $(VENV)/.installed
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help demo test test-postgres-15 bench-webhook live check format schema lock clean
+.PHONY: help demo test test-postgres-15 bench-webhook live faults soak check format schema lock clean
 
 help:
 	@echo "make demo          one consultation through the whole stack, then serve until Ctrl-C (ONCE=1: end)"
 	@echo "make test          all tests"
 	@echo "make test-postgres-15  those that meet the database, on Debian's Postgres 15, where it is installed"
 	@echo "make live          against a real LiveKit server, where Go can install it"
+	@echo "make faults        LiveKit, the network and the ground misbehave; a table of what became of each recording"
+	@echo "make soak          10,000 sequences of users, events, deaths and passes against the laws of a recording"
 	@echo "make bench-webhook  the webhook beside a bare insert of the same row (docs/benchmarks.md)"
 	@echo "make check         format, lint, types, import rules, SQL lint"
 	@echo "make format        format the code"
@@ -36,6 +38,12 @@ test-postgres-15: $(INSTALLED)
 
 live: $(INSTALLED)
 	$(BIN)/python -m tests.live
+
+faults: $(INSTALLED)
+	$(BIN)/python -u -m tests.faults
+
+soak: $(INSTALLED)
+	$(BIN)/python -m tests.faults.soak
 
 bench-webhook: $(INSTALLED)
 	$(BIN)/python -m benchmarks.webhook

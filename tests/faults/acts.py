@@ -1,0 +1,206 @@
+"""What people do in a consultation while something goes wrong, and what LiveKit is ordered to do wrong meanwhile."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from tests.faults.fault import Act
+from tests.faults.visit import Visit
+
+ACTIVE, ENDING, ENDED = 1, 2, 3
+NEVER = 100_000.0
+_START_SECONDS = 150.0
+
+
+async def record(visit: Visit, seconds: float = 0.5) -> None:
+    """The doctor starts, and stops once LiveKit has recorded for a while."""
+    await visit.start()
+    await visit.until_recorded(ACTIVE, _START_SECONDS)
+    await asyncio.sleep(seconds)
+    await visit.stop()
+
+
+def ordered(*kinds: str, **changes: Any) -> Act:
+    """A recording like any other, while LiveKit does these things wrong."""
+
+    async def act(visit: Visit) -> None:
+        await visit.open()
+        for kind in kinds:
+            visit.order(kind, **changes)
+        await record(visit)
+
+    return act
+
+
+def ordered_without_stop(*kinds: str, **changes: Any) -> Act:
+    """The doctor starts and does nothing more."""
+
+    async def act(visit: Visit) -> None:
+        await visit.open()
+        for kind in kinds:
+            visit.order(kind, **changes)
+        await visit.start()
+
+    return act
+
+
+def then_again(first: Act, end: str, seconds: float = 100) -> Act:
+    """After the first recording has come to an end, the doctor records the same consultation again."""
+
+    async def act(visit: Visit) -> None:
+        await first(visit)
+        await visit.until(end, seconds)
+        visit.livekit.orders.clear()
+        begun = len(visit.egresses())
+        await visit.start()
+        await visit.until_true(lambda: len(visit.egresses()) > begun)
+        await visit.until_recorded(ACTIVE)
+        await visit.stop()
+
+    return act
+
+
+async def zombie(visit: Visit) -> None:
+    await ordered_without_stop("die")(visit)
+    await visit.until_recorded(ACTIVE)
+    await visit.until("RECORDING")
+    visit.leave()
+
+
+async def zombie_stopped(visit: Visit) -> None:
+    await ordered("die")(visit)
+    await visit.until("STOPPING")
+    await visit.time_passes(timedelta(minutes=31))
+
+
+async def dies_after_its_upload(visit: Visit) -> None:
+    await visit.open()
+    await record(visit)
+    egress = await visit.until_recorded(ENDING)
+    assert egress is not None
+    if egress.info.status == ENDING:
+        visit.livekit.recorder.die(egress.info.egress_id)
+    await visit.until("STOPPING")
+    await visit.time_passes(timedelta(minutes=31))
+
+
+async def stopped_before_it_began(visit: Visit) -> None:
+    await visit.open()
+    visit.order("refuse_stop", code="failed_precondition", count=3)
+    await visit.start()
+    await visit.until_recorded(0)
+    await visit.stop()
+
+
+async def ends_with_its_room(visit: Visit) -> None:
+    await visit.open()
+    visit.order("drop", event="egress_ended")
+    visit.order("drop", event="egress_updated", count=5)
+    await visit.start()
+    await visit.until_recorded(ACTIVE)
+    visit.leave()
+
+
+async def auto_recorded_unheard(visit: Visit) -> None:
+    visit.world.livekit.room("")
+    await visit.open(autoRecord=True)
+    visit.order("drop_all")
+    await visit.until_recorded(ACTIVE)
+    await visit.until("RECORDING")
+    visit.started = [str(row.id) for row in await visit.rows()]
+    visit.leave()
+
+
+async def room_is_empty(visit: Visit) -> None:
+    await visit.open()
+    visit.leave()
+    await visit.until_true(lambda: not visit.livekit.rooms.find([]))
+    await visit.start()
+
+
+async def over_the_limit(visit: Visit) -> None:
+    await visit.open()
+    await visit.start()
+    await visit.until_recorded(ACTIVE)
+    await visit.until("RECORDING")
+    await visit.time_passes(timedelta(hours=4, minutes=1))
+
+
+async def stopped_twice(visit: Visit) -> None:
+    await visit.open()
+    await record(visit)
+    await visit.stop()
+
+
+async def object_comes_after_it_was_given_up(visit: Visit) -> None:
+    await visit.open()
+    visit.order("upload_late", seconds=70)
+    await record(visit)
+    await visit.until("VERIFYING")
+    await visit.time_passes(timedelta(minutes=11))
+
+
+async def forged(visit: Visit) -> None:
+    """Signed with the right key: an egress that failed, and one that is complete, while it goes on."""
+    await visit.open()
+    await visit.start()
+    egress = await visit.until_recorded(ACTIVE)
+    assert egress is not None
+    for number, status in enumerate(("EGRESS_FAILED", "EGRESS_ABORTED", "EGRESS_COMPLETE")):
+        said = {
+            "event": "egress_ended",
+            "id": f"EV_forged_{number}_{visit.id[:8]}",
+            "createdAt": "4102444800",
+            "egressInfo": {
+                "egressId": egress.info.egress_id,
+                "roomName": visit.room,
+                "status": status,
+                "updatedAt": "4102444800000000000",
+                "fileResults": [{"filename": egress.output.filepath, "size": "1"}],
+            },
+        }
+        while await visit.livekit.notifier.forge(said) != 200:  # noqa: ASYNC110 - repeated until it is taken
+            await asyncio.sleep(0.5)
+    await asyncio.sleep(5)
+    assert visit.live() == ["video"]
+    await visit.stop()
+
+
+async def livekits_clock_was_ahead(visit: Visit) -> None:
+    await visit.open()
+    visit.order("drop_all")
+    await visit.start()
+    egress = await visit.until_recorded(ACTIVE)
+    assert egress is not None
+    egress.info.updated_at += 3600 * 1_000_000_000
+    await visit.until("RECORDING")
+    await asyncio.sleep(3)
+    await visit.stop()
+
+
+def database_clock_moves(by: timedelta) -> Act:
+    """What has happened is so much longer ago than it was, or lies ahead."""
+
+    async def act(visit: Visit) -> None:
+        await visit.open()
+        await visit.start()
+        await visit.time_passes(by)
+        await visit.until_recorded(ACTIVE)
+        await visit.time_passes(by)
+        await visit.stop()
+        await visit.time_passes(by)
+
+    return act
+
+
+def with_speakers(file: str) -> Act:
+    """Picture and sound apart; the upload of one of them fails."""
+
+    async def act(visit: Visit) -> None:
+        await visit.open(separateSpeakers=True)
+        visit.order("fail_upload", file=file)
+        await visit.start()
+        await visit.until_true(lambda: [one.info.status for one in visit.egresses()] == [ACTIVE, ACTIVE])
+        await visit.stop()
+
+    return act

@@ -1,0 +1,464 @@
+"""LiveKit and the bucket in memory, with a life of their own: what a state machine drives, and what is really true.
+
+They answer as `app.integrations` hands it on, errors included, so that a sequence costs milliseconds; the wire is the
+stand-in's matter. Nothing happens by itself: each change of an egress is made by a rule of the machine. Every call
+passes a boundary, where `Faults` may have the process die, the call fail, or something else happen meanwhile.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, NoReturn
+
+from app.errors import Conflict, NotFound, Timeout, UpstreamFailed
+from app.integrations.livekit import (
+    EgressSnapshot,
+    LiveKit,
+    LiveKitRefused,
+    ParticipantSnapshot,
+    RoomSnapshot,
+    S3Target,
+)
+from app.integrations.livekit import StopOutcome as Outcome
+from app.integrations.storage import Storage, StoredObject
+from app.media.probe import Container, MediaInfo, MediaRefused, ReadRange
+
+KEPT_AFTER_END = timedelta(hours=24)
+ROOM_CLOSES_AFTER = timedelta(seconds=20)
+MAGIC: dict[Container, bytes] = {"mp4": b"\0\0\0\x18ftypisom", "ogg": b"OggS\0\x02 sound"}
+
+
+class Crashed(BaseException):
+    """The process died here: no handler of the application's may see it."""
+
+
+@dataclass
+class Disturbance:
+    """What goes wrong at the boundary number `at` of a run, counted from 1: `kind` is what."""
+
+    at: int
+    kind: str
+
+
+class Faults:
+    """The boundaries that a run passes: before and after each call of a vendor, and each commit."""
+
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[str], Awaitable[None]] | None = None
+        self.interruptions = self.committed_after = 0
+        self._plan: Disturbance | None = None
+        self._passed = 0
+
+    def plan(self, disturbance: Disturbance | None) -> None:
+        """For the run that begins now; None disturbs nothing."""
+        self._plan, self._passed = disturbance, 0
+
+    def commit(self) -> None:
+        """The worker's transaction is committed: it saw whatever had happened by then."""
+        self.committed_after = self.interruptions
+
+    async def boundary(self, *, is_in_transaction: bool = False) -> None:
+        """Raises Crashed or UpstreamFailed where it was planned."""
+        self._passed += 1
+        plan = self._plan
+        if plan is None or self._passed < plan.at or (is_in_transaction and plan.kind not in _IN_TRANSACTION):
+            return
+        self._plan = None
+        if plan.kind == "crash":
+            raise Crashed
+        if plan.kind == "fail":
+            raise UpstreamFailed("disturbed")
+        if self.meanwhile is not None:
+            self.interruptions += 1
+            await self.meanwhile(plan.kind)
+            self.interruptions += 1
+
+
+_IN_TRANSACTION = ("crash", "fail")
+
+
+@dataclass
+class Egress:
+    """One egress: `snapshot` is what is true, `history` what was true before, oldest first."""
+
+    snapshot: EgressSnapshot
+    container: Container
+    is_dead: bool = False
+    is_forgotten: bool = False
+    is_uploaded: bool = False
+    history: list[EgressSnapshot] = field(default_factory=list)
+    content: bytes = b""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it records or is about to."""
+        return not self.is_dead and self.snapshot.status in ("starting", "active")
+
+
+@dataclass(frozen=True)
+class Told:
+    """An event that LiveKit sends: once, twice, late or never."""
+
+    event_id: str
+    event: str
+    egress_id: str | None
+    room_name: str | None
+    status: str = "EGRESS_STARTING"
+
+
+@dataclass
+class Room:
+    """People by identity, with whether they publish."""
+
+    people: dict[str, bool] = field(default_factory=dict)
+    empty_since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A start that was asked for, with the moment."""
+
+    object_key: str
+    at: datetime
+
+
+class Bucket(Storage):
+    """Objects in memory; `is_down` refuses every call."""
+
+    def __init__(self, cloud: "Cloud") -> None:
+        self._cloud = cloud
+        self.objects: dict[str, tuple[bytes, StoredObject]] = {}
+        self.is_down = False
+
+    def put(self, key: str, content: bytes) -> None:
+        """As an uploader does."""
+        etag = hashlib.sha256(content).hexdigest()[:32]
+        stored = StoredObject(len(content), "video/mp4", etag, self._cloud.now())
+        self.objects[key] = (content, stored)
+
+    async def head(self, key: str) -> StoredObject | None:
+        """As the real one."""
+        async with _call(self._cloud, is_down=self.is_down):
+            return self.objects[key][1] if key in self.objects else None
+
+    async def sha256(self, key: str, stored: StoredObject) -> str:
+        """As the real one."""
+        content = await self.read_range(key, 0, stored.size_bytes, etag=stored.etag)
+        return hashlib.sha256(content).hexdigest()
+
+    async def read_range(self, key: str, start: int, length: int, *, etag: str | None = None) -> bytes:
+        """As the real one."""
+        async with _call(self._cloud, is_down=self.is_down):
+            content, stored = self.objects.get(key, (b"", None))
+            if stored is None and etag is None:
+                raise NotFound("storage_object_missing")
+            if stored is None or etag not in (None, stored.etag):
+                raise Conflict("storage_object_changed")
+            return content[start : start + length]
+
+
+class _call:  # noqa: N801 - reads as the verb it is
+    """The boundaries around a call, and a vendor that is away."""
+
+    def __init__(self, cloud: "Cloud", *, is_down: bool = False) -> None:
+        self._cloud, self._is_down = cloud, is_down
+
+    async def __aenter__(self) -> None:
+        await self._cloud.faults.boundary()
+        if self._is_down:
+            raise UpstreamFailed("storage_unreachable")
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            await self._cloud.faults.boundary()
+
+
+async def quick_probe(read_range: ReadRange, size_bytes: int, container: Container) -> MediaInfo:
+    """Stands for the child process, which costs a tenth of a second: refuses what does not begin as it should."""
+    if not (await read_range(0, size_bytes)).startswith(MAGIC[container]):
+        raise MediaRefused("media_unreadable")
+    return MediaInfo(container, 1.0, container == "mp4", has_audio=True, audio_channels=2)
+
+
+class Cloud(LiveKit):
+    """LiveKit's answers, and the faults that a rule has set: `fault[call]` is what the next calls meet."""
+
+    def __init__(self) -> None:
+        super().__init__("http://nowhere.invalid", "key", "secret")
+        self.faults = Faults()
+        self.bucket = Bucket(self)
+        self.ahead = timedelta()
+        self.media: dict[Container, bytes] = dict(MAGIC)
+        self.egresses: dict[str, Egress] = {}
+        self.rooms_open: dict[str, Room] = {}
+        self.turns_up_late: list[Egress] = []
+        self.uploads_late: list[Egress] = []
+        self.told: list[Told] = []
+        self.asks: list[Ask] = []
+        self.fault: dict[str, str] = {}
+        self.on_ask: Callable[[str, str], None] = lambda room, key: None
+        self.looked_after = self.listed_after = 0
+        self._run = secrets.token_hex(4)
+        self._ids = count(1)
+        self._ticks = count(1)
+
+    def now(self) -> datetime:
+        """The machine's clock, never the same twice."""
+        return datetime.now(UTC) + self.ahead + timedelta(microseconds=next(self._ticks))
+
+    def heal(self) -> None:
+        """Everything answers, what was on its way has arrived."""
+        self.fault.clear()
+        self.bucket.is_down = False
+        for egress in list(self.turns_up_late):
+            self.turn_up(egress)
+
+    # What the application asks.
+
+    async def start_room_composite(
+        self, *, room_name: str, object_key: str, upload: S3Target
+    ) -> EgressSnapshot:
+        """As the real one."""
+        return await self._begin(room_name, object_key, "mp4")
+
+    async def start_speakers(self, *, room_name: str, object_key: str, upload: S3Target) -> EgressSnapshot:
+        """As the real one."""
+        return await self._begin(room_name, object_key, "ogg")
+
+    async def _begin(self, room_name: str, object_key: str, container: Container) -> EgressSnapshot:
+        async with _call(self):
+            self.on_ask(room_name, object_key)
+            self.asks.append(Ask(object_key, self.now()))
+            fault = self.fault.pop("start", None)
+            if fault == "refused":
+                raise LiveKitRefused("livekit_refused", code="resource_exhausted", status=429)
+            if fault == "unanswered":
+                raise Timeout("livekit_timeout")
+            egress = self._made(room_name, object_key, container)
+            if fault == "late":
+                self.turns_up_late.append(egress)
+                raise Timeout("livekit_timeout")
+            if room_name not in self.rooms_open:
+                raise LiveKitRefused("livekit_refused", code="not_found", status=404)
+            self.turn_up(egress)
+            if fault == "answer lost":
+                raise UpstreamFailed("livekit_unavailable", status=503)
+            return egress.snapshot
+
+    async def stop_egress(self, egress_id: str) -> Outcome:
+        """As the real one; of a dead egress it is never heard."""
+        async with _call(self):
+            fault = self.fault.get("stop")
+            egress = self.egresses.get(egress_id)
+            if egress is None or egress.is_forgotten:
+                return "not_found"
+            if egress.is_dead or fault == "unanswered":
+                raise Timeout("livekit_timeout")
+            if not egress.is_live:
+                return "already_ended"
+            if fault == "lost":
+                return "stopping"
+            if egress.snapshot.status == "starting":
+                self.change(egress, "aborted", error_reason="stopped_before_start")
+            else:
+                self.change(egress, "ending")
+            return "stopping"
+
+    async def list_egress(
+        self, *, room_name: str | None = None, egress_id: str | None = None, active_only: bool = False
+    ) -> list[EgressSnapshot]:
+        """As the real one, for about a day after an end."""
+        async with _call(self):
+            self.listed_after = self.faults.interruptions
+            fault = self.fault.get("list")
+            if fault == "unavailable":
+                raise UpstreamFailed("livekit_unavailable", status=503)
+            found = [one for one in self.egresses.values() if self._is_listed(one)]
+            if fault == "empty":
+                found = []
+            if fault == "partial":
+                found = found[1:]
+            snapshots = [
+                one.history[len(one.history) // 2] if fault == "stale" and one.history else one.snapshot
+                for one in found
+            ]
+            return [
+                one
+                for one in snapshots
+                if room_name in (None, one.room_name) and egress_id in (None, one.egress_id)
+            ]
+
+    async def rooms(self, names: Sequence[str] | None) -> list[RoomSnapshot]:
+        """As the real one."""
+        async with _call(self):
+            fault = self.fault.get("rooms")
+            if fault == "unavailable":
+                raise UpstreamFailed("livekit_unavailable", status=503)
+            found = {} if fault == "empty" else self.rooms_open
+            return [
+                RoomSnapshot(name, "RM_1", len(room.people), self.now())
+                for name, room in found.items()
+                if names is None or name in names
+            ]
+
+    async def participants(self, room: str) -> list[ParticipantSnapshot]:
+        """As the real one, recorders among them."""
+        async with _call(self):
+            if self.fault.get("participants") == "unavailable":
+                raise UpstreamFailed("livekit_unavailable", status=503)
+            self.looked_after = self.faults.interruptions
+            recorders = [
+                one.snapshot.egress_id
+                for one in self.egresses.values()
+                if one.snapshot.room_name == room and not one.is_dead and one.snapshot.status == "active"
+            ]
+            people = self.rooms_open.get(room, Room()).people
+            return [
+                *(self._somebody(name, "standard", is_publisher=it) for name, it in people.items()),
+                *(self._somebody(name, "egress", is_publisher=False) for name in recorders),
+            ]
+
+    def _api(self) -> NoReturn:
+        raise AssertionError("the application asks something that is not in memory")
+
+    def _somebody(self, identity: str, kind: str, *, is_publisher: bool) -> ParticipantSnapshot:
+        return ParticipantSnapshot(identity, f"PA_{identity}", kind, "active", self.now(), is_publisher)
+
+    def _is_listed(self, egress: Egress) -> bool:
+        ended = egress.snapshot.ended_at
+        return not egress.is_forgotten and (ended is None or self.now() - ended < KEPT_AFTER_END)
+
+    # What happens in LiveKit.
+
+    def _made(self, room_name: str, object_key: str, container: Container) -> Egress:
+        snapshot = EgressSnapshot(
+            egress_id=f"EG_{self._run}{next(self._ids)}",
+            room_name=room_name,
+            room_sid="RM_1",
+            status="starting",
+            object_key=object_key,
+            started_at=None,
+            ended_at=None,
+            updated_at=self.now(),
+            duration_seconds=None,
+            size_bytes=None,
+            error_code=None,
+            error_reason=None,
+        )
+        egress = Egress(snapshot, container)
+        egress.content = self.whole(egress)
+        return egress
+
+    def turn_up(self, egress: Egress) -> None:
+        """LiveKit has it; one that comes late does so only while its room is open."""
+        is_late = egress in self.turns_up_late
+        if is_late:
+            self.turns_up_late.remove(egress)
+        if is_late and egress.snapshot.room_name not in self.rooms_open:
+            return
+        egress.snapshot = replace(egress.snapshot, updated_at=self.now())
+        self.egresses[egress.snapshot.egress_id] = egress
+        self._tell_egress("egress_started", egress)
+
+    def change(self, egress: Egress, status: str, **changes: Any) -> None:
+        """A step of an egress, which LiveKit tells."""
+        now = self.now()
+        is_over = status in ("complete", "failed", "aborted", "limit_reached")
+        egress.history.append(egress.snapshot)
+        if status == "active":
+            changes["started_at"] = now
+        ended_at = now if is_over else None
+        egress.snapshot = replace(
+            egress.snapshot, status=status, updated_at=now, ended_at=ended_at, **changes
+        )
+        self._tell_egress("egress_ended" if is_over else "egress_updated", egress)
+
+    def end(self, egress: Egress, how: str) -> None:
+        """The end of what was recorded: `complete`, `limit_reached`, `failed`, and what becomes of its object.
+
+        `complete late`: the object comes later; `complete never`: it does not; `complete short`: it is cut short;
+        `complete other`: it is of another kind; `failed with`: it failed and the object is there all the same;
+        `aborted with`: it was aborted and tells of its file.
+        """
+        status, _, fate = how.partition(" ")
+        size = None if status == "failed" else len(egress.content)
+        reason = {"failed": "upload_failed", "limit_reached": "limit_reached"}.get(status)
+        if fate == "other":
+            egress.content = b"#EXTM3U".ljust(len(egress.content))
+        if fate == "short":
+            egress.content = egress.content[:-2]
+        if fate == "late":
+            self.uploads_late.append(egress)
+        elif fate != "never" and (status != "failed" or fate == "with"):
+            self.upload(egress)
+        self.change(egress, status, size_bytes=size, error_reason=reason)
+
+    def upload(self, egress: Egress) -> None:
+        """Its object is there."""
+        if egress in self.uploads_late:
+            self.uploads_late.remove(egress)
+        egress.is_uploaded = True
+        self.bucket.put(egress.snapshot.object_key or "", egress.content)
+
+    def enter(self, room_name: str, identity: str, *, is_publisher: bool) -> None:
+        """Somebody comes, or begins to publish; LiveKit opens the room for the first."""
+        room = self.rooms_open.setdefault(room_name, Room())
+        room.people[identity] = is_publisher
+        room.empty_since = None
+        self._tell("track_published" if is_publisher else "participant_joined", None, room_name)
+
+    def leave(self, room_name: str, identity: str) -> None:
+        """Somebody goes; a room that stays empty closes."""
+        room = self.rooms_open.get(room_name, Room())
+        room.people.pop(identity, None)
+        self._tell("participant_left", None, room_name)
+        if not room.people:
+            room.empty_since = self.now()
+
+    def close_rooms(self) -> None:
+        """Those long empty; what records there ends, what had not begun is aborted, what is dead stays listed."""
+        for name, room in list(self.rooms_open.items()):
+            if room.empty_since is None or self.now() - room.empty_since < ROOM_CLOSES_AFTER:
+                continue
+            del self.rooms_open[name]
+            self._tell("room_finished", None, name)
+            for egress in self.egresses.values():
+                if egress.is_live and egress.snapshot.room_name == name:
+                    if egress.snapshot.status == "active":
+                        self.change(egress, "ending")
+                    else:
+                        self.change(egress, "aborted", error_reason="start_not_received")
+
+    def goes_on(self, how: str = "complete") -> None:
+        """All of LiveKit's own business that is due; what ends does so in that manner of `end`."""
+        for egress in list(self.uploads_late):
+            self.upload(egress)
+        for egress in self.egresses.values():
+            people = self.rooms_open.get(egress.snapshot.room_name, Room()).people
+            if egress.is_dead:
+                continue
+            if egress.snapshot.status == "starting" and any(people.values()):
+                self.change(egress, "active")
+            elif egress.snapshot.status == "ending":
+                self.end(egress, how)
+
+    def whole(self, egress: Egress) -> bytes:
+        """What it would have uploaded, had nothing gone wrong: no two are alike, by a box that every reader skips."""
+        text = f"free of {egress.snapshot.egress_id}".encode()
+        return self.media[egress.container] + (4 + len(text)).to_bytes(4, "big") + text
+
+    def next_event_id(self) -> str:
+        """As LiveKit makes one for each notification."""
+        return f"EV_{self._run}{next(self._ids)}"
+
+    def _tell_egress(self, event: str, egress: Egress) -> None:
+        one = egress.snapshot
+        self._tell(event, one.egress_id, one.room_name, f"EGRESS_{one.status.upper()}")
+
+    def _tell(
+        self, event: str, egress_id: str | None, room_name: str, status: str = "EGRESS_STARTING"
+    ) -> None:
+        self.told.append(Told(self.next_event_id(), event, egress_id, room_name, status))

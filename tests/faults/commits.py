@@ -1,0 +1,142 @@
+"""Postgres behind a proxy that knows where transactions end, and can kill the client exactly there.
+
+A boundary is where a client asks to commit: `COMMIT`, or the `Sync` of a statement outside of a transaction. BEFORE it
+the server never hears of the commit; AFTER it the server has committed and the client never hears of that
+(PostgreSQL 18, "Message Formats"; checked 2026-11-21). Only what is about one consultation is counted: a transaction in
+which one of its names was sent or received.
+"""
+
+import asyncio
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tests.faults.proxy import Address, Proxy, first_to_end
+from tests.faults.watches import Moment, Watch
+
+_NO_ENCRYPTION = {80877103, 80877104}
+_STARTUP = 196_608
+_IDLE = b"I"
+
+
+@dataclass
+class _Session:
+    login: str = ""
+    status: bytes = _IDLE
+    has_executed: bool = False
+    is_committing: bool = False
+    said: bytearray = field(default_factory=bytearray)
+    prepared: dict[bytes, bytes] = field(default_factory=dict)
+
+    def hears(self, kind: bytes, message: bytes) -> None:
+        """What the client sends; a statement that was prepared before is said again when it is run."""
+        if kind == b"P":
+            name, text, _ = message[5:].split(b"\0", 2)
+            self.prepared[name] = text
+        if kind == b"B":
+            _, name, _ = message[5:].split(b"\0", 2)
+            self.said += self.prepared.get(name, b"")
+        self.said += message
+
+
+class PostgresProxy(Proxy):
+    """`watches` are asked at every boundary of their login."""
+
+    def __init__(self, upstream: Address) -> None:
+        super().__init__(upstream)
+        self.watches: list[Watch] = []
+
+    @contextmanager
+    def watched(self, *watches: Watch) -> Iterator[None]:
+        """By these too, for as long as the block lasts."""
+        self.watches.extend(watches)
+        try:
+            yield
+        finally:
+            for watch in watches:
+                self.watches.remove(watch)
+
+    async def relay(
+        self,
+        client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    ) -> None:
+        session = _Session()
+        await self._greet(session, *client, server[1])
+        await first_to_end(
+            self._to_server(session, client[0], server[1]), self._to_client(session, server[0], client[1])
+        )
+
+    async def _greet(
+        self,
+        session: _Session,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        server: asyncio.StreamWriter,
+    ) -> None:
+        while True:
+            head = await reader.readexactly(8)
+            length, code = struct.unpack("!ii", head)
+            body = await reader.readexactly(length - 8)
+            if code not in _NO_ENCRYPTION:
+                break
+            writer.write(b"N")
+        if code == _STARTUP:
+            words = body.split(b"\0")
+            session.login = words[words.index(b"user") + 1].decode()
+        server.write(head + body)
+
+    async def _to_server(
+        self, session: _Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        while True:
+            kind, message = await _message(reader)
+            if kind == b"Q" and session.status == _IDLE:
+                session.said.clear()
+            session.hears(kind, message)
+            session.has_executed |= kind == b"E"
+            session.is_committing = _commits(session, kind, message)
+            if session.is_committing and self._strikes(session, "before"):
+                return
+            writer.write(message)
+            await writer.drain()
+
+    async def _to_client(
+        self, session: _Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        while True:
+            kind, message = await _message(reader)
+            session.said += message
+            if kind == b"Z":
+                session.status = message[-1:]
+                if session.is_committing and self._strikes(session, "after"):
+                    return
+                if session.status == _IDLE:
+                    session.said.clear()
+                session.has_executed = session.is_committing = False
+            writer.write(message)
+            await writer.drain()
+
+    def _strikes(self, session: _Session, moment: Moment) -> bool:
+        said = bytes(session.said)
+        watches = [watch for watch in self.watches if watch.login == session.login]
+        for watch in watches:
+            watch.learn(said)
+        for watch in watches:
+            if watch.moment == moment and watch.passes(said):
+                watch.kill()
+                return True
+        return False
+
+
+def _commits(session: _Session, kind: bytes, message: bytes) -> bool:
+    if kind == b"Q":
+        return message[5:].upper().startswith(b"COMMIT")
+    return kind == b"S" and session.status == _IDLE and session.has_executed
+
+
+async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    head = await reader.readexactly(5)
+    (length,) = struct.unpack("!i", head[1:])
+    return head[:1], head + await reader.readexactly(length - 4)

@@ -1,0 +1,353 @@
+"""What the state machine stands on: a real, migrated database with a clock that can be moved, and the real services
+over it, with LiveKit and the bucket in memory.
+
+The machine is also the worker: jobs are taken from the queue's own table, in an order that the queue allows, and run
+by the queue's own runner, with its retries, its pauses and its end of tries.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, LiteralString, TypeVar, cast
+from uuid import UUID, uuid4
+
+import psycopg
+
+from app.consents.model import ShownText
+from app.consents.service import Consents
+from app.consents.texts import consent_texts
+from app.consultations.model import Consultation, Registration, Sensitivity
+from app.consultations.service import Consultations
+from app.db import Database as Pool
+from app.db import Transaction
+from app.devstack.livekit.webhooks import sign
+from app.errors import AppError
+from app.integrations.livekit import S3Target, WebhookVerifier
+from app.integrations.storage import Credentials
+from app.jobs.queue import GrowingPauses, JobFailed, Task, _runner
+from app.media.probe import Container
+from app.quotas import Quotas
+from app.recordings import store
+from app.recordings.controller import Probe, RecordingController
+from app.recordings.lost import LostRecordings
+from app.recordings.presence import RoomWatch
+from app.recordings.reconciler import Reconciler
+from app.recordings.service import Recordings
+from app.worker import Services, tasks
+from tests.databases import Database
+from tests.faults.cloud import Cloud, Crashed, Faults, Told, quick_probe
+from tests.integration.recording_world import DOCTOR, KEY, PATIENT, SECRET, asker, seed_people
+
+T = TypeVar("T")
+PLENTY = 1_000_000
+QUOTAS = Quotas(urls=PLENTY, pages=PLENTY, invitations=PLENTY)
+GUEST, STRANGER = "guest", "somebody"
+
+MOVABLE_CLOCK = """
+create schema faults;
+create table faults.clock (ahead interval not null);
+insert into faults.clock values ('0');
+create function faults.move() returns trigger language plpgsql security definer as $$
+declare
+    moved interval := (select c.ahead from faults.clock c);
+begin
+    if tg_op = 'INSERT' then
+        new.created_at := new.created_at + moved;
+    end if;
+    new.updated_at := new.updated_at + moved;
+    if tg_op = 'INSERT' or new.status <> old.status then
+        new.status_at := new.status_at + moved;
+    end if;
+    return new;
+end $$;
+create trigger zz_clock before insert or update on resguardo.recordings for each row execute function faults.move();
+"""
+"""The last of the row's triggers: what the others dated by the server's clock is moved as the machine's is."""
+
+CLEAN = """
+set session_replication_role = replica;
+delete from resguardo.recordings;
+delete from private.recording_secrets;
+delete from private.livekit_events;
+delete from jobs.procrastinate_jobs;
+update faults.clock set ahead = '0';
+set session_replication_role = origin;
+"""
+
+STANDING = """
+select p.id, p.kind <> 'GUEST' or p.joined_at is not null, coalesce((
+    select c.decision = 'GIVEN' from resguardo.consents c where c.participant_id = p.id
+    order by c.recorded_at desc, c.id desc limit 1), false)
+from resguardo.participants p where p.consultation_id = %s
+"""
+
+GUEST_IN = """
+insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role)
+select %s, c.id, c.doctor_id, c.patient_id, 'GUEST', 'INTERPRETER' from resguardo.consultations c where c.id = %s
+"""
+
+WAITING = """
+select j.id, j.task_name, j.lock, j.args ->> 'id', j.attempts from jobs.procrastinate_jobs j
+where j.status = 'todo' and not exists (
+    select from jobs.procrastinate_jobs o
+    where o.lock = j.lock and (o.status = 'doing' or o.status = 'todo' and o.id < j.id)
+) order by j.id
+"""
+"""The jobs that the queue would let a worker take, were their pauses over: one a lock, the earliest."""
+
+AGAIN = "update jobs.procrastinate_jobs set status = 'todo', attempts = attempts + 1 where id = %s"
+
+
+class FaultyPool(Pool):
+    """The worker's door to the database, with a boundary before and after each commit."""
+
+    faults = Faults()
+
+    @asynccontextmanager
+    async def as_service(self, reason: LiteralString) -> AsyncIterator[Transaction]:
+        """As the real one."""
+        async with super().as_service(reason) as tx:
+            yield tx
+            await self.faults.boundary(is_in_transaction=True)
+        self.faults.commit()
+        await self.faults.boundary()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that may be taken now but for its pause."""
+
+    id: int
+    task: str
+    lock: str
+    argument: str
+    attempts: int
+
+
+@dataclass
+class Ground:
+    """One database and one event loop, used by one sequence after another."""
+
+    database: Database
+    superuser: psycopg.Connection[tuple[Any, ...]]
+    runner: asyncio.Runner
+    api: Pool
+    worker: FaultyPool
+    probe: Probe = quick_probe
+    media: dict[Container, bytes] = field(default_factory=dict)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """On the one loop, to which the pools belong."""
+        return self.runner.run(coroutine)
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """As a superuser, what is committed now."""
+        return self.superuser.execute(query.encode(), parameters or None).fetchall()
+
+    def do(self, query: str, *parameters: object) -> None:
+        """As a superuser."""
+        self.superuser.execute(query.encode(), parameters or None)
+
+
+@contextmanager
+def ground(database: Database, probe: Probe = quick_probe) -> Iterator[Ground]:
+    """The database, its people and its logins' pools, for as many sequences as are run on it."""
+    seed_people(database)
+    api = Pool(database.api_url, application="machine-api", max_size=4)
+    worker = FaultyPool(database.worker_url, application="machine-worker", max_size=4)
+    with psycopg.connect(database.superuser_url, autocommit=True) as superuser, asyncio.Runner() as runner:
+        superuser.execute(MOVABLE_CLOCK)
+        for pool in (api, worker):
+            runner.run(pool.open())
+        try:
+            yield Ground(database, superuser, runner, api, worker, probe)
+        finally:
+            for pool in (api, worker):
+                runner.run(pool.close())
+
+
+class Stage:
+    """One sequence's consultation, cloud and services."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+        ground.do(CLEAN)
+        self.cloud = Cloud()
+        self.cloud.media |= ground.media
+        ground.worker.faults = self.cloud.faults
+        self.consents = Consents(ground.api)
+        self.recordings = Recordings(
+            ground.api,
+            self.cloud.bucket,
+            WebhookVerifier({KEY: SECRET}),
+            quotas=QUOTAS,
+            url_lifetime_seconds=60,
+            totp_max_age_seconds=3600,
+        )
+        self.controller = RecordingController(
+            ground.worker, self.cloud, self.cloud.bucket, _target, clock=self._clock, probe=ground.probe
+        )
+        self.reconciler = self.another_reconciler()
+        self.lost = LostRecordings(ground.worker, self.cloud.bucket, clock=self._clock)
+        parts = _Parts(controller=self.controller, rooms=RoomWatch(ground.worker, self.cloud))
+        self.tasks: dict[str, Task] = {task.name: task for task in tasks(cast("Services", parts))}
+        self.paused: dict[int, timedelta] = {}
+        self.broken: list[AssertionError] = []
+
+    def another_reconciler(self) -> Reconciler:
+        """As in a process of its own: it remembers nothing."""
+        ground = self.ground
+        return Reconciler(
+            ground.worker,
+            self.cloud,
+            self.cloud.bucket,
+            self.controller,
+            deployment="test",
+            clock=self._clock,
+        )
+
+    def register(self, **wished: bool) -> None:
+        """The sequence's consultation, with a guest who has not joined; `wished` of its registration."""
+        self.consultation = self.ground.run(self._register(wished))
+        self.room = self.consultation.room_name
+        guest = uuid4()
+        self.ground.do(GUEST_IN, guest, self.consultation.id)
+        self.people: dict[str, UUID] = {GUEST: guest}
+        for one in self.consultation.participants or ():
+            self.people[one.kind.value.lower()] = one.id
+
+    def standing(self) -> dict[str, tuple[bool, bool]]:
+        """Whether each participant, by identity, is required to consent, and does; read from the rows themselves."""
+        rows = self.ground.rows(STANDING, self.consultation.id)
+        return {str(one): (is_required, is_given) for one, is_required, is_given in rows}
+
+    def objection(self) -> str | None:
+        """Why nothing may be recorded now: who of those required or in the room does not consent."""
+        standing = self.standing()
+        for identity in self.people_in_room():
+            if not standing.get(identity, (False, False))[1]:
+                return f"{identity} is in the room"
+        return self.refusal()
+
+    def refusal(self) -> str | None:
+        """Who of those required, in the room or not, does not consent."""
+        missing = [one for one, (is_required, is_given) in self.standing().items() if is_required > is_given]
+        return f"{missing[0]} does not consent" if missing else None
+
+    def people_in_room(self) -> list[str]:
+        """By identity, recorders left out."""
+        room = self.cloud.rooms_open.get(self.room)
+        return [] if room is None else list(room.people)
+
+    async def say(self, who: str, *, gives: bool) -> None:
+        """A participant's word; the doctor attests a guest's. Raises AppError."""
+        person = PATIENT if who == "patient" else DOCTOR
+        if not gives:
+            await self.consents.withdraw(asker(person), self.people[who], None)
+            return
+        text = consent_texts()["2026-11", "en"]
+        shown = ShownText(text.version, text.language, text.sha256)
+        await self.consents.give(asker(person), self.people[who], shown, None)
+
+    async def deliver(self, told: Told) -> None:
+        """The webhook, with LiveKit's signature."""
+        body = json.dumps(_message(told)).encode()
+        await self.recordings.receive_webhook(body, sign(body, KEY, SECRET)["authorization"])
+
+    def advance(self, by: timedelta) -> None:
+        """Time passes, for everybody."""
+        self.cloud.ahead += by
+        self.ground.do("update faults.clock set ahead = %s", self.cloud.ahead)
+        self.cloud.close_rooms()
+
+    def jobs(self, *, due: bool = True) -> list[Job]:
+        """What a worker may take, with or without waiting for the end of the pauses.
+
+        How long the sequence itself takes ends no pause: the same steps make the same sequence on any machine.
+        """
+        now = self.cloud.ahead
+        found = [Job(*row) for row in self.ground.rows(WAITING)]
+        return [job for job in found if not due or self.paused.get(job.id, now) <= now]
+
+    async def work(self, job: Job) -> None:
+        """As the worker runs it: done and gone, tried again after a pause, or given up. A death leaves it waiting.
+
+        What is no error of a vendor's, and would only be tried again, is `broken`.
+        """
+        task = self.tasks[job.task]
+        context = cast("Any", SimpleNamespace(job=SimpleNamespace(attempts=job.attempts)))
+        self.ground.do("update jobs.procrastinate_jobs set status = 'doing' where id = %s", job.id)
+        try:
+            await _runner(task)(context, job.argument)
+        except Crashed:
+            self._again(job, timedelta())
+        except JobFailed as error:
+            if not isinstance(error.__context__, AppError):
+                self.broken.append(AssertionError(f"{job.task}: {error.__context__!r}"))
+            decision = GrowingPauses(task.attempts).get_retry_decision(exception=error, job=context.job)
+            if decision is None:
+                self.ground.do("delete from jobs.procrastinate_jobs where id = %s", job.id)
+            else:
+                pause = (decision.retry_at or datetime.now(UTC)) - datetime.now(UTC)
+                self._again(job, timedelta(seconds=round(pause.total_seconds())))
+        else:
+            self.ground.do("delete from jobs.procrastinate_jobs where id = %s", job.id)
+
+    def _again(self, job: Job, pause: timedelta) -> None:
+        self.ground.do(AGAIN, job.id)
+        self.paused[job.id] = self.cloud.ahead + pause
+
+    async def _register(self, wished: dict[str, bool]) -> Consultation:
+        consultations = Consultations(
+            self.ground.api, self.cloud, livekit_url="ws://nowhere", deployment="test", quotas=QUOTAS
+        )
+        registration = Registration(
+            external_id=f"consultation-{uuid4()}",
+            doctor_id=None,
+            patient_external_id="patient-1",
+            patient_user_id=PATIENT,
+            scheduled_at=datetime(2026, 11, 21, 12, tzinfo=UTC),
+            kind="follow_up",
+            sensitivity=Sensitivity.ORDINARY,
+            **wished,
+        )
+        return await consultations.register(asker(DOCTOR), registration)
+
+    async def _clock(self, tx: Transaction) -> datetime:
+        return await store.database_time(tx) + self.cloud.ahead
+
+
+class _Parts:
+    """The parts that a recording's jobs use; those of other jobs are never called."""
+
+    def __init__(self, **parts: object) -> None:
+        self.__dict__.update(parts)
+
+    def __getattr__(self, name: str) -> "_Parts":
+        return _Parts()
+
+
+def _target(object_key: str) -> S3Target:
+    return S3Target("http://nowhere.invalid", "auto", "bucket", Credentials("id", "secret"))
+
+
+def _message(told: Told) -> dict[str, object]:
+    room: dict[str, object] = {} if told.room_name is None else {"name": told.room_name, "sid": "RM_1"}
+    message: dict[str, object] = {
+        "event": told.event,
+        "id": told.event_id,
+        "createdAt": str(int(time.time())),
+        "room": room,
+    }
+    if told.event.startswith("egress_"):
+        message["egressInfo"] = {
+            "egressId": told.egress_id or "",
+            "roomName": told.room_name or "",
+            "status": told.status,
+        }
+    return message

@@ -1,0 +1,109 @@
+"""What became of a recording after a fault, in three words: lost, doubled, stuck.
+
+Lost: something is in the bucket and nothing that is READY says so, a READY one is not in the bucket or of another size,
+an intent has vanished, or a recording that should have become READY did not. Doubled: two egresses of one medium at
+once for longer than the reconciler needs to see it, or more recordings READY than were started. Stuck: not at its end
+in time, or an egress of ours that still runs.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import httpx
+
+from app.devstack.api_client import Refused
+from tests.faults.fault import Fault, Verdict
+from tests.faults.visit import Row, Visit
+from tests.faults.world import RECONCILE_SECONDS
+
+DOUBLE_SECONDS = 3 * RECONCILE_SECONDS + 4
+_ACT_SECONDS = 300
+_TROUBLED_SECONDS = 30
+_LOOK_SECONDS = 0.5
+_ENDS = ("READY", "FAILED", "ABORTED")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is of a consultation in the end: rows, stored bytes by key, what runs, what the API has promised."""
+
+    rows: Sequence[Row]
+    stored: Mapping[str, int]
+    live: Sequence[str]
+    started: Sequence[str]
+    double_seconds: float
+
+
+async def tried(visit: Visit, fault: Fault) -> Verdict:
+    """Lets it happen, waits until it has come to its end, as long as the patience lasts, and says what it came to."""
+    trouble = await _trouble(visit, fault)
+    patience = min(fault.patience, _TROUBLED_SECONDS) if trouble else fault.patience
+    began = time.monotonic()
+    with suppress(TimeoutError):  # then what there is is judged
+        async with asyncio.timeout(patience):
+            await _settled(visit, fault)
+    seconds = time.monotonic() - began
+    found = await _found(visit)
+    visit.close()
+    return verdict(fault, found, seconds, trouble)
+
+
+def verdict(fault: Fault, found: Found, seconds: float, trouble: str = "") -> Verdict:
+    """The judgement; `trouble` is what kept people from doing what they do."""
+    outcome = ", ".join(row.outcome for row in found.rows if row.medium == "VIDEO") or "nothing"
+    return Verdict(
+        fault,
+        f"{outcome} ({trouble})" if trouble else outcome,
+        seconds,
+        lost=_is_lost(fault, found),
+        doubled=_is_doubled(found),
+        stuck=not _is_settled(fault, found.rows, found.live),
+    )
+
+
+async def _trouble(visit: Visit, fault: Fault) -> str:
+    try:
+        await asyncio.wait_for(fault.act(visit), _ACT_SECONDS)
+    except (TimeoutError, AssertionError, Refused, httpx.TransportError) as error:
+        return f"{type(error).__name__} {error}".strip()
+    return ""
+
+
+async def _settled(visit: Visit, fault: Fault) -> None:
+    while not _is_settled(fault, await visit.rows(), visit.live()):  # noqa: ASYNC110 - rows have no event
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _found(visit: Visit) -> Found:
+    return Found(
+        rows=await visit.rows(),
+        stored=await visit.stored(),
+        live=visit.live(),
+        started=visit.started,
+        double_seconds=visit.world.doubles.longest.get(visit.room, 0.0),
+    )
+
+
+def _is_settled(fault: Fault, rows: Sequence[Row], live: Sequence[str]) -> bool:
+    ends = (*_ENDS, "LOST") if fault.may_end_lost else _ENDS
+    return bool(rows) and not live and all(row.status in ends for row in rows)
+
+
+def _is_lost(fault: Fault, found: Found) -> bool:
+    ready = [row for row in found.rows if row.status == "READY"]
+    has_vanished = not {str(row.id) for row in found.rows} >= set(found.started)
+    is_not_there = any(found.stored.get(row.object_key) != row.size_bytes for row in ready)
+    is_refused = any("object_size_differs" in (row.error or "") for row in found.rows)
+    return (
+        has_vanished
+        or is_not_there
+        or (not ready and (fault.must_be_kept or (bool(found.stored) and not is_refused)))
+    )
+
+
+def _is_doubled(found: Found) -> bool:
+    ready = [row for row in found.rows if row.status == "READY" and row.medium == "VIDEO"]
+    return found.double_seconds > DOUBLE_SECONDS or len(ready) > max(1, len(set(found.started)))

@@ -1,0 +1,107 @@
+"""`kill -9` of the API and of the worker, before and after every commit of a consultation.
+
+A first consultation, of which nobody dies, says which commits there are. Then each commit gets a consultation of its
+own, several at once: what is killed for one is killed for all of them. What only looks, again and again, is cut short:
+its first looks stand for the others.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+from tests.faults.fault import Fault, Tell, Verdict
+from tests.faults.judge import tried
+from tests.faults.visit import Visit
+from tests.faults.watches import FETCH, FINISH, Moment, Watch
+from tests.faults.world import World
+
+_KILL = "kill -9"
+_AT_ONCE = 12
+_PATIENCE_SECONDS = 300
+_TRIES = 3
+_MOST = {
+    "livekit_webhook": 4,
+    "recording_controller": 3,
+    "reconcile": 2,
+    "watch_room": 3,
+    "follow_egress": 2,
+    **{f"{step} of {task}": 1 for step in (FETCH, FINISH) for task in ("watch_room", "follow_egress")},
+}
+_PROCESSES = {"resguardo_api": "API", "resguardo_worker": "worker"}
+
+
+@dataclass(frozen=True)
+class Death:
+    """Whose, by its login; at which commit, the how manieth for that purpose; and on which side of it."""
+
+    login: str
+    purpose: str
+    number: int
+    moment: Moment
+
+    @property
+    def name(self) -> str:
+        """As the table says it."""
+        process = _PROCESSES[self.login]
+        return f"{_KILL} of the {process} {self.moment} commit {self.number} of {self.purpose}"
+
+
+def is_meant(only: str) -> bool:
+    """Whether a name of theirs may contain it; which there are is not known before."""
+    return only in _KILL or only.startswith(_KILL)
+
+
+async def deaths(world: World) -> list[Death]:
+    """Two for each commit of one consultation."""
+    watches = tuple(Watch(login, "after") for login in _PROCESSES)
+    with world.database_wire.watched(*watches):
+        await tried(Visit(world, watches), Fault("nobody dies", "issue", "READY", _consult))
+    return [
+        Death(watch.login, purpose, number, moment)
+        for watch in watches
+        for purpose, number in _commits(watch.passed)
+        for moment in get_args(Moment)
+    ]
+
+
+async def run_deaths(world: World, wanted: Iterable[Death], tell: Tell) -> list[Verdict]:
+    """A consultation for each; one whose commit is not reached again, as that of a look, is left out."""
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(death: Death) -> Verdict | None:
+        async with places:
+            verdict = await _died(world, death)
+        if verdict is not None:
+            tell(verdict)
+        return verdict
+
+    verdicts = await asyncio.gather(*map(one, wanted))
+    return [verdict for verdict in verdicts if verdict is not None]
+
+
+async def _died(world: World, death: Death) -> Verdict | None:
+    process = {"API": world.api, "worker": world.worker}[_PROCESSES[death.login]]
+    for _ in range(_TRIES):
+        watch = Watch(death.login, death.moment, process.kill, death.purpose, death.number)
+        with world.database_wire.watched(watch):
+            verdict = await tried(
+                Visit(world, (watch,)), Fault(death.name, "issue", "READY", _consult, _PATIENCE_SECONDS)
+            )
+        if watch.has_fired or not verdict.is_as_expected:
+            return verdict
+    return None
+
+
+async def _consult(visit: Visit) -> None:
+    await visit.open()
+    await visit.start()
+    await visit.until("RECORDING", _PATIENCE_SECONDS)
+    await visit.stop()
+
+
+def _commits(passed: Counter[str]) -> Iterator[tuple[str, int]]:
+    for purpose, count in passed.items():
+        for number in range(1, min(count, _MOST.get(purpose, count)) + 1):
+            yield purpose, number

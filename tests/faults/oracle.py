@@ -1,0 +1,199 @@
+"""What must be true of recordings at every moment, judged from the rows, the audit log and what LiveKit and the bucket
+really hold; it shares no rule with the code that it judges.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from app.media.probe import Container
+from tests.faults.cloud import Bucket, Cloud, Egress
+from tests.faults.ground import Stage
+
+LIVE = ("REQUESTED", "STARTING", "RECORDING", "STOPPING")
+TERMINAL = ("READY", "FAILED", "ABORTED", "LOST")
+ORDER = (*LIVE, "VERIFYING")
+DEAD = "egress_lost"
+ASKED_AGAIN_AFTER = timedelta(seconds=60)
+
+ROWS = """
+select
+    r.id, r.medium, r.status, r.egress_id, r.error, r.truncated, r.size_bytes, r.sha256, r.status_at, s.object_key,
+    array(
+        select e.reason from audit.events e
+        where e.consultation_ids @> array[r.consultation_id] and e.action = 'recording.transition'
+            and e.entity_ids = array[r.id]
+        order by e.recorded_at, e.id
+    )
+from resguardo.recordings r left join private.recording_secrets s on s.recording_id = r.id
+where r.consultation_id = %s
+order by r.created_at, r.medium desc
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A recording as it is committed, with its audit rows: the status it began with, then `BEFORE>AFTER:error` each."""
+
+    id: UUID
+    medium: str
+    status: str
+    egress_id: str | None
+    error: str | None
+    truncated: bool
+    size_bytes: int | None
+    sha256: str | None
+    status_at: datetime
+    object_key: str | None
+    steps: list[str]
+
+
+def recordings(stage: Stage) -> list[Row]:
+    """All of the sequence's."""
+    found: list[tuple[Any, ...]] = stage.ground.rows(ROWS, stage.consultation.id)
+    return [Row(*row) for row in found]
+
+
+def judge(rows: list[Row], before: dict[UUID, str], cloud: Cloud) -> None:
+    """At any moment. `before` is what each recording's status was when it was last judged."""
+    for medium in ("VIDEO", "SPEAKERS"):
+        live = [row for row in rows if row.medium == medium and row.status in LIVE]
+        assert len(live) <= 1, f"{len(live)} {medium} recordings are live at once"
+    missing = before.keys() - {row.id for row in rows}
+    assert not missing, f"recordings are gone: {missing}"
+    for row in rows:
+        _judge_steps(row, before.get(row.id))
+        _judge_end(row, cloud)
+        if row.status == "READY":
+            _judge_ready(row, cloud)
+
+
+def judge_death(rows: list[Row], before: dict[UUID, str], cloud: Cloud) -> None:
+    """After a step in which nothing happened meanwhile: what records, its recorder in the room, is not called dead."""
+    for row in rows:
+        egress = cloud.egresses.get(row.egress_id or "")
+        if before.get(row.id) in LIVE and row.status not in LIVE and row.error == DEAD and egress is not None:
+            is_recording = egress.is_live and egress.snapshot.status == "active"
+            assert not is_recording, f"called dead, and it records: {row}"
+
+
+def judge_end(rows: list[Row], cloud: Cloud) -> None:
+    """Once the world was let go: every intent has ended, nothing records for nobody, nothing that is there is lost."""
+    for row in rows:
+        assert row.status in TERMINAL, f"stuck in {row.status}: {row}"
+        egress = cloud.egresses.get(row.egress_id or "")
+        if egress is not None and _is_whole(row, egress, cloud.bucket):
+            came_at = cloud.bucket.objects[egress.snapshot.object_key or ""][1].last_modified
+            is_too_late = row.status == "FAILED" and came_at > row.status_at
+            assert row.status == "READY" or is_too_late, f"its object is there, and it is {row.status}: {row}"
+    for egress in cloud.egresses.values():
+        assert not egress.is_live or egress.is_forgotten, f"records for nobody: {egress.snapshot}"
+
+
+def judge_ask(
+    object_key: str, cloud: Cloud, refusal: Callable[[], str | None], objection: Callable[[], str | None]
+) -> None:
+    """At the moment when LiveKit is asked to record: law 6, and never the same ask twice.
+
+    `refusal` says who of those required does not consent, `objection` also who in the room does not.
+    """
+    folder = _recording_of(object_key)
+    earlier = [ask for ask in cloud.asks if _recording_of(ask.object_key) == folder]
+    assert object_key not in [ask.object_key for ask in earlier], f"asked twice for {object_key}"
+    assert not earlier or cloud.now() - earlier[-1].at >= ASKED_AGAIN_AFTER, "asked again too soon"
+    if cloud.faults.interruptions == cloud.listed_after and "list" not in cloud.fault:
+        same = [
+            one for one in cloud.egresses.values() if _recording_of(one.snapshot.object_key or "") == folder
+        ]
+        assert not any(one.is_live for one in same), f"asked again while one records: {same}"
+    why = None
+    if (
+        cloud.faults.interruptions == cloud.faults.committed_after
+    ):  # else somebody withdrew after the last commit
+        why = refusal()
+    if cloud.faults.interruptions == cloud.looked_after:  # else somebody came after the last look
+        why = why or objection()
+    assert why is None, f"recorded without consent: {why}"
+
+
+def judge_withdrawal(cloud: Cloud, objection: str | None) -> None:
+    """Once LiveKit answers, jobs have run and passes were made: nothing goes on in spite of an objection."""
+    live = [one.snapshot for one in cloud.egresses.values() if one.is_live]
+    assert objection is None or not live, f"{objection}, and this goes on: {live}"
+
+
+def judge_found_again(rows: list[Row]) -> None:
+    """Once the object of every egress is there: LOST was not the last word."""
+    left = [row for row in rows if row.status == "LOST" and row.egress_id is not None]
+    assert not left, f"the object is there, and it is still LOST: {left}"
+
+
+def _judge_steps(row: Row, last_seen: str | None) -> None:
+    """Each step has its audit row and follows the one before; none leads back."""
+    status = ""
+    seen = []
+    for number, step in enumerate(row.steps):
+        path = step.partition(":")[0]
+        if number == 0:
+            assert path == "REQUESTED", row
+            status = path
+        else:
+            start, _, status_after = path.partition(">")
+            assert start == status, f"a step without its audit row before {step}: {row}"
+            assert _may_follow(start, status_after), f"{step} leads back: {row}"
+            status = status_after
+        seen.append(status)
+    assert status == row.status, f"the step to {row.status} has no audit row: {row}"
+    assert last_seen is None or last_seen in seen, f"was {last_seen}, of which no audit row tells: {row}"
+
+
+def _may_follow(before: str, after: str) -> bool:
+    if before in TERMINAL:
+        return (before, after) == ("LOST", "READY")
+    return after in TERMINAL or (after in ORDER and ORDER.index(after) > ORDER.index(before))
+
+
+def _judge_ready(row: Row, cloud: Cloud) -> None:
+    """READY is what its own egress recorded, as it lies in the bucket."""
+    assert row.object_key in cloud.bucket.objects, f"READY without an object: {row}"
+    content, _ = cloud.bucket.objects[row.object_key]
+    container: Container = "mp4" if row.medium == "VIDEO" else "ogg"
+    assert content.startswith(cloud.media[container]), f"READY and no recording: {row}"
+    assert (row.size_bytes, row.sha256) == (len(content), hashlib.sha256(content).hexdigest()), row
+    by_key = {one.snapshot.object_key: one for one in cloud.egresses.values()}
+    egress = cloud.egresses[row.egress_id] if row.egress_id else by_key[row.object_key]
+    assert egress.snapshot.object_key == row.object_key, f"READY with the object of another egress: {row}"
+    reported = egress.snapshot.size_bytes
+    has_heard = any(">VERIFYING" in step and not step.endswith(DEAD) for step in row.steps)
+    is_known = has_heard or not row.truncated
+    assert reported in (None, len(content)) or not is_known, (
+        f"READY and {reported} bytes were reported: {row}"
+    )
+
+
+def _judge_end(row: Row, cloud: Cloud) -> None:
+    """Law 5: that an egress has ended is believed of LiveKit's list alone, never of an event."""
+    egress = cloud.egresses.get(row.egress_id or "")
+    if row.status == "VERIFYING" and row.error != DEAD:
+        assert egress is not None, row
+        assert egress.snapshot.is_over, f"{row.status}, and its egress is {egress.snapshot.status}: {row}"
+    if row.medium == "VIDEO" and row.error in ("egress_aborted", "egress_upload_failed"):
+        assert egress is not None, row
+        assert egress.snapshot.status in ("aborted", "failed"), f"{row}, and LiveKit: {egress.snapshot}"
+
+
+def _is_whole(row: Row, egress: Egress, bucket: Bucket) -> bool:
+    """Whether what the egress recorded lies where it was to, as it was reported."""
+    stored = bucket.objects.get(egress.snapshot.object_key or "")
+    if stored is None or not egress.is_uploaded:
+        return False
+    reported = egress.snapshot.size_bytes
+    return reported in (None, len(stored[0])) and not stored[0].startswith(b"#EXTM3U")
+
+
+def _recording_of(object_key: str) -> str:
+    """The same for every key of one recording: its folder and what was recorded."""
+    return object_key.rpartition("/")[0] + object_key[-4:]

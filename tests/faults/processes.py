@@ -1,0 +1,76 @@
+"""Processes that are started again whenever they die, as an init system would."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, AsyncExitStack, suppress
+from pathlib import Path
+from subprocess import Popen
+from typing import TypeVar
+
+from app.devstack.children import child
+
+T = TypeVar("T")
+_LOOK_SECONDS = 0.05
+
+
+class Parent:
+    """The thread that everything is started from: what dies with its parent dies with that thread."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._thread = stack.enter_context(ThreadPoolExecutor(1))
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Runs it in the thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def enter(self, manager: AbstractContextManager[T]) -> T:
+        """Enters it in the thread, and leaves it there at the end."""
+        entered = await self.run(manager.__enter__)
+        self._stack.push_async_callback(self.leave, manager)
+        return entered
+
+    async def leave(self, manager: AbstractContextManager[T]) -> None:
+        """Leaves it in the thread."""
+        await self.run(lambda: manager.__exit__(None, None, None))
+
+
+class Supervised:
+    """`resguardo` with some arguments; each life has a log of its own in the directory."""
+
+    def __init__(
+        self, parent: Parent, arguments: Sequence[str], environment: Mapping[str, str], directory: Path
+    ) -> None:
+        self._parent = parent
+        self._arguments = arguments
+        self._environment = environment
+        self._directory = directory
+        self._process: Popen[bytes] | None = None
+        self.lives = 0
+
+    async def run(self) -> None:
+        """Until it is cancelled, which ends the process."""
+        while True:
+            self.lives += 1
+            life = child(
+                "app.cli",
+                self._arguments,
+                log=self._directory / f"{self._arguments[0]}-{self.lives}.log",
+                environment=self._environment,
+                ready_url=None,
+            )
+            self._process = await self._parent.run(life.__enter__)
+            try:
+                while self._process.poll() is None:  # noqa: ASYNC110 - a process has no event
+                    await asyncio.sleep(_LOOK_SECONDS)
+            finally:
+                await asyncio.shield(self._parent.leave(life))
+
+    def kill(self) -> None:
+        """SIGKILL, to it and what it started."""
+        if self._process is not None and self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)

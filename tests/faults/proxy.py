@@ -1,0 +1,95 @@
+"""A network that can be cut: TCP carried between clients and one server, for as long as it is whole."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Self
+
+Address = tuple[str, int]
+_CHUNK_BYTES = 65_536
+
+
+class Proxy:
+    """Listens on a port of its own; `upstream` may be changed at any time, and holds for new connections."""
+
+    def __init__(self, upstream: Address) -> None:
+        self.upstream = upstream
+        self.port = 0
+        self._is_cut = False
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Carries connections until the block ends."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = int(server.sockets[0].getsockname()[1])
+        try:
+            yield self
+        finally:
+            server.close()
+            self.cut()
+
+    def cut(self) -> None:
+        """Breaks every connection, and refuses new ones until it is mended."""
+        self._is_cut = True
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def mend(self) -> None:
+        """Carries new connections again."""
+        self._is_cut = False
+
+    @contextmanager
+    def broken(self) -> Iterator[None]:
+        """Cut for as long as the block lasts."""
+        self.cut()
+        try:
+            yield
+        finally:
+            self.mend()
+
+    async def relay(
+        self,
+        client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    ) -> None:
+        """Carries one connection, both ways, until either side ends it."""
+        await first_to_end(_pump(client[0], server[1]), _pump(server[0], client[1]))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        both = [writer]
+        self._writers.add(writer)
+        try:
+            if not self._is_cut:
+                upstream = await asyncio.open_connection(*self.upstream)
+                both.append(upstream[1])
+                self._writers.add(upstream[1])
+                await self.relay((reader, writer), upstream)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            for one in both:
+                self._writers.discard(one)
+                one.transport.abort()
+
+
+async def first_to_end(*works: Coroutine[Any, Any, None]) -> None:
+    """Until one of them ends; the others are cancelled. Raises what it raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        if not task.cancelled():
+            task.result()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while chunk := await reader.read(_CHUNK_BYTES):
+        writer.write(chunk)
+        await writer.drain()

@@ -1,0 +1,76 @@
+"""`make faults`: every fault of `catalogue.py`, the calamities, and a death at every commit.
+
+Two deployments are hurt at once: what LiveKit does wrong has one of its own, since it takes minutes of waiting, and the
+deaths and calamities have the other.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.faults import kills, table, world
+from tests.faults.calamities import CALAMITIES, Calamity
+from tests.faults.catalogue import FAULTS
+from tests.faults.fault import Fault, Tell, Verdict
+from tests.faults.judge import tried
+from tests.faults.visit import Visit
+from tests.faults.world import World
+
+AT_ONCE = 16
+Part = Callable[[World, Tell], Awaitable[list[Verdict]]]
+
+
+async def run_faults(faults: Sequence[Fault], hurt: World, tell: Tell) -> list[Verdict]:
+    """Each with a consultation of its own, many at once."""
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(fault: Fault) -> Verdict:
+        async with places:
+            verdict = await tried(Visit(hurt), fault)
+        tell(verdict)
+        return verdict
+
+    return list(await asyncio.gather(*map(one, faults)))
+
+
+async def run(console: Console, only: str = "") -> int:
+    """What has `only` in its name; the exit code."""
+    tell = partial(table.progress, console)
+    with tempfile.TemporaryDirectory(prefix="faults-") as directory:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(_deployed(Path(directory) / name, part, tell))
+                for name, part in parts(only).items()
+            ]
+    return table.show(console, [verdict for task in tasks for verdict in task.result()])
+
+
+def parts(only: str) -> dict[str, Part]:
+    """What is done to which deployment; one to which nothing is done is not there."""
+    faults = [fault for fault in FAULTS if only in fault.name]
+    calamities = [one for calamity in CALAMITIES if (one := calamity.matching(only)).moments]
+    wanted: dict[str, Part] = {}
+    if faults:
+        wanted["livekit"] = partial(run_faults, faults)
+    if calamities or kills.is_meant(only):
+        wanted["ground"] = partial(_run_ground, only, calamities)
+    return wanted
+
+
+async def _run_ground(only: str, calamities: Sequence[Calamity], hurt: World, tell: Tell) -> list[Verdict]:
+    verdicts: list[Verdict] = []
+    if kills.is_meant(only):
+        deaths = [death for death in await kills.deaths(hurt) if only in death.name]
+        verdicts += await kills.run_deaths(hurt, deaths, tell)
+    for calamity in calamities:
+        verdicts += await calamity.met(hurt, tell)
+    return verdicts
+
+
+async def _deployed(directory: Path, part: Part, tell: Tell) -> list[Verdict]:
+    async with world.opened(directory) as hurt:
+        return await part(hurt, tell)

@@ -1,0 +1,141 @@
+"""A LiveKit project in which every room has a server of its own, so that what is ordered of one disturbs no other.
+
+Each room is a LiveKit stand-in; the project's one address asks the room's that a call is about, or, where it is about
+none, all of them. The judges look at the stand-ins themselves: they know what is really recorded, whatever is listed.
+"""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import Message
+from livekit.protocol.egress import EncodedFileType
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from app.devstack.livekit import LiveKitStandIn, Order, Pace
+from app.devstack.livekit.media import generate, generate_silence
+from app.devstack.livekit.rows import ENDED
+from app.devstack.livekit.twirp import TokenError, TwirpError, decode, encode, grants_of_request, media_type
+from tests.integration.recording_world import served
+
+DEPARTURE_SECONDS = 2
+PACE = Pace(start_delay_seconds=0.2, record_seconds=3600, upload_backoff_seconds=0.2)
+
+
+@dataclass(eq=False)
+class Switchboard:
+    """`key` and `secret` are the project's; the webhooks of all rooms go to `webhook_url`."""
+
+    key: str
+    secret: str = field(repr=False)
+    directory: Path
+    webhook_url: str = ""
+    rooms: dict[str, LiveKitStandIn] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        """Serves it; the project's address."""
+        self._video = generate(self.directory / "room.mp4")
+        self._sound = generate_silence(self.directory / "room.ogg", self._video.duration_seconds)
+        routes = [
+            Route("/", lambda _: PlainTextResponse("OK")),
+            Route("/twirp/livekit.{method:path}", self._twirp, methods=["POST"]),
+        ]
+        async with served(Starlette(routes=routes)) as url:
+            try:
+                yield url
+            finally:
+                for room in self.rooms.values():
+                    await room.aclose()
+
+    def room(self, name: str) -> LiveKitStandIn:
+        """The stand-in of a room, made when it is first asked for."""
+        if name not in self.rooms:
+            made = LiveKitStandIn(
+                self.key,
+                self.secret,
+                self.webhook_url or None,
+                PACE,
+                departure_timeout_seconds=DEPARTURE_SECONDS,
+                retry_wait_seconds=1,
+            )
+            made.recorder.media, made.recorder.audio = self._video, self._sound
+            self.rooms[name] = made
+        return self.rooms[name]
+
+    def order(self, name: str, kind: str, **changes: Any) -> None:
+        """Has a room's server go wrong."""
+        self.room(name).orders.add(Order(kind, **changes))
+
+    def live(self, name: str) -> list[str]:
+        """The media that a room's recorders really record now: `video`, `sound`."""
+        return [
+            "sound" if one.output.file_type == EncodedFileType.OGG else "video"
+            for one in self.room(name).recorder.rows.of_room(name)
+            if one.info.status < ENDED and not one.is_dead
+        ]
+
+    async def _twirp(self, request: Request) -> Response:
+        path, body = request.path_params["method"], await request.body()
+        try:
+            grants = grants_of_request(request, {self.key: self.secret})
+            media = media_type(request)
+            answers = [
+                await room.method(path).serve(grants, media, body) for room in self._asked(path, media, body)
+            ]
+            return encode(media, _merged(answers))
+        except (TwirpError, TokenError) as error:
+            return error.response()
+
+    def _asked(self, path: str, media: str, body: bytes) -> list[LiveKitStandIn]:
+        """Whom a call is about."""
+        asked = _decoded(self.room("").method(path).request, media, body)
+        if egress_id := getattr(asked, "egress_id", ""):
+            return [next((one for one in self.rooms.values() if _has(one, egress_id)), self.room(""))]
+        name = getattr(asked, "room_name", "") or getattr(asked, "room", "") or getattr(asked, "name", "")
+        names = [name] if name else list(getattr(asked, "names", ())) or list(self.rooms)
+        return [self.room(one) for one in names]
+
+
+class Doubles:
+    """How long two egresses of one medium ran at once in a room, the longest time, in seconds."""
+
+    def __init__(self, switchboard: Switchboard) -> None:
+        self._switchboard = switchboard
+        self._since: dict[str, float] = {}
+        self.longest: dict[str, float] = {}
+
+    def look(self) -> None:
+        """To be called often."""
+        for name in list(self._switchboard.rooms):
+            live = self._switchboard.live(name)
+            if len(live) == len(set(live)):
+                self._since.pop(name, None)
+                continue
+            since = self._since.setdefault(name, time.monotonic())
+            self.longest[name] = max(self.longest.get(name, 0.0), time.monotonic() - since)
+
+
+def _has(room: LiveKitStandIn, egress_id: str) -> bool:
+    return egress_id in room.recorder.rows._recordings
+
+
+def _decoded(kind: type[Message], media: str, body: bytes) -> Message:
+    message = kind()
+    decode(media, body, message)
+    return message
+
+
+def _merged(answers: list[Message]) -> Message:
+    first, *others = answers
+    merged = type(first)()
+    merged.CopyFrom(first)
+    for other in others:
+        merged.MergeFrom(other)
+    return merged

@@ -1,0 +1,58 @@
+"""A handful of `make faults`, within a minute: LiveKit misbehaves, API and worker die, Postgres goes away."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import kills, world
+from tests.faults.calamities import POSTGRES_RESTARTS
+from tests.faults.catalogue import FAULTS
+from tests.faults.fault import Verdict
+from tests.faults.kills import Death
+from tests.faults.suite import run_faults
+from tests.faults.world import World
+
+pytestmark = pytest.mark.anyio
+
+A_FEW = (
+    "the upload fails, the file is gone",
+    "no webhook at all",
+    "the start acts and is answered 503",
+    "the start is refused for want of capacity; the doctor records again",
+    "forged ends, signed with the right key",
+    "failed, though the object was stored",
+    "LiveKit's clock was an hour ahead and is set right",
+)
+DEATHS = (
+    Death("resguardo_worker", "recording_controller to READY", 1, "before"),
+    Death("resguardo_worker", "recording_controller to READY", 1, "after"),
+    Death("resguardo_api", "recording.start", 1, "before"),
+    Death("resguardo_api", "recording.start", 1, "after"),
+)
+
+
+@pytest.fixture
+async def hurt() -> AsyncIterator[World]:
+    """Not in pytest's own directory, which a second pytest closes to Postgres's user."""
+    with tempfile.TemporaryDirectory(prefix="faults-") as directory:
+        async with world.opened(Path(directory) / "world") as made:
+            yield made
+
+
+def _say_nothing(_: Verdict) -> None:
+    return
+
+
+async def test_nothing_is_lost_doubled_or_stuck_by_a_handful_of_faults(hurt: World) -> None:
+    faults = [fault for fault in FAULTS if fault.name in A_FEW]
+    found = await asyncio.gather(
+        run_faults(faults, hurt, _say_nothing),
+        kills.run_deaths(hurt, DEATHS, _say_nothing),
+        POSTGRES_RESTARTS.met(hurt, _say_nothing),
+    )
+    verdicts = [verdict for some in found for verdict in some]
+    assert [one for one in verdicts if not one.is_as_expected] == []
+    assert len(verdicts) == len(A_FEW) + len(DEATHS) + len(POSTGRES_RESTARTS.moments)

@@ -1,0 +1,142 @@
+"""The judge says lost, doubled and stuck of what is; the table says so last; the catalogue misses no complaint."""
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+from rich.console import Console
+
+from tests.faults import table
+from tests.faults.catalogue import FAULTS, UPLOAD_FAILED
+from tests.faults.fault import Fault, Verdict
+from tests.faults.judge import DOUBLE_SECONDS, Found, verdict
+from tests.faults.visit import Row, Visit
+
+COMPLAINTS = (
+    *("egress#329", "livekit#1717", "livekit#2308", "livekit#3976", "egress#862", "egress#796", "egress#911"),
+    *("egress#858", "egress#364", "meet#525", "meet#1391", "meet#1448"),
+)
+RULES = "12345678"
+KEY = "r/standard/consultation/recording/video.mp4"
+FIRST, SECOND = UUID(int=1), UUID(int=2)
+
+
+async def _nobody_acts(_: Visit) -> None:
+    return
+
+
+def _row(
+    status: str,
+    recording_id: UUID = FIRST,
+    *,
+    key: str = KEY,
+    error: str | None = None,
+    was_lost: bool = False,
+) -> Row:
+    return Row(recording_id, status, False, error, "VIDEO", key, 10 if status == "READY" else None, was_lost)
+
+
+def _judged(found: Found, expected: str = "READY", trouble: str = "") -> tuple[str, ...]:
+    """The words that the judge finds, `unexpected` for what is not as it should be."""
+    one = verdict(Fault("a fault", "", expected, _nobody_acts), found, 1.0, trouble)
+    words = [word for word in ("lost", "doubled", "stuck") if getattr(one, word)]
+    return (*words, *([] if one.is_as_expected else ["unexpected"]))
+
+
+GOOD = Found(rows=[_row("READY")], stored={KEY: 10}, live=[], started=[str(FIRST)], double_seconds=0)
+FAILED = replace(GOOD, rows=[_row("FAILED")], stored={})
+TWO = replace(
+    GOOD, rows=[_row("READY"), _row("READY", SECOND, key="another")], stored={KEY: 10, "another": 10}
+)
+
+
+def test_judge_is_silent_where_all_is_well() -> None:
+    assert _judged(GOOD) == ()
+    assert _judged(FAILED, "FAILED") == ()
+    assert _judged(replace(TWO, started=[str(FIRST), str(SECOND)]), "READY, READY") == ()
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(FAILED, id="should have become READY"),
+        pytest.param(replace(GOOD, rows=[]), id="the intent has vanished"),
+        pytest.param(replace(GOOD, started=[str(FIRST), str(SECOND)]), id="a later intent has vanished"),
+        pytest.param(replace(GOOD, stored={}), id="READY without an object"),
+        pytest.param(replace(GOOD, stored={KEY: 9}), id="READY with an object of another size"),
+        pytest.param(replace(FAILED, stored={KEY: 10}), id="stored, and nothing is READY"),
+    ],
+)
+def test_judge_says_lost(found: Found) -> None:
+    assert "lost" in _judged(found)
+
+
+def test_judge_says_lost_of_what_is_stored_and_failed_even_where_failure_is_expected() -> None:
+    assert _judged(replace(FAILED, stored={KEY: 10}), "FAILED") == ("lost", "unexpected")
+    refused = replace(FAILED, rows=[_row("FAILED", error="object_size_differs")], stored={KEY: 10})
+    assert _judged(refused, "FAILED object_size_differs") == ()
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(replace(GOOD, double_seconds=DOUBLE_SECONDS + 1), id="two egresses at once"),
+        pytest.param(TWO, id="one start, two READY"),
+    ],
+)
+def test_judge_says_doubled(found: Found) -> None:
+    assert "doubled" in _judged(found)
+
+
+def test_judge_lets_the_reconciler_see_a_second_egress_first() -> None:
+    assert _judged(replace(GOOD, double_seconds=DOUBLE_SECONDS - 1)) == ()
+
+
+@pytest.mark.parametrize("status", ["REQUESTED", "STARTING", "RECORDING", "STOPPING", "VERIFYING", "LOST"])
+def test_judge_says_stuck_of_what_is_not_at_its_end(status: str) -> None:
+    assert "stuck" in _judged(replace(FAILED, rows=[_row(status)]), f"READY | {status}")
+
+
+def test_judge_says_stuck_of_an_egress_that_still_runs() -> None:
+    assert _judged(replace(GOOD, live=["video"])) == ("stuck", "unexpected")
+
+
+def test_judge_lets_what_should_be_lost_end_so() -> None:
+    lost = replace(FAILED, rows=[_row("LOST", error="egress_lost")])
+    assert _judged(lost, "LOST egress_lost") == ()
+    returned = replace(GOOD, rows=[_row("READY", was_lost=True)])
+    assert _judged(returned, "LOST then READY") == ()
+    assert _judged(lost, "LOST then READY") == ("lost", "stuck", "unexpected")
+
+
+def test_judge_expects_nothing_of_people_who_were_kept_from_acting() -> None:
+    assert _judged(GOOD, trouble="TimeoutError") == ("unexpected",)
+
+
+@pytest.mark.parametrize(("lost", "doubled", "stuck"), [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0)])
+def test_table_ends_with_the_counts_and_fails_where_one_is_not_none(
+    capsys: pytest.CaptureFixture[str], lost: int, doubled: int, stuck: int
+) -> None:
+    fault = Fault("a fault", "", "READY", _nobody_acts)
+    one = Verdict(fault, "READY", 1.0, bool(lost), bool(doubled), bool(stuck))
+    exit_code = table.show(Console(highlight=False), [one])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"faults: 1, lost {lost}, doubled {doubled}, stuck {stuck}"
+    assert exit_code == (1 if lost or doubled or stuck else 0)
+
+
+def test_table_fails_where_an_outcome_is_another_or_nothing_was_tried(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fault = Fault("a fault", "", UPLOAD_FAILED, _nobody_acts)
+    assert table.show(Console(highlight=False), [Verdict(fault, "READY", 1.0, False, False, False)]) == 1
+    assert "not as expected: 1" in capsys.readouterr().out
+    assert table.show(Console(highlight=False), []) == 1
+
+
+def test_every_complaint_and_every_rule_has_a_fault() -> None:
+    sources = ", ".join(fault.source for fault in FAULTS)
+    ruled = {digit for fault in FAULTS if "rule" in fault.source for digit in fault.source.split("rule")[1]}
+    assert [one for one in COMPLAINTS if one not in sources] == []
+    assert set(RULES) <= ruled
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)

@@ -1,0 +1,323 @@
+"""Each law of `oracle.py` is broken on purpose, in the rows or in the cloud: judges who only acquit prove nothing."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from app.integrations.livekit import S3Target
+from app.integrations.storage import Credentials
+from tests.faults.cloud import Ask, Cloud, Egress
+from tests.faults.oracle import (
+    Row,
+    judge,
+    judge_ask,
+    judge_death,
+    judge_end,
+    judge_found_again,
+    judge_withdrawal,
+)
+
+ROOM = "test_room"
+KEY = "r/standard/a/b/video.mp4"
+NEXT_KEY = "r/standard/a/b/video-2.mp4"
+ID, OTHER_ID = UUID(int=1), UUID(int=2)
+UPLOAD = S3Target("http://nowhere.invalid", "auto", "bucket", Credentials("id", "secret"))
+RECORDED = [
+    "REQUESTED",
+    "REQUESTED>STARTING",
+    "STARTING>RECORDING",
+    "RECORDING>STOPPING",
+    "STOPPING>VERIFYING",
+]
+
+
+@dataclass
+class Case:
+    """A recording that is READY, and what LiveKit and the bucket hold of it."""
+
+    cloud: Cloud
+    egress: Egress
+    row: Row
+
+
+@pytest.fixture
+async def case(anyio_backend: str) -> Case:
+    cloud = Cloud()
+    cloud.enter(ROOM, "doctor", is_publisher=True)
+    snapshot = await cloud.start_room_composite(room_name=ROOM, object_key=KEY, upload=UPLOAD)
+    egress = cloud.egresses[snapshot.egress_id]
+    cloud.change(egress, "active")
+    cloud.change(egress, "ending")
+    cloud.end(egress, "complete")
+    content = egress.content
+    row = Row(
+        id=ID,
+        medium="VIDEO",
+        status="READY",
+        egress_id=snapshot.egress_id,
+        error=None,
+        truncated=False,
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        status_at=cloud.now(),
+        object_key=KEY,
+        steps=[*RECORDED, "VERIFYING>READY"],
+    )
+    return Case(cloud, egress, row)
+
+
+def consents() -> None:
+    """Nobody objects."""
+
+
+def at(row: Row, status: str) -> Row:
+    """The recording when it had come to the status."""
+    seen = [step.rpartition(">")[2] for step in row.steps]
+    return replace(row, status=status, steps=row.steps[: seen.index(status) + 1])
+
+
+def ended(row: Row, *last: str, **changes: Any) -> Row:
+    """The recording with other last steps after VERIFYING."""
+    return replace(
+        row, status=last[-1].partition(":")[0].rpartition(">")[2], steps=[*RECORDED, *last], **changes
+    )
+
+
+def records(case: Case) -> None:
+    """LiveKit goes on recording."""
+    case.egress.snapshot = replace(case.egress.snapshot, status="active", ended_at=None)
+
+
+@pytest.mark.anyio
+async def test_what_went_well_is_acquitted(case: Case) -> None:
+    judge([case.row], {ID: "STOPPING"}, case.cloud)
+    judge_death([case.row], {ID: "STOPPING"}, case.cloud)
+    judge_end([case.row], case.cloud)
+    judge_found_again([case.row])
+    judge_withdrawal(case.cloud, "the patient does not consent")
+
+
+@pytest.mark.anyio
+async def test_two_live_recordings_of_a_medium_are_condemned_and_a_sound_beside_a_video_is_not(
+    case: Case,
+) -> None:
+    records(case)
+    video = at(case.row, "RECORDING")
+    judge([video, replace(video, id=OTHER_ID, medium="SPEAKERS")], {}, case.cloud)
+    with pytest.raises(AssertionError, match="2 VIDEO recordings are live at once"):
+        judge([video, replace(video, id=OTHER_ID)], {}, case.cloud)
+
+
+@pytest.mark.anyio
+async def test_ready_is_condemned_without_its_object(case: Case) -> None:
+    del case.cloud.bucket.objects[KEY]
+    with pytest.raises(AssertionError, match="READY without an object"):
+        judge([case.row], {}, case.cloud)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sha256": "0" * 64}, "sha256"),
+        ({"sha256": None}, "sha256"),
+        ({"size_bytes": 1}, "size_bytes"),
+        ({"size_bytes": None}, "size_bytes"),
+    ],
+)
+async def test_ready_is_condemned_with_another_digest_or_size(
+    case: Case, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(AssertionError, match=said):
+        judge([replace(case.row, **changes)], {}, case.cloud)
+
+
+def of(row: Row, content: bytes) -> Row:
+    return replace(row, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+@pytest.mark.anyio
+async def test_ready_is_condemned_with_a_playlist_in_place_of_a_recording(case: Case) -> None:
+    case.cloud.bucket.put(KEY, b"#EXTM3U")
+    with pytest.raises(AssertionError, match="READY and no recording"):
+        judge([of(case.row, b"#EXTM3U")], {}, case.cloud)
+
+
+@pytest.mark.anyio
+async def test_ready_is_condemned_with_an_object_shorter_than_was_reported(case: Case) -> None:
+    short = case.egress.content[:-2]
+    case.cloud.bucket.put(KEY, short)
+    truncated = replace(of(case.row, short), truncated=True)
+    for row in (of(case.row, short), truncated):
+        with pytest.raises(AssertionError, match="bytes were reported"):
+            judge([row], {}, case.cloud)
+    unheard = [*RECORDED[:-1], "STOPPING>LOST:stop_overdue", "LOST>READY:stop_overdue"]
+    judge([replace(truncated, steps=unheard)], {}, case.cloud)
+
+
+@pytest.mark.anyio
+async def test_ready_is_condemned_with_the_object_of_another_egress(case: Case) -> None:
+    case.egress.snapshot = replace(case.egress.snapshot, object_key=NEXT_KEY)
+    with pytest.raises(AssertionError, match="object of another egress"):
+        judge([case.row], {}, case.cloud)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", ["REQUESTED", "STARTING", "RECORDING", "STOPPING", "VERIFYING"])
+async def test_an_intent_that_does_not_end_is_condemned(case: Case, status: str) -> None:
+    with pytest.raises(AssertionError, match=f"stuck in {status}"):
+        judge_end([at(case.row, status)], case.cloud)
+
+
+@pytest.mark.anyio
+async def test_an_egress_that_records_for_nobody_is_condemned(case: Case) -> None:
+    records(case)
+    with pytest.raises(AssertionError, match="records for nobody"):
+        judge_end([], case.cloud)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", ["FAILED", "LOST", "ABORTED"])
+async def test_an_object_that_is_there_and_not_ready_is_condemned(case: Case, status: str) -> None:
+    with pytest.raises(AssertionError, match=f"its object is there, and it is {status}"):
+        judge_end([ended(case.row, f"VERIFYING>{status}:object_missing")], case.cloud)
+
+
+@pytest.mark.anyio
+async def test_failed_is_acquitted_where_its_object_came_after(case: Case) -> None:
+    failed = ended(
+        case.row, "VERIFYING>FAILED:object_missing", status_at=case.row.status_at - timedelta(hours=1)
+    )
+    judge_end([failed], case.cloud)
+
+
+@pytest.mark.anyio
+async def test_lost_with_its_object_there_is_condemned(case: Case) -> None:
+    with pytest.raises(AssertionError, match="still LOST"):
+        judge_found_again([ended(case.row, "VERIFYING>LOST:object_missing")])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "back",
+    [
+        "READY>FAILED",
+        "READY>VERIFYING",
+        "READY>LOST",
+        "FAILED>READY",
+        "FAILED>VERIFYING",
+        "ABORTED>RECORDING",
+        "ABORTED>READY",
+        "LOST>FAILED",
+        "LOST>VERIFYING",
+    ],
+)
+async def test_a_terminal_state_that_moves_is_condemned(case: Case, back: str) -> None:
+    before = back.partition(">")[0]
+    with pytest.raises(AssertionError, match="leads back"):
+        judge([ended(case.row, f"VERIFYING>{before}", back)], {}, case.cloud)
+
+
+@pytest.mark.anyio
+async def test_a_live_state_that_moves_back_is_condemned_and_a_lost_one_that_turns_up_is_not(
+    case: Case,
+) -> None:
+    judge([ended(case.row, "VERIFYING>LOST:object_missing", "LOST>READY:object_missing")], {}, case.cloud)
+    with pytest.raises(AssertionError, match="leads back"):
+        judge([ended(case.row, "VERIFYING>RECORDING")], {}, case.cloud)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("number", range(6))
+async def test_a_transition_without_its_audit_row_is_condemned(case: Case, number: int) -> None:
+    steps = [step for place, step in enumerate(case.row.steps) if place != number]
+    with pytest.raises(AssertionError):
+        judge([replace(case.row, steps=steps)], {}, case.cloud)
+
+
+@pytest.mark.anyio
+async def test_a_status_that_was_seen_and_of_which_no_audit_row_tells_is_condemned(case: Case) -> None:
+    with pytest.raises(AssertionError, match="no audit row tells"):
+        judge([case.row], {ID: "FAILED"}, case.cloud)
+
+
+@pytest.mark.anyio
+async def test_a_recording_that_is_gone_is_condemned(case: Case) -> None:
+    with pytest.raises(AssertionError, match="recordings are gone"):
+        judge([case.row], {ID: "READY", OTHER_ID: "READY"}, case.cloud)
+
+
+@pytest.mark.anyio
+async def test_an_end_that_livekit_does_not_list_is_condemned(case: Case) -> None:
+    records(case)
+    with pytest.raises(AssertionError, match="its egress is active"):
+        judge([at(case.row, "VERIFYING")], {}, case.cloud)
+    failed = ended(case.row, "VERIFYING>FAILED:egress_upload_failed", error="egress_upload_failed")
+    with pytest.raises(AssertionError, match="LiveKit"):
+        judge([failed], {}, case.cloud)
+
+
+@pytest.mark.anyio
+async def test_what_is_called_dead_while_it_records_is_condemned(case: Case) -> None:
+    records(case)
+    lost = replace(case.row, status="LOST", error="egress_lost")
+    with pytest.raises(AssertionError, match="called dead"):
+        judge_death([lost], {ID: "RECORDING"}, case.cloud)
+
+
+@pytest.mark.anyio
+async def test_an_ask_without_consent_is_condemned(case: Case) -> None:
+    key = KEY.replace("/b/", "/c/")
+    judge_ask(key, case.cloud, consents, consents)
+    for refusal, objection in ((lambda: "patient", consents), (consents, lambda: "stranger")):
+        with pytest.raises(AssertionError, match="recorded without consent"):
+            judge_ask(key, case.cloud, refusal, objection)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("commits", "looks"), [(True, False), (False, True), (False, False)])
+async def test_an_ask_is_judged_by_the_last_commit_and_the_last_look(
+    case: Case, commits: bool, looks: bool
+) -> None:
+    key = KEY.replace("/b/", "/c/")
+    case.cloud.faults.interruptions += 2
+    if commits:
+        case.cloud.faults.commit()
+    if looks:
+        await case.cloud.participants(ROOM)
+    says: list[tuple[bool, Callable[[], str | None], Callable[[], str | None]]] = [
+        (commits, lambda: "patient", consents),
+        (looks, consents, lambda: "stranger"),
+    ]
+    for is_known, refusal, objection in says:
+        if is_known:
+            with pytest.raises(AssertionError, match="recorded without consent"):
+                judge_ask(key, case.cloud, refusal, objection)
+        else:
+            judge_ask(key, case.cloud, refusal, objection)
+
+
+@pytest.mark.anyio
+async def test_a_second_ask_is_condemned_blind_soon_or_for_the_same_object(case: Case) -> None:
+    with pytest.raises(AssertionError, match="asked twice"):
+        judge_ask(KEY, case.cloud, consents, consents)
+    with pytest.raises(AssertionError, match="too soon"):
+        judge_ask(NEXT_KEY, case.cloud, consents, consents)
+    case.cloud.asks[0] = Ask(KEY, case.cloud.now() - timedelta(seconds=61))
+    judge_ask(NEXT_KEY, case.cloud, consents, consents)
+    records(case)
+    with pytest.raises(AssertionError, match="while one records"):
+        judge_ask(NEXT_KEY, case.cloud, consents, consents)
+
+
+@pytest.mark.anyio
+async def test_what_goes_on_after_a_withdrawal_is_condemned(case: Case) -> None:
+    records(case)
+    judge_withdrawal(case.cloud, None)
+    with pytest.raises(AssertionError, match="and this goes on"):
+        judge_withdrawal(case.cloud, "the patient does not consent")

@@ -1,0 +1,33 @@
+"""Users, events, deaths and passes in any order: 500 sequences here, 10,000 by `make soak` (tests/faults/soak.py).
+
+The seeds are fixed: one run is like the one before. A failure prints the shortest sequence that Hypothesis finds;
+`.venv/bin/python -m tests.faults.soak --seed SEED --sequences 125 --steps 15` runs the same ones, and others with
+another seed.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from app.devstack.livekit.media import generate, generate_silence
+from app.media.probe import probe
+from tests.databases import Database
+from tests.faults.ground import ground
+from tests.faults.soak import LOT, run_sequences
+
+STEPS = 15
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_recording_is_never_lost_doubled_or_stuck_in_any_sequence(database: Database, seed: int) -> None:
+    with ground(database) as standing:
+        run_sequences(standing, seed, LOT, STEPS)
+
+
+def test_the_same_holds_where_real_media_are_probed_in_a_child_process(
+    database: Database, tmp_path: Path
+) -> None:
+    video, sound = generate(tmp_path / "video.mp4"), generate_silence(tmp_path / "sound.ogg", 1)
+    with ground(database, probe) as standing:
+        standing.media = {"mp4": video.path.read_bytes(), "ogg": sound.path.read_bytes()}
+        run_sequences(standing, 5, 8, STEPS)

@@ -1,0 +1,215 @@
+"""One consultation, as its people go through it: they ask again until they are answered, and do nothing else.
+
+What became of it is read past every wire: the rows, the bucket, and what the stand-in really records.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+
+from app.devstack import documents
+from app.devstack.api_client import ApiClient, Refused
+from app.devstack.livekit import LiveKitStandIn
+from app.devstack.livekit.rows import Recording
+from app.devstack.livekit.twirp import grants_of_token
+from tests.faults.watches import Watch
+from tests.faults.world import World
+
+_PASSING = {"UPSTREAM_FAILED", "TIMEOUT", "INTERNAL"}
+_PATIENCE_SECONDS = 120
+_LOOK_SECONDS = 0.1
+_ROWS = """
+select r.id, r.status, r.truncated, r.error, r.medium, s.object_key, r.size_bytes,
+    exists (
+        select from audit.events as e
+        where e.action = 'recording.transition' and e.entity_ids = array[r.id] and e.reason like '%%>LOST%%'
+    )
+from resguardo.recordings as r join private.recording_secrets as s on s.recording_id = r.id
+where r.consultation_id = %s order by r.created_at, r.medium desc
+"""
+_TIME_PASSES = """
+with passed as (select %s::interval as t)
+update resguardo.recordings as r
+set status_at = status_at - t, updated_at = updated_at - t, created_at = created_at - t
+from passed where r.consultation_id = %s
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the database says of one recording; `was_lost`: it has been LOST on its way."""
+
+    id: UUID
+    status: str
+    truncated: bool
+    error: str | None
+    medium: str
+    object_key: str
+    size_bytes: int | None
+    was_lost: bool
+
+    @property
+    def outcome(self) -> str:
+        """In words, as the table expects it."""
+        way = "LOST then " if self.was_lost and self.status != "LOST" else ""
+        truncated = " truncated" if self.truncated else ""
+        return f"{way}{self.status}{truncated}" + (f" {self.error}" if self.error else "")
+
+
+@dataclass
+class Visit:
+    """`started` are the recordings that the API has answered with."""
+
+    world: World
+    watches: tuple[Watch, ...] = ()
+    external_id: str = field(default_factory=lambda: f"visit-{uuid4().hex}")
+    id: str = ""
+    room: str = ""
+    participants: dict[str, str] = field(default_factory=dict)
+    started: list[str] = field(default_factory=list)
+
+    @property
+    def livekit(self) -> LiveKitStandIn:
+        """The server of this consultation's room."""
+        return self.world.livekit.room(self.room)
+
+    def order(self, kind: str, **changes: Any) -> None:
+        """Has that server go wrong."""
+        self.world.livekit.order(self.room, kind, **changes)
+
+    async def open(self, **wished: bool) -> "Visit":
+        """Registered, consented to, and doctor and patient in the room."""
+        self._know(self.external_id)
+        registered = await self._ask(
+            self.world.doctor,
+            documents.REGISTER,
+            consultation={
+                "externalId": self.external_id,
+                "patientExternalId": "patient",
+                "patientUserId": str(self.world.patient_login.user_id),
+                "scheduledAt": datetime(2026, 11, 21, 12, tzinfo=UTC).isoformat(),
+                **wished,
+            },
+        )
+        consultation = registered["registerConsultation"]
+        self.id = consultation["id"]
+        self._know(self.id)
+        self.participants = {one["kind"]: one["id"] for one in consultation["participants"]}
+        ((self.room,),) = await self.world.postgres.rows(
+            "select room_name from resguardo.consultations where id = %s", self.id
+        )
+        await self._consent()
+        for api in (self.world.patient, self.world.doctor):
+            answer = await self._ask(api, documents.JOIN, consultationId=self.id)
+            keys = self.livekit.keys
+            self.livekit.rooms.join(grants_of_token(answer["joinConsultation"]["token"], keys))
+        return self
+
+    async def start(self) -> None:
+        """The doctor starts the recording; one that turns out to have begun is that one."""
+        try:
+            answer = await self._ask(self.world.doctor, documents.START_RECORDING, consultationId=self.id)
+            self.started.append(answer["startRecording"]["id"])
+        except Refused as refused:
+            if refused.reason != "live_recording_exists":
+                raise
+            self.started.append(str((await self.rows())[-1].id))
+        self._know(self.started[-1])
+
+    async def stop(self) -> None:
+        """The doctor stops it."""
+        await self._ask(self.world.doctor, documents.STOP_RECORDING, recordingId=self.started[-1])
+
+    def leave(self) -> None:
+        """Both leave the room."""
+        for kind in ("DOCTOR", "PATIENT"):
+            self.livekit.rooms.leave(self.room, self.participants[kind])
+
+    def close(self) -> None:
+        """The room is closed, if it is still open."""
+        for room in self.livekit.rooms.find([]):
+            self.livekit.rooms.delete(room.name)
+
+    async def until(self, status: str, seconds: float = 60) -> None:
+        """Waits until the newest video has come to the status, or past it."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            videos = [row for row in await self.rows() if row.medium == "VIDEO"]
+            if videos and (
+                videos[-1].status == status or videos[-1].status in ("READY", "FAILED", "ABORTED")
+            ):
+                return
+            await asyncio.sleep(0.2)
+
+    async def until_recorded(self, status: int = 1, seconds: float = 60) -> Recording | None:
+        """Waits until LiveKit really records, or has come to a later status; the newest egress."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = self.egresses()
+            if found and found[-1].info.status >= status:
+                return found[-1]
+            await asyncio.sleep(0.05)
+        return None
+
+    async def until_true(self, holds: Callable[[], bool], seconds: float = 100) -> None:
+        """Waits until that holds, or so long."""
+        deadline = time.monotonic() + seconds
+        while not holds() and time.monotonic() < deadline:  # noqa: ASYNC110 - what it asks has no event
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def egresses(self) -> list[Recording]:
+        """Every egress of the room, whatever is listed."""
+        return list(self.livekit.recorder.rows.of_room(self.room))
+
+    async def time_passes(self, by: timedelta) -> None:
+        """As if what has happened so far had happened so much earlier."""
+        await self.world.postgres.rows(_TIME_PASSES, by, self.id, without_triggers=True)
+
+    async def rows(self) -> list[Row]:
+        """Its recordings, oldest first."""
+        return [Row(*row) for row in await self.world.postgres.rows(_ROWS, self.id)]
+
+    async def stored(self) -> dict[str, int]:
+        """What the bucket has of it: sizes in bytes by key."""
+        pages = self.world.storage.list_objects(f"r/standard/{self.id}/")
+        return {one.key: one.size_bytes async for page in pages for one in page.objects}
+
+    def live(self) -> list[str]:
+        """The media that are really recorded now."""
+        return self.world.livekit.live(self.room)
+
+    async def _consent(self) -> None:
+        text = (await self._ask(self.world.doctor, documents.CONSENT_TEXT))["consentText"]
+        for kind, api in (("PATIENT", self.world.patient), ("DOCTOR", self.world.doctor)):
+            consent = {
+                "participantId": self.participants[kind],
+                "textVersion": text["version"],
+                "language": "EN",
+                "textSha256": text["sha256"],
+            }
+            await self._ask(api, documents.RECORD_CONSENT, consent=consent)
+
+    async def _ask(self, api: ApiClient, document: str, **variables: Any) -> Any:
+        """Again until it is answered. Raises Refused for an answer that will not change."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return await api.ask(document, **variables)
+            except (httpx.TransportError, ValueError):
+                if time.monotonic() > deadline:
+                    raise
+            except Refused as refused:
+                is_passing = refused.code in _PASSING or refused.reason == "concurrent_change"
+                if not is_passing or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.3)
+
+    def _know(self, *texts: str) -> None:
+        for watch in self.watches:
+            watch.know(*texts)

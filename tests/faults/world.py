@@ -1,0 +1,193 @@
+"""A whole deployment that can be hurt: every part a process or a stand-in of its own, every wire a proxy's.
+
+Postgres, the object store, Supabase Auth's stand-in, a LiveKit project, and `resguardo serve` and `resguardo worker`
+under a supervisor. What is done to it is done from outside: the code that runs is the product's.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from app.access_policies import MIGRATIONS_DIRECTORY
+from app.deployment import mark_database
+from app.devstack import object_store
+from app.devstack import stack as devstack
+from app.devstack.api_client import ApiClient
+from app.devstack.children import child
+from app.devstack.gotrue.config import GotrueConfig, save_config
+from app.devstack.people import People, Person
+from app.devstack.stack import Stack
+from app.integrations.storage import Storage
+from app.migrations import migrate
+from tests.faults.commits import PostgresProxy
+from tests.faults.database import Postgres, address
+from tests.faults.processes import Parent, Supervised
+from tests.faults.proxy import Proxy
+from tests.faults.switchboard import Doubles, Switchboard
+
+RECONCILE_SECONDS = 2
+_LOOK_SECONDS = 0.2
+
+
+@dataclass
+class World:
+    """One deployment and the people who use it."""
+
+    stack: Stack
+    parent: Parent
+    livekit: Switchboard
+    doubles: Doubles
+    database_wire: PostgresProxy
+    store_wire: Proxy
+    livekit_wire: Proxy
+    webhook_wire: Proxy
+    api: Supervised
+    worker: Supervised
+    storage: Storage
+    http: httpx.AsyncClient
+    doctor: ApiClient
+    patient: ApiClient
+    patient_login: Person
+    postgres: Postgres
+
+    async def restart_postgres(self) -> None:
+        """Ends every session and starts the server again, on another port behind the same wire."""
+        await self.postgres.stop()
+        self.database_wire.upstream = await self.postgres.start()
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[World]:
+    """The deployment, with one doctor and one patient signed in. Nothing of it is left at the end."""
+    async with AsyncExitStack() as stack:
+        parent = Parent(stack)
+        await parent.run(lambda: directory.mkdir(parents=True, exist_ok=True, mode=0o700))
+        server = Postgres(parent, directory / "postgres")
+        database_wire = await stack.enter_async_context(PostgresProxy(await server.start()).running())
+        stack.push_async_callback(server.stop)
+        stack.push_async_callback(server.close)
+        store = await parent.enter(object_store.running(directory / "store"))
+        keys = devstack._keys(directory / "keys.json")
+        project = await parent.run(lambda: devstack._project(server.url, keys))
+        made = devstack._describe(project, store, keys)
+        await parent.run(lambda: _prepare(made, keys))
+        storage = devstack._storage(store)
+        stack.callback(storage.close)
+        await storage.claim(devstack.DEPLOYMENT)
+        livekit = Switchboard(made.environment["LIVEKIT_API_KEY"], made.livekit_api_secret, directory)
+        project_url = await stack.enter_async_context(livekit.running())
+        store_wire, livekit_wire, webhook_wire = [
+            await stack.enter_async_context(Proxy(address(url)).running())
+            for url in (store.endpoint_url, project_url, made.api_url)
+        ]
+        livekit.webhook_url = f"http://127.0.0.1:{webhook_wire.port}/webhooks/livekit"
+        made = replace(made, environment=_wired(made, database_wire, store_wire, livekit_wire))
+        await _start_auth(parent, made, directory)
+        api, worker = [
+            Supervised(parent, arguments, made.environment, directory)
+            for arguments in (["serve", "--port", str(address(made.api_url)[1])], ["worker"])
+        ]
+        http = await stack.enter_async_context(httpx.AsyncClient(timeout=30, trust_env=False))
+        people = People(made)
+        doctor, patient = await people.hire("clinician"), await people.patient()
+        doctor_session = await people.sign_in(doctor)
+        patient_session = await people.sign_in(patient, with_totp=False)
+        world = World(
+            stack=made,
+            parent=parent,
+            livekit=livekit,
+            doubles=Doubles(livekit),
+            database_wire=database_wire,
+            store_wire=store_wire,
+            livekit_wire=livekit_wire,
+            webhook_wire=webhook_wire,
+            api=api,
+            worker=worker,
+            storage=storage,
+            http=http,
+            doctor=ApiClient(http, made.graphql_url, doctor_session.access_token),
+            patient=ApiClient(http, made.graphql_url, patient_session.access_token),
+            patient_login=patient,
+            postgres=server,
+        )
+        tasks = [asyncio.create_task(one) for one in (api.run(), worker.run(), _watch_doubles(world.doubles))]
+        try:
+            await _until_ready(world)
+            yield world
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _prepare(made: Stack, keys: devstack._Keys) -> None:
+    migrate(made.project.owner_url, MIGRATIONS_DIRECTORY)
+    devstack._set_passwords(made.project, keys)
+    mark_database(made.project.owner_url, devstack.DEPLOYMENT)
+
+
+def _wired(made: Stack, database: Proxy, store: Proxy, livekit: Proxy) -> dict[str, str]:
+    environment = made.environment
+    return {
+        **environment,
+        **{
+            name: _moved(environment[name], wire.port)
+            for name, wire in (
+                ("API_DATABASE_URL", database),
+                ("WORKER_DATABASE_URL", database),
+                ("R2_ENDPOINT_URL", store),
+                ("LIVEKIT_URL", livekit),
+            )
+        },
+        "RECONCILE_SECONDS": str(RECONCILE_SECONDS),
+        "WORKER_CONCURRENCY": "8",
+    }
+
+
+async def _start_auth(parent: Parent, made: Stack, directory: Path) -> None:
+    config = GotrueConfig(
+        url=made.supabase_url,
+        database_url=made.project.auth_admin_url,
+        publishable_key=made.publishable_key,
+        secret_key=made.secret_key,
+        data_dir=directory / "auth",
+        port=address(made.supabase_url)[1],
+    )
+    config.data_dir.mkdir(exist_ok=True, mode=0o700)
+    save_config(config, directory / "auth.json")
+    await parent.enter(
+        child(
+            "app.devstack.gotrue",
+            ["--config", str(directory / "auth.json")],
+            log=directory / "auth.log",
+            environment={},
+            ready_url=f"{made.supabase_url}/auth/v1/health",
+            headers={"apikey": made.publishable_key},
+        )
+    )
+
+
+async def _until_ready(world: World) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(httpx.TransportError):
+                if (await world.http.get(f"{world.stack.api_url}/health/ready")).is_success:
+                    return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _watch_doubles(doubles: Doubles) -> None:
+    while True:
+        doubles.look()
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _moved(url: str, port: int) -> str:
+    parts = urlsplit(url)
+    login, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{login}{at}127.0.0.1:{port}").geturl()
