@@ -234,12 +234,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=400, help="in each round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--senders", type=int, default=4, help="at work at once")
+    parser.add_argument("--senders", type=int, default=16, help="at work at once")
     given = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="resguardo-bench-") as home,
         postgres.running(Path(home) / "postgres") as url,
-        practice.running(Cluster(url, Path(home)), Path(home), doctors=16, recordings=50) as place,
+        practice.running(Cluster(url, Path(home)), Path(home), doctors=32, recordings=50) as place,
     ):
         gc.collect()
         gc.freeze()  # no pause of ours is to be taken for one of the server's

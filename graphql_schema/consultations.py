@@ -149,7 +149,7 @@ class ConsultationInput:
     )
     separate_speakers: bool = strawberry.field(
         default=False,
-        description="The sound is recorded once more, with doctor and patient on a channel each.",
+        description="The sound is recorded once more, on two channels, which the speakers take in turn as they come.",
     )
 
     def to_model(self) -> model.Registration:

@@ -19,7 +19,7 @@ from graphql_schema.selection import selected
 
 strawberry.enum(model.RecordingStatus, name="RecordingStatus")
 strawberry.enum(
-    model.Medium, description="The room as a picture with its sound, or the sound alone, a speaker a channel."
+    model.Medium, description="The room as a picture with its sound, or the sound alone, on two channels."
 )
 strawberry.enum(model.RecordingSource, description="Recorded by LiveKit, or brought along by its doctor.")
 strawberry.enum(PurposeOfUse, description="Why PHI is asked for (HL7 PurposeOfUse).")
@@ -56,7 +56,7 @@ class Storage:
 
 
 @strawberry.type(
-    description="The sound recorded beside a video: Ogg, doctor and patient on a channel each. Its id downloads it."
+    description="The sound recorded beside a video: Ogg of two channels, a speaker a channel. Its id downloads it."
 )
 class SpeakerAudio:
     id: strawberry.ID

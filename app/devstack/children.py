@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -24,8 +25,31 @@ class ChildError(Exception):
     """A child did not get ready; the message ends with the tail of its log."""
 
 
+@dataclass(frozen=True)
+class Starting:
+    """A child that may not be ready yet."""
+
+    process: subprocess.Popen[bytes]
+    ready_url: str | None
+    headers: Mapping[str, str]
+    log: Path
+
+    def wait_until_ready(self) -> None:
+        """Returns once `ready_url`, if there is one, answers with a status below 400. Raises ChildError."""
+        if self.ready_url is None:
+            return
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with suppress(httpx.TransportError):
+                if httpx.get(self.ready_url, headers=self.headers, timeout=2).status_code < 400:
+                    return
+            time.sleep(0.05)
+        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
+        raise ChildError(f"{self.log.stem} did not get ready; its log ends:\n{tail}")
+
+
 @contextmanager
-def child(
+def starting(
     module: str,
     arguments: Sequence[str],
     *,
@@ -33,11 +57,11 @@ def child(
     environment: Mapping[str, str],
     ready_url: str | None,
     headers: Mapping[str, str] | None = None,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs `python -m module` until the block ends; it is entered once `ready_url` answers with a status below 400.
+) -> Iterator[Starting]:
+    """Runs `python -m module` until the block ends, which is entered at once.
 
     The child runs in the directory of its log, with the variables given and a few harmless ones of ours, nothing
-    else. Raises ChildError.
+    else.
     """
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     with log.open("wb") as output:
@@ -52,11 +76,27 @@ def child(
             preexec_fn=_dying_with_parent(),
         )
     try:
-        if ready_url is not None:
-            _wait_until_ready(process, ready_url, headers or {}, log)
-        yield process
+        yield Starting(process, ready_url, headers or {}, log)
     finally:
         _stop(process)
+
+
+@contextmanager
+def child(
+    module: str,
+    arguments: Sequence[str],
+    *,
+    log: Path,
+    environment: Mapping[str, str],
+    ready_url: str | None,
+    headers: Mapping[str, str] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Like `starting`, but entered once the child is ready. Raises ChildError."""
+    with starting(
+        module, arguments, log=log, environment=environment, ready_url=ready_url, headers=headers
+    ) as begun:
+        begun.wait_until_ready()
+        yield begun.process
 
 
 def free_port() -> int:
@@ -64,22 +104,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _wait_until_ready(
-    process: subprocess.Popen[bytes], url: str, headers: Mapping[str, str], log: Path
-) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(url, headers=headers, timeout=2).status_code < 400:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
-        else:
-            time.sleep(0.05)
-    tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
-    raise ChildError(f"{log.stem} did not get ready; its log ends:\n{tail}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from app.access_policies import MIGRATIONS_DIRECTORY
 from app.deployment import mark_database
 from app.devstack import object_store, postgres
-from app.devstack.children import child, free_port
+from app.devstack.children import Starting, free_port, starting
 from app.devstack.gotrue.config import GotrueConfig, save_config
 from app.devstack.object_store import ObjectStore
 from app.devstack.supabase_project import (
@@ -103,9 +103,11 @@ def running(
         mark_database(project.owner_url, DEPLOYMENT)
         anyio.run(_storage(store).claim, DEPLOYMENT)
         progress("migrations")
+        api = _start_api(stack, data_dir, made)
         _start_stand_ins(stack, data_dir, made, media, audio)
         progress("Supabase Auth and LiveKit stand-ins")
-        _start_api_and_worker(stack, data_dir, made)
+        _start_worker(stack, data_dir, made)
+        api.wait_until_ready()
         progress("API and worker")
         yield made
 
@@ -196,13 +198,10 @@ def _start_stand_ins(
         "record_seconds": ROOM_SECONDS,
     }
     _write_private(data_dir / "livekit.json", json.dumps(livekit))
-    for name, ready_url, headers in (
-        ("auth", f"{made.supabase_url}/auth/v1/health", {"apikey": made.publishable_key}),
-        ("livekit", made.livekit_url, {}),
-    ):
+    stand_ins = [
         stack.enter_context(
-            child(
-                f"app.devstack.{'gotrue' if name == 'auth' else name}",
+            starting(
+                f"app.devstack.{module}",
                 ["--config", str(data_dir / f"{name}.json")],
                 log=data_dir / f"{name}.log",
                 environment={},
@@ -210,22 +209,38 @@ def _start_stand_ins(
                 headers=headers,
             )
         )
-
-
-def _start_api_and_worker(stack: ExitStack, data_dir: Path, made: Stack) -> None:
-    for name, arguments, ready_url in (
-        ("worker", ["worker"], None),
-        ("api", ["serve", "--port", str(_port(made.api_url))], f"{made.api_url}/health/ready"),
-    ):
-        stack.enter_context(
-            child(
-                "app.cli",
-                arguments,
-                log=data_dir / f"{name}.log",
-                environment=made.environment,
-                ready_url=ready_url,
-            )
+        for name, module, ready_url, headers in (
+            ("auth", "gotrue", f"{made.supabase_url}/auth/v1/health", {"apikey": made.publishable_key}),
+            ("livekit", "livekit", made.livekit_url, {}),
         )
+    ]
+    for each in stand_ins:
+        each.wait_until_ready()
+
+
+def _start_api(stack: ExitStack, data_dir: Path, made: Stack) -> Starting:
+    """Its imports take longest: what it asks of others it asks when it is asked."""
+    return stack.enter_context(
+        starting(
+            "app.cli",
+            ["serve", "--port", str(_port(made.api_url))],
+            log=data_dir / "api.log",
+            environment=made.environment,
+            ready_url=f"{made.api_url}/health/ready",
+        )
+    )
+
+
+def _start_worker(stack: ExitStack, data_dir: Path, made: Stack) -> None:
+    stack.enter_context(
+        starting(
+            "app.cli",
+            ["worker"],
+            log=data_dir / "worker.log",
+            environment=made.environment,
+            ready_url=None,
+        )
+    )
 
 
 def _keys(path: Path) -> _Keys:

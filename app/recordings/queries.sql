@@ -200,8 +200,14 @@ select private.record_service('egress.stop_stray', 'ALLOWED', %(reason)s, 'consu
 -- name: read_event
 select e.egress_id, e.room_name from private.livekit_events as e where e.event_id = %(event_id)s;
 
--- name: receive_event
-select private.receive_livekit_event(%(event_id)s, %(event)s, %(egress_id)s, %(room_name)s, %(created_at)s);
+-- name: receive_events
+select
+    array_agg(e.event_id) filter (
+        where private.receive_livekit_event(e.event_id, e.event, e.egress_id, e.room_name, e.occurred_at)
+    ) as received
+from unnest(
+    %(event_ids)s::text[], %(events)s::text[], %(egress_ids)s::text[], %(room_names)s::text[], %(times)s::timestamptz[]
+) as e (event_id, event, egress_id, room_name, occurred_at);
 
 -- name: defer_job
 select private.defer_job(%(task)s, %(id)s);

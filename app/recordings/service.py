@@ -10,11 +10,12 @@ from app.consents import service as consents
 from app.consultations import service as consultations
 from app.db import Access, Asker, Database
 from app.errors import Conflict, InvalidInput, NotFound
-from app.integrations.livekit import WebhookEvent, WebhookVerifier
+from app.integrations.livekit import WebhookVerifier
 from app.integrations.storage import Storage
 from app.paging import Page, PageRequest
 from app.quotas import Quotas
 from app.recordings import store
+from app.recordings.inbox import Inbox
 from app.recordings.model import (
     Medium,
     Recording,
@@ -62,6 +63,7 @@ class Recordings:
         self._database = database
         self._storage = storage
         self._verifier = verifier
+        self._inbox = Inbox(database)
         self._quotas = quotas
         self._url_lifetime_seconds = url_lifetime_seconds
         self._totp_max_age_seconds = totp_max_age_seconds
@@ -170,9 +172,7 @@ class Recordings:
         Raises Unauthenticated (webhook_signature), InvalidInput (webhook_body, webhook_status), and UpstreamFailed or
         Timeout only where the commit failed.
         """
-        event: WebhookEvent = self._verifier.verify(body, authorization)
-        async with self._database.as_service_once("livekit_webhook") as tx:
-            return await store.receive_event(tx, event)
+        return await self._inbox.receive(self._verifier.verify(body, authorization))
 
 
 def _found(recording: Recording | None) -> Recording:

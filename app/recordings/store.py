@@ -196,16 +196,20 @@ async def read_event(tx: Transaction, event_id: str) -> tuple[str | None, str | 
     return None if row is None else (row["egress_id"], row["room_name"])
 
 
-async def receive_event(tx: Transaction, event: WebhookEvent) -> bool:
-    """Puts an event into the inbox and queues its job; False where it was there already."""
+async def receive_events(tx: Transaction, events: list[WebhookEvent]) -> set[str]:
+    """Puts events into the inbox and queues their jobs; the ids of those that were not there already.
+
+    In the order of their ids, so that two who bring the same ones do not wait for each other.
+    """
+    ordered = sorted(events, key=lambda event: event.event_id)
     given = {
-        "event_id": event.event_id,
-        "event": event.event,
-        "egress_id": event.egress_id,
-        "room_name": event.room_name,
-        "created_at": event.created_at,
+        "event_ids": [event.event_id for event in ordered],
+        "events": [event.event for event in ordered],
+        "egress_ids": [event.egress_id for event in ordered],
+        "room_names": [event.room_name for event in ordered],
+        "times": [event.created_at for event in ordered],
     }
-    return bool(await tx.value(_sql["receive_event"], given))
+    return set(await tx.value(_sql["receive_events"], given) or ())
 
 
 async def defer(tx: Transaction, task: LiteralString, argument: UUID) -> None:

@@ -45,7 +45,6 @@ OF_COMMANDS = {
 }
 OF_THE_WORKER = {
     # They end in a recording's `error` or in the log; nobody is answered with them.
-    "egress_start_unknown",
     "object_missing",
     "livekit_no_egress",
     "media_probe_ended",
@@ -72,7 +71,7 @@ OF_OUR_MISTAKES = {
     "unknown_action",
     "unknown_task",
 }
-GIVES_AN_ERROR = {"failed", "lost", "stopped", "stop_consultation", "give_up_start", "partial"}
+GIVES_AN_ERROR = {"failed", "lost", "stopped", "stop_consultation", "_fail_unless_begun", "partial"}
 DECIDES_AN_ERROR = {"objection", "_error_after"}
 RETRIED = {"media_probe_ended"}
 OF_A_START = {

@@ -146,7 +146,7 @@ def running(
             preexec_fn=children._dying_with_parent(),
         )
     try:
-        children._wait_until_ready(process, url, {}, log)
+        children.Starting(process, url, {}, log).wait_until_ready()
         yield LiveServer(url, api_key, api_secret, log)
     finally:
         children._stop(process)

@@ -100,7 +100,8 @@ def running(cluster: Cluster, data_dir: Path) -> Iterator[Live]:
             webhook_url=f"{made.api_url}/webhooks/livekit",
         )
         live = Live(made, stack.enter_context(real))
-        devstack._start_api_and_worker(stack, data_dir, made)
+        devstack._start_worker(stack, data_dir, made)
+        devstack._start_api(stack, data_dir, made).wait_until_ready()
         yield live
 
 

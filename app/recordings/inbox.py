@@ -1,0 +1,51 @@
+"""The inbox of LiveKit's events: those that arrive together are committed together.
+
+While one transaction is on its way, whoever comes waits for the next, which takes them all: one exchange and one flush
+to disk for many. Each is answered once its own event is committed, and by the error where that failed.
+"""
+
+import asyncio
+from typing import Final
+
+from app.db import Database
+from app.integrations.livekit import WebhookEvent
+from app.recordings import store
+
+MOST_AT_ONCE: Final = 100
+
+
+class Inbox:
+    """Of one process."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: list[tuple[WebhookEvent, asyncio.Future[bool]]] = []
+        self._committing: asyncio.Task[None] | None = None
+
+    async def receive(self, event: WebhookEvent) -> bool:
+        """Returns once the event is committed; False where it was there already. Raises UpstreamFailed, Timeout."""
+        is_new: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((event, is_new))
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._commit_all())
+        return await is_new
+
+    async def _commit_all(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+            waiting = {event.event_id: event for event, _ in batch}
+            try:
+                new = await self._commit(list(waiting.values()))
+            except Exception as error:  # noqa: BLE001 - it belongs to whoever waits, and the next ones try anew
+                for _, is_new in batch:
+                    if not is_new.done():
+                        is_new.set_exception(error)
+                continue
+            for event, is_new in batch:
+                if not is_new.done():
+                    is_new.set_result(event.event_id in new)
+                new.discard(event.event_id)
+
+    async def _commit(self, events: list[WebhookEvent]) -> set[str]:
+        async with self._database.as_service_once("livekit_webhook") as tx:
+            return await store.receive_events(tx, events)

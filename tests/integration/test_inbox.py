@@ -1,0 +1,104 @@
+"""Events that arrive together: one transaction for all that wait, and an answer of its own for each."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+
+from app.db import Database as Pool
+from app.errors import UpstreamFailed
+from app.integrations.livekit import WebhookEvent
+from app.recordings.inbox import MOST_AT_ONCE, Inbox
+from tests.databases import Database
+
+pytestmark = pytest.mark.anyio
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+RECEIVED = (
+    "select event_id, event, egress_id, room_name, occurred_at from private.livekit_events order by event_id"
+)
+TRANSACTIONS = "select count(distinct xmin::text) from private.livekit_events"
+
+
+@pytest.fixture
+async def pool(database: Database) -> AsyncIterator[Pool]:
+    made = Pool(database.api_url, application="test", max_size=4)
+    await made.open()
+    yield made
+    await made.close()
+
+
+def _event(event_id: str, room_name: str | None = "room", egress_id: str | None = None) -> WebhookEvent:
+    return WebhookEvent(event_id, "room_started", egress_id, room_name, None, NOON)
+
+
+def _rows(database: Database, query: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(database.superuser_url) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+async def test_events_that_wait_together_are_committed_together(database: Database, pool: Pool) -> None:
+    inbox, number = Inbox(pool), 3 * MOST_AT_ONCE // 2
+    answers = await asyncio.gather(*(inbox.receive(_event(f"EV_{one:03}")) for one in range(number)))
+    assert answers == [True] * number
+    assert [row[0] for row in _rows(database, RECEIVED)] == [f"EV_{one:03}" for one in range(number)]
+    assert _rows(database, TRANSACTIONS) == [(2,)]
+
+
+async def test_each_event_is_kept_as_it_was_told(database: Database, pool: Pool) -> None:
+    inbox = Inbox(pool)
+    await asyncio.gather(
+        inbox.receive(_event("EV_2", None, "EG_1")), inbox.receive(_event("EV_1", "söme, {room}"))
+    )
+    assert _rows(database, RECEIVED) == [
+        ("EV_1", "room_started", None, "söme, {room}", NOON),
+        ("EV_2", "room_started", "EG_1", None, NOON),
+    ]
+
+
+async def test_event_that_comes_again_is_new_once(pool: Pool) -> None:
+    inbox = Inbox(pool)
+    assert await asyncio.gather(*(inbox.receive(_event("EV_1")) for _ in range(3))) == [True, False, False]
+    assert await inbox.receive(_event("EV_1")) is False
+
+
+async def test_same_events_brought_by_two_processes_in_any_order_wait_for_nobody_for_ever(
+    database: Database, pool: Pool
+) -> None:
+    both, ids = (Inbox(pool), Inbox(pool)), [f"EV_{one:03}" for one in range(40)]
+    answers = await asyncio.gather(
+        *(both[0].receive(_event(one)) for one in ids),
+        *(both[1].receive(_event(one)) for one in reversed(ids)),
+    )
+    assert sum(answers) == len(ids) == len(_rows(database, RECEIVED))
+
+
+async def test_whoever_goes_away_takes_nobody_along(database: Database, pool: Pool) -> None:
+    inbox = Inbox(pool)
+    asking = [asyncio.create_task(inbox.receive(_event(f"EV_{one}"))) for one in range(3)]
+    await asyncio.sleep(0)
+    asking[1].cancel()
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert (answers[0], answers[2]) == (True, True)
+    assert isinstance(answers[1], asyncio.CancelledError)
+    assert await inbox.receive(_event("EV_3")) is True
+
+
+async def test_failed_commit_is_told_to_all_of_it_and_the_next_one_is_tried(
+    database: Database, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox, opened = Inbox(pool), pool.as_service_once
+
+    def away(reason: str) -> None:
+        monkeypatch.setattr(pool, "as_service_once", opened)
+        raise UpstreamFailed("database_unavailable")
+
+    monkeypatch.setattr(pool, "as_service_once", away)
+    answers = await asyncio.gather(
+        *(inbox.receive(_event(f"EV_{one}")) for one in range(2)), return_exceptions=True
+    )
+    assert [str(answer) for answer in answers] == ["database_unavailable"] * 2
+    assert _rows(database, RECEIVED) == []
+    assert await inbox.receive(_event("EV_1")) is True
