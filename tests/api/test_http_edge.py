@@ -303,18 +303,22 @@ async def test_app_is_never_given_more_than_the_limit() -> None:
 
 
 @pytest.mark.anyio
-async def test_declared_length_over_the_limit_is_413_before_anything_is_read() -> None:
-    sent: list[Any] = []
+async def test_declared_length_over_the_limit_is_413_before_anything_is_read_and_thrown_away() -> None:
+    happened: list[Any] = []
 
     async def unreachable(*_: Any) -> Any:
-        pytest.fail("neither the application nor the body may be asked")
+        pytest.fail("the application may not be asked")
+
+    async def receive() -> Any:
+        happened.append("read")
+        return {"type": "http.request", "body": b"x" * 60, "more_body": happened.count("read") < 2}
 
     async def send(message: Any) -> None:
-        sent.append(message)
+        happened.append(message.get("status", message.get("more_body")))
 
     scope = {"type": "http", "headers": [(b"content-length", b"101")]}
-    await BodyLimit(unreachable, limit_bytes=100)(scope, unreachable, send)
-    assert sent[0]["status"] == 413
+    await BodyLimit(unreachable, limit_bytes=100)(scope, receive, send)
+    assert happened == [413, True, "read", "read", False]
 
 
 def _preflight(client: httpx.Client, origin: str, **headers: str) -> httpx.Response:
