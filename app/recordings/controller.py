@@ -229,7 +229,8 @@ class RecordingController:
         async with self._database.as_service("start_recording") as tx:
             if await store.lock(tx, recording.id) != recording:
                 return None
-            why = await objection_to_recording(tx, recording.consultation_id, identities)
+            standings = await consents.standings(tx, recording.consultation_id)
+            why = objection_to_recording(standings, identities)
             if why is not None:
                 await take(tx, recording, replace(recording, status=RecordingStatus.ABORTED, error=why))
                 return None

@@ -6,11 +6,10 @@ doctor why.
 """
 
 from collections.abc import Collection, Iterable
-from uuid import UUID
 
 from app.consents import service as consents
-from app.consents.model import Standing
-from app.db import Database, Transaction
+from app.consents.model import Standing, missing_consents
+from app.db import Database
 from app.integrations.livekit import LiveKit, ParticipantSnapshot
 from app.recordings import store
 from app.recordings.model import CONSENT_MISSING, CONSENT_WITHDRAWN, UNKNOWN_PARTICIPANT
@@ -31,14 +30,9 @@ def has_doctor_and_patient(standings: Iterable[Standing], identities: Collection
     return {"DOCTOR", "PATIENT"} <= kinds
 
 
-async def objection_to_recording(
-    tx: Transaction, consultation_id: UUID, identities: Collection[str]
-) -> str | None:
+def objection_to_recording(standings: Collection[Standing], identities: Collection[str]) -> str | None:
     """Why nothing may be recorded with these people in the room: whoever is not there must consent, too."""
-    why = objection(await consents.standings(tx, consultation_id), identities)
-    if why is None and not await consents.everyone_consents(tx, consultation_id):
-        return CONSENT_WITHDRAWN
-    return why
+    return objection(standings, identities) or (CONSENT_WITHDRAWN if missing_consents(standings) else None)
 
 
 class RoomWatch:
@@ -67,10 +61,10 @@ class RoomWatch:
         identities = await self.people(room_name)
         async with self._database.as_service("watch_room") as tx:
             live = await store.lock_live(tx, consultation_id)
-            why = await objection_to_recording(tx, consultation_id, identities)
+            standings = await consents.standings(tx, consultation_id)
+            why = objection_to_recording(standings, identities)
             if live and why is not None:
                 return why if await stop_consultation(tx, live, why) else None
-            standings = await consents.standings(tx, consultation_id)
             if live or why is not None or not has_doctor_and_patient(standings, identities):
                 return None
             return "auto_record" if await store.request(tx, consultation_id) else None
