@@ -7,16 +7,19 @@ INSTALLED := $(VENV)/.installed
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help demo test test-postgres-15 bench-webhook live faults soak check format schema lock clean
+.PHONY: help demo test test-postgres-15 bench-webhook bench-lifecycle live drill faults soak simulate check format schema lock clean
 
 help:
 	@echo "make demo          one consultation through the whole stack, then serve until Ctrl-C (ONCE=1: end)"
 	@echo "make test          all tests"
 	@echo "make test-postgres-15  those that meet the database, on Debian's Postgres 15, where it is installed"
 	@echo "make live          against a real LiveKit server, where Go can install it"
+	@echo "make drill         back a small practice up and restore it, keys, recordings and all (docs/restore.md)"
 	@echo "make faults        LiveKit, the network and the ground misbehave; a table of what became of each recording"
+	@echo "make simulate      two years of keeping and destroying, 5,000 consultations, judged by an oracle (docs/simulation.md)"
 	@echo "make soak          10,000 sequences of users, events, deaths and passes against the laws of a recording"
 	@echo "make bench-webhook  the webhook beside a bare insert of the same row (docs/benchmarks.md)"
+	@echo "make bench-lifecycle  destroying 100,000 due recordings beside bare deletions (docs/benchmarks.md)"
 	@echo "make check         format, lint, types, import rules, SQL lint"
 	@echo "make format        format the code"
 	@echo "make schema        export graphql_schema/schema.graphql"
@@ -39,8 +42,14 @@ test-postgres-15: $(INSTALLED)
 live: $(INSTALLED)
 	$(BIN)/python -m tests.live
 
+drill: $(INSTALLED)
+	$(BIN)/python -m tests.drill
+
 faults: $(INSTALLED)
 	$(BIN)/python -u -m tests.faults
+
+simulate: $(INSTALLED)
+	$(BIN)/python -u -m tests.simulation
 
 soak: $(INSTALLED)
 	$(BIN)/python -m tests.faults.soak
@@ -48,12 +57,15 @@ soak: $(INSTALLED)
 bench-webhook: $(INSTALLED)
 	$(BIN)/python -m benchmarks.webhook
 
+bench-lifecycle: $(INSTALLED)
+	$(BIN)/python -m benchmarks.lifecycle
+
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/sqlfluff lint supabase policies app/*/queries.sql
+	$(BIN)/sqlfluff lint supabase policies app/*/*.sql
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

@@ -16,6 +16,7 @@ from app.errors import AppError, UpstreamFailed
 from app.integrations import configured
 from app.integrations.storage import Storage
 from app.integrations.supabase import SupabaseAdmin
+from app.keys.service import require_root_keys
 from app.settings import (
     ApiSettings,
     LiveKitSettings,
@@ -39,6 +40,19 @@ _REMEDIES = {
     "login_password_failed": "DATABASE_URL must log in as the role that ran the migrations.",
     "database_unmarked": "Run `resguardo migrate` with DATABASE_URL of the owner.",
     "database_of_another_deployment": "DEPLOYMENT or the database's URL is another practice's: correct one of them.",
+    "database_unmigrated": "The database is older than this release: run `resguardo migrate`.",
+    "root_key_missing": "ROOT_KEYS lacks a key that recordings still need: put it back (docs/restore.md), and only "
+    "after `resguardo keys rotate` leave it out.",
+    "root_key_wrong": "ROOT_KEYS has another key under a name that the database knows: take the right one from the "
+    "escrow (`resguardo keys check` opens it), or give the new key a new name.",
+    "root_key_id": "A key's name is of a to z, 0 to 9 and hyphens, 32 at the most.",
+    "escrow_unreadable": "Either the passphrase is not the one it was written with, or the file was altered.",
+    "escrow_exists": "An escrow is never overwritten: name a file that is not there.",
+    "escrow_unwritable": "The file cannot be made there: is the directory there, and may it be written to?",
+    "passphrase_short": "The passphrase must have 16 characters at least.",
+    "passphrases_differ": "The two passphrases are not the same.",
+    "dump_missing": "There is no such file.",
+    "dump_unreadable": "Is it what pg_dump wrote, in custom or plain format, unpacked?",
     "bucket_unmarked": "Run `resguardo claim-bucket` with the worker's settings.",
     "bucket_of_another_deployment": "DEPLOYMENT or R2_BUCKET_NAME is another practice's: correct one of them.",
     "storage_of_another_deployment": "DEPLOYMENT or R2_BUCKET_NAME is another practice's: correct one of them.",
@@ -48,6 +62,24 @@ _REMEDIES = {
     "storage_bucket_missing": "Create the bucket, or correct R2_BUCKET_NAME.",
     "storage_credentials_refused": "Make an R2 token for this bucket (Object Read for the API, Object Read & Write for "
     "the worker) and set its key id and secret.",
+    "cloudflare_token_refused": "CLOUDFLARE_API_TOKEN must be a token of this account with Workers R2 Storage Write "
+    "(to look alone: Read).",
+    "cloudflare_bucket_missing": "Cloudflare knows no such bucket: are R2_BUCKET_NAME and R2_JURISDICTION right?",
+    "cloudflare_unreachable": "Cloudflare's API did not answer: is the network open?",
+    "cloudflare_timeout": "Cloudflare's API did not answer in time. What was put may have been taken: look again.",
+    "cloudflare_limited": "Cloudflare answers no more requests for now: wait five minutes.",
+    "cloudflare_lock_unknown": "The bucket has a lock of a kind that this release does not know, and would undo: "
+    "remove it in Cloudflare's dashboard, or use the newest release.",
+    "bucket_policy_unreadable": "The file of policies/bucket is missing, or no JSON.",
+    "bucket_policy_malformed": "The file of policies/bucket lacks this field, does not know it, or has another kind "
+    "of value in it.",
+    "bucket_policy_unsafe": "With this the bucket could destroy what must stay: see docs/bucket.md.",
+    "bucket_changed": "Somebody has changed the bucket since it was shown: look at the plan again.",
+    "holds_unprotected": "Something held lies where the bucket would delete it, without a lock. `resguardo worker` "
+    "protects it within the hour; then apply again.",
+    "bucket_not_as_put": "The bucket took the rules and tells others: look at the plan again.",
+    "bucket_keys_missing": "Set R2_ADMIN_ACCESS_KEY_ID and its secret (lifecycle, CORS) or CLOUDFLARE_API_TOKEN "
+    "(locks).",
     "livekit_unreachable": "Is LIVEKIT_URL right, and the server up?",
     "livekit_credentials_refused": "LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be a pair of that project; check the "
     "machine's clock, too.",
@@ -73,6 +105,21 @@ _REMEDIES = {
     "jwks_empty": "Move the project from its legacy JWT secret to asymmetric signing keys (ES256).",
     "openai_unreachable": "Is OPENAI_BASE_URL right, and the network open?",
     "openai_key_refused": "OPENAI_API_KEY is not accepted: make a new one.",
+    "certificate_malformed": "This is no certificate of ours, or it was altered. Ask the practice for the file again.",
+    "certificate_other_key": "Another key than PUB signed this. If the practice has changed its key since, use the one "
+    "of that time.",
+    "certificate_signature": "This was altered after it was signed, or never was signed. Believe nothing that it says.",
+    "certificate_public_key": "PUB must be an Ed25519 public key: PEM, or its 32 bytes in base64.",
+    "certificate_too_large": "A certificate is far smaller.",
+    "certificate_pdf_differs": "The attached certificate is genuine. Where `made_by` and `checked_by` are the same, "
+    "the pages were altered: believe the attachment alone. Where they differ, check with the release that made it.",
+    "retention_malformed": "The policy cannot be read at that place. Compare with policies/retention.toml.",
+    "retention_unknown_key": "Nothing of that name is known there: is it misspelt? See policies/retention.toml.",
+    "retention_term_absurd": "A term is 1 to 36500 days, an age 1 to 100 years.",
+    "retention_kinds_overlap": "A kind of consultation may be in one of [[kinds]] alone.",
+    "retention_jurisdiction_unknown": "The file has no [floors] for the jurisdiction that it names: add them.",
+    "retention_below_floor": "The jurisdiction that the file names asks for more: lengthen the term.",
+    "retention_policies_name_key": "A version of that name was proposed before: give this one a name of its own.",
     "openai_missing": "Set OPENAI_API_KEY: recordings are kept, but not transcribed, without it.",
 }
 
@@ -132,6 +179,7 @@ def _worker_checks(settings: WorkerSettings) -> list[tuple[str, Check]]:
     return [
         ("database", lambda: _database(settings.worker_database_url, settings.deployment)),
         ("bucket", lambda: _bucket(configured.worker_storage(settings), settings.deployment)),
+        ("root keys", lambda: _root_keys(settings)),
         ("Supabase Auth's administration", lambda: _supabase_admin(settings)),
         ("OpenAI", lambda: _openai(settings)),
     ]
@@ -158,6 +206,17 @@ async def _database(url: SecretStr, deployment: str) -> None:
     try:
         await database.open()
         await require_own_database(database, deployment)
+    finally:
+        await database.close()
+
+
+async def _root_keys(settings: WorkerSettings) -> None:
+    database = Database(
+        settings.worker_database_url.get_secret_value(), application="resguardo-check", max_size=1
+    )
+    try:
+        await database.open()
+        await require_root_keys(database, settings.keyring)
     finally:
         await database.close()
 

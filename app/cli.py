@@ -2,29 +2,23 @@
 
 import asyncio
 import gc
-import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvicorn
-from rich.console import Console
 from rich.markup import escape
 
 from app import access_policies, checks, deployment, migrations, settings, worker
-from app.db import Database
-from app.errors import AppError
+from app.bucket import seal
+from app.commands import certificate, drill, keys, policies, restore, retention, staff
+from app.commands.console import log_to_stderr, out, refusals_told
 from app.integrations import configured
-from app.integrations.supabase import SupabaseAdmin
-from app.settings import ApiSettings, MigrationSettings, SettingsError, StaffSettings, WorkerSettings
-from app.staff.invitations import StaffInvitations
-from app.staff.model import NewMember, StaffRole
+from app.retention import proposals
+from app.settings import ApiSettings, MigrationSettings, WorkerSettings
 
 FIXTURES = Path(__file__).parent.parent / "tests" / "fixtures"
 MEDIA = FIXTURES / "headache.mp4"
@@ -32,36 +26,19 @@ AUDIO = FIXTURES / "headache.dual.ogg"
 DEVSTACK = Path(".devstack")
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-policies = typer.Typer(no_args_is_help=True, help="Who may do what: the files of policies/access.")
-cli.add_typer(policies, name="policies")
-staff = typer.Typer(no_args_is_help=True, help="Who works here.")
-cli.add_typer(staff, name="staff")
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+cli.add_typer(policies.commands, name="policies")
+cli.add_typer(staff.commands, name="staff")
+cli.add_typer(restore.commands, name="restore")
+cli.add_typer(keys.commands, name="keys")
+cli.add_typer(drill.commands, name="drill")
+cli.add_typer(certificate.commands, name="certificate")
+cli.add_typer(retention.commands, name="retention")
 
 
 def main() -> None:
     """The entry point."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for noisy in ("httpx", "httpx2", "httpcore", "procrastinate", "botocore", "psycopg.pool"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    log_to_stderr()
     cli()
-
-
-@contextmanager
-def _refusals_told() -> Iterator[None]:
-    try:
-        yield
-    except SettingsError as error:
-        err.print("[bold red]Settings:[/]")
-        for line in str(error).splitlines():
-            err.print(f"  {escape(line)}")
-        raise typer.Exit(2) from None
-    except AppError as error:
-        detail = "".join(f" {name}={value}" for name, value in error.detail.items())
-        err.print(f"[bold red]{error.code}[/] {escape(error.reason + detail)}")
-        err.print(f"  {escape(checks.remedy(error.reason))}")
-        raise typer.Exit(1) from None
 
 
 @cli.command()
@@ -78,7 +55,7 @@ def serve(
     """Runs the API."""
     from app.main import create_app  # a second of imports that no other command needs
 
-    with _refusals_told():
+    with refusals_told():
         loaded = settings.load(ApiSettings)
         asyncio.run(checks.require_own_world(loaded))
         uvicorn.run(
@@ -104,7 +81,7 @@ def _spare_what_stays() -> None:
 @cli.command(name="worker")
 def run_worker() -> None:
     """Runs the jobs."""
-    with _refusals_told():
+    with refusals_told():
         asyncio.run(worker.run(settings.load(WorkerSettings)))
 
 
@@ -113,7 +90,7 @@ def migrate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is pending.")] = False,
 ) -> None:
     """Applies the migrations, sets the logins' passwords from the settings and marks the database."""
-    with _refusals_told():
+    with refusals_told():
         loaded = settings.load(MigrationSettings)
         url = loaded.database_url.get_secret_value()
         if dry_run:
@@ -127,13 +104,22 @@ def migrate(
         )
         migrations.set_login_passwords(url, loaded.login_passwords)
         deployment.mark_database(url, loaded.deployment)
+        changed = seal.seal_access(url)
+        for name in changed if not applied else ():
+            out.print(f"[red]was changed by hand[/] {escape(name)}")
+        adopted = proposals.adopt_first_policy(url)
+        if adopted is not None:
+            out.print(
+                f"retention policy {escape(adopted.name)} is in force: recordings are kept "
+                f"{adopted.default.recording_days} days"
+            )
         out.print(f"{len(applied)} applied; the database is {loaded.deployment}'s")
 
 
 @cli.command()
 def claim_bucket() -> None:
     """Marks the bucket as this deployment's, with the worker's key; again is harmless."""
-    with _refusals_told():
+    with refusals_told():
         loaded = settings.load(WorkerSettings)
         asyncio.run(configured.worker_storage(loaded).claim(loaded.deployment))
         out.print(f"the bucket is {loaded.deployment}'s")
@@ -154,7 +140,7 @@ def check() -> None:
 
 @cli.command()
 def reconcile() -> None:
-    """Makes one pass over what is unfinished and one sweep of the bucket, and prints what it found.
+    """Makes one pass over what is unfinished and due and one sweep of the bucket, and prints what it found.
 
     The pass stops what runs in our rooms for no recording, and ends what is overdue.
 
@@ -162,47 +148,13 @@ def reconcile() -> None:
 
     After a restore of the database set that to 365 first.
 
-    A running worker does both, each RECONCILE_SECONDS and each hour; beside it this is harmless.
+    What is due is destroyed, and proven.
+
+    A running worker does all of it by itself; beside it this is harmless.
     """
-    with _refusals_told():
+    with refusals_told():
         for line in asyncio.run(worker.reconcile_once(settings.load(WorkerSettings))):
             out.print(line)
-
-
-@policies.command("migration")
-def write_policies_migration() -> None:
-    """Writes a migration from policies/access, where it differs from the newest one."""
-    written = access_policies.write_access_migration(datetime.now(UTC))
-    out.print("nothing has changed" if written is None else f"written: {written.name}")
-
-
-@staff.command("add")
-def add_staff(
-    email: Annotated[str, typer.Argument(help="The address of the new member of staff.")],
-    role: Annotated[StaffRole, typer.Option(help="What they will be.")],
-) -> None:
-    """Adds a member of staff, as the owner: the first compliance officer, who can then invite everybody else."""
-    with _refusals_told():
-        member = asyncio.run(_add_staff(settings.load(StaffSettings), email, role))
-        out.print(f"[green]added[/] {member.user_id} as {role.value}")
-        if member.has_login:
-            out.print("Next: they sign in as they are used to, and enrol an authenticator app (TOTP).")
-        else:
-            out.print("Next: they follow the link that Supabase Auth mailed to them, choose a password,")
-            out.print("      and enrol an authenticator app (TOTP).")
-        out.print("Without the second factor nothing here opens to them.")
-
-
-async def _add_staff(loaded: StaffSettings, email: str, role: StaffRole) -> NewMember:
-    database = Database(loaded.database_url.get_secret_value(), application="resguardo-staff", max_size=1)
-    admin = SupabaseAdmin(loaded.supabase_url, loaded.supabase_secret_key.get_secret_value())
-    try:
-        await database.open()
-        await deployment.require_own_database(database, loaded.deployment)
-        return await StaffInvitations(database, admin, basis="staff_add").add(email, role)
-    finally:
-        await database.close()
-        await admin.aclose()
 
 
 @cli.command()

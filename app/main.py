@@ -13,12 +13,15 @@ from starlette.requests import HTTPConnection, Request
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from app.access_requests.service import AccessRequests
 from app.audit.service import Audit
 from app.auth import TokenVerifier
 from app.consents.service import Consents
 from app.consultations.service import Consultations
 from app.db import Database
+from app.deletions.service import Deletions
 from app.deployment import require_own_bucket, require_own_database
+from app.holds.service import LegalHolds
 from app.http import health
 from app.http.client_address import client_address
 from app.http.edge import edge_middleware
@@ -35,6 +38,8 @@ from app.quotas import Quotas, load_quotas
 from app.recordings.changes import Feed, RecordingChanges
 from app.recordings.imports import Imports
 from app.recordings.service import Recordings
+from app.retention.report import Prices
+from app.retention.service import Retention
 from app.settings import ApiSettings
 from app.staff.service import Staff
 from graphql_schema.context import Context, Services
@@ -146,7 +151,25 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         recording_changes=RecordingChanges(parts.database, parts.feed, quotas=parts.quotas),
         imports=Imports(parts.database, quotas=parts.quotas),
         consents=Consents(parts.database),
+        access_requests=AccessRequests(
+            parts.database,
+            parts.storage,
+            quotas=parts.quotas,
+            url_lifetime_seconds=settings.url_lifetime_seconds,
+        ),
+        deletions=Deletions(parts.database, quotas=parts.quotas),
         staff=Staff(parts.database, quotas=parts.quotas),
+        holds=LegalHolds(parts.database, quotas=parts.quotas),
+        retention=Retention(
+            parts.database,
+            quotas=parts.quotas,
+            prices=Prices(
+                settings.r2_price_gb_month,
+                settings.r2_price_class_a_million,
+                settings.r2_price_class_b_million,
+                settings.r2_prices_as_of,
+            ),
+        ),
         audit=parts.audit,
     )
 

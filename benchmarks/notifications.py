@@ -52,7 +52,7 @@ def notification(event: str, room: str) -> bytes:
 
 
 def _egress(room: str, now: int) -> dict[str, object]:
-    path = f"r/standard/{uuid4()}/{uuid4()}/video.mp4"
+    path = f"r/d90/{uuid4()}/{uuid4()}/video.mp4"
     output = {"filepath": path, "s3": {"bucket": "recordings", "region": "auto"}}
     return {
         "egressId": f"EG_{uuid5(NAMESPACE_URL, room).hex[:12]}",

@@ -1,6 +1,6 @@
 """Consultations, their participants and rooms in GraphQL."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Self
 
 import strawberry
@@ -151,6 +151,10 @@ class ConsultationInput:
         default=False,
         description="The sound is recorded once more, on two channels, which the speakers take in turn as they come.",
     )
+    patient_birth_date: date | None = strawberry.field(
+        default=None,
+        description="Given once, it decides how long what is recorded of a minor is kept; it is shown to nobody.",
+    )
 
     def to_model(self) -> model.Registration:
         return model.Registration(
@@ -163,6 +167,7 @@ class ConsultationInput:
             sensitivity=self.sensitivity,
             auto_record=self.auto_record,
             separate_speakers=self.separate_speakers,
+            patient_birth_date=self.patient_birth_date,
         )
 
 

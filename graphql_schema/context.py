@@ -8,15 +8,19 @@ from uuid import UUID
 
 import strawberry
 
+from app.access_requests.service import AccessRequests
 from app.audit.service import Audit, Rejection
 from app.auth import Principal, TokenVerifier
 from app.consents.service import Consents
 from app.consultations.service import Consultations
 from app.db import Asker
+from app.deletions.service import Deletions
 from app.errors import Unauthenticated
+from app.holds.service import LegalHolds
 from app.recordings.changes import RecordingChanges
 from app.recordings.imports import Imports
 from app.recordings.service import Recordings
+from app.retention.service import Retention
 from app.staff.service import Staff
 from app.texts import Language
 
@@ -30,7 +34,11 @@ class Services:
     recording_changes: RecordingChanges
     imports: Imports
     consents: Consents
+    access_requests: AccessRequests
+    deletions: Deletions
     staff: Staff
+    holds: LegalHolds
+    retention: Retention
     audit: Audit
 
 

@@ -109,6 +109,9 @@ class Recording:
     speakers: SpeakerAudio | None = strawberry.field(
         description="The sound beside it, where the consultation asked for it."
     )
+    due_at: datetime | None = strawberry.field(
+        description="When its term is over and it is destroyed, unless something holds it; null where no term runs."
+    )
     created_at: datetime
     updated_at: datetime
     storage: Storage | None = strawberry.field(
@@ -138,6 +141,7 @@ class Recording:
             duration_seconds=recording.duration_seconds,
             size_bytes=big(recording.size_bytes),
             sha256=recording.sha256,
+            due_at=recording.due_at,
             truncated=recording.truncated,
             error=recording.error,
             medium=recording.medium,

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -74,7 +74,8 @@ class Registration:
     """What is said of a consultation that is to take place; `doctor_id` None is the doctor who asks.
 
     `auto_record`: recorded as soon as doctor and patient are in the room and everybody consents. `separate_speakers`:
-    the sound is recorded once more, with each of the two on a channel.
+    the sound is recorded once more, with each of the two on a channel. `patient_birth_date` may be left out, then and
+    ever after: the patient is then taken to be of age.
     """
 
     external_id: str
@@ -86,6 +87,7 @@ class Registration:
     sensitivity: Sensitivity
     auto_record: bool = False
     separate_speakers: bool = False
+    patient_birth_date: date | None = None
 
     def __post_init__(self) -> None:
         for value in (self.external_id, self.patient_external_id):
@@ -99,6 +101,10 @@ class Registration:
             raise InvalidInput("bad_kind")
         if self.scheduled_at.tzinfo is None or not _FIRST_YEAR <= self.scheduled_at.year <= _LAST_YEAR:
             raise InvalidInput("bad_date")
+        if self.patient_birth_date is not None and not (
+            _FIRST_YEAR <= self.patient_birth_date.year <= _LAST_YEAR
+        ):
+            raise InvalidInput("bad_birth_date")
 
     def matches(self, consultation: Consultation, patient_id: UUID) -> bool:
         """Whether that consultation is what this registration would make: then it has been made before."""

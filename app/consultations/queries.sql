@@ -154,7 +154,7 @@ select
 select private.has_live_recording(%(id)s);
 
 -- name: register_patient
-select private.register_patient(%(external_id)s, %(user_id)s);
+select private.register_patient(%(external_id)s, %(user_id)s, %(birth_date)s);
 
 -- name: keep_invitation
 select private.keep_invitation(%(participant_id)s, sha256(%(secret)s::bytea), %(expires_at)s);

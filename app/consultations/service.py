@@ -77,14 +77,17 @@ class Consultations:
     ) -> Consultation:
         """Registers a consultation of the asking doctor's; the same again returns the first, as it is now.
 
-        Raises Conflict (external_id_taken, patient_user_differs).
+        Raises Conflict (external_id_taken, patient_user_differs, patient_birth_date_differs).
         """
         access = Access(
             "consultation.register", {"clinician"}, "consultation", external_id=registration.external_id
         )
         async with self._database.as_user(asker, access) as tx:
             patient_id = await store.register_patient(
-                tx, registration.patient_external_id, registration.patient_user_id
+                tx,
+                registration.patient_external_id,
+                registration.patient_user_id,
+                registration.patient_birth_date,
             )
             new_id = uuid4()
             if await store.insert(tx, new_id, registration, patient_id, room_name(self._deployment, new_id)):

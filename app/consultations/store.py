@@ -1,7 +1,7 @@
 """Consultations as rows."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import LiteralString
 from uuid import UUID, uuid4
@@ -124,11 +124,15 @@ async def record_access(
     )
 
 
-async def register_patient(tx: Transaction, external_id: str, user_id: UUID | None) -> UUID:
-    """The patient's id, made if new. Raises Conflict (patient_user_differs)."""
-    return UUID(
-        str(await tx.value(_sql["register_patient"], {"external_id": external_id, "user_id": user_id}))
-    )
+async def register_patient(
+    tx: Transaction, external_id: str, user_id: UUID | None, birth_date: date | None
+) -> UUID:
+    """The patient's id, made if new.
+
+    Raises Conflict (patient_user_differs, patient_birth_date_differs, patient_birth_date_ahead).
+    """
+    parameters = {"external_id": external_id, "user_id": user_id, "birth_date": birth_date}
+    return UUID(str(await tx.value(_sql["register_patient"], parameters)))
 
 
 async def has_live_recording(tx: Transaction, consultation_id: UUID) -> bool:

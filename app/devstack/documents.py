@@ -75,3 +75,15 @@ query ($since: DateTime!, $after: String) {
   }
 }
 """
+
+PLACE_HOLD = """
+mutation ($hold: LegalHoldInput!) { placeLegalHold(hold: $hold) { hold { id } coveredRecordings } }
+"""
+
+RELEASE_HOLD = "mutation ($id: ID!) { releaseLegalHold(id: $id) { id releasedAt } }"
+
+DELETE = "mutation ($id: ID!) { deleteRecording(id: $id, reason: RECORDED_IN_ERROR) { id status undoUntil } }"
+
+UNDO_DELETION = "mutation ($id: ID!) { undoDeletion(recordingId: $id) { id status } }"
+
+CERTIFICATES = "query ($id: ID!) { deletionCertificates(recordingId: $id) { number sha256 json } }"

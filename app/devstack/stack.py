@@ -4,6 +4,7 @@ What is kept under the data directory is found again by a later start. It listen
 a real patient's data.
 """
 
+import base64
 import json
 import os
 import secrets
@@ -18,9 +19,11 @@ import psycopg
 from pydantic import SecretStr
 
 from app.access_policies import MIGRATIONS_DIRECTORY
+from app.bucket.seal import seal_access
 from app.deployment import mark_database
 from app.devstack import object_store, postgres
 from app.devstack.children import Starting, free_port, starting
+from app.devstack.cloudflare.starting import cloudflare_environment, cloudflare_running
 from app.devstack.gotrue.config import GotrueConfig, save_config
 from app.devstack.object_store import ObjectStore
 from app.devstack.supabase_project import (
@@ -32,7 +35,9 @@ from app.devstack.supabase_project import (
 )
 from app.errors import Conflict
 from app.integrations.storage import Storage
+from app.keyring import new_key_line
 from app.migrations import migrate, set_login_passwords
+from app.retention.proposals import adopt_first_policy
 
 DATABASE = "resguardo_demo"
 DEPLOYMENT = "demo"
@@ -71,6 +76,8 @@ class _Keys:
     livekit_secret: str
     publishable_key: str
     secret_key: str
+    certificate_seed: str
+    root_keys: str
 
 
 @contextmanager
@@ -98,14 +105,18 @@ def running(
         store = stack.enter_context(object_store.running(data_dir / "store"))
         progress("object store")
         made = _describe(project, store, keys)
+        made.environment.update(cloudflare_environment())
         migrate(project.owner_url, MIGRATIONS_DIRECTORY)
         _set_passwords(project, keys)
         mark_database(project.owner_url, DEPLOYMENT)
+        adopt_first_policy(project.owner_url)
+        seal_access(project.owner_url)
         anyio.run(_storage(store).claim, DEPLOYMENT)
         progress("migrations")
         api = _start_api(stack, data_dir, made)
         _start_stand_ins(stack, data_dir, made, media, audio)
-        progress("Supabase Auth and LiveKit stand-ins")
+        stack.enter_context(cloudflare_running(made.environment, data_dir))
+        progress("Supabase Auth, LiveKit and Cloudflare stand-ins")
         _start_worker(stack, data_dir, made)
         api.wait_until_ready()
         progress("API and worker")
@@ -135,6 +146,8 @@ def _describe(project: ProjectUrls, store: ObjectStore, keys: _Keys) -> Stack:
             ),
             "SUPABASE_URL": supabase_url,
             "SUPABASE_SECRET_KEY": keys.secret_key,
+            "CERTIFICATE_SIGNING_KEY": keys.certificate_seed,
+            "ROOT_KEYS": keys.root_keys,
             "R2_BUCKET_NAME": store.bucket,
             "R2_ENDPOINT_URL": store.endpoint_url,
             "R2_READER_ACCESS_KEY_ID": store.reader.access_key_id,
@@ -244,12 +257,16 @@ def _start_worker(stack: ExitStack, data_dir: Path, made: Stack) -> None:
 
 
 def _keys(path: Path) -> _Keys:
-    if not path.exists():
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if kept.keys() != _Keys.__dataclass_fields__.keys():
         made = {name: secrets.token_urlsafe(32) for name in _Keys.__dataclass_fields__}
         made["publishable_key"] = f"sb_publishable_{secrets.token_urlsafe(24)}"
         made["secret_key"] = f"sb_secret_{secrets.token_urlsafe(24)}"
-        _write_private(path, json.dumps(made))
-    return _Keys(**json.loads(path.read_text()))
+        made["certificate_seed"] = base64.b64encode(secrets.token_bytes(32)).decode()
+        made["root_keys"] = new_key_line("demo-1")
+        kept = made | kept
+        _write_private(path, json.dumps(kept))
+    return _Keys(**kept)
 
 
 def _write_private(path: Path, text: str) -> None:

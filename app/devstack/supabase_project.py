@@ -62,6 +62,14 @@ def create_project(
     return project_urls(superuser_url, database, owner=owner, owner_password=owner_password)
 
 
+def create_roles(superuser_url: str, owner: str = "postgres") -> None:
+    """Makes the roles of a Supabase project alone, for a database that is restored. Again is harmless."""
+    with psycopg.connect(superuser_url, autocommit=True) as connection:
+        connection.execute(_LOCK)
+        with connection.transaction():
+            _execute_file(connection, "roles.sql", owner)
+
+
 def drop_project(superuser_url: str, database: str) -> None:
     """Drops the database, ending its sessions; no error if there is none. The cluster's roles stay."""
     with psycopg.connect(superuser_url, autocommit=True) as connection:

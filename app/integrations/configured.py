@@ -6,9 +6,18 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from app.integrations import r2
+from app.integrations.cloudflare import API_URL, Cloudflare
 from app.integrations.livekit import LiveKit, S3Target
 from app.integrations.storage import Credentials, Storage
-from app.settings import ApiSettings, BucketSettings, LiveKitSettings, WorkerSettings
+from app.integrations.storage_rules import StorageRules
+from app.settings import (
+    ApiSettings,
+    BucketRuleSettings,
+    BucketSettings,
+    BucketWriterSettings,
+    LiveKitSettings,
+    WorkerSettings,
+)
 
 REGION = "auto"
 RECORDER_CREDENTIALS_SECONDS = 24 * 3600
@@ -27,7 +36,7 @@ def reader_storage(settings: ApiSettings) -> Storage:
     return _storage(settings, settings.r2_reader_access_key_id, settings.r2_reader_secret_access_key)
 
 
-def worker_storage(settings: WorkerSettings) -> Storage:
+def worker_storage(settings: BucketWriterSettings) -> Storage:
     """The bucket as the worker may see it: read and write."""
     return _storage(settings, settings.r2_access_key_id, settings.r2_secret_access_key)
 
@@ -53,6 +62,36 @@ def recorder_target(settings: WorkerSettings, object_key: str) -> S3Target:
             now=datetime.now(UTC),
         ),
     )
+
+
+def storage_rules(settings: BucketRuleSettings) -> StorageRules | None:
+    """The bucket as its administrator sees it; None where there is no such key."""
+    key_id, secret = settings.r2_admin_access_key_id, settings.r2_admin_secret_access_key
+    if key_id is None or secret is None:
+        return None
+    return StorageRules(
+        endpoint_url=_endpoint_url(settings),
+        bucket=settings.r2_bucket_name,
+        credentials=Credentials(key_id, secret.get_secret_value()),
+    )
+
+
+def cloudflare(settings: BucketRuleSettings) -> Cloudflare | None:
+    """Cloudflare's API for the bucket; None where there is no token."""
+    if settings.cloudflare_api_token is None or settings.r2_account_id is None:
+        return None
+    return Cloudflare(
+        account_id=settings.r2_account_id,
+        bucket=settings.r2_bucket_name,
+        token=settings.cloudflare_api_token.get_secret_value(),
+        jurisdiction=settings.r2_jurisdiction,
+        api_url=settings.cloudflare_api_url or API_URL,
+    )
+
+
+def bucket_url(settings: BucketSettings) -> str:
+    """The bucket on its S3 host, where nobody is served without a key."""
+    return f"{_endpoint_url(settings)}/{settings.r2_bucket_name}"
 
 
 def _static_recorder(settings: WorkerSettings) -> Credentials | None:

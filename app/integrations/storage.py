@@ -26,7 +26,9 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError,
 from botocore.exceptions import ConnectionError as EndpointUnreachable
 
 from app.errors import AppError, Conflict, InvalidInput, NotFound, Timeout, UpstreamFailed
+from app.integrations.storage_copies import Copying
 from app.integrations.storage_listing import Listing
+from app.integrations.storage_uploads import Uploading
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -73,7 +75,7 @@ def upload_headers(content_type: str, size_bytes: int) -> dict[str, str]:
     return {"Content-Type": content_type, "Content-Length": str(size_bytes), "If-None-Match": "*"}
 
 
-class Storage(Listing):
+class Storage(Listing, Copying, Uploading):
     """One bucket, seen with one pair of credentials.
 
     Every method that asks the store raises UpstreamFailed (`storage_unreachable`, `storage_bucket_missing`,

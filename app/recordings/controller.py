@@ -16,6 +16,8 @@ from app.db import Database, Transaction
 from app.errors import AppError, UpstreamFailed
 from app.integrations.livekit import EgressSnapshot, LiveKit, LiveKitRefused, S3Target, is_definite
 from app.integrations.storage import Storage, StoredObject
+from app.keyring import Keyring
+from app.keys import service as keys
 from app.media.probe import Container, MediaInfo, MediaRefused, ReadRange, probe
 from app.recordings import store
 from app.recordings.deadlines import START_UNKNOWN
@@ -29,6 +31,7 @@ from app.recordings.model import (
     failed,
     followed,
     has_reported_size,
+    stored_since,
     verified,
 )
 from app.recordings.presence import RoomWatch, objection_to_recording
@@ -65,6 +68,7 @@ class RecordingController:
         storage: Storage,
         recorder_target: Callable[[str], S3Target],
         *,
+        keyring: Keyring,
         clock: Clock = store.database_time,
         probe: Probe = probe,
     ) -> None:
@@ -72,6 +76,7 @@ class RecordingController:
         self._livekit = livekit
         self._storage = storage
         self._recorder_target = recorder_target
+        self._keyring = keyring
         self._clock = clock
         self._probe = probe
         self._rooms = RoomWatch(database, livekit)
@@ -163,7 +168,10 @@ class RecordingController:
             if after is not None and after.status is RecordingStatus.VERIFYING:
                 raise UpstreamFailed("object_missing")
             return
-        await self._change(recording_id, await self._examine(recording, key, stored))
+        outcome = await self._examine(recording, key, stored)
+        await self._change(
+            recording_id, lambda current, now: outcome(stored_since(current, stored.last_modified), now)
+        )
 
     async def change(
         self, recording_id: UUID, decide: Callable[[Recording, datetime], Recording]
@@ -291,7 +299,15 @@ class RecordingController:
             if object_key is not None and before.egress_id is None and after.egress_id is not None:
                 await store.point_object_key(tx, recording_id, object_key)
             await take(tx, before, after)
+            if _becomes_ready(before, after):
+                await keys.make_recording_key(tx, self._keyring, recording_id)
             return after
+
+
+def _becomes_ready(before: Recording, after: Recording) -> bool:
+    """The moment at which a video gets its data key."""
+    is_ready, was_ready = (one.status is RecordingStatus.READY for one in (after, before))
+    return is_ready and not was_ready and after.medium is Medium.VIDEO
 
 
 def _aborted_if_still(as_it_was: Recording, current: Recording, _: datetime) -> Recording:

@@ -1,4 +1,6 @@
-"""The keys of objects: `r/<class>/<consultation>/<video>/<file>`. Pure, and they name nobody.
+"""The keys of objects: `<place>/<consultation>/<video>/<file>`. Pure, and they name nobody.
+
+The place is `r/d90` for what is kept 90 days, which the bucket's own rule empties after us, or `keep`, which has none.
 
 Each time that LiveKit is asked anew for the same recording it gets another file name, `video-2.mp4` after `video.mp4`:
 an egress of an earlier ask that turns up late overwrites nothing. What is imported is an `import.mp4`, so that it is
@@ -10,7 +12,9 @@ from uuid import UUID
 
 from app.recordings.model import Medium, Recording
 
-_KEY = re.compile(r"r/[a-z0-9_]+/[0-9a-f-]{36}/([0-9a-f-]{36})/(video|speakers)(?:-([0-9]{1,3}))?\.(mp4|ogg)")
+_KEY = re.compile(
+    r"(?:keep|r/[a-z0-9_]+)/[0-9a-f-]{36}/([0-9a-f-]{36})/(video|speakers)(?:-([0-9]{1,3}))?\.(mp4|ogg)"
+)
 _MEDIA = {("video", "mp4"): Medium.VIDEO, ("speakers", "ogg"): Medium.SPEAKERS}
 
 MediaId = tuple[UUID, Medium]

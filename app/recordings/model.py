@@ -17,7 +17,7 @@ from app.integrations.livekit import EgressSnapshot
 
 
 class RecordingStatus(StrEnum):
-    """From the doctor's wish to the checked object, or to what went wrong."""
+    """From the doctor's wish to the checked object, or to what went wrong, until it is destroyed."""
 
     REQUESTED = "REQUESTED"
     STARTING = "STARTING"
@@ -28,6 +28,7 @@ class RecordingStatus(StrEnum):
     FAILED = "FAILED"
     ABORTED = "ABORTED"
     LOST = "LOST"
+    DELETED = "DELETED"
 
     @property
     def is_live(self) -> bool:
@@ -62,10 +63,11 @@ TRANSITIONS: Final[Mapping[RecordingStatus, frozenset[RecordingStatus]]] = Mappi
         _S.RECORDING: frozenset({_S.STOPPING, _S.VERIFYING, _S.FAILED, _S.ABORTED, _S.LOST}),
         _S.STOPPING: frozenset({_S.VERIFYING, _S.FAILED, _S.ABORTED, _S.LOST}),
         _S.VERIFYING: frozenset({_S.READY, _S.FAILED, _S.LOST}),
-        _S.LOST: frozenset({_S.READY}),
-        _S.READY: frozenset(),
-        _S.FAILED: frozenset(),
-        _S.ABORTED: frozenset(),
+        _S.LOST: frozenset({_S.READY, _S.DELETED}),
+        _S.READY: frozenset({_S.DELETED}),
+        _S.FAILED: frozenset({_S.DELETED}),
+        _S.ABORTED: frozenset({_S.DELETED}),
+        _S.DELETED: frozenset(),
     }
 )
 """Every step that there is. `private.may_become` in the database has the same table, and refuses any other step."""
@@ -129,7 +131,8 @@ class Recording:
 
     Duration in seconds, size in bytes. `beside` is the video of a SPEAKERS recording. `error` says what went wrong or
     what stopped it: a READY recording may bear one. `status_at` is when it came to its status; `expected_sha256` what
-    whoever imports it says of it.
+    whoever imports it says of it; `stored_at` when its object was stored, by the bucket's clock;
+    `due_at` when its term is over.
     """
 
     id: UUID
@@ -155,6 +158,8 @@ class Recording:
     beside: UUID | None = None
     source: RecordingSource = RecordingSource.EGRESS
     expected_sha256: str | None = None
+    stored_at: datetime | None = None
+    due_at: datetime | None = None
     consultation: RecordedConsultation | None = None
     speakers: SpeakerAudio | None = None
 
@@ -270,6 +275,13 @@ def verified(
         duration_seconds=recording.duration_seconds or duration_seconds,
         truncated=recording.truncated or recording.size_bytes is None,
     )
+
+
+def stored_since(recording: Recording, stored_at: datetime) -> Recording:
+    """The recording whose object was found in the bucket; what is finished, but LOST, stays as it is."""
+    if recording.status not in (RecordingStatus.VERIFYING, RecordingStatus.LOST):
+        return recording
+    return replace(recording, stored_at=stored_at)
 
 
 def has_reported_size(recording: Recording, size_bytes: int) -> bool:

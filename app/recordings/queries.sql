@@ -166,7 +166,8 @@ set
     size_bytes = %(size_bytes)s,
     sha256 = %(sha256)s,
     truncated = %(truncated)s,
-    error = %(error)s
+    error = %(error)s,
+    stored_at = %(stored_at)s
 where id = %(id)s;
 
 -- name: read_object_key
@@ -239,7 +240,7 @@ select private.person();
 select private.patient();
 
 -- name: begin_sweep
-select clock_timestamp() as now, private.deployment_name() as deployment;
+select private.now() as now, private.deployment_name() as deployment;
 
 -- name: unknown_object_keys
 select private.unknown_object_keys(%(keys)s::text[]);
@@ -257,6 +258,7 @@ where (r.id = any(%(ids)s::uuid[]) or r.beside = any(%(ids)s::uuid[])) and r.sta
 select private.record_service('object.sweep_orphan', 'ALLOWED', 'past_quarantine', 'recording', %(recording_id)s)
 where
     private.unknown_object_keys(array[%(object_key)s::text]) = array[%(object_key)s::text]
+    and not private.is_held(%(recording_id)s)
     and not exists (
         select
         from resguardo.recordings as r

@@ -1,8 +1,8 @@
 """Sweeps the bucket: objects that no recording has, and uploads that nobody finishes.
 
-Every object under `r/` must be known to `private.unknown_object_keys`; what is not is an orphan. It is reported, and
-deleted when it is older than the quarantine. What else is in the bucket (`audit/`, `ledger/`, `exports/`, `keep/`, the
-mark) is neither listed nor touched, and what under `r/` does not bear a consultation's and a recording's id is reported
+Every object under `r/` and `keep/` must be known to `private.unknown_object_keys`; what is not is an orphan. It is
+reported, and deleted when it is older than the quarantine. What else is in the bucket (`audit/`, `ledger/`, `exports/`,
+the mark) is neither listed nor touched, and what there does not bear a consultation's and a recording's id is reported
 and left to people.
 
 The quarantine is long because a restored database knows nothing of the objects of the days it lost: each would be an
@@ -13,12 +13,12 @@ bears another mark than the database.
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from pathlib import Path
-from typing import Final, LiteralString
+from typing import Final, LiteralString, TypeVar
 from uuid import UUID
 
 from app.db import Database, Transaction
@@ -32,7 +32,7 @@ from app.sql import Queries
 log = logging.getLogger(__name__)
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
-PREFIX: Final = "r/"
+PREFIXES: Final = ("r/", "keep/")
 UPLOAD_QUARANTINE: Final = timedelta(days=7)
 """R2 drops unfinished uploads after 7 days by itself (Cloudflare's documentation, checked 2026-11-21)."""
 
@@ -44,8 +44,9 @@ TOO_MANY_ORPHANS: Final = "too_many_orphans"
 AT_ONCE: Final = 1000
 """How many are reported, and how many are swept, in one pass: the rest waits for the next."""
 
+_Page = TypeVar("_Page")
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_KEY = re.compile(f"r/[a-z0-9_-]+/({_UUID})/({_UUID})/[^/]+")
+_KEY = re.compile(f"(?:keep|r/[a-z0-9_-]+)/({_UUID})/({_UUID})/[^/]+")
 _RUNNING = [status for status in RecordingStatus if not status.is_terminal]
 _UNSETTLED = [*_RUNNING, RecordingStatus.LOST]
 
@@ -152,7 +153,7 @@ class Sweeper:
 
     async def _list_orphans(self, now: datetime) -> _Found:
         found, reports_left = _Found(), AT_ONCE
-        async for page in self._storage.list_objects(PREFIX):
+        async for page in _under_each(self._storage.list_objects):
             found.seen += len(page.objects)
             unknown = await self._unknown([one.key for one in page.objects])
             orphans = [one for one in page.objects if one.key in unknown]
@@ -232,7 +233,7 @@ class Sweeper:
 
     async def _sweep_uploads(self, now: datetime, *, may_abort: bool) -> Counter[_Outcome]:
         outcomes, reports_left = Counter[_Outcome](), AT_ONCE
-        async for page in self._storage.list_uploads(PREFIX):
+        async for page in _under_each(self._storage.list_uploads):
             running = await self._running([one.key for one in page.uploads])
             idle = [one for one in page.uploads if _recording_of(one.key) not in running]
             outcomes[_Outcome.WAITS] += len(page.uploads) - len(idle)
@@ -267,6 +268,12 @@ async def _may_sweep(tx: Transaction, key: str, ids: _Ids) -> bool:
     """
     parameters = {"object_key": key, "recording_id": ids.recording, "statuses": _UNSETTLED}
     return await tx.run(_sql["record_sweep"], parameters) == 1
+
+
+async def _under_each(pages: Callable[[str], AsyncIterator[_Page]]) -> AsyncIterator[_Page]:
+    for prefix in PREFIXES:
+        async for page in pages(prefix):
+            yield page
 
 
 def _ids_of(key: str) -> _Ids | None:

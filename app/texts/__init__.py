@@ -1,4 +1,4 @@
-"""What people read, in English and Spanish: the sentence for an error's code and reason, or a recording's error.
+"""What people read, in English and Spanish: sentences for errors and for recordings' errors, the words of certificates.
 
 Sentences are in `en.toml` and `es.toml`, which have the same keys and the same blanks. A sentence is filled from an
 error's public detail alone, so it can say no more than the error does; where a blank has no value, or a reason has
@@ -25,6 +25,8 @@ class ErrorTexts(TypedDict):
     codes: dict[str, str]
     reasons: dict[str, str]
     recording_errors: dict[str, str]
+    certificate: dict[str, str]
+    access_request: dict[str, str]
     roles: dict[str, str]
 
 
@@ -44,6 +46,16 @@ def recording_error_text(error: str, language: Language) -> str:
     """The sentence for what went wrong with a recording, or stopped it; never raises."""
     sentences = error_texts(language)["recording_errors"]
     return sentences.get(error, sentences["internal_error"])
+
+
+def certificate_words(language: Language) -> dict[str, str]:
+    """The words of a certificate of destruction, by what they are said of."""
+    return error_texts(language)["certificate"]
+
+
+def access_request_words(language: Language) -> dict[str, str]:
+    """What a patient reads about a copy and about a denial, by what it is."""
+    return error_texts(language)["access_request"]
 
 
 @cache

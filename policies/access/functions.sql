@@ -36,7 +36,7 @@ private.defer_job(text, uuid)
 to clinician, patient;
 
 grant execute on function
-private.register_patient(text, uuid),
+private.register_patient(text, uuid, date),
 private.everyone_consents(uuid),
 private.assign_object_key(uuid),
 private.release_object_key(text, uuid, integer, text, integer),
@@ -56,6 +56,54 @@ private.invite_staff(text, text, integer),
 private.read_staff_invitations(integer)
 to compliance;
 
+grant execute on function
+private.approve_policy(integer),
+private.reject_policy(integer),
+private.preview_policy(integer, integer),
+private.report_storage(integer),
+private.report_coming(integer)
+to compliance;
+
+grant execute on function
+private.place_hold(uuid, uuid, timestamptz, timestamptz, text, text),
+private.release_hold(uuid)
+to compliance;
+
+grant execute on function
+private.file_access_request(uuid, uuid, date, text, text, integer),
+private.withdraw_access_request(uuid, integer),
+private.ask_access_review(uuid, integer),
+private.today()
+to compliance, patient;
+
+grant execute on function
+private.approve_access_request(uuid, integer),
+private.deny_access_request(uuid, text, uuid),
+private.extend_access_request(uuid, integer, text),
+private.record_access_review(uuid, uuid, text),
+private.reveal_export_secret(uuid)
+to compliance;
+
+grant execute on function private.release_export_key(uuid, integer) to patient;
+
+-- Destroying: the doctor and compliance ask, the worker does.
+grant execute on function private.request_deletion(uuid, text), private.undo_deletion(uuid) to clinician, compliance;
+
+grant execute on function
+private.claim_deletions(timestamptz, integer),
+private.keep_inventory(uuid[], integer[], uuid[], text[], bigint[], text[]),
+private.shred_keys(uuid[], integer[], uuid[], text[], timestamptz[], timestamptz[]),
+private.finish_deletions(uuid[], text[]),
+private.fail_deletion(uuid, integer, text),
+private.call_off_missing(uuid),
+private.keep_earlier_certificates(uuid, text[]),
+private.destroy_missing(uuid),
+private.restored_recordings(uuid[]),
+private.repeat_deletion(uuid, text[]),
+private.find_moved_object(text, bigint),
+private.is_held(uuid)
+to resguardo_worker;
+
 -- The worker.
 grant execute on function
 private.read_object_key(uuid),
@@ -70,6 +118,37 @@ private.unknown_object_keys(text[]),
 private.read_import_key(uuid),
 private.keep_upload_url(uuid, text),
 private.expire_imports(),
+private.lock_bucket(),
+private.protected_prefixes(),
+private.endangered_prefixes(),
+private.retention_days(),
+private.record_bucket_change(text, text),
+private.settle_drifts(text[], jsonb),
+private.access_standing(),
+private.active_policy(),
+private.outgrown(),
+private.now(),
+private.begin_export(uuid, text),
+private.finish_export(uuid, text, bigint, uuid[]),
+private.fail_export(uuid, text),
+private.ended_exports(),
+private.expire_export(uuid, text),
+private.unknown_export_keys(text[]),
+private.overdue_access_requests(),
+private.unprotected_videos(),
+private.moving_videos(),
+private.begin_move(uuid),
+private.keep_object(uuid, text, text),
+private.end_move(uuid),
+private.begin_look(),
+private.missing_objects(text, text, text[]),
+private.report_missing(uuid, timestamptz),
+private.require_root_keys(text[], bytea[]),
+private.register_root_key(text, bytea),
+private.make_recording_key(uuid, bytea, text),
+private.count_keys_to_rewrap(text),
+private.read_keys_to_rewrap(text, uuid, integer),
+private.rewrap_recording_keys(uuid[], bytea[], bytea[], text),
 private.is_live(text),
 private.may_become(text, text)
 to resguardo_worker;

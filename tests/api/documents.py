@@ -23,7 +23,10 @@ _CONSULTATION = f"{_PLAIN} {_PARTICIPANTS} consents {{ {_CONSENT} }}"
 _RECORDING = """
   id consultationId consultation { id externalId scheduledAt kind sensitivity } egressId roomName roomSid status
   startedAt endedAt durationSeconds sizeBytes sha256 truncated error errorText medium source
-  speakers { id status durationSeconds sizeBytes sha256 error errorText } createdAt updatedAt
+  speakers { id status durationSeconds sizeBytes sha256 error errorText } dueAt createdAt updatedAt
+"""
+_DELETION = """
+  id recordingId ground reason status requestedBy requestedAt undoUntil dueAt attempts error finishedAt
 """
 _PAGE_INFO = "pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"
 
@@ -105,4 +108,19 @@ WEBHOOK = """
 mutation ($body: String!, $authorization: String!) {
   processLivekitWebhook(body: $body, authorization: $authorization) { duplicate }
 }
+"""
+
+DELETE_RECORDING = f"""
+mutation ($id: ID!, $reason: DeletionReason!) {{ deleteRecording(id: $id, reason: $reason) {{ {_DELETION} }} }}
+"""
+UNDO_DELETION = (
+    f"mutation ($recordingId: ID!) {{ undoDeletion(recordingId: $recordingId) {{ {_DELETION} }} }}"
+)
+DELETIONS = f"""
+query ($first: Int, $after: String, $filter: DeletionFilter) {{
+  deletions(first: $first, after: $after, filter: $filter) {{ edges {{ cursor node {{ {_DELETION} }} }} {_PAGE_INFO} }}
+}}
+"""
+DELETION_CERTIFICATES = """
+query ($recordingId: ID!) { deletionCertificates(recordingId: $recordingId) { number sha256 json pdf } }
 """

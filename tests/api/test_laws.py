@@ -254,7 +254,7 @@ async def _whole_flow(world: World, case: Case, other: Person, secrets: list[str
         async with httpx.AsyncClient(trust_env=False) as http:
             await http.post(f"{world.livekit_url}/stand-in/join", json={"token": token})
     started = await doctor.ask(documents.START, consultationId=case.id)
-    secrets.append(f"r/standard/{case.id}")
+    secrets.append(f"keep/{case.id}")
     await world.until(doctor, started["id"], "RECORDING")
     await doctor.ask(documents.STOP, recordingId=started["id"])
     await world.until(doctor, started["id"], "READY")

@@ -253,7 +253,7 @@ async def test_storage_says_where_the_object_is_gone(world: World, case: Case) -
     recording = await world.recording(case)
     await world.rows(
         "update private.recording_secrets set object_key = %s where recording_id = %s",
-        f"r/standard/{case.id}/{recording}/gone.mp4",
+        f"keep/{case.id}/{recording}/gone.mp4",
         recording,
     )
     found = await case.doctor.ask(documents.STORAGE, id=str(recording))

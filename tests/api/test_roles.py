@@ -6,6 +6,7 @@ A field without a row fails: this is where a new one gets its permission.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
+from uuid import UUID
 
 import pytest
 from graphql import GraphQLSchema, build_schema
@@ -13,8 +14,18 @@ from websockets.exceptions import ConnectionClosed
 
 from app.devstack.livekit.webhooks import sign
 from graphql_schema.schema import make_schema
-from tests.api import documents
+from tests.api import documents, requesting
+from tests.api.deleting import destroyed, requested
+from tests.api.holding import LEGAL_HOLDS, PLACE_HOLD, RELEASE_HOLD, held, hold_input
 from tests.api.importing import COMPLETE_IMPORT, IMPORT, arranged, import_input
+from tests.api.retaining import (
+    APPROVE_POLICY,
+    POLICIES,
+    PREVIEW,
+    REJECT_POLICY,
+    STORAGE_REPORT,
+    proposed,
+)
 from tests.api.socket_client import Socket, connected
 from tests.api.world import (
     LIVEKIT_KEY,
@@ -59,7 +70,10 @@ CLINICIAN = _row(OK, "FORBIDDEN", "FORBIDDEN")
 COMPLIANCE = {**_row("FORBIDDEN", OK, "FORBIDDEN"), "signed out": "FORBIDDEN", "suspended": "FORBIDDEN"}
 """Whose session is over is a clinician here, and the role is looked at first."""
 BOTH_SIDES = _row(OK, "FORBIDDEN", OK)
+STAFF = _row(OK, OK, "FORBIDDEN")
 STAFF_AND_PATIENTS = _row(OK, OK, OK)
+PATIENT = COMPLIANCE | {"compliance": "FORBIDDEN", "patient": OK}
+COMPLIANCE_AND_PATIENT = COMPLIANCE | {"patient": OK}
 ANYBODY: dict[Who, str] = dict.fromkeys(WHO, OK)
 
 
@@ -94,6 +108,29 @@ FIELDS = {
     "suspendStaff": Field(documents.SUSPEND, COMPLIANCE),
     "inviteStaff": Field(documents.INVITE_STAFF, COMPLIANCE),
     "staffInvitations": Field(documents.STAFF_INVITATIONS, COMPLIANCE),
+    "placeLegalHold": Field(PLACE_HOLD, COMPLIANCE),
+    "releaseLegalHold": Field(RELEASE_HOLD, COMPLIANCE),
+    "legalHolds": Field(LEGAL_HOLDS, COMPLIANCE),
+    "retentionPolicies": Field(POLICIES, COMPLIANCE),
+    "retentionPreview": Field(PREVIEW, COMPLIANCE),
+    "approveRetentionPolicy": Field(APPROVE_POLICY, COMPLIANCE),
+    "rejectRetentionPolicy": Field(REJECT_POLICY, COMPLIANCE),
+    "storageReport": Field(STORAGE_REPORT, COMPLIANCE),
+    "deleteRecording": Field(documents.DELETE_RECORDING, STAFF),
+    "undoDeletion": Field(documents.UNDO_DELETION, STAFF),
+    "deletions": Field(documents.DELETIONS, STAFF),
+    "deletionCertificates": Field(documents.DELETION_CERTIFICATES, STAFF),
+    "accessRequests": Field(requesting.ACCESS_REQUESTS, COMPLIANCE_AND_PATIENT),
+    "requestAccess": Field(requesting.REQUEST_ACCESS, PATIENT),
+    "recordAccessRequest": Field(requesting.RECORD_REQUEST, COMPLIANCE),
+    "withdrawAccessRequest": Field(requesting.WITHDRAW_REQUEST, COMPLIANCE_AND_PATIENT),
+    "approveAccessRequest": Field(requesting.APPROVE_REQUEST, COMPLIANCE),
+    "denyAccessRequest": Field(requesting.DENY_REQUEST, COMPLIANCE),
+    "extendAccessRequest": Field(requesting.EXTEND_REQUEST, COMPLIANCE),
+    "askAccessReview": Field(requesting.ASK_REVIEW, COMPLIANCE_AND_PATIENT),
+    "recordAccessReview": Field(requesting.RECORD_REVIEW, COMPLIANCE),
+    "issueExportUrl": Field(requesting.ISSUE_EXPORT_URL, PATIENT),
+    "revealExportSecret": Field(requesting.REVEAL_SECRET, COMPLIANCE),
     "recordingChanged": Field(documents.RECORDING_CHANGED, CLINICIAN),
 }
 
@@ -146,16 +183,36 @@ async def _variables(world: World, field: str, who: Who, case: Case) -> dict[str
         "recordingId": recording,
         "import": import_input(case),
         "importId": await arranged(world, case) if has_import else None,
-        "id": recording if field == "recording" else case.id,
+        "policyId": await proposed(world) if "etentionP" in field else None,
+        "request": {},
+        "written": {
+            "patientId": case.patient_id,
+            "receivedOn": str((await world.rows("select private.today() as today"))[0]["today"]),
+        },
+        "ground": "EXCEPTED",
+        "extension": "VOLUME",
+        "reviewerId": str((await world.clinician()).user_id),
+        "outcome": "UPHELD",
+        "hold": hold_input(patientId=case.patient_id),
+        "holdId": str(await held(world, case)) if field == "releaseLegalHold" else None,
+        "id": recording if field in ("recording", "deleteRecording") else case.id,
         "role": "INTERPRETER",
         "email": f"{recording}@example.org",
         "staffRole": "CLINICIAN",
+        "reason": "OTHER",
         "purposeOfUse": "TREATMENT",
         "language": "EN",
         "userId": str((await world.clinician()).user_id),
         "body": body,
         "authorization": sign(body.encode(), LIVEKIT_KEY, LIVEKIT_SECRET)["authorization"],
     }
+    if field == "undoDeletion":
+        await requested(world, UUID(recording))
+    if field == "deletionCertificates":
+        await destroyed(world, UUID(recording))
+    if "$requestId" in FIELDS[field].document:
+        stage = requesting.STAGES.get(field, "OPEN")
+        given["requestId"] = str(await requesting.requested(world, case, stage, "WRITTEN"))
     names = {definition.split(":")[0] for definition in FIELDS[field].document.split("$")[1:]}
     return {name: value for name, value in given.items() if name in names}
 

@@ -8,6 +8,7 @@ each makes people of its own, and finds its audit rows by the id of the request.
 import asyncio
 import socket
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -30,10 +31,10 @@ from app.devstack.gotrue import GotrueConfig, create_gotrue_app
 from app.devstack.gotrue.signing import Signer, load_signer
 from app.devstack.livekit import LiveKitStandIn, Pace, create_livekit_app
 from app.devstack.object_store import ObjectStore
+from app.duties import Services, open_queue, open_services
 from app.integrations.storage import Storage
 from app.main import create_app
 from app.settings import ApiSettings, Environment, WorkerSettings
-from app.worker import Services, open_queue, open_services
 from tests.api import documents
 from tests.databases import Database
 
@@ -41,6 +42,8 @@ DEPLOYMENT = "tests"
 ADDRESS = "203.0.113.7"
 LIVEKIT_KEY, LIVEKIT_SECRET = "APItests", "a-secret-of-more-than-thirty-two-bytes"
 PUBLISHABLE_KEY, SECRET_KEY = "sb_publishable_tests", "sb_secret_tests"
+ROOT_KEYS = "tests-1:" + b64encode(b"a root key of a world of tests!!").decode()
+CERTIFICATE_SEED = "Y2VydGlmaWNhdGVzIG9mIGEgd29ybGQgb2YgdGVzdHM="
 MEDIA = Path(__file__).parent.parent / "fixtures" / "headache.mp4"
 PATIENCE_SECONDS = 20
 
@@ -156,6 +159,7 @@ class World:
     services: Services
     superuser: psycopg.AsyncConnection[DictRow]
     settings: ApiSettings
+    worker_settings: WorkerSettings
 
     async def rows(self, sql: LiteralString, *values: object) -> list[DictRow]:
         """What a superuser finds; [] for a statement that returns nothing."""
@@ -265,7 +269,7 @@ class World:
             created_at,
             UUID(case.id),
         )
-        key = f"r/standard/{case.id}/{recording}/video.mp4"
+        key = f"keep/{case.id}/{recording}/video.mp4"
         await self.rows("insert into private.recording_secrets values (%s, %s)", recording, key)
         if status == "READY":
             await self.bucket.put_new(key, content, "video/mp4")
@@ -415,6 +419,7 @@ async def opened(database: Database, store: ObjectStore, data_dir: Path) -> Asyn
             services=services,
             superuser=superuser,
             settings=settings,
+            worker_settings=worker,
         )
 
 
@@ -447,6 +452,8 @@ def _worker_settings(database: Database, store: ObjectStore, api: ApiSettings) -
         worker_database_url=SecretStr(database.worker_url),
         supabase_url=api.supabase_url,
         supabase_secret_key=SecretStr(SECRET_KEY),
+        certificate_signing_key=SecretStr(CERTIFICATE_SEED),
+        root_keys=SecretStr(ROOT_KEYS),
         r2_bucket_name=store.bucket,
         r2_endpoint_url=store.endpoint_url,
         r2_access_key_id=store.writer.access_key_id,

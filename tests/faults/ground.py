@@ -26,10 +26,12 @@ from app.consultations.service import Consultations
 from app.db import Database as Pool
 from app.db import Transaction
 from app.devstack.livekit.webhooks import sign
+from app.duties import Services, tasks
 from app.errors import AppError
 from app.integrations.livekit import S3Target, WebhookVerifier
 from app.integrations.storage import Credentials
 from app.jobs.queue import GrowingPauses, JobFailed, Task, _runner
+from app.keys.service import register_root_key
 from app.media.probe import Container
 from app.quotas import Quotas
 from app.recordings import store
@@ -38,10 +40,9 @@ from app.recordings.lost import LostRecordings
 from app.recordings.presence import RoomWatch
 from app.recordings.reconciler import Reconciler
 from app.recordings.service import Recordings
-from app.worker import Services, tasks
 from tests.databases import Database
 from tests.faults.cloud import Cloud, Crashed, Faults, Told, quick_probe
-from tests.integration.recording_world import DOCTOR, KEY, PATIENT, SECRET, asker, seed_people
+from tests.integration.recording_world import DOCTOR, KEY, KEYRING, PATIENT, SECRET, asker, seed_people
 
 T = TypeVar("T")
 PLENTY = 1_000_000
@@ -73,6 +74,7 @@ CLEAN = """
 set session_replication_role = replica;
 delete from resguardo.recordings;
 delete from private.recording_secrets;
+delete from private.recording_keys;
 delete from private.livekit_events;
 delete from jobs.procrastinate_jobs;
 update faults.clock set ahead = '0';
@@ -164,6 +166,7 @@ def ground(database: Database, probe: Probe = quick_probe) -> Iterator[Ground]:
         superuser.execute(MOVABLE_CLOCK)
         for pool in (api, worker):
             runner.run(pool.open())
+        runner.run(register_root_key(worker, KEYRING))
         try:
             yield Ground(database, superuser, runner, api, worker, probe)
         finally:
@@ -190,7 +193,13 @@ class Stage:
             totp_max_age_seconds=3600,
         )
         self.controller = RecordingController(
-            ground.worker, self.cloud, self.cloud.bucket, _target, clock=self._clock, probe=ground.probe
+            ground.worker,
+            self.cloud,
+            self.cloud.bucket,
+            _target,
+            keyring=KEYRING,
+            clock=self._clock,
+            probe=ground.probe,
         )
         self.reconciler = self.another_reconciler()
         self.lost = LostRecordings(ground.worker, self.cloud.bucket, clock=self._clock)
@@ -314,7 +323,7 @@ class Stage:
             scheduled_at=datetime(2026, 11, 21, 12, tzinfo=UTC),
             kind="follow_up",
             sensitivity=Sensitivity.ORDINARY,
-            **wished,
+            **wished,  # type: ignore[arg-type] # booleans, and one of its fields is a date
         )
         return await consultations.register(asker(DOCTOR), registration)
 

@@ -17,7 +17,7 @@ COMPLAINTS = (
     *("egress#858", "egress#364", "meet#525", "meet#1391", "meet#1448"),
 )
 RULES = "12345678"
-KEY = "r/standard/consultation/recording/video.mp4"
+KEY = "keep/consultation/recording/video.mp4"
 FIRST, SECOND = UUID(int=1), UUID(int=2)
 
 

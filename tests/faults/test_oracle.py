@@ -23,8 +23,8 @@ from tests.faults.oracle import (
 )
 
 ROOM = "test_room"
-KEY = "r/standard/a/b/video.mp4"
-NEXT_KEY = "r/standard/a/b/video-2.mp4"
+KEY = "keep/a/b/video.mp4"
+NEXT_KEY = "keep/a/b/video-2.mp4"
 ID, OTHER_ID = UUID(int=1), UUID(int=2)
 UPLOAD = S3Target("http://nowhere.invalid", "auto", "bucket", Credentials("id", "secret"))
 RECORDED = [

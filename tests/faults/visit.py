@@ -177,7 +177,7 @@ class Visit:
 
     async def stored(self) -> dict[str, int]:
         """What the bucket has of it: sizes in bytes by key."""
-        pages = self.world.storage.list_objects(f"r/standard/{self.id}/")
+        pages = self.world.storage.list_objects(f"keep/{self.id}/")
         return {one.key: one.size_bytes async for page in pages for one in page.objects}
 
     def live(self) -> list[str]:

@@ -32,6 +32,8 @@ from app.devstack.object_store import ObjectStore
 from app.devstack.supabase_project import ProjectUrls
 from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target, WebhookVerifier
 from app.integrations.storage import Storage
+from app.keyring import Keyring
+from app.keys.service import register_root_key
 from app.quotas import Quotas
 from app.recordings import store
 from app.recordings.controller import RecordingController
@@ -40,6 +42,7 @@ from app.recordings.reconciler import Reconciler
 from app.recordings.service import Recordings
 from tests.databases import Database
 
+KEYRING = Keyring({"tests-1": b"a root key of a world of records"})
 KEY, SECRET = "APItest", "a-secret-of-more-than-thirty-two-bytes"
 PACE = Pace(start_delay_seconds=0.01, record_seconds=60, upload_backoff_seconds=0.001)
 QUOTAS = Quotas(urls=1000, pages=1000, invitations=1000)
@@ -123,7 +126,9 @@ class World:
 
     def controller_of(self, livekit: LiveKit) -> RecordingController:
         """A worker's controller with the world's clock."""
-        return RecordingController(self.worker, livekit, self.storage, self._target, clock=self.clock)
+        return RecordingController(
+            self.worker, livekit, self.storage, self._target, keyring=KEYRING, clock=self.clock
+        )
 
     def reconciler_of(self, livekit: LiveKit) -> Reconciler:
         """A worker's reconciler with the world's clock."""
@@ -308,6 +313,7 @@ async def opened(
         for pool in pools:
             await pool.open()
             stack.push_async_callback(pool.close)
+        await register_root_key(pools[1], KEYRING)
         consultation = await _register(pools[0], livekit, wished)
         world = World(
             database,
@@ -337,6 +343,6 @@ async def _register(api: Pool, livekit: LiveKit, wished: dict[str, bool]) -> Con
         scheduled_at=datetime(2026, 11, 21, 12, tzinfo=UTC),
         kind="follow_up",
         sensitivity=Sensitivity.ORDINARY,
-        **wished,
+        **wished,  # type: ignore[arg-type] # booleans, and one of its fields is a date
     )
     return await consultations.register(asker(DOCTOR), registration)

@@ -1,5 +1,6 @@
 """The configured world of one API and one worker, without either: for tests of the `resguardo` command."""
 
+import base64
 import os
 import secrets
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from app.devstack import object_store
 from app.devstack import stack as devstack
 from app.devstack.stack import Stack
 from app.devstack.supabase_project import project_urls
+from app.keyring import new_key_line
 from tests.databases import API_ROLE, WORKER_ROLE, Cluster
 
 
@@ -30,6 +32,8 @@ def running(cluster: Cluster, data_dir: Path) -> Iterator[Stack]:
             livekit_secret=secrets.token_urlsafe(32),
             publishable_key="sb_publishable_" + secrets.token_urlsafe(24),
             secret_key="sb_secret_" + secrets.token_urlsafe(24),
+            certificate_seed=base64.b64encode(secrets.token_bytes(32)).decode(),
+            root_keys=new_key_line("tests-1"),
         )
         project = project_urls(
             cluster.superuser_url,

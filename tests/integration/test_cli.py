@@ -22,6 +22,7 @@ from tests.unit.environments import ENVIRONMENTS, set_environment
 
 Run = Callable[..., Result]
 NOWHERE = "http://127.0.0.1:1"
+OTHER_SECRETS = ("OPENAI_API_KEY", "CERTIFICATE_SIGNING_KEY", "ROOT_KEYS")
 WRONG = "wrong-word-that-nobody-may-see-either"
 GREEN = re.compile(r"✓ (.*)")
 RED = re.compile(r"✗ ((?:API: |worker: )?[^:\n]+): (.*)\n    (.*)")
@@ -59,7 +60,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
 
 def _secrets(environment: Mapping[str, str]) -> set[str]:
     """What of an environment may not be printed: passwords and secrets, in URLs or alone."""
-    found = {value for name, value in environment.items() if "SECRET" in name or name == "OPENAI_API_KEY"}
+    found = {value for name, value in environment.items() if "SECRET" in name or name in OTHER_SECRETS}
     for name, value in environment.items():
         if name.endswith("DATABASE_URL"):
             found.add(value.split("@")[0].rpartition(":")[2])
@@ -82,6 +83,7 @@ def test_check_of_a_whole_world_passes(run: Run, environment: dict[str, str]) ->
         "settings of the worker",
         "worker: database",
         "worker: bucket",
+        "worker: root keys",
         "worker: Supabase Auth's administration",
         "worker: OpenAI",
     ]
@@ -148,9 +150,8 @@ def test_check_with_a_wrong_password_says_so_without_it(run: Run, environment: d
     url = environment["WORKER_DATABASE_URL"]
     password = url.split("@")[0].rpartition(":")[2]
     result = run({**environment, "WORKER_DATABASE_URL": url.replace(password, WRONG)}, "check")
-    assert _failures(result) == {
-        "worker: database": ("database_unavailable", checks.remedy("database_unavailable"))
-    }
+    unavailable = ("database_unavailable", checks.remedy("database_unavailable"))
+    assert _failures(result) == {"worker: database": unavailable, "worker: root keys": unavailable}
     assert WRONG not in result.output
 
 
@@ -256,6 +257,7 @@ def test_migrate_says_what_it_would_do_does_it_and_then_nothing(
     did = run(environment, "migrate")
     assert did.output.splitlines() == [
         *(f"applied {version}" for version in versions),
+        "retention policy 2026-11 is in force: recordings are kept 90 days",
         f"{len(versions)} applied; the database is first's",
     ]
     assert run(environment, "migrate", "--dry-run").output == ""

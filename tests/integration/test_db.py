@@ -198,7 +198,7 @@ def _refusals(database: Database) -> list[tuple[Any, ...]]:
 
 async def _register_and_raise(pool: Pool, who: Asker, error: AppError) -> None:
     async with pool.as_user(who, ACCESS) as tx:
-        await tx.run("select private.register_patient('p', null)")
+        await tx.run("select private.register_patient('p', null, null)")
         raise error
 
 

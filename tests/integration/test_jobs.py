@@ -12,8 +12,14 @@ import pytest
 from procrastinate import App
 from procrastinate.jobs import Job
 
+from app.access_requests.exports import Exports
+from app.bucket.service import BucketPolicies
 from app.db import Database as Pool
+from app.deletions.destroyer import Destroyer
+from app.deletions.restore import RestoreCheck
+from app.duties import Services, tasks
 from app.errors import UpstreamFailed
+from app.holds.protection import Protection
 from app.jobs.queue import (
     LONGEST_PAUSE_SECONDS,
     STALLED_SECONDS,
@@ -26,12 +32,12 @@ from app.recordings import store
 from app.recordings.controller import RecordingController
 from app.recordings.imports import UploadSigner
 from app.recordings.lost import LostRecordings
+from app.recordings.missing import MissingObjects
 from app.recordings.presence import RoomWatch
 from app.recordings.reconciler import Reconciler
 from app.recordings.sweeper import Sweeper
 from app.staff.invitations import StaffInvitations
 from app.staff.service import StaffBans
-from app.worker import Services, tasks
 from tests.databases import Database
 
 pytestmark = pytest.mark.anyio
@@ -257,6 +263,12 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 invitations=object.__new__(StaffInvitations),
                 uploads=object.__new__(UploadSigner),
                 sweeper=object.__new__(Sweeper),
+                destroyer=object.__new__(Destroyer),
+                restores=object.__new__(RestoreCheck),
+                exports=object.__new__(Exports),
+                missing=object.__new__(MissingObjects),
+                protection=object.__new__(Protection),
+                bucket=object.__new__(BucketPolicies),
             )
         )
     }

@@ -267,7 +267,7 @@ async def test_sound_of_a_video_that_was_ended_by_hand_is_stopped(
 
 
 async def test_egress_in_a_room_of_ours_without_any_intent_is_stopped_and_reported_once(world: World) -> None:
-    key = f"r/standard/{world.consultation.id}/{uuid4()}/video.mp4"
+    key = f"keep/{world.consultation.id}/{uuid4()}/video.mp4"
     await world.livekit.start_room_composite(
         room_name=world.consultation.room_name, object_key=key, upload=world._target(key)
     )

@@ -25,7 +25,7 @@ from app.integrations.storage import Credentials, StoredObject
 from app.recordings.controller import AMBIGUOUS_START, RecordingController
 from app.recordings.model import RecordingStatus, failed
 from tests.databases import Database
-from tests.integration.recording_world import DOCTOR, KEY, PACE, SECRET, World, asker, opened
+from tests.integration.recording_world import DOCTOR, KEY, KEYRING, PACE, SECRET, World, asker, opened
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -506,6 +506,16 @@ async def test_verify_again_changes_nothing(world: World) -> None:
     assert world.transitions(recording_id).count("VERIFYING>READY") == 1
 
 
+async def test_what_is_verified_knows_when_the_bucket_stored_it(world: World) -> None:
+    recording_id = await world.completed()
+    await world.controller.verify(recording_id)
+    stored_at = (await world.read(recording_id)).stored_at
+    pages = world.storage.list_objects("keep/")
+    [stored] = [one async for page in pages for one in page.objects if str(recording_id) in one.key]
+    assert stored_at is not None
+    assert abs(stored_at - stored.last_modified) < timedelta(seconds=1)
+
+
 async def test_verify_that_comes_after_the_end_leaves_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -600,7 +610,9 @@ async def test_recorder_credentials_are_in_no_error(
         url = "http://127.0.0.1:1" if fault == "no server" else world.livekit_url
         slow = await stack.enter_async_context(LiveKit(url, KEY, SECRET, start_timeout_seconds=0.2))
         monkeypatch.setattr(slow, "participants", world.livekit.participants)
-        controller = RecordingController(world.worker, slow, world.storage, target, clock=world.clock)
+        controller = RecordingController(
+            world.worker, slow, world.storage, target, keyring=KEYRING, clock=world.clock
+        )
         told = [caplog.text]
         for each in ((await world.speakers_of(recording_id)).id, recording_id):
             try:

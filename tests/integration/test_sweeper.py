@@ -112,7 +112,7 @@ class World:
 
     def key(self, recording: UUID, name: str = "video.mp4") -> str:
         """Where something of the recording lies."""
-        return f"r/standard/{self.consultation}/{recording}/{name}"
+        return f"r/d90/{self.consultation}/{recording}/{name}"
 
     async def put(self, key: str) -> str:
         """Stores something."""
@@ -307,8 +307,27 @@ async def test_an_orphan_that_came_by_multipart_goes_too(world: World) -> None:
     assert await world.sweeper.run_once() == SweepReport(1, 0, 1, 0, 0)
 
 
+@pytest.mark.parametrize("place", ["r/d90", "r/d3650", "keep", "r/standard"])
+async def test_an_orphan_goes_wherever_recordings_lie(world: World, place: str) -> None:
+    orphan, known = (f"{place}/{world.consultation}/{uuid4()}/video.mp4" for _ in range(2))
+    await world.put(orphan)
+    world.recording("READY", await world.put(known))
+    world.storage.age = PAST
+
+    assert await world.sweeper.run_once() == SweepReport(2, 0, 1, 0, 0)
+    assert await world.keys(place + "/") == [known]
+
+
+async def test_an_upload_that_nobody_finishes_ends_under_keep_too(world: World) -> None:
+    world.begin_upload(f"keep/{world.consultation}/{uuid4()}/video.mp4")
+    world.storage.age = PAST
+
+    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 0, 1)
+    assert await world.uploads() == []
+
+
 async def test_nothing_outside_of_the_recordings_is_listed_or_touched(world: World) -> None:
-    others = ["audit/1", "ledger/1", "exports/1", f"keep/{uuid4()}/{uuid4()}/video.mp4", "recordings"]
+    others = ["audit/1", "ledger/1", "exports/1", "keepsake", "recordings"]
     for key in others:
         await world.put(key)
     world.storage.age = 10 * PAST
@@ -321,9 +340,10 @@ async def test_nothing_outside_of_the_recordings_is_listed_or_touched(world: Wor
     "key",
     [
         "r/readme.txt",
-        "r/standard/not-an-id/not-an-id/video.mp4",
-        f"r/standard/{UUID(int=7)}/{UUID(int=8)}/a/b",
-        f"r/standard/{UUID(int=7)}/{UUID(int=8)}",
+        "keep/readme.txt",
+        "r/d90/not-an-id/not-an-id/video.mp4",
+        f"r/d90/{UUID(int=7)}/{UUID(int=8)}/a/b",
+        f"r/d90/{UUID(int=7)}/{UUID(int=8)}",
     ],
 )
 async def test_what_is_not_ours_is_left_to_people(
@@ -333,7 +353,7 @@ async def test_what_is_not_ours_is_left_to_people(
     world.storage.age = 10 * PAST
 
     assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
-    assert await world.keys("r/") == [key]
+    assert await world.keys(key.partition("/")[0] + "/") == [key]
     assert caplog.messages == [
         "orphan in the bucket: no_recording_has_it, and it is not ours: left to people"
     ]
@@ -606,5 +626,5 @@ async def test_an_upload_elsewhere_or_not_ours_is_left(world: World) -> None:
     world.begin_upload("r/readme")
     world.storage.age = 10 * PAST
 
-    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 1, 0)
+    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 2, 0)
     assert len(await world.uploads()) == 2

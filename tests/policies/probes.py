@@ -126,6 +126,9 @@ _BY_RECORDING: LiteralString = (
 _BY_PARTICIPANT: LiteralString = (
     "exists (select from resguardo.participants as p where p.id = participant_id and p.doctor_id = %s)"
 )
+_BY_PATIENT: LiteralString = (
+    "patient_id = (select patient_id from resguardo.consultations where doctor_id = %s limit 1)"
+)
 _STOP: LiteralString = "set status = 'STOPPING' where status = 'RECORDING'"
 _TO_VERIFYING: LiteralString = "set status = 'VERIFYING' where status = 'RECORDING'"
 
@@ -148,7 +151,25 @@ RELATIONS: dict[str, Relation] = {
     ),
     "resguardo.recording_imports": Relation("id", "doctor_id = %s", add=_import),
     "resguardo.standing_consents": Relation("participant_id", _BY_PARTICIPANT),
+    "resguardo.legal_holds": Relation("id", _BY_PATIENT),
+    "private.object_moves": Relation("recording_id", _BY_RECORDING),
+    "resguardo.access_requests": Relation("id", _BY_PATIENT),
+    "resguardo.retention_policies": Relation("name"),
+    "resguardo.retention_approvals": Relation("policy_id"),
+    "resguardo.deletions": Relation("id", "doctor_id = %s"),
+    "resguardo.certificates": Relation("recording_id", "doctor_id = %s"),
+    "private.recording_keys": Relation("recording_id", _BY_RECORDING),
+    "private.root_keys": Relation("id"),
+    "private.deletion_objects": Relation(
+        "deletion_id",
+        "exists (select from resguardo.deletions as d where d.id = deletion_id and d.doctor_id = %s)",
+    ),
     "private.recording_secrets": Relation("recording_id", _BY_RECORDING),
+    "private.access_exports": Relation(
+        "request_id",
+        "exists (select from resguardo.access_requests as a join resguardo.consultations as c"
+        " on c.patient_id = a.patient_id where a.id = request_id and c.doctor_id = %s)",
+    ),
     "private.import_secrets": Relation(
         "import_id",
         "exists (select from resguardo.recording_imports as i where i.id = import_id and i.doctor_id = %s)",
@@ -158,6 +179,9 @@ RELATIONS: dict[str, Relation] = {
     "private.usage": Relation("person_id", "person_id = %s"),
     "private.livekit_events": Relation("event_id"),
     "private.deployment": Relation("singleton"),
+    "private.keeping_clock": Relation("singleton"),
+    "private.drifts": Relation("topic"),
+    "private.access_seals": Relation("object"),
     "jobs.procrastinate_jobs": Relation("id", change="set priority = 1", add=_job),
     "jobs.procrastinate_events": Relation(
         "id",

@@ -70,6 +70,9 @@ def _case(connection: Connection, case: Case) -> None:
         " content_type, size_bytes) values (%s, %s, %s, %s, %s, 'video/mp4', 1000)",
         [case.id_of("import"), case.id_of("over"), case.doctor_id, case.patient_id, case.id_of("imported")],
     )
+    _access_requests(connection, case)
+    _hold(connection, case)
+    _deletion(connection, case)
     connection.execute(
         "insert into private.usage values (%s, 'urls', date_trunc('hour', now(), 'UTC'), 1)", [case.doctor_id]
     )
@@ -99,6 +102,86 @@ def _consultation(connection: Connection, case: Case, name: str, scheduled_at: d
     connection.execute(
         "insert into private.invitations values (%s, sha256(%s), now() + interval '1 day', now())",
         [guest, guest.bytes],
+    )
+
+
+def _deletion(connection: Connection, case: Case) -> None:
+    """A recording that was destroyed with its certificate, as far as rows tell, and its key that is not yet."""
+    recording = case.id_of("over FAILED")
+    people = [case.id_of("over"), case.doctor_id, case.patient_id]
+    connection.execute(
+        "insert into resguardo.deletions (id, recording_id, consultation_id, doctor_id, patient_id, ground, status)"
+        " values (%s, %s, %s, %s, %s, 'RETENTION', 'DELETING')",
+        [case.id_of("deletion"), recording, *people],
+    )
+    connection.execute(
+        "insert into resguardo.certificates (recording_id, number, deletion_id, consultation_id, doctor_id, patient_id,"
+        " document, sha256) values (%s, 1, %s, %s, %s, %s, '{}', %s)",
+        [recording, case.id_of("deletion"), *people, SHA256],
+    )
+    connection.execute(
+        "insert into private.deletion_objects values (%s, 'keep/1', 1, 'etag')", [case.id_of("deletion")]
+    )
+    connection.execute("insert into private.recording_keys values (%s, %s, 'first')", [recording, bytes(40)])
+
+
+def _hold(connection: Connection, case: Case) -> None:
+    """A hold on the patient, and one of the recordings on its way to where it is kept."""
+    connection.execute(
+        "insert into resguardo.legal_holds (id, patient_id, matter, custodian, placed_by)"
+        " values (%s, %s, 'matter', 'custodian', %s)",
+        [case.id_of("hold"), case.patient_id, id_of("carla")],
+    )
+    recording = case.id_of("over READY")
+    connection.execute(
+        "insert into private.object_moves (recording_id, source_key, target_key) values (%s, %s, %s)",
+        [recording, f"r/d90/{recording}/video.mp4", f"keep/{recording}/video.mp4"],
+    )
+
+
+def _access_requests(connection: Connection, case: Case) -> None:
+    """One with its copy, and an open one."""
+    for name, fulfilled_at in (("request", NOON), ("open request", None)):
+        connection.execute(
+            "insert into resguardo.access_requests (id, patient_id, channel, filed_by, received_on, due_on, status,"
+            " fulfilled_at, export_status) values (%s, %s, 'LOGIN', %s, %s, %s::date + 30, %s, %s, %s)",
+            [
+                case.id_of(name),
+                case.patient_id,
+                id_of(case.patient),
+                NOON.date(),
+                NOON.date(),
+                "FULFILLED" if fulfilled_at else "OPEN",
+                fulfilled_at,
+                "READY" if fulfilled_at else None,
+            ],
+        )
+    request = case.id_of("request")
+    connection.execute(
+        "insert into private.access_exports"
+        " (request_id, object_key, recording_ids, files, secret, ready_at, expires_at)"
+        " values (%s, %s, %s, 1, 'ABCD', %s, %s::timestamptz + interval '30 days')",
+        [request, f"exports/{request}/copy.zip", [case.id_of("over READY")], NOON, NOON],
+    )
+
+
+def _retention(connection: Connection) -> None:
+    """A policy that one officer approved and that was rejected all the same: none is in force."""
+    connection.execute(
+        "insert into resguardo.retention_policies (name, sha256, status, source, terms, shortens)"
+        " values ('rejected', %s, 'REJECTED', '', %s, false)",
+        [
+            SHA256,
+            (
+                '{"grace_days": 7, "default": {"recording_days": 90, "signed_note_days": 2557}, "kinds": {},'
+                ' "minors": null, "jurisdiction": null, "applies_to_existing": false}'
+            ),
+        ],
+    )
+    connection.execute(
+        "insert into resguardo.retention_approvals (policy_id, officer_id)"
+        " select p.id, %s from resguardo.retention_policies as p",
+        [id_of("carla")],
     )
 
 
@@ -167,7 +250,7 @@ def add_recording(connection: Connection, case: Case, consultation: str, status:
     )
     connection.execute(
         "insert into private.recording_secrets values (%s, %s)",
-        [recording, f"r/standard/{recording}/video.mp4"],
+        [recording, f"keep/{recording}/video.mp4"],
     )
     return recording
 
@@ -183,3 +266,9 @@ def _queue(connection: Connection) -> None:
         "insert into jobs.procrastinate_periodic_defers (task_name, defer_timestamp) values ('reconcile', 1)"
     )
     connection.execute("insert into private.deployment (name) values ('test-practice')")
+    _retention(connection)
+    connection.execute("insert into private.root_keys values ('first', %s)", [bytes(16)])
+    connection.execute(
+        "insert into private.drifts (topic, code, subject) values ('locks', 'lock_missing', 'x')"
+    )
+    connection.execute("insert into private.access_seals values ('schema of nobody', '')")

@@ -19,7 +19,7 @@ from tests.policies.acting import outcome, refused, superuser, value
 from tests.policies.seed import seed
 from tests.policies.world import Connection, begin_as, claims_of, id_of
 
-UNCHECKED = {"claims", "uid", "is_live", "may_become"}
+UNCHECKED = {"claims", "uid", "is_live", "may_become", "today"}
 """Functions of people that give nothing away: they repeat what the caller said."""
 
 AS_THE_API: LiteralString = (
@@ -48,12 +48,16 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.has_live_recording(gen_random_uuid())",
         "select private.everyone_consents(gen_random_uuid())",
         "select private.defer_job('stop_recording', gen_random_uuid())",
-        "select private.register_patient('x', null)",
+        "select private.register_patient('x', null, null)",
         "select private.assign_object_key(gen_random_uuid())",
         "select private.release_object_key('recording.issue_url', gen_random_uuid(), null, null, null)",
         "select private.keep_invitation(gen_random_uuid(), '', now())",
         "select private.release_upload_url(gen_random_uuid())",
         "select private.complete_import(gen_random_uuid())",
+        "select from resguardo.deletions",
+        "select from resguardo.certificates",
+        "select private.request_deletion(gen_random_uuid(), 'OTHER')",
+        "select private.undo_deletion(gen_random_uuid())",
     ),
     "compliance": (
         "select from resguardo.staff",
@@ -63,6 +67,29 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.suspend_staff(gen_random_uuid())",
         "select private.invite_staff('new@example.org', 'clinician', null)",
         "select private.read_staff_invitations(null)",
+        "select from resguardo.legal_holds",
+        "select private.place_hold(gen_random_uuid(), null, null, null, 'm', 'c')",
+        "select private.release_hold(gen_random_uuid())",
+        "select from resguardo.retention_policies",
+        "select from resguardo.retention_approvals",
+        "select private.approve_policy(0)",
+        "select private.reject_policy(0)",
+        "select private.preview_policy(0, null)",
+        "select private.report_storage(null)",
+        "select private.report_coming(30)",
+        "select from resguardo.deletions",
+        "select from resguardo.certificates",
+        "select private.request_deletion(gen_random_uuid(), 'OTHER')",
+        "select private.undo_deletion(gen_random_uuid())",
+        "select from resguardo.access_requests",
+        "select private.file_access_request(gen_random_uuid(), null, current_date, null, null, null)",
+        "select private.approve_access_request(gen_random_uuid(), null)",
+        "select private.withdraw_access_request(gen_random_uuid(), null)",
+        "select private.ask_access_review(gen_random_uuid(), null)",
+        "select private.deny_access_request(gen_random_uuid(), 'EXCEPTED', null)",
+        "select private.extend_access_request(gen_random_uuid(), 30, 'VOLUME')",
+        "select private.record_access_review(gen_random_uuid(), gen_random_uuid(), 'UPHELD')",
+        "select private.reveal_export_secret(gen_random_uuid())",
     ),
     "patient": (
         "select from resguardo.patients",
@@ -78,6 +105,11 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.consultation_id_of('x')",
         "select private.has_live_recording(gen_random_uuid())",
         "select private.defer_job('enforce_consent', gen_random_uuid())",
+        "select from resguardo.access_requests",
+        "select private.file_access_request(null, null, null, null, null, null)",
+        "select private.withdraw_access_request(gen_random_uuid(), null)",
+        "select private.ask_access_review(gen_random_uuid(), null)",
+        "select private.release_export_key(gen_random_uuid(), null)",
     ),
 }
 PERSON = {"clinician": "ana", "compliance": "carla", "patient": "paula"}

@@ -32,7 +32,7 @@ def newest_event(connection: Connection, action: str) -> tuple[Any, ...] | None:
 @pytest.mark.parametrize(
     ("who", "recording", "key", "outcome", "reason", "patients"),
     [
-        ("clinician who owns", READY, "r/standard/", "ALLOWED", None, [ANA.patient_id]),
+        ("clinician who owns", READY, "keep/", "ALLOWED", None, [ANA.patient_id]),
         ("clinician who owns", ANA.id_of("over LOST"), "", "FAILED", "recording_not_ready", [ANA.patient_id]),
         ("clinician who does not", READY, None, "DENIED", "not_found", [ANA.patient_id]),
         ("clinician who owns", UNKNOWN, None, "ABSENT", "not_found", []),
@@ -65,7 +65,7 @@ def test_law_1_no_object_key_for_anyone_but_the_doctor(practice: Database) -> No
 
 def test_law_1_the_worker_gets_an_object_key_after_the_audit_row(practice: Database) -> None:
     with acting(practice, "resguardo_worker") as connection:
-        assert value(connection, "select private.read_object_key(%s)", READY).startswith("r/standard/")
+        assert value(connection, "select private.read_object_key(%s)", READY).startswith("keep/")
     with superuser(practice) as reader:
         event = newest_event(reader, "recording.read_key")
     assert event is not None
@@ -84,15 +84,28 @@ def test_law_1_only_these_functions_touch_object_keys_and_those_that_return_one_
         )
     assert set(sources) == {
         "assign_object_key",
+        "begin_export",
+        "begin_move",
+        "claim_deletions",
         "complete_import",
+        "endangered_prefixes",
+        "find_moved_object",
+        "keep_inventory",
+        "keep_object",
+        "missing_objects",
         "point_object_key",
+        "protected_prefixes",
         "read_object_key",
         "release_object_key",
         "request_recording",
+        "shred_keys",
         "unknown_object_keys",
+        "unprotected_videos",
     }
-    for name in ("release_object_key", "read_object_key"):
+    for name in ("release_object_key", "read_object_key", "begin_move", "begin_export"):
         assert sources[name].index("private.write_audit(") < sources[name].rindex("return ")
+    claim = sources["claim_deletions"]
+    assert claim.index("private.audit_deletions(") < claim.rindex("return query")
 
 
 def test_law_1_an_object_key_is_not_released_under_another_name(practice: Database) -> None:
@@ -368,7 +381,7 @@ def test_law_8_audit_rows_and_job_arguments_carry_ids_alone(practice: Database) 
     """Whatever names a person or a place of content in the seed is in neither."""
     with acting(practice, "clinician who owns") as connection:
         connection.execute(RELEASE, [READY])
-    words = re.compile(r"paula|pablo|example\.org|mrn-|r/standard|203\.0\.113\.9", re.IGNORECASE)
+    words = re.compile(r"paula|pablo|example\.org|mrn-|keep/|203\.0\.113\.9", re.IGNORECASE)
     with superuser(practice) as reader:
         for statement in (
             "select e::text from audit.events as e",

@@ -1,15 +1,31 @@
 """A complete environment of each process, to take from and to spoil."""
 
+from base64 import b64encode
 from collections.abc import Mapping
 
 import pytest
 from pydantic import SecretStr
 
-from app.settings import ApiSettings, DeploymentSettings, MigrationSettings, StaffSettings, WorkerSettings
+from app.settings import (
+    ApiSettings,
+    DeploymentSettings,
+    MigrationSettings,
+    OwnerSettings,
+    StaffSettings,
+    WorkerSettings,
+)
 
 PASSWORD = "word-that-nobody-may-see"
 SECRET = "secret-that-nobody-may-see-either"
-KINDS: tuple[type[DeploymentSettings], ...] = (ApiSettings, WorkerSettings, MigrationSettings, StaffSettings)
+SEED = b64encode(b"a seed that nobody may see, too.").decode()
+ROOT_KEYS = "root-1:" + b64encode(b"root key that nobody may see, 32").decode()
+KINDS: tuple[type[DeploymentSettings], ...] = (
+    ApiSettings,
+    WorkerSettings,
+    MigrationSettings,
+    StaffSettings,
+    OwnerSettings,
+)
 
 _COMMON = {
     "ENVIRONMENT": "production",
@@ -48,6 +64,8 @@ ENVIRONMENTS: Mapping[type[DeploymentSettings], Mapping[str, str]] = {
         "SUPABASE_SECRET_KEY": SECRET,
         "R2_ACCESS_KEY_ID": "writer",
         "R2_SECRET_ACCESS_KEY": SECRET,
+        "CERTIFICATE_SIGNING_KEY": SEED,
+        "ROOT_KEYS": ROOT_KEYS,
     },
     MigrationSettings: {
         **_COMMON,
@@ -61,6 +79,7 @@ ENVIRONMENTS: Mapping[type[DeploymentSettings], Mapping[str, str]] = {
         "DATABASE_URL": _database("postgres"),
         "SUPABASE_SECRET_KEY": SECRET,
     },
+    OwnerSettings: {**_COMMON, "DATABASE_URL": _database("postgres")},
 }
 
 

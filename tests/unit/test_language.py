@@ -50,6 +50,7 @@ def test_texts_have_the_same_keys_and_blanks_in_both_languages() -> None:
     for ours, theirs in (
         (english["codes"], spanish["codes"]),
         (english["reasons"], spanish["reasons"]),
+        (english["certificate"], spanish["certificate"]),
         (english["roles"], spanish["roles"]),
     ):
         assert ours.keys() == theirs.keys()

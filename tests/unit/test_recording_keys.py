@@ -10,7 +10,7 @@ from app.recordings.keys import media_of_key, next_key
 from app.recordings.model import Medium
 
 VIDEO = UUID(int=7)
-FOLDER = f"r/standard/{UUID(int=2)}/{VIDEO}"
+FOLDER = f"r/d90/{UUID(int=2)}/{VIDEO}"
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,18 @@ FOLDER = f"r/standard/{UUID(int=2)}/{VIDEO}"
 )
 def test_key_names_its_video_and_what_was_recorded(file: str, medium: Medium) -> None:
     assert media_of_key(f"{FOLDER}/{file}") == (VIDEO, medium)
+
+
+@pytest.mark.parametrize("place", ["keep", "r/d90", "r/d36500", "r/standard"])
+def test_key_names_its_video_wherever_it_lies(place: str) -> None:
+    key = f"{place}/{UUID(int=2)}/{VIDEO}/video.mp4"
+    assert media_of_key(key) == (VIDEO, Medium.VIDEO)
+    assert next_key(key) == f"{place}/{UUID(int=2)}/{VIDEO}/video-2.mp4"
+
+
+@pytest.mark.parametrize("place", ["keep/d90", "r", "kept", "", "exports"])
+def test_key_of_another_place_names_nothing(place: str) -> None:
+    assert media_of_key(f"{place}/{UUID(int=2)}/{VIDEO}/video.mp4") is None
 
 
 @pytest.mark.parametrize(
@@ -50,7 +62,7 @@ def test_key_that_is_not_ours_names_nothing(key: str | None) -> None:
 
 
 def test_key_with_a_broken_id_names_nothing() -> None:
-    assert media_of_key(f"r/standard/{uuid4()}/{'-' * 36}/video.mp4") is None
+    assert media_of_key(f"r/d90/{uuid4()}/{'-' * 36}/video.mp4") is None
 
 
 def test_next_keys_differ_and_name_the_same_media() -> None:

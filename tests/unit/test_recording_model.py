@@ -72,7 +72,7 @@ def _egress(status: str, at: datetime | None = NOON, reason: str | None = None) 
         room_name="test_room",
         room_sid="RM_1",
         status=status,
-        object_key="r/standard/c/r/video.mp4",
+        object_key="r/d90/c/r/video.mp4",
         started_at=NOON,
         ended_at=at if status in RESULT_OF_END else None,
         updated_at=at,
@@ -273,10 +273,10 @@ def test_live_and_finished_are_told_apart() -> None:
 
 def test_every_state_but_the_last_ones_has_a_way_on() -> None:
     assert set(TRANSITIONS) == set(RecordingStatus)
-    assert {status for status, after in TRANSITIONS.items() if not after} == set(FINISHED) - {
-        RecordingStatus.LOST
-    }
-    assert TRANSITIONS[RecordingStatus.LOST] == {RecordingStatus.READY}
+    assert {status for status, after in TRANSITIONS.items() if not after} == {RecordingStatus.DELETED}
+    for status in set(FINISHED) - {RecordingStatus.DELETED, RecordingStatus.LOST}:
+        assert TRANSITIONS[status] == {RecordingStatus.DELETED}
+    assert TRANSITIONS[RecordingStatus.LOST] == {RecordingStatus.READY, RecordingStatus.DELETED}
 
 
 def test_no_step_leads_back() -> None:

@@ -16,7 +16,16 @@ from app.settings import (
     WorkerSettings,
     load,
 )
-from tests.unit.environments import ENVIRONMENTS, KINDS, PASSWORD, SECRET, secret_names, set_environment
+from tests.unit.environments import (
+    ENVIRONMENTS,
+    KINDS,
+    PASSWORD,
+    ROOT_KEYS,
+    SECRET,
+    SEED,
+    secret_names,
+    set_environment,
+)
 
 Load = Callable[..., DeploymentSettings]
 OPTIONAL = {"ENVIRONMENT"}
@@ -60,6 +69,14 @@ REFUSED = [
     (ApiSettings, "BODY_LIMIT_BYTES", "10485760", "1048576"),
     (WorkerSettings, "WORKER_CONCURRENCY", "0", "1"),
     (WorkerSettings, "RECONCILE_SECONDS", "0", "1"),
+    (WorkerSettings, "CERTIFICATE_SIGNING_KEY", "word", "32 bytes in base64"),
+    (WorkerSettings, "CERTIFICATE_SIGNING_KEY", "d29yZA==", "32 bytes in base64"),
+    (WorkerSettings, "CERTIFICATE_SIGNING_KEY", "wörd", "32 bytes in base64"),
+    (WorkerSettings, "BACKUP_RETENTION_DAYS", "-1", "0"),
+    (WorkerSettings, "ROOT_KEYS", "word", "id:key"),
+    (WorkerSettings, "ROOT_KEYS", "word:d29yZA==", "32 random bytes"),
+    (WorkerSettings, "ROOT_KEYS", f"{ROOT_KEYS},{ROOT_KEYS}", "number 2"),
+    (WorkerSettings, "BACKUP_RETENTION_DAYS", "3651", "3650"),
 ]
 
 
@@ -121,24 +138,28 @@ def test_every_missing_setting_is_named_at_once(loaded: Load, monkeypatch: pytes
 def test_secrets_are_in_no_repr_and_no_refusal(loaded: Load, kind: type[DeploymentSettings]) -> None:
     settings = loaded(kind)
     shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
-    assert not any(secret in shown for secret in (PASSWORD, SECRET))
+    assert not any(secret in shown for secret in (PASSWORD, SECRET, SEED, ROOT_KEYS, ROOT_KEYS.split(":")[1]))
     with pytest.raises(SettingsError) as refusal:
         loaded(kind, DEPLOYMENT=None)
     told = (
         f"{refusal.value!r} {refusal.value} {refusal.value.__cause__!r} {refusal.value.__suppress_context__}"
     )
-    assert not any(secret in told for secret in (PASSWORD, SECRET))
+    assert not any(secret in told for secret in (PASSWORD, SECRET, SEED, ROOT_KEYS, ROOT_KEYS.split(":")[1]))
 
 
 def test_secrets_are_all_kept_as_secrets() -> None:
     assert secret_names() == {
         "API_DATABASE_URL",
+        "CERTIFICATE_SIGNING_KEY",
+        "CLOUDFLARE_API_TOKEN",
         "DATABASE_URL",
         "LIVEKIT_API_SECRET",
         "OPENAI_API_KEY",
+        "R2_ADMIN_SECRET_ACCESS_KEY",
         "R2_READER_SECRET_ACCESS_KEY",
         "R2_RECORDER_SECRET_ACCESS_KEY",
         "R2_SECRET_ACCESS_KEY",
+        "ROOT_KEYS",
         "SUPABASE_SECRET_KEY",
         "WORKER_DATABASE_URL",
     }

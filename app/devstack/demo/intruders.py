@@ -17,12 +17,13 @@ from app.devstack.stack import Stack
 
 @dataclass(frozen=True)
 class Cast:
-    """Who works here: the recording's doctor, two others, and the compliance officer."""
+    """Who works here: the recording's doctor, two others, and two compliance officers."""
 
     doctor: Person
     stranger: Person
     suspended: Person
     officer: Person
+    second_officer: Person
 
 
 class Intruders:

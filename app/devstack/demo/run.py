@@ -11,6 +11,7 @@ from app.devstack.demo.downloads import BriefUrl, Downloads
 from app.devstack.demo.examination import examine
 from app.devstack.demo.importing import import_video
 from app.devstack.demo.intruders import Cast, Intruders
+from app.devstack.demo.keeping import Keeping
 from app.devstack.demo.live import require_in_order, watching
 from app.devstack.demo.report import Report
 from app.devstack.demo.scene import OnStep, Scene, expect
@@ -47,7 +48,8 @@ async def _run(scene: Scene) -> None:
     async with scene.step("a stranger enters the room: the next recording stops, and its doctor sees why"):
         ended_early = await visit.end_by_stranger()
     async with scene.step("a recording made elsewhere is uploaded, verified and READY"):
-        await import_video(visit)
+        imported = await import_video(visit)
+    await _keep(scene, visit, imported["id"], cast)
     async with scene.step("the object store refuses a URL that has expired"):
         await downloads.refuse_expired(brief)
     session = await Intruders(scene, recording["id"]).try_all(cast, patient_api)
@@ -61,9 +63,21 @@ async def _run(scene: Scene) -> None:
 
 async def _hire(people: People) -> tuple[Cast, Person]:
     """The staff and a patient, all at once."""
-    clinicians = [people.hire("clinician") for _ in range(3)]
-    *staff, patient = await asyncio.gather(*clinicians, people.hire("compliance"), people.patient())
+    roles = ("clinician", "clinician", "clinician", "compliance", "compliance")
+    *staff, patient = await asyncio.gather(*(people.hire(role) for role in roles), people.patient())
     return Cast(*staff), patient
+
+
+async def _keep(scene: Scene, visit: Visit, recording_id: str, cast: Cast) -> None:
+    """One recording from a legal hold to its certificate."""
+    officer, second = await scene.sign_in(cast.officer), await scene.sign_in(cast.second_officer)
+    keeping = Keeping(scene, visit.api, recording_id)
+    async with scene.step("a legal hold: the doctor cannot delete, and only a second officer releases it"):
+        await keeping.hold(visit.id, officer, second)
+    async with scene.step("the doctor deletes the import, and within the grace period takes it back"):
+        await keeping.delete_and_undo()
+    async with scene.step("its grace period over, it is destroyed; the certificate verifies"):
+        await keeping.destroy(officer)
 
 
 async def _record(scene: Scene, visit: Visit) -> Any:

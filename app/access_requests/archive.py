@@ -1,0 +1,109 @@
+"""The encrypted copy: a ZIP in WinZip's AES-256 (AE-2), made as it is read, one chunk in memory.
+
+Media are stored, not compressed: they are compressed already. Names in the archive are dates and ids, for whoever has
+the object sees them without its secret; what is in it nobody does. It knows no bucket and no database.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from pathlib import PurePosixPath
+from typing import Final
+from uuid import UUID
+
+from stream_zip import ZIP_64, AsyncMemberFile, async_stream_zip
+
+from app.access_requests.model import ExportedFile, ExportPlan
+from app.errors import Conflict
+from app.texts import LANGUAGES, access_request_words
+
+README: Final = "README.txt"
+MANIFEST: Final = "manifest.json"
+CHUNK_BYTES: Final = 1024 * 1024
+_MODE: Final = 0o100444
+Read = Callable[[ExportedFile], AsyncIterable[bytes]]
+
+
+def file_name(file: ExportedFile) -> str:
+    """The date of the recording, its video's id and what it is: `2026-11-20_<id>_video.mp4`."""
+    kind = file.medium.lower()
+    return f"{file.recorded_at.date().isoformat()}_{file.video_id}_{kind}{PurePosixPath(file.recording_key).suffix}"
+
+
+def archive(request_id: UUID, plan: ExportPlan, read: Read, *, secret: str) -> AsyncIterable[bytes]:
+    """The archive in chunks of `CHUNK_BYTES`: the read-me, each file, and the manifest at the end.
+
+    Raises Conflict (export_mismatch) as soon as a file was read that is not what the database says, and what `read`
+    raises: what was given out by then is no archive. Every file bears the plan's `made_at`, in UTC: a ZIP has no
+    dates before 1980, and the names have that of the recording.
+    """
+    return async_stream_zip(
+        _members(request_id, plan, read),
+        chunk_size=CHUNK_BYTES,
+        get_compressobj=_stored,
+        extended_timestamps=False,
+        password=secret,
+    )
+
+
+def _stored() -> "zlib._Compress":
+    """Deflate that compresses nothing: stream-zip's own way to store needs a file's CRC before its first byte
+    (stream-zip 0.0.84, checked 2026-11-21).
+    """
+    return zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS)
+
+
+async def _members(request_id: UUID, plan: ExportPlan, read: Read) -> AsyncIterator[AsyncMemberFile]:
+    yield README, plan.made_at, _MODE, ZIP_64, _text(_readme(plan))
+    for file in plan.files:
+        yield file_name(file), plan.made_at, _MODE, ZIP_64, _checked(file, read)
+    yield MANIFEST, plan.made_at, _MODE, ZIP_64, _text(_manifest(request_id, plan))
+
+
+def _readme(plan: ExportPlan) -> str:
+    """In each language; where something is left out, it is named by its id."""
+    parts: list[str] = []
+    for language in LANGUAGES:
+        words = access_request_words(language)
+        parts.append(words["readme"])
+        for left_out, said in ((plan.missing, "readme_missing"), (plan.not_whole, "readme_not_whole")):
+            if left_out:
+                parts.append("\n".join((words[said], *map(str, left_out))))
+    return "\n\n".join(parts)
+
+
+async def _checked(file: ExportedFile, read: Read) -> AsyncIterator[bytes]:
+    digest, size = hashlib.sha256(), 0
+    async for chunk in read(file):
+        digest.update(chunk)
+        size += len(chunk)
+        yield chunk
+    if (size, digest.hexdigest()) != (file.size_bytes, file.sha256):
+        raise Conflict("export_mismatch", recordingId=str(file.recording_id))
+
+
+def _manifest(request_id: UUID, plan: ExportPlan) -> str:
+    """What is in the archive: each digest is the database's, and the file was just read and had it."""
+    files = [
+        {
+            "name": file_name(file),
+            "recordingId": str(file.recording_id),
+            "recordedAt": file.recorded_at.isoformat(),
+            "sizeBytes": file.size_bytes,
+            "sha256": file.sha256,
+        }
+        for file in plan.files
+    ]
+    manifest = {
+        "requestId": str(request_id),
+        "madeAt": plan.made_at.isoformat(),
+        "files": files,
+        "missing": [str(recording_id) for recording_id in plan.missing],
+        "notWhole": [str(recording_id) for recording_id in plan.not_whole],
+    }
+    return json.dumps(manifest, indent=2)
+
+
+async def _text(text: str) -> AsyncIterator[bytes]:
+    yield text.encode()

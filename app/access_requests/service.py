@@ -1,0 +1,234 @@
+"""What a patient and compliance do with a request for a copy. The worker's part is in `exports.py`.
+
+Compliance runs the process and gets no URL; the patient gets the encrypted copy and not its secret: the two meet
+outside of this system. Who may do what, the database decides.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import LiteralString
+from uuid import UUID
+
+from app.access_requests import store
+from app.access_requests.model import (
+    AccessRequest,
+    AccessRequestStatus,
+    DenialGround,
+    ExportUrl,
+    ExtensionReason,
+    ReviewOutcome,
+    named,
+    require_days,
+    require_determination,
+    require_key,
+    require_secret,
+)
+from app.consents.model import Representative
+from app.db import Access, Asker, Database, Transaction
+from app.errors import NotFound
+from app.integrations.storage import Storage
+from app.paging import Page, PageRequest
+from app.quotas import Quotas
+
+_PATIENT: frozenset[LiteralString] = frozenset({"patient"})
+_COMPLIANCE: frozenset[LiteralString] = frozenset({"compliance"})
+
+
+class AccessRequests:
+    """The API's part. `url_lifetime_seconds` is 1 to 900."""
+
+    def __init__(
+        self, database: Database, storage: Storage, *, quotas: Quotas, url_lifetime_seconds: int
+    ) -> None:
+        self._database = database
+        self._storage = storage
+        self._quotas = quotas
+        self._url_lifetime_seconds = url_lifetime_seconds
+
+    async def page(
+        self, asker: Asker, request: PageRequest, status: AccessRequestStatus | None, fields: Sequence[str]
+    ) -> Page[AccessRequest]:
+        """The patient's own requests, or, for compliance, everybody's; newest first."""
+        access = Access("access_request.list", _PATIENT | _COMPLIANCE, "access_request")
+        async with self._database.as_user(asker, access) as tx:
+            rows = await store.list_page(tx, request, status, fields, self._quotas.pages)
+        return Page.of(rows, request)
+
+    async def file(
+        self, asker: Asker, consultation_id: UUID | None, representative: Representative | None
+    ) -> AccessRequest:
+        """By the patient's login; the same scope again, while one is open, returns that one.
+
+        Raises NotFound, InvalidInput (bad_representative), Conflict (representative_differs), RateLimited
+        (quota_pages).
+        """
+        speaker = named(representative)
+        access = Access("access_request.file", _PATIENT, "consultation", consultation_id)
+        async with self._database.as_user(asker, access) as tx:
+            return _found(
+                await store.file(
+                    tx,
+                    patient_id=None,
+                    consultation_id=consultation_id,
+                    received_on=None,
+                    representative=speaker,
+                    quota=self._quotas.pages,
+                ),
+                "consultation_not_found",
+            )
+
+    async def file_written(
+        self,
+        asker: Asker,
+        patient_id: UUID,
+        consultation_id: UUID | None,
+        received_on: date,
+        representative: Representative | None,
+    ) -> AccessRequest:
+        """By compliance, of a letter that came on a day of the last 60; else like `file`.
+
+        Raises Conflict (bad_received_on) too.
+        """
+        speaker = named(representative)
+        access = Access("access_request.file", _COMPLIANCE, "patient", patient_id)
+        async with self._database.as_user(asker, access) as tx:
+            return _found(
+                await store.file(
+                    tx,
+                    patient_id=patient_id,
+                    consultation_id=consultation_id,
+                    received_on=received_on,
+                    representative=speaker,
+                    quota=self._quotas.pages,
+                ),
+                "consultation_not_found" if consultation_id else "patient_not_found",
+            )
+
+    async def withdraw(self, asker: Asker, request_id: UUID) -> AccessRequest:
+        """By its patient, or by compliance of one that came in writing; again, it changes nothing.
+
+        Raises NotFound, Conflict (access_request_closed, request_not_written), RateLimited (quota_pages).
+        """
+        return await self._change(
+            asker,
+            "access_request.withdraw",
+            _PATIENT | _COMPLIANCE,
+            request_id,
+            lambda tx: store.withdraw(tx, request_id, self._quotas.pages),
+        )
+
+    async def approve(self, asker: Asker, request_id: UUID) -> AccessRequest:
+        """Has the copy made; again, where that failed, once more.
+
+        Raises NotFound, Conflict (access_request_closed, review_pending), RateLimited (quota_pages).
+        """
+        return await self._change(
+            asker,
+            "access_request.approve",
+            _COMPLIANCE,
+            request_id,
+            lambda tx: store.approve(tx, request_id, self._quotas.pages),
+        )
+
+    async def deny(
+        self, asker: Asker, request_id: UUID, ground: DenialGround, determined_by: UUID | None
+    ) -> AccessRequest:
+        """Raises NotFound, InvalidInput (bad_determination), Conflict (access_request_closed, review_pending,
+        clinician_unknown, request_has_no_representative).
+        """
+        require_determination(ground, determined_by)
+        return await self._change(
+            asker,
+            "access_request.deny",
+            _COMPLIANCE,
+            request_id,
+            lambda tx: store.deny(tx, request_id, ground, determined_by),
+        )
+
+    async def extend(
+        self, asker: Asker, request_id: UUID, days: int, reason: ExtensionReason
+    ) -> AccessRequest:
+        """Once, before it is overdue. Raises NotFound, InvalidInput (bad_extension), Conflict (access_request_closed,
+        review_pending, extended_already, past_due).
+        """
+        longer = require_days(days)
+        return await self._change(
+            asker,
+            "access_request.extend",
+            _COMPLIANCE,
+            request_id,
+            lambda tx: store.extend(tx, request_id, longer, reason),
+        )
+
+    async def ask_review(self, asker: Asker, request_id: UUID) -> AccessRequest:
+        """By its patient, or by compliance of one that came in writing, of a denial on a reviewable ground: it is open
+        again until the review is recorded.
+
+        Raises NotFound, Conflict (not_reviewable, reviewed_already, access_request_open_already, request_not_written),
+        RateLimited (quota_pages).
+        """
+        return await self._change(
+            asker,
+            "access_request.ask_review",
+            _PATIENT | _COMPLIANCE,
+            request_id,
+            lambda tx: store.ask_review(tx, request_id, self._quotas.pages),
+        )
+
+    async def record_review(
+        self, asker: Asker, request_id: UUID, reviewer_id: UUID, outcome: ReviewOutcome
+    ) -> AccessRequest:
+        """Raises NotFound, Conflict (no_review_asked, clinician_unknown, reviewer_took_part)."""
+        return await self._change(
+            asker,
+            "access_request.review",
+            _COMPLIANCE,
+            request_id,
+            lambda tx: store.record_review(tx, request_id, reviewer_id, outcome),
+        )
+
+    async def issue_url(self, asker: Asker, request_id: UUID) -> ExportUrl:
+        """A presigned URL of the encrypted copy, to its patient alone, after the audit row is committed.
+
+        Raises NotFound, Conflict (export_not_there), RateLimited (quota_urls).
+        """
+        access = Access("access_request.issue_url", _PATIENT, "access_request", request_id)
+        async with self._database.as_user(asker, access) as tx:
+            key = await store.release_export_key(tx, request_id, self._quotas.urls)
+            if key is None:
+                raise NotFound("access_request_not_found")
+        lifetime = self._url_lifetime_seconds
+        url = self._storage.presign_get(
+            require_key(key), expires_in_seconds=lifetime, filename="recordings.zip"
+        )
+        return ExportUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime))
+
+    async def reveal_secret(self, asker: Asker, request_id: UUID) -> str:
+        """What opens the copy, once, to compliance: to be told by telephone or post. It is erased with the answer.
+
+        Raises NotFound, Conflict (export_secret_gone).
+        """
+        access = Access("access_request.reveal_secret", _COMPLIANCE, "access_request", request_id)
+        async with self._database.as_user(asker, access) as tx:
+            secret = await store.reveal_export_secret(tx, request_id)
+            if secret is None:
+                raise NotFound("access_request_not_found")
+        return require_secret(secret)
+
+    async def _change(
+        self,
+        asker: Asker,
+        action: LiteralString,
+        roles: frozenset[LiteralString],
+        request_id: UUID,
+        change: Callable[[Transaction], Awaitable[AccessRequest | None]],
+    ) -> AccessRequest:
+        access = Access(action, roles, "access_request", request_id)
+        async with self._database.as_user(asker, access) as tx:
+            return _found(await change(tx), "access_request_not_found")
+
+
+def _found(request: AccessRequest | None, reason: str) -> AccessRequest:
+    if request is None:
+        raise NotFound(reason)
+    return request

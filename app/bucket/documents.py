@@ -1,0 +1,179 @@
+"""The files of `policies/bucket/`: documents for people, read strictly.
+
+A field that is missing, unknown or of another kind is refused with the file's and the field's name; so is a document
+that would let the bucket destroy what must stay. What rules they amount to, `model.py` says.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from app.errors import InvalidInput
+
+DIRECTORY: Final = Path(__file__).parent.parent.parent / "policies" / "bucket"
+
+NEVER_UNDER: Final = ("audit/", "keep/", "ledger/")
+"""What no rule of the bucket may delete, whatever the documents say."""
+NEVER: Final = ("deployment",)
+"""The mark (`app.integrations.storage.MARK_KEY`)."""
+BACKSTOP_DAYS: Final = 7
+"""How much later than we the bucket deletes, at the least: `private.endangered_prefixes()` reckons with it."""
+
+_Prefix = Annotated[str, StringConstraints(pattern=r"^[a-z]+/$")]
+_Days = Annotated[int, Field(ge=1, le=36_500)]
+_Header = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")]
+_Method = Annotated[str, StringConstraints(pattern=r"^(GET|HEAD|PUT)$")]
+_Document = TypeVar("_Document", bound="_Strict")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    about: str = Field(min_length=1)
+
+
+class Backstop(_Strict):
+    """A rule for each term of what is recorded; `under` has `<term>` where its days stand."""
+
+    under: Annotated[str, StringConstraints(pattern=r"^r/d<term>/$")]
+    terms_in_days: list[_Days] = Field(min_length=1)
+    days_after_the_term: int = Field(le=365)
+
+
+class Exports(_Strict):
+    """What was made for access requests."""
+
+    under: _Prefix
+    days: _Days
+
+
+class UnfinishedUploads(_Strict):
+    """Uploads that nobody finished, anywhere."""
+
+    days: _Days
+
+
+class Never(_Strict):
+    """What no rule that deletes objects may cover."""
+
+    under: list[_Prefix]
+    objects: list[str]
+
+
+class LifecycleDocument(_Strict):
+    """`lifecycle.json`."""
+
+    recordings: Backstop
+    exports: Exports
+    unfinished_uploads: UnfinishedUploads
+    never: Never
+
+
+class WebApp(_Strict):
+    """What the web app's pages may do."""
+
+    may: list[_Method] = Field(min_length=1)
+    with_headers: list[_Header]
+    may_read_headers: list[_Header]
+    remembered_for_seconds: int = Field(ge=0, le=86_400)
+
+
+class CorsDocument(_Strict):
+    """`cors.json`."""
+
+    web_app: WebApp
+
+
+class FixedLock(_Strict):
+    """A prefix that is locked for ever."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+    under: _Prefix
+
+
+class HoldLocks(_Strict):
+    """How the locks are named that holds place."""
+
+    named: Annotated[str, StringConstraints(pattern=r"^hold-$")]
+
+
+class LocksDocument(_Strict):
+    """`locks.json`."""
+
+    for_ever: list[FixedLock]
+    holds: HoldLocks
+
+
+class Documents(BaseModel):
+    """All three."""
+
+    model_config = ConfigDict(frozen=True)
+
+    lifecycle: LifecycleDocument
+    cors: CorsDocument
+    locks: LocksDocument
+
+
+def load(directory: Path = DIRECTORY) -> Documents:
+    """Reads and checks the three files.
+
+    Raises InvalidInput: `bucket_policy_unreadable` (file), `bucket_policy_malformed` (file, field),
+    `bucket_policy_unsafe` (file, field) where the bucket could destroy what must stay, or unlock what must not change.
+    """
+    documents = Documents(
+        lifecycle=_read(directory / "lifecycle.json", LifecycleDocument),
+        cors=_read(directory / "cors.json", CorsDocument),
+        locks=_read(directory / "locks.json", LocksDocument),
+    )
+    _require_safe(documents)
+    return documents
+
+
+def overlap(prefix: str, other: str) -> bool:
+    """Whether an object can be under both."""
+    return prefix.startswith(other) or other.startswith(prefix)
+
+
+def _read(path: Path, kind: type[_Document]) -> _Document:
+    try:
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text, object_pairs_hook=_without_doubles)
+    except (OSError, ValueError) as error:
+        raise InvalidInput("bucket_policy_unreadable", file=path.name) from error
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        field = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
+        raise InvalidInput("bucket_policy_malformed", file=path.name, field=field or "all") from error
+
+
+def _without_doubles(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a field twice")
+    return found
+
+
+def _require_safe(documents: Documents) -> None:
+    lifecycle, locks = documents.lifecycle, documents.locks.for_ever
+    if lifecycle.recordings.days_after_the_term < BACKSTOP_DAYS:
+        raise _unsafe("lifecycle.json", "recordings.days_after_the_term")
+    if not {*NEVER_UNDER} <= {*lifecycle.never.under}:
+        raise _unsafe("lifecycle.json", "never.under")
+    if not {*NEVER} <= {*lifecycle.never.objects}:
+        raise _unsafe("lifecycle.json", "never.objects")
+    if any(overlap(lifecycle.exports.under, one) for one in (*lifecycle.never.under, "r/")):
+        raise _unsafe("lifecycle.json", "exports.under")
+    if not {"audit/", "ledger/"} <= {lock.under for lock in locks}:
+        raise _unsafe("locks.json", "for_ever")
+    if any(overlap(lock.under, one) for lock in locks for one in ("r/", "exports/", "keep/")):
+        raise _unsafe("locks.json", "for_ever")
+    if len({lock.name for lock in locks}) != len(locks):
+        raise InvalidInput("bucket_policy_malformed", file="locks.json", field="for_ever")
+
+
+def _unsafe(file: str, field: str) -> InvalidInput:
+    return InvalidInput("bucket_policy_unsafe", file=file, field=field)

@@ -1,0 +1,164 @@
+"""What differs from what is meant, as codes and sentences. Pure; what could not be looked at is said, too.
+
+A drift names rules, prefixes, hosts, database objects and ids, nothing else: it goes into the log and the audit.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from app.bucket.model import HOLD, Part, deletes, is_locked, threatens
+from app.bucket.plan import Line, PartPlan, Sign
+from app.integrations.cloudflare import LockRule, PublicDomain
+from app.integrations.storage_rules import LifecycleRule
+
+AT_MOST: Final = 200
+"""Drifts of one topic that are told one by one."""
+
+
+class Topic(StrEnum):
+    """What is looked at."""
+
+    LIFECYCLE = "lifecycle"
+    CORS = "cors"
+    LOCKS = "locks"
+    DOMAINS = "domains"
+    ANONYMOUS = "anonymous"
+    UPLOADS = "uploads"
+    HOLDS = "holds"
+    ACCESS = "access"
+
+
+_OF_PART: Final = {Part.LIFECYCLE: Topic.LIFECYCLE, Part.CORS: Topic.CORS, Part.LOCKS: Topic.LOCKS}
+_OF_SIGN: Final = {
+    Sign.ADD: "rule_missing",
+    Sign.CHANGE: "rule_differs",
+    Sign.REMOVE: "rule_surplus",
+    Sign.FOREIGN: "rule_foreign",
+}
+_SENTENCES: Final[Mapping[str, str]] = {
+    "rule_missing": "the bucket lacks a rule that policies/bucket names",
+    "rule_differs": "a rule of the bucket does not say what policies/bucket says",
+    "rule_surplus": "a rule of ours is in the bucket, and policies/bucket does not name it",
+    "rule_foreign": "the bucket has a rule that is not of policies/bucket",
+    "rule_threatens": "a rule of the bucket would delete what must stay",
+    "r2dev_enabled": "the bucket is served to anybody at its r2.dev address",
+    "custom_domain": "a domain is attached to the bucket",
+    "served": "an address answers to somebody without a key",
+    "upload_unfinished": "uploads that nobody finished are older than the bucket's rule allows",
+    "hold_unprotected": "what is held lies where the bucket may delete it, without a lock",
+    "hold_left_behind": "a lock of a hold stands where nothing is held any more",
+    "deleted_too_early": "the bucket would delete a recording before it is due",
+    "policy_version": "the database has another version of policies/access than this release",
+    "access_changed": "rights in the database were changed by hand",
+    "and_more": "and more of the kind",
+}
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One difference that lasts until it is undone."""
+
+    topic: Topic
+    code: str
+    subject: str
+    consultation_id: UUID | None = None
+
+    def __str__(self) -> str:
+        return f"{self.topic.value}: {_SENTENCES[self.code]} ({self.code}): {self.subject}"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look found, and why it could not look at some topics: a code each, from whoever was asked."""
+
+    drifts: tuple[Drift, ...]
+    unlooked: Mapping[Topic, str]
+
+    @property
+    def looked(self) -> tuple[Topic, ...]:
+        """The topics that it did look at."""
+        return tuple(topic for topic in Topic if topic not in self.unlooked)
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A consultation's place in the bucket; until something there is finished it need not be protected yet."""
+
+    consultation_id: UUID
+    prefix: str
+    is_finished: bool
+
+
+def of_rules(plans: Iterable[PartPlan]) -> list[Drift]:
+    """Each difference of the plan; of foreign lifecycle rules, those that delete objects."""
+    return [found for plan in plans for line in plan.lines if (found := _of_line(line)) is not None]
+
+
+def _of_line(line: Line) -> Drift | None:
+    code = _OF_SIGN[line.sign]
+    if isinstance(line.rule, LifecycleRule) and line.sign is Sign.FOREIGN:
+        if not deletes(line.rule):
+            return None
+        code = "rule_threatens" if threatens(line.rule) else code
+    return Drift(_OF_PART[line.part], code, line.rule.id or "(no id)")
+
+
+def of_domains(managed: PublicDomain, custom: Iterable[PublicDomain]) -> list[Drift]:
+    """An enabled r2.dev address, and each domain that is attached, enabled or not."""
+    found = [Drift(Topic.DOMAINS, "r2dev_enabled", managed.domain)] if managed.enabled else []
+    return found + [Drift(Topic.DOMAINS, "custom_domain", one.domain) for one in custom]
+
+
+def of_addresses(served_hosts: Iterable[str]) -> list[Drift]:
+    """Each host that served somebody without a key."""
+    return [Drift(Topic.ANONYMOUS, "served", host) for host in sorted(set(served_hosts))]
+
+
+def of_uploads(old_keys: Iterable[str]) -> list[Drift]:
+    """Unfinished uploads, by the first part of their keys: more than that a key does not have to tell here."""
+    places = sorted({key.partition("/")[0] + "/" if "/" in key else key for key in old_keys})
+    return [Drift(Topic.UPLOADS, "upload_unfinished", place) for place in places]
+
+
+def of_holds(
+    held: Sequence[Prefix], endangered: Sequence[Prefix], locks: Collection[LockRule] | None
+) -> list[Drift]:
+    """What is held, or not due yet, and could be deleted by the bucket; and locks that hold nothing any more.
+
+    Without locks (None: there is no Cloudflare here) nothing held may be under r/.
+    """
+    standing = tuple(locks or ())
+    found = [
+        Drift(Topic.HOLDS, code, one.prefix, one.consultation_id)
+        for code, prefixes in (("hold_unprotected", held), ("deleted_too_early", endangered))
+        for one in prefixes
+        if one.is_finished and not is_locked(one.prefix, standing)
+    ]
+    return found + [
+        Drift(Topic.HOLDS, "hold_left_behind", lock.prefix)
+        for lock in standing
+        if lock.id.startswith(HOLD)
+        and not any(one.prefix.startswith(lock.prefix) for one in (*held, *endangered))
+    ]
+
+
+def of_access(policy_version: str, expected_version: str, changed: Iterable[str]) -> list[Drift]:
+    """The database's version of policies/access, and what was changed by hand since it was set."""
+    found = [Drift(Topic.ACCESS, "access_changed", name) for name in changed]
+    if policy_version != expected_version:
+        found.insert(0, Drift(Topic.ACCESS, "policy_version", policy_version))
+    return found
+
+
+def bounded(drifts: Sequence[Drift]) -> tuple[Drift, ...]:
+    """Each once, at most `AT_MOST` of a topic, and a last one that stands for the rest of it."""
+    kept: list[Drift] = []
+    for topic in Topic:
+        of_topic = list(dict.fromkeys(one for one in drifts if one.topic is topic))
+        kept += of_topic[:AT_MOST]
+        if len(of_topic) > AT_MOST:
+            kept.append(Drift(topic, "and_more", "and more"))
+    return tuple(kept)

@@ -1,0 +1,181 @@
+"""Which rules the bucket ought to have, and what a rule says in words. Pure.
+
+A rule is known by its id: ours begin with `backstop-` or are `unfinished-uploads` (lifecycle), are `web-app` (CORS), or
+begin with `fixed-` (locks). Locks that begin with `hold-` belong to app/holds; whatever else is there is foreign.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from app.bucket.documents import NEVER, NEVER_UNDER, Documents, overlap
+from app.errors import InvalidInput
+from app.integrations.cloudflare import LockRule
+from app.integrations.storage_rules import CorsRule, LifecycleRule
+
+BACKSTOP: Final = "backstop-"
+UNFINISHED: Final = "unfinished-uploads"
+WEB_APP: Final = "web-app"
+FIXED: Final = "fixed-"
+HOLD: Final = "hold-"
+
+Rule = LifecycleRule | CorsRule | LockRule
+
+
+class Part(StrEnum):
+    """What of the bucket is code."""
+
+    LIFECYCLE = "lifecycle"
+    CORS = "cors"
+    LOCKS = "locks"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Every rule of a bucket, part by part; None where a part could not be read."""
+
+    lifecycle: tuple[LifecycleRule, ...] | None
+    cors: tuple[CorsRule, ...] | None
+    locks: tuple[LockRule, ...] | None
+
+    def of(self, part: Part) -> Sequence[Rule] | None:
+        """The rules of one part."""
+        found: dict[Part, Sequence[Rule] | None] = {
+            Part.LIFECYCLE: self.lifecycle,
+            Part.CORS: self.cors,
+            Part.LOCKS: self.locks,
+        }
+        return found[part]
+
+
+def meant(documents: Documents, terms_in_days: Collection[int], origins: Collection[str]) -> Rules:
+    """The rules that the bucket ought to have.
+
+    `terms_in_days` are those in use; the documents' own come on top. Without origins no page reaches the bucket. Raises
+    InvalidInput("bucket_policy_unsafe") for a term that is none.
+    """
+    return Rules(_lifecycle(documents, terms_in_days), _cors(documents, origins), _locks(documents))
+
+
+def _lifecycle(documents: Documents, terms_in_days: Collection[int]) -> tuple[LifecycleRule, ...]:
+    of = documents.lifecycle
+    terms = sorted({*of.recordings.terms_in_days, *terms_in_days})
+    if terms[0] < 1:
+        raise InvalidInput("bucket_policy_unsafe", file="lifecycle.json", field="recordings.terms_in_days")
+    return (
+        *(
+            LifecycleRule(
+                id=f"{BACKSTOP}d{days}",
+                prefix=of.recordings.under.replace("<term>", str(days)),
+                delete_after_days=days + of.recordings.days_after_the_term,
+            )
+            for days in terms
+        ),
+        LifecycleRule(f"{BACKSTOP}exports", of.exports.under, delete_after_days=of.exports.days),
+        LifecycleRule(UNFINISHED, "", abort_uploads_after_days=of.unfinished_uploads.days),
+    )
+
+
+def _cors(documents: Documents, origins: Collection[str]) -> tuple[CorsRule, ...]:
+    of = documents.cors.web_app
+    if not origins:
+        return ()
+    return (
+        CorsRule(
+            id=WEB_APP,
+            origins=tuple(sorted(origins)),
+            methods=tuple(sorted(of.may)),
+            headers=tuple(sorted(of.with_headers)),
+            exposed=tuple(sorted(of.may_read_headers)),
+            max_age_seconds=of.remembered_for_seconds,
+        ),
+    )
+
+
+def _locks(documents: Documents) -> tuple[LockRule, ...]:
+    return tuple(LockRule(FIXED + lock.name, lock.under) for lock in documents.locks.for_ever)
+
+
+def is_ours(rule: Rule) -> bool:
+    """Whether it is one that the documents may name, by its id."""
+    match rule:
+        case LifecycleRule():
+            return rule.id.startswith(BACKSTOP) or rule.id == UNFINISHED
+        case CorsRule():
+            return rule.id == WEB_APP
+        case LockRule():
+            return rule.id.startswith(FIXED)
+
+
+def is_of_a_hold(rule: Rule) -> bool:
+    """Whether app/holds placed it."""
+    return isinstance(rule, LockRule) and rule.id.startswith(HOLD)
+
+
+def deletes(rule: LifecycleRule) -> bool:
+    """Whether objects go by it, or may: what we do not know of it counts as that."""
+    return rule.enabled and (rule.delete_after_days is not None or bool(rule.other))
+
+
+def threatens(rule: LifecycleRule) -> tuple[str, ...]:
+    """What of that which must stay the rule would delete."""
+    if not deletes(rule):
+        return ()
+    return (
+        *(one for one in NEVER_UNDER if overlap(rule.prefix, one)),
+        *(one for one in NEVER if one.startswith(rule.prefix)),
+    )
+
+
+def is_locked(prefix: str, locks: Sequence[LockRule]) -> bool:
+    """Whether nothing under the prefix can be deleted, for ever."""
+    return any(lock.enabled and lock.is_indefinite and prefix.startswith(lock.prefix) for lock in locks)
+
+
+def words(rule: Rule) -> str:
+    """What the rule says, for people."""
+    match rule:
+        case LifecycleRule():
+            return _lifecycle_words(rule)
+        case CorsRule():
+            return (
+                f"pages of {_listed(rule.origins)} may {_listed(rule.methods)}"
+                f" with the headers {_listed(rule.headers) or 'none'}"
+            )
+        case LockRule():
+            return _lock_words(rule)
+
+
+def _lifecycle_words(rule: LifecycleRule) -> str:
+    does = []
+    if rule.delete_after_days is not None:
+        does.append(f"deletes {_where(rule.prefix)} {rule.delete_after_days} days after it was stored")
+    if rule.abort_uploads_after_days is not None:
+        does.append(
+            f"ends uploads of {_where(rule.prefix)} {rule.abort_uploads_after_days} days after they began"
+        )
+    if rule.other:
+        does.append(f"does with {_where(rule.prefix)} what is not known here ({_listed(rule.other)})")
+    return _unless_off(rule.enabled, " and ".join(does) or "does nothing")
+
+
+def _lock_words(rule: LockRule) -> str:
+    until = "for ever"
+    if rule.max_age_seconds is not None:
+        until = f"until it is {rule.max_age_seconds} seconds old"
+    elif rule.until is not None:
+        until = f"until {rule.until:%Y-%m-%d %H:%M} UTC"
+    return _unless_off(rule.enabled, f"keeps {_where(rule.prefix)} as it is {until}")
+
+
+def _where(prefix: str) -> str:
+    return f"what is under {prefix}" if prefix else "everything"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _unless_off(enabled: bool, said: str) -> str:
+    return said if enabled else f"is switched off ({said})"

@@ -1,0 +1,121 @@
+"""Plans, applies and watches the bucket's rules.
+
+It changes nothing but lifecycle, CORS and the fixed locks, and those only when `apply` is called; `look` and the hourly
+`run_once` change nothing in the bucket. What could not be looked at is said and neither found nor found in order.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import cast
+
+from app.bucket import store
+from app.bucket.documents import overlap
+from app.bucket.drift import Look
+from app.bucket.looking import Looker
+from app.bucket.model import Part, deletes
+from app.bucket.plan import PartPlan, plan
+from app.bucket.surroundings import Surroundings
+from app.db import Database
+from app.errors import AppError, Conflict, UpstreamFailed
+from app.integrations.cloudflare import LockRule
+from app.integrations.storage_rules import CorsRule, LifecycleRule
+
+log = logging.getLogger(__name__)
+
+
+class BucketPolicies:
+    """The bucket beside `policies/bucket`, and the database's rights beside `policies/access`."""
+
+    def __init__(self, database: Database, around: Surroundings) -> None:
+        self._database = database
+        self._around = around
+        self._looker = Looker(database, around)
+
+    async def plan(self, *, prune: bool = False) -> tuple[PartPlan, ...]:
+        """What `apply` would do; a part for which no key is there is unread.
+
+        Raises InvalidInput for the documents, UpstreamFailed and Timeout.
+        """
+        return plan(await self._looker.meant(), await self._looker.found(), prune=prune)
+
+    async def apply(self, shown: Sequence[PartPlan], *, prune: bool = False) -> None:
+        """Does what was shown, part by part, each audited before it is put and read back after.
+
+        Raises Conflict: `bucket_changed` where the bucket is no longer as it was shown, `holds_unprotected` where a
+        rule that deletes would reach what is held without a lock; UpstreamFailed("bucket_not_as_put").
+
+        The transaction that stays open meanwhile is the lock against whoever else rewrites the bucket's locks.
+        """
+        async with self._database.as_service("apply_bucket_policies") as lock:
+            await store.lock(lock)
+            now = await self.plan(prune=prune)
+            if [part.lines for part in now] != [part.lines for part in shown]:
+                raise Conflict("bucket_changed")
+            for part in sorted(now, key=lambda one: one.part is Part.LIFECYCLE):
+                if part.has_changes:
+                    await self._put(part)
+            if any(part.has_changes for part in await self.plan(prune=prune)):
+                raise UpstreamFailed("bucket_not_as_put")
+
+    async def _put(self, part: PartPlan) -> None:
+        if part.part is Part.LIFECYCLE:
+            await self._require_held_out_of_reach(part)
+        elif part.part is Part.LOCKS:
+            await self._require_nothing_unlocked(cast("tuple[LockRule, ...]", part.result))
+        await self._record(part.part, "ALLOWED")
+        try:
+            await self._replace(part)
+        except AppError:
+            await self._record(part.part, "FAILED")
+            raise
+
+    async def _replace(self, part: PartPlan) -> None:
+        rules, cloudflare = self._around.rules, self._around.cloudflare
+        if part.part is Part.LOCKS and cloudflare is not None:
+            await cloudflare.replace_locks(cast("tuple[LockRule, ...]", part.result))
+        elif part.part is Part.CORS and rules is not None:
+            await rules.replace_cors(cast("tuple[CorsRule, ...]", part.result))
+        elif part.part is Part.LIFECYCLE and rules is not None:
+            await rules.replace_lifecycle(cast("tuple[LifecycleRule, ...]", part.result))
+
+    async def _require_held_out_of_reach(self, part: PartPlan) -> None:
+        """Law 7: no rule that deletes is put where something lies in its reach that is held, or not due by then."""
+        reach = [
+            line.rule.prefix
+            for line in part.lines
+            if line.puts and isinstance(line.rule, LifecycleRule) and deletes(line.rule)
+        ]
+        within = [one for one in await self._looker.holds() if one.code != "hold_left_behind"]
+        if any(overlap(one.subject, prefix) for one in within for prefix in reach):
+            raise Conflict("holds_unprotected")
+
+    async def _require_nothing_unlocked(self, locks: Sequence[LockRule]) -> None:
+        """Law 7: what is held and locked stays locked, by whomever the lock is that would go."""
+        now, then = await self._looker.holds(), await self._looker.holds(locks)
+        if any(one.code != "hold_left_behind" and one not in now for one in then):
+            raise Conflict("holds_unprotected")
+
+    async def _record(self, part: Part, outcome: str) -> None:
+        async with self._database.as_service("apply_bucket_policies") as tx:
+            await store.record_change(tx, part, outcome)
+
+    async def look(self) -> Look:
+        """What differs now, told to nobody else. It raises for the documents and the database alone."""
+        return await self._looker.look()
+
+    async def run_once(self) -> Look:
+        """Looks, audits what begins and what ends, and alerts: `drift: ...` in the log, an error each."""
+        look = await self._looker.look()
+        async with self._database.as_service("check_bucket") as tx:
+            begun, over = await store.settle(tx, look)
+        for one in look.drifts:
+            if (one.code, one.subject) in begun:
+                log.error("drift: %s", one)
+        for code, subject in over:
+            log.warning("drift is over: %s: %s", code, subject)
+        lasting = sum((one.code, one.subject) not in begun for one in look.drifts)
+        if lasting:
+            log.error("drift: %d told before still last", lasting)
+        for topic, reason in look.unlooked.items():
+            log.warning("drift: could not look at %s: %s", topic.value, reason)
+        return look

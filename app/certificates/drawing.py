@@ -1,0 +1,88 @@
+"""The pages of a certificate, drawn: A4, black, in the fonts that every reader has. It knows lines, not what they say.
+
+Nothing of a page depends on the clock, the place, the language or the settings of the machine.
+"""
+
+import io
+from collections.abc import Iterable, Sequence
+
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.utils import simpleSplit
+from reportlab.pdfgen.canvas import Canvas
+
+from app.certificates.pages import Line, Style
+
+_WIDTH, _HEIGHT = A4
+_LEFT, _VALUE_LEFT, _TOP, _BOTTOM, _FOOT = 48, 196, 48, 60, 36
+_RIGHT = _WIDTH - 40
+_FONTS = {
+    Style.TITLE: ("Helvetica-Bold", 16, 28),
+    Style.HEADING: ("Helvetica-Bold", 10, 16),
+    Style.TEXT: ("Helvetica", 9, 13),
+    Style.ENTRY: ("Helvetica", 8, 11),
+    Style.GAP: ("Helvetica", 8, 7),
+}
+"""The font of a style, its size and the height of its lines, in points."""
+_VALUE_FONT = "Courier"
+
+
+def draw(chapters: Sequence[tuple[str, Iterable[Line]]]) -> bytes:
+    """A PDF in which each chapter begins a page; a chapter is what stands before its page numbers, and its lines."""
+    drawn = io.BytesIO()
+    canvas = Canvas(
+        drawn, pagesize=A4, pageCompression=0, invariant=1, initialFontName="Helvetica", initialFontSize=9
+    )
+    for foot, lines in chapters:
+        chapter = _Chapter(canvas, foot)
+        for line in lines:
+            chapter.write(line)
+        chapter.end()
+    canvas.save()
+    return drawn.getvalue()
+
+
+class _Chapter:
+    def __init__(self, canvas: Canvas, foot: str) -> None:
+        self._canvas = canvas
+        self._foot = foot
+        self._page = 1
+        self._at = _HEIGHT - _TOP
+
+    def write(self, line: Line) -> None:
+        """Draws a line below the one before, on as many rows as it takes."""
+        font, size, height = _FONTS[line.style]
+        if line.style is not Style.ENTRY:
+            for row in simpleSplit(line.text, font, size, _RIGHT - _LEFT) or [""]:
+                self._down(height)
+                self._put(_LEFT, row, font, size)
+            return
+        values = _broken(line.value, size)
+        labels = simpleSplit(line.text, font, size, _VALUE_LEFT - _LEFT - 6)
+        for row in range(max(len(labels), len(values))):
+            self._down(height)
+            self._put(_LEFT, labels[row] if row < len(labels) else "", font, size)
+            self._put(_VALUE_LEFT, values[row] if row < len(values) else "", _VALUE_FONT, size)
+
+    def end(self) -> None:
+        """Ends the page with its number."""
+        self._put(_LEFT, f"{self._foot} {self._page}", "Helvetica", 7, at=_FOOT)
+        self._canvas.showPage()
+        self._page += 1
+        self._at = _HEIGHT - _TOP
+
+    def _down(self, height: float) -> None:
+        if self._at - height < _BOTTOM:
+            self.end()
+        self._at -= height
+
+    def _put(self, left: float, text: str, font: str, size: float, at: float | None = None) -> None:
+        if text:
+            self._canvas.setFont(font, size)
+            self._canvas.drawString(left, self._at if at is None else at, text)
+
+
+def _broken(value: str, size: float) -> list[str]:
+    """A value on rows of their own: words where there are some, a digest or a signature after so many characters."""
+    most = int((_RIGHT - _VALUE_LEFT) / (0.6 * size))  # each character of Courier is 0.6 of its size wide
+    rows = simpleSplit(value, _VALUE_FONT, size, _RIGHT - _VALUE_LEFT)
+    return [row[start : start + most] for row in rows for start in range(0, len(row), most)]

@@ -1,0 +1,119 @@
+"""How a certificate reads: the lines of one language, from labels of `app/texts` and the certificate's own values."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from app.certificates.model import Certificate, DestroyedKey, DestroyedObject
+from app.certificates.shapes import to_plain
+from app.certificates.signing import SignedCertificate
+from app.texts import Language, certificate_words
+
+
+class Style(Enum):
+    """What a line is."""
+
+    TITLE = "title"
+    TEXT = "text"
+    HEADING = "heading"
+    ENTRY = "entry"
+    GAP = "gap"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line before it is wrapped; an entry has its label and its value."""
+
+    style: Style
+    text: str = ""
+    value: str = ""
+
+
+def lines(signed: SignedCertificate, language: Language) -> Iterator[Line]:
+    """Everything that the certificate says, and its signature."""
+    words = certificate_words(language)
+    certificate = signed.certificate
+    yield Line(Style.TITLE, words["title"])
+    yield Line(Style.TEXT, words["lead"])
+    yield Line(Style.GAP)
+    yield from _entries(words, _general(certificate, words))
+    yield Line(Style.HEADING, words["objects"])
+    for one in certificate.objects:
+        yield from _entries(words, _of_object(one))
+    yield from _none(words, certificate.objects)
+    yield Line(Style.HEADING, words["keys"])
+    for key in certificate.keys:
+        yield from _entries(words, _of_key(key))
+    yield from _none(words, certificate.keys)
+    yield Line(Style.HEADING, words["words_cleared"])
+    yield from (Line(Style.ENTRY, one.table, str(one.rows)) for one in certificate.words_cleared)
+    yield from _none(words, certificate.words_cleared)
+    yield Line(Style.GAP)
+    yield Line(Style.HEADING, words["signature"])
+    yield from _entries(words, _of_signature(signed))
+    yield Line(Style.TEXT, words["attached"])
+
+
+def _general(certificate: Certificate, words: dict[str, str]) -> dict[str, object]:
+    policy = certificate.policy
+    return {
+        "recording": certificate.recording_id,
+        "consultation": certificate.consultation_id,
+        "deployment": certificate.deployment,
+        "ground": f"{certificate.ground} ({words[f'ground_{certificate.ground}']})",
+        "reason": certificate.reason,
+        "requested_at": certificate.requested_at,
+        "policy": policy and policy.name,
+        "policy_sha256": policy and policy.sha256,
+        "term_days": policy and policy.term_days,
+        "due_at": policy and policy.due_at,
+        "holds_checked_at": certificate.hold_check.checked_at,
+        "holds_found": len(certificate.hold_check.holds),
+        "destroyed_at": certificate.destroyed_at,
+        "backups_until": certificate.backups_until,
+        "number": certificate.number,
+        "repeats": certificate.repeats,
+        "issued_at": certificate.issued_at,
+    }
+
+
+def _of_object(one: DestroyedObject) -> dict[str, object]:
+    return {
+        "kind": one.kind,
+        "key_sha256": one.key_sha256,
+        "size_bytes": one.size_bytes,
+        "sha256": one.sha256,
+        "etag": one.etag,
+        "deleted_at": one.deleted_at,
+        "head": f"{one.head_status}, {to_plain(one.head_at)}",
+    }
+
+
+def _of_key(key: DestroyedKey) -> dict[str, object]:
+    return {
+        "kind": key.kind,
+        "wrapped_key_sha256": key.wrapped_key_sha256,
+        "root_key_id": key.root_key_id,
+        "destroyed_at": key.destroyed_at,
+    }
+
+
+def _of_signature(signed: SignedCertificate) -> dict[str, object]:
+    return {
+        "algorithm": signed.signature.algorithm,
+        "key_id": signed.signature.key_id,
+        "value": signed.signature.value,
+        "file_sha256": signed.sha256,
+    }
+
+
+def _entries(words: dict[str, str], values: dict[str, object]) -> Iterator[Line]:
+    for name, value in values.items():
+        plain = to_plain(value)
+        yield Line(Style.ENTRY, words[name], words["absent"] if plain is None else str(plain))
+    yield Line(Style.GAP)
+
+
+def _none(words: dict[str, str], found: tuple[object, ...]) -> Iterator[Line]:
+    if not found:
+        yield Line(Style.TEXT, words["none"])

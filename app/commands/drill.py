@@ -1,0 +1,111 @@
+"""`resguardo drill`."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from app import settings
+from app.commands.console import out, refusals_told
+from app.commands.keys import ask_passphrase
+from app.drill import run as drills
+from app.drill.model import LIMIT_HOURS, Report, Step
+from app.settings import BucketWriterSettings
+
+_SAID = {
+    "database_error": "the restored database does not answer as one of ours",
+    "database_of_another_deployment": "the dump is another practice's",
+    "database_unmarked": "the dump bears no deployment's mark",
+    "dump_truncated": "the dump ends too early",
+    "escrow_of_another_deployment": "the escrow is another practice's",
+    "escrow_unreadable": "the passphrase is not the one it was written with, or the file was altered",
+    "data_key_wrong": "its data key cannot be opened with the escrow's root key",
+    "root_key_missing": "the escrow lacks this root key: write a new one after each `keys new`",
+    "root_key_unknown": "the escrow lacks the root key of its data key",
+    "root_key_wrong": "the escrow has another key under this name",
+    "not_restored": "an error while it was restored",
+    "object_missing": "the bucket has no such object",
+    "object_size_differs": "the object has another size",
+    "object_digest_differs": "the object is not what was recorded: its SHA-256 differs",
+    "ledger_entry_foreign": "an entry of the ledger was not signed by us, or altered",
+    "transition_not_logged": "the audit log does not say how it came to be READY",
+}
+
+commands = typer.Typer(no_args_is_help=True, help="Whether the backups can be restored, tried.")
+
+
+@commands.callback()
+def _commands() -> None:
+    """Keeps `restore` a command of its own."""
+
+
+@commands.command("restore")
+def restore(
+    dump: Annotated[Path, typer.Option(help="What pg_dump wrote, in custom or plain format.")],
+    escrow: Annotated[Path, typer.Option(help="What `resguardo keys escrow` wrote.")],
+    sample: Annotated[
+        int, typer.Option(min=1, max=100_000, help="How many recordings are compared with their hashes.")
+    ] = drills.DEFAULT_SAMPLE,
+    report: Annotated[
+        Path | None, typer.Option(help="Write what was found to this file, which is not there yet.")
+    ] = None,
+) -> None:
+    """Restores a dump into a fresh Postgres on this machine, with the keys from the escrow, and removes it again.
+
+    It compares a sample of recordings with their hashes, in the bucket of the settings (DEPLOYMENT, R2_...), where it
+    reads and writes nothing.
+
+    Ends with 0 where every check held, 1 where one did not.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with refusals_told():
+        loaded = settings.load(BucketWriterSettings)
+        if report is not None and report.exists():
+            raise typer.BadParameter("the file is there already", param_hint="--report")
+        order = drills.Order(dump, escrow, ask_passphrase(confirm=False), sample)
+        made = _watched(loaded, order)
+    if report is not None:
+        report.write_text(json.dumps(made.as_json(), indent=2) + "\n", encoding="utf-8")
+    _conclude(made)
+    raise typer.Exit(0 if made.is_ok else 1)
+
+
+def _watched(loaded: BucketWriterSettings, order: drills.Order) -> Report:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=out, transient=True) as progress:
+        shown = progress.add_task("", total=None)
+
+        def end(step: Step) -> None:
+            progress.console.print(_line(step))
+
+        return drills.run(
+            loaded,
+            order,
+            drills.Watcher(
+                on_begin=lambda name: progress.reset(shown, description=name, total=None),
+                on_end=end,
+                on_checked=lambda done, total: progress.update(shown, completed=done, total=total),
+            ),
+        )
+
+
+def _line(step: Step) -> str:
+    mark = "[green]✓[/]" if step.is_ok else "[red]✗[/]"
+    found = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in step.found.items())
+    lines = [f"{mark} {step.name:<20} {step.seconds:8.1f} s  {escape(found)}"]
+    for one in step.problems:
+        said = _SAID.get(one.reason, one.reason.replace("_", " "))
+        lines.append(f"    {escape(one.about + ': ' if one.about else '')}{escape(said)} ({one.reason})")
+    return "\n".join(lines)
+
+
+def _conclude(made: Report) -> None:
+    word = "within" if made.is_within_limit else "[red]beyond[/]"
+    out.print(
+        f"drill: {'ok' if made.is_ok else 'FAILED'}, {made.seconds:.1f} s, {word} the {LIMIT_HOURS} h of the proposed "
+        "rule (NPRM 90 FR 898); nothing of what was restored is left"
+    )

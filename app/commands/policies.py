@@ -1,0 +1,129 @@
+"""`resguardo policies`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated, TypeVar
+
+import typer
+from rich.markup import escape
+
+from app import access_policies, settings
+from app.bucket.drift import Look
+from app.bucket.plan import PartPlan, Sign
+from app.bucket.service import BucketPolicies
+from app.bucket.surroundings import surroundings
+from app.commands.console import out, refusals_told
+from app.db import Database
+from app.deployment import require_own_bucket, require_own_database
+from app.errors import Conflict
+from app.integrations import configured
+from app.settings import WorkerSettings
+
+T = TypeVar("T")
+Prune = Annotated[bool, typer.Option("--prune", help="Foreign rules go, too; locks of holds stay.")]
+
+commands = typer.Typer(
+    no_args_is_help=True, help="Who may do what, and what the bucket does by itself: the files of policies/."
+)
+
+_COLOURS = {Sign.ADD: "green", Sign.CHANGE: "yellow", Sign.REMOVE: "red", Sign.FOREIGN: "magenta"}
+
+
+@commands.command("migration")
+def write_policies_migration() -> None:
+    """Writes a migration from policies/access, where it differs from the newest one."""
+    written = access_policies.write_access_migration(datetime.now(UTC))
+    out.print("nothing has changed" if written is None else f"written: {written.name}")
+
+
+@commands.command("plan")
+def plan_bucket(prune: Prune = False) -> None:
+    """Shows how the bucket's rules differ from policies/bucket: + is added, ~ changes, - goes, ! is foreign and stays.
+
+    With the worker's settings.
+    """
+    with refusals_told():
+        _show(_run(lambda bucket: bucket.plan(prune=prune)))
+
+
+@commands.command("apply")
+def apply_bucket(
+    prune: Prune = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before changing anything.")] = False,
+) -> None:
+    """Brings the bucket's rules to policies/bucket, as `plan` shows it; asks first, and again is harmless."""
+
+    async def apply(bucket: BucketPolicies) -> bool:
+        shown = await bucket.plan(prune=prune)
+        _show(shown)
+        if all(part.is_unread for part in shown):
+            raise Conflict("bucket_keys_missing")
+        if not any(part.has_changes for part in shown):
+            return False
+        if not yes and not await asyncio.to_thread(typer.confirm, "Change the bucket like this?"):
+            raise typer.Exit(1)
+        await bucket.apply(shown, prune=prune)
+        return True
+
+    with refusals_told():
+        out.print("[green]applied[/]" if _run(apply) else "nothing to change")
+
+
+@commands.command("check")
+def check_drift() -> None:
+    """Looks at everything that the worker looks at hourly; ends with 1 where anything differs from what is meant.
+
+    Bucket rules, public addresses, unfinished uploads, what is held, and the database's rights.
+    """
+    with refusals_told():
+        look = _run(lambda bucket: bucket.look())
+        _tell(look)
+        raise typer.Exit(1 if look.drifts else 0)
+
+
+def _show(parts: Sequence[PartPlan]) -> None:
+    for part in parts:
+        if part.is_unread:
+            out.print(f"[yellow]? {part.part.value}: not compared, no key for it[/]")
+        for line in part.lines:
+            out.print(f"[{_COLOURS[line.sign]}]{escape(str(line))}[/]")
+    if not any(part.lines for part in parts):
+        out.print("no differences")
+
+
+def _tell(look: Look) -> None:
+    for drift in look.drifts:
+        out.print(f"[red]✗[/] {escape(str(drift))}")
+    for topic, reason in look.unlooked.items():
+        out.print(f"[yellow]?[/] {topic.value}: not looked at: {reason}")
+    for topic in look.looked:
+        if not any(drift.topic is topic for drift in look.drifts):
+            out.print(f"[green]✓[/] {topic.value}")
+
+
+def _run(work: Callable[[BucketPolicies], Awaitable[T]]) -> T:
+    async def with_bucket() -> T:
+        async with _bucket(settings.load(WorkerSettings)) as bucket:
+            return await work(bucket)
+
+    return asyncio.run(with_bucket())
+
+
+@asynccontextmanager
+async def _bucket(loaded: WorkerSettings) -> AsyncIterator[BucketPolicies]:
+    """Of our own deployment alone: the rules of another's are never touched."""
+    database = Database(
+        loaded.worker_database_url.get_secret_value(), application="resguardo-policies", max_size=4
+    )
+    storage = configured.worker_storage(loaded)
+    try:
+        await database.open()
+        await require_own_database(database, loaded.deployment)
+        await require_own_bucket(storage, loaded.deployment)
+        async with surroundings(loaded, storage) as around:
+            yield BucketPolicies(database, around)
+    finally:
+        storage.close()
+        await database.close()

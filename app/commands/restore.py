@@ -1,0 +1,60 @@
+"""`resguardo restore`: after the database was restored from a backup."""
+
+import asyncio
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from app import settings, worker
+from app.commands.console import err, out, refusals_told
+from app.deletions.restore import RestoreReport
+from app.settings import WorkerSettings
+
+commands = typer.Typer(no_args_is_help=True, help="After the database was restored from a backup.")
+
+
+@commands.callback()
+def _restore() -> None:
+    """A group, though there is one command."""
+
+
+@commands.command("check")
+def check_restore(
+    repeat: Annotated[bool, typer.Option("--repeat", help="Destroy again what came back.")] = False,
+) -> None:
+    """Compares the ledger of deletions in the bucket with the database.
+
+    What the ledger says is destroyed, and the restored database has again, is listed; with --repeat the worker
+    destroys it again, and objects that were moved to keep/ since the backup are found there.
+
+    Ends with 1 while something is left that came back, or the ledger has entries that are not ours.
+    """
+    with refusals_told():
+        report = asyncio.run(worker.check_restore(settings.load(WorkerSettings), repeat=repeat))
+    _tell(report)
+    raise typer.Exit(0 if report.is_clean else 1)
+
+
+def _tell(report: RestoreReport) -> None:
+    out.print(f"{report.entries} deletions in the ledger")
+    if report.moved:
+        out.print(f"{report.moved} objects found where they were moved to after the backup")
+    for recording_id in report.undone:
+        out.print(f"{_fate(recording_id, report)} {recording_id}")
+    for recording_id in report.unknown:
+        out.print(f"not known to the database, which is older than the recording: {recording_id}")
+    for recording_id in report.foreign:
+        err.print(f"[red]not signed with a key of ours, or altered[/] {recording_id}")
+    if report.foreign_keys:
+        err.print(f"[red]objects in the ledger that are no entries[/] {report.foreign_keys}")
+    if not report.is_clean:
+        err.print("Next: resguardo restore check --repeat (docs/restore.md)")
+
+
+def _fate(recording_id: UUID, report: RestoreReport) -> str:
+    if recording_id in report.repeated:
+        return "[green]destroyed again by the worker[/]"
+    if recording_id in report.held:
+        return "[yellow]came back, and is held: release the hold first[/]"
+    return "[red]came back[/]"

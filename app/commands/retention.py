@@ -1,0 +1,99 @@
+"""`resguardo retention`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.markup import escape
+
+from app import deployment, settings
+from app.commands.console import out, refusals_told
+from app.db import Database
+from app.retention.model import Change, KeptPolicy, Preview
+from app.retention.proposals import RETENTION_FILE, Proposal, Proposals, read_policy_file
+from app.settings import OwnerSettings
+
+commands = typer.Typer(no_args_is_help=True, help="What is kept how long: policies/retention.toml.")
+_Said = TypeVar("_Said")
+
+
+@commands.command("propose")
+def propose(
+    file: Annotated[Path, typer.Argument(help="The policy to propose.")] = RETENTION_FILE,
+) -> None:
+    """Puts a retention policy before the compliance officers, as the owner; shows what it changes and deletes."""
+    with refusals_told():
+        source = read_policy_file(file)
+        _tell(_as_owner(lambda proposals: proposals.propose(source)))
+
+
+@commands.command("show")
+def show() -> None:
+    """Shows the policy in force and what is proposed, as the owner."""
+    with refusals_told():
+        standing = _as_owner(lambda proposals: proposals.standing())
+        for kept in standing:
+            _tell_policy(kept)
+        if not standing:
+            out.print("no policy is in force, and none is proposed: nothing is ever due")
+
+
+def _as_owner(act: Callable[[Proposals], Awaitable[_Said]]) -> _Said:
+    return asyncio.run(_acted(settings.load(OwnerSettings), act))
+
+
+async def _acted(loaded: OwnerSettings, act: Callable[[Proposals], Awaitable[_Said]]) -> _Said:
+    database = Database(loaded.database_url.get_secret_value(), application="resguardo-retention", max_size=1)
+    try:
+        await database.open()
+        await deployment.require_own_database(database, loaded.deployment)
+        return await act(Proposals(database))
+    finally:
+        await database.close()
+
+
+def _tell(proposal: Proposal) -> None:
+    out.print(f"[green]proposed[/] {proposal.kept.id} {escape(proposal.kept.policy.name)}")
+    if proposal.active is None:
+        out.print("no policy is in force: this would be the first")
+    elif not proposal.changes:
+        out.print(f"no term differs from those of {escape(proposal.active.policy.name)}")
+    for change in proposal.changes:
+        out.print(f"  {_difference(change)}")
+    _tell_preview(proposal.preview)
+    out.print(
+        f"{2 if proposal.kept.shortens else 1} compliance officer(s) must approve it: approveRetentionPolicy"
+    )
+
+
+def _difference(change: Change) -> str:
+    before, after = ("none" if term is None else term for term in (change.before, change.after))
+    return f"{change.place}: {before} -> {after}" + (" [bold red]shorter[/]" if change.is_shorter else "")
+
+
+def _tell_preview(preview: Preview) -> None:
+    if not preview.months:
+        out.print("it leaves alone what is recorded already")
+    for month in preview.months:
+        out.print(
+            f"  {month.month:%Y-%m}: {month.recordings} recordings, {month.size_bytes} bytes, "
+            f"{month.sooner} sooner than today, {month.held} held"
+        )
+    if preview.earliest_due_at is not None:
+        out.print(f"the first would be due on {preview.earliest_due_at:%Y-%m-%d %H:%M} UTC")
+
+
+def _tell_policy(kept: KeptPolicy) -> None:
+    policy = kept.policy
+    out.print(f"{kept.status} {kept.id} {escape(policy.name)}, {len(kept.approved_by)} approval(s)")
+    for kind in (None, *sorted(policy.kinds)):
+        terms = policy.terms_of(kind)
+        out.print(
+            f"  {kind or 'default'}: recordings {terms.recording_days} days, "
+            f"signed notes {terms.signed_note_days} days"
+        )
+    if policy.minors_until_age_years is not None:
+        out.print(f"  minors: until {policy.minors_until_age_years} years of age")
+    out.print(f"  a deletion can be undone for {policy.grace_days} days")

@@ -1,0 +1,1 @@
+"""Destroying recordings, and proving it."""

@@ -1,0 +1,229 @@
+"""The deletion worker: destroys what is due or was asked for, sees it gone, and keeps the proof.
+
+A batch goes through four transactions, with the bucket between them: claim (nothing held is claimed, law 7), inventory
+(what was found, before it goes), shred (once every object answered 404), finish (the certificate, which the ledger has
+by then). Killed between any two lines, the next pass takes it up from its claim and ends the same; what fails is tried
+again within the hour, for ever, and said loudly. It deletes nothing that it did not claim, and nothing from a bucket
+that bears another mark.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+from uuid import UUID
+
+from app.certificates.model import MAX_OBJECTS
+from app.certificates.signing import CertificateSigner
+from app.db import Database
+from app.deletions import store
+from app.deletions.ledger import Ledger
+from app.deletions.model import ALERT_AFTER_ATTEMPTS, Claim, DeletionGround, FoundObject, GoneObject
+from app.deletions.proof import certificate_of
+from app.deployment import require_own_bucket
+from app.errors import AppError, Conflict, Timeout, UpstreamFailed
+from app.integrations.storage import MARK_KEY, Storage
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+BATCH: Final = 100
+"""How many deletions go through the transactions together, and are in memory at once."""
+
+HANDS: Final = 10
+"""How many of them ask the store at once: as many as it has connections, so that none waits for its turn."""
+
+ATTEMPT_SECONDS: Final = 600
+"""Well within the lease of a claim, 15 minutes: who has stood still for longer deletes no more."""
+
+REASON: Final = "destroy_recordings"
+
+
+def _machine_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class DestructionReport:
+    """What one pass did: `failed` ones are tried again."""
+
+    destroyed: int
+    failed: int
+
+
+class Destroyer:
+    """One pass at a time. `clock` dates what the certificate says of the bucket; what is due, it does not decide."""
+
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        signer: CertificateSigner,
+        ledger: Ledger,
+        *,
+        deployment: str,
+        backup_retention_days: int,
+        clock: Callable[[], datetime] = _machine_clock,
+    ) -> None:
+        self._database = database
+        self._storage = storage
+        self._signer = signer
+        self._ledger = ledger
+        self._deployment = deployment
+        self._backup_retention_days = backup_retention_days
+        self._clock = clock
+
+    async def run_once(self) -> DestructionReport:
+        """Destroys all that is due, a batch at a time.
+
+        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout: what was not done
+        then is done by the next pass.
+        """
+        total = DestructionReport(0, 0)
+        while (batch := await self.run_batch()) != DestructionReport(0, 0):
+            total = DestructionReport(total.destroyed + batch.destroyed, total.failed + batch.failed)
+        return total
+
+    async def run_batch(self) -> DestructionReport:
+        """The same for one batch; nothing where nothing is due. Raises what `run_once` raises."""
+        claims = await self._claim()
+        destroyed = await self._destroy(claims) if claims else 0
+        return DestructionReport(destroyed, len(claims) - destroyed)
+
+    async def _claim(self) -> list[Claim]:
+        """A HEAD cannot tell a missing object from a missing bucket: the mark is asked for before each batch."""
+        await require_own_bucket(self._storage, self._deployment)
+        by_clock = await self._store_time()
+        async with self._database.as_service(REASON) as tx:
+            return await store.claim(tx, by_clock, BATCH)
+
+    async def _store_time(self) -> datetime:
+        async for page in self._storage.list_objects(MARK_KEY, page_size=1):
+            return page.listed_at
+        raise UpstreamFailed("storage_failed", operation="list_objects")
+
+    async def _destroy(self, claims: Sequence[Claim]) -> int:
+        """How many are proven destroyed."""
+        deadline = time.monotonic() + ATTEMPT_SECONDS
+        found = await self._each(claims, self._look)
+        async with self._database.as_service(REASON) as tx:
+            ours = await store.keep_inventory(
+                tx, _of(claims, found), [one for objects in found.values() for one in objects or ()]
+            )
+        gone = await self._each(
+            [claim for claim in _of(claims, found) if claim.deletion_id in ours],
+            lambda claim: self._delete(claim, found[claim.deletion_id] or (), deadline),
+        )
+        async with self._database.as_service(REASON) as tx:
+            told = await store.shred_keys(
+                tx, _of(claims, gone), [one for objects in gone.values() for one in objects]
+            )
+        documents = await self._each(
+            _of(claims, told), lambda claim: self._certify(claim, told[claim.deletion_id])
+        )
+        async with self._database.as_service(REASON) as tx:
+            await store.finish(tx, documents)
+        return len(documents)
+
+    async def _each(
+        self, claims: Iterable[Claim], work: Callable[[Claim], Awaitable[T | None]]
+    ) -> dict[UUID, T]:
+        """What came of those that did not fail, nor end here; of those that failed the reason is kept."""
+        done: dict[UUID, T] = {}
+        hands = asyncio.Semaphore(HANDS)
+
+        async def one(claim: Claim) -> None:
+            try:
+                async with hands:
+                    outcome = await work(claim)
+                if outcome is not None:
+                    done[claim.deletion_id] = outcome
+            except AppError as error:
+                await self._fail(claim, error.reason)
+
+        async with asyncio.TaskGroup() as group:
+            for claim in claims:
+                group.create_task(one(claim))
+        return done
+
+    async def _look(self, claim: Claim) -> list[FoundObject] | None:
+        """What is there; None for what was taken for missing and is there: it stays.
+
+        Raises Conflict (too_many_objects) for more than one certificate has room for.
+        """
+        found = [
+            FoundObject(claim.deletion_id, one.key, one.size_bytes, one.etag)
+            for prefix in claim.prefixes
+            async for page in self._storage.list_objects(prefix)
+            for one in page.objects
+        ]
+        for key in sorted(set(claim.object_keys) - {one.key for one in found}):
+            stored = await self._storage.head(key)
+            if stored is not None:
+                found.append(FoundObject(claim.deletion_id, key, stored.size_bytes, stored.etag))
+        if len(found) > MAX_OBJECTS:
+            raise Conflict("too_many_objects")
+        if claim.ground is DeletionGround.MISSING and {one.key for one in found} & set(claim.object_keys):
+            async with self._database.as_service(REASON) as tx:
+                await store.call_off_missing(tx, claim.deletion_id)
+            return None
+        return found
+
+    async def _delete(self, claim: Claim, found: Sequence[FoundObject], deadline: float) -> list[GoneObject]:
+        """Raises Conflict: object_still_there (a lock of the bucket, or somebody writes it again), or
+        object_appeared since it was looked for; Timeout (attempt_overdue) where another attempt may have begun.
+        """
+        keys = {one.key for one in found}
+        gone = []
+        for prefix in claim.prefixes:
+            async for page in self._storage.list_uploads(prefix):
+                for upload in page.uploads:
+                    await self._storage.abort_upload(upload.key, upload.upload_id)
+        for key in sorted(keys | set(claim.object_keys)):
+            if time.monotonic() > deadline:
+                raise Timeout("attempt_overdue")
+            if key in keys:
+                await self._storage.delete(key)
+            deleted_at = self._clock()
+            if await self._storage.head(key) is not None:
+                raise Conflict("object_still_there") if key in keys else Conflict("object_appeared")
+            gone.append(GoneObject(claim.deletion_id, key, deleted_at, self._clock()))
+        return gone
+
+    async def _certify(self, claim: Claim, told: dict[str, object]) -> str:
+        """Raises Conflict: certificate_impossible (what would be certified is not so), ledger_number_taken (by a
+        destruction that the database has forgotten: the next attempt has the next number).
+        """
+        try:
+            certificate = certificate_of(
+                told, deployment=self._deployment, backup_retention_days=self._backup_retention_days
+            )
+            signed = self._signer.sign(certificate)
+        except ValueError as error:
+            raise Conflict("certificate_impossible") from error
+        if not await self._ledger.enter(signed):
+            earlier = [entry.decode() for entry in await self._ledger.entries_of(claim.recording_id)]
+            async with self._database.as_service(REASON) as tx:
+                await store.keep_earlier_certificates(tx, claim.deletion_id, earlier)
+            raise Conflict("ledger_number_taken")
+        return signed.file.decode()
+
+    async def _fail(self, claim: Claim, reason: str) -> None:
+        async with self._database.as_service(REASON) as tx:
+            attempts = await store.fail(tx, claim, reason)
+        level = logging.ERROR if attempts >= ALERT_AFTER_ATTEMPTS else logging.WARNING
+        log.log(
+            level,
+            "deletion failed: deletion=%s recording=%s attempt=%d %s",
+            claim.deletion_id,
+            claim.recording_id,
+            attempts,
+            reason,
+        )
+
+
+def _of(claims: Sequence[Claim], some: Collection[UUID]) -> list[Claim]:
+    return [claim for claim in claims if claim.deletion_id in some]

@@ -1,0 +1,91 @@
+"""The ledger of deletions in the bucket: each certificate under `ledger/<recording>/<number>.json`, written once.
+
+It is what a restored database is compared with. It bears a bucket lock, and nothing here deletes or overwrites.
+"""
+
+import re
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from app.certificates.signing import MAX_FILE_BYTES, SignedCertificate, check, key_id, read_signed
+from app.errors import AppError, Conflict, UpstreamFailed
+from app.integrations.storage import Storage
+
+PREFIX: Final = "ledger/"
+_KEY = re.compile(r"ledger/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([1-9][0-9]{0,5})\.json")
+
+
+@dataclass(frozen=True)
+class LedgerPage:
+    """Some entries by recording and number, and the keys under `ledger/` that are none."""
+
+    entries: tuple[tuple[UUID, int], ...]
+    foreign_keys: int
+
+
+class Ledger:
+    """The entries, checked with our public keys: the present one and those that it followed."""
+
+    def __init__(self, storage: Storage, keys: Collection[Ed25519PublicKey], *, deployment: str) -> None:
+        self._storage = storage
+        self._deployment = deployment
+        self._keys = {key_id(key): key for key in keys}
+
+    async def enter(self, signed: SignedCertificate) -> bool:
+        """Writes an entry, unless an earlier attempt has; False where there is one of an earlier destruction.
+
+        Raises Conflict (ledger_entry_foreign) where there is one that is not ours; UpstreamFailed, Timeout.
+        """
+        of = signed.certificate
+        if await self._storage.put_new(_key(of.recording_id, of.number), signed.file, "application/json"):
+            return True
+        return await self.read(of.recording_id, of.number) == signed.file
+
+    async def read(self, recording_id: UUID, number: int) -> bytes:
+        """An entry that a key of ours signed. Raises Conflict (ledger_entry_foreign), UpstreamFailed, Timeout."""
+        try:
+            file = await self._storage.get_small(_key(recording_id, number), MAX_FILE_BYTES)
+        except UpstreamFailed as error:
+            if error.reason != "storage_object_too_large":
+                raise
+            raise Conflict("ledger_entry_foreign", recordingId=str(recording_id)) from error
+        try:
+            by = read_signed(file or b"").signature.key_id
+            of = check(file or b"", self._keys[by])
+        except (AppError, KeyError) as error:
+            raise Conflict("ledger_entry_foreign", recordingId=str(recording_id)) from error
+        if (of.deployment, of.recording_id, of.number) != (self._deployment, recording_id, number):
+            raise Conflict("ledger_entry_foreign", recordingId=str(recording_id))
+        return file or b""
+
+    async def entries_of(self, recording_id: UUID) -> list[bytes]:
+        """The entries of a recording, the first one first.
+
+        Raises Conflict (ledger_entry_foreign; also where one in between is missing), UpstreamFailed, Timeout.
+        """
+        numbers: list[int] = []
+        async for page in self._pages(f"{PREFIX}{recording_id}/"):
+            numbers += [number for _, number in page.entries]
+        if sorted(numbers) != list(range(1, len(numbers) + 1)):
+            raise Conflict("ledger_entry_foreign", recordingId=str(recording_id))
+        return [await self.read(recording_id, number) for number in sorted(numbers)]
+
+    def pages(self) -> AsyncIterator[LedgerPage]:
+        """Every entry by its key alone, a page at a time."""
+        return self._pages(PREFIX)
+
+    async def _pages(self, prefix: str) -> AsyncIterator[LedgerPage]:
+        async for page in self._storage.list_objects(prefix):
+            matches = [_KEY.fullmatch(one.key) for one in page.objects]
+            yield LedgerPage(
+                entries=tuple((UUID(match[1]), int(match[2])) for match in matches if match),
+                foreign_keys=matches.count(None),
+            )
+
+
+def _key(recording_id: UUID, number: int) -> str:
+    return f"{PREFIX}{recording_id}/{number}.json"

@@ -1,0 +1,115 @@
+"""From what the database and the bucket said of a deletion to its certificate. Pure, no I/O."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from pydantic import TypeAdapter
+
+from app.certificates.model import (
+    AppliedPolicy,
+    Certificate,
+    DestroyedKey,
+    DestroyedObject,
+    Ground,
+    HoldCheck,
+    backups_until,
+)
+
+OTHER: Final = "other"
+"""The kind of an object whose file name is none of ours: what it is called could tell something."""
+
+_KIND = re.compile(r"[a-z0-9][a-z0-9-]{0,40}\.[a-z0-9]{2,8}")
+_ETAG = re.compile(r"[0-9A-Za-z+/=:._-]{1,128}")
+
+
+@dataclass(frozen=True)
+class _Policy:
+    name: str
+    sha256: str
+    due_at: datetime | None
+    term_days: int | None
+
+
+@dataclass(frozen=True)
+class _Key:
+    kind: str
+    fingerprint: str
+    root_key_id: str
+    destroyed_at: datetime
+
+
+@dataclass(frozen=True)
+class _Object:
+    key: str
+    size_bytes: int
+    etag: str
+    sha256: str | None
+    deleted_at: datetime
+    gone_at: datetime
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What `private.shred_keys` tells of one deletion."""
+
+    recording_id: UUID
+    consultation_id: UUID
+    ground: Ground
+    reason: str | None
+    requested_at: datetime | None
+    policy: _Policy | None
+    hold_checked_at: datetime
+    destroyed_at: datetime
+    keys: tuple[_Key, ...]
+    number: int
+    repeats: str | None
+    objects: tuple[_Object, ...]
+
+
+_facts = TypeAdapter(Facts)
+
+
+def certificate_of(told: dict[str, object], *, deployment: str, backup_retention_days: int) -> Certificate:
+    """The certificate of a deletion; told the same again, it is the same. Raises ValueError for what cannot be."""
+    facts = _facts.validate_python(told)
+    return Certificate(
+        deployment=deployment,
+        recording_id=facts.recording_id,
+        consultation_id=facts.consultation_id,
+        ground=facts.ground,
+        reason=facts.reason,
+        requested_at=facts.requested_at,
+        policy=None
+        if facts.policy is None
+        else AppliedPolicy(
+            facts.policy.name, facts.policy.sha256, facts.policy.term_days, facts.policy.due_at
+        ),
+        hold_check=HoldCheck(facts.hold_checked_at),
+        objects=tuple(_destroyed(one) for one in facts.objects),
+        keys=tuple(
+            DestroyedKey(one.kind, one.fingerprint, one.root_key_id, one.destroyed_at) for one in facts.keys
+        ),
+        words_cleared=(),
+        destroyed_at=facts.destroyed_at,
+        backups_until=backups_until(facts.destroyed_at, backup_retention_days),
+        issued_at=facts.destroyed_at,
+        number=facts.number,
+        repeats=facts.repeats,
+    )
+
+
+def _destroyed(one: _Object) -> DestroyedObject:
+    name = one.key.rsplit("/", 1)[-1]
+    return DestroyedObject(
+        key_sha256=hashlib.sha256(one.key.encode()).hexdigest(),
+        kind=name if _KIND.fullmatch(name) else OTHER,
+        size_bytes=one.size_bytes,
+        sha256=one.sha256,
+        etag=one.etag if _ETAG.fullmatch(one.etag) else None,
+        deleted_at=one.deleted_at,
+        head_at=one.gone_at,
+    )

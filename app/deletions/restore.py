@@ -1,0 +1,100 @@
+"""After a database was restored: what the ledger says is destroyed, and the database does not know of, goes again.
+
+Nothing here trusts a key of the bucket: an entry counts once its signature was checked. A restore brings back rows and
+wrapped keys, never objects; what is repeated is the shredding, and the proof says that it is a repetition.
+"""
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from app.db import Database
+from app.deletions import store
+from app.deletions.ledger import Ledger
+from app.deployment import require_own_bucket
+from app.errors import Conflict
+from app.integrations.storage import Storage
+
+REASON = "restore_check"
+KEPT = "keep/"
+
+
+@dataclass
+class RestoreReport:
+    """What was found, by recording.
+
+    `undone` are known and not DELETED: `repeated` of them were begun anew, `held` may not be, `unfinished` are not over
+    yet. `unknown` are of after the backup: the database never knew them. `foreign` entries are not ours, or altered.
+    `moved` objects lie under keep/ since after the backup; with `repeat` their recordings look for them there.
+    """
+
+    entries: int = 0
+    undone: list[UUID] = field(default_factory=list)
+    repeated: list[UUID] = field(default_factory=list)
+    held: list[UUID] = field(default_factory=list)
+    unknown: list[UUID] = field(default_factory=list)
+    foreign: list[UUID] = field(default_factory=list)
+    foreign_keys: int = 0
+    moved: int = 0
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether no deletion is undone, and nobody wrote into the ledger but us."""
+        return not (set(self.undone) - set(self.repeated)) and not self.foreign and not self.foreign_keys
+
+
+class RestoreCheck:
+    """One look; again is harmless."""
+
+    def __init__(self, database: Database, storage: Storage, ledger: Ledger, *, deployment: str) -> None:
+        self._database = database
+        self._storage = storage
+        self._ledger = ledger
+        self._deployment = deployment
+
+    async def run(self, *, repeat: bool) -> RestoreReport:
+        """Compares the whole ledger with the database; with `repeat` begins anew what was undone.
+
+        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout.
+        """
+        await require_own_bucket(self._storage, self._deployment)
+        report = RestoreReport()
+        async for page in self._ledger.pages():
+            report.entries += len(page.entries)
+            report.foreign_keys += page.foreign_keys
+            await self._compare({recording_id for recording_id, _ in page.entries}, report, repeat=repeat)
+        if repeat:
+            report.moved = await self._find_moved()
+        return report
+
+    async def _find_moved(self) -> int:
+        """Before the sweeper takes them for nobody's: how many were found."""
+        found = 0
+        async for page in self._storage.list_objects(KEPT):
+            sizes = {one.key: one.size_bytes for one in page.objects}
+            async with self._database.as_service(REASON) as tx:
+                for key in sorted(await store.unknown_object_keys(tx, list(sizes))):
+                    found += await store.find_moved_object(tx, key, sizes[key])
+        return found
+
+    async def _compare(self, recordings: set[UUID], report: RestoreReport, *, repeat: bool) -> None:
+        recordings -= set(report.undone) | set(report.unknown) | set(report.foreign)
+        async with self._database.as_service(REASON) as tx:
+            restored = await store.restored(tx, sorted(recordings))
+        for recording_id, (status, is_held, is_begun) in restored.items():
+            try:
+                documents = [entry.decode() for entry in await self._ledger.entries_of(recording_id)]
+            except Conflict:
+                report.foreign.append(recording_id)
+                continue
+            if status is None:
+                report.unknown.append(recording_id)
+                continue
+            report.undone.append(recording_id)
+            if is_held:
+                report.held.append(recording_id)
+            elif is_begun or (repeat and await self._repeat(recording_id, documents)):
+                report.repeated.append(recording_id)
+
+    async def _repeat(self, recording_id: UUID, documents: list[str]) -> bool:
+        async with self._database.as_service(REASON) as tx:
+            return await store.repeat(tx, recording_id, documents)

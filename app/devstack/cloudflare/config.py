@@ -1,0 +1,33 @@
+"""What the stand-in is told when it starts."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Jurisdiction = Literal["default", "eu", "fedramp"]
+
+
+@dataclass(frozen=True)
+class CloudflareConfig:
+    """One account with one bucket. `token` may read and write its configuration, `reading_token` only read it."""
+
+    account_id: str
+    bucket: str
+    token: str = field(repr=False)
+    reading_token: str | None = field(default=None, repr=False)
+    jurisdiction: Jurisdiction = "default"
+    host: str = "127.0.0.1"
+    port: int = 9997
+
+
+def save_config(config: CloudflareConfig, path: Path) -> None:
+    """Write the configuration for a child process, readable by its owner alone."""
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(json.dumps(asdict(config)))
+
+
+def load_config(path: Path) -> CloudflareConfig:
+    """Read what `save_config` wrote."""
+    return CloudflareConfig(**json.loads(path.read_text()))

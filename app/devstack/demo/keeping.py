@@ -1,0 +1,72 @@
+"""How a recording is kept while it must be, and what proves that it is gone."""
+
+import asyncio
+import sys
+
+import psycopg
+
+from app.certificates.signing import CertificateSigner, check
+from app.devstack import documents
+from app.devstack.api_client import ApiClient
+from app.devstack.demo.report import require
+from app.devstack.demo.scene import Scene, expect
+
+
+class Keeping:
+    """What the doctor and two compliance officers do with one recording that is READY."""
+
+    def __init__(self, scene: Scene, doctor: ApiClient, recording_id: str) -> None:
+        self._scene = scene
+        self._doctor = doctor
+        self._recording_id = recording_id
+
+    async def hold(self, consultation_id: str, officer: ApiClient, second: ApiClient) -> None:
+        """A legal hold beats the doctor's wish, and only a second person releases it."""
+        scope = {"consultationId": consultation_id, "matter": "demo 1", "custodian": "the practice"}
+        placed = (await officer.ask(documents.PLACE_HOLD, hold=scope))["placeLegalHold"]
+        require(placed["coveredRecordings"] > 0, "the hold covers nothing")
+        await expect(self._doctor, "CONFLICT", documents.DELETE, id=self._recording_id)
+        await expect(officer, "CONFLICT", documents.RELEASE_HOLD, id=placed["hold"]["id"])
+        await second.ask(documents.RELEASE_HOLD, id=placed["hold"]["id"])
+
+    async def delete_and_undo(self) -> None:
+        """Within the grace period nobody downloads it, and the doctor may change their mind."""
+        asked = (await self._doctor.ask(documents.DELETE, id=self._recording_id))["deleteRecording"]
+        require(asked["status"] == "REQUESTED", f"the deletion is {asked['status']}")
+        await expect(self._doctor, "CONFLICT", documents.ISSUE_URL, recordingId=self._recording_id)
+        await self._doctor.ask(documents.UNDO_DELETION, id=self._recording_id)
+        await self._doctor.ask(documents.ISSUE_URL, recordingId=self._recording_id)
+
+    async def destroy(self, officer: ApiClient) -> None:
+        """With its grace period over it goes, and its certificate verifies."""
+        await self._doctor.ask(documents.DELETE, id=self._recording_id)
+        stack = self._scene.stack
+        async with await psycopg.AsyncConnection.connect(stack.project.superuser_url) as connection:
+            await connection.execute(
+                "update resguardo.deletions set undo_until = now() - interval '1 minute'"
+                " where recording_id = %s and status = 'REQUESTED'",
+                (self._recording_id,),
+            )
+        await _reconcile(stack.environment)
+        recording = (await self._doctor.ask(documents.RECORDING_STATUS, id=self._recording_id))["recording"]
+        require(recording["status"] == "DELETED", f"it is {recording['status']}")
+        await expect(self._doctor, "CONFLICT", documents.ISSUE_URL, recordingId=self._recording_id)
+        (found,) = (await officer.ask(documents.CERTIFICATES, id=self._recording_id))["deletionCertificates"]
+        signer = CertificateSigner.from_seed(stack.environment["CERTIFICATE_SIGNING_KEY"])
+        certificate = check(found["json"].encode(), signer.public_key)
+        require(
+            str(certificate.recording_id) == self._recording_id, "the certificate is of another recording"
+        )
+        require(
+            len(certificate.objects) == 1 and len(certificate.keys) == 1, "the certificate lacks something"
+        )
+
+
+async def _reconcile(environment: dict[str, str]) -> None:
+    """`resguardo reconcile`, beside the worker."""
+    command = (sys.executable, "-m", "app.cli", "reconcile")
+    ran = await asyncio.create_subprocess_exec(
+        *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    await ran.communicate()
+    require(ran.returncode == 0, f"`resguardo reconcile` ended with {ran.returncode}")

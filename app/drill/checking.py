@@ -1,0 +1,129 @@
+"""What a restored database says of itself: whose it is, whether it is whole, and which keys it needs.
+
+It reads as the restored server's superuser; the server has no other guest and is gone within the hour.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import class_row
+
+from app.access_policies import MIGRATIONS_DIRECTORY, access_version
+from app.drill.model import Notes
+from app.errors import AppError
+from app.keyring import Keyring
+from app.migrations import pending
+
+_AUDIT = """
+select count(*), coalesce(max(e.recorded_at)::text, ''),
+    (select count(*) from pg_trigger as t where t.tgrelid = 'audit.events'::regclass and t.tgenabled = 'A')
+from audit.events as e
+"""
+_KEYS = "select k.root_key_id, count(*) from private.recording_keys as k group by 1 order by 1"
+_UNDONE = (
+    "select r.id from resguardo.recordings as r where r.id = any(%s) and r.status <> 'DELETED' order by 1"
+)
+_SAMPLE = """
+select r.id, r.medium, r.sha256, r.size_bytes, s.object_key, k.wrapped_key, k.root_key_id,
+    exists (
+        select from audit.events as e
+        where e.action = 'recording.transition' and e.entity_ids = array[r.id] and e.reason like '%%>READY%%'
+    ) as is_logged
+from resguardo.recordings as r
+left join private.recording_secrets as s on s.recording_id = r.id
+left join private.recording_keys as k on k.recording_id = r.id
+where r.status = 'READY' and r.id <> all(%(gone)s) and coalesce(r.beside <> all(%(gone)s), true)
+order by random() limit %(size)s
+"""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A READY recording as the database has it."""
+
+    id: UUID
+    medium: str
+    sha256: str | None
+    size_bytes: int | None
+    object_key: str | None
+    wrapped_key: bytes | None
+    root_key_id: str | None
+    is_logged: bool
+
+
+def check_mark(url: str, deployment: str, notes: Notes) -> None:
+    """Whether the dump is of this deployment."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute("select d.name from private.deployment as d").fetchone()
+    notes.require(row is not None, "database_unmarked")
+    notes.require(row is None or row[0] == deployment, "database_of_another_deployment")
+
+
+def check_migrations(url: str, notes: Notes) -> None:
+    """Whether the ledger of migrations is this release's, to the last."""
+    try:
+        for migration in pending(url, MIGRATIONS_DIRECTORY):
+            notes.require(False, "migration_missing", migration.version)
+    except AppError as error:
+        notes.require(False, error.reason)
+
+
+def check_policies(url: str, notes: Notes) -> None:
+    """Whether who may do what is what `policies/access` says."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute("select private.policy_version()").fetchone()
+    notes.found["version"] = str(row[0]) if row else ""
+    notes.require(row is not None and row[0] == access_version(), "policies_differ")
+
+
+def check_audit_log(url: str, notes: Notes) -> None:
+    """How much of the log there is, until when, and that nobody can alter it."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(_AUDIT).fetchone()
+    rows, newest, guards = row or (0, "", 0)
+    notes.found |= {"rows": int(rows), "newest": str(newest)}
+    notes.require(rows > 0, "audit_log_empty")
+    notes.require(guards > 0, "audit_log_unguarded")
+
+
+def check_root_keys(url: str, keyring: Keyring, notes: Notes) -> None:
+    """Whether the escrow has every root key that any data key needs, and the very same ones."""
+    with psycopg.connect(url) as connection:
+        used: dict[str, int] = {str(key_id): count for key_id, count in connection.execute(_KEYS)}
+        known = connection.execute("select k.id, k.check_value from private.root_keys as k").fetchall()
+    values = keyring.check_values()
+    notes.found |= {"root_keys": len(values), "data_keys": sum(used.values())}
+    for key_id in sorted(used.keys() - values.keys()):
+        notes.require(False, "root_key_missing", key_id)
+    for key_id, value in known:
+        notes.require(values.get(key_id, value) == value, "root_key_wrong", key_id)
+
+
+def undone_deletions(url: str, recordings: list[UUID]) -> list[UUID]:
+    """Those of the ledger's recordings that the restored database still has."""
+    with psycopg.connect(url) as connection:
+        return [row[0] for row in connection.execute(_UNDONE, [recordings])]
+
+
+def sample(url: str, size: int, gone: list[UUID]) -> list[Sampled]:
+    """READY recordings at random, but for those of which the ledger says that they are destroyed."""
+    with psycopg.connect(url) as connection:
+        cursor = connection.cursor(row_factory=class_row(Sampled))
+        return cursor.execute(_SAMPLE, {"gone": gone, "size": size}).fetchall()
+
+
+def check_data_keys(recordings: list[Sampled], keyring: Keyring, notes: Notes) -> None:
+    """Whether each data key of the sample opens. A video of before data keys were made has none."""
+    notes.found |= {"opened": 0, "without_key": 0}
+    for one in recordings:
+        if one.medium != "VIDEO":
+            continue
+        if one.wrapped_key is None or one.root_key_id is None:
+            notes.found["without_key"] = int(notes.found["without_key"]) + 1
+            continue
+        try:
+            keyring.unwrap(one.wrapped_key, one.root_key_id)
+            notes.found["opened"] = int(notes.found["opened"]) + 1
+        except AppError as error:
+            notes.require(False, error.reason, one.id)

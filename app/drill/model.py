@@ -1,0 +1,88 @@
+"""What a drill found, step by step. Pure; ids and counts alone, no person's data."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+LIMIT_HOURS: Final = 72
+RULE: Final = "proposed: HIPAA Security Rule NPRM, 90 FR 898 (restore within 72 hours; no final rule)"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A reason in snake_case, and what it is about: the id of a recording, the name of a table."""
+
+    reason: str
+    about: str = ""
+
+
+@dataclass
+class Notes:
+    """What a step writes down while it runs."""
+
+    found: dict[str, int | str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def require(self, holds: bool, reason: str, about: object = "") -> None:
+        """Notes a problem unless it holds."""
+        if not holds:
+            self.problems.append(Problem(reason, str(about)))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that ended, well where it has no problem."""
+
+    name: str
+    seconds: float
+    found: dict[str, int | str]
+    problems: tuple[Problem, ...]
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether nothing was wrong."""
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole drill. A drill that stopped before its last step is no success, whatever came before."""
+
+    deployment: str
+    began_at: datetime
+    seconds: float
+    steps: tuple[Step, ...]
+    is_complete: bool
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether every step was taken, and well."""
+        return self.is_complete and all(step.is_ok for step in self.steps)
+
+    @property
+    def is_within_limit(self) -> bool:
+        """Whether it took less than the proposed rule allows."""
+        return self.seconds < LIMIT_HOURS * 3600
+
+    def as_json(self) -> dict[str, object]:
+        """For a file that is kept as evidence."""
+        return {
+            "deployment": self.deployment,
+            "began_at": self.began_at.isoformat(),
+            "ok": self.is_ok,
+            "complete": self.is_complete,
+            "total_seconds": round(self.seconds, 3),
+            "limit_hours": LIMIT_HOURS,
+            "within_limit": self.is_within_limit,
+            "rule": RULE,
+            "steps": [
+                {
+                    "name": step.name,
+                    "ok": step.is_ok,
+                    "seconds": round(step.seconds, 3),
+                    "found": step.found,
+                    "problems": [{"reason": one.reason, "about": one.about} for one in step.problems],
+                }
+                for step in self.steps
+            ],
+        }

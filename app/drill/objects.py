@@ -1,0 +1,81 @@
+"""What the bucket says of what was restored: the ledger of deletions, and the recordings by their SHA-256.
+
+It reads, and nothing else.
+"""
+
+import re
+from collections.abc import Callable
+from uuid import UUID
+
+from app.deletions.ledger import Ledger
+from app.drill.checking import Sampled
+from app.drill.model import Notes
+from app.errors import AppError
+from app.integrations.storage import Storage, StoredObject
+
+_LIFECYCLE = re.compile(r"^r/[a-z0-9_]+/")
+
+
+async def read_ledger(ledger: Ledger, notes: Notes) -> list[UUID]:
+    """Whose recordings the ledger says are destroyed. Raises UpstreamFailed, Timeout."""
+    recordings: set[UUID] = set()
+    entries = foreign = 0
+    async for page in ledger.pages():
+        recordings |= {recording_id for recording_id, _ in page.entries}
+        entries += len(page.entries)
+        foreign += page.foreign_keys
+    notes.found["entries"] = entries
+    notes.require(foreign == 0, "ledger_keys_foreign", foreign)
+    return sorted(recordings)
+
+
+async def check_entries(ledger: Ledger, undone: list[UUID], notes: Notes) -> list[UUID]:
+    """Those of the undone deletions that we signed: `resguardo restore check` will repeat them."""
+    signed = []
+    for recording_id in undone:
+        try:
+            await ledger.entries_of(recording_id)
+            signed.append(recording_id)
+        except AppError as error:
+            notes.require(False, error.reason, recording_id)
+    notes.found["to_repeat"] = len(signed)
+    return signed
+
+
+async def check_recordings(
+    storage: Storage, recordings: list[Sampled], notes: Notes, on_checked: Callable[[int, int], None]
+) -> None:
+    """Whether each object is there, of its size and with its hash; `on_checked` hears how many of how many."""
+    notes.found |= {"recordings": len(recordings), "bytes": 0, "moved": 0}
+    for number, one in enumerate(recordings, start=1):
+        notes.require(one.is_logged, "transition_not_logged", one.id)
+        try:
+            await _check(storage, one, notes)
+        except AppError as error:
+            notes.require(False, error.reason, one.id)
+        on_checked(number, len(recordings))
+
+
+async def _check(storage: Storage, one: Sampled, notes: Notes) -> None:
+    if one.object_key is None:
+        notes.require(False, "object_key_missing", one.id)
+        return
+    key, stored = await _find(storage, one.object_key)
+    if stored is None:
+        notes.require(False, "object_missing", one.id)
+        return
+    notes.found["moved"] = int(notes.found["moved"]) + (key != one.object_key)
+    notes.require(stored.size_bytes == one.size_bytes, "object_size_differs", one.id)
+    if stored.size_bytes == one.size_bytes:
+        sha256 = await storage.sha256(key, stored)
+        notes.found["bytes"] = int(notes.found["bytes"]) + stored.size_bytes
+        notes.require(sha256 == one.sha256, "object_digest_differs", one.id)
+
+
+async def _find(storage: Storage, key: str) -> tuple[str, StoredObject | None]:
+    """The object, or what a hold has moved out of the lifecycle's reach since the dump was made."""
+    stored = await storage.head(key)
+    kept = _LIFECYCLE.sub("keep/", key)
+    if stored is None and kept != key:
+        return kept, await storage.head(kept)
+    return key, stored

@@ -1,0 +1,163 @@
+"""The course of a drill: its steps in order, each timed, and what each found wrong.
+
+A step that fails does not stop the next ones, unless they would mean nothing without it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import psycopg
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from app.certificates.signing import CertificateSigner, read_public_key
+from app.deletions.ledger import Ledger
+from app.deployment import require_own_bucket
+from app.drill import checking, objects, restoring
+from app.drill.checking import Sampled
+from app.drill.model import Notes, Problem, Report, Step
+from app.errors import AppError
+from app.integrations import configured
+from app.keys import escrow as escrows
+from app.keys.escrow import Escrow
+from app.settings import BucketWriterSettings
+
+DEFAULT_SAMPLE: Final = 20
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be restored, and how many recordings are compared."""
+
+    dump: Path
+    escrow: Path
+    passphrase: str = field(repr=False)
+    sample: int = DEFAULT_SAMPLE
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who hears how it goes: the name of a step that begins, a step that ended, recordings checked of so many."""
+
+    on_begin: Callable[[str], None] = lambda name: None
+    on_end: Callable[[Step], None] = lambda step: None
+    on_checked: Callable[[int, int], None] = lambda done, total: None
+
+
+class _Stopped(Exception):  # noqa: N818 - it reads as what happened
+    """A step failed without which the next ones mean nothing."""
+
+
+@dataclass
+class _Course:
+    watcher: Watcher
+    steps: list[Step] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str, *, is_essential: bool = False) -> Iterator[Notes]:
+        notes, began = Notes(), time.monotonic()
+        self.watcher.on_begin(name)
+        try:
+            yield notes
+        except AppError as error:
+            notes.problems.append(Problem(error.reason))
+        except psycopg.Error as error:
+            notes.problems.append(Problem("database_error", error.sqlstate or ""))
+        made = Step(name, time.monotonic() - began, notes.found, tuple(notes.problems))
+        self.steps.append(made)
+        self.watcher.on_end(made)
+        if is_essential and not made.is_ok:
+            raise _Stopped
+
+
+def run(settings: BucketWriterSettings, order: Order, watcher: Watcher) -> Report:
+    """Restores, compares, and removes what it restored. What went wrong is in the report, not raised."""
+    return _reported(settings, watcher, lambda course: _restore_and_compare(course, settings, order))
+
+
+def compare(settings: BucketWriterSettings, order: Order, url: str, watcher: Watcher) -> Report:
+    """The same of a database that is restored already, at a superuser's URL; `order.dump` is not read."""
+    return _reported(
+        settings,
+        watcher,
+        lambda course: _compare(course, settings, order, _open_escrow(course, settings, order), url),
+    )
+
+
+def _reported(settings: BucketWriterSettings, watcher: Watcher, take: Callable[[_Course], None]) -> Report:
+    course, began_at, began = _Course(watcher), datetime.now(UTC), time.monotonic()
+    is_complete = True
+    try:
+        take(course)
+    except _Stopped:
+        is_complete = False
+    return Report(settings.deployment, began_at, time.monotonic() - began, tuple(course.steps), is_complete)
+
+
+def _restore_and_compare(course: _Course, settings: BucketWriterSettings, order: Order) -> None:
+    kept = _open_escrow(course, settings, order)
+    with course.step("dump", is_essential=True) as notes:
+        restoring.examine(order.dump, notes)
+    with ExitStack() as stack:
+        with course.step("start Postgres", is_essential=True):
+            server = stack.enter_context(restoring.fresh_server())
+        with course.step("restore the dump") as notes:
+            restoring.restore(server, order.dump, notes)
+        _compare(course, settings, order, kept, server.url)
+
+
+def _compare(course: _Course, settings: BucketWriterSettings, order: Order, kept: Escrow, url: str) -> None:
+    with course.step("deployment", is_essential=True) as notes:
+        checking.check_mark(url, settings.deployment, notes)
+    with course.step("migrations") as notes:
+        checking.check_migrations(url, notes)
+    with course.step("policies") as notes:
+        checking.check_policies(url, notes)
+    with course.step("audit log") as notes:
+        checking.check_audit_log(url, notes)
+    with course.step("root keys") as notes:
+        checking.check_root_keys(url, kept.keyring, notes)
+    asyncio.run(_compare_with_bucket(course, settings, order, kept, url))
+
+
+def _open_escrow(course: _Course, settings: BucketWriterSettings, order: Order) -> Escrow:
+    with course.step("escrow", is_essential=True) as notes:
+        kept = escrows.read(order.escrow, order.passphrase)
+        notes.found["made_at"] = kept.made_at.isoformat()
+        notes.require(kept.deployment == settings.deployment, "escrow_of_another_deployment")
+    return kept
+
+
+def _public_keys(kept: Escrow) -> list[Ed25519PublicKey]:
+    """The key that signs certificates now, and those that did before."""
+    former = [read_public_key(key.encode()) for key in kept.certificate_former_public_keys]
+    return [CertificateSigner.from_seed(kept.certificate_signing_key).public_key, *former]
+
+
+async def _compare_with_bucket(
+    course: _Course, settings: BucketWriterSettings, order: Order, kept: Escrow, url: str
+) -> None:
+    """The restored database beside the bucket."""
+    storage = configured.worker_storage(settings)
+    try:
+        with course.step("bucket", is_essential=True):
+            await require_own_bucket(storage, settings.deployment)
+        gone: list[UUID] = []
+        with course.step("ledger of deletions") as notes:
+            ledger = Ledger(storage, _public_keys(kept), deployment=kept.deployment)
+            undone = checking.undone_deletions(url, await objects.read_ledger(ledger, notes))
+            gone += await objects.check_entries(ledger, undone, notes)
+        sampled: list[Sampled] = []
+        with course.step("data keys") as notes:
+            sampled += checking.sample(url, order.sample, gone)
+            checking.check_data_keys(sampled, kept.keyring, notes)
+        with course.step("recordings") as notes:
+            await objects.check_recordings(storage, sampled, notes, course.watcher.on_checked)
+    finally:
+        storage.close()

@@ -1,0 +1,199 @@
+"""What the worker does: which task and which round calls which service, with which parts."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from uuid import UUID
+
+from procrastinate import App
+
+from app.access_requests.exports import Exports
+from app.bucket.service import BucketPolicies
+from app.bucket.surroundings import surroundings
+from app.certificates.signing import CertificateSigner, read_public_key
+from app.db import Database
+from app.deletions.destroyer import Destroyer
+from app.deletions.ledger import Ledger
+from app.deletions.restore import RestoreCheck
+from app.deployment import require_own_bucket, require_own_database
+from app.holds.protection import Protection
+from app.integrations import configured
+from app.integrations.supabase import SupabaseAdmin
+from app.jobs.queue import (
+    MEDIA_QUEUE,
+    STARTS_QUEUE,
+    Task,
+    make_queue,
+)
+from app.jobs.rounds import Round
+from app.keys.service import register_root_key
+from app.recordings.controller import RecordingController
+from app.recordings.imports import UploadSigner, expire_due
+from app.recordings.lost import LostRecordings
+from app.recordings.missing import MissingObjects
+from app.recordings.presence import RoomWatch
+from app.recordings.reconciler import Reconciler
+from app.recordings.sweeper import Sweeper
+from app.settings import WorkerSettings
+from app.staff.invitations import StaffInvitations
+from app.staff.service import StaffBans
+
+A_DAY_OF_ATTEMPTS = 24 * 60
+"""A minute apart. VERIFYING ends at its deadline (app/recordings/deadlines.py); what is LOST is looked for anew."""
+
+LOOK_FOR_LOST_SECONDS = 60
+EXPIRE_IMPORTS_SECONDS = 60
+SWEEP_SECONDS = 3600
+PROTECT_SECONDS = 3600
+CHECK_BUCKET_SECONDS = 3600
+LOOK_FOR_MISSING_SECONDS = 24 * 3600
+DESTROY_SECONDS = 60
+KEEP_EXPORTS_SECONDS = 3600
+EXPORT_ATTEMPTS = 60
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the worker's tasks and rounds call."""
+
+    database: Database
+    controller: RecordingController
+    rooms: RoomWatch
+    reconciler: Reconciler
+    lost: LostRecordings
+    bans: StaffBans
+    invitations: StaffInvitations
+    uploads: UploadSigner
+    sweeper: Sweeper
+    missing: MissingObjects
+    protection: Protection
+    bucket: BucketPolicies
+    destroyer: Destroyer
+    restores: RestoreCheck
+    exports: Exports
+
+
+@asynccontextmanager
+async def open_services(settings: WorkerSettings) -> AsyncIterator[Services]:
+    """The services over parts that live as long as they. Raises SettingsError, UpstreamFailed, Conflict."""
+    database = Database(settings.worker_database_url.get_secret_value(), application="resguardo-worker")
+    livekit = configured.livekit(settings)
+    storage = configured.worker_storage(settings)
+    admin = SupabaseAdmin(settings.supabase_url, settings.supabase_secret_key.get_secret_value())
+    async with AsyncExitStack() as stack:
+        await database.open()
+        stack.push_async_callback(database.close)
+        stack.push_async_callback(livekit.aclose)
+        stack.push_async_callback(admin.aclose)
+        stack.callback(storage.close)
+        await require_own_database(database, settings.deployment)
+        await require_own_bucket(storage, settings.deployment)
+        await register_root_key(database, settings.keyring)
+        around = await stack.enter_async_context(surroundings(settings, storage))
+        signer = CertificateSigner.from_seed(settings.certificate_signing_key.get_secret_value())
+        former = (read_public_key(key.encode()) for key in settings.certificate_former_public_keys)
+        ledger = Ledger(storage, (signer.public_key, *former), deployment=settings.deployment)
+        target = partial(configured.recorder_target, settings)
+        controller = RecordingController(database, livekit, storage, target, keyring=settings.keyring)
+        yield Services(
+            database=database,
+            controller=controller,
+            rooms=RoomWatch(database, livekit),
+            reconciler=Reconciler(database, livekit, storage, controller, deployment=settings.deployment),
+            lost=LostRecordings(database, storage),
+            bans=StaffBans(database, admin),
+            invitations=StaffInvitations(database, admin, basis="invite_staff"),
+            uploads=UploadSigner(database, storage),
+            sweeper=Sweeper(database, storage, quarantine=timedelta(days=settings.orphan_quarantine_days)),
+            missing=MissingObjects(
+                database,
+                storage,
+                deployment=settings.deployment,
+                quarantine=timedelta(days=settings.orphan_quarantine_days),
+            ),
+            protection=Protection(database, storage, around.cloudflare, deployment=settings.deployment),
+            bucket=BucketPolicies(database, around),
+            restores=RestoreCheck(database, storage, ledger, deployment=settings.deployment),
+            destroyer=Destroyer(
+                database,
+                storage,
+                signer,
+                ledger,
+                deployment=settings.deployment,
+                backup_retention_days=settings.backup_retention_days,
+            ),
+            exports=Exports(database, storage, deployment=settings.deployment),
+        )
+
+
+@asynccontextmanager
+async def open_queue(settings: WorkerSettings, services: Services) -> AsyncIterator[App]:
+    """The queue with its tasks."""
+    queue = make_queue(settings.worker_database_url.get_secret_value(), tasks(services))
+    async with queue.open_async():
+        yield queue
+
+
+def rounds(services: Services, reconcile_seconds: float) -> list[Round]:
+    """What one worker at a time does every so often."""
+
+    async def expire_imports() -> None:
+        async with services.database.as_service("expire_imports") as tx:
+            await expire_due(tx)
+
+    return [
+        Round("reconcile", reconcile_seconds, services.reconciler.run_once, services.reconciler.forget),
+        Round("look_for_lost", LOOK_FOR_LOST_SECONDS, services.lost.run_once, services.lost.forget),
+        Round("expire_imports", EXPIRE_IMPORTS_SECONDS, expire_imports),
+        Round("sweep_bucket", SWEEP_SECONDS, services.sweeper.run_once),
+        Round("check_bucket", CHECK_BUCKET_SECONDS, services.bucket.run_once),
+        Round("look_for_missing", LOOK_FOR_MISSING_SECONDS, services.missing.run_once),
+        Round("protect_held", PROTECT_SECONDS, services.protection.run_once, services.protection.forget),
+        Round("destroy_due", DESTROY_SECONDS, services.destroyer.run_once),
+        Round("keep_exports", KEEP_EXPORTS_SECONDS, services.exports.run_once),
+    ]
+
+
+def tasks(services: Services) -> list[Task]:
+    """Every task there is."""
+
+    controller, bans = services.controller, services.bans
+    invitations, uploads = services.invitations, services.uploads
+
+    async def give_up(recording_id: str, reason: str) -> None:
+        await controller.give_up_start(UUID(recording_id), reason)
+
+    async def give_up_invitation(invitation_id: str, reason: str) -> None:
+        await invitations.give_up(UUID(invitation_id), reason)
+
+    async def give_up_export(request_id: str, reason: str) -> None:
+        await services.exports.give_up(UUID(request_id), reason)
+
+    return [
+        Task("start_recording", _by_id(controller.start), give_up=give_up, queue=STARTS_QUEUE),
+        Task("stop_recording", _by_id(controller.stop), attempts=None),
+        Task("verify_recording", _by_id(controller.verify), attempts=A_DAY_OF_ATTEMPTS, queue=MEDIA_QUEUE),
+        Task("enforce_consent", _by_id(controller.enforce_consent), attempts=None),
+        Task("follow_egress", controller.follow_event, attempts=20),
+        Task("watch_room", services.rooms.follow_event, attempts=20),
+        Task("prepare_import", _by_id(uploads.prepare)),
+        Task("ban_user", _by_id(bans.ban), attempts=None),
+        Task("invite_staff", _by_id(invitations.send), attempts=20, give_up=give_up_invitation),
+        Task("secure_held", _by_id(services.protection.secure_held), attempts=None),
+        Task(
+            "export_access_request",
+            _by_id(services.exports.export),
+            attempts=EXPORT_ATTEMPTS,
+            give_up=give_up_export,
+            queue=MEDIA_QUEUE,
+        ),
+    ]
+
+
+def _by_id(run: Callable[[UUID], Awaitable[None]]) -> Callable[[str], Awaitable[None]]:
+    async def with_text(argument: str) -> None:
+        await run(UUID(argument))
+
+    return with_text

@@ -1,0 +1,85 @@
+"""A legal hold and what it is on. Pure, no I/O."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from app.errors import InvalidInput
+
+MAX_TEXT_LENGTH: Final = 200
+"""Characters of a matter, and of a custodian."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One of three: a consultation, a patient, or what was recorded from `recorded_since` until before the other.
+
+    Raises InvalidInput: hold_scope (none, or several), hold_dates (half a range, an empty or a reversed one), bad_date
+    (without an offset).
+    """
+
+    consultation_id: UUID | None
+    patient_id: UUID | None
+    recorded_since: datetime | None
+    recorded_until: datetime | None
+
+    def __post_init__(self) -> None:
+        since, until = self.recorded_since, self.recorded_until
+        has_dates = since is not None or until is not None
+        if (self.consultation_id is not None) + (self.patient_id is not None) + has_dates != 1:
+            raise InvalidInput("hold_scope")
+        if any(at is not None and at.utcoffset() is None for at in (since, until)):
+            raise InvalidInput("bad_date")
+        if has_dates and (since is None or until is None or since >= until):
+            raise InvalidInput("hold_dates")
+
+
+@dataclass(frozen=True)
+class HoldOrder:
+    """A hold that is to be placed. Raises InvalidInput (hold_matter, hold_custodian) for an empty or too long text."""
+
+    scope: Scope
+    matter: str
+    custodian: str
+
+    def __post_init__(self) -> None:
+        if not _is_told(self.matter):
+            raise InvalidInput("hold_matter", maximum=MAX_TEXT_LENGTH)
+        if not _is_told(self.custodian):
+            raise InvalidInput("hold_custodian", maximum=MAX_TEXT_LENGTH)
+
+
+@dataclass(frozen=True)
+class LegalHold:
+    """A hold; active while `released_at` is None. `recorded_until` is excluded."""
+
+    id: UUID
+    consultation_id: UUID | None
+    patient_id: UUID | None
+    recorded_since: datetime | None
+    recorded_until: datetime | None
+    matter: str
+    custodian: str
+    placed_by: UUID
+    placed_at: datetime
+    released_by: UUID | None
+    released_at: datetime | None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it still holds."""
+        return self.released_at is None
+
+
+@dataclass(frozen=True)
+class PlacedHold:
+    """A hold as it was placed: how many recordings it covers now, and of how many the destruction had begun before."""
+
+    hold: LegalHold
+    covered_recordings: int
+    recordings_in_destruction: int
+
+
+def _is_told(text: str) -> bool:
+    return bool(text.strip()) and len(text) <= MAX_TEXT_LENGTH

@@ -1,0 +1,63 @@
+"""What compliance does about legal holds: places them, releases another's, looks at them.
+
+What a hold covers is not destroyed, by nobody and for no reason: the database sees to that. What survives the bucket's
+own rule, `protection.py` sees to.
+"""
+
+from typing import LiteralString
+from uuid import UUID
+
+from app.db import Access, Asker, Database
+from app.errors import NotFound
+from app.holds import store
+from app.holds.model import HoldOrder, LegalHold, PlacedHold, Scope
+from app.paging import Page, PageRequest
+from app.quotas import Quotas
+
+
+class LegalHolds:
+    """The API's part of the service."""
+
+    def __init__(self, database: Database, *, quotas: Quotas) -> None:
+        self._database = database
+        self._quotas = quotas
+
+    async def place(self, asker: Asker, order: HoldOrder) -> PlacedHold:
+        """Holds at once, what is recorded later too. Again by the same person it answers with the hold that stands.
+
+        Raises NotFound (consultation_not_found, patient_not_found).
+        """
+        access = Access("hold.place", {"compliance"}, *_subject(order.scope))
+        async with self._database.as_user(asker, access) as tx:
+            placed = await store.place(tx, order)
+            if placed is None and order.scope.patient_id is not None:
+                raise NotFound("patient_not_found")
+            if placed is None:
+                raise NotFound("consultation_not_found")
+        return placed
+
+    async def release(self, asker: Asker, hold_id: UUID) -> LegalHold:
+        """Releases what somebody else placed. Again by the same person it answers with the hold as it is.
+
+        Raises NotFound (hold_not_found), Conflict (own_hold, hold_released).
+        """
+        access = Access("hold.release", {"compliance"}, "legal_hold", hold_id)
+        async with self._database.as_user(asker, access) as tx:
+            released = await store.release(tx, hold_id)
+            if released is None:
+                raise NotFound("hold_not_found")
+        return released
+
+    async def page(self, asker: Asker, request: PageRequest, is_active: bool | None) -> Page[LegalHold]:
+        """The holds, newest first: the active, the released, or (None) all. Raises RateLimited (quota_pages)."""
+        access = Access("hold.list", {"compliance"}, "legal_hold")
+        async with self._database.as_user(asker, access) as tx:
+            rows = await store.page(tx, request, is_active, quota=self._quotas.pages)
+        return Page.of(rows, request)
+
+
+def _subject(scope: Scope) -> tuple[LiteralString, UUID | None]:
+    """What the audit row of a refusal names."""
+    if scope.consultation_id is not None:
+        return "consultation", scope.consultation_id
+    return ("legal_hold", None) if scope.patient_id is None else ("patient", scope.patient_id)

@@ -1,0 +1,53 @@
+"""Holds as rows."""
+
+from dataclasses import asdict
+from pathlib import Path
+from uuid import UUID
+
+from pydantic import TypeAdapter
+
+from app.db import Transaction
+from app.holds.model import HoldOrder, LegalHold, PlacedHold
+from app.paging import PageRequest
+from app.sql import Queries
+
+_sql = Queries(Path(__file__).with_name("queries.sql"))
+_holds = TypeAdapter(list[LegalHold])
+
+
+async def place(tx: Transaction, order: HoldOrder) -> PlacedHold | None:
+    """The hold, with its audit row and its job; None where the consultation or the patient is unknown."""
+    scope = order.scope
+    row = await tx.one(
+        _sql["place_hold"], {**asdict(scope), "matter": order.matter, "custodian": order.custodian}
+    )
+    if row is None:
+        return None
+    hold = LegalHold(
+        id=row["id"],
+        consultation_id=scope.consultation_id,
+        patient_id=scope.patient_id,
+        recorded_since=scope.recorded_since,
+        recorded_until=scope.recorded_until,
+        matter=order.matter,
+        custodian=order.custodian,
+        placed_by=row["placed_by"],
+        placed_at=row["placed_at"],
+        released_by=None,
+        released_at=None,
+    )
+    return PlacedHold(hold, row["covered_recordings"], row["recordings_in_destruction"])
+
+
+async def release(tx: Transaction, hold_id: UUID) -> LegalHold | None:
+    """The hold as it is then, with its audit row; None where there is none. Raises Conflict."""
+    row = await tx.one(_sql["release_hold"], {"id": hold_id})
+    return None if row is None else LegalHold(**row)
+
+
+async def page(
+    tx: Transaction, request: PageRequest, is_active: bool | None, *, quota: int | None
+) -> list[LegalHold]:
+    """A page, newest first, with the audit row of the look; one more than asked for tells that more follow."""
+    rows = await tx.all(_sql["list_holds"], {**request.parameters, "is_active": is_active, "quota": quota})
+    return _holds.validate_python(rows)

@@ -1,0 +1,49 @@
+"""What an address gives to somebody without a key: one GET, which follows no redirect and reads no body."""
+
+import socket
+from enum import StrEnum
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+
+_TIMEOUT_SECONDS: Final = 10.0
+_REFUSALS: Final = (401, 403, 404)
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+class Answer(StrEnum):
+    """How an address answered."""
+
+    REFUSED = "refused"
+    SERVED = "served"
+    UNKNOWN = "unknown"
+
+
+async def ask(
+    url: str, *, also_refusals: tuple[int, ...] = (), http: httpx.AsyncClient | None = None
+) -> Answer:
+    """401, 403 and 404 refuse, as does a host that has no address; no answer says nothing; all else serves.
+
+    So does a redirect: where it leads is not asked. R2's S3 host answers 401 (error 10002, Cloudflare, "Error codes",
+    checked 2026-11-21) or, where a caller says so, 400: InvalidArgument is what some report.
+    """
+    trusts_proxies = urlsplit(url).hostname not in _LOOPBACK
+    client = http or httpx.AsyncClient(timeout=_TIMEOUT_SECONDS, trust_env=trusts_proxies)
+    try:
+        async with client.stream("GET", url, follow_redirects=False) as answer:
+            status = answer.status_code
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return Answer.REFUSED if _has_no_address(error) else Answer.UNKNOWN
+    finally:
+        if http is None:
+            await client.aclose()
+    return Answer.REFUSED if status in (*_REFUSALS, *also_refusals) else Answer.SERVED
+
+
+def _has_no_address(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, socket.gaierror):
+            return error.errno == socket.EAI_NONAME
+        error = error.__cause__ or error.__context__
+    return False

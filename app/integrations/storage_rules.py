@@ -1,0 +1,192 @@
+"""The rules of a bucket that S3 has words for: when it deletes by itself, and which web pages may reach it.
+
+They need a key of their own: R2 gives bucket configuration to "Admin Read & Write" tokens alone ("Admin Read only" may
+look), never to the Object ones that the API and the worker work with (Cloudflare, "Authentication", checked
+2026-11-21). Which rules there ought to be is decided elsewhere.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import ClientError
+
+from app.errors import InvalidInput
+from app.integrations.storage import Storage
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import CORSRuleTypeDef, LifecycleRuleTypeDef
+
+MAX_LIFECYCLE_RULES: Final = 1000
+"""Of a bucket. Cloudflare, "Object lifecycles", checked 2026-11-21."""
+
+_KNOWN: Final = frozenset(
+    {"ID", "Prefix", "Filter", "Status", "Expiration", "AbortIncompleteMultipartUpload"}
+)
+
+
+@dataclass(frozen=True)
+class LifecycleRule:
+    """What happens by itself to what is under the prefix ("" is all), days after it was stored or begun.
+
+    `other` names what the rule does, or asks, besides, in S3's words; `raw` is the rule as the store gave it, which is
+    what it gets back.
+    """
+
+    id: str
+    prefix: str
+    enabled: bool = True
+    delete_after_days: int | None = None
+    abort_uploads_after_days: int | None = None
+    other: tuple[str, ...] = ()
+    raw: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class CorsRule:
+    """Which origins may do what from a browser. Headers are in lower case, all but `id` in S3's order or sorted."""
+
+    id: str
+    origins: tuple[str, ...]
+    methods: tuple[str, ...]
+    headers: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
+    max_age_seconds: int | None = None
+    raw: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+
+
+class StorageRules(Storage):
+    """One bucket as its administrator sees it. Errors are those of `Storage`.
+
+    boto3 is told to send no checksums that are not required. S3's model requires one for
+    PutBucketLifecycleConfiguration and PutBucketCors: botocore then sends `x-amz-checksum-crc32` with
+    `x-amz-sdk-checksum-algorithm: CRC32`, and no Content-MD5 any more (botocore 1.44, httpchecksum.py and
+    boto/botocore#3415; a test holds the wire). R2 was said in 2025 to have learnt CRC32; no live bucket has been
+    asked (checked 2026-11-21).
+    """
+
+    async def read_lifecycle(self) -> tuple[LifecycleRule, ...]:
+        """Every lifecycle rule; a new bucket of R2's has one, which ends uploads after seven days."""
+
+        def ask() -> tuple[LifecycleRule, ...]:
+            try:
+                answer = self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket)
+            except ClientError as error:
+                if _code(error) == "NoSuchLifecycleConfiguration":
+                    return ()
+                raise
+            return tuple(_lifecycle_rule(one) for one in answer.get("Rules", ()))
+
+        return await self._call("read_lifecycle", ask)
+
+    async def replace_lifecycle(self, rules: Sequence[LifecycleRule]) -> None:
+        """Makes these the lifecycle rules, all of them. Raises InvalidInput("lifecycle_rules_limit") beyond 1,000."""
+        if len(rules) > MAX_LIFECYCLE_RULES:
+            raise InvalidInput("lifecycle_rules_limit", limit=MAX_LIFECYCLE_RULES)
+
+        def put() -> None:
+            if not rules:
+                self._client.delete_bucket_lifecycle(Bucket=self._bucket)
+                return
+            self._client.put_bucket_lifecycle_configuration(
+                Bucket=self._bucket,
+                LifecycleConfiguration={"Rules": [_lifecycle_to_wire(rule) for rule in rules]},
+            )
+
+        await self._call("replace_lifecycle", put)
+
+    async def read_cors(self) -> tuple[CorsRule, ...]:
+        """Every CORS rule; none where no page may reach the bucket."""
+
+        def ask() -> tuple[CorsRule, ...]:
+            try:
+                answer = self._client.get_bucket_cors(Bucket=self._bucket)
+            except ClientError as error:
+                if _code(error) == "NoSuchCORSConfiguration":
+                    return ()
+                raise
+            return tuple(_cors_rule(one) for one in answer.get("CORSRules", ()))
+
+        return await self._call("read_cors", ask)
+
+    async def replace_cors(self, rules: Sequence[CorsRule]) -> None:
+        """Makes these the CORS rules, all of them; with none no page may reach the bucket."""
+
+        def put() -> None:
+            if not rules:
+                self._client.delete_bucket_cors(Bucket=self._bucket)
+                return
+            self._client.put_bucket_cors(
+                Bucket=self._bucket, CORSConfiguration={"CORSRules": [_cors_to_wire(rule) for rule in rules]}
+            )
+
+        await self._call("replace_cors", put)
+
+
+def _lifecycle_rule(one: "Mapping[str, Any]") -> LifecycleRule:
+    """Both shapes of S3: the prefix in `Filter`, or, older, beside it."""
+    scope = one.get("Filter") or {}
+    expiration = one.get("Expiration") or {}
+    days, ends = expiration.get("Days"), one.get("AbortIncompleteMultipartUpload") or {}
+    other = {name for name in one if name not in _KNOWN}
+    other |= {f"Filter.{name}" for name in scope if name != "Prefix"}
+    other |= {f"Expiration.{name}" for name in expiration if name != "Days"}
+    return LifecycleRule(
+        id=one.get("ID", ""),
+        prefix=scope.get("Prefix") or one.get("Prefix") or "",
+        enabled=one.get("Status") == "Enabled",
+        delete_after_days=days,
+        abort_uploads_after_days=ends.get("DaysAfterInitiation"),
+        other=tuple(sorted(other)),
+        raw=dict(one),
+    )
+
+
+def _lifecycle_to_wire(rule: LifecycleRule) -> "LifecycleRuleTypeDef":
+    if rule.raw is not None:
+        return rule.raw  # type: ignore[return-value] # what S3 gave, S3 gets
+    wire: LifecycleRuleTypeDef = {
+        "ID": rule.id,
+        "Filter": {"Prefix": rule.prefix},
+        "Status": "Enabled" if rule.enabled else "Disabled",
+    }
+    if rule.delete_after_days is not None:
+        wire["Expiration"] = {"Days": rule.delete_after_days}
+    if rule.abort_uploads_after_days is not None:
+        wire["AbortIncompleteMultipartUpload"] = {"DaysAfterInitiation": rule.abort_uploads_after_days}
+    return wire
+
+
+def _cors_rule(one: "Mapping[str, Any]") -> CorsRule:
+    return CorsRule(
+        id=one.get("ID", ""),
+        origins=tuple(sorted(one.get("AllowedOrigins", ()))),
+        methods=tuple(sorted(one.get("AllowedMethods", ()))),
+        headers=_lowered(one.get("AllowedHeaders", ())),
+        exposed=_lowered(one.get("ExposeHeaders", ())),
+        max_age_seconds=one.get("MaxAgeSeconds"),
+        raw=dict(one),
+    )
+
+
+def _cors_to_wire(rule: CorsRule) -> "CORSRuleTypeDef":
+    if rule.raw is not None:
+        return rule.raw  # type: ignore[return-value] # what S3 gave, S3 gets
+    wire: CORSRuleTypeDef = {
+        "ID": rule.id,
+        "AllowedOrigins": list(rule.origins),
+        "AllowedMethods": list(rule.methods),
+        "AllowedHeaders": list(rule.headers),
+        "ExposeHeaders": list(rule.exposed),
+    }
+    if rule.max_age_seconds is not None:
+        wire["MaxAgeSeconds"] = rule.max_age_seconds
+    return wire
+
+
+def _lowered(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(name.lower() for name in names))
+
+
+def _code(error: ClientError) -> str:
+    return error.response["Error"].get("Code", "")

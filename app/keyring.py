@@ -1,0 +1,166 @@
+"""The root keys, the data keys that they wrap, and the one way in which a field is encrypted with a data key.
+
+It keeps nothing and asks nobody: what is wrapped is stored by `app/keys`. A key is in no repr, no error and no log.
+AES Key Wrap is RFC 3394, as `cryptography` has it; a field is AES-256-GCM (NIST SP 800-38D) with 96 random bits of
+nonce: a data key serves the few fields of one recording, far below the 2^32 that such nonces allow.
+"""
+
+import base64
+import binascii
+import hmac
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
+
+from app.errors import Conflict, InvalidInput
+
+KEY_BYTES: Final = 32
+CHECK_VALUE_BYTES: Final = 16
+FIELD_VERSION: Final = 1
+"""The first byte of what `FieldKey.encrypt` makes; another format would begin with another."""
+
+_ID = re.compile(r"[a-z0-9-]{1,32}")
+_PART = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
+_LEAST_DISTINCT_BYTES: Final = 8
+_CHECK_LABEL: Final = b"resguardo root key check value 1\0"
+
+
+@dataclass(frozen=True)
+class DataKey:
+    """A data key as it is stored: wrapped by the root key of that id."""
+
+    wrapped: bytes = field(repr=False)
+    root_key_id: str
+
+
+@dataclass(frozen=True)
+class Field:
+    """Where an encrypted field belongs: it can be read there alone. `key_id` names its data key."""
+
+    table: str
+    row: str
+    column: str
+    key_id: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a part that could be taken for two."""
+        if not all(_PART.fullmatch(part) for part in (self.table, self.row, self.column, self.key_id)):
+            raise ValueError(
+                "a part of a field's place is empty, too long, or has a character that none may have"
+            )
+
+    def associated_data(self, version: int) -> bytes:
+        """What GCM authenticates beside the text: `table|row|column|key id|version`."""
+        return f"{self.table}|{self.row}|{self.column}|{self.key_id}|{version}".encode()
+
+
+class FieldKey:
+    """An unwrapped data key. It encrypts and decrypts fields, and does not give itself away."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+
+    def encrypt(self, place: Field, text: bytes) -> bytes:
+        """Version (a byte), nonce (12), ciphertext with its tag (16 more than the text)."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        sealed = self._cipher.encrypt(nonce, text, place.associated_data(FIELD_VERSION))
+        return bytes([FIELD_VERSION]) + nonce + sealed
+
+    def decrypt(self, place: Field, blob: bytes) -> bytes:
+        """The text. Raises Conflict (field_unreadable): another key, another place, or not what was written."""
+        if len(blob) < 1 + _NONCE_BYTES + _TAG_BYTES or blob[0] != FIELD_VERSION:
+            raise Conflict("field_unreadable")
+        nonce, sealed = blob[1 : 1 + _NONCE_BYTES], blob[1 + _NONCE_BYTES :]
+        try:
+            return self._cipher.decrypt(nonce, sealed, place.associated_data(FIELD_VERSION))
+        except InvalidTag:
+            raise Conflict("field_unreadable") from None
+
+
+class Keyring:
+    """Root keys by id; the first is the current one, which wraps what is new."""
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        self._keys = dict(keys)
+        self.current_id = next(iter(self._keys))
+
+    def __repr__(self) -> str:
+        return f"Keyring({', '.join(self._keys)})"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Of `id:base64 of 32 bytes[,id:...]`. InvalidInput (root_keys_malformed, root_key_twice, root_key_weak)."""
+        keys: dict[str, bytes] = {}
+        for number, part in enumerate(text.split(","), start=1):
+            key_id, key = _parsed(part.strip(), number)
+            if key_id in keys or key in keys.values():
+                raise InvalidInput("root_key_twice", number=number)
+            keys[key_id] = key
+        return cls(keys)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Every id, the current one first."""
+        return tuple(self._keys)
+
+    def check_values(self) -> dict[str, bytes]:
+        """By id, 16 bytes that tell whether a key is the same one, and nothing else about it."""
+        return {
+            key_id: hmac.digest(key, _CHECK_LABEL + key_id.encode(), "sha256")[:CHECK_VALUE_BYTES]
+            for key_id, key in self._keys.items()
+        }
+
+    def new_data_key(self) -> DataKey:
+        """A random one, wrapped by the current root key; who wants to use it unwraps it."""
+        return self._wrap(secrets.token_bytes(KEY_BYTES))
+
+    def unwrap(self, wrapped: bytes, root_key_id: str) -> FieldKey:
+        """The data key, to be used. Raises Conflict (root_key_unknown, data_key_wrong)."""
+        return FieldKey(self._unwrap(wrapped, root_key_id))
+
+    def rewrap(self, wrapped: bytes, root_key_id: str) -> DataKey:
+        """The same data key under the current root key. Raises Conflict (root_key_unknown, data_key_wrong)."""
+        return self._wrap(self._unwrap(wrapped, root_key_id))
+
+    def _wrap(self, key: bytes) -> DataKey:
+        return DataKey(aes_key_wrap(self._keys[self.current_id], key), self.current_id)
+
+    def _unwrap(self, wrapped: bytes, root_key_id: str) -> bytes:
+        root = self._keys.get(root_key_id)
+        if root is None:
+            raise Conflict("root_key_unknown", root_key_id=root_key_id)
+        try:
+            key = aes_key_unwrap(root, wrapped)
+        except InvalidUnwrap:
+            raise Conflict("data_key_wrong", root_key_id=root_key_id) from None
+        if len(key) != KEY_BYTES:
+            raise Conflict("data_key_wrong", root_key_id=root_key_id)
+        return key
+
+
+def new_key_line(key_id: str) -> str:
+    """A new root key as ROOT_KEYS has it. Raises InvalidInput (root_key_id)."""
+    if _ID.fullmatch(key_id) is None:
+        raise InvalidInput("root_key_id")
+    return f"{key_id}:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"
+
+
+def _parsed(part: str, number: int) -> tuple[str, bytes]:
+    key_id, _, encoded = part.partition(":")
+    try:
+        key = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidInput("root_keys_malformed", number=number) from None
+    if _ID.fullmatch(key_id) is None or len(key) != KEY_BYTES:
+        raise InvalidInput("root_keys_malformed", number=number)
+    if len(set(key)) < _LEAST_DISTINCT_BYTES:
+        raise InvalidInput("root_key_weak", number=number)
+    return key_id, key

@@ -1,0 +1,119 @@
+"""The root keys that the database knows by their check values, and the data keys that they wrap.
+
+The database never sees a root key or an unwrapped data key. What is destroyed with a recording is not destroyed here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+
+from app.db import Database, Transaction
+from app.errors import Conflict
+from app.keyring import DataKey, Keyring
+from app.sql import Queries
+
+BATCH = 200
+"""How many data keys are wrapped anew in one transaction, and locked for as long."""
+
+_sql = Queries(Path(__file__).with_name("queries.sql"))
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """What a rotation did. `unreadable` are the recordings whose data key no root key here opens."""
+
+    rewrapped: int
+    unreadable: tuple[UUID, ...]
+
+
+async def require_root_keys(database: Database, keyring: Keyring) -> None:
+    """Raises Conflict: root_key_missing (data keys need one that is not here), root_key_wrong, database_unmigrated."""
+    values = keyring.check_values()
+    try:
+        async with database.as_service("start_up") as tx:
+            await tx.run(
+                _sql["require_root_keys"], {"ids": list(values), "check_values": list(values.values())}
+            )
+    except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction) as error:
+        raise Conflict("database_unmigrated") from error
+
+
+async def register_root_key(database: Database, keyring: Keyring) -> None:
+    """The same, and from now on the current root key is known. Again is harmless."""
+    await require_root_keys(database, keyring)
+    current = keyring.current_id
+    async with database.as_service("start_up") as tx:
+        await tx.run(
+            _sql["register_root_key"], {"id": current, "check_value": keyring.check_values()[current]}
+        )
+
+
+async def make_recording_key(tx: Transaction, keyring: Keyring, recording_id: UUID) -> bool:
+    """As the worker: a data key for a video that is READY, with its audit row; False where it has one.
+
+    Raises Conflict (recording_not_ready, root_key_unknown: the current root key is not registered).
+    """
+    made = keyring.new_data_key()
+    is_new: bool = await tx.value(
+        _sql["make_recording_key"],
+        {"id": recording_id, "wrapped": made.wrapped, "root_key_id": made.root_key_id},
+    )
+    return is_new
+
+
+async def rotate(
+    database: Database,
+    keyring: Keyring,
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    batch: int = BATCH,
+) -> Rotation:
+    """Wraps by the current root key whatever another one wraps, a batch a transaction; begun again, it goes on.
+
+    `on_progress` hears how many of how many are done. Raises as `register_root_key`.
+    """
+    await register_root_key(database, keyring)
+    async with database.as_service("rotate_keys") as tx:
+        total = int(await tx.value(_sql["count_keys_to_rewrap"], {"root_key_id": keyring.current_id}))
+    done, after, unreadable = 0, None, list[UUID]()
+    on_progress(done, total)
+    while True:
+        ids, failed = await _rotate_some(database, keyring, after, batch)
+        unreadable += failed
+        if not ids:
+            return Rotation(done - len(unreadable), tuple(unreadable))
+        done, after = done + len(ids), ids[-1]
+        on_progress(done, total)
+
+
+async def _rotate_some(
+    database: Database, keyring: Keyring, after: UUID | None, batch: int
+) -> tuple[list[UUID], list[UUID]]:
+    """The recordings of one batch, and those of them whose key could not be opened."""
+    async with database.as_service("rotate_keys") as tx:
+        rows = await tx.all(
+            _sql["read_keys_to_rewrap"],
+            {"root_key_id": keyring.current_id, "after": after, "at_most": batch},
+        )
+        found = {row["of_recording"]: DataKey(row["wrapped"], row["root_key"]) for row in rows}
+        anew = {one: made for one, key in found.items() if (made := _rewrapped(keyring, key)) is not None}
+        await tx.run(
+            _sql["rewrap_recording_keys"],
+            {
+                "ids": list(anew),
+                "before": [found[one].wrapped for one in anew],
+                "after": [made.wrapped for made in anew.values()],
+                "root_key_id": keyring.current_id,
+            },
+        )
+    return list(found), [one for one in found if one not in anew]
+
+
+def _rewrapped(keyring: Keyring, key: DataKey) -> DataKey | None:
+    try:
+        return keyring.rewrap(key.wrapped, key.root_key_id)
+    except Conflict:
+        return None

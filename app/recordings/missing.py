@@ -1,0 +1,169 @@
+"""Looks for recordings whose object is not in the bucket.
+
+Such a one is reported, once, and marked; the mark goes when the object is back. After the quarantine, and where nothing
+of the recording is left and nothing holds it, what the database still has of it is destroyed like a deletion of any
+other kind, with its certificate. A video whose sound is still there, or the other way round, is left to people.
+
+Nothing is marked or destroyed where too much is missing at once, or where the bucket bears another mark than the
+database: then it is the wrong bucket, or an emptied one, and both are for people to see.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from app.db import Database
+from app.deployment import require_own_bucket
+from app.errors import NotFound
+from app.integrations.storage import Storage
+from app.integrations.storage_listing import ObjectPage
+from app.recordings import store
+from app.sql import Queries
+
+log = logging.getLogger(__name__)
+_sql = Queries(Path(__file__).with_name("missing.sql"))
+
+REASON: Final = "look_for_missing"
+PREFIXES: Final = ("keep/", "r/")
+
+FEW_MISSING: Final = 20
+MOST_MISSING: Final = 0.1
+"""More than these, as a count and as a part of what is verified, look like a wrong bucket, or an emptied one.
+So do most of a small practice's.
+"""
+
+TOO_MANY_MISSING: Final = "too_many_missing"
+
+
+def _are_too_many(missing: int, verified: int) -> bool:
+    few = missing <= max(FEW_MISSING, MOST_MISSING * verified)
+    return not few or (missing > 2 and missing > verified / 2)
+
+
+@dataclass(frozen=True)
+class MissingReport:
+    """What one pass found and did. `refusal` is the reason for which nothing was marked or destroyed at all."""
+
+    verified: int
+    missing: int
+    reported: int
+    resolved: int
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class _Missing:
+    id: UUID
+    beside: UUID | None
+    consultation_id: UUID
+    missing_since: datetime | None
+
+
+@dataclass(frozen=True)
+class _Clocks:
+    """The database's time and the bucket's: something is as old as both say."""
+
+    database: datetime
+    bucket: datetime
+
+    def both_say_before(self, age: timedelta) -> datetime:
+        return min(self.database, self.bucket) - age
+
+
+class MissingObjects:
+    """One pass at a time; two at once, or one killed between any two lines and run again, come to the same."""
+
+    def __init__(
+        self, database: Database, storage: Storage, *, deployment: str, quarantine: timedelta
+    ) -> None:
+        self._database = database
+        self._storage = storage
+        self._deployment = deployment
+        self._quarantine = quarantine
+
+    async def run_once(self) -> MissingReport:
+        """Compares every verified recording with the bucket's list, reports, and resolves what is past its quarantine.
+
+        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout.
+        """
+        await require_own_bucket(self._storage, self._deployment)
+        async with self._database.as_service(REASON) as tx:
+            begun = await tx.one(_sql["begin"])
+        assert begun is not None  # noqa: S101 - a select without a from has one row
+        missing, clocks = await self._compare(begun["at"])
+        if _are_too_many(len(missing), begun["verified"]):
+            log.error(
+                "nothing is done about missing objects: %s: %d of %d recordings; is this the right bucket?",
+                TOO_MANY_MISSING,
+                len(missing),
+                begun["verified"],
+            )
+            return MissingReport(begun["verified"], len(missing), 0, 0, TOO_MANY_MISSING)
+        gone = [one for one in missing if await self._is_gone(one)]
+        reported = [one for one in gone if one.missing_since is None and await self._report(one, clocks)]
+        before = clocks.both_say_before(self._quarantine)
+        past = [
+            one for one in gone if one.beside is None and one.missing_since and one.missing_since <= before
+        ]
+        resolved = [one for one in past if await self._resolve(one, before)]
+        return MissingReport(begun["verified"], len(missing), len(reported), len(resolved))
+
+    async def _compare(self, now: datetime) -> tuple[list[_Missing], _Clocks]:
+        missing, listed_at = [], now
+        for prefix in PREFIXES:
+            after = prefix
+            async for page in self._storage.list_objects(prefix):
+                last = _last(page, after) if page.next_token else _behind(prefix)
+                missing += await self._missing(after, last, page)
+                after, listed_at = last, page.listed_at
+        return missing, _Clocks(now, listed_at)
+
+    async def _missing(self, after: str, last: str, page: ObjectPage) -> list[_Missing]:
+        present = [one.key for one in page.objects]
+        async with self._database.as_service(REASON) as tx:
+            rows = await tx.all(
+                _sql["missing_objects"], {"after_key": after, "last_key": last, "present": present}
+            )
+        return [_Missing(**row) for row in rows]
+
+    async def _is_gone(self, one: _Missing) -> bool:
+        """Asked once more, of the key that it has now: it may have been verified, or moved, since the list was made."""
+        try:
+            async with self._database.as_service(REASON) as tx:
+                key = await store.read_object_key(tx, one.id)
+        except NotFound:
+            return False  # it was destroyed meanwhile
+        return await self._storage.head(key) is None
+
+    async def _report(self, one: _Missing, clocks: _Clocks) -> bool:
+        async with self._database.as_service(REASON) as tx:
+            is_new = await tx.value(_sql["report_missing"], {"id": one.id, "seen_at": clocks.bucket})
+        if is_new:
+            log.error(
+                "the object of a recording is missing: consultation=%s recording=%s",
+                one.consultation_id,
+                one.id,
+            )
+        return bool(is_new)
+
+    async def _resolve(self, one: _Missing, missing_before: datetime) -> bool:
+        async with self._database.as_service(REASON) as tx:
+            wanted = {"id": one.id, "missing_before": missing_before}
+            is_begun = bool(await tx.value(_sql["destroy_missing"], wanted))
+        if is_begun:
+            log.warning("missing for too long, to be destroyed: recording=%s", one.id)
+        else:
+            log.warning("missing for too long, and kept: held, or its sound is there: recording=%s", one.id)
+        return is_begun
+
+
+def _last(page: ObjectPage, after: str) -> str:
+    return page.objects[-1].key if page.objects else after
+
+
+def _behind(prefix: str) -> str:
+    """What comes after everything under the prefix, in the order of bytes."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)

@@ -1,0 +1,22 @@
+-- name: begin
+select b.at, b.verified from private.begin_look() as b;
+
+-- name: missing_objects
+select m.id, m.beside, m.consultation_id, m.missing_since
+from private.missing_objects(%(after_key)s, %(last_key)s, %(present)s::text[]) as m;
+
+-- name: report_missing
+select private.report_missing(%(id)s, %(seen_at)s);
+
+-- name: destroy_missing
+select private.destroy_missing(r.id)
+from resguardo.recordings as r
+where
+    r.id = %(id)s
+    and not exists (
+        select from resguardo.recordings as s
+        where
+            s.beside = r.id
+            and s.status = 'READY'
+            and (s.missing_since is null or s.missing_since > %(missing_before)s)
+    );

@@ -1,0 +1,301 @@
+"""What is kept how long: policies/retention.toml read strictly, compared, and applied to one recording. Pure, no I/O.
+
+It deletes nothing and activates nothing: the database judges a policy again, by the same rules, when officers approve
+it (20261121151500_retention_decisions.sql).
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Final
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.errors import InvalidInput
+
+MAX_BYTES: Final = 64_000
+LAST_DAY_BEGINS: Final = timedelta(hours=12)
+"""How long after midnight in UTC a day has begun everywhere on earth (UTC-12)."""
+
+_Days = Annotated[int, Field(ge=1, le=36_500)]
+_Years = Annotated[int, Field(ge=1, le=100)]
+_Kind = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,39}$")]
+
+
+class PolicyStatus(StrEnum):
+    """From proposed to in force, and what came after."""
+
+    PROPOSED = "PROPOSED"
+    ACTIVE = "ACTIVE"
+    SUPERSEDED = "SUPERSEDED"
+    REJECTED = "REJECTED"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """For how many days."""
+
+    recording_days: int
+    signed_note_days: int
+
+
+@dataclass(frozen=True)
+class RetentionPolicy:
+    """One version of the file. `minors_until_age_years` None: nothing is said of minors."""
+
+    name: str
+    default: Terms
+    kinds: Mapping[str, Terms]
+    minors_until_age_years: int | None
+    grace_days: int
+    jurisdiction: str | None
+    applies_to_existing: bool
+
+    def terms_of(self, kind: str | None) -> Terms:
+        """The terms of a kind of consultation; the default of None and of a kind that is not named."""
+        return self.default if kind is None else self.kinds.get(kind, self.default)
+
+    @property
+    def terms(self) -> dict[str, object]:
+        """As the database keeps them."""
+        minors = self.minors_until_age_years
+        return {
+            "grace_days": self.grace_days,
+            "default": vars(self.default),
+            "kinds": {kind: vars(terms) for kind, terms in self.kinds.items()},
+            "minors": None if minors is None else {"until_age_years": minors},
+            "jurisdiction": self.jurisdiction,
+            "applies_to_existing": self.applies_to_existing,
+        }
+
+    @classmethod
+    def of_terms(cls, name: str, terms: Mapping[str, object]) -> "RetentionPolicy":
+        """The policy of what the database keeps. Raises ValidationError for what `terms` never made."""
+        kept = _Kept.model_validate(terms)
+        return cls(
+            name=name,
+            default=Terms(**vars(kept.default)),
+            kinds={kind: Terms(**vars(each)) for kind, each in kept.kinds.items()},
+            minors_until_age_years=_age(kept.minors),
+            grace_days=kept.grace_days,
+            jurisdiction=kept.jurisdiction,
+            applies_to_existing=kept.applies_to_existing,
+        )
+
+
+@dataclass(frozen=True)
+class Change:
+    """What two policies say differently at one place; None where one says nothing there."""
+
+    place: str
+    before: int | str | None
+    after: int | str | None
+
+    @property
+    def is_shorter(self) -> bool:
+        """Whether it takes something away sooner than before, or the jurisdiction whose floors kept it from that."""
+        if isinstance(self.before, str) or isinstance(self.after, str):
+            return self.before is not None
+        return (self.after or 0) < (self.before or 0)
+
+
+@dataclass(frozen=True)
+class KeptPolicy:
+    """A version as the database has it. `shortens`: it takes two officers, as it was last judged."""
+
+    id: int
+    policy: RetentionPolicy
+    status: PolicyStatus
+    sha256: str
+    shortens: bool
+    proposed_at: datetime
+    activated_at: datetime | None
+    approved_by: tuple[UUID, ...]
+
+
+@dataclass(frozen=True)
+class MonthOfDeletions:
+    """What a policy would delete in a month: `sooner` than today's, `held` and therefore kept all the same."""
+
+    month: date
+    recordings: int
+    size_bytes: int
+    sooner: int
+    held: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a policy would do to what exists; nothing where it leaves that alone. `earliest_due_at` of all of it."""
+
+    months: tuple[MonthOfDeletions, ...]
+    earliest_due_at: datetime | None
+
+
+def parse(text: str) -> RetentionPolicy:
+    """The policy of a file, complete and by the floors of its jurisdiction.
+
+    Raises InvalidInput with the `place`: retention_malformed, retention_unknown_key, retention_term_absurd (a term is 1
+    to 36,500 days, an age 1 to 100 years), retention_kinds_overlap, retention_jurisdiction_unknown (it has no floors
+    here), retention_below_floor.
+    """
+    file = _read(text)
+    policy = RetentionPolicy(
+        name=file.name,
+        default=Terms(file.default.recording_days, file.default.signed_note_days),
+        kinds=dict(_kinds(file)),
+        minors_until_age_years=_age(file.minors),
+        grace_days=file.deletion.grace_days,
+        jurisdiction=file.jurisdiction,
+        applies_to_existing=file.applies_to_existing,
+    )
+    if file.jurisdiction is not None:
+        if file.jurisdiction not in file.floors:
+            raise InvalidInput("retention_jurisdiction_unknown", place=f"floors.{file.jurisdiction}")
+        _require_floor(policy, file.floors[file.jurisdiction])
+    return policy
+
+
+def sha256_of(text: str) -> str:
+    """By which a version of the file is known, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def changes(before: RetentionPolicy, after: RetentionPolicy) -> tuple[Change, ...]:
+    """Every term that differs, kind by kind, and the jurisdiction."""
+    found = [
+        Change("jurisdiction", before.jurisdiction, after.jurisdiction),
+        Change("deletion.grace_days", before.grace_days, after.grace_days),
+        Change("minors.until_age_years", before.minors_until_age_years, after.minors_until_age_years),
+    ]
+    for kind in (None, *sorted({*before.kinds, *after.kinds})):
+        place = "default" if kind is None else f"kinds.{kind}"
+        old, new = before.terms_of(kind), after.terms_of(kind)
+        found.append(Change(f"{place}.recording_days", old.recording_days, new.recording_days))
+        found.append(Change(f"{place}.signed_note_days", old.signed_note_days, new.signed_note_days))
+    return tuple(change for change in found if change.before != change.after)
+
+
+def shortened(before: RetentionPolicy, after: RetentionPolicy) -> tuple[str, ...]:
+    """The places of what gets shorter, or loses its floors; two officers have to approve these."""
+    return tuple(change.place for change in changes(before, after) if change.is_shorter)
+
+
+def due_at(policy: RetentionPolicy, kind: str, birth_date: date | None, counted_from: datetime) -> datetime:
+    """When a recording is to be destroyed whose term counts from then; of a minor not before coming of age."""
+    due = counted_from.astimezone(UTC) + timedelta(days=policy.terms_of(kind).recording_days)
+    if birth_date is None or policy.minors_until_age_years is None:
+        return due
+    return max(due, of_age_at(birth_date, policy.minors_until_age_years))
+
+
+def of_age_at(birth_date: date, years: int) -> datetime:
+    """When that birthday has begun everywhere on earth; who was born on a 29 February has it on 1 March."""
+    birthday = date(birth_date.year + years, birth_date.month, 1) + timedelta(days=birth_date.day - 1)
+    return datetime(birthday.year, birthday.month, birthday.day, tzinfo=UTC) + LAST_DAY_BEGINS
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Terms(_Strict):
+    recording_days: _Days
+    signed_note_days: _Days
+
+
+class _KindTerms(_Strict):
+    kinds: Annotated[list[_Kind], Field(min_length=1)]
+    recording_days: _Days | None = None
+    signed_note_days: _Days | None = None
+
+
+class _Minors(_Strict):
+    until_age_years: _Years
+
+
+class _Deletion(_Strict):
+    grace_days: _Days
+
+
+class _Floor(_Strict):
+    recording_days: _Days | None = None
+    signed_note_days: _Days | None = None
+    until_age_years: _Years | None = None
+
+
+class _File(_Strict):
+    name: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z ._-]{0,63}$")]
+    jurisdiction: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9-]{0,15}$")] | None = None
+    applies_to_existing: bool
+    default: _Terms
+    kinds: list[_KindTerms] = []
+    minors: _Minors | None = None
+    deletion: _Deletion
+    floors: dict[str, _Floor] = {}
+
+
+class _Kept(_Strict):
+    grace_days: int
+    default: _Terms
+    kinds: dict[str, _Terms]
+    minors: _Minors | None
+    jurisdiction: str | None
+    applies_to_existing: bool
+
+
+def _read(text: str) -> _File:
+    try:
+        if len(text.encode()) > MAX_BYTES:
+            raise InvalidInput("retention_malformed", place="size")
+        return _File.model_validate(tomllib.loads(text))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise _refusal(first["type"], ".".join(map(str, first["loc"])) or "file") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("retention_malformed", place="syntax") from error
+
+
+def _refusal(kind: str, place: str) -> InvalidInput:
+    match kind:
+        case "extra_forbidden":
+            return InvalidInput("retention_unknown_key", place=place)
+        case "greater_than_equal" | "less_than_equal":
+            return InvalidInput("retention_term_absurd", place=place)
+        case _:
+            return InvalidInput("retention_malformed", place=place)
+
+
+def _age(minors: _Minors | None) -> int | None:
+    return None if minors is None else minors.until_age_years
+
+
+def _kinds(file: _File) -> Iterator[tuple[str, Terms]]:
+    seen: set[str] = set()
+    for number, group in enumerate(file.kinds):
+        terms = Terms(
+            group.recording_days or file.default.recording_days,
+            group.signed_note_days or file.default.signed_note_days,
+        )
+        for kind in group.kinds:
+            if kind in seen:
+                raise InvalidInput("retention_kinds_overlap", place=f"kinds.{number}.{kind}")
+            seen.add(kind)
+            yield kind, terms
+
+
+def _require_floor(policy: RetentionPolicy, floor: _Floor) -> None:
+    for kind in (None, *policy.kinds):
+        terms, place = policy.terms_of(kind), "default" if kind is None else f"kinds.{kind}"
+        _require(f"{place}.recording_days", terms.recording_days, floor.recording_days)
+        _require(f"{place}.signed_note_days", terms.signed_note_days, floor.signed_note_days)
+    _require("minors.until_age_years", policy.minors_until_age_years, floor.until_age_years)
+
+
+def _require(place: str, given: int | None, floor: int | None) -> None:
+    if (given or 0) < (floor or 0):
+        raise InvalidInput("retention_below_floor", place=place, given=given or 0, floor=floor or 0)

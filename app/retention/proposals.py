@@ -1,0 +1,90 @@
+"""The owner's part: puts a version of policies/retention.toml before the compliance officers, or adopts the first one.
+
+It decides on nothing: a policy is adopted only where nothing is recorded and none was ever proposed.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from app.db import Database
+from app.errors import InvalidInput
+from app.retention import store
+from app.retention.model import (
+    MAX_BYTES,
+    Change,
+    KeptPolicy,
+    PolicyStatus,
+    Preview,
+    RetentionPolicy,
+    changes,
+    parse,
+    sha256_of,
+)
+
+RETENTION_FILE: Final = Path(__file__).parent.parent.parent / "policies" / "retention.toml"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What was proposed, what it says differently from what is in force, and what it would do to what exists.
+
+    `active` is None, and `changes` empty, where no policy is in force.
+    """
+
+    kept: KeptPolicy
+    active: KeptPolicy | None
+    changes: tuple[Change, ...]
+    preview: Preview
+
+
+class Proposals:
+    """Needs the owner's login."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def propose(self, source: str) -> Proposal:
+        """Keeps it as PROPOSED. Raises InvalidInput as `parse` does, Conflict (retention_policies_name_key)."""
+        proposed = parse(source)
+        async with self._database.as_service("retention_propose") as tx:
+            standing = await store.standing(tx)
+            policy_id = await store.propose(tx, proposed, source)
+            kept = await store.policy(tx, policy_id)
+            preview = await store.effects(tx, policy_id)
+        assert kept is not None  # noqa: S101 - made in this very transaction
+        active = next((each for each in standing if each.status is PolicyStatus.ACTIVE), None)
+        return Proposal(kept, active, changes(active.policy, proposed) if active else (), preview)
+
+    async def standing(self) -> list[KeptPolicy]:
+        """The policy in force, if there is one, and then what is proposed."""
+        async with self._database.as_service("retention_show") as tx:
+            return await store.standing(tx)
+
+
+def read_policy_file(path: Path = RETENTION_FILE) -> str:
+    """The text of a policy file. Raises InvalidInput (retention_malformed) for what is none."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput("retention_malformed", place=path.name) from error
+
+
+def adopt_first_policy(owner_url: str, path: Path = RETENTION_FILE) -> RetentionPolicy | None:
+    """Puts the file into force where nothing is recorded and no policy was ever proposed; else None.
+
+    Raises InvalidInput as `parse` does.
+    """
+    source = read_policy_file(path)
+    policy = parse(source)
+    with psycopg.connect(owner_url) as connection:
+        connection.execute("select set_config('resguardo.service_reason', 'retention_adopt', true)")
+        row = connection.execute(
+            "select private.adopt_policy(%s, %s, %s, %s)",
+            (policy.name, sha256_of(source), source, Jsonb(policy.terms)),
+        ).fetchone()
+    return None if row is None or row[0] is None else policy

@@ -1,0 +1,224 @@
+"""What each process reads, and nothing of another's."""
+
+from typing import Annotated, Self, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import NoDecode
+
+from app.errors import InvalidInput
+from app.keyring import Keyring
+from app.settings.base import DeploymentSettings, Network, SettingsError, divided, is_key
+from app.settings.vendors import (
+    BucketRuleSettings,
+    BucketSettings,
+    BucketWriterSettings,
+    BusinessAssociateSettings,
+    LiveKitSettings,
+    OpenAISettings,
+    SupabaseSettings,
+    WebAppSettings,
+)
+
+_Loaded = TypeVar("_Loaded", bound=DeploymentSettings)
+
+
+class ApiSettings(
+    BusinessAssociateSettings, SupabaseSettings, BucketSettings, LiveKitSettings, WebAppSettings
+):
+    """`resguardo serve`."""
+
+    api_database_url: SecretStr = Field(
+        description="postgresql://resguardo_api:...; the database as the API."
+    )
+    r2_reader_access_key_id: str = Field(min_length=1, description="The API's bucket key: Object Read only.")
+    r2_reader_secret_access_key: SecretStr = Field(
+        min_length=1, description="Belongs to R2_READER_ACCESS_KEY_ID."
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (), description="Addresses or networks whose X-Forwarded-For is believed, comma-separated."
+    )
+    url_lifetime_seconds: int = Field(300, ge=1, le=900, description="How long a download URL is good for.")
+    totp_max_age_seconds: int = Field(
+        43200, ge=60, description="How old the session's TOTP code may be when a download URL is asked for."
+    )
+    body_limit_bytes: int = Field(262_144, ge=16_384, le=1_048_576, description="The largest request body.")
+    r2_price_gb_month: float = Field(
+        0.015, ge=0, le=1000, description="For the storage report: US dollars for 10^9 bytes a month."
+    )
+    r2_price_class_a_million: float = Field(
+        4.5, ge=0, le=1000, description="The same for a million writes and listings (class A)."
+    )
+    r2_price_class_b_million: float = Field(
+        0.36, ge=0, le=1000, description="The same for a million reads (class B)."
+    )
+    r2_prices_as_of: str = Field(
+        "2026",
+        pattern=r"^[0-9]{4}(-[0-9]{2}){0,2}$",
+        description="When these prices were looked up: a year, a month or a day.",
+    )
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_proxies(cls, value: object) -> object:
+        return divided(value)
+
+    @model_validator(mode="after")
+    def _check_database(self) -> Self:
+        self._require_database_login("API_DATABASE_URL", self.api_database_url, "resguardo_api")
+        return self
+
+
+class WorkerSettings(
+    BusinessAssociateSettings,
+    SupabaseSettings,
+    BucketWriterSettings,
+    BucketRuleSettings,
+    LiveKitSettings,
+    OpenAISettings,
+):
+    """`resguardo worker`."""
+
+    worker_database_url: SecretStr = Field(
+        description="postgresql://resguardo_worker:...; the same, as the worker."
+    )
+    supabase_secret_key: SecretStr = Field(min_length=1, description="sb_secret_...; bans and invites staff.")
+    r2_recorder_access_key_id: str | None = Field(
+        None, description="A write-only key for stores other than R2; on R2 one is made for each recording."
+    )
+    r2_recorder_secret_access_key: SecretStr | None = Field(None, description="Belongs to the one above.")
+    root_keys: SecretStr = Field(
+        description="The keys that wrap each recording's own, the current one first, comma-separated; `resguardo keys "
+        "new` makes one."
+    )
+    certificate_signing_key: SecretStr = Field(
+        description="The seed that signs certificates; `resguardo certificate new-key` makes one."
+    )
+    certificate_former_public_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="The public keys of the seeds before it, in base64, comma-separated: their entries count on.",
+    )
+    backup_retention_days: int = Field(
+        35, ge=0, le=3650, description="How long a backup of the database is kept, at the longest."
+    )
+    worker_concurrency: int = Field(4, ge=1, le=64, description="How many jobs run at once.")
+    reconcile_seconds: float = Field(
+        20,
+        ge=1,
+        le=60,
+        description="How often LiveKit's list and the bucket are compared with what is known.",
+    )
+    orphan_quarantine_days: int = Field(
+        30, ge=1, le=365, description="How old an object of no recording must be before it is deleted."
+    )
+
+    @field_validator("certificate_signing_key")
+    @classmethod
+    def _check_seed(cls, value: SecretStr) -> SecretStr:
+        if not is_key(value.get_secret_value()):
+            raise ValueError("must be 32 bytes in base64: make one with `resguardo certificate new-key`")
+        return value
+
+    @field_validator("certificate_former_public_keys", mode="before")
+    @classmethod
+    def _split_public_keys(cls, value: object) -> object:
+        return divided(value)
+
+    @field_validator("certificate_former_public_keys")
+    @classmethod
+    def _check_public_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(is_key(key) for key in value):
+            raise ValueError("must be public keys, each 32 bytes in base64, comma-separated")
+        return value
+
+    @property
+    def keyring(self) -> Keyring:
+        """The root keys, to be used."""
+        return Keyring.parse(self.root_keys.get_secret_value())
+
+    @field_validator("root_keys")
+    @classmethod
+    def _check_root_keys(cls, value: SecretStr) -> SecretStr:
+        try:
+            Keyring.parse(value.get_secret_value())
+        except InvalidInput as error:
+            raise ValueError(
+                f"must be id:key[,id:key...], each key the base64 of 32 random bytes, none twice; wrong is number "
+                f"{error.detail['number']}"
+            ) from None
+        return value
+
+    @model_validator(mode="after")
+    def _check_worker(self) -> Self:
+        self._require_database_login("WORKER_DATABASE_URL", self.worker_database_url, "resguardo_worker")
+        if self.r2_endpoint_url is not None and not (
+            self.r2_recorder_access_key_id and self.r2_recorder_secret_access_key
+        ):
+            raise ValueError(
+                "R2_RECORDER_ACCESS_KEY_ID, R2_RECORDER_SECRET_ACCESS_KEY: needed where R2_ENDPOINT_URL is set"
+            )
+        return self
+
+
+class MigrationSettings(DeploymentSettings):
+    """`resguardo migrate`: the owner's login, and the two whose passwords it sets."""
+
+    database_url: SecretStr = Field(
+        description="The database as its owner (Supabase: postgres); for the owner's commands only."
+    )
+    api_database_url: SecretStr = Field(description="As above.")
+    worker_database_url: SecretStr = Field(description="As above.")
+
+    @model_validator(mode="after")
+    def _check_logins(self) -> Self:
+        self._require_database_login("DATABASE_URL", self.database_url, None)
+        self._require_database_login("API_DATABASE_URL", self.api_database_url, "resguardo_api")
+        self._require_database_login("WORKER_DATABASE_URL", self.worker_database_url, "resguardo_worker")
+        return self
+
+    @property
+    def login_passwords(self) -> dict[str, SecretStr]:
+        """The password of each login role, as its URL has it."""
+        urls = {"resguardo_api": self.api_database_url, "resguardo_worker": self.worker_database_url}
+        return {
+            role: SecretStr(unquote(urlsplit(url.get_secret_value()).password or ""))
+            for role, url in urls.items()
+        }
+
+
+class OwnerSettings(DeploymentSettings):
+    """`resguardo retention`: the owner's login."""
+
+    database_url: SecretStr = Field(description="As above.")
+
+    @model_validator(mode="after")
+    def _check_database(self) -> Self:
+        self._require_database_login("DATABASE_URL", self.database_url, None)
+        return self
+
+
+class StaffSettings(SupabaseSettings):
+    """`resguardo staff add`: the owner's login, and the key that invites."""
+
+    database_url: SecretStr = Field(description="As above.")
+    supabase_secret_key: SecretStr = Field(min_length=1, description="As above.")
+
+    @model_validator(mode="after")
+    def _check_database(self) -> Self:
+        self._require_database_login("DATABASE_URL", self.database_url, None)
+        return self
+
+
+def load(kind: type[_Loaded]) -> _Loaded:
+    """Reads the settings of one process. Raises SettingsError."""
+    try:
+        return kind()
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_url=False, include_input=False, include_context=False):
+            name = "".join(str(part).upper() for part in problem["loc"][:1])
+            text = (
+                "is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+            )
+            lines.append(f"{name}: {text}" if name else text)
+        raise SettingsError("\n".join(lines)) from None

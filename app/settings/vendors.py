@@ -1,0 +1,172 @@
+"""The vendors, each as those processes read it that talk to it."""
+
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
+
+from app.settings.base import DeploymentSettings, divided
+
+
+class BusinessAssociateSettings(DeploymentSettings):
+    """HIPAA: no PHI reaches a vendor before its business associate agreement is signed."""
+
+    baa_supabase: bool = Field(False, description="`true` once the BAA with Supabase is signed.")
+    baa_cloudflare: bool = Field(False, description="`true` once the BAA with Cloudflare is signed.")
+    baa_livekit: bool = Field(
+        False, description="`true` once the BAA with LiveKit is signed, or it is self-hosted."
+    )
+    baa_openai: bool = Field(False, description="`true` once the BAA with OpenAI is signed.")
+
+    @model_validator(mode="after")
+    def _require_agreements(self) -> Self:
+        missing = [
+            vendor
+            for vendor in ("supabase", "cloudflare", "livekit", "openai")
+            if self.is_production and not getattr(self, f"baa_{vendor}")
+        ]
+        if missing:
+            names = ", ".join(f"BAA_{vendor.upper()}" for vendor in missing)
+            raise ValueError(
+                f"{names}: production needs this vendor's business associate agreement affirmed (true)"
+            )
+        return self
+
+
+class SupabaseSettings(DeploymentSettings):
+    """The project whose Auth signs the tokens."""
+
+    supabase_url: str = Field(description="https://<project ref>.supabase.co")
+
+    @property
+    def issuer(self) -> str:
+        """The `iss` of the project's tokens."""
+        return self.supabase_url.rstrip("/") + "/auth/v1"
+
+    @model_validator(mode="after")
+    def _check_supabase(self) -> Self:
+        self._require_tls("SUPABASE_URL", self.supabase_url, ("https",))
+        return self
+
+
+class BucketSettings(DeploymentSettings):
+    """The private bucket; keys are per process, each with the rights it needs."""
+
+    r2_account_id: str | None = Field(None, pattern=r"^[0-9a-f]{32}$", description="Cloudflare's account id.")
+    r2_bucket_name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", description="The name of the private bucket."
+    )
+    r2_jurisdiction: str | None = Field(
+        None, pattern=r"^(eu|fedramp)$", description="`eu` or `fedramp`, for a bucket bound to one."
+    )
+    r2_endpoint_url: str | None = Field(None, description="Another S3 server than R2, in development only.")
+    r2_public_url: str | None = Field(None, description="Must stay unset; a set one stops the start.")
+
+    @field_validator("r2_public_url")
+    @classmethod
+    def _refuse_public_url(cls, value: str | None) -> None:
+        if value is not None:
+            raise ValueError(
+                "must not be set: a public address would serve recordings to anybody, past consent, expiry and the "
+                "audit log; they are reached by short-lived presigned URLs alone"
+            )
+
+    @model_validator(mode="after")
+    def _check_endpoint(self) -> Self:
+        if self.r2_endpoint_url is not None and self.is_production:
+            raise ValueError("R2_ENDPOINT_URL: only in development; production derives it from R2_ACCOUNT_ID")
+        if self.r2_endpoint_url is not None:
+            self._require_tls("R2_ENDPOINT_URL", self.r2_endpoint_url, ("https",))
+        elif self.r2_account_id is None:
+            raise ValueError("R2_ACCOUNT_ID: is missing")
+        return self
+
+
+class BucketWriterSettings(BucketSettings):
+    """The bucket, with the key that may write and list. All that `resguardo drill restore` reads."""
+
+    r2_access_key_id: str = Field(min_length=1, description="The worker's bucket key: Object Read & Write.")
+    r2_secret_access_key: SecretStr = Field(min_length=1, description="Belongs to R2_ACCESS_KEY_ID.")
+
+
+class WebAppSettings(DeploymentSettings):
+    """The web app, whose pages alone may reach the API and the bucket from a browser."""
+
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins of the web app, comma-separated; none by default."
+    )
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        return divided(value)
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _refuse_any_origin(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any("*" in origin or urlsplit(origin).path for origin in value):
+            raise ValueError("must name origins (https://app.example.org), without path or wildcard")
+        return value
+
+
+class BucketRuleSettings(BucketSettings, WebAppSettings):
+    """What it takes to read and set the bucket's rules, and where the bucket must be served to nobody."""
+
+    cloudflare_api_token: SecretStr | None = Field(
+        None,
+        description="Reads and sets the bucket's locks, reads its public addresses: Workers R2 Storage Write.",
+    )
+    cloudflare_api_url: str | None = Field(
+        None, description="Another address of Cloudflare's API, in development only."
+    )
+    r2_admin_access_key_id: str | None = Field(
+        None,
+        description="A bucket key for lifecycle and CORS: Admin Read only, to apply them Admin Read & Write.",
+    )
+    r2_admin_secret_access_key: SecretStr | None = Field(
+        None, description="Belongs to R2_ADMIN_ACCESS_KEY_ID."
+    )
+    former_public_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses at which the bucket was ever public, comma-separated: they must serve nobody.",
+    )
+
+    @field_validator("former_public_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: object) -> object:
+        return divided(value)
+
+    @model_validator(mode="after")
+    def _check_bucket_rules(self) -> Self:
+        for url in self.former_public_urls:
+            self._require_tls("FORMER_PUBLIC_URLS", url, ("https", "http"))
+        if (self.r2_admin_access_key_id is None) != (self.r2_admin_secret_access_key is None):
+            raise ValueError("R2_ADMIN_ACCESS_KEY_ID, R2_ADMIN_SECRET_ACCESS_KEY: both or neither")
+        if self.cloudflare_api_token is not None and self.r2_account_id is None:
+            raise ValueError("R2_ACCOUNT_ID: is needed where CLOUDFLARE_API_TOKEN is set")
+        if self.cloudflare_api_url is not None and self.is_production:
+            raise ValueError("CLOUDFLARE_API_URL: only in development")
+        if self.cloudflare_api_url is not None:
+            self._require_tls("CLOUDFLARE_API_URL", self.cloudflare_api_url, ("https",))
+        return self
+
+
+class LiveKitSettings(DeploymentSettings):
+    """The LiveKit project: rooms, egress and webhooks."""
+
+    livekit_url: str = Field(description="wss://<project>.livekit.cloud, or a server of one's own.")
+    livekit_api_key: str = Field(min_length=1, description="The API key; it also signs the webhooks.")
+    livekit_api_secret: SecretStr = Field(min_length=32, description="Belongs to LIVEKIT_API_KEY.")
+
+    @model_validator(mode="after")
+    def _check_livekit(self) -> Self:
+        self._require_tls("LIVEKIT_URL", self.livekit_url, ("wss", "https"))
+        return self
+
+
+class OpenAISettings(DeploymentSettings):
+    """The OpenAI-compatible service that will transcribe and summarise."""
+
+    openai_api_key: SecretStr | None = Field(None, description="Asked for by `resguardo check` only, so far.")
+    openai_base_url: str | None = Field(None, description="Another OpenAI-compatible service.")

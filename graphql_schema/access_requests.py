@@ -1,0 +1,311 @@
+"""Requests of patients for a copy of what was recorded of them, in GraphQL (45 CFR 164.524)."""
+
+from datetime import date, datetime
+from typing import Self
+
+import strawberry
+
+from app.access_requests import model
+from app.access_requests.service import AccessRequests
+from app.consents.model import Relationship
+from app.paging import Cursor, page_request
+from app.texts import Language, access_request_words
+from graphql_schema.connections import Connection
+from graphql_schema.consents import Representative, RepresentativeInput
+from graphql_schema.context import Info
+from graphql_schema.scalars import BigInt, big, parse_id, parse_optional_id, to_id, to_optional_id
+from graphql_schema.selection import selected
+
+strawberry.enum(
+    model.AccessRequestStatus,
+    description=(
+        "OPEN and APPROVED hold what is asked for: nothing of it is destroyed. So does DENIED, for 60 days, while the "
+        "patient may have it reviewed."
+    ),
+)
+strawberry.enum(
+    model.Channel,
+    name="AccessRequestChannel",
+    description="By the patient's login, or in writing to compliance.",
+)
+strawberry.enum(
+    model.DenialGround,
+    description=(
+        "The only grounds there are. Without a review, 45 CFR 164.524(a)(2): EXCEPTED (i), psychotherapy notes and "
+        "what was compiled for a proceeding, by (a)(1); CORRECTIONAL (ii); RESEARCH (iii), while it goes on; "
+        "PRIVACY_ACT (iv), 5 U.S.C. 552a; CONFIDENTIAL_SOURCE (v). With the right to a review, (a)(3), where a "
+        "licensed professional has determined that it is reasonably likely: ENDANGERS_LIFE (i), or physical safety, "
+        "of the patient or another; HARMS_ANOTHER (ii), substantially, a person whom the recording refers to; "
+        "REPRESENTATIVE_HARMS (iii), substantially, if the representative who asks gets it."
+    ),
+)
+strawberry.enum(
+    model.ExtensionReason,
+    name="AccessExtensionReason",
+    description="Why it takes longer, 45 CFR 164.524(b)(2)(ii): the patient is to be told in writing.",
+)
+strawberry.enum(model.ReviewOutcome, name="AccessReviewOutcome", description="REVERSED approves the request.")
+strawberry.enum(
+    model.ExportStatus,
+    name="AccessExportStatus",
+    description="DELETED: a recording in the copy was destroyed, and the copy with it.",
+)
+
+
+@strawberry.type(description="Why it took longer than 30 days.")
+class AccessExtension:
+    reason: model.ExtensionReason
+    extended_at: datetime
+
+
+@strawberry.type(description="Why access was denied, and what the patient may do.")
+class AccessDenial:
+    ground: model.DenialGround
+    is_reviewable: bool
+    determined_by: strawberry.ID | None = strawberry.field(
+        description="The professional who determined the harm; null where the ground needs none."
+    )
+    review_asked_at: datetime | None
+    reviewed_by: strawberry.ID | None
+    reviewed_at: datetime | None
+    review_outcome: model.ReviewOutcome | None
+
+    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
+        description="The ground, the right to a review and to complain, in the reader's language."
+    )
+    def text(self, info: Info) -> str:
+        return _denial_text(self.ground, self.review_outcome, info.context.language)
+
+
+@strawberry.type(description="The encrypted copy.")
+class AccessExport:
+    status: model.ExportStatus
+    error: str | None = strawberry.field(description="Why it FAILED; approving again tries again.")
+    size_bytes: BigInt | None
+    recordings: int | None = strawberry.field(description="How many files of media are in it.")
+    missing: int | None = strawberry.field(
+        description="How many files are not in it: gone, or not what was stored. Its manifest names them."
+    )
+    expires_at: datetime | None = strawberry.field(description="When it is deleted.")
+    secret_revealed_at: datetime | None = strawberry.field(
+        description="When compliance saw its secret, to tell it by telephone or post."
+    )
+
+
+@strawberry.type(description="A request for a copy of what was recorded of a patient.")
+class AccessRequest:
+    id: strawberry.ID
+    patient_id: strawberry.ID
+    consultation_id: strawberry.ID | None = strawberry.field(
+        description="Null: everything that was recorded."
+    )
+    status: model.AccessRequestStatus
+    channel: model.Channel
+    representative: Representative | None
+    received_on: date
+    due_on: date = strawberry.field(
+        description="The last day to act, in UTC: 30 days after receipt, extended once by 30 at most."
+    )
+    is_overdue: bool
+    extension: AccessExtension | None
+    decided_at: datetime | None
+    denial: AccessDenial | None
+    export: AccessExport | None
+    fulfilled_at: datetime | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, request: model.AccessRequest) -> Self:
+        return cls(
+            id=to_id(request.id),
+            patient_id=to_id(request.patient_id),
+            consultation_id=to_optional_id(request.consultation_id),
+            status=request.status,
+            channel=request.channel,
+            representative=_representative(request.representative_relationship, request.representative_name),
+            received_on=request.received_on,
+            due_on=request.due_on,
+            is_overdue=request.is_overdue,
+            extension=_extension(request),
+            decided_at=request.decided_at,
+            denial=_denial(request),
+            export=_export(request),
+            fulfilled_at=request.fulfilled_at,
+            created_at=request.created_at,
+        )
+
+
+@strawberry.type(description="A presigned URL of the encrypted copy. Its secret comes by telephone or post.")
+class ExportUrl:
+    url: str
+    expires_at: datetime
+    how_to_open: str = strawberry.field(description="In the reader's language.")
+
+
+@strawberry.type(description="What opens a copy. It was shown once, now, and is kept nowhere any more.")
+class ExportSecret:
+    secret: str = strawberry.field(description="Twenty letters and digits, and four hyphens.")
+
+
+@strawberry.input(description="A patient's own request.")
+class AccessRequestInput:
+    consultation_id: strawberry.ID | None = strawberry.field(
+        default=None, description="Left out: everything that was recorded."
+    )
+    representative: RepresentativeInput | None = strawberry.field(
+        default=None, description="Who asks for the patient, where the patient does not."
+    )
+
+
+@strawberry.input(description="A patient's request in writing.")
+class WrittenAccessRequestInput:
+    patient_id: strawberry.ID
+    received_on: date = strawberry.field(description="Of the last 60 days: the 30 days count from it.")
+    consultation_id: strawberry.ID | None = None
+    representative: RepresentativeInput | None = None
+
+
+def _representative(relationship: Relationship | None, name: str | None) -> Representative | None:
+    return Representative(relationship=relationship, name=name) if relationship and name else None
+
+
+def _extension(request: model.AccessRequest) -> AccessExtension | None:
+    reason, at = request.extension_reason, request.extended_at
+    return AccessExtension(reason=reason, extended_at=at) if reason and at else None
+
+
+def _denial(request: model.AccessRequest) -> AccessDenial | None:
+    if request.denial_ground is None:
+        return None
+    return AccessDenial(
+        ground=request.denial_ground,
+        is_reviewable=request.denial_ground.is_reviewable,
+        determined_by=to_optional_id(request.determined_by),
+        review_asked_at=request.review_asked_at,
+        reviewed_by=to_optional_id(request.reviewed_by),
+        reviewed_at=request.reviewed_at,
+        review_outcome=request.review_outcome,
+    )
+
+
+def _export(request: model.AccessRequest) -> AccessExport | None:
+    if request.export_status is None:
+        return None
+    return AccessExport(
+        status=request.export_status,
+        error=request.export_error,
+        size_bytes=big(request.export_size_bytes),
+        recordings=request.export_recordings,
+        missing=request.export_missing,
+        expires_at=request.export_expires_at,
+        secret_revealed_at=request.secret_revealed_at,
+    )
+
+
+def _denial_text(ground: model.DenialGround, outcome: model.ReviewOutcome | None, language: Language) -> str:
+    words = access_request_words(language)
+    if outcome is model.ReviewOutcome.REVERSED:
+        return words["denial_reversed"]
+    if outcome is model.ReviewOutcome.UPHELD:
+        review = words["denial_upheld"]
+    else:
+        review = words["denial_reviewable" if ground.is_reviewable else "denial_unreviewable"]
+    return " ".join((words[f"denial_{ground.value}"], review, words["denial_complaint"]))
+
+
+def _service(info: Info) -> AccessRequests:
+    return info.context.services.access_requests
+
+
+def _place(request: model.AccessRequest) -> Cursor:
+    return Cursor(request.created_at, request.id)
+
+
+async def access_requests(
+    info: Info,
+    first: int | None = None,
+    after: str | None = None,
+    status: model.AccessRequestStatus | None = None,
+) -> Connection[AccessRequest]:
+    """A patient's own requests, or everybody's for compliance, newest first."""
+    page = await _service(info).page(
+        await info.context.asker(), page_request(first, after), status, selected(info, "edges", "node")
+    )
+    return Connection.of(page, AccessRequest.of, _place)
+
+
+async def request_access(info: Info, request: AccessRequestInput) -> AccessRequest:
+    """Files the request of whoever is signed in as a patient."""
+    filed = await _service(info).file(
+        await info.context.asker(),
+        parse_optional_id(request.consultation_id),
+        request.representative.to_model() if request.representative else None,
+    )
+    return AccessRequest.of(filed)
+
+
+async def record_access_request(info: Info, request: WrittenAccessRequestInput) -> AccessRequest:
+    """Files a request that came in writing."""
+    filed = await _service(info).file_written(
+        await info.context.asker(),
+        parse_id(request.patient_id),
+        parse_optional_id(request.consultation_id),
+        request.received_on,
+        request.representative.to_model() if request.representative else None,
+    )
+    return AccessRequest.of(filed)
+
+
+async def withdraw_access_request(info: Info, id: strawberry.ID) -> AccessRequest:
+    """Ends the patient's own request, or, by compliance, one that came in writing: what it held may be destroyed."""
+    return AccessRequest.of(await _service(info).withdraw(await info.context.asker(), parse_id(id)))
+
+
+async def approve_access_request(info: Info, id: strawberry.ID) -> AccessRequest:
+    """Has the copy made."""
+    return AccessRequest.of(await _service(info).approve(await info.context.asker(), parse_id(id)))
+
+
+async def deny_access_request(
+    info: Info, id: strawberry.ID, ground: model.DenialGround, determined_by: strawberry.ID | None = None
+) -> AccessRequest:
+    """Denies the request on a ground of the rule."""
+    denied = await _service(info).deny(
+        await info.context.asker(), parse_id(id), ground, parse_optional_id(determined_by)
+    )
+    return AccessRequest.of(denied)
+
+
+async def extend_access_request(
+    info: Info, id: strawberry.ID, reason: model.ExtensionReason, days: int = model.MAX_EXTENSION_DAYS
+) -> AccessRequest:
+    """Moves the day on which it is due."""
+    extended = await _service(info).extend(await info.context.asker(), parse_id(id), days, reason)
+    return AccessRequest.of(extended)
+
+
+async def ask_access_review(info: Info, id: strawberry.ID) -> AccessRequest:
+    """Has a denial on a reviewable ground reviewed: for the patient, or, by compliance, of what came in writing."""
+    return AccessRequest.of(await _service(info).ask_review(await info.context.asker(), parse_id(id)))
+
+
+async def record_access_review(
+    info: Info, id: strawberry.ID, reviewer_id: strawberry.ID, outcome: model.ReviewOutcome
+) -> AccessRequest:
+    """Writes down what another professional came to."""
+    reviewed = await _service(info).record_review(
+        await info.context.asker(), parse_id(id), parse_id(reviewer_id), outcome
+    )
+    return AccessRequest.of(reviewed)
+
+
+async def issue_export_url(info: Info, id: strawberry.ID) -> ExportUrl:
+    """A URL that downloads the encrypted copy for a few minutes."""
+    issued = await _service(info).issue_url(await info.context.asker(), parse_id(id))
+    how_to_open = access_request_words(info.context.language)["how_to_open"]
+    return ExportUrl(url=issued.url, expires_at=issued.expires_at, how_to_open=how_to_open)
+
+
+async def reveal_export_secret(info: Info, id: strawberry.ID) -> ExportSecret:
+    """Shows the secret of the copy, once."""
+    return ExportSecret(secret=await _service(info).reveal_secret(await info.context.asker(), parse_id(id)))

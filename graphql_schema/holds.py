@@ -1,0 +1,116 @@
+"""Legal holds in GraphQL."""
+
+from datetime import datetime
+from typing import Self
+
+import strawberry
+
+from app.holds import model
+from app.paging import Cursor, page_request
+from graphql_schema.connections import Connection
+from graphql_schema.context import Info
+from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_optional_id
+
+
+@strawberry.type(
+    description="What must not be destroyed, and why. One of a consultation, a patient, a range of time."
+)
+class LegalHold:
+    id: strawberry.ID
+    consultation_id: strawberry.ID | None
+    patient_id: strawberry.ID | None
+    recorded_since: datetime | None
+    recorded_until: datetime | None = strawberry.field(description="Excluded.")
+    matter: str
+    custodian: str
+    placed_by: strawberry.ID
+    placed_at: datetime
+    released_by: strawberry.ID | None
+    released_at: datetime | None
+    is_active: bool
+
+    @classmethod
+    def of(cls, hold: model.LegalHold) -> Self:
+        return cls(
+            id=to_id(hold.id),
+            consultation_id=to_optional_id(hold.consultation_id),
+            patient_id=to_optional_id(hold.patient_id),
+            recorded_since=hold.recorded_since,
+            recorded_until=hold.recorded_until,
+            matter=hold.matter,
+            custodian=hold.custodian,
+            placed_by=to_id(hold.placed_by),
+            placed_at=hold.placed_at,
+            released_by=to_optional_id(hold.released_by),
+            released_at=hold.released_at,
+            is_active=hold.is_active,
+        )
+
+
+@strawberry.type(description="A hold as it was placed, and what it found.")
+class PlacedLegalHold:
+    hold: LegalHold
+    covered_recordings: int = strawberry.field(
+        description="How many it covers now. It covers what is recorded later, too."
+    )
+    recordings_in_destruction: int = strawberry.field(
+        description="Of these, how many were being destroyed already: they cannot be brought back."
+    )
+
+    @classmethod
+    def of(cls, placed: model.PlacedHold) -> Self:
+        return cls(
+            hold=LegalHold.of(placed.hold),
+            covered_recordings=placed.covered_recordings,
+            recordings_in_destruction=placed.recordings_in_destruction,
+        )
+
+
+@strawberry.input(
+    description="Exactly one of `consultationId`, `patientId`, and the range from `recordedSince` to `recordedUntil`."
+)
+class LegalHoldInput:
+    matter: str = strawberry.field(description="What for: 1 to 200 characters, and no patient's name.")
+    custodian: str = strawberry.field(description="Who answers for it: 1 to 200 characters.")
+    consultation_id: strawberry.ID | None = None
+    patient_id: strawberry.ID | None = None
+    recorded_since: datetime | None = None
+    recorded_until: datetime | None = strawberry.field(default=None, description="Excluded.")
+
+    def to_model(self) -> model.HoldOrder:
+        return model.HoldOrder(
+            scope=model.Scope(
+                consultation_id=parse_optional_id(self.consultation_id),
+                patient_id=parse_optional_id(self.patient_id),
+                recorded_since=self.recorded_since,
+                recorded_until=self.recorded_until,
+            ),
+            matter=self.matter,
+            custodian=self.custodian,
+        )
+
+
+def _place(hold: model.LegalHold) -> Cursor:
+    return Cursor(hold.placed_at, hold.id)
+
+
+async def place_legal_hold(info: Info, hold: LegalHoldInput) -> PlacedLegalHold:
+    """Holds what is recorded, and what will be, until a second person releases it."""
+    order = hold.to_model()
+    placed = await info.context.services.holds.place(await info.context.asker(), order)
+    return PlacedLegalHold.of(placed)
+
+
+async def release_legal_hold(info: Info, id: strawberry.ID) -> LegalHold:
+    """Releases a hold that somebody else placed."""
+    return LegalHold.of(await info.context.services.holds.release(await info.context.asker(), parse_id(id)))
+
+
+async def legal_holds(
+    info: Info, first: int | None = None, after: str | None = None, is_active: bool | None = None
+) -> Connection[LegalHold]:
+    """The holds, newest first; for compliance alone."""
+    page = await info.context.services.holds.page(
+        await info.context.asker(), page_request(first, after), is_active
+    )
+    return Connection.of(page, LegalHold.of, _place)

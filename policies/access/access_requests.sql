@@ -1,0 +1,13 @@
+-- Access requests: a patient sees the own, compliance all of them, who speaks for the patient included, since it has to
+-- know whom it answers. Filing, deciding and what becomes of the copy go by functions alone.
+
+select private.reset_access('resguardo.access_requests');
+alter table resguardo.access_requests enable row level security;
+
+grant select on resguardo.access_requests to compliance, patient;
+
+create policy access_requests_select_compliance on resguardo.access_requests for select to compliance
+using ((select private.person()) is not null);
+
+create policy access_requests_select_patient on resguardo.access_requests for select to patient
+using (patient_id = (select private.patient()));

@@ -1,0 +1,13 @@
+-- Certificates of destruction: the doctor of the recording and compliance read them; nobody writes but the functions
+-- that finish a deletion.
+
+select private.reset_access('resguardo.certificates');
+alter table resguardo.certificates enable row level security;
+
+grant select on resguardo.certificates to clinician, compliance;
+
+create policy certificates_select_clinician on resguardo.certificates for select to clinician
+using (doctor_id = (select private.person()));
+
+create policy certificates_select_compliance on resguardo.certificates for select to compliance
+using ((select private.person()) is not null);

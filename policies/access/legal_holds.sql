@@ -1,0 +1,10 @@
+-- Legal holds: compliance reads them all and writes none: private.place_hold() and private.release_hold() do, with the
+-- second person whom a release needs.
+
+select private.reset_access('resguardo.legal_holds');
+alter table resguardo.legal_holds enable row level security;
+
+grant select on resguardo.legal_holds to compliance;
+
+create policy legal_holds_select_compliance on resguardo.legal_holds for select to compliance
+using ((select private.person()) is not null);

@@ -1,0 +1,13 @@
+-- The versions of policies/retention.toml: compliance and the worker read them. The owner proposes, officers decide,
+-- by functions alone.
+
+select private.reset_access('resguardo.retention_policies');
+alter table resguardo.retention_policies enable row level security;
+
+grant select on resguardo.retention_policies to compliance, resguardo_worker;
+
+create policy retention_policies_select_compliance on resguardo.retention_policies for select to compliance
+using ((select private.person()) is not null);
+
+create policy retention_policies_select_worker on resguardo.retention_policies for select to resguardo_worker
+using (true);

@@ -1,0 +1,24 @@
+"""Deletions, arranged and carried out."""
+
+from uuid import UUID
+
+from tests.api.world import World
+
+
+async def requested(world: World, recording: UUID, *, grace: str = "7 days") -> UUID:
+    """A deletion that the recording's doctor asked for, whose grace period ends after so long."""
+    (row,) = await world.rows(
+        "insert into resguardo.deletions (recording_id, consultation_id, doctor_id, patient_id, ground, reason,"
+        " requested_by, undo_until) select r.id, r.consultation_id, r.doctor_id, r.patient_id, 'REQUEST', 'DUPLICATE',"
+        " r.doctor_id, private.now() + %s::interval from resguardo.recordings as r where r.id = %s returning id",
+        grace,
+        recording,
+    )
+    found: UUID = row["id"]
+    return found
+
+
+async def destroyed(world: World, recording: UUID) -> None:
+    """Gone, with its certificate."""
+    await requested(world, recording, grace="-1 minute")
+    await world.services.destroyer.run_once()

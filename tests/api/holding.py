@@ -1,0 +1,38 @@
+"""What tests say about legal holds."""
+
+from uuid import UUID, uuid4
+
+from tests.api.world import Case, World
+
+HOLD = (
+    "{ id consultationId patientId recordedSince recordedUntil matter custodian placedBy placedAt releasedBy"
+    " releasedAt isActive }"
+)
+PLACE_HOLD = (
+    "mutation($hold: LegalHoldInput!) { placeLegalHold(hold: $hold) {"
+    f" hold {HOLD} coveredRecordings recordingsInDestruction }} }}"
+)
+RELEASE_HOLD = f"mutation($holdId: ID!) {{ releaseLegalHold(id: $holdId) {HOLD} }}"
+LEGAL_HOLDS = (
+    "query($first: Int, $after: String, $isActive: Boolean) {"
+    " legalHolds(first: $first, after: $after, isActive: $isActive) {"
+    f" edges {{ cursor node {HOLD} }} pageInfo {{ hasNextPage endCursor }} }} }}"
+)
+
+
+def hold_input(**scope: object) -> dict[str, object]:
+    """A hold on that scope; other texts where they are given."""
+    return {"matter": "Doe v. Roe, 26-cv-1", "custodian": "Records office", **scope}
+
+
+async def held(world: World, case: Case) -> UUID:
+    """A hold on the case's patient that somebody placed before."""
+    hold = uuid4()
+    await world.rows(
+        "insert into resguardo.legal_holds (id, patient_id, matter, custodian, placed_by)"
+        " values (%s, %s, 'matter', 'custodian', %s)",
+        hold,
+        case.patient_id,
+        uuid4(),
+    )
+    return hold

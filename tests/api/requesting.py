@@ -1,0 +1,85 @@
+"""What tests say about access requests."""
+
+from typing import Literal
+from uuid import UUID, uuid4
+
+from tests.api.world import Case, World
+
+_REQUEST = """
+  id patientId consultationId status channel representative { relationship name } receivedOn dueOn isOverdue
+  extension { reason extendedAt } decidedAt
+  denial { ground isReviewable determinedBy reviewAskedAt reviewedBy reviewedAt reviewOutcome text }
+  export { status error sizeBytes recordings missing expiresAt secretRevealedAt } fulfilledAt createdAt
+"""
+ACCESS_REQUESTS = f"""
+query ($first: Int, $after: String, $status: AccessRequestStatus) {{
+  accessRequests(first: $first, after: $after, status: $status) {{
+    edges {{ cursor node {{ {_REQUEST} }} }} pageInfo {{ hasNextPage endCursor }}
+  }}
+}}
+"""
+REQUEST_ACCESS = (
+    f"mutation ($request: AccessRequestInput!) {{ requestAccess(request: $request) {{ {_REQUEST} }} }}"
+)
+RECORD_REQUEST = f"""
+mutation ($written: WrittenAccessRequestInput!) {{
+  recordAccessRequest(request: $written) {{ {_REQUEST} }}
+}}
+"""
+WITHDRAW_REQUEST = f"mutation ($requestId: ID!) {{ withdrawAccessRequest(id: $requestId) {{ {_REQUEST} }} }}"
+APPROVE_REQUEST = f"mutation ($requestId: ID!) {{ approveAccessRequest(id: $requestId) {{ {_REQUEST} }} }}"
+DENY_REQUEST = f"""
+mutation ($requestId: ID!, $ground: DenialGround!, $determinedBy: ID) {{
+  denyAccessRequest(id: $requestId, ground: $ground, determinedBy: $determinedBy) {{ {_REQUEST} }}
+}}
+"""
+EXTEND_REQUEST = f"""
+mutation ($requestId: ID!, $extension: AccessExtensionReason!, $days: Int! = 30) {{
+  extendAccessRequest(id: $requestId, reason: $extension, days: $days) {{ {_REQUEST} }}
+}}
+"""
+ASK_REVIEW = f"mutation ($requestId: ID!) {{ askAccessReview(id: $requestId) {{ {_REQUEST} }} }}"
+RECORD_REVIEW = f"""
+mutation ($requestId: ID!, $reviewerId: ID!, $outcome: AccessReviewOutcome!) {{
+  recordAccessReview(id: $requestId, reviewerId: $reviewerId, outcome: $outcome) {{ {_REQUEST} }}
+}}
+"""
+ISSUE_EXPORT_URL = "mutation ($requestId: ID!) { issueExportUrl(id: $requestId) { url expiresAt howToOpen } }"
+REVEAL_SECRET = "mutation ($requestId: ID!) { revealExportSecret(id: $requestId) { secret } }"
+
+Stage = Literal["OPEN", "DENIED", "IN REVIEW", "FULFILLED"]
+STAGES: dict[str, Stage] = {
+    "askAccessReview": "DENIED",
+    "recordAccessReview": "IN REVIEW",
+    "issueExportUrl": "FULFILLED",
+    "revealExportSecret": "FULFILLED",
+}
+"""What a request has to have come to for a field to do something with it; OPEN for the others."""
+
+
+async def requested(
+    world: World, case: Case, stage: Stage = "OPEN", channel: Literal["LOGIN", "WRITTEN"] = "LOGIN"
+) -> UUID:
+    """A request for everything of the case's patient that has come so far, by other hands."""
+    request = uuid4()
+    await world.rows(
+        "insert into resguardo.access_requests (id, patient_id, channel, filed_by, received_on, due_on, status,"
+        " denial_ground, determined_by, decided_at, review_asked_at, fulfilled_at, export_status, export_size_bytes)"
+        " values (%s, %s, %s, %s, current_date, current_date + 30, %s, %s, %s, private.now(), %s, %s, %s, 1000)",
+        request,
+        case.patient_id,
+        channel,
+        case.patient.user_id,
+        "OPEN" if stage == "IN REVIEW" else stage,
+        *(("ENDANGERS_LIFE", case.doctor.user_id) if stage in ("DENIED", "IN REVIEW") else (None, None)),
+        "2026-11-21T09:00:00+00:00" if stage == "IN REVIEW" else None,
+        *(("2026-11-21T09:00:00+00:00", "READY") if stage == "FULFILLED" else (None, None)),
+    )
+    if stage == "FULFILLED":
+        await world.rows(
+            "insert into private.access_exports (request_id, object_key, recording_ids, files, secret, ready_at,"
+            " expires_at) values (%s, %s, '{}', 1, 'ABCD', now(), now() + interval '30 days')",
+            request,
+            f"exports/{request}/{uuid4()}.zip",
+        )
+    return request

@@ -1,0 +1,59 @@
+"""What tests say about retention."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+from psycopg.types.json import Jsonb
+
+from app.retention.model import RetentionPolicy, Terms
+from tests.api.world import World
+
+POLICY = (
+    "{ id name status sha256 recordingDays signedNoteDays kinds { kind recordingDays signedNoteDays }"
+    " minorsUntilAgeYears graceDays jurisdiction appliesToExisting shortens shortened approvedBy proposedAt"
+    " activatedAt }"
+)
+POLICIES = f"query {{ retentionPolicies {POLICY} }}"
+PREVIEW = (
+    "query($policyId: Int!) { retentionPreview(policyId: $policyId) {"
+    " earliestDueAt months { month recordings sizeBytes sooner held } } }"
+)
+APPROVE_POLICY = f"mutation($policyId: Int!) {{ approveRetentionPolicy(policyId: $policyId) {POLICY} }}"
+REJECT_POLICY = f"mutation($policyId: Int!) {{ rejectRetentionPolicy(policyId: $policyId) {POLICY} }}"
+STORAGE_REPORT = (
+    "query { storageReport { sizeBytes stored { retentionClass ageFromDays objects sizeBytes } dueRecordings dueBytes"
+    " heldRecordings heldBytes storagePerMonth operationsPerMonth"
+    " prices { gbMonth classAMillion classBMillion asOf } } }"
+)
+
+
+async def proposed(world: World, days: int = 90, *, existing: bool = False) -> int:
+    """A policy that the owner put before the officers."""
+    policy = RetentionPolicy(
+        name="any",
+        default=Terms(days, 2557),
+        kinds={"psychotherapy": Terms(3650, 3650)},
+        minors_until_age_years=18,
+        grace_days=7,
+        jurisdiction=None,
+        applies_to_existing=existing,
+    )
+    [row] = await world.rows(
+        "select private.propose_policy(%s, repeat('ab', 32), '', %s) as id", str(uuid4()), Jsonb(policy.terms)
+    )
+    return int(row["id"])
+
+
+@asynccontextmanager
+async def forgotten(world: World) -> AsyncIterator[None]:
+    """Leaves the world without a policy, as it was."""
+    try:
+        yield
+    finally:
+        await world.rows(
+            "update resguardo.recordings set due_at = null, retention_policy = null"
+            " where retention_policy is not null returning id"
+        )
+        await world.rows("delete from resguardo.retention_approvals returning policy_id")
+        await world.rows("delete from resguardo.retention_policies returning id")

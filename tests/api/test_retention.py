@@ -1,0 +1,144 @@
+"""Retention as compliance meets it: what is proposed, what it would delete, who decides, what is stored."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from tests.api import documents
+from tests.api.retaining import (
+    APPROVE_POLICY,
+    POLICIES,
+    PREVIEW,
+    REJECT_POLICY,
+    STORAGE_REPORT,
+    forgotten,
+    proposed,
+)
+from tests.api.world import Case, Person, World, consultation_input
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def unkept(world: World) -> AsyncIterator[World]:
+    """The world, which is left without a policy as it was found."""
+    async with forgotten(world):
+        yield world
+
+
+async def test_the_first_policy_comes_into_force_by_two_officers(
+    unkept: World, case: Case, officer: Person
+) -> None:
+    recording = await unkept.recording(case)
+    policy_id = await proposed(unkept)
+    once = await officer.ask(APPROVE_POLICY, policyId=policy_id)
+    assert (once["status"], once["shortens"], once["approvedBy"]) == (
+        "PROPOSED",
+        True,
+        [str(officer.user_id)],
+    )
+    other = await unkept.staff("compliance")
+    twice = await other.ask(APPROVE_POLICY, policyId=policy_id)
+    assert (twice["status"], len(twice["approvedBy"])) == ("ACTIVE", 2)
+    assert twice["activatedAt"] is not None
+    [row] = await unkept.rows(
+        "select due_at, retention_policy from resguardo.recordings where id = %s", recording
+    )
+    assert row["retention_policy"] == policy_id
+    assert row["due_at"] is not None
+
+
+async def test_the_same_officer_twice_is_told_so(unkept: World, case: Case, officer: Person) -> None:
+    await unkept.recording(case)
+    policy_id = await proposed(unkept)
+    await officer.ask(APPROVE_POLICY, policyId=policy_id)
+    assert await officer.refused(APPROVE_POLICY, policyId=policy_id) == ("CONFLICT", "retention_same_officer")
+
+
+async def test_policies_are_listed_newest_first_with_what_they_shorten(
+    unkept: World, case: Case, officer: Person
+) -> None:
+    await unkept.recording(case)
+    active = await proposed(unkept, 90)
+    for who in (officer, await unkept.staff("compliance")):
+        await who.ask(APPROVE_POLICY, policyId=active)
+    later = await proposed(unkept, 30, existing=True)
+    answer = await officer.send(POLICIES)
+    newest, before = answer.data["retentionPolicies"]
+    assert (newest["id"], before["id"]) == (later, active)
+    assert (newest["shortened"], before["shortened"]) == (["default.recording_days"], [])
+    assert newest["kinds"] == [{"kind": "psychotherapy", "recordingDays": 3650, "signedNoteDays": 3650}]
+    assert (before["status"], before["recordingDays"], before["minorsUntilAgeYears"]) == ("ACTIVE", 90, 18)
+    [row] = await unkept.audit(answer.request_id)
+    assert (row["action"], row["outcome"]) == ("retention.list", "ALLOWED")
+
+
+async def test_a_preview_tells_what_goes_and_when(unkept: World, case: Case, officer: Person) -> None:
+    await unkept.recording(case)
+    policy_id = await proposed(unkept)
+    answer = await officer.send(PREVIEW, policyId=policy_id)
+    preview = answer.data["retentionPreview"]
+    assert sum(month["recordings"] for month in preview["months"]) > 0
+    assert preview["earliestDueAt"] is not None
+    [row] = await unkept.audit(answer.request_id)
+    assert (row["action"], row["reason"]) == ("retention.preview", f"policy_{policy_id}")
+
+
+@pytest.mark.parametrize("document", [PREVIEW, APPROVE_POLICY, REJECT_POLICY])
+async def test_an_unknown_and_a_settled_policy_are_refused(
+    unkept: World, officer: Person, document: str
+) -> None:
+    assert await officer.refused(document, policyId=0) == ("NOT_FOUND", "retention_policy_not_found")
+    policy_id = await proposed(unkept)
+    assert (await officer.ask(REJECT_POLICY, policyId=policy_id))["status"] == "REJECTED"
+    assert await officer.refused(document, policyId=policy_id) == ("CONFLICT", "retention_policy_settled")
+
+
+async def test_the_storage_report_adds_up_and_names_nobody(world: World, case: Case, officer: Person) -> None:
+    recording = await world.recording(case)
+    answer = await officer.send(STORAGE_REPORT)
+    report = answer.data["storageReport"]
+    assert report["sizeBytes"] == sum(each["sizeBytes"] for each in report["stored"]) > 0
+    assert report["storagePerMonth"] == pytest.approx(report["sizeBytes"] / 10**9 * 0.015, abs=1e-4)
+    assert report["prices"] == {"gbMonth": 0.015, "classAMillion": 4.5, "classBMillion": 0.36, "asOf": "2026"}
+    assert not any(str(known) in answer.body for known in (recording, case.id, case.patient_id))
+    [row] = await world.audit(answer.request_id)
+    assert (row["action"], row["outcome"]) == ("storage.report", "ALLOWED")
+
+
+async def test_a_birth_date_is_taken_once_and_shown_nowhere(world: World, case: Case) -> None:
+    doctor, patient = case.doctor, f"mrn-{uuid4()}"
+
+    async def register(**given: object) -> object:
+        return await doctor.ask(
+            documents.REGISTER, consultation=consultation_input(patientExternalId=patient, **given)
+        )
+
+    await register()
+    await register(patientBirthDate="2015-04-30")
+    await register()
+    refused = await doctor.refused(
+        documents.REGISTER,
+        consultation=consultation_input(patientExternalId=patient, patientBirthDate="2015-05-01"),
+    )
+    assert refused == ("CONFLICT", "patient_birth_date_differs")
+    [row] = await world.rows(
+        "select birth_date::text from resguardo.patients where external_id = %s", patient
+    )
+    assert row["birth_date"] == "2015-04-30"
+
+
+@pytest.mark.parametrize(
+    ("birth_date", "expected"),
+    [
+        ("1899-12-31", ("INVALID_INPUT", "bad_birth_date")),
+        ("2999-01-01", ("INVALID_INPUT", "bad_birth_date")),
+        ("2199-01-01", ("CONFLICT", "patient_birth_date_ahead")),
+    ],
+)
+async def test_an_impossible_birth_date_is_refused(
+    case: Case, birth_date: str, expected: tuple[str, str]
+) -> None:
+    given = consultation_input(patientBirthDate=birth_date, patientExternalId=f"mrn-{uuid4()}")
+    assert await case.doctor.refused(documents.REGISTER, consultation=given) == expected

@@ -1,0 +1,207 @@
+"""A practice with recordings, its dump and its escrow: `make drill` restores them, and so do tests.
+
+`python -m tests.drill` makes it all on this machine, runs `resguardo drill restore`, and removes it.
+"""
+
+import hashlib
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from uuid import UUID, uuid4
+
+import anyio
+import psycopg
+
+from app.deployment import mark_database
+from app.devstack import object_store
+from app.devstack.object_store import ObjectStore
+from app.devstack.postgres import binaries_directory
+from app.drill.restoring import SCHEMAS
+from app.integrations.storage import Storage
+from app.keyring import Keyring, new_key_line
+from app.keys.escrow import Escrow, seal
+from tests.databases import Database, shared_cluster
+from tests.policies.seed import seed
+from tests.policies.world import ANA, Case, Connection
+
+DEPLOYMENT = "test-practice"
+PASSPHRASE = "a passphrase of a drill"
+RECORDINGS = 8
+OBJECT_BYTES = 300_000
+
+
+@dataclass(frozen=True)
+class Practice:
+    """What was backed up, and where. `recordings` are READY, each with its object key."""
+
+    database: Database
+    store: ObjectStore
+    directory: Path
+    root_keys: str = field(repr=False)
+    signing_key: str = field(repr=False)
+    recordings: dict[UUID, str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """All that a drill reads of the settings, and the passphrase."""
+        return {
+            "ENVIRONMENT": "development",
+            "DEPLOYMENT": DEPLOYMENT,
+            "R2_BUCKET_NAME": self.store.bucket,
+            "R2_ENDPOINT_URL": self.store.endpoint_url,
+            "R2_ACCESS_KEY_ID": self.store.writer.access_key_id,
+            "R2_SECRET_ACCESS_KEY": self.store.writer.secret_access_key,
+            "RESGUARDO_ESCROW_PASSPHRASE": PASSPHRASE,
+        }
+
+    def storage(self) -> Storage:
+        """The bucket, to be read and spoilt."""
+        return storage_of(self.store)
+
+    def dump(self, form: str = "custom") -> Path:
+        """What pg_dump writes now."""
+        path = self.directory / f"{secrets.token_hex(4)}.dump"
+        dump(self.database.owner_url, path, form)
+        return path
+
+    def escrow(
+        self, root_keys: str | None = None, deployment: str = DEPLOYMENT, former: tuple[str, ...] = ()
+    ) -> Path:
+        """The escrow of these root keys, and of the public keys of `former` seeds."""
+        path = self.directory / f"{secrets.token_hex(4)}.escrow"
+        kept = Escrow(deployment, datetime.now(UTC), root_keys or self.root_keys, self.signing_key, former)
+        path.write_bytes(seal(kept, PASSPHRASE))
+        return path
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[object, ...]]:
+        """As a superuser."""
+        with psycopg.connect(self.database.superuser_url) as connection:
+            cursor = connection.execute(query.encode(), parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+
+def storage_of(store: ObjectStore) -> Storage:
+    """The bucket of a store, with the worker's key."""
+    return Storage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
+
+
+def dump(owner_url: str, path: Path, form: str) -> None:
+    """As docs/restore.md says it: as the owner, the schemas that are ours and Supabase Auth's."""
+    url = urlsplit(owner_url)
+    environment = {
+        "PATH": os.defpath,
+        "PGHOST": url.hostname or "",
+        "PGPORT": str(url.port),
+        "PGUSER": url.username or "",
+        "PGPASSWORD": unquote(url.password or ""),
+        "PGDATABASE": url.path.lstrip("/"),
+    }
+    schemas = [f"--schema={name}" for name in SCHEMAS]
+    subprocess.run(
+        [binaries_directory() / "pg_dump", f"--format={form}", f"--file={path}", *schemas],
+        env=environment,
+        check=True,
+    )
+
+
+def practice(database: Database, store: ObjectStore, directory: Path) -> Practice:
+    """Fills a migrated database and a bucket with recordings of one doctor and one patient."""
+    seed(database.superuser_url)
+    root_keys, signing_key = new_key_line("drill-1"), b64encode(secrets.token_bytes(32)).decode()
+    with psycopg.connect(database.superuser_url) as connection:
+        connection.execute("update private.deployment set name = %s", [DEPLOYMENT])
+        _forget_seeded(connection)
+        recordings = _record(connection, ANA, Keyring.parse(root_keys))
+    anyio.run(_store, store, recordings)
+    mark_database(database.owner_url, DEPLOYMENT)
+    return Practice(database, store, directory, root_keys, signing_key, recordings)
+
+
+def _forget_seeded(connection: Connection) -> None:
+    """What the policies' seed calls READY has no object."""
+    connection.execute("set local session_replication_role = replica")
+    connection.execute("update resguardo.recordings set status = 'FAILED' where status = 'READY'")
+    connection.execute("delete from private.recording_keys")
+    connection.execute("set local session_replication_role = origin")
+
+
+def _record(connection: Connection, case: Case, keyring: Keyring) -> dict[UUID, str]:
+    current = keyring.current_id
+    connection.execute("select private.register_root_key(%s, %s)", [current, keyring.check_values()[current]])
+    made = {}
+    for _ in range(RECORDINGS):
+        recording, key = uuid4(), f"r/d90/{case.id_of('over')}/{uuid4()}/video.mp4"
+        connection.execute(
+            "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, status,"
+            " room_name, egress_id) values (%s, %s, %s, %s, %s, 'VERIFYING', %s, %s)",
+            [
+                recording, case.id_of("over"), case.doctor_id, case.patient_id, case.doctor_id,
+                case.room_of("over"), f"EG_{recording}",
+            ],
+        )  # fmt: skip
+        connection.execute("insert into private.recording_secrets values (%s, %s)", [recording, key])
+        connection.execute(
+            "update resguardo.recordings set status = 'READY', sha256 = %s, size_bytes = %s where id = %s",
+            [hashlib.sha256(content_of(key)).hexdigest(), OBJECT_BYTES, recording],
+        )
+        data_key = keyring.new_data_key()
+        connection.execute(
+            "select private.make_recording_key(%s, %s, %s)",
+            [recording, data_key.wrapped, data_key.root_key_id],
+        )
+        made[recording] = key
+    return made
+
+
+def content_of(key: str) -> bytes:
+    """What is stored under a key: its own for each."""
+    return (hashlib.sha256(key.encode()).digest() * (OBJECT_BYTES // 32 + 1))[:OBJECT_BYTES]
+
+
+async def _store(store: ObjectStore, recordings: dict[UUID, str]) -> None:
+    storage = storage_of(store)
+    try:
+        await storage.claim(DEPLOYMENT)
+        for key in recordings.values():
+            await storage.put_new(key, content_of(key), "video/mp4")
+    finally:
+        storage.close()
+
+
+@contextmanager
+def made_here(directory: Path) -> Iterator[Practice]:
+    """A practice on servers of its own."""
+    with (
+        shared_cluster(directory / "cluster") as cluster,
+        cluster.clone("newer") as database,
+        object_store.running(directory / "store") as store,
+    ):
+        yield practice(database, store, directory)
+
+
+def main() -> int:
+    """Makes a practice, backs it up, and restores it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="resguardo-backup-") as directory,
+        made_here(Path(directory)) as made,
+    ):
+        print(f"a practice with {len(made.recordings)} recordings; backing it up")  # noqa: T201
+        arguments = ["--dump", str(made.dump()), "--escrow", str(made.escrow())]
+        return subprocess.run(
+            [sys.executable, "-m", "app.cli", "drill", "restore", *arguments],
+            env={**os.environ, **made.environment},
+            check=False,
+        ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""A practice with recordings that are done, a policy, holds, and a clock that can be moved: real Postgres, real store.
+
+The database's `private.now()` and the bucket's Date are the same moved clock, or two that differ where a test says so.
+"""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import Jsonb
+
+from app.certificates.signing import CertificateSigner
+from app.db import Database as Pool
+from app.deletions.destroyer import Destroyer
+from app.deletions.ledger import Ledger
+from app.deletions.restore import RestoreCheck
+from app.deployment import mark_database
+from app.devstack.object_store import ObjectStore
+from app.integrations.storage import Storage
+from app.integrations.storage_listing import ObjectPage
+from app.keyring import Keyring
+from tests.databases import Database
+
+DEPLOYMENT = "test"
+SIGNER = CertificateSigner.from_seed("c2lnbnMgd2hhdCB0ZXN0cyBkZXN0cm95OiAzMiBiLiE=")
+KEYRING = Keyring({"tests-1": b"a root key of a world of records"})
+START = datetime(2027, 1, 1, 9, tzinfo=UTC)
+DAY = timedelta(days=1)
+TERMS = {
+    "grace_days": 7,
+    "default": {"recording_days": 90, "signed_note_days": 2555},
+    "kinds": {"surgery": {"recording_days": 365, "signed_note_days": 2555}},
+    "minors": None,
+    "jurisdiction": None,
+    "applies_to_existing": False,
+}
+_MOVED_CLOCK: LiteralString = """
+create schema moved;
+create table moved.clock (at timestamptz not null);
+insert into moved.clock values (clock_timestamp());
+create or replace function private.now() returns timestamptz
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$ begin return (select c.at from moved.clock as c); end $$;
+"""
+
+
+class ClockedStorage(Storage):
+    """The store, whose clock is the world's."""
+
+    world: "World"
+
+    async def list_objects(self, prefix: str, *, page_size: int = 1000) -> AsyncIterator[ObjectPage]:
+        async for page in super().list_objects(prefix, page_size=page_size):
+            yield replace(page, listed_at=self.world.store_time or self.world.time)
+
+
+@dataclass
+class World:
+    """What tests act on. `store_time` is the bucket's clock where it differs."""
+
+    database: Database
+    worker: Pool
+    storage: ClockedStorage
+    superuser: psycopg.AsyncConnection[DictRow]
+    time: datetime = START
+    store_time: datetime | None = None
+    doctor: UUID = field(default_factory=uuid4)
+
+    def destroyer(self, storage: Storage | None = None) -> Destroyer:
+        """The deletion worker."""
+        return Destroyer(
+            self.worker,
+            storage or self.storage,
+            SIGNER,
+            Ledger(storage or self.storage, (SIGNER.public_key,), deployment=DEPLOYMENT),
+            deployment=DEPLOYMENT,
+            backup_retention_days=35,
+            clock=lambda: self.time,
+        )
+
+    def restore_check(self) -> RestoreCheck:
+        """The look at the ledger."""
+        return RestoreCheck(
+            self.worker,
+            self.storage,
+            Ledger(self.storage, (SIGNER.public_key,), deployment=DEPLOYMENT),
+            deployment=DEPLOYMENT,
+        )
+
+    async def rows(self, sql: LiteralString, *values: object) -> list[DictRow]:
+        """What a superuser finds; [] for a statement that returns nothing."""
+        cursor = await self.superuser.execute(sql, values)
+        return await cursor.fetchall() if cursor.description else []
+
+    async def value(self, sql: LiteralString, *values: object) -> Any:
+        """The first column of the first row."""
+        return next(iter((await self.rows(sql, *values))[0].values()))
+
+    async def move_to(self, time: datetime) -> None:
+        """Sets both clocks."""
+        self.time = time
+        await self.rows("update moved.clock set at = %s", time)
+
+    async def adopt(self, terms: dict[str, Any] | None = None) -> None:
+        """A policy in force."""
+        await self.rows(
+            "insert into resguardo.retention_policies (name, sha256, status, source, terms, shortens, activated_at)"
+            " values (%s, repeat('a', 64), 'ACTIVE', '', %s, false, private.now())",
+            f"policy {uuid4().hex[:8]}",
+            Jsonb(terms or TERMS),
+        )
+
+    async def patient(self) -> UUID:
+        """Somebody new."""
+        patient = uuid4()
+        await self.rows(
+            "insert into resguardo.patients (id, external_id) values (%s, %s)", patient, f"mrn-{patient}"
+        )
+        return patient
+
+    async def consultation(self, patient: UUID | None = None, kind: str = "follow_up") -> UUID:
+        """A consultation, without participants."""
+        consultation = uuid4()
+        await self.rows(
+            "insert into resguardo.consultations (id, external_id, doctor_id, patient_id, scheduled_at, kind,"
+            " sensitivity, room_name) values (%s, %s, %s, %s, %s, %s, 'ORDINARY', %s)",
+            consultation,
+            f"visit-{consultation}",
+            self.doctor,
+            patient or await self.patient(),
+            self.time,
+            kind,
+            f"test_{consultation}",
+        )
+        return consultation
+
+    async def recording(
+        self,
+        consultation: UUID | None = None,
+        *,
+        status: str = "READY",
+        medium: str = "VIDEO",
+        beside: UUID | None = None,
+        content: bytes | None = None,
+    ) -> UUID:
+        """A recording that comes to this status now, as the worker makes it; a READY one has its object and its key."""
+        consultation = consultation or await self.consultation()
+        recording, content = uuid4(), content or secrets.token_bytes(64)
+        await self.rows(
+            "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name,"
+            " medium, beside, status, created_at) select %s, c.id, c.doctor_id, c.patient_id, c.doctor_id, c.room_name,"
+            " %s, %s, %s, %s from resguardo.consultations as c where c.id = %s",
+            recording,
+            medium,
+            beside,
+            "ABORTED" if status == "ABORTED" else "VERIFYING",
+            self.time,
+            consultation,
+        )
+        await self.rows(
+            "insert into private.recording_secrets select r.id, private.first_object_key(r)"
+            " from resguardo.recordings as r where r.id = %s",
+            recording,
+        )
+        await self.rows(
+            "update resguardo.recordings set status = %s, ended_at = %s, stored_at = %s, size_bytes = %s,"
+            " sha256 = encode(sha256(%s), 'hex') where id = %s and status <> 'ABORTED'",
+            status,
+            self.time,
+            self.time,
+            len(content),
+            content,
+            recording,
+        )
+        if status == "READY":
+            await self.storage.put_new(await self.key_of(recording), content, "video/mp4")
+            if medium == "VIDEO":
+                key = KEYRING.new_data_key()
+                await self.rows(
+                    "insert into private.recording_keys values (%s, %s, %s)",
+                    recording,
+                    key.wrapped,
+                    key.root_key_id,
+                )
+        return recording
+
+    async def key_of(self, recording: UUID) -> str:
+        """Where its object is."""
+        return str(
+            await self.value(
+                "select object_key from private.recording_secrets where recording_id = %s", recording
+            )
+        )
+
+    async def status_of(self, recording: UUID) -> str:
+        """Its status."""
+        return str(await self.value("select status from resguardo.recordings where id = %s", recording))
+
+    async def hold(self, **scope: object) -> UUID:
+        """A legal hold that somebody placed."""
+        hold = uuid4()
+        given = {
+            "consultation_id": None,
+            "patient_id": None,
+            "recorded_since": None,
+            "recorded_until": None,
+        } | scope
+        await self.rows(
+            "insert into resguardo.legal_holds (id, consultation_id, patient_id, recorded_since, recorded_until,"
+            " matter, custodian, placed_by, placed_at)"
+            " values (%s, %s, %s, %s, %s, 'matter 1', 'custodian 1', %s, private.now())",
+            hold,
+            *given.values(),
+            self.doctor,
+        )
+        return hold
+
+    async def release(self, hold: UUID) -> None:
+        """The hold is over."""
+        await self.rows(
+            "update resguardo.legal_holds set released_at = private.now(), released_by = %s where id = %s",
+            uuid4(),
+            hold,
+        )
+
+    async def keys_under(self, prefix: str = "") -> list[str]:
+        """What is in the bucket."""
+        return [one.key async for page in self.storage.list_objects(prefix) for one in page.objects]
+
+
+@asynccontextmanager
+async def opened(database: Database, store: ObjectStore) -> AsyncIterator[World]:
+    """The practice over a migrated database and a running store, whose bucket it empties first."""
+    storage = ClockedStorage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
+    worker = Pool(database.worker_url, application="tests")
+    mark_database(database.owner_url, DEPLOYMENT)
+    async with await psycopg.AsyncConnection.connect(
+        database.superuser_url, autocommit=True, row_factory=dict_row
+    ) as superuser:
+        await worker.open()
+        world = World(database, worker, storage, superuser)
+        storage.world = world
+        await superuser.execute(_MOVED_CLOCK)
+        await world.move_to(START)
+        await world.rows("insert into resguardo.staff (user_id, role) values (%s, 'clinician')", world.doctor)
+        for key in await world.keys_under():
+            await storage.delete(key)
+        await storage.claim(DEPLOYMENT)
+        try:
+            yield world
+        finally:
+            await worker.close()
+            storage.close()

@@ -1,0 +1,858 @@
+"""Drift on a real store and a real database: whatever can differ is found, told once, and told again when over."""
+
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
+
+import anyio
+import boto3
+import httpx
+import psycopg
+import pytest
+import uvicorn
+from botocore.config import Config
+from typer.testing import CliRunner, Result
+
+from app import cli
+from app.bucket import documents, drift
+from app.bucket.drift import Drift, Look, Topic
+from app.bucket.model import meant
+from app.bucket.plan import Sign
+from app.bucket.seal import seal_access
+from app.bucket.service import BucketPolicies
+from app.bucket.surroundings import Surroundings
+from app.db import Database as Pool
+from app.deployment import mark_database
+from app.devstack import object_store as stores
+from app.devstack.children import free_port
+from app.devstack.cloudflare import Bucket, CloudflareConfig, create_cloudflare_app
+from app.devstack.object_store import ObjectStore
+from app.errors import Conflict, UpstreamFailed
+from app.integrations.cloudflare import API_URL, Cloudflare, LockRule
+from app.integrations.storage import MARK_KEY, Credentials, Storage
+from app.integrations.storage_listing import PAGE_SIZE, UploadPage
+from app.integrations.storage_rules import CorsRule, LifecycleRule, StorageRules
+from app.settings import WorkerSettings
+from tests.databases import Database
+from tests.unit.environments import ENVIRONMENTS, set_environment
+
+pytestmark = pytest.mark.anyio
+
+ACCOUNT = "0123456789abcdef0123456789abcdef"
+ORIGIN = "https://app.example.org"
+CONFIG = CloudflareConfig(account_id=ACCOUNT, bucket="resguardo", token="token")
+DOCTOR, PATIENT, OTHER_PATIENT = UUID(int=1), UUID(int=2), UUID(int=3)
+WANTED = meant(documents.load(), {90}, [ORIGIN])
+AUDITED = (
+    "select action, outcome, reason, consultation_ids, fields[1] from audit.events"
+    " where action like 'bucket.%' order by recorded_at, id"
+)
+
+
+class AgedStorage(Storage):
+    """The store as it would be had every upload begun `age` before; it gives its times itself."""
+
+    age = timedelta()
+
+    async def list_uploads(self, prefix: str, *, page_size: int = PAGE_SIZE) -> AsyncIterator[UploadPage]:
+        async for page in super().list_uploads(prefix, page_size=page_size):
+            aged = tuple(replace(one, initiated_at=one.initiated_at - self.age) for one in page.uploads)
+            yield replace(page, uploads=aged)
+
+
+class KeptRules(StorageRules):
+    """The bucket's lifecycle and CORS, which the embedded store does not have: kept here (boto3's calls have tests of
+    their own)."""
+
+    lifecycle: tuple[LifecycleRule, ...] = WANTED.lifecycle or ()
+    cors: tuple[CorsRule, ...] = WANTED.cors or ()
+    refuses = False
+    puts: tuple[str, ...] = ()
+
+    async def read_lifecycle(self) -> tuple[LifecycleRule, ...]:
+        self._ask()
+        return self.lifecycle
+
+    async def replace_lifecycle(self, rules: Sequence[LifecycleRule]) -> None:
+        self._ask()
+        self.lifecycle, self.puts = tuple(rules), (*self.puts, "lifecycle")
+
+    async def read_cors(self) -> tuple[CorsRule, ...]:
+        self._ask()
+        return self.cors
+
+    async def replace_cors(self, rules: Sequence[CorsRule]) -> None:
+        self._ask()
+        self.cors, self.puts = tuple(rules), (*self.puts, "cors")
+
+    def _ask(self) -> None:
+        if self.refuses:
+            raise UpstreamFailed("storage_credentials_refused", operation="x", status=403)
+
+
+@dataclass
+class World:
+    """A bucket and a database as they are meant, and what looks at them."""
+
+    database: Database
+    worker: Pool
+    around: Surroundings
+    storage: AgedStorage
+    rules: KeptRules
+    cloudflare: Bucket
+    consultation: UUID
+    recorder: Any
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def policies(self) -> BucketPolicies:
+        """Of a process of its own each time: what lasts is in the database."""
+        return BucketPolicies(self.worker, replace(self.around, **self.changes))
+
+    async def codes(self) -> list[tuple[str, str, str]]:
+        """Topic, code and subject of what a look finds."""
+        return [(one.topic.value, one.code, one.subject) for one in (await self.policies.look()).drifts]
+
+    def run(self, statement: LiteralString, *values: Any) -> None:
+        """As it is, not as it came to be."""
+        with psycopg.connect(self.database.superuser_url) as connection:
+            connection.execute("set session_replication_role = replica")
+            connection.execute(statement, values)
+
+    def audited(self) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.database.superuser_url) as connection:
+            return connection.execute(AUDITED).fetchall()
+
+    def recording(
+        self, folder: str = "r/d90", status: str = "READY", consultation: UUID | None = None
+    ) -> str:
+        """A recording of the patient's whose object is in that folder; its consultation's prefix."""
+        made, of = uuid4(), consultation or self.consultation
+        self.run(
+            "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name,"
+            " status, sha256, size_bytes, retention_class) values (%s, %s, %s, %s, %s, 'room', %s, %s, 4, %s)",
+            made,
+            of,
+            DOCTOR,
+            PATIENT,
+            DOCTOR,
+            status,
+            "a" * 64,
+            folder.removeprefix("r/"),
+        )
+        self.run(
+            "insert into private.recording_secrets (recording_id, object_key) values (%s, %s)",
+            made,
+            f"{folder}/{of}/{made}/video.mp4",
+        )
+        if status in ("READY", "VERIFYING"):
+            self.recorder.put_object(Bucket="resguardo", Key=f"{folder}/{of}/{made}/video.mp4", Body=b"film")
+        return f"{folder}/{of}/"
+
+    def hold(self, **scope: Any) -> UUID:
+        """A legal hold on a consultation, a patient, or a range."""
+        made = uuid4()
+        values = {"consultation_id": None, "patient_id": None, "since": None, "until": None} | scope
+        self.run(
+            "insert into resguardo.legal_holds (id, consultation_id, patient_id, recorded_since, recorded_until,"
+            " matter, custodian, placed_by) values (%s, %s, %s, now() + %s::interval, now() + %s::interval,"
+            " 'm', 'c', %s)",
+            made,
+            values["consultation_id"],
+            values["patient_id"],
+            values["since"],
+            values["until"],
+            DOCTOR,
+        )
+        return made
+
+    def request(self, status: str, consultation: UUID | None = None, patient: UUID = PATIENT) -> None:
+        """An access request."""
+        self.run(
+            "insert into resguardo.access_requests (patient_id, consultation_id, status, channel, filed_by,"
+            " received_on, due_on, denial_ground, fulfilled_at) values (%s, %s, %s, 'LOGIN', %s, current_date,"
+            " current_date + 30, %s, %s)",
+            patient,
+            consultation,
+            status,
+            patient,
+            "EXCEPTED" if status == "DENIED" else None,
+            "now" if status == "FULFILLED" else None,
+        )
+
+    def lock(self, under: str, name: str = "hold-1", **changes: Any) -> None:
+        """Somebody locks a prefix."""
+        self.cloudflare.rules.append(
+            {"id": name, "prefix": under, "enabled": True, "condition": {"type": "Indefinite"}} | changes
+        )
+
+
+@pytest.fixture(scope="module")
+def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A store whose whole bucket a test may judge."""
+    with stores.running(tmp_path_factory.mktemp("drifting")) as store:
+        yield store
+
+
+@pytest.fixture
+async def world(database: Database, own_store: ObjectStore) -> AsyncIterator[World]:
+    mark_database(database.owner_url, "practice")
+    seal_access(database.owner_url)
+    bucket = Bucket()
+    api = httpx.AsyncClient(transport=httpx.ASGITransport(app=create_cloudflare_app(CONFIG, bucket)))
+    cloudflare = Cloudflare(account_id=ACCOUNT, bucket="resguardo", token="token", api_url=API_URL, http=api)
+    await cloudflare.replace_locks(WANTED.locks or ())
+    url, name = own_store.endpoint_url, own_store.bucket
+    storage = AgedStorage(endpoint_url=url, bucket=name, credentials=own_store.writer)
+    rules = KeptRules(endpoint_url=url, bucket=name, credentials=Credentials("nobody", "nothing"))
+    await storage.claim("practice")
+    around = Surroundings(storage, rules, cloudflare, f"{url}/{name}", (), (ORIGIN,))
+    worker = Pool(database.worker_url, application="test", max_size=4)
+    await worker.open()
+    made = World(
+        database, worker, around, storage, rules, bucket, _consultation(database), _recorder(own_store)
+    )
+    yield made
+    async for page in Storage.list_uploads(storage, ""):
+        for one in page.uploads:
+            await storage.abort_upload(one.key, one.upload_id)
+    await worker.close()
+    await api.aclose()
+    made.recorder.close()
+    storage.close()
+    rules.close()
+
+
+def _recorder(store: ObjectStore) -> Any:
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=store.endpoint_url,
+        region_name=store.region,
+        aws_access_key_id=store.recorder.access_key_id,
+        aws_secret_access_key=store.recorder.secret_access_key,
+        config=Config(s3={"addressing_style": "path"}, proxies={}),
+    )
+
+
+def _consultation(database: Database) -> UUID:
+    made = uuid4()
+    with psycopg.connect(database.superuser_url) as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute("insert into resguardo.staff (user_id, role) values (%s, 'clinician')", (DOCTOR,))
+        for number, patient in enumerate((PATIENT, OTHER_PATIENT)):
+            connection.execute(
+                "insert into resguardo.patients (id, external_id) values (%s, %s)", (patient, f"P-{number}")
+            )
+        connection.execute(
+            "insert into resguardo.consultations (id, external_id, doctor_id, patient_id, scheduled_at, kind,"
+            " sensitivity, room_name) values (%s, 'C-1', %s, %s, now(), 'visit', 'ORDINARY', %s)",
+            (made, DOCTOR, PATIENT, f"test_{made}"),
+        )
+    return made
+
+
+async def test_a_bucket_and_a_database_as_meant_have_no_drift(world: World) -> None:
+    assert await world.policies.look() == Look((), {})
+
+
+async def test_a_drift_is_audited_and_told_once_while_it_lasts_and_again_when_it_is_over(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.cloudflare.managed["enabled"] = True
+    for _ in range(2):
+        await world.policies.run_once()
+    assert world.audited() == [("bucket.drift", "FAILED", "r2dev_enabled", [], "domains")]
+    [alert] = [one for one in caplog.records if one.levelno == logging.ERROR and "r2dev" in one.getMessage()]
+    assert alert.getMessage().startswith("drift: domains: the bucket is served to anybody")
+    assert "drift: 1 told before still last" in caplog.text
+    world.cloudflare.managed["enabled"] = False
+    for _ in range(2):
+        await world.policies.run_once()
+    assert world.audited()[1:] == [("bucket.drift", "ALLOWED", "r2dev_enabled", [], "domains")]
+    assert "drift is over: r2dev_enabled" in caplog.text
+    world.cloudflare.managed["enabled"] = True
+    await world.policies.run_once()
+    assert len(world.audited()) == 3
+
+
+async def test_what_cannot_be_looked_at_is_said_and_what_was_found_there_stays(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.cloudflare.attach("media.example.org", enabled=False)
+    await world.policies.run_once()
+    assert [row[2] for row in world.audited()] == ["custom_domain"]
+    world.changes = {"cloudflare": None, "rules": None}
+    look = await world.policies.run_once()
+    assert look.unlooked == {
+        Topic.LIFECYCLE: "r2_admin_key_missing",
+        Topic.CORS: "r2_admin_key_missing",
+        Topic.LOCKS: "cloudflare_token_missing",
+        Topic.DOMAINS: "cloudflare_token_missing",
+    }
+    assert "could not look at domains: cloudflare_token_missing" in caplog.text
+    assert len(world.audited()) == 1
+    world.changes = {}
+    world.rules.refuses = True
+    look = await world.policies.run_once()
+    assert look.unlooked == {
+        Topic.LIFECYCLE: "storage_credentials_refused",
+        Topic.CORS: "storage_credentials_refused",
+    }
+    assert len(world.audited()) == 1
+
+
+async def test_rules_that_were_changed_by_hand_are_drift(world: World) -> None:
+    world.rules.lifecycle = (
+        *(WANTED.lifecycle or ())[1:],
+        LifecycleRule("theirs", "keep/", delete_after_days=1),
+        LifecycleRule("harmless", "", abort_uploads_after_days=30),
+        LifecycleRule("logs", "logs/", delete_after_days=1),
+    )
+    world.rules.cors = (replace((WANTED.cors or ())[0], origins=("*",)),)
+    world.cloudflare.rules[0]["enabled"] = False
+    assert await world.codes() == [
+        ("lifecycle", "rule_threatens", "theirs"),
+        ("lifecycle", "rule_foreign", "logs"),
+        ("lifecycle", "rule_missing", "backstop-d90"),
+        ("cors", "rule_differs", "web-app"),
+        ("locks", "rule_differs", "fixed-audit"),
+    ]
+
+
+async def test_a_term_in_use_needs_its_rule(world: World) -> None:
+    world.recording("r/d45")
+    assert await world.codes() == [("lifecycle", "rule_missing", "backstop-d45")]
+    world.run("update resguardo.recordings set status = 'DELETED'")
+    assert await world.codes() == []
+
+
+async def test_terms_of_the_policy_in_force_need_their_rules(world: World) -> None:
+    world.run(
+        "insert into resguardo.retention_policies (name, sha256, status, source, terms, shortens, activated_at) values"
+        " ('v1', repeat('a', 64), 'ACTIVE', 'x', '{\"grace_days\": 7, \"applies_to_existing\": false, \"minors\": null,"
+        ' "default": {"recording_days": 60, "signed_note_days": 2557},'
+        ' "kinds": {"a": {"recording_days": 61, "signed_note_days": 2557}}}\', false, now())'
+    )
+    assert await world.codes() == [
+        ("lifecycle", "rule_missing", "backstop-d60"),
+        ("lifecycle", "rule_missing", "backstop-d61"),
+    ]
+
+
+SCOPES: list[dict[str, Any]] = [
+    {"consultation_id": True},
+    {"patient_id": PATIENT},
+    {"since": "-1 hour", "until": "1 hour"},
+]
+
+
+@pytest.mark.parametrize("scope", SCOPES, ids=["consultation", "patient", "range"])
+async def test_law_7_what_is_held_without_a_lock_is_drift(world: World, scope: dict[str, Any]) -> None:
+    prefix = world.recording()
+    world.recording("keep")
+    held = world.hold(
+        **{name: world.consultation if is_true is True else is_true for name, is_true in scope.items()}
+    )
+    await world.policies.run_once()
+    assert world.audited() == [("bucket.drift", "FAILED", "hold_unprotected", [world.consultation], "holds")]
+    assert await world.codes() == [("holds", "hold_unprotected", prefix)]
+    world.lock(prefix)
+    await world.policies.run_once()
+    assert world.audited()[1:] == [
+        ("bucket.drift", "ALLOWED", "hold_unprotected", [world.consultation], "holds")
+    ]
+    world.run(
+        "update resguardo.legal_holds set released_at = now(), released_by = %s where id = %s", PATIENT, held
+    )
+    assert await world.codes() == [("holds", "hold_left_behind", prefix)]
+
+
+@pytest.mark.parametrize(
+    ("status", "of_it", "patient", "is_held"),
+    [
+        ("OPEN", True, PATIENT, True),
+        ("OPEN", False, PATIENT, True),
+        ("APPROVED", True, PATIENT, True),
+        ("FULFILLED", True, PATIENT, False),
+        ("DENIED", True, PATIENT, False),
+        ("WITHDRAWN", True, PATIENT, False),
+        ("OPEN", False, OTHER_PATIENT, False),
+    ],
+)
+async def test_law_7_what_an_open_access_request_asks_for_is_held(
+    world: World, status: str, of_it: bool, patient: UUID, is_held: bool
+) -> None:
+    prefix = world.recording()
+    world.request(status, world.consultation if of_it else None, patient)
+    assert await world.codes() == ([("holds", "hold_unprotected", prefix)] if is_held else [])
+
+
+async def test_law_7_without_cloudflare_nothing_held_may_be_under_r(world: World) -> None:
+    prefix = world.recording()
+    world.lock(prefix)
+    world.hold(patient_id=PATIENT)
+    assert await world.codes() == []
+    world.changes = {"cloudflare": None}
+    assert await world.codes() == [("holds", "hold_unprotected", prefix)]
+    world.run("update private.recording_secrets set object_key = 'keep/' || substr(object_key, 7)")
+    assert await world.codes() == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"enabled": False}, {"condition": {"type": "Age", "maxAgeSeconds": 9}}, {"prefix": "r/d90/other/"}],
+)
+async def test_law_7_a_lock_that_ends_or_is_elsewhere_protects_nothing(
+    world: World, changes: dict[str, Any]
+) -> None:
+    prefix = world.recording()
+    world.hold(patient_id=PATIENT)
+    world.lock(prefix, **changes)
+    assert ("holds", "hold_unprotected", prefix) in await world.codes()
+
+
+async def test_what_is_still_being_recorded_is_not_yet_to_be_locked(world: World) -> None:
+    world.recording(status="VERIFYING")
+    world.hold(patient_id=PATIENT)
+    assert await world.codes() == []
+
+
+async def test_a_lock_stays_for_what_is_still_being_recorded(world: World) -> None:
+    world.lock(world.recording(status="RECORDING"))
+    world.hold(patient_id=PATIENT)
+    assert await world.codes() == []
+
+
+async def test_what_never_came_into_the_bucket_is_not_to_be_locked(world: World) -> None:
+    for status in ("ABORTED", "FAILED", "LOST"):
+        world.recording(status=status)
+    world.hold(patient_id=PATIENT)
+    assert await world.codes() == []
+
+
+async def test_what_is_destroyed_is_not_held(world: World) -> None:
+    world.recording(status="DELETED")
+    world.hold(patient_id=PATIENT)
+    assert await world.codes() == []
+
+
+async def test_holds_are_unlooked_while_the_locks_cannot_be_read(world: World) -> None:
+    world.recording()
+    world.hold(patient_id=PATIENT)
+    world.lock("r/", condition={"type": "Governance"})
+    look = await world.policies.look()
+    assert look.drifts == ()
+    assert look.unlooked == {
+        Topic.LOCKS: "cloudflare_lock_unknown",
+        Topic.HOLDS: "cloudflare_lock_unknown",
+    }
+
+
+async def test_what_the_bucket_would_delete_too_early_is_drift(world: World) -> None:
+    prefix = world.recording()
+    world.run("update resguardo.recordings set stored_at = now(), due_at = now() + interval '97 days'")
+    assert await world.codes() == []
+    world.run("update resguardo.recordings set due_at = stored_at + interval '97 days 1 second'")
+    assert await world.codes() == [("holds", "deleted_too_early", prefix)]
+
+
+async def test_unfinished_uploads_are_drift_after_the_rule_had_its_day(world: World) -> None:
+    world.recorder.create_multipart_upload(Bucket="resguardo", Key=f"r/d90/{uuid4()}/{uuid4()}/video.mp4")
+    world.storage.age = timedelta(days=7, hours=23)
+    assert await world.codes() == []
+    world.storage.age = timedelta(days=8, minutes=1)
+    assert await world.codes() == [("uploads", "upload_unfinished", "r/")]
+
+
+async def test_public_addresses_are_drift(world: World) -> None:
+    world.cloudflare.managed["enabled"] = True
+    world.cloudflare.attach("media.example.org", enabled=False)
+    assert await world.codes() == [
+        ("domains", "r2dev_enabled", world.cloudflare.managed["domain"]),
+        ("domains", "custom_domain", "media.example.org"),
+    ]
+
+
+class Site:
+    """A host that answers each path as it is told, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, int] = {}
+        self.asked: list[tuple[str, str | None]] = []
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.asked.append((self.path, self.headers.get("authorization")))
+                self.send_response(site.answers.get(self.path, 404))
+                self.send_header("location", f"{site.url}/elsewhere")
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Says nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.host = f"127.0.0.1:{self.server.server_port}"
+        self.url = f"http://{self.host}"
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site()
+    thread = Thread(target=made.server.serve_forever, args=(0.01,))
+    thread.start()
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "is_served"),
+    [
+        (401, False),
+        (403, False),
+        (404, False),
+        (200, True),
+        (206, True),
+        (302, True),
+        (400, True),
+        (500, True),
+    ],
+)
+async def test_a_former_address_must_refuse(world: World, site: Site, status: int, is_served: bool) -> None:
+    site.answers[f"/media/{MARK_KEY}"] = status
+    world.changes = {"former_urls": (f"{site.url}/media/",)}
+    assert await world.codes() == ([("anonymous", "served", site.host)] if is_served else [])
+    assert site.asked == [("/media/", None), (f"/media/{MARK_KEY}", None)]
+
+
+async def test_an_address_that_does_not_answer_says_nothing(world: World, site: Site) -> None:
+    site.answers["/"] = 200
+    world.changes = {"former_urls": (site.url + "/",)}
+    await world.policies.run_once()
+    world.changes = {"former_urls": (f"http://127.0.0.1:{free_port()}",)}
+    look = await world.policies.run_once()
+    assert look.unlooked == {Topic.ANONYMOUS: "no_answer"}
+    assert [row[1:3] for row in world.audited()] == [("FAILED", "served")]
+
+
+async def test_a_host_that_does_not_exist_serves_nobody(world: World) -> None:
+    world.changes = {"former_urls": ("http://media.invalid/x",)}
+    look = await world.policies.look()
+    assert look.drifts == ()
+    assert look.unlooked in ({}, {Topic.ANONYMOUS: "no_answer"})  # without a resolver nobody knows
+
+
+async def test_the_bucket_serves_nobody_without_a_key(world: World, site: Site) -> None:
+    """The embedded store, as R2, refuses; a host that serves is drift."""
+    assert await world.codes() == []
+    site.answers[f"/resguardo/{MARK_KEY}"] = 200
+    world.changes = {"bucket_url": f"{site.url}/resguardo"}
+    assert await world.codes() == [("anonymous", "served", site.host)]
+    site.answers[f"/resguardo/{MARK_KEY}"] = 400
+    assert await world.codes() == []
+
+
+BY_HAND: list[tuple[LiteralString, str]] = [
+    (
+        "alter policy recordings_select_clinician on resguardo.recordings using (true)",
+        "policy resguardo.recordings.recordings_select_clinician",
+    ),
+    ("alter table resguardo.recordings disable row level security", "table resguardo.recordings"),
+    ("grant select on private.recording_secrets to clinician", "table private.recording_secrets"),
+    (
+        "grant select (object_key) on private.recording_secrets to clinician",
+        "column private.recording_secrets.object_key",
+    ),
+    ("grant usage on schema audit to clinician", "schema audit"),
+    ("alter table audit.events disable trigger all", "trigger audit.events.events_refuse_change"),
+    (
+        "grant execute on function private.read_object_key(uuid) to clinician",
+        "function private.read_object_key(uuid)",
+    ),
+    (
+        "create or replace function private.person() returns uuid language plpgsql as 'begin return null; end'",
+        "function private.person()",
+    ),
+    (
+        "create policy open on resguardo.patients for select to clinician using (true)",
+        "policy resguardo.patients.open",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "name"), BY_HAND, ids=[name for _, name in BY_HAND])
+async def test_rights_that_were_changed_by_hand_are_drift(
+    world: World, change: LiteralString, name: str
+) -> None:
+    world.run(change)
+    found = await world.codes()
+    assert ("access", "access_changed", name) in found
+    assert {topic for topic, _, _ in found} == {"access"}
+
+
+async def test_setting_access_anew_undoes_what_was_done_by_hand_and_names_it(world: World) -> None:
+    world.run("alter policy recordings_select_clinician on resguardo.recordings using (true)")
+    assert seal_access(world.database.owner_url) == (
+        "policy resguardo.recordings.recordings_select_clinician",
+    )
+    assert seal_access(world.database.owner_url) == ()
+    assert await world.codes() == []
+    with psycopg.connect(world.database.superuser_url) as connection:
+        [(expression,)] = connection.execute(
+            "select qual from pg_policies where policyname = 'recordings_select_clinician'"
+        ).fetchall()
+    assert "private.person()" in expression
+
+
+async def test_a_database_of_another_release_is_drift(world: World) -> None:
+    world.run(
+        "create or replace function private.policy_version() returns text language plpgsql immutable"
+        " set search_path = pg_catalog, pg_temp as 'begin return ''old''; end'"
+    )
+    assert ("access", "policy_version", "old") in await world.codes()
+
+
+async def test_without_a_seal_the_rights_are_not_looked_at(world: World) -> None:
+    world.run("delete from private.access_seals")
+    assert (await world.policies.look()).unlooked == {Topic.ACCESS: "access_unsealed"}
+
+
+async def test_a_flood_of_drifts_is_told_in_bounds() -> None:
+    many = [Drift(Topic.HOLDS, "hold_unprotected", str(number)) for number in range(1000)]
+    told = drift.bounded([*many, many[0], Drift(Topic.LOCKS, "rule_missing", "x")])
+    assert len(told) == drift.AT_MOST + 2
+    assert Drift(Topic.HOLDS, "and_more", "and more") in told
+    assert Drift(Topic.LOCKS, "rule_missing", "x") in told
+
+
+async def test_every_drift_has_a_sentence() -> None:
+    assert {str(Drift(Topic.LOCKS, code, "x")) for code in drift._SENTENCES}
+
+
+async def test_apply_brings_the_bucket_to_what_is_meant_and_again_does_nothing(world: World) -> None:
+    world.rules.lifecycle, world.rules.cors, world.cloudflare.rules = (), (), []
+    world.lock("r/d90/x/", "hold-x")
+    shown = await world.policies.plan()
+    await world.policies.apply(shown)
+    assert world.rules.puts == ("cors", "lifecycle")
+    assert [rule["id"] for rule in world.cloudflare.rules] == ["hold-x", "fixed-audit", "fixed-ledger"]
+    assert sorted(world.audited()) == [
+        ("bucket.apply", "ALLOWED", part, [], part) for part in ("cors", "lifecycle", "locks")
+    ]
+    again = await world.policies.plan()
+    assert not any(part.lines for part in again)
+    await world.policies.apply(again)
+    assert (world.rules.puts, world.cloudflare.puts) == (("cors", "lifecycle"), 2)
+    assert len(world.audited()) == 3
+
+
+async def test_only_what_differs_is_put(world: World) -> None:
+    world.rules.cors = ()
+    await world.policies.apply(await world.policies.plan())
+    assert (world.rules.puts, world.cloudflare.puts) == (("cors",), 1)
+
+
+async def test_foreign_rules_go_with_prune_alone(world: World) -> None:
+    world.lock("logs/", "theirs")
+    await world.policies.apply(await world.policies.plan())
+    assert [rule["id"] for rule in world.cloudflare.rules][-1] == "theirs"
+    shown = await world.policies.plan(prune=True)
+    assert [line.sign for part in shown for line in part.lines] == [Sign.REMOVE]
+    await world.policies.apply(shown, prune=True)
+    assert [rule["id"] for rule in world.cloudflare.rules] == ["fixed-audit", "fixed-ledger"]
+
+
+async def test_what_was_shown_is_what_is_applied(world: World) -> None:
+    world.rules.cors = ()
+    shown = await world.policies.plan()
+    world.rules.lifecycle = ()
+    with pytest.raises(Conflict, match="bucket_changed"):
+        await world.policies.apply(shown)
+    assert world.rules.puts == ()
+
+
+async def test_law_7_no_rule_that_deletes_is_put_over_what_is_held(world: World) -> None:
+    prefix = world.recording()
+    world.hold(patient_id=PATIENT)
+    world.rules.lifecycle = ()
+    shown = await world.policies.plan()
+    with pytest.raises(Conflict, match="holds_unprotected"):
+        await world.policies.apply(shown)
+    assert world.rules.lifecycle == ()
+    world.lock(prefix)
+    await world.policies.apply(await world.policies.plan())
+    assert world.rules.lifecycle == WANTED.lifecycle
+
+
+async def test_law_7_a_rule_that_threatens_can_be_taken_away_while_something_is_held(world: World) -> None:
+    world.recording()
+    world.hold(patient_id=PATIENT)
+    world.rules.lifecycle = (LifecycleRule("theirs", "", delete_after_days=1), *(WANTED.lifecycle or ()))
+    await world.policies.apply(await world.policies.plan(prune=True), prune=True)
+    assert world.rules.lifecycle == WANTED.lifecycle
+
+
+async def test_law_7_no_lock_over_what_is_held_is_taken_away(world: World) -> None:
+    prefix = world.recording()
+    world.hold(patient_id=PATIENT)
+    world.lock(prefix, "by-hand")
+    shown = await world.policies.plan(prune=True)
+    with pytest.raises(Conflict, match="holds_unprotected"):
+        await world.policies.apply(shown, prune=True)
+    assert world.cloudflare.rules[-1]["id"] == "by-hand"
+
+
+async def test_a_refused_change_is_audited_as_failed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(_: Sequence[CorsRule]) -> None:
+        raise UpstreamFailed("storage_credentials_refused")
+
+    world.rules.cors = ()
+    monkeypatch.setattr(world.rules, "replace_cors", refuse)
+    with pytest.raises(UpstreamFailed):
+        await world.policies.apply(await world.policies.plan())
+    assert world.audited() == [
+        ("bucket.apply", "ALLOWED", "cors", [], "cors"),
+        ("bucket.apply", "FAILED", "cors", [], "cors"),
+    ]
+
+
+async def test_a_bucket_that_does_not_keep_what_it_took_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def forget(_: Sequence[CorsRule]) -> None:
+        """Says yes."""
+
+    world.rules.cors = ()
+    monkeypatch.setattr(world.rules, "replace_cors", forget)
+    with pytest.raises(UpstreamFailed, match="bucket_not_as_put"):
+        await world.policies.apply(await world.policies.plan())
+
+
+async def test_nobody_else_rewrites_the_locks_while_they_are_being_put(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hold that is placed in between would be lost: Cloudflare takes all rules at once."""
+    free: list[bool] = []
+    cloudflare = world.around.cloudflare
+    assert cloudflare is not None
+    replace_locks = cloudflare.replace_locks
+
+    async def watched(rules: Sequence[LockRule]) -> None:
+        with psycopg.connect(world.database.worker_url) as another:
+            [(is_free,)] = another.execute("select pg_try_advisory_xact_lock(7164, 2)").fetchall()
+            free.append(is_free)
+        await replace_locks(rules)
+
+    monkeypatch.setattr(cloudflare, "replace_locks", watched)
+    world.cloudflare.rules = []
+    await world.policies.apply(await world.policies.plan())
+    assert free == [False]
+    with psycopg.connect(world.database.worker_url) as another:
+        assert another.execute("select pg_try_advisory_xact_lock(7164, 2)").fetchall() == [(True,)]
+
+
+class Command:
+    """`resguardo policies` over the world, with Cloudflare's API on a port."""
+
+    def __init__(self, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.environment = environment
+        self._monkeypatch = monkeypatch
+
+    def __call__(self, *arguments: str, given: str = "", **changes: str) -> Result:
+        set_environment(self._monkeypatch, self.environment | changes)
+        return CliRunner().invoke(cli.cli, ["policies", *arguments], input=given)
+
+
+@contextmanager
+def _served(bucket: Bucket) -> Iterator[str]:
+    port = free_port()
+    config = uvicorn.Config(
+        create_cloudflare_app(CONFIG, bucket), port=port, log_level="error", lifespan="off", ws="none"
+    )
+    server = uvicorn.Server(config)
+    thread = Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            thread.join(0.01)
+        yield f"http://127.0.0.1:{port}/client/v4"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def command(
+    database: Database, own_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Command:
+    monkeypatch.chdir(tmp_path)
+    return Command(
+        {
+            **ENVIRONMENTS[WorkerSettings],
+            "ENVIRONMENT": "development",
+            "DEPLOYMENT": "practice",
+            "WORKER_DATABASE_URL": database.worker_url,
+            "R2_BUCKET_NAME": own_store.bucket,
+            "R2_ENDPOINT_URL": own_store.endpoint_url,
+            "R2_ACCESS_KEY_ID": own_store.writer.access_key_id,
+            "R2_SECRET_ACCESS_KEY": own_store.writer.secret_access_key,
+            "R2_RECORDER_ACCESS_KEY_ID": "recorder",
+            "R2_RECORDER_SECRET_ACCESS_KEY": "secret",
+        },
+        monkeypatch,
+    )
+
+
+@pytest.fixture
+def marked(database: Database, own_store: ObjectStore) -> None:
+    mark_database(database.owner_url, "practice")
+    storage = Storage(
+        endpoint_url=own_store.endpoint_url, bucket=own_store.bucket, credentials=own_store.writer
+    )
+    anyio.run(storage.claim, "practice")
+    storage.close()
+
+
+@pytest.mark.usefixtures("marked")
+def test_commands_show_apply_and_check(command: Command, database: Database) -> None:
+    bucket = Bucket()
+    with _served(bucket) as url:
+        command.environment |= {"CLOUDFLARE_API_URL": url, "CLOUDFLARE_API_TOKEN": "token"}
+        shown = command("plan")
+        assert shown.exit_code == 0
+        assert "? lifecycle: not compared, no key for it" in shown.output
+        assert "+ locks fixed-audit: keeps what is under audit/ as it is for ever" in shown.output
+        refused = command("apply", given="n\n")
+        assert (refused.exit_code, bucket.rules) == (1, [])
+        drifted = command("check")
+        assert drifted.exit_code == 1
+        assert "✗ locks: the bucket lacks a rule" in drifted.output
+        assert "? access: not looked at: access_unsealed" in drifted.output
+        applied = command("apply", "--yes")
+        assert (applied.exit_code, len(bucket.rules)) == (0, 2), applied.output
+        assert "nothing to change" in command("apply").output
+        seal_access(database.owner_url)
+        checked = command("check")
+        assert checked.exit_code == 0, checked.output
+        assert "✓ holds" in checked.output
+        assert "? lifecycle: not looked at: r2_admin_key_missing" in checked.output
+
+
+@pytest.mark.usefixtures("marked")
+def test_commands_refuse_what_they_cannot_do(command: Command) -> None:
+    without = command("apply", "--yes")
+    assert (without.exit_code, "bucket_keys_missing" in without.stderr) == (1, True)
+    other = command("apply", "--yes", DEPLOYMENT="another-practice")
+    assert (other.exit_code, "database_of_another_deployment" in other.stderr) == (1, True)
+    bad = command("plan", R2_ADMIN_ACCESS_KEY_ID="only-half")
+    assert (bad.exit_code, "both or neither" in bad.stderr) == (2, True)

@@ -1,0 +1,200 @@
+"""`resguardo certificate`, as an auditor runs it: with a file and a public key, and none of our settings."""
+
+import os
+import re
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from app import checks, cli
+from app.certificates.pdf import render_pdf
+from app.certificates.signing import CertificateSigner, public_key_pem, read_public_key
+from app.settings import WorkerSettings, load
+from tests.unit.certificates import FULL, OTHER_SIGNER, SIGNER
+from tests.unit.environments import ENVIRONMENTS, set_environment
+
+Run = Callable[..., Result]
+SIGNED = SIGNER.sign(FULL)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    monkeypatch.chdir(tmp_path)
+    set_environment(monkeypatch, {})
+    (tmp_path / "pub.pem").write_text(public_key_pem(SIGNER.public_key))
+    (tmp_path / "other.pem").write_text(public_key_pem(OTHER_SIGNER.public_key))
+    (tmp_path / "certificate.json").write_bytes(SIGNED.file)
+    (tmp_path / "certificate.pdf").write_bytes(render_pdf(SIGNED))
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(cli.cli, ["certificate", *arguments])
+
+    return invoke
+
+
+@pytest.mark.parametrize("file", ["certificate.json", "certificate.pdf"])
+def test_check_of_a_genuine_certificate_says_what_it_certifies(run: Run, file: str) -> None:
+    result = run("check", file, "--key", "pub.pem")
+    assert result.exit_code == 0
+    assert result.output == (
+        "genuine: signed with this key, and unaltered since\n"
+        "  recording     4f1f8f1e-37a5-4d0c-9a51-6f8a4f2b7c11\n"
+        "  consultation  90cde0f1-2d1b-4f64-8a3c-1b1a2f7e5d22\n"
+        "  deployment    test-practice\n"
+        "  ground        RETENTION\n"
+        f"  policy        2026-11, sha256 {'a1' * 32}\n"
+        "  holds         none at 2026-11-21T12:00:00.000120Z\n"
+        "  objects       2 of 73400320 bytes, each answered 404\n"
+        "  keys          1 destroyed\n"
+        "  words         214 rows cleared\n"
+        "  destroyed     2026-11-21T12:00:00.000120Z\n"
+        "  backups until 2026-12-26\n"
+        "  number        1\n"
+    )
+
+
+def test_check_takes_the_key_in_base64(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "pub.txt").write_bytes(b64encode(SIGNER.public_key.public_bytes_raw()) + b"\n")
+    assert run("check", "certificate.json", "--key", "pub.txt").exit_code == 0
+
+
+def test_check_of_what_was_destroyed_again_names_the_certificate_before(run: Run, tmp_path: Path) -> None:
+    again = replace(FULL, number=2, repeats=SIGNED.sha256, reason="restored_backup")
+    (tmp_path / "again.json").write_bytes(SIGNER.sign(again).file)
+    told = run("check", "again.json", "--key", "pub.pem").output
+    assert f"  number        2, after {SIGNED.sha256}\n" in told
+    assert "  ground        RETENTION, restored_backup\n" in told
+
+
+@pytest.mark.parametrize("file", ["certificate.json", "certificate.pdf"])
+@pytest.mark.parametrize("key", ["pub.pem", "other.pem"])
+def test_check_of_an_altered_certificate_says_why_not(run: Run, tmp_path: Path, file: str, key: str) -> None:
+    path = tmp_path / file
+    path.write_bytes(path.read_bytes().replace(b"2026-12-26", b"2026-12-25"))
+    result = run("check", file, "--key", key)
+    reason = "certificate_signature" if key == "pub.pem" else "certificate_other_key"
+    assert (result.exit_code, result.output) == (1, f"INVALID_INPUT {reason}\n  {checks.remedy(reason)}\n")
+
+
+def test_check_of_altered_pages_tells_what_made_them(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "certificate.pdf"
+    path.write_bytes(path.read_bytes().replace(b"2026-12-26", b"2026-12-25", 1))
+    result = run("check", "certificate.pdf", "--key", "pub.pem")
+    assert result.exit_code == 1
+    told = re.fullmatch(
+        r"INVALID_INPUT certificate_pdf_differs made_by=(resguardo .*) checked_by=\1\n  (.*)\n", result.output
+    )
+    assert told is not None
+    assert told[2] == checks.remedy("certificate_pdf_differs")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"%PDF-1.7\nnothing", b"\0" * 6_000_000, b"%PDF-" + b"\0" * 6_000_000]
+)
+def test_check_of_what_is_no_certificate_ends_with_1(run: Run, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    result = run("check", "file", "--key", "pub.pem")
+    assert result.exit_code == 1
+    assert re.match(r"INVALID_INPUT certificate_(malformed|too_large)", result.output)
+
+
+def test_check_with_what_is_no_key_ends_with_1(run: Run) -> None:
+    result = run("check", "certificate.json", "--key", "certificate.json")
+    assert (result.exit_code, result.output.split("\n")[0]) == (1, "INVALID_INPUT certificate_public_key")
+
+
+def test_check_of_a_file_that_is_not_there_is_a_wrong_call(run: Run) -> None:
+    assert run("check", "nowhere.json", "--key", "pub.pem").exit_code == 2
+    assert run("check", "certificate.json").exit_code == 2
+
+
+def test_pdf_is_written_once_and_checks(run: Run, tmp_path: Path) -> None:
+    assert run("pdf", "certificate.json", "made.pdf").exit_code == 0
+    assert (tmp_path / "made.pdf").read_bytes() == (tmp_path / "certificate.pdf").read_bytes()
+    again = run("pdf", "certificate.json", "made.pdf")
+    assert (again.exit_code, "File exists" in again.output) == (2, True)
+    assert run("pdf", "certificate.json", "nowhere/made.pdf").exit_code == 2
+    assert run("pdf", "pub.pem", "other.pdf").exit_code == 1
+    assert not (tmp_path / "other.pdf").exists()
+
+
+def test_new_key_is_a_setting_and_its_public_key(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = run("new-key").output
+    seed = told.splitlines()[0].removeprefix("CERTIFICATE_SIGNING_KEY=")
+    signer = CertificateSigner.from_seed(seed)
+    assert read_public_key(told[told.index("-----BEGIN") :].encode()) == signer.public_key
+    assert signer.key_id in told
+    assert run("new-key").output != told
+    set_environment(monkeypatch, {**ENVIRONMENTS[WorkerSettings], "CERTIFICATE_SIGNING_KEY": seed})
+    assert load(WorkerSettings).certificate_signing_key.get_secret_value() == seed
+
+
+def test_check_asks_no_network_and_no_settings(run: Run, tmp_path: Path) -> None:
+    """In a process where no socket can be made."""
+    script = """
+import socket, sys
+def refuse(*_, **__): raise SystemExit("a socket")
+socket.socket.connect = socket.getaddrinfo = refuse
+from app.cli import main
+sys.argv = ["resguardo", "certificate", "check", sys.argv[1], "--key", sys.argv[2]]
+main()
+"""
+    for file in ("certificate.json", "certificate.pdf"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, file, "pub.pem"],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("genuine")
+
+
+def test_check_tells_nothing_of_a_hostile_file(run: Run, tmp_path: Path) -> None:
+    """Neither its own words nor what its reader says of it."""
+    path = tmp_path / "certificate.pdf"
+    path.write_bytes(path.read_bytes().replace(b"/EmbeddedFiles", b"/[red]Maria   "))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "app.cli",
+            "certificate",
+            "check",
+            str(path),
+            "--key",
+            str(tmp_path / "pub.pem"),
+        ],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Maria" not in done.stdout + done.stderr
+    assert done.stderr.count("\n") == 2
+
+
+def test_signature_verifies_by_hand_with_openssl(run: Run, tmp_path: Path) -> None:
+    """As docs/certificates.md says: its commands, as they stand there."""
+    document = (Path(__file__).parents[2] / "docs" / "certificates.md").read_text(encoding="utf-8")
+    (commands,) = re.findall(r"```sh\n(# by hand\n.*?)```", document, flags=re.DOTALL)
+
+    def verify() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-e", "-c", commands], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    assert (verify().returncode, "Signature Verified Successfully" in verify().stdout) == (0, True)
+    assert SIGNER.key_id in verify().stdout
+    path = tmp_path / "certificate.json"
+    path.write_bytes(SIGNED.file.replace(b"2026-12-26", b"2026-12-25"))
+    assert (verify().returncode, "Signature Verified Successfully" in verify().stdout) == (1, False)

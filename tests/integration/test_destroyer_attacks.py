@@ -1,0 +1,288 @@
+"""What an attacker, or bad luck, tries on the deletion worker: stalls, clocks, late objects, and a ledger that lies."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import LiteralString
+from uuid import uuid4
+
+import pytest
+
+from app.deletions.destroyer import DestructionReport
+from app.devstack.object_store import ObjectStore
+from app.holds.protection import Protection
+from app.integrations.storage_listing import ObjectPage
+from app.recordings.missing import MissingObjects
+from tests.databases import Database
+from tests.integration.keeping_world import DAY, DEPLOYMENT, SIGNER, START, ClockedStorage, World, opened
+from tests.integration.test_destroyer import (
+    TERM,
+    certificates,
+    consultation_of,
+    failing_storage,
+    restore,
+    snapshot,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def world(database: Database, object_store: ObjectStore) -> AsyncIterator[World]:
+    async with opened(database, object_store) as world:
+        await world.adopt()
+        yield world
+
+
+async def as_doctor(world: World, sql: LiteralString, *values: object) -> None:
+    """One statement as the recordings' doctor, under the real role."""
+    session = uuid4()
+    await world.rows("insert into auth.users (id) values (%s) on conflict do nothing", world.doctor)
+    await world.rows(
+        "insert into auth.sessions (id, user_id, aal) values (%s, %s, 'aal2')", session, world.doctor
+    )
+    claims = {"sub": str(world.doctor), "aal": "aal2", "session_id": str(session), "exp": 4_102_444_800}
+    async with world.superuser.transaction():
+        await world.rows(
+            "select private.describe_request(%s::jsonb, gen_random_uuid(), null, 'TREATMENT', 10000)",
+            json.dumps(claims),
+        )
+        await world.rows("set local role clinician")
+        await world.rows(sql, *values)
+
+
+REQUEST: LiteralString = "select private.request_deletion(%s, 'DUPLICATE')"
+UNDO: LiteralString = "select private.undo_deletion(%s)"
+
+
+def of(world: World, kind: type[ClockedStorage]) -> ClockedStorage:
+    """The world's bucket, seen by another class."""
+    storage = kind.__new__(kind)
+    storage.__dict__.update(world.storage.__dict__)
+    return storage
+
+
+async def test_law_7_a_pass_that_stood_still_destroys_nothing_that_is_held_by_now(world: World) -> None:
+    recording = await world.recording()
+    await world.move_to(START + TERM)
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    class Stalled(ClockedStorage):
+        async def list_objects(self, prefix: str, *, page_size: int = 1000) -> AsyncIterator[ObjectPage]:
+            async for page in ClockedStorage.list_objects(self, prefix, page_size=page_size):
+                if prefix.startswith("r/"):
+                    reached.set()
+                    await go.wait()
+                yield page
+
+    passing = asyncio.create_task(world.destroyer(of(world, Stalled)).run_once())
+    await reached.wait()
+    await world.move_to(world.time + timedelta(minutes=16))
+    await world.hold(consultation_id=await consultation_of(world, recording))
+    assert (await Protection(world.worker, world.storage, None, deployment=DEPLOYMENT).run_once()).moved == 1
+    go.set()
+    assert (await passing).destroyed == 0
+    assert await world.status_of(recording) == "READY"
+    assert await world.keys_under("keep/") == [await world.key_of(recording)]
+    assert await world.value("select count(*) from private.recording_keys") == 1
+
+
+async def test_a_great_hold_neither_starves_what_is_free_nor_takes_the_clock(world: World) -> None:
+    patient = await world.patient()
+    consultation = await world.consultation(patient)
+    await world.rows(
+        "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name, status,"
+        " sha256, size_bytes, due_at, retention_policy) select gen_random_uuid(), c.id, c.doctor_id, c.patient_id,"
+        " c.doctor_id, c.room_name, 'READY', repeat('a', 64), 1, %s, 1 from resguardo.consultations as c,"
+        " generate_series(1, 3000) where c.id = %s",
+        START,
+        consultation,
+    )
+    await world.hold(patient_id=patient)
+    free = await world.recording()
+    await world.move_to(START + TERM)
+    assert await world.destroyer().run_once() == DestructionReport(1, 0)
+    assert await world.status_of(free) == "DELETED"
+
+
+async def test_missing_object_that_is_back_stays(world: World) -> None:
+    recording, _ = await world.recording(content=b"the only copy"), await world.recording()
+    key = await world.key_of(recording)
+    await world.storage.delete(key)
+    missing = MissingObjects(world.worker, world.storage, deployment=DEPLOYMENT, quarantine=30 * DAY)
+    await world.move_to(START + DAY)
+    await missing.run_once()
+    await world.move_to(START + 32 * DAY)
+    assert (await missing.run_once()).resolved == 1
+    await world.storage.put_new(key, b"the only copy", "video/mp4")
+    assert (await world.destroyer().run_once()).destroyed == 0
+    assert await world.storage.head(key) is not None
+    assert await world.value("select status from resguardo.deletions") == "UNDONE"
+    assert (
+        await world.value("select missing_since from resguardo.recordings where id = %s", recording) is None
+    )
+
+
+async def test_emptied_bucket_of_a_small_practice_destroys_nothing(world: World) -> None:
+    for _ in range(5):
+        await world.storage.delete(await world.key_of(await world.recording()))
+    missing = MissingObjects(world.worker, world.storage, deployment=DEPLOYMENT, quarantine=30 * DAY)
+    for days in (1, 32):
+        await world.move_to(START + days * DAY)
+        assert (await missing.run_once()).refusal == "too_many_missing"
+    assert (await world.destroyer().run_once()).destroyed == 0
+
+
+async def test_grace_is_not_lost_to_a_clock_that_was_back(world: World) -> None:
+    recording = await world.recording()
+    await world.move_to(START + 20 * DAY)
+    await world.destroyer().run_once()
+    await world.rows("update moved.clock set at = %s", START - 345 * DAY)
+    await as_doctor(world, REQUEST, recording)
+    await world.move_to(START + 20 * DAY + timedelta(minutes=5))
+    assert await world.destroyer().run_once() == DestructionReport(0, 0)
+    await world.move_to(START + 28 * DAY)
+    assert await world.destroyer().run_once() == DestructionReport(1, 0)
+
+
+async def test_undo_is_of_the_request_that_stands_whatever_the_clocks_said(world: World) -> None:
+    recording = await world.recording()
+    await world.move_to(START + 50 * DAY)
+    await as_doctor(world, REQUEST, recording)
+    await as_doctor(world, UNDO, recording)
+    await world.move_to(START + DAY)
+    await as_doctor(world, REQUEST, recording)
+    await as_doctor(world, UNDO, recording)
+    await world.move_to(START + 60 * DAY)
+    assert await world.destroyer().run_once() == DestructionReport(0, 0)
+
+
+async def test_what_is_due_later_after_a_failed_attempt_is_called_off(world: World) -> None:
+    recording = await world.recording()
+    await world.move_to(START + TERM)
+    assert (await world.destroyer(failing_storage(world, "delete")).run_once()).failed == 1
+    await world.rows(
+        "update resguardo.recordings set due_at = due_at + interval '11 years' where id = %s", recording
+    )
+    await world.move_to(world.time + DAY)
+    assert await world.destroyer().run_once() == DestructionReport(0, 0)
+    assert await world.value("select status from resguardo.deletions") == "UNDONE"
+    assert await world.value("select count(*) from private.deletion_objects") == 0
+    assert await world.storage.head(await world.key_of(recording)) is not None
+
+
+async def test_certificate_says_when_holds_were_looked_for_before_the_keys_went(world: World) -> None:
+    recording = await world.recording()
+    await world.move_to(START + TERM)
+    assert (await world.destroyer(failing_storage(world, "put_new", only="ledger/")).run_once()).failed == 1
+    placed = world.time + timedelta(hours=1)
+    await world.move_to(placed)
+    await world.hold(consultation_id=await consultation_of(world, recording))
+    await world.move_to(placed + timedelta(hours=5))
+    assert (await world.destroyer().run_once()).destroyed == 1
+    (certificate,) = await certificates(world, recording)
+    assert certificate.hold_check.checked_at < placed
+    assert certificate.objects[0].head_at <= certificate.destroyed_at
+
+
+async def test_entry_of_a_destruction_that_was_forgotten_is_followed_not_adopted(world: World) -> None:
+    recording = await world.recording()
+    backup = await snapshot(world, recording)
+    await world.move_to(START + TERM)
+    await world.destroyer().run_once()
+    await restore(world, recording, backup)
+    await world.move_to(START + TERM + 60 * DAY)
+    assert await world.destroyer().run_once() == DestructionReport(0, 1)
+    assert await world.value("select error from resguardo.deletions") == "ledger_number_taken"
+    await world.move_to(world.time + timedelta(hours=1))
+    assert await world.destroyer().run_once() == DestructionReport(1, 0)
+    first, second = await certificates(world, recording)
+    assert (first.destroyed_at, second.number) == (START + TERM, 2)
+    assert second.destroyed_at == START + TERM + 60 * DAY
+    assert second.repeats is not None
+
+
+async def test_great_foreign_entry_hides_no_other_from_the_restore_check(world: World) -> None:
+    recording = await world.recording()
+    backup = await snapshot(world, recording)
+    await world.move_to(START + TERM)
+    await world.destroyer().run_once()
+    await restore(world, recording, backup)
+    for _ in range(3):
+        await world.storage.put_new(f"ledger/{uuid4()}/1.json", b"x" * 3_000_000, "application/json")
+    report = await world.restore_check().run(repeat=True)
+    assert (report.repeated, len(report.foreign)) == ([recording], 3)
+
+
+async def test_entry_of_another_deployment_is_not_believed(world: World) -> None:
+    victim, other = await world.recording(), await world.recording()
+    await world.rows("update resguardo.recordings set due_at = null where id = %s", victim)
+    await world.move_to(START + TERM)
+    await world.destroyer().run_once()
+    (genuine,) = await certificates(world, other)
+    forged = SIGNER.sign(replace(genuine, recording_id=victim, deployment="staging"))
+    await world.storage.put_new(f"ledger/{victim}/1.json", forged.file, "application/json")
+    report = await world.restore_check().run(repeat=True)
+    assert (report.repeated, report.foreign) == ([], [victim])
+
+
+async def test_unfinished_upload_is_aborted_before_the_certificate(world: World) -> None:
+    recording = await world.recording()
+    client = world.storage._client
+    bucket, key = world.storage._bucket, await world.key_of(recording)
+    upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"a" * 100)
+    await world.move_to(START + TERM)
+    assert (await world.destroyer().run_once()).destroyed == 1
+    assert [one async for page in world.storage.list_uploads("r/") for one in page.uploads] == []
+
+
+async def test_object_that_comes_late_is_in_the_certificate(world: World) -> None:
+    recording = await world.recording(status="FAILED")
+    key = await world.key_of(recording)
+    await world.move_to(START + TERM)
+
+    class Late(ClockedStorage):
+        async def head(self, wanted: str) -> object:  # type: ignore[override]
+            found = await ClockedStorage.head(self, wanted)
+            await ClockedStorage.put_new(self, key, b"uploaded late", "video/mp4")
+            return found
+
+    assert await world.destroyer(of(world, Late)).run_once() == DestructionReport(0, 1)
+    await world.move_to(world.time + timedelta(hours=1))
+    assert await world.destroyer().run_once() == DestructionReport(1, 0)
+    (certificate,) = await certificates(world, recording)
+    assert [one.size_bytes for one in certificate.objects] == [13]
+
+
+async def test_lost_recording_whose_object_came_after_all_is_moved_when_it_is_held(world: World) -> None:
+    consultation = await world.consultation()
+    recording = await world.recording(consultation, status="LOST")
+    await world.storage.put_new(await world.key_of(recording), b"turned up late", "video/mp4")
+    await world.hold(consultation_id=consultation)
+    protection = Protection(world.worker, world.storage, None, deployment=DEPLOYMENT)
+    assert (await protection.run_once()).waiting == 1
+    await world.move_to(START + 10 * DAY)
+    assert (await protection.run_once()).moved == 1
+    assert await world.keys_under("r/") == []
+
+
+async def test_range_of_days_holds_what_was_recorded_then_whenever_its_row_was_made(world: World) -> None:
+    consultation = await world.consultation()
+    await world.move_to(START + 60 * DAY)
+    recording = await world.recording(consultation)
+    await world.hold(recorded_since=START - DAY, recorded_until=START + DAY)
+    await world.move_to(START + 60 * DAY + TERM)
+    assert await world.destroyer().run_once() == DestructionReport(0, 0)
+    assert await world.status_of(recording) == "READY"
+
+
+async def test_repetition_that_cannot_be_undoes_no_request(world: World) -> None:
+    recording = await world.recording()
+    await as_doctor(world, REQUEST, recording)
+    await world.hold(consultation_id=await consultation_of(world, recording))
+    async with world.worker.as_service("test") as tx:
+        assert await tx.value("select private.repeat_deletion(%(id)s, '{}')", {"id": recording}) is False
+    assert await world.value("select status from resguardo.deletions") == "REQUESTED"

@@ -1,0 +1,879 @@
+"""The copies that fulfil access requests, on a real store and a real database: what is in them, and what is left."""
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, LiteralString, TypeVar
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from app.access_requests import exports as exports_module
+from app.access_requests import model
+from app.access_requests.exports import QUARANTINE, Exports, ExportsReport
+from app.access_requests.model import new_secret
+from app.db import Database as Pool
+from app.db import Transaction
+from app.deployment import mark_database
+from app.devstack import object_store as stores
+from app.devstack.object_store import ObjectStore
+from app.errors import Conflict, UpstreamFailed
+from app.integrations import storage_listing, storage_uploads
+from app.integrations.storage import Storage, StoredObject
+from app.integrations.storage_listing import ObjectPage, UploadPage
+from tests.databases import Database
+from tests.integration.winzip import TamperedError, WrongSecretError, read_archive
+
+pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
+DOCTOR, PATIENT, OTHER_PATIENT = UUID(int=1), UUID(int=2), UUID(int=3)
+DEPLOYMENT = "practice"
+PAST = QUARANTINE + timedelta(minutes=1)
+NOTHING = ExportsReport(ended=0, swept=0, aborted=0, overdue=0)
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of it runs any more."""
+
+
+class WatchedStorage(Storage):
+    """The store with objects `age` older; it counts what is read and written, and may die, or fail once."""
+
+    age = timedelta()
+    is_dead = False
+    dies_before: int | None = None
+    dies_after: int | None = None
+    fails: str | None = None
+    calls = 0
+    read_bytes = 0
+    written_bytes = 0
+    largest = 0
+    most_held = 0
+
+    async def _call(self, operation: str, work: Callable[[], T]) -> T:
+        if self.is_dead or self.dies_before == self.calls:
+            self.is_dead = True
+            raise Killed
+        if self.fails == operation:
+            self.fails = None
+            raise UpstreamFailed("storage_failed", operation=operation)
+        self.calls += 1
+        answer = await super()._call(operation, work)
+        if operation == "read_range":
+            assert isinstance(answer, bytes)
+            self.read_bytes += len(answer)
+            self.largest = max(self.largest, len(answer))
+            self.most_held = max(self.most_held, self.read_bytes - self.written_bytes)
+        if operation == "put_part":
+            size = len(work.args[-1])  # type: ignore[attr-defined] # a partial
+            self.written_bytes += size
+            self.largest = max(self.largest, size)
+        if self.dies_after == self.calls - 1:
+            self.is_dead = True
+            raise Killed
+        return answer
+
+    async def list_objects(
+        self, prefix: str, *, page_size: int = storage_listing.PAGE_SIZE
+    ) -> AsyncIterator[ObjectPage]:
+        async for page in super().list_objects(prefix, page_size=page_size):
+            aged = tuple(replace(one, last_modified=one.last_modified - self.age) for one in page.objects)
+            yield replace(page, objects=aged)
+
+    async def list_uploads(
+        self, prefix: str, *, page_size: int = storage_listing.PAGE_SIZE
+    ) -> AsyncIterator[UploadPage]:
+        async for page in super().list_uploads(prefix, page_size=page_size):
+            aged = tuple(replace(one, initiated_at=one.initiated_at - self.age) for one in page.uploads)
+            yield replace(page, uploads=aged)
+
+
+@dataclass
+class World:
+    """A marked bucket and database, a patient's consultation, and the exports between them."""
+
+    database: Database
+    worker: Pool
+    storage: WatchedStorage
+    store: ObjectStore
+    consultation: UUID
+    exports: Exports
+
+    def process(self, **how: object) -> tuple[Exports, WatchedStorage]:
+        """The exports of another worker, whose storage dies or fails in some way."""
+        storage = _storage(self.store)
+        for name, value in how.items():
+            setattr(storage, name, value)
+        return Exports(self.worker, storage, deployment=DEPLOYMENT), storage
+
+    def rows(self, sql: LiteralString, *values: object) -> list[dict[str, Any]]:
+        with psycopg.connect(self.database.superuser_url, row_factory=dict_row) as connection:
+            cursor = connection.execute(sql, values)
+            return cursor.fetchall() if cursor.description else []
+
+    async def recording(
+        self,
+        content: bytes,
+        *,
+        status: str = "READY",
+        beside: UUID | None = None,
+        consultation: UUID | None = None,
+        sha256: str | None = None,
+        started_at: str | None = "2026-11-20 23:30:00+00",
+    ) -> UUID:
+        """A recording in a status, as it is; its object is in the bucket."""
+        recording, consultation = uuid4(), consultation or self.consultation
+        medium, name = ("SPEAKERS", "speakers.ogg") if beside else ("VIDEO", "video.mp4")
+        key = f"keep/{consultation}/{beside or recording}/{name}"
+        with psycopg.connect(self.database.superuser_url) as connection:
+            connection.execute("set session_replication_role = replica")  # as it is, not as it came to be
+            connection.execute(
+                "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by,"
+                " room_name, status, sha256, size_bytes, medium, beside, started_at) select %s, c.id, c.doctor_id,"
+                " c.patient_id, c.doctor_id, c.room_name, %s, %s, %s, %s, %s, %s"
+                " from resguardo.consultations as c where c.id = %s",
+                (
+                    recording,
+                    status,
+                    sha256 or hashlib.sha256(content).hexdigest(),
+                    len(content),
+                    medium,
+                    beside,
+                    started_at,
+                    consultation,
+                ),
+            )
+            connection.execute("insert into private.recording_secrets values (%s, %s)", (recording, key))
+        await self.storage.put_new(key, content, "video/mp4")
+        return recording
+
+    def request(self, status: str = "APPROVED", *, of_consultation: bool = False, days_ago: int = 0) -> UUID:
+        """A request of the patient's that has come to this status."""
+        (row,) = self.rows(
+            "insert into resguardo.access_requests (patient_id, consultation_id, channel, filed_by, received_on,"
+            " due_on, status) values (%s, %s, 'LOGIN', %s, current_date - %s, current_date - %s + 30, %s) returning id",
+            PATIENT,
+            self.consultation if of_consultation else None,
+            PATIENT,
+            days_ago,
+            days_ago,
+            status,
+        )
+        return UUID(str(row["id"]))
+
+    def found(self, request: UUID) -> dict[str, Any]:
+        (row,) = self.rows("select * from resguardo.access_requests where id = %s", request)
+        return row
+
+    def copy(self, request: UUID) -> dict[str, Any] | None:
+        rows = self.rows("select * from private.access_exports where request_id = %s", request)
+        return rows[0] if rows else None
+
+    async def opened(self, request: UUID) -> dict[str, bytes]:
+        """What the patient finds in the copy, with the secret."""
+        copy = self.copy(request)
+        assert copy is not None
+        return read_archive(await self.content(copy["object_key"]), copy["secret"])
+
+    async def content(self, key: str) -> bytes:
+        body = await self.storage.get_small(key, 200_000_000)
+        assert body is not None
+        return body
+
+    async def keys(self) -> list[str]:
+        """What is in exports/, unfinished uploads included."""
+        objects = [one.key async for page in self.storage.list_objects("exports/") for one in page.objects]
+        uploads = [one.key async for page in self.storage.list_uploads("exports/") for one in page.uploads]
+        return objects + [f"upload {key}" for key in uploads]
+
+    def audited(self, request: UUID) -> list[tuple[Any, ...]]:
+        rows = self.rows(
+            "select action, outcome, reason, operation, actor_role, row_count, byte_count from audit.events"
+            " where entity_ids = array[%s] order by recorded_at, id",
+            request,
+        )
+        return [tuple(row.values()) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A store whose whole bucket a test may judge."""
+    with stores.running(tmp_path_factory.mktemp("exports")) as store:
+        yield store
+
+
+@pytest.fixture
+async def world(database: Database, own_store: ObjectStore) -> AsyncIterator[World]:
+    async with _opened(database, own_store) as made:
+        yield made
+
+
+@asynccontextmanager
+async def _opened(database: Database, store: ObjectStore) -> AsyncIterator[World]:
+    mark_database(database.owner_url, DEPLOYMENT)
+    storage = _storage(store)
+    await storage.claim(DEPLOYMENT)
+    worker = Pool(database.worker_url, application="test", max_size=4)
+    await worker.open()
+    try:
+        consultation = _people(database)
+        exports = Exports(worker, storage, deployment=DEPLOYMENT)
+        yield World(database, worker, storage, store, consultation, exports)
+    finally:
+        async for uploads in storage.list_uploads(""):
+            for upload in uploads.uploads:
+                await storage.abort_upload(upload.key, upload.upload_id)
+        async for page in storage.list_objects(""):
+            for one in page.objects:
+                await storage.delete(one.key)
+        storage.close()
+        await worker.close()
+
+
+def _storage(store: ObjectStore) -> WatchedStorage:
+    return WatchedStorage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
+
+
+def _people(database: Database) -> UUID:
+    consultation, another = uuid4(), uuid4()
+    with psycopg.connect(database.superuser_url) as connection:
+        connection.execute("insert into resguardo.staff (user_id, role) values (%s, 'clinician')", (DOCTOR,))
+        for patient, of_patient in ((PATIENT, consultation), (OTHER_PATIENT, another)):
+            connection.execute(
+                "insert into resguardo.patients (id, external_id) values (%s, %s)", (patient, str(patient))
+            )
+            connection.execute(
+                "insert into resguardo.consultations (id, external_id, doctor_id, patient_id, scheduled_at, kind,"
+                " sensitivity, room_name) values (%s, %s, %s, %s, now(), 'first', 'ORDINARY', %s)",
+                (of_patient, str(of_patient), DOCTOR, patient, f"x_{of_patient}"),
+            )
+    return consultation
+
+
+async def _another_patients(world: World, content: bytes) -> UUID:
+    (row,) = world.rows("select id from resguardo.consultations where patient_id = %s", OTHER_PATIENT)
+    return await world.recording(content, consultation=UUID(str(row["id"])))
+
+
+async def test_copy_holds_every_ready_recording_of_the_patient_and_nothing_else(world: World) -> None:
+    video = await world.recording(b"the video")
+    await world.recording(b"the voices", beside=video)
+    await world.recording(b"a failed one", status="FAILED")
+    await _another_patients(world, b"somebody else's")
+    request = world.request()
+    await world.exports.export(request)
+    files = await world.opened(request)
+    names = [f"2026-11-20_{video}_speakers.ogg", f"2026-11-20_{video}_video.mp4"]
+    assert [sorted(files)[:2], next(iter(files)), list(files)[-1]] == [names, "README.txt", "manifest.json"]
+    assert (len(files), files[names[0]], files[names[1]]) == (4, b"the voices", b"the video")
+    readme = files["README.txt"].decode()
+    assert "ENGLISH" in readme
+    assert "ESPAÑOL" in readme
+    manifest = json.loads(files["manifest.json"])
+    assert manifest["requestId"] == str(request)
+    assert {one["name"]: (one["sha256"], one["sizeBytes"]) for one in manifest["files"]} == {
+        name: (hashlib.sha256(files[name]).hexdigest(), len(files[name])) for name in names
+    }
+
+
+async def test_copy_fulfils_the_request_and_is_audited(world: World) -> None:
+    await world.recording(b"film")
+    request = world.request()
+    await world.exports.export(request)
+    found, copy = world.found(request), world.copy(request)
+    assert copy is not None
+    size = len(await world.content(copy["object_key"]))
+    assert (found["status"], found["export_status"], found["export_recordings"]) == ("FULFILLED", "READY", 1)
+    assert (found["export_size_bytes"], found["export_expires_at"]) == (size, copy["expires_at"])
+    assert copy["expires_at"] - copy["ready_at"] == timedelta(days=30)
+    assert await world.keys() == [copy["object_key"]]
+    assert world.audited(request) == [
+        ("access_request.export", "ALLOWED", None, "E", "resguardo_worker", 1, size)
+    ]
+    read = world.rows("select entity_ids, basis from audit.events where action = 'recording.read_key'")
+    assert [row["basis"] for row in read] == ["export_access_request"]
+
+
+async def test_copy_of_one_consultation_holds_no_other(world: World) -> None:
+    await world.recording(b"this one")
+    other = uuid4()
+    world.rows(
+        "insert into resguardo.consultations (id, external_id, doctor_id, patient_id, scheduled_at, kind, sensitivity,"
+        " room_name) values (%s, %s, %s, %s, now(), 'first', 'ORDINARY', %s)",
+        other,
+        str(other),
+        DOCTOR,
+        PATIENT,
+        f"x_{other}",
+    )
+    await world.recording(b"of another visit", consultation=other)
+    request = world.request(of_consultation=True)
+    await world.exports.export(request)
+    files = await world.opened(request)
+    assert [content for name, content in files.items() if name.endswith(".mp4")] == [b"this one"]
+
+
+async def test_copy_opens_with_its_own_secret_alone_and_shows_tampering(world: World) -> None:
+    await world.recording(b"film" * 1000)
+    request = world.request()
+    await world.exports.export(request)
+    copy = world.copy(request)
+    assert copy is not None
+    archive = await world.content(copy["object_key"])
+    assert b"filmfilm" not in archive
+    with pytest.raises(WrongSecretError):
+        read_archive(archive, new_secret())
+    altered = bytearray(archive)
+    altered[len(archive) // 2] ^= 1
+    with pytest.raises(TamperedError):
+        read_archive(bytes(altered), copy["secret"])
+
+
+def test_secret_can_be_read_aloud_and_has_a_hundred_bits() -> None:
+    made = {new_secret() for _ in range(500)}
+    assert len(made) == 500
+    assert all(re.fullmatch(r"([2-9A-HJ-NP-Z]{4}-){4}[2-9A-HJ-NP-Z]{4}", secret) for secret in made)
+    assert (len(model._ALPHABET), len(set(model._ALPHABET))) == (32, 32)
+    assert {letter for secret in made for letter in secret} == {*model._ALPHABET, "-"}
+
+
+async def test_copy_of_a_large_recording_holds_little_of_it_at_a_time(world: World) -> None:
+    content = os.urandom(1024 * 1024) * 70
+    await world.recording(content)
+    request = world.request()
+    exports, storage = world.process()
+    await exports.export(request)
+    part, chunk = storage_uploads.PART_BYTES, exports_module._READ_BYTES
+    assert storage.read_bytes == len(content)
+    assert storage.written_bytes > len(content)
+    assert storage.largest == part
+    assert storage.most_held <= part + 2 * chunk
+    (copy,) = world.rows("select object_key, secret from private.access_exports")
+    files = read_archive(await world.content(copy["object_key"]), copy["secret"])
+    assert [hashlib.sha256(one).hexdigest() for name, one in files.items() if name.endswith("mp4")] == [
+        hashlib.sha256(content).hexdigest()
+    ]
+
+
+@pytest.mark.parametrize("content", [b"falsified", b"short"], ids=["another digest", "another size"])
+async def test_recording_that_is_not_what_it_was_is_left_out_and_named(
+    world: World, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.recording(b"whole", started_at="2026-11-21 10:00:00+00")
+    broken = [
+        await world.recording(content, sha256=hashlib.sha256(one).hexdigest(), started_at=day)
+        for one, day in ((b"the film.", "2026-11-20 10:00:00+00"), (b"another", "2026-11-22 10:00:00+00"))
+    ]
+    if len(content) < 9:  # what is stored was longer
+        for one in broken:
+            await _set(world, "update resguardo.recordings set size_bytes = 9 where id = %s", one)
+    request = world.request()
+    await world.exports.export(request)
+    found, files = world.found(request), await world.opened(request)
+    assert (found["status"], found["export_recordings"], found["export_missing"]) == ("FULFILLED", 1, 2)
+    assert [one for name, one in files.items() if name.endswith(".mp4")] == [b"whole"]
+    manifest = json.loads(files["manifest.json"])
+    assert (manifest["missing"], manifest["notWhole"]) == ([], sorted(map(str, broken)))
+    assert files["README.txt"].decode().count(str(broken[0])) == 2
+    copy = world.copy(request)
+    assert copy is not None
+    assert await world.keys() == [copy["object_key"]]
+    assert not {*broken} & {*copy["recording_ids"]}
+    assert [row[:3] for row in world.audited(request)] == [("access_request.export", "ALLOWED", "incomplete")]
+    (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert line.getMessage() == f"copy is not whole: access_request={request} left_out=2"
+
+
+async def _set(world: World, update: LiteralString, recording: UUID) -> None:
+    """As it is, whatever the triggers say."""
+    with psycopg.connect(world.database.superuser_url) as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute(update, (recording,))
+
+
+async def test_recording_that_is_gone_keeps_nobody_from_the_others(world: World) -> None:
+    stays, gone = await world.recording(b"stays"), await world.recording(b"gone")
+    await _set(
+        world, "update resguardo.recordings set missing_since = now() - interval '3 days' where id = %s", gone
+    )
+    await world.storage.delete(f"keep/{world.consultation}/{gone}/video.mp4")
+    request = world.request()
+    await world.exports.export(request)
+    found, files = world.found(request), await world.opened(request)
+    assert (found["status"], found["export_recordings"], found["export_missing"]) == ("FULFILLED", 1, 1)
+    assert min(files) == f"2026-11-20_{stays}_video.mp4"
+    assert json.loads(files["manifest.json"])["missing"] == [str(gone)]
+    assert str(gone) in files["README.txt"].decode()
+    copy = world.copy(request)
+    assert copy is not None
+    assert copy["recording_ids"] == [stays]
+
+
+async def test_copy_of_what_is_all_gone_says_so_and_the_request_ends(world: World) -> None:
+    gone = await world.recording(b"gone")
+    await world.storage.delete(f"keep/{world.consultation}/{gone}/video.mp4")
+    request = world.request()
+    await world.exports.export(request)
+    found, files = world.found(request), await world.opened(request)
+    assert (found["export_status"], found["export_recordings"], found["export_missing"]) == ("READY", 0, 1)
+    assert sorted(files) == ["README.txt", "manifest.json"]
+
+
+async def test_recording_that_moves_while_it_is_looked_for_is_in_the_copy(world: World) -> None:
+    recording = await world.recording(b"film")
+    old, new = (f"{where}/{world.consultation}/{recording}/video.mp4" for where in ("keep", "moved"))
+    request = world.request()
+
+    class Moving(WatchedStorage):
+        async def head(self, key: str) -> StoredObject | None:
+            if key == old and await super().head(old) is not None:
+                await self.put_new(new, b"film", "video/mp4")
+                world.rows(
+                    "update private.recording_secrets set object_key = %s where recording_id = %s",
+                    new,
+                    recording,
+                )
+                await self.delete(old)
+            return await super().head(key)
+
+    storage = Moving(
+        endpoint_url=world.store.endpoint_url, bucket=world.store.bucket, credentials=world.store.writer
+    )
+    await Exports(world.worker, storage, deployment=DEPLOYMENT).export(request)
+    storage.close()
+    assert (world.found(request)["export_recordings"], world.found(request)["export_missing"]) == (1, 0)
+
+
+async def test_nothing_is_called_missing_from_another_deployments_bucket(world: World) -> None:
+    recording = await world.recording(b"film")
+    await world.storage.delete(f"keep/{world.consultation}/{recording}/video.mp4")
+    request = world.request()
+    with pytest.raises(Conflict, match="bucket_of_another_deployment"):
+        await Exports(world.worker, world.storage, deployment="another").export(request)
+    assert world.found(request)["status"] == "APPROVED"
+
+
+async def test_what_a_crash_left_of_a_recording_that_is_left_out_goes_before_the_copy_is_there(
+    world: World,
+) -> None:
+    await world.recording(b"stays")
+    gone = await world.recording(b"gone")
+    request = world.request()
+    pool = _DyingPool(world.database.worker_url, application="dying", max_size=2)
+    await pool.open()
+    with pytest.raises(Killed):
+        await Exports(pool.lives(1, commits_last=False), world.storage, deployment=DEPLOYMENT).export(request)
+    await pool.close()
+    assert len(await world.keys()) == 1
+    await world.storage.delete(f"keep/{world.consultation}/{gone}/video.mp4")
+    await world.exports.export(request)
+    copy = world.copy(request)
+    assert copy is not None
+    assert await world.keys() == [copy["object_key"]]
+
+
+async def test_request_for_nothing_recorded_is_fulfilled_with_that_word(world: World) -> None:
+    lost = await world.recording(b"lost", status="LOST")
+    await _set(
+        world, "update resguardo.recordings set status_at = now() - interval '8 days' where id = %s", lost
+    )
+    await world.recording(b"never began", status="ABORTED")
+    request = world.request()
+    await world.exports.export(request)
+    found = world.found(request)
+    assert (found["status"], found["export_status"], found["export_recordings"]) == (
+        "FULFILLED",
+        "NOTHING_RECORDED",
+        0,
+    )
+    assert (world.copy(request), await world.keys()) == (None, [])
+
+
+@pytest.mark.parametrize("status", ["REQUESTED", "STARTING", "RECORDING", "STOPPING", "VERIFYING", "LOST"])
+async def test_copy_waits_for_what_may_still_become_ready(world: World, status: str) -> None:
+    await world.recording(b"film")
+    coming = await world.recording(b"coming", status=status)
+    request = world.request()
+    with pytest.raises(Conflict, match="recording_not_finished"):
+        await world.exports.export(request)
+    assert (world.found(request)["status"], world.copy(request), await world.keys()) == ("APPROVED", None, [])
+    await _set(world, "update resguardo.recordings set status = 'READY' where id = %s", coming)
+    await world.exports.export(request)
+    assert world.found(request)["export_recordings"] == 2
+
+
+def _deletion(world: World, recording: UUID, **values: object) -> UUID:
+    (row,) = world.rows(
+        "insert into resguardo.deletions (recording_id, consultation_id, doctor_id, patient_id, ground, status,"
+        " next_attempt_at, shredded_at) values (%s, %s, %s, %s, 'RETENTION', 'DELETING', %s, %s) returning id",
+        recording,
+        world.consultation,
+        DOCTOR,
+        PATIENT,
+        values.get("next_attempt_at", "2026-11-21T00:00:00+00:00"),
+        values.get("shredded_at"),
+    )
+    return UUID(str(row["id"]))
+
+
+async def test_recording_that_is_destroyed_goes_into_no_copy(world: World) -> None:
+    doomed = await world.recording(b"doomed")
+    await world.recording(b"its voices", beside=doomed)
+    stays = await world.recording(b"stays")
+    _deletion(world, doomed, shredded_at="2026-11-21T00:00:00+00:00")
+    request = world.request()
+    await world.exports.export(request)
+    files = await world.opened(request)
+    assert sorted(files) == [f"2026-11-20_{stays}_video.mp4", "README.txt", "manifest.json"]
+
+
+async def test_recording_whose_destruction_is_held_off_is_in_the_copy(world: World) -> None:
+    recording = await world.recording(b"spared")
+    deletion = _deletion(world, recording, next_attempt_at="2100-01-01T00:00:00+00:00")
+    request = world.request()
+    with pytest.raises(Conflict, match="recording_being_deleted"):
+        await world.exports.export(request)
+    world.rows(
+        "update resguardo.deletions set next_attempt_at = now() - interval '1 second' where id = %s", deletion
+    )
+    await world.exports.export(request)
+    assert world.found(request)["export_recordings"] == 1
+
+
+async def test_copy_of_what_is_shredded_before_it_is_ready_is_begun_anew(world: World) -> None:
+    recording = await world.recording(b"film")
+    request = world.request()
+
+    class Slow(Exports):
+        async def _read(self, file: model.ExportedFile) -> AsyncIterator[bytes]:
+            _deletion(world, recording, shredded_at="2026-11-21T00:00:00+00:00")
+            async for chunk in super()._read(file):
+                yield chunk
+
+    await Slow(world.worker, world.storage, deployment=DEPLOYMENT).export(request)
+    assert (await world.keys(), world.copy(request)) == ([], None)
+    await world.exports.export(request)
+    assert world.found(request)["export_status"] == "NOTHING_RECORDED"
+
+
+async def test_shredding_waits_for_whoever_has_the_request_and_never_against_it(world: World) -> None:
+    recording = await world.recording(b"film")
+    request = world.request()
+    await world.exports.export(request)
+    deletion = _deletion(world, recording)
+    async with (
+        await psycopg.AsyncConnection.connect(world.database.superuser_url) as ending,
+        await psycopg.AsyncConnection.connect(world.database.superuser_url) as shredding,
+    ):
+        await ending.execute("select from resguardo.access_requests where id = %s for update", (request,))
+        shred = asyncio.create_task(
+            shredding.execute(
+                "select private.shred_keys(array[%s::uuid], array[0], '{}', '{}', '{}', '{}')", (deletion,)
+            )
+        )
+        await asyncio.sleep(0.3)
+        assert not shred.done()
+        await ending.execute(
+            "update private.access_exports set secret = null where request_id = %s", (request,)
+        )
+        await ending.commit()
+        await shred
+        await shredding.commit()
+    assert (world.copy(request), world.found(request)["export_status"]) == (None, "DELETED")
+
+
+@pytest.mark.parametrize("status", ["OPEN", "WITHDRAWN"])
+async def test_request_that_is_not_approved_gets_no_copy(world: World, status: str) -> None:
+    await world.recording(b"film")
+    request = world.request(status)
+    await world.exports.export(request)
+    assert (world.found(request)["status"], world.copy(request), await world.keys()) == (status, None, [])
+
+
+async def test_copy_covers_the_video_of_a_sound_too_for_whoever_destroys_that(world: World) -> None:
+    video = await world.recording(b"failed", status="FAILED")
+    sound = await world.recording(b"voices", beside=video)
+    request = world.request()
+    await world.exports.export(request)
+    copy = world.copy(request)
+    assert copy is not None
+    assert set(copy["recording_ids"]) == {video, sound}
+    assert world.found(request)["export_recordings"] == 1
+
+
+@pytest.mark.parametrize("scheduled_at", ["0987-06-05", "1970-01-01", "2150-01-01"])
+async def test_import_for_an_impossible_appointment_is_copied_too(world: World, scheduled_at: str) -> None:
+    await world.recording(b"brought along", started_at=None)
+    world.rows("update resguardo.consultations set scheduled_at = %s", f"{scheduled_at}T12:00:00+00:00")
+    request = world.request()
+    await world.exports.export(request)
+    files = await world.opened(request)
+    (name,) = [name for name in files if name.endswith(".mp4")]
+    assert (name[:10], files[name]) == (scheduled_at, b"brought along")
+
+
+async def test_copy_whose_recording_is_destroyed_meanwhile_is_begun_anew(world: World) -> None:
+    await world.recording(b"film")
+    request = world.request()
+
+    class Losing(Exports):
+        async def _read(self, file: model.ExportedFile) -> AsyncIterator[bytes]:
+            world.rows("delete from private.access_exports where request_id = %s", request)
+            async for chunk in super()._read(file):
+                yield chunk
+
+    await Losing(world.worker, world.storage, deployment=DEPLOYMENT).export(request)
+    assert await world.keys() == []
+    assert (world.found(request)["status"], world.found(request)["export_status"]) == ("APPROVED", None)
+    jobs = world.rows("select queue_name, task_name, args from jobs.procrastinate_jobs")
+    assert [tuple(job.values()) for job in jobs] == [("media", "export_access_request", {"id": str(request)})]
+
+
+@pytest.mark.parametrize("operation", ["begin_upload", "read_range", "put_part", "complete_upload"])
+async def test_failure_of_the_store_leaves_nothing_and_the_next_try_succeeds(
+    world: World, operation: str
+) -> None:
+    await world.recording(b"film")
+    request = world.request()
+    exports, _ = world.process(fails=operation)
+    with pytest.raises(UpstreamFailed):
+        await exports.export(request)
+    assert await world.keys() == []
+    await exports.export(request)
+    assert world.found(request)["status"] == "FULFILLED"
+    assert len(await world.opened(request)) == 3
+
+
+async def _calls_of_an_export(world: World) -> int:
+    request = world.request()
+    exports, storage = world.process()
+    await exports.export(request)
+    world.rows("update resguardo.access_requests set export_status = 'EXPIRED' where id = %s", request)
+    world.rows("update private.access_exports set expired_at = now() where request_id = %s", request)
+    return storage.calls
+
+
+@pytest.mark.parametrize("moment", ["dies_before", "dies_after"])
+async def test_worker_killed_at_any_call_comes_to_the_same_end(world: World, moment: str) -> None:
+    await world.recording(b"film")
+    how_many = await _calls_of_an_export(world)
+    assert how_many >= 6
+    for number in range(how_many):
+        request = world.request()
+        exports, storage = world.process(**{moment: number})
+        try:
+            await exports.export(request)
+        except Killed:
+            assert storage.is_dead
+        await world.exports.export(request)
+        found = world.found(request)
+        assert (found["status"], found["export_status"]) == ("FULFILLED", "READY"), number
+        assert len(await world.opened(request)) == 3
+    world.storage.age = PAST
+    await world.exports.run_once()
+    kept = world.rows("select object_key from private.access_exports where expired_at is null")
+    assert sorted(await world.keys()) == sorted(row["object_key"] for row in kept)
+    assert await world.exports.run_once() == NOTHING
+
+
+class _DyingPool(Pool):
+    """A database that takes the process with it, before or after the commit of its n-th transaction."""
+
+    died = False
+
+    def lives(self, transactions: int, *, commits_last: bool) -> "_DyingPool":
+        self._left, self._commits_last = transactions, commits_last
+        return self
+
+    @asynccontextmanager
+    async def as_service(self, reason: LiteralString) -> AsyncIterator[Transaction]:
+        self._left -= 1
+        if self._left < 0 and not self._commits_last:
+            raise Killed
+        async with super().as_service(reason) as tx:
+            yield tx
+        if self._left < 0:
+            raise Killed
+
+
+@pytest.mark.parametrize("commits_last", [False, True], ids=["before the commit", "after the commit"])
+@pytest.mark.parametrize("transaction", [0, 1])
+async def test_worker_killed_at_a_commit_comes_to_the_same_end(
+    world: World, transaction: int, commits_last: bool
+) -> None:
+    await world.recording(b"film")
+    request = world.request()
+    pool = _DyingPool(world.database.worker_url, application="dying", max_size=2)
+    await pool.open()
+    try:
+        dying = pool.lives(transaction, commits_last=commits_last)
+        with pytest.raises(Killed):
+            await Exports(dying, world.storage, deployment=DEPLOYMENT).export(request)
+    finally:
+        await pool.close()
+    await world.exports.export(request)
+    assert world.found(request)["status"] == "FULFILLED"
+    assert len(await world.opened(request)) == 3
+    world.storage.age = PAST
+    await world.exports.run_once()
+    copy = world.copy(request)
+    assert copy is not None
+    assert await world.keys() == [copy["object_key"]]
+
+
+async def test_two_workers_at_once_leave_one_copy_that_opens(world: World) -> None:
+    await world.recording(b"film" * 100_000)
+    request = world.request()
+    another, _ = world.process()
+    await asyncio.gather(world.exports.export(request), another.export(request))
+    copy = world.copy(request)
+    assert copy is not None
+    assert await world.keys() == [copy["object_key"]]
+    assert len(await world.opened(request)) == 3
+    assert [row[0] for row in world.audited(request)] == ["access_request.export"]
+
+
+async def test_request_withdrawn_while_its_copy_is_made_leaves_none(world: World) -> None:
+    await world.recording(b"film")
+    request = world.request()
+
+    class Withdrawing(Exports):
+        async def _read(self, file: model.ExportedFile) -> AsyncIterator[bytes]:
+            world.rows("update resguardo.access_requests set status = 'WITHDRAWN' where id = %s", request)
+            async for chunk in super()._read(file):
+                yield chunk
+
+    await Withdrawing(world.worker, world.storage, deployment=DEPLOYMENT).export(request)
+    assert await world.keys() == []
+    assert (await world.exports.run_once()).ended == 1
+    copy = world.copy(request)
+    assert copy is not None
+    assert (copy["secret"], copy["ready_at"]) == (None, None)
+    assert world.found(request)["status"] == "WITHDRAWN"
+    assert await world.exports.run_once() == NOTHING
+
+
+def _past_its_end(world: World, request: UUID) -> None:
+    world.rows(
+        "update private.access_exports set ready_at = now() - interval '31 days',"
+        " expires_at = now() - interval '1 second' where request_id = %s",
+        request,
+    )
+
+
+async def test_copy_ends_after_its_time_and_not_before(world: World) -> None:
+    await world.recording(b"film")
+    request = world.request()
+    await world.exports.export(request)
+    assert await world.exports.run_once() == NOTHING
+    _past_its_end(world, request)
+    assert await world.exports.run_once() == replace(NOTHING, ended=1)
+    copy = world.copy(request)
+    assert copy is not None
+    assert (await world.keys(), copy["secret"], world.found(request)["export_status"]) == (
+        [],
+        None,
+        "EXPIRED",
+    )
+    assert world.audited(request)[-1][:5] == (
+        "access_request.expire_export",
+        "ALLOWED",
+        None,
+        "D",
+        "resguardo_worker",
+    )
+    assert await world.exports.run_once() == NOTHING
+
+
+async def test_end_of_a_copy_interrupted_anywhere_is_finished_later(world: World) -> None:
+    await world.recording(b"film")
+    for number in (1, 2):  # the call that deletes it, and the one that looks
+        for moment in ("dies_before", "dies_after"):
+            request = world.request()
+            await world.exports.export(request)
+            _past_its_end(world, request)
+            exports, _ = world.process(**{moment: number})
+            with suppress(Killed):
+                await exports.run_once()
+            await world.exports.run_once()
+            assert (await world.keys(), world.found(request)["export_status"]) == ([], "EXPIRED")
+            assert [row[0] for row in world.audited(request)][1:] == ["access_request.expire_export"]
+
+
+async def test_copy_that_a_lock_holds_is_told_and_stays_a_copy(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.recording(b"film")
+    request = world.request()
+    await world.exports.export(request)
+    _past_its_end(world, request)
+    exports, _ = world.process(fails="delete")
+    assert (await exports.run_once()).ended == 0
+    assert f"access_request={request}" in caplog.text
+    assert world.found(request)["export_status"] == "READY"
+    assert (await exports.run_once()).ended == 1
+
+
+async def test_sweep_takes_old_objects_that_no_copy_has_and_no_others(world: World) -> None:
+    await world.recording(b"film")
+    request = world.request()
+    await world.exports.export(request)
+    copy = world.copy(request)
+    assert copy is not None
+    orphan, foreign = f"exports/{request}/{uuid4()}.zip", "exports/by-hand.txt"
+    for key in (orphan, foreign):
+        await world.storage.put_new(key, b"x", "application/zip")
+    assert await world.exports.run_once() == NOTHING
+    world.storage.age = QUARANTINE - timedelta(minutes=1)
+    assert await world.exports.run_once() == NOTHING
+    world.storage.age = PAST
+    assert await world.exports.run_once() == replace(NOTHING, swept=1)
+    assert sorted(await world.keys()) == sorted([copy["object_key"], foreign])
+    assert world.audited(request)[-1][:3] == ("object.sweep_orphan", "ALLOWED", "no_export_has_it")
+
+
+async def test_sweep_ends_uploads_that_nobody_finishes(world: World) -> None:
+    await world.recording(b"film")
+    request = world.request()
+    exports, _ = world.process(dies_after=3)
+    with pytest.raises(Killed):
+        await exports.export(request)
+    (left,) = await world.keys()
+    assert left.startswith("upload exports/")
+    assert await world.exports.run_once() == NOTHING
+    world.storage.age = PAST
+    assert await world.exports.run_once() == replace(NOTHING, aborted=1)
+    assert await world.keys() == []
+
+
+async def test_copy_that_goes_with_a_recording_says_so(world: World) -> None:
+    await world.recording(b"film")
+    request = world.request()
+    await world.exports.export(request)
+    world.rows("delete from private.access_exports where request_id = %s", request)
+    found = world.found(request)
+    assert (found["status"], found["export_status"]) == ("FULFILLED", "DELETED")
+
+
+async def test_overdue_requests_are_told_by_id(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    late = world.request("OPEN", days_ago=31)
+    world.request("OPEN", of_consultation=True, days_ago=30)
+    world.request("WITHDRAWN", days_ago=60)
+    assert await world.exports.run_once() == replace(NOTHING, overdue=1)
+    (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert line.getMessage() == f"overdue: access_request={late}"
+
+
+async def test_nothing_is_swept_in_another_deployments_bucket(world: World) -> None:
+    with pytest.raises(Conflict, match="bucket_of_another_deployment"):
+        await Exports(world.worker, world.storage, deployment="another").run_once()

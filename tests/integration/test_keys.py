@@ -1,0 +1,410 @@
+"""Data keys and root keys on a real database: made once, refused when wrong, wrapped anew, never shown."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from typer.testing import CliRunner, Result
+
+from app import checks
+from app.cli import cli
+from app.db import Database as Pool
+from app.devstack.object_store import ObjectStore
+from app.devstack.stack import Stack
+from app.errors import Conflict
+from app.keyring import Field, FieldKey, Keyring, new_key_line
+from app.keys import service
+from app.recordings.model import RecordingStatus
+from tests.databases import Cluster, Database
+from tests.integration import small_stack
+from tests.integration.recording_world import KEYRING, World, opened
+from tests.policies.seed import seed
+from tests.policies.world import ANA, SHA256
+from tests.unit.environments import set_environment
+
+KEYS = "select recording_id, wrapped_key, root_key_id from private.recording_keys order by 1"
+PASSPHRASE = "a passphrase of the tests"
+Run = Callable[..., Result]
+
+
+def _ring(*names: str) -> Keyring:
+    return Keyring.parse(",".join(new_key_line(name) for name in names))
+
+
+def _with(current: Keyring, *others: Keyring) -> Keyring:
+    """All their keys, the first one's first."""
+    return Keyring({name: key for ring in (current, *others) for name, key in ring._keys.items()})
+
+
+@pytest.fixture
+async def world(database: Database, object_store: ObjectStore) -> AsyncIterator[World]:
+    async with opened(database, object_store, separate_speakers=True) as made:
+        yield made
+
+
+class Practice:
+    """A seeded database as the worker has it, and READY videos without a data key."""
+
+    def __init__(self, database: Database, worker: Pool) -> None:
+        self.database, self.worker = database, worker
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[object, ...]]:
+        """As a superuser."""
+        with psycopg.connect(self.database.superuser_url) as connection:
+            cursor = connection.execute(query.encode(), parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def video(self, status: str = "READY", medium: str = "VIDEO") -> UUID:
+        """A recording that came to this status some way."""
+        recording = uuid4()
+        with psycopg.connect(self.database.superuser_url) as connection:
+            connection.execute("set session_replication_role = replica")
+            connection.execute(
+                "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, status,"
+                " room_name, sha256, size_bytes, medium, beside) values (%s, %s, %s, %s, %s, %s, %s, %s, 1000, %s, %s)",
+                [
+                    recording,
+                    ANA.id_of("over"),
+                    ANA.doctor_id,
+                    ANA.patient_id,
+                    ANA.doctor_id,
+                    status,
+                    ANA.room_of("over"),
+                    SHA256,
+                    medium,
+                    ANA.id_of("over READY") if medium == "SPEAKERS" else None,
+                ],
+            )
+        return recording
+
+    async def make_key(self, ring: Keyring, recording: UUID) -> bool:
+        """As the worker."""
+        async with self.worker.as_service("test") as tx:
+            return await service.make_recording_key(tx, ring, recording)
+
+    async def keyed(self, ring: Keyring, count: int = 1) -> dict[UUID, bytes]:
+        """Videos with a data key, and a field that is encrypted with each."""
+        await service.register_root_key(self.worker, ring)
+        made = {}
+        for recording in [self.video() for _ in range(count)]:
+            assert await self.make_key(ring, recording)
+            made[recording] = self.unwrapped(ring, recording).encrypt(_place(recording), recording.bytes)
+        return made
+
+    def unwrapped(self, ring: Keyring, recording: UUID) -> FieldKey:
+        """The data key in use."""
+        [(wrapped, root_key)] = self.rows(
+            "select wrapped_key, root_key_id from private.recording_keys where recording_id = %s", recording
+        )
+        assert isinstance(wrapped, bytes)
+        return ring.unwrap(wrapped, str(root_key))
+
+
+def _place(recording: UUID) -> Field:
+    return Field("transcripts", str(recording), "words", str(recording))
+
+
+@pytest.fixture
+async def practice(database: Database) -> AsyncIterator[Practice]:
+    seed(database.superuser_url)
+    worker = Pool(database.worker_url, application="test", max_size=4)
+    await worker.open()
+    made = Practice(database, worker)
+    made.rows("delete from private.recording_keys")
+    try:
+        yield made
+    finally:
+        await worker.close()
+
+
+@pytest.mark.anyio
+async def test_video_gets_one_data_key_when_it_becomes_ready_and_the_sound_none(world: World) -> None:
+    video = await world.completed()
+    assert world.rows(KEYS) == []
+    sound = await world.speakers_of(video)
+    for _ in range(2):
+        await world.controller.verify(sound.id)
+        await world.controller.verify(video)
+    [(recording, wrapped, root_key)] = world.rows(KEYS)
+    assert (recording, root_key) == (video, "tests-1")
+    KEYRING.unwrap(wrapped, root_key)
+    audited = "select entity_ids, actor_role, basis from audit.events where action = 'recording.make_key'"
+    assert world.rows(audited) == [([video], "resguardo_worker", "recording_controller")]
+
+
+@pytest.mark.anyio
+async def test_video_is_not_ready_without_its_data_key(world: World) -> None:
+    """A worker that has not registered its root key can make none: the recording waits."""
+    video = await world.completed()
+    world.controller._keyring = _ring("never-registered")
+    with pytest.raises(Conflict, match="root_key_unknown"):
+        await world.controller.verify(video)
+    assert (await world.read(video)).status is RecordingStatus.VERIFYING
+    assert world.rows(KEYS) == []
+    world.controller._keyring = KEYRING
+    await world.controller.verify(video)
+    assert (await world.read(video)).status is RecordingStatus.READY
+    assert len(world.rows(KEYS)) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("status", "medium"),
+    [
+        ("REQUESTED", "VIDEO"),
+        ("VERIFYING", "VIDEO"),
+        ("FAILED", "VIDEO"),
+        ("LOST", "VIDEO"),
+        ("DELETED", "VIDEO"),
+        ("READY", "SPEAKERS"),
+    ],
+)
+async def test_no_data_key_for_anything_but_a_ready_video(
+    practice: Practice, status: str, medium: str
+) -> None:
+    ring = _ring("one")
+    await service.register_root_key(practice.worker, ring)
+    with pytest.raises(Conflict, match="recording_not_ready"):
+        await practice.make_key(ring, practice.video(status, medium))
+    with pytest.raises(Conflict, match="recording_not_ready"):
+        await practice.make_key(ring, uuid4())
+    assert practice.rows(KEYS) == []
+
+
+@pytest.mark.anyio
+async def test_of_two_that_make_a_key_at_once_one_does(practice: Practice) -> None:
+    ring = _ring("one")
+    await service.register_root_key(practice.worker, ring)
+    video = practice.video()
+    made = await asyncio.gather(*(practice.make_key(ring, video) for _ in range(4)))
+    assert sorted(made) == [False, False, False, True]
+    assert len(practice.rows("select id from audit.events where action = 'recording.make_key'")) == 1
+
+
+@pytest.mark.anyio
+async def test_start_registers_the_current_key_alone_and_again_changes_nothing(practice: Practice) -> None:
+    ring = _ring("new", "old")
+    for _ in range(2):
+        await service.register_root_key(practice.worker, ring)
+    known = practice.rows("select id, check_value from private.root_keys where id <> 'first'")
+    assert known == [("new", ring.check_values()["new"])]
+
+
+@pytest.mark.anyio
+async def test_start_with_another_key_of_the_same_name_is_refused(practice: Practice) -> None:
+    await service.register_root_key(practice.worker, _ring("one"))
+    for wrong in (_ring("one"), _ring("two", "one")):
+        with pytest.raises(Conflict, match="root_key_wrong"):
+            await service.register_root_key(practice.worker, wrong)
+    assert practice.rows("select id from private.root_keys where id = 'two'") == []
+
+
+@pytest.mark.anyio
+async def test_start_without_a_key_that_is_needed_is_refused_until_it_is_not(practice: Practice) -> None:
+    old, new = _ring("old"), _ring("new")
+    await practice.keyed(old)
+    with pytest.raises(Conflict, match="root_key_missing"):
+        await service.register_root_key(practice.worker, new)
+    assert practice.rows("select id from private.root_keys where id = 'new'") == []
+    await service.rotate(practice.worker, _with(new, old))
+    await service.register_root_key(practice.worker, new)
+
+
+@pytest.mark.anyio
+async def test_of_two_starts_at_once_with_different_keys_of_one_name_one_is_refused(
+    practice: Practice,
+) -> None:
+    for attempt in range(5):
+        rings = [_ring(f"race-{attempt}") for _ in range(2)]
+        ended = await asyncio.gather(
+            *(service.register_root_key(practice.worker, ring) for ring in rings), return_exceptions=True
+        )
+        assert [str(one) for one in ended if one is not None] == ["root_key_wrong"]
+
+
+@pytest.mark.anyio
+async def test_rotation_keeps_every_field_readable_and_frees_the_old_key(practice: Practice) -> None:
+    old, new, told = _ring("old"), _ring("new"), list[tuple[int, int]]()
+    made = await practice.keyed(old, 5)
+    done = await service.rotate(
+        practice.worker, _with(new, old), batch=2, on_progress=lambda *so_far: told.append(so_far)
+    )
+    assert (done.rewrapped, done.unreadable) == (5, ())
+    assert told == [(0, 5), (2, 5), (4, 5), (5, 5)]
+    for recording, blob in made.items():
+        assert practice.unwrapped(new, recording).decrypt(_place(recording), blob) == recording.bytes
+    audited = practice.rows(
+        "select row_count, entity_ids, patient_ids, basis from audit.events"
+        " where action = 'recording.rewrap_key' order by recorded_at"
+    )
+    assert [row[0] for row in audited] == [2, 2, 1]
+    assert {str(one) for row in audited for one in row[1]} == {str(one) for one in made}  # type: ignore[attr-defined]
+    assert all(row[2:] == ([ANA.patient_id], "rotate_keys") for row in audited)
+    again = await service.rotate(practice.worker, new)
+    assert (again.rewrapped, again.unreadable) == (0, ())
+
+
+@pytest.mark.anyio
+async def test_rotation_that_was_cut_short_goes_on(practice: Practice) -> None:
+    old, new = _ring("old"), _ring("new")
+    made = await practice.keyed(old, 5)
+
+    def cut(done: int, _: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await service.rotate(practice.worker, _with(new, old), batch=2, on_progress=cut)
+    assert sorted(str(key) for _, _, key in practice.rows(KEYS)) == ["new", "new", "old", "old", "old"]
+    for recording, blob in made.items():
+        both = practice.unwrapped(_with(new, old), recording)
+        assert both.decrypt(_place(recording), blob) == recording.bytes
+    assert (await service.rotate(practice.worker, _with(new, old), batch=2)).rewrapped == 3
+    assert {key for _, _, key in practice.rows(KEYS)} == {"new"}
+
+
+@pytest.mark.anyio
+async def test_rotation_leaves_a_spoilt_key_as_it_is_and_tells(practice: Practice) -> None:
+    old, new = _ring("old"), _ring("new")
+    spoilt, *_ = sorted(await practice.keyed(old, 3))
+    practice.rows(
+        "update private.recording_keys set wrapped_key = %s where recording_id = %s", bytes(40), spoilt
+    )
+    done = await service.rotate(practice.worker, _with(new, old), batch=1)
+    assert (done.rewrapped, done.unreadable) == (2, (spoilt,))
+    assert (spoilt, bytes(40), "old") in practice.rows(KEYS)
+
+
+@pytest.mark.anyio
+async def test_rotation_brings_back_no_key_that_was_shredded_meanwhile(practice: Practice) -> None:
+    old, new = _ring("old"), _ring("new")
+    [(recording, _)] = (await practice.keyed(old)).items()
+    await service.register_root_key(practice.worker, _with(new, old))
+    [(_, before, _)] = practice.rows(KEYS)
+    practice.rows("delete from private.recording_keys")
+    for wrapped in (before, bytes(40)):
+        async with practice.worker.as_service("test") as tx:
+            replaced = await tx.value(
+                "select private.rewrap_recording_keys(%(ids)s, %(before)s, %(after)s, 'new')",
+                {"ids": [recording], "before": [wrapped], "after": [bytes(40)]},
+            )
+        assert replaced == 0
+    assert practice.rows(KEYS) == []
+
+
+def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(database: Database) -> None:
+    """Shredding gives away the SHA-256 of a wrapped key, for the certificate."""
+    with psycopg.connect(database.superuser_url) as connection:
+        rows: list[tuple[str, str]] = connection.execute(
+            "select proname, prosrc from pg_proc where prosrc like '%wrapped_key%'"
+            " and pronamespace::regnamespace::text in ('resguardo', 'audit', 'private', 'jobs')"
+        ).fetchall()
+    sources = dict(rows)
+    assert set(sources) == {
+        "make_recording_key",
+        "read_keys_to_rewrap",
+        "rewrap_recording_keys",
+        "shred_keys",
+    }
+    source = sources["read_keys_to_rewrap"]
+    assert source.index("private.write_audit(") < source.index("return query")
+
+
+@pytest.fixture(scope="module")
+def stack(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with small_stack.running(cluster, tmp_path_factory.mktemp("keys")) as made:
+        yield made
+
+
+@pytest.fixture
+def run(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs `resguardo` with the stack's settings and these changes."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str, typed: str | None = None, **changes: str) -> Result:
+        set_environment(monkeypatch, {**stack.environment, **changes})
+        if typed is None:
+            monkeypatch.setenv("RESGUARDO_ESCROW_PASSPHRASE", PASSPHRASE)
+        else:
+            monkeypatch.delenv("RESGUARDO_ESCROW_PASSPHRASE", raising=False)
+        return CliRunner().invoke(cli, list(arguments), input=typed)
+
+    return call
+
+
+def test_check_registers_nothing_and_tells_a_wrong_and_a_missing_key(run: Run, stack: Stack) -> None:
+    assert "✓ worker: root keys" in run("check").output
+    with psycopg.connect(stack.project.superuser_url, autocommit=True) as connection:
+        assert connection.execute("select id from private.root_keys").fetchall() == []
+        connection.execute("insert into private.root_keys values ('tests-1', %s)", [bytes(16)])
+        told = run("check").output
+        connection.execute("delete from private.root_keys")
+    assert "✗ worker: root keys: root_key_wrong" in told
+    assert checks.remedy("root_key_wrong") in told
+
+
+def test_worker_with_a_wrong_root_key_does_not_start(run: Run, stack: Stack) -> None:
+    with psycopg.connect(stack.project.superuser_url, autocommit=True) as connection:
+        connection.execute("insert into private.root_keys values ('tests-1', %s)", [bytes(16)])
+        told = run("worker")
+        connection.execute("delete from private.root_keys")
+    assert told.exit_code == 1
+    assert "CONFLICT root_key_wrong" in told.output
+    assert stack.environment["ROOT_KEYS"].split(":")[1] not in told.output
+
+
+def test_new_key_can_be_put_into_the_settings(run: Run) -> None:
+    made = run("keys", "new", "2027-01")
+    assert made.exit_code == 0
+    [line] = re.findall(r"^2027-01:\S+$", made.stdout, re.MULTILINE)
+    assert Keyring.parse(line).ids == ("2027-01",)
+    assert run("keys", "new", "2027-01").stdout != made.stdout
+    assert "root_key_id" in run("keys", "new", "NO").output
+
+
+def test_escrow_is_written_once_and_opens_with_its_passphrase(run: Run, stack: Stack, tmp_path: Path) -> None:
+    written, again = run("keys", "escrow", "escrow"), run("keys", "escrow", "escrow")
+    assert (written.exit_code, again.exit_code) == (0, 1)
+    assert "escrow_exists" in again.output
+    opened_ = run("keys", "check", "escrow")
+    assert opened_.exit_code == 0
+    assert "escrow of demo" in opened_.output
+    assert "root key tests-1" in opened_.output
+    wrong = run("keys", "check", "escrow", typed="another passphrase, as long\n")
+    assert wrong.exit_code == 1
+    assert "INVALID_INPUT escrow_unreadable" in wrong.output
+    secret = stack.environment["ROOT_KEYS"].split(":")[1]
+    for told in (written, again, opened_, wrong):
+        assert not [one for one in (secret, PASSPHRASE, "another passphrase") if one in told.output]
+    assert secret not in (tmp_path / "escrow").read_text()
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        ("short\nshort\n", "passphrase_short"),
+        ("sixteen characters\nsixteen characterz\n", "passphrases_differ"),
+    ],
+)
+def test_passphrase_that_is_short_or_mistyped_writes_nothing(
+    run: Run, tmp_path: Path, typed: str, reason: str
+) -> None:
+    told = run("keys", "escrow", "escrow", typed=typed)
+    assert told.exit_code == 1
+    assert reason in told.output
+    assert not (tmp_path / "escrow").exists()
+    assert run("keys", "escrow", "escrow", typed="sixteen characters\nsixteen characters\n").exit_code == 0
+
+
+def test_rotation_on_the_command_line(run: Run, stack: Stack) -> None:
+    newer = f"{new_key_line('newer')},{stack.environment['ROOT_KEYS']}"
+    done = run("keys", "rotate", ROOT_KEYS=newer)
+    assert done.exit_code == 0, done.output
+    assert "0 data keys are wrapped by the current root key" in done.output
+    with psycopg.connect(stack.project.superuser_url, autocommit=True) as connection:
+        assert connection.execute("select id from private.root_keys").fetchall() == [("newer",)]
+        connection.execute("delete from private.root_keys")

@@ -1,0 +1,73 @@
+"""`resguardo restore check`, as whoever restored a database runs it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from app import worker
+from app.cli import cli
+from app.deletions.restore import RestoreReport
+from app.devstack.object_store import ObjectStore
+from app.settings import WorkerSettings
+from tests.databases import Database
+from tests.integration.keeping_world import DAY, START, World, opened
+from tests.integration.test_destroyer import restore, snapshot
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def world(database: Database, object_store: ObjectStore) -> AsyncIterator[World]:
+    async with opened(database, object_store) as world:
+        await world.adopt()
+        yield world
+
+
+async def _told(monkeypatch: pytest.MonkeyPatch, report: RestoreReport, *arguments: str) -> Result:
+    """What the command says of a look that came to this."""
+
+    async def look(settings: object, *, repeat: bool) -> RestoreReport:
+        assert repeat is ("--repeat" in arguments)
+        return report
+
+    monkeypatch.setattr(worker, "check_restore", look)
+    monkeypatch.setattr("app.settings.load", lambda kind: kind is WorkerSettings)
+    invoke = partial(CliRunner().invoke, cli, ("restore", "check", *arguments))
+    return await asyncio.to_thread(invoke)  # the command has a loop of its own
+
+
+async def test_command_lists_what_came_back_and_says_what_is_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, held = await world.recording(), await world.recording()
+    backups = {one: await snapshot(world, one) for one in (gone, held)}
+    await world.move_to(START + 90 * DAY)
+    await world.destroyer().run_once()
+    for one, backup in backups.items():
+        await restore(world, one, backup)
+    consultation = await world.value("select consultation_id from resguardo.recordings where id = %s", held)
+    await world.hold(consultation_id=consultation)
+
+    looked = await _told(monkeypatch, await world.restore_check().run(repeat=False))
+    assert looked.exit_code == 1
+    assert "2 deletions in the ledger" in looked.output
+    assert f"came back {gone}" in looked.output
+    assert f"release the hold first {held}" in looked.output
+    assert "resguardo restore check --repeat" in looked.output
+
+    repeated = await _told(monkeypatch, await world.restore_check().run(repeat=True), "--repeat")
+    assert repeated.exit_code == 1, "what is held is still there"
+    assert f"destroyed again by the worker {gone}" in repeated.output
+
+
+async def test_command_ends_well_where_nothing_came_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.recording()
+    await world.move_to(START + 90 * DAY)
+    await world.destroyer().run_once()
+    told = await _told(monkeypatch, await world.restore_check().run(repeat=False))
+    assert (told.exit_code, told.output) == (0, "1 deletions in the ledger\n")

@@ -1,0 +1,129 @@
+"""What the oracle knows things by: terms, recordings, holds, and what was put into the bucket. Pure, no I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+_DAY: Final = timedelta(days=1)
+
+
+class Wrong(StrEnum):
+    """What the last line counts."""
+
+    HELD = "held lost"
+    EARLY = "early"
+    OVERDUE = "overdue"
+    CERTIFICATE = "certificates bad"
+    LEFT = "left behind"
+
+
+class By(StrEnum):
+    """Who removed an object."""
+
+    DESTROYER = "destroyer"
+    ACCIDENT = "accident"
+    BUCKET = "the bucket's rule"
+    OTHER = "other rounds"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A policy, in days; `minors_until` in years, None where nothing is said of minors."""
+
+    grace: int
+    default: int
+    kinds: Mapping[str, int]
+    minors_until: int | None
+    applies_to_existing: bool
+
+    def due(self, kind: str, birth_date: date | None, counted_from: datetime) -> datetime:
+        """When the term is over, and the minor of age everywhere on earth."""
+        due = counted_from + _DAY * self.kinds.get(kind, self.default)
+        if birth_date is None or self.minors_until is None:
+            return due
+        year = birth_date.year + self.minors_until
+        is_leap_day = (birth_date.month, birth_date.day) == (2, 29)
+        try:
+            day = date(year, birth_date.month, birth_date.day)
+        except ValueError:
+            assert is_leap_day
+            day = date(year, 3, 1)
+        return max(due, datetime(day.year, day.month, day.day, 12, tzinfo=UTC))
+
+
+@dataclass
+class Recording:
+    """A video with all that belongs to it. `due` is None until it has ended."""
+
+    id: UUID
+    consultation: UUID
+    patient: UUID
+    kind: str
+    birth_date: date | None
+    created_at: datetime
+    counted_from: datetime | None = None
+    terms: Terms | None = None
+    due: datetime | None = None
+    undo_until: datetime | None = None
+    begun: int | None = None
+    is_deleted: bool = False
+    lost_at: datetime | None = None
+    free_since: datetime | None = None
+    is_restored: bool = False
+    wrapped_key: bytes | None = None
+    attested: set[str] = field(default_factory=set)
+
+    @property
+    def goes_at(self) -> datetime | None:
+        """When its term or the grace of a request is over, whichever is earlier."""
+        if self.due is None or self.undo_until is None:
+            return self.due
+        return min(self.due, self.undo_until)
+
+
+@dataclass
+class Hold:
+    """A legal hold or an open access request: of a consultation, a patient, both, or a range of days."""
+
+    since: int
+    consultation: UUID | None = None
+    patient: UUID | None = None
+    days: tuple[datetime, datetime] | None = None
+    until: int | None = None
+    ended_at: datetime | None = None
+
+    def covers(self, recording: Recording) -> bool:
+        if self.days is not None:
+            return self.days[0] <= recording.created_at < self.days[1]
+        return self.consultation in (None, recording.consultation) and self.patient in (
+            None,
+            recording.patient,
+        )
+
+    def stands(self, moment: int) -> bool:
+        return self.since <= moment and (self.until is None or moment < self.until)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What was put under a key: `origin` is the key under which it first came; copies share it."""
+
+    origin: str
+    recordings: frozenset[UUID]
+    size_bytes: int
+    sha256: str
+    at: datetime
+    moment: int
+    is_medium: bool = True
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One thing that must not be; `about` is an id or a key."""
+
+    wrong: Wrong
+    about: str
+    what: str

@@ -1,0 +1,74 @@
+"""Opens a practice over a fresh database and an emptied bucket, with its clock and its people."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+from psycopg.rows import dict_row
+
+from app.db import Database as Pool
+from app.deployment import mark_database
+from app.devstack.object_store import ObjectStore
+from tests.databases import Database
+from tests.simulation.oracle import Oracle
+from tests.simulation.process import Deaths, Process, SimulatedStorage, Weather
+from tests.simulation.world import DEPLOYMENT, SIGNER, Person, World
+
+_PREPARED = Path(__file__).with_name("practice.sql")
+
+
+@asynccontextmanager
+async def opened(database: Database, store: ObjectStore, seed: int, start: datetime) -> AsyncIterator[World]:
+    """A practice that has just opened, with an empty bucket."""
+    dice = random.Random(seed)  # noqa: S311 - a simulation is repeated by its seed
+    oracle = Oracle(SIGNER.public_key)
+    oracle.now = start
+    weather, deaths = (
+        Weather(random.Random(seed + 1)),  # noqa: S311 - the same
+        Deaths(random.Random(seed + 2)),  # noqa: S311 - the same
+    )
+    storage = SimulatedStorage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
+    storage.uploads_since = {}
+    storage.process = Process("people", deaths, weather, oracle)
+    mark_database(database.owner_url, DEPLOYMENT)
+    worker, api, owner = pools = [
+        Pool(url, application="simulation")
+        for url in (database.worker_url, database.api_url, database.owner_url)
+    ]
+    async with await psycopg.AsyncConnection.connect(
+        database.superuser_url, autocommit=True, row_factory=dict_row
+    ) as superuser:
+        for pool in pools:
+            await pool.open()
+        try:
+            await superuser.execute(_PREPARED.read_text())
+            nobody = Person(uuid4(), uuid4())
+            world = World(
+                database=database,
+                worker=worker,
+                api=api,
+                owner=owner,
+                storage=storage,
+                superuser=superuser,
+                oracle=oracle,
+                dice=dice,
+                weather=weather,
+                deaths=deaths,
+                doctor=nobody,
+                officers=(nobody, nobody),
+            )
+            await world.move_to(start)
+            world.doctor = await world.person("clinician")
+            world.officers = (await world.person("compliance"), await world.person("compliance"))
+            for key in [one.key async for page in world.raw.list_objects("") for one in page.objects]:
+                await world.raw.delete(key)
+            await world.raw.claim(DEPLOYMENT)
+            yield world
+        finally:
+            for pool in pools:
+                await pool.close()
+            storage.close()

@@ -1,0 +1,283 @@
+"""Judges keeping and destroying by what happened alone: what people did, and what came into and left the bucket.
+
+It reads no table and shares no rule with the code that it judges: who holds what, when something is due and by which
+policy it reckons itself. Times are the true ones. A moment numbers the passes of the worker: what people did before a
+pass has begun, the pass has to know.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
+from typing import Final
+from uuid import UUID
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from app.certificates.model import Certificate, DestroyedObject
+from app.certificates.signing import check
+from app.errors import AppError
+from tests.simulation.facts import By, Content, Hold, Recording, Terms, Violation, Wrong
+
+LATEST: Final = timedelta(days=1)
+"""How long something may live after it is due and free."""
+SWEPT_AFTER: Final = timedelta(days=60)
+"""A copy that came while its recording was being destroyed is gone then: the sweep's quarantine, and some days."""
+QUARANTINE: Final = timedelta(days=30)
+
+
+class Oracle:
+    """Told everything in the order in which it happened."""
+
+    def __init__(self, key: Ed25519PublicKey) -> None:
+        self._key = key
+        self.now = datetime.min.replace(tzinfo=UTC)
+        self.moment = 0
+        self.policy: Terms | None = None
+        self.recordings: dict[UUID, Recording] = {}
+        self.living: dict[UUID, Recording] = {}
+        self.bucket: dict[str, Content] = {}
+        self.violations: list[Violation] = []
+        self.deletions = 0
+        self._holds: dict[UUID, Hold] = {}
+        self._of_consultation: dict[UUID, list[Hold]] = defaultdict(list)
+        self._of_patient: dict[UUID, list[Hold]] = defaultdict(list)
+        self._of_days: list[Hold] = []
+        self._copies: Counter[str] = Counter()
+        self._ever: dict[str, Content] = {}
+        self._keys_of: dict[UUID, set[str]] = defaultdict(set)
+        self._said: set[tuple[Wrong, str]] = set()
+
+    def count(self, wrong: Wrong) -> int:
+        return sum(one.wrong is wrong for one in self.violations)
+
+    # What people and recorders did
+
+    def adopted(self, terms: Terms) -> None:
+        """A policy is in force from now on."""
+        self.policy = terms
+        for one in self.living.values():
+            if one.counted_from is None or one.begun is not None or one.due is None:
+                continue
+            if terms.applies_to_existing:
+                one.terms = terms
+                due = terms.due(one.kind, one.birth_date, one.counted_from)
+                one.due = max(due, min(one.due, self.now))
+
+    def created(self, recording: Recording) -> None:
+        self.recordings[recording.id] = self.living[recording.id] = recording
+
+    def ended(self, recording_id: UUID, *clocks: datetime) -> None:
+        """`clocks`: what each said of its end; the latest counts."""
+        one = self.recordings[recording_id]
+        assert self.policy is not None
+        one.terms, one.counted_from = self.policy, max(clocks)
+        one.due = one.terms.due(one.kind, one.birth_date, one.counted_from)
+
+    def born(self, patient: UUID, birth_date: date) -> None:
+        """The day of birth was given later: what is there already of a minor stays longer."""
+        for one in self.living.values():
+            if one.patient != patient:
+                continue
+            one.birth_date = birth_date
+            if one.terms is not None and one.counted_from is not None and one.due is not None:
+                one.due = max(one.due, one.terms.due(one.kind, birth_date, one.counted_from))
+
+    def held(self, hold_id: UUID, hold: Hold) -> None:
+        self._holds[hold_id] = hold
+        if hold.days is not None:
+            self._of_days.append(hold)
+        elif hold.consultation is not None:
+            self._of_consultation[hold.consultation].append(hold)
+        else:
+            assert hold.patient is not None
+            self._of_patient[hold.patient].append(hold)
+
+    def released(self, hold_id: UUID) -> None:
+        hold = self._holds[hold_id]
+        if hold.until is None:
+            hold.until, hold.ended_at = self.moment + 1, self.now
+
+    def asked(self, recording_id: UUID, undo_until: datetime) -> None:
+        self.recordings[recording_id].undo_until = undo_until
+
+    def undone(self, recording_id: UUID) -> None:
+        one = self.recordings[recording_id]
+        if one.begun is None:
+            one.undo_until = None
+            one.free_since = max(one.free_since or self.now, self.now)
+
+    # What became of the bucket
+
+    def put(
+        self, key: str, recordings: Iterable[UUID], size_bytes: int, digest: str, *, is_medium: bool = True
+    ) -> None:
+        content = Content(
+            key, frozenset(recordings), size_bytes, digest, self.now, self.moment, is_medium=is_medium
+        )
+        self._add(key, content)
+
+    def copied(self, source: str, target: str) -> None:
+        of = self.bucket.get(source) or self._ever[source]
+        self._add(target, replace(of, at=self.now, moment=self.moment))
+
+    def _add(self, key: str, content: Content) -> None:
+        if key not in self.bucket:
+            self._copies[content.origin] += 1
+        self.bucket[key] = self._ever[key] = content
+        for recording in content.recordings:
+            self._keys_of[recording].add(key)
+
+    def removed(self, key: str, by: By) -> None:
+        """The last copy of something that was recorded may go only where nothing holds it and it is due."""
+        content = self.bucket.pop(key, None)
+        if content is None:
+            return
+        self._copies[content.origin] -= 1
+        if self._copies[content.origin] or content.origin.startswith("exports/"):
+            return
+        for recording_id in content.recordings:
+            one = self.recordings[recording_id]
+            if by is By.DESTROYER:
+                one.attested.add(content.origin)
+            if by is By.ACCIDENT:
+                one.lost_at = one.lost_at or self.now
+            elif content.is_medium:
+                self._judge_end(one, f"{content.origin} by {by}")
+
+    # What the worker says
+
+    def begun(self, recording_id: UUID) -> None:
+        """Its destruction was seen to have begun in this pass."""
+        one = self.recordings[recording_id]
+        if one.begun is None:
+            self._judge_end(one, "begun to be destroyed")
+            one.begun = self.moment
+
+    def deleted(self, recording_id: UUID) -> None:
+        one = self.recordings[recording_id]
+        if not one.is_deleted:
+            self.begun(recording_id)
+            one.is_deleted = True
+            self.living.pop(recording_id)
+            self.deletions += 1
+
+    def restored(self, recording_id: UUID) -> None:
+        """A backup brought its rows back: it has to go again."""
+        one = self.recordings[recording_id]
+        one.is_deleted, one.is_restored, one.begun = False, True, None
+        one.free_since = self.now
+        self.living[recording_id] = one
+
+    # Judging
+
+    def is_held(self, one: Recording) -> bool:
+        """Whether the next pass would have to leave it."""
+        return any(hold.stands(self.moment + 1) for hold in self._holds_of(one))
+
+    def wants_a_pass(self) -> bool:
+        """Whether something is due, free and not gone: the worker then has to do."""
+        return self.has_unfinished() or bool(self.due_soon(timedelta(0)))
+
+    def has_unfinished(self) -> bool:
+        """Whether a destruction has begun, is not over, and nothing holds it now."""
+        return any(one.begun is not None and not self.is_held(one) for one in self.living.values())
+
+    def due_soon(self, within: timedelta) -> list[Recording]:
+        """What will be due and is free, not begun."""
+        return [
+            one
+            for one in self.living.values()
+            if one.begun is None
+            and one.goes_at is not None
+            and one.goes_at <= self.now + within
+            and not self.is_held(one)
+        ]
+
+    def judge_overdue(self) -> None:
+        for one in self.living.values():
+            if one.goes_at is None or self.now - one.goes_at <= LATEST or self.is_held(one):
+                continue
+            ends = [hold.ended_at for hold in self._holds_of(one) if hold.ended_at is not None]
+            free = max([one.goes_at, *ends, *([one.free_since] if one.free_since else [])])
+            if self.now - free > LATEST:
+                self._say(Wrong.OVERDUE, str(one.id), f"free since {free}, and it is {self.now}")
+
+    def judge_certificates(self, recording_id: UUID, files: list[bytes]) -> None:
+        """All that are kept of a deleted recording, by their numbers."""
+        one = self.recordings[recording_id]
+        try:
+            certificates = [check(file, self._key) for file in files]
+        except AppError as error:
+            self._say(Wrong.CERTIFICATE, str(one.id), error.reason)
+            return
+        for objection in self._objections(one, certificates):
+            self._say(Wrong.CERTIFICATE, str(one.id), objection)
+
+    def judge_left(
+        self, keys: Collection[str], rows: Mapping[str, Collection[UUID]], *, is_end: bool = False
+    ) -> None:
+        """`keys` are the bucket's under r/, keep/ and exports/; `rows`: what tables still have of which recordings."""
+        for key in keys:
+            content = self.bucket.get(key)
+            if content is None:
+                self._say(Wrong.LEFT, key, "nobody knows of it")
+                continue
+            for recording_id in content.recordings:
+                one = self.recordings[recording_id]
+                came_late = one.begun is not None and content.moment >= one.begun
+                may_wait = came_late and not is_end and self.now - content.at < SWEPT_AFTER
+                if one.is_deleted and not may_wait:
+                    self._say(Wrong.LEFT, key, f"of {recording_id}, which is deleted")
+        for table, recordings in rows.items():
+            for recording_id in recordings:
+                if self.recordings[recording_id].is_deleted:
+                    self._say(Wrong.LEFT, f"{table} {recording_id}", "of a deleted recording")
+
+    def _objections(self, one: Recording, certificates: list[Certificate]) -> Iterator[str]:
+        numbers = [each.number for each in certificates]
+        if not numbers or numbers != list(range(1, len(numbers) + 1)):
+            yield f"their numbers are {numbers}"
+        expected = [] if one.wrapped_key is None else [sha256(one.wrapped_key).hexdigest()]
+        for each in certificates:
+            if (each.recording_id, each.consultation_id) != (one.id, one.consultation):
+                yield "of another"
+            if [key.wrapped_key_sha256 for key in each.keys] != expected:
+                yield f"other keys in number {each.number}"
+        by_key = {sha256(key.encode()).hexdigest(): self._ever[key] for key in self._keys_of[one.id]}
+        told = [destroyed for each in certificates for destroyed in each.objects]
+        missing = one.attested - {
+            by_key[each.key_sha256].origin for each in told if each.key_sha256 in by_key
+        }
+        if missing:
+            yield f"nothing of {sorted(missing)}"
+        yield from (
+            objection for each in told if (objection := _objection(each, by_key.get(each.key_sha256)))
+        )
+
+    def _judge_end(self, one: Recording, what: str) -> None:
+        if any(hold.stands(self.moment) for hold in self._holds_of(one)):
+            self._say(Wrong.HELD, str(one.id), what)
+        is_missing = one.lost_at is not None and self.now - one.lost_at >= QUARANTINE
+        is_due = one.goes_at is not None and one.goes_at <= self.now
+        if one.begun is None and not (is_due or is_missing or one.is_restored):
+            self._say(Wrong.EARLY, str(one.id), f"{what}, due {one.goes_at}, and it is {self.now}")
+
+    def _holds_of(self, one: Recording) -> list[Hold]:
+        found = [*self._of_consultation[one.consultation], *self._of_patient[one.patient], *self._of_days]
+        return [hold for hold in found if hold.covers(one)]
+
+    def _say(self, wrong: Wrong, about: str, what: str) -> None:
+        if (wrong, about) not in self._said:
+            self._said.add((wrong, about))
+            self.violations.append(Violation(wrong, about, what))
+
+
+def _objection(told: DestroyedObject, content: Content | None) -> str | None:
+    """Why what a certificate says of an object is not so."""
+    if content is None:
+        return "an object that was never there"
+    if told.size_bytes != content.size_bytes:
+        return "another size"
+    return "another digest" if told.sha256 not in (None, content.sha256) else None

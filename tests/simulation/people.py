@@ -1,0 +1,217 @@
+"""What people do in a practice, by the services, in their own sessions; the oracle is told what they were answered."""
+
+from collections.abc import Awaitable, Callable
+from datetime import date, datetime, timedelta
+from uuid import UUID
+
+from app.access_requests.model import AccessRequestStatus, DenialGround
+from app.deletions.model import DeletionReason
+from app.errors import AppError, Conflict
+from app.holds.model import HoldOrder, Scope
+from app.retention.model import PolicyStatus
+from tests.simulation.facts import Hold, Recording, Terms
+from tests.simulation.rounds import export
+from tests.simulation.world import Person, World
+
+KINDS = ("follow_up", "follow_up", "follow_up", "therapy", "surgery")
+Later = Callable[[timedelta, Callable[[], Awaitable[None]]], None]
+_DAY = timedelta(days=1)
+_ENDS = ("READY",) * 17 + ("FAILED", "LOST", "ABORTED")
+_PATIENCE = 6
+
+
+class People:
+    """`later` does something after a while."""
+
+    def __init__(self, world: World, later: Later) -> None:
+        self.world = world
+        self.dice = world.dice
+        self.later = later
+        self._patients: list[tuple[UUID, date | None]] = []
+        self._logins: dict[UUID, Person] = {}
+        self._policies = 0
+
+    async def visit(self) -> None:
+        """A consultation, mostly recorded, sometimes twice, of somebody new or known."""
+        world, now = self.world, self.world.oracle.now
+        if self._patients and self.dice.random() < 0.3:
+            patient, birth_date = self.dice.choice(self._patients[-200:])
+        else:
+            patient, birth_date = world.uuid(), self._birth_date(now.date())
+            self._patients.append((patient, birth_date))
+            if self.dice.random() < 0.25:
+                self._logins[patient] = await world.person()
+        kind = self.dice.choice(KINDS)
+        consultation = await world.consult(kind, patient, birth_date, self._logins.get(patient))
+        for _ in range(self.dice.choice((0, *(1,) * 17, 2, 2))):
+            await world.record(
+                Recording(world.uuid(), consultation, patient, kind, birth_date, now),
+                self.dice.choice(_ENDS),
+                has_speakers=self.dice.random() < 0.25,
+                extras=self.dice.random() < 0.1,
+            )
+
+    async def change_policy(self, *, is_first: bool = False) -> None:
+        """Compliance decides on a new version of the retention policy; two of them where it shortens a term."""
+        self._policies += 1
+        terms = Terms(
+            grace=self.dice.randrange(3, 15),
+            default=90 if is_first else self.dice.choice((60, 75, 90, 90, 105, 120)),
+            kinds={"surgery": self.dice.choice((150, 180, 210)), "therapy": self.dice.choice((30, 45, 90))},
+            minors_until=self.dice.choice((18, 18, 18, 19, None)),
+            applies_to_existing=not is_first and self.dice.random() < 0.5,
+        )
+        kept = (await self.world.proposals.propose(_toml(f"version {self._policies}", terms))).kept
+        for officer in self.world.officers:
+            if kept.status is PolicyStatus.PROPOSED:
+                kept = await self.world.retention.approve(officer.asker, kept.id)
+        assert kept.status is PolicyStatus.ACTIVE
+        self.world.oracle.adopted(terms)
+
+    async def hold(self) -> None:
+        """Somebody of compliance places a hold; another one releases it some day."""
+        chosen = self._somebody()
+        if chosen is None:
+            return
+        kind = self.dice.randrange(3)
+        if kind == 0:
+            await self._place(Scope(chosen.consultation, None, None, None), self.world.oracle.moment + 1)
+        elif kind == 1:
+            await self._place(Scope(None, chosen.patient, None, None), self.world.oracle.moment + 1)
+        else:
+            since = chosen.created_at - self.dice.random() * _DAY
+            scope = Scope(None, None, since, since + self.dice.choice((1, 1, 3)) * _DAY)
+            await self._place(scope, self.world.oracle.moment + 1)
+
+    async def hold_at_once(self, recording: Recording) -> None:
+        """At the very moment of a pass: the answer says whether the destruction came first."""
+        try:
+            await self._place(
+                Scope(recording.consultation, None, None, None), self.world.oracle.moment, is_racing=True
+            )
+        except AppError:
+            return
+
+    async def _place(self, scope: Scope, since: int, *, is_racing: bool = False) -> None:
+        placer, releaser = self.dice.sample(self.world.officers, 2)
+        order = HoldOrder(scope, f"matter {self.world.uuid()}", "custodian")
+        placed = await self.world.holds.place(placer.asker, order)
+        came_first = placed.recordings_in_destruction == 0 and placed.covered_recordings > 0
+        if is_racing and not came_first:
+            since += 1
+        days = (
+            (scope.recorded_since, scope.recorded_until)
+            if scope.recorded_since and scope.recorded_until
+            else None
+        )
+        hold_id = placed.hold.id
+        self.world.oracle.held(
+            hold_id, Hold(since, consultation=scope.consultation_id, patient=scope.patient_id, days=days)
+        )
+
+        async def release() -> None:
+            await self.world.holds.release(releaser.asker, hold_id)
+            self.world.oracle.released(hold_id)
+
+        self.later(self.dice.choice((2, 20, 60, 120, 300)) * self.dice.random() * _DAY, release)
+
+    async def ask_for_copy(self) -> None:
+        """A patient asks for what was recorded; compliance decides within three weeks."""
+        known = [one for one in self.world.oracle.living.values() if one.patient in self._logins]
+        if not known:
+            return
+        chosen = self.dice.choice(known)
+        consultation = chosen.consultation if self.dice.random() < 0.6 else None
+        asker = self._logins[chosen.patient].asker
+        filed = await self.world.requests.file(asker, consultation, None)
+        if filed.created_at != self.world.oracle.now:
+            return  # the same as one that is open
+        hold = Hold(self.world.oracle.moment + 1, consultation=consultation, patient=chosen.patient)
+        self.world.oracle.held(filed.id, hold)
+        self.later(
+            self.dice.uniform(1, 20) * _DAY, lambda: self._decide(filed.id, self._logins[chosen.patient])
+        )
+
+    async def _decide(self, request_id: UUID, patient: Person) -> None:
+        officer, fate = self.dice.choice(self.world.officers), self.dice.random()
+        if fate < 0.2:
+            await self._withdraw(request_id, patient)
+        elif fate < 0.4:
+            await self.world.requests.deny(officer.asker, request_id, DenialGround.EXCEPTED, None)
+            self.world.oracle.released(request_id)
+        else:
+            await self.world.requests.approve(officer.asker, request_id)
+            await self._export(request_id, patient, 1)
+
+    async def _export(self, request_id: UUID, patient: Person, attempt: int) -> None:
+        await self.world.run("export", export(request_id), may_die=attempt == 1)
+        status = await self.world.value(
+            "select status from resguardo.access_requests where id = %s", request_id
+        )
+        if status == AccessRequestStatus.FULFILLED:
+            self.world.oracle.released(request_id)
+        elif attempt == _PATIENCE:
+            await self._withdraw(request_id, patient)
+        else:
+            again = timedelta(hours=attempt)
+            self.later(again, lambda: self._export(request_id, patient, attempt + 1))
+
+    async def _withdraw(self, request_id: UUID, patient: Person) -> None:
+        await self.world.requests.withdraw(patient.asker, request_id)
+        self.world.oracle.released(request_id)
+
+    async def ask_to_delete(self) -> None:
+        """The doctor wants a recording gone, and sometimes takes that back."""
+        oracle, chosen = self.world.oracle, self._somebody()
+        if (
+            chosen is None
+            or oracle.policy is None
+            or chosen.begun is not None
+            or chosen.undo_until is not None
+        ):
+            return
+        try:
+            await self.world.deletions.request(self.world.doctor.asker, chosen.id, DeletionReason.DUPLICATE)
+        except Conflict:
+            assert oracle.is_held(chosen), "refused, and nothing holds it"
+            return
+        assert not oracle.is_held(chosen), "taken on, and it is held"
+        grace = oracle.policy.grace * _DAY
+        oracle.asked(chosen.id, oracle.now + grace)
+        if self.dice.random() < 0.5:
+            self.later(self.dice.random() * grace, lambda: self._undo(chosen))
+
+    async def _undo(self, recording: Recording) -> None:
+        try:
+            await self.world.deletions.undo(self.world.doctor.asker, recording.id)
+        except Conflict:
+            return
+        self.world.oracle.undone(recording.id)
+
+    def _somebody(self) -> Recording | None:
+        living = self.world.oracle.living
+        return self.dice.choice(list(living.values())) if living else None
+
+    def _birth_date(self, today: date) -> date | None:
+        if self.dice.random() < 0.85:
+            return None
+        return today - timedelta(days=self.dice.randrange(365 * 16, 365 * 19))
+
+
+def _toml(name: str, terms: Terms) -> str:
+    minors = "" if terms.minors_until is None else f"[minors]\nuntil_age_years = {terms.minors_until}\n"
+    kinds = "".join(
+        f'[[kinds]]\nkinds = ["{kind}"]\nrecording_days = {days}\n' for kind, days in terms.kinds.items()
+    )
+    return (
+        f'name = "{name}"\napplies_to_existing = {str(terms.applies_to_existing).lower()}\n'
+        f"[default]\nrecording_days = {terms.default}\nsigned_note_days = 2557\n"
+        f"{minors}[deletion]\ngrace_days = {terms.grace}\n{kinds}"
+    )
+
+
+def spread(
+    dice_uniform: Callable[[float, float], float], start: datetime, days: int, many: int
+) -> list[datetime]:
+    """So many moments of so many days."""
+    return sorted(start + dice_uniform(0, days) * _DAY for _ in range(many))

@@ -1,0 +1,260 @@
+"""Two simulated years: what people do at its time, the worker's rounds at theirs, and everything that goes wrong."""
+
+import asyncio
+import heapq
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, Final, LiteralString, cast
+from uuid import UUID
+
+from tests.simulation.facts import By, Recording, Wrong
+from tests.simulation.people import People, spread
+from tests.simulation.rounds import check_restore, destroy, keep_exports, look_for_missing, protect, sweep
+from tests.simulation.world import Pass, World
+
+START: Final = datetime(2103, 6, 1, 9, tzinfo=UTC)
+"""After any day on which this runs: rows bear the machine's time too. There is a 29 February in between."""
+DAYS: Final = 731
+_DAY: Final = timedelta(days=1)
+_HOUR: Final = timedelta(hours=1)
+_YEAR: Final = timedelta(days=365)
+Act = Callable[[], Awaitable[None]]
+_MEDIA = "(select r.id from resguardo.recordings as r where %s in (r.id, r.beside))"
+_BACKUP = tuple(
+    (
+        cast("Any", f"select json_agg(t) from {table} as t where t.{column} in {_MEDIA}"),  # noqa: S608
+        cast("Any", f"insert into {table} select * from json_populate_recordset(null::{table}, %s)"),  # noqa: S608
+    )
+    for table, column in (
+        ("resguardo.recordings", "id"),
+        ("private.recording_secrets", "recording_id"),
+        ("private.recording_keys", "recording_id"),
+    )
+)
+_FORGET: tuple[LiteralString, ...] = (
+    "delete from resguardo.certificates where recording_id = %s",
+    "delete from resguardo.deletions where recording_id = %s",
+    "set session_replication_role = replica",
+    "delete from resguardo.recordings where %s in (id, beside)",
+)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of it; `step` is how far the rounds are apart, `outage` how long the bucket is away at most.
+
+    Rounds that are not told of what they wait for come once in `rare` days.
+    """
+
+    consultations: int
+    step: timedelta
+    outage: timedelta
+    idle_passes: float
+    rare: int
+
+    @classmethod
+    def of(cls, consultations: int) -> "Scale":
+        if consultations >= 1000:
+            return cls(consultations, 6 * _HOUR, 10 * _HOUR, 0.2, 1)
+        return cls(consultations, 15 * _HOUR, 3 * _HOUR, 0.02, 5)
+
+
+class Play:
+    """One run over a practice that has just opened."""
+
+    def __init__(self, world: World, scale: Scale, *, end: datetime = START + DAYS * _DAY) -> None:
+        self.world = world
+        self.oracle = world.oracle
+        self.dice = world.dice
+        self.scale = scale
+        self.end = end
+        self.people = People(world, self.later)
+        self._agenda: list[tuple[datetime, int, Act]] = []
+        self._number = count()
+        self._backups: dict[UUID, list[str]] = {}
+        self._unrest = 0
+
+    def later(self, wait: timedelta, act: Act) -> None:
+        self._at(self.oracle.now + wait, act)
+
+    def _at(self, time: datetime, act: Act) -> None:
+        heapq.heappush(self._agenda, (time, next(self._number), act))
+
+    def plan(self) -> None:
+        """What happens without anything before it."""
+        many, people = self.scale.consultations, self.people
+        for how_many, act in (
+            (many, people.visit),
+            (max(4, many // 20), people.hold),
+            (max(4, many // 25), people.ask_for_copy),
+            (max(4, many // 15), people.ask_to_delete),
+            (15 // self.scale.rare + 3, people.change_policy),
+            (15 // self.scale.rare, self.jump),
+            (40 // self.scale.rare, self.fail_bucket),
+            (max(2, many // 300), self.have_accident),
+            (max(2, many // 100), self.back_up),
+        ):
+            for time in spread(self.dice.uniform, START, DAYS - 1, how_many):
+                self._at(time, act)
+        rare = self.scale.rare
+        self._every(rare * _DAY, lambda: self.round("protect", protect))
+        self._every(rare * 3 * _DAY, lambda: self.round("keep_exports", keep_exports))
+        self._every(rare * 5 * _DAY, lambda: self.round("sweep", sweep))
+        self._every(rare * 4 * _DAY, lambda: self.round("missing", look_for_missing))
+        self._every(_DAY, self.apply_bucket_rule)
+        self._every(30 * _DAY, self.world.look_for_left)
+        self._every(self.scale.step, self.destroy_due)
+
+    def _every(self, wait: timedelta, act: Act) -> None:
+        time = START + wait
+        while time < self.end:
+            self._at(time, act)
+            time += wait
+
+    async def run(self, told: Callable[[float], None]) -> None:
+        """The two years, then a quiet month in which nothing dies, so that what deaths left is swept."""
+        await self.people.change_policy(is_first=True)
+        self.plan()
+        while self._agenda and self._agenda[0][0] <= self.end:
+            time, _, act = heapq.heappop(self._agenda)
+            if time > self.oracle.now:
+                await self.world.move_to(time)
+            await act()
+            told((self.oracle.now - START) / (self.end - START))
+        await self._end_quietly()
+
+    async def _end_quietly(self) -> None:
+        self.world.weather.is_calm = True
+        await self.world.observe()
+        self._agenda.clear()
+        for day in range(34):
+            await self.world.move_to(self.oracle.now + _DAY)
+            rounds = [("protect", protect), ("keep_exports", keep_exports), ("sweep", sweep)]
+            for name, work in rounds if day % 4 == 1 else []:
+                await self.world.run(name, work, may_die=False)
+            if self.oracle.wants_a_pass():
+                await self.world.run("destroy", destroy, may_die=False)
+            await self.world.observe()
+            await self.apply_bucket_rule()
+            self.oracle.judge_overdue()
+        await self.world.look_for_left(is_end=True)
+
+    # The worker
+
+    async def destroy_due(self) -> None:
+        """A pass where there is something to do, and now and then where there is nothing."""
+        if self.oracle.wants_a_pass() or self.dice.random() < self.scale.idle_passes:
+            await self._destroy()
+        self.oracle.judge_overdue()
+        for recording_id in [one for one in self._backups if self.oracle.recordings[one].is_deleted]:
+            await self._restore(recording_id)
+
+    async def _destroy(self) -> None:
+        world, may_die = self.world, self._unrest < 2 and self.dice.random() < 0.5
+        due = self.oracle.due_soon(timedelta(0))
+        jobs = [world.run("destroy", destroy, may_die=may_die)]
+        if self.dice.random() < 0.1:
+            jobs.append(world.beside("destroy", destroy))
+        if self.dice.random() < 0.1:
+            jobs.append(world.beside("protect", protect))
+        jobs += [self._race(one) for one in due[:1] if self.dice.random() < 0.1 and self._is_alone(one)]
+        results = await asyncio.gather(*jobs)
+        await world.observe()
+        is_done = results[0] and not self.oracle.has_unfinished()
+        self._unrest = 0 if is_done else self._unrest + 1
+        if not is_done:
+            self.later(_HOUR + timedelta(minutes=5), self._destroy_again)
+
+    async def _destroy_again(self) -> None:
+        if self.oracle.wants_a_pass():
+            await self._destroy()
+
+    async def _race(self, recording: Recording) -> bool:
+        await self.people.hold_at_once(recording)
+        return True
+
+    def _is_alone(self, recording: Recording) -> bool:
+        same = [one for one in self.oracle.living.values() if one.consultation == recording.consultation]
+        return len(same) == 1
+
+    async def round(self, name: str, work: Pass) -> None:
+        """Another of the worker's rounds, again in an hour where it died or failed."""
+        if not await self.world.run(name, work, may_die=self.dice.random() < 0.3):
+            self.later(_HOUR, lambda: self._again(name, work))
+        await self.world.observe()
+
+    async def _again(self, name: str, work: Pass) -> None:
+        if not await self.world.run(name, work, may_die=False):
+            self.later(2 * _HOUR, lambda: self._again(name, work))
+
+    # What goes wrong
+
+    async def fail_bucket(self) -> None:
+        """An outage."""
+        self.world.weather.outage_until = self.oracle.now + self.dice.random() * self.scale.outage
+
+    async def jump(self) -> None:
+        """For an hour one clock is a year off: nothing may go early for that, and what ends now stays its term."""
+        world, way = self.world, self.dice.randrange(4)
+        world.jump = (-_YEAR, _YEAR, timedelta(0), timedelta(0))[way]
+        world.storage.store_time = self.oracle.now + (-_YEAR if way == 3 else _YEAR) if way >= 2 else None
+        await world.move_to(self.oracle.now)
+        await self.people.visit()
+        for name, work in (("destroy", destroy), ("sweep", sweep), ("missing", look_for_missing)):
+            await world.run(name, work, may_die=False)
+            await world.observe()
+        world.jump, world.storage.store_time = timedelta(0), None
+        await world.move_to(self.oracle.now + _HOUR)
+
+    async def have_accident(self) -> None:
+        """All objects of a recording vanish, by nobody of ours."""
+        keys = [key for key, content in self.oracle.bucket.items() if content.is_medium]
+        if not keys:
+            return
+        (of,) = list(self.oracle.bucket[self.dice.choice(keys)].recordings)[:1]
+        for key, content in list(self.oracle.bucket.items()):
+            if content.recordings == {of}:
+                await self.world.raw.delete_as(By.ACCIDENT, key)
+
+    async def apply_bucket_rule(self) -> None:
+        """The bucket's own lifecycle: what is a week older than its class goes, held or not."""
+        for key, content in list(self.oracle.bucket.items()):
+            if key.startswith("r/d"):
+                days = int(key.split("/")[1][1:])
+                if self.oracle.now - content.at >= (days + 7) * _DAY:
+                    await self.world.raw.delete_as(By.BUCKET, key)
+
+    async def back_up(self) -> None:
+        """Keeps the rows of a recording and of its sound, to bring them back once it was destroyed."""
+        living = [
+            one for one in self.oracle.living.values() if one.wrapped_key and one.id not in self._backups
+        ]
+        if living:
+            one = self.dice.choice(living)
+            self._backups[one.id] = [json.dumps(await self.world.value(read, one.id)) for read, _ in _BACKUP]
+
+    async def _restore(self, recording_id: UUID) -> None:
+        """A restored database, and the look at the ledger that follows it."""
+        backup, world = self._backups.pop(recording_id), self.world
+        if self.oracle.is_held(self.oracle.recordings[recording_id]) or "null" in backup:
+            return
+        for statement in _FORGET:
+            await world.rows(statement, *([recording_id] if "%s" in statement else []))
+        for (_, write), row in zip(_BACKUP, backup, strict=True):
+            await world.rows(write, row)
+        await world.rows("set session_replication_role = origin")
+        self.oracle.restored(recording_id)
+        while not await world.run("restore", check_restore):
+            await world.move_to(self.oracle.now + timedelta(minutes=20))
+
+    def last_line(self) -> str:
+        """What is counted; all but the first have to be 0."""
+        early = f", early {self.oracle.count(Wrong.EARLY)}" if self.oracle.count(Wrong.EARLY) else ""
+        return (
+            f"simulate: {self.oracle.deletions} deletions, held lost {self.oracle.count(Wrong.HELD)}{early}, "
+            f"overdue {self.oracle.count(Wrong.OVERDUE)}, certificates bad {self.oracle.count(Wrong.CERTIFICATE)}, "
+            f"left behind {self.oracle.count(Wrong.LEFT)}"
+        )

@@ -1,0 +1,119 @@
+-- The clock that a simulation moves, and rows as the worker has made them by the end of a recording.
+create schema moved;
+create unlogged table moved.clock (at timestamptz not null);
+insert into moved.clock values (clock_timestamp());
+
+create or replace function private.now() returns timestamptz
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$ begin return (select c.at from moved.clock as c); end $$;
+
+create function moved.person(is_staff text) returns table (user_id uuid, session_id uuid)
+language plpgsql as $$
+begin
+    user_id := gen_random_uuid();
+    session_id := gen_random_uuid();
+    insert into auth.users (id, aud, role, email, created_at, updated_at)
+    values (user_id, 'authenticated', 'authenticated', user_id || '@example.org', now(), now());
+    insert into auth.sessions (id, user_id, aal) values (session_id, user_id, 'aal2');
+    if is_staff is not null then
+        insert into resguardo.staff (user_id, role) values (user_id, is_staff);
+    end if;
+    return next;
+end $$;
+
+create function moved.consult(consultation uuid, doctor uuid, patient uuid, kind text, born date, patient_user uuid)
+returns void
+language plpgsql as $$
+begin
+    insert into resguardo.patients (id, external_id, birth_date, user_id)
+    values (patient, 'mrn-' || patient, born, patient_user) on conflict do nothing;
+    insert into resguardo.consultations (
+        id, external_id, doctor_id, patient_id, scheduled_at, kind, sensitivity, room_name
+    ) values (
+        consultation, 'visit-' || consultation, doctor, patient, private.now(), kind, 'ORDINARY',
+        'test_' || consultation
+    );
+end $$;
+
+-- A recording that is being verified, and the name of its object.
+create function moved.begin_recording(
+    recording uuid, consultation uuid, of_medium text, of_video uuid, created timestamptz, of_status text
+) returns text
+language plpgsql as $$
+declare
+    made text;
+begin
+    insert into resguardo.recordings (
+        id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, beside, status, egress_id,
+        created_at
+    )
+    select
+        recording, c.id, c.doctor_id, c.patient_id, c.doctor_id, c.room_name, of_medium, of_video, of_status,
+        'EG_' || recording, created
+    from resguardo.consultations as c where c.id = consultation;
+    insert into private.recording_secrets
+    select r.id, private.first_object_key(r) from resguardo.recordings as r where r.id = recording
+    returning object_key into made;
+    return made;
+end $$;
+
+create function moved.end_recording(
+    recording uuid, of_status text, ended timestamptz, bytes bigint, hash text, wrapped bytea
+) returns void
+language plpgsql as $$
+begin
+    update resguardo.recordings as r
+    set status = of_status, ended_at = ended, stored_at = case when bytes > 0 then ended end,
+        size_bytes = nullif(bytes, 0), sha256 = hash
+    where r.id = recording;
+    if wrapped is not null then
+        insert into private.recording_keys (recording_id, wrapped_key, root_key_id)
+        values (recording, wrapped, 'tests-1');
+    end if;
+end $$;
+
+-- What is left of recordings in the tables that may keep nothing of one that is DELETED.
+create function moved.traces() returns table (place text, recording uuid)
+language plpgsql as $$
+begin
+    return query
+    select 'recording_secrets', coalesce(r.beside, r.id)
+    from private.recording_secrets as s join resguardo.recordings as r on r.id = s.recording_id
+    union all
+    select 'recording_keys', coalesce(r.beside, r.id)
+    from private.recording_keys as s join resguardo.recordings as r on r.id = s.recording_id
+    union all
+    select 'object_moves', coalesce(r.beside, r.id)
+    from private.object_moves as s join resguardo.recordings as r on r.id = s.recording_id
+    union all
+    select 'import_secrets', i.recording_id
+    from private.import_secrets as s join resguardo.recording_imports as i on i.id = s.import_id
+    where exists (select from resguardo.recordings as r where r.id = i.recording_id)
+    union all
+    select 'deletion_objects', d.recording_id
+    from private.deletion_objects as o join resguardo.deletions as d on d.id = o.deletion_id
+    union all
+    select 'access_exports', coalesce(r.beside, r.id)
+    from private.access_exports as e
+    join resguardo.recordings as r on r.id = any(e.recording_ids);
+end $$;
+
+create unlogged table moved.seen (deletion uuid primary key);
+
+-- What is being destroyed, and what was destroyed since the last look.
+create function moved.observe() returns table (recording uuid, status text)
+language plpgsql as $$
+begin
+    return query
+    with new as (
+        insert into moved.seen
+        select d.id from resguardo.deletions as d
+        where d.status = 'DELETED' and not exists (select from moved.seen as s where s.deletion = d.id)
+        returning deletion
+    )
+
+    select d.recording_id, r.status
+    from resguardo.deletions as d
+    join resguardo.recordings as r on r.id = d.recording_id
+    where d.status = 'DELETING' or d.id in (select n.deletion from new as n);
+end $$;

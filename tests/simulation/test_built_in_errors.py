@@ -1,0 +1,128 @@
+"""Errors built into the real database and the real worker are caught by the same means as in `make simulate`."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from app.devstack.object_store import ObjectStore
+from app.holds.model import HoldOrder, Scope
+from app.integrations.storage import StoredObject
+from tests.databases import Database
+from tests.simulation.facts import Hold, Recording, Wrong
+from tests.simulation.opening import opened
+from tests.simulation.play import START, Play, Scale
+from tests.simulation.process import SimulatedStorage
+from tests.simulation.rounds import destroy
+from tests.simulation.world import World
+
+pytestmark = pytest.mark.anyio
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+async def world(database: Database, object_store: ObjectStore) -> AsyncIterator[World]:
+    async with opened(database, object_store, 1, START) as world:
+        world.weather.is_calm = True
+        play = Play(world, Scale.of(1))
+        await play.people.change_policy(is_first=True)
+        yield world
+
+
+async def ended(world: World) -> Recording:
+    """One that is due after 90 days."""
+    patient, consultation = world.uuid(), world.uuid()
+    consultation = await world.consult("follow_up", patient, None, None)
+    one = Recording(world.uuid(), consultation, patient, "follow_up", None, world.oracle.now)
+    await world.record(one, "READY")
+    return one
+
+
+async def two_days_on(world: World, *days: int) -> dict[Wrong, int]:
+    for day in days or (90, 92):
+        await world.move_to(START + day * DAY)
+        await world.run("destroy", destroy, may_die=False)
+        await world.observe()
+        world.oracle.judge_overdue()
+    await world.look_for_left(is_end=True)
+    return {wrong: many for wrong in Wrong if (many := world.oracle.count(wrong))}
+
+
+async def test_without_an_error_nothing_is_counted(world: World) -> None:
+    await ended(world)
+    assert await two_days_on(world) == {}
+    assert world.oracle.deletions == 1
+
+
+async def test_is_held_that_always_says_no(world: World) -> None:
+    one = await ended(world)
+    order = HoldOrder(Scope(one.consultation, None, None, None), "matter", "custodian")
+    placed = await world.holds.place(world.officers[0].asker, order)
+    world.oracle.held(placed.hold.id, Hold(1, consultation=one.consultation))
+    assert await two_days_on(world) == {}
+    await alter(world, "is_held", "private.holds_on(of_recording) <> '{}'", "false")
+    assert await two_days_on(world, 93) == {Wrong.HELD: 1}
+
+
+async def test_claim_that_asks_no_term(world: World) -> None:
+    await alter(world, "claim_deletions", "where r.due_at <= moment", "where r.due_at is not null")
+    await ended(world)
+    assert await two_days_on(world, 80) == {Wrong.EARLY: 1}
+
+
+async def test_claim_that_takes_nothing(world: World) -> None:
+    await alter(world, "claim_deletions", "where r.due_at <= moment", "where false")
+    await ended(world)
+    assert await two_days_on(world) == {Wrong.OVERDUE: 1}
+
+
+async def test_shredding_that_leaves_the_key(world: World) -> None:
+    await alter(
+        world,
+        "shred_keys",
+        "delete from private.recording_keys as k where k.recording_id = any (media)\n"
+        "        returning k.recording_id, k.wrapped_key, k.root_key_id",
+        "select k.* from private.recording_keys as k where k.recording_id = any (media)",
+    )
+    await ended(world)
+    assert await two_days_on(world) == {Wrong.LEFT: 1}
+
+
+async def test_inventory_that_tells_another_size(world: World) -> None:
+    await alter(
+        world,
+        "keep_inventory",
+        "i.object_key, i.size_bytes, i.etag",
+        "i.object_key, i.size_bytes + 1, i.etag",
+    )
+    await ended(world)
+    assert await two_days_on(world) == {Wrong.CERTIFICATE: 1}
+
+
+async def test_worker_that_believes_without_looking(world: World) -> None:
+    world.storage.__class__ = Credulous
+    await ended(world)
+    assert await two_days_on(world) == {Wrong.LEFT: 1}
+
+
+class Credulous(SimulatedStorage):
+    """Deletes nothing, and finds nothing."""
+
+    async def delete(self, key: str) -> None:
+        """Says yes."""
+
+    async def head(self, key: str) -> StoredObject | None:
+        return None if key.startswith(("r/", "keep/")) else await super().head(key)
+
+
+async def alter(world: World, function: str, before: str, after: str) -> None:
+    """Builds an error into a function of the product."""
+    text = str(
+        await world.value(
+            "select pg_get_functiondef(p.oid) from pg_proc as p where p.pronamespace = 'private'::regnamespace"
+            " and p.proname = %s",
+            function,
+        )
+    )
+    assert before in text, "the function reads otherwise by now"
+    await world.superuser.execute(text.replace(before, after))

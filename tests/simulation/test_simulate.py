@@ -1,0 +1,26 @@
+"""Two simulated years with 200 consultations, as `make simulate` runs them with 5,000."""
+
+from datetime import timedelta
+
+import pytest
+
+from app.devstack.object_store import ObjectStore
+from tests.databases import Database
+from tests.simulation.opening import opened
+from tests.simulation.play import START, Play, Scale
+
+pytestmark = pytest.mark.anyio
+CONSULTATIONS = 200
+SEED = 4
+
+
+async def test_nothing_held_is_lost_and_nothing_due_stays(
+    database: Database, object_store: ObjectStore
+) -> None:
+    async with opened(database, object_store, SEED, START) as world:
+        play = Play(world, Scale.of(CONSULTATIONS))
+        await play.run(lambda part: None)
+        assert play.oracle.violations == [], f"seed {SEED}"
+        assert play.oracle.deletions > CONSULTATIONS / 2
+        assert world.deaths.at.total() > 50
+        assert world.oracle.now - START > timedelta(days=731)

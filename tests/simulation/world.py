@@ -1,0 +1,249 @@
+"""The practice: a real Postgres under its real roles, a real bucket, one clock for both, and the services over them.
+
+What people do goes through the services in their own sessions; the worker's rounds run as its login, each in a process
+that may die. Recordings come to their end as the worker leaves them: insert by insert, without a recorder.
+"""
+
+import random
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg.rows import DictRow
+
+from app.access_requests.service import AccessRequests
+from app.certificates.signing import CertificateSigner
+from app.db import Asker
+from app.db import Database as Pool
+from app.deletions.service import Deletions
+from app.errors import AppError
+from app.holds.service import LegalHolds
+from app.keyring import Keyring
+from app.quotas import Quotas
+from app.retention.proposals import Proposals
+from app.retention.report import Prices
+from app.retention.service import Retention
+from tests.databases import Database
+from tests.simulation.facts import Recording
+from tests.simulation.oracle import Oracle
+from tests.simulation.process import Deaths, Process, SimulatedStorage, Weather, digest, is_death
+
+DEPLOYMENT = "simulation"
+SIGNER = CertificateSigner.from_seed("c2lnbnMgd2hhdCBhIHNpbXVsYXRpb24gZGVzdHJveXM=")
+KEYRING = Keyring({"tests-1": b"a root key of a simulated record"})
+QUOTAS = Quotas(urls=10**6, pages=10**6, invitations=10**6)
+_NEVER = 4102444800
+Pass = Callable[["World", Process], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a session that lasts."""
+
+    user_id: UUID
+    session_id: UUID
+
+    @property
+    def asker(self) -> Asker:
+        claims: dict[str, object] = {
+            "sub": str(self.user_id),
+            "session_id": str(self.session_id),
+            "aal": "aal2",
+            "exp": _NEVER,
+            "role": "authenticated",
+        }
+        return Asker(claims, uuid4(), None)
+
+
+@dataclass
+class World:
+    """Everything that runs. `jump` is how far the database's clock is off."""
+
+    database: Database
+    worker: Pool
+    api: Pool
+    owner: Pool
+    storage: SimulatedStorage
+    superuser: psycopg.AsyncConnection[DictRow]
+    oracle: Oracle
+    dice: random.Random
+    weather: Weather
+    deaths: Deaths
+    doctor: Person
+    officers: tuple[Person, Person]
+    passes: int = 0
+    jump: timedelta = timedelta(0)
+
+    @property
+    def holds(self) -> LegalHolds:
+        return LegalHolds(self.api, quotas=QUOTAS)
+
+    @property
+    def deletions(self) -> Deletions:
+        return Deletions(self.api, quotas=QUOTAS)
+
+    @property
+    def requests(self) -> AccessRequests:
+        return AccessRequests(self.api, self.storage, quotas=QUOTAS, url_lifetime_seconds=60)
+
+    @property
+    def retention(self) -> Retention:
+        return Retention(self.api, quotas=QUOTAS, prices=Prices(0, 0, 0, "2026"))
+
+    @property
+    def proposals(self) -> Proposals:
+        return Proposals(self.owner)
+
+    async def rows(self, sql: LiteralString, *values: object) -> list[DictRow]:
+        """What a superuser finds; [] for a statement that returns nothing."""
+        cursor = await self.superuser.execute(sql, values)
+        return await cursor.fetchall() if cursor.description else []
+
+    async def value(self, sql: LiteralString, *values: object) -> Any:
+        return next(iter((await self.rows(sql, *values))[0].values()))
+
+    async def move_to(self, time: datetime) -> None:
+        """The true time, and the database's, unless that has jumped."""
+        assert time >= self.oracle.now
+        self.oracle.now = time
+        await self.rows("update moved.clock set at = %s", time + self.jump)
+
+    async def person(self, staff: str | None = None) -> Person:
+        (row,) = await self.rows("select * from moved.person(%s)", staff)
+        return Person(row["user_id"], row["session_id"])
+
+    async def consult(self, kind: str, patient: UUID, birth_date: date | None, user: Person | None) -> UUID:
+        """A consultation of a patient, who is made if new."""
+        consultation = self.uuid()
+        await self.rows(
+            "select moved.consult(%s, %s, %s, %s, %s, %s)",
+            consultation,
+            self.doctor.user_id,
+            patient,
+            kind,
+            birth_date,
+            user and user.user_id,
+        )
+        return consultation
+
+    async def record(
+        self, recording: Recording, status: str, *, has_speakers: bool = False, extras: int = 0
+    ) -> None:
+        """Recorded, stored and verified, or FAILED, LOST or ABORTED, at this moment."""
+        self.oracle.created(recording)
+        wrapped = KEYRING.new_data_key().wrapped if status == "READY" else None
+        recording.wrapped_key = wrapped
+        key = await self._begin(recording.id, recording, "VIDEO", status)
+        if has_speakers:
+            sound = self.uuid()
+            await self._end(
+                sound, "READY", await self._begin(sound, recording, "SPEAKERS", "READY"), recording.id
+            )
+        if status == "ABORTED":
+            self.oracle.ended(recording.id, self.oracle.now + self.jump)
+            return
+        has_object = status == "READY" or (status == "FAILED" and self.dice.random() < 0.5)
+        await self._end(recording.id, status, key if has_object else None, recording.id, wrapped)
+        for number in range(extras):
+            await self._store(f"{key.rpartition('/')[0]}/poster-{number}.webp", recording.id, is_medium=False)
+        self.oracle.ended(recording.id, self.oracle.now, self.oracle.now + self.jump)
+
+    def uuid(self) -> UUID:
+        """One of this seed."""
+        return UUID(int=self.dice.getrandbits(128), version=4)
+
+    async def _begin(self, recording_id: UUID, video: Recording, medium: str, status: str) -> str:
+        beside = None if medium == "VIDEO" else video.id
+        return str(
+            await self.value(
+                "select moved.begin_recording(%s, %s, %s, %s, %s, %s)",
+                recording_id,
+                video.consultation,
+                medium,
+                beside,
+                video.created_at,
+                "ABORTED" if status == "ABORTED" else "VERIFYING",
+            )
+        )
+
+    async def _end(
+        self, recording_id: UUID, status: str, key: str | None, video: UUID, wrapped: bytes | None = None
+    ) -> None:
+        content = b"" if key is None else await self._store(key, video)
+        await self.rows(
+            "select moved.end_recording(%s, %s, %s, %s, %s, %s)",
+            recording_id,
+            status,
+            self.oracle.now,
+            len(content),
+            digest(content) if content else None,
+            wrapped,
+        )
+
+    async def _store(self, key: str, video: UUID, *, is_medium: bool = True) -> bytes:
+        """As the recorder does, whose way to the bucket is not ours."""
+        content = secrets.token_bytes(self.dice.randrange(40, 200))
+        await self.raw.put_new(key, content, "video/mp4")
+        self.oracle.put(key, [video], len(content), digest(content), is_medium=is_medium)
+        return content
+
+    @property
+    def raw(self) -> SimulatedStorage:
+        """The bucket without faults."""
+        calm = Weather(self.weather.dice, is_calm=True)
+        return self.storage.through(Process("calm", Deaths(self.deaths.dice), calm, self.oracle))
+
+    async def run(self, service: str, work: Pass, *, may_die: bool = True) -> bool:
+        """One pass in a process of its own; False where it died, or failed as a whole."""
+        self.oracle.moment += 1
+        self.passes += 1
+        return await self._live(service, work, may_die=may_die)
+
+    async def beside(self, service: str, work: Pass) -> bool:
+        """A second process in the same pass."""
+        return await self._live(service, work, may_die=self.dice.random() < 0.3)
+
+    async def _live(self, service: str, work: Pass, *, may_die: bool) -> bool:
+        process = Process(service, self.deaths, self.weather, self.oracle)
+        process.dies_at = self.deaths.choose(service) if may_die else None
+        try:
+            await work(self, process)
+        except AppError:
+            return False
+        except BaseException as error:
+            if not is_death(error):
+                raise
+            return False
+        return True
+
+    async def observe(self) -> None:
+        """Tells the oracle what was begun and what is deleted, by the database; certificates are judged at once."""
+        for row in await self.rows("select recording, status from moved.observe()"):
+            self.oracle.begun(row["recording"])
+            if row["status"] == "DELETED":
+                self.oracle.deleted(row["recording"])
+                await self._certificates(row["recording"])
+
+    async def _certificates(self, recording_id: UUID) -> None:
+        rows = await self.rows(
+            "select document from resguardo.certificates where recording_id = %s order by number",
+            recording_id,
+        )
+        self.oracle.judge_certificates(recording_id, [row["document"].encode() for row in rows])
+
+    async def look_for_left(self, *, is_end: bool = False) -> None:
+        """What the bucket and the tables still have."""
+        keys = [
+            one.key
+            for prefix in ("r/", "keep/", "exports/")
+            async for page in self.raw.list_objects(prefix)
+            for one in page.objects
+        ]
+        rows: dict[str, set[UUID]] = {}
+        for row in await self.rows("select place, recording from moved.traces()"):
+            rows.setdefault(row["place"], set()).add(row["recording"])
+        self.oracle.judge_left(keys, rows, is_end=is_end)

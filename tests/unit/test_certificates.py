@@ -1,0 +1,372 @@
+"""A certificate has one form, says nothing it may not, and is refused when a single byte is not the signer's."""
+
+import hashlib
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.certificates.canonical import MAX_INTEGER, Plain, canonical, parsed
+from app.certificates.model import (
+    MAX_OBJECTS,
+    Certificate,
+    ClearedWords,
+    Ground,
+    HoldCheck,
+    backups_until,
+    certificate_bytes,
+    certificate_from,
+)
+from app.certificates.signing import (
+    MAX_FILE_BYTES,
+    CertificateSigner,
+    check,
+    public_key_pem,
+    read_public_key,
+    read_signed,
+)
+from app.errors import InvalidInput
+from tests.unit.certificates import FULL, LARGEST, NOON, OTHER_SIGNER, SEED, SIGNER, certificates
+
+FILE = SIGNER.sign(FULL).file
+Spoil = Callable[[dict[str, Any]], object]
+
+
+def _refusal(file: bytes, signer: CertificateSigner = SIGNER) -> str:
+    with pytest.raises(InvalidInput) as refused:
+        check(file, signer.public_key)
+    return refused.value.reason
+
+
+def _rewritten(spoil: Spoil, signer: CertificateSigner = SIGNER) -> bytes:
+    """The file with its content changed and then canonical, and signed, again: only what it says is wrong."""
+    content = json.loads(FILE)
+    spoil(content["certificate"])
+    signed = b"resguardo-certificate-1\n" + canonical(content["certificate"])
+    content["signature"]["value"] = b64encode(signer._key.sign(signed)).decode()
+    return canonical(content)
+
+
+def test_canonical_form_is_that_of_the_rfc() -> None:
+    """The strings of RFC 8785, 3.2.2.2 and 3.2.4: sorted, escaped no more than they must be, UTF-8."""
+    value: Plain = {"b": '€$\x0f\nA\'B"\\"/', "a": [None, 1, -7], "A": {}}
+    assert canonical(value) == (b'{"A":{},"a":[null,1,-7],"b":"\xe2\x82\xac$\\u000f\\nA\'B\\"\\\\\\"/"}')
+
+
+@pytest.mark.parametrize(
+    "value",
+    [1.0, float("nan"), True, {"a": False}, MAX_INTEGER + 1, {"é": 1}, {1: 1}, "\ud800", b"bytes", object()],
+)
+def test_what_has_no_canonical_form_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        canonical(value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b" 1",
+        b"1 ",
+        b"01",
+        b"-0",
+        b"1.0",
+        b"1e3",
+        b"NaN",
+        b"true",
+        b'{"a":1,"a":1}',
+        b'{"b":1,"a":2}',
+        b'{"a": 1}',
+        b'"\\u0041"',
+        b'"\\/"',
+        b'"\\ud800"',
+        b'"\xff"',
+        b"\xef\xbb\xbf1",
+        '"a"'.encode("utf-16"),
+        b"9" * 5000,
+        b"[" * 200_000,
+        b"[" * 5000 + b"]" * 5000,
+        b'{"a":' * 50_000,
+    ],
+)
+def test_json_in_another_form_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        parsed(content)
+
+
+_plain = st.recursive(
+    st.none() | st.integers(-MAX_INTEGER, MAX_INTEGER) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(max_codepoint=127)), inner),
+    max_leaves=20,
+)
+
+
+@given(_plain)
+def test_canonical_form_reads_back(value: Any) -> None:
+    assert parsed(canonical(value)) == value
+
+
+@given(st.binary(max_size=40) | st.text('[]{}:,"0123456789eaE.-\\u \n').map(str.encode))
+def test_whatever_is_read_is_in_its_canonical_form(content: bytes) -> None:
+    try:
+        value = parsed(content)
+    except ValueError:
+        return
+    assert canonical(value) == content
+
+
+@given(certificates())
+def test_certificate_reads_back_as_it_was_written(certificate: Certificate) -> None:
+    assert certificate_from(certificate_bytes(certificate)) == certificate
+
+
+@given(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.timezones()))  # noqa: DTZ001 - drawn
+def test_moment_of_any_clock_is_written_in_utc(moment: datetime) -> None:
+    written = json.loads(certificate_bytes(replace(FULL, destroyed_at=moment)))["destroyed_at"]
+    assert datetime.fromisoformat(written).astimezone(UTC).timestamp() == moment.astimezone(UTC).timestamp()
+    assert (written[-1], len(written)) == ("Z", 27)
+
+
+def test_moment_that_a_clock_tells_twice_is_certified() -> None:
+    twice = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Madrid"))
+    assert certificate_from(certificate_bytes(replace(FULL, issued_at=twice))).issued_at == datetime(
+        2026, 10, 25, 0, 30, tzinfo=UTC
+    )
+
+
+OBJECT, KEY = FULL.objects[0], FULL.keys[0]
+
+
+@pytest.mark.parametrize(
+    "certificate",
+    [
+        replace(FULL, reason="María asked for it"),
+        replace(FULL, deployment="Test Practice"),
+        replace(FULL, issued_at=NOON.replace(tzinfo=None)),
+        replace(FULL, format="resguardo-certificate-2"),
+        replace(FULL, number=0),
+        replace(FULL, objects=(replace(OBJECT, kind="r/d90/maria.mp4"),)),
+        replace(FULL, objects=(replace(OBJECT, size_bytes=-1),)),
+        replace(FULL, objects=(replace(OBJECT, sha256="C3" * 32),)),
+        replace(FULL, objects=(replace(OBJECT, head_status=200),)),
+        replace(FULL, objects=(replace(OBJECT, key_sha256="r/d90/x"),)),
+        replace(FULL, keys=(replace(KEY, root_key_id="root key"),)),
+        replace(FULL, words_cleared=(ClearedWords("María", 1),)),
+        replace(FULL, backups_until=NOON),
+    ],
+)
+def test_nothing_is_signed_that_a_certificate_may_not_say(certificate: Certificate) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        SIGNER.sign(certificate)
+
+
+def test_more_objects_keys_and_words_than_are_checked_are_not_signed() -> None:
+    for name, count in (("objects", MAX_OBJECTS), ("keys", 100), ("words_cleared", 100)):
+        SIGNER.sign(replace(FULL, **{name: getattr(FULL, name)[:1] * count}))
+        with pytest.raises(ValueError, match="rule"):
+            SIGNER.sign(replace(FULL, **{name: getattr(FULL, name)[:1] * (count + 1)}))
+
+
+def test_largest_certificate_checks() -> None:
+    file = SIGNER.sign(LARGEST).file
+    assert MAX_FILE_BYTES / 2 < len(file) < MAX_FILE_BYTES
+    assert check(file, SIGNER.public_key) == LARGEST
+
+
+def test_what_contradicts_itself_cannot_be_made() -> None:
+    with pytest.raises(ValueError, match="held"):
+        HoldCheck(NOON, (FULL.recording_id,))
+    with pytest.raises(ValueError, match="term"):
+        replace(FULL, policy=None)
+    with pytest.raises(ValueError, match="term"):
+        replace(FULL, requested_at=NOON)
+    with pytest.raises(ValueError, match="request"):
+        replace(FULL, ground=Ground.REQUEST)
+    with pytest.raises(ValueError, match="first"):
+        replace(FULL, repeats="f6" * 32)
+
+
+@pytest.mark.parametrize(
+    ("at", "days", "day"),
+    [
+        (datetime(2026, 11, 21, 23, 59, tzinfo=UTC), 35, date(2026, 12, 26)),
+        (datetime(2026, 11, 21, 23, 59, tzinfo=UTC), 0, date(2026, 11, 21)),
+        (datetime(2026, 11, 21, 21, 0, tzinfo=ZoneInfo("America/Bogota")), 1, date(2026, 11, 23)),
+    ],
+)
+def test_last_backup_ages_out_as_many_days_later(at: datetime, days: int, day: date) -> None:
+    assert backups_until(at, days) == day
+
+
+def test_signed_file_checks_with_its_key_alone() -> None:
+    assert check(FILE, SIGNER.public_key) == FULL
+    assert _refusal(FILE, OTHER_SIGNER) == "certificate_other_key"
+
+
+@given(certificates())
+def test_every_certificate_that_is_signed_checks(certificate: Certificate) -> None:
+    signed = SIGNER.sign(certificate)
+    assert check(signed.file, SIGNER.public_key) == certificate
+    assert SIGNER.sign(certificate).file == signed.file
+    assert read_signed(signed.file) == signed
+    assert signed.sha256 == hashlib.sha256(signed.file).hexdigest()
+
+
+@pytest.mark.parametrize("change", [0x01, 0x0F, 0x20, 0x80, 0xFF])
+def test_file_altered_in_any_one_byte_is_refused(change: int) -> None:
+    for place in range(len(FILE)):
+        altered = bytearray(FILE)
+        altered[place] ^= change
+        assert _refusal(bytes(altered)).startswith("certificate_")
+
+
+def test_signature_altered_in_any_way_in_its_last_digits_is_refused() -> None:
+    end = FILE.rindex(b"==")
+    for place in (end - 1, end, end + 1):
+        for byte in set(range(256)) - {FILE[place]}:
+            assert _refusal(FILE[:place] + bytes([byte]) + FILE[place + 1 :]).startswith("certificate_")
+
+
+@pytest.mark.parametrize("place", [0, 1, len(FILE) // 2, len(FILE)])
+def test_file_with_a_byte_more_or_less_is_refused(place: int) -> None:
+    for added in (b" ", b"\n", b"0", b"\0"):
+        assert _refusal(FILE[:place] + added + FILE[place:]) in {
+            "certificate_malformed",
+            "certificate_signature",
+        }
+    assert _refusal(FILE[: place - 1] + FILE[place:]) in {"certificate_malformed", "certificate_signature"}
+
+
+def test_certificate_of_another_with_its_own_signature_is_refused() -> None:
+    other = json.loads(SIGNER.sign(replace(FULL, number=2)).file)
+    mixed = {"certificate": json.loads(FILE)["certificate"], "signature": other["signature"]}
+    assert _refusal(canonical(mixed)) == "certificate_signature"
+
+
+def test_signature_of_another_under_our_key_id_is_refused() -> None:
+    content = json.loads(OTHER_SIGNER.sign(FULL).file)
+    content["signature"]["key_id"] = SIGNER.key_id
+    assert _refusal(canonical(content)) == "certificate_signature"
+
+
+def test_signature_over_the_bare_certificate_is_refused() -> None:
+    content = json.loads(FILE)
+    content["signature"]["value"] = b64encode(SIGNER._key.sign(certificate_bytes(FULL))).decode()
+    assert _refusal(canonical(content)) == "certificate_signature"
+
+
+def _set(path: str, value: object) -> Spoil:
+    def spoil(certificate: dict[str, Any]) -> None:
+        *way, last = path.split(".")
+        at: Any = certificate
+        for step in way:
+            at = at[int(step)] if isinstance(at, list) else at[step]
+        at[last] = value
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _set("note", "x"),
+        lambda certificate: certificate.pop("reason"),
+        lambda certificate: certificate["hold_check"].pop("holds"),
+        _set("objects.0.note", None),
+        _set("hold_check.holds", [str(FULL.recording_id)]),
+        _set("hold_check.holds", None),
+        _set("objects.0.head_status", 200),
+        _set("objects.0.head_status", "404"),
+        _set("objects.0.size_bytes", "1"),
+        _set("objects", {}),
+        _set("objects", [None]),
+        _set("keys", "none"),
+        _set("policy", None),
+        _set("policy", []),
+        _set("number", 0),
+        _set("ground", "WHIM"),
+        _set("ground", 1),
+        _set("recording_id", str(FULL.recording_id).upper()),
+        _set("recording_id", FULL.recording_id.hex),
+        _set("destroyed_at", "2026-11-21T12:00:00Z"),
+        _set("destroyed_at", "2026-11-21T12:00:00.000000+00:00"),
+        _set("destroyed_at", "2026-02-30T12:00:00.000000Z"),
+        _set("destroyed_at", "٢٠٢٦-11-21T12:00:00.000000Z"),
+        _set("backups_until", "20261226"),
+        _set("backups_until", "2026-12-26T00:00:00.000000Z"),
+        _set("format", "resguardo-certificate-2"),
+        _set("deployment", "test-practice\n"),
+        _set("reason", "María"),
+    ],
+)
+def test_file_that_says_what_it_may_not_is_malformed_though_signed(spoil: Spoil) -> None:
+    assert _refusal(_rewritten(spoil)) == "certificate_malformed"
+
+
+def test_rewriting_itself_spoils_nothing() -> None:
+    assert _rewritten(lambda certificate: None) == FILE
+
+
+@pytest.mark.parametrize("algorithm", ["ed25519", "none", "", "Ed25519ph", None])
+def test_other_algorithms_are_refused(algorithm: str | None) -> None:
+    content = json.loads(FILE)
+    content["signature"]["algorithm"] = algorithm
+    assert _refusal(canonical(content)) == "certificate_malformed"
+
+
+@pytest.mark.parametrize(
+    "file",
+    [b"", b"{}", b"[]", b"null", b'"certificate"', b"%PDF-1.4", FILE + b"\0" * MAX_FILE_BYTES, b"\xff\xfe"],
+)
+def test_what_is_no_certificate_is_malformed(file: bytes) -> None:
+    assert _refusal(file) == "certificate_malformed"
+
+
+def test_public_key_is_read_as_pem_and_as_base64() -> None:
+    raw = SIGNER.public_key.public_bytes_raw()
+    for content in (public_key_pem(SIGNER.public_key).encode(), b64encode(raw), b64encode(raw) + b"\n"):
+        assert read_public_key(content) == SIGNER.public_key
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"word",
+        b64encode(b"short"),
+        SEED.encode() + SEED.encode(),
+        b"-----BEGIN PUBLIC KEY-----\n",
+        generate_private_key(SECP256R1())
+        .public_key()
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        b"x" * 100_000,
+        b"\xff" * 32,
+    ],
+)
+def test_what_is_no_public_key_of_ed25519_is_refused(content: bytes) -> None:
+    with pytest.raises(InvalidInput, match="certificate_public_key"):
+        read_public_key(content)
+
+
+@pytest.mark.parametrize(
+    "seed", ["", "word", b64encode(b"short").decode(), b64encode(bytes(33)).decode(), "wörd"]
+)
+def test_seed_of_another_length_is_refused_without_being_told(seed: str) -> None:
+    with pytest.raises(ValueError, match=r"^not 32 bytes in base64$") as refused:
+        CertificateSigner.from_seed(seed)
+    assert refused.value.__cause__ is None
+
+
+def test_seed_is_not_in_what_the_signer_shows() -> None:
+    shown = f"{SIGNER!r} {SIGNER.sign(FULL)!r}"
+    assert SEED not in shown
+    assert b64decode(SEED).hex() not in shown
