@@ -33,6 +33,7 @@ RECORDING_FIELDS = [
     "consultation",
     "consultationId",
     "createdAt",
+    "dueAt",
     "durationSeconds",
     "egressId",
     "endedAt",
