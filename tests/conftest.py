@@ -51,3 +51,10 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
     """An object store, one for each pytest-xdist worker; tests keep to keys of their own."""
     with stores.running(tmp_path_factory.mktemp("object_store")) as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def emptied_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """Another one, for tests that empty the bucket before they begin, and bear a mark of their own."""
+    with stores.running(tmp_path_factory.mktemp("emptied_store")) as store:
+        yield store

@@ -3,6 +3,7 @@
 `python -m tests.drill` makes it all on this machine, runs `resguardo drill restore`, and removes it.
 """
 
+import asyncio
 import hashlib
 import os
 import secrets
@@ -18,7 +19,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from uuid import UUID, uuid4
 
-import anyio
 import psycopg
 
 from app.deployment import mark_database
@@ -121,7 +121,7 @@ def practice(database: Database, store: ObjectStore, directory: Path) -> Practic
         connection.execute("update private.deployment set name = %s", [DEPLOYMENT])
         _forget_seeded(connection)
         recordings = _record(connection, ANA, Keyring.parse(root_keys))
-    anyio.run(_store, store, recordings)
+    asyncio.run(_store(store, recordings))
     mark_database(database.owner_url, DEPLOYMENT)
     return Practice(database, store, directory, root_keys, signing_key, recordings)
 

@@ -1,5 +1,6 @@
 """Drift on a real store and a real database: whatever can differ is found, told once, and told again when over."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,6 @@ from threading import Thread
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
-import anyio
 import boto3
 import httpx
 import psycopg
@@ -819,7 +819,7 @@ def marked(database: Database, own_store: ObjectStore) -> None:
     storage = Storage(
         endpoint_url=own_store.endpoint_url, bucket=own_store.bucket, credentials=own_store.writer
     )
-    anyio.run(storage.claim, "practice")
+    asyncio.run(storage.claim("practice"))
     storage.close()
 
 

@@ -140,7 +140,7 @@ def _check_report(path: Path, media: Path, audio: Path) -> None:
     assert all(set(step) == {"name", "ok", "milliseconds"} for step in report["steps"])
     assert all(step["ok"] is True and step["milliseconds"] >= 0 for step in report["steps"])
     assert len(report["steps"]) > 20
-    assert report["audit"]["recording.issue_url"]["ALLOWED"] == 2
+    assert report["audit"]["recording.issue_url"]["ALLOWED"] == 3
     assert report["audit"]["recording.issue_url"]["DENIED"] >= 1
     assert report["audit"]["recording.import"]["ALLOWED"] >= 1
     assert report["audit"]["recording.complete_import"]["ALLOWED"] == 1

@@ -26,8 +26,8 @@ TERM = 90 * DAY
 
 
 @pytest.fixture
-async def world(database: Database, object_store: ObjectStore) -> AsyncIterator[World]:
-    async with opened(database, object_store) as world:
+async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator[World]:
+    async with opened(database, emptied_store) as world:
         await world.adopt()
         yield world
 

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def world(database: Database, object_store: ObjectStore) -> AsyncIterator[World]:
-    async with opened(database, object_store) as world:
+async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator[World]:
+    async with opened(database, emptied_store) as world:
         await world.adopt()
         yield world
 

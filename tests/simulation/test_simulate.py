@@ -15,9 +15,9 @@ SEED = 4
 
 
 async def test_nothing_held_is_lost_and_nothing_due_stays(
-    database: Database, object_store: ObjectStore
+    database: Database, emptied_store: ObjectStore
 ) -> None:
-    async with opened(database, object_store, SEED, START) as world:
+    async with opened(database, emptied_store, SEED, START) as world:
         play = Play(world, Scale.of(CONSULTATIONS))
         await play.run(lambda part: None)
         assert play.oracle.violations == [], f"seed {SEED}"

@@ -1,11 +1,10 @@
 """The stand-in as a child of the dev stack, with the fixed locks of `policies/bucket` in its bucket."""
 
+import asyncio
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-
-import anyio
 
 from app.bucket import documents
 from app.bucket.model import meant
@@ -42,7 +41,7 @@ def cloudflare_running(environment: Mapping[str, str], data_dir: Path) -> Iterat
         headers={"Authorization": f"Bearer {token}"},
     ) as child:
         child.wait_until_ready()
-        anyio.run(_lock, Cloudflare(account_id=ACCOUNT, bucket=bucket, token=token, api_url=url))
+        asyncio.run(_lock(Cloudflare(account_id=ACCOUNT, bucket=bucket, token=token, api_url=url)))
         yield
 
 
