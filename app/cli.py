@@ -15,7 +15,7 @@ from rich.markup import escape
 from app import access_policies, checks, deployment, migrations, settings, worker
 from app.bucket import seal
 from app.commands import certificate, drill, keys, policies, restore, retention, staff
-from app.commands.console import log_to_stderr, out, refusals_told
+from app.commands.console import leave_threads_behind, log_to_stderr, out, refusals_told
 from app.integrations import configured
 from app.retention import proposals
 from app.settings import ApiSettings, MigrationSettings, WorkerSettings
@@ -83,6 +83,7 @@ def run_worker() -> None:
     """Runs the jobs."""
     with refusals_told():
         asyncio.run(worker.run(settings.load(WorkerSettings)))
+    leave_threads_behind()
 
 
 @cli.command()

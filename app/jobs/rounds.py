@@ -6,7 +6,7 @@ its own pace; one that fails is told and comes again, and the others go on.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from app.db import Database
@@ -16,6 +16,7 @@ from app.failures import describe_failure
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5.0
+CANCEL_AGAIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,18 @@ async def _lead(rounds: Sequence[Round], is_leader: Callable[[], Awaitable[bool]
         while await is_leader():  # noqa: ASYNC110 - the database tells nobody that the lock is lost
             await asyncio.sleep(RETRY_SECONDS)
     finally:
-        for task in going:
+        await _end(going)
+
+
+async def _end(going: Iterable[asyncio.Task[None]]) -> None:
+    """Cancels until all have ended, since one cancellation may be lost: before Python 3.12 `asyncio.wait_for`, by which
+    the pool of connections waits, swallows one that comes together with its answer (python/cpython#86296).
+    """
+    pending = set(going)
+    while pending:
+        for task in pending:
             task.cancel()
-        await asyncio.wait(going)
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
 
 
 async def _repeat(each: Round) -> None:

@@ -51,9 +51,9 @@ def running(cluster: Cluster, data_dir: Path) -> Iterator[Stack]:
         yield made
 
 
-def processes_of(directory: Path) -> list[str]:
-    """The command lines of whatever runs in this directory, or was told of it."""
-    found = []
+def processes_of(directory: Path) -> dict[int, str]:
+    """The command lines, by process id, of whatever runs in this directory, or was told of it."""
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes().decode(errors="replace")
@@ -62,5 +62,5 @@ def processes_of(directory: Path) -> list[str]:
             continue
         is_other = int(process.name) != os.getpid()
         if command and is_other and (str(directory) in command or works_in.startswith(str(directory))):
-            found.append(command.replace("\0", " "))
+            found[int(process.name)] = command.replace("\0", " ")
     return found

@@ -118,19 +118,19 @@ def test_demo_with_any_mp4_and_ogg_passes_reports_and_serves_again_until_ctrl_c(
     status, output = _run(tmp_path, "--once", *files)
     assert status == 0, output
     assert output.splitlines()[-1] == "demo: ok"
-    assert processes_of(tmp_path) == []
+    assert not processes_of(tmp_path)
     _check_report(report_path, media, audio)
 
     media, audio = _make_mp4(tmp_path / "x264.mp4"), _make_ogg(tmp_path / "mono.ogg", "mono")
     with _demo(tmp_path, "--media", str(media), "--audio", str(audio)) as process:
         began = _read_until(process, "Bearer ")
-        assert processes_of(tmp_path / "data") != []
+        assert processes_of(tmp_path / "data")
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=30)
     assert (process.returncode, rest.splitlines()[-1]) == (0, "stopped")
     assert began.splitlines()[0] == f"{audio} has one channel: it does not tell the speakers apart"
     assert "✗" not in began
-    assert processes_of(tmp_path) == []
+    assert not processes_of(tmp_path)
 
 
 def _check_report(path: Path, media: Path, audio: Path) -> None:
@@ -204,7 +204,7 @@ def test_demo_that_fails_midway_says_where_and_leaves_nothing(tmp_path: Path) ->
     assert status == 1, output
     assert output.splitlines()[-1] == "demo: failed: the consent [/] did not hold"
     assert "✗ patient and doctor consent" in output
-    assert processes_of(tmp_path) == []
+    assert not processes_of(tmp_path)
     steps = json.loads((tmp_path / "out.json").read_text())["steps"]
     assert [step["ok"] for step in steps][-1] is False
 

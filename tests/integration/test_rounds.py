@@ -151,6 +151,29 @@ async def test_round_that_takes_long_holds_up_no_other(database: Database) -> No
     assert ended.is_set(), "a round that goes on is cut short with its leader"
 
 
+async def test_round_that_loses_its_cancellation_is_cancelled_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "CANCEL_AGAIN_SECONDS", 0.05)
+    begun, lost = asyncio.Event(), 0
+
+    async def loses_the_first() -> None:
+        nonlocal lost
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            lost += 1
+            if lost > 1:
+                raise
+
+    async with asyncio.timeout(20):
+        async with _running(database.worker_url, [Round("deaf", 0.01, loses_the_first)]) as task:
+            await begun.wait()
+        assert task.cancelled()
+    assert lost == 2
+
+
 async def test_cancelled_rounds_leave_nothing_behind(database: Database) -> None:
     before, process = asyncio.all_tasks(), Process()
     async with _running(database.worker_url, [process.round]) as task:

@@ -1,12 +1,13 @@
 """The processes when the ground moves: a signal ends them soon, and a database that went away is found again."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,22 @@ def test_worker_ends_soon_after_a_signal_and_signs_off(
     assert _rows(world, "select id from jobs.procrastinate_workers") == []
 
 
+def test_worker_ends_soon_while_its_bucket_does_not_answer(
+    world: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    with psycopg.connect(world.project.superuser_url) as other_leader:
+        lock = "select pg_advisory_lock(hashtextextended('resguardo.rounds', 0))"
+        other_leader.execute(lock)
+        worker = start("worker")
+        assert _job_is_done(world)
+        with _standing_still(_store_of(tmp_path)):
+            other_leader.close()
+            _wait_until(lambda: "leads the rounds" in (tmp_path / "worker.log").read_text())
+            time.sleep(1)  # by then the rounds wait for the bucket, and do so for longer than STOP_SECONDS
+            assert _end(worker, signal.SIGTERM) == 0
+    assert _rows(world, "select id from jobs.procrastinate_workers") == []
+
+
 def test_database_that_went_away_is_found_again(
     cluster: Cluster, world: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
@@ -132,6 +149,21 @@ def test_recording_of_which_every_webhook_is_dropped_is_finished_by_the_worker(
     _wait_until(lambda: _rows(world, query, consultation) == [(recording, "READY")])
     assert _rows(world, "select event_id from private.livekit_events") == []
     assert _end(worker, signal.SIGTERM) == 0
+
+
+def _store_of(directory: Path) -> int:
+    running = small_stack.processes_of(directory / "store").items()
+    (pid,) = (pid for pid, command in running if "app.devstack.swift" in command)
+    return pid
+
+
+@contextmanager
+def _standing_still(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def _ordered(world: Stack, kind: str) -> None:
