@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from app.devstack import object_store as stores
 from app.devstack.object_store import ObjectStore
 from app.devstack.supabase_project import Grants
+from tests.buckets import empty_bucket
 from tests.databases import Cluster, Database, shared_cluster
 
 # How long an example takes says how busy the machine is.
@@ -54,7 +55,14 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
 
 
 @pytest.fixture(scope="session")
-def emptied_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """Another one, for tests that empty the bucket before they begin, and bear a mark of their own."""
-    with stores.running(tmp_path_factory.mktemp("emptied_store")) as store:
+def store_to_empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """Another one, of which no test may expect anything."""
+    with stores.running(tmp_path_factory.mktemp("store_to_empty")) as store:
         yield store
+
+
+@pytest.fixture
+def emptied_store(store_to_empty: ObjectStore) -> ObjectStore:
+    """A store with nothing in its bucket, for tests that judge all of it, and bear a mark of their own."""
+    empty_bucket(store_to_empty)
+    return store_to_empty

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -36,6 +37,7 @@ from app.migrations import migrate, set_login_passwords
 MIGRATIONS = Path(__file__).parent.parent / "supabase" / "migrations"
 API_ROLE = "resguardo_api"
 WORKER_ROLE = "resguardo_worker"
+ROOM_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -158,10 +160,22 @@ def _server() -> Iterator[str]:
         yield external
         return
     with (
-        tempfile.TemporaryDirectory(prefix="resguardo-postgres-") as home,
+        tempfile.TemporaryDirectory(prefix="resguardo-postgres-", dir=_in_memory()) as home,
         running(Path(home), durable=False) as url,
     ):
         yield url
+
+
+def _in_memory() -> Path | None:
+    """A file system in memory with room for a run, None where there is none.
+
+    On ext4, on Linux 6.18, the 700 files of a database cost 20 ms to make and 350 ms where as many were removed in the
+    last seconds, as each test's are; in memory they always cost 20.
+    """
+    shared = Path("/dev/shm")  # noqa: S108 - the directory made in it is for this user alone
+    if not os.access(shared, os.W_OK) or shutil.disk_usage(shared).free < ROOM_BYTES:
+        return None
+    return shared
 
 
 @contextmanager

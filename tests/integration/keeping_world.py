@@ -236,7 +236,7 @@ class World:
 
 @asynccontextmanager
 async def opened(database: Database, store: ObjectStore) -> AsyncIterator[World]:
-    """The practice over a migrated database and a running store, whose bucket it empties first."""
+    """The practice over a migrated database and a store with an empty bucket."""
     storage = ClockedStorage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
     worker = Pool(database.worker_url, application="tests")
     mark_database(database.owner_url, DEPLOYMENT)
@@ -249,8 +249,6 @@ async def opened(database: Database, store: ObjectStore) -> AsyncIterator[World]
         await superuser.execute(_MOVED_CLOCK)
         await world.move_to(START)
         await world.rows("insert into resguardo.staff (user_id, role) values (%s, 'clinician')", world.doctor)
-        for key in await world.keys_under():
-            await storage.delete(key)
         await storage.claim(DEPLOYMENT)
         try:
             yield world

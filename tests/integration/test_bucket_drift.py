@@ -30,7 +30,6 @@ from app.bucket.service import BucketPolicies
 from app.bucket.surroundings import Surroundings
 from app.db import Database as Pool
 from app.deployment import mark_database
-from app.devstack import object_store as stores
 from app.devstack.children import free_port
 from app.devstack.cloudflare import Bucket, CloudflareConfig, create_cloudflare_app
 from app.devstack.object_store import ObjectStore
@@ -194,35 +193,25 @@ class World:
         )
 
 
-@pytest.fixture(scope="module")
-def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """A store whose whole bucket a test may judge."""
-    with stores.running(tmp_path_factory.mktemp("drifting")) as store:
-        yield store
-
-
 @pytest.fixture
-async def world(database: Database, own_store: ObjectStore) -> AsyncIterator[World]:
+async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator[World]:
     mark_database(database.owner_url, "practice")
     seal_access(database.owner_url)
     bucket = Bucket()
     api = httpx.AsyncClient(transport=httpx.ASGITransport(app=create_cloudflare_app(CONFIG, bucket)))
     cloudflare = Cloudflare(account_id=ACCOUNT, bucket="resguardo", token="token", api_url=API_URL, http=api)
     await cloudflare.replace_locks(WANTED.locks or ())
-    url, name = own_store.endpoint_url, own_store.bucket
-    storage = AgedStorage(endpoint_url=url, bucket=name, credentials=own_store.writer)
+    url, name = emptied_store.endpoint_url, emptied_store.bucket
+    storage = AgedStorage(endpoint_url=url, bucket=name, credentials=emptied_store.writer)
     rules = KeptRules(endpoint_url=url, bucket=name, credentials=Credentials("nobody", "nothing"))
     await storage.claim("practice")
     around = Surroundings(storage, rules, cloudflare, f"{url}/{name}", (), (ORIGIN,))
     worker = Pool(database.worker_url, application="test", max_size=4)
     await worker.open()
     made = World(
-        database, worker, around, storage, rules, bucket, _consultation(database), _recorder(own_store)
+        database, worker, around, storage, rules, bucket, _consultation(database), _recorder(emptied_store)
     )
     yield made
-    async for page in Storage.list_uploads(storage, ""):
-        for one in page.uploads:
-            await storage.abort_upload(one.key, one.upload_id)
     await worker.close()
     await api.aclose()
     made.recorder.close()
@@ -793,7 +782,7 @@ def _served(bucket: Bucket) -> Iterator[str]:
 
 @pytest.fixture
 def command(
-    database: Database, own_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    database: Database, emptied_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Command:
     monkeypatch.chdir(tmp_path)
     return Command(
@@ -802,10 +791,10 @@ def command(
             "ENVIRONMENT": "development",
             "DEPLOYMENT": "practice",
             "WORKER_DATABASE_URL": database.worker_url,
-            "R2_BUCKET_NAME": own_store.bucket,
-            "R2_ENDPOINT_URL": own_store.endpoint_url,
-            "R2_ACCESS_KEY_ID": own_store.writer.access_key_id,
-            "R2_SECRET_ACCESS_KEY": own_store.writer.secret_access_key,
+            "R2_BUCKET_NAME": emptied_store.bucket,
+            "R2_ENDPOINT_URL": emptied_store.endpoint_url,
+            "R2_ACCESS_KEY_ID": emptied_store.writer.access_key_id,
+            "R2_SECRET_ACCESS_KEY": emptied_store.writer.secret_access_key,
             "R2_RECORDER_ACCESS_KEY_ID": "recorder",
             "R2_RECORDER_SECRET_ACCESS_KEY": "secret",
         },
@@ -814,10 +803,10 @@ def command(
 
 
 @pytest.fixture
-def marked(database: Database, own_store: ObjectStore) -> None:
+def marked(database: Database, emptied_store: ObjectStore) -> None:
     mark_database(database.owner_url, "practice")
     storage = Storage(
-        endpoint_url=own_store.endpoint_url, bucket=own_store.bucket, credentials=own_store.writer
+        endpoint_url=emptied_store.endpoint_url, bucket=emptied_store.bucket, credentials=emptied_store.writer
     )
     asyncio.run(storage.claim("practice"))
     storage.close()

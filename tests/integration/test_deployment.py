@@ -1,14 +1,13 @@
 """Nothing starts over a database or a bucket that bears another deployment's mark, or none."""
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 
 from app.db import Database as Pool
 from app.deployment import mark_database, require_own_bucket, require_own_database
-from app.devstack.object_store import ObjectStore, running
+from app.devstack.object_store import ObjectStore
 from app.devstack.supabase_project import with_database
 from app.errors import Conflict
 from app.integrations.storage import Storage
@@ -26,12 +25,11 @@ async def pool(database: Database) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-def bucket(tmp_path: Path) -> Iterator[Storage]:
-    """An empty bucket of a store of its own: a mark is for ever."""
-    with running(tmp_path) as store:
-        storage = _storage(store)
-        yield storage
-        storage.close()
+def bucket(emptied_store: ObjectStore) -> Iterator[Storage]:
+    """An empty bucket: a mark is for ever."""
+    storage = _storage(emptied_store)
+    yield storage
+    storage.close()
 
 
 def _storage(store: ObjectStore) -> Storage:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -24,7 +24,6 @@ from app.access_requests.model import new_secret
 from app.db import Database as Pool
 from app.db import Transaction
 from app.deployment import mark_database
-from app.devstack import object_store as stores
 from app.devstack.object_store import ObjectStore
 from app.errors import Conflict, UpstreamFailed
 from app.integrations import storage_listing, storage_uploads
@@ -205,16 +204,9 @@ class World:
         return [tuple(row.values()) for row in rows]
 
 
-@pytest.fixture(scope="module")
-def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """A store whose whole bucket a test may judge."""
-    with stores.running(tmp_path_factory.mktemp("exports")) as store:
-        yield store
-
-
 @pytest.fixture
-async def world(database: Database, own_store: ObjectStore) -> AsyncIterator[World]:
-    async with _opened(database, own_store) as made:
+async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator[World]:
+    async with _opened(database, emptied_store) as made:
         yield made
 
 
@@ -230,12 +222,6 @@ async def _opened(database: Database, store: ObjectStore) -> AsyncIterator[World
         exports = Exports(worker, storage, deployment=DEPLOYMENT)
         yield World(database, worker, storage, store, consultation, exports)
     finally:
-        async for uploads in storage.list_uploads(""):
-            for upload in uploads.uploads:
-                await storage.abort_upload(upload.key, upload.upload_id)
-        async for page in storage.list_objects(""):
-            for one in page.objects:
-                await storage.delete(one.key)
         storage.close()
         await worker.close()
 

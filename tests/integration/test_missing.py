@@ -1,14 +1,13 @@
 """Recordings whose object is not in the bucket: real Postgres, real store, moved clocks."""
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
-from app.devstack import object_store as stores
 from app.devstack.object_store import ObjectStore
 from app.errors import Conflict
 from app.integrations.storage_listing import ObjectPage
@@ -31,15 +30,9 @@ class SmallPages(ClockedStorage):
         return super().list_objects(prefix, page_size=1)
 
 
-@pytest.fixture(scope="module")
-def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    with stores.running(tmp_path_factory.mktemp("missing")) as store:
-        yield store
-
-
 @pytest.fixture
-async def world(database: Database, own_store: ObjectStore) -> AsyncIterator[World]:
-    async with opened(database, own_store) as world:
+async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator[World]:
+    async with opened(database, emptied_store) as world:
         await world.adopt()
         yield world
 
@@ -202,9 +195,9 @@ async def test_another_bucket_is_not_compared(world: World) -> None:
     assert await marked(world) == set()
 
 
-async def test_every_page_and_both_prefixes_are_compared(world: World, own_store: ObjectStore) -> None:
+async def test_every_page_and_both_prefixes_are_compared(world: World, emptied_store: ObjectStore) -> None:
     storage = SmallPages(
-        endpoint_url=own_store.endpoint_url, bucket=own_store.bucket, credentials=own_store.writer
+        endpoint_url=emptied_store.endpoint_url, bucket=emptied_store.bucket, credentials=emptied_store.writer
     )
     storage.world = world
     recordings = [await world.recording() for _ in range(5)]
@@ -222,7 +215,9 @@ async def test_every_page_and_both_prefixes_are_compared(world: World, own_store
     assert await marked(world) == gone
 
 
-async def test_what_moves_while_the_list_is_read_is_not_missing(world: World, own_store: ObjectStore) -> None:
+async def test_what_moves_while_the_list_is_read_is_not_missing(
+    world: World, emptied_store: ObjectStore
+) -> None:
     recording = await world.recording()
 
     class Moving(ClockedStorage):
@@ -238,7 +233,7 @@ async def test_what_moves_while_the_list_is_read_is_not_missing(world: World, ow
                 yield replace(page)
 
     storage = Moving(
-        endpoint_url=own_store.endpoint_url, bucket=own_store.bucket, credentials=own_store.writer
+        endpoint_url=emptied_store.endpoint_url, bucket=emptied_store.bucket, credentials=emptied_store.writer
     )
     storage.world = world
     try:

@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.bucket.drift import Drift, Prefix, of_holds
-from app.devstack import object_store as stores
 from app.devstack.object_store import ObjectStore
 from app.errors import Conflict, UpstreamFailed
 from app.holds.protection import Protection, plan_locks
@@ -72,23 +71,17 @@ class TroubledStorage(Storage):
         await super().delete(key)
 
 
-@pytest.fixture(scope="module")
-def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    with stores.running(tmp_path_factory.mktemp("protected")) as store:
-        yield store
-
-
 @pytest.fixture
-async def world(database: Database, own_store: ObjectStore) -> AsyncIterator[World]:
-    async with opened(database, own_store) as world:
+async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator[World]:
+    async with opened(database, emptied_store) as world:
         await world.adopt()
         yield world
 
 
 @pytest.fixture
-def troubled(own_store: ObjectStore) -> Iterator[TroubledStorage]:
+def troubled(emptied_store: ObjectStore) -> Iterator[TroubledStorage]:
     storage = TroubledStorage(
-        endpoint_url=own_store.endpoint_url, bucket=own_store.bucket, credentials=own_store.writer
+        endpoint_url=emptied_store.endpoint_url, bucket=emptied_store.bucket, credentials=emptied_store.writer
     )
     yield storage
     storage.close()

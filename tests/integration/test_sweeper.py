@@ -1,7 +1,7 @@
 """The sweep of the bucket on a real store and a real database: what goes, and above all what does not."""
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -16,7 +16,6 @@ from botocore.config import Config
 
 from app.db import Database as Pool
 from app.deployment import mark_database
-from app.devstack import object_store as stores
 from app.devstack.object_store import ObjectStore
 from app.errors import Conflict, UpstreamFailed
 from app.integrations import storage_listing
@@ -148,16 +147,9 @@ class World:
         return [row[:4] for row in rows]
 
 
-@pytest.fixture(scope="module")
-def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """A store whose whole bucket a test may judge."""
-    with stores.running(tmp_path_factory.mktemp("swept")) as store:
-        yield store
-
-
 @pytest.fixture
-async def world(database: Database, own_store: ObjectStore) -> AsyncIterator[World]:
-    async with _opened(database, own_store) as made:
+async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator[World]:
+    async with _opened(database, emptied_store) as made:
         yield made
 
 
@@ -187,7 +179,6 @@ async def _opened(database: Database, store: ObjectStore) -> AsyncIterator[World
             Sweeper(worker, storage, quarantine=QUARANTINE),
         )
     finally:
-        await _empty(storage)
         await worker.close()
         recorder.close()
         storage.close()
@@ -208,15 +199,6 @@ def _consultation(database: Database) -> UUID:
             (made, UUID(int=1), UUID(int=2), f"test_{made}"),
         )
     return made
-
-
-async def _empty(storage: Storage) -> None:
-    async for page in Storage.list_objects(storage, ""):
-        for one in page.objects:
-            await storage.delete(one.key)
-    async for uploads in Storage.list_uploads(storage, ""):
-        for upload in uploads.uploads:
-            await storage.abort_upload(upload.key, upload.upload_id)
 
 
 async def test_what_a_recording_has_stays_however_old(world: World) -> None:

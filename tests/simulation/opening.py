@@ -23,7 +23,7 @@ _PREPARED = Path(__file__).with_name("practice.sql")
 
 @asynccontextmanager
 async def opened(database: Database, store: ObjectStore, seed: int, start: datetime) -> AsyncIterator[World]:
-    """A practice that has just opened, with an empty bucket."""
+    """A practice that has just opened, over a store with an empty bucket."""
     dice = random.Random(seed)  # noqa: S311 - a simulation is repeated by its seed
     oracle = Oracle(SIGNER.public_key)
     oracle.now = start
@@ -64,8 +64,6 @@ async def opened(database: Database, store: ObjectStore, seed: int, start: datet
             await world.move_to(start)
             world.doctor = await world.person("clinician")
             world.officers = (await world.person("compliance"), await world.person("compliance"))
-            for key in [one.key async for page in world.raw.list_objects("") for one in page.objects]:
-                await world.raw.delete(key)
             await world.raw.claim(DEPLOYMENT)
             yield world
         finally:
