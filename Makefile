@@ -30,13 +30,13 @@ demo: $(INSTALLED)
 	$(BIN)/resguardo demo $(if $(ONCE),--once)
 
 test: $(INSTALLED)
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 # What meets the database, on Debian's Postgres 15; nothing where that is not installed.
 POSTGRES_15 := /usr/lib/postgresql/15/bin
 test-postgres-15: $(INSTALLED)
 	@if test -x $(POSTGRES_15)/postgres; then \
-		PG_BIN=$(POSTGRES_15) $(BIN)/pytest -n auto tests/policies tests/migrations tests/api; \
+		PG_BIN=$(POSTGRES_15) $(BIN)/pytest -n auto --dist worksteal tests/policies tests/migrations tests/api; \
 	else echo "$(POSTGRES_15) is not there: nothing to test on it"; fi
 
 live: $(INSTALLED)

@@ -8,7 +8,7 @@ from app.devstack.object_store import ObjectStore
 
 def empty_bucket(store: ObjectStore) -> None:
     """Deletes every object, the mark too, and ends every upload that was begun."""
-    client = boto3.session.Session().client(
+    client = boto3.client(
         "s3",
         endpoint_url=store.endpoint_url,
         region_name=store.region,

@@ -292,7 +292,7 @@ def _client(endpoint_url: str, region: str, credentials: Credentials, max_connec
         max_pool_connections=max_connections,
         proxies={} if is_loopback else None,
     )
-    return boto3.session.Session().client(
+    return boto3.client(
         "s3",
         endpoint_url=endpoint_url,
         region_name=region,

@@ -220,7 +220,7 @@ async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator
 
 
 def _recorder(store: ObjectStore) -> Any:
-    return boto3.session.Session().client(
+    return boto3.client(
         "s3",
         endpoint_url=store.endpoint_url,
         region_name=store.region,

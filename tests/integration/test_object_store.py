@@ -46,7 +46,7 @@ def connect(object_store: ObjectStore) -> Iterator[Callable[[Credentials], "S3Cl
 
 
 def _client(store: ObjectStore, credentials: Credentials) -> "S3Client":
-    return boto3.session.Session().client(
+    return boto3.client(
         "s3",
         endpoint_url=store.endpoint_url,
         region_name=store.region,

@@ -80,7 +80,7 @@ async def _get(url: str) -> httpx.Response:
 
 
 def _upload_as_recorder(store: ObjectStore, key: str, content: bytes) -> None:
-    client = boto3.session.Session().client(
+    client = boto3.client(
         "s3",
         endpoint_url=store.endpoint_url,
         region_name=store.region,

@@ -158,7 +158,7 @@ async def _opened(database: Database, store: ObjectStore) -> AsyncIterator[World
     mark_database(database.owner_url, "practice")
     storage = AgedStorage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
     await storage.claim("practice")
-    recorder = boto3.session.Session().client(
+    recorder = boto3.client(
         "s3",
         endpoint_url=store.endpoint_url,
         region_name=store.region,
