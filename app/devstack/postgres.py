@@ -222,8 +222,12 @@ def _start(layout: _Layout, settings: dict[str, str]) -> tuple[subprocess.Popen[
         _let_through(layout)
         port = _free_port()
         process = _spawn(layout, _settings(layout, port) | settings)
-        if _is_ready(layout.cluster, process):
-            return process, port
+        try:
+            if _is_ready(layout.cluster, process):
+                return process, port
+        except BaseException:  # a signal, while it starts
+            _stop(process)
+            raise
     raise UpstreamFailed("postgres_start")
 
 

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from app.devstack import postgres
 from app.devstack.postgres import running
 from app.errors import Conflict, InvalidInput
 from tests.databases import Cluster, Database
@@ -98,7 +99,8 @@ def test_postgres_stops_when_its_process_is_killed(tmp_path: Path) -> None:
     program = textwrap.dedent(
         f"""
         import pathlib, sys
-        from app.devstack.postgres import running
+        from app.devstack import postgres
+from app.devstack.postgres import running
         with running(pathlib.Path({str(tmp_path)!r}), durable=False) as url:
             print(url, flush=True)
             sys.stdin.read()
@@ -123,6 +125,21 @@ def _wait_until_gone(path: Path) -> None:
     while path.exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_postgres_is_stopped_by_a_signal_that_comes_while_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def interrupted(cluster: Path, process: subprocess.Popen[bytes]) -> bool:
+        started.append(process)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(postgres, "_is_ready", interrupted)
+    with pytest.raises(KeyboardInterrupt), running(tmp_path, durable=False):
+        pytest.fail("it was not ready")
+    assert [process.poll() is not None for process in started] == [True]
 
 
 def test_missing_binaries_are_named(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from app.drill.run import Order, Watcher
 from app.keyring import new_key_line
 from app.settings import BucketWriterSettings, Environment
 from tests import drill as rehearsal
-from tests.databases import Cluster
+from tests.databases import Cluster, in_memory
 from tests.drill import DEPLOYMENT, PASSPHRASE, Practice
 from tests.unit.certificates import FULL, OTHER_SIGNER
 
@@ -57,7 +57,7 @@ def practice(
 def _in_a_place_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever a drill leaves in it is left behind: after each test there is nothing."""
     # Postgres's socket needs a short path, and as root another user has to reach it.
-    with tempfile.TemporaryDirectory(prefix="d-") as place:
+    with tempfile.TemporaryDirectory(prefix="d-", dir=in_memory()) as place:
         monkeypatch.setattr(tempfile, "tempdir", place)
         monkeypatch.setenv("TMPDIR", place)
         yield
