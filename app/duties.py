@@ -11,7 +11,7 @@ from procrastinate import App
 
 from app.access_requests.exports import Exports
 from app.bucket.service import BucketPolicies
-from app.bucket.surroundings import surroundings
+from app.bucket.surroundings import Surroundings, surroundings
 from app.certificates.signing import CertificateSigner, read_public_key
 from app.db import Database
 from app.deletions.destroyer import Destroyer
@@ -20,6 +20,7 @@ from app.deletions.restore import RestoreCheck
 from app.deployment import require_own_bucket, require_own_database
 from app.holds.protection import Protection
 from app.integrations import configured
+from app.integrations.livekit import LiveKit
 from app.integrations.supabase import SupabaseAdmin
 from app.jobs.queue import (
     MEDIA_QUEUE,
@@ -92,40 +93,39 @@ async def open_services(settings: WorkerSettings) -> AsyncIterator[Services]:
         await require_own_bucket(storage, settings.deployment)
         await register_root_key(database, settings.keyring)
         around = await stack.enter_async_context(surroundings(settings, storage))
-        signer = CertificateSigner.from_seed(settings.certificate_signing_key.get_secret_value())
-        former = (read_public_key(key.encode()) for key in settings.certificate_former_public_keys)
-        ledger = Ledger(storage, (signer.public_key, *former), deployment=settings.deployment)
-        target = partial(configured.recorder_target, settings)
-        controller = RecordingController(database, livekit, storage, target, keyring=settings.keyring)
-        yield Services(
-            database=database,
-            controller=controller,
-            rooms=RoomWatch(database, livekit),
-            reconciler=Reconciler(database, livekit, storage, controller, deployment=settings.deployment),
-            lost=LostRecordings(database, storage),
-            bans=StaffBans(database, admin),
-            invitations=StaffInvitations(database, admin, basis="invite_staff"),
-            uploads=UploadSigner(database, storage),
-            sweeper=Sweeper(database, storage, quarantine=timedelta(days=settings.orphan_quarantine_days)),
-            missing=MissingObjects(
-                database,
-                storage,
-                deployment=settings.deployment,
-                quarantine=timedelta(days=settings.orphan_quarantine_days),
-            ),
-            protection=Protection(database, storage, around.cloudflare, deployment=settings.deployment),
-            bucket=BucketPolicies(database, around),
-            restores=RestoreCheck(database, storage, ledger, deployment=settings.deployment),
-            destroyer=Destroyer(
-                database,
-                storage,
-                signer,
-                ledger,
-                deployment=settings.deployment,
-                backup_retention_days=settings.backup_retention_days,
-            ),
-            exports=Exports(database, storage, deployment=settings.deployment),
-        )
+        yield _services(settings, database, livekit, admin, around)
+
+
+def _services(
+    settings: WorkerSettings, database: Database, livekit: LiveKit, admin: SupabaseAdmin, around: Surroundings
+) -> Services:
+    storage, deployment = around.storage, settings.deployment
+    quarantine = timedelta(days=settings.orphan_quarantine_days)
+    signer = CertificateSigner.from_seed(settings.certificate_signing_key.get_secret_value())
+    former = (read_public_key(key.encode()) for key in settings.certificate_former_public_keys)
+    ledger = Ledger(storage, (signer.public_key, *former), deployment=deployment)
+    target = partial(configured.recorder_target, settings)
+    controller = RecordingController(database, livekit, storage, target, keyring=settings.keyring)
+    kept_in_backups = settings.backup_retention_days
+    return Services(
+        database=database,
+        controller=controller,
+        rooms=RoomWatch(database, livekit),
+        reconciler=Reconciler(database, livekit, storage, controller, deployment=deployment),
+        lost=LostRecordings(database, storage),
+        bans=StaffBans(database, admin),
+        invitations=StaffInvitations(database, admin, basis="invite_staff"),
+        uploads=UploadSigner(database, storage),
+        sweeper=Sweeper(database, storage, quarantine=quarantine),
+        missing=MissingObjects(database, storage, deployment=deployment, quarantine=quarantine),
+        protection=Protection(database, storage, around.cloudflare, deployment=deployment),
+        bucket=BucketPolicies(database, around),
+        destroyer=Destroyer(
+            database, storage, signer, ledger, deployment=deployment, backup_retention_days=kept_in_backups
+        ),
+        restores=RestoreCheck(database, storage, ledger, deployment=deployment),
+        exports=Exports(database, storage, deployment=deployment),
+    )
 
 
 @asynccontextmanager

@@ -99,8 +99,7 @@ def test_postgres_stops_when_its_process_is_killed(tmp_path: Path) -> None:
     program = textwrap.dedent(
         f"""
         import pathlib, sys
-        from app.devstack import postgres
-from app.devstack.postgres import running
+        from app.devstack.postgres import running
         with running(pathlib.Path({str(tmp_path)!r}), durable=False) as url:
             print(url, flush=True)
             sys.stdin.read()
