@@ -1,6 +1,6 @@
 """The files OpenStack Swift reads: swift.conf, one paste configuration per server, and the rings.
 
-One device, one replica, no encryption, no cache: a store for development and tests, never for patients'
+One device, one replica, no encryption: a store for development and tests, never for patients'
 recordings. The files hold the three users' secrets, so the process that writes them runs with umask 077.
 """
 
@@ -40,17 +40,19 @@ use = egg:swift#{kind}
 replication_server = false
 """
 
-# `door` and `guard` are the project's own; docs: app/devstack/swift/guard.py.
+# `memory`, `door` and `guard` are the project's own; docs: app/devstack/swift/memory.py and guard.py.
 _PROXY_CONF = """\
 [DEFAULT]
 swift_dir = {directory}
 log_level = WARNING
 [pipeline:main]
-pipeline = catch_errors gatekeeper door listing_formats s3api guard tempauth copy slo proxy-server
+pipeline = catch_errors gatekeeper memory door listing_formats s3api guard tempauth copy slo proxy-server
 [filter:catch_errors]
 use = egg:swift#catch_errors
 [filter:gatekeeper]
 use = egg:swift#gatekeeper
+[filter:memory]
+paste.filter_factory = app.devstack.swift.memory:memory_factory
 [filter:door]
 paste.filter_factory = app.devstack.swift.guard:door_factory
 [filter:listing_formats]
