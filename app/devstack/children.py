@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -73,7 +74,7 @@ def starting(
             env={**inherited, **environment},
             cwd=log.parent,  # not ours, whose `.env` is of another deployment
             start_new_session=True,  # Ctrl-C is for the parent, which stops its children in order
-            preexec_fn=_dying_with_parent(),
+            preexec_fn=dying_with_parent(signal.SIGTERM),
         )
     try:
         yield Starting(process, ready_url, headers or {}, log)
@@ -115,13 +116,42 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _dying_with_parent() -> Callable[[], None] | None:
+@contextmanager
+def signals_deferred() -> Iterator[None]:
+    """A signal that would raise waits for the end of the block: within Popen it would leave a child that nobody knows.
+
+    Elsewhere than in the main thread nothing is raised, and nothing has to wait.
+    """
+    came: list[int] = []
+    before = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if threading.current_thread() is threading.main_thread()
+        and callable(handler := signal.getsignal(number))
+    }
+    for number in before:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for to_restore, handler in before.items():
+            signal.signal(to_restore, handler)
+        for one in came:
+            signal.raise_signal(one)
+
+
+def dying_with_parent(by: signal.Signals) -> Callable[[], None] | None:
+    """For `preexec_fn`: the child gets this signal when its parent's thread ends, however it does (Linux alone).
+
+    Prepared here, since between fork and exec it may neither import nor allocate much. Python calls it after it changed
+    the user, and has to: a change of credentials clears the setting (prctl(2)).
+    """
     if sys.platform != "linux":
         return None
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
 
     def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        prctl(_PR_SET_PDEATHSIG, int(by), 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
 

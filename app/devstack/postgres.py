@@ -13,7 +13,6 @@ SIGKILL, Linux sends Postgres a SIGINT at once (PR_SET_PDEATHSIG) and it shuts d
 it would stay.
 """
 
-import ctypes
 import fcntl
 import importlib.util
 import os
@@ -21,9 +20,7 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.devstack.children import dying_with_parent, free_port, signals_deferred
 from app.errors import Conflict, InvalidInput, UpstreamFailed
 
 SUPERUSER = "supabase_admin"
@@ -40,7 +38,6 @@ choice.
 """
 
 _LONGEST_SOCKET_PATH = 100
-_PR_SET_PDEATHSIG = 1
 _START_SECONDS = 60
 _STOP_SECONDS = 60
 
@@ -220,13 +217,16 @@ def _start(layout: _Layout, settings: dict[str, str]) -> tuple[subprocess.Popen[
     """
     for _ in range(3):
         _let_through(layout)
-        port = _free_port()
-        process = _spawn(layout, _settings(layout, port) | settings)
+        port = free_port()
+        process: subprocess.Popen[bytes] | None = None
         try:
+            with signals_deferred():
+                process = _spawn(layout, _settings(layout, port) | settings)
             if _is_ready(layout.cluster, process):
                 return process, port
-        except BaseException:  # a signal, while it starts
-            _stop(process)
+        except BaseException:
+            if process is not None:
+                _stop(process)
             raise
     raise UpstreamFailed("postgres_start")
 
@@ -258,28 +258,9 @@ def _spawn(layout: _Layout, settings: dict[str, str]) -> subprocess.Popen[bytes]
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=_dying_with_parent(),
+            preexec_fn=dying_with_parent(signal.SIGINT),  # a fast shutdown
             **layout.as_account,
         )
-
-
-def _dying_with_parent() -> Callable[[], None] | None:
-    """What the child does before it becomes Postgres; prepared here, since it may neither import nor allocate
-    much.
-
-    Python calls it after it changed the user, and has to: a change of credentials clears the setting
-    (prctl(2)).
-    """
-    if sys.platform != "linux":
-        return None
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return ask
 
 
 def _is_ready(cluster: Path, process: subprocess.Popen[bytes]) -> bool:
@@ -315,9 +296,3 @@ def _wait_until(holds: Callable[[], bool], seconds: float) -> bool:
             return False
         time.sleep(0.02)
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

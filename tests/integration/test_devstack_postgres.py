@@ -7,6 +7,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -139,6 +140,24 @@ def test_postgres_is_stopped_by_a_signal_that_comes_while_it_starts(
     with pytest.raises(KeyboardInterrupt), running(tmp_path, durable=False):
         pytest.fail("it was not ready")
     assert [process.poll() is not None for process in started] == [True]
+
+
+def test_postgres_is_stopped_by_a_signal_that_comes_while_its_process_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    spawn = postgres._spawn
+
+    def interrupted(*arguments: Any) -> subprocess.Popen[bytes]:
+        started.append(spawn(*arguments))
+        signal.raise_signal(signal.SIGINT)
+        return started[0]
+
+    monkeypatch.setattr(postgres, "_spawn", interrupted)
+    with pytest.raises(KeyboardInterrupt), running(tmp_path, durable=False):
+        pytest.fail("it was interrupted")
+    assert [process.poll() is not None for process in started] == [True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_missing_binaries_are_named(tmp_path: Path) -> None:

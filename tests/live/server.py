@@ -107,7 +107,7 @@ def fetch(what: str, command: list[str], seconds: float, environment: dict[str, 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=children._dying_with_parent(),
+        preexec_fn=children.dying_with_parent(signal.SIGTERM),
     ) as installer:
         try:
             _, said = installer.communicate(timeout=seconds)
@@ -143,7 +143,7 @@ def running(
             env={},
             cwd=data_dir,
             start_new_session=True,
-            preexec_fn=children._dying_with_parent(),
+            preexec_fn=children.dying_with_parent(signal.SIGTERM),
         )
     try:
         children.Starting(process, url, {}, log).wait_until_ready()

@@ -76,6 +76,8 @@ class World:
     doctor: Person
     officers: tuple[Person, Person]
     passes: int = 0
+    refusal: AppError | None = None
+    """Why the last pass that was refused was."""
     jump: timedelta = timedelta(0)
 
     @property
@@ -212,7 +214,8 @@ class World:
         process.dies_at = self.deaths.choose(service) if may_die else None
         try:
             await work(self, process)
-        except AppError:
+        except AppError as refusal:
+            self.refusal = refusal
             return False
         except BaseException as error:
             if not is_death(error):
