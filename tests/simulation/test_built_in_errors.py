@@ -29,12 +29,12 @@ async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator
         yield world
 
 
-async def ended(world: World) -> Recording:
+async def ended(world: World, status: str = "READY") -> Recording:
     """One that is due after 90 days."""
     patient, consultation = world.uuid(), world.uuid()
     consultation = await world.consult("follow_up", patient, None, None)
     one = Recording(world.uuid(), consultation, patient, "follow_up", None, world.oracle.now)
-    await world.record(one, "READY")
+    await world.record(one, status)
     return one
 
 
@@ -51,6 +51,17 @@ async def two_days_on(world: World, *days: int) -> dict[Wrong, int]:
 async def test_without_an_error_nothing_is_counted(world: World) -> None:
     await ended(world)
     assert await two_days_on(world) == {}
+    assert world.oracle.deletions == 1
+
+
+async def test_what_is_aborted_while_a_clock_is_a_year_back_stays_its_term(world: World) -> None:
+    world.jump = timedelta(days=-365)
+    await world.move_to(START)
+    await ended(world, "ABORTED")
+    world.jump = timedelta(0)
+    assert await two_days_on(world, 10, 89) == {}
+    assert world.oracle.deletions == 0
+    assert await two_days_on(world, 90, 92) == {}
     assert world.oracle.deletions == 1
 
 

@@ -146,7 +146,7 @@ class World:
                 sound, "READY", await self._begin(sound, recording, "SPEAKERS", "READY"), recording.id
             )
         if status == "ABORTED":
-            self.oracle.ended(recording.id, self.oracle.now + self.jump)
+            self.oracle.ended(recording.id, recording.created_at, self.oracle.now + self.jump)
             return
         has_object = status == "READY" or (status == "FAILED" and self.dice.random() < 0.5)
         await self._end(recording.id, status, key if has_object else None, recording.id, wrapped)
