@@ -1,21 +1,32 @@
-"""Buckets of the embedded store, with the means of its owner."""
+"""The embedded store by boto3's own client."""
+
+from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
 
 from app.devstack.object_store import ObjectStore
+from app.integrations.storage import Credentials
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def s3_client(store: ObjectStore, credentials: Credentials) -> "S3Client":
+    """boto3's own client of the store, which tries once; whoever asks for it closes it."""
+    return boto3.client(
+        "s3",
+        endpoint_url=store.endpoint_url,
+        region_name=store.region,
+        aws_access_key_id=credentials.access_key_id,
+        aws_secret_access_key=credentials.secret_access_key,
+        config=Config(s3={"addressing_style": "path"}, proxies={}, retries={"total_max_attempts": 1}),
+    )
 
 
 def empty_bucket(store: ObjectStore) -> None:
     """Deletes every object, the mark too, and ends every upload that was begun."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=store.endpoint_url,
-        region_name=store.region,
-        aws_access_key_id=store.writer.access_key_id,
-        aws_secret_access_key=store.writer.secret_access_key,
-        config=Config(s3={"addressing_style": "path"}, proxies={}),
-    )
+    client = s3_client(store, store.writer)
     try:
         for uploads in client.get_paginator("list_multipart_uploads").paginate(Bucket=store.bucket):
             for upload in uploads.get("Uploads", ()):

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import boto3
 import httpx
 import uvicorn
 from livekit.api import TokenVerifier, WebhookReceiver
@@ -23,6 +22,7 @@ from app.devstack import object_store
 from app.devstack.livekit import LiveKitStandIn, Pace, create_livekit_app
 from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target, WebhookEvent, WebhookVerifier
 from app.integrations.storage import Credentials
+from tests.buckets import s3_client
 
 KEY, SECRET = "APIdevelopment", "a-secret-of-more-than-thirty-two-bytes"
 MEDIA = Path(__file__).parent.parent / "fixtures" / "headache.mp4"
@@ -171,13 +171,7 @@ class Stored:
 
 def stored(store: object_store.ObjectStore, key: str = OBJECT_KEY) -> Stored | None:
     """The object as it lies there; None when it does not."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=store.endpoint_url,
-        region_name="us-east-1",
-        aws_access_key_id=store.reader.access_key_id,
-        aws_secret_access_key=store.reader.secret_access_key,
-    )
+    client = s3_client(store, store.reader)
     try:
         found = client.get_object(Bucket=store.bucket, Key=key)
         with found["Body"] as body:

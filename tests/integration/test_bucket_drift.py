@@ -12,12 +12,10 @@ from threading import Thread
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
-import boto3
 import httpx
 import psycopg
 import pytest
 import uvicorn
-from botocore.config import Config
 from typer.testing import CliRunner, Result
 
 from app import cli
@@ -39,6 +37,7 @@ from app.integrations.storage import MARK_KEY, Credentials, Storage
 from app.integrations.storage_listing import PAGE_SIZE, UploadPage
 from app.integrations.storage_rules import CorsRule, LifecycleRule, StorageRules
 from app.settings import WorkerSettings
+from tests.buckets import s3_client
 from tests.databases import Database
 from tests.unit.environments import ENVIRONMENTS, set_environment
 
@@ -209,7 +208,14 @@ async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator
     worker = Pool(database.worker_url, application="test", max_size=4)
     await worker.open()
     made = World(
-        database, worker, around, storage, rules, bucket, _consultation(database), _recorder(emptied_store)
+        database,
+        worker,
+        around,
+        storage,
+        rules,
+        bucket,
+        _consultation(database),
+        s3_client(emptied_store, emptied_store.recorder),
     )
     yield made
     await worker.close()
@@ -217,17 +223,6 @@ async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator
     made.recorder.close()
     storage.close()
     rules.close()
-
-
-def _recorder(store: ObjectStore) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=store.endpoint_url,
-        region_name=store.region,
-        aws_access_key_id=store.recorder.access_key_id,
-        aws_secret_access_key=store.recorder.secret_access_key,
-        config=Config(s3={"addressing_style": "path"}, proxies={}),
-    )
 
 
 def _consultation(database: Database) -> UUID:

@@ -11,18 +11,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import httpx
 import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.config import Config
 from botocore.credentials import Credentials as SigningKey
 from botocore.exceptions import ClientError
 
 from app.devstack.object_store import ObjectStore, ObjectStoreError, running
 from app.integrations.storage import Credentials
+from tests.buckets import s3_client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -37,23 +36,12 @@ def connect(object_store: ObjectStore) -> Iterator[Callable[[Credentials], "S3Cl
     clients: list[S3Client] = []
 
     def client(credentials: Credentials) -> "S3Client":
-        clients.append(_client(object_store, credentials))
+        clients.append(s3_client(object_store, credentials))
         return clients[-1]
 
     yield client
     for made in clients:
         made.close()
-
-
-def _client(store: ObjectStore, credentials: Credentials) -> "S3Client":
-    return boto3.client(
-        "s3",
-        endpoint_url=store.endpoint_url,
-        region_name=store.region,
-        aws_access_key_id=credentials.access_key_id,
-        aws_secret_access_key=credentials.secret_access_key,
-        config=Config(s3={"addressing_style": "path"}, proxies={}, retries={"total_max_attempts": 1}),
-    )
 
 
 @pytest.fixture
@@ -252,7 +240,7 @@ def test_secrets_are_private_and_absent_from_what_is_printed(tmp_path: Path) -> 
 def test_a_second_start_finds_what_the_first_stored(tmp_path: Path) -> None:
     for turn in ("first", "second"):
         with running(tmp_path / "store", bucket="other-bucket") as store:
-            client = _client(store, store.writer)
+            client = s3_client(store, store.writer)
             if turn == "first":
                 first = store
                 client.put_object(Bucket="other-bucket", Key="kept", Body=b"kept")

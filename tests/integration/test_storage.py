@@ -13,16 +13,15 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-import boto3
 import httpx
 import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore import auth as botocore_auth
-from botocore.config import Config
 
 from app.devstack.object_store import ObjectStore, running
 from app.errors import Conflict, InvalidInput, NotFound, Timeout, UpstreamFailed
 from app.integrations.storage import MARK_KEY, Credentials, Storage, StoredObject
+from tests.buckets import s3_client
 
 pytestmark = pytest.mark.anyio
 
@@ -80,14 +79,7 @@ async def _get(url: str) -> httpx.Response:
 
 
 def _upload_as_recorder(store: ObjectStore, key: str, content: bytes) -> None:
-    client = boto3.client(
-        "s3",
-        endpoint_url=store.endpoint_url,
-        region_name=store.region,
-        aws_access_key_id=store.recorder.access_key_id,
-        aws_secret_access_key=store.recorder.secret_access_key,
-        config=Config(s3={"addressing_style": "path"}, proxies={}),
-    )
+    client = s3_client(store, store.recorder)
     parts = TransferConfig(multipart_threshold=5 * MIB, multipart_chunksize=5 * MIB)
     client.upload_fileobj(io.BytesIO(content), store.bucket, key, Config=parts)
     client.close()

@@ -9,10 +9,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import anyio
-import boto3
 import psycopg
 import pytest
-from botocore.config import Config
 
 from app.db import Database as Pool
 from app.deployment import mark_database
@@ -23,6 +21,7 @@ from app.integrations.storage import Storage, StoredObject
 from app.integrations.storage_listing import ObjectPage, UploadPage
 from app.recordings import sweeper
 from app.recordings.sweeper import TOO_MANY_ORPHANS, UPLOAD_QUARANTINE, Sweeper, SweepReport
+from tests.buckets import s3_client
 from tests.databases import Database
 
 pytestmark = pytest.mark.anyio
@@ -158,14 +157,7 @@ async def _opened(database: Database, store: ObjectStore) -> AsyncIterator[World
     mark_database(database.owner_url, "practice")
     storage = AgedStorage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
     await storage.claim("practice")
-    recorder = boto3.client(
-        "s3",
-        endpoint_url=store.endpoint_url,
-        region_name=store.region,
-        aws_access_key_id=store.recorder.access_key_id,
-        aws_secret_access_key=store.recorder.secret_access_key,
-        config=Config(s3={"addressing_style": "path"}, proxies={}),
-    )
+    recorder = s3_client(store, store.recorder)
     worker = Pool(database.worker_url, application="test", max_size=4)
     await worker.open()
     try:
