@@ -6,6 +6,7 @@ from app.access_requests.exports import Exports
 from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
 from app.deletions.restore import RestoreCheck
+from app.errors import Conflict
 from app.holds.protection import Protection
 from app.recordings.missing import MissingObjects
 from app.recordings.sweeper import Sweeper
@@ -33,9 +34,11 @@ async def destroy(world: World, process: Process) -> None:
 
 
 async def protect(world: World, process: Process) -> None:
-    """What is held or outgrown."""
+    """What is held or outgrown; fails where a move has: it comes again soon then, as the worker's round does."""
     storage = world.storage.through(process)
     await Protection(Doors(world.worker, process), storage, None, deployment=DEPLOYMENT).run_once()
+    if await world.value("select exists (select from private.object_moves)"):
+        raise Conflict("object_still_moving")
 
 
 async def keep_exports(world: World, process: Process) -> None:
