@@ -1,11 +1,13 @@
 """The probe against real recordings and against files that mean harm: it tells what they are, and no more happens."""
 
+import ctypes
 import gzip
 import io
 import os
 import resource
 import signal
 import socket
+import sys
 import tarfile
 import tempfile
 import threading
@@ -485,13 +487,51 @@ async def test_the_child_holds_nothing_and_can_open_nothing(
         "directory": "/",
         "descriptors": ["0", "1", "2"],
         "nowhere": "/dev/null",
-        "NOFILE": (3, 3),
+        "NOFILE": (0, 0),
         "FSIZE": (0, 0),
         "NPROC": (0, 0),
         "CORE": (0, 0),
         "CPU": (LIMITS.cpu_seconds, LIMITS.cpu_seconds + 1),
         "AS": (LIMITS.memory_bytes, LIMITS.memory_bytes),
     }
+
+
+PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
+TAKEN_OVER = """
+import os, socket, sys
+sys.path.insert(0, {root!r})
+from app.media.foreign import confine
+confine(20, 21, 1024**3)
+os.close(2)
+for attempt in (lambda: open("/dev/null", "rb"), socket.socket, lambda: os.dup(1)):
+    try:
+        attempt()
+    except OSError:
+        continue
+    os.abort()
+print(json.dumps({{"media": MEDIA}}))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone")
+async def test_a_child_that_is_taken_over_cannot_look_into_its_parent(headache: bytes) -> None:
+    """As root it could: nobody is kept from anything."""
+    prctl = ctypes.CDLL(None).prctl
+    seen: list[int] = []
+
+    async def look() -> None:
+        seen.append(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0))
+
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+    await Stored(headache, look).probe()
+    assert seen == [0]
+
+
+async def test_a_child_that_is_taken_over_opens_nothing_in_place_of_what_it_closes(
+    headache: bytes, child_does: Callable[[str], None]
+) -> None:
+    child_does(TAKEN_OVER.format(root=str(HEADACHE.parents[2])))
+    assert (await Stored(headache).probe()).has_video
 
 
 async def test_too_little_memory_is_media_too_slow(headache: bytes) -> None:
