@@ -1,6 +1,7 @@
 """Fixtures that every test may ask for: async tests on asyncio, and a fresh, migrated database."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,24 @@ from tests.databases import Cluster, Database, shared_cluster
 # How long an example takes says how busy the machine is.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
+
+
+_LONG = ("test_simulate", "test_demo", "test_faults", "test_recording_machine", "test_worker")
+
+
+def pytest_configure() -> None:
+    """A shell that runs this in the background has it ignore SIGINT, and with it whatever a test starts (sh, 2.11)."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that no process is left with it while the others have ended."""
+    items.sort(key=lambda item: item.path.stem not in _LONG)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are processors: many tests wait, for a process or for a time."""
+    return (os.cpu_count() or 2) * 3 // 2
 
 
 @pytest.fixture(scope="session")
