@@ -16,6 +16,7 @@ from app.errors import AppError, UpstreamFailed
 from app.integrations import configured
 from app.integrations.storage import Storage
 from app.integrations.supabase import SupabaseAdmin
+from app.keyring import Keyring
 from app.keys.service import require_root_keys
 from app.settings import (
     ApiSettings,
@@ -170,6 +171,7 @@ def _api_checks(settings: ApiSettings) -> list[tuple[str, Check]]:
     return [
         ("database", lambda: _database(settings.api_database_url, settings.deployment)),
         ("bucket", lambda: _bucket(configured.reader_storage(settings), settings.deployment)),
+        ("root keys", lambda: _root_keys(settings.api_database_url, settings.keyring)),
         ("LiveKit", lambda: _livekit(settings)),
         ("Supabase Auth's signing keys", lambda: _signing_keys(settings)),
     ]
@@ -179,7 +181,7 @@ def _worker_checks(settings: WorkerSettings) -> list[tuple[str, Check]]:
     return [
         ("database", lambda: _database(settings.worker_database_url, settings.deployment)),
         ("bucket", lambda: _bucket(configured.worker_storage(settings), settings.deployment)),
-        ("root keys", lambda: _root_keys(settings)),
+        ("root keys", lambda: _root_keys(settings.worker_database_url, settings.keyring)),
         ("Supabase Auth's administration", lambda: _supabase_admin(settings)),
         ("OpenAI", lambda: _openai(settings)),
     ]
@@ -210,13 +212,11 @@ async def _database(url: SecretStr, deployment: str) -> None:
         await database.close()
 
 
-async def _root_keys(settings: WorkerSettings) -> None:
-    database = Database(
-        settings.worker_database_url.get_secret_value(), application="resguardo-check", max_size=1
-    )
+async def _root_keys(url: SecretStr, keyring: Keyring) -> None:
+    database = Database(url.get_secret_value(), application="resguardo-check", max_size=1)
     try:
         await database.open()
-        await require_root_keys(database, settings.keyring)
+        await require_root_keys(database, keyring)
     finally:
         await database.close()
 

@@ -21,10 +21,12 @@ from app.deployment import require_own_bucket, require_own_database
 from app.holds.protection import Protection
 from app.integrations import configured
 from app.integrations.livekit import LiveKit
+from app.integrations.speech import Speech
 from app.integrations.supabase import SupabaseAdmin
 from app.jobs.queue import (
     MEDIA_QUEUE,
     STARTS_QUEUE,
+    WORDS_QUEUE,
     Task,
     make_queue,
 )
@@ -40,6 +42,7 @@ from app.recordings.sweeper import Sweeper
 from app.settings import WorkerSettings
 from app.staff.invitations import StaffInvitations
 from app.staff.service import StaffBans
+from app.transcripts.transcriber import Transcriber
 
 A_DAY_OF_ATTEMPTS = 24 * 60
 """A minute apart. VERIFYING ends at its deadline (app/recordings/deadlines.py); what is LOST is looked for anew."""
@@ -53,6 +56,9 @@ LOOK_FOR_MISSING_SECONDS = 24 * 3600
 DESTROY_SECONDS = 60
 KEEP_EXPORTS_SECONDS = 3600
 EXPORT_ATTEMPTS = 60
+RESUME_TRANSCRIPTIONS_SECONDS = 600
+TRANSCRIPTION_ATTEMPTS = 120
+"""Some two hours: a speech service may be busy for one."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class Services:
     destroyer: Destroyer
     restores: RestoreCheck
     exports: Exports
+    transcriber: Transcriber
 
 
 @asynccontextmanager
@@ -93,11 +100,19 @@ async def open_services(settings: WorkerSettings) -> AsyncIterator[Services]:
         await require_own_bucket(storage, settings.deployment)
         await register_root_key(database, settings.keyring)
         around = await stack.enter_async_context(surroundings(settings, storage))
-        yield _services(settings, database, livekit, admin, around)
+        speech = configured.speech(settings)
+        if speech is not None:
+            stack.push_async_callback(speech.aclose)
+        yield _services(settings, database, livekit, admin, around, speech)
 
 
 def _services(
-    settings: WorkerSettings, database: Database, livekit: LiveKit, admin: SupabaseAdmin, around: Surroundings
+    settings: WorkerSettings,
+    database: Database,
+    livekit: LiveKit,
+    admin: SupabaseAdmin,
+    around: Surroundings,
+    speech: Speech | None,
 ) -> Services:
     storage, deployment = around.storage, settings.deployment
     quarantine = timedelta(days=settings.orphan_quarantine_days)
@@ -125,6 +140,7 @@ def _services(
         ),
         restores=RestoreCheck(database, storage, ledger, deployment=deployment),
         exports=Exports(database, storage, deployment=deployment),
+        transcriber=Transcriber(database, storage, speech, settings.keyring),
     )
 
 
@@ -153,6 +169,7 @@ def rounds(services: Services, reconcile_seconds: float) -> list[Round]:
         Round("protect_held", PROTECT_SECONDS, services.protection.run_once, services.protection.forget),
         Round("destroy_due", DESTROY_SECONDS, services.destroyer.run_once),
         Round("keep_exports", KEEP_EXPORTS_SECONDS, services.exports.run_once),
+        Round("resume_transcriptions", RESUME_TRANSCRIPTIONS_SECONDS, services.transcriber.resume),
     ]
 
 
@@ -168,6 +185,9 @@ def tasks(services: Services) -> list[Task]:
     async def give_up_invitation(invitation_id: str, reason: str) -> None:
         await invitations.give_up(UUID(invitation_id), reason)
 
+    async def give_up_transcription(recording_id: str, reason: str) -> None:
+        await services.transcriber.give_up(UUID(recording_id), reason)
+
     async def give_up_export(request_id: str, reason: str) -> None:
         await services.exports.give_up(UUID(request_id), reason)
 
@@ -182,6 +202,13 @@ def tasks(services: Services) -> list[Task]:
         Task("ban_user", _by_id(bans.ban), attempts=None),
         Task("invite_staff", _by_id(invitations.send), attempts=20, give_up=give_up_invitation),
         Task("secure_held", _by_id(services.protection.secure_held), attempts=None),
+        Task(
+            "transcribe_recording",
+            _by_id(services.transcriber.transcribe),
+            attempts=TRANSCRIPTION_ATTEMPTS,
+            give_up=give_up_transcription,
+            queue=WORDS_QUEUE,
+        ),
         Task(
             "export_access_request",
             _by_id(services.exports.export),

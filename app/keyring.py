@@ -126,6 +126,10 @@ class Keyring:
         """The data key, to be used. Raises Conflict (root_key_unknown, data_key_wrong)."""
         return FieldKey(self._unwrap(wrapped, root_key_id))
 
+    def unwrap_secret(self, wrapped: bytes, root_key_id: str) -> bytes:
+        """The key of an index, 32 bytes, which encrypts nothing. Raises Conflict (root_key_unknown, data_key_wrong)."""
+        return self._unwrap(wrapped, root_key_id)
+
     def rewrap(self, wrapped: bytes, root_key_id: str) -> DataKey:
         """The same data key under the current root key. Raises Conflict (root_key_unknown, data_key_wrong)."""
         return self._wrap(self._unwrap(wrapped, root_key_id))

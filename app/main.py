@@ -30,10 +30,12 @@ from app.http.language import pick_language
 from app.http.refusals import request_id
 from app.http.rejections import Rejections
 from app.http.subscriptions import Connected, SocketLimits, SubscriptionEndpoint
+from app.http.subtitles import Subtitles
 from app.http.webhook import LiveKitWebhook
 from app.integrations import configured
 from app.integrations.livekit import LiveKit, WebhookVerifier
 from app.integrations.storage import Storage
+from app.keys.service import require_root_keys
 from app.quotas import Quotas, load_quotas
 from app.recordings.changes import Feed, RecordingChanges
 from app.recordings.imports import Imports
@@ -42,6 +44,8 @@ from app.retention.report import Prices
 from app.retention.service import Retention
 from app.settings import ApiSettings
 from app.staff.service import Staff
+from app.transcripts.search import TranscriptSearch
+from app.transcripts.service import Transcripts
 from graphql_schema.context import Context, Services
 from graphql_schema.schema import make_schema
 
@@ -78,6 +82,7 @@ def create_app(
     return Starlette(
         routes=[
             *(() if only_webhooks else _graphql(settings, parts, services, socket_limits)),
+            *(() if only_webhooks else (_subtitles(settings, services),)),
             Route("/webhooks/livekit", webhook.__call__, methods=["POST"]),
             Route("/health/live", health.live),
             Route("/health/ready", health.Ready(parts.database).__call__),
@@ -91,6 +96,11 @@ def create_app(
             _open, settings, parts, [parts.rejections, *([] if only_webhooks else [parts.feed])], on_open
         ),
     )
+
+
+def _subtitles(settings: ApiSettings, services: Services) -> Route:
+    subtitles = Subtitles(services.transcripts, settings.trusted_proxies)
+    return Route("/subtitles/{secret}.{form}", subtitles.__call__, methods=["GET"])
 
 
 def _graphql(
@@ -170,6 +180,13 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
                 settings.r2_prices_as_of,
             ),
         ),
+        transcripts=Transcripts(
+            parts.database,
+            settings.keyring,
+            quotas=parts.quotas,
+            url_lifetime_seconds=settings.url_lifetime_seconds,
+        ),
+        transcript_search=TranscriptSearch(parts.database, settings.keyring, quotas=parts.quotas),
         audit=parts.audit,
     )
 
@@ -191,6 +208,7 @@ async def _open(
         stack.callback(parts.storage.close)
         await require_own_database(parts.database, settings.deployment)
         await require_own_bucket(parts.storage, settings.deployment)
+        await require_root_keys(parts.database, settings.keyring)
         for each in running:
             await stack.enter_async_context(each)
         on_open()

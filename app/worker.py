@@ -18,6 +18,7 @@ from app.jobs.queue import (
     QUEUE,
     STALLED_SECONDS,
     STARTS_QUEUE,
+    WORDS_QUEUE,
 )
 from app.jobs.rounds import run_rounds
 from app.settings import WorkerSettings
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 SHUTDOWN_SECONDS = 5
 MEDIA_CONCURRENCY = 2
 """How many objects are read at once: each needs a child process with its own memory (app/media/probe.py)."""
+WORDS_CONCURRENCY = 2
+"""How many recordings are turned into words at once: each has a child process of its own while it is listened to."""
+
 RESTART_SECONDS = 3
 
 
@@ -97,6 +101,7 @@ async def _work(queue: App, concurrency: int, stopping: asyncio.Event) -> None:
             (QUEUE, concurrency),
             (STARTS_QUEUE, concurrency),
             (MEDIA_QUEUE, MEDIA_CONCURRENCY),
+            (WORDS_QUEUE, WORDS_CONCURRENCY),
         )
     ]
     signalled = asyncio.create_task(stopping.wait())

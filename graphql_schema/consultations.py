@@ -52,6 +52,7 @@ class Consultation:
     room_name: str
     auto_record: bool
     separate_speakers: bool
+    is_transcribed: bool = strawberry.field(description="Whether its recordings are turned into words.")
     created_at: datetime
     participants: list[Participant]
     consents: list[Consent] = strawberry.field(description="Every word about being recorded, oldest first.")
@@ -69,6 +70,7 @@ class Consultation:
             room_name=consultation.room_name,
             auto_record=consultation.auto_record,
             separate_speakers=consultation.separate_speakers,
+            is_transcribed=consultation.is_transcribed,
             created_at=consultation.created_at,
             participants=[Participant.of(participant) for participant in consultation.participants or ()],
             consents=[Consent.of(consent) for consent in consultation.consents or ()],
@@ -151,6 +153,10 @@ class ConsultationInput:
         default=False,
         description="The sound is recorded once more, on two channels, which the speakers take in turn as they come.",
     )
+    transcribe: bool | None = strawberry.field(
+        default=None,
+        description="Whether its recordings are turned into words; yes by default, unless the kind is sensitive.",
+    )
     patient_birth_date: date | None = strawberry.field(
         default=None,
         description="Given once, it decides how long what is recorded of a minor is kept; it is shown to nobody.",
@@ -167,6 +173,7 @@ class ConsultationInput:
             sensitivity=self.sensitivity,
             auto_record=self.auto_record,
             separate_speakers=self.separate_speakers,
+            transcribe=self.transcribe,
             patient_birth_date=self.patient_birth_date,
         )
 

@@ -23,6 +23,8 @@ from app.recordings.service import Recordings
 from app.retention.service import Retention
 from app.staff.service import Staff
 from app.texts import Language
+from app.transcripts.search import TranscriptSearch
+from app.transcripts.service import Transcripts
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Services:
     staff: Staff
     holds: LegalHolds
     retention: Retention
+    transcripts: Transcripts
+    transcript_search: TranscriptSearch
     audit: Audit
 
 

@@ -21,7 +21,7 @@ async def recording_changed(info: Info, consultation_id: strawberry.ID) -> Async
     watching = info.context.services.recording_changes.watch(
         await info.context.asker(),
         parse_id(consultation_id),
-        model.Selection(fields, "consultation" in fields, "speakers" in fields),
+        model.Selection(fields),
     )
     async with aclosing(watching) as changes:
         async for recording in changes:

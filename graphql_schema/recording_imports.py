@@ -74,6 +74,6 @@ async def complete_import(info: Info, id: strawberry.ID) -> Recording:
     """Makes what was uploaded a recording, which is then verified; again, it returns the same."""
     fields = selected(info)
     completed = await info.context.services.imports.complete(
-        await info.context.asker(), parse_id(id), Selection(fields, "consultation" in fields)
+        await info.context.asker(), parse_id(id), Selection(fields)
     )
     return Recording.of(completed)

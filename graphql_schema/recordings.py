@@ -11,13 +11,14 @@ from app.paging import Cursor, page_request
 from app.recordings import model
 from app.recordings.service import DownloadUrl as ServiceDownloadUrl
 from app.recordings.service import PurposeOfUse
-from app.texts import recording_error_text
+from app.texts import recording_error_text, transcription_error_text
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.scalars import BigInt, big, parse_id, parse_optional_id, to_id
 from graphql_schema.selection import selected
 
 strawberry.enum(model.RecordingStatus, name="RecordingStatus")
+strawberry.enum(model.TranscriptionStatus)
 strawberry.enum(
     model.Medium, description="The room as a picture with its sound, or the sound alone, on two channels."
 )
@@ -84,6 +85,33 @@ class SpeakerAudio:
         )
 
 
+@strawberry.type(description="How far the words of a recording are; the words are in `transcript`.")
+class Transcription:
+    status: model.TranscriptionStatus
+    language: str | None = strawberry.field(description="A code of ISO 639, as the speech service told it.")
+    pieces_done: int
+    pieces_total: int | None = strawberry.field(description="Null before the sound was looked at.")
+    attempt: int = strawberry.field(description="Above 1 where it was tried again.")
+    error: str | None = strawberry.field(description="Why it FAILED or is OFF, in snake_case.")
+
+    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
+        description="Its error as a sentence, in the reader's language."
+    )
+    def error_text(self, info: Info) -> str | None:
+        return None if self.error is None else transcription_error_text(self.error, info.context.language)
+
+    @classmethod
+    def of(cls, transcription: model.Transcription) -> Self:
+        return cls(
+            status=transcription.status,
+            language=transcription.language,
+            pieces_done=transcription.pieces_done,
+            pieces_total=transcription.pieces_total,
+            attempt=transcription.attempt,
+            error=transcription.error,
+        )
+
+
 @strawberry.type(description="The recording of a consultation.")
 class Recording:
     id: strawberry.ID
@@ -108,6 +136,9 @@ class Recording:
     source: model.RecordingSource
     speakers: SpeakerAudio | None = strawberry.field(
         description="The sound beside it, where the consultation asked for it."
+    )
+    transcription: Transcription | None = strawberry.field(
+        description="How far its words are; null before it is READY."
     )
     due_at: datetime | None = strawberry.field(
         description="When its term is over and it is destroyed, unless something holds it; null where no term runs."
@@ -147,6 +178,9 @@ class Recording:
             medium=recording.medium,
             source=recording.source,
             speakers=None if recording.speakers is None else SpeakerAudio.of(recording.speakers),
+            transcription=(
+                None if recording.transcription is None else Transcription.of(recording.transcription)
+            ),
             created_at=recording.created_at,
             updated_at=recording.updated_at,
             storage=None if storage is None else Storage.of(storage),
@@ -192,7 +226,7 @@ def _in_words(error: str | None, info: Info) -> str | None:
 
 def _selection(info: Info, *path: str) -> model.Selection:
     fields = selected(info, *path)
-    return model.Selection(fields, "consultation" in fields, "speakers" in fields)
+    return model.Selection(fields)
 
 
 def _place(recording: model.Recording) -> Cursor:

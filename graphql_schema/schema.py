@@ -12,6 +12,7 @@ from graphql_schema import deletions as deletion_fields
 from graphql_schema import holds as hold_fields
 from graphql_schema import recordings as recording_fields
 from graphql_schema import retention as retention_fields
+from graphql_schema import transcripts as transcript_fields
 from graphql_schema.errors import MaskedSchema
 from graphql_schema.limits import Limits, limit_extensions
 from graphql_schema.root_fields import Uncancelled
@@ -31,6 +32,13 @@ class Query:
     )
     recording = _root(recording_fields.recording, description="A recording of one's own patient's.")
     recordings = _root(recording_fields.recordings, description="One's recordings, newest first.")
+    transcript = _root(
+        transcript_fields.transcript,
+        description="The words of a recording of one's own, once they are READY.",
+    )
+    search_transcripts = _root(
+        transcript_fields.search_transcripts, description="In all recordings of one's own, best first."
+    )
     active_rooms = _root(consultation_fields.active_rooms, description="One's rooms that are open now.")
     audit_events = _root(audit.audit_events, description="The audit log, for compliance alone.")
     deletions = _root(
@@ -78,6 +86,22 @@ class Mutation:
         recording_fields.start_recording, description="Needs the consent of every participant."
     )
     stop_recording = _root(recording_fields.stop_recording, description="Idempotent.")
+    correct_transcript = _root(
+        transcript_fields.correct_transcript, description="Every version is kept, with who wrote it and when."
+    )
+    attribute_turn = _root(
+        transcript_fields.attribute_turn, description="Renames a speaker. Every version is kept, likewise."
+    )
+    issue_subtitle_urls = _root(
+        transcript_fields.issue_subtitle_urls, description="For a few minutes, to whoever holds them."
+    )
+    retry_transcription = _root(
+        transcript_fields.retry_transcription, description="Of what FAILED, or was OFF and is wanted now."
+    )
+    switch_transcription = _root(
+        transcript_fields.switch_transcription,
+        description="Off by default for sensitive kinds. Nothing more is sent to a service from then on.",
+    )
     import_recording = _root(
         recording_imports.import_recording,
         description="A recording made elsewhere. Needs the consent of every participant; idempotent while pending.",

@@ -27,8 +27,11 @@ from app.devstack.object_store import ObjectStore
 from app.devstack.postgres import binaries_directory
 from app.drill.restoring import SCHEMAS
 from app.integrations.storage import Storage
-from app.keyring import Keyring, new_key_line
+from app.keyring import FieldKey, Keyring, new_key_line
 from app.keys.escrow import Escrow, seal
+from app.transcripts import places
+from app.transcripts.model import Speaker, Transcript, Turn
+from app.transcripts.stored import transcript_bytes
 from tests.databases import Database, shared_cluster
 from tests.policies.seed import seed
 from tests.policies.world import ANA, Case, Connection
@@ -131,6 +134,7 @@ def _forget_seeded(connection: Connection) -> None:
     connection.execute("set local session_replication_role = replica")
     connection.execute("update resguardo.recordings set status = 'FAILED' where status = 'READY'")
     connection.execute("delete from private.recording_keys")
+    connection.execute("delete from private.word_index_key")
     connection.execute("set local session_replication_role = origin")
 
 
@@ -158,8 +162,25 @@ def _record(connection: Connection, case: Case, keyring: Keyring) -> dict[UUID, 
             "select private.make_recording_key(%s, %s, %s)",
             [recording, data_key.wrapped, data_key.root_key_id],
         )
+        _say(connection, recording, keyring.unwrap(data_key.wrapped, current))
         made[recording] = key
+    index_key = keyring.new_data_key().wrapped
+    connection.execute(
+        "insert into private.word_index_key (wrapped_key, root_key_id) values (%s, %s)", [index_key, current]
+    )
     return made
+
+
+def _say(connection: Connection, recording: UUID, key: FieldKey) -> None:
+    """Its words, as the worker leaves them."""
+    words = transcript_bytes(Transcript((Turn(0, 0, 900, Speaker.DOCTOR, "good morning", 0),), "en"))
+    connection.execute(
+        "update resguardo.transcripts set status = 'READY', error = null where recording_id = %s", [recording]
+    )
+    connection.execute(
+        "insert into private.transcript_words (recording_id, sealed, terms) values (%s, %s, '{1}')",
+        [recording, key.encrypt(places.of_words(recording), words)],
+    )
 
 
 def content_of(key: str) -> bytes:

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.markup import escape
@@ -14,11 +16,12 @@ from app import deployment, settings
 from app.commands.console import err, out, refusals_told
 from app.db import Database
 from app.errors import InvalidInput
-from app.keyring import new_key_line
+from app.keyring import Keyring, new_key_line
 from app.keys import escrow as escrows
 from app.keys import service
 from app.settings import WorkerSettings
 
+T = TypeVar("T")
 PASSPHRASE = "RESGUARDO_ESCROW_PASSPHRASE"  # noqa: S105 - the name of the variable that holds it
 
 commands = typer.Typer(no_args_is_help=True, help="The root keys, their rotation and their escrow.")
@@ -35,18 +38,34 @@ def new_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="Its name, 
         )
 
 
+@commands.command("status")
+def show_status() -> None:
+    """Says how many keys each root key wraps, and which root keys may leave ROOT_KEYS.
+
+    Ends with 1 where one that is needed is not in ROOT_KEYS, or is another one of the same name.
+    """
+    with refusals_told():
+        loaded = settings.load(WorkerSettings)
+        counted = asyncio.run(_with_database(loaded, service.count_keys))
+        for key_id in dict.fromkeys((*loaded.keyring.ids, *(one.root_key_id for one in counted))):
+            _show_root_key(key_id, loaded.keyring, [one for one in counted if one.root_key_id == key_id])
+        asyncio.run(_with_database(loaded, service.require_root_keys))
+
+
 @commands.command("rotate")
 def rotate_keys() -> None:
-    """Wraps every recording's data key by the current root key. Stopped and begun again, it goes on.
+    """Wraps every recording's data key, and the word index's, by the current root key. Begun again, it goes on.
 
-    Ends with 1 where a data key could not be opened: the old root keys then have to stay.
+    Ends with 1 where a key could not be opened: the old root keys then have to stay.
     """
     with refusals_told():
         done = asyncio.run(_rotate(settings.load(WorkerSettings)))
         out.print(f"[green]{done.rewrapped}[/] data keys are wrapped by the current root key now")
         for recording_id in done.unreadable:
             out.print(f"[red]✗[/] {recording_id}: no root key here opens its data key")
-        if done.unreadable:
+        if done.is_word_index_unreadable:
+            out.print("[red]✗[/] the word index: no root key here opens its key")
+        if not done.is_complete:
             raise typer.Exit(1)
         out.print("Once no worker runs with the old root keys they can be left out of ROOT_KEYS.")
         out.print("Keep the old escrow for as long as a backup of the database is kept.")
@@ -102,20 +121,40 @@ def _show(kept: escrows.Escrow) -> None:
     out.print("  the certificate's signing key")
 
 
+def _show_root_key(key_id: str, keyring: Keyring, wrapped: list[service.KeyCount]) -> None:
+    """One line: whether it is here, and what it wraps."""
+    kinds = {"recording": "recordings' data keys", "word_index": "key of the word index"}
+    told = ", ".join(f"{one.count} {kinds[one.kind]}" for one in wrapped) or "wraps nothing"
+    if key_id not in keyring.ids:
+        out.print(f"[red]✗[/] {escape(key_id)} (not in ROOT_KEYS): {told}")
+    elif key_id == keyring.current_id:
+        out.print(f"[green]✓[/] {escape(key_id)} (the current one): {told}")
+    else:
+        advice = "rotate" if wrapped else "may leave ROOT_KEYS"
+        out.print(f"[yellow]·[/] {escape(key_id)}: {told} ({advice})")
+
+
 async def _rotate(loaded: WorkerSettings) -> service.Rotation:
-    database = Database(
-        loaded.worker_database_url.get_secret_value(), application="resguardo-keys", max_size=2
-    )
     columns = (TextColumn("rotating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err) as progress:
         shown = progress.add_task("rotating", total=None)
-        try:
-            await database.open()
-            await deployment.require_own_database(database, loaded.deployment)
-            return await service.rotate(
-                database,
-                loaded.keyring,
+        return await _with_database(
+            loaded,
+            partial(
+                service.rotate,
                 on_progress=lambda done, total: progress.update(shown, completed=done, total=total),
-            )
-        finally:
-            await database.close()
+            ),
+        )
+
+
+async def _with_database(loaded: WorkerSettings, work: Callable[[Database, Keyring], Awaitable[T]]) -> T:
+    """Over this deployment's database and no other."""
+    database = Database(
+        loaded.worker_database_url.get_secret_value(), application="resguardo-keys", max_size=2
+    )
+    try:
+        await database.open()
+        await deployment.require_own_database(database, loaded.deployment)
+        return await work(database, loaded.keyring)
+    finally:
+        await database.close()

@@ -13,6 +13,8 @@ from app.errors import InvalidInput
 
 CURRENT_VERSION = "2026-11"
 LANGUAGES = ("en", "es")
+ABOUT_WORDS = ("2026-11",)
+"""The versions that say that a recording may be turned into words by service providers."""
 _DIRECTORY = Path(__file__).parent.parent / "texts" / "consent"
 
 

@@ -64,6 +64,7 @@ class Consultation:
     room_name: str
     auto_record: bool
     separate_speakers: bool
+    is_transcribed: bool
     created_at: datetime
     participants: tuple[Participant, ...] | None = None
     consents: tuple[Consent, ...] | None = None
@@ -74,8 +75,9 @@ class Registration:
     """What is said of a consultation that is to take place; `doctor_id` None is the doctor who asks.
 
     `auto_record`: recorded as soon as doctor and patient are in the room and everybody consents. `separate_speakers`:
-    the sound is recorded once more, with each of the two on a channel. `patient_birth_date` may be left out, then and
-    ever after: the patient is then taken to be of age.
+    the sound is recorded once more, with each of the two on a channel. `transcribe`: whether what is recorded is turned
+    into words, None for yes unless the kind is sensitive; it can be switched later. `patient_birth_date` may be left
+    out, then and ever after: the patient is then taken to be of age.
     """
 
     external_id: str
@@ -87,6 +89,7 @@ class Registration:
     sensitivity: Sensitivity
     auto_record: bool = False
     separate_speakers: bool = False
+    transcribe: bool | None = None
     patient_birth_date: date | None = None
 
     def __post_init__(self) -> None:
@@ -107,7 +110,10 @@ class Registration:
             raise InvalidInput("bad_birth_date")
 
     def matches(self, consultation: Consultation, patient_id: UUID) -> bool:
-        """Whether that consultation is what this registration would make: then it has been made before."""
+        """Whether that consultation is what this registration would make: then it has been made before.
+
+        Whether it is transcribed may have been switched since.
+        """
         return (
             self.scheduled_at,
             self.kind,

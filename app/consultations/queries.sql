@@ -1,7 +1,7 @@
 -- name: insert_consultation
 insert into resguardo.consultations (
     id, external_id, doctor_id, patient_id, scheduled_at, kind, sensitivity, room_name, auto_record,
-    separate_speakers
+    separate_speakers, transcribe
 ) values (
     %(id)s,
     %(external_id)s,
@@ -12,7 +12,8 @@ insert into resguardo.consultations (
     %(sensitivity)s,
     %(room_name)s,
     %(auto_record)s,
-    %(separate_speakers)s
+    %(separate_speakers)s,
+    %(transcribe)s
 )
 on conflict (external_id) do nothing
 returning id;

@@ -45,6 +45,7 @@ async def insert(
             "room_name": room_name,
             "auto_record": registration.auto_record,
             "separate_speakers": registration.separate_speakers,
+            "transcribe": registration.transcribe,
         },
     )
     return row is not None

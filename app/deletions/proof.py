@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from app.certificates.model import (
     AppliedPolicy,
     Certificate,
+    ClearedWords,
     DestroyedKey,
     DestroyedObject,
     Ground,
@@ -53,6 +54,12 @@ class _Object:
 
 
 @dataclass(frozen=True)
+class _Cleared:
+    table: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class Facts:
     """What `private.shred_keys` tells of one deletion."""
 
@@ -65,6 +72,7 @@ class Facts:
     hold_checked_at: datetime
     destroyed_at: datetime
     keys: tuple[_Key, ...]
+    words: tuple[_Cleared, ...]
     number: int
     repeats: str | None
     objects: tuple[_Object, ...]
@@ -93,7 +101,7 @@ def certificate_of(told: dict[str, object], *, deployment: str, backup_retention
         keys=tuple(
             DestroyedKey(one.kind, one.fingerprint, one.root_key_id, one.destroyed_at) for one in facts.keys
         ),
-        words_cleared=(),
+        words_cleared=tuple(ClearedWords(one.table, one.rows) for one in facts.words),
         destroyed_at=facts.destroyed_at,
         backups_until=backups_until(facts.destroyed_at, backup_retention_days),
         issued_at=facts.destroyed_at,

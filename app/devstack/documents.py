@@ -39,6 +39,30 @@ query ($id: ID!) {
 }
 """
 
+TRANSCRIPTION = """
+query ($id: ID!) { recording(id: $id) { transcription { status piecesDone piecesTotal error } } }
+"""
+
+TRANSCRIPT = """
+query ($id: ID!) { transcript(recordingId: $id) { turns { start end speaker text } } }
+"""
+
+SEARCH = """
+query ($query: String!, $filter: TranscriptFilter) {
+  searchTranscripts(query: $query, filter: $filter) {
+    hits { recordingId start speaker text highlights { start end } }
+  }
+}
+"""
+
+ISSUE_SUBTITLES = "mutation ($id: ID!) { issueSubtitleUrls(recordingId: $id) { webvtt } }"
+
+SWITCH_WORDS = """
+mutation ($consultationId: ID!, $isOn: Boolean!) {
+  switchTranscription(consultationId: $consultationId, isOn: $isOn)
+}
+"""
+
 CHANGES = """
 subscription ($consultationId: ID!) { recordingChanged(consultationId: $consultationId) { id status error } }
 """

@@ -12,7 +12,16 @@ from rich.markup import escape
 from app.devstack import stack
 from app.devstack.api_client import Refused
 from app.devstack.children import ChildError
-from app.devstack.demo import BadFile, DemoFailed, Report, Sources, Step, require_playable, run_demo
+from app.devstack.demo import (
+    Audience,
+    BadFile,
+    DemoFailed,
+    Report,
+    Sources,
+    Step,
+    require_playable,
+    run_demo,
+)
 from app.devstack.object_store import ObjectStoreError
 from app.errors import AppError
 
@@ -35,7 +44,7 @@ def show(
             progress=_ticker(console, report),
             superuser_url=database_url,
         ) as running:
-            asyncio.run(run_demo(running, sources, report, lambda step: _tick(console, step)))
+            asyncio.run(run_demo(running, sources, report, _audience(console)))
             _write(report, report_to)
             if not once:
                 _serve(console, running, report)
@@ -77,6 +86,20 @@ def _ticker(console: Console, report: Report) -> stack.Progress:
         _tick(console, step)
 
     return tick
+
+
+def _audience(console: Console) -> Audience:
+    def progress(done: int, total: int) -> None:
+        if console.is_terminal:  # the next line, which is longer, goes over it
+            console.print(f"  {done} of {total} pieces", end="\r")
+        elif done == total:
+            console.print(f"  {done} of {total} pieces")
+
+    return Audience(
+        on_step=lambda step: _tick(console, step),
+        on_progress=progress,
+        on_line=lambda line: console.print(f"  {escape(line)}", style="dim"),
+    )
 
 
 def _tick(console: Console, step: Step) -> None:

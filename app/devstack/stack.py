@@ -26,6 +26,8 @@ from app.devstack.children import Starting, free_port, starting
 from app.devstack.cloudflare.starting import cloudflare_environment, cloudflare_running
 from app.devstack.gotrue.config import GotrueConfig, save_config
 from app.devstack.object_store import ObjectStore
+from app.devstack.openai.starting import openai_environment
+from app.devstack.openai.starting import running as openai_running
 from app.devstack.supabase_project import (
     ProjectUrls,
     create_project,
@@ -105,7 +107,7 @@ def running(
         store = stack.enter_context(object_store.running(data_dir / "store"))
         progress("object store")
         made = _describe(project, store, keys)
-        made.environment.update(cloudflare_environment())
+        made.environment.update(cloudflare_environment() | openai_environment())
         migrate(project.owner_url, MIGRATIONS_DIRECTORY)
         _set_passwords(project, keys)
         mark_database(project.owner_url, DEPLOYMENT)
@@ -116,7 +118,8 @@ def running(
         api = _start_api(stack, data_dir, made)
         _start_stand_ins(stack, data_dir, made, media, audio)
         stack.enter_context(cloudflare_running(made.environment, data_dir))
-        progress("Supabase Auth, LiveKit and Cloudflare stand-ins")
+        stack.enter_context(openai_running(made.environment, data_dir))
+        progress("Supabase Auth, LiveKit, Cloudflare and OpenAI stand-ins")
         _start_worker(stack, data_dir, made)
         api.wait_until_ready()
         progress("API and worker")

@@ -3,7 +3,7 @@
 It reads as the restored server's superuser; the server has no other guest and is gone within the hour.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import psycopg
@@ -14,6 +14,7 @@ from app.drill.model import Notes
 from app.errors import AppError
 from app.keyring import Keyring
 from app.migrations import pending
+from app.transcripts import places
 
 _AUDIT = """
 select count(*), coalesce(max(e.recorded_at)::text, ''),
@@ -21,18 +22,20 @@ select count(*), coalesce(max(e.recorded_at)::text, ''),
 from audit.events as e
 """
 _KEYS = "select k.root_key_id, count(*) from private.recording_keys as k group by 1 order by 1"
+_INDEX_KEY = "select k.wrapped_key, k.root_key_id from private.word_index_key as k"
 _UNDONE = (
     "select r.id from resguardo.recordings as r where r.id = any(%s) and r.status <> 'DELETED' order by 1"
 )
 _SAMPLE = """
 select r.id, r.medium, r.sha256, r.size_bytes, s.object_key, k.wrapped_key, k.root_key_id,
-    exists (
+    w.sealed as words, exists (
         select from audit.events as e
         where e.action = 'recording.transition' and e.entity_ids = array[r.id] and e.reason like '%%>READY%%'
     ) as is_logged
 from resguardo.recordings as r
 left join private.recording_secrets as s on s.recording_id = r.id
 left join private.recording_keys as k on k.recording_id = r.id
+left join private.transcript_words as w on w.recording_id = r.id
 where r.status = 'READY' and r.id <> all(%(gone)s) and coalesce(r.beside <> all(%(gone)s), true)
 order by random() limit %(size)s
 """
@@ -49,6 +52,7 @@ class Sampled:
     object_key: str | None
     wrapped_key: bytes | None
     root_key_id: str | None
+    words: bytes | None = field(repr=False)
     is_logged: bool
 
 
@@ -127,3 +131,23 @@ def check_data_keys(recordings: list[Sampled], keyring: Keyring, notes: Notes) -
             notes.found["opened"] = int(notes.found["opened"]) + 1
         except AppError as error:
             notes.require(False, error.reason, one.id)
+
+
+def check_words(url: str, recordings: list[Sampled], keyring: Keyring, notes: Notes) -> None:
+    """Whether the words of the sample can be read, where their key opens, and searched: none is kept or told."""
+    notes.found |= {"transcripts": 0, "index": 0}
+    for one in recordings:
+        if one.words is None or one.wrapped_key is None or one.root_key_id is None:
+            continue
+        try:
+            keyring.unwrap(one.wrapped_key, one.root_key_id).decrypt(places.of_words(one.id), one.words)
+            notes.found["transcripts"] = int(notes.found["transcripts"]) + 1
+        except AppError as error:
+            notes.require(error.reason != "field_unreadable", error.reason, one.id)
+    with psycopg.connect(url) as connection:
+        for wrapped, root_key_id in connection.execute(_INDEX_KEY):
+            try:
+                keyring.unwrap_secret(wrapped, root_key_id)
+                notes.found["index"] = 1
+            except AppError as error:
+                notes.require(False, error.reason, "word_index")

@@ -157,6 +157,8 @@ async def _compare_with_bucket(
         with course.step("data keys") as notes:
             sampled += checking.sample(url, order.sample, gone)
             checking.check_data_keys(sampled, kept.keyring, notes)
+        with course.step("words") as notes:
+            checking.check_words(url, sampled, kept.keyring, notes)
         with course.step("recordings") as notes:
             await objects.check_recordings(storage, sampled, notes, course.watcher.on_checked)
     finally:

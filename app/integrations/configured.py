@@ -1,6 +1,7 @@
 """The vendors as the settings describe them: which address, which key, with which rights."""
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -16,8 +17,12 @@ from app.settings import (
     BucketSettings,
     BucketWriterSettings,
     LiveKitSettings,
+    SpeechSettings,
     WorkerSettings,
 )
+
+if TYPE_CHECKING:
+    from app.integrations.speech import Speech
 
 REGION = "auto"
 RECORDER_CREDENTIALS_SECONDS = 24 * 3600
@@ -86,6 +91,21 @@ def cloudflare(settings: BucketRuleSettings) -> Cloudflare | None:
         token=settings.cloudflare_api_token.get_secret_value(),
         jurisdiction=settings.r2_jurisdiction,
         api_url=settings.cloudflare_api_url or API_URL,
+    )
+
+
+def speech(settings: SpeechSettings) -> "Speech | None":
+    """The service that turns speech into words; None where there is no key."""
+    if settings.openai_api_key is None:
+        return None
+    from app.integrations.speech import Speech  # half a second of imports that the API never needs
+
+    return Speech(
+        api_key=settings.openai_api_key.get_secret_value(),
+        model=settings.speech_model,
+        api=settings.speech_api,
+        base_url=settings.openai_base_url,
+        timeout_seconds=settings.speech_timeout_seconds,
     )
 
 

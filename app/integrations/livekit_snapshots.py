@@ -102,7 +102,7 @@ def egress(info: EgressInfo) -> EgressSnapshot:
         room_sid=info.room_id,
         status=_STATUSES.get(info.status, "unknown"),
         object_key=_object_key(info),
-        started_at=_instant(info.started_at),
+        started_at=_instant(file.started_at) or _instant(info.started_at),
         ended_at=_instant(info.ended_at),
         updated_at=_instant(info.updated_at),
         duration_seconds=max(file.duration, 0) / _NANOSECONDS or None,

@@ -19,19 +19,33 @@ from app.failures import describe_failure
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS = 60
+LONGEST_ASKED_PAUSE_SECONDS = 3600
+"""What a vendor that names a time is believed."""
+
 QUEUE = "default"
 STARTS_QUEUE = "starts"
 """Of what waits for LiveKit to begin, up to a minute: whoever withdraws consent does not wait behind it."""
 
 MEDIA_QUEUE = "media"
 """Of what reads whole objects, minutes of work: nothing urgent waits behind it."""
+
+WORDS_QUEUE = "words"
+"""Of what waits for a speech service, as long as somebody spoke: nothing else waits behind it."""
+
 HEARTBEAT_SECONDS = 5
 STALLED_SECONDS = 20
 """So long without a heartbeat, a worker is taken for dead and its jobs are given to another."""
 
 
 class JobFailed(Exception):
-    """What the queue gets to see of an error: its code, and nothing that a vendor or the database said."""
+    """What the queue gets to see of an error: its code, and nothing that a vendor or the database said.
+
+    `retry_after_seconds` is how long whoever refused wants to be left alone, 0 where nothing was said.
+    """
+
+    def __init__(self, reason: str, retry_after_seconds: int = 0) -> None:
+        super().__init__(reason)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class NotGivenUp(JobFailed):
@@ -53,7 +67,7 @@ class Task:
 
 
 class GrowingPauses(BaseRetryStrategy):
-    """Tries again after 1, 2, 4, ... seconds, at most a minute apart."""
+    """Tries again after 1, 2, 4, ... seconds, at most a minute apart, or when a vendor said, at most an hour later."""
 
     def __init__(self, attempts: int | None) -> None:
         self.attempts = attempts
@@ -64,7 +78,9 @@ class GrowingPauses(BaseRetryStrategy):
         is_last = self.attempts is not None and job.attempts + 1 >= self.attempts
         if is_last and not is_cut_short:
             return None
-        return RetryDecision(retry_in={"seconds": min(2 ** min(job.attempts, 10), LONGEST_PAUSE_SECONDS)})
+        asked = exception.retry_after_seconds if isinstance(exception, JobFailed) else 0
+        pause = min(2 ** min(job.attempts, 10), LONGEST_PAUSE_SECONDS)
+        return RetryDecision(retry_in={"seconds": max(pause, min(asked, LONGEST_ASKED_PAUSE_SECONDS))})
 
 
 def make_queue(database_url: str, tasks: Iterable[Task]) -> App:
@@ -93,9 +109,14 @@ def _runner(task: Task) -> Callable[..., Awaitable[None]]:
             is_last = task.attempts is not None and context.job.attempts + 1 >= task.attempts
             if is_last and task.give_up is not None:
                 await _say_given_up(task, task.give_up, id, reason)
-            raise JobFailed(reason) from None
+            raise JobFailed(reason, _asked_pause(error)) from None
 
     return run
+
+
+def _asked_pause(error: Exception) -> int:
+    asked = error.detail.get("retry_after_seconds") if isinstance(error, AppError) else None
+    return asked if isinstance(asked, int) else 0
 
 
 async def _say_given_up(

@@ -7,6 +7,22 @@ select private.register_root_key(%(id)s, %(check_value)s);
 -- name: make_recording_key
 select private.make_recording_key(%(id)s, %(wrapped)s, %(root_key_id)s);
 
+-- name: lock_word_index_key
+select
+    k.wrapped,
+    k.root_key
+from private.lock_word_index_key(%(root_key_id)s) as k;
+
+-- name: rewrap_word_index_key
+select private.rewrap_word_index_key(%(wrapped)s, %(root_key_id)s);
+
+-- name: count_keys
+select
+    k.kind,
+    k.root_key,
+    k.keys
+from private.count_keys() as k;
+
 -- name: count_keys_to_rewrap
 select private.count_keys_to_rewrap(%(root_key_id)s);
 

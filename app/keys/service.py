@@ -6,6 +6,7 @@ The database never sees a root key or an unwrapped data key. What is destroyed w
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
 import psycopg
@@ -27,6 +28,22 @@ class Rotation:
 
     rewrapped: int
     unreadable: tuple[UUID, ...]
+    is_word_index_unreadable: bool = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing needs an older root key any more."""
+        return not (self.unreadable or self.is_word_index_unreadable)
+
+
+@dataclass(frozen=True)
+class KeyCount:
+    """How many keys of a kind a root key wraps; `is_here` says whether the keyring has that root key."""
+
+    kind: Literal["recording", "word_index"]
+    root_key_id: str
+    count: int
+    is_here: bool
 
 
 async def require_root_keys(database: Database, keyring: Keyring) -> None:
@@ -49,6 +66,16 @@ async def register_root_key(database: Database, keyring: Keyring) -> None:
         await tx.run(
             _sql["register_root_key"], {"id": current, "check_value": keyring.check_values()[current]}
         )
+
+
+async def count_keys(database: Database, keyring: Keyring) -> list[KeyCount]:
+    """What each root key wraps, whether it is here or not; it changes nothing."""
+    async with database.as_service("rotate_keys") as tx:
+        rows = await tx.all(_sql["count_keys"])
+    return [
+        KeyCount(row["kind"], row["root_key"], row["keys"], is_here=row["root_key"] in keyring.ids)
+        for row in rows
+    ]
 
 
 async def make_recording_key(tx: Transaction, keyring: Keyring, recording_id: UUID) -> bool:
@@ -76,6 +103,7 @@ async def rotate(
     `on_progress` hears how many of how many are done. Raises as `register_root_key`.
     """
     await register_root_key(database, keyring)
+    is_rotated = await _rotate_word_index(database, keyring)
     async with database.as_service("rotate_keys") as tx:
         total = int(await tx.value(_sql["count_keys_to_rewrap"], {"root_key_id": keyring.current_id}))
     done, after, unreadable = 0, None, list[UUID]()
@@ -84,9 +112,24 @@ async def rotate(
         ids, failed = await _rotate_some(database, keyring, after, batch)
         unreadable += failed
         if not ids:
-            return Rotation(done - len(unreadable), tuple(unreadable))
+            return Rotation(done - len(unreadable), tuple(unreadable), not is_rotated)
         done, after = done + len(ids), ids[-1]
         on_progress(done, total)
+
+
+async def _rotate_word_index(database: Database, keyring: Keyring) -> bool:
+    """One key for the whole deployment; False where no root key here opens it: it stays as it is."""
+    async with database.as_service("rotate_keys") as tx:
+        row = await tx.one(_sql["lock_word_index_key"], {"root_key_id": keyring.current_id})
+        if row is None:
+            return True
+        made = _rewrapped(keyring, DataKey(row["wrapped"], row["root_key"]))
+        if made is None:
+            return False
+        await tx.run(
+            _sql["rewrap_word_index_key"], {"wrapped": made.wrapped, "root_key_id": made.root_key_id}
+        )
+        return True
 
 
 async def _rotate_some(

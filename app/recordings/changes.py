@@ -2,7 +2,7 @@
 
 A notification is a hint and carries a consultation's id alone: what is told is read again, as the person who watches,
 under row level security and with its audit row, after the change was committed. Nothing is kept of what was told but
-when it last changed, so many changes at once are told as one, and a slow reader holds up nobody. Notifications that a
+how it stood, so many changes at once are told as one, and a slow reader holds up nobody. Notifications that a
 lost connection missed are made up for by waking everybody once it is back.
 """
 
@@ -11,7 +11,6 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import LiteralString, Self
@@ -34,8 +33,8 @@ _ANYBODY: tuple[LiteralString, ...] = ("clinician", "compliance", "patient")
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 Listen = Callable[[LiteralString], AbstractAsyncContextManager[AsyncGenerator[str]]]
-Known = dict[UUID, datetime]
-"""When each recording that was told of had last changed."""
+Known = dict[UUID, str]
+"""How each recording that was told of stood: another text where it or its words have changed."""
 
 
 class Feed:
@@ -163,14 +162,16 @@ class RecordingChanges:
         access = Access("recording.watch", {"clinician"}, "consultation", consultation_id)
         async with self._database.as_user(asker, access) as tx:
             videos = await _videos(tx, consultation_id)
-            news = await _read(tx, [one for one, at in videos.items() if known.get(one) != at], selection)
+            news = await _read(
+                tx, [one for one, stand in videos.items() if known.get(one) != stand], selection
+            )
         known.update({one.id: videos[one.id] for one in news})
         return news
 
 
 async def _videos(tx: Transaction, consultation_id: UUID) -> Known:
     rows = await tx.all(_sql["videos_of_consultation"], {"consultation_id": consultation_id})
-    return {row["id"]: row["updated_at"] for row in rows}
+    return {row["id"]: row["stand"] for row in rows}
 
 
 async def _read(tx: Transaction, ids: list[UUID], selection: Selection) -> list[Recording]:

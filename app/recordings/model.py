@@ -125,9 +125,35 @@ class SpeakerAudio:
     error: str | None
 
 
+class TranscriptionStatus(StrEnum):
+    """From the finished recording to its words, to the knowledge that there are none, or to what went wrong."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    READY = "READY"
+    NO_SPEECH = "NO_SPEECH"
+    FAILED = "FAILED"
+    OFF = "OFF"
+
+
+@dataclass(frozen=True)
+class Transcription:
+    """How far a recording's words are: pieces heard of all there are, None before the sound was looked at.
+
+    `error` is why it FAILED or is OFF, in snake_case; `attempt` counts from 1.
+    """
+
+    status: TranscriptionStatus
+    error: str | None
+    language: str | None
+    pieces_done: int
+    pieces_total: int | None
+    attempt: int
+
+
 @dataclass(frozen=True)
 class Recording:
-    """A recording; `consultation` and `speakers` are None where they were not asked for.
+    """A recording; `consultation`, `speakers` and `transcription` are None where they were not asked for.
 
     Duration in seconds, size in bytes. `beside` is the video of a SPEAKERS recording. `error` says what went wrong or
     what stopped it: a READY recording may bear one. `status_at` is when it came to its status; `expected_sha256` what
@@ -162,6 +188,7 @@ class Recording:
     due_at: datetime | None = None
     consultation: RecordedConsultation | None = None
     speakers: SpeakerAudio | None = None
+    transcription: Transcription | None = None
 
 
 @dataclass(frozen=True)
@@ -175,19 +202,16 @@ class StoredMedia:
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a recording was asked for: field names for the audit row, and which of what hangs on it."""
+    """What of a recording was asked for: field names for the audit row, which say what hangs on it, too."""
 
     fields: tuple[str, ...] = ()
-    with_consultation: bool = False
-    with_speakers: bool = False
 
     @property
     def parameters(self) -> dict[str, object]:
         """For the statements."""
         return {
             "fields": list(self.fields),
-            "with_consultation": self.with_consultation,
-            "with_speakers": self.with_speakers,
+            **{f"with_{name}": name in self.fields for name in ("consultation", "speakers", "transcription")},
         }
 
 

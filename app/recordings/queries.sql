@@ -30,7 +30,7 @@ select
         (
             select json_agg(x order by x.created_at desc, x.id desc)::text
             from (
-                select p.*, n.consultation, m.speakers
+                select p.*, n.consultation, m.speakers, w.transcription
                 from page as p
                 left join lateral (
                     select row_to_json(y) as consultation
@@ -48,6 +48,14 @@ select
                         where s.beside = p.id
                     ) as y
                 ) as m on %(with_speakers)s
+                left join lateral (
+                    select row_to_json(y) as transcription
+                    from (
+                        select t.status, t.error, t.language, t.pieces_done, t.pieces_total, t.attempt
+                        from resguardo.transcripts as t
+                        where t.recording_id = p.id
+                    ) as y
+                ) as w on %(with_transcription)s
             ) as x
         ),
         '[]'
@@ -74,7 +82,7 @@ select
         (
             select json_agg(x)::text
             from (
-                select f.*, n.consultation, m.speakers
+                select f.*, n.consultation, m.speakers, w.transcription
                 from found as f
                 left join lateral (
                     select row_to_json(y) as consultation
@@ -92,6 +100,14 @@ select
                         where s.beside = f.id
                     ) as y
                 ) as m on %(with_speakers)s
+                left join lateral (
+                    select row_to_json(y) as transcription
+                    from (
+                        select t.status, t.error, t.language, t.pieces_done, t.pieces_total, t.attempt
+                        from resguardo.transcripts as t
+                        where t.recording_id = f.id
+                    ) as y
+                ) as w on %(with_transcription)s
             ) as x
         ),
         '[]'
@@ -227,9 +243,14 @@ select
 from found as f;
 
 -- name: videos_of_consultation
-select r.id, greatest(r.updated_at, s.updated_at) as updated_at
+select
+    r.id,
+    concat_ws(
+        ' ', greatest(r.updated_at, s.updated_at), t.attempt, t.status, t.pieces_total, t.pieces_done
+    ) as stand
 from resguardo.recordings as r
 left join resguardo.recordings as s on s.beside = r.id
+left join resguardo.transcripts as t on t.recording_id = r.id
 where r.consultation_id = %(consultation_id)s and r.medium = 'VIDEO'
 order by r.created_at, r.id;
 

@@ -20,6 +20,8 @@ from app.settings.vendors import (
     BusinessAssociateSettings,
     LiveKitSettings,
     OpenAISettings,
+    SpeechApi,
+    SpeechSettings,
     SupabaseSettings,
     WebAppSettings,
 )
@@ -39,6 +41,8 @@ __all__ = [
     "OpenAISettings",
     "OwnerSettings",
     "SettingsError",
+    "SpeechApi",
+    "SpeechSettings",
     "StaffSettings",
     "SupabaseSettings",
     "WebAppSettings",

@@ -6,16 +6,15 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from app.errors import InvalidInput
-from app.keyring import Keyring
 from app.settings.base import DeploymentSettings, Network, SettingsError, divided, is_key
+from app.settings.keys import KeySettings
 from app.settings.vendors import (
     BucketRuleSettings,
     BucketSettings,
     BucketWriterSettings,
     BusinessAssociateSettings,
     LiveKitSettings,
-    OpenAISettings,
+    SpeechSettings,
     SupabaseSettings,
     WebAppSettings,
 )
@@ -24,7 +23,12 @@ _Loaded = TypeVar("_Loaded", bound=DeploymentSettings)
 
 
 class ApiSettings(
-    BusinessAssociateSettings, SupabaseSettings, BucketSettings, LiveKitSettings, WebAppSettings
+    BusinessAssociateSettings,
+    SupabaseSettings,
+    BucketSettings,
+    LiveKitSettings,
+    WebAppSettings,
+    KeySettings,
 ):
     """`resguardo serve`."""
 
@@ -75,7 +79,8 @@ class WorkerSettings(
     BucketWriterSettings,
     BucketRuleSettings,
     LiveKitSettings,
-    OpenAISettings,
+    SpeechSettings,
+    KeySettings,
 ):
     """`resguardo worker`."""
 
@@ -87,10 +92,6 @@ class WorkerSettings(
         None, description="A write-only key for stores other than R2; on R2 one is made for each recording."
     )
     r2_recorder_secret_access_key: SecretStr | None = Field(None, description="Belongs to the one above.")
-    root_keys: SecretStr = Field(
-        description="The keys that wrap each recording's own, the current one first, comma-separated; `resguardo keys "
-        "new` makes one."
-    )
     certificate_signing_key: SecretStr = Field(
         description="The seed that signs certificates; `resguardo certificate new-key` makes one."
     )
@@ -129,23 +130,6 @@ class WorkerSettings(
     def _check_public_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not all(is_key(key) for key in value):
             raise ValueError("must be public keys, each 32 bytes in base64, comma-separated")
-        return value
-
-    @property
-    def keyring(self) -> Keyring:
-        """The root keys, to be used."""
-        return Keyring.parse(self.root_keys.get_secret_value())
-
-    @field_validator("root_keys")
-    @classmethod
-    def _check_root_keys(cls, value: SecretStr) -> SecretStr:
-        try:
-            Keyring.parse(value.get_secret_value())
-        except InvalidInput as error:
-            raise ValueError(
-                f"must be id:key[,id:key...], each key the base64 of 32 random bytes, none twice; wrong is number "
-                f"{error.detail['number']}"
-            ) from None
         return value
 
     @model_validator(mode="after")

@@ -1,6 +1,8 @@
 """The vendors, each as those processes read it that talk to it."""
 
-from typing import Annotated, Self
+import re
+from enum import StrEnum
+from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -17,7 +19,9 @@ class BusinessAssociateSettings(DeploymentSettings):
     baa_livekit: bool = Field(
         False, description="`true` once the BAA with LiveKit is signed, or it is self-hosted."
     )
-    baa_openai: bool = Field(False, description="`true` once the BAA with OpenAI is signed.")
+    baa_openai: bool = Field(
+        False, description="`true` once the BAA with OpenAI is signed, or the speech service is self-hosted."
+    )
 
     @model_validator(mode="after")
     def _require_agreements(self) -> Self:
@@ -166,7 +170,66 @@ class LiveKitSettings(DeploymentSettings):
 
 
 class OpenAISettings(DeploymentSettings):
-    """The OpenAI-compatible service that will transcribe and summarise."""
+    """The OpenAI-compatible service that transcribes."""
 
-    openai_api_key: SecretStr | None = Field(None, description="Asked for by `resguardo check` only, so far.")
+    openai_api_key: SecretStr | None = Field(
+        None, min_length=1, description="Without it recordings are kept, but not transcribed."
+    )
     openai_base_url: str | None = Field(None, description="Another OpenAI-compatible service.")
+
+    @field_validator("openai_api_key")
+    @classmethod
+    def _require_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+            raise ValueError("must be visible ASCII characters without spaces: it is sent in a header")
+        return value
+
+    @model_validator(mode="after")
+    def _check_openai(self) -> Self:
+        if self.openai_base_url is not None:
+            self._require_tls("OPENAI_BASE_URL", self.openai_base_url, ("https",))
+            parts = urlsplit(self.openai_base_url)
+            if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+                raise ValueError(
+                    "OPENAI_BASE_URL: is a host and a path, without credentials, query or fragment"
+                )
+        return self
+
+
+class SpeechApi(StrEnum):
+    """What a speech model answers: words alone, words with times, or words with times and speakers."""
+
+    TEXT = "text"
+    VERBOSE_JSON = "verbose_json"
+    DIARIZED_JSON = "diarized_json"
+
+
+SPEECH_MODELS: Final = {
+    SpeechApi.TEXT: "gpt-transcribe",
+    SpeechApi.VERBOSE_JSON: "whisper-1",
+    SpeechApi.DIARIZED_JSON: "gpt-4o-transcribe-diarize",
+}
+"""OpenAI's for each answer. The last two end on 2027-02-26 (openai 3.52, `AudioModel`, checked 2026-11-21)."""
+
+
+class SpeechSettings(OpenAISettings):
+    """How recordings become words."""
+
+    speech_api: SpeechApi = Field(
+        SpeechApi.TEXT,
+        description="What the speech model answers: `text`, `verbose_json` or `diarized_json`.",
+    )
+    whisper_model: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="The speech model; else gpt-transcribe, whisper-1 or gpt-4o-transcribe-diarize, by SPEECH_API.",
+    )
+    speech_timeout_seconds: float = Field(
+        300, ge=1, le=1800, description="How long one request for words may take, its upload included."
+    )
+
+    @property
+    def speech_model(self) -> str:
+        """The model to ask."""
+        return self.whisper_model or SPEECH_MODELS[self.speech_api]

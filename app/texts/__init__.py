@@ -25,6 +25,7 @@ class ErrorTexts(TypedDict):
     codes: dict[str, str]
     reasons: dict[str, str]
     recording_errors: dict[str, str]
+    transcription_errors: dict[str, str]
     certificate: dict[str, str]
     access_request: dict[str, str]
     roles: dict[str, str]
@@ -46,6 +47,17 @@ def recording_error_text(error: str, language: Language) -> str:
     """The sentence for what went wrong with a recording, or stopped it; never raises."""
     sentences = error_texts(language)["recording_errors"]
     return sentences.get(error, sentences["internal_error"])
+
+
+def transcription_error_text(error: str, language: Language) -> str:
+    """The sentence for why a recording has no words; never raises."""
+    sentences = error_texts(language)["transcription_errors"]
+    return sentences.get(error, sentences["internal_error"])
+
+
+def role_name(role: str, language: Language) -> str:
+    """What somebody of this role is called; never raises."""
+    return error_texts(language)["roles"].get(role, role)
 
 
 def certificate_words(language: Language) -> dict[str, str]:

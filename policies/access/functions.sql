@@ -11,12 +11,14 @@ private.role_of(uuid),
 private.record_refusal(text, text, text, text, uuid, text),
 private.record_rejections(text, inet, integer),
 private.receive_livekit_event(text, text, text, text, timestamptz),
-private.redeem_invitation(bytea)
+private.redeem_invitation(bytea),
+private.read_subtitle_link(bytea)
 to resguardo_api;
 
 grant execute on function
 private.describe_request(jsonb, uuid, inet, text, integer),
-private.deployment_name()
+private.deployment_name(),
+private.require_root_keys(text[], bytea[])
 to resguardo_api, resguardo_worker;
 
 -- In a person's transaction.
@@ -104,6 +106,34 @@ private.find_moved_object(text, bigint),
 private.is_held(uuid)
 to resguardo_worker;
 
+-- Words: the doctor reads, searches, corrects; the worker makes them.
+grant execute on function
+private.open_transcript(text, uuid, text, integer),
+private.correct_transcript(uuid, integer, bytea, bigint[]),
+private.search_transcripts(bigint[], uuid, uuid, uuid, timestamptz, timestamptz, boolean, integer, integer),
+private.read_word_index_key(),
+private.keep_subtitle_link(uuid, bytea, integer, integer),
+private.retry_transcription(uuid),
+private.switch_transcription(uuid, boolean)
+to clinician;
+
+grant execute on function
+private.begin_transcription(uuid, text[]),
+private.keep_pieces(uuid, smallint[], integer[], integer[]),
+private.pieces_left(uuid),
+private.keep_heard(uuid, integer, bytea),
+private.wants_piece(uuid, integer, integer),
+private.keep_spoilt(uuid, integer),
+private.read_heard(uuid),
+private.finish_transcription(uuid, text, bytea, bigint[]),
+private.give_up_transcription(uuid, text, text),
+private.resume_transcriptions(),
+private.word_index_key(bytea, text),
+private.count_keys(),
+private.lock_word_index_key(text),
+private.rewrap_word_index_key(bytea, text)
+to resguardo_worker;
+
 -- The worker.
 grant execute on function
 private.read_object_key(uuid),
@@ -143,7 +173,6 @@ private.end_move(uuid),
 private.begin_look(),
 private.missing_objects(text, text, text[]),
 private.report_missing(uuid, timestamptz),
-private.require_root_keys(text[], bytea[]),
 private.register_root_key(text, bytea),
 private.make_recording_key(uuid, bytea, text),
 private.count_keys_to_rewrap(text),

@@ -17,13 +17,15 @@ _CONSENT = """
   textVersion textLanguage textSha256 recordedAt
 """
 _PLAIN = """
-  id externalId doctorId patientId scheduledAt kind sensitivity roomName autoRecord separateSpeakers createdAt
+  id externalId doctorId patientId scheduledAt kind sensitivity roomName autoRecord separateSpeakers
+  isTranscribed createdAt
 """
 _CONSULTATION = f"{_PLAIN} {_PARTICIPANTS} consents {{ {_CONSENT} }}"
 _RECORDING = """
   id consultationId consultation { id externalId scheduledAt kind sensitivity } egressId roomName roomSid status
   startedAt endedAt durationSeconds sizeBytes sha256 truncated error errorText medium source
   speakers { id status durationSeconds sizeBytes sha256 error errorText } dueAt createdAt updatedAt
+  transcription { status language piecesDone piecesTotal attempt error errorText }
 """
 _DELETION = """
   id recordingId ground reason status requestedBy requestedAt undoUntil dueAt attempts error finishedAt
@@ -123,4 +125,39 @@ query ($first: Int, $after: String, $filter: DeletionFilter) {{
 """
 DELETION_CERTIFICATES = """
 query ($recordingId: ID!) { deletionCertificates(recordingId: $recordingId) { number sha256 json pdf } }
+"""
+
+_TRANSCRIPT = """
+  recordingId language turns { number start end speaker text heardText }
+  corrections { turn text speaker correctedBy correctedAt }
+"""
+TRANSCRIPT = f"query ($id: ID!) {{ transcript(recordingId: $id) {{ {_TRANSCRIPT} }} }}"
+SEARCH_TRANSCRIPTS = """
+query ($query: String!, $filter: TranscriptFilter, $first: Int! = 20) {
+  searchTranscripts(query: $query, filter: $filter, first: $first) {
+    hits {
+      recordingId consultationId scheduledAt turn start end speaker text highlights { start end }
+    }
+    isCut unreadable
+  }
+}
+"""
+CORRECT_TRANSCRIPT = f"""
+mutation ($id: ID!, $turn: Int!, $text: String!) {{
+  correctTranscript(recordingId: $id, turn: $turn, text: $text) {{ {_TRANSCRIPT} }}
+}}
+"""
+ATTRIBUTE_TURN = f"""
+mutation ($id: ID!, $turn: Int! = 0, $speaker: Speaker! = PATIENT, $onlyThisTurn: Boolean! = false) {{
+  attributeTurn(recordingId: $id, turn: $turn, speaker: $speaker, onlyThisTurn: $onlyThisTurn) {{ {_TRANSCRIPT} }}
+}}
+"""
+RETRY_TRANSCRIPTION = "mutation ($id: ID!) { retryTranscription(recordingId: $id) }"
+SWITCH_TRANSCRIPTION = """
+mutation ($consultationId: ID!, $isOn: Boolean!) {
+  switchTranscription(consultationId: $consultationId, isOn: $isOn)
+}
+"""
+ISSUE_SUBTITLE_URLS = """
+mutation ($id: ID!) { issueSubtitleUrls(recordingId: $id) { webvtt srt expiresAt } }
 """

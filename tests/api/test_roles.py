@@ -27,6 +27,7 @@ from tests.api.retaining import (
     proposed,
 )
 from tests.api.socket_client import Socket, connected
+from tests.api.speaking import spoken
 from tests.api.world import (
     LIVEKIT_KEY,
     LIVEKIT_SECRET,
@@ -51,6 +52,7 @@ Who = Literal[
 ]
 WHO: tuple[Who, ...] = Who.__args__  # type: ignore[attr-defined]
 OK = "OK"
+OF_WORDS = ("transcript", "correctTranscript", "attributeTurn", "retryTranscription", "issueSubtitleUrls")
 
 _SESSION: dict[Who, str] = {
     "unregistered": "FORBIDDEN",
@@ -103,6 +105,13 @@ FIELDS = {
     "stopRecording": Field(documents.STOP, CLINICIAN),
     "importRecording": Field(IMPORT, CLINICIAN),
     "completeImport": Field(COMPLETE_IMPORT, CLINICIAN),
+    "transcript": Field(documents.TRANSCRIPT, CLINICIAN),
+    "searchTranscripts": Field(documents.SEARCH_TRANSCRIPTS, CLINICIAN),
+    "correctTranscript": Field(documents.CORRECT_TRANSCRIPT, CLINICIAN),
+    "attributeTurn": Field(documents.ATTRIBUTE_TURN, CLINICIAN),
+    "retryTranscription": Field(documents.RETRY_TRANSCRIPTION, CLINICIAN),
+    "switchTranscription": Field(documents.SWITCH_TRANSCRIPTION, CLINICIAN),
+    "issueSubtitleUrls": Field(documents.ISSUE_SUBTITLE_URLS, CLINICIAN),
     "issueDownloadUrl": Field(documents.ISSUE_URL, CLINICIAN),
     "processLivekitWebhook": Field(documents.WEBHOOK, ANYBODY),
     "suspendStaff": Field(documents.SUSPEND, COMPLIANCE),
@@ -195,7 +204,12 @@ async def _variables(world: World, field: str, who: Who, case: Case) -> dict[str
         "outcome": "UPHELD",
         "hold": hold_input(patientId=case.patient_id),
         "holdId": str(await held(world, case)) if field == "releaseLegalHold" else None,
-        "id": recording if field in ("recording", "deleteRecording") else case.id,
+        "id": recording if field in ("recording", "deleteRecording", *OF_WORDS) else case.id,
+        "query": "headache",
+        "first": 20,
+        "turn": 0,
+        "text": "Something else was said.",
+        "isOn": True,
         "role": "INTERPRETER",
         "email": f"{recording}@example.org",
         "staffRole": "CLINICIAN",
@@ -206,6 +220,13 @@ async def _variables(world: World, field: str, who: Who, case: Case) -> dict[str
         "body": body,
         "authorization": sign(body.encode(), LIVEKIT_KEY, LIVEKIT_SECRET)["authorization"],
     }
+    if field in OF_WORDS:
+        await spoken(world, UUID(recording))
+    if field == "retryTranscription":
+        await world.rows(
+            "update resguardo.transcripts set status = 'FAILED', error = 'speech_busy' where recording_id = %s",
+            UUID(recording),
+        )
     if field == "undoDeletion":
         await requested(world, UUID(recording))
     if field == "deletionCertificates":

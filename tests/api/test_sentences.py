@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from app.integrations.livekit_snapshots import _REASONS
-from app.texts import LANGUAGES, error_message, error_texts, recording_error_text
+from app.texts import (
+    LANGUAGES,
+    error_message,
+    error_texts,
+    recording_error_text,
+    transcription_error_text,
+)
 from tests.api import documents
 from tests.api.world import Person
 
@@ -110,9 +116,14 @@ OF_THE_WORKER = {
     "supabase_auth",
     "user_unknown",
     "email_exists",
-    "root_key_unknown",
-    "data_key_wrong",
-    "field_unreadable",
+    "media_sound_ended",
+    "speech_busy",
+    "speech_failed",
+    "speech_key_refused",
+    "speech_nonsense",
+    "speech_refused",
+    "speech_timeout",
+    "transcription_overtaken",
 }
 OF_OUR_MISTAKES = {
     # What a caller of ours may not pass: a bug, which the code's own sentence serves.
@@ -127,10 +138,13 @@ OF_OUR_MISTAKES = {
     "reserved_action",
     "unknown_action",
     "unknown_task",
+    "correction_order",
 }
 GIVES_AN_ERROR = {"failed", "lost", "stopped", "stop_consultation", "_fail_unless_begun", "partial"}
 DECIDES_AN_ERROR = {"objection", "_error_after"}
-RETRIED = {"media_probe_ended"}
+RETRIED = {"media_probe_ended", "media_sound_ended"}
+OF_WORDS = {"recording_destroyed"}
+OF_OUR_KEYS = {"data_key_wrong", "field_unreadable", "root_key_unknown"}
 OF_A_START = {
     "livekit_refused",
     "livekit_timeout",
@@ -213,7 +227,7 @@ def test_every_error_of_a_recording_has_a_sentence_in_both_languages() -> None:
     of_egress = {f"egress_{reason}" for _, reason in _REASONS} | {"egress_failed"}
     of_probe = {reason for reason in _raised_in_python() if reason.startswith("media_")} - RETRIED
     slugs = {one for one in _written_in_python() if SLUG.fullmatch(one)} - {"egress_"}
-    written = slugs | set(_written_in_sql()) | of_egress | of_probe | OF_A_START
+    written = slugs | set(_written_in_sql()) - OF_WORDS | of_egress | of_probe | OF_A_START
     assert {
         "consent_missing",
         "staff_suspended",
@@ -226,6 +240,33 @@ def test_every_error_of_a_recording_has_a_sentence_in_both_languages() -> None:
         assert written - sentences.keys() == set()
         assert sentences.keys() - written == set(), "nobody writes these"
         assert recording_error_text("nobody_knows", language) == sentences["internal_error"]
+
+
+def test_every_error_of_a_transcription_has_a_sentence_in_both_languages() -> None:
+    written = {one for one in _raised_in_python() if one.startswith(("speech_", "media_"))} - {
+        "media_probe_ended"
+    }
+    for path in (ROOT / "supabase" / "migrations").glob("*.sql"):
+        text = path.read_text(encoding="utf-8")
+        written.update(re.findall(r"end_transcription\([^;]*, '(?:FAILED|OFF)', '([a-z_]+)'\)", text))
+    written |= OF_OUR_KEYS | {
+        "switched_off",
+        "recording_destroyed",
+        "speech_not_configured",
+        "storage_failed",
+        "storage_timeout",
+        "storage_unreachable",
+        "storage_object_missing",
+        "storage_object_changed",
+        "database_unavailable",
+        "concurrent_change",
+        "internal_error",
+    }
+    assert {"consent_text", "speech_nonsense", "media_sound_ended"} <= written
+    for language in LANGUAGES:
+        sentences = error_texts(language)["transcription_errors"]
+        assert sentences.keys() == written
+        assert transcription_error_text("nobody_knows", language) == sentences["internal_error"]
 
 
 def test_missing_consent_names_roles_in_the_readers_language() -> None:

@@ -149,6 +149,24 @@ async def test_step_of_the_speakers_is_told_with_their_video(world: World, api: 
         await client.nothing_more()
 
 
+async def test_progress_of_the_words_is_told(world: World, case: Case, api: str) -> None:
+    recording = await world.recording(case, "VERIFYING")
+    async with _watching(api, case) as client:
+        assert (await client.event())["transcription"] is None
+        await _become(world, recording, "READY")
+        assert (await client.event())["transcription"]["status"] == "PENDING"
+        for done in (0, 1):
+            await world.rows(
+                "update resguardo.transcripts set status = 'RUNNING', pieces_total = 2, pieces_done = %s"
+                " where recording_id = %s",
+                done,
+                recording,
+            )
+            told = (await client.event())["transcription"]
+            assert (told["status"], told["piecesDone"], told["piecesTotal"]) == ("RUNNING", done, 2)
+        await client.nothing_more()
+
+
 async def test_change_that_is_rolled_back_or_of_another_consultation_is_not_told(
     world: World, case: Case, api: str
 ) -> None:

@@ -438,6 +438,7 @@ def _api_settings(database: Database, store: ObjectStore, supabase_url: str, liv
         r2_endpoint_url=store.endpoint_url,
         r2_reader_access_key_id=store.reader.access_key_id,
         r2_reader_secret_access_key=SecretStr(store.reader.secret_access_key),
+        root_keys=SecretStr(ROOT_KEYS),
         livekit_url=livekit_url,
         livekit_api_key=LIVEKIT_KEY,
         livekit_api_secret=SecretStr(LIVEKIT_SECRET),

@@ -40,6 +40,7 @@ from app.recordings.lost import LostRecordings
 from app.recordings.presence import RoomWatch
 from app.recordings.reconciler import Reconciler
 from app.recordings.service import Recordings
+from app.transcripts.transcriber import Transcriber
 from tests.databases import Database
 from tests.faults.cloud import Cloud, Crashed, Faults, Told, quick_probe
 from tests.integration.recording_world import DOCTOR, KEY, KEYRING, PATIENT, SECRET, asker, seed_people
@@ -203,7 +204,11 @@ class Stage:
         )
         self.reconciler = self.another_reconciler()
         self.lost = LostRecordings(ground.worker, self.cloud.bucket, clock=self._clock)
-        parts = _Parts(controller=self.controller, rooms=RoomWatch(ground.worker, self.cloud))
+        parts = _Parts(
+            controller=self.controller,
+            rooms=RoomWatch(ground.worker, self.cloud),
+            transcriber=Transcriber(ground.worker, self.cloud.bucket, None, KEYRING),
+        )
         self.tasks: dict[str, Task] = {task.name: task for task in tasks(cast("Services", parts))}
         self.paused: dict[int, timedelta] = {}
         self.broken: list[AssertionError] = []

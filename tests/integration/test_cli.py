@@ -78,6 +78,7 @@ def test_check_of_a_whole_world_passes(run: Run, environment: dict[str, str]) ->
         "settings of the API",
         "API: database",
         "API: bucket",
+        "API: root keys",
         "API: LiveKit",
         "API: Supabase Auth's signing keys",
         "settings of the worker",
@@ -124,7 +125,7 @@ BROKEN: list[tuple[dict[str, str | None], dict[str, str]]] = [
     ({"OPENAI_BASE_URL": NOWHERE}, {"worker: OpenAI": "openai_unreachable"}),
     (
         {"API_DATABASE_URL": f"postgresql://resguardo_api:{WRONG}@127.0.0.1:1/none"},
-        {"API: database": "database_unavailable"},
+        {"API: database": "database_unavailable", "API: root keys": "database_unavailable"},
     ),
 ]
 

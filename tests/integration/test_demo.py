@@ -12,14 +12,22 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import av
+import httpx
 import pytest
 from av.video.stream import VideoStream
 
 from app.devstack import postgres
+from app.devstack.api_client import ApiClient
+from app.devstack.demo import Audience, DemoFailed, Report, words
+from app.devstack.demo.scene import Scene
+from app.devstack.demo.visit import Visit
 from tests.integration.small_stack import processes_of
+from tests.integration.spoken import turns as spoken_turns
+from tests.integration.spoken import word_error_rate
 
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
 SECONDS = 300
@@ -136,7 +144,7 @@ def test_demo_with_any_mp4_and_ogg_passes_reports_and_serves_again_until_ctrl_c(
 def _check_report(path: Path, media: Path, audio: Path) -> None:
     report = json.loads(path.read_text())
     _check_recording(report["recording"], media.read_bytes(), audio.read_bytes())
-    assert set(report) == {"steps", "recording", "audit"}
+    assert set(report) == {"steps", "recording", "transcript", "audit"}
     assert all(set(step) == {"name", "ok", "milliseconds"} for step in report["steps"])
     assert all(step["ok"] is True and step["milliseconds"] >= 0 for step in report["steps"])
     assert len(report["steps"]) > 20
@@ -171,12 +179,13 @@ def _plain_postgres(directory: Path) -> Iterator[dict[str, str]]:
         yield {"DATABASE_URL": url}
 
 
-def test_demo_that_is_killed_leaves_nothing_running(
+def test_demo_hears_every_turn_and_killed_leaves_nothing_running(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    report_path = tmp_path / "out.json"
     with (
         _plain_postgres(tmp_path_factory.mktemp("plain")) as environment,
-        _demo(tmp_path, **environment) as process,
+        _demo(tmp_path, "--json", str(report_path), **environment) as process,
     ):
         began = _read_until(process, "Bearer ")
         process.kill()
@@ -184,6 +193,79 @@ def test_demo_that_is_killed_leaves_nothing_running(
         _wait_until_nothing_runs(tmp_path, 30)
     assert "✗" not in began
     assert (tmp_path / "data" / "postgres").exists() == (not environment)
+    report = json.loads(report_path.read_text())
+    _check_words(report)
+    pieces = len(spoken_turns())
+    assert f"\n  {pieces} of {pieces} pieces\n" in began
+    for turn in report["transcript"]["turns"]:
+        assert f"{turn['start']:7.1f}  {turn['speaker']:<7}  {turn['text']}\n" in began
+
+
+def _check_words(report: dict[str, Any]) -> None:
+    """Against what is really said in the fixture, turn by turn; each look at it is in the audit log, once."""
+    heard, said = report["transcript"]["turns"], spoken_turns()
+    assert all(set(turn) == {"start", "end", "speaker", "text"} for turn in heard)
+    assert [turn["speaker"] for turn in heard] == [turn.speaker for turn in said]
+    pairs = list(zip(said, heard, strict=True))
+    assert word_error_rate([(one.text, other["text"]) for one, other in pairs]) <= 0.2
+    assert median(abs(other["start"] - one.start) for one, other in pairs) <= 0.15
+    assert all(turn["start"] < turn["end"] for turn in heard)
+    looks = {name: counts["ALLOWED"] for name, counts in report["audit"].items() if name in words.LOOKS}
+    assert looks == {"transcript.read": 2, "transcript.search": 1, "transcript.issue_url": 1}
+    assert report["audit"]["transcript.read"]["DENIED"] >= 1
+
+
+def _words(*states: dict[str, Any], progress: list[tuple[int, int]] | None = None) -> words.Words:
+    """Those of a recording whose transcription is told so, state after state."""
+    told = iter(states)
+    http = httpx.AsyncClient(
+        transport=httpx.MockTransport(
+            lambda _: httpx.Response(200, json={"data": {"recording": {"transcription": next(told)}}})
+        )
+    )
+    heard_of: list[tuple[int, int]] = [] if progress is None else progress
+    audience = Audience(
+        on_step=lambda _: None, on_progress=lambda *done: heard_of.append(done), on_line=lambda _: None
+    )
+    none: Any = None
+    scene = Scene(none, none, http, Report(), audience, none)
+    return words.Words(Visit(scene, ApiClient(http, "http://api", None), "v", "room", {}), "r")
+
+
+def _state(status: str, done: int = 0, total: int | None = None, error: str | None = None) -> dict[str, Any]:
+    return {"status": status, "piecesDone": done, "piecesTotal": total, "error": error}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("status", "reason"), [("FAILED", "speech_key_refused"), ("OFF", "speech_not_configured")]
+)
+async def test_demo_whose_recording_is_not_turned_into_words_says_why(
+    monkeypatch: pytest.MonkeyPatch, status: str, reason: str
+) -> None:
+    monkeypatch.setattr(words, "_POLL_SECONDS", 0)
+    ends = (_state("PENDING"), _state("RUNNING", 1, 3), _state(status, 1, 3, reason))
+    with pytest.raises(DemoFailed, match=f"^it was not turned into words: {status}, {reason}$"):
+        await _words(*ends).wait()
+
+
+@pytest.mark.anyio
+async def test_demo_whose_words_stand_still_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "PATIENCE_SECONDS", -1)
+    with pytest.raises(DemoFailed, match="RUNNING for -1 s"):
+        await _words(_state("RUNNING", 1, 3)).wait()
+
+
+@pytest.mark.anyio
+async def test_demo_tells_each_piece_once_and_nobody_speaking_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(words, "_POLL_SECONDS", 0)
+    counts = (0, None), (0, 2), (1, 2), (1, 2), (2, 2)
+    running = [_state("RUNNING", *count) for count in counts]
+    progress: list[tuple[int, int]] = []
+    assert await _words(*running, _state("NO_SPEECH", 2, 2), progress=progress).wait() is False
+    assert progress == [(0, 2), (1, 2), (2, 2)]
 
 
 _FAILING = textwrap.dedent(

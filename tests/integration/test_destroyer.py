@@ -536,6 +536,7 @@ class TestRestore:
         await world.destroyer().run_once()
         await world.rows("delete from resguardo.certificates where recording_id = %s", recording)
         await world.rows("delete from resguardo.deletions where recording_id = %s", recording)
+        await world.rows("delete from resguardo.transcripts where recording_id = %s", recording)
         await world.rows("delete from resguardo.recordings where id = %s", recording)
         report = await world.restore_check().run(repeat=True)
         assert (report.unknown, report.undone, report.is_clean) == ([recording], [], True)
@@ -601,6 +602,7 @@ async def restore(world: World, recording: UUID, backup: list[str]) -> None:
     await world.rows("delete from resguardo.certificates where recording_id = %s", recording)
     await world.rows("delete from resguardo.deletions where recording_id = %s", recording)
     await world.rows("set session_replication_role = replica")
+    await world.rows("delete from resguardo.transcripts where recording_id = %s", recording)
     await world.rows("delete from resguardo.recordings where id = %s", recording)
     statements: tuple[LiteralString, ...] = (
         "insert into resguardo.recordings select * from json_populate_record(null::resguardo.recordings, %s)",

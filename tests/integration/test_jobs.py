@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,12 +19,13 @@ from app.db import Database as Pool
 from app.deletions.destroyer import Destroyer
 from app.deletions.restore import RestoreCheck
 from app.duties import Services, tasks
-from app.errors import UpstreamFailed
+from app.errors import RateLimited, UpstreamFailed
 from app.holds.protection import Protection
 from app.jobs.queue import (
     LONGEST_PAUSE_SECONDS,
     STALLED_SECONDS,
     GrowingPauses,
+    JobFailed,
     NotGivenUp,
     Task,
     make_queue,
@@ -38,6 +40,7 @@ from app.recordings.reconciler import Reconciler
 from app.recordings.sweeper import Sweeper
 from app.staff.invitations import StaffInvitations
 from app.staff.service import StaffBans
+from app.transcripts.transcriber import Transcriber
 from tests.databases import Database
 
 pytestmark = pytest.mark.anyio
@@ -150,6 +153,33 @@ def test_pause_is_a_minute_at_most() -> None:
     assert pause(150) - pause(0) <= LONGEST_PAUSE_SECONDS
 
 
+@pytest.mark.parametrize(
+    ("asked", "attempts", "seconds"),
+    [(17, 0, 17), (17, 6, 60), (999, 6, 999), (10**9, 0, 3600), (-5, 2, 4), (0, 2, 4)],
+)
+def test_pause_is_what_a_vendor_asked_for_if_that_is_longer_and_an_hour_at_most(
+    asked: int, attempts: int, seconds: int
+) -> None:
+    job = Job(id=1, queue="default", lock=None, queueing_lock=None, task_name=TASK, attempts=attempts)
+    decision = GrowingPauses(120).get_retry_decision(exception=JobFailed("speech_busy", asked), job=job)
+    assert decision is not None
+    assert decision.retry_at is not None
+    assert decision.retry_at.timestamp() - time.time() == pytest.approx(seconds, abs=1)
+
+
+async def test_vendor_that_names_a_time_is_left_alone_until_then(database: Database) -> None:
+    work = Work(failures=1, error=lambda: RateLimited("speech_busy", retry_after_seconds=600))
+    job = _defer(database)
+    async with _opened(database, work.task()) as queue:
+        await _run(queue)
+    [(pause,)] = _rows(
+        database,
+        "select extract(epoch from scheduled_at - now())::float from jobs.procrastinate_jobs where id = %s",
+        job,
+    )
+    assert 590 < pause <= 600
+
+
 async def test_job_is_given_up_at_the_end_with_its_reason(database: Database) -> None:
     work, argument = Work(failures=9, error=lambda: UpstreamFailed("object_missing")), uuid4()
     job = _defer(database, argument)
@@ -250,6 +280,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
         " ('private.defer_job'::regproc, 'private.receive_livekit_event'::regproc, 'private.invite_staff'::regproc)",
     )
     text = " ".join(source for (source,) in definitions)
+    text += " ".join(f"'{name}'" for (name,) in _rows(database, "select name from private.tasks"))
     names = {
         task.name
         for task in tasks(
@@ -269,6 +300,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 missing=object.__new__(MissingObjects),
                 protection=object.__new__(Protection),
                 bucket=object.__new__(BucketPolicies),
+                transcriber=object.__new__(Transcriber),
             )
         )
     }

@@ -115,6 +115,7 @@ async def practice(database: Database) -> AsyncIterator[Practice]:
     await worker.open()
     made = Practice(database, worker)
     made.rows("delete from private.recording_keys")
+    made.rows("delete from private.word_index_key")
     try:
         yield made
     finally:
@@ -304,14 +305,16 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
             " and pronamespace::regnamespace::text in ('resguardo', 'audit', 'private', 'jobs')"
         ).fetchall()
     sources = dict(rows)
-    assert set(sources) == {
+    of_the_index = {"word_index_key", "read_word_index_key", "lock_word_index_key", "rewrap_word_index_key"}
+    giving = {"read_keys_to_rewrap", "begin_transcription", "open_transcript", "search_transcripts"}
+    assert set(sources) == giving | of_the_index | {
         "make_recording_key",
-        "read_keys_to_rewrap",
         "rewrap_recording_keys",
         "shred_keys",
     }
-    source = sources["read_keys_to_rewrap"]
-    assert source.index("private.write_audit(") < source.index("return query")
+    for name in giving:
+        source = sources[name].replace("private.find_transcript(", "private.write_audit(")
+        assert source.index("private.write_audit(") < source.rindex("return query"), name
 
 
 @pytest.fixture(scope="module")
@@ -398,6 +401,33 @@ def test_passphrase_that_is_short_or_mistyped_writes_nothing(
     assert reason in told.output
     assert not (tmp_path / "escrow").exists()
     assert run("keys", "escrow", "escrow", typed="sixteen characters\nsixteen characters\n").exit_code == 0
+
+
+def test_status_tells_what_each_root_key_wraps_and_what_is_missing(run: Run, stack: Stack) -> None:
+    old = stack.environment["ROOT_KEYS"]
+    newer = new_key_line("newer")
+    wrapped = Keyring.parse(old).new_data_key().wrapped
+    with psycopg.connect(stack.project.superuser_url, autocommit=True) as connection:
+        for name, value in Keyring.parse(old).check_values().items():
+            connection.execute("insert into private.root_keys values (%s, %s)", [name, value])
+        connection.execute("insert into private.word_index_key values (true, %s, 'tests-1')", [wrapped])
+        before, missing = (
+            run("keys", "status", ROOT_KEYS=f"{newer},{old}"),
+            run("keys", "status", ROOT_KEYS=newer),
+        )
+        rotated = run("keys", "rotate", ROOT_KEYS=f"{newer},{old}")
+        after = run("keys", "status", ROOT_KEYS=f"{newer},{old}")
+        alone = run("keys", "status", ROOT_KEYS=newer)
+        connection.execute("delete from private.word_index_key")
+        connection.execute("delete from private.root_keys")
+    assert [one.exit_code for one in (before, missing, rotated, after, alone)] == [0, 1, 0, 0, 0]
+    assert "newer (the current one): wraps nothing" in before.output
+    assert "tests-1: 1 key of the word index (rotate)" in before.output
+    assert "tests-1 (not in ROOT_KEYS): 1 key of the word index" in missing.output
+    assert "root_key_missing" in missing.output
+    assert "newer (the current one): 1 key of the word index" in after.output
+    assert "tests-1: wraps nothing (may leave ROOT_KEYS)" in after.output
+    assert not [one for one in (before, missing, after) if newer.split(":")[1] in one.output]
 
 
 def test_rotation_on_the_command_line(run: Run, stack: Stack) -> None:

@@ -23,7 +23,8 @@ def base_url() -> Iterator[str]:
 def _settings(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]) -> WorkerSettings:
     for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
         monkeypatch.delenv(name, raising=False)
-    set_environment(monkeypatch, {**ENVIRONMENTS[WorkerSettings], **changes})
+    development = {"ENVIRONMENT": "development"}  # which allows plain HTTP on loopback
+    set_environment(monkeypatch, {**ENVIRONMENTS[WorkerSettings], **development, **changes})
     return load(WorkerSettings)
 
 

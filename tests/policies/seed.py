@@ -73,6 +73,7 @@ def _case(connection: Connection, case: Case) -> None:
     _access_requests(connection, case)
     _hold(connection, case)
     _deletion(connection, case)
+    _words(connection, case)
     connection.execute(
         "insert into private.usage values (%s, 'urls', date_trunc('hour', now(), 'UTC'), 1)", [case.doctor_id]
     )
@@ -123,6 +124,33 @@ def _deletion(connection: Connection, case: Case) -> None:
         "insert into private.deletion_objects values (%s, 'keep/1', 1, 'etag')", [case.id_of("deletion")]
     )
     connection.execute("insert into private.recording_keys values (%s, %s, 'first')", [recording, bytes(40)])
+
+
+def _words(connection: Connection, case: Case) -> None:
+    """A transcript, as far as rows tell, with a piece that was not forgotten, a correction and a link to subtitles."""
+    recording = case.id_of("over READY")
+    connection.execute(
+        "insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status)"
+        " values (%s, %s, %s, %s, 'READY') on conflict (recording_id) do update set status = 'READY', error = null",
+        [recording, case.id_of("over"), case.doctor_id, case.patient_id],
+    )
+    connection.execute(
+        "insert into private.transcript_pieces (recording_id, number, start_ms, end_ms) values (%s, 0, 0, 1)",
+        [recording],
+    )
+    connection.execute(
+        "insert into private.transcript_words (recording_id, sealed, terms) values (%s, %s, '{1}')",
+        [recording, bytes(40)],
+    )
+    connection.execute(
+        "insert into private.transcript_corrections (recording_id, number, sealed, corrected_by)"
+        " values (%s, 1, %s, %s)",
+        [recording, bytes(40), case.doctor_id],
+    )
+    connection.execute(
+        "insert into private.subtitle_links values (sha256(%s), %s, '{}', now())",
+        [recording.bytes, recording],
+    )
 
 
 def _hold(connection: Connection, case: Case) -> None:
@@ -268,6 +296,9 @@ def _queue(connection: Connection) -> None:
     connection.execute("insert into private.deployment (name) values ('test-practice')")
     _retention(connection)
     connection.execute("insert into private.root_keys values ('first', %s)", [bytes(16)])
+    connection.execute(
+        "insert into private.word_index_key (wrapped_key, root_key_id) values (%s, 'first')", [bytes(40)]
+    )
     connection.execute(
         "insert into private.drifts (topic, code, subject) values ('locks', 'lock_missing', 'x')"
     )

@@ -86,6 +86,7 @@ def test_law_1_only_these_functions_touch_object_keys_and_those_that_return_one_
         "assign_object_key",
         "begin_export",
         "begin_move",
+        "begin_transcription",
         "claim_deletions",
         "complete_import",
         "endangered_prefixes",
@@ -102,7 +103,13 @@ def test_law_1_only_these_functions_touch_object_keys_and_those_that_return_one_
         "unknown_object_keys",
         "unprotected_videos",
     }
-    for name in ("release_object_key", "read_object_key", "begin_move", "begin_export"):
+    for name in (
+        "release_object_key",
+        "read_object_key",
+        "begin_move",
+        "begin_export",
+        "begin_transcription",
+    ):
         assert sources[name].index("private.write_audit(") < sources[name].rindex("return ")
     claim = sources["claim_deletions"]
     assert claim.index("private.audit_deletions(") < claim.rindex("return query")

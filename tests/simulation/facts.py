@@ -56,7 +56,7 @@ class Terms:
 
 @dataclass
 class Recording:
-    """A video with all that belongs to it. `due` is None until it has ended."""
+    """A video with all that belongs to it. `due` is None until it has ended; `words` counts rows of what was said."""
 
     id: UUID
     consultation: UUID
@@ -74,6 +74,7 @@ class Recording:
     free_since: datetime | None = None
     is_restored: bool = False
     wrapped_key: bytes | None = None
+    words: int = 0
     attested: set[str] = field(default_factory=set)
 
     @property

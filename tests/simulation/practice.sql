@@ -72,6 +72,39 @@ begin
     end if;
 end $$;
 
+-- Of three recordings that are READY one has its words, with what was made of them, one is being heard, and one is not:
+-- rows as the worker, a doctor and the API make them. How many those are.
+create function moved.say(recording uuid) returns integer
+language plpgsql as $$
+declare
+    part constant integer := get_byte(uuid_send(recording), 15) % 3;
+begin
+    if part = 0 then
+        update resguardo.transcripts as t
+        set status = 'READY', pieces_total = 3, pieces_done = 3, run = 1, status_at = private.now()
+        where t.recording_id = recording;
+        insert into private.transcript_words (recording_id, sealed, terms)
+        values (recording, decode(repeat('ab', 99), 'hex'), '{1, 2, 3}');
+        insert into private.transcript_corrections (recording_id, number, sealed, corrected_by)
+        select recording, n.number, decode(repeat('cd', 99), 'hex'), t.doctor_id
+        from resguardo.transcripts as t, generate_series(1, 2) as n (number) where t.recording_id = recording;
+        insert into private.subtitle_links (secret_sha256, recording_id, claims, expires_at)
+        values (sha256(uuid_send(recording)), recording, '{}', private.now() + interval '15 minutes');
+        return 4;
+    elsif part = 1 then
+        update resguardo.transcripts as t
+        set status = 'RUNNING', pieces_total = 3, pieces_done = 1, run = 1, status_at = private.now()
+        where t.recording_id = recording;
+        insert into private.transcript_pieces (recording_id, number, start_ms, end_ms, heard)
+        select
+            recording, n.number, n.number, n.number + 1,
+            case n.number when 0 then decode(repeat('ef', 99), 'hex') end
+        from generate_series(0, 2) as n (number);
+        return 3;
+    end if;
+    return 0;
+end $$;
+
 -- What is left of recordings in the tables that may keep nothing of one that is DELETED.
 create function moved.traces() returns table (place text, recording uuid)
 language plpgsql as $$
@@ -89,6 +122,16 @@ begin
     select 'import_secrets', i.recording_id
     from private.import_secrets as s join resguardo.recording_imports as i on i.id = s.import_id
     where exists (select from resguardo.recordings as r where r.id = i.recording_id)
+    union all
+    select 'transcript_pieces', s.recording_id from private.transcript_pieces as s
+    union all
+    select 'transcript_words', s.recording_id from private.transcript_words as s
+    union all
+    select 'transcript_corrections', s.recording_id from private.transcript_corrections as s
+    union all
+    select 'subtitle_links', s.recording_id from private.subtitle_links as s
+    union all
+    select 'transcripts', s.recording_id from resguardo.transcripts as s where s.status in ('READY', 'NO_SPEECH')
     union all
     select 'deletion_objects', d.recording_id
     from private.deletion_objects as o join resguardo.deletions as d on d.id = o.deletion_id

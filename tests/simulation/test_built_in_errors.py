@@ -1,5 +1,6 @@
 """Errors built into the real database and the real worker are caught by the same means as in `make simulate`."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -98,6 +99,20 @@ async def test_shredding_that_leaves_the_key(world: World) -> None:
     )
     await ended(world)
     assert await two_days_on(world) == {Wrong.LEFT: 1}
+
+
+@pytest.mark.parametrize("table", ["transcript_pieces", "transcript_words", "subtitle_links"])
+async def test_clearing_that_forgets_a_table_of_words(world: World, table: str) -> None:
+    others = {"'transcript_corrections', ", f"'{table}'"} if table == "transcript_words" else {f"'{table}'"}
+    source = await world.value("select prosrc from pg_proc where proname = 'clear_words'")
+    [tables] = re.findall(r"array\[\s*(.*?)\s*\]", source)
+    left = ", ".join(one for one in tables.split(", ") if not any(one in other for other in others))
+    await alter(world, "clear_words", tables, left)
+    for _ in range(12):
+        await ended(world)
+    found = await two_days_on(world)
+    assert found[Wrong.LEFT] > 0
+    assert found[Wrong.CERTIFICATE] > 0
 
 
 async def test_inventory_that_tells_another_size(world: World) -> None:

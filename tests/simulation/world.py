@@ -150,6 +150,8 @@ class World:
             return
         has_object = status == "READY" or (status == "FAILED" and self.dice.random() < 0.5)
         await self._end(recording.id, status, key if has_object else None, recording.id, wrapped)
+        if status == "READY":
+            recording.words = await self.value("select moved.say(%s)", recording.id)
         for number in range(extras):
             await self._store(f"{key.rpartition('/')[0]}/poster-{number}.webp", recording.id, is_medium=False)
         self.oracle.ended(recording.id, self.oracle.now, self.oracle.now + self.jump)

@@ -56,6 +56,7 @@ ENVIRONMENTS: Mapping[type[DeploymentSettings], Mapping[str, str]] = {
         "API_DATABASE_URL": _database("resguardo_api"),
         "R2_READER_ACCESS_KEY_ID": "reader",
         "R2_READER_SECRET_ACCESS_KEY": SECRET,
+        "ROOT_KEYS": ROOT_KEYS,
     },
     WorkerSettings: {
         **_COMMON,

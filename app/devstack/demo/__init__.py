@@ -6,6 +6,7 @@ ends the demo.
 
 from app.devstack.demo.report import DemoFailed, Report, Step
 from app.devstack.demo.run import run_demo
+from app.devstack.demo.scene import Audience
 from app.devstack.demo.sources import BadFile, Sources, require_playable
 
-__all__ = ["BadFile", "DemoFailed", "Report", "Sources", "Step", "require_playable", "run_demo"]
+__all__ = ["Audience", "BadFile", "DemoFailed", "Report", "Sources", "Step", "require_playable", "run_demo"]

@@ -1,7 +1,7 @@
 """The compliance officer's look at the audit log: who did all that, and nothing that was recorded."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -24,14 +24,23 @@ WRITTEN = (
 )
 
 
-async def examine(scene: Scene, compliance: ApiClient, recording_id: str, began_at: datetime) -> None:
-    """Counts what was done since then, by action and outcome, into the report. Raises DemoFailed."""
+async def examine(
+    scene: Scene, compliance: ApiClient, recording_id: str, began_at: datetime, looks: Mapping[str, int]
+) -> None:
+    """Counts what was done since then, by action and outcome, into the report. Raises DemoFailed.
+
+    `looks` is how often the words were looked at, by action: each left its row.
+    """
     await expect(compliance, "FORBIDDEN", documents.ISSUE_URL, recordingId=recording_id)
+    await expect(compliance, "FORBIDDEN", documents.TRANSCRIPT, id=recording_id)
     counted: Counter[tuple[str, str]] = Counter()
     async for event in _audit_events(compliance, began_at):
         counted[event["action"], event["outcome"]] += 1
     for action, outcome in WRITTEN:
         require(counted[action, outcome] > 0, f"{action} {outcome} is missing in the audit log")
+    for action, many in looks.items():
+        found = counted[action, "ALLOWED"]
+        require(found == many, f"{action} is {found} times in the audit log, and was done {many} times")
     for (action, outcome), count in sorted(counted.items()):
         scene.report.audit.setdefault(action, {})[outcome] = count
 

@@ -74,6 +74,7 @@ class Intruders:
     async def _nothing_for(self, api: ApiClient, code: str, *, lists: str | None = None) -> None:
         await expect(api, code, documents.RECORDING_STATUS, id=self._recording_id)
         await expect(api, code, documents.ISSUE_URL, recordingId=self._recording_id)
+        await expect(api, code, documents.TRANSCRIPT, id=self._recording_id)
         if lists is not None:
             await expect(api, lists, documents.RECORDINGS)
 
@@ -81,7 +82,13 @@ class Intruders:
 def _nothing_for_data_api_roles(stack: Stack, session: Session) -> None:
     """What PostgREST would do with a browser's request: take the role, set the claims, read."""
     claims = json.dumps({"sub": str(session.user_id), "role": "authenticated", "aal": "aal2"})
-    tables = ("resguardo.recordings", "resguardo.consultations", "private.recording_secrets", "audit.events")
+    tables = (
+        "resguardo.recordings",
+        "resguardo.consultations",
+        "private.recording_secrets",
+        "private.transcript_words",
+        "audit.events",
+    )
     with psycopg.connect(stack.project.superuser_url, autocommit=True) as connection:
         for role in ("anon", "authenticated", "service_role"):
             for table in tables:

@@ -1,4 +1,4 @@
-"""What a run of the demo leaves behind: its steps, what was recorded, and what the audit log counts."""
+"""What a run of the demo leaves behind: its steps, what was recorded and said, and what the audit log counts."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -17,19 +17,35 @@ class Step:
     milliseconds: int
 
 
+@dataclass(frozen=True)
+class SpokenTurn:
+    """What somebody said at a stretch: in seconds from the beginning; `speaker` is doctor, patient or unknown."""
+
+    start: float
+    end: float
+    speaker: str
+    text: str = field(repr=False)
+
+
 @dataclass
 class Report:
     """What happened, as `--json` writes it. The token is for the terminal alone."""
 
     steps: list[Step] = field(default_factory=list)
     recording: dict[str, object] = field(default_factory=dict)
+    turns: list[SpokenTurn] = field(default_factory=list)
     audit: dict[str, dict[str, int]] = field(default_factory=dict)
     token: str = field(default="", repr=False)
 
     def to_json(self) -> str:
         """Without the token."""
-        steps = [asdict(step) for step in self.steps]
-        return json.dumps({"steps": steps, "recording": self.recording, "audit": self.audit}, indent=2)
+        whole = {
+            "steps": [asdict(step) for step in self.steps],
+            "recording": self.recording,
+            "transcript": {"turns": [asdict(turn) for turn in self.turns]},
+            "audit": self.audit,
+        }
+        return json.dumps(whole, indent=2)
 
 
 def require(holds: bool, what: str) -> None:

@@ -14,17 +14,18 @@ from app.devstack.demo.intruders import Cast, Intruders
 from app.devstack.demo.keeping import Keeping
 from app.devstack.demo.live import require_in_order, watching
 from app.devstack.demo.report import Report
-from app.devstack.demo.scene import OnStep, Scene, expect
+from app.devstack.demo.scene import Audience, Scene, expect
 from app.devstack.demo.sources import Sources
 from app.devstack.demo.visit import Visit
+from app.devstack.demo.words import show_words
 from app.devstack.people import People, Person
 from app.devstack.stack import Stack
 
 
-async def run_demo(stack: Stack, sources: Sources, report: Report, on_step: OnStep) -> None:
+async def run_demo(stack: Stack, sources: Sources, report: Report, audience: Audience) -> None:
     """One consultation on a running stack. Raises DemoFailed, Refused."""
     async with httpx.AsyncClient(timeout=60) as http:
-        await _run(Scene(stack, sources, http, report, on_step, People(stack)))
+        await _run(Scene(stack, sources, http, report, audience, People(stack)))
 
 
 async def _run(scene: Scene) -> None:
@@ -45,6 +46,9 @@ async def _run(scene: Scene) -> None:
         await visit.join(patient_api)
     recording = await _record(scene, visit)
     brief, downloads = await _download(scene, visit, recording)
+    looks = await show_words(visit, recording["id"])
+    async with scene.step("the doctor switches words off: the rest of this visit is recorded alone"):
+        await visit.switch_words_off()
     async with scene.step("a stranger enters the room: the next recording stops, and its doctor sees why"):
         ended_early = await visit.end_by_stranger()
     async with scene.step("a recording made elsewhere is uploaded, verified and READY"):
@@ -57,8 +61,10 @@ async def _run(scene: Scene) -> None:
     async with scene.step("what was recorded until the stranger came is kept, sound and picture"):
         await visit.wait_for(ended_early, "READY")
         await visit.wait_for_speakers(ended_early)
+    async with scene.step("and not turned into words"):
+        await visit.require_wordless(ended_early)
     async with scene.step("the compliance officer reads who did all that, and gets no URL"):
-        await examine(scene, await scene.sign_in(cast.officer), recording["id"], began_at)
+        await examine(scene, await scene.sign_in(cast.officer), recording["id"], began_at, looks)
 
 
 async def _hire(people: People) -> tuple[Cast, Person]:

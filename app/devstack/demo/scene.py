@@ -14,18 +14,25 @@ from app.devstack.people import People, Person
 from app.devstack.sign_in import Session
 from app.devstack.stack import Stack
 
-OnStep = Callable[[Step], None]
+
+@dataclass(frozen=True)
+class Audience:
+    """Who is shown the demo while it goes on: each step when it has ended, pieces done of all, and a line of text."""
+
+    on_step: Callable[[Step], None]
+    on_progress: Callable[[int, int], None]
+    on_line: Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One run. `on_step` hears of each step when it has ended."""
+    """One run."""
 
     stack: Stack
     sources: Sources
     http: httpx.AsyncClient
     report: Report
-    on_step: OnStep
+    audience: Audience
     people: People
 
     @asynccontextmanager
@@ -38,7 +45,7 @@ class Scene:
         finally:
             step = Step(name, ok, round((time.monotonic() - began) * 1000))
             self.report.steps.append(step)
-            self.on_step(step)
+            self.audience.on_step(step)
 
     async def sign_in(self, person: Person, *, with_totp: bool = True) -> ApiClient:
         """A new session's client."""

@@ -92,6 +92,24 @@ class Visit:
         await self._of_livekit("leave", stranger)
         return recording_id
 
+    async def switch_words_off(self) -> None:
+        """Nothing that is recorded from now on is sent to the speech service."""
+        await self.api.ask(documents.SWITCH_WORDS, consultationId=self.id, isOn=False)
+
+    async def require_wordless(self, recording_id: str) -> None:
+        """A recording that is READY stays without words: it was switched off. Raises DemoFailed."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (words := await self.transcription(recording_id))["status"] == "PENDING":
+            require(time.monotonic() < deadline, "it still waits to be turned into words")
+            await asyncio.sleep(_POLL_SECONDS)
+        told = (words["status"], words["error"])
+        require(told == ("OFF", "switched_off"), f"its words are {' '.join(filter(None, told))}")
+
+    async def transcription(self, recording_id: str) -> Any:
+        """How far the words of a recording are that is READY."""
+        found = await self.api.ask(documents.TRANSCRIPTION, id=recording_id)
+        return found["recording"]["transcription"]
+
     async def wait_for_speakers(self, recording_id: str) -> Any:
         """The recording when the sound beside it is READY. Raises DemoFailed as `wait_for`."""
         return await self._wait(recording_id, ("READY",), lambda one: one["speakers"])

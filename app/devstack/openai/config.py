@@ -1,0 +1,26 @@
+"""What the stand-in is told when it starts."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class OpenAIConfig:
+    """One project with one key."""
+
+    api_key: str = field(repr=False)
+    host: str = "127.0.0.1"
+    port: int = 9998
+
+
+def save_config(config: OpenAIConfig, path: Path) -> None:
+    """Write the configuration for a child process, readable by its owner alone."""
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(json.dumps(asdict(config)))
+
+
+def load_config(path: Path) -> OpenAIConfig:
+    """Read what `save_config` wrote."""
+    return OpenAIConfig(**json.loads(path.read_text()))

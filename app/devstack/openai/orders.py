@@ -1,0 +1,79 @@
+"""Orders: the faults that a test or a demo asks the stand-in for, each used up by the next `count` transcriptions."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+KINDS: Final = {
+    "rate_limit": "429 with `retry-after: seconds`",
+    "fail": "500",
+    "hang": "it says nothing for `seconds`, then 500",
+    "refuse": "400, whatever was sent",
+    "nonsense": "200 and a web page",
+    "half_json": "200 and the first half of the answer",
+    "empty_segments": "200 with the text, but no segments, or no text where there are none",
+    "times_outside": "200 with each segment an hour later",
+    "backwards": "200 with each segment's end before its start",
+    "flood": "200 with the text a thousand times over",
+    "two_speakers": "`diarized_json` with the speakers A and B in turn",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Do `kind` to the next `count` transcriptions."""
+
+    kind: str
+    count: int = 1
+    seconds: float = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS or self.count < 1 or self.seconds < 0:
+            raise ValueError("no such order")
+
+
+class Orders:
+    """The orders still open, oldest first."""
+
+    def __init__(self) -> None:
+        self._open: list[Order] = []
+
+    def add(self, order: Order) -> None:
+        """Queue it."""
+        self._open.append(order)
+
+    def still_open(self) -> list[Order]:
+        """What is still to be carried out, with the counts that are left."""
+        return list(self._open)
+
+    def clear(self) -> None:
+        """Take all of them back."""
+        self._open.clear()
+
+    def take(self) -> Order | None:
+        """Use up one of the oldest."""
+        if not self._open:
+            return None
+        order = self._open[0]
+        self._open[:1] = [replace(order, count=order.count - 1)] if order.count > 1 else []
+        return order
+
+
+class _OrderJson(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    order: str
+    count: int = 1
+    seconds: float = 0
+
+
+def parse(body: bytes) -> Order:
+    """Read an order from JSON (`order` is its kind); raises ValueError when it is not one."""
+    raw = _OrderJson.model_validate_json(body)
+    return Order(raw.order, raw.count, raw.seconds)
+
+
+def as_json(order: Order) -> dict[str, object]:
+    """An order as `parse` reads it."""
+    return {"order" if name == "kind" else name: value for name, value in asdict(order).items()}

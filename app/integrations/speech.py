@@ -1,0 +1,199 @@
+"""Speech to words, by any service that speaks OpenAI's wire format.
+
+The only place that sends sound to it. It asks once: retries are the job's, which knows what was paid for. It follows no
+redirect, reads no variable of the environment, and sends no header but the key and the form; what a vendor writes
+into a refusal is not even read. What it answers is checked in `speech_answers` before anybody sees it.
+"""
+
+import asyncio
+import logging
+from io import BytesIO
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx2
+import openai
+
+from app.errors import AppError, Conflict, InvalidInput, RateLimited, Timeout, UpstreamFailed
+from app.integrations.speech_answers import Heard, HeardSegment, understood
+from app.integrations.speech_pieces import duration_ms
+from app.media.sound import Cut
+from app.settings import LOOPBACK, SpeechApi
+
+__all__ = ["MAX_PIECE_BYTES", "MAX_PIECE_MS", "Heard", "HeardSegment", "Speech"]
+
+OPENAI_URL: Final = "https://api.openai.com/v1"
+MAX_PIECE_BYTES: Final = 25 * 1024 * 1024 - 16 * 1024
+"""The vendor's limit is of the whole form: "Maximum content size limit (26214400) exceeded" (as users quote it, checked
+2026-11-21); the rest of the form is far below 16 KiB."""
+
+MAX_PIECE_MS: Final = 20 * 60 * 1000
+"""gpt-4o-transcribe-diarize takes 1,400 s at most (as users quote its refusal, checked 2026-11-21)."""
+
+MIN_PIECE_MS: Final = 100
+"""Below it OpenAI answers 400 `audio_too_short` (as users quote it, checked 2026-11-21)."""
+
+_MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+_CONNECT_SECONDS: Final = 10.0
+_MAX_RETRY_AFTER_SECONDS: Final = 3600
+_PASSING: Final = frozenset((408, 409, 425))
+_NOT_YET_SENT: Final = (httpx2.ConnectTimeout, httpx2.PoolTimeout)
+_OWN_HEADERS: Final = frozenset(
+    (
+        "host",
+        "authorization",
+        "accept",
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "user-agent",
+        "x-stainless-raw-response",  # by it the client knows that the answer is ours to read
+    )
+)
+
+for _chatty in ("openai", "httpx2", "httpcore2"):
+    logging.getLogger(_chatty).setLevel(
+        logging.WARNING
+    )  # they tell URLs; `OPENAI_LOG` would have them tell more
+
+
+class Speech:
+    """One service and one of its models; closed by `aclose`.
+
+    `model` must be one that answers as `api` says; `base_url` is OpenAI's where it is None.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        model: str,
+        api: SpeechApi,
+        base_url: str | None = None,
+        timeout_seconds: float = 300,
+    ) -> None:
+        url = base_url or OPENAI_URL
+        self._api = api
+        self._model = model
+        self._timeout_seconds = timeout_seconds
+        self._client = openai.AsyncOpenAI(
+            api_key=api_key,
+            admin_api_key="",  # None of these is looked for in the environment when it is given.
+            organization="",
+            project="",
+            webhook_secret="",
+            base_url=url,
+            max_retries=0,
+            default_headers={"Authorization": f"Bearer {api_key}", "Accept-Encoding": "identity"},
+            http_client=_http_client(url, timeout_seconds),
+        )
+        self._transcriptions = self._client.audio.transcriptions.with_streaming_response
+
+    @property
+    def cut(self) -> Cut:
+        """How sound must be cut for it: a model without times hears one turn at a time."""
+        return Cut.TURNS if self._api is SpeechApi.TEXT else Cut.WINDOWS
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._client.close()
+
+    async def transcribe(self, flac: bytes, *, language: str | None) -> Heard:
+        """The words in a piece of sound, one FLAC of at most `MAX_PIECE_BYTES` and `MAX_PIECE_MS`.
+
+        `language` is a code of ISO 639-1, None if it is not known. A piece below `MIN_PIECE_MS` holds no word and is
+        not sent. What passes: RateLimited (`speech_busy`), UpstreamFailed (`speech_failed`), and what may be paid for:
+        Timeout (`speech_timeout`), UpstreamFailed (`speech_nonsense`, also an answer that breaks off); with
+        `retry_after_seconds`, an hour at most, if the vendor names them. What does not: Conflict
+        (`speech_key_refused`), InvalidInput (`speech_refused`).
+        """
+        length_ms = duration_ms(flac)
+        if len(flac) > MAX_PIECE_BYTES or length_ms > MAX_PIECE_MS:
+            raise InvalidInput("speech_refused")
+        if length_ms < MIN_PIECE_MS:
+            return Heard(())
+        return understood(await self._answer(flac, language), self._api, length_ms)
+
+    async def _answer(self, flac: bytes, language: str | None) -> bytes:
+        failure: AppError
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._ask(flac, language)
+        except (TimeoutError, openai.APITimeoutError, httpx2.TimeoutException) as error:
+            is_sent = not isinstance(error.__cause__, _NOT_YET_SENT)
+            failure = Timeout("speech_timeout") if is_sent else UpstreamFailed("speech_failed")
+        except openai.OpenAIError:
+            failure = UpstreamFailed("speech_failed")
+        except httpx2.HTTPError:  # amid the answer, which may be paid for
+            failure = UpstreamFailed("speech_nonsense")
+        raise failure  # outside of the blocks: what the client raises may quote what it received
+
+    async def _ask(self, flac: bytes, language: str | None) -> bytes:
+        # A file is sent in blocks, between which others have their turn; bytes would be sent as one.
+        async with self._transcriptions.create(
+            file=("piece.flac", BytesIO(flac), "audio/flac"),
+            model=self._model,
+            **_options(self._api, self._model, language),
+        ) as answer:
+            return await _read(answer.http_response)
+
+
+def _options(api: SpeechApi, model: str, language: str | None) -> dict[str, Any]:
+    """gpt-transcribe takes `languages` for `language` (OpenAI's transcription guide, checked 2026-11-21)."""
+    options: dict[str, Any] = {"response_format": "json" if api is SpeechApi.TEXT else api.value}
+    if api is SpeechApi.VERBOSE_JSON:
+        options["timestamp_granularities"] = ["segment"]
+    if api is SpeechApi.DIARIZED_JSON:
+        options["chunking_strategy"] = "auto"
+    if language is not None and model.startswith("gpt-transcribe"):
+        options["languages"] = [language]
+    elif language is not None:
+        options["language"] = language
+    return options
+
+
+def _http_client(base_url: str, timeout_seconds: float) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        timeout=httpx2.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS)),
+        trust_env=urlsplit(base_url).hostname not in LOOPBACK,
+        follow_redirects=False,
+        event_hooks={"request": [_keep_own_headers], "response": [_refuse]},
+    )
+
+
+async def _keep_own_headers(request: httpx2.Request) -> None:
+    for name in set(request.headers) - _OWN_HEADERS:
+        del request.headers[name]
+
+
+async def _refuse(response: httpx2.Response) -> None:
+    """Before anything of the body is read."""
+    status = response.status_code
+    if status == 200:
+        return
+    if status in (401, 403):
+        raise Conflict("speech_key_refused", status=status)
+    if status == 429:
+        raise RateLimited("speech_busy", **_retry_after(response))
+    if 400 <= status < 500 and status not in _PASSING:
+        raise InvalidInput("speech_refused", status=status)
+    raise UpstreamFailed("speech_failed", status=status, **_retry_after(response))
+
+
+def _retry_after(response: httpx2.Response) -> dict[str, int]:
+    """Seconds; the header's other form, a date, is left to our own pauses (RFC 9110, 10.2.3, checked 2026-11-22)."""
+    given = response.headers.get("retry-after", "")
+    if not (given.isascii() and given.isdigit()):
+        return {}
+    return {"retry_after_seconds": min(int(given[:9]), _MAX_RETRY_AFTER_SECONDS)}
+
+
+async def _read(response: httpx2.Response) -> bytes:
+    body = bytearray()
+    async for part in response.aiter_raw():
+        body += part
+        if len(body) > _MAX_ANSWER_BYTES:
+            raise UpstreamFailed("speech_nonsense")
+    return bytes(body)

@@ -1,0 +1,253 @@
+"""A recording's sound: where somebody speaks, and those pieces as FLAC.
+
+FFmpeg never runs in this process: a child hears (`app/media/sound_child.py`), which holds no secret and can open
+nothing; what it says is checked as a stranger's word. Times are milliseconds from the beginning of the file's timeline,
+made of sample offsets: nobody else's clock is asked. The sound is never held as a whole, here or there.
+"""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Final, TypeVar
+
+import anyio.to_thread
+from pydantic import Field, TypeAdapter
+
+from app.errors import UpstreamFailed
+from app.media.child import (
+    MAGIC,
+    Blocks,
+    Container,
+    Conversation,
+    Line,
+    MediaRefused,
+    ReadRange,
+    Refused,
+    Wanted,
+    running,
+)
+from app.media.turns import FRAME_MS, are_alike, own_speech, turns, windows
+
+BLOCK_BYTES: Final = 4 * 1024 * 1024
+"""FFmpeg asks for 32 KB at a time, the store is asked for these: an hour of video in 64 KB blocks took 200 s."""
+
+MAX_TURN_MS: Final = 30_000
+MAX_WINDOW_MS: Final = 800_000
+"""As 16 kHz samples of 16 bits 25.6 MB: within OpenAI's 26,214,400 bytes (checked 2026-11-21) even where FLAC saves
+nothing, and within the 1,400 s that its diarizing model takes."""
+
+MAX_PIECE_BYTES: Final = 26_214_400
+_RATE: Final = 16_000
+_SAMPLES_PER_MS: Final = _RATE // 1000
+_MAX_HEARD_BYTES: Final = 64 * 1024
+_FRAMES_PER_HOUR: Final = 3_600_000 // FRAME_MS
+_CHILD = Path(__file__).with_name("sound_child.py")
+
+
+class Cut(Enum):
+    """How the speech is wanted: each turn apart, or in windows as long as may be.
+
+    Two channels are cut in turns in any case: a window of one would hold the other's time too, where a model makes
+    words up, or hears in one microphone what was said into the other.
+    """
+
+    TURNS = "turns"
+    WINDOWS = "windows"
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of the sound: channel 0 is the left one, 1 the right one, None all of them mixed."""
+
+    channel: int | None
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where somebody speaks, in order of start.
+
+    `duration_ms` is how long there is sound; `channels` is 2 where two are kept apart, 1 where the sound is mono, mixed
+    or the same on both, 0 without any. Spans of one channel do not overlap.
+    """
+
+    duration_ms: int
+    channels: int
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What hearing one recording may cost.
+
+    `cpu_seconds_per_hour` come on top of `cpu_seconds` as sound is heard, up to `hours`: a longer recording is refused.
+    `seconds` and `silent_seconds` are the child's own, in all and for one answer. The object may be read
+    `read_times`, and `read_bytes` more.
+    """
+
+    seconds: float = 7200
+    silent_seconds: float = 60
+    cpu_seconds: int = 20
+    cpu_seconds_per_hour: int = 120
+    hours: int = 24
+    memory_bytes: int = 1024**3
+    read_times: int = 2
+    read_bytes: int = 64 * 1024**2
+
+
+LIMITS: Final = Limits()
+
+
+async def plan(
+    read_range: ReadRange, size_bytes: int, container: Container, *, cut: Cut, limits: Limits = LIMITS
+) -> Plan:
+    """Finds where somebody speaks; a file without sound, or with silence alone, has no spans.
+
+    `read_range(start, length)` gives exactly these bytes; what it raises is passed on unchanged. Packets that cannot be
+    decoded are silence, up to one in ten. Raises MediaRefused beyond that, and as the probe does; UpstreamFailed
+    (`media_sound_ended`) if the child ended through no fault of the object.
+    """
+    async with _hearing("hear", read_range, size_bytes, container, limits, _HEARD) as child:
+        frames, sound = await _all_heard(child, limits)
+    return await anyio.to_thread.run_sync(_planned, frames, sound, cut)
+
+
+async def pieces(
+    read_range: ReadRange,
+    size_bytes: int,
+    container: Container,
+    plan_spans: Sequence[Span],
+    *,
+    limits: Limits = LIMITS,
+) -> AsyncGenerator[tuple[Span, bytes]]:
+    """Each span of a plan as FLAC (16 kHz, mono, 16 bits, at most 25 MB), in the order of their ends.
+
+    Any of a plan's spans in its order: what is left out costs no encoding, and after the last one the object is read no
+    further. A piece is made when the one before has been taken. Close what you do not exhaust (`aclosing`). Raises as
+    `plan`, also where the sound ends before a span does; ValueError for spans of no plan.
+    """
+    _check(plan_spans)
+    if not plan_spans:
+        return
+    async with _hearing("cut", read_range, size_bytes, container, limits, _PIECE) as child:
+        wanted = json.dumps([_in_samples(span) for span in plan_spans]).encode()
+        await child.send(b"%d\n%b" % (len(wanted), wanted))
+        left = dict(enumerate(plan_spans))
+        while left:
+            piece = await child.next()
+            if piece.piece not in left:
+                raise MediaRefused("media_unreadable")
+            yield left.pop(piece.piece), await child.content(piece.size_bytes)
+
+
+class _Sound(Line):
+    channels: Annotated[int, Field(ge=0, le=2)]
+    samples: Annotated[int, Field(ge=0)]
+
+
+class _Heard(Line):
+    heard: Annotated[int, Field(ge=0, le=_MAX_HEARD_BYTES)]
+    sound: _Sound | None = None
+
+
+class _Piece(Line):
+    piece: Annotated[int, Field(ge=0)]
+    size_bytes: Annotated[int, Field(gt=0, le=MAX_PIECE_BYTES)]
+
+
+_HEARD: Final[TypeAdapter[_Heard | Wanted | Refused]] = TypeAdapter(_Heard | Wanted | Refused)
+_PIECE: Final[TypeAdapter[_Piece | Wanted | Refused]] = TypeAdapter(_Piece | Wanted | Refused)
+_CUTS: Final = {Cut.TURNS: turns, Cut.WINDOWS: windows}
+_LONGEST_MS: Final = {Cut.TURNS: MAX_TURN_MS, Cut.WINDOWS: MAX_WINDOW_MS}
+_Said = TypeVar("_Said", bound=Line)
+
+
+@asynccontextmanager
+async def _hearing(
+    task: str,
+    read_range: ReadRange,
+    size_bytes: int,
+    container: Container,
+    limits: Limits,
+    lines: TypeAdapter[_Said | Wanted | Refused],
+) -> AsyncIterator[Conversation[_Said]]:
+    blocks = Blocks(
+        read_range,
+        size_bytes,
+        block_bytes=BLOCK_BYTES,
+        read_bytes=limits.read_times * size_bytes + limits.read_bytes,
+        operation="sound",
+    )
+    start, magic = MAGIC[container]
+    if not (await blocks.first()).startswith(magic, start):
+        raise MediaRefused("media_unreadable")
+    allowance = (limits.cpu_seconds, limits.cpu_seconds_per_hour, limits.hours)
+    async with running(
+        _CHILD, task, container, size_bytes, BLOCK_BYTES, limits.memory_bytes, *allowance
+    ) as process:
+        yield Conversation(
+            process, blocks, lines, _ended, seconds=limits.seconds, silent_seconds=limits.silent_seconds
+        )
+
+
+async def _all_heard(child: Conversation[_Heard], limits: Limits) -> tuple[bytes, _Sound]:
+    frames = bytearray()
+    sound = None
+    while sound is None:
+        said = await child.next()
+        frames += await child.content(said.heard)
+        sound = said.sound
+        if not said.heard and sound is None:
+            raise MediaRefused("media_unreadable")
+        if len(frames) > 2 * (limits.hours * _FRAMES_PER_HOUR + 1):
+            raise MediaRefused("media_too_slow")
+    if len(frames) != sound.channels * -(-sound.samples // (_SAMPLES_PER_MS * FRAME_MS)):
+        raise MediaRefused("media_unreadable")
+    return bytes(frames), sound
+
+
+def _planned(frames: bytes, sound: _Sound, cut: Cut) -> Plan:
+    channels = [frames[number :: sound.channels] for number in range(sound.channels)]
+    if len(channels) == 2:
+        left, right = channels
+        channels = [left] if are_alike(left, right) else [own_speech(left, right), own_speech(right, left)]
+    if len(channels) == 2:
+        cut = Cut.TURNS
+    duration_ms = sound.samples // _SAMPLES_PER_MS
+    spans = [
+        Span(number if len(channels) == 2 else None, *interval)
+        for number, heard in enumerate(channels)
+        for interval in _CUTS[cut](heard, longest_ms=_LONGEST_MS[cut], duration_ms=duration_ms)
+    ]
+    spans.sort(key=lambda span: (span.start_ms, span.channel or 0))
+    return Plan(duration_ms, len(channels), tuple(spans))
+
+
+def _check(spans: Sequence[Span]) -> None:
+    if len({span.channel is None for span in spans}) > 1:
+        raise ValueError("mixed and apart at once")
+    for one in spans:
+        if (
+            one.channel not in (None, 0, 1)
+            or not 0 <= one.start_ms < one.end_ms <= one.start_ms + MAX_WINDOW_MS
+        ):
+            raise ValueError("no span of a plan")
+    for channel in (None, 0, 1):
+        for one, other in pairwise(span for span in spans if span.channel == channel):
+            if other.start_ms < one.end_ms:
+                raise ValueError("spans overlap")
+    if any(other.start_ms < one.start_ms for one, other in pairwise(spans)):
+        raise ValueError("not in order")
+
+
+def _in_samples(span: Span) -> tuple[int | None, int, int]:
+    return span.channel, span.start_ms * _SAMPLES_PER_MS, span.end_ms * _SAMPLES_PER_MS
+
+
+def _ended(**detail: int) -> UpstreamFailed:
+    return UpstreamFailed("media_sound_ended", **detail)

@@ -1,0 +1,137 @@
+"""Where speech is, made of what was heard in each 30 ms: turns, and the windows that hold them.
+
+Pure. A frame is a byte: how loud (0 to 127, eight steps to a doubling), and the highest bit where it is speech.
+"""
+
+from collections.abc import Iterator, Sequence
+from statistics import median_high
+from typing import Final
+
+FRAME_MS: Final = 30
+SPEECH: Final = 0x80
+_LOUDNESS: Final = 0x7F
+
+_PAUSE_FRAMES: Final = 17
+"""About half a second: a shorter pause is within a turn."""
+
+_LEAST_SPEECH_FRAMES: Final = 5
+"""In all of a turn: less is a click. A short "no" is 150 ms, and the detector holds on for two frames more."""
+
+_PAD_MS: Final = 100
+_BREAK_MS: Final = 30_000
+"""A window ends at a longer pause: models make up words for long silence."""
+
+_QUIET_FRAMES: Final = 5
+
+_MOST_TRACE_STEPS: Final = 20
+"""15 dB: what is softer than the other channel by more is a trace of it, whatever the rest sounds like."""
+
+_LEAST_TRACE_STEPS: Final = 8
+_TRACE_MARGIN_STEPS: Final = 8
+_TAIL_FRAMES: Final = 4
+"""As long as a room rings, and sound travels."""
+
+_ALIKE_STEPS: Final = 4
+_MOST_UNLIKE: Final = 0.02
+
+Interval = tuple[int, int]
+"""Start and end in milliseconds."""
+
+
+def turns(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interval]:
+    """Speech with its short pauses and a tenth of a second around, in order and apart.
+
+    What is longer than `longest_ms` is cut at its quietest pauses; the parts touch.
+    """
+    found: list[Interval] = []
+    for start, end in _stretches(frames):
+        padded = max(0, start * FRAME_MS - _PAD_MS), min(duration_ms, end * FRAME_MS + _PAD_MS)
+        found.extend(_parts(frames, padded, longest_ms))
+    return found
+
+
+def windows(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interval]:
+    """Stretches of turns, each as long as may be, without the long pauses between them."""
+    found: list[Interval] = []
+    for start, end in turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
+        if found and end - found[-1][0] <= longest_ms and start - found[-1][1] <= _BREAK_MS:
+            found[-1] = found[-1][0], end
+        else:
+            found.append((start, end))
+    return found
+
+
+def own_speech(frames: bytes, other: bytes) -> bytes:
+    """The frames of a channel, its speech taken for silence where it is but a trace of the other's.
+
+    A microphone hears some of the other's voice, and Opus lets some of each channel into the other, 24 dB less
+    (measured on a stereo file of libopus, 2026-11-21): that is speech to the detector. While one speaks the other
+    mostly does not, so the median says how soft a trace is in this recording: what is less than 6 dB louder than that
+    is one, too. What is 15 dB softer than the other always is, what is not even 6 dB softer never.
+    """
+    around = _loudest_around(other)
+    softer = [loudest - (frame & _LOUDNESS) for frame, loudest in zip(frames, around, strict=True)]
+    while_other = [steps for steps, frame in zip(softer, other, strict=True) if frame & SPEECH and steps > 0]
+    usual = median_high(while_other) if while_other else _MOST_TRACE_STEPS
+    least = max(_LEAST_TRACE_STEPS, min(_MOST_TRACE_STEPS, usual - _TRACE_MARGIN_STEPS))
+    return bytes(
+        frame & _LOUDNESS if steps > least else frame for frame, steps in zip(frames, softer, strict=True)
+    )
+
+
+def are_alike(left: bytes, right: bytes) -> bool:
+    """Whether two channels hold the same speech: as loud, within half a doubling, wherever either speaks."""
+    spoken = unlike = 0
+    for one, other in zip(left, right, strict=True):
+        if (one | other) & SPEECH:
+            spoken += 1
+            unlike += abs((one & _LOUDNESS) - (other & _LOUDNESS)) > _ALIKE_STEPS
+    return spoken > 0 and unlike <= spoken * _MOST_UNLIKE
+
+
+def _loudest_around(frames: bytes) -> Iterator[int]:
+    """For each frame the loudest of it, those before while a room rings, and the one after."""
+    padded = bytes(_TAIL_FRAMES) + bytes(frame & _LOUDNESS for frame in frames) + b"\0"
+    return map(max, *(padded[start:] for start in range(_TAIL_FRAMES + 2)))
+
+
+def _stretches(frames: bytes) -> Iterator[Interval]:
+    """Of frames with enough speech and no long pause: the first and the one after the last."""
+    start = last = -1
+    speech = 0
+    for number in _speaking(frames):
+        if start >= 0 and number - last > _PAUSE_FRAMES:
+            if speech >= _LEAST_SPEECH_FRAMES:
+                yield start, last + 1
+            start = -1
+        if start < 0:
+            start, speech = number, 0
+        last = number
+        speech += 1
+    if start >= 0 and speech >= _LEAST_SPEECH_FRAMES:
+        yield start, last + 1
+
+
+def _speaking(frames: bytes) -> Iterator[int]:
+    return (number for number, frame in enumerate(frames) if frame & SPEECH)
+
+
+def _parts(frames: bytes, whole: Interval, longest_ms: int) -> Iterator[Interval]:
+    start, end = whole
+    while end - start > longest_ms:
+        latest = min(start + longest_ms, end - longest_ms // 4)
+        cut = _quietest(frames, start + longest_ms // 2, latest)
+        yield start, cut
+        start = cut
+    yield start, end
+
+
+def _quietest(frames: Sequence[int], earliest_ms: int, latest_ms: int) -> int:
+    """The middle of the quietest moment between the two, the last of several."""
+    first, last = -(-earliest_ms // FRAME_MS), latest_ms // FRAME_MS
+    half = _QUIET_FRAMES // 2
+
+    def loudness(number: int) -> int:
+        return sum(frame & _LOUDNESS for frame in frames[max(0, number - half) : number + half + 1])
+
+    return min(range(last, first - 1, -1), key=loudness) * FRAME_MS

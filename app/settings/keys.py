@@ -1,0 +1,33 @@
+"""The root keys, which whoever makes, reads or searches words has."""
+
+from pydantic import Field, SecretStr, field_validator
+
+from app.errors import InvalidInput
+from app.keyring import Keyring
+from app.settings.base import DeploymentSettings
+
+
+class KeySettings(DeploymentSettings):
+    """The keyring."""
+
+    root_keys: SecretStr = Field(
+        description="The keys that wrap each recording's own, the current one first, comma-separated; `resguardo keys "
+        "new` makes one."
+    )
+
+    @property
+    def keyring(self) -> Keyring:
+        """The root keys, to be used."""
+        return Keyring.parse(self.root_keys.get_secret_value())
+
+    @field_validator("root_keys")
+    @classmethod
+    def _check_root_keys(cls, value: SecretStr) -> SecretStr:
+        try:
+            Keyring.parse(value.get_secret_value())
+        except InvalidInput as error:
+            raise ValueError(
+                f"must be id:key[,id:key...], each key the base64 of 32 random bytes, none twice; wrong is number "
+                f"{error.detail['number']}"
+            ) from None
+        return value

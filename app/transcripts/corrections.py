@@ -1,0 +1,107 @@
+"""A doctor's corrections: what a turn says now and who speaks in it, over what was heard, which stays. Pure, no I/O.
+
+A correction changes words or a speaker, never times, and none is ever taken back or changed: the next one is put on
+top.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from app.errors import Conflict, InvalidInput
+from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
+from app.transcripts.plain import is_steering, plain
+
+
+@dataclass(frozen=True)
+class Rewording:
+    """The words of a turn from then on; `version` counts the rewordings of that turn from 1."""
+
+    turn_number: int
+    version: int
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Who a voice is from then on, shown by one of its turns; that turn alone where `label` tells no voice."""
+
+    turn_number: int
+    label: int | None
+    speaker: Speaker
+
+    def is_of(self, turn: Turn) -> bool:
+        """Whether it says who speaks in this turn."""
+        return turn.number == self.turn_number if self.label is None else turn.label == self.label
+
+
+Correction = Rewording | Attribution
+
+
+def corrected(heard: Transcript, corrections: Sequence[Correction]) -> Transcript:
+    """What was heard, with the corrections applied in their order.
+
+    Raises NotFound (turn_unknown), and Conflict (correction_order) where a version is missing or out of place.
+    """
+    turns = list(heard.turns)
+    versions: dict[int, int] = {}
+    for correction in corrections:
+        turn = heard.turn(correction.turn_number)
+        if isinstance(correction, Attribution):
+            turns = [
+                replace(each, speaker=correction.speaker) if correction.is_of(each) else each
+                for each in turns
+            ]
+            continue
+        if correction.version != versions.get(turn.number, 0) + 1:
+            raise Conflict("correction_order")
+        versions[turn.number] = correction.version
+        turns[turn.number] = replace(turns[turn.number], text=correction.text)
+    return replace(heard, turns=tuple(turns))
+
+
+def reworded(heard: Transcript, corrections: Sequence[Correction], turn_number: int, text: str) -> Rewording:
+    """The rewording that a doctor makes, checked and plain, to be appended to the corrections before.
+
+    Raises what `checked` raises, NotFound (turn_unknown), and Conflict (correction_unchanged).
+    """
+    now = corrected(heard, corrections).turn(turn_number).text
+    words = checked(text)
+    if words == now:
+        raise Conflict("correction_unchanged")
+    before = (each for each in corrections if isinstance(each, Rewording))
+    return Rewording(turn_number, 1 + sum(each.turn_number == turn_number for each in before), words)
+
+
+def attributed(
+    heard: Transcript,
+    corrections: Sequence[Correction],
+    turn_number: int,
+    speaker: Speaker,
+    *,
+    only_this_turn: bool,
+) -> Attribution:
+    """The attribution that a doctor makes of a turn or of all that its voice says, to be appended to those before.
+
+    Raises NotFound (turn_unknown) and Conflict (correction_unchanged) where it is theirs already.
+    """
+    label = None if only_this_turn else heard.turn(turn_number).label
+    made = Attribution(turn_number, label, speaker)
+    now = corrected(heard, corrections)
+    if all(turn.speaker is speaker for turn in now.turns if made.is_of(turn)):
+        raise Conflict("correction_unchanged")
+    return made
+
+
+def checked(text: str) -> str:
+    """The words in NFC with single spaces.
+
+    Raises InvalidInput (correction_too_long, correction_characters, correction_empty).
+    """
+    if is_steering(text):
+        raise InvalidInput("correction_characters")
+    words = plain(text)
+    if max(len(text), len(words)) > MAX_TURN_CHARACTERS:
+        raise InvalidInput("correction_too_long", longest=MAX_TURN_CHARACTERS)
+    if not words:
+        raise InvalidInput("correction_empty")
+    return words

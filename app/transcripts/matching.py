@@ -1,0 +1,218 @@
+"""Whether a transcript has what is searched for, how well, and what of it is shown. Pure, no I/O.
+
+It works on the folded words as they are stored (`stored.words_of`) and never folds a transcript to match it: a
+term is looked for as bytes. Only the turn that is shown is folded again, to tell which characters to highlight.
+"""
+
+import math
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from app.transcripts.folding import words
+from app.transcripts.model import Speaker, Turn
+from app.transcripts.query import Query
+
+SNIPPET_CHARACTERS: Final = 160
+
+_MOST_HITS: Final = 16
+_FAR_BYTES: Final = 4000
+_SATURATION: Final = 1.2
+_NEAR_BYTES: Final = 40
+_BYTES_OF_A_WORD: Final = 6
+_LEAD_CHARACTERS: Final = 40
+_MOST_ACCENTS: Final = 4
+_CUT: Final = "…"
+
+Span = tuple[int, int]
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True)
+class Match:
+    """A transcript that has every term. `turn_number` is where they are close to each other.
+
+    `distance` is the bytes of folded words from the first of them to the last, `counts` how often each term is there,
+    `size_bytes` how long the folded words are.
+    """
+
+    turn_number: int
+    distance: int
+    counts: tuple[int, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """At most 160 characters of a turn; `highlights` are ranges of characters (code points) of `text`, end excluded."""
+
+    turn_number: int
+    start_ms: int
+    end_ms: int
+    speaker: Speaker
+    text: str = field(repr=False)
+    highlights: tuple[Span, ...]
+
+
+def match(folded: bytes, query: Query) -> Match | None:
+    """How the folded words of a transcript (`stored.words_of`) match; None where a term is missing."""
+    counts = []
+    for needle in query.needles:
+        count = folded.count(needle)
+        if not count:
+            return None
+        counts.append(count)
+    start, end = _close_together(folded, query.needles, counts)
+    return Match(folded.count(b"\n", 0, start), end - start, tuple(counts), len(folded))
+
+
+def turns_with(folded: bytes, query: Query) -> tuple[int, ...]:
+    """The numbers of the turns that have a term, in order; none where the transcript lacks one of the terms."""
+    if any(needle not in folded for needle in query.needles):
+        return ()
+    lines = folded.split(b"\n")
+    return tuple(
+        number for number, line in enumerate(lines) if any(needle in line for needle in query.needles)
+    )
+
+
+def ranked(found: Sequence[tuple[Key, Match]]) -> list[tuple[Key, Match]]:
+    """Best first; equals stay in the order given. All matches are of one query.
+
+    A term weighs by how rare it is among what was found; how often a transcript has it counts ever less; terms that
+    stand close together count up to twice.
+    """
+    if not found:
+        return []
+    matches = [each for _, each in found]
+    size = sum(each.size_bytes for each in matches)
+    totals = [sum(counts) for counts in zip(*(each.counts for each in matches), strict=True)]
+    weights = [math.log1p(size / _BYTES_OF_A_WORD / total) for total in totals]
+    scores = [_score(each, weights, size / len(matches)) for each in matches]
+    order = sorted(range(len(found)), key=lambda place: -scores[place])
+    return [found[place] for place in order]
+
+
+def snippet(turn: Turn, query: Query) -> Snippet:
+    """What is shown of a turn, cut around where its terms are closest; its beginning where it has none."""
+    hits = _hits_in_text(turn.text, query)
+    start, end = _cut(turn.text, _focus(hits))
+    lead = _CUT if start > 0 else ""
+    text = lead + turn.text[start:end] + (_CUT if end < len(turn.text) else "")
+    shift = start - len(lead)
+    ranges = _merged(
+        (max(first, start) - shift, min(last, end) - shift)
+        for found in hits
+        for first, last in found
+        if first < end and last > start
+    )
+    return Snippet(turn.number, turn.start_ms, turn.end_ms, turn.speaker, text, ranges)
+
+
+def _close_together(folded: bytes, needles: Sequence[bytes], counts: Sequence[int]) -> Span:
+    """A short stretch with a hit of each: around the rarest term, of whose hits the first 16 are looked at."""
+    rarest = needles[counts.index(min(counts))]
+    others = [needle for needle in needles if needle is not rarest]
+    at = folded.find(rarest)
+    if not others:
+        return at, at
+    best, looked_at = (at, at + _FAR_BYTES), 0
+    while at >= 0 and looked_at < _MOST_HITS:
+        start, end = _stretch(folded, (at, at + len(rarest)), others)
+        if end - start < best[1] - best[0]:
+            best = (start, end)
+        at = folded.find(rarest, at + len(rarest) - 1)
+        looked_at += 1
+    return best
+
+
+def _stretch(folded: bytes, hit: Span, others: Sequence[bytes]) -> Span:
+    """From the first to the last of the hit and those of the others that are nearest to it."""
+    first, last = hit
+    for needle in others:
+        before = folded.rfind(needle, max(0, hit[0] - _FAR_BYTES), hit[0] + 1)
+        after = folded.find(needle, hit[0], hit[1] + _FAR_BYTES)
+        if before < 0 and after < 0:
+            return hit[0], hit[0] + _FAR_BYTES
+        is_before = after < 0 or (before >= 0 and hit[0] - before < after - hit[0])
+        nearest = before if is_before else after
+        first, last = min(first, nearest), max(last, nearest + len(needle))
+    return first, last
+
+
+def _hits_in_text(text: str, query: Query) -> list[list[Span]]:
+    """Where each term stands in the text, of the terms that do."""
+    found = words(text)
+    folded = [word.folded for word in found]
+    hits = []
+    for term in query.terms:
+        last = len(term) - 1
+        hits.append(
+            [
+                (found[place].start, found[place + last].end)
+                for place in range(len(found) - last)
+                if folded[place] == term[0] and tuple(folded[place : place + last + 1]) == term
+            ]
+        )
+    return [each for each in hits if each]
+
+
+def _focus(hits: Sequence[Sequence[Span]]) -> Span:
+    """A short stretch of text with a hit of each term that is there, chosen like `_close_together`."""
+    rarest = min(hits, key=len, default=[])
+    stretches = (
+        (min(start for start, _ in near), max(end for _, end in near))
+        for hit in rarest[:_MOST_HITS]
+        for near in ([_nearest(found, hit) for found in hits],)
+    )
+    return min(stretches, key=lambda stretch: stretch[1] - stretch[0], default=(0, 0))
+
+
+def _nearest(found: Sequence[Span], hit: Span) -> Span:
+    place = bisect_left(found, hit)
+    return min(found[max(0, place - 1) : place + 1], key=lambda each: abs(each[0] - hit[0]))
+
+
+def _score(found: Match, weights: Sequence[float], usual_size: float) -> float:
+    dampened = _SATURATION * (0.25 + 0.75 * found.size_bytes / usual_size)
+    base = sum(
+        weight * count / (count + dampened) for weight, count in zip(weights, found.counts, strict=True)
+    )
+    is_several = len(found.counts) > 1
+    return base * (1 + (1 / (1 + found.distance / _NEAR_BYTES) if is_several else 0))
+
+
+def _cut(text: str, focus: Span) -> Span:
+    """Which characters are shown: the focus with some before it, from word to word where that can be."""
+    if len(text) <= SNIPPET_CHARACTERS:
+        return 0, len(text)
+    room = SNIPPET_CHARACTERS - 2 * len(_CUT)
+    start = min(max(0, focus[0] - _LEAD_CHARACTERS), len(text) - room)
+    if start > 0:
+        space = text.find(" ", start - 1, focus[0])
+        start = _whole(text, space + 1 if space >= 0 else start)
+    end = min(start + room, len(text))
+    if end < len(text):
+        space = text.rfind(" ", focus[1], end + 1)
+        end = space if space > start else _whole(text, end)
+    return start, end
+
+
+def _whole(text: str, place: int) -> int:
+    """The place, or one a little before it, where no letter is parted from its accents."""
+    whole = place
+    while 0 < whole < len(text) and unicodedata.combining(text[whole]) and place - whole < _MOST_ACCENTS:
+        whole -= 1
+    return whole
+
+
+def _merged(ranges: Iterable[Span]) -> tuple[Span, ...]:
+    merged: list[Span] = []
+    for start, end in sorted(ranges):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return tuple(merged)

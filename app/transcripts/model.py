@@ -1,0 +1,67 @@
+"""Turns and transcripts. Pure, no I/O. Words exist here in memory alone and are in no repr."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from app.errors import NotFound
+
+MAX_TURN_CHARACTERS: Final = 30_000
+"""Twenty minutes, the longest piece that is sent, of the fastest speech."""
+
+
+class Speaker(StrEnum):
+    """Who speaks; UNKNOWN until a doctor says so, where nothing else tells. Guests are named by a doctor alone."""
+
+    DOCTOR = "DOCTOR"
+    PATIENT = "PATIENT"
+    INTERPRETER = "INTERPRETER"
+    COMPANION = "COMPANION"
+    REPRESENTATIVE = "REPRESENTATIVE"
+    CLINICIAN = "CLINICIAN"
+    STUDENT = "STUDENT"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one speaker said at a stretch. `number` counts from 0; times are from the recording's beginning.
+
+    `label` is one voice of the recording as a small integer, by which a doctor can rename it: 0 and 1 are the left
+    and the right channel, others are those that a vendor told apart; None where nothing tells voices apart.
+    """
+
+    number: int
+    start_ms: int
+    end_ms: int
+    speaker: Speaker
+    text: str = field(repr=False)
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """Turns in order of start; `language` is a code of ISO 639 that most pieces were told to be in, or None."""
+
+    turns: tuple[Turn, ...]
+    language: str | None = None
+
+    def turn(self, number: int) -> Turn:
+        """The turn of that number. Raises NotFound (turn_unknown)."""
+        if not 0 <= number < len(self.turns):
+            raise NotFound("turn_unknown")
+        return self.turns[number]
+
+
+@dataclass(frozen=True)
+class SearchFilter:
+    """Where is searched; None is everywhere. Sensitive kinds are left out unless they are asked for."""
+
+    patient_id: UUID | None = None
+    consultation_id: UUID | None = None
+    recording_id: UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    with_sensitive: bool = False

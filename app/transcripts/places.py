@@ -1,0 +1,25 @@
+"""Where encrypted words belong: the place that each ciphertext is bound to, and can be read at alone."""
+
+from uuid import UUID
+
+from app.keyring import Field
+
+
+def of_words(recording_id: UUID) -> Field:
+    """The transcript of a recording, as it was heard."""
+    return _place("transcript_words", recording_id, str(recording_id))
+
+
+def of_piece(recording_id: UUID, number: int) -> Field:
+    """What was heard in one piece."""
+    return _place("transcript_pieces", recording_id, f"{recording_id}:{number}")
+
+
+def of_correction(recording_id: UUID, number: int) -> Field:
+    """One correction, counted from 1."""
+    return _place("transcript_corrections", recording_id, f"{recording_id}:{number}")
+
+
+def _place(table: str, recording_id: UUID, row: str) -> Field:
+    column = "heard" if table == "transcript_pieces" else "sealed"
+    return Field(table, row, column, key_id=str(recording_id))

@@ -1,0 +1,172 @@
+"""What a doctor does with the words of one recording: reads, corrects, has them tried again, switches them off.
+
+Words are decrypted after the database has written who asked for them, in the memory of this process alone.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import anyio.to_thread
+
+from app.db import Access, Asker, Database
+from app.errors import NotFound
+from app.keyring import Keyring
+from app.quotas import Quotas
+from app.transcripts import sealing, store
+from app.transcripts.corrections import Correction, attributed, checked, reworded
+from app.transcripts.model import Speaker, Transcript
+from app.transcripts.sealing import Readable
+
+_CLINICIAN: Final = {"clinician"}
+_SECRET_BYTES: Final = 32
+
+_Make = Callable[[Transcript, Sequence[Correction]], Correction]
+
+
+@dataclass(frozen=True)
+class Correcting:
+    """A correction, who made it, and when."""
+
+    correction: Correction
+    corrected_by: UUID
+    corrected_at: datetime
+
+
+@dataclass(frozen=True)
+class ReadTranscript:
+    """The words as they were corrected last, as they were heard, and every correction in its order."""
+
+    transcript: Transcript
+    heard: Transcript
+    corrections: tuple[Correcting, ...]
+
+
+@dataclass(frozen=True)
+class SubtitleLink:
+    """A secret for the address of the subtitles, and until when it is good."""
+
+    secret: str = field(repr=False)
+    expires_at: datetime
+
+
+class Transcripts:
+    """The API's part of the service."""
+
+    def __init__(
+        self, database: Database, keyring: Keyring, *, quotas: Quotas, url_lifetime_seconds: int
+    ) -> None:
+        self._database = database
+        self._lifetime_seconds = url_lifetime_seconds
+        self._keyring = keyring
+        self._quotas = quotas
+
+    async def read(self, asker: Asker, recording_id: UUID) -> ReadTranscript:
+        """Raises NotFound (transcript_not_found), Conflict (recording_being_deleted), RateLimited (quota_pages)."""
+        access = Access("transcript.read", _CLINICIAN, "recording", recording_id)
+        async with self._database.as_user(asker, access) as tx:
+            opened = await store.open_transcript(
+                tx, "transcript.read", recording_id, quota=self._quotas.pages
+            )
+        if opened is None:
+            raise NotFound("transcript_not_found")
+        read = await anyio.to_thread.run_sync(sealing.read, self._keyring, opened.sealed)
+        return _shown(read, zip(opened.corrected_by, opened.corrected_at, strict=True))
+
+    async def reword(self, asker: Asker, recording_id: UUID, turn_number: int, text: str) -> ReadTranscript:
+        """Puts other words on top of a turn; what was there is kept.
+
+        Raises InvalidInput (correction_...) before anything is read, NotFound (transcript_not_found, turn_unknown),
+        Conflict (correction_unchanged, transcript_changed, recording_being_deleted), RateLimited (quota_pages).
+        """
+        words = checked(text)
+        return await self._correct(
+            asker, recording_id, lambda heard, before: reworded(heard, before, turn_number, words)
+        )
+
+    async def attribute(
+        self, asker: Asker, recording_id: UUID, turn_number: int, speaker: Speaker, *, only_this_turn: bool
+    ) -> ReadTranscript:
+        """Gives a turn, or all that its voice says, to a speaker; who it was before is kept.
+
+        Raises what `reword` raises, but InvalidInput.
+        """
+        return await self._correct(
+            asker,
+            recording_id,
+            lambda heard, before: attributed(
+                heard, before, turn_number, speaker, only_this_turn=only_this_turn
+            ),
+        )
+
+    async def _correct(self, asker: Asker, recording_id: UUID, make: _Make) -> ReadTranscript:
+        access = Access("transcript.correct", _CLINICIAN, "recording", recording_id)
+        async with self._database.as_user(asker, access) as tx:
+            opened = await store.open_transcript(
+                tx, "transcript.correct", recording_id, quota=self._quotas.pages
+            )
+            if opened is None:
+                raise NotFound("transcript_not_found")
+            index_key = await store.index_key(tx, self._keyring)
+            assert index_key is not None  # noqa: S101 - words were found by it since they are there
+            now, made = await anyio.to_thread.run_sync(
+                sealing.correct, self._keyring, index_key, opened.sealed, make
+            )
+            told = await store.correct(tx, recording_id, made.number, made.sealed, made.terms)
+        return _shown(now, (*zip(opened.corrected_by, opened.corrected_at, strict=True), told))
+
+    async def issue_subtitle_link(self, asker: Asker, recording_id: UUID) -> SubtitleLink:
+        """A secret that reads the subtitles, as whoever asked and while that session stands, for a few minutes.
+
+        Raises NotFound (transcript_not_found), Conflict (recording_being_deleted), RateLimited (quota_urls).
+        """
+        access = Access("transcript.issue_url", _CLINICIAN, "recording", recording_id)
+        secret = secrets.token_bytes(_SECRET_BYTES)
+        async with self._database.as_user(asker, access) as tx:
+            until = await store.keep_subtitle_link(
+                tx,
+                recording_id,
+                secret,
+                lifetime_seconds=self._lifetime_seconds,
+                quota=self._quotas.urls,
+            )
+            if until is None:
+                raise NotFound("transcript_not_found")
+        return SubtitleLink(secret.hex(), until)
+
+    async def subtitled(self, secret: str, request_id: UUID, address: str | None) -> ReadTranscript:
+        """What a link reads, with an audit row of its own. Raises NotFound (transcript_not_found), Unauthenticated."""
+        if len(secret) != 2 * _SECRET_BYTES or not set(secret) <= set("0123456789abcdef"):
+            raise NotFound("transcript_not_found")
+        async with self._database.as_service("subtitles") as tx:
+            link = await store.read_subtitle_link(tx, bytes.fromhex(secret))
+        if link is None:
+            raise NotFound("transcript_not_found")
+        claims, recording_id = link
+        return await self.read(Asker(claims, request_id, address), recording_id)
+
+    async def retry(self, asker: Asker, recording_id: UUID) -> None:
+        """Raises NotFound (transcript_not_found).
+
+        And Conflict (transcription_not_failed, transcription_switched_off, recording_being_deleted).
+        """
+        access = Access("transcript.retry", _CLINICIAN, "recording", recording_id)
+        async with self._database.as_user(asker, access) as tx:
+            if not await store.retry(tx, recording_id):
+                raise NotFound("transcript_not_found")
+
+    async def switch(self, asker: Asker, consultation_id: UUID, *, is_on: bool) -> None:
+        """Whether its recordings are turned into words from now on. Raises NotFound (consultation_not_found)."""
+        access = Access("consultation.switch_transcription", _CLINICIAN, "consultation", consultation_id)
+        async with self._database.as_user(asker, access) as tx:
+            if not await store.switch(tx, consultation_id, is_on=is_on):
+                raise NotFound("consultation_not_found")
+
+
+def _shown(read: Readable, told: Iterable[tuple[UUID, datetime]]) -> ReadTranscript:
+    """With who made each correction, and when."""
+    made = zip(read.corrections, told, strict=True)
+    return ReadTranscript(read.transcript, read.heard, tuple(Correcting(one, *by) for one, by in made))

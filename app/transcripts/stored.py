@@ -1,0 +1,223 @@
+"""The bytes that are encrypted: of a transcript, of a heard piece, of a correction. Pure, no I/O.
+
+All are compact JSON with a version, read back strictly: an unknown version, another shape, a number out of place are
+refused, and no error says what was read. Before the JSON of a transcript stand its folded words, a line for each
+turn: a search reads those alone, and the JSON of the few transcripts that it shows.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from app.errors import Conflict, NotFound
+from app.integrations.speech_answers import Heard, HeardSegment
+from app.media.sound import Span
+from app.transcripts.assembling import Piece
+from app.transcripts.corrections import Attribution, Correction, Rewording
+from app.transcripts.folding import fold
+from app.transcripts.model import Speaker, Transcript, Turn
+
+TRANSCRIPT_FORMAT: Final = 1
+PIECE_FORMAT: Final = 1
+CORRECTION_FORMAT: Final = 1
+WORDS_FORMAT: Final = 1
+"""How folded words are written, and by which rules of `folding` they were folded: both change it."""
+
+_WORDS_HEADER: Final = re.compile(rb"words (\d{1,9}) (\d{1,9})\n")
+
+
+def transcript_bytes(transcript: Transcript) -> bytes:
+    """A line that says how long the folded words are, those, and the transcript as JSON with a turn a line.
+
+    The number of a turn is its place.
+    """
+    folded = folded_words(turn.text for turn in transcript.turns)
+    first = _json({"transcript": TRANSCRIPT_FORMAT, "language": transcript.language, "turns": []})
+    rows = b",\n".join(_json(_row(turn)) for turn in transcript.turns)
+    header = b"words %d %d\n" % (WORDS_FORMAT, len(folded))
+    return header + folded + first.removesuffix(b"]}") + b"\n" + rows + b"\n]}"
+
+
+def transcript_of(stored: bytes) -> Transcript:
+    """What `transcript_bytes` was given. Raises Conflict (transcript_format_unknown, transcript_malformed)."""
+    read = _read(stored[_place_of_words(stored).stop :], "transcript", TRANSCRIPT_FORMAT)
+    try:
+        match read:
+            case {"language": str() | None as language, "turns": list(rows)} if len(read) == 3:
+                return Transcript(tuple(_turn(number, row) for number, row in enumerate(rows)), language)
+    except ValueError:
+        pass
+    raise Conflict("transcript_malformed")
+
+
+def turn_of(stored: bytes, number: int, corrections: Sequence[Correction] = ()) -> Turn:
+    """One turn of what `transcript_bytes` was given, as it was corrected last, without reading the others.
+
+    Raises NotFound (turn_unknown) and Conflict (transcript_format_unknown, transcript_malformed).
+    """
+    rows = stored[_place_of_words(stored).stop :].split(b"\n")[1:-1]
+    if not 0 <= number < len(rows):
+        raise NotFound("turn_unknown")
+    try:
+        turn = _turn(number, json.loads(rows[number].removesuffix(b",")))
+    except (ValueError, RecursionError):
+        raise Conflict("transcript_malformed") from None
+    for correction in corrections:
+        if isinstance(correction, Attribution):
+            turn = replace(turn, speaker=correction.speaker) if correction.is_of(turn) else turn
+        elif correction.turn_number == number:
+            turn = replace(turn, text=correction.text)
+    return turn
+
+
+def folded_words(texts: Iterable[str]) -> bytes:
+    """The folded words of turns as `matching.match` reads them: a line for each, each word between single spaces."""
+    return b"".join(_line(text) for text in texts)
+
+
+def words_of(stored: bytes, corrections: Sequence[Correction] = ()) -> bytes:
+    """The folded words in what `transcript_bytes` made, with the corrections applied in their order.
+
+    Raises Conflict (transcript_format_unknown, transcript_malformed), and NotFound (turn_unknown) for a correction of
+    no turn.
+    """
+    folded = stored[_place_of_words(stored)]
+    if not corrections:
+        return folded
+    lines = folded.splitlines(keepends=True)
+    for correction in corrections:
+        if not 0 <= correction.turn_number < len(lines):
+            raise NotFound("turn_unknown")
+        if isinstance(correction, Rewording):
+            lines[correction.turn_number] = _line(correction.text)
+    return b"".join(lines)
+
+
+def piece_bytes(piece: Piece) -> bytes:
+    """The heard piece as JSON: what was paid for and need not be asked again."""
+    span, heard = piece.span, piece.heard
+    written = {
+        "piece": PIECE_FORMAT,
+        "span": [span.channel, span.start_ms, span.end_ms],
+        "language": heard.language,
+        "segments": [[each.start_ms, each.end_ms, each.text, each.speaker] for each in heard.segments],
+    }
+    return _json(written)
+
+
+def piece_of(stored: bytes) -> Piece:
+    """What `piece_bytes` was given. Raises Conflict (transcript_format_unknown, transcript_malformed)."""
+    read = _read(stored, "piece", PIECE_FORMAT)
+    try:
+        match read:
+            case {"span": span, "language": str() | None as language, "segments": list(rows)} if (
+                len(read) == 4
+            ):
+                return Piece(_span(span), Heard(tuple(_segment(row) for row in rows), language))
+    except ValueError:
+        pass
+    raise Conflict("transcript_malformed")
+
+
+def correction_bytes(correction: Correction) -> bytes:
+    """The correction as JSON."""
+    written: list[object]
+    if isinstance(correction, Rewording):
+        written = [correction.turn_number, correction.version, correction.text]
+    else:
+        written = [correction.turn_number, correction.label, {"speaker": correction.speaker.value}]
+    return _json({"correction": CORRECTION_FORMAT, "of": written})
+
+
+def correction_of(stored: bytes) -> Correction:
+    """What `correction_bytes` was given. Raises Conflict (transcript_format_unknown, transcript_malformed)."""
+    read = _read(stored, "correction", CORRECTION_FORMAT)
+    try:
+        match read:
+            case {"of": [int(turn_number), int(version), str(text)]} if len(read) == 2 and version and text:
+                _require_whole(turn_number, version)
+                return Rewording(turn_number, version, text)
+            case {"of": [int(turn_number), int() | None as label, {"speaker": str(speaker)}]} if (
+                len(read) == 2
+            ):
+                _require_whole(turn_number, label)
+                return Attribution(turn_number, label, Speaker(speaker))
+    except ValueError:
+        pass
+    raise Conflict("transcript_malformed")
+
+
+def _place_of_words(stored: bytes) -> slice:
+    header = _WORDS_HEADER.match(stored)
+    if header is None:
+        raise Conflict("transcript_malformed")
+    if int(header[1]) != WORDS_FORMAT:
+        raise Conflict("transcript_format_unknown", version=int(header[1]))
+    return slice(header.end(), header.end() + int(header[2]))
+
+
+def _line(text: str) -> bytes:
+    return (" " + "".join(f"{word} " for word in fold(text)) + "\n").encode()
+
+
+def _json(value: object) -> bytes:
+    """JSON in UTF-8; half a surrogate pair, which a vendor's JSON may hold, is written as `?`."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", errors="replace")
+
+
+def _read(stored: bytes, kind: str, version: int) -> dict[str, object]:
+    try:
+        read = json.loads(stored.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise Conflict("transcript_malformed") from None
+    if not isinstance(read, dict) or not _is_whole(read.get(kind)):
+        raise Conflict("transcript_malformed")
+    if read[kind] != version:
+        raise Conflict("transcript_format_unknown", version=read[kind])
+    return read
+
+
+def _row(turn: Turn) -> list[object]:
+    return [turn.start_ms, turn.end_ms, turn.speaker.value, turn.label, turn.text]
+
+
+def _turn(number: int, row: object) -> Turn:
+    match row:
+        case [int(start_ms), int(end_ms), str(speaker), int() | None as label, str(text)] if text:
+            _require_time(start_ms, end_ms)
+            _require_whole(label)
+            return Turn(number, start_ms, end_ms, Speaker(speaker), text, label)
+    raise ValueError("no turn")
+
+
+def _span(row: object) -> Span:
+    match row:
+        case [int() | None as channel, int(start_ms), int(end_ms)]:
+            _require_time(start_ms, end_ms)
+            _require_whole(channel)
+            return Span(channel, start_ms, end_ms)
+    raise ValueError("no span")
+
+
+def _segment(row: object) -> HeardSegment:
+    match row:
+        case [int(start_ms), int(end_ms), str(text), str() | None as speaker]:
+            return HeardSegment(start_ms, end_ms, text, speaker)
+    raise ValueError("no segment")
+
+
+def _require_whole(*numbers: int | None) -> None:
+    if not all(number is None or _is_whole(number) for number in numbers):
+        raise ValueError("no whole number")
+
+
+def _require_time(start_ms: int, end_ms: int) -> None:
+    _require_whole(start_ms, end_ms)
+    if end_ms < start_ms:
+        raise ValueError("it ends before it starts")
+
+
+def _is_whole(number: object) -> bool:
+    return type(number) is int and number >= 0

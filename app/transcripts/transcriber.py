@@ -1,0 +1,172 @@
+"""What the worker does to turn a recording into words: it plans, asks for the pieces, and assembles what was heard.
+
+Each piece's answer is kept, encrypted, as it comes: whatever ends the process, what was kept is not asked again. Words
+are in memory alone, and in no log and no error. A consultation that is switched off meanwhile ends it before the next
+piece is sent.
+"""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, Literal
+from uuid import UUID
+
+import anyio.to_thread
+
+from app.consents.texts import ABOUT_WORDS
+from app.db import Database, Transaction
+from app.errors import AppError, Conflict, NotFound, UpstreamFailed
+from app.integrations.speech import Speech
+from app.integrations.storage import Storage
+from app.keyring import FieldKey, Keyring
+from app.media import sound
+from app.media.child import Container, ReadRange
+from app.transcripts import places
+from app.transcripts import transcription_store as store
+from app.transcripts.assembling import Piece, assembled
+from app.transcripts.blind import IndexKey, blind_transcript
+from app.transcripts.hearing import REASON, Hearing
+from app.transcripts.model import Transcript
+from app.transcripts.stored import piece_of, transcript_bytes
+
+OVERTAKEN: Final = "transcription_overtaken"
+AHEAD_SECONDS: Final = 600
+"""How long who was overtaken leaves it to the other, which it would overtake in turn by coming sooner."""
+
+_CONTAINERS: Final[dict[str, Container]] = {"VIDEO": "mp4", "SPEAKERS": "ogg"}
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A recording that is being turned into words."""
+
+    recording_id: UUID
+    begun: store.Begun
+    key: FieldKey = field(repr=False)
+
+
+class Transcriber:
+    """The job. Again is harmless; of two at once the later one goes on, and the other asks for nothing more."""
+
+    def __init__(self, database: Database, storage: Storage, speech: Speech | None, keyring: Keyring) -> None:
+        self._database = database
+        self._storage = storage
+        self._speech = speech
+        self._keyring = keyring
+
+    async def transcribe(self, recording_id: UUID) -> None:
+        """Goes as far as it can. What may pass is raised, to be tried again; what cannot ends it, visibly.
+
+        Raises UpstreamFailed, Timeout, RateLimited, NotFound (storage_object_missing), Conflict
+        (transcription_overtaken, concurrent_change).
+        """
+        try:
+            await self._transcribe(recording_id)
+        except AppError as error:
+            if error.reason == OVERTAKEN:
+                raise Conflict(OVERTAKEN, retry_after_seconds=AHEAD_SECONDS) from None
+            if _may_pass(error):
+                raise
+            await self.give_up(recording_id, error.reason)
+
+    async def give_up(self, recording_id: UUID, reason: str) -> None:
+        """FAILED, for a reason that the doctor is shown; who was overtaken gives up nothing, another goes on."""
+        if reason != OVERTAKEN:
+            await self._end(recording_id, "FAILED", reason)
+
+    async def resume(self) -> None:
+        """Puts a job for each transcription that is under way without one."""
+        async with self._database.as_service("resume_transcriptions") as tx:
+            await store.resume(tx)
+
+    async def _end(self, recording_id: UUID, status: Literal["FAILED", "OFF"], reason: str) -> None:
+        async with self._database.as_service(REASON) as tx:
+            await store.give_up(tx, recording_id, status, reason)
+
+    async def _transcribe(self, recording_id: UUID) -> None:
+        if self._speech is None:
+            await self._end(recording_id, "OFF", "speech_not_configured")
+            return
+        async with self._database.as_service(REASON) as tx:
+            begun = await store.begin(tx, recording_id, ABOUT_WORDS)
+        if begun is None:
+            return
+        key = self._keyring.unwrap(begun.wrapped, begun.root_key_id)
+        work = _Work(recording_id, begun, key)
+        if not begun.is_planned:
+            await self._plan(work, self._speech)
+        if await self._hear(work, self._speech):
+            await self._assemble(work)
+
+    async def _plan(self, work: _Work, speech: Speech) -> None:
+        plan = await sound.plan(
+            self._reading(work), work.begun.size_bytes, _CONTAINERS[work.begun.medium], cut=speech.cut
+        )
+        async with self._database.as_service(REASON) as tx:
+            await store.keep_pieces(tx, work.recording_id, plan.spans)
+
+    async def _hear(self, work: _Work, speech: Speech) -> bool:
+        """Asks for every piece that is left; False where it is not wanted any more."""
+        async with self._database.as_service(REASON) as tx:
+            left = await store.pieces_left(tx, work.recording_id)
+        cut = sound.pieces(
+            self._reading(work),
+            work.begun.size_bytes,
+            _CONTAINERS[work.begun.medium],
+            list(left.values()),
+        )
+        hearing = Hearing(self._database, speech, work.recording_id, work.begun.run, work.key)
+        async with aclosing(cut) as pieces:
+            return await hearing.hear(pieces, {span: number for number, span in left.items()})
+
+    async def _assemble(self, work: _Work) -> None:
+        async with self._database.as_service(REASON) as tx:
+            heard = await store.read_heard(tx, work.recording_id)
+            if heard is None:
+                return
+            index_key = await self._index_key(tx)
+        pieces = [
+            piece_of(work.key.decrypt(places.of_piece(work.recording_id, number), sealed))
+            for number, sealed in heard.items()
+        ]
+        made = await anyio.to_thread.run_sync(_made, pieces, work.begun, index_key)
+        async with self._database.as_service(REASON) as tx:
+            await store.finish(
+                tx,
+                work.recording_id,
+                language=made.transcript.language,
+                words=work.key.encrypt(places.of_words(work.recording_id), made.stored)
+                if made.transcript.turns
+                else None,
+                terms=sorted(made.terms),
+            )
+
+    async def _index_key(self, tx: Transaction) -> IndexKey:
+        offered = self._keyring.new_data_key()
+        wrapped, root_key_id = await store.word_index_key(tx, offered)
+        return IndexKey(self._keyring.unwrap_secret(wrapped, root_key_id))
+
+    def _reading(self, work: _Work) -> ReadRange:
+        return partial(self._storage.read_range, work.begun.object_key)
+
+
+def _may_pass(error: AppError) -> bool:
+    """An object is away while it is moved under keep/; a transaction that another stood against is done again."""
+    return error.retryable or isinstance(error, NotFound) or error.reason == "concurrent_change"
+
+
+@dataclass(frozen=True)
+class _Made:
+    transcript: Transcript = field(repr=False)
+    stored: bytes = field(repr=False)
+    terms: frozenset[int]
+
+
+def _made(pieces: Sequence[Piece], begun: store.Begun, index_key: IndexKey) -> _Made:
+    """Some 50 ms of work for half an hour of speech, beside the loop. Raises Conflict: it would never be another."""
+    try:
+        transcript = assembled(pieces, late_ms=begun.late_ms, is_of_two=begun.is_of_two)
+    except UpstreamFailed as error:
+        raise Conflict(error.reason) from None
+    return _Made(transcript, transcript_bytes(transcript), blind_transcript(index_key, transcript))

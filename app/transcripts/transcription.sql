@@ -1,0 +1,54 @@
+-- name: begin
+select
+    b.sound,
+    b.medium,
+    b.object_key,
+    b.size_bytes,
+    b.wrapped,
+    b.root_key,
+    b.is_planned,
+    b.run,
+    b.late_ms,
+    b.is_of_two
+from private.begin_transcription(%(id)s, %(texts)s) as b;
+
+-- name: keep_pieces
+select private.keep_pieces(%(id)s, cast(%(channels)s as smallint[]), %(starts)s, %(ends)s);
+
+-- name: pieces_left
+select
+    p.number,
+    p.channel,
+    p.start_ms,
+    p.end_ms
+from private.pieces_left(%(id)s) as p;
+
+-- name: wants_piece
+select private.wants_piece(%(id)s, %(run)s, %(number)s);
+
+-- name: keep_spoilt
+select private.keep_spoilt(%(id)s, %(number)s);
+
+-- name: keep_heard
+select private.keep_heard(%(id)s, %(number)s, %(sealed)s);
+
+-- name: read_heard
+select
+    p.number,
+    p.heard
+from private.read_heard(%(id)s) as p;
+
+-- name: finish
+select private.finish_transcription(%(id)s, %(language)s, %(words)s, %(terms)s);
+
+-- name: give_up
+select private.give_up_transcription(%(id)s, %(status)s, %(reason)s);
+
+-- name: resume
+select private.resume_transcriptions();
+
+-- name: word_index_key
+select
+    k.wrapped,
+    k.root_key
+from private.word_index_key(%(wrapped)s, %(root_key_id)s) as k;

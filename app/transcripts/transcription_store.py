@@ -1,0 +1,115 @@
+"""The rows of a transcription, each through a function of the database that finds out anew whether it is wanted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from uuid import UUID
+
+from app.db import Transaction
+from app.keyring import DataKey
+from app.media.sound import Span
+from app.sql import Queries
+
+_sql = Queries(Path(__file__).with_name("transcription.sql"))
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Whose sound is heard, where it is, and the recording's data key, wrapped; `run` says whose turn it is.
+
+    `late_ms` is how much later than the video the sound begins, below zero where it begins before. `is_of_two` says
+    that its channels are the doctor's and the patient's: the speakers were recorded apart, and no guest was let in.
+    """
+
+    sound: UUID
+    medium: Literal["VIDEO", "SPEAKERS"]
+    object_key: str = field(repr=False)
+    size_bytes: int
+    wrapped: bytes = field(repr=False)
+    root_key_id: str
+    is_planned: bool
+    run: int
+    late_ms: int
+    is_of_two: bool
+
+
+async def begin(tx: Transaction, recording_id: UUID, texts: Sequence[str]) -> Begun | None:
+    """None where there is nothing to do, or the speakers' own sound is still to come."""
+    row = await tx.one(_sql["begin"], {"id": recording_id, "texts": list(texts)})
+    if row is None or row["sound"] is None:
+        return None
+    return Begun(**{name: row[name] for name in row if name != "root_key"}, root_key_id=row["root_key"])
+
+
+async def keep_pieces(tx: Transaction, recording_id: UUID, spans: Sequence[Span]) -> None:
+    """The plan, once."""
+    await tx.run(
+        _sql["keep_pieces"],
+        {
+            "id": recording_id,
+            "channels": [span.channel for span in spans],
+            "starts": [span.start_ms for span in spans],
+            "ends": [span.end_ms for span in spans],
+        },
+    )
+
+
+async def pieces_left(tx: Transaction, recording_id: UUID) -> dict[int, Span]:
+    """What is still to be heard, by number."""
+    rows = await tx.all(_sql["pieces_left"], {"id": recording_id})
+    return {row["number"]: Span(row["channel"], row["start_ms"], row["end_ms"]) for row in rows}
+
+
+async def wants_piece(tx: Transaction, recording_id: UUID, run: int, number: int) -> bool | None:
+    """Whether it is to be asked for: False where it was heard meanwhile, None where nothing is wanted any more.
+
+    Raises Conflict (transcription_overtaken) where another has begun since.
+    """
+    wanted: bool | None = await tx.value(
+        _sql["wants_piece"], {"id": recording_id, "run": run, "number": number}
+    )
+    return wanted
+
+
+async def keep_spoilt(tx: Transaction, recording_id: UUID, number: int) -> int:
+    """How often it was asked, and may have been paid for, in vain."""
+    return int(await tx.value(_sql["keep_spoilt"], {"id": recording_id, "number": number}))
+
+
+async def keep_heard(tx: Transaction, recording_id: UUID, number: int, sealed: bytes) -> None:
+    """Once; nothing where it is not wanted any more."""
+    await tx.run(_sql["keep_heard"], {"id": recording_id, "number": number, "sealed": sealed})
+
+
+async def read_heard(tx: Transaction, recording_id: UUID) -> dict[int, bytes] | None:
+    """Every piece by its number, encrypted; None while one is missing, or where it is not wanted any more."""
+    rows = await tx.all(_sql["read_heard"], {"id": recording_id})
+    return {row["number"]: row["heard"] for row in rows} or None
+
+
+async def finish(
+    tx: Transaction, recording_id: UUID, *, language: str | None, words: bytes | None, terms: Sequence[int]
+) -> None:
+    """READY, or NO_SPEECH without words."""
+    parameters = {"id": recording_id, "language": language, "words": words, "terms": list(terms)}
+    await tx.run(_sql["finish"], parameters)
+
+
+async def give_up(tx: Transaction, recording_id: UUID, status: Literal["FAILED", "OFF"], reason: str) -> None:
+    """Ends it with a reason that the doctor is shown."""
+    await tx.run(_sql["give_up"], {"id": recording_id, "status": status, "reason": reason})
+
+
+async def resume(tx: Transaction) -> None:
+    """A job for each that is under way without one."""
+    await tx.run(_sql["resume"])
+
+
+async def word_index_key(tx: Transaction, offered: DataKey) -> tuple[bytes, str]:
+    """The key of the word index, wrapped, and by which root key; the one that is offered where there was none."""
+    row = await tx.one(
+        _sql["word_index_key"], {"wrapped": offered.wrapped, "root_key_id": offered.root_key_id}
+    )
+    assert row is not None  # noqa: S101 - there is one after the insert
+    return row["wrapped"], row["root_key"]

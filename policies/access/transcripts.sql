@@ -1,0 +1,10 @@
+-- Transcripts, which hold no word: a doctor sees how far those of the own recordings are. They are begun, taken through
+-- their steps, retried and read by functions alone.
+
+select private.reset_access('resguardo.transcripts');
+alter table resguardo.transcripts enable row level security;
+
+grant select on resguardo.transcripts to clinician;
+
+create policy transcripts_select_clinician on resguardo.transcripts for select to clinician
+using (doctor_id = (select private.person()));

@@ -1,0 +1,56 @@
+"""Words of a recording, put where the worker puts them, as it does."""
+
+from uuid import UUID
+
+from app.transcripts import places
+from app.transcripts import transcription_store as store
+from app.transcripts.blind import IndexKey, blind_transcript
+from app.transcripts.model import Speaker, Transcript, Turn
+from app.transcripts.stored import transcript_bytes
+from tests.api.world import World
+
+SAID = (
+    (Speaker.DOCTOR, "Good morning. How long have you had the headaches?"),
+    (Speaker.PATIENT, "For two weeks, and the pills do nothing."),
+    (Speaker.DOCTOR, "Take ibuprofen, 400 mg, twice a day."),
+)
+
+
+async def spoken(
+    world: World, recording: UUID, said: tuple[tuple[Speaker, str], ...] = SAID, *, language: str = "en"
+) -> Transcript:
+    """Makes these the recording's words."""
+    keyring = world.worker_settings.keyring
+    turns = (
+        Turn(number, number * 5000, number * 5000 + 4000, speaker, text, label=number % 2)
+        for number, (speaker, text) in enumerate(said)
+    )
+    transcript = Transcript(tuple(turns), language)
+    offered = keyring.new_data_key()
+    (key,) = await world.rows(
+        "insert into private.recording_keys as k values (%s, %s, %s) on conflict (recording_id)"
+        " do update set root_key_id = k.root_key_id returning wrapped_key, root_key_id",
+        recording,
+        offered.wrapped,
+        offered.root_key_id,
+    )
+    await world.rows(
+        "insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status, pieces_total)"
+        " select r.id, r.consultation_id, r.doctor_id, r.patient_id, 'RUNNING', 0 from resguardo.recordings as r"
+        " where r.id = %s on conflict (recording_id) do update set status = 'RUNNING', error = null",
+        recording,
+    )
+    async with world.services.database.as_service("tests") as tx:
+        wrapped, root_key_id = await store.word_index_key(tx, keyring.new_data_key())
+        index_key = IndexKey(keyring.unwrap_secret(wrapped, root_key_id))
+        sealed = keyring.unwrap(key["wrapped_key"], key["root_key_id"]).encrypt(
+            places.of_words(recording), transcript_bytes(transcript)
+        )
+        await store.finish(
+            tx,
+            recording,
+            language=language,
+            words=sealed,
+            terms=sorted(blind_transcript(index_key, transcript)),
+        )
+    return transcript

@@ -1,0 +1,144 @@
+"""Links to subtitles under attack: what they say, to whom, for how long, and what else could be made of them."""
+
+import re
+import time
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+import pytest
+
+from app.transcripts.model import Speaker
+from tests.api import documents
+from tests.api.speaking import spoken
+from tests.api.world import Person, World
+
+pytestmark = pytest.mark.anyio
+
+HOSTILE = (
+    "a\n\n00:00:09.000 --> 00:00:10.000\n<v Doctor>Take ten.",
+    "</v><script>alert(1)</script><img src=x onerror=alert(1)> & <00:00:01.000>",
+    "WEBVTT STYLE ::cue{background:url(http://x)} NOTE --> --!>",
+    "{\\an8}<i>\u202eegnahc\u202c\u0000 \u200b\u2028\u2029\x85 1",
+    "\u0627\u0644\u0635\u062f\u0627\u0639 \U0001f9e0",
+)
+CUE = re.compile(r"^\d\d:\d\d:\d\d[.,]\d{3} --> \d\d:\d\d:\d\d[.,]\d{3}$", re.MULTILINE)
+
+
+async def _hostile(world: World, doctor: Person) -> UUID:
+    recording = await world.recording(await world.case(doctor))
+    await spoken(world, recording, tuple((Speaker.PATIENT, text) for text in HOSTILE))
+    return recording
+
+
+async def _urls(person: Person, recording: UUID) -> dict[str, str]:
+    urls: dict[str, str] = await person.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
+    return urls
+
+
+async def test_what_is_said_is_never_markup_and_the_answer_is_nobodys_to_keep_or_to_guess(
+    world: World, doctor: Person
+) -> None:
+    urls = await _urls(doctor, await _hostile(world, doctor))
+    webvtt = await world.http.get(urls["webvtt"])
+    srt = await world.http.get(urls["srt"])
+    for answer, kind in ((webvtt, "text/vtt; charset=utf-8"), (srt, "application/x-subrip")):
+        assert answer.headers["content-type"] == kind
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert "set-cookie" not in answer.headers
+        cues = len(CUE.findall(answer.text))
+        assert answer.text.count("-->") == cues
+        assert len(answer.text.strip().split("\n\n")) == cues + (answer is webvtt)
+        assert not re.search(r"[\u202a-\u202e\u2028\u2029\x00\x85\u200b]", answer.text)
+        assert "\u0627\u0644\u0635\u062f\u0627\u0639 \U0001f9e0" in answer.text
+    tags = re.findall(r"<[^>]*>", webvtt.text)
+    assert set(tags) == {"<v Patient>", "</v>"}
+    assert not re.search(r"[<>{}\\]", CUE.sub("", srt.text))
+
+
+@pytest.mark.parametrize("header", ["es\r\nX-Evil: 1", "<script>", "\u00f1" * 2000, "*;q=0", "es;q=NaN"])
+async def test_header_of_the_asker_changes_the_language_alone(
+    world: World, doctor: Person, header: str
+) -> None:
+    urls = await _urls(doctor, await _hostile(world, doctor))
+    answer = await world.http.get(urls["webvtt"], headers={b"Accept-Language": header.encode()})
+    assert answer.status_code == 200
+    assert "x-evil" not in answer.headers
+    assert set(re.findall(r"<v [^>]*>", answer.text)) <= {"<v Patient>", "<v Paciente>"}
+
+
+async def test_link_is_good_no_longer_than_the_token_that_asked_for_it(world: World, doctor: Person) -> None:
+    recording = await _hostile(world, doctor)
+    expires_at = int(time.time()) + 30
+    token = world.token(doctor.user_id, doctor.session_id, exp=expires_at)
+    urls = await _urls(replace(doctor, token=token), recording)
+    assert datetime.fromisoformat(urls["expiresAt"]).timestamp() == expires_at
+    lifetime = datetime.fromisoformat((await _urls(doctor, recording))["expiresAt"]).timestamp() - time.time()
+    assert 0 < lifetime <= 900
+
+
+async def test_link_that_has_expired_or_whose_doctor_is_banned_reads_nothing(
+    world: World, doctor: Person
+) -> None:
+    urls = await _urls(doctor, await _hostile(world, doctor))
+    for until, status in (("infinity", 401), (None, 200)):
+        await world.rows("update auth.users set banned_until = %s where id = %s", until, doctor.user_id)
+        assert (await world.http.get(urls["webvtt"])).status_code == status
+    await world.rows(
+        "update private.subtitle_links set expires_at = now() where claims ->> 'sub' = %s",
+        str(doctor.user_id),
+    )
+    answer = await world.http.get(urls["webvtt"])
+    assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-store")
+
+
+async def test_database_keeps_no_secret_of_a_link(world: World, doctor: Person) -> None:
+    urls = await _urls(doctor, await _hostile(world, doctor))
+    secret = bytes.fromhex(re.findall(r"/subtitles/([0-9a-f]{64})\.vtt", urls["webvtt"])[0])
+    kept = await world.rows(
+        "select l::text as row, l.secret_sha256 = sha256(%s) as is_it from private.subtitle_links as l"
+        " where claims ->> 'sub' = %s",
+        secret,
+        str(doctor.user_id),
+    )
+    assert any(row["is_it"] for row in kept)
+    assert not [row for row in kept if secret.hex() in row["row"]]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/subtitles/{secret}.html",
+        "/subtitles/{secret}.vtt.srt",
+        "/subtitles/{upper}.vtt",
+        "/subtitles/{secret}0.vtt",
+        "/subtitles/{secret}%00.vtt",
+        "/subtitles/{hash}.vtt",
+        "/subtitles/%F0%9F%A7%A0.vtt",
+        "/subtitles/" + "\uff11" * 64 + ".vtt",
+        "/subtitles/../{secret}.vtt",
+    ],
+)
+async def test_address_that_is_almost_a_link_reads_nothing_and_says_nothing(
+    world: World, doctor: Person, path: str
+) -> None:
+    recording = await _hostile(world, doctor)
+    secret = (await _urls(doctor, recording))["webvtt"].split("/")[-1].removesuffix(".vtt")
+    (link,) = await world.rows(
+        "select encode(secret_sha256, 'hex') as hash from private.subtitle_links where recording_id = %s",
+        recording,
+    )
+    asked = path.format(secret=secret, upper=secret.upper(), hash=link["hash"])
+    for language in ("en", "es"):
+        answer = await world.http.get(asked, headers={"Accept-Language": language})
+        assert answer.status_code == 404
+        for private in (secret, str(recording), str(doctor.user_id), "alert"):
+            assert private not in answer.text
+
+
+async def test_link_is_read_and_nothing_else(world: World, doctor: Person) -> None:
+    urls = await _urls(doctor, await _hostile(world, doctor))
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        assert (await world.http.request(method, urls["webvtt"])).status_code == 405

@@ -1,0 +1,158 @@
+"""Corrections under attack: each leaves its row however it ends, none is lost to another, none is too wide to keep."""
+
+import threading
+from uuid import UUID
+
+import anyio
+import pytest
+
+from app.db import Transaction
+from app.keyring import Keyring
+from app.transcripts import blind, sealing, store
+from app.transcripts.blind import IndexKey
+from app.transcripts.model import MAX_TURN_CHARACTERS, Transcript
+from tests.api import documents
+from tests.api.speaking import SAID, spoken
+from tests.api.world import Answer, Case, Person, World
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def recording(world: World, case: Case) -> UUID:
+    """The case's, READY, with its words."""
+    made = await world.recording(case)
+    await spoken(world, made)
+    return made
+
+
+async def _correct(person: Person, recording: UUID, turn: int, text: str) -> Answer:
+    return await person.send(documents.CORRECT_TRANSCRIPT, id=str(recording), turn=turn, text=text)
+
+
+@pytest.mark.parametrize("document", [documents.CORRECT_TRANSCRIPT, documents.ATTRIBUTE_TURN])
+async def test_correction_that_says_what_is_there_leaves_a_row(
+    world: World, doctor: Person, recording: UUID, document: str
+) -> None:
+    """Its answer tells that this was said: words were read for it."""
+    given = {"text": SAID[0][1]} if document == documents.CORRECT_TRANSCRIPT else {"speaker": "DOCTOR"}
+    answer = await doctor.send(document, id=str(recording), turn=0, **given)
+    assert answer.error.reason == "correction_unchanged"
+    (row,) = await world.audit(answer.request_id)
+    assert (row["action"], row["outcome"], row["reason"]) == (
+        "transcript.correct",
+        "FAILED",
+        "correction_unchanged",
+    )
+    assert row["entity_ids"] == [recording]
+
+
+async def test_text_that_no_turn_may_have_is_refused_before_anything_is_read(
+    world: World, doctor: Person, recording: UUID
+) -> None:
+    await world.rows(
+        "update private.transcript_words set sealed = sealed || 'x'::bytea where recording_id = %s", recording
+    )
+    for text, reason in (
+        (" ", "correction_empty"),
+        ("a\x00b", "correction_characters"),
+        ("x" * (MAX_TURN_CHARACTERS + 1), "correction_too_long"),
+    ):
+        answer = await _correct(doctor, recording, 0, text)
+        assert (answer.error.code, answer.error.reason) == ("INVALID_INPUT", reason)
+
+
+@pytest.mark.parametrize("character", ["x", '"', "\u00e9", "\u4e2d", "\U0001f9e0"])
+async def test_longest_correction_is_kept_whatever_its_letters(
+    doctor: Person, recording: UUID, character: str
+) -> None:
+    text = character * MAX_TURN_CHARACTERS
+    answer = await _correct(doctor, recording, 1, text)
+    assert answer.data["correctTranscript"]["turns"][1]["text"] == text
+
+
+async def test_text_that_grows_when_it_is_composed_is_measured_as_it_is_kept(
+    doctor: Person, recording: UUID
+) -> None:
+    answer = await _correct(doctor, recording, 1, "\U0001d160" * MAX_TURN_CHARACTERS)
+    assert answer.error.reason == "correction_too_long"
+
+
+async def test_corrections_at_once_are_all_kept_one_on_top_of_the_other(
+    world: World, doctor: Person, recording: UUID
+) -> None:
+    texts = [f"Version {letter} of it." for letter in "abcdef"]
+
+    async with anyio.create_task_group() as group:
+        for text in texts:
+            group.start_soon(_correct, doctor, recording, 1, text)
+    read = await doctor.ask(documents.TRANSCRIPT, id=str(recording))
+    kept = [one["text"] for one in read["corrections"]]
+    assert sorted(kept) == texts
+    assert read["turns"][1]["text"] == kept[-1]
+    numbers = await world.rows(
+        "select number from private.transcript_corrections where recording_id = %s order by 1", recording
+    )
+    assert [row["number"] for row in numbers] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("swap", ["older in the place of the newer", "each in the other's place"])
+async def test_correction_that_was_moved_to_another_place_opens_nothing(
+    world: World, doctor: Person, recording: UUID, swap: str
+) -> None:
+    for text in ("Take 500 mg.", "Take 50 mg."):
+        assert (await _correct(doctor, recording, 2, text)).data
+    older, newer = (1, 2)
+    await world.rows(
+        "update private.transcript_corrections as c set sealed = o.sealed"
+        " from private.transcript_corrections as o"
+        " where c.recording_id = %s and o.recording_id = c.recording_id and o.number <> c.number"
+        " and (c.number = %s or %s)",
+        recording,
+        newer,
+        swap.startswith("each"),
+    )
+    for answer in (
+        await doctor.send(documents.TRANSCRIPT, id=str(recording)),
+        await _correct(doctor, recording, older, "Anything."),
+    ):
+        assert (answer.error.code, answer.error.reason) == ("CONFLICT", "field_unreadable")
+        (row,) = await world.audit(answer.request_id)
+        assert row["entity_ids"] == [recording]
+
+
+async def test_correction_is_worked_out_beside_the_loop(
+    doctor: Person, recording: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All words of the transcript are folded and hashed for it: 0.2 s for twelve hours."""
+    threads: list[int] = []
+
+    def blind_transcript(key: IndexKey, transcript: Transcript) -> frozenset[int]:
+        threads.append(threading.get_ident())
+        return blind.blind_transcript(key, transcript)
+
+    monkeypatch.setattr(sealing, "blind_transcript", blind_transcript)
+    assert (await _correct(doctor, recording, 0, "Good evening.")).data
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+async def test_correction_of_what_is_asked_to_be_destroyed_meanwhile_is_refused(
+    world: World, doctor: Person, recording: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its words were opened for it, and before it is kept."""
+    through = store.index_key
+
+    async def index_key(tx: Transaction, keyring: Keyring) -> IndexKey | None:
+        await doctor.ask(documents.DELETE_RECORDING, id=str(recording), reason="OTHER")
+        return await through(tx, keyring)
+
+    monkeypatch.setattr(store, "index_key", index_key)
+    answer = await _correct(doctor, recording, 1, "Nothing.")
+    assert (answer.error.code, answer.error.reason) == ("CONFLICT", "transcript_changed")
+    (row,) = await world.audit(answer.request_id)
+    assert (row["action"], row["outcome"]) == ("transcript.correct", "FAILED")
+    monkeypatch.undo()
+    await doctor.ask(documents.UNDO_DELETION, recordingId=str(recording))
+    read = await doctor.ask(documents.TRANSCRIPT, id=str(recording))
+    assert (read["corrections"], read["turns"][1]["text"]) == ([], SAID[1][1])

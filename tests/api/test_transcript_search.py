@@ -1,0 +1,395 @@
+"""Every search leaves a row, whatever is typed; and what it finds is one's own, as it was corrected last."""
+
+import threading
+from dataclasses import replace
+from uuid import UUID
+
+import anyio
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from app.keyring import Keyring, new_key_line
+from app.keys import service as keys
+from app.quotas import load_quotas
+from app.transcripts import sealing
+from app.transcripts import search as searching
+from app.transcripts.model import Speaker
+from app.transcripts.sealing import Unsealed
+from app.transcripts.store import Sealed
+from tests.api import documents
+from tests.api.speaking import spoken
+from tests.api.world import ROOT_KEYS, Answer, Case, Person, World
+
+pytestmark = pytest.mark.anyio
+
+_MIB = 1 << 20
+
+
+@pytest.fixture
+async def recording(world: World, case: Case) -> UUID:
+    """The case's, READY, with its words."""
+    made = await world.recording(case)
+    await spoken(world, made)
+    return made
+
+
+async def _send(person: Person, query: str, **where: object) -> Answer:
+    return await person.send(documents.SEARCH_TRANSCRIPTS, query=query, filter=where)
+
+
+async def _found(person: Person, query: str, **where: object) -> list[str]:
+    answer = await _send(person, query, **where)
+    return [hit["recordingId"] for hit in answer.data["searchTranscripts"]["hits"]]
+
+
+async def _own(world: World, doctor: Person, *said: str) -> UUID:
+    """Another recording of that doctor, in which this was said."""
+    made = await world.recording(await world.case(doctor))
+    await spoken(world, made, tuple((Speaker.PATIENT, text) for text in said))
+    return made
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+async def test_search_that_finds_nothing_leaves_a_row(
+    world: World, doctor: Person, recording: UUID, has_key: bool
+) -> None:
+    kept = await world.rows("select wrapped_key, root_key_id from private.word_index_key")
+    if not has_key:  # as before anything was turned into words
+        await world.rows("delete from private.word_index_key")
+    try:
+        answer = await _send(doctor, "nobody-said-this" if has_key else "headache")
+    finally:
+        if not has_key:
+            restore = "insert into private.word_index_key (wrapped_key, root_key_id) values (%s, %s)"
+            await world.rows(restore, *kept[0].values())
+    assert answer.data["searchTranscripts"] == {"hits": [], "isCut": False, "unreadable": 0}
+    (row,) = await world.audit(answer.request_id)
+    assert (row["action"], row["outcome"]) == ("transcript.search", "ALLOWED")
+    assert (row["entity_ids"], row["row_count"]) == ([], 0)
+
+
+async def test_search_finds_the_same_words_in_ones_own_recordings_alone(
+    world: World, doctor: Person, recording: UUID
+) -> None:
+    other = await world.clinician()
+    theirs = await _own(world, other, "My headaches are worse.")
+    answer = await _send(other, "headache")
+    assert [hit["recordingId"] for hit in answer.data["searchTranscripts"]["hits"]] == [str(theirs)]
+    (row,) = await world.audit(answer.request_id)
+    assert row["entity_ids"] == [theirs]
+    assert await _found(other, "headache", consultationId=await _consultation(world, recording)) == []
+
+
+async def _consultation(world: World, recording: UUID) -> str:
+    (row,) = await world.rows("select consultation_id from resguardo.recordings where id = %s", recording)
+    return str(row["consultation_id"])
+
+
+@pytest.mark.parametrize("within", ["consultationId", "recordingId"])
+async def test_search_within_a_recording_or_a_consultation_tells_every_turn_as_it_was_said(
+    world: World, doctor: Person, within: str
+) -> None:
+    recording = await _own(
+        world, doctor, "My knee hurts.", "Only there.", "Both knees, and the elbow.", "My elbow."
+    )
+    await _own(world, doctor, "A knee and an elbow.")
+    ids = {"consultationId": await _consultation(world, recording), "recordingId": str(recording)}
+    where = {within: ids[within]}
+    hits = (await _send(doctor, "elbow knee", **where)).data["searchTranscripts"]["hits"]
+    assert [(hit["recordingId"], hit["turn"]) for hit in hits] == [
+        (str(recording), turn) for turn in (0, 2, 3)
+    ]
+    assert await _found(doctor, "elbow wrist", **where) == []
+    few = await doctor.ask(documents.SEARCH_TRANSCRIPTS, query="knee", filter=where, first=1)
+    assert [hit["turn"] for hit in few["hits"]] == [0]
+
+
+async def test_search_finds_spanish_by_accents_and_plurals(world: World, doctor: Person) -> None:
+    recording = str(await _own(world, doctor, "Tengo náuseas y dolores crónicos desde el último año."))
+    for query in ("nausea", "DOLOR CRONICO", '"dolor crónico"', "años último"):
+        assert await _found(doctor, query) == [recording], query
+    for query in ("ano", '"crónicos dolores"'):
+        assert await _found(doctor, query) == [], query
+
+
+async def test_phrase_is_found_as_it_was_corrected(world: World, doctor: Person, recording: UUID) -> None:
+    await doctor.ask(
+        documents.CORRECT_TRANSCRIPT, id=str(recording), turn=2, text="Take paracetamol, 500 mg, twice a day."
+    )
+    for query in ('"take paracetamol"', '"500 mg twice"', '"twice a day" headache', "pill paracetamol"):
+        assert await _found(doctor, query) == [str(recording)], query
+    for query in ('"take ibuprofen"', '"400 mg"', "ibuprofen"):
+        assert await _found(doctor, query) == [], query
+    (hit,) = (await _send(doctor, "paracetamol")).data["searchTranscripts"]["hits"]
+    assert "paracetamol" in hit["text"]
+
+
+async def test_search_says_that_older_ones_were_left_out(
+    world: World, doctor: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, newer = await _own(world, doctor, "A gallstone."), await _own(world, doctor, "Gallstones.")
+    times = {older: "2026-01-01", newer: "2026-02-01"}
+    for recording, day in times.items():
+        await world.rows(
+            "update resguardo.consultations set scheduled_at = %s::timestamptz"
+            " where id = (select consultation_id from resguardo.recordings where id = %s)",
+            day,
+            recording,
+        )
+    everything = (await _send(doctor, "gallstone")).data["searchTranscripts"]
+    assert ({hit["recordingId"] for hit in everything["hits"]}, everything["isCut"]) == (
+        {str(older), str(newer)},
+        False,
+    )
+    monkeypatch.setattr(searching, "MOST_CANDIDATES", 1)
+    cut = (await _send(doctor, "gallstone")).data["searchTranscripts"]
+    assert ([hit["recordingId"] for hit in cut["hits"]], cut["isCut"]) == ([str(newer)], True)
+
+
+async def test_search_reads_no_more_than_memory_allows(world: World, doctor: Person) -> None:
+    newer, older = await _own(world, doctor, "A bunion."), await _own(world, doctor, "Bunions.")
+    await world.rows(
+        "update resguardo.consultations set scheduled_at = '2026-01-01'"
+        " where id = (select consultation_id from resguardo.recordings where id = %s)",
+        older,
+    )
+    await world.rows(
+        "update private.transcript_words set sealed = sealed || convert_to(repeat('x', %s), 'UTF8')"
+        " where recording_id = %s",
+        40 * _MIB,
+        older,
+    )
+    found = (await _send(doctor, "bunion")).data["searchTranscripts"]
+    assert ([hit["recordingId"] for hit in found["hits"]], found["isCut"]) == ([str(newer)], True)
+    await world.rows("delete from private.transcript_words where recording_id = %s", older)
+
+
+async def test_many_searches_at_once_are_all_answered(doctor: Person, recording: UUID) -> None:
+    answers: list[list[str]] = []
+
+    async def search() -> None:
+        answers.append(await _found(doctor, "headache"))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3 * searching.MOST_SEARCHES):
+            group.start_soon(search)
+    assert answers == [[str(recording)]] * (3 * searching.MOST_SEARCHES)
+
+
+async def test_words_are_decrypted_beside_the_loop(
+    doctor: Person, recording: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def unseal(keyring: Keyring, sealed: Sealed) -> Unsealed:
+        threads.append(threading.get_ident())
+        return sealing.unseal(keyring, sealed)
+
+    monkeypatch.setattr(searching, "unseal", unseal)
+    assert await _found(doctor, "headache") == [str(recording)]
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ('"' * 10_000, "search_too_long"),
+        ("a" * 201, "search_too_long"),
+        ('"' * 200, "search_empty"),
+        ("?!… -- %_'\\;", "search_empty"),
+        ("\u202e\u2067\u200f", "search_empty"),
+        ("\U0001f9e0\U0001f48a", "search_empty"),
+        (" ".join(f"w{letter}" for letter in "abcdefghijk"), "search_too_many_terms"),
+    ],
+)
+async def test_query_that_cannot_be_searched_is_refused(doctor: Person, query: str, reason: str) -> None:
+    answer = await _send(doctor, query)
+    assert (answer.error.code, answer.error.reason) == ("INVALID_INPUT", reason)
+
+
+async def test_query_of_a_megabyte_is_refused_before_it_is_read(doctor: Person) -> None:
+    answer = await _send(doctor, "a" * 1_000_000)
+    assert answer.error.code == "PAYLOAD_TOO_LARGE"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "head\x00ache",
+        "headache'; drop table x; --",
+        "%",
+        "headache\u202e \U0001f9e0",
+        "\u0635\u062f\u0627\u0639",
+        "a\u0301" * 100,
+        "1a" * 100,
+        "\ufdfa" * 200,
+    ],
+)
+async def test_strange_query_is_answered(world: World, doctor: Person, recording: UUID, query: str) -> None:
+    answer = await _send(doctor, query)
+    if answer.body.get("errors"):
+        assert answer.error.code == "INVALID_INPUT"
+    else:
+        hits = answer.data["searchTranscripts"]["hits"]
+        assert [hit["recordingId"] for hit in hits] == (
+            [str(recording)] if query.startswith("headache\u202e") else []
+        )
+
+
+async def _damage(world: World, recording: UUID) -> None:
+    await world.rows(
+        "update private.transcript_words set sealed = sealed || 'x'::bytea where recording_id = %s", recording
+    )
+
+
+async def test_damaged_transcript_is_left_out_and_told(
+    world: World, doctor: Person, recording: UUID, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = await _own(world, doctor, "Another headache.")
+    await _damage(world, damaged)
+    answer = await _send(doctor, "headache")
+    found = answer.data["searchTranscripts"]
+    assert ([hit["recordingId"] for hit in found["hits"]], found["unreadable"]) == ([str(recording)], 1)
+    (row,) = await world.audit(answer.request_id)
+    assert set(row["entity_ids"]) == {recording, damaged}
+    told = [one.getMessage() for one in caplog.records if one.name == "app.transcripts.search"]
+    assert told == [f"words cannot be opened: recording={damaged} field_unreadable"]
+    assert (await _send(doctor, "pills")).data["searchTranscripts"]["unreadable"] == 0
+
+
+@pytest.mark.parametrize("is_within", [True, False])
+async def test_words_that_cannot_be_opened_are_never_told_as_nothing_found(
+    world: World, doctor: Person, is_within: bool
+) -> None:
+    damaged = await _own(world, doctor, "An embolism.")
+    await _damage(world, damaged)
+    where = {"consultationId": await _consultation(world, damaged)} if is_within else {}
+    answer = await _send(doctor, "embolism", **where)
+    assert (answer.error.code, answer.error.reason) == ("CONFLICT", "field_unreadable")
+    (row,) = await world.audit(answer.request_id)
+    assert (row["outcome"], row["entity_ids"]) == ("ALLOWED", [damaged])
+    assert await _found(await world.clinician(), "embolism") == []
+
+
+async def test_reading_and_searching_use_up_the_pages_of_an_hour(
+    world: World, doctor: Person, recording: UUID
+) -> None:
+    urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
+    await world.spend(doctor, "pages", load_quotas().pages)
+    for document, given in (
+        (documents.SEARCH_TRANSCRIPTS, {"query": "headache"}),
+        (documents.TRANSCRIPT, {"id": str(recording)}),
+        (documents.CORRECT_TRANSCRIPT, {"id": str(recording), "turn": 0, "text": "No."}),
+    ):
+        answer = await doctor.send(document, **given)
+        assert (answer.error.code, answer.error.reason) == ("RATE_LIMITED", "quota_pages")
+        assert answer.error.message == "You have read the most pages an hour allows. Please try again later."
+        (row,) = await world.audit(answer.request_id)
+        assert (row["outcome"], row["reason"]) == ("DENIED", "quota_pages")
+    assert (await world.http.get(urls["webvtt"])).status_code == 429
+
+
+async def test_words_of_what_is_to_be_destroyed_are_given_out_no_more(
+    world: World, doctor: Person, recording: UUID
+) -> None:
+    """As the recording itself is not, from when it is asked for, unless it is undone."""
+    urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
+    given = {"id": str(recording), "turn": 0, "text": "Nothing."}
+    await doctor.ask(documents.DELETE_RECORDING, id=str(recording), reason="OTHER")
+    for document, variables in (
+        (documents.TRANSCRIPT, {"id": str(recording)}),
+        (documents.CORRECT_TRANSCRIPT, given),
+        (documents.ISSUE_SUBTITLE_URLS, {"id": str(recording)}),
+    ):
+        answer = await doctor.send(document, **variables)
+        assert (answer.error.code, answer.error.reason) == ("CONFLICT", "recording_being_deleted")
+        (row,) = await world.audit(answer.request_id)
+        assert (row["outcome"], row["reason"]) == ("FAILED", "recording_being_deleted")
+    assert (await world.http.get(urls["webvtt"])).status_code == 409
+    assert await _found(doctor, "headache") == []
+    await doctor.ask(documents.UNDO_DELETION, recordingId=str(recording))
+    assert await _found(doctor, "headache") == [str(recording)]
+    assert (await world.http.get(urls["webvtt"])).status_code == 200
+
+
+@pytest.mark.parametrize("stops_after", [0, 1, 2, 3])
+async def test_words_are_found_read_and_corrected_wherever_a_rotation_was_killed(
+    world: World, doctor: Person, stops_after: int
+) -> None:
+    """The API has both root keys meanwhile, and the newer one alone at the end."""
+    recordings = [await _own(world, doctor, "An aneurysm.", "Number none.") for _ in range(3)]
+    line, asked = new_key_line(f"newer-{stops_after}"), 0
+
+    async def all_is_there(http: httpx.AsyncClient) -> None:
+        nonlocal asked
+        asked += 1
+        person, text = replace(doctor, http=http), f"Aneurysm number {asked}."
+        assert set(await _found(person, "aneurysm")) == {str(one) for one in recordings}
+        for recording in recordings:
+            given = {"id": str(recording), "turn": 1, "text": text}
+            assert (await person.ask(documents.CORRECT_TRANSCRIPT, **given))["turns"][1]["text"] == text
+            assert (await person.ask(documents.TRANSCRIPT, id=str(recording)))["turns"][1]["text"] == text
+        assert set(await _found(person, f'"number {asked}"')) == {str(one) for one in recordings}
+        assert await _found(person, f'"number {asked - 1}"') == []
+
+    def killed(done: int, total: int) -> None:
+        if done >= stops_after:
+            raise KeyboardInterrupt
+
+    newer = Keyring.parse(f"{line},{ROOT_KEYS}")
+    try:
+        async with world.another_api(root_keys=SecretStr(f"{ROOT_KEYS},{line}")) as http:
+            await all_is_there(http)
+            with pytest.raises(KeyboardInterrupt):
+                await keys.rotate(world.services.database, newer, batch=1, on_progress=killed)
+            await all_is_there(http)
+            async with anyio.create_task_group() as group:
+                for _ in range(4):
+                    group.start_soon(_found, replace(doctor, http=http), "aneurysm")
+                group.start_soon(all_is_there, http)
+                assert (await keys.rotate(world.services.database, newer, batch=1)).is_complete
+            await all_is_there(http)
+        async with world.another_api(root_keys=SecretStr(line)) as http:
+            await all_is_there(http)
+    finally:
+        back = Keyring.parse(f"{ROOT_KEYS},{line}")
+        assert (await keys.rotate(world.services.database, back)).is_complete
+
+
+@pytest.mark.parametrize(
+    ("where", "finds"),
+    [
+        ({"scheduledSince": "0001-01-01T00:00:00Z", "scheduledUntil": "9999-12-31T23:59:59Z"}, True),
+        ({"scheduledSince": "0001-01-01T00:00:00+14:00"}, True),
+        ({"scheduledUntil": "9999-12-31T23:59:59-14:00"}, True),
+        ({"scheduledSince": "2026-01-01T00:00:00"}, True),
+        ({"scheduledSince": "2030-01-01T00:00:00Z", "scheduledUntil": "2020-01-01T00:00:00Z"}, False),
+        ({"consultationId": "00000000-0000-0000-0000-000000000000"}, False),
+        ({"patientId": "00000000-0000-0000-0000-000000000000"}, False),
+    ],
+)
+async def test_filter_at_its_ends_is_answered(
+    doctor: Person, recording: UUID, where: dict[str, str], finds: bool
+) -> None:
+    assert await _found(doctor, "headache", **where) == ([str(recording)] if finds else [])
+
+
+async def test_search_tells_nothing_of_what_others_said(
+    world: World, doctor: Person, recording: UUID
+) -> None:
+    """The same answer, byte for byte, whether others said it, a sensitive recording of one's own has it, or nobody."""
+    others = await _own(world, await world.clinician(), "A sarcoidosis.")
+    case = await world.case(doctor, sensitivity="SUBSTANCE_USE", transcribe=True)
+    sensitive = await world.recording(case)
+    await spoken(world, sensitive, ((Speaker.PATIENT, "A pancreatitis."),))
+    answers = [
+        await _send(doctor, query, **where)
+        for query in ("sarcoidosis", "pancreatitis", "nephrolithiasis")
+        for where in ({}, {"consultationId": await _consultation(world, others)}, {"consultationId": case.id})
+    ]
+    assert {answer.response.text for answer in answers} == {answers[0].response.text}
+    for answer in answers:
+        (row,) = await world.audit(answer.request_id)
+        assert (row["entity_ids"], row["patient_ids"], row["consultation_ids"]) == ([], [], [])

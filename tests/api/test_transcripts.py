@@ -1,0 +1,255 @@
+"""Words are for the recording's doctor alone: read, searched, corrected, each time with its audit row."""
+
+from base64 import b64encode
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import SecretStr
+
+from app.db import Transaction
+from app.errors import Conflict
+from app.transcripts import store
+from tests.api import documents
+from tests.api.speaking import SAID, spoken
+from tests.api.world import Case, Person, World
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def recording(world: World, case: Case) -> UUID:
+    """The case's, READY, with its words."""
+    made = await world.recording(case)
+    await spoken(world, made)
+    return made
+
+
+async def search(person: Person, query: str, **where: object) -> list[str]:
+    found = await person.ask(documents.SEARCH_TRANSCRIPTS, query=query, filter=where)
+    return [hit["recordingId"] for hit in found["hits"]]
+
+
+async def test_doctor_reads_the_words_after_an_audit_row(
+    world: World, doctor: Person, case: Case, recording: UUID
+) -> None:
+    answer = await doctor.send(documents.TRANSCRIPT, id=str(recording))
+    read = answer.data["transcript"]
+    assert [(turn["speaker"], turn["text"]) for turn in read["turns"]] == [(who, text) for who, text in SAID]
+    assert [(turn["start"], turn["end"]) for turn in read["turns"]][1] == (5.0, 9.0)
+    (row,) = await world.audit(answer.request_id)
+    assert (row["action"], row["outcome"], row["entity_ids"]) == ("transcript.read", "ALLOWED", [recording])
+    assert row["consultation_ids"] == [UUID(case.id)]
+
+
+async def test_hidden_words_and_absent_ones_are_told_alike(world: World, case: Case, recording: UUID) -> None:
+    other, without_words = await world.clinician(), await world.recording(case)
+    for person, wanted, outcome in (
+        (other, recording, "DENIED"),
+        (other, uuid4(), "ABSENT"),
+        (case.doctor, without_words, "ABSENT"),
+    ):
+        answer = await person.send(documents.TRANSCRIPT, id=str(wanted))
+        assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", "transcript_not_found")
+        (row,) = await world.audit(answer.request_id)
+        assert row["outcome"] == outcome
+
+
+async def test_search_finds_words_and_phrases_whatever_their_form(doctor: Person, recording: UUID) -> None:
+    for query in ("headache", "HEADACHES pill", '"400 mg"', '"two weeks" ibuprofen'):
+        assert await search(doctor, query) == [str(recording)], query
+    for query in ("aspirin", '"weeks two"', "headache aspirin"):
+        assert await search(doctor, query) == [], query
+
+
+async def test_search_shows_where_it_was_said(world: World, doctor: Person, recording: UUID) -> None:
+    answer = await doctor.send(documents.SEARCH_TRANSCRIPTS, query="ibuprofen", filter=None)
+    (hit,) = answer.data["searchTranscripts"]["hits"]
+    (mark,) = hit["highlights"]
+    assert (hit["turn"], hit["start"], hit["speaker"]) == (2, 10.0, "DOCTOR")
+    assert hit["text"][mark["start"] : mark["end"]] == "ibuprofen"
+    (row,) = await world.audit(answer.request_id)
+    assert (row["action"], row["entity_ids"]) == ("transcript.search", [recording])
+
+
+async def test_search_stays_within_ones_own_recordings(world: World, recording: UUID) -> None:
+    assert await search(await world.clinician(), "headache") == []
+
+
+async def test_sensitive_kinds_are_found_only_where_asked_for(world: World, doctor: Person) -> None:
+    case = await world.case(doctor, sensitivity="PSYCHOTHERAPY", transcribe=True)
+    recording = await world.recording(case)
+    await spoken(world, recording)
+    assert await search(doctor, "headache") == []
+    assert await search(doctor, "headache", withSensitive=True) == [str(recording)]
+
+
+async def test_correction_is_read_and_found_and_what_was_heard_is_kept(
+    world: World, doctor: Person, recording: UUID
+) -> None:
+    changed = await doctor.ask(
+        documents.CORRECT_TRANSCRIPT, id=str(recording), turn=2, text="Take paracetamol, 500 mg."
+    )
+    assert [turn["heardText"] for turn in changed["turns"]] == [None, None, SAID[2][1]]
+    assert changed["turns"][2]["text"] == "Take paracetamol, 500 mg."
+    (made,) = changed["corrections"]
+    assert (made["turn"], made["text"], made["speaker"]) == (2, "Take paracetamol, 500 mg.", None)
+    assert made["correctedBy"] == str(doctor.user_id)
+    assert await search(doctor, "paracetamol") == [str(recording)]
+    assert await search(doctor, "ibuprofen") == []
+    (kept,) = await world.rows(
+        "select count(*) as many from private.transcript_corrections where recording_id = %s", recording
+    )
+    assert kept["many"] == 1
+
+
+@pytest.mark.parametrize(
+    ("turn", "text", "refusal"),
+    [
+        (2, SAID[2][1], ("CONFLICT", "correction_unchanged")),
+        (2, "  ", ("INVALID_INPUT", "correction_empty")),
+        (2, "a\x07b", ("INVALID_INPUT", "correction_characters")),
+        (2, "x" * 30_001, ("INVALID_INPUT", "correction_too_long")),
+        (3, "nobody said this", ("NOT_FOUND", "turn_unknown")),
+        (-1, "nor this", ("NOT_FOUND", "turn_unknown")),
+    ],
+)
+async def test_correction_that_cannot_be_is_refused(
+    doctor: Person, recording: UUID, turn: int, text: str, refusal: tuple[str, str]
+) -> None:
+    assert (
+        await doctor.refused(documents.CORRECT_TRANSCRIPT, id=str(recording), turn=turn, text=text) == refusal
+    )
+
+
+async def test_turn_is_given_to_a_speaker_whose_voice_is_anothers_too(
+    doctor: Person, recording: UUID
+) -> None:
+    given: dict[str, Any] = {"id": str(recording), "turn": 2, "speaker": "INTERPRETER", "onlyThisTurn": True}
+    changed = await doctor.ask(documents.ATTRIBUTE_TURN, **given)
+    assert [turn["speaker"] for turn in changed["turns"]] == ["DOCTOR", "PATIENT", "INTERPRETER"]
+    refusal = await doctor.refused(documents.ATTRIBUTE_TURN, **given)
+    assert refusal == ("CONFLICT", "correction_unchanged")
+    await doctor.ask(documents.ATTRIBUTE_TURN, id=str(recording), turn=0, speaker="COMPANION")
+    read = await doctor.ask(documents.TRANSCRIPT, id=str(recording))
+    assert [turn["speaker"] for turn in read["turns"]] == ["COMPANION", "PATIENT", "COMPANION"]
+
+
+async def test_speaker_is_renamed_wherever_the_voice_speaks(doctor: Person, recording: UUID) -> None:
+    given: dict[str, Any] = {"id": str(recording), "turn": 0, "speaker": "INTERPRETER"}
+    changed = await doctor.ask(documents.ATTRIBUTE_TURN, **given)
+    assert [turn["speaker"] for turn in changed["turns"]] == ["INTERPRETER", "PATIENT", "INTERPRETER"]
+    (made,) = changed["corrections"]
+    assert (made["turn"], made["text"], made["speaker"]) == (0, None, "INTERPRETER")
+    assert await search(doctor, "ibuprofen") == [str(recording)]
+    found = await doctor.ask(documents.SEARCH_TRANSCRIPTS, query="ibuprofen", filter=None)
+    assert found["hits"][0]["speaker"] == "INTERPRETER"
+    urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
+    assert urls["webvtt"]
+    assert await doctor.refused(documents.ATTRIBUTE_TURN, **given) == (
+        "CONFLICT",
+        "correction_unchanged",
+    )
+
+
+async def test_what_failed_is_tried_again_and_what_is_ready_is_not(
+    world: World, doctor: Person, recording: UUID
+) -> None:
+    refusal = ("CONFLICT", "transcription_not_failed")
+    assert await doctor.refused(documents.RETRY_TRANSCRIPTION, id=str(recording)) == refusal
+    failed = (
+        "update resguardo.transcripts set status = 'FAILED', error = 'speech_busy' where recording_id = %s"
+    )
+    await world.rows(failed, recording)
+    assert await doctor.ask(documents.RETRY_TRANSCRIPTION, id=str(recording)) is True
+    shown = (await doctor.ask(documents.RECORDING, id=str(recording)))["transcription"]
+    assert (shown["status"], shown["attempt"], shown["error"]) == ("PENDING", 2, None)
+
+
+async def test_switch_is_the_doctors_alone(world: World, doctor: Person, case: Case) -> None:
+    given: dict[str, Any] = {"consultationId": case.id, "isOn": False}
+    assert await doctor.ask(documents.SWITCH_TRANSCRIPTION, **given) is False
+    other = await world.clinician()
+    assert (await other.refused(documents.SWITCH_TRANSCRIPTION, **given))[0] == "NOT_FOUND"
+
+
+async def test_consultation_says_whether_it_is_transcribed(world: World, doctor: Person) -> None:
+    for said, is_transcribed in (
+        ({}, True),
+        ({"sensitivity": "PSYCHOTHERAPY"}, False),
+        ({"sensitivity": "SUBSTANCE_USE", "transcribe": True}, True),
+        ({"transcribe": False}, False),
+    ):
+        case = await world.case(doctor, **said)
+        shown = await doctor.ask(documents.CONSULTATION, id=case.id)
+        assert shown["isTranscribed"] is is_transcribed
+        await doctor.ask(documents.SWITCH_TRANSCRIPTION, consultationId=case.id, isOn=not is_transcribed)
+        shown = await doctor.ask(documents.CONSULTATION, id=case.id)
+        assert shown["isTranscribed"] is not is_transcribed
+
+
+async def test_subtitles_are_read_by_their_link_until_the_session_ends(
+    world: World, doctor: Person, recording: UUID
+) -> None:
+    urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
+    answer = await world.http.get(urls["webvtt"])
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/vtt")
+    assert answer.text.startswith("WEBVTT\n\n00:00:00.000 --> 00:00:04.000\n<v Doctor>Good morning.")
+    srt = await world.http.get(urls["srt"], headers={"Accept-Language": "es"})
+    assert srt.text.startswith("1\n00:00:00,000 --> 00:00:04,000\nMédico: Good morning.")
+    await world.end_session(doctor)
+    assert (await world.http.get(urls["webvtt"])).status_code == 401
+    assert (await world.http.get(f"/subtitles/{'0' * 64}.vtt")).status_code == 404
+    assert (await world.http.get("/subtitles/x.vtt")).status_code == 404
+
+
+async def test_subtitles_of_anothers_recording_have_no_link(world: World, recording: UUID) -> None:
+    other = await world.clinician()
+    refusal = ("NOT_FOUND", "transcript_not_found")
+    assert await other.refused(documents.ISSUE_SUBTITLE_URLS, id=str(recording)) == refusal
+
+
+@pytest.mark.parametrize(("name", "reason"), [("tests-1", "root_key_wrong"), ("tests-2", "root_key_missing")])
+async def test_api_does_not_start_without_the_keys_that_open_words(
+    world: World, recording: UUID, name: str, reason: str
+) -> None:
+    keys = SecretStr(f"{name}:{b64encode(b'another root key, of just as many'[:32]).decode()}")
+    with pytest.raises(Conflict, match=reason):
+        async with world.another_api(root_keys=keys):
+            pass
+
+
+@pytest.mark.parametrize("field", ["transcript", "searchTranscripts", "correctTranscript"])
+async def test_words_are_not_answered_where_their_audit_row_was_not_committed(
+    world: World, doctor: Person, recording: UUID, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session of the database ends after the words were read, and before the commit."""
+    last = {"transcript": "open_transcript", "searchTranscripts": "search", "correctTranscript": "correct"}
+    through = getattr(store, last[field])
+
+    async def lost(tx: Transaction, *given: Any, **named: Any) -> Any:
+        told = await through(tx, *given, **named)
+        ended = await world.rows(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = current_database()"
+            " and application_name = 'resguardo-api' and state = 'idle in transaction'"
+        )
+        assert ended
+        return told
+
+    monkeypatch.setattr(store, last[field], lost)
+    asked: dict[str, tuple[str, dict[str, Any]]] = {
+        "transcript": (documents.TRANSCRIPT, {"id": str(recording)}),
+        "searchTranscripts": (documents.SEARCH_TRANSCRIPTS, {"query": "headache"}),
+        "correctTranscript": (documents.CORRECT_TRANSCRIPT, {"id": str(recording), "turn": 0, "text": "No."}),
+    }
+    document, given = asked[field]
+    answer = await doctor.send(document, **given)
+    assert (answer.error.code, answer.error.reason) == ("UPSTREAM_FAILED", "database_unavailable")
+    assert answer.body["data"] is None
+    assert "headache" not in answer.response.text
+    assert await world.audit(answer.request_id) == []
+    (kept,) = await world.rows(
+        "select count(*) as many from private.transcript_corrections where recording_id = %s", recording
+    )
+    assert kept["many"] == 0

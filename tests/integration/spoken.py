@@ -1,0 +1,100 @@
+"""What is said in the fixture, turn by turn, as a speech service is sent it; and how wrong a hearing of it is."""
+
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import av
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+RATE = 16_000
+_SAMPLE_BYTES = 2
+_MARGIN_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class SpokenTurn:
+    """One turn of `headache.ref.json`; times in seconds. The doctor is on the left channel (0)."""
+
+    speaker: str
+    start: float
+    end: float
+    text: str
+
+    @property
+    def channel(self) -> int:
+        return 0 if self.speaker == "doctor" else 1
+
+
+@cache
+def turns() -> tuple[SpokenTurn, ...]:
+    reference = json.loads((FIXTURES / "headache.ref.json").read_text(encoding="utf-8"))
+    return tuple(SpokenTurn(**turn) for turn in reference["turns"])
+
+
+def turn_flac(turn: SpokenTurn) -> bytes:
+    """The turn alone, from its own channel, as 16 kHz mono FLAC with 0.1 s around it."""
+    start = max(0, round((turn.start - _MARGIN_SECONDS) * RATE))
+    end = round((turn.end + _MARGIN_SECONDS) * RATE)
+    return flac(channels()[turn.channel][start * _SAMPLE_BYTES : end * _SAMPLE_BYTES])
+
+
+def silence_flac(seconds: float) -> bytes:
+    return flac(bytes(round(seconds * RATE) * _SAMPLE_BYTES))
+
+
+def flac(samples: bytes) -> bytes:
+    """16-bit mono samples at 16 kHz."""
+    file = BytesIO()
+    with av.open(file, "w", format="flac") as container:
+        stream = container.add_stream("flac", rate=RATE, layout="mono", format="s16")
+        frame = av.AudioFrame(format="s16", layout="mono", samples=len(samples) // _SAMPLE_BYTES)
+        frame.sample_rate, frame.pts = RATE, 0
+        frame.planes[0].update(samples.ljust(frame.planes[0].buffer_size, b"\0"))
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+@cache
+def channels() -> tuple[bytes, bytes]:
+    """16-bit samples at 16 kHz, the doctor's and the patient's."""
+    left, right = bytearray(), bytearray()
+    resampler = av.AudioResampler(format="s16p", layout="stereo", rate=RATE)
+    with av.open(str(FIXTURES / "headache.dual.ogg"), "r", format="ogg") as container:
+        frames = [one for frame in container.decode(audio=0) for one in resampler.resample(frame)]
+    for one in (*frames, *resampler.resample(None)):
+        left += bytes(one.planes[0])[: one.samples * _SAMPLE_BYTES]
+        right += bytes(one.planes[1])[: one.samples * _SAMPLE_BYTES]
+    return bytes(left), bytes(right)
+
+
+def word_error_rate(pairs: Sequence[tuple[str, str]]) -> float:
+    """Words substituted, left out or put in, of all words said; pairs of what was said and what was heard."""
+    wrong = sum(word_errors(said, heard) for said, heard in pairs)
+    return wrong / sum(len(words(said)) for said, _ in pairs)
+
+
+def word_errors(said: str, heard: str) -> int:
+    """The fewest words to change, leave out or put in to come from one to the other."""
+    expected, given = words(said), words(heard)
+    row = list(range(len(given) + 1))
+    for number, word in enumerate(expected, 1):
+        above = row
+        row = [number]
+        for column, other in enumerate(given, 1):
+            row.append(min(above[column] + 1, row[-1] + 1, above[column - 1] + (word != other)))
+    return row[-1]
+
+
+def words(text: str) -> list[str]:
+    """Lower case, without accents and punctuation."""
+    plain = "".join(
+        one for one in unicodedata.normalize("NFD", text.lower()) if not unicodedata.combining(one)
+    )
+    return re.findall(r"[\w']+", plain)

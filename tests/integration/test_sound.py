@@ -1,0 +1,909 @@
+"""Sound against real recordings and against files that mean harm: where somebody speaks, and exactly those pieces."""
+
+import io
+import json
+import os
+import resource
+import signal
+import statistics
+from array import array
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from fractions import Fraction
+from math import inf
+from operator import add
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+import av
+import pytest
+from anyio.abc import Process
+from av.audio.stream import AudioStream
+
+from app.errors import UpstreamFailed
+from app.media import sound
+from app.media.probe import Container, MediaRefused
+from app.media.sound import BLOCK_BYTES, LIMITS, MAX_TURN_MS, Cut, Limits, Plan, Span, pieces, plan
+from tests.integration import spoken
+
+pytestmark = pytest.mark.anyio
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+CHANNELS = {"doctor": 0, "patient": 1}
+RATE = 16_000
+
+
+@pytest.fixture(autouse=True)
+def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Process]]:
+    """The children that the test started; none may outlive it, and each is reaped."""
+    started: list[Process] = []
+    open_process = anyio.open_process
+
+    async def remembered(*arguments: Any, **options: Any) -> Process:
+        started.append(await open_process(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(anyio, "open_process", remembered)
+    yield started
+    for process in started:
+        assert process.returncode is not None
+        with pytest.raises(ProcessLookupError):
+            os.kill(process.pid, 0)
+
+
+@pytest.fixture(scope="module")
+def headache() -> bytes:
+    return (FIXTURES / "headache.mp4").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def dual() -> bytes:
+    return (FIXTURES / "headache.dual.ogg").read_bytes()
+
+
+class Stored:
+    """An object in memory, and what was read of it; `meanwhile` is called at each read but the first."""
+
+    def __init__(self, content: bytes, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
+        self.content = content
+        self.read_bytes = 0
+        self._meanwhile = meanwhile
+
+    async def read_range(self, start: int, length: int) -> bytes:
+        if self._meanwhile is not None and self.read_bytes:
+            await self._meanwhile()
+        self.read_bytes += length
+        return self.content[start : start + length]
+
+    async def plan(self, container: Container = "mp4", cut: Cut = Cut.TURNS, **options: Any) -> Plan:
+        return await plan(self.read_range, len(self.content), container, cut=cut, **options)
+
+    def pieces(
+        self, spans: tuple[Span, ...], container: Container = "mp4", **options: Any
+    ) -> AsyncIterator[tuple[Span, bytes]]:
+        return pieces(self.read_range, len(self.content), container, spans, **options)
+
+
+async def _refusal(content: bytes, container: Container = "mp4", **options: Any) -> str:
+    with pytest.raises(MediaRefused) as refused:
+        await Stored(content).plan(container, **options)
+    assert refused.value.detail == {}
+    return refused.value.reason
+
+
+def _remuxed(
+    content: bytes, shifted: Callable[[float], float], until: float = inf, /, **options: str
+) -> bytes:
+    """The sound at other times, in seconds, so much of it; a movie's pictures stay as they are."""
+    target = io.BytesIO()
+    with (
+        av.open(io.BytesIO(content), "r") as source,
+        av.open(target, "w", format="mp4", options=options) as copy,
+    ):
+        streams = {stream.index: copy.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is None or packet.pts is None or packet.time_base is None:
+                continue
+            if packet.pts * packet.time_base >= until:
+                continue
+            if packet.stream.type == "audio":
+                moved = round(shifted(float(packet.pts * packet.time_base)) / packet.time_base)
+                packet.dts += moved
+                packet.pts += moved
+            packet.stream = streams[packet.stream.index]
+            copy.mux(packet)
+    return target.getvalue()
+
+
+def _encoded(
+    samples: bytes, *, layout: str = "mono", codec: str = "aac", kind: str = "mp4", rate: int = RATE
+) -> bytes:
+    """Interleaved 16-bit samples as a file."""
+    target = io.BytesIO()
+    with av.open(target, "w", format=kind, options={"strict": "experimental"}) as file:
+        stream = cast("AudioStream", file.add_stream(codec, rate=rate, layout=layout))
+        channels = stream.codec_context.channels
+        frame = av.AudioFrame(format="s16", layout=layout, samples=len(samples) // 2 // channels)
+        frame.planes[0].update(samples)
+        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+        size = stream.codec_context.frame_size or 1024
+        resampler = av.AudioResampler(stream.format, layout, stream.codec_context.rate, frame_size=size)
+        for part in (*resampler.resample(frame), *resampler.resample(None), None):
+            file.mux(stream.encode(part))
+    return target.getvalue()
+
+
+def _samples(flac: bytes) -> bytes:
+    with av.open(io.BytesIO(flac), "r", format="flac") as file:
+        context = file.streams.audio[0].codec_context
+        assert (context.rate, context.channels) == (RATE, 1)
+        return b"".join(
+            bytes(frame.planes[0])[: frame.samples * 2]
+            for packet in file.demux()
+            for frame in cast("list[av.AudioFrame]", packet.decode())
+        )
+
+
+@pytest.fixture(scope="module")
+def speech(headache: bytes) -> bytes:
+    """Twenty seconds of it, as samples."""
+    resampler = av.AudioResampler("s16", "mono", RATE)
+    with av.open(io.BytesIO(headache), "r") as file:
+        frames = [new for old in file.decode(audio=0) for new in resampler.resample(old)]
+    return b"".join(bytes(frame.planes[0])[: frame.samples * 2] for frame in frames)[: 20 * RATE * 2]
+
+
+def _interleaved(*channels: bytes) -> bytes:
+    joined = array("h", bytes(len(channels) * len(channels[0])))
+    for number, one in enumerate(channels):
+        joined[number :: len(channels)] = array("h", one)
+    return joined.tobytes()
+
+
+@pytest.mark.parametrize(("name", "container"), [("headache.mp4", "mp4"), ("headache.dual.ogg", "ogg")])
+async def test_plan_finds_every_turn_of_a_consultation_where_it_begins(
+    name: str, container: Container
+) -> None:
+    turns = json.loads((FIXTURES / "headache.ref.json").read_text())["turns"]
+
+    found = await Stored((FIXTURES / name).read_bytes()).plan(container)
+
+    distances = []
+    for turn in turns:
+        channel = CHANNELS[turn["speaker"]] if container == "ogg" else None
+        start_ms, end_ms = turn["start"] * 1000, turn["end"] * 1000
+        spans = [span for span in found.spans if span.channel == channel]
+        distances.append(min(abs(span.start_ms - start_ms) for span in spans))
+        heard = sum(max(0, min(one.end_ms, end_ms) - max(one.start_ms, start_ms)) for one in spans)
+        assert heard >= 0.99 * (end_ms - start_ms)
+    assert statistics.median(distances) <= 150
+    assert len(found.spans) == len(turns)
+    assert found.duration_ms == pytest.approx(128_440, abs=20)
+    assert found.channels == (2 if container == "ogg" else 1)
+    assert list(found.spans) == sorted(found.spans, key=lambda span: span.start_ms)
+
+
+async def test_windows_are_few_and_hold_every_turn(headache: bytes) -> None:
+    turns = (await Stored(headache).plan()).spans
+    [window] = (await Stored(headache).plan(cut=Cut.WINDOWS)).spans
+
+    assert (window.channel, window.start_ms, window.end_ms) == (None, turns[0].start_ms, turns[-1].end_ms)
+
+
+async def test_two_channels_are_cut_in_turns_where_windows_are_asked_for(dual: bytes) -> None:
+    assert await Stored(dual).plan("ogg", Cut.WINDOWS) == await Stored(dual).plan("ogg")
+
+
+def _with_trace(samples: bytes, other: bytes, decibels: float) -> bytes:
+    """What a microphone hears that the other's voice reaches so much softer, 30 ms later, in a room that rings."""
+    late, echo = 30 * RATE // 1000, 40 * RATE // 1000
+    share = 10 ** (-decibels / 20)
+    trace = [share * sample for sample in memoryview(other).cast("h")]
+    heard: list[float] = list(memoryview(samples).cast("h"))
+    for number in range(3):
+        delay = late + number * echo
+        heard[delay:] = map(add, heard[delay:], trace)
+        trace = [sample / 2 for sample in trace]
+    return array("h", [max(-32_768, min(32_767, int(sample))) for sample in heard]).tobytes()
+
+
+@pytest.mark.parametrize(("decibels", "cut"), [(26, Cut.TURNS), (26, Cut.WINDOWS), (14, Cut.TURNS)])
+async def test_words_that_both_microphones_hear_are_there_once(decibels: float, cut: Cut) -> None:
+    left, right = (samples[: 40 * RATE * 2] for samples in spoken.channels())
+    clean, crossed = (
+        _encoded(_interleaved(*pair), layout="stereo", codec="pcm_s16le")
+        for pair in (
+            (left, right),
+            (_with_trace(left, right, decibels), _with_trace(right, left, decibels)),
+        )
+    )
+    expected = (await Stored(clean).plan()).spans
+
+    found = (await Stored(crossed).plan(cut=cut)).spans
+
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.channel == other.channel
+        assert abs(one.start_ms - other.start_ms) <= 300
+        assert abs(one.end_ms - other.end_ms) <= 500
+
+
+async def test_pieces_are_the_plans_spans_to_the_sample(headache: bytes) -> None:
+    stored = Stored(headache)
+    found = (await stored.plan()).spans
+    whole = Span(None, 0, 128_000)
+    [(_, flac)] = [one async for one in stored.pieces((whole,))]
+    samples = _samples(flac)
+    assert len(samples) == 128_000 * 32
+
+    cut = [one async for one in stored.pieces(found)]
+
+    assert tuple(span for span, _ in cut) == found
+    for span, flac in cut:
+        assert _samples(flac) == samples[span.start_ms * 32 : span.end_ms * 32]
+
+
+async def test_pieces_that_are_not_wanted_are_left_out_and_no_more_is_read(dual: bytes) -> None:
+    stored = Stored(dual)
+    found = (await stored.plan("ogg")).spans
+    every = {span: flac async for span, flac in stored.pieces(found, "ogg")}
+
+    some = {span: flac async for span, flac in stored.pieces(found[3:9:2], "ogg")}
+
+    assert some == {span: every[span] for span in found[3:9:2]}
+    assert [one async for one in stored.pieces((), "ogg")] == []
+
+
+async def test_pieces_come_in_the_order_of_their_ends_where_both_speak(dual: bytes) -> None:
+    spans = (Span(0, 1_000, 9_000), Span(1, 2_000, 3_000), Span(1, 4_000, 10_000))
+    assert [span async for span, _ in Stored(dual).pieces(spans, "ogg")] == [spans[1], spans[0], spans[2]]
+
+
+async def test_no_more_is_read_before_a_piece_is_taken(
+    headache: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sound, "BLOCK_BYTES", 256 * 1024)
+    long = _remuxed(headache, lambda _: 0.0, movflags="frag_keyframe+empty_moov+default_base_moof")
+    stored = Stored(long)
+    spans = tuple(Span(None, start, start + 1_000) for start in range(1_000, 120_000, 20_000))
+    async with aclosing(cast("Any", stored.pieces(spans))) as cut:
+        await anext(cut)
+        read_bytes = stored.read_bytes
+        await anyio.sleep(0.5)
+        assert stored.read_bytes == read_bytes < len(long)
+
+
+@pytest.mark.parametrize("movflags", ["", "frag_keyframe", "frag_keyframe+empty_moov+default_base_moof"])
+async def test_sound_that_begins_late_keeps_its_times(headache: bytes, movflags: str) -> None:
+    begun = (await Stored(headache).plan()).spans
+    late = Stored(_remuxed(headache, lambda _: 5.0, **({"movflags": movflags} if movflags else {})))
+
+    with av.open(io.BytesIO(late.content), "r") as file:
+        _, second, *_ = (float(frame.time or 0) for frame in file.decode(audio=0))
+    shift_ms = 1000 * (second - 1024 / 48_000)
+
+    found = await late.plan()
+
+    assert shift_ms == pytest.approx(5_000, abs=150)
+    assert len(found.spans) == len(begun)
+    for one, other in zip(found.spans, begun, strict=True):
+        assert one.start_ms == pytest.approx(other.start_ms + shift_ms, abs=100)
+    assert late.read_bytes <= len(late.content) + BLOCK_BYTES
+
+
+async def test_what_is_missing_amid_the_sound_is_silence_and_costs_no_memory(
+    headache: bytes, children: list[Process]
+) -> None:
+    begun = (await Stored(headache).plan()).spans
+    two_hours = 7_200.0
+    torn = _remuxed(headache, lambda time: 0.0 if time < 60 else two_hours)
+    peaks: list[int] = []
+
+    async def look() -> None:
+        status = await anyio.Path(f"/proc/{children[-1].pid}/status").read_text()
+        peaks.append(int(status.partition("VmHWM:")[2].split()[0]) // 1024)
+
+    stored = Stored(torn)
+    found = (await stored.plan()).spans
+    [(_, flac)] = [one async for one in Stored(torn, look).pieces((found[-1],))]
+
+    assert [span.start_ms for span in found[-3:]] == pytest.approx(
+        [span.start_ms + 7_200_000 for span in begun[-3:]], abs=150
+    )
+    assert len(_samples(flac)) == 32 * (found[-1].end_ms - found[-1].start_ms)
+    assert all(peak < 150 for peak in peaks)
+
+
+async def test_a_movie_without_sound_has_no_channels(headache: bytes) -> None:
+    target = io.BytesIO()
+    with av.open(io.BytesIO(headache), "r") as source, av.open(target, "w", format="mp4") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    stored = Stored(target.getvalue())
+
+    assert await stored.plan() == Plan(0, 0, ())
+    with pytest.raises(MediaRefused):
+        _ = [one async for one in stored.pieces((Span(None, 0, 1_000),))]
+
+
+@pytest.mark.parametrize(("layout", "channels"), [("mono", 1), ("stereo", 2)])
+async def test_silence_has_no_spans(layout: str, channels: int) -> None:
+    silence = _encoded(bytes(10 * RATE * 2 * channels), layout=layout)
+    found = await Stored(silence).plan()
+    assert (found.channels, found.spans) == (channels, ())
+    assert found.duration_ms == pytest.approx(10_000, abs=150)
+
+
+async def test_eight_channels_are_mixed(speech: bytes) -> None:
+    silence = bytes(len(speech))
+    eight = _encoded(
+        _interleaved(silence, silence, silence, silence, speech, silence, silence, silence),
+        layout="7.1",
+        codec="pcm_s16le",
+    )
+    found = await Stored(eight).plan()
+
+    assert found.channels == 1
+    assert [span.channel for span in found.spans] == [None] * 4
+    assert len([one async for one in Stored(eight).pieces(found.spans)]) == 4
+
+
+@pytest.mark.parametrize(("codec", "kind"), [("aac", "mp4"), ("libopus", "ogg")])
+async def test_two_channels_that_hold_the_same_are_one(speech: bytes, codec: str, kind: str) -> None:
+    """As LiveKit writes a mixed room, and one whose `audio_mixing` it has ignored (egress 1121, read 2026-11-21)."""
+    same = _encoded(_interleaved(speech, speech), layout="stereo", codec=codec, kind=kind)
+
+    found = await Stored(same).plan(cast("Container", kind))
+
+    assert (found.channels, [span.channel for span in found.spans]) == (1, [None] * 4)
+
+
+async def test_two_channels_of_a_movie_are_kept_apart_where_they_differ(speech: bytes) -> None:
+    left = _encoded(_interleaved(speech, bytes(len(speech))), layout="stereo")
+    assert {span.channel for span in (await Stored(left).plan()).spans} == {0}
+
+
+async def test_a_monologue_is_cut_into_turns_that_can_be_sent(speech: bytes) -> None:
+    breathless = _encoded(speech[32 * 1_100 : 32 * 1_900] * 100)
+    spans = (await Stored(breathless).plan()).spans
+    assert len(spans) >= 3
+    assert all(span.end_ms - span.start_ms <= MAX_TURN_MS for span in spans)
+
+
+async def test_noise_that_flac_cannot_shrink_stays_within_what_a_vendor_takes() -> None:
+    """A tenth of a window, at a tenth of the bytes."""
+    noise = Stored(_encoded(os.urandom(81 * RATE * 2), codec="pcm_s16le"))
+    [(_, flac)] = [one async for one in noise.pieces((Span(None, 0, 80_000),))]
+    assert 2_500_000 < len(flac) < sound.MAX_PIECE_BYTES // 10
+
+
+def _broken(headache: bytes, share: float) -> bytes:
+    """That share of the sound's packets made undecodable."""
+    content = bytearray(headache)
+    with av.open(io.BytesIO(headache), "r") as file:
+        packets = [packet for packet in file.demux(audio=0) if packet.pos is not None and packet.size]
+        for packet in packets[100 : 100 + round(share * len(packets))]:
+            start = packet.pos or 0
+            content[start : start + packet.size] = b"\xff" * packet.size
+    return bytes(content)
+
+
+async def test_a_few_packets_that_cannot_be_decoded_are_silence(headache: bytes) -> None:
+    begun = (await Stored(headache).plan()).spans
+    found = (await Stored(_broken(headache, 0.05)).plan()).spans
+    assert found[-15:] == begun[-15:]
+
+
+async def test_too_many_packets_that_cannot_be_decoded_are_a_refusal(headache: bytes) -> None:
+    assert await _refusal(_broken(headache, 0.5)) == "media_unreadable"
+
+
+DAMAGED: dict[str, Callable[[bytes], bytes]] = {
+    "nothing": lambda _: b"",
+    "index_missing": lambda headache: headache[: len(headache) // 2],
+    "index_cut": lambda headache: headache[:-20_000],
+    "beginning_alone": lambda headache: headache[:32],
+    "noise": lambda headache: headache[:32] + os.urandom(100_000),
+    "playlist": lambda headache: headache[:32] + b"#EXTM3U\nhttp://127.0.0.1:1/a.ts\n",
+    "ogg_noise": lambda _: b"OggS" + os.urandom(100_000),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+async def test_damaged_media_are_refused(headache: bytes, damage: str) -> None:
+    content = DAMAGED[damage](headache)
+    assert await _refusal(content) == "media_unreadable"
+    assert await _refusal(content, "ogg") == "media_unreadable"
+    with pytest.raises(MediaRefused):
+        _ = [one async for one in Stored(content).pieces((Span(None, 0, 1_000),))]
+
+
+async def test_a_timeline_that_is_too_long_is_media_too_slow(headache: bytes) -> None:
+    years = _remuxed(headache, lambda time: 0.0 if time < 60 else 30_000.0)
+    assert await _refusal(years, limits=replace(LIMITS, hours=1)) == "media_too_slow"
+
+
+def _silence(seconds: int, *, rate: int = RATE, layout: str = "mono", kind: str = "mp4") -> bytes:
+    """FLAC of silence, seconds of it in a packet of some bytes, which is written again and again."""
+    block = 65_535
+    target = io.BytesIO()
+    with av.open(target, "w", format=kind, options={"strict": "experimental"}) as file:
+        options = {"frame_size": str(block)}
+        stream = file.add_stream("flac", rate=rate, options=options, layout=layout, format="s16")
+        frame = av.AudioFrame(format="s16", layout=layout, samples=block)
+        frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+        [packet, *_] = [*stream.encode(frame), *stream.encode(None)]
+        content = bytes(packet)
+        for number in range(-(-seconds * rate // block)):
+            copy = av.Packet(content)
+            copy.pts = copy.dts = number * block
+            copy.duration, copy.time_base, copy.stream = block, Fraction(1, rate), stream
+            file.mux(copy)
+    return target.getvalue()
+
+
+def _peak_megabytes(process: Process) -> float:
+    """Of a child that has said all and not been reaped yet."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+
+
+DEAF = """
+import sys
+sys.path.insert(0, {root!r})
+from app.media import sound_child
+sound_child.webrtcvad.Vad.is_speech = lambda *_: False
+sound_child.main()
+"""
+
+
+async def test_twelve_hours_are_heard_within_memory(
+    children: list[Process], child_does: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the detector, which holds no more after hours and takes most of the time."""
+    child_does(DEAF.format(root=str(FIXTURES.parents[1])))
+    peaks: list[float] = []
+
+    async def look() -> None:
+        peaks.append(_peak_megabytes(children[-1]))
+
+    monkeypatch.setattr(sound, "BLOCK_BYTES", 16 * 1024)
+    long = _silence(12 * 3_600)
+    found = await Stored(long, look).plan(cut=Cut.WINDOWS)
+
+    assert (found.channels, found.spans) == (1, ())
+    assert found.duration_ms == pytest.approx(12 * 3_600_000, abs=5_000)
+    assert len(peaks) > 4
+    assert max(peaks) < 150
+
+
+async def test_hours_in_few_bytes_are_media_too_slow() -> None:
+    bomb = _silence(30 * 3_600, rate=8_000)
+    assert len(bomb) < 1_000_000
+    assert await _refusal(bomb, limits=replace(LIMITS, hours=2)) == "media_too_slow"
+
+
+async def test_a_rate_that_no_microphone_has_is_a_refusal() -> None:
+    """Each of its packets would be eleven minutes."""
+    assert await _refusal(_silence(3_600, rate=100)) == "media_unreadable"
+
+
+async def test_more_of_the_processor_than_its_sound_may_take_is_media_too_slow() -> None:
+    noise = _encoded(os.urandom(30 * RATE * 2) * 80, codec="pcm_s16le")
+    little = replace(LIMITS, cpu_seconds=1, cpu_seconds_per_hour=1)
+    assert await _refusal(noise, limits=little) == "media_too_slow"
+
+
+async def test_sound_before_the_beginning_is_left_out(headache: bytes) -> None:
+    begun = (await Stored(headache).plan()).spans
+    early = _remuxed(headache, lambda _: -10.0, movflags="frag_keyframe+empty_moov+default_base_moof")
+    found = (await Stored(early).plan()).spans
+    assert len(begun) - 4 <= len(found) <= len(begun)
+
+
+async def test_a_jump_of_the_timestamps_moves_what_follows_and_nothing_before(headache: bytes) -> None:
+    fragmented = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    whole = (await Stored(_remuxed(headache, lambda _: 0.0, **fragmented)).plan()).spans
+    jumped = _remuxed(headache, lambda time: 0.0 if time < 60 else 45.0, **fragmented)
+
+    found = (await Stored(jumped).plan()).spans
+
+    assert [span.start_ms for span in found[-3:]] == pytest.approx(
+        [span.start_ms + 45_000 for span in whole[-3:]], abs=150
+    )
+    before = [span for span in whole if span.end_ms < 58_000]
+    assert list(found[: len(before)]) == before
+
+
+def _with_a_fragment_minutes_late(dual: bytes, share: float) -> bytes:
+    """The one that follows that share of it; the rest is where it belongs."""
+    content = _remuxed(dual, lambda _: 0.0, movflags="empty_moov", frag_duration="700000")
+    at = content.index(b"tfdt", int(share * len(content))) + 8
+    later = int.from_bytes(content[at : at + 8], "big") + 600 * 48_000
+    return content[:at] + later.to_bytes(8, "big") + content[at + 8 :]
+
+
+async def test_a_timestamp_that_puts_little_of_the_sound_in_the_past_is_survived(dual: bytes) -> None:
+    begun = [span for span in (await Stored(dual).plan("ogg")).spans if span.end_ms < 115_000]
+    found = (await Stored(_with_a_fragment_minutes_late(dual, 0.95)).plan()).spans
+    assert [span.channel for span in found[: len(begun)]] == [span.channel for span in begun]
+    assert [span.start_ms for span in found[: len(begun)]] == pytest.approx(
+        [span.start_ms for span in begun], abs=30
+    )
+
+
+async def test_a_timestamp_that_puts_most_of_the_sound_in_the_past_is_a_refusal(dual: bytes) -> None:
+    assert await _refusal(_with_a_fragment_minutes_late(dual, 0.25)) == "media_unreadable"
+
+
+async def test_two_recordings_in_one_file_are_a_refusal(dual: bytes) -> None:
+    """Of the second one, whose times begin anew, nothing would be heard."""
+    assert await _refusal(dual + dual, "ogg") == "media_unreadable"
+
+
+async def test_fragments_of_which_ffmpeg_leaves_many_samples_out_are_a_refusal(headache: bytes) -> None:
+    """Written so by FFmpeg 8 itself (2026-11-22): a third of them are no later than those before."""
+    assert await _refusal(_remuxed(headache, lambda _: 0.0, movflags="frag_every_frame+empty_moov")) == (
+        "media_unreadable"
+    )
+
+
+async def test_a_fragmented_movie_that_ends_too_early_is_a_refusal(headache: bytes) -> None:
+    whole = _remuxed(headache, lambda _: 0.0, movflags="frag_keyframe+empty_moov+default_base_moof")
+    for end in (len(whole) // 3, len(whole) * 2 // 3, len(whole) - 5):
+        assert await _refusal(whole[:end]) == "media_unreadable"
+
+
+@pytest.mark.parametrize("most", [2**18, 470])
+async def test_a_movie_whose_chunks_are_past_its_end_is_a_refusal(
+    headache: bytes, slices_of: Callable[[int], None], most: int
+) -> None:
+    """FFmpeg takes the first one that it does not find for the end of the sound."""
+    chunks = headache.rindex(b"stco") + 12
+    for number in (0, 60):
+        at = chunks + 4 * number
+        slices_of(most)
+        assert await _refusal(headache[:at] + (2**31).to_bytes(4, "big") + headache[at + 4 :]) == (
+            "media_unreadable"
+        )
+
+
+CLAIMS: dict[str, tuple[bytes, bytes]] = {
+    "samples": (b"stsz", (2**32 - 1).to_bytes(4, "big")),
+    "chunks": (b"stco", (2**32 - 1).to_bytes(4, "big")),
+    "durations": (b"stts", (2**32 - 1).to_bytes(4, "big")),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+async def test_an_index_that_claims_too_much_is_believed_no_further_than_the_file(
+    headache: bytes, children: list[Process], claim: str
+) -> None:
+    box, count = CLAIMS[claim]
+    at = headache.rindex(box) + (12 if box == b"stsz" else 8)
+    claimed = headache[:at] + count + headache[at + 4 :]
+    with anyio.fail_after(20), suppress(MediaRefused):
+        assert (await Stored(claimed).plan()).duration_ms < 200_000
+
+
+def _descriptors() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+async def test_no_descriptor_stays_open(headache: bytes, dual: bytes) -> None:
+    await Stored(headache).plan()
+    before = _descriptors()
+    for content in (headache, dual, headache[:32] + os.urandom(1_000)):
+        with suppress(MediaRefused):
+            await Stored(content).plan()
+    assert _descriptors() == before
+
+
+async def test_a_span_beyond_the_end_is_a_refusal(headache: bytes) -> None:
+    with pytest.raises(MediaRefused):
+        _ = [one async for one in Stored(headache).pieces((Span(None, 128_000, 130_000),))]
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [
+        (Span(None, -1, 10),),
+        (Span(None, 10, 10),),
+        (Span(2, 0, 10),),
+        (Span(None, 0, sound.MAX_WINDOW_MS + 1),),
+        (Span(0, 0, 10), Span(None, 20, 30)),
+        (Span(0, 0, 10), Span(0, 9, 30)),
+        (Span(0, 5, 10), Span(1, 0, 30)),
+    ],
+)
+async def test_spans_of_no_plan_are_a_mistake(spans: tuple[Span, ...], children: list[Process]) -> None:
+    with pytest.raises(ValueError, match=r"span|mixed|order"):
+        _ = [one async for one in Stored(b"").pieces(spans)]
+    assert children == []
+
+
+async def test_the_child_holds_nothing_and_can_open_nothing(
+    dual: bytes, children: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORAGE_SECRET_ACCESS_KEY", "not for children")
+    monkeypatch.setattr(sound, "BLOCK_BYTES", 256 * 1024)
+    seen: dict[str, object] = {}
+
+    async def look() -> None:
+        child = Path(f"/proc/{children[-1].pid}")
+        seen["environment"] = (child / "environ").read_bytes()
+        seen["directory"] = str((child / "cwd").readlink())
+        seen["descriptors"] = sorted(path.name for path in (child / "fd").iterdir())
+        for limit in ("NOFILE", "FSIZE", "NPROC", "CORE", "AS"):
+            seen[limit] = resource.prlimit(children[-1].pid, getattr(resource, f"RLIMIT_{limit}"))
+        soft, hard = resource.prlimit(children[-1].pid, resource.RLIMIT_CPU)
+        seen["CPU"] = LIMITS.cpu_seconds <= soft <= LIMITS.cpu_seconds + 5 and hard < 3_600
+
+    stored = Stored(dual, look)
+    expected = {
+        "environment": b"",
+        "directory": "/",
+        "descriptors": ["0", "1", "2"],
+        "NOFILE": (0, 0),
+        "FSIZE": (0, 0),
+        "NPROC": (0, 0),
+        "CORE": (0, 0),
+        "AS": (LIMITS.memory_bytes, LIMITS.memory_bytes),
+        "CPU": True,
+    }
+    await stored.plan("ogg")
+    assert seen == expected
+    seen.clear()
+    _ = [one async for one in Stored(dual, look).pieces((Span(0, 100_000, 101_000),), "ogg")]
+    assert seen == expected
+
+
+async def test_too_little_memory_is_media_too_slow(headache: bytes) -> None:
+    little = replace(LIMITS, memory_bytes=64 * 1024 * 1024)
+    assert await _refusal(headache, limits=little) == "media_too_slow"
+
+
+async def test_too_much_reading_is_media_too_slow(headache: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sound, "BLOCK_BYTES", 256 * 1024)
+    little = replace(LIMITS, read_times=0, read_bytes=1024 * 1024)
+    assert await _refusal(headache, limits=little) == "media_too_slow"
+
+
+PREFACE = """
+import json, os, signal, sys, time
+SOUND = {"channels": 1, "samples": 480}
+def say(**line):
+    print(json.dumps(line), flush=True)
+"""
+
+
+@pytest.fixture
+def child_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has another program run instead of the child."""
+
+    def does(code: str) -> None:
+        (tmp_path / "child.py").write_text(f"{PREFACE}\n{code}\n")
+        monkeypatch.setattr(sound, "_CHILD", tmp_path / "child.py")
+
+    return does
+
+
+SLICED = """
+import sys
+sys.path.insert(0, {root!r})
+from app.media import mp4, sound_child
+mp4.MOST_SAMPLES = {most}
+sound_child.main()
+"""
+
+
+@pytest.fixture
+def slices_of(child_does: Callable[[str], None]) -> Callable[[int], None]:
+    """Has FFmpeg see so many samples of a movie at a time."""
+    return lambda most: child_does(SLICED.format(root=str(FIXTURES.parents[1]), most=most))
+
+
+def _wide_offsets(content: bytes) -> bytes:
+    """The same movie, whose index comes last, with chunks' offsets of 64 bits."""
+    result = b""
+    while content:
+        size, kind = int.from_bytes(content[:4], "big"), content[4:8]
+        inside, content = content[8:size], content[size:]
+        if kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+            inside = _wide_offsets(inside)
+        if kind == b"stco":
+            offsets = [inside[at : at + 4] for at in range(8, len(inside), 4)]
+            kind, inside = b"co64", inside[:8] + b"".join(bytes(4) + offset for offset in offsets)
+        result += (8 + len(inside)).to_bytes(4, "big") + kind + inside
+    return result
+
+
+def _torn(time: float) -> float:
+    """Every packet strays a little, and amid it there is a gap."""
+    return round(time * 47) % 3 * 0.004 + (0 if time < 15 else 7.3)
+
+
+def _short(content: bytes, shifted: Callable[[float], float], **options: str) -> bytes:
+    return _remuxed(content, shifted, 30, **options)
+
+
+MOVIES: dict[str, Callable[[bytes, bytes, bytes], bytes]] = {
+    "as LiveKit writes it": lambda movie, dual, speech: movie,
+    "many chunks": lambda movie, dual, speech: _short(movie, lambda _: 0.0),
+    "wide offsets": lambda movie, dual, speech: _wide_offsets(movie),
+    "begins late": lambda movie, dual, speech: _short(movie, lambda _: 5.0),
+    "begins before the beginning": lambda movie, dual, speech: _short(movie, lambda _: -0.5),
+    "torn": lambda movie, dual, speech: _short(movie, _torn),
+    "index first": lambda movie, dual, speech: _short(movie, _torn, moov_size="400000"),
+    "fragments": lambda movie, dual, speech: _short(
+        movie, lambda _: 5.0, movflags="frag_keyframe+empty_moov"
+    ),
+    "fragments after samples": lambda movie, dual, speech: _short(movie, _torn, movflags="frag_keyframe"),
+    "Opus": lambda movie, dual, speech: _short(dual, lambda _: 0.0),
+    "Opus late": lambda movie, dual, speech: _short(dual, _torn),
+    "Opus in fragments": lambda movie, dual, speech: _short(
+        dual, lambda _: 0.0, movflags="empty_moov", frag_duration="700000"
+    ),
+    "AAC alone": lambda movie, dual, speech: _encoded(speech),
+    "MP3": lambda movie, dual, speech: _encoded(speech, codec="libmp3lame"),
+    "FLAC": lambda movie, dual, speech: _encoded(speech, codec="flac"),
+}
+
+
+@pytest.mark.parametrize("kind", MOVIES)
+async def test_a_movie_in_slices_of_a_second_sounds_as_it_does_as_a_whole(
+    headache: bytes, dual: bytes, speech: bytes, slices_of: Callable[[int], None], kind: str
+) -> None:
+    content = MOVIES[kind](headache, dual, speech)
+    whole, sliced = Stored(content), Stored(content)
+    expected = await whole.plan()
+    expected_pieces = [piece async for piece in whole.pieces(expected.spans)]
+
+    slices_of(47)
+
+    assert await sliced.plan() == expected
+    assert [piece async for piece in sliced.pieces(expected.spans)] == expected_pieces
+
+
+@pytest.mark.parametrize("movflags", ["", "frag_keyframe+empty_moov"])
+async def test_ffmpeg_sees_a_long_movie_in_slices(
+    headache: bytes, slices_of: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, movflags: str
+) -> None:
+    """Each time it opens the file it reads the beginning and the index again."""
+    monkeypatch.setattr(sound, "BLOCK_BYTES", 16 * 1024)
+    content = _remuxed(headache, lambda _: 0.0, **({"movflags": movflags} if movflags else {}))
+    whole, sliced = Stored(content), Stored(content)
+    await whole.plan()
+
+    slices_of(470)
+    await sliced.plan()
+
+    assert sliced.read_bytes > whole.read_bytes + 12 * 16 * 1024
+
+
+async def test_the_first_track_that_can_be_decoded_is_heard(speech: bytes) -> None:
+    target = io.BytesIO()
+    with av.open(target, "w", format="mov") as file, av.open(io.BytesIO(_encoded(speech)), "r") as source:
+        strange = file.add_stream("pcm_mulaw", rate=8_000, layout="mono")
+        known = file.add_stream_from_template(source.streams[0])
+        frame = av.AudioFrame(format="s16", layout="mono", samples=8_000)
+        frame.planes[0].update(bytes(16_000))
+        frame.sample_rate, frame.pts, frame.time_base = 8_000, 0, Fraction(1, 8_000)
+        file.mux(strange.encode(frame))
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = known
+                file.mux(packet)
+
+    assert await Stored(target.getvalue()).plan() == await Stored(_encoded(speech)).plan()
+
+
+async def test_a_childs_honest_answer_is_taken(headache: bytes, child_does: Callable[[str], None]) -> None:
+    child_does("say(heard=1, sound=SOUND); sys.stdout.buffer.write(b'0'); sys.stdout.flush()")
+    assert await Stored(headache).plan() == Plan(30, 1, ())
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "media_unreadable"),
+        ("os.kill(os.getpid(), signal.SIGXCPU)", "media_too_slow"),
+        ("print('x' * 100_000)", "media_unreadable"),
+        ("say(heard=2, sound=SOUND); print('0', flush=True)", "media_unreadable"),
+        ("say(heard=0, sound=SOUND)", "media_unreadable"),
+        ("say(heard=10**9)", "media_unreadable"),
+        ("say(heard=-1)", "media_unreadable"),
+        ("while True: say(heard=0)", "media_unreadable"),
+        ("say(heard=0, sound=SOUND | {'channels': 3})", "media_unreadable"),
+        ("say(heard=0, sound=SOUND | {'title': 'PHI'})", "media_unreadable"),
+        ("say(piece=0, size_bytes=1)", "media_unreadable"),
+        ("say(heard=1); os.kill(os.getpid(), signal.SIGSEGV)", "media_unreadable"),
+        ("while True: say(heard=60_000); sys.stdout.buffer.write(bytes(60_000))", "media_too_slow"),
+        ("while True: say(block=0); sys.stdin.buffer.read(2_938_863)", "media_too_slow"),
+    ],
+)  # fmt: skip
+async def test_a_child_that_breaks_or_lies_is_a_refusal(
+    headache: bytes, child_does: Callable[[str], None], code: str, reason: str
+) -> None:
+    child_does(code)
+    assert await _refusal(headache, limits=replace(LIMITS, read_bytes=5 * BLOCK_BYTES)) == reason
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "say(piece=1, size_bytes=1)",
+        "say(piece=0, size_bytes=10**9)",
+        "say(piece=0, size_bytes=0)",
+        "say(piece=0, size_bytes=1); sys.stdout.write('x'); say(piece=0, size_bytes=1)",
+        "say(heard=0)",
+    ],
+)
+async def test_a_child_that_lies_about_pieces_is_a_refusal(
+    headache: bytes, child_does: Callable[[str], None], code: str
+) -> None:
+    child_does(code)
+    spans = (Span(None, 0, 1_000), Span(None, 1_000, 2_000))[: 1 if "=1, " in code else 2]
+    with pytest.raises(MediaRefused, match="media_unreadable"):
+        _ = [one async for one in Stored(headache).pieces(spans)]
+
+
+@pytest.mark.parametrize("code", ["sys.exit(3)", "say(heard=5); sys.exit(3)"])
+async def test_a_child_that_others_end_may_be_tried_again(
+    headache: bytes, child_does: Callable[[str], None], code: str
+) -> None:
+    child_does(code)
+    with pytest.raises(UpstreamFailed) as failed:
+        await Stored(headache).plan()
+    assert (failed.value.reason, failed.value.detail) == ("media_sound_ended", {"status": 3})
+
+
+@pytest.mark.parametrize("limits", [replace(LIMITS, seconds=0.3), replace(LIMITS, silent_seconds=0.3)])
+@pytest.mark.parametrize("code", ["time.sleep(600)", "say(heard=5); time.sleep(600)"])
+async def test_a_child_that_hangs_is_killed(
+    headache: bytes, child_does: Callable[[str], None], code: str, limits: Limits
+) -> None:
+    child_does(code)
+    with anyio.fail_after(10), pytest.raises(UpstreamFailed, match="media_sound_ended"):
+        await Stored(headache).plan(limits=limits)
+
+
+async def test_a_plan_that_is_cancelled_leaves_no_child(
+    headache: bytes, children: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sound, "BLOCK_BYTES", 256 * 1024)
+    async with anyio.create_task_group() as tasks:
+
+        async def cancel() -> None:
+            tasks.cancel_scope.cancel()
+            await anyio.sleep_forever()
+
+        tasks.start_soon(Stored(headache, cancel).plan)
+
+    assert [process.returncode for process in children] == [-signal.SIGKILL]
+
+
+async def test_pieces_that_are_not_exhausted_leave_no_child(dual: bytes, children: list[Process]) -> None:
+    spans = tuple(Span(0, start, start + 10_000) for start in range(0, 120_000, 10_000))
+    async with aclosing(cast("Any", Stored(dual).pieces(spans, "ogg"))) as cut:
+        assert (await anext(cut))[0] == spans[0]
+    assert [process.returncode for process in children] == [-signal.SIGKILL]
+
+
+async def test_what_the_store_raises_is_passed_on(headache: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sound, "BLOCK_BYTES", 256 * 1024)
+    raised = UpstreamFailed("storage_unreachable", operation="read_range")
+
+    async def fail() -> None:
+        raise raised
+
+    with pytest.raises(UpstreamFailed) as failed:
+        await Stored(headache, fail).plan()
+
+    assert failed.value is raised

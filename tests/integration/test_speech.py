@@ -1,0 +1,363 @@
+"""Speech to words as our client asks for it: of the stand-in, which really listens, and of servers that misbehave."""
+
+import asyncio
+import gzip
+import json
+import logging
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from app.devstack.openai import OpenAIStandIn, Order, create_openai_app
+from app.devstack.openai.app import MAX_BYTES
+from app.devstack.openai.forms import parse_form
+from app.devstack.openai.starting import openai_environment, running
+from app.errors import AppError, Conflict, InvalidInput, RateLimited, Timeout, UpstreamFailed
+from app.integrations import configured, speech
+from app.integrations.speech import Heard, Speech
+from app.media.sound import Cut
+from app.settings import SpeechApi, WorkerSettings, load
+from tests.integration.recording_world import served
+from tests.integration.spoken import silence_flac, turn_flac, turns, word_error_rate
+from tests.unit.environments import ENVIRONMENTS, set_environment
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-that-nobody-may-see"
+SECRET = "vendor-words-that-nobody-may-see"
+MODELS = {
+    SpeechApi.TEXT: "gpt-transcribe",
+    SpeechApi.VERBOSE_JSON: "whisper-1",
+    SpeechApi.DIARIZED_JSON: "gpt-4o-transcribe-diarize",
+}
+TURN = turns()[1]
+SHORT_TURN = turns()[2]
+SILENCE = silence_flac(1)
+
+
+@asynccontextmanager
+async def _listening(api: SpeechApi = SpeechApi.TEXT) -> AsyncIterator[tuple[Speech, OpenAIStandIn]]:
+    app = create_openai_app(KEY)
+    async with served(app) as url, _client(url, api) as client:
+        yield client, app.state.stand_in
+
+
+@asynccontextmanager
+async def _client(url: str, api: SpeechApi = SpeechApi.TEXT, **changes: Any) -> AsyncIterator[Speech]:
+    of: dict[str, Any] = {"api_key": KEY, "model": MODELS[api], "api": api, "base_url": f"{url}/v1"}
+    client = Speech(**{**of, **changes})
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+@asynccontextmanager
+async def _answering(handle: Callable[[Request], Awaitable[Response]]) -> AsyncIterator[str]:
+    async with served(Starlette(routes=[Route("/{rest:path}", handle, methods=["POST", "GET"])])) as url:
+        yield url
+
+
+async def _failure(client: Speech, flac: bytes = SILENCE) -> AppError:
+    with pytest.raises(AppError) as failure:
+        await client.transcribe(flac, language="en")
+    return failure.value
+
+
+def _text(heard: Heard) -> str:
+    return " ".join(one.text for one in heard.segments)
+
+
+async def test_turns_are_heard_with_few_wrong_words() -> None:
+    said = turns()[:8]
+    async with _listening() as (client, _):
+        heard = [await client.transcribe(turn_flac(turn), language="en") for turn in said]
+    rate = word_error_rate([(turn.text, _text(one)) for turn, one in zip(said, heard, strict=True)])
+    assert rate <= 0.2, f"{rate:.1%}"
+    assert {one.language for one in heard} == {"en"}
+
+
+@pytest.mark.parametrize(
+    ("api", "cut"), list(zip(SpeechApi, (Cut.TURNS, Cut.WINDOWS, Cut.WINDOWS), strict=True))
+)
+async def test_each_answer_becomes_segments_within_the_piece(api: SpeechApi, cut: Cut) -> None:
+    length_ms = round((TURN.end - TURN.start + 0.2) * 1000)
+    async with _listening(api) as (client, stand_in):
+        stand_in.orders.add(Order("two_speakers"))
+        heard = await client.transcribe(turn_flac(TURN), language="en")
+    assert client.cut is cut
+    assert word_error_rate([(TURN.text, _text(heard))]) <= 0.2
+    assert all(0 <= one.start_ms < one.end_ms <= length_ms + 1 for one in heard.segments)
+    assert [one.speaker for one in heard.segments][:1] == ["A" if api is SpeechApi.DIARIZED_JSON else None]
+    if api is SpeechApi.TEXT:
+        assert [(one.start_ms, abs(one.end_ms - length_ms) <= 1) for one in heard.segments] == [(0, True)]
+
+
+@pytest.mark.parametrize(
+    ("order", "kind", "reason"),
+    [
+        ("fail", UpstreamFailed, "speech_failed"),
+        ("nonsense", UpstreamFailed, "speech_nonsense"),
+        ("half_json", UpstreamFailed, "speech_nonsense"),
+        ("empty_segments", UpstreamFailed, "speech_nonsense"),
+        ("times_outside", UpstreamFailed, "speech_nonsense"),
+        ("backwards", UpstreamFailed, "speech_nonsense"),
+        ("flood", UpstreamFailed, "speech_nonsense"),
+        ("refuse", InvalidInput, "speech_refused"),
+    ],
+)
+async def test_fault_has_its_reason_and_is_not_tried_again(
+    order: str, kind: type[AppError], reason: str
+) -> None:
+    async with _listening(SpeechApi.VERBOSE_JSON) as (client, stand_in):
+        stand_in.orders.add(Order(order))
+        failure = await _failure(client, turn_flac(SHORT_TURN))
+        assert (type(failure), failure.reason) == (kind, reason)
+        assert len(stand_in.calls) == 1
+
+
+async def test_busy_vendor_says_when_to_come_back() -> None:
+    async with _listening() as (client, stand_in):
+        stand_in.orders.add(Order("rate_limit", seconds=17))
+        failure = await _failure(client)
+    assert isinstance(failure, RateLimited)
+    assert (failure.reason, failure.detail) == ("speech_busy", {"retry_after_seconds": 17})
+
+
+async def test_vendor_that_hangs_is_left_in_time() -> None:
+    app = create_openai_app(KEY)
+    async with served(app) as url, _client(url, timeout_seconds=0.3) as client:
+        app.state.stand_in.orders.add(Order("hang", seconds=0.5))
+        failure = await _failure(client)
+    assert isinstance(failure, Timeout)
+    assert failure.reason == "speech_timeout"
+
+
+async def test_vendor_that_is_not_reached_in_time_has_heard_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for as long as any that fails: what is not sent is not paid for."""
+    monkeypatch.setattr(speech, "_CONNECT_SECONDS", 0.2)
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        async with _client(f"https://127.0.0.1:{port}") as client:
+            failure = await _failure(client)
+    assert (type(failure), failure.reason) == (UpstreamFailed, "speech_failed")
+
+
+async def test_answer_that_only_drips_is_left_in_time() -> None:
+    async def drip() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.02)
+
+    async def handle(_: Request) -> Response:
+        return StreamingResponse(drip())
+
+    async with _answering(handle) as url, _client(url, timeout_seconds=0.3) as client, asyncio.timeout(10):
+        assert (await _failure(client)).reason == "speech_timeout"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "kind", "reason", "detail"),
+    [
+        (400, {}, InvalidInput, "speech_refused", {"status": 400}),
+        (401, {}, Conflict, "speech_key_refused", {"status": 401}),
+        (403, {}, Conflict, "speech_key_refused", {"status": 403}),
+        (404, {}, InvalidInput, "speech_refused", {"status": 404}),
+        (408, {}, UpstreamFailed, "speech_failed", {"status": 408}),
+        (413, {}, InvalidInput, "speech_refused", {"status": 413}),
+        (422, {}, InvalidInput, "speech_refused", {"status": 422}),
+        (429, {}, RateLimited, "speech_busy", {}),
+        (429, {"retry-after": "999999"}, RateLimited, "speech_busy", {"retry_after_seconds": 3600}),
+        (429, {"retry-after": "9" * 5000}, RateLimited, "speech_busy", {"retry_after_seconds": 3600}),
+        (429, {"retry-after": "315360000"}, RateLimited, "speech_busy", {"retry_after_seconds": 3600}),
+        (429, {"retry-after": "Sun, 22 Nov 2037 08:49:37 GMT"}, RateLimited, "speech_busy", {}),
+        (429, {"retry-after": "NaN"}, RateLimited, "speech_busy", {}),
+        (429, {"retry-after": "1e9"}, RateLimited, "speech_busy", {}),
+        (429, {"retry-after": ""}, RateLimited, "speech_busy", {}),
+        (429, {"retry-after": SECRET}, RateLimited, "speech_busy", {}),
+        (429, {"retry-after": "-1"}, RateLimited, "speech_busy", {}),
+        (500, {}, UpstreamFailed, "speech_failed", {"status": 500}),
+        (
+            503,
+            {"retry-after": "1"},
+            UpstreamFailed,
+            "speech_failed",
+            {"status": 503, "retry_after_seconds": 1},
+        ),
+        (204, {}, UpstreamFailed, "speech_failed", {"status": 204}),
+    ],
+)
+async def test_refusal_has_a_reason_and_nothing_of_the_vendors_words(
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    headers: dict[str, str],
+    kind: type[AppError],
+    reason: str,
+    detail: dict[str, int],
+) -> None:
+    asked: list[str] = []
+
+    async def handle(request: Request) -> Response:
+        asked.append(request.url.path)
+        await request.body()
+        body = (
+            json.dumps({"error": {"message": SECRET, "type": SECRET, "code": SECRET}})
+            if status != 204
+            else ""
+        )
+        return Response(body, status, headers)
+
+    caplog.set_level(logging.INFO)
+    async with _answering(handle) as url, _client(url) as client:
+        failure = await _failure(client)
+    assert (type(failure), failure.reason, failure.detail) == (kind, reason, detail)
+    assert asked == ["/v1/audio/transcriptions"]
+    told = "".join(traceback.format_exception(failure)) + caplog.text + repr(failure) + repr(client)
+    assert not [secret for secret in (SECRET, KEY, url) if secret in told]
+
+
+async def test_redirect_is_not_followed() -> None:
+    visited: list[str] = []
+
+    async def elsewhere(request: Request) -> Response:
+        visited.append(request.headers.get("authorization", ""))
+        return JSONResponse({"text": "words"})
+
+    async with _answering(elsewhere) as other:
+
+        async def handle(_: Request) -> Response:
+            return RedirectResponse(other, 307)
+
+        async with _answering(handle) as url, _client(url) as client:
+            assert (await _failure(client)).reason == "speech_failed"
+    assert visited == []
+
+
+async def test_form_says_what_the_model_takes_and_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ORG_ID", "PROJECT_ID", "ADMIN_KEY", "API_KEY", "BASE_URL", "WEBHOOK_SECRET"):
+        monkeypatch.setenv(f"OPENAI_{name}", SECRET)
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"Authorization: Bearer {SECRET}\nX-Spy: {SECRET}")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    forms: list[dict[str, list[str]]] = []
+    headers: list[dict[str, str]] = []
+
+    async def handle(request: Request) -> Response:
+        form = parse_form(request.headers["content-type"], await request.body())
+        assert form.files == {"file": ("piece.flac", SILENCE)}
+        forms.append(form.fields)
+        headers.append(dict(request.headers))
+        return JSONResponse({"text": "", "segments": []})
+
+    async with _answering(handle) as url:
+        for api in SpeechApi:
+            async with _client(url, api) as client:
+                await client.transcribe(SILENCE, language="es")
+        async with _client(url, model="self-hosted") as client:
+            await client.transcribe(SILENCE, language=None)
+    assert forms == [
+        {"model": ["gpt-transcribe"], "response_format": ["json"], "languages[]": ["es"]},
+        {
+            "model": ["whisper-1"],
+            "response_format": ["verbose_json"],
+            "timestamp_granularities[]": ["segment"],
+            "language": ["es"],
+        },
+        {
+            "model": ["gpt-4o-transcribe-diarize"],
+            "response_format": ["diarized_json"],
+            "chunking_strategy": ["auto"],
+            "language": ["es"],
+        },
+        {"model": ["self-hosted"], "response_format": ["json"]},
+    ]
+    assert {one["authorization"] for one in headers} == {f"Bearer {KEY}"}
+    assert SECRET not in json.dumps(headers)
+    assert not [name for one in headers for name in one if name not in speech._OWN_HEADERS]
+
+
+@pytest.mark.parametrize("spoilt", ["gzip", "large", "cut"])
+async def test_answer_that_is_not_plain_json_of_a_bounded_size_is_refused(spoilt: str) -> None:
+    async def handle(request: Request) -> Response:
+        await request.body()
+        if spoilt == "gzip":
+            return Response(gzip.compress(b'{"text": ""}'), headers={"content-encoding": "gzip"})
+        if spoilt == "large":
+            return Response(b'{"text": ""' + b" " * speech._MAX_ANSWER_BYTES + b"}")
+        return StreamingResponse(_broken())
+
+    async def _broken() -> AsyncIterator[bytes]:
+        yield b'{"text": "'
+        raise ConnectionResetError
+
+    async with _answering(handle) as url, _client(url) as client:
+        failure = await _failure(client)
+    assert failure.reason == "speech_nonsense"
+
+
+async def test_vendor_that_speaks_no_http_or_is_not_there_failed() -> None:
+    visits: list[asyncio.StreamReader] = []
+
+    async def garble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visits.append(reader)
+        writer.write(f"{SECRET}\r\n\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(garble, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        async with _client(f"http://127.0.0.1:{port}") as client:
+            failure = await _failure(client)
+    assert (failure.reason, len(visits)) == ("speech_failed", 1)
+    assert SECRET not in "".join(traceback.format_exception(failure))
+    async with _client("http://127.0.0.1:1") as client:
+        assert (await _failure(client)).reason == "speech_failed"
+
+
+async def test_piece_that_no_vendor_takes_is_not_sent() -> None:
+    async with _client("http://127.0.0.1:1") as client:
+        assert await client.transcribe(silence_flac(0.09), language=None) == Heard(())
+        for flac in (silence_flac(1201), SILENCE.ljust(speech.MAX_PIECE_BYTES + 1), b"RIFF" + SILENCE, b""):
+            assert (await _failure(client, flac)).reason == "speech_refused"
+
+
+async def test_largest_piece_is_sent_whole() -> None:
+    async def handle(request: Request) -> Response:
+        body = await request.body()
+        form = parse_form(request.headers["content-type"], body)
+        is_taken = len(body) <= MAX_BYTES == 25 * 1024 * 1024
+        return JSONResponse({"text": str(len(form.files["file"][1]) if is_taken else "")})
+
+    async with _answering(handle) as url, _client(url) as client:
+        heard = await client.transcribe(SILENCE.ljust(speech.MAX_PIECE_BYTES), language="en")
+    assert _text(heard) == str(speech.MAX_PIECE_BYTES)
+
+
+async def test_stand_in_as_a_process_is_reached_by_its_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    environment = openai_environment()
+    set_environment(
+        monkeypatch, {**ENVIRONMENTS[WorkerSettings], "ENVIRONMENT": "development", **environment}
+    )
+    with running(environment, tmp_path):
+        client = configured.speech(load(WorkerSettings))
+        assert client is not None
+        heard = await client.transcribe(turn_flac(SHORT_TURN), language="en")
+        await client.aclose()
+    assert word_error_rate([(SHORT_TURN.text, _text(heard))]) <= 0.5

@@ -1,0 +1,197 @@
+"""A recording becomes words: heard once, kept encrypted alone, gone on with where it stopped."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from uuid import UUID
+
+import av
+import pytest
+
+from app.devstack.object_store import ObjectStore
+from app.devstack.openai import OpenAIStandIn, Order, create_openai_app
+from app.errors import Conflict, RateLimited
+from app.integrations.speech import Speech
+from app.settings import SpeechApi
+from app.transcripts import places
+from app.transcripts.model import Speaker, Transcript
+from app.transcripts.stored import transcript_of
+from app.transcripts.transcriber import Transcriber
+from tests.databases import Database
+from tests.integration.keeping_world import KEYRING, World, opened
+from tests.integration.recording_world import served
+from tests.integration.spoken import FIXTURES, turns, word_error_rate
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-of-the-tests"
+SECONDS = 16.0
+OPUS_RATE = 48_000
+"""What its timestamps count, whatever was recorded (RFC 7845)."""
+SAID = [turn for turn in turns() if turn.end < SECONDS]
+
+
+@dataclass
+class Practice:
+    """A world, and the service that hears."""
+
+    world: World
+    stand_in: OpenAIStandIn
+    transcriber: Transcriber
+
+    async def recorded(self, sound: bytes | None = None) -> UUID:
+        """A video that is READY, and the speakers beside it."""
+        consultation = await self.world.consultation()
+        video = await self.world.recording(consultation)
+        await self.world.recording(
+            consultation, medium="SPEAKERS", beside=video, content=sound or beginning()
+        )
+        return video
+
+    async def state_of(self, video: UUID) -> tuple[str, str | None, int, int | None]:
+        rows = await self.world.rows(
+            "select status, error, pieces_done, pieces_total from resguardo.transcripts where recording_id = %s",
+            video,
+        )
+        return tuple(rows[0].values())
+
+    async def transcript_of(self, video: UUID) -> Transcript:
+        rows = await self.world.rows(
+            "select w.sealed, k.wrapped_key, k.root_key_id from private.transcript_words as w"
+            " inner join private.recording_keys as k on k.recording_id = w.recording_id where w.recording_id = %s",
+            video,
+        )
+        sealed, wrapped, root_key_id = rows[0].values()
+        return transcript_of(KEYRING.unwrap(wrapped, root_key_id).decrypt(places.of_words(video), sealed))
+
+
+@cache
+def beginning() -> bytes:
+    """The first seconds of the fixture's two channels."""
+    file = BytesIO()
+    with (
+        av.open(str(FIXTURES / "headache.dual.ogg")) as whole,
+        av.open(file, "w", format="ogg") as cut,
+    ):
+        source = whole.streams.audio[0]
+        copied = cut.add_stream_from_template(source)
+        for packet in whole.demux(source):
+            if packet.pts is not None and packet.pts / OPUS_RATE < SECONDS:
+                packet.stream = copied
+                cut.mux(packet)
+    return file.getvalue()
+
+
+@pytest.fixture
+async def practice(database: Database, emptied_store: ObjectStore) -> AsyncIterator[Practice]:
+    async with AsyncExitStack() as stack:
+        world = await stack.enter_async_context(opened(database, emptied_store))
+        for key_id, value in KEYRING.check_values().items():
+            await world.rows("insert into private.root_keys (id, check_value) values (%s, %s)", key_id, value)
+        app = create_openai_app(KEY)
+        url = await stack.enter_async_context(served(app))
+        speech = Speech(api_key=KEY, model="gpt-transcribe", api=SpeechApi.TEXT, base_url=f"{url}/v1")
+        stack.push_async_callback(speech.aclose)
+        yield Practice(world, app.state.stand_in, Transcriber(world.worker, world.storage, speech, KEYRING))
+
+
+async def test_what_both_said_is_kept_with_their_turns_and_times(practice: Practice) -> None:
+    video = await practice.recorded()
+    await practice.transcriber.transcribe(video)
+    status, error, done, total = await practice.state_of(video)
+    assert (status, error, done) == ("READY", None, total)
+    transcript = await practice.transcript_of(video)
+    speakers = [Speaker(turn.speaker.upper()) for turn in SAID]
+    assert [turn.speaker for turn in transcript.turns][: len(SAID)] == speakers
+    heard = [(said.text, turn.text) for said, turn in zip(SAID, transcript.turns, strict=False)]
+    assert word_error_rate(heard) <= 0.3
+    assert all(
+        abs(turn.start_ms / 1000 - said.start) < 0.3
+        for said, turn in zip(SAID, transcript.turns, strict=False)
+    )
+    assert await practice.world.value("select count(*) from private.transcript_pieces") == 0
+
+
+async def test_what_was_heard_before_a_failure_is_not_asked_again(practice: Practice) -> None:
+    video = await practice.recorded()
+    await _heard_until_it_fails(practice, video)
+    done, total = (await practice.state_of(video))[2:]
+    assert total is not None
+    assert 0 < done < total
+    await practice.transcriber.transcribe(video)
+    assert (await practice.state_of(video))[0] == "READY"
+    heard = [call.sha256 for call in practice.stand_in.calls]
+    assert len(heard) == len(set(heard)) + 1, "the one that failed is asked again, and no other"
+
+
+async def _heard_until_it_fails(practice: Practice, video: UUID) -> None:
+    take = practice.stand_in.orders.take
+    asked = 0
+
+    def second_is_refused() -> Order | None:
+        nonlocal asked
+        asked += 1
+        return Order("rate_limit") if asked == 2 else take()
+
+    practice.stand_in.orders.take = second_is_refused  # type: ignore[method-assign]
+    with pytest.raises(RateLimited, match="speech_busy"):
+        await practice.transcriber.transcribe(video)
+
+
+async def test_word_of_it_is_nowhere_in_the_database(practice: Practice) -> None:
+    before = await _all_rows(practice.world)
+    video = await practice.recorded()
+    await _heard_until_it_fails(practice, video)
+    half_way = await _all_rows(practice.world)
+    await practice.transcriber.transcribe(video)
+    said = " ".join(turn.text for turn in (await practice.transcript_of(video)).turns).lower().split()
+    words = {word for word in said if len(word) > 4 and word not in before}
+    assert len(words) > 5
+    for rows in (half_way, await _all_rows(practice.world)):
+        assert not [word for word in words if word in rows]
+
+
+async def _all_rows(world: World) -> str:
+    tables = await world.rows(
+        "select c.oid::regclass::text as name from pg_class as c where c.relkind in ('r', 'm')"
+        " and c.relnamespace in ('resguardo'::regnamespace, 'private'::regnamespace, 'audit'::regnamespace,"
+        " 'jobs'::regnamespace)"
+    )
+    found = []
+    for table in tables:
+        query = f"select t::text as row from {table['name']} as t"  # noqa: S608 - the catalogue's own names
+        found += [row["row"] for row in await world.rows(query)]
+    return "\n".join(found).lower()
+
+
+async def test_ciphertext_that_is_moved_to_another_row_does_not_open(practice: Practice) -> None:
+    video = await practice.recorded()
+    await practice.transcriber.transcribe(video)
+    rows = await practice.world.rows(
+        "select w.sealed, k.wrapped_key, k.root_key_id from private.transcript_words as w"
+        " inner join private.recording_keys as k on k.recording_id = w.recording_id"
+    )
+    sealed, wrapped, root_key_id = rows[0].values()
+    key = KEYRING.unwrap(wrapped, root_key_id)
+    with pytest.raises(Conflict, match="field_unreadable"):
+        key.decrypt(places.of_correction(video, 1), sealed)
+
+
+async def test_recording_that_is_switched_off_meanwhile_is_sent_no_further(practice: Practice) -> None:
+    video = await practice.recorded()
+    await _heard_until_it_fails(practice, video)
+    await practice.world.rows("update resguardo.consultations set transcribe = false")
+    before = len(practice.stand_in.calls)
+    await practice.transcriber.transcribe(video)
+    assert len(practice.stand_in.calls) == before
+    assert (await practice.state_of(video))[:2] == ("OFF", "switched_off")
+
+
+async def test_sound_that_is_refused_ends_visibly(practice: Practice) -> None:
+    video = await practice.recorded(b"OggS" + bytes(5000))
+    await practice.transcriber.transcribe(video)
+    assert (await practice.state_of(video))[:2] == ("FAILED", "media_unreadable")
+    await practice.transcriber.transcribe(video)
+    assert practice.stand_in.calls == []

@@ -1,0 +1,587 @@
+"""How a transcription fails, resumes and ends: nothing that was kept is paid for again, and nothing ends in silence."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+from procrastinate.jobs import Job, Status
+
+from app.consents.texts import ABOUT_WORDS
+from app.devstack.object_store import ObjectStore
+from app.duties import TRANSCRIPTION_ATTEMPTS, tasks
+from app.errors import AppError, Conflict, InvalidInput, NotFound, RateLimited, Timeout, UpstreamFailed
+from app.jobs.queue import WORDS_QUEUE, GrowingPauses, JobFailed, Task, _runner, make_queue
+from app.keyring import Keyring, new_key_line
+from app.media.sound import Cut
+from app.transcripts import assembling, transcription_store
+from app.transcripts.hearing import AT_ONCE, MOST_SPOILT
+from app.transcripts.transcriber import AHEAD_SECONDS
+from tests.databases import Database
+from tests.integration.keeping_world import KEYRING, opened
+from tests.integration.words_world import (
+    SAID,
+    Killed,
+    Life,
+    ScriptedSpeech,
+    Words,
+    register_keys,
+    script_sound,
+)
+
+pytestmark = pytest.mark.anyio
+
+TURNS = 10
+HOUR = 3600.0
+
+
+@pytest.fixture
+async def words(
+    database: Database, emptied_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Words]:
+    script_sound(monkeypatch, TURNS)
+    async with opened(database, emptied_store) as world:
+        await register_keys(world)
+        await world.adopt()
+        yield Words(world, ScriptedSpeech())
+
+
+def fail(error: AppError, *, at: int = 3, times: int = 1) -> Any:
+    """A script: one piece fails so often."""
+
+    async def script(number: int, before: int) -> None:
+        if number == at and before < times:
+            raise error
+
+    return script
+
+
+async def test_turns_are_asked_for_four_at_once_and_come_in_order(words: Words) -> None:
+    full = asyncio.Event()
+
+    async def script(number: int, before: int) -> None:
+        if words.speech.now == AT_ONCE[Cut.TURNS]:
+            full.set()
+        await asyncio.wait_for(full.wait(), 10)
+
+    words.speech.script = script
+    video = await words.recorded()
+    await words.transcriber().transcribe(video)
+    assert words.speech.most_at_once == AT_ONCE[Cut.TURNS] == 4
+    assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
+    said = [turn.text for turn in (await words.transcript_of(video)).turns]
+    assert said == [SAID.format(number=number) for number in range(TURNS)]
+
+
+async def test_windows_are_asked_for_one_after_the_other(words: Words) -> None:
+    words.speech.how = Cut.WINDOWS
+    video = await words.recorded()
+    await words.transcriber().transcribe(video)
+    assert (words.speech.most_at_once, len(words.speech.asked)) == (1, TURNS)
+
+
+async def test_first_failure_ends_it_and_what_is_under_way_is_kept(words: Words) -> None:
+    is_full = asyncio.Event()
+
+    async def script(number: int, before: int) -> None:
+        if words.speech.now == AT_ONCE[Cut.TURNS]:
+            is_full.set()
+        await asyncio.wait_for(is_full.wait(), 10)
+        if number == 1:
+            raise RateLimited("speech_busy")
+        await asyncio.sleep(0.05)
+
+    words.speech.script = script
+    video = await words.recorded()
+    with pytest.raises(RateLimited):
+        await words.transcriber().transcribe(video)
+    assert sorted(words.speech.asked) == [0, 1, 2, 3]
+    assert await words.left(video) == [1, *range(4, TURNS)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RateLimited("speech_busy"),
+        Timeout("speech_timeout"),
+        UpstreamFailed("speech_failed", status=503),
+        Conflict("concurrent_change"),
+    ],
+    ids=["rate limit", "timeout", "5xx", "deadlock"],
+)
+async def test_what_passes_is_tried_again_and_asks_for_the_rest_alone(words: Words, error: AppError) -> None:
+    words.speech.script = fail(error)
+    video = await words.recorded()
+    with pytest.raises(type(error)):
+        await words.transcriber().transcribe(video)
+    assert (await words.state_of(video))[:2] == ("RUNNING", None)
+    await words.transcriber().transcribe(video)
+    assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
+    assert words.speech.times == {number: 2 if number == 3 else 1 for number in range(TURNS)}
+
+
+@pytest.mark.parametrize(
+    "error", [Conflict("speech_key_refused"), InvalidInput("speech_refused")], ids=["key", "sound"]
+)
+async def test_what_does_not_pass_ends_it_at_once(words: Words, error: AppError) -> None:
+    words.speech.script = fail(error, times=9)
+    video = await words.recorded()
+    await words.transcriber().transcribe(video)
+    assert (await words.state_of(video))[:2] == ("FAILED", error.reason)
+    asked = len(words.speech.asked)
+    await words.transcriber().transcribe(video)
+    assert len(words.speech.asked) == asked < TURNS
+
+
+@pytest.mark.parametrize("error", [UpstreamFailed("speech_nonsense"), Timeout("speech_timeout")])
+async def test_piece_that_is_paid_for_in_vain_is_so_a_few_times_and_no_more(
+    words: Words, error: AppError
+) -> None:
+    words.speech.script = fail(error, times=99)
+    video = await words.recorded()
+    for _ in range(MOST_SPOILT - 1):
+        with pytest.raises(type(error)):
+            await words.transcriber().transcribe(video)
+    await words.transcriber().transcribe(video)
+    assert (await words.state_of(video))[:2] == ("FAILED", error.reason)
+    assert words.speech.times[3] == MOST_SPOILT
+    assert max(count for number, count in words.speech.times.items() if number != 3) == 1
+
+
+async def test_turn_of_more_than_anybody_says_is_asked_for_again_as_what_is_spoilt(
+    words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembling, "MAX_TURN_CHARACTERS", len(SAID.format(number=0)) - 1)
+    video = await words.recorded()
+    with pytest.raises(UpstreamFailed, match="speech_nonsense"):
+        await words.transcriber().transcribe(video)
+    assert len(await words.left(video)) == TURNS
+    monkeypatch.undo()
+    script_sound(monkeypatch, TURNS)
+    await words.transcriber().transcribe(video)
+    assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
+
+
+async def test_pieces_that_are_more_than_anybody_says_together_end_it_at_once(
+    words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembling, "MAX_CHARACTERS", TURNS * len(SAID.format(number=0)) - 1)
+    video = await words.recorded()
+    await words.transcriber().transcribe(video)
+    assert await words.state_of(video) == ("FAILED", "speech_nonsense", TURNS, TURNS)
+    assert words.speech.times == dict.fromkeys(range(TURNS), 1)
+
+
+async def test_doctor_who_has_it_tried_again_gives_a_spoilt_piece_as_many_tries(words: Words) -> None:
+    words.speech.script = fail(UpstreamFailed("speech_nonsense"), times=MOST_SPOILT + 1)
+    video = await words.recorded()
+    for _ in range(MOST_SPOILT):
+        await _try(words, video)
+    assert (await words.state_of(video))[0] == "FAILED"
+    await words.world.rows("update resguardo.transcripts set status = 'PENDING', error = null")
+    await _try(words, video)
+    assert (await words.state_of(video))[0] == "RUNNING"
+    await _try(words, video)
+    assert (await words.state_of(video))[0] == "READY"
+
+
+async def _try(words: Words, video: UUID) -> None:
+    try:
+        await words.transcriber().transcribe(video)
+    except AppError:
+        return
+
+
+def _task(words: Words) -> Task:
+    services = cast("Any", SimpleNamespace(transcriber=words.transcriber()))
+    for part in ("controller", "bans", "invitations", "uploads", "rooms", "protection", "exports"):
+        setattr(services, part, cast("Any", _Nothing()))
+    return next(task for task in tasks(services) if task.name == "transcribe_recording")
+
+
+class _Nothing:
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+async def _live(
+    words: Words, video: UUID, busy_seconds: float, retry_after_seconds: int
+) -> tuple[float, int]:
+    """The job with its retries while a vendor answers 429 for so long: when it ended, and after how many tries."""
+    clock, attempts, task = 0.0, 0, _task(words)
+
+    async def script(number: int, before: int) -> None:
+        if clock < busy_seconds:
+            detail = {"retry_after_seconds": retry_after_seconds} if retry_after_seconds else {}
+            raise RateLimited("speech_busy", **detail)
+
+    words.speech.script = script
+    while True:
+        job = cast("Any", SimpleNamespace(attempts=attempts))
+        try:
+            await _runner(task)(cast("Any", SimpleNamespace(job=job)), str(video))
+        except JobFailed as error:
+            decision = GrowingPauses(task.attempts).get_retry_decision(exception=error, job=job)
+            if decision is None:
+                return clock, attempts + 1
+            assert decision.retry_at is not None
+            clock += (decision.retry_at - datetime.now(UTC)).total_seconds()
+            attempts += 1
+        else:
+            return clock, attempts + 1
+
+
+@pytest.mark.parametrize("retry_after_seconds", [0, 17, 1200, 3600])
+async def test_vendor_that_is_busy_for_an_hour_is_waited_for(words: Words, retry_after_seconds: int) -> None:
+    video = await words.recorded()
+    ended_at, tries = await _live(words, video, HOUR, retry_after_seconds)
+    assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
+    assert HOUR - 1 <= ended_at <= HOUR + max(61, retry_after_seconds)
+    if retry_after_seconds >= 1200:
+        assert tries <= HOUR / retry_after_seconds + 2, "it comes no sooner than it was asked to"
+
+
+async def test_vendor_that_stays_busy_ends_it_visibly_after_more_than_an_hour(words: Words) -> None:
+    video = await words.recorded()
+    ended_at, tries = await _live(words, video, float("inf"), 0)
+    assert tries == TRANSCRIPTION_ATTEMPTS
+    assert ended_at > HOUR
+    assert (await words.state_of(video))[:2] == ("FAILED", "speech_busy")
+    audited = await words.world.rows(
+        "select outcome, reason from audit.events where action = 'transcript.transition'"
+        " and entity_ids = array[%s]",
+        video,
+    )
+    assert [(row["outcome"], row["reason"]) for row in audited] == [("FAILED", "speech_busy")]
+
+
+async def test_process_that_dies_at_any_step_goes_on_where_it_stopped(
+    words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before and after each call to the speech service, before, amid and after each transaction."""
+    script_sound(monkeypatch, 3)
+    life = Life()
+    await words.transcriber(life).transcribe(await words.recorded())
+    assert life.steps > 30
+    for step in range(1, life.steps + 1):
+        words.speech.asked.clear()
+        video = await words.recorded()
+        life = Life(ends_at=step)
+        await _live_and_die(words, life, video)
+        assert life.is_over, step
+        in_vain = await words.left(video)
+        before = words.speech.times
+        words.speech.asked.clear()
+        is_planned = (await words.state_of(video))[3] is not None
+        is_done = (await words.state_of(video))[0] == "READY"
+        await words.transcriber().transcribe(video)
+        assert (await words.state_of(video))[0] == "READY", step
+        assert sorted(words.speech.asked) == (in_vain if is_planned else [0, 1, 2]), step
+        assert not (is_done and words.speech.asked), step
+        assert max(before.values(), default=0) <= 1, step
+        assert len((await words.transcript_of(video)).turns) == 3, step
+
+
+async def _live_and_die(words: Words, life: Life, video: UUID) -> None:
+    try:
+        await words.transcriber(life).transcribe(video)
+    except (Killed, RateLimited):
+        return
+    except BaseExceptionGroup as group:
+        if group.split(Killed)[1] is not None:
+            raise
+
+
+async def test_of_two_workers_the_later_goes_on_and_no_more_than_what_was_under_way_is_paid_twice(
+    words: Words,
+) -> None:
+    begun, second_asks = asyncio.Event(), asyncio.Event()
+
+    async def script(number: int, before: int) -> None:
+        if words.speech.now == AT_ONCE[Cut.TURNS]:
+            begun.set()
+        if len(words.speech.asked) > AT_ONCE[Cut.TURNS]:
+            second_asks.set()
+        await asyncio.wait_for(second_asks.wait(), 10)
+
+    words.speech.script = script
+    video = await words.recorded()
+    first = asyncio.create_task(words.transcriber().transcribe(video))
+    await asyncio.wait_for(begun.wait(), 10)
+    await words.transcriber().transcribe(video)
+    with pytest.raises(Conflict, match="transcription_overtaken") as overtaken:
+        await first
+    assert overtaken.value.detail == {"retry_after_seconds": AHEAD_SECONDS}
+    assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
+    assert max(words.speech.times.values()) <= 2
+    assert len(words.speech.asked) <= TURNS + AT_ONCE[Cut.TURNS]
+    assert len((await words.transcript_of(video)).turns) == TURNS
+
+
+async def test_job_that_two_work_on_is_left_to_the_later_and_comes_to_no_third(words: Words) -> None:
+    """The queue takes the failure of the one for the job's, whoever works on it now."""
+    video = await words.recorded()
+    queue = make_queue(words.world.database.worker_url, [_task(words)])
+    async with queue.open_async():
+        jobs = queue.job_manager
+
+        async def fetched() -> Job | None:
+            return await jobs.fetch_job(queues=[WORDS_QUEUE], worker_id=await jobs.register_worker())
+
+        first = await fetched()
+        assert first is not None
+        await jobs.retry_job(first)  # it was taken for dead
+        second = await fetched()
+        assert second is not None
+        with pytest.raises(JobFailed) as overtaken:
+            await _overtaken(words, video)
+        decision = GrowingPauses(None).get_retry_decision(exception=overtaken.value, job=first)
+        assert decision is not None
+        assert decision.retry_at is not None
+        assert decision.retry_at - datetime.now(UTC) > timedelta(seconds=AHEAD_SECONDS - 60)
+        await jobs.retry_job(first, retry_at=decision.retry_at)
+        assert await fetched() is None
+        await jobs.finish_job(second, Status.SUCCEEDED, delete_job=True)
+    assert await words.world.value("select count(*) from jobs.procrastinate_jobs") == 0
+
+
+async def _overtaken(words: Words, video: UUID, attempts: int = 0) -> None:
+    async def script(number: int, before: int) -> None:
+        if number == 2:
+            async with words.world.worker.as_service("test") as tx:
+                assert await transcription_store.begin(tx, video, ABOUT_WORDS) is not None
+
+    words.speech.how, words.speech.script = Cut.WINDOWS, script
+    job = SimpleNamespace(attempts=attempts)
+    await _runner(_task(words))(cast("Any", SimpleNamespace(job=job)), str(video))
+
+
+async def test_worker_that_was_overtaken_at_its_last_try_gives_up_nothing(words: Words) -> None:
+    video = await words.recorded()
+    with pytest.raises(JobFailed, match="transcription_overtaken"):
+        await _overtaken(words, video, TRANSCRIPTION_ATTEMPTS - 1)
+    assert await words.state_of(video) == ("RUNNING", None, 3, TURNS)
+
+
+async def test_switch_that_goes_off_meanwhile_ends_it_before_the_next_piece(words: Words) -> None:
+    async def script(number: int, before: int) -> None:
+        if number == 2:
+            await words.world.rows("update resguardo.consultations set transcribe = false")
+
+    words.speech.how, words.speech.script = Cut.WINDOWS, script
+    video = await words.recorded()
+    await words.transcriber().transcribe(video)
+    assert words.speech.asked == [0, 1, 2]
+    assert (await words.state_of(video))[:2] == ("OFF", "switched_off")
+    assert await words.world.value("select count(*) from private.transcript_words") == 0
+
+
+async def test_heard_pieces_of_what_was_switched_off_are_given_to_nobody(words: Words) -> None:
+    words.speech.script = fail(RateLimited("speech_busy"))
+    video = await words.recorded()
+    await _try(words, video)
+    await words.world.rows("update resguardo.transcripts set pieces_done = pieces_total")
+    await words.world.rows("update resguardo.consultations set transcribe = false")
+    async with words.world.worker.as_service("test") as tx:
+        assert await transcription_store.read_heard(tx, video) is None
+    count = "select count(*) from audit.events where action = 'transcript.assemble'"
+    assert await words.world.value(count) == 0
+
+
+@pytest.mark.parametrize("is_planned", [True, False])
+async def test_speakers_that_turn_up_later_are_heard_unless_the_video_was_planned(
+    words: Words, is_planned: bool
+) -> None:
+    """A plan is of one sound: another's beginning and length are not the same."""
+    consultation = await words.world.consultation()
+    video = await words.world.recording(consultation)
+    speakers = await words.world.recording(consultation, medium="SPEAKERS", beside=video, status="LOST")
+    words.speech.script = fail(RateLimited("speech_busy"))
+    await _live_and_die(words, Life(ends_at=None if is_planned else 4), video)
+    assert ((await words.state_of(video))[3] is not None) is is_planned
+    await words.world.rows("update resguardo.recordings set status = 'READY' where id = %s", speakers)
+    async with words.world.worker.as_service("test") as tx:
+        begun = await transcription_store.begin(tx, video, ABOUT_WORDS)
+    assert begun is not None
+    heard = (video, "VIDEO") if is_planned else (speakers, "SPEAKERS")
+    assert (begun.sound, begun.medium, begun.is_planned) == (*heard, is_planned)
+
+
+async def test_object_that_is_moved_under_keep_meanwhile_is_found_there(words: Words) -> None:
+    video = await words.recorded()
+    key = await words.world.key_of(video)
+
+    async def script(number: int, before: int) -> None:
+        if number == 2 and not before:
+            await words.world.storage.put_new(f"keep/{key}", b"the same", "video/mp4")
+            await words.world.rows(
+                "update private.recording_secrets set object_key = %s where recording_id = %s",
+                f"keep/{key}",
+                video,
+            )
+            await words.world.storage.delete(key)
+
+    words.speech.how, words.speech.script = Cut.WINDOWS, script
+    with pytest.raises(NotFound, match="storage_object_missing"):
+        await words.transcriber().transcribe(video)
+    await words.transcriber().transcribe(video)
+    assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
+    assert words.speech.times == dict.fromkeys(range(TURNS), 1)
+
+
+async def test_recording_that_is_asked_to_be_deleted_is_sent_no_further_unless_that_is_undone(
+    words: Words,
+) -> None:
+    async def script(number: int, before: int) -> None:
+        if number == 2:
+            await words.world.rows(
+                "insert into resguardo.deletions (recording_id, consultation_id, doctor_id, patient_id, ground, reason,"
+                " requested_by, undo_until) select r.id, r.consultation_id, r.doctor_id, r.patient_id, 'REQUEST',"
+                " 'OTHER', r.doctor_id, now() + interval '7 days' from resguardo.recordings as r where r.id = %s",
+                video,
+            )
+
+    words.speech.how, words.speech.script = Cut.WINDOWS, script
+    video = await words.recorded()
+    await words.transcriber().transcribe(video)
+    assert words.speech.asked == [0, 1, 2]
+    await words.transcriber().transcribe(video)
+    assert words.speech.asked == [0, 1, 2]
+    await words.world.rows("update jobs.procrastinate_jobs set status = 'cancelled'")
+    count = "select count(*) from jobs.procrastinate_jobs where status = 'todo'"
+    for status, jobs in (("REQUESTED", 0), ("UNDONE", 1)):
+        await words.world.rows(
+            "update resguardo.deletions set status = %s, finished_at = case %s when 'UNDONE' then now() end",
+            status,
+            status,
+        )
+        await words.transcriber().resume()
+        assert await words.world.value(count) == jobs
+    words.speech.script = None
+    await words.transcriber().transcribe(video)
+    assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
+
+
+async def test_words_of_what_is_destroyed_meanwhile_do_not_come_back(words: Words) -> None:
+    video = await words.recorded()
+    destroyed: list[int] = []
+
+    async def script(number: int, before: int) -> None:
+        if number == 5 and not destroyed:
+            await words.world.move_to(words.world.time + timedelta(days=400))
+            destroyed.append((await words.world.destroyer().run_once()).destroyed)
+
+    words.speech.how, words.speech.script = Cut.WINDOWS, script
+    try:
+        await words.transcriber().transcribe(video)
+    except NotFound:
+        await words.transcriber().transcribe(video)
+    assert destroyed == [1]
+    assert len(words.speech.asked) == 6
+    assert (await words.state_of(video))[:2] == ("OFF", "recording_destroyed")
+    assert await words.world.value("select count(*) from private.transcript_pieces") == 0
+    assert await words.world.value("select count(*) from private.transcript_words") == 0
+
+
+async def test_words_that_are_written_while_the_key_is_shredded_go_as_well(words: Words) -> None:
+    """A worker's transaction that found nothing in its way, and ends after the destruction has come so far."""
+    video = await words.recorded()
+    await words.world.move_to(words.world.time + timedelta(days=400))
+    async with words.world.superuser.transaction():
+        await words.world.rows("select from resguardo.transcripts where recording_id = %s for update", video)
+        destroying = asyncio.create_task(words.world.destroyer().run_once())
+        async with asyncio.timeout(20):
+            while not await words.world.value("select exists (select from pg_locks where not granted)"):
+                assert not destroying.done()
+                await asyncio.sleep(0.01)
+        await words.world.rows(
+            "insert into private.transcript_words (recording_id, sealed, terms) values (%s, %s, '{1}')",
+            video,
+            bytes(100),
+        )
+    assert (await destroying).destroyed == 1
+    assert await words.world.value("select count(*) from private.transcript_words") == 0
+    assert (await words.state_of(video))[:2] == ("OFF", "recording_destroyed")
+
+
+async def test_job_comes_with_the_step_to_ready_or_not_at_all(words: Words) -> None:
+    """In the same transaction, and nothing of the sound is looked at in it."""
+    jobs = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcribe_recording'"
+    transcripts = "select count(*) from resguardo.transcripts"
+    video = await words.world.recording(status="VERIFYING")
+    assert (await words.world.value(jobs), await words.world.value(transcripts)) == (0, 0)
+    async with words.world.superuser.transaction(force_rollback=True):
+        await words.world.rows("update resguardo.recordings set status = 'READY' where id = %s", video)
+        assert (await words.world.value(jobs), await words.world.value(transcripts)) == (1, 1)
+    assert (await words.world.value(jobs), await words.world.value(transcripts)) == (0, 0)
+    await words.recorded()
+    assert (await words.world.value(jobs), await words.world.value(transcripts)) == (1, 1)
+    assert words.speech.asked == []
+
+
+async def test_recording_without_a_key_ends_visibly(words: Words) -> None:
+    video = await words.recorded()
+    await words.world.rows("delete from private.recording_keys where recording_id = %s", video)
+    await words.transcriber().transcribe(video)
+    assert (await words.state_of(video))[:2] == ("FAILED", "data_key_missing")
+    assert words.speech.asked == []
+
+
+@pytest.mark.parametrize("case", ["rotated away", "wrong"])
+async def test_key_that_does_not_open_ends_visibly_before_anything_is_paid(words: Words, case: str) -> None:
+    name = "newer" if case == "rotated away" else KEYRING.current_id
+    video = await words.recorded()
+    await words.transcriber(keyring=Keyring.parse(new_key_line(name))).transcribe(video)
+    reason = "root_key_unknown" if case == "rotated away" else "data_key_wrong"
+    assert (await words.state_of(video))[:2] == ("FAILED", reason)
+    assert words.speech.asked == []
+
+
+async def test_heard_piece_that_is_moved_to_another_row_ends_visibly(words: Words) -> None:
+    words.speech.script = fail(RateLimited("speech_busy"), at=TURNS - 1)
+    video = await words.recorded()
+    await _try(words, video)
+    await words.world.rows(
+        "update private.transcript_pieces as p set heard = o.heard from private.transcript_pieces as o"
+        " where p.number = 0 and o.number = 1"
+    )
+    await words.transcriber().transcribe(video)
+    assert (await words.state_of(video))[:2] == ("FAILED", "field_unreadable")
+
+
+async def test_transaction_is_never_open_while_the_vendor_is_asked(words: Words) -> None:
+    async def script(number: int, before: int) -> None:
+        if words.speech.now == 1:
+            idle = await words.world.value(
+                "select count(*) from pg_stat_activity where state = 'idle in transaction'"
+                " and datname = current_database() and usename = 'resguardo_worker'"
+            )
+            assert idle == 0
+
+    words.speech.how, words.speech.script = Cut.WINDOWS, script
+    video = await words.recorded()
+    await words.transcriber().transcribe(video)
+    assert (await words.state_of(video))[0] == "READY"
+
+
+async def test_transcription_without_a_job_gets_one_and_no_second(words: Words) -> None:
+    video, over = await words.recorded(), await words.recorded()
+    await words.transcriber().transcribe(over)
+
+    async def jobs() -> list[str]:
+        rows = await words.world.rows(
+            "select args->>'id' as id from jobs.procrastinate_jobs"
+            " where task_name = 'transcribe_recording' and status = 'todo'"
+        )
+        return [row["id"] for row in rows]
+
+    assert sorted(await jobs()) == sorted([str(video), str(over)])
+    await words.transcriber().resume()
+    assert len(await jobs()) == 2
+    await words.world.rows("update jobs.procrastinate_jobs set status = 'cancelled'")
+    for _ in range(2):
+        await words.transcriber().resume()
+        assert await jobs() == [str(video)]

@@ -1,0 +1,328 @@
+"""Words at rest: nowhere in clear, each opened at its own place alone, their keys wrapped anew while they are used."""
+
+import base64
+import subprocess
+import unicodedata
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from urllib.parse import unquote, urlsplit
+from uuid import UUID
+
+import anyio.to_thread
+import pytest
+
+from app.certificates.signing import check
+from app.devstack.object_store import ObjectStore
+from app.devstack.postgres import binaries_directory
+from app.errors import Conflict, InvalidInput, RateLimited
+from app.keyring import FieldKey, Keyring, new_key_line
+from app.keys import service
+from app.media.sound import Cut
+from app.transcripts import places
+from app.transcripts.blind import IndexKey, blind_text
+from app.transcripts.sealing import unseal
+from app.transcripts.store import Sealed
+from tests.databases import Database
+from tests.integration.keeping_world import KEYRING, SIGNER, opened
+from tests.integration.words_world import SAID, ScriptedSpeech, Words, register_keys, script_sound
+
+pytestmark = pytest.mark.anyio
+
+TURNS = 10
+NEWER = Keyring({**Keyring.parse(new_key_line("newer"))._keys, **KEYRING._keys})
+NEWER_ALONE = Keyring({"newer": NEWER._keys["newer"]})
+
+
+@pytest.fixture
+async def words(
+    database: Database, emptied_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Words]:
+    script_sound(monkeypatch, TURNS)
+    async with opened(database, emptied_store) as world:
+        await register_keys(world)
+        await world.adopt()
+        yield Words(world, ScriptedSpeech())
+
+
+async def _sealed(words: Words, video: UUID) -> Sealed:
+    [row] = await words.world.rows(
+        "select w.sealed, k.wrapped_key, k.root_key_id from private.transcript_words as w"
+        " inner join private.recording_keys as k on k.recording_id = w.recording_id where w.recording_id = %s",
+        video,
+    )
+    return Sealed(video, row["sealed"], (), row["wrapped_key"], row["root_key_id"])
+
+
+async def _key_of(words: Words, video: UUID, keyring: Keyring = KEYRING) -> FieldKey:
+    [row] = await words.world.rows(
+        "select wrapped_key, root_key_id from private.recording_keys where recording_id = %s", video
+    )
+    return keyring.unwrap(row["wrapped_key"], row["root_key_id"])
+
+
+async def _correct(words: Words, video: UUID) -> None:
+    """As a doctor does: a text that nobody said."""
+    place = places.of_correction(video, 1)
+    sealed = (await _key_of(words, video)).encrypt(place, "corregído encefalitis".encode())
+    await words.world.rows(
+        "insert into private.transcript_corrections (recording_id, number, sealed, corrected_by)"
+        " values (%s, 1, %s, %s)",
+        video,
+        sealed,
+        words.world.doctor,
+    )
+
+
+# Nowhere in clear
+
+
+def _dumped(database: Database, *options: str) -> bytes:
+    """Everything that a superuser's pg_dump says of the whole database."""
+    url = urlsplit(database.superuser_url)
+    environment = {
+        "PGHOST": url.hostname or "",
+        "PGPORT": str(url.port),
+        "PGUSER": url.username or "",
+        "PGPASSWORD": unquote(url.password or ""),
+        "PGDATABASE": url.path.lstrip("/"),
+    }
+    done = subprocess.run(
+        [binaries_directory() / "pg_dump", "--format=plain", *options],
+        env=environment,
+        capture_output=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def _written(word: str) -> Iterator[bytes]:
+    """The word as it might stand somewhere: its letters, composed or not, in hex, and in base64 at any offset."""
+    for form in ("NFC", "NFD"):
+        for variant in {word, word.lower(), word.upper(), word.title()}:
+            for encoding in ("utf-8", "utf-16-le", "latin-1"):
+                spelt = unicodedata.normalize(form, variant).encode(encoding, "replace")
+                yield spelt
+                yield spelt.hex().encode()
+                yield from (base64.b64encode(bytes(pad) + spelt)[-(-pad * 4 // 3) : -4] for pad in range(3))
+    yield "".join(one for one in unicodedata.normalize("NFD", word.lower()) if one.isascii()).encode()
+    yield word.encode("unicode_escape")
+
+
+def _found(dump: bytes, said: list[str]) -> set[str]:
+    lowered = dump.lower()
+    return {
+        word
+        for word in said
+        for spelt in _written(word)
+        if len(spelt) > 5 and (spelt in dump or spelt.lower() in lowered)
+    }
+
+
+def _said() -> list[str]:
+    texts = [SAID.format(number=number) for number in range(TURNS)]
+    return [*" ".join(texts).split(), "corregído", "encefalitis"]
+
+
+async def test_full_dump_has_no_word_in_any_writing_half_way_and_at_the_end(words: Words) -> None:
+    async def fails(number: int, before: int) -> None:
+        if number == TURNS - 1 and not before:
+            raise RateLimited("speech_busy")
+
+    words.speech.script = fails
+    video = await words.recorded()
+    with pytest.raises(RateLimited):
+        await words.transcriber().transcribe(video)
+    half_way = await anyio.to_thread.run_sync(_dumped, words.world.database)
+    await words.transcriber().transcribe(video)
+    await _correct(words, video)
+    for options in ((), ("--inserts",)):
+        dump = await anyio.to_thread.run_sync(_dumped, words.world.database, *options)
+        for table in (b"private.transcript_words", b"private.transcript_corrections", b"audit.events"):
+            assert table in dump
+        assert str(video).encode() in dump
+        assert _found(dump, _said()) == set()
+    assert b"transcript_pieces" in half_way
+    assert _found(half_way, _said()) == set()
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "%s",
+        "upper(%s)",
+        "encode(convert_to(%s, 'UTF8'), 'hex')",
+        "encode(convert_to('x' || %s || 'yz', 'UTF8'), 'base64')",
+        "normalize(%s, NFD)",
+    ],
+)
+async def test_word_that_did_stand_in_it_would_be_found(words: Words, expression: str) -> None:
+    word = _said()[0]
+    query = f"create table private.planted as select {expression} as word"
+    await words.world.superuser.execute(query.replace("%s", f"'{word}'::text").encode())
+    dump = await anyio.to_thread.run_sync(_dumped, words.world.database)
+    assert word in _found(dump, _said())
+
+
+# At its own place alone
+
+
+async def test_ciphertext_that_is_moved_opens_nowhere_else(words: Words) -> None:
+    one, other = await words.recorded(), await words.recorded()
+    for video in (one, other):
+        await words.transcriber().transcribe(video)
+    sealed, key = (await _sealed(words, one)).words, await _key_of(words, one)
+    assert key.decrypt(places.of_words(one), sealed)
+    for place in (places.of_words(other), places.of_piece(one, 0), places.of_correction(one, 1)):
+        with pytest.raises(Conflict, match="field_unreadable"):
+            key.decrypt(place, sealed)
+    with pytest.raises(Conflict, match="field_unreadable"):
+        (await _key_of(words, other)).decrypt(places.of_words(other), sealed)
+    await words.world.rows(
+        "update private.transcript_words as w set sealed = o.sealed from private.transcript_words as o"
+        " where w.recording_id = %s and o.recording_id = %s",
+        other,
+        one,
+    )
+    with pytest.raises(Conflict, match="field_unreadable"):
+        unseal(KEYRING, await _sealed(words, other))
+    await words.world.rows(
+        "update private.recording_keys as w set wrapped_key = o.wrapped_key from private.recording_keys as o"
+        " where w.recording_id = %s and o.recording_id = %s",
+        other,
+        one,
+    )
+    with pytest.raises(Conflict, match="field_unreadable"):
+        unseal(KEYRING, await _sealed(words, other))
+
+
+@pytest.mark.parametrize(
+    ("keyring", "reason"),
+    [
+        (NEWER_ALONE, "root_key_unknown"),
+        (Keyring.parse(new_key_line(KEYRING.current_id)), "data_key_wrong"),
+    ],
+)
+async def test_words_without_their_root_key_are_refused_by_name(
+    words: Words, keyring: Keyring, reason: str
+) -> None:
+    video = await words.recorded()
+    await words.transcriber().transcribe(video)
+    with pytest.raises(Conflict, match=reason):
+        unseal(keyring, await _sealed(words, video))
+
+
+# Wrapped anew
+
+
+async def _index_numbers(words: Words, keyring: Keyring, text: str) -> frozenset[int]:
+    [row] = await words.world.rows("select wrapped_key, root_key_id from private.word_index_key")
+    return blind_text(IndexKey(keyring.unwrap_secret(row["wrapped_key"], row["root_key_id"])), text)
+
+
+async def _terms(words: Words, video: UUID) -> set[int]:
+    query = "select terms from private.transcript_words where recording_id = %s"
+    return set(await words.world.value(query, video))
+
+
+async def _counted(words: Words, keyring: Keyring) -> dict[tuple[str, str], int]:
+    found = await service.count_keys(words.world.worker, keyring)
+    return {(one.kind, one.root_key_id): one.count for one in found}
+
+
+async def test_rotation_while_words_are_made_and_searched_keeps_them_right(words: Words) -> None:
+    before, during = await words.recorded(), await words.recorded()
+    await words.transcriber().transcribe(before)
+    text = SAID.format(number=2)
+    looked_for = await _index_numbers(words, KEYRING, text)
+    seen = []
+
+    async def script(number: int, asked: int) -> None:
+        if number == 4:
+            assert (await service.rotate(words.world.worker, NEWER, batch=1)).is_complete
+        seen.append(await _index_numbers(words, NEWER, text))
+
+    words.speech.how, words.speech.script = Cut.WINDOWS, script
+    await words.transcriber(keyring=NEWER).transcribe(during)
+    assert await words.state_of(during) == ("READY", None, TURNS, TURNS)
+    assert set(seen) == {looked_for}, "what is searched by stays the same"
+    for video in (before, during):
+        assert looked_for <= await _terms(words, video)
+        assert (await words.transcript_of(video, NEWER_ALONE)).turns[2].text == text
+    assert await _counted(words, NEWER) == {("recording", "newer"): 2, ("word_index", "newer"): 1}
+    await service.require_root_keys(words.world.worker, NEWER_ALONE)
+
+
+async def test_rotation_that_is_killed_right_after_the_index_goes_on(words: Words) -> None:
+    videos = [await words.recorded() for _ in range(3)]
+    await words.transcriber().transcribe(videos[0])
+
+    def killed(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await service.rotate(words.world.worker, NEWER, on_progress=killed)
+    assert await _counted(words, NEWER) == {("recording", "tests-1"): 3, ("word_index", "newer"): 1}
+    with pytest.raises(Conflict, match="root_key_missing"):
+        await service.require_root_keys(words.world.worker, NEWER_ALONE)
+    assert (await service.rotate(words.world.worker, NEWER)).rewrapped == 3
+    assert await _counted(words, NEWER) == {("recording", "newer"): 3, ("word_index", "newer"): 1}
+    assert (await words.transcript_of(videos[0], NEWER_ALONE)).turns
+
+
+async def test_key_of_the_index_that_does_not_open_is_told_and_the_others_are_wrapped_anew(
+    words: Words,
+) -> None:
+    video = await words.recorded()
+    await words.transcriber().transcribe(video)
+    await words.world.rows("update private.word_index_key set wrapped_key = %s", bytes(40))
+    done = await service.rotate(words.world.worker, NEWER)
+    assert (done.rewrapped, done.is_word_index_unreadable, done.is_complete) == (1, True, False)
+    assert await _counted(words, NEWER) == {("recording", "newer"): 1, ("word_index", "tests-1"): 1}
+
+
+async def test_key_of_the_index_alone_keeps_an_old_root_key_needed(words: Words) -> None:
+    await words.world.rows(
+        "insert into private.word_index_key (wrapped_key, root_key_id) values (%s, %s)",
+        KEYRING.new_data_key().wrapped,
+        KEYRING.current_id,
+    )
+    with pytest.raises(Conflict, match="root_key_missing"):
+        await service.register_root_key(words.world.worker, NEWER_ALONE)
+    [counted] = await service.count_keys(words.world.worker, NEWER_ALONE)
+    assert (counted.root_key_id, counted.is_here) == ("tests-1", False)
+
+
+# At their end
+
+
+async def test_certificate_counts_the_rows_of_words_and_checks_offline(words: Words) -> None:
+    heard, half = await words.recorded(), await words.recorded()
+    await words.transcriber().transcribe(heard)
+    await _correct(words, heard)
+    await words.world.rows(
+        "insert into private.subtitle_links (secret_sha256, recording_id, claims, expires_at)"
+        " values (sha256('x'), %s, '{}', private.now())",
+        heard,
+    )
+
+    async def fails(number: int, before: int) -> None:
+        raise RateLimited("speech_busy")
+
+    words.speech.script = fails
+    with pytest.raises(RateLimited):
+        await words.transcriber().transcribe(half)
+    await words.world.move_to(words.world.time + timedelta(days=400))
+    assert (await words.world.destroyer().run_once()).destroyed == 2
+    cleared = {}
+    for video in (heard, half):
+        document = await words.world.value(
+            "select document from resguardo.certificates where recording_id = %s", video
+        )
+        certificate = check(document.encode(), SIGNER.public_key)
+        cleared[video] = {(one.table, one.rows) for one in certificate.words_cleared}
+        spoilt = document.replace('"rows":1', '"rows":2').replace('"rows":10', '"rows":11')
+        with pytest.raises(InvalidInput, match="certificate_signature"):
+            check(spoilt.encode(), SIGNER.public_key)
+    assert cleared[heard] == {("subtitle_links", 1), ("transcript_corrections", 1), ("transcript_words", 1)}
+    assert cleared[half] == {("transcript_pieces", TURNS)}
+    assert {(await words.state_of(video))[:2] for video in (heard, half)} == {("OFF", "recording_destroyed")}

@@ -1,0 +1,176 @@
+"""Recordings that are READY and wait to be turned into words, by a worker that may die at any step.
+
+What hears and what cuts the sound are scripted here: as many turns as wanted, and an answer, an error or a pause for
+each. The database is a real one.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import LiteralString
+from uuid import UUID
+
+import pytest
+
+from app.db import Database as Pool
+from app.db import Transaction
+from app.integrations.speech import Heard, HeardSegment, Speech
+from app.keyring import Keyring
+from app.media import sound
+from app.media.child import Container, ReadRange
+from app.media.sound import Cut, Plan, Span
+from app.transcripts import places
+from app.transcripts.model import Transcript
+from app.transcripts.stored import transcript_of
+from app.transcripts.transcriber import Transcriber
+from tests.integration.keeping_world import KEYRING, World
+
+TURN_MS = 1000
+SAID = "cefaléa{number} tinnitüs{number}"
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@dataclass
+class Life:
+    """One life of a worker: it ends at the step `ends_at`, None for a life without an end."""
+
+    ends_at: int | None = None
+    steps: int = 0
+    is_over: bool = False
+
+    def step(self) -> None:
+        """Raises Killed where it ends here, or has ended."""
+        self.steps += 1
+        if self.is_over or self.steps == self.ends_at:
+            self.is_over = True
+            raise Killed
+
+
+class MortalDoors(Pool):
+    """The worker's database: a step before a transaction, before its commit, and after it."""
+
+    def __init__(self, database: Pool, life: Life) -> None:
+        self._through, self._life = database, life
+
+    @asynccontextmanager
+    async def as_service(self, reason: LiteralString) -> AsyncIterator[Transaction]:
+        self._life.step()
+        async with self._through.as_service(reason) as tx:
+            yield tx
+            self._life.step()
+        self._life.step()
+
+
+@dataclass
+class ScriptedSpeech(Speech):
+    """Hears what it is told: `script` is called with a piece's number and how often it was asked before."""
+
+    script: Callable[[int, int], Awaitable[None]] | None = None
+    life: Life = field(default_factory=Life)
+    how: Cut = Cut.TURNS
+    asked: list[int] = field(default_factory=list)
+    now: int = 0
+    most_at_once: int = 0
+
+    @property
+    def cut(self) -> Cut:
+        return self.how
+
+    async def transcribe(self, flac: bytes, *, language: str | None) -> Heard:
+        number = int(flac)
+        self.life.step()
+        before = self.asked.count(number)
+        self.asked.append(number)
+        self.now += 1
+        self.most_at_once = max(self.most_at_once, self.now)
+        try:
+            await asyncio.sleep(0)
+            if self.script is not None:
+                await self.script(number, before)
+        finally:
+            self.now -= 1
+        self.life.step()
+        return Heard((HeardSegment(0, TURN_MS - 100, SAID.format(number=number)),), "en")
+
+    @property
+    def times(self) -> Counter[int]:
+        """How often each piece was asked for."""
+        return Counter(self.asked)
+
+
+def script_sound(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
+    """Every sound has so many turns; each piece reads a byte of the object, as cutting does."""
+
+    async def plan(read_range: ReadRange, size_bytes: int, container: Container, *, cut: Cut) -> Plan:
+        await read_range(0, 1)
+        spans = (Span(number % 2, number * TURN_MS, (number + 1) * TURN_MS - 100) for number in range(turns))
+        return Plan(turns * TURN_MS, 2, tuple(spans))
+
+    async def pieces(
+        read_range: ReadRange, size_bytes: int, container: Container, plan_spans: list[Span]
+    ) -> AsyncGenerator[tuple[Span, bytes]]:
+        for span in plan_spans:
+            await read_range(0, 1)
+            yield span, str(span.start_ms // TURN_MS).encode()
+
+    monkeypatch.setattr(sound, "plan", plan)
+    monkeypatch.setattr(sound, "pieces", pieces)
+
+
+@dataclass
+class Words:
+    """A world of recordings, and what becomes of their words."""
+
+    world: World
+    speech: ScriptedSpeech
+
+    async def recorded(self) -> UUID:
+        """A video that is READY, without sound beside it."""
+        return await self.world.recording()
+
+    def transcriber(self, life: Life | None = None, keyring: Keyring = KEYRING) -> Transcriber:
+        """A worker in a life of its own."""
+        self.speech.life = life or Life()
+        doors = MortalDoors(self.world.worker, self.speech.life)
+        return Transcriber(doors, self.world.storage, self.speech, keyring)
+
+    async def state_of(self, video: UUID) -> tuple[str, str | None, int, int | None]:
+        """Status, error, pieces that were heard, and of how many."""
+        rows = await self.world.rows(
+            "select status, error, pieces_done, pieces_total from resguardo.transcripts where recording_id = %s",
+            video,
+        )
+        return tuple(rows[0].values())
+
+    async def left(self, video: UUID) -> list[int]:
+        """The pieces that were planned and are not kept."""
+        rows = await self.world.rows(
+            "select number from private.transcript_pieces where recording_id = %s and heard is null order by 1",
+            video,
+        )
+        return [row["number"] for row in rows]
+
+    async def transcript_of(self, video: UUID, keyring: Keyring = KEYRING) -> Transcript:
+        """Its words."""
+        rows = await self.world.rows(
+            "select w.sealed, k.wrapped_key, k.root_key_id from private.transcript_words as w"
+            " inner join private.recording_keys as k on k.recording_id = w.recording_id where w.recording_id = %s",
+            video,
+        )
+        sealed, wrapped, root_key_id = rows[0].values()
+        return transcript_of(keyring.unwrap(wrapped, root_key_id).decrypt(places.of_words(video), sealed))
+
+
+async def register_keys(world: World, keyring: Keyring = KEYRING) -> None:
+    """As a start of the worker does."""
+    for key_id, value in keyring.check_values().items():
+        await world.rows(
+            "insert into private.root_keys (id, check_value) values (%s, %s) on conflict do nothing",
+            key_id,
+            value,
+        )

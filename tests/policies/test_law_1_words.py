@@ -1,0 +1,131 @@
+"""Law 1 for words: whoever gets some, or what they are found by, is the recording's doctor, and in the log before."""
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.databases import Database
+from tests.policies.acting import acting, refused, superuser
+from tests.policies.world import ANA, BRUNO, DATA_API_ROLES
+
+READY = ANA.id_of("over READY")
+WORDS = (
+    "transcript_words",
+    "transcript_pieces",
+    "transcript_corrections",
+    "word_index_key",
+    "subtitle_links",
+)
+OPEN = "select * from private.open_transcript(%s, %s, 'pages', null)"
+SEARCH = "select * from private.search_transcripts(%s, null, null, null, null, null, true, 500, null)"
+GIVE_WORDS = {
+    "open_transcript": "private.find_transcript(",
+    "search_transcripts": "private.write_audit(",
+    "read_heard": "private.write_audit(",
+}
+"""The functions that return words, and the call in them that writes the row."""
+GIVE_NONE = {
+    "begin_transcription", "clear_words", "correct_transcript", "count_keys", "finish_transcription",
+    "keep_heard", "keep_pieces", "keep_spoilt", "keep_subtitle_link", "lock_word_index_key", "pieces_left",
+    "read_subtitle_link", "read_word_index_key", "require_root_keys", "rewrap_word_index_key", "wants_piece",
+    "word_index_key",
+}  # fmt: skip
+"""They keep, count or forget words, or hand out a wrapped key, or the claims of a link."""
+
+
+@pytest.fixture
+def words(practice: Database) -> Database:
+    """The seed's, with the data keys that the doors give out beside the words."""
+    with superuser(practice) as connection:
+        for doctor in (ANA, BRUNO):
+            connection.execute(
+                "insert into private.recording_keys values (%s, %s, 'first') on conflict do nothing",
+                [doctor.id_of("over READY"), bytes(40)],
+            )
+    return practice
+
+
+def newest(database: Database, action: str) -> tuple[object, ...] | None:
+    with superuser(database) as reader:
+        return reader.execute(
+            "select outcome, actor_id, entity_ids, row_count from audit.events where action = %s"
+            " order by recorded_at desc, id desc limit 1",
+            [action],
+        ).fetchone()
+
+
+def test_law_1_only_these_functions_touch_words_and_those_that_return_some_write_first(
+    words: Database,
+) -> None:
+    with superuser(words) as reader:
+        sources = dict(
+            reader.execute(
+                "select proname, prosrc from pg_proc where prosrc ~ %s"
+                " and pronamespace::regnamespace::text in ('resguardo', 'audit', 'private', 'jobs')",
+                ["|".join(WORDS)],
+            ).fetchall()
+        )
+    assert set(sources) == GIVE_WORDS.keys() | GIVE_NONE
+    for name, writes in GIVE_WORDS.items():
+        source = sources[name]
+        assert source.index(writes) < source.index("return query"), name
+
+
+@pytest.mark.parametrize("action", ["transcript.issue_url", "transcript.search", "viewer.read", "", None])
+def test_law_1_words_are_not_opened_under_another_name(words: Database, action: str | None) -> None:
+    with refused("RG403", "unknown_action"), acting(words, "clinician who owns") as connection:
+        connection.execute(OPEN, [action, READY])
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select private.open_transcript('transcript.read', gen_random_uuid(), 'pages', null)",
+        "select private.search_transcripts('{1}', null, null, null, null, null, true, 500, null)",
+        "select private.read_word_index_key()",
+        "select private.find_transcript('transcript.read', gen_random_uuid(), '{}')",
+        *(f"select from private.{table}" for table in WORDS),
+    ],
+)
+def test_law_1_no_words_for_anyone_but_a_doctor(words: Database, statement: str) -> None:
+    for who in ("compliance", "patient", "resguardo_api", "resguardo_worker", *DATA_API_ROLES):
+        with refused("42501"), acting(words, who) as connection:
+            connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize("action", ["transcript.read", "transcript.correct"])
+@pytest.mark.parametrize(
+    ("who", "recording", "outcome", "rows"),
+    [
+        ("clinician who owns", READY, "ALLOWED", 1),
+        ("clinician who does not", READY, "DENIED", 0),
+        ("clinician who owns", uuid4(), "ABSENT", 0),
+    ],
+)
+def test_law_1_no_words_without_an_audit_row(
+    words: Database, who: str, recording: UUID, outcome: str, rows: int, action: str
+) -> None:
+    with acting(words, who) as connection:
+        assert len(connection.execute(OPEN, [action, recording]).fetchall()) == rows
+    doctor = ANA if who == "clinician who owns" else BRUNO
+    assert newest(words, action) == (outcome, doctor.doctor_id, [recording], rows)
+
+
+@pytest.mark.parametrize("who", ["clinician who owns", "clinician who does not"])
+def test_law_1_a_search_names_what_it_gives_out_and_gives_out_ones_own(words: Database, who: str) -> None:
+    doctor = ANA if who == "clinician who owns" else BRUNO
+    with acting(words, who) as connection:
+        found = [row[0] for row in connection.execute(SEARCH, [[1]]).fetchall()]
+    assert found == [doctor.id_of("over READY")]
+    assert newest(words, "transcript.search") == ("ALLOWED", doctor.doctor_id, found, 1)
+
+
+@pytest.mark.parametrize("terms", [[], None, [0], [1, None]])
+def test_law_1_a_search_for_no_word_finds_nothing(words: Database, terms: list[int | None] | None) -> None:
+    if terms == []:
+        with refused("RG409", "search_empty"), acting(words, "clinician who owns") as connection:
+            connection.execute(SEARCH, [terms])
+        return
+    with acting(words, "clinician who owns") as connection:
+        assert connection.execute(SEARCH, [terms]).fetchall() == []
+    assert newest(words, "transcript.search") == ("ALLOWED", ANA.doctor_id, [], 0)

@@ -1,0 +1,260 @@
+"""A speech model's answer is a stranger's word: it is taken whole and in bounds, or refused without a word of it."""
+
+import json
+import traceback
+import unicodedata
+from contextlib import suppress
+from time import process_time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import InvalidInput, UpstreamFailed
+from app.integrations.speech_answers import Heard, HeardSegment, cleaned, understood
+from app.integrations.speech_pieces import duration_ms
+from app.settings import SpeechApi
+
+TIMED = (SpeechApi.VERBOSE_JSON, SpeechApi.DIARIZED_JSON)
+SECRET = "metformin-that-nobody-may-see"
+PIECE_MS = 10_000
+
+texts = st.text(max_size=30)
+times = st.one_of(st.floats(0, 12), st.floats(), st.integers(-1, 10**20), texts, st.none(), st.booleans())
+segments = st.lists(
+    st.dictionaries(st.sampled_from(["start", "end", "text", "speaker", "id"]), st.one_of(times, texts)),
+    max_size=30,
+)
+honest = st.lists(
+    st.builds(
+        lambda start, length, text, speaker: {
+            "start": start,
+            "end": start + length,
+            "text": text,
+            "speaker": speaker,
+        },
+        st.floats(0, 11),
+        st.floats(0, 29),
+        texts,
+        st.one_of(st.none(), texts),
+    ),
+    max_size=8,
+)
+anything = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(texts, inner, max_size=4)),
+)
+answers = st.one_of(
+    anything,
+    st.fixed_dictionaries(
+        {"text": st.one_of(texts, anything)},
+        optional={"segments": st.one_of(segments, honest, anything), "language": st.one_of(texts, anything)},
+    ),
+)
+
+
+def _heard(answer: Any, api: SpeechApi = SpeechApi.VERBOSE_JSON, length_ms: int = PIECE_MS) -> Heard:
+    return understood(json.dumps(answer).encode(), api, length_ms)
+
+
+def _segment(start: float, end: float, text: str = "words", **more: Any) -> dict[str, Any]:
+    return {"start": start, "end": end, "text": text, **more}
+
+
+def _said(*segments: dict[str, Any]) -> dict[str, Any]:
+    return {"text": "words", "segments": list(segments)}
+
+
+def _require_sane_or_refused(body: bytes, api: SpeechApi) -> None:
+    try:
+        heard = understood(body, api, PIECE_MS)
+    except UpstreamFailed:
+        return
+    _require_sane(heard)
+
+
+def _require_sane(heard: Heard) -> None:
+    starts = [one.start_ms for one in heard.segments]
+    assert starts == sorted(starts)
+    for one in heard.segments:
+        assert 0 <= one.start_ms <= one.end_ms <= PIECE_MS
+        assert one.text
+        assert one.text == cleaned(one.text)
+        assert one.speaker is None or 0 < len(one.speaker) <= 64
+
+
+@given(body=st.binary(max_size=200), api=st.sampled_from(SpeechApi))
+def test_bytes_are_understood_or_refused_whatever_they_are(body: bytes, api: SpeechApi) -> None:
+    _require_sane_or_refused(body, api)
+
+
+@given(answer=answers, api=st.sampled_from(SpeechApi))
+def test_json_is_understood_or_refused_whatever_it_says(answer: Any, api: SpeechApi) -> None:
+    _require_sane_or_refused(json.dumps(answer).encode(), api)
+
+
+@given(text=st.text())
+def test_text_is_one_line_in_nfc_without_control_characters(text: str) -> None:
+    line = cleaned(text)
+    assert not [one for one in line if unicodedata.category(one) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")]
+    assert unicodedata.is_normalized("NFC", line)
+    assert cleaned(line) == line
+
+
+def test_text_loses_nothing_that_can_be_seen() -> None:
+    assert (
+        cleaned("  Tome 2 tabletas\r\n cada 8 horas\u2028\u202e\x00.\ufeff")
+        == "Tome 2 tabletas cada 8 horas ."
+    )
+    assert cleaned("Man\u0303ana \u0001\u0301") == "Mañana \u0301"
+
+
+def test_letters_with_many_marks_are_taken() -> None:
+    said = "Z" + "\u0315\u0300" * 15
+    assert _heard(_said(_segment(0, 1, said))).segments[0].text == unicodedata.normalize("NFC", said)
+
+
+def test_text_without_times_is_one_segment_over_the_whole_piece() -> None:
+    answer = {"text": " Good morning. ", "languages": [{"code": "en"}], "usage": {"type": "tokens"}}
+    assert _heard(answer, SpeechApi.TEXT) == Heard((HeardSegment(0, PIECE_MS, "Good morning."),), "en")
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b"])
+@pytest.mark.parametrize("api", list(SpeechApi))
+def test_nothing_is_heard_where_nobody_spoke(api: SpeechApi, text: str) -> None:
+    assert _heard({"text": text, "segments": [], "languages": []}, api) == Heard(())
+    assert _heard({"text": text, "segments": None, "languages": None}, api) == Heard(())
+
+
+def test_times_a_little_outside_are_moved_to_the_edge_of_the_piece() -> None:
+    heard = _heard(_said(_segment(9.5, 10.6), _segment(10.9, 40), _segment(10.2, 11)))
+    assert [(one.start_ms, one.end_ms) for one in heard.segments] == [(9500, 10_000)] + [(10_000, 10_000)] * 2
+
+
+def test_segments_are_sorted_where_speakers_overlap() -> None:
+    said = _said(_segment(2, 4, "b", speaker="B"), _segment(1.5, 3, "a", speaker=" A\n"))
+    assert _heard(said, SpeechApi.DIARIZED_JSON).segments == (
+        HeardSegment(1500, 3000, "a", "A"),
+        HeardSegment(2000, 4000, "b", "B"),
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _said(_segment(11.1, 12)),
+        _said(_segment(1, 40.1)),
+        _said(_segment(2, 1)),
+        _said(_segment(-0.1, 1)),
+        _said(_segment(5, 6), _segment(3.9, 5)),
+        _said(_segment(float("nan"), 1)),
+        _said(_segment(0, float("inf"))),
+        _said({**_segment(0, 1), "start": "0"}),
+        _said(_segment(True, 1)),
+        _said({**_segment(0, 1), "text": None}),
+        _said(_segment(0, 1, "x" * 701)),
+        _said(*[_segment(1, 2, "x" * 30)] * 24),
+        _said(*[_segment(1, 2, "")] * 31),
+        _said(_segment(0, 1, " "), _segment(1, 2, "")),
+        _said(_segment(0, 1, "a" + "\u0315\u0300" * 16)),
+        _said(_segment(0, 1, "a" + "\u0f73" * 31)),
+        _said(_segment(0, 1, "a" + "\u0315\u200b\u0300\u200b" * 16)),
+        _said(_segment(0, 1, speaker="A" * 65)),
+        {**_said(_segment(0, 1)), "text": "x" * 701},
+        {"text": "words, but no segments"},
+        {"text": "words, but no segments", "segments": []},
+        {"segments": []},
+        [_segment(0, 1)],
+        "words",
+        None,
+    ],
+)
+def test_answer_that_cannot_be_true_is_nonsense(answer: Any) -> None:
+    with pytest.raises(UpstreamFailed) as failure:
+        _heard(answer)
+    assert failure.value.reason == "speech_nonsense"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"text":"a\xcc\x95%b","segments":[]}' % ("\u0315\u0300".encode() * 40_000),
+        b'{"text":"","segments":[%b{}]}' % (b"{}," * 1_300_000),
+        b'{"text":"","segments":[%b1]}' % (b"1," * 2_000_000),
+        b'{"text":"","languages":[%b{}]}' % (b"{}," * 1_300_000),
+        b'{"text":"","segments":[%b{}]}' % (b'{"start":0,"end":0,"text":""},' * 130_000),
+    ],
+    ids=["marks", "objects", "numbers", "languages", "segments"],
+)
+def test_nonsense_of_any_size_costs_little_time(answer: bytes) -> None:
+    """The worker reads it, which has consents to enforce meanwhile."""
+    began = process_time()
+    for api in (SpeechApi.TEXT, SpeechApi.VERBOSE_JSON):
+        with suppress(UpstreamFailed):
+            understood(answer, api, 800_000)
+    assert process_time() - began < 1
+
+
+@pytest.mark.parametrize("characters", [700, 701])
+def test_text_is_refused_beyond_what_anybody_says_in_that_time(characters: int) -> None:
+    answer = {"text": "x" * characters}
+    if characters == 700:
+        assert _heard(answer, SpeechApi.TEXT).segments[0].text == "x" * 700
+        return
+    with pytest.raises(UpstreamFailed):
+        _heard(answer, SpeechApi.TEXT)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({"text": SECRET})[:-2],
+        json.dumps({"text": [SECRET], "segments": SECRET}),
+        json.dumps({**_said(_segment(99, 100, SECRET)), "text": SECRET * 20}),
+        f"<p>{SECRET}",
+    ],
+)
+@pytest.mark.parametrize("api", list(SpeechApi))
+def test_refusal_repeats_no_word(body: str, api: SpeechApi) -> None:
+    with pytest.raises(UpstreamFailed) as failure:
+        understood(body.encode(), api, 1000)
+    assert failure.value.__context__ is None
+    assert SECRET not in "".join(traceback.format_exception(failure.value))
+
+
+def test_repr_repeats_no_word() -> None:
+    heard = _heard(_said(_segment(0, 1, SECRET, speaker=SECRET)), SpeechApi.DIARIZED_JSON)
+    assert heard.segments[0].text == heard.segments[0].speaker == SECRET
+    assert SECRET not in repr(heard)
+
+
+@pytest.mark.parametrize(
+    ("named", "code"),
+    [
+        ("english", "en"),
+        ("Spanish", "es"),
+        ("es", "es"),
+        ("spa", "spa"),
+        ("gibberish", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_language_is_a_code_or_unknown(named: str | None, code: str | None) -> None:
+    assert _heard({**_said(), "text": "", "language": named}).language == code
+
+
+@pytest.mark.parametrize("length", range(26))
+def test_length_of_a_cut_header_is_refused(length: int) -> None:
+    header = b"fLaC\x80\x00\x00\x22" + bytes(10) + (16_000 << 44 | 32_000).to_bytes(8, "big")
+    assert duration_ms(header) == 2000
+    with pytest.raises(InvalidInput):
+        duration_ms(header[:length])
+
+
+@given(header=st.binary(max_size=60))
+def test_length_of_anything_is_told_or_refused(header: bytes) -> None:
+    for flac in (header, b"fLaC\x00\x00\x00\x22" + header):
+        with suppress(InvalidInput):
+            assert duration_ms(flac) >= 0

@@ -1,0 +1,66 @@
+"""Which speech model is asked, and over what."""
+
+from pathlib import Path
+
+import pytest
+
+from app.integrations import configured
+from app.settings import SettingsError, SpeechApi, WorkerSettings, load
+from tests.unit.environments import ENVIRONMENTS, set_environment
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # whose `.env` is nobody's
+
+
+def _settings(monkeypatch: pytest.MonkeyPatch, **changes: str) -> WorkerSettings:
+    set_environment(monkeypatch, {**ENVIRONMENTS[WorkerSettings], **changes})
+    return load(WorkerSettings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "api", "model"),
+    [
+        ({}, SpeechApi.TEXT, "gpt-transcribe"),
+        ({"SPEECH_API": "verbose_json"}, SpeechApi.VERBOSE_JSON, "whisper-1"),
+        ({"SPEECH_API": "diarized_json"}, SpeechApi.DIARIZED_JSON, "gpt-4o-transcribe-diarize"),
+        ({"SPEECH_API": "verbose_json", "WHISPER_MODEL": "large-v3"}, SpeechApi.VERBOSE_JSON, "large-v3"),
+    ],
+)
+def test_model_answers_as_asked_unless_another_is_named(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], api: SpeechApi, model: str
+) -> None:
+    settings = _settings(monkeypatch, **changes)
+    assert (settings.speech_api, settings.speech_model) == (api, model)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SPEECH_API", "srt"),
+        ("SPEECH_TIMEOUT_SECONDS", "0"),
+        ("SPEECH_TIMEOUT_SECONDS", "inf"),
+        ("OPENAI_BASE_URL", "http://speech.example/v1"),
+        ("OPENAI_BASE_URL", "http://127.0.0.1:8000/v1"),
+        ("OPENAI_BASE_URL", "speech.example"),
+        ("OPENAI_BASE_URL", "https:///v1"),
+        ("OPENAI_BASE_URL", "https://somebody:secret@speech.example/v1"),
+        ("OPENAI_BASE_URL", "https://speech.example/v1?key=secret"),
+        ("OPENAI_BASE_URL", "https://speech.example/v1#part"),
+        ("OPENAI_API_KEY", "sk-any\n"),
+        ("OPENAI_API_KEY", "sk-señal"),
+    ],
+)
+def test_setting_that_cannot_serve_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        _settings(monkeypatch, **{name: value})
+    assert str(refusal.value).startswith(f"{name}: ")
+    assert value not in str(refusal.value)
+
+
+def test_nothing_is_transcribed_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert configured.speech(_settings(monkeypatch)) is None
+    assert configured.speech(_settings(monkeypatch, OPENAI_API_KEY="sk-any")) is not None

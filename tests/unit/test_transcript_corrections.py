@@ -1,0 +1,283 @@
+"""Corrections: append-only, in order, plain words; and the bytes in which all of it is encrypted."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import AppError, Conflict, InvalidInput
+from app.integrations.speech_answers import Heard, HeardSegment
+from app.media.sound import Span
+from app.transcripts.assembling import Piece
+from app.transcripts.corrections import (
+    Attribution,
+    Correction,
+    Rewording,
+    attributed,
+    checked,
+    corrected,
+    reworded,
+)
+from app.transcripts.folding import fold
+from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
+from app.transcripts.plain import is_steering, plain
+from app.transcripts.stored import (
+    correction_bytes,
+    correction_of,
+    piece_bytes,
+    piece_of,
+    transcript_bytes,
+    transcript_of,
+    turn_of,
+    words_of,
+)
+from tests.unit.transcripts import any_text, hostile_text, transcript
+
+HEARD = transcript("I take 15 mg.", "Since when?")
+transcripts = st.lists(hostile_text.map(plain).filter(bool), max_size=6).map(lambda texts: transcript(*texts))
+
+
+def test_corrections_apply_in_order_over_what_was_heard() -> None:
+    first = reworded(HEARD, [], 0, "I take 50 mg.")
+    second = reworded(HEARD, [first], 0, "I take  50 mg daily.")
+    assert [first.version, second.version] == [1, 2]
+    assert corrected(HEARD, [first]).turns[0].text == "I take 50 mg."
+    now = corrected(HEARD, [first, second])
+    assert [turn.text for turn in now.turns] == ["I take 50 mg daily.", "Since when?"]
+    assert HEARD.turns[0].text == "I take 15 mg."
+    assert [turn.start_ms for turn in now.turns] == [turn.start_ms for turn in HEARD.turns]
+
+
+@pytest.mark.parametrize("versions", [[2], [1, 1], [1, 3]])
+def test_correction_out_of_its_place_is_refused(versions: list[int]) -> None:
+    with pytest.raises(Conflict) as refused:
+        corrected(HEARD, [Rewording(0, version, "x") for version in versions])
+    assert refused.value.reason == "correction_order"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "correction_empty"),
+        (" \u200b\u00ad ", "correction_empty"),
+        ("a\nb", "correction_characters"),
+        ("a\x00b", "correction_characters"),
+        ("a\u202eb", "correction_characters"),
+        ("a\u2028b", "correction_characters"),
+        ("a\ud83d", "correction_characters"),
+        ("x" * (MAX_TURN_CHARACTERS + 1), "correction_too_long"),
+    ],
+)
+def test_correction_that_cannot_stand_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        reworded(HEARD, [], 0, text)
+    assert refused.value.reason == reason
+
+
+def test_correction_is_composed_and_as_long_as_a_turn_may_be() -> None:
+    assert checked("man\u0303ana") == "mañana"
+    assert checked("x" * MAX_TURN_CHARACTERS) == "x" * MAX_TURN_CHARACTERS
+    with pytest.raises(InvalidInput, match="correction_too_long"):
+        checked("\U0001d160" * (MAX_TURN_CHARACTERS // 2))
+
+
+@pytest.mark.parametrize("text", ["man\u0303ana", " mañana  "])
+def test_correction_that_says_what_is_there_is_refused(text: str) -> None:
+    with pytest.raises(Conflict, match="correction_unchanged"):
+        reworded(HEARD, [Rewording(1, 1, "mañana")], 1, text)
+
+
+def test_correction_of_no_turn_is_not_found() -> None:
+    for number in (-1, 2):
+        with pytest.raises(AppError) as refused:
+            reworded(HEARD, [], number, "x")
+        assert refused.value.reason == "turn_unknown"
+
+
+def test_words_are_in_no_repr() -> None:
+    assert "headache" not in repr(Rewording(0, 1, "headache"))
+
+
+@given(hostile_text)
+def test_plain_text_steers_nothing_and_stays_as_it_is(text: str) -> None:
+    line = plain(text)
+    assert not is_steering(line)
+    assert line == line.strip()
+    assert "  " not in line
+    assert plain(line) == line
+    line.encode()
+
+
+@given(transcripts)
+def test_transcript_is_read_back_as_it_was(made: Transcript) -> None:
+    stored = transcript_bytes(made)
+    assert transcript_of(stored) == made
+    assert [turn_of(stored, turn.number) for turn in made.turns] == list(made.turns)
+    assert words_of(stored).decode().split("\n")[:-1] == [
+        " " + "".join(f"{word} " for word in fold(turn.text)) for turn in made.turns
+    ]
+
+
+@given(transcripts.filter(lambda made: made.turns), hostile_text.map(plain).filter(bool))
+def test_corrected_bytes_are_those_of_the_corrected_transcript(made: Transcript, text: str) -> None:
+    last = len(made.turns) - 1
+    corrections = [Rewording(last, 1, "something else"), Rewording(last, 2, text)]
+    now, stored = corrected(made, corrections), transcript_bytes(made)
+    assert words_of(stored, corrections) == words_of(transcript_bytes(now))
+    assert [turn_of(stored, turn.number, corrections) for turn in now.turns] == list(now.turns)
+
+
+@pytest.mark.parametrize("number", [-1, 2])
+def test_what_is_of_no_turn_is_not_found_in_the_bytes(number: int) -> None:
+    stored = transcript_bytes(HEARD)
+    for ask in (lambda: turn_of(stored, number), lambda: words_of(stored, [Rewording(number, 1, "x")])):
+        with pytest.raises(AppError) as refused:
+            ask()
+        assert refused.value.reason == "turn_unknown"
+
+
+@given(any_text, st.none() | any_text, st.integers(-9, 10**12))
+def test_piece_is_read_back_as_it_was_but_for_halves_of_pairs(text: str, voice: str | None, at: int) -> None:
+    def encodable(words: str) -> str:
+        return words.encode("utf-8", errors="replace").decode()
+
+    piece = Piece(Span(None, 3, 5), Heard((HeardSegment(at, at + 1, text, voice),), "es"))
+    whole = HeardSegment(at, at + 1, encodable(text), None if voice is None else encodable(voice))
+    assert piece_of(piece_bytes(piece)) == Piece(piece.span, Heard((whole,), "es"))
+
+
+def test_correction_is_read_back_as_it_was() -> None:
+    correction = Rewording(3, 2, 'mañana "<\\>')
+    assert correction_of(correction_bytes(correction)) == correction
+
+
+def _with_json(**changes: object) -> bytes:
+    read = {"transcript": 1, "language": None, "turns": [[0, 5, "DOCTOR", None, "secret"]]} | changes
+    return b"words 1 0\n" + json.dumps(read).encode()
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b"",
+        b"words 1 0\n",
+        b"words 1 0\n[]",
+        b"words 1 0\nnull",
+        b"words 1 0\n" + b"[" * 100_000,
+        b"words 1 999999999\n{}",
+        b"words x\n{}",
+        b"\xff",
+        _with_json(turns=None),
+        _with_json(turns=[[0, 5, "DOCTOR", None]]),
+        _with_json(turns=[[0, 5, "DOCTOR", None, ""]]),
+        _with_json(turns=[[5, 0, "DOCTOR", None, "secret"]]),
+        _with_json(turns=[[-5, 0, "DOCTOR", None, "secret"]]),
+        _with_json(turns=[[True, 5, "DOCTOR", None, "secret"]]),
+        _with_json(turns=[[0.5, 5, "DOCTOR", None, "secret"]]),
+        _with_json(turns=[[0, 5, "NURSE", None, "secret"]]),
+        _with_json(turns=[[0, 5, "DOCTOR", -1, "secret"]]),
+        _with_json(turns=[[0, 5, "DOCTOR", "A", "secret"]]),
+        _with_json(turns=["secret"]),
+        _with_json(language=3),
+        _with_json(more="secret"),
+        _with_json(transcript=True),
+        _with_json(transcript="1"),
+    ],
+)
+def test_bytes_of_another_shape_are_refused_without_a_word_of_them(stored: bytes) -> None:
+    with pytest.raises(Conflict) as refused:
+        transcript_of(stored)
+    assert refused.value.reason == "transcript_malformed"
+    assert "secret" not in repr(refused.value) + repr(refused.value.detail)
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None
+
+
+@pytest.mark.parametrize("stored", [_with_json(transcript=2), b"words 2 0\n{}"])
+def test_bytes_of_another_version_are_refused(stored: bytes) -> None:
+    with pytest.raises(Conflict) as refused:
+        transcript_of(stored)
+    assert refused.value.reason == "transcript_format_unknown"
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b'{"piece":1,"span":[2,0],"language":null,"segments":[]}',
+        b'{"piece":1,"span":[0,0,true],"language":null,"segments":[]}',
+        b'{"piece":1,"span":[0,0,1],"language":null,"segments":[[0,1,"x"]]}',
+        b'{"piece":1,"span":[0,0,1],"language":null}',
+        b'{"transcript":1,"span":[0,0,1],"language":null,"segments":[]}',
+    ],
+)
+def test_piece_of_another_shape_is_refused(stored: bytes) -> None:
+    with pytest.raises(Conflict) as refused:
+        piece_of(stored)
+    assert refused.value.reason == "transcript_malformed"
+
+
+@pytest.mark.parametrize(
+    "of", [[0, 0, "x"], [-1, 1, "x"], [0, 1, ""], [0, 1], [True, 1, "x"], [0, 1, "x", 2], None]
+)
+def test_correction_of_another_shape_is_refused(of: object) -> None:
+    with pytest.raises(Conflict) as refused:
+        correction_of(json.dumps({"correction": 1, "of": of}).encode())
+    assert refused.value.reason == "transcript_malformed"
+
+
+def test_turn_that_was_tampered_with_is_refused() -> None:
+    stored = transcript_bytes(Transcript((Turn(0, 0, 1, HEARD.turns[0].speaker, "secret"),)))
+    with pytest.raises(Conflict):
+        turn_of(stored.replace(b'"DOCTOR"', b'"NURSE"'), 0)
+
+
+def test_attribution_gives_a_voice_to_a_speaker_wherever_it_speaks() -> None:
+    heard = transcript("a", "b", "c")
+    voice = heard.turns[0].label
+    made = attributed(heard, [], 0, Speaker.INTERPRETER, only_this_turn=False)
+    assert made == Attribution(0, voice, Speaker.INTERPRETER)
+    for turn, before in zip(corrected(heard, [made]).turns, heard.turns, strict=True):
+        assert turn.speaker is (Speaker.INTERPRETER if before.label == voice else before.speaker)
+        assert turn.text == before.text
+    with pytest.raises(Conflict, match="correction_unchanged"):
+        attributed(heard, [made], 0, Speaker.INTERPRETER, only_this_turn=False)
+    assert correction_of(correction_bytes(made)) == made
+
+
+def test_attribution_of_a_turn_without_a_voice_is_of_that_turn_alone() -> None:
+    turns = tuple(Turn(n, n, n + 1, Speaker.UNKNOWN, "a") for n in range(3))
+    heard = Transcript(turns)
+    made = attributed(heard, [], 1, Speaker.DOCTOR, only_this_turn=False)
+    now = [turn.speaker for turn in corrected(heard, [made]).turns]
+    assert now == [Speaker.UNKNOWN, Speaker.DOCTOR, Speaker.UNKNOWN]
+    assert correction_of(correction_bytes(made)) == made
+
+
+def test_rewording_and_attribution_stand_beside_each_other() -> None:
+    heard = transcript("a", "b")
+    stored = transcript_bytes(heard)
+    made: list[Correction] = [
+        Rewording(0, 1, "x"),
+        Attribution(0, heard.turns[0].label, Speaker.STUDENT),
+        Rewording(0, 2, "y"),
+    ]
+    turn = corrected(heard, made).turns[0]
+    assert (turn.text, turn.speaker) == ("y", Speaker.STUDENT)
+    assert turn_of(stored, 0, made) == turn
+    assert words_of(stored, made) == words_of(transcript_bytes(corrected(heard, made)))
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        [0, 1, {"speaker": "NOBODY"}],
+        [0, -1, {"speaker": "DOCTOR"}],
+        [0, True, {"speaker": "DOCTOR"}],
+        [0, 1, {}],
+    ],
+)
+def test_attribution_of_another_shape_is_refused(of: list[object]) -> None:
+    with pytest.raises(Conflict) as refused:
+        correction_of(json.dumps({"correction": 1, "of": of}).encode())
+    assert refused.value.reason == "transcript_malformed"

@@ -1,0 +1,100 @@
+"""Folding: one key for what a reader calls one word, and never an error, whatever the text."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+
+from app.transcripts.folding import MAX_WORD_CHARACTERS, fold, words
+from tests.unit.transcripts import any_text
+
+PLURALS = (
+    "headache headaches", "dolor dolores", "pastilla pastillas", "allergy allergies", "calorie calories", "sky skies",
+    "mes meses", "vez veces", "nariz narices", "pulmón pulmones", "inyección inyecciones", "pared paredes",
+    "mass masses", "box boxes", "rash rashes", "patch patches", "virus viruses", "dose doses", "nurse nurses",
+    "foot feet", "toe toes",
+    "disease diseases", "tomato tomatoes", "riñón riñones", "hospital hospitales", "diagnosis diagnoses", "pie pies",
+    "muscle muscles", "vaccine vaccines", "ojo ojos", "noche noches", "diente dientes", "biopsy biopsies", "knee knees",
+    "day days", "child children", "serie series", "medicine medicines", "flor flores", "señor señores", "eye eyes",
+)  # fmt: skip
+APART = ("care car", "note not", "here her", "uña una", "año ano", "dose dos", "plane plan", "niño nino", "fate fat",
+         "pus pu", "illness illnes", "2.5 25", "0.125 125", "ss s", "bone bon")  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", PLURALS)
+def test_plural_folds_into_its_singular(pair: str) -> None:
+    one, many = fold(pair)
+    assert one == many
+
+
+@pytest.mark.parametrize("pair", APART)
+def test_words_that_are_not_the_same_stay_apart(pair: str) -> None:
+    one, other = fold(pair)
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        ("Jaqueca CRÓNICA", ["jaqueca", "cronica"]),
+        ("PINGÜINO", ["pinguino"]),
+        ("nin\u0303o niño NIÑO", ["niño", "niño", "niño"]),
+        ("500 mg", ["500", "mg"]),
+        ("500mg", ["500", "mg"]),
+        ("\uff15\uff10\uff10\uff4d\uff47", ["500", "mg"]),
+        ("2,5 y 2.5", ["2.5", "y", "2.5"]),
+        ("1,000 or 1000, 0,125.", ["1000", "or", "1000", "0.125"]),
+        ("120/80 at 10:30", ["120", "80", "at", "10", "30"]),
+        ("covid-19 COVID19", ["covid", "19", "covid", "19"]),
+        ("follow-up", ["follow", "up"]),
+        ("don't don\u2019t o'clock", ["dont", "dont", "oclock"]),
+        ("the patient's, the patient\u2019s", ["the", "patient", "the", "patient"]),
+        ("the boys' room", ["the", "boy", "room"]),
+        ("\ufb01brosis fib\u00adrosis fi\u200bbrosis", ["fibrosis", "fibrosis", "fibrosis"]),
+        ("5 µg, 5 μg", ["5", "μg", "5", "μg"]),
+        ("\u210c m² ½", ["h", "m", "2", "1", "2"]),
+        ("snake_case", ["snake", "case"]),
+        ("... !? \ud83d \x00", []),
+    ],
+)
+def test_text_folds_to_these_words(text: str, folded: list[str]) -> None:
+    assert fold(text) == folded
+
+
+@given(any_text)
+def test_folding_again_changes_nothing_of_any_text(text: str) -> None:
+    folded = fold(text)
+    assert fold(" ".join(folded)) == folded
+
+
+@given(any_text)
+def test_folded_words_are_those_that_have_offsets(text: str) -> None:
+    assert fold(text) == [word.folded for word in words(text)]
+
+
+@given(any_text)
+def test_folded_words_are_bounded_and_hold_letters_and_digits_alone(text: str) -> None:
+    for word in fold(text):
+        assert 1 <= len(word) <= MAX_WORD_CHARACTERS
+        assert word.replace(".", "").isalnum()
+
+
+@given(any_text)
+def test_composition_and_case_do_not_matter(text: str) -> None:
+    spoken = [word for word in fold(unicodedata.normalize("NFD", text)) if word.isascii()]
+    assert spoken == [word for word in fold(unicodedata.normalize("NFC", text)) if word.isascii()]
+
+
+@given(any_text)
+def test_offsets_lie_in_the_text_in_order_and_give_the_word(text: str) -> None:
+    before = 0
+    for word in words(text):
+        assert before <= word.start < word.end <= len(text)
+        assert word.folded in fold(text[word.start : word.end])
+        before = word.start
+
+
+def test_every_character_of_the_basic_plane_folds_once_and_for_all() -> None:
+    everything = " ".join(f"a{chr(point)}s {chr(point)}" for point in range(0x10000))
+    folded = fold(everything)
+    assert fold(" ".join(folded)) == folded

@@ -1,0 +1,134 @@
+"""Turns on our own timeline, and the steps of a transcription: nothing jumps, and nothing heard is heard again."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import AppError, UpstreamFailed
+from app.integrations.speech_answers import Heard, HeardSegment
+from app.media.sound import Span
+from app.transcripts import assembling
+from app.transcripts.assembling import MAX_LABELS, Piece, assembled
+from app.transcripts.model import (
+    MAX_TURN_CHARACTERS,
+    Speaker,
+)
+from tests.unit.transcripts import any_text, transcript
+
+times = st.integers(-5_000, 50_000)
+segments = st.builds(HeardSegment, times, times, any_text, st.none() | st.sampled_from(["A", "B", " "]))
+spans = st.builds(
+    lambda channel, start, length: Span(channel, start, start + length),
+    st.sampled_from([None, 0, 1]),
+    st.integers(0, 40_000),
+    st.integers(1, 20_000),
+)
+pieces = st.builds(
+    Piece,
+    spans,
+    st.builds(Heard, st.lists(segments, max_size=4).map(tuple), st.sampled_from([None, "en", "es"])),
+)
+
+
+def _piece(
+    channel: int | None, start_ms: int, end_ms: int, *said: HeardSegment, language: str | None = None
+) -> Piece:
+    return Piece(Span(channel, start_ms, end_ms), Heard(said, language))
+
+
+def test_turn_takes_its_time_from_the_span_and_its_speaker_from_the_channel() -> None:
+    heard = assembled([
+        _piece(1, 4_000, 6_000, HeardSegment(0, 2_000, " I have\na headache. ")),
+        _piece(0, 1_000, 3_000, HeardSegment(500, 1_500, "What brings you in?")),
+    ])  # fmt: skip
+    assert [
+        (turn.number, turn.start_ms, turn.end_ms, turn.speaker, turn.label, turn.text) for turn in heard.turns
+    ] == [
+        (0, 1_500, 2_500, Speaker.DOCTOR, 0, "What brings you in?"),
+        (1, 4_000, 6_000, Speaker.PATIENT, 1, "I have a headache."),
+    ]
+
+
+def test_both_who_speak_at_once_stay_two_turns_doctor_first() -> None:
+    heard = assembled([
+        _piece(1, 0, 2_000, HeardSegment(0, 2_000, "Sorry")), _piece(0, 0, 3_000, HeardSegment(0, 3_000, "Please"))
+    ])  # fmt: skip
+    assert [turn.speaker for turn in heard.turns] == [Speaker.DOCTOR, Speaker.PATIENT]
+    assert heard.turns[0].end_ms > heard.turns[1].start_ms
+
+
+def test_voice_of_one_piece_is_not_taken_for_that_of_another() -> None:
+    said = (HeardSegment(0, 1, "one", "A"), HeardSegment(2, 3, "two", "B"), HeardSegment(4, 5, "three", "A"))
+    heard = assembled([_piece(None, 0, 10, *said), _piece(None, 20, 30, *said)])
+    assert [turn.label for turn in heard.turns] == [2, 3, 2, 4, 5, 4]
+    assert {turn.speaker for turn in heard.turns} == {Speaker.UNKNOWN}
+
+
+def test_voice_is_unknown_where_the_vendor_tells_none_or_too_many() -> None:
+    many = [HeardSegment(n, n + 1, "word", f"voice {n}") for n in range(MAX_LABELS + 5)]
+    labels = [turn.label for turn in assembled([_piece(None, 0, 10_000, *many)]).turns]
+    assert max(label for label in labels if label is not None) == MAX_LABELS - 1
+    assert labels[-1] is None
+    assert assembled([_piece(None, 0, 9, HeardSegment(0, 9, "word"))]).turns[0].label is None
+
+
+@given(st.lists(pieces, max_size=6))
+def test_any_answer_of_a_vendor_stays_inside_its_span_and_in_order(heard: list[Piece]) -> None:
+    made = assembled(heard)
+    assert [turn.number for turn in made.turns] == list(range(len(made.turns)))
+    order = [(turn.start_ms, 2 if turn.label not in (0, 1) else turn.label) for turn in made.turns]
+    assert order == sorted(order)
+    for turn in made.turns:
+        assert turn.text
+        assert "\n" not in turn.text
+        assert any(
+            piece.span.start_ms <= turn.start_ms <= turn.end_ms <= piece.span.end_ms for piece in heard
+        )
+
+
+@given(st.lists(pieces, max_size=6))
+def test_no_heard_letter_is_lost(heard: list[Piece]) -> None:
+    def letters(text: str) -> int:
+        parted = unicodedata.normalize("NFD", text)
+        return sum(character.isascii() and character.isalnum() for character in parted)
+
+    said = sum(letters(segment.text) for piece in heard for segment in piece.heard.segments)
+    assert sum(letters(turn.text) for turn in assembled(heard).turns) == said
+
+
+@pytest.mark.parametrize("count", ["MAX_TURNS", "MAX_CHARACTERS"])
+def test_more_than_anybody_can_say_is_refused(count: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembling, count, 3)
+    said = [HeardSegment(0, 1, "a")] * 3
+    assert len(assembled([_piece(0, 0, 9, *said)]).turns) == 3
+    with pytest.raises(UpstreamFailed) as refused:
+        assembled([_piece(0, 0, 9, *said, HeardSegment(0, 1, "a"))])
+    assert refused.value.reason == "speech_nonsense"
+
+
+def test_endless_turn_is_refused() -> None:
+    with pytest.raises(UpstreamFailed):
+        assembled([_piece(0, 0, 9, HeardSegment(0, 1, "a" * (MAX_TURN_CHARACTERS + 1)))])
+
+
+def test_language_is_the_one_named_most_of_pieces_with_words() -> None:
+    said = HeardSegment(0, 1, "hola")
+    languages = [("es", (said,)), (None, (said,)), ("en", ()), ("en", ()), ("es", (said,)), ("en", (said,))]
+    heard = [_piece(0, 0, 9, *words, language=language) for language, words in languages]
+    assert assembled(heard).language == "es"
+    assert assembled([_piece(0, 0, 9, said)]).language is None
+
+
+def test_words_are_in_no_repr() -> None:
+    made = transcript("headache")
+    segment = _piece(0, 0, 9, HeardSegment(0, 1, "headache", "headache"))
+    assert "headache" not in repr(made) + repr(made.turns[0]) + repr(segment)
+
+
+def test_turn_that_is_not_there_is_not_found() -> None:
+    for number in (-1, 2):
+        with pytest.raises(AppError) as refused:
+            transcript("a", "b").turn(number)
+        assert refused.value.reason == "turn_unknown"

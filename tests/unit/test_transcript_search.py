@@ -1,0 +1,218 @@
+"""Search: what is typed, what the index finds, what matches, in what order, and which characters are highlighted."""
+
+import hashlib
+import hmac
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from app.errors import InvalidInput
+from app.transcripts.blind import NO_WORD, IndexKey, blind_query, blind_text, blind_transcript
+from app.transcripts.folding import fold
+from app.transcripts.matching import SNIPPET_CHARACTERS, Match, match, ranked, snippet, turns_with
+from app.transcripts.model import Transcript
+from app.transcripts.plain import plain
+from app.transcripts.query import Query, parse_query
+from app.transcripts.stored import transcript_bytes, words_of
+from tests.unit.transcripts import any_text, hostile_text, transcript, turn
+
+KEY = IndexKey(bytes(range(32)))
+few_words = st.lists(st.sampled_from(["a", "b", "c", "pain", "pains"]), max_size=8).map(" ".join)
+
+
+def _match(made: Transcript, text: str) -> Match | None:
+    return match(words_of(transcript_bytes(made)), parse_query(text))
+
+
+def _contains(made: Transcript, query: Query) -> bool:
+    """What a match is, said without any bytes."""
+    turns = [fold(turn.text) for turn in made.turns]
+    return all(
+        any(tuple(words[at : at + len(term)]) == term for words in turns for at in range(len(words)))
+        for term in query.terms
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("Headaches  dolor", [["headach"], ["dolor"]]),
+        ('"right side" pain', [["right", "side"], ["pain"]]),
+        ("\u201cright side\u201d \u00abotro lado\u00bb", [["right", "side"], ["otro", "lado"]]),
+        ('pain "right side', [["pain"], ["right", "side"]]),
+        ('pain"right side"', [["pain"], ["right", "side"]]),
+        ("500mg covid-19", [["500", "mg"], ["covid", "19"]]),
+        ("pain PAIN pains", [["pain"]]),
+        ('pain "" " " -- !', [["pain"]]),
+    ],
+)
+def test_query_is_words_and_phrases(text: str, terms: list[list[str]]) -> None:
+    assert [list(term) for term in parse_query(text).terms] == terms
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "search_empty"),
+        ('"" -- \u202e', "search_empty"),
+        ("a" * 201, "search_too_long"),
+        ('"' * 10_000, "search_too_long"),
+        ("\x00" * 1_000_000, "search_too_long"),
+        (" ".join(f"word{number}x" for number in range(11)), "search_too_many_terms"),
+    ],
+)
+def test_query_that_cannot_be_searched_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse_query(text)
+    assert refused.value.reason == reason
+
+
+def test_longest_query_is_taken() -> None:
+    assert len(parse_query(" ".join("abcdefghij")).terms) == 10
+    assert parse_query("a" * 200).terms == (("a" * 64,),)
+
+
+@given(any_text)
+def test_any_query_is_parsed_or_refused(text: str) -> None:
+    try:
+        query = parse_query(text)
+    except InvalidInput:
+        return
+    assert 1 <= len(query.terms) <= 10
+    assert repr(query) == "Query()"
+
+
+def test_index_is_hmac_of_the_folded_word_cut_to_63_bits() -> None:
+    digest = hmac.new(bytes(range(32)), b"headach", hashlib.sha256).digest()
+    assert blind_text(KEY, "Headaches, headache!") == {int.from_bytes(digest[:8], "big") // 2}
+
+
+def test_index_key_is_32_bytes_and_in_no_repr() -> None:
+    assert repr(KEY) == "IndexKey()"
+    for size in (0, 31, 33):
+        with pytest.raises(ValueError, match="32 bytes"):
+            IndexKey(b"k" * size)
+
+
+@given(hostile_text)
+def test_index_numbers_fit_a_positive_bigint_and_depend_on_the_key(text: str) -> None:
+    numbers = blind_text(KEY, text)
+    assert all(NO_WORD < number < 2**63 for number in numbers)
+    assert len(numbers) == len(set(fold(text)))
+    assert numbers.isdisjoint(blind_text(IndexKey(b"\x01" * 32), text))
+
+
+@given(st.lists(few_words.filter(bool), min_size=1, max_size=4), few_words, few_words)
+def test_match_agrees_with_its_plain_meaning_and_the_index_misses_none(
+    texts: list[str], loose: str, phrase: str
+) -> None:
+    made, text = transcript(*texts), f'{loose} "{phrase}"'
+    assume(fold(text))
+    query = parse_query(text)
+    found = _match(made, text)
+    assert (found is not None) == _contains(made, query)
+    if found is not None:
+        assert blind_query(KEY, query) <= blind_transcript(KEY, made)
+        assert set(turns_with(words_of(transcript_bytes(made)), query)) >= {found.turn_number}
+
+
+@given(st.lists(hostile_text, max_size=5))
+def test_index_of_a_transcript_has_the_words_of_its_turns_and_no_others(texts: list[str]) -> None:
+    made = transcript(*texts)
+    assert blind_transcript(KEY, made) == {number for text in texts for number in blind_text(KEY, text)}
+
+
+def test_phrase_is_within_a_turn() -> None:
+    made = transcript("on the right", "side by side")
+    assert _match(made, '"the right"') is not None
+    assert _match(made, '"right side"') is None
+    assert _match(made, "right side") is not None
+
+
+def test_word_is_not_found_inside_another_or_in_what_surrounds_the_words() -> None:
+    made = transcript("migraines", "5 words")
+    assert _match(made, "graine") is None
+    for text in ("DOCTOR", "turns", "transcript", "null", "en", "6000", "1"):
+        assert _match(made, text) is None, text
+
+
+def test_accents_plurals_and_case_are_found_alike() -> None:
+    made = transcript("Tengo DOLORES de cabeza, y tomo pastillas de 500mg.")
+    for text in ("dolor", "Pastilla", '"500 MG"', "do\u0301lor cabezas"):
+        assert _match(made, text) is not None, text
+
+
+def test_match_says_where_the_terms_are_close() -> None:
+    made = transcript("pain here", "nothing", "the rash and the pain", "the rash")
+    found = _match(made, "pain rash")
+    assert found is not None
+    assert found.turn_number == 2
+    assert found.counts == (2, 2)
+    far = _match(transcript("pain", *["word " * 50] * 40, "rash"), "pain rash")
+    assert far is not None
+    assert far.distance > found.distance
+
+
+def test_rank_prefers_close_and_frequent_and_weighs_what_is_rare() -> None:
+    def of(name: str, distance: int, *counts: int, size: int = 20_000) -> tuple[str, Match]:
+        return name, Match(0, distance, counts, size)
+
+    assert [name for name, _ in ranked([of("far", 4000, 1, 1), of("near", 15, 1, 1)])] == ["near", "far"]
+    assert [name for name, _ in ranked([of("once", 0, 1), of("often", 0, 5)])] == ["often", "once"]
+    assert [name for name, _ in ranked([of("long", 0, 2), of("short", 0, 2, size=2000)])] == ["short", "long"]
+    others = [of(str(number), 50, 9, 1) for number in range(5)]
+    order = [name for name, _ in ranked([*others, of("common twice", 50, 2, 1), of("rare twice", 50, 1, 2)])]
+    assert order.index("rare twice") < order.index("common twice")
+
+
+def test_rank_keeps_the_given_order_of_equals() -> None:
+    found = [(number, Match(0, 10, (1, 2), 500)) for number in range(50)]
+    assert ranked(found) == found
+    assert ranked([]) == []
+
+
+def test_snippet_highlights_what_was_said_with_its_accents() -> None:
+    text = "Sí, los dolores: niño, co\u0301licos y 500mg de ibuprofeno."
+    shown = snippet(turn(3, text), parse_query('dolor cólico "500 mg" headache'))
+    assert (shown.turn_number, shown.start_ms, shown.end_ms) == (3, 18_000, 23_000)
+    assert [shown.text[start:end] for start, end in shown.highlights] == ["dolores", "co\u0301licos", "500mg"]
+    assert shown.text == text
+
+
+def test_snippet_is_cut_from_word_to_word_around_the_closest_terms() -> None:
+    text = f"pain {'word ' * 60}rash {'other ' * 30}the rash and the pain {'more ' * 60}"
+    shown = snippet(turn(0, text.strip()), parse_query("pain rash"))
+    assert "the rash and the pain" in shown.text
+    assert shown.text.startswith("…other ")
+    assert shown.text.endswith(" more…")
+    assert [shown.text[start:end] for start, end in shown.highlights] == ["rash", "pain"]
+
+
+def test_snippet_of_a_turn_without_the_terms_is_its_beginning() -> None:
+    shown = snippet(turn(0, "word " * 100), parse_query("pain"))
+    assert shown.text.startswith("word word")
+    assert shown.highlights == ()
+
+
+def test_words_are_in_no_repr_of_a_snippet() -> None:
+    assert "pain" not in repr(snippet(turn(0, "pain"), parse_query("pain")))
+
+
+@given(
+    st.lists(hostile_text | few_words, max_size=12).map(" ".join).map(plain).filter(bool),
+    few_words.filter(bool),
+)
+def test_snippet_is_short_and_its_highlights_are_hits(text: str, searched: str) -> None:
+    query = parse_query(searched)
+    shown = snippet(turn(0, text), query)
+    assert len(shown.text) <= SNIPPET_CHARACTERS
+    assert shown.text.strip("…") in text
+    before = 0
+    for start, end in shown.highlights:
+        assert before <= start < end <= len(shown.text)
+        before = end
+        if len(text) <= SNIPPET_CHARACTERS:
+            assert set(fold(shown.text[start:end])) & query.words
+    if query.words & set(fold(text)):
+        assert shown.highlights

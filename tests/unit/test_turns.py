@@ -1,0 +1,101 @@
+"""Where speech is, for whatever was heard: nothing is lost, nothing twice, nothing too long."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.media.turns import FRAME_MS, SPEECH, are_alike, own_speech, turns, windows
+
+LOUD, QUIET = SPEECH | 90, 30
+
+
+def _heard(*parts: tuple[int, int]) -> bytes:
+    """So many frames of each kind."""
+    return b"".join(bytes([frame]) * count for frame, count in parts)
+
+
+@st.composite
+def recordings(draw: st.DrawFn) -> bytes:
+    """Minutes of speech and silence, down to single frames of either."""
+    lengths = st.integers(1, 4) | st.integers(5, 40) | st.integers(500, 3000)
+    parts = draw(st.lists(st.tuples(st.booleans(), st.integers(0, 127), lengths), max_size=12))
+    return _heard(*((loudness | (SPEECH if speaks else 0), count) for speaks, loudness, count in parts))
+
+
+@given(recordings(), st.sampled_from([3_000, 30_000]))
+def test_turns_are_in_order_apart_within_the_sound_and_not_too_long(frames: bytes, longest_ms: int) -> None:
+    duration_ms = len(frames) * FRAME_MS
+    last = 0
+    for start, end in turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
+        assert last <= start < end <= duration_ms
+        assert end - start <= longest_ms
+        last = end
+
+
+@given(recordings(), st.sampled_from([3_000, 30_000]))
+def test_turns_hold_all_speech_but_clicks(frames: bytes, longest_ms: int) -> None:
+    duration_ms = len(frames) * FRAME_MS
+    missed = bytearray(bool(frame & SPEECH) for frame in frames)
+    for start, end in turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
+        first, last = start // FRAME_MS, -(-end // FRAME_MS)
+        missed[first:last] = bytes(last - first)
+    assert bytes([1]) * 5 not in missed
+
+
+@given(recordings(), st.sampled_from([30_000, 800_000]))
+def test_windows_hold_every_turn_and_are_not_too_long(frames: bytes, longest_ms: int) -> None:
+    duration_ms = len(frames) * FRAME_MS
+    whole = windows(frames, longest_ms=longest_ms, duration_ms=duration_ms)
+    assert all(end - start <= longest_ms for start, end in whole)
+    for start, end in turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
+        assert any(first <= start and end <= last for first, last in whole)
+
+
+def test_a_short_pause_is_within_a_turn_and_a_long_one_is_not() -> None:
+    frames = _heard((QUIET, 50), (LOUD, 50), (QUIET, 16), (LOUD, 50), (QUIET, 18), (LOUD, 50), (QUIET, 50))
+    assert turns(frames, longest_ms=30_000, duration_ms=8_520) == [(1_400, 5_080), (5_420, 7_120)]
+
+
+def test_a_long_turn_is_cut_at_its_quietest_pause() -> None:
+    frames = _heard((LOUD, 600), (SPEECH | 60, 5), (LOUD, 100), (SPEECH | 70, 5), (LOUD, 600))
+    assert turns(frames, longest_ms=30_000, duration_ms=39_300) == [(0, 18_060), (18_060, 39_300)]
+
+
+def test_a_click_is_no_turn() -> None:
+    assert turns(_heard((QUIET, 50), (LOUD, 4), (QUIET, 50)), longest_ms=30_000, duration_ms=3_120) == []
+
+
+def test_a_window_ends_at_a_long_silence() -> None:
+    frames = _heard((LOUD, 50), (QUIET, 900), (LOUD, 50), (QUIET, 1_100), (LOUD, 50))
+    assert windows(frames, longest_ms=800_000, duration_ms=64_500) == [(0, 30_100), (62_900, 64_500)]
+
+
+def test_a_trace_of_the_other_channel_is_no_speech() -> None:
+    mine, trace = _heard((QUIET, 50), (LOUD, 50)), _heard((QUIET, 50), (SPEECH | 60, 50))
+    assert not any(frame & SPEECH for frame in own_speech(trace, mine))
+    assert own_speech(mine, trace) == mine
+
+
+def test_a_trace_that_rings_on_after_the_others_words_is_no_speech() -> None:
+    mine, trace = _heard((LOUD, 50), (QUIET, 50)), _heard((SPEECH | 60, 54), (QUIET, 46))
+    assert not any(frame & SPEECH for frame in own_speech(trace, mine))
+
+
+@pytest.mark.parametrize("leak_steps", [13, 16, 20])
+def test_a_loud_trace_is_no_speech_where_all_of_it_is_as_loud(leak_steps: int) -> None:
+    mine = _heard((LOUD, 200), (QUIET, 50))
+    trace = _heard((SPEECH | (90 - leak_steps), 200), (LOUD, 50))
+    assert own_speech(trace, mine) == _heard((90 - leak_steps, 200), (LOUD, 50))
+    assert own_speech(mine, trace) == mine
+
+
+def test_one_who_speaks_softly_into_the_others_words_is_heard() -> None:
+    loud, soft = _heard((LOUD, 100)), _heard((QUIET, 60), (SPEECH | 72, 40))
+    assert own_speech(soft, loud) == soft
+
+
+def test_channels_are_alike_only_if_the_speech_is() -> None:
+    left, right = _heard((LOUD, 50), (QUIET, 50)), _heard((QUIET, 50), (LOUD, 50))
+    assert are_alike(left, bytes(frame ^ 1 for frame in left))
+    assert not are_alike(left, right)
+    assert not are_alike(bytes(50), bytes(50))
