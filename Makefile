@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help demo test test-postgres-15 bench-webhook bench-lifecycle bench-media live drill faults soak simulate check format schema lock clean
+.PHONY: help demo test test-postgres-15 bench-webhook bench-lifecycle bench-media bench-search live drill faults soak simulate check format schema lock clean
 
 help:
 	@echo "make demo          one consultation through the whole stack, then serve until Ctrl-C (ONCE=1: end)"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench-webhook  the webhook beside a bare insert of the same row (docs/benchmarks.md)"
 	@echo "make bench-lifecycle  destroying 100,000 due recordings beside bare deletions (docs/benchmarks.md)"
 	@echo "make bench-media  hearing recordings of two minutes to four hours beside a bare decode (docs/benchmarks.md)"
+	@echo "make bench-search  a search in 10,000 encrypted transcripts beside full-text search in clear (docs/benchmarks.md)"
 	@echo "make check         format, lint, types, import rules, SQL lint"
 	@echo "make format        format the code"
 	@echo "make schema        export graphql_schema/schema.graphql"
@@ -63,6 +64,9 @@ bench-lifecycle: $(INSTALLED)
 
 bench-media: $(INSTALLED)
 	$(BIN)/python -m benchmarks.media
+
+bench-search: $(INSTALLED)
+	$(BIN)/python -m benchmarks.search
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -1,0 +1,146 @@
+"""Transcripts to search: half an hour each, of made-up words of English and Spanish shape, as often as words are said.
+
+The vocabulary has 20,000 words, some with accents; the n-th is said about 1/n as often as the first, one in eight of
+them as a plural. All is drawn from seeds: a run is the same each time. It is sealed and indexed as the service does it
+(`app/transcripts`); folding remembers what it made of a word, for else it alone would take half an hour.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from itertools import accumulate
+from typing import Final
+from uuid import UUID
+
+from app.keyring import DataKey, Keyring
+from app.transcripts import folding, places
+from app.transcripts.blind import IndexKey
+from app.transcripts.model import Speaker, Transcript, Turn
+from app.transcripts.stored import transcript_bytes, words_of
+
+WORDS: Final = 4_500
+VOCABULARY: Final = 20_000
+
+_ONSETS: Final = (
+    "b",
+    "br",
+    "c",
+    "ch",
+    "d",
+    "f",
+    "g",
+    "gr",
+    "l",
+    "m",
+    "n",
+    "p",
+    "pr",
+    "qu",
+    "r",
+    "s",
+    "st",
+    "t",
+    "tr",
+)
+_NUCLEI: Final = ("a", "e", "i", "o", "u", "ea", "ou", "ie", "á", "é", "í", "ó", "ú")
+_ENDS: Final = ("", "", "", "", "n", "r", "l", "t", "d", "ción", "ing")
+_NUCLEUS_WEIGHTS: Final = (8,) * 5 + (3,) * 3 + (1,) * 5
+_SHORTEST_TURN, _LONGEST_TURN = 2, 28
+_MILLISECONDS_A_WORD: Final = 400
+_PLURALS: Final = 1 / 8
+
+folding._folded = lru_cache(maxsize=None)(folding._folded)  # noqa: SLF001 - see above
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A transcript as it is stored, and its words in clear for the peer."""
+
+    sealed: bytes = field(repr=False)
+    key: DataKey
+    terms: list[int] = field(repr=False)
+    text: str = field(repr=False)
+
+
+@cache
+def vocabulary() -> tuple[str, ...]:
+    """Distinct words, the commonest first, which are the shortest, as everywhere."""
+    drawing = random.Random("vocabulary")  # noqa: S311 - the same each time
+    found: dict[str, None] = {}
+    while len(found) < VOCABULARY:
+        syllables = 1 + min(3, len(found) * 12 // VOCABULARY + drawing.randrange(2))
+        pieces = (
+            drawing.choice(_ONSETS) + drawing.choices(_NUCLEI, _NUCLEUS_WEIGHTS)[0] for _ in range(syllables)
+        )
+        found["".join(pieces) + drawing.choice(_ENDS)] = None
+    return tuple(found)
+
+
+@cache
+def _weights() -> tuple[float, ...]:
+    return tuple(accumulate(1 / (rank + 2.7) for rank in range(VOCABULARY)))
+
+
+def spoken(number: int) -> Transcript:
+    """What was said in the recording of that number."""
+    drawing = random.Random(f"transcript {number}")  # noqa: S311 - the same each time
+    drawn = drawing.choices(vocabulary(), cum_weights=_weights(), k=WORDS)
+    said = [f"{word}s" if drawing.random() < _PLURALS else word for word in drawn]
+    turns: list[Turn] = []
+    at = 0
+    while at < WORDS:
+        until = min(at + drawing.randint(_SHORTEST_TURN, _LONGEST_TURN), WORDS)
+        text = " ".join(said[at:until]).capitalize() + "."
+        start_ms, end_ms = at * _MILLISECONDS_A_WORD, until * _MILLISECONDS_A_WORD
+        label = len(turns) % 2
+        speaker = Speaker.PATIENT if label else Speaker.DOCTOR
+        turns.append(Turn(len(turns), start_ms, end_ms, speaker, text, label))
+        at = until
+    return Transcript(tuple(turns), "en")
+
+
+def kept(number: int, recording_id: UUID, keyring: Keyring, index_key: IndexKey) -> Kept:
+    """What the worker keeps of it."""
+    transcript = spoken(number)
+    stored = transcript_bytes(transcript)
+    key = keyring.new_data_key()
+    sealed = keyring.unwrap(key.wrapped, key.root_key_id).encrypt(places.of_words(recording_id), stored)
+    numbers = _numbers(index_key)
+    terms = sorted({numbers[word] for word in set(words_of(stored).decode().split())})
+    return Kept(sealed, key, terms, "\n".join(turn.text for turn in transcript.turns))
+
+
+@cache
+def _numbers(index_key: IndexKey) -> dict[str, int]:
+    folded = {word for each in vocabulary() for form in (each, f"{each}s") for word in folding.fold(form)}
+    return {word: number for word in folded for number in index_key.numbers([word])}
+
+
+def queries(count: int, transcripts: int) -> list[tuple[str, str]]:
+    """So many of each kind in turns: the kind, and what is typed."""
+    drawing = random.Random("queries")  # noqa: S311 - the same each time
+    words = vocabulary()
+
+    def among(first: int, last: int) -> str:
+        return words[drawing.randrange(first, last)]
+
+    def phrase() -> str:
+        turn = drawing.choice(
+            [one for one in spoken(drawing.randrange(transcripts)).turns if " " in one.text]
+        )
+        said = turn.text.removesuffix(".").split()
+        start = drawing.randrange(len(said) - 1)
+        return f'"{" ".join(said[start : start + drawing.randint(2, 3)])}"'
+
+    accented = [word for word in words[200:5_000] if not word.isascii()]
+    made: dict[str, Callable[[], str]] = {
+        "rare word": lambda: among(8_000, VOCABULARY),
+        "common word": lambda: among(0, 100),
+        "two words": lambda: f"{among(0, 400)} {among(400, 4_000)}",
+        "phrase": phrase,
+        "accented": lambda: drawing.choice(accented).upper(),
+        "plural": lambda: f"{among(400, 8_000)}s",
+        "no hit": lambda: f"{among(0, 100)} {among(0, VOCABULARY)}xyz",
+    }
+    return [(kind, make()) for _ in range(count) for kind, make in made.items()]
