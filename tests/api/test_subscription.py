@@ -490,7 +490,7 @@ async def test_legacy_subprotocol_and_other_origins_are_refused(case: Case, api:
 async def test_nothing_of_an_address_is_logged(
     case: Case, api: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO), caplog.at_level(logging.INFO, logger="uvicorn.error"):
         async with connected(api, query=f"?token={case.doctor.token}") as client:
             await client.init(case.doctor)
     assert "[accepted]" in caplog.text
