@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Concatenate, ParamSpec
 from uuid import UUID
 
 from procrastinate import App
@@ -43,6 +44,8 @@ from app.settings import WorkerSettings
 from app.staff.invitations import StaffInvitations
 from app.staff.service import StaffBans
 from app.transcripts.transcriber import Transcriber
+
+P = ParamSpec("P")
 
 A_DAY_OF_ATTEMPTS = 24 * 60
 """A minute apart. VERIFYING ends at its deadline (app/recordings/deadlines.py); what is LOST is looked for anew."""
@@ -178,21 +181,13 @@ def tasks(services: Services) -> list[Task]:
 
     controller, bans = services.controller, services.bans
     invitations, uploads = services.invitations, services.uploads
-
-    async def give_up(recording_id: str, reason: str) -> None:
-        await controller.give_up_start(UUID(recording_id), reason)
-
-    async def give_up_invitation(invitation_id: str, reason: str) -> None:
-        await invitations.give_up(UUID(invitation_id), reason)
-
-    async def give_up_transcription(recording_id: str, reason: str) -> None:
-        await services.transcriber.give_up(UUID(recording_id), reason)
-
-    async def give_up_export(request_id: str, reason: str) -> None:
-        await services.exports.give_up(UUID(request_id), reason)
-
     return [
-        Task("start_recording", _by_id(controller.start), give_up=give_up, queue=STARTS_QUEUE),
+        Task(
+            "start_recording",
+            _by_id(controller.start),
+            give_up=_by_id(controller.give_up_start),
+            queue=STARTS_QUEUE,
+        ),
         Task("stop_recording", _by_id(controller.stop), attempts=None),
         Task("verify_recording", _by_id(controller.verify), attempts=A_DAY_OF_ATTEMPTS, queue=MEDIA_QUEUE),
         Task("enforce_consent", _by_id(controller.enforce_consent), attempts=None),
@@ -200,27 +195,29 @@ def tasks(services: Services) -> list[Task]:
         Task("watch_room", services.rooms.follow_event, attempts=20),
         Task("prepare_import", _by_id(uploads.prepare)),
         Task("ban_user", _by_id(bans.ban), attempts=None),
-        Task("invite_staff", _by_id(invitations.send), attempts=20, give_up=give_up_invitation),
+        Task("invite_staff", _by_id(invitations.send), attempts=20, give_up=_by_id(invitations.give_up)),
         Task("secure_held", _by_id(services.protection.secure_held), attempts=None),
         Task(
             "transcribe_recording",
             _by_id(services.transcriber.transcribe),
             attempts=TRANSCRIPTION_ATTEMPTS,
-            give_up=give_up_transcription,
+            give_up=_by_id(services.transcriber.give_up),
             queue=WORDS_QUEUE,
         ),
         Task(
             "export_access_request",
             _by_id(services.exports.export),
             attempts=EXPORT_ATTEMPTS,
-            give_up=give_up_export,
+            give_up=_by_id(services.exports.give_up),
             queue=MEDIA_QUEUE,
         ),
     ]
 
 
-def _by_id(run: Callable[[UUID], Awaitable[None]]) -> Callable[[str], Awaitable[None]]:
-    async def with_text(argument: str) -> None:
-        await run(UUID(argument))
+def _by_id(
+    run: Callable[Concatenate[UUID, P], Awaitable[None]],
+) -> Callable[Concatenate[str, P], Awaitable[None]]:
+    async def with_text(argument: str, /, *others: P.args, **named: P.kwargs) -> None:
+        await run(UUID(argument), *others, **named)
 
     return with_text

@@ -46,7 +46,7 @@ def show_status() -> None:
     """
     with refusals_told():
         loaded = settings.load(WorkerSettings)
-        counted = asyncio.run(_with_database(loaded, service.count_keys))
+        counted = asyncio.run(_with_database(loaded, lambda database, _: service.count_keys(database)))
         for key_id in dict.fromkeys((*loaded.keyring.ids, *(one.root_key_id for one in counted))):
             _show_root_key(key_id, loaded.keyring, [one for one in counted if one.root_key_id == key_id])
         asyncio.run(_with_database(loaded, service.require_root_keys))

@@ -38,12 +38,11 @@ class Rotation:
 
 @dataclass(frozen=True)
 class KeyCount:
-    """How many keys of a kind a root key wraps; `is_here` says whether the keyring has that root key."""
+    """How many keys of a kind a root key wraps."""
 
     kind: Literal["recording", "word_index"]
     root_key_id: str
     count: int
-    is_here: bool
 
 
 async def require_root_keys(database: Database, keyring: Keyring) -> None:
@@ -68,14 +67,11 @@ async def register_root_key(database: Database, keyring: Keyring) -> None:
         )
 
 
-async def count_keys(database: Database, keyring: Keyring) -> list[KeyCount]:
+async def count_keys(database: Database) -> list[KeyCount]:
     """What each root key wraps, whether it is here or not; it changes nothing."""
     async with database.as_service("rotate_keys") as tx:
         rows = await tx.all(_sql["count_keys"])
-    return [
-        KeyCount(row["kind"], row["root_key"], row["keys"], is_here=row["root_key"] in keyring.ids)
-        for row in rows
-    ]
+    return [KeyCount(row["kind"], row["root_key"], row["keys"]) for row in rows]
 
 
 async def make_recording_key(tx: Transaction, keyring: Keyring, recording_id: UUID) -> bool:

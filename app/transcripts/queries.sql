@@ -6,7 +6,7 @@ select
     t.corrections,
     t.corrected_by,
     t.corrected_at
-from private.open_transcript(%(action)s, %(id)s, %(meter)s, %(quota)s) as t;
+from private.open_transcript(%(action)s, %(id)s, %(quota)s) as t;
 
 -- name: correct
 select

@@ -62,7 +62,7 @@ async def open_transcript(
     quota: int,
 ) -> Opened | None:
     """None where it is not the person's, or not there, or not READY. Raises Conflict (recording_being_deleted)."""
-    row = await tx.one(_sql["open"], {"action": action, "id": recording_id, "meter": "pages", "quota": quota})
+    row = await tx.one(_sql["open"], {"action": action, "id": recording_id, "quota": quota})
     if row is None:
         return None
     sealed = Sealed(recording_id, row["sealed"], tuple(row["corrections"]), row["wrapped"], row["root_key"])

@@ -108,7 +108,7 @@ to resguardo_worker;
 
 -- Words: the doctor reads, searches, corrects; the worker makes them.
 grant execute on function
-private.open_transcript(text, uuid, text, integer),
+private.open_transcript(text, uuid, integer),
 private.correct_transcript(uuid, integer, bytea, bigint[]),
 private.search_transcripts(bigint[], uuid, uuid, uuid, timestamptz, timestamptz, boolean, integer, integer),
 private.read_word_index_key(),

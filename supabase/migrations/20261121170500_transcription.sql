@@ -219,7 +219,7 @@ $$;
 
 -- All that was heard, after the audit row; nothing while a piece is missing.
 create function private.read_heard(of_recording uuid)
-returns table (number integer, channel smallint, start_ms integer, end_ms integer, heard bytea)
+returns table (number integer, heard bytea)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -233,7 +233,7 @@ begin
         array[wanted.consultation_id], array['words'], wanted.pieces_total, null
     );
     return query
-    select p.number, p.channel, p.start_ms, p.end_ms, p.heard
+    select p.number, p.heard
     from private.transcript_pieces as p
     where p.recording_id = of_recording
     order by p.number;

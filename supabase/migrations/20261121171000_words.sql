@@ -40,7 +40,7 @@ $$;
 
 -- The words of a recording of one's own, encrypted, with the key that opens them and every correction. Raises RG409
 -- (recording_being_deleted), as for the recording itself.
-create function private.open_transcript(of_action text, of_recording uuid, meter text, quota integer)
+create function private.open_transcript(of_action text, of_recording uuid, quota integer)
 returns table (
     sealed bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[], corrected_at timestamptz[]
 )
@@ -52,7 +52,7 @@ begin
     if of_action is null or of_action not in ('transcript.read', 'transcript.correct') then
         raise exception 'unknown_action' using errcode = 'RG403';
     end if;
-    perform private.use_quota(private.person(), meter, quota);
+    perform private.use_quota(private.person(), 'pages', quota);
     wanted := private.find_transcript(of_action, of_recording, array['words']);
     if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';

@@ -4,7 +4,7 @@ create or replace function private.policy_version() returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return '80115e5ea9f51663';
+    return 'c31a857835c3a347';
 end
 $$;
 
@@ -219,7 +219,7 @@ to resguardo_worker;
 
 -- Words: the doctor reads, searches, corrects; the worker makes them.
 grant execute on function
-private.open_transcript(text, uuid, text, integer),
+private.open_transcript(text, uuid, integer),
 private.correct_transcript(uuid, integer, bytea, bigint[]),
 private.search_transcripts(bigint[], uuid, uuid, uuid, timestamptz, timestamptz, boolean, integer, integer),
 private.read_word_index_key(),

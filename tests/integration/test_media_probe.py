@@ -32,28 +32,10 @@ from app.errors import UpstreamFailed
 from app.media import probe as probing
 from app.media.probe import BLOCK_BYTES, LIMITS, Container, MediaInfo, MediaRefused, probe
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("children")]
 
 HEADACHE = Path(__file__).parent.parent / "fixtures" / "headache.mp4"
 """ftyp, free, mdat and moov, in this order, as LiveKit writes them."""
-
-
-@pytest.fixture(autouse=True)
-def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Process]]:
-    """The children that the test started; none may outlive it, and each is reaped."""
-    started: list[Process] = []
-    open_process = anyio.open_process
-
-    async def remembered(*arguments: Any, **options: Any) -> Process:
-        started.append(await open_process(*arguments, **options))
-        return started[-1]
-
-    monkeypatch.setattr(anyio, "open_process", remembered)
-    yield started
-    for process in started:
-        assert process.returncode is not None
-        with pytest.raises(ProcessLookupError):
-            os.kill(process.pid, 0)
 
 
 @pytest.fixture(scope="module")

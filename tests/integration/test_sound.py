@@ -7,7 +7,7 @@ import resource
 import signal
 import statistics
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -28,29 +28,11 @@ from app.media.probe import Container, MediaRefused
 from app.media.sound import BLOCK_BYTES, LIMITS, MAX_TURN_MS, Cut, Limits, Plan, Span, pieces, plan
 from tests.integration import spoken
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("children")]
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 CHANNELS = {"doctor": 0, "patient": 1}
 RATE = 16_000
-
-
-@pytest.fixture(autouse=True)
-def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Process]]:
-    """The children that the test started; none may outlive it, and each is reaped."""
-    started: list[Process] = []
-    open_process = anyio.open_process
-
-    async def remembered(*arguments: Any, **options: Any) -> Process:
-        started.append(await open_process(*arguments, **options))
-        return started[-1]
-
-    monkeypatch.setattr(anyio, "open_process", remembered)
-    yield started
-    for process in started:
-        assert process.returncode is not None
-        with pytest.raises(ProcessLookupError):
-            os.kill(process.pid, 0)
 
 
 @pytest.fixture(scope="module")

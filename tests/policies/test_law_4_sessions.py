@@ -59,7 +59,7 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.request_deletion(gen_random_uuid(), 'OTHER')",
         "select private.undo_deletion(gen_random_uuid())",
         "select from resguardo.transcripts",
-        "select private.open_transcript('transcript.read', gen_random_uuid(), 'pages', null)",
+        "select private.open_transcript('transcript.read', gen_random_uuid(), null)",
         "select private.correct_transcript(gen_random_uuid(), 1, '', '{}')",
         "select private.search_transcripts('{1}', null, null, null, null, null, false, 1, null)",
         "select private.read_word_index_key()",
