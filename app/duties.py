@@ -31,6 +31,7 @@ from app.jobs.queue import (
     Task,
     make_queue,
 )
+from app.jobs.repair import JobRepair
 from app.jobs.rounds import Round
 from app.keys.service import register_root_key
 from app.recordings.controller import RecordingController
@@ -50,6 +51,7 @@ P = ParamSpec("P")
 A_DAY_OF_ATTEMPTS = 24 * 60
 """A minute apart. VERIFYING ends at its deadline (app/recordings/deadlines.py); what is LOST is looked for anew."""
 
+REPAIR_JOBS_SECONDS = 10
 LOOK_FOR_LOST_SECONDS = 60
 EXPIRE_IMPORTS_SECONDS = 60
 SWEEP_SECONDS = 3600
@@ -84,6 +86,7 @@ class Services:
     restores: RestoreCheck
     exports: Exports
     transcriber: Transcriber
+    job_repair: JobRepair
 
 
 @asynccontextmanager
@@ -144,6 +147,7 @@ def _services(
         restores=RestoreCheck(database, storage, ledger, deployment=deployment),
         exports=Exports(database, storage, deployment=deployment),
         transcriber=Transcriber(database, storage, speech, settings.keyring),
+        job_repair=JobRepair(database),
     )
 
 
@@ -163,6 +167,7 @@ def rounds(services: Services, reconcile_seconds: float) -> list[Round]:
             await expire_due(tx)
 
     return [
+        Round("repair_jobs", REPAIR_JOBS_SECONDS, services.job_repair.run_once),
         Round("reconcile", reconcile_seconds, services.reconciler.run_once, services.reconciler.forget),
         Round("look_for_lost", LOOK_FOR_LOST_SECONDS, services.lost.run_once, services.lost.forget),
         Round("expire_imports", EXPIRE_IMPORTS_SECONDS, expire_imports),

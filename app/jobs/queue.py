@@ -1,22 +1,29 @@
 """The job queue: procrastinate in the schema `jobs`. What a task does is given from above; this knows how it is run.
 
 A job's argument is one id. It runs with no open transaction, is tried again with growing pauses, and at the end of its
-tries hands the reason to `give_up`, so that nothing fails silently.
+tries hands the reason to `give_up`, so that nothing fails silently. Pauses are durations here, and the database adds
+them to its own clock (`JobTable`), since a worker's clock can be wrong by years.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import LiteralString
 
 from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
 from procrastinate.exceptions import ConnectorException
-from procrastinate.jobs import Job
+from procrastinate.jobs import Job, Status
+from procrastinate.manager import JobManager
 
 from app.errors import AppError
 from app.failures import describe_failure
+from app.sql import Queries
 
 log = logging.getLogger(__name__)
+_sql = Queries(Path(__file__).with_name("queries.sql"))
 
 LONGEST_PAUSE_SECONDS = 60
 LONGEST_ASKED_PAUSE_SECONDS = 3600
@@ -34,7 +41,7 @@ WORDS_QUEUE = "words"
 
 HEARTBEAT_SECONDS = 5
 STALLED_SECONDS = 20
-"""So long without a heartbeat, a worker is taken for dead and its jobs are given to another."""
+"""A worker without a heartbeat for so long is taken for dead, and its jobs are given to another (repair.py)."""
 
 
 class JobFailed(Exception):
@@ -66,13 +73,23 @@ class Task:
     give_up: Callable[[str, str], Awaitable[None]] | None = None
 
 
+class Retry(RetryDecision):
+    """A retry after a pause. Procrastinate passes a date on: it is the pause after `BEGINNING`, no time of day."""
+
+    BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+    def __init__(self, pause: timedelta) -> None:
+        super().__init__(retry_at=self.BEGINNING + pause)
+        self.pause = pause
+
+
 class GrowingPauses(BaseRetryStrategy):
     """Tries again after 1, 2, 4, ... seconds, at most a minute apart, or when a vendor said, at most an hour later."""
 
     def __init__(self, attempts: int | None) -> None:
         self.attempts = attempts
 
-    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> Retry | None:
         """None at the last attempt, unless it ended by a shutdown; `job.attempts` counts the earlier ones."""
         is_cut_short = isinstance(exception, (NotGivenUp, asyncio.CancelledError))
         is_last = self.attempts is not None and job.attempts + 1 >= self.attempts
@@ -80,7 +97,46 @@ class GrowingPauses(BaseRetryStrategy):
             return None
         asked = exception.retry_after_seconds if isinstance(exception, JobFailed) else 0
         pause = min(2 ** min(job.attempts, 10), LONGEST_PAUSE_SECONDS)
-        return RetryDecision(retry_in={"seconds": max(pause, min(asked, LONGEST_ASKED_PAUSE_SECONDS))})
+        return Retry(timedelta(seconds=max(pause, min(asked, LONGEST_ASKED_PAUSE_SECONDS))))
+
+
+class JobTable(JobManager):
+    """The queue's rows: dated by the database's clock, and ended only by the worker that still has the job.
+
+    A worker that stood still for longer than `STALLED_SECONDS` finds its job with another worker: the result that it
+    brings late is logged and dropped, and the job ends as the other worker ends it.
+    """
+
+    async def retry_job(
+        self,
+        job: Job,
+        retry_at: datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        lock: str | None = None,
+    ) -> None:
+        """Puts the job back into the queue after the pause of a `Retry` (None: at once)."""
+        pause = timedelta() if retry_at is None else retry_at - Retry.BEGINNING
+        changes = {"priority": priority, "queue": queue, "lock": lock}
+        await self._end(job, "retry_job", pause=pause, **changes)
+
+    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
+        """Ends the job."""
+        await self._end(job, "finish_job", status=status.value, delete_job=delete_job)
+
+    async def update_heartbeat(self, worker_id: int) -> None:
+        """A heartbeat that fails is tried again at the next one: procrastinate would send no more."""
+        try:
+            await super().update_heartbeat(worker_id)
+        except ConnectorException:
+            log.warning("heartbeat not written")
+
+    async def _end(self, job: Job, query: LiteralString, **values: object) -> None:
+        ended = await self.connector.execute_query_all_async(
+            _sql[query], job_id=job.id, worker_id=job.worker_id, **values
+        )
+        if not ended:
+            log.warning("another worker has the job: task=%s job=%s", job.task_name, job.id)
 
 
 def make_queue(database_url: str, tasks: Iterable[Task]) -> App:
@@ -91,11 +147,11 @@ def make_queue(database_url: str, tasks: Iterable[Task]) -> App:
         kwargs={"options": "-c search_path=jobs", "application_name": "resguardo-queue"},
     )
     queue = App(connector=connector)
+    queue.job_manager = JobTable(queue.connector)
     for task in tasks:
         queue.task(name=task.name, queue=task.queue, retry=GrowingPauses(task.attempts), pass_context=True)(
             _runner(task)
         )
-    _retry_stalled_jobs(queue)
     return queue
 
 
@@ -132,15 +188,3 @@ async def _say_given_up(
 def _log_failure(task: Task, argument: str, error: Exception, reason: str) -> None:
     what = reason if isinstance(error, AppError) else describe_failure(error)
     log.warning("job failed: task=%s id=%s %s", task.name, argument, what)
-
-
-def _retry_stalled_jobs(queue: App) -> None:
-    @queue.periodic(cron="* * * * * */10")  # the sixth field is of seconds
-    @queue.task(name="retry_stalled_jobs", queue=QUEUE, queueing_lock="retry_stalled_jobs", pass_context=True)
-    async def retry_stalled_jobs(context: JobContext, timestamp: int) -> None:
-        """A worker that died left its jobs behind: give them to another."""
-        for job in await queue.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):
-            try:
-                await queue.job_manager.retry_job(job)
-            except ConnectorException:
-                log.warning("stalled job not retried: task=%s job=%s", job.task_name, job.id)

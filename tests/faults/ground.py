@@ -307,8 +307,7 @@ class Stage:
             if decision is None:
                 self.ground.do("delete from jobs.procrastinate_jobs where id = %s", job.id)
             else:
-                pause = (decision.retry_at or datetime.now(UTC)) - datetime.now(UTC)
-                self._again(job, timedelta(seconds=round(pause.total_seconds())))
+                self._again(job, decision.pause)
         else:
             self.ground.do("delete from jobs.procrastinate_jobs where id = %s", job.id)
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -22,6 +22,7 @@ from app.duties import Services, tasks
 from app.errors import RateLimited, UpstreamFailed
 from app.holds.protection import Protection
 from app.jobs.queue import (
+    LONGEST_ASKED_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
     STALLED_SECONDS,
     GrowingPauses,
@@ -30,6 +31,7 @@ from app.jobs.queue import (
     Task,
     make_queue,
 )
+from app.jobs.repair import JobRepair
 from app.recordings import store
 from app.recordings.controller import RecordingController
 from app.recordings.imports import UploadSigner
@@ -147,10 +149,9 @@ def test_pause_is_a_minute_at_most() -> None:
         job = Job(id=1, queue="default", lock=None, queueing_lock=None, task_name=TASK, attempts=attempts)
         decision = GrowingPauses(200).get_retry_decision(exception=ValueError(), job=job)
         assert decision is not None
-        assert decision.retry_at is not None
-        return decision.retry_at.timestamp()
+        return decision.pause.total_seconds()
 
-    assert pause(150) - pause(0) <= LONGEST_PAUSE_SECONDS
+    assert pause(150) == LONGEST_PAUSE_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -163,8 +164,7 @@ def test_pause_is_what_a_vendor_asked_for_if_that_is_longer_and_an_hour_at_most(
     job = Job(id=1, queue="default", lock=None, queueing_lock=None, task_name=TASK, attempts=attempts)
     decision = GrowingPauses(120).get_retry_decision(exception=JobFailed("speech_busy", asked), job=job)
     assert decision is not None
-    assert decision.retry_at is not None
-    assert decision.retry_at.timestamp() - time.time() == pytest.approx(seconds, abs=1)
+    assert decision.pause == timedelta(seconds=seconds)
 
 
 async def test_vendor_that_names_a_time_is_left_alone_until_then(database: Database) -> None:
@@ -301,6 +301,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 protection=object.__new__(Protection),
                 bucket=object.__new__(BucketPolicies),
                 transcriber=object.__new__(Transcriber),
+                job_repair=object.__new__(JobRepair),
             )
         )
     }
@@ -451,33 +452,126 @@ async def test_jobs_of_several_ids_run_at_once(database: Database) -> None:
     assert [_status(database, job)[0] for job in jobs] == ["succeeded", "succeeded"]
 
 
+A_YEAR = timedelta(days=365)
+
+
+@pytest.mark.parametrize("off", [A_YEAR, -A_YEAR, timedelta(hours=-2)])
+async def test_retry_is_dated_by_the_database_while_the_workers_clock_is_wrong(
+    database: Database, monkeypatch: pytest.MonkeyPatch, off: timedelta
+) -> None:
+    monkeypatch.setattr("procrastinate.utils.utcnow", lambda: datetime.now(UTC) + off)
+    work = Work(failures=1)
+    job = _defer(database)
+    async with _opened(database, work.task()) as queue:
+        await _run(queue)
+    query = (
+        "select extract(epoch from scheduled_at - now())::float from jobs.procrastinate_jobs where id = %s"
+    )
+    [(pause,)] = _rows(database, query, job)
+    assert _status(database, job) == ("todo", 1)
+    assert 0 < pause <= 1
+
+
+async def _repair(database: Database) -> None:
+    pool = Pool(database.worker_url, application="test", max_size=1)
+    await pool.open()
+    try:
+        await JobRepair(pool).run_once()
+    finally:
+        await pool.close()
+
+
+async def test_job_dated_beyond_the_longest_pause_is_due_at_once_after_a_repair(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = Work()
+    jobs = {seconds: _defer(database) for seconds in (30, LONGEST_ASKED_PAUSE_SECONDS, 365 * 86400)}
+    for seconds, job in jobs.items():
+        _rows(
+            database,
+            "update jobs.procrastinate_jobs set scheduled_at = now() + make_interval(secs => %s) where id = %s",
+            seconds,
+            job,
+        )
+    await _repair(database)
+    async with _opened(database, work.task()) as queue:
+        await _run(queue)
+    assert [_status(database, job)[0] for job in jobs.values()] == ["todo", "todo", "succeeded"]
+    assert f"a job due too late is due now: task={TASK} job={jobs[365 * 86400]}" in caplog.text
+    assert caplog.text.count("due too late") == 1
+
+
 async def test_job_of_a_worker_that_died_is_given_to_another(database: Database) -> None:
     work = Work()
-    job, other = _defer(database), _defer(database)
+    job, other, of_nobody = (_defer(database) for _ in range(3))
     _leave_behind(database, job, heartbeat=f"{STALLED_SECONDS} seconds")
     _leave_behind(database, other, heartbeat=f"{STALLED_SECONDS - 10} seconds")
+    _rows(database, "update jobs.procrastinate_jobs set status = 'doing' where id = %s", of_nobody)
+    await _repair(database)
     async with _opened(database, work.task()) as queue:
-        await queue.tasks["retry_stalled_jobs"].defer_async(timestamp=0)
         await _run(queue)
-        await _run(queue)
-    assert _status(database, job)[0] == "succeeded"
-    assert _status(database, other)[0] == "doing"
-    assert len(work.done) == 1
+    assert [_status(database, one)[0] for one in (job, other, of_nobody)] == [
+        "succeeded",
+        "doing",
+        "succeeded",
+    ]
+    assert len(work.done) == 2
 
 
-async def test_stalled_look_for_stalled_jobs_holds_up_no_other(database: Database) -> None:
-    work = Work()
-    async with _opened(database, work.task()) as queue:
-        stalled = await queue.tasks["retry_stalled_jobs"].defer_async(timestamp=0)
-        _leave_behind(database, stalled, heartbeat="1 hour")
-        job = _defer(database)
-        _leave_behind(database, job, heartbeat="1 hour")
-        look = await queue.tasks["retry_stalled_jobs"].defer_async(timestamp=1)
-        _rows(database, "update jobs.procrastinate_jobs set priority = 1 where id = %s", look)
-        for _ in range(3):
-            await _run(queue, concurrency=1)
-    assert _status(database, job)[0] == "succeeded"
-    assert _status(database, stalled)[0] == "succeeded"
+async def test_heartbeat_of_the_future_hides_a_dead_worker_for_no_longer_than_any_other(
+    database: Database,
+) -> None:
+    job = _defer(database)
+    _leave_behind(database, job, heartbeat="-1 year")
+    await _repair(database)
+    assert _status(database, job)[0] == "doing"
+    _rows(
+        database,
+        "update jobs.procrastinate_workers set last_heartbeat = last_heartbeat - make_interval(secs => %s)",
+        STALLED_SECONDS,
+    )
+    await _repair(database)
+    assert _status(database, job)[0] == "todo"
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+async def test_worker_that_stood_still_does_not_end_the_job_that_another_has_by_now(
+    database: Database, caplog: pytest.LogCaptureFixture, failures: int
+) -> None:
+    frozen, woken = asyncio.Event(), asyncio.Event()
+    job = _defer(database)
+
+    async def stand_still(_: str) -> None:
+        frozen.set()
+        await woken.wait()
+        if failures:
+            raise UpstreamFailed("livekit_unavailable")
+
+    async with _opened(database, Task(TASK, stand_still)) as queue:
+        working = asyncio.create_task(_run(queue))
+        await asyncio.wait_for(frozen.wait(), 10)
+        _leave_behind(database, job, heartbeat="0 seconds")
+        woken.set()
+        await working
+    assert _status(database, job) == ("doing", 0)
+    assert f"another worker has the job: task={TASK} job={job}" in caplog.text
+
+
+async def test_heartbeat_that_fails_is_tried_again_at_the_next_one(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with _opened(database) as queue:
+        worker = await queue.job_manager.register_worker()
+        _rows(database, "alter table jobs.procrastinate_workers rename to away")
+        await queue.job_manager.update_heartbeat(worker)
+        _rows(database, "alter table jobs.away rename to procrastinate_workers")
+        _rows(database, "update jobs.procrastinate_workers set last_heartbeat = now() - interval '1 hour'")
+        await queue.job_manager.update_heartbeat(worker)
+    assert caplog.text.count("heartbeat not written") == 1
+    query = (
+        "select last_heartbeat > now() - interval '1 minute' from jobs.procrastinate_workers where id = %s"
+    )
+    assert _rows(database, query, worker) == [(True,)]
 
 
 def _leave_behind(database: Database, job: int, *, heartbeat: str) -> None:

@@ -1,0 +1,55 @@
+-- name: retry_job
+with mine as materialized (
+    select j.id
+    from jobs.procrastinate_jobs as j
+    where j.id = %(job_id)s and j.status = 'doing' and coalesce(j.worker_id, %(worker_id)s::bigint) = %(worker_id)s::bigint
+    for update
+)
+
+select
+    m.id,
+    jobs.procrastinate_retry_job_v2(
+        m.id, clock_timestamp() + %(pause)s::interval,
+        %(priority)s::integer, %(queue)s::varchar, %(lock)s::varchar
+    )
+from mine as m;
+
+-- name: finish_job
+with mine as materialized (
+    select j.id
+    from jobs.procrastinate_jobs as j
+    where j.id = %(job_id)s and j.status = 'doing' and coalesce(j.worker_id, %(worker_id)s::bigint) = %(worker_id)s::bigint
+    for update
+)
+
+select m.id, jobs.procrastinate_finish_job_v1(m.id, %(status)s::jobs.procrastinate_job_status, %(delete_job)s)
+from mine as m;
+
+-- name: mend_heartbeats
+update jobs.procrastinate_workers as w
+set last_heartbeat = clock_timestamp()
+where w.last_heartbeat > clock_timestamp() + %(stalled)s::interval;
+
+-- name: return_stalled_jobs
+with stalled as materialized (
+    select j.id, j.task_name
+    from jobs.procrastinate_jobs as j
+    left join jobs.procrastinate_workers as w on j.worker_id = w.id
+    where
+        j.status = 'doing'
+        and (w.id is null or w.last_heartbeat < clock_timestamp() - %(stalled)s::interval)
+    order by j.id
+    for update of j skip locked
+)
+
+select
+    s.id,
+    s.task_name,
+    jobs.procrastinate_retry_job_v2(s.id, clock_timestamp(), null, null, null)
+from stalled as s;
+
+-- name: pull_jobs_back
+update jobs.procrastinate_jobs as j
+set scheduled_at = clock_timestamp()
+where j.status = 'todo' and j.scheduled_at > clock_timestamp() + %(longest_pause)s::interval
+returning j.id, j.task_name;

@@ -1,0 +1,36 @@
+"""Repairs the queue: jobs of dead workers, and dates that a wrong clock left behind. Every time is the database's."""
+
+import logging
+from datetime import timedelta
+from pathlib import Path
+
+from app.db import Database
+from app.jobs.queue import LONGEST_ASKED_PAUSE_SECONDS, STALLED_SECONDS
+from app.sql import Queries
+
+log = logging.getLogger(__name__)
+_sql = Queries(Path(__file__).with_name("queries.sql"))
+
+_STALLED = timedelta(seconds=STALLED_SECONDS)
+_LONGEST_PAUSE = timedelta(seconds=LONGEST_ASKED_PAUSE_SECONDS)
+
+
+class JobRepair:
+    """A round of the leader."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def run_once(self) -> None:
+        """Returns the jobs of dead workers to the queue, and runs now what is due later than any pause allows.
+
+        A heartbeat dated later than the database's present is dated anew, once: its worker is dead 20 s later.
+        """
+        async with self._database.as_service("repair_jobs") as tx:
+            await tx.run(_sql["mend_heartbeats"], {"stalled": _STALLED})
+            stalled = await tx.all(_sql["return_stalled_jobs"], {"stalled": _STALLED})
+            too_late = await tx.all(_sql["pull_jobs_back"], {"longest_pause": _LONGEST_PAUSE})
+        for row in stalled:
+            log.warning("a dead worker's job was returned: task=%s job=%s", row["task_name"], row["id"])
+        for row in too_late:
+            log.warning("a job due too late is due now: task=%s job=%s", row["task_name"], row["id"])
