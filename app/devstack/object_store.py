@@ -15,12 +15,14 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from app.devstack.swift.configuration import ACCOUNT, REGION, Secrets
+from app.bucket import documents, model
+from app.devstack.swift.configuration import ACCOUNT, REGION, RULES_FILE, Secrets
+from app.devstack.swift.cors import PageRule, save_rules
 from app.integrations.storage import Credentials
 
 _READY_SECONDS = 60.0
@@ -50,25 +52,37 @@ class ObjectStore:
 
 
 @contextmanager
-def running(data_dir: Path, *, bucket: str = "resguardo") -> Iterator[ObjectStore]:
-    """Runs the store on a free port until the block ends, or this process does, however it dies.
+def running(
+    data_dir: Path, *, bucket: str = "resguardo", port: int = 0, allowed_origins: Collection[str] = ()
+) -> Iterator[ObjectStore]:
+    """Runs the store until the block ends, or this process does, however it dies; on a free port if `port` is 0.
 
     What is under `data_dir` stays, secrets included, and a later start finds it. `bucket` is a DNS-like
-    name. Raises ObjectStoreError if the file system keeps no extended attributes, another store uses the
+    name. Pages of `allowed_origins` may do what `policies/bucket/cors.json` allows, other pages nothing.
+    Raises ObjectStoreError if the file system keeps no extended attributes, another store uses the
     directory, or the child does not get ready.
     """
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _sole_user(data_dir):
         _require_extended_attributes(data_dir)
         made = _load_or_make_secrets(data_dir / "secrets.json")
-        with _child(data_dir, bucket) as port:
+        save_rules(_page_rules(allowed_origins), data_dir / RULES_FILE)
+        with _child(data_dir, bucket, port) as bound_port:
             yield ObjectStore(
-                endpoint_url=f"http://127.0.0.1:{port}",
+                endpoint_url=f"http://127.0.0.1:{bound_port}",
                 bucket=bucket,
                 reader=Credentials(f"{ACCOUNT}:reader", made.reader),
                 writer=Credentials(f"{ACCOUNT}:writer", made.writer),
                 recorder=Credentials(f"{ACCOUNT}:recorder", made.recorder),
             )
+
+
+def _page_rules(origins: Collection[str]) -> list[PageRule]:
+    """The rules that `resguardo policies apply` would give a bucket for these origins."""
+    return [
+        PageRule(rule.origins, rule.methods, rule.headers, rule.exposed, rule.max_age_seconds or 0)
+        for rule in model.meant(documents.load(), (), origins).cors or ()
+    ]
 
 
 @contextmanager
@@ -114,11 +128,12 @@ def _load_or_make_secrets(path: Path) -> Secrets:
 
 
 @contextmanager
-def _child(data_dir: Path, bucket: str) -> Iterator[int]:
+def _child(data_dir: Path, bucket: str, port: int) -> Iterator[int]:
     log = data_dir / "log"
+    arguments = [str(data_dir.resolve()), bucket, str(port)]
     with log.open("wb") as stderr:
         child = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "app.devstack.swift", str(data_dir.resolve()), bucket],
+            [sys.executable, "-W", "ignore", "-m", "app.devstack.swift", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
@@ -13,6 +14,7 @@ from starlette.routing import Mount, Route
 from app.devstack.gotrue import admin, factors, grants, invitations, users
 from app.devstack.gotrue.calls import Call, Handler, Service, endpoint
 from app.devstack.gotrue.config import GotrueConfig
+from app.devstack.gotrue.cors import Pages
 from app.devstack.gotrue.outbox import Outbox
 from app.devstack.gotrue.refusals import Refusal
 from app.devstack.gotrue.rows import Connection
@@ -55,7 +57,11 @@ def create_gotrue_app(
             yield
 
     own = Route("/stand-in/outbox", endpoint(service, invitations.read_outbox))
-    return Starlette(routes=[Mount("/auth/v1", routes=_routes(service)), own], lifespan=lifespan)
+    return Starlette(
+        routes=[Mount("/auth/v1", routes=_routes(service)), own],
+        lifespan=lifespan,
+        middleware=[Middleware(Pages)],
+    )
 
 
 def _routes(service: Service) -> list[Route]:

@@ -13,6 +13,8 @@ ACCOUNT = "resguardo"
 REGION = "auto"
 """What S3 clients sign for, the same word that R2 expects."""
 
+RULES_FILE = "cors.json"
+
 RING_PART_POWER = 4
 BACKENDS = ("account", "container", "object")
 
@@ -40,19 +42,23 @@ use = egg:swift#{kind}
 replication_server = false
 """
 
-# `memory`, `door` and `guard` are the project's own; docs: app/devstack/swift/memory.py and guard.py.
+# `memory`, `cors`, `door` and `guard` are the project's own; docs: the modules of these names, and guard.py.
 _PROXY_CONF = """\
 [DEFAULT]
 swift_dir = {directory}
 log_level = WARNING
 [pipeline:main]
-pipeline = catch_errors gatekeeper memory door listing_formats s3api guard tempauth copy slo proxy-server
+pipeline = catch_errors gatekeeper memory cors door listing_formats s3api guard tempauth copy slo proxy-server
 [filter:catch_errors]
 use = egg:swift#catch_errors
 [filter:gatekeeper]
 use = egg:swift#gatekeeper
 [filter:memory]
 paste.filter_factory = app.devstack.swift.memory:memory_factory
+[filter:cors]
+paste.filter_factory = app.devstack.swift.cors:cors_factory
+bucket = {bucket}
+rules = {rules}
 [filter:door]
 paste.filter_factory = app.devstack.swift.guard:door_factory
 [filter:listing_formats]
@@ -90,11 +96,16 @@ class Secrets:
     recorder: str
 
 
-def write_configuration(directory: Path, devices: Path, secrets: Secrets) -> dict[str, Path]:
-    """Writes swift.conf and the servers' files; returns the path of each server's by its kind."""
+def write_configuration(directory: Path, devices: Path, bucket: str, secrets: Secrets) -> dict[str, Path]:
+    """Writes swift.conf and the servers' files; returns the path of each server's by its kind.
+
+    The rules of `bucket` for web pages are read from `RULES_FILE` in the directory's parent.
+    """
     (directory / "swift.conf").write_text(_SWIFT_CONF.format(hash_suffix=secrets.hash_suffix))
     proxy = _PROXY_CONF.format(
         directory=directory,
+        bucket=bucket,
+        rules=directory.parent / RULES_FILE,
         account=ACCOUNT,
         region=REGION,
         reader=secrets.reader,

@@ -1,10 +1,10 @@
 """The store's one process: Swift's account, container, object and proxy servers as green threads, on
 loopback.
 
-`python -m app.devstack.swift DATA_DIR BUCKET`, started by `app.devstack.object_store` alone. It writes one
-line of JSON, `{"port": n}`, to stdout when the store is ready, and ends when stdin does: that pipe closes
-with the parent, however the parent dies. (Linux's parent-death signal follows the *thread* that started a
-child, so it would also end the store when a worker thread retires.)
+`python -m app.devstack.swift DATA_DIR BUCKET PORT`, started by `app.devstack.object_store` alone. Port 0 is any
+free one. It writes one line of JSON, `{"port": n}`, to stdout when the store is ready, and ends when stdin does:
+that pipe closes with the parent, however the parent dies. (Linux's parent-death signal follows the *thread* that
+started a child, so it would also end the store when a worker thread retires.)
 """
 
 import json
@@ -27,10 +27,10 @@ _DEVICE = "d1"
 
 def main() -> None:
     """Serves until stdin ends."""
-    data_dir, bucket = Path(sys.argv[1]), sys.argv[2]
+    data_dir, bucket, wanted_port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     os.umask(0o077)
     _log_to_stderr()
-    port = _serve(data_dir, bucket)
+    port = _serve(data_dir, bucket, wanted_port)
     print(json.dumps({"port": port}), flush=True)  # noqa: T201  # the line that the parent waits for
     _wait_for_the_end_of_stdin()
     os._exit(0)
@@ -48,13 +48,14 @@ def _log_to_stderr() -> None:
     logs.ThreadSafeSysLogHandler = lambda **_: logging.StreamHandler(sys.stderr)
 
 
-def _serve(data_dir: Path, bucket: str) -> int:
+def _serve(data_dir: Path, bucket: str, wanted_port: int) -> int:
     directory, devices = data_dir / "etc", data_dir / "devices"
     directory.mkdir(exist_ok=True)
     (devices / _DEVICE).mkdir(parents=True, exist_ok=True)
     secrets = Secrets(**json.loads((data_dir / "secrets.json").read_text()))
-    files = write_configuration(directory, devices, secrets)
-    sockets = {kind: eventlet.listen(("127.0.0.1", 0)) for kind in ("proxy", *BACKENDS)}
+    files = write_configuration(directory, devices, bucket, secrets)
+    ports = {"proxy": wanted_port} | dict.fromkeys(BACKENDS, 0)
+    sockets = {kind: eventlet.listen(("127.0.0.1", port)) for kind, port in ports.items()}
     for kind in BACKENDS:
         _write_ring(directory / f"{kind}.ring.gz", sockets[kind].getsockname()[1])
     utils.set_swift_dir(str(directory))
