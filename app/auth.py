@@ -30,7 +30,17 @@ MAX_TOKEN_BYTES = 8 * 1024
 MAX_AMR_ENTRIES = 32
 MAX_UNIX_SECONDS = 253_402_300_799
 """The last second of the year 9999, beyond which datetime ends."""
+MAX_MAC_LENGTH = 200
+LEEWAY_SECONDS = 5
+"""How long after its `exp` a token is still accepted."""
+AHEAD_SECONDS = 30
+"""How far in the future `iat` and `nbf` may be: the clock of Supabase may be ahead of ours by as much."""
 REFUSED_HEADERS = frozenset({"crit", "b64", "jku", "jwk", "x5u", "x5c"})
+DELEGATED_CLAIMS = frozenset({"client_id", "scope"})
+"""Supabase Auth's OAuth 2.1 server puts them into the tokens of third-party clients, and into no other token.
+
+Their presence is refused whatever their value is, so that an empty or null `client_id` is refused, too.
+"""
 
 Aal = Literal["aal1", "aal2"]
 
@@ -45,17 +55,22 @@ class Amr:
 
 @dataclass(frozen=True)
 class Principal:
-    """A person with a valid token; `amr` is as Supabase orders it, most recent first."""
+    """A person with a valid token; `amr` is as Supabase orders it, most recent first.
+
+    `mac` is the token's `resguardo_mac`, which the database alone can make and check; None if it has none.
+    """
 
     user_id: UUID
     session_id: UUID
     aal: Aal
     amr: tuple[Amr, ...]
     expires_at: datetime
+    mac: str | None = None
 
     def claims(self) -> dict[str, object]:
         """The `request.jwt.claims` of the database: ids, level and times, nothing that names anyone."""
-        return {
+        mac = {} if self.mac is None else {"resguardo_mac": self.mac}
+        return mac | {
             "sub": str(self.user_id),
             "session_id": str(self.session_id),
             "role": ROLE,
@@ -68,34 +83,30 @@ class Principal:
 class TokenVerifier:
     """Verifies the access tokens of one Supabase project.
 
-    `issuer` is `<project url>/auth/v1`, compared exactly; `clock` gives Unix seconds; `leeway_seconds`
-    forgives that much difference between our clock and Supabase's. The caller keeps `http` open and closes
-    the verifier before it.
+    `issuer` is compared exactly with `iss`; None is for a project whose tokens have no `iss`. `clock` gives Unix
+    seconds. The caller keeps `http` open and closes the verifier before it.
     """
 
     def __init__(
         self,
         *,
-        issuer: str,
+        issuer: str | None,
         jwks_url: str,
         http: httpx.AsyncClient,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
-        min_refresh_seconds: float = 30,
-        leeway_seconds: float = 5,
     ) -> None:
         self._issuer = issuer
         self._clock = clock
-        self._leeway_seconds = leeway_seconds
         self._jws = PyJWS(algorithms=list(ALGORITHMS))
-        self._keys = SigningKeys(jwks_url, http, monotonic=monotonic, min_refresh_seconds=min_refresh_seconds)
+        self._keys = SigningKeys(jwks_url, http, monotonic=monotonic)
 
     async def verify(self, token: str) -> Principal:
         """The person this token speaks for.
 
         Raises Unauthenticated with reason token_missing, token_malformed, token_algorithm, token_key_unknown,
-        token_signature, token_expired, token_audience, token_issuer, token_claims, token_role or
-        token_anonymous; UpstreamFailed("jwks_unavailable") when no recent keys can be had.
+        token_signature, token_expired, token_clock, token_audience, token_issuer, token_claims, token_role,
+        token_anonymous or session_delegated; UpstreamFailed("jwks_unavailable") when no recent keys can be had.
         """
         if not token:
             raise Unauthenticated("token_missing")
@@ -147,23 +158,26 @@ class TokenVerifier:
             raise Unauthenticated("token_role")
         if claims.get("is_anonymous", False) is not False:
             raise Unauthenticated("token_anonymous")
+        if not DELEGATED_CLAIMS.isdisjoint(claims):
+            raise Unauthenticated("session_delegated")
         return Principal(
             user_id=_uuid(claims.get("sub")),
             session_id=_uuid(claims.get("session_id")),
             aal=_aal(claims.get("aal", "aal1")),
             amr=_amr(claims.get("amr", [])),
             expires_at=expires_at,
+            mac=_mac(claims.get("resguardo_mac")),
         )
 
     def _check_times(self, claims: Mapping[str, object]) -> datetime:
         now = self._clock()
         expires_at = _unix_seconds(claims.get("exp"))
-        if expires_at <= now - self._leeway_seconds:
+        if expires_at <= now - LEEWAY_SECONDS:
             raise Unauthenticated("token_expired")
         not_before = max(_unix_seconds(claims.get("iat")), _unix_seconds(claims.get("nbf", 0)))
-        if not_before > now + self._leeway_seconds:
-            raise Unauthenticated("token_claims")
-        return datetime.fromtimestamp(expires_at, UTC)
+        if not_before > now + AHEAD_SECONDS:
+            raise Unauthenticated("token_clock")
+        return datetime.fromtimestamp(int(expires_at), UTC)
 
 
 def _claims(payload: bytes) -> Mapping[str, object]:
@@ -201,6 +215,11 @@ def _aal(value: object) -> Aal:
     if value == "aal2":
         return "aal2"
     raise Unauthenticated("token_claims")
+
+
+def _mac(value: object) -> str | None:
+    """The code as it is: the database judges it, and only where it is required."""
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_MAC_LENGTH else None
 
 
 def _amr(value: object) -> tuple[Amr, ...]:

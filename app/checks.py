@@ -239,7 +239,7 @@ async def _livekit(settings: LiveKitSettings) -> None:
 async def _signing_keys(settings: SupabaseSettings) -> None:
     try:
         async with httpx.AsyncClient(timeout=_TIMEOUT_SECONDS) as http:
-            answer = await http.get(f"{settings.issuer}/.well-known/jwks.json")
+            answer = await http.get(settings.jwks_url)
         keys = answer.raise_for_status().json()["keys"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         raise UpstreamFailed("supabase_unreachable") from error

@@ -32,7 +32,11 @@ ALGORITHMS: tuple[Algorithm, ...] = ("ES256", "RS256")
 MAX_DOCUMENT_BYTES = 64 * 1024
 MAX_KID_LENGTH = 256
 MIN_RSA_BITS = 2048
+MAX_RSA_BITS = 8192
+MAX_RSA_EXPONENT = 2**33
 FETCH_SECONDS = 5.0
+MIN_REFRESH_SECONDS = 2.0
+"""The pause between two fetches for key ids that are unknown: a new key is accepted this soon after it is published."""
 RETRY_SECONDS = 2.0
 """How soon a fetch is tried again while there is no key to work with."""
 
@@ -78,10 +82,18 @@ def _parse_key(entry: object) -> SigningKey | None:
         if (entry.get("kty"), entry.get("alg", "RS256")) == ("RSA", "RS256"):
             public = {name: entry.get(name) for name in ("kty", "n", "e")}
             rsa = cast("RSAPublicKey", RSAAlgorithm.from_jwk(public))
-            return SigningKey(kid, "RS256", rsa) if rsa.key_size >= MIN_RSA_BITS else None
+            return SigningKey(kid, "RS256", rsa) if _is_sound(rsa) else None
     except (PyJWTError, ValueError, TypeError, AttributeError):
         return None
     return None
+
+
+def _is_sound(key: RSAPublicKey) -> bool:
+    """Whether a signature can be checked with it, at a bounded cost."""
+    numbers = key.public_numbers()
+    return (
+        MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS and numbers.n % 2 == 1 and numbers.e <= MAX_RSA_EXPONENT
+    )
 
 
 def _may_verify(entry: Mapping[str, object]) -> bool:
@@ -102,7 +114,7 @@ class SigningKeys:
         http: httpx.AsyncClient,
         *,
         monotonic: Callable[[], float] = time.monotonic,
-        min_refresh_seconds: float = 30,
+        min_refresh_seconds: float = MIN_REFRESH_SECONDS,
         refresh_seconds: float = 600,
         keep_seconds: float = 3600,
     ) -> None:

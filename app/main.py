@@ -31,6 +31,7 @@ from app.http.refusals import request_id
 from app.http.rejections import Rejections
 from app.http.subscriptions import Connected, SocketLimits, SubscriptionEndpoint
 from app.http.subtitles import Subtitles
+from app.http.transport_ws import init_authorization
 from app.http.webhook import LiveKitWebhook
 from app.integrations import configured
 from app.integrations.livekit import LiveKit, WebhookVerifier
@@ -132,9 +133,7 @@ def _parts(settings: ApiSettings) -> _Parts:
         livekit=configured.livekit(settings),
         storage=configured.reader_storage(settings),
         http=http,
-        verifier=TokenVerifier(
-            issuer=settings.issuer, jwks_url=f"{settings.issuer}/.well-known/jwks.json", http=http
-        ),
+        verifier=TokenVerifier(issuer=settings.issuer, jwks_url=settings.jwks_url, http=http),
         audit=audit,
         rejections=Rejections(audit.record_rejections, clock=time.monotonic, interval_seconds=60),
         feed=Feed(database.standing.listen),
@@ -231,14 +230,14 @@ async def _connect(
     websocket: WebSocket,
     payload: Mapping[str, object],
 ) -> Connected:
-    """Reads `authorization`, as the header would be, and `acceptLanguage`, which a browser cannot choose otherwise."""
-    authorization, language = payload.get("authorization"), payload.get("acceptLanguage")
+    """Reads the authorization, as its header would be, and `acceptLanguage`, which a browser cannot set otherwise."""
+    language = payload.get("acceptLanguage")
     context = _context(
         settings,
         parts,
         services,
         websocket,
-        authorization if isinstance(authorization, str) else None,
+        init_authorization(payload),
         language if isinstance(language, str) else websocket.headers.get("Accept-Language"),
     )
     principal = await context.principal()

@@ -2,7 +2,8 @@
 
 POST with JSON in UTF-8 only, one operation a request; no GET (which could be forged, cached and logged with its
 query), no batches, no uploads, no subscriptions: those are `subscriptions.py`'s. Status codes are those of the GraphQL
-over HTTP draft (checked 2026-11-21). What is inside an operation is the schema's business.
+over HTTP draft (checked 2026-11-21), and 401 if nothing is answered for want of a valid token. What is inside an
+operation is the schema's business.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -24,7 +25,7 @@ from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
-from app.errors import AppError
+from app.errors import AppError, Unauthenticated
 from app.http.media_types import GRAPHQL_RESPONSE, JSON, is_json_in_utf8, response_media_type
 from app.http.refusals import RefusedError, app_error_refusal, refusal, request_id
 from app.http.strict_json import decode_json
@@ -172,9 +173,12 @@ class GraphQLEndpoint(GraphQL[object, None]):
         """The answer, in the negotiated media type."""
         assert isinstance(response_data, dict), "batches were refused"  # noqa: S101 - narrows the type
         media_type = sub_response.media_type or JSON
+        status = _status(response_data) if media_type == GRAPHQL_RESPONSE else 200
+        is_unauthenticated = _is_unauthenticated(response_data)
         return Response(
             self.encode_json(response_data),
-            status_code=_status(response_data) if media_type == GRAPHQL_RESPONSE else 200,
+            status_code=401 if is_unauthenticated else status,
+            headers={"WWW-Authenticate": "Bearer"} if is_unauthenticated else None,
             media_type=f"{media_type}; charset=utf-8",
         )
 
@@ -194,6 +198,17 @@ def _status(response: GraphQLHTTPResponse) -> int:
     errors: Iterable[Any] = response.get("errors") or ()
     codes = {error.get("extensions", {}).get("code") for error in errors}
     return 500 if "INTERNAL" in codes else 400
+
+
+def _is_unauthenticated(response: GraphQLHTTPResponse) -> bool:
+    """Whether nothing was answered because the token is missing or refused, or its session is over.
+
+    Such an answer has status 401 in both media types, for clients that renew a token when they see one.
+    """
+    errors: Iterable[Any] = response.get("errors") or ()
+    codes = {error.get("extensions", {}).get("code") for error in errors}
+    values: Iterable[object] = (response.get("data") or {}).values()
+    return codes == {Unauthenticated.code} and all(value is None for value in values)
 
 
 def _decode(body: bytes) -> object:

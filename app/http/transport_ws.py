@@ -76,6 +76,19 @@ def init_payload(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return payload
 
 
+def init_authorization(payload: Mapping[str, Any]) -> str | None:
+    """The authorization that `connection_init` brings, as the header of that name would have it; None if it has none.
+
+    It is `authorization` in the payload, or in its `headers`, in any case: clients differ in where they put it.
+    """
+    headers = payload.get("headers")
+    for fields in (payload, headers if isinstance(headers, dict) else {}):
+        for name, value in fields.items():
+            if name.lower() == "authorization" and isinstance(value, str) and value.strip():
+                return value.strip()
+    return None
+
+
 def operation_of(message: Mapping[str, Any]) -> Operation:
     """What `subscribe` asks for. Raises EndedError."""
     identifier, payload = operation_id(message), message.get("payload")
@@ -100,8 +113,11 @@ def operation_id(message: Mapping[str, Any]) -> str:
 def ended_by(error: AppError) -> EndedError:
     """How a connection ends whose session cannot go on; the reason is the error's.
 
-    4401 is final; with 4403 `token_expired` the client may come back with a new token; 1013 passes by itself.
+    4401 is final; with 4403 `token_expired` the client may come back with a new token; 1013 passes by itself, as does
+    `token_clock` when the clocks agree again.
     """
+    if error.reason == "token_clock":
+        return EndedError(Close.TRY_AGAIN_LATER, error.reason)
     if isinstance(error, Unauthenticated) and error.reason != "token_expired":
         return EndedError(Close.UNAUTHENTICATED, error.reason)
     if isinstance(error, Unauthenticated | Forbidden):

@@ -19,6 +19,8 @@ from app.settings.vendors import (
     WebAppSettings,
 )
 
+NO_ISSUER = "none"
+
 _Loaded = TypeVar("_Loaded", bound=DeploymentSettings)
 
 
@@ -38,6 +40,12 @@ class ApiSettings(
     r2_reader_access_key_id: str = Field(min_length=1, description="The API's bucket key: Object Read only.")
     r2_reader_secret_access_key: SecretStr = Field(
         min_length=1, description="Belongs to R2_READER_ACCESS_KEY_ID."
+    )
+    supabase_jwt_issuer: str | None = Field(
+        None,
+        min_length=1,
+        description="The `iss` of the project's tokens if it is not <SUPABASE_URL>/auth/v1; `none` for a self-hosted "
+        "Auth whose tokens have no `iss`.",
     )
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
         (), description="Addresses or networks whose X-Forwarded-For is believed, comma-separated."
@@ -61,6 +69,13 @@ class ApiSettings(
         pattern=r"^[0-9]{4}(-[0-9]{2}){0,2}$",
         description="When these prices were looked up: a year, a month or a day.",
     )
+
+    @property
+    def issuer(self) -> str | None:
+        """The `iss` of the project's tokens; None if they have none."""
+        if self.supabase_jwt_issuer is None:
+            return self.auth_url
+        return None if self.supabase_jwt_issuer == NO_ISSUER else self.supabase_jwt_issuer
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

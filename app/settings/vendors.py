@@ -44,9 +44,14 @@ class SupabaseSettings(DeploymentSettings):
     supabase_url: str = Field(description="https://<project ref>.supabase.co")
 
     @property
-    def issuer(self) -> str:
-        """The `iss` of the project's tokens."""
+    def auth_url(self) -> str:
+        """The address of Supabase Auth."""
         return self.supabase_url.rstrip("/") + "/auth/v1"
+
+    @property
+    def jwks_url(self) -> str:
+        """Where Supabase Auth publishes its signing keys."""
+        return f"{self.auth_url}/.well-known/jwks.json"
 
     @model_validator(mode="after")
     def _check_supabase(self) -> Self:

@@ -281,9 +281,13 @@ async def test_whoever_is_not_in_good_standing_is_not_let_in(world: World, case:
     signed_out = await world.with_session(doctor)
     await world.end_session(signed_out)
     expired = replace(doctor, token=world.token(doctor.user_id, doctor.session_id, exp=int(time.time()) - 60))
+    delegated = replace(doctor, token=world.token(doctor.user_id, doctor.session_id, client_id=""))
+    early = replace(doctor, token=world.token(doctor.user_id, doctor.session_id, iat=int(time.time()) + 90))
     for person, expected in (
         (world.stranger(), (4401, "token_missing")),
         (replace(doctor, token="none"), (4401, "token_malformed")),
+        (delegated, (4401, "session_delegated")),
+        (early, (1013, "token_clock")),
         (expired, (4403, "token_expired")),
         (signed_out, (4401, "session_over")),
         (await world.with_session(doctor, aal="aal1"), (4403, "second_factor_needed")),
@@ -292,6 +296,41 @@ async def test_whoever_is_not_in_good_standing_is_not_let_in(world: World, case:
         async with connected(api) as client:
             await client.knock(person)
             assert await client.ended() == expected
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"authorization": "{}"},
+        {"Authorization": "{}"},
+        {"AUTHORIZATION": "{}"},
+        {"headers": {"Authorization": "{}"}},
+        {"headers": {"authorization": "{}", "apikey": "sb_publishable_x"}},
+        {"authorization": None, "headers": {"Authorization": "{}"}},
+        {"authorization": "", "Authorization": "{}"},
+        {"headers": None, "Authorization": "{}"},
+        {"headers": ["Authorization"], "authorization": "  {}  "},
+    ],
+    ids=json.dumps,
+)
+async def test_connection_init_takes_the_authorization_where_clients_put_it(
+    case: Case, api: str, payload: dict[str, Any]
+) -> None:
+    filled = json.loads(json.dumps(payload).replace("{}", f"Bearer {case.doctor.token}"))
+    async with connected(api) as client:
+        await client.say(type="connection_init", payload=filled)
+        assert await client.hear() == {"type": "connection_ack"}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [{}, {"headers": {}}, {"Authorization": 7}, {"headers": {"Authorization": ["Bearer x"]}}],
+    ids=json.dumps,
+)
+async def test_connection_init_without_an_authorization_is_refused(api: str, payload: dict[str, Any]) -> None:
+    async with connected(api) as client:
+        await client.say(type="connection_init", payload=payload)
+        assert await client.ended() == (4401, "token_missing")
 
 
 async def test_event_after_the_session_ended_is_not_told_and_ends_the_connection(

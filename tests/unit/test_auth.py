@@ -33,6 +33,7 @@ SESSION = "0f8fad5b-d9cb-469f-a165-70867728950e"
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER_EC_KEY = ec.generate_private_key(ec.SECP256R1())
+OTHER_RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=3072)
 
 Json = dict[str, Any]
 
@@ -174,7 +175,8 @@ async def test_token_accepted_when_signed_with_rsa(project: Project) -> None:
         ({"aud": ["authenticated"]}, "aal2", ["totp", "password"]),
         ({"is_anonymous": None}, "aal2", ["totp", "password"]),
         ({"exp": NOW - 4}, "aal2", ["totp", "password"]),
-        ({"nbf": NOW + 4, "iat": NOW + 4}, "aal2", ["totp", "password"]),
+        ({"nbf": NOW + 30, "iat": NOW + 30}, "aal2", ["totp", "password"]),
+        ({"iat": NOW + 29.5}, "aal2", ["totp", "password"]),
         ({"sub": USER.upper()}, "aal2", ["totp", "password"]),
     ],
 )
@@ -197,8 +199,9 @@ async def test_token_accepted_when_a_lawful_variant(
         ({"exp": float("inf")}, "token_claims"),
         ({"exp": float("nan")}, "token_claims"),
         ({"iat": None}, "token_claims"),
-        ({"iat": NOW + 60}, "token_claims"),
-        ({"nbf": NOW + 60}, "token_claims"),
+        ({"iat": NOW + 31}, "token_clock"),
+        ({"nbf": NOW + 31}, "token_clock"),
+        ({"iat": NOW + 86_400, "exp": NOW + 90_000}, "token_clock"),
         ({"nbf": "now"}, "token_claims"),
         ({"aud": None}, "token_audience"),
         ({"aud": "anon"}, "token_audience"),
@@ -235,6 +238,58 @@ async def test_token_refused_when_a_claim_is_wrong(project: Project, changes: Js
         json.dumps(payload).encode(), EC_KEY, algorithm="ES256", headers={"kid": "ec-1"}
     )
     assert await refusal(project, token) == reason
+
+
+@pytest.mark.parametrize("name", ["client_id", "scope"])
+@pytest.mark.parametrize("value", ["email", "openid email profile", "", None, False, 0, [], {}])
+async def test_token_refused_when_delegated_to_a_client(project: Project, name: str, value: object) -> None:
+    payload = json.dumps(claims() | {name: value}).encode()
+    assert await refusal(project, sign_bytes(payload)) == "session_delegated"
+
+
+@pytest.mark.parametrize(
+    ("configured", "issued", "is_accepted"),
+    [
+        ("https://auth.practice.test", "https://auth.practice.test", True),
+        ("https://auth.practice.test", ISSUER, False),
+        ("https://auth.practice.test", "https://auth.practice.test/", False),
+        ("https://auth.practice.test", None, False),
+        (None, None, True),
+        (None, ISSUER, False),
+        (None, "", False),
+    ],
+)
+async def test_issuer_is_compared_with_the_configured_one(
+    project: Project, configured: str | None, issued: str | None, is_accepted: bool
+) -> None:
+    verifier = TokenVerifier(
+        issuer=configured, jwks_url=JWKS_URL, http=project.http, clock=lambda: NOW, monotonic=lambda: 0
+    )
+    token = sign_bytes(json.dumps(claims(iss=issued)).encode())
+    if is_accepted:
+        assert (await verifier.verify(token)).user_id == UUID(USER)
+        return
+    with pytest.raises(Unauthenticated, match="token_issuer"):
+        await verifier.verify(token)
+
+
+@pytest.mark.parametrize(
+    ("mac", "kept"),
+    [("1.ab12", "1.ab12"), ("", None), (None, None), (7, None), (["x"], None), ("m" * 201, None)],
+)
+async def test_session_mac_reaches_the_database_when_it_is_text(
+    project: Project, mac: object, kept: str | None
+) -> None:
+    principal = await project.verifier.verify(
+        sign_bytes(json.dumps(claims() | {"resguardo_mac": mac}).encode())
+    )
+    assert (principal.mac, principal.claims().get("resguardo_mac")) == (kept, kept)
+    assert ("resguardo_mac" in principal.claims()) == (kept is not None)
+
+
+async def test_expiry_is_told_in_whole_seconds_as_the_mac_covers_it(project: Project) -> None:
+    principal = await project.verifier.verify(sign(claims(exp=NOW + 10.75)))
+    assert principal.claims()["exp"] == NOW + 10
 
 
 @pytest.mark.parametrize(
@@ -370,19 +425,47 @@ async def test_jwks_fetched_once_when_unknown_kids_flood(project: Project) -> No
 
 async def test_jwks_not_fetched_for_unknown_kid_when_just_fetched(project: Project) -> None:
     await project.verifier.verify(sign(claims()))
-    project.seconds = 29
+    project.seconds = 1.9
     assert await refusal(project, sign(claims(), kid="unknown")) == "token_key_unknown"
     assert project.fetches == 1
 
 
-async def test_key_found_when_rotated_in(project: Project) -> None:
-    await project.verifier.verify(sign(claims()))
-    project.keys = [ec_jwk(OTHER_EC_KEY, "ec-2"), ec_jwk()]
-    project.seconds = 31
-    rotated = sign(claims(), key=OTHER_EC_KEY, kid="ec-2")
+@pytest.mark.parametrize("before", [[ec_jwk()], [rsa_jwk()], [ec_jwk(), rsa_jwk()]])
+@pytest.mark.parametrize(
+    ("key", "alg", "published"),
+    [
+        (OTHER_EC_KEY, "ES256", ec_jwk(OTHER_EC_KEY, "new")),
+        (OTHER_RSA_KEY, "RS256", rsa_jwk(OTHER_RSA_KEY, "new")),
+    ],
+)
+async def test_key_found_within_seconds_when_rotated_in(
+    project: Project, before: list[Json], key: Any, alg: str, published: Json
+) -> None:
+    project.keys = before
+    old = (
+        sign(claims())
+        if before[0]["kid"] == "ec-1"
+        else sign(claims(), key=RSA_KEY, alg="RS256", kid="rsa-1")
+    )
+    await project.verifier.verify(old)
+    project.keys = [published, *before]
+    project.seconds = 2
+    rotated = sign(claims(), key=key, alg=alg, kid="new")
     assert (await project.verifier.verify(rotated)).user_id == UUID(USER)
-    assert (await project.verifier.verify(sign(claims()))).user_id == UUID(USER)
+    assert (await project.verifier.verify(old)).user_id == UUID(USER)
     assert project.fetches == 2
+
+
+async def test_jwks_fetched_every_other_second_at_most_when_unknown_kids_never_stop(project: Project) -> None:
+    await project.verifier.verify(sign(claims()))
+    for tenth in range(200):
+        project.seconds = tenth / 10
+        assert await refusal(project, sign(claims(), kid=f"unknown-{tenth}")) == "token_key_unknown"
+    assert project.fetches <= 1 + 20 / 2
+    project.keys = [rsa_jwk(OTHER_RSA_KEY, "new"), ec_jwk()]
+    project.seconds = 22
+    new = sign(claims(), key=OTHER_RSA_KEY, alg="RS256", kid="new")
+    assert (await project.verifier.verify(new)).user_id == UUID(USER)
 
 
 async def test_key_refused_when_rotated_out(project: Project) -> None:
@@ -469,6 +552,18 @@ def odd_keys() -> Iterator[object]:
     yield {**rsa_jwk(), "kid": "pss", "alg": "PS256"}
     yield rsa_jwk(rsa.generate_private_key(public_exponent=65537, key_size=1024), "short")  # noqa: S505 - the test
     yield {**rsa_jwk(), "kid": "bad-n", "n": "!!"}
+    yield {**rsa_jwk(), "kid": "no-n", "n": ""}
+    yield {**rsa_jwk(), "kid": "even-n", "n": segment(b"\xff" * 255 + b"\xfe")}
+    yield {**rsa_jwk(), "kid": "huge-n", "n": segment(b"\xff" * 20_000)}
+    yield {**rsa_jwk(), "kid": "even-e", "e": segment(b"\x02")}
+    yield {**rsa_jwk(), "kid": "e-of-one", "e": segment(b"\x01")}
+    yield {**rsa_jwk(), "kid": "huge-e", "e": segment(b"\xff" * 40)}
+    yield {**rsa_jwk(), "kid": "numbers", "n": 12, "e": [1]}
+    yield {**ec_jwk(), "kid": "zero", "x": segment(bytes(32)), "y": segment(bytes(32))}
+    yield {**ec_jwk(), "kid": "long", "x": segment(b"\xff" * 64)}
+    yield {**ec_jwk(), "kid": "list-of-ops", "key_ops": {"verify": 1}}
+    yield {**ec_jwk(), "kid": ["list"]}
+    yield {**ec_jwk(), "kid": "unicode", "x": "\N{SNOWMAN}"}
     yield {name: value for name, value in ec_jwk().items() if name != "kid"}
     yield {**ec_jwk(), "kid": 7}
     yield {"kty": "future", "kid": "future"}

@@ -4,12 +4,13 @@ It answers what the `supabase` client asks of `/auth/v1`: password and refresh g
 sign-out, JWKS, invitations, and the administration of users and factors. Status codes, error codes, messages
 and JSON are GoTrue's (supabase/auth at bc32168e, checked 2026-11-21); where the two differ it says so here:
 
-- passwords are kept with scrypt, in a form of our own, for want of bcrypt: such a user cannot move to a real
-project; - no mail leaves it: an invitation's is kept, and read with the secret key at `/stand-in/outbox`, a
-route of our own; - there is no rate limiting but of mails, no sign-up, no verification but an invitation's, no
-phone, OAuth, SSO or passkeys, no hooks, and `auth.audit_log_entries` and `auth.one_time_tokens` are not
-written; - the QR code of a new factor is an empty image: the secret and the URI beside it are real; - refresh
-tokens are those of GoTrue's version 1, rows of `auth.refresh_tokens`.
+- Passwords are kept with scrypt, in a form of our own, for want of bcrypt: such a user cannot move to a real project.
+- No mail leaves it: an invitation's is kept, and read with the secret key at `/stand-in/outbox`, a route of our own.
+- There is no rate limiting but of mails, no sign-up, no verification but an invitation's, no phone, OAuth, SSO or
+  passkeys, and no hook but the Custom Access Token hook in Postgres.
+- `auth.audit_log_entries` and `auth.one_time_tokens` are not written.
+- The QR code of a new factor is an empty image: the secret and the URI beside it are real.
+- Refresh tokens are those of GoTrue's version 1, rows of `auth.refresh_tokens`.
 
 It is for development and tests, on loopback. `python -m app.devstack.gotrue --config FILE` runs it.
 """

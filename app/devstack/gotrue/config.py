@@ -11,6 +11,7 @@ class GotrueConfig:
 
     `database_url` logs in as `supabase_auth_admin`. `data_dir` holds the signing key. The two API keys are
     what the gateway accepts in `apikey`. A refresh token may be used again for `reuse_interval_seconds`.
+    `access_token_hook` is `pg-functions://postgres/<schema>/<function>`, as GOTRUE_HOOK_CUSTOM_ACCESS_TOKEN_URI.
     """
 
     url: str
@@ -26,6 +27,7 @@ class GotrueConfig:
     factor_seconds: int = 300
     mail_link_seconds: int = 86400
     mails_per_hour: int = 1000
+    access_token_hook: str | None = None
 
     @property
     def issuer(self) -> str:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 from app.devstack.gotrue.calls import Call
+from app.devstack.gotrue.hooks import run_access_token_hook
 from app.devstack.gotrue.refusals import Refusal
 from app.devstack.gotrue.rows import (
     NO_INSTANCE,
@@ -54,7 +55,7 @@ async def open_session(call: Call, connection: Connection, user: User, method: s
     await connection.execute(_ADD_SESSION, {**new, "now": call.now})
     token = await _add_refresh_token(call, connection, user, session_id, parent=None)
     await add_proof(call, connection, session_id, method)
-    return await _answer(call, connection, user, session_id, token)
+    return await _answer(call, connection, user, session_id, token, method=method)
 
 
 async def add_proof(call: Call, connection: Connection, session_id: UUID, method: str) -> None:
@@ -79,7 +80,7 @@ async def raise_to_aal2(
         (factor_id, call.now, session.id),
     )
     await connection.execute("delete from auth.sessions where user_id = %s and aal < 'aal2'", (user.id,))
-    return await _answer(call, connection, user, session.id, token)
+    return await _answer(call, connection, user, session.id, token, method="totp")
 
 
 async def renew(call: Call, connection: Connection, token_text: str) -> Json | Refusal:
@@ -102,7 +103,7 @@ async def renew(call: Call, connection: Connection, token_text: str) -> Json | R
         "where id = %s",
         (call.now, call.user_agent, call.ip_address, token.session_id),
     )
-    return await _answer(call, connection, user, token.session_id, successor)
+    return await _answer(call, connection, user, token.session_id, successor, method="token_refresh")
 
 
 async def _user_to_renew(call: Call, connection: Connection, token: RefreshToken) -> User:
@@ -165,14 +166,17 @@ async def _add_refresh_token(
 
 
 async def _answer(
-    call: Call, connection: Connection, user: User, session_id: UUID, refresh_token: str
+    call: Call, connection: Connection, user: User, session_id: UUID, refresh_token: str, *, method: str
 ) -> Json:
     user = replace(user, last_sign_in_at=call.now, updated_at=call.now)
     issued_at = int(call.now.timestamp())
     expires_at = issued_at + call.service.config.token_seconds
-    claims = await _claims(connection, user, session_id)
+    signer = call.service.signer
+    times = {"iss": signer.issuer, "iat": issued_at, "exp": expires_at}
+    claims = times | await _claims(connection, user, session_id)
+    claims = await run_access_token_hook(call, connection, user.id, claims, method)
     return {
-        "access_token": call.service.signer.sign({**claims, "iat": issued_at, "exp": expires_at}),
+        "access_token": signer.sign_exactly(claims),
         "token_type": "bearer",
         "expires_in": call.service.config.token_seconds,
         "expires_at": expires_at,

@@ -45,9 +45,11 @@ class Signer:
 
     def sign(self, claims: Mapping[str, object]) -> str:
         """An access token with these claims and the project's `iss`."""
-        return jwt.encode(
-            {**claims, "iss": self.issuer}, self.key, algorithm="ES256", headers={"kid": self.kid}
-        )
+        return self.sign_exactly({**claims, "iss": self.issuer})
+
+    def sign_exactly(self, claims: Mapping[str, object]) -> str:
+        """An access token with these claims and no other."""
+        return jwt.encode(dict(claims), self.key, algorithm="ES256", headers={"kid": self.kid})
 
     def verify(self, token: str, now: datetime) -> Mapping[str, object]:
         """The claims of a token of ours that has not expired; refuses 403 bad_jwt."""
