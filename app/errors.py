@@ -5,7 +5,11 @@ a word, a token or a URL. What people read is looked up by the code in `app/text
 a bug, logged with ids and masked to the client.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
+
+RETRY_AFTER_SECONDS = 1
+"""When to try again after a RATE_LIMITED that names no time of its own: limits of what runs at once pass quickly."""
 
 
 class AppError(Exception):
@@ -55,7 +59,10 @@ class Conflict(AppError):
 
 
 class RateLimited(AppError):
-    """A quota of `policies/quotas.toml` is used up."""
+    """A quota of `policies/quotas.toml` is used up, or somebody asks for too much at once.
+
+    The detail `retry_after_seconds` says when the same request can succeed. Answers name it, or `RETRY_AFTER_SECONDS`.
+    """
 
     code = "RATE_LIMITED"
     retryable = True
@@ -73,3 +80,26 @@ class Timeout(AppError):
 
     code = "TIMEOUT"
     retryable = True
+
+
+def public_extensions(error: AppError, request_id: str | None) -> dict[str, object]:
+    """The `extensions` of an error as every answer has them, in GraphQL, over HTTP and over a WebSocket."""
+    extensions: dict[str, object] = camel_case_keys(error.detail)
+    if isinstance(error, RateLimited):
+        extensions.setdefault("retryAfterSeconds", RETRY_AFTER_SECONDS)
+    return extensions | {
+        "code": error.code,
+        "reason": error.reason,
+        "retryable": error.retryable,
+        "requestId": request_id,
+    }
+
+
+def camel_case_keys(detail: Mapping[str, str | int]) -> dict[str, object]:
+    """The detail of an error, with its names as GraphQL writes them."""
+    return {_camel_case(name): value for name, value in detail.items()}
+
+
+def _camel_case(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

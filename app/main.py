@@ -24,7 +24,7 @@ from app.deployment import require_own_bucket, require_own_database
 from app.holds.service import LegalHolds
 from app.http import health
 from app.http.client_address import client_address
-from app.http.edge import edge_middleware
+from app.http.edge import edge_middleware, no_such_route
 from app.http.graphql import GraphQLEndpoint
 from app.http.language import pick_language
 from app.http.refusals import request_id
@@ -80,7 +80,7 @@ def create_app(
     parts = _parts(settings)
     services = _services(settings, parts)
     webhook = LiveKitWebhook(services.recordings, parts.rejections, settings.trusted_proxies)
-    return Starlette(
+    app = Starlette(
         routes=[
             *(() if only_webhooks else _graphql(settings, parts, services, socket_limits)),
             *(() if only_webhooks else (_subtitles(settings, services),)),
@@ -96,7 +96,10 @@ def create_app(
         lifespan=partial(
             _open, settings, parts, [parts.rejections, *([] if only_webhooks else [parts.feed])], on_open
         ),
+        exception_handlers={404: no_such_route, 405: no_such_route},
     )
+    app.router.redirect_slashes = False  # behind a proxy that ends TLS, it would redirect to plain HTTP
+    return app
 
 
 def _subtitles(settings: ApiSettings, services: Services) -> Route:

@@ -1,4 +1,4 @@
-"""No request body grows past the limit, whatever its Content-Length says, or if it has none.
+"""No request body grows past the limit, whatever its Content-Length says, or takes longer than its time.
 
 It holds nothing back itself: what is within the limit goes on chunk by chunk, the chunk that passes it does not.
 Whoever sends too much is answered at once; what is on its way already is read and thrown away for a moment, since a
@@ -15,18 +15,27 @@ from app.http.refusals import RefusedError, refusal
 
 _THROWN_AWAY_BYTES = 16 * 1024 * 1024
 _THROWN_AWAY_SECONDS = 2
+BODY_SECONDS = 20
 
 
-class _TooLargeError(Exception):
-    """Carries the news out of whatever was reading the body."""
+class _RefusedBodyError(Exception):
+    """Carries the refusal out of the code that reads the body."""
+
+    def __init__(self, refused: RefusedError) -> None:
+        super().__init__()
+        self.refused = refused
 
 
 class BodyLimit:
-    """ASGI middleware: answers 413 to bodies of more than `limit_bytes`, and closes the connection."""
+    """ASGI middleware: answers 413 to bodies of more than `limit_bytes`, 408 to those that take more than `seconds`.
 
-    def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
+    Both close the connection.
+    """
+
+    def __init__(self, app: ASGIApp, limit_bytes: int, seconds: float = BODY_SECONDS) -> None:
         self._app = app
         self._limit_bytes = limit_bytes
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -34,18 +43,9 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         if _declared_bytes(scope) > self._limit_bytes:
-            await self._refuse(scope, receive, send)
+            await _refuse(self._too_large(), scope, receive, send)
             return
-        received_bytes = 0
         is_answered = False
-
-        async def counted() -> Message:
-            nonlocal received_bytes
-            message = await receive()
-            received_bytes += len(message.get("body", b""))
-            if received_bytes > self._limit_bytes:
-                raise _TooLargeError
-            return message
 
         async def watched(message: Message) -> None:
             nonlocal is_answered
@@ -53,24 +53,52 @@ class BodyLimit:
             await send(message)
 
         try:
-            await self._app(scope, counted, watched)
-        except _TooLargeError:
+            await self._app(scope, self._limited(receive), watched)
+        except _RefusedBodyError as error:
             if is_answered:
                 raise
-            await self._refuse(scope, receive, send)
+            await _refuse(error.refused, scope, receive, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        message = f"The request body has more than {self._limit_bytes} bytes."
-        refused = RefusedError(413, "PAYLOAD_TOO_LARGE", message, {"Connection": "close"})
+    def _limited(self, receive: Receive) -> Receive:
+        deadline = asyncio.get_running_loop().time() + self._seconds
+        received_bytes = 0
+        is_whole = False
 
-        async def answered(message: Message) -> None:
-            is_whole = message["type"] == "http.response.body"
-            await send({**message, "more_body": True} if is_whole else message)
+        async def limited() -> Message:
+            nonlocal received_bytes, is_whole
             if is_whole:
-                await _throw_away(receive)
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise _RefusedBodyError(self._too_slow()) from None
+            received_bytes += len(message.get("body", b""))
+            is_whole = not message.get("more_body", False)
+            if received_bytes > self._limit_bytes:
+                raise _RefusedBodyError(self._too_large())
+            return message
 
-        await refusal(scope, refused)(scope, receive, answered)
+        return limited
+
+    def _too_large(self) -> RefusedError:
+        message = f"The request body has more than {self._limit_bytes} bytes."
+        return RefusedError(413, "PAYLOAD_TOO_LARGE", message, {"Connection": "close"})
+
+    def _too_slow(self) -> RefusedError:
+        message = f"The request body took more than {self._seconds:g} seconds. Please send it again."
+        return RefusedError(408, "REQUEST_TIMEOUT", message, {"Connection": "close"})
+
+
+async def _refuse(refused: RefusedError, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answered(message: Message) -> None:
+        is_whole = message["type"] == "http.response.body"
+        await send({**message, "more_body": True} if is_whole else message)
+        if is_whole:
+            await _throw_away(receive)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    await refusal(scope, refused)(scope, receive, answered)
 
 
 async def _throw_away(receive: Receive) -> None:

@@ -9,21 +9,53 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from app.failures import describe_failure
 from app.http.body_limit import BodyLimit
-from app.http.refusals import internal_error, request_id
+from app.http.refusals import RefusedError, internal_error, refusal, request_id
 
 logger = logging.getLogger(__name__)
 
 CONTENT_SECURITY_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 STRICT_TRANSPORT_SECURITY = "max-age=63072000; includeSubDomains"
-CORS_HEADERS = ("Authorization", "Content-Type", "Accept-Language")
+CORS_HEADERS = (
+    "Authorization",
+    "Content-Type",
+    "Accept-Language",
+    "apikey",
+    "x-client-info",
+    "x-retry-count",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "apollographql-client-name",
+    "apollographql-client-version",
+    "apollo-require-preflight",
+)
+"""What a page may send: our own headers, and those that common clients add. Nobody reads the latter here.
+
+supabase-js 2.109 (its `cors` module, and its trace headers) when a page sends through its `fetch`; Apollo Client 4.3.
+urql 6.0 and graphql-request 7.4 add none (read in the packages, 2026-11-29).
+"""
+CORS_METHODS = ("GET", "POST")
+"""GET only so that a page whose client asks by GET reads why it is refused; a failed preflight says nothing."""
+CORS_EXPOSED = ("X-Request-Id", "Retry-After")
 CORS_MAX_AGE_SECONDS = 600
 _INTERNAL_ERROR_CLOSE = 1011
+_ROUTE_REFUSALS = {
+    404: ("NOT_FOUND", "There is nothing at this address. Check its spelling: it has no slash at the end."),
+    405: (
+        "METHOD_NOT_ALLOWED",
+        "This address does not take the method. The header Allow names those that it takes.",
+    ),
+}
 
 
 def edge_middleware(
@@ -32,20 +64,36 @@ def edge_middleware(
     """The edge, for `Starlette(middleware=...)`. `allowed_origins` are exact, and none is sent credentials."""
     if "*" in allowed_origins:
         raise ValueError("allowed_origins must name origins")
+    logging.getLogger("uvicorn.error").addFilter(_is_of_the_server)
     return [
         Middleware(RequestId),
         Middleware(SecurityHeaders, is_production=is_production),
         Middleware(
             CORSMiddleware,
             allow_origins=tuple(allowed_origins),
-            allow_methods=("POST",),
+            allow_methods=CORS_METHODS,
             allow_headers=CORS_HEADERS,
-            expose_headers=("X-Request-Id",),
+            expose_headers=CORS_EXPOSED,
             max_age=CORS_MAX_AGE_SECONDS,
         ),
         Middleware(LastResort),
         Middleware(BodyLimit, limit_bytes=body_limit_bytes),
     ]
+
+
+def _is_of_the_server(record: logging.LogRecord) -> bool:
+    """False for a client's text that is no UTF-8, which uvicorn logs as an error with its frames (0.54).
+
+    It closes that connection with 1007 by itself.
+    """
+    return record.exc_info is None or not isinstance(record.exc_info[1], UnicodeDecodeError)
+
+
+def no_such_route(request: Request, error: Exception) -> Response:
+    """Starlette's own 404 and 405, in the shape of every other refusal; for `exception_handlers`."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type
+    code, message = _ROUTE_REFUSALS[error.status_code]
+    return refusal(request.scope, RefusedError(error.status_code, code, message, error.headers))
 
 
 class RequestId:
@@ -122,6 +170,8 @@ class LastResort:
 
         try:
             await self._app(scope, receive, watched)
+        except (ClientDisconnect, WebSocketDisconnect):
+            logger.debug("the client hung up: request=%s", request_id(scope))
         except Exception as error:  # noqa: BLE001 - the outermost frame: the server would log the message
             logger.error("request failed: request=%s %s", request_id(scope), describe_failure(error))  # noqa: TRY400 - its traceback carries the message
             if not is_answered:

@@ -2,11 +2,13 @@
 
 POST with JSON in UTF-8 only, one operation a request; no GET (which could be forged, cached and logged with its
 query), no batches, no uploads, no subscriptions: those are `subscriptions.py`'s. Status codes are those of the GraphQL
-over HTTP draft (checked 2026-11-21), and 401 if nothing is answered for want of a valid token. What is inside an
-operation is the schema's business.
+over HTTP draft (checked 2026-11-21), and 401 if nothing is answered for want of a valid token. A request that names its
+query by a hash alone, by POST or by GET, is answered as Apollo Server answers it (4.x), so that the client sends the
+query whole. What is inside an operation is the schema's business.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
@@ -27,7 +29,7 @@ from strawberry.types.graphql import OperationType
 
 from app.errors import AppError, Unauthenticated
 from app.http.media_types import GRAPHQL_RESPONSE, JSON, is_json_in_utf8, response_media_type
-from app.http.refusals import RefusedError, app_error_refusal, refusal, request_id
+from app.http.refusals import RefusedError, app_error_refusal, refusal, request_id, retry_after
 from app.http.strict_json import decode_json
 
 GRAPHIQL_CONTENT_SECURITY_POLICY = (
@@ -80,6 +82,8 @@ class GraphQLEndpoint(GraphQL[object, None]):
             return HTMLResponse(
                 self.graphql_ide_html, headers={"Content-Security-Policy": GRAPHIQL_CONTENT_SECURITY_POLICY}
             )
+        if request.method == "GET" and _is_hash_alone(_by_get(request)):
+            raise _persisted_query(response_media_type(request.headers.get("accept")))
         _require_acceptable(request, "GET, POST" if self.graphql_ide else "POST")
         try:
             return await self.run(request)
@@ -116,6 +120,8 @@ class GraphQLEndpoint(GraphQL[object, None]):
         parameters = _decode(await request.get_body())
         if not isinstance(parameters, dict):
             raise _bad_request("The body must be a JSON object; batches are not accepted.")
+        if _is_hash_alone(parameters):
+            raise _persisted_query(response_media_type(request.headers.get("accept")))
         query = parameters.get("query")
         if not isinstance(query, str) or not query:
             raise _bad_request("The parameter 'query' must be a string that is not empty.")
@@ -178,25 +184,57 @@ class GraphQLEndpoint(GraphQL[object, None]):
         return Response(
             self.encode_json(response_data),
             status_code=401 if is_unauthenticated else status,
-            headers={"WWW-Authenticate": "Bearer"} if is_unauthenticated else None,
+            headers=({"WWW-Authenticate": "Bearer"} if is_unauthenticated else {})
+            | retry_after(error.get("extensions", {}) for error in _errors(response_data)),
             media_type=f"{media_type}; charset=utf-8",
         )
 
 
 def _require_acceptable(request: Request, allowed_methods: str) -> None:
     if request.method != "POST":
-        raise RefusedError(405, "METHOD_NOT_ALLOWED", "GraphQL is sent by POST.", {"Allow": allowed_methods})
+        message = "Send GraphQL by POST: addresses are logged on their way. With urql, set `preferGetMethod: false`."
+        raise RefusedError(405, "METHOD_NOT_ALLOWED", message, {"Allow": allowed_methods})
     if response_media_type(request.headers.get("accept")) is None:
         raise RefusedError(406, "NOT_ACCEPTABLE", f"The answer can be {JSON} or {GRAPHQL_RESPONSE}.")
     if not is_json_in_utf8(request.headers.get("content-type")):
         raise RefusedError(415, "UNSUPPORTED_MEDIA_TYPE", f"The content type must be {JSON}, in UTF-8.")
 
 
+def _by_get(request: Request) -> dict[str, object]:
+    """The parameters of an operation in an address, as far as they tell whether its query is named by a hash."""
+    parameters: dict[str, object] = dict(request.query_params)
+    with suppress(ValueError):
+        parameters["extensions"] = decode_json(request.query_params.get("extensions", "").encode())
+    return parameters
+
+
+def _is_hash_alone(parameters: Mapping[str, object]) -> bool:
+    """Whether a request names its query by a hash and does not bring it."""
+    extensions = parameters.get("extensions")
+    return (
+        not parameters.get("query")
+        and isinstance(extensions, dict)
+        and bool(extensions.get("persistedQuery"))
+    )
+
+
+def _persisted_query(media_type: str | None) -> RefusedError:
+    """What Apollo Server 4 answers where it keeps no queries: clients know it by the code or by these very words.
+
+    The status is 200, since clients before Apollo Client 4 do not read the errors of another status.
+    """
+    content_type = {"Content-Type": f"{media_type or JSON}; charset=utf-8"}
+    return RefusedError(200, "PERSISTED_QUERY_NOT_SUPPORTED", "PersistedQueryNotSupported", content_type)
+
+
+def _errors(response: GraphQLHTTPResponse) -> Iterable[Any]:
+    return response.get("errors") or ()
+
+
 def _status(response: GraphQLHTTPResponse) -> int:
     if "data" in response:
         return 200
-    errors: Iterable[Any] = response.get("errors") or ()
-    codes = {error.get("extensions", {}).get("code") for error in errors}
+    codes = {error.get("extensions", {}).get("code") for error in _errors(response)}
     return 500 if "INTERNAL" in codes else 400
 
 

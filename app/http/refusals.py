@@ -1,11 +1,11 @@
 """The answers of the HTTP edge itself, before or instead of GraphQL's: the same shape, a code, never to be cached."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
-from app.errors import AppError
+from app.errors import AppError, public_extensions
 from app.http.language import pick_language
 from app.texts import Language, error_message
 
@@ -48,9 +48,16 @@ def refusal(scope: Scope, refused: RefusedError) -> JSONResponse:
 def app_error_refusal(scope: Scope, error: AppError) -> JSONResponse:
     """The answer for an AppError that was raised outside of a GraphQL operation, by the code's HTTP status."""
     message = error_message(error.code, error.reason, _language(scope), error.detail)
-    extensions = {"code": error.code, "reason": error.reason, "retryable": error.retryable}
+    extensions = public_extensions(error, request_id(scope))
     headers = {"WWW-Authenticate": "Bearer"} if error.code == "UNAUTHENTICATED" else {}
+    headers |= retry_after([extensions])
     return _answer(scope, _STATUS_BY_CODE.get(error.code, 500), message, extensions, headers)
+
+
+def retry_after(extensions: Iterable[Mapping[str, object]]) -> dict[str, str]:
+    """The `Retry-After` header by the `extensions` of an answer's errors; empty if none of them names a time."""
+    seconds = [named for each in extensions if isinstance(named := each.get("retryAfterSeconds"), int)]
+    return {"Retry-After": str(max(seconds))} if seconds else {}
 
 
 def internal_error(scope: Scope) -> JSONResponse:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from app.errors import AppError, Forbidden, Unauthenticated
+from app.errors import AppError, Forbidden, Unauthenticated, public_extensions
 from app.http.strict_json import decode_json
 from app.texts import Language, error_message
 
@@ -129,11 +129,6 @@ def refusal_message(
     identifier: str, error: AppError, language: Language, request_id: str | None
 ) -> dict[str, object]:
     """The `error` message for an operation that was not begun."""
-    extensions = error.detail | {
-        "code": error.code,
-        "reason": error.reason,
-        "retryable": error.retryable,
-        "requestId": request_id,
-    }
+    extensions = public_extensions(error, request_id)
     message = error_message(error.code, error.reason, language, error.detail)
     return {"id": identifier, "type": "error", "payload": [{"message": message, "extensions": extensions}]}

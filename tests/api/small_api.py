@@ -91,7 +91,7 @@ class Query:
         refusals: dict[str, AppError] = {
             "consent": Forbidden("consent_missing", missing="patient, doctor"),
             "live": Conflict("live_recording_exists", recordingId="0f8f"),
-            "quota": RateLimited("quota_urls"),
+            "quota": RateLimited("quota_urls", retry_after_seconds=1234),
         }
         raise refusals[kind]
 

@@ -330,8 +330,161 @@ def test_preflight_is_allowed_for_a_listed_origin(client: httpx.Client) -> None:
     answer = _preflight(client, ORIGIN, **{"Access-Control-Request-Headers": "authorization,content-type"})
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == ORIGIN
-    assert answer.headers["access-control-allow-methods"] == "POST"
+    assert answer.headers["access-control-allow-methods"] == "GET, POST"
     assert "access-control-allow-credentials" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("sent_by", "headers"),
+    [
+        ("supabase-js", "authorization,x-client-info,apikey,content-type,x-retry-count"),
+        ("supabase-js with traces", "apikey,authorization,baggage,traceparent,tracestate,x-client-info"),
+        (
+            "Apollo Client",
+            "authorization,content-type,apollographql-client-name,apollographql-client-version",
+        ),
+        ("Apollo Client by GET", "apollo-require-preflight,authorization"),
+        ("urql and graphql-request", "accept,authorization,content-type"),
+        ("a page in Spanish", "accept-language,authorization,content-type"),
+    ],
+)
+def test_preflight_allows_the_headers_of_common_clients(
+    client: httpx.Client, sent_by: str, headers: str
+) -> None:
+    for method in ("POST", "GET"):
+        answer = _preflight(
+            client,
+            ORIGIN,
+            **{"Access-Control-Request-Headers": headers, "Access-Control-Request-Method": method},
+        )
+        assert answer.status_code == 200, (sent_by, answer.text)
+
+
+def test_page_may_read_the_request_id_and_when_to_try_again(client: httpx.Client) -> None:
+    answer = client.post("/graphql", json={"query": "{ hello }"}, headers={"Origin": ORIGIN})
+    exposed = answer.headers["access-control-expose-headers"].split(", ")
+    assert {"X-Request-Id", "Retry-After"} <= set(exposed)
+
+
+def test_rate_limited_field_names_when_to_try_again(client: httpx.Client) -> None:
+    for accept in ("application/json", GRAPHQL_JSON):
+        answer = client.post(
+            "/graphql", json={"query": '{ kinds(kind: "quota") }'}, headers={"Accept": accept}
+        )
+        (error,) = answer.json()["errors"]
+        assert error["extensions"]["code"] == "RATE_LIMITED"
+        assert error["extensions"]["retryAfterSeconds"] == int(answer.headers["retry-after"]) == 1234
+    assert "retry-after" not in client.post("/graphql", json={"query": "{ hello }"}).headers
+
+
+HASH_ALONE = {
+    "persistedQuery": {"version": 1, "sha256Hash": "ecf4edb46db40b5132295c0291d62fb65d6759a9eedfa4d5"}
+}
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", f"{GRAPHQL_JSON},application/json;q=0.9"])
+@pytest.mark.parametrize("query", [{}, {"query": None}, {"query": ""}])
+def test_hash_without_a_query_is_answered_as_apollo_server_answers_it(
+    client: httpx.Client, accept: str, query: dict[str, object]
+) -> None:
+    body = {"operationName": "A", "variables": {"name": SECRET}, "extensions": HASH_ALONE} | query
+    answer = client.post("/graphql", json=body, headers={"Accept": accept, "Origin": ORIGIN})
+    by_get = client.get(
+        "/graphql",
+        params={
+            "operationName": "A",
+            "variables": json.dumps(body["variables"]),
+            "extensions": json.dumps(HASH_ALONE),
+        },
+        headers={"Accept": accept, "Content-Type": "application/json", "Origin": ORIGIN},
+    )
+    for each in (answer, by_get):
+        assert each.status_code == 200
+        assert _error(each)["message"] == "PersistedQueryNotSupported"
+        assert _code(each) == "PERSISTED_QUERY_NOT_SUPPORTED"
+        assert each.headers["content-type"].split(";")[0] == (
+            GRAPHQL_JSON if GRAPHQL_JSON in accept else "application/json"
+        )
+        assert each.headers["access-control-allow-origin"] == ORIGIN
+        assert SECRET not in each.text
+
+
+def test_query_that_also_brings_its_hash_is_run(client: httpx.Client) -> None:
+    body = {"query": "{ hello }", "extensions": HASH_ALONE}
+    assert client.post("/graphql", json=body).json() == {"data": {"hello": "hello world"}}
+
+
+@pytest.mark.parametrize("extensions", [{}, {"persistedQuery": None}, {"persistedQuery": {}}, {"other": 1}])
+def test_request_without_a_query_or_a_hash_is_400(
+    client: httpx.Client, extensions: dict[str, object]
+) -> None:
+    answer = client.post("/graphql", json={"extensions": extensions})
+    assert (answer.status_code, _code(answer)) == (400, "BAD_REQUEST")
+
+
+@pytest.mark.parametrize("query", ["{ hello }", "mutation { touch }", "query { hello }"])
+def test_operation_by_get_is_refused_with_the_remedy_and_not_run(client: httpx.Client, query: str) -> None:
+    parameters = {"query": query, "extensions": json.dumps(HASH_ALONE)}
+    answer = client.get("/graphql", params=parameters, headers={"Origin": ORIGIN})
+    assert (answer.status_code, _code(answer)) == (405, "METHOD_NOT_ALLOWED")
+    assert "preferGetMethod: false" in _error(answer)["message"]
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+
+
+@pytest.mark.parametrize("extensions", ["", "{", "[]", "1", '{"persistedQuery":NaN}', "[" * 3000])
+def test_get_with_unreadable_extensions_is_405(client: httpx.Client, extensions: str) -> None:
+    assert client.get("/graphql", params={"extensions": extensions}).status_code == 405
+
+
+@pytest.mark.anyio
+async def test_body_that_stops_coming_is_408_and_closes_the_connection() -> None:
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    async def receive() -> Any:
+        if sent.count("part") < 2:
+            sent.append("part")
+            return {"type": "http.request", "body": b"{", "more_body": True}
+        if "start" not in sent:
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append("start" if message["type"] == "http.response.start" else message["body"])
+        if message["type"] == "http.response.start":
+            assert message["status"] == 408
+            assert (b"connection", b"close") in message["headers"]
+
+    await BodyLimit(app, limit_bytes=100, seconds=0.01)({"type": "http", "headers": []}, receive, send)
+    assert sent[:3] == ["part", "part", "start"]
+    assert b"REQUEST_TIMEOUT" in b"".join(part for part in sent if isinstance(part, bytes))
+
+
+@pytest.mark.anyio
+async def test_time_for_the_body_ends_with_the_body() -> None:
+    messages = iter([{"type": "http.request", "body": b"{}", "more_body": False}])
+    is_over = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(receive(), 0.05)
+        is_over.set()
+
+    async def receive() -> Any:
+        message = next(messages, None)
+        if message is None:
+            await asyncio.Event().wait()
+        return message
+
+    async def send(message: Any) -> None:
+        pytest.fail("nothing is refused")
+
+    await BodyLimit(app, limit_bytes=100, seconds=0.01)({"type": "http", "headers": []}, receive, send)
+    assert is_over.is_set()
 
 
 @pytest.mark.parametrize(
