@@ -13,7 +13,9 @@ from starlette.requests import HTTPConnection, Request
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from app import permissions
 from app.access_requests.service import AccessRequests
+from app.admission import Admission
 from app.audit.service import Audit
 from app.auth import TokenVerifier
 from app.consents.service import Consents
@@ -145,6 +147,7 @@ def _parts(settings: ApiSettings) -> _Parts:
 
 def _services(settings: ApiSettings, parts: _Parts) -> Services:
     return Services(
+        admission=Admission(parts.database),
         consultations=Consultations(
             parts.database,
             parts.livekit,
@@ -244,7 +247,7 @@ async def _connect(
         language if isinstance(language, str) else websocket.headers.get("Accept-Language"),
     )
     principal = await context.principal()
-    recheck = partial(services.recording_changes.require_standing, await context.asker())
+    recheck = partial(services.admission.require, await context.asker(), permissions.CONNECT)
     await recheck()
     return Connected(
         context,

@@ -9,6 +9,7 @@ from uuid import UUID
 import strawberry
 
 from app.access_requests.service import AccessRequests
+from app.admission import Admission
 from app.audit.service import Audit, Rejection
 from app.auth import Principal, TokenVerifier
 from app.consents.service import Consents
@@ -17,6 +18,7 @@ from app.db import Asker
 from app.deletions.service import Deletions
 from app.errors import Unauthenticated
 from app.holds.service import LegalHolds
+from app.permissions import Permission
 from app.recordings.changes import RecordingChanges
 from app.recordings.imports import Imports
 from app.recordings.service import Recordings
@@ -31,6 +33,7 @@ from app.transcripts.service import Transcripts
 class Services:
     """One of each for the whole process."""
 
+    admission: Admission
     consultations: Consultations
     recordings: Recordings
     recording_changes: RecordingChanges
@@ -78,6 +81,10 @@ class Context:
     async def asker(self) -> Asker:
         """Who asks. Raises Unauthenticated."""
         return Asker((await self.principal()).claims(), self.request_id, self.address)
+
+    async def require(self, permission: Permission) -> None:
+        """Returns if the caller has the permission. Raises Unauthenticated or Forbidden, after the audit row."""
+        await self.services.admission.require(await self.asker(), permission)
 
     def guest(self) -> Asker:
         """Somebody without a login."""

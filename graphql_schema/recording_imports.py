@@ -6,11 +6,9 @@ from typing import Self
 import strawberry
 
 from app.recordings import import_model as model
-from app.recordings.model import Selection
 from graphql_schema.context import Info
-from graphql_schema.recordings import Recording
+from graphql_schema.recordings import Recording, select_recording
 from graphql_schema.scalars import BigInt, parse_id, to_id
-from graphql_schema.selection import selected
 
 strawberry.enum(model.ImportStatus, name="RecordingImportStatus")
 
@@ -72,8 +70,7 @@ async def import_recording(info: Info, input: RecordingImportInput) -> Recording
 
 async def complete_import(info: Info, id: strawberry.ID) -> Recording:
     """Makes what was uploaded a recording, which is then verified; again, it returns the same."""
-    fields = selected(info)
     completed = await info.context.services.imports.complete(
-        await info.context.asker(), parse_id(id), Selection(fields)
+        await info.context.asker(), parse_id(id), select_recording(info)
     )
     return Recording.of(completed)

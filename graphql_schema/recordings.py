@@ -224,8 +224,14 @@ def _in_words(error: str | None, info: Info) -> str | None:
     return None if error is None else recording_error_text(error, info.context.language)
 
 
-def _selection(info: Info, *path: str) -> model.Selection:
+def select_recording(info: Info, *path: str) -> model.Selection:
+    """The fields of a recording that are asked for at `path`. Raises InvalidInput (storage_in_list) for `storage`.
+
+    Every root field that returns recordings uses this, except `recording`: `storage` costs a request to the bucket.
+    """
     fields = selected(info, *path)
+    if "storage" in fields:
+        raise InvalidInput("storage_in_list")
     return model.Selection(fields)
 
 
@@ -236,7 +242,7 @@ def _place(recording: model.Recording) -> Cursor:
 async def recording(info: Info, id: strawberry.ID) -> Recording:
     """One recording."""
     service, asker = info.context.services.recordings, await info.context.asker()
-    selection = _selection(info)
+    selection = model.Selection(selected(info))
     found = await service.get(asker, parse_id(id), selection)
     if "storage" in selection.fields and found.status is model.RecordingStatus.READY:
         return Recording.of(found, await service.stored_media(asker, found.id))
@@ -247,9 +253,7 @@ async def recordings(
     info: Info, first: int | None = None, after: str | None = None, filter: RecordingFilter | None = None
 ) -> Connection[Recording]:
     """The doctor's recordings, newest first."""
-    selection = _selection(info, "edges", "node")
-    if "storage" in selection.fields:
-        raise InvalidInput("storage_in_list")
+    selection = select_recording(info, "edges", "node")
     page = await info.context.services.recordings.page(
         await info.context.asker(),
         page_request(first, after),
@@ -262,7 +266,7 @@ async def recordings(
 async def start_recording(info: Info, consultation_id: strawberry.ID) -> Recording:
     """Starts the recording, where everybody has consented."""
     started = await info.context.services.recordings.start(
-        await info.context.asker(), parse_id(consultation_id), _selection(info)
+        await info.context.asker(), parse_id(consultation_id), select_recording(info)
     )
     return Recording.of(started)
 
@@ -270,7 +274,7 @@ async def start_recording(info: Info, consultation_id: strawberry.ID) -> Recordi
 async def stop_recording(info: Info, recording_id: strawberry.ID) -> Recording:
     """Stops the recording; again, it changes nothing."""
     after = await info.context.services.recordings.stop(
-        await info.context.asker(), parse_id(recording_id), _selection(info)
+        await info.context.asker(), parse_id(recording_id), select_recording(info)
     )
     return Recording.of(after)
 

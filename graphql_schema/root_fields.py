@@ -1,29 +1,80 @@
-"""Root fields run to their end: what was asked has its audit row, whatever becomes of the rest of the operation."""
+"""Root fields: each declares its permission, and runs to its end whatever happens to the rest of the operation."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 import strawberry
+from graphql import GraphQLField
 from strawberry.extensions import FieldExtension
 
+from app.errors import InvalidInput
+from app.permissions import Permission
 
-class Uncancelled(FieldExtension):
-    """A field that goes on when graphql-core cancels it, as it does with all siblings of a failed one (3.3.2).
+_PERMISSION: Final = "permission"
+_Value = TypeVar("_Value")
 
-    Otherwise ten probes in one operation, the first of which is refused, would leave one audit row.
+
+def root_field(resolver: Callable[..., Any], permission: Permission | None, *, description: str) -> Any:
+    """A field of the query or the mutation. `permission` None: anybody may ask, without a token."""
+    return strawberry.field(
+        resolver,
+        description=description,
+        metadata={_PERMISSION: permission},
+        extensions=[_RootField(permission)],
+    )
+
+
+def root_subscription(resolver: Callable[..., Any], permission: Permission, *, description: str) -> Any:
+    """A field of the subscription."""
+    return strawberry.subscription(resolver, description=description, metadata={_PERMISSION: permission})
+
+
+def permission_of(field: GraphQLField) -> Permission | None:
+    """What a root field of the schema declares. Raises KeyError if it declares nothing."""
+    permission: Permission | None = field.extensions["strawberry-definition"].metadata[_PERMISSION]
+    return permission
+
+
+async def run_to_end(work: Coroutine[Any, Any, _Value]) -> _Value:
+    """The result of `work`, which goes on if its caller is cancelled.
+
+    graphql-core cancels the siblings of a failed field (3.3.2). Without this, ten probes in one operation, the first of
+    which is refused, would leave one audit row.
     """
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(_retrieve)
+    return await asyncio.shield(task)
+
+
+class _RootField(FieldExtension):
+    """Runs a field to its end. A caller without the permission is told so, and never that the input is wrong.
+
+    Services open their transaction, which checks the permission, after they have read their input. Input that they
+    refuse is therefore answered only after the permission has been checked on its own.
+    """
+
+    def __init__(self, permission: Permission | None) -> None:
+        self._permission = permission
 
     async def resolve_async(
         self, next_: Callable[..., Awaitable[Any]], source: Any, info: strawberry.Info, **kwargs: Any
     ) -> Any:
-        """The field's value; the task outlives its waiter."""
-        task = asyncio.ensure_future(next_(source, info, **kwargs))
-        task.add_done_callback(_retrieve)
-        return await asyncio.shield(task)
+        """The field's value."""
+        return await run_to_end(self._resolve(next_, source, info, kwargs))
+
+    async def _resolve(
+        self, next_: Callable[..., Awaitable[Any]], source: Any, info: strawberry.Info, kwargs: dict[str, Any]
+    ) -> Any:
+        try:
+            return await next_(source, info, **kwargs)
+        except InvalidInput:
+            if self._permission is not None:
+                await info.context.require(self._permission)
+            raise
 
 
 def _retrieve(task: "asyncio.Future[Any]") -> None:
-    """An error that nobody waits for any more has been audited, and is not a bug of the loop's."""
+    """Marks the error of a task that nobody waits for as seen: it has been audited, and asyncio need not log it."""
     if not task.cancelled():
         task.exception()

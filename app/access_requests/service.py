@@ -6,9 +6,9 @@ outside of this system. Who may do what, the database decides.
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import LiteralString
 from uuid import UUID
 
+from app import permissions
 from app.access_requests import store
 from app.access_requests.model import (
     AccessRequest,
@@ -24,14 +24,12 @@ from app.access_requests.model import (
     require_secret,
 )
 from app.consents.model import Representative
-from app.db import Access, Asker, Database, Transaction
+from app.db import Asker, Database, Transaction
 from app.errors import NotFound
 from app.integrations.storage import Storage
 from app.paging import Page, PageRequest
+from app.permissions import Permission
 from app.quotas import Quotas
-
-_PATIENT: frozenset[LiteralString] = frozenset({"patient"})
-_COMPLIANCE: frozenset[LiteralString] = frozenset({"compliance"})
 
 
 class AccessRequests:
@@ -49,7 +47,7 @@ class AccessRequests:
         self, asker: Asker, request: PageRequest, status: AccessRequestStatus | None, fields: Sequence[str]
     ) -> Page[AccessRequest]:
         """The patient's own requests, or, for compliance, everybody's; newest first."""
-        access = Access("access_request.list", _PATIENT | _COMPLIANCE, "access_request")
+        access = permissions.LIST_ACCESS_REQUESTS.on()
         async with self._database.as_user(asker, access) as tx:
             rows = await store.list_page(tx, request, status, fields, self._quotas.pages)
         return Page.of(rows, request)
@@ -63,7 +61,7 @@ class AccessRequests:
         (quota_pages).
         """
         speaker = named(representative)
-        access = Access("access_request.file", _PATIENT, "consultation", consultation_id)
+        access = permissions.REQUEST_ACCESS.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
             return _found(
                 await store.file(
@@ -90,7 +88,7 @@ class AccessRequests:
         Raises Conflict (bad_received_on) too.
         """
         speaker = named(representative)
-        access = Access("access_request.file", _COMPLIANCE, "patient", patient_id)
+        access = permissions.RECORD_ACCESS_REQUEST.on(patient_id)
         async with self._database.as_user(asker, access) as tx:
             return _found(
                 await store.file(
@@ -111,8 +109,7 @@ class AccessRequests:
         """
         return await self._change(
             asker,
-            "access_request.withdraw",
-            _PATIENT | _COMPLIANCE,
+            permissions.WITHDRAW_ACCESS_REQUEST,
             request_id,
             lambda tx: store.withdraw(tx, request_id, self._quotas.pages),
         )
@@ -124,8 +121,7 @@ class AccessRequests:
         """
         return await self._change(
             asker,
-            "access_request.approve",
-            _COMPLIANCE,
+            permissions.APPROVE_ACCESS_REQUEST,
             request_id,
             lambda tx: store.approve(tx, request_id, self._quotas.pages),
         )
@@ -139,8 +135,7 @@ class AccessRequests:
         require_determination(ground, determined_by)
         return await self._change(
             asker,
-            "access_request.deny",
-            _COMPLIANCE,
+            permissions.DENY_ACCESS_REQUEST,
             request_id,
             lambda tx: store.deny(tx, request_id, ground, determined_by),
         )
@@ -154,8 +149,7 @@ class AccessRequests:
         longer = require_days(days)
         return await self._change(
             asker,
-            "access_request.extend",
-            _COMPLIANCE,
+            permissions.EXTEND_ACCESS_REQUEST,
             request_id,
             lambda tx: store.extend(tx, request_id, longer, reason),
         )
@@ -169,8 +163,7 @@ class AccessRequests:
         """
         return await self._change(
             asker,
-            "access_request.ask_review",
-            _PATIENT | _COMPLIANCE,
+            permissions.ASK_ACCESS_REVIEW,
             request_id,
             lambda tx: store.ask_review(tx, request_id, self._quotas.pages),
         )
@@ -181,8 +174,7 @@ class AccessRequests:
         """Raises NotFound, Conflict (no_review_asked, clinician_unknown, reviewer_took_part)."""
         return await self._change(
             asker,
-            "access_request.review",
-            _COMPLIANCE,
+            permissions.RECORD_ACCESS_REVIEW,
             request_id,
             lambda tx: store.record_review(tx, request_id, reviewer_id, outcome),
         )
@@ -192,7 +184,7 @@ class AccessRequests:
 
         Raises NotFound, Conflict (export_not_there), RateLimited (quota_urls).
         """
-        access = Access("access_request.issue_url", _PATIENT, "access_request", request_id)
+        access = permissions.ISSUE_EXPORT_URL.on(request_id)
         async with self._database.as_user(asker, access) as tx:
             key = await store.release_export_key(tx, request_id, self._quotas.urls)
             if key is None:
@@ -208,7 +200,7 @@ class AccessRequests:
 
         Raises NotFound, Conflict (export_secret_gone).
         """
-        access = Access("access_request.reveal_secret", _COMPLIANCE, "access_request", request_id)
+        access = permissions.REVEAL_EXPORT_SECRET.on(request_id)
         async with self._database.as_user(asker, access) as tx:
             secret = await store.reveal_export_secret(tx, request_id)
             if secret is None:
@@ -218,13 +210,11 @@ class AccessRequests:
     async def _change(
         self,
         asker: Asker,
-        action: LiteralString,
-        roles: frozenset[LiteralString],
+        permission: Permission,
         request_id: UUID,
         change: Callable[[Transaction], Awaitable[AccessRequest | None]],
     ) -> AccessRequest:
-        access = Access(action, roles, "access_request", request_id)
-        async with self._database.as_user(asker, access) as tx:
+        async with self._database.as_user(asker, permission.on(request_id)) as tx:
             return _found(await change(tx), "access_request_not_found")
 
 

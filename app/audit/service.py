@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from app import permissions
 from app.audit.model import AuditEvent, AuditFilter
-from app.db import Access, Asker, Database
+from app.db import Asker, Database
 from app.errors import InvalidInput
 from app.paging import Page, PageRequest
 from app.quotas import Quotas
@@ -29,7 +30,7 @@ class Audit:
         """The log, newest first, for compliance alone; the look is itself logged. Raises InvalidInput (bad_date)."""
         if any(time is not None and time.tzinfo is None for time in (wanted.since, wanted.until)):
             raise InvalidInput("bad_date")
-        access = Access("audit.list", {"compliance"}, "audit_event")
+        access = permissions.LIST_AUDIT_EVENTS.on()
         async with self._database.as_user(asker, access) as tx:
             rows = await tx.all(
                 _sql["read_audit"],

@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import LiteralString
 from uuid import UUID
 
+from app import permissions
 from app.consents import store
 from app.consents.model import (
     Consent,
@@ -19,8 +19,9 @@ from app.consents.model import (
 )
 from app.consents.store import ConsentingParticipant
 from app.consents.texts import require_known
-from app.db import Access, Asker, Database, Transaction
+from app.db import Asker, Database, Transaction
 from app.errors import InvalidInput, NotFound
+from app.permissions import Permission
 
 MAX_NAME_LENGTH = 200
 
@@ -42,7 +43,7 @@ class Consents:
         """
         require_known(shown)
         _require_named(representative)
-        async with self._opened(asker, participant_id, "consent.give") as (tx, participant, source):
+        async with self._opened(asker, participant_id, permissions.GIVE_CONSENT) as (tx, participant, source):
             return await store.insert(tx, participant, Decision.GIVEN, source, shown, representative)
 
     async def withdraw(
@@ -53,7 +54,11 @@ class Consents:
         Raises NotFound, Conflict (no_consent_to_withdraw), InvalidInput (bad_representative).
         """
         _require_named(representative)
-        async with self._opened(asker, participant_id, "consent.withdraw") as (tx, participant, source):
+        async with self._opened(asker, participant_id, permissions.WITHDRAW_CONSENT) as (
+            tx,
+            participant,
+            source,
+        ):
             standing = require_any(await store.history(tx, participant_id))
             if standing.decision is Decision.WITHDRAWN:
                 return standing
@@ -65,11 +70,10 @@ class Consents:
 
     @asynccontextmanager
     async def _opened(
-        self, asker: Asker, participant_id: UUID, action: LiteralString
+        self, asker: Asker, participant_id: UUID, permission: Permission
     ) -> AsyncIterator[tuple[Transaction, ConsentingParticipant, Source]]:
-        access = Access(action, {"clinician", "patient"}, "participant", participant_id)
-        async with self._database.as_user(asker, access) as tx:
-            participant = await store.read_participant(tx, participant_id, action)
+        async with self._database.as_user(asker, permission.on(participant_id)) as tx:
+            participant = await store.read_participant(tx, participant_id, permission.action)
             if participant is None:
                 raise NotFound("participant_not_found")
             await store.lock_consultation(tx, participant.consultation_id)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import LiteralString
 from uuid import UUID, uuid4
 
+from app import permissions
 from app.consents import service as consents
 from app.consultations import store
 from app.consultations.model import (
@@ -21,7 +22,7 @@ from app.consultations.model import (
     require_consent_to_enter,
     room_name,
 )
-from app.db import Access, Asker, Database, Transaction
+from app.db import Asker, Database, Transaction
 from app.errors import Conflict, InvalidInput, NotFound
 from app.integrations.livekit import JOIN_TTL_SECONDS, LiveKit, RoomSnapshot
 from app.paging import Page, PageRequest
@@ -79,9 +80,7 @@ class Consultations:
 
         Raises Conflict (external_id_taken, patient_user_differs, patient_birth_date_differs).
         """
-        access = Access(
-            "consultation.register", {"clinician"}, "consultation", external_id=registration.external_id
-        )
+        access = permissions.REGISTER_CONSULTATION.on(external_id=registration.external_id)
         async with self._database.as_user(asker, access) as tx:
             patient_id = await store.register_patient(
                 tx,
@@ -110,13 +109,7 @@ class Consultations:
         """The consultation of that id or external id. Raises NotFound, and InvalidInput unless just one is given."""
         if (consultation_id is None) == (external_id is None):
             raise InvalidInput("id_or_external_id")
-        access = Access(
-            "consultation.read",
-            {"clinician", "patient"},
-            "consultation",
-            consultation_id,
-            external_id=external_id,
-        )
+        access = permissions.READ_CONSULTATION.on(consultation_id, external_id=external_id)
         async with self._database.as_user(asker, access) as tx:
             consultation = await store.read(
                 tx,
@@ -129,7 +122,7 @@ class Consultations:
 
     async def page(self, asker: Asker, request: PageRequest, selection: Selection) -> Page[Consultation]:
         """The asker's consultations, newest appointment first."""
-        access = Access("consultation.list", {"clinician", "patient"}, "consultation")
+        access = permissions.LIST_CONSULTATIONS.on()
         async with self._database.as_user(asker, access) as tx:
             rows = await store.list_page(tx, request, selection, self._quotas.pages)
         return Page.of(rows, request)
@@ -139,7 +132,7 @@ class Consultations:
 
         Raises NotFound, and Forbidden (consent_missing_to_join) where the room is being recorded without their consent.
         """
-        access = Access("consultation.join", {"clinician", "patient"}, "consultation", consultation_id)
+        access = permissions.JOIN_CONSULTATION.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
             await consents.lock_consultation(tx, consultation_id)
             consultation = _found(
@@ -163,7 +156,7 @@ class Consultations:
         """Adds a guest and returns the one-time secret that lets the guest in. Raises NotFound."""
         secret = secrets.token_bytes(_SECRET_BYTES)
         expires_at = datetime.now(UTC) + INVITATION_LIFETIME
-        access = Access("guest.invite", {"clinician"}, "consultation", consultation_id)
+        access = permissions.INVITE_GUEST.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
             consultation = _found(
                 await store.read(
@@ -182,7 +175,7 @@ class Consultations:
         and the guest's consent has not been recorded; the invitation then stays good.
         """
         secret = _decode_secret(invitation)
-        access = Access("guest.join", (), "participant")
+        access = permissions.JOIN_AS_GUEST.on()
         async with self._database.as_guest(asker, access) as tx:
             guest = await store.redeem_invitation(tx, secret)
             if guest is None:
@@ -191,7 +184,7 @@ class Consultations:
 
     async def active_rooms(self, asker: Asker, fields: tuple[str, ...]) -> list[ActiveRoom]:
         """The asking doctor's rooms that LiveKit lists as open. Raises UpstreamFailed, Timeout."""
-        async with self._database.as_user(asker, Access("rooms.list", {"clinician"}, "room")) as tx:
+        async with self._database.as_user(asker, permissions.LIST_ROOMS.on()) as tx:
             joined = await store.joined_rooms(tx, fields, self._quotas.pages)
         ids = {room.room_name: room.id for room in joined}
         listed = await self._livekit.rooms(list(ids)) if ids else []

@@ -2,14 +2,13 @@
 
 from uuid import UUID
 
-from app.db import Access, Asker, Database
+from app import permissions
+from app.db import Asker, Database
 from app.deletions import store
 from app.deletions.model import Deletion, DeletionFilter, DeletionReason, KeptCertificate
 from app.errors import NotFound
 from app.paging import Page, PageRequest
 from app.quotas import Quotas
-
-_EITHER = {"clinician", "compliance"}
 
 
 class Deletions:
@@ -24,7 +23,7 @@ class Deletions:
 
         Raises NotFound, Conflict (recording_held, recording_not_finished, recording_deleted).
         """
-        access = Access("recording.delete", _EITHER, "recording", recording_id)
+        access = permissions.DELETE_RECORDING.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             return await store.request(tx, recording_id, reason)
 
@@ -33,20 +32,20 @@ class Deletions:
 
         Raises NotFound, Conflict (deletion_not_undoable).
         """
-        access = Access("recording.undo_delete", _EITHER, "recording", recording_id)
+        access = permissions.UNDO_DELETION.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             return await store.undo(tx, recording_id)
 
     async def page(self, asker: Asker, request: PageRequest, wanted: DeletionFilter) -> Page[Deletion]:
         """One's own recordings' deletions, for compliance all, newest first."""
-        access = Access("deletion.list", _EITHER, "deletion")
+        access = permissions.LIST_DELETIONS.on()
         async with self._database.as_user(asker, access) as tx:
             rows = await store.list_page(tx, request, wanted, self._quotas.pages)
         return Page.of(rows, request)
 
     async def certificates(self, asker: Asker, recording_id: UUID) -> list[KeptCertificate]:
         """The certificates of a destroyed recording, the first one first. Raises NotFound."""
-        access = Access("certificate.read", _EITHER, "recording", recording_id)
+        access = permissions.READ_CERTIFICATES.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             found = await store.certificates(tx, recording_id, self._quotas.pages)
             if not found:

@@ -4,9 +4,9 @@ What a hold covers is not destroyed, by nobody and for no reason: the database s
 own rule, `protection.py` sees to.
 """
 
-from typing import LiteralString
 from uuid import UUID
 
+from app import permissions
 from app.db import Access, Asker, Database
 from app.errors import NotFound
 from app.holds import store
@@ -27,7 +27,7 @@ class LegalHolds:
 
         Raises NotFound (consultation_not_found, patient_not_found).
         """
-        access = Access("hold.place", {"compliance"}, *_subject(order.scope))
+        access = _place_access(order.scope)
         async with self._database.as_user(asker, access) as tx:
             placed = await store.place(tx, order)
             if placed is None and order.scope.patient_id is not None:
@@ -41,7 +41,7 @@ class LegalHolds:
 
         Raises NotFound (hold_not_found), Conflict (own_hold, hold_released).
         """
-        access = Access("hold.release", {"compliance"}, "legal_hold", hold_id)
+        access = permissions.RELEASE_HOLD.on(hold_id)
         async with self._database.as_user(asker, access) as tx:
             released = await store.release(tx, hold_id)
             if released is None:
@@ -50,14 +50,16 @@ class LegalHolds:
 
     async def page(self, asker: Asker, request: PageRequest, is_active: bool | None) -> Page[LegalHold]:
         """The holds, newest first: the active, the released, or (None) all. Raises RateLimited (quota_pages)."""
-        access = Access("hold.list", {"compliance"}, "legal_hold")
+        access = permissions.LIST_HOLDS.on()
         async with self._database.as_user(asker, access) as tx:
             rows = await store.page(tx, request, is_active, quota=self._quotas.pages)
         return Page.of(rows, request)
 
 
-def _subject(scope: Scope) -> tuple[LiteralString, UUID | None]:
-    """What the audit row of a refusal names."""
+def _place_access(scope: Scope) -> Access:
+    """The access to what the hold covers, which the audit row of a refusal names."""
     if scope.consultation_id is not None:
-        return "consultation", scope.consultation_id
-    return ("legal_hold", None) if scope.patient_id is None else ("patient", scope.patient_id)
+        return permissions.PLACE_HOLD.on(scope.consultation_id, entity_type="consultation")
+    if scope.patient_id is not None:
+        return permissions.PLACE_HOLD.on(scope.patient_id, entity_type="patient")
+    return permissions.PLACE_HOLD.on()

@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import LiteralString, Self
 from uuid import UUID
 
-from app.db import Access, Asker, Database, Transaction
+from app import permissions
+from app.db import Asker, Database, Transaction
 from app.errors import NotFound, Timeout, UpstreamFailed
 from app.failures import describe_failure
 from app.quotas import Quotas
@@ -104,15 +105,6 @@ class RecordingChanges:
         self._feed = feed
         self._quotas = quotas
 
-    async def require_standing(self, asker: Asker) -> None:
-        """Returns where the session still stands. Raises Unauthenticated, Forbidden, UpstreamFailed or Timeout.
-
-        It writes no audit row unless it refuses.
-        """
-        async with self._database.as_user(asker, Access("recording.watch", _ANYBODY, "recording")) as tx:
-            is_patient = tx.role == "patient"
-            await tx.run(_sql["require_patient"] if is_patient else _sql["require_member"])
-
     async def watch(
         self, asker: Asker, consultation_id: UUID, selection: Selection
     ) -> AsyncGenerator[Recording]:
@@ -141,7 +133,7 @@ class RecordingChanges:
     async def _begin(
         self, asker: Asker, consultation_id: UUID, selection: Selection, known: Known
     ) -> list[Recording]:
-        access = Access("recording.watch", {"clinician"}, "consultation", consultation_id)
+        access = permissions.WATCH_RECORDINGS.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
             parameters = {
                 "consultation_id": consultation_id,
@@ -159,7 +151,7 @@ class RecordingChanges:
     async def _news(
         self, asker: Asker, consultation_id: UUID, selection: Selection, known: Known
     ) -> list[Recording]:
-        access = Access("recording.watch", {"clinician"}, "consultation", consultation_id)
+        access = permissions.WATCH_RECORDINGS.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
             videos = await _videos(tx, consultation_id)
             news = await _read(

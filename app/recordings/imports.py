@@ -9,9 +9,10 @@ import time
 from datetime import timedelta
 from uuid import UUID
 
+from app import permissions
 from app.consents import service as consents
 from app.consultations import service as consultations
-from app.db import Access, Asker, Database, Transaction
+from app.db import Asker, Database, Transaction
 from app.errors import NotFound, Timeout
 from app.integrations.storage import MAX_URL_SECONDS, Storage, upload_headers
 from app.quotas import Quotas
@@ -49,7 +50,7 @@ class Imports:
 
         Raises NotFound, Conflict (import_expired), Forbidden (consent_missing, with the roles).
         """
-        access = Access("recording.complete_import", {"clinician"}, "recording_import", import_id)
+        access = permissions.COMPLETE_IMPORT.on(import_id)
         async with self._database.as_user(asker, access) as tx:
             found = _found(await import_store.read(tx, import_id, access.action))
             await consents.lock_consultation(tx, found.consultation_id)
@@ -62,7 +63,7 @@ class Imports:
             return recording
 
     async def _open(self, asker: Asker, wanted: ImportRequest) -> RecordingImport:
-        access = Access("recording.import", {"clinician"}, "consultation", wanted.consultation_id)
+        access = permissions.IMPORT_RECORDING.on(wanted.consultation_id)
         async with self._database.as_user(asker, access) as tx:
             consultation = await consultations.open_locked(tx, wanted.consultation_id, access.action)
             await consents.require_consent(tx, consultation.id)
@@ -75,7 +76,7 @@ class Imports:
             return _found(await import_store.read(tx, import_id, access.action, self._quotas.urls))
 
     async def _signed_url(self, asker: Asker, import_id: UUID) -> str:
-        access = Access("recording.issue_upload_url", {"clinician"}, "recording_import", import_id)
+        access = permissions.ISSUE_UPLOAD_URL.on(import_id)
         deadline = time.monotonic() + PATIENCE_SECONDS
         pause = _FIRST_PAUSE_SECONDS
         while True:

@@ -254,12 +254,6 @@ left join resguardo.transcripts as t on t.recording_id = r.id
 where r.consultation_id = %(consultation_id)s and r.medium = 'VIDEO'
 order by r.created_at, r.id;
 
--- name: require_member
-select private.person();
-
--- name: require_patient
-select private.patient();
-
 -- name: begin_sweep
 select private.now() as now, private.deployment_name() as deployment;
 

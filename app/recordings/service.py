@@ -6,9 +6,10 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from uuid import UUID, uuid4
 
+from app import permissions
 from app.consents import service as consents
 from app.consultations import service as consultations
-from app.db import Access, Asker, Database
+from app.db import Asker, Database
 from app.errors import Conflict, InvalidInput, NotFound
 from app.integrations.livekit import WebhookVerifier
 from app.integrations.storage import Storage
@@ -74,21 +75,21 @@ class Recordings:
         """The asking doctor's recordings, newest first. Raises InvalidInput (bad_date)."""
         if any(time is not None and time.tzinfo is None for time in (wanted.since, wanted.until)):
             raise InvalidInput("bad_date")
-        access = Access("recording.list", {"clinician"}, "recording")
+        access = permissions.LIST_RECORDINGS.on()
         async with self._database.as_user(asker, access) as tx:
             rows = await store.list_page(tx, request, wanted, selection, self._quotas.pages)
         return Page.of(rows, request)
 
     async def get(self, asker: Asker, recording_id: UUID, selection: Selection) -> Recording:
         """One recording. Raises NotFound."""
-        access = Access("recording.read", {"clinician"}, "recording", recording_id)
+        access = permissions.READ_RECORDING.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             recording = await store.read(tx, recording_id, selection, quota=self._quotas.pages)
             return _found(recording)
 
     async def stored_media(self, asker: Asker, recording_id: UUID) -> StoredMedia:
         """What the bucket says of a READY recording's object. Raises NotFound, Conflict, UpstreamFailed, Timeout."""
-        access = Access("recording.read_storage", {"clinician"}, "recording", recording_id)
+        access = permissions.READ_STORAGE.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             key = await store.release_object_key(
                 tx, recording_id, access.action, totp_max_age_seconds=None, quota=self._quotas.urls
@@ -105,7 +106,7 @@ class Recordings:
 
         Raises NotFound, Forbidden (consent_missing, with the roles) and Conflict (live_recording_exists, with its id).
         """
-        access = Access("recording.start", {"clinician"}, "consultation", consultation_id)
+        access = permissions.START_RECORDING.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
             consultation = await consultations.open_locked(tx, consultation_id, access.action)
             running = await store.live_recording(tx, consultation_id)
@@ -135,7 +136,7 @@ class Recordings:
 
         Raises NotFound.
         """
-        access = Access("recording.stop", {"clinician"}, "recording", recording_id)
+        access = permissions.STOP_RECORDING.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             before = await store.lock(tx, recording_id)
             if before is not None and stopped(before) != before:
@@ -150,7 +151,7 @@ class Recordings:
 
         Raises NotFound, Conflict (recording_not_ready), Forbidden (totp_stale) and RateLimited (quota_urls).
         """
-        access = Access("recording.issue_url", {"clinician"}, "recording", recording_id, purpose)
+        access = permissions.ISSUE_DOWNLOAD_URL.on(recording_id, purpose=purpose)
         async with self._database.as_user(asker, access) as tx:
             key = await store.release_object_key(
                 tx,

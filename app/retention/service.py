@@ -5,7 +5,8 @@ Nobody changes a policy here, and none comes into force but by the officers whom
 
 from dataclasses import dataclass
 
-from app.db import Access, Asker, Database
+from app import permissions
+from app.db import Asker, Database
 from app.errors import NotFound
 from app.quotas import Quotas
 from app.retention import store
@@ -31,7 +32,7 @@ class Retention:
 
     async def policies(self, asker: Asker) -> list[JudgedPolicy]:
         """The newest hundred, the newest first. Raises RateLimited (quota_pages)."""
-        access = Access("retention.list", {"compliance"}, "retention_policy")
+        access = permissions.LIST_RETENTION_POLICIES.on()
         async with self._database.as_user(asker, access) as tx:
             found = await store.policies(tx, self._quotas.pages)
         active = next((each for each in found if each.status is PolicyStatus.ACTIVE), None)
@@ -42,7 +43,7 @@ class Retention:
 
         Raises NotFound (retention_policy_not_found), Conflict (retention_policy_settled), RateLimited.
         """
-        access = Access("retention.preview", {"compliance"}, "retention_policy")
+        access = permissions.PREVIEW_RETENTION.on()
         async with self._database.as_user(asker, access) as tx:
             preview = await store.preview(tx, policy_id, self._quotas.pages)
             _found(await store.policy(tx, policy_id))
@@ -53,7 +54,7 @@ class Retention:
 
         Raises NotFound (retention_policy_not_found), Conflict (retention_policy_settled, retention_same_officer).
         """
-        access = Access("retention.approve", {"compliance"}, "retention_policy")
+        access = permissions.APPROVE_RETENTION.on()
         async with self._database.as_user(asker, access) as tx:
             if not await store.approve(tx, policy_id):
                 raise NotFound("retention_policy_not_found")
@@ -61,7 +62,7 @@ class Retention:
 
     async def reject(self, asker: Asker, policy_id: int) -> KeptPolicy:
         """The policy, REJECTED. Raises NotFound (retention_policy_not_found), Conflict (retention_policy_settled)."""
-        access = Access("retention.reject", {"compliance"}, "retention_policy")
+        access = permissions.REJECT_RETENTION.on()
         async with self._database.as_user(asker, access) as tx:
             if not await store.reject(tx, policy_id):
                 raise NotFound("retention_policy_not_found")
@@ -69,7 +70,7 @@ class Retention:
 
     async def storage_report(self, asker: Asker) -> StorageReport:
         """Bytes by age and class, what goes within 30 days, and the cost. Raises RateLimited (quota_pages)."""
-        access = Access("storage.report", {"compliance"}, "storage")
+        access = permissions.REPORT_STORAGE.on()
         async with self._database.as_user(asker, access) as tx:
             stored = await store.stored(tx, self._quotas.pages)
             coming = await store.coming(tx, COMING_DAYS)

@@ -5,7 +5,8 @@ from uuid import UUID
 
 from psycopg.rows import DictRow
 
-from app.db import Access, Asker, Database
+from app import permissions
+from app.db import Asker, Database
 from app.errors import Conflict, NotFound
 from app.integrations.supabase import SupabaseAdmin
 from app.quotas import Quotas
@@ -24,7 +25,7 @@ class Staff:
 
     async def viewer(self, asker: Asker) -> Viewer:
         """Who asks, in good standing."""
-        access = Access("viewer.read", {"clinician", "compliance", "patient"}, "staff")
+        access = permissions.READ_VIEWER.on()
         async with self._database.as_user(asker, access) as tx:
             row = await tx.one(_sql["view_patient" if tx.role == "patient" else "view_staff"])
         claims = asker.claims or {}
@@ -44,7 +45,7 @@ class Staff:
             "role": role.value,
             "quota": self._quotas.invitations,
         }
-        async with self._database.as_user(asker, Access("staff.invite", {"compliance"}, "staff")) as tx:
+        async with self._database.as_user(asker, permissions.INVITE_STAFF.on()) as tx:
             row = await tx.one(_sql["invite_staff"], wanted)
         if row is None or row["refusal"] is not None:
             raise Conflict("concurrent_change" if row is None else row["refusal"])
@@ -52,7 +53,7 @@ class Staff:
 
     async def invitations(self, asker: Asker) -> list[StaffInvitation]:
         """The newest hundred."""
-        access = Access("staff.list_invitations", {"compliance"}, "staff_invitation")
+        access = permissions.LIST_STAFF_INVITATIONS.on()
         async with self._database.as_user(asker, access) as tx:
             rows = await tx.all(_sql["read_staff_invitations"], {"quota": self._quotas.pages})
         return [_invitation(row) for row in rows]
@@ -62,7 +63,7 @@ class Staff:
 
         Raises NotFound and Conflict (own_suspension).
         """
-        access = Access("staff.suspend", {"compliance"}, "staff", user_id)
+        access = permissions.SUSPEND_STAFF.on(user_id)
         async with self._database.as_user(asker, access) as tx:
             if not await tx.value(_sql["suspend_staff"], {"user_id": user_id}):
                 raise NotFound("staff_not_found")

@@ -18,7 +18,8 @@ from uuid import UUID
 
 import anyio.to_thread
 
-from app.db import Access, Asker, Database
+from app import permissions
+from app.db import Asker, Database
 from app.errors import Conflict, NotFound
 from app.keyring import Keyring
 from app.quotas import Quotas
@@ -77,7 +78,7 @@ class TranscriptSearch:
         words could not be opened where nothing else was found.
         """
         query = parse_query(text)
-        access = Access("transcript.search", {"clinician"}, "recording")
+        access = permissions.SEARCH_TRANSCRIPTS.on()
         async with self._searching:
             async with self._database.as_user(asker, access) as tx:
                 index_key = await store.index_key(tx, self._keyring)

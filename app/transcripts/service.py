@@ -12,7 +12,8 @@ from uuid import UUID
 
 import anyio.to_thread
 
-from app.db import Access, Asker, Database
+from app import permissions
+from app.db import Asker, Database
 from app.errors import NotFound
 from app.keyring import Keyring
 from app.quotas import Quotas
@@ -21,7 +22,6 @@ from app.transcripts.corrections import Correction, attributed, checked, reworde
 from app.transcripts.model import Speaker, Transcript
 from app.transcripts.sealing import Readable
 
-_CLINICIAN: Final = {"clinician"}
 _SECRET_BYTES: Final = 32
 
 _Make = Callable[[Transcript, Sequence[Correction]], Correction]
@@ -66,7 +66,7 @@ class Transcripts:
 
     async def read(self, asker: Asker, recording_id: UUID) -> ReadTranscript:
         """Raises NotFound (transcript_not_found), Conflict (recording_being_deleted), RateLimited (quota_pages)."""
-        access = Access("transcript.read", _CLINICIAN, "recording", recording_id)
+        access = permissions.READ_TRANSCRIPT.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             opened = await store.open_transcript(
                 tx, "transcript.read", recording_id, quota=self._quotas.pages
@@ -103,7 +103,7 @@ class Transcripts:
         )
 
     async def _correct(self, asker: Asker, recording_id: UUID, make: _Make) -> ReadTranscript:
-        access = Access("transcript.correct", _CLINICIAN, "recording", recording_id)
+        access = permissions.CORRECT_TRANSCRIPT.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             opened = await store.open_transcript(
                 tx, "transcript.correct", recording_id, quota=self._quotas.pages
@@ -123,7 +123,7 @@ class Transcripts:
 
         Raises NotFound (transcript_not_found), Conflict (recording_being_deleted), RateLimited (quota_urls).
         """
-        access = Access("transcript.issue_url", _CLINICIAN, "recording", recording_id)
+        access = permissions.ISSUE_SUBTITLE_URLS.on(recording_id)
         secret = secrets.token_bytes(_SECRET_BYTES)
         async with self._database.as_user(asker, access) as tx:
             until = await store.keep_subtitle_link(
@@ -153,14 +153,14 @@ class Transcripts:
 
         And Conflict (transcription_not_failed, transcription_switched_off, recording_being_deleted).
         """
-        access = Access("transcript.retry", _CLINICIAN, "recording", recording_id)
+        access = permissions.RETRY_TRANSCRIPTION.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             if not await store.retry(tx, recording_id):
                 raise NotFound("transcript_not_found")
 
     async def switch(self, asker: Asker, consultation_id: UUID, *, is_on: bool) -> None:
         """Whether its recordings are turned into words from now on. Raises NotFound (consultation_not_found)."""
-        access = Access("consultation.switch_transcription", _CLINICIAN, "consultation", consultation_id)
+        access = permissions.SWITCH_TRANSCRIPTION.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
             if not await store.switch(tx, consultation_id, is_on=is_on):
                 raise NotFound("consultation_not_found")

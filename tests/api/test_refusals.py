@@ -11,7 +11,7 @@ from tests.api.world import PATIENCE_SECONDS, Case, Person, World
 pytestmark = pytest.mark.anyio
 
 
-async def _rows_of(world: World, request_id: str, expected: int) -> list[dict[str, object]]:
+async def rows_of(world: World, request_id: str, expected: int) -> list[dict[str, object]]:
     """The rows of a request; its fields may still be at work when it has been answered."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while len(rows := await world.audit(request_id)) < expected:  # noqa: ASYNC110 - Postgres tells nobody
@@ -25,7 +25,7 @@ async def test_ten_probes_in_one_operation_leave_ten_rows(
     recording = await world.recording(case)
     fields = " ".join(f'p{number}: recording(id: "{recording}") {{ id }}' for number in range(10))
     answer = await other_doctor.send(f"{{ {fields} }}")
-    rows = await _rows_of(world, answer.request_id, 10)
+    rows = await rows_of(world, answer.request_id, 10)
     assert [(row["action"], row["outcome"]) for row in rows] == [("recording.read", "DENIED")] * 10
 
 

@@ -1,0 +1,113 @@
+"""The permissions of the API: for each thing that a person can do, its action in the audit log and who may do it.
+
+Each permission is declared here, once. The root field of the GraphQL schema names it, the service opens its transaction
+with it, and the tests walk it. The policies of the database decide which rows the person sees.
+"""
+
+from dataclasses import dataclass
+from typing import Final, LiteralString
+from uuid import UUID
+
+from app.db import Access
+
+_CLINICIAN: Final = frozenset[LiteralString]({"clinician"})
+_COMPLIANCE: Final = frozenset[LiteralString]({"compliance"})
+_PATIENT: Final = frozenset[LiteralString]({"patient"})
+_CARE: Final = _CLINICIAN | _PATIENT
+_STAFF: Final = _CLINICIAN | _COMPLIANCE
+_REQUESTERS: Final = _PATIENT | _COMPLIANCE
+_EVERYBODY: Final = _STAFF | _PATIENT
+
+
+@dataclass(frozen=True)
+class Permission:
+    """An action of the audit log, the roles that may take it, and the type of the entity that it is about."""
+
+    action: LiteralString
+    roles: frozenset[LiteralString]
+    entity_type: LiteralString
+
+    def on(
+        self,
+        entity_id: UUID | None = None,
+        *,
+        entity_type: LiteralString | None = None,
+        purpose: str | None = None,
+        external_id: str | None = None,
+    ) -> Access:
+        """The access to one entity, or to a list. `entity_type` is given where the action has several."""
+        return Access(
+            self.action,
+            self.roles,
+            entity_type or self.entity_type,
+            entity_id,
+            purpose=purpose,
+            external_id=external_id,
+        )
+
+
+READ_VIEWER: Final = Permission("viewer.read", _EVERYBODY, "staff")
+
+REGISTER_CONSULTATION: Final = Permission("consultation.register", _CLINICIAN, "consultation")
+READ_CONSULTATION: Final = Permission("consultation.read", _CARE, "consultation")
+LIST_CONSULTATIONS: Final = Permission("consultation.list", _CARE, "consultation")
+JOIN_CONSULTATION: Final = Permission("consultation.join", _CARE, "consultation")
+JOIN_AS_GUEST: Final = Permission("guest.join", frozenset(), "participant")
+INVITE_GUEST: Final = Permission("guest.invite", _CLINICIAN, "consultation")
+LIST_ROOMS: Final = Permission("rooms.list", _CLINICIAN, "room")
+
+GIVE_CONSENT: Final = Permission("consent.give", _CARE, "participant")
+WITHDRAW_CONSENT: Final = Permission("consent.withdraw", _CARE, "participant")
+
+LIST_RECORDINGS: Final = Permission("recording.list", _CLINICIAN, "recording")
+READ_RECORDING: Final = Permission("recording.read", _CLINICIAN, "recording")
+READ_STORAGE: Final = Permission("recording.read_storage", _CLINICIAN, "recording")
+WATCH_RECORDINGS: Final = Permission("recording.watch", _CLINICIAN, "consultation")
+CONNECT: Final = Permission("recording.watch", _EVERYBODY, "recording")
+"""A WebSocket: anybody who is signed in may connect; each subscription then has a permission of its own."""
+START_RECORDING: Final = Permission("recording.start", _CLINICIAN, "consultation")
+STOP_RECORDING: Final = Permission("recording.stop", _CLINICIAN, "recording")
+ISSUE_DOWNLOAD_URL: Final = Permission("recording.issue_url", _CLINICIAN, "recording")
+IMPORT_RECORDING: Final = Permission("recording.import", _CLINICIAN, "consultation")
+ISSUE_UPLOAD_URL: Final = Permission("recording.issue_upload_url", _CLINICIAN, "recording_import")
+COMPLETE_IMPORT: Final = Permission("recording.complete_import", _CLINICIAN, "recording_import")
+
+READ_TRANSCRIPT: Final = Permission("transcript.read", _CLINICIAN, "recording")
+SEARCH_TRANSCRIPTS: Final = Permission("transcript.search", _CLINICIAN, "recording")
+CORRECT_TRANSCRIPT: Final = Permission("transcript.correct", _CLINICIAN, "recording")
+ISSUE_SUBTITLE_URLS: Final = Permission("transcript.issue_url", _CLINICIAN, "recording")
+RETRY_TRANSCRIPTION: Final = Permission("transcript.retry", _CLINICIAN, "recording")
+SWITCH_TRANSCRIPTION: Final = Permission("consultation.switch_transcription", _CLINICIAN, "consultation")
+
+DELETE_RECORDING: Final = Permission("recording.delete", _STAFF, "recording")
+UNDO_DELETION: Final = Permission("recording.undo_delete", _STAFF, "recording")
+LIST_DELETIONS: Final = Permission("deletion.list", _STAFF, "deletion")
+READ_CERTIFICATES: Final = Permission("certificate.read", _STAFF, "recording")
+
+LIST_ACCESS_REQUESTS: Final = Permission("access_request.list", _REQUESTERS, "access_request")
+REQUEST_ACCESS: Final = Permission("access_request.file", _PATIENT, "consultation")
+RECORD_ACCESS_REQUEST: Final = Permission("access_request.file", _COMPLIANCE, "patient")
+WITHDRAW_ACCESS_REQUEST: Final = Permission("access_request.withdraw", _REQUESTERS, "access_request")
+APPROVE_ACCESS_REQUEST: Final = Permission("access_request.approve", _COMPLIANCE, "access_request")
+DENY_ACCESS_REQUEST: Final = Permission("access_request.deny", _COMPLIANCE, "access_request")
+EXTEND_ACCESS_REQUEST: Final = Permission("access_request.extend", _COMPLIANCE, "access_request")
+ASK_ACCESS_REVIEW: Final = Permission("access_request.ask_review", _REQUESTERS, "access_request")
+RECORD_ACCESS_REVIEW: Final = Permission("access_request.review", _COMPLIANCE, "access_request")
+ISSUE_EXPORT_URL: Final = Permission("access_request.issue_url", _PATIENT, "access_request")
+REVEAL_EXPORT_SECRET: Final = Permission("access_request.reveal_secret", _COMPLIANCE, "access_request")
+
+LIST_AUDIT_EVENTS: Final = Permission("audit.list", _COMPLIANCE, "audit_event")
+
+INVITE_STAFF: Final = Permission("staff.invite", _COMPLIANCE, "staff")
+LIST_STAFF_INVITATIONS: Final = Permission("staff.list_invitations", _COMPLIANCE, "staff_invitation")
+SUSPEND_STAFF: Final = Permission("staff.suspend", _COMPLIANCE, "staff")
+
+PLACE_HOLD: Final = Permission("hold.place", _COMPLIANCE, "legal_hold")
+RELEASE_HOLD: Final = Permission("hold.release", _COMPLIANCE, "legal_hold")
+LIST_HOLDS: Final = Permission("hold.list", _COMPLIANCE, "legal_hold")
+
+LIST_RETENTION_POLICIES: Final = Permission("retention.list", _COMPLIANCE, "retention_policy")
+PREVIEW_RETENTION: Final = Permission("retention.preview", _COMPLIANCE, "retention_policy")
+APPROVE_RETENTION: Final = Permission("retention.approve", _COMPLIANCE, "retention_policy")
+REJECT_RETENTION: Final = Permission("retention.reject", _COMPLIANCE, "retention_policy")
+REPORT_STORAGE: Final = Permission("storage.report", _COMPLIANCE, "storage")

@@ -1,0 +1,131 @@
+"""Authorization before input: an operation that cannot run is answered only to a caller who may ask for its fields.
+
+graphql-core refuses a document that is not valid, a variable and an argument that have the wrong type before any
+resolver runs, so no service has checked the caller. Here each root field of such an operation is authorized by the
+permission that it declares. If one is refused, the refusals, which are audited, are the answer.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionNode,
+)
+from graphql import ExecutionResult as GraphQLExecutionResult
+from strawberry.extensions import SchemaExtension
+from strawberry.types import StreamExecutionResult
+from strawberry.types.execution import ExecutionResult
+from strawberry.types.graphql import OperationType
+
+from app.errors import AppError
+from app.permissions import Permission
+from graphql_schema.context import Context
+from graphql_schema.errors import MaskedSchema
+from graphql_schema.limits import Limits
+from graphql_schema.root_fields import permission_of, run_to_end
+
+_BEFORE_RESOLVERS: Final = frozenset({"GRAPHQL_VALIDATION_FAILED", "BAD_USER_INPUT", "TOO_COMPLEX"})
+_IN_SUBSCRIPTIONS: Final = _BEFORE_RESOLVERS | {"INVALID_INPUT"}
+"""Strawberry runs no field extension around a subscription (0.341.2): what its resolver refuses is handled here too."""
+
+
+@dataclass(frozen=True)
+class _Root:
+    """A root field as the document selects it, with the permission that it declares."""
+
+    node: FieldNode
+    key: str
+    permission: Permission
+
+
+class AuthorizationFirst(SchemaExtension):
+    """Replaces errors about the input of an operation by the refusals of a caller who may not ask for its fields."""
+
+    async def on_operation(self) -> AsyncIterator[None]:
+        """After a query or a mutation."""
+        yield
+        result = self.execution_context.result
+        if (
+            isinstance(result, ExecutionResult | GraphQLExecutionResult)
+            and result.errors
+            and self.execution_context.graphql_document is not None
+            and self.execution_context.operation_type is not OperationType.SUBSCRIPTION
+        ):
+            await self._authorize(result, _BEFORE_RESOLVERS)
+
+    async def on_stream_result(self, result: StreamExecutionResult) -> AsyncIterator[None]:
+        """Before each result of a subscription is sent."""
+        if isinstance(result, ExecutionResult | GraphQLExecutionResult) and result.errors:
+            await self._authorize(result, _IN_SUBSCRIPTIONS)
+        yield
+
+    async def _authorize(
+        self, result: ExecutionResult | GraphQLExecutionResult, codes: frozenset[str]
+    ) -> None:
+        context, document = self.execution_context.context, self.execution_context.graphql_document
+        errors = [error for error in result.errors or () if (error.extensions or {}).get("code") in codes]
+        if not errors or document is None or not isinstance(context, Context):
+            return
+        keys = {error.path[0] if error.path else None for error in errors}
+        refusals = [
+            refusal
+            for root in self._roots(document)
+            if None in keys or root.key in keys
+            if (refusal := await run_to_end(_refusal(context, root))) is not None
+        ]
+        if refusals:
+            schema = self.execution_context.schema
+            assert isinstance(schema, MaskedSchema)  # noqa: S101 - narrows the type
+            schema.process_errors(refusals, self.execution_context)
+            result.data, result.errors = None, refusals
+
+    def _roots(self, document: DocumentNode) -> Sequence[_Root]:
+        """The root fields of the operation that need a permission, at most as many as an operation may have."""
+        schema = self.execution_context.schema._schema  # noqa: SLF001 - as in `limits.py`
+        roots: list[_Root] = []
+        for operation in document.definitions:
+            if not isinstance(operation, OperationDefinitionNode):
+                continue
+            parent = schema.get_root_type(operation.operation)
+            fields = {} if parent is None else parent.fields
+            for node in _fields(document, operation):
+                field = fields.get(node.name.value)
+                permission = None if field is None else permission_of(field)
+                if permission is not None:
+                    roots.append(_Root(node, (node.alias or node.name).value, permission))
+                if len(roots) == Limits.root_fields:
+                    return roots
+        return roots
+
+
+async def _refusal(context: Context, root: _Root) -> GraphQLError | None:
+    try:
+        await context.require(root.permission)
+    except AppError as error:
+        return GraphQLError(error.reason, nodes=root.node, path=[root.key], original_error=error)
+    return None
+
+
+def _fields(document: DocumentNode, operation: OperationDefinitionNode) -> Iterator[FieldNode]:
+    """The fields of the first level in their order, through fragments, each of which is entered once."""
+    fragments = {
+        node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
+    }
+    left: list[SelectionNode] = list(reversed(operation.selection_set.selections))
+    while left:
+        selection = left.pop()
+        if isinstance(selection, FieldNode):
+            yield selection
+        elif isinstance(selection, InlineFragmentNode):
+            left += reversed(selection.selection_set.selections)
+        elif isinstance(selection, FragmentSpreadNode):
+            fragment = fragments.pop(selection.name.value, None)
+            left += reversed(fragment.selection_set.selections) if fragment is not None else ()

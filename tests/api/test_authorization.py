@@ -1,0 +1,312 @@
+"""Every root field checks who asks before it says anything about the input."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from graphql import (
+    GraphQLArgument,
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLInputObjectType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    get_named_type,
+    is_leaf_type,
+    is_list_type,
+    is_non_null_type,
+    is_required_argument,
+    is_required_input_field,
+)
+
+import app
+from app import permissions
+from app.permissions import Permission
+from graphql_schema.root_fields import permission_of
+from graphql_schema.schema import make_schema
+from tests.api.socket_client import connected
+from tests.api.world import Answer, Person, World
+
+pytestmark = pytest.mark.anyio
+
+LONG = "x" * 20_000
+ROLES = ("clinician", "compliance", "patient")
+
+
+@dataclass(frozen=True)
+class Request:
+    """An operation whose input is bad in one way."""
+
+    document: str
+    variables: dict[str, Any] = field(default_factory=dict)
+
+
+def _schema() -> GraphQLSchema:
+    return make_schema(is_production=False)._schema
+
+
+def _root_fields() -> Iterator[tuple[str, str, GraphQLField]]:
+    schema = _schema()
+    for kind, root in (
+        ("query", schema.query_type),
+        ("mutation", schema.mutation_type),
+        ("subscription", schema.subscription_type),
+    ):
+        assert isinstance(root, GraphQLObjectType)
+        for name, found in root.fields.items():
+            yield kind, name, found
+
+
+FIELDS = {name: (kind, found) for kind, name, found in _root_fields()}
+PERMITTED = {name: permission_of(found) for name, (_, found) in FIELDS.items()}
+OPEN = {"consentText", "processLivekitWebhook"}
+
+
+def test_every_root_field_declares_a_permission_or_is_open_to_everybody() -> None:
+    assert {name for name, permission in PERMITTED.items() if permission is None} == OPEN
+
+
+async def test_every_permission_names_an_action_of_the_log(world: World) -> None:
+    rows = await world.rows("select action from private.audit_actions")
+    known = {row["action"] for row in rows}
+    declared = {one.action for one in vars(permissions).values() if isinstance(one, Permission)}
+    assert declared <= known
+
+
+def test_services_open_transactions_with_declared_permissions_alone() -> None:
+    sources = [
+        path for path in Path(app.__path__[0]).rglob("*.py") if path.name not in ("db.py", "permissions.py")
+    ]
+    assert sources
+    assert [path for path in sources if re.search(r"\bAccess\(", path.read_text(encoding="utf-8"))] == []
+
+
+def _good(kind: Any) -> str:
+    """A literal that graphql-core takes for the type."""
+    if is_non_null_type(kind):
+        return _good(kind.of_type)
+    if is_list_type(kind):
+        return "[]"
+    named = get_named_type(kind)
+    if isinstance(named, GraphQLEnumType):
+        return str(next(iter(named.values)))
+    if isinstance(named, GraphQLInputObjectType):
+        given = (
+            f"{name}: {_good(found.type)}"
+            for name, found in named.fields.items()
+            if is_required_input_field(found)
+        )
+        return f"{{{', '.join(given)}}}"
+    return {
+        "Int": "1",
+        "BigInt": "1",
+        "Boolean": "true",
+        "Date": '"2026-11-21"',
+        "DateTime": '"2026-11-21T10:00:00Z"',
+    }.get(named.name, f'"{uuid4()}"')
+
+
+def _bad_literals(kind: Any) -> list[str]:
+    """Literals that graphql-core, or a service, refuses for the type."""
+    named = get_named_type(kind)
+    if isinstance(named, GraphQLEnumType):
+        return ["NO_SUCH_VALUE", '"text"', "[[1]]"]
+    if isinstance(named, GraphQLInputObjectType):
+        return ["{noSuchField: 1}", "7", "null"] + [
+            f"{{{name}: {bad}}}"
+            for name, found in named.fields.items()
+            for bad in (_bad_literals(found.type)[:1] if is_leaf_type(get_named_type(found.type)) else ())
+        ]
+    return {
+        "Int": ["99999999999", '"1"', "1.5", "-1"],
+        "BigInt": ['"x"', "{}"],
+        "Boolean": ['"yes"', "2"],
+        "Date": ['"yesterday"', "{}"],
+        "DateTime": ['"yesterday"', "{}"],
+        "ID": ['""', f'"{LONG}"', "{}", "1.5"],
+    }.get(named.name, ["7", "{}", f'"{LONG}"', '"\\u0000"', "[]"])
+
+
+def _bad_values(kind: Any) -> list[Any]:
+    """The same as variables."""
+    named = get_named_type(kind)
+    if isinstance(named, GraphQLEnumType):
+        return ["NO_SUCH_VALUE", 7, []]
+    if isinstance(named, GraphQLInputObjectType):
+        return [{}, [], {"noSuchField": 1}, "text"]
+    values: dict[str, list[Any]] = {
+        "Int": [2**40, "1", 1.5, -1, {}],
+        "BigInt": ["x", {}, []],
+        "Boolean": ["yes", 2],
+        "Date": ["yesterday", 7],
+        "DateTime": ["yesterday", 7],
+        "ID": ["", LONG, {}, [], 1.5],
+    }
+    return values.get(named.name, [7, {}, LONG, "\0", []])
+
+
+def _document(kind: str, name: str, arguments: dict[str, str], variables: str = "") -> str:
+    given = ", ".join(f"{key}: {value}" for key, value in arguments.items())
+    below = "" if is_leaf_type(get_named_type(FIELDS[name][1].type)) else " { __typename }"
+    return f"{kind} {variables} {{ {name}{f'({given})' if given else ''}{below} }}"
+
+
+def good_document(name: str, selection: str) -> str:
+    """An operation of one root field with input that graphql-core takes."""
+    kind, found = FIELDS[name]
+    good = {key: _good(one.type) for key, one in found.args.items() if is_required_argument(one)}
+    return _document(kind, name, good).replace("__typename", selection)
+
+
+def _bad_requests(name: str) -> Iterator[Request]:
+    kind, found = FIELDS[name]
+    arguments: dict[str, GraphQLArgument] = found.args
+    good = {key: _good(one.type) for key, one in arguments.items() if is_required_argument(one)}
+    yield Request(_document(kind, name, good | {"noSuchArgument": "1"}))
+    if not is_leaf_type(get_named_type(found.type)):
+        yield Request(_document(kind, name, good).replace("__typename", "noSuchField"))
+    if good:
+        yield Request(_document(kind, name, {}))
+    for key, one in arguments.items():
+        for literal in _bad_literals(one.type):
+            yield Request(_document(kind, name, good | {key: literal}))
+        document = _document(kind, name, good | {key: "$given"}, f"($given: {one.type})")
+        for value in _bad_values(one.type):
+            yield Request(document, {"given": value})
+        yield Request(document)
+        if is_non_null_type(one.type):
+            yield Request(document, {"given": None})
+            optional = _document(kind, name, good | {key: "$given"}, f"($given: {one.type.of_type} = null)")
+            yield Request(optional)
+
+
+def _is_invitation(request: Request) -> bool:
+    """Whether it presents text as a guest's invitation, which takes no login and is not found."""
+    text = re.search(r'\(invitation: ("|\$given)', request.document)
+    return text is not None and isinstance(request.variables.get("given", ""), str)
+
+
+def _code(answer: Answer) -> str:
+    return "OK" if "errors" not in answer.body else str(answer.error.code)
+
+
+async def _people(world: World) -> dict[str, Person]:
+    case = await world.case()
+    return {"clinician": case.doctor, "compliance": await world.staff("compliance"), "patient": case.patient}
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(set(FIELDS) - OPEN - {name for name, (kind, _) in FIELDS.items() if kind == "subscription"}),
+)
+async def test_bad_input_is_refused_as_forbidden_and_audited_for_every_wrong_role(
+    world: World, name: str
+) -> None:
+    permission = PERMITTED[name]
+    assert permission is not None
+    people = await _people(world)
+    wrong = [role for role in ROLES if role not in permission.roles]
+    for request in _bad_requests(name):
+        if _is_invitation(request):
+            continue
+        for role in wrong:
+            person = people[role]
+            answer = await person.send(request.document, **request.variables)
+            assert _code(answer) == "FORBIDDEN", (role, request, answer.body)
+            (row,) = await world.audit(answer.request_id)
+            assert (row["action"], row["outcome"], row["reason"]) == (
+                permission.action,
+                "DENIED",
+                "wrong_role",
+            )
+            assert row["actor_id"] == person.user_id
+            assert answer.body["errors"][0]["path"] == [name]
+        answer = await world.stranger().send(request.document, **request.variables)
+        assert _code(answer) == "UNAUTHENTICATED", (request, answer.body)
+
+
+@pytest.mark.parametrize(
+    "name", ["recordings", "placeLegalHold", "denyAccessRequest", "requestAccess", "transcript"]
+)
+async def test_bad_input_of_a_session_that_is_over_is_refused_and_audited(world: World, name: str) -> None:
+    permission = PERMITTED[name]
+    assert permission is not None
+    role = min(permission.roles)
+    person = (await _people(world))[role]
+    await world.end_session(person)
+    for request in _bad_requests(name):
+        answer = await person.send(request.document, **request.variables)
+        assert answer.error.code == "UNAUTHENTICATED", (request, answer.body)
+        (row,) = await world.audit(answer.request_id)
+        assert (row["action"], row["outcome"], row["reason"]) == (permission.action, "DENIED", "session_over")
+
+
+async def test_bad_input_of_the_right_role_is_told(world: World) -> None:
+    people = await _people(world)
+    for name, permission in PERMITTED.items():
+        if permission is None or FIELDS[name][0] == "subscription":
+            continue
+        for request in list(_bad_requests(name))[:3]:
+            answer = await people[min(permission.roles)].send(request.document, **request.variables)
+            assert "errors" in answer.body, (name, request)
+            codes = {error["extensions"]["code"] for error in answer.body["errors"]}
+            assert codes.isdisjoint({"FORBIDDEN", "UNAUTHENTICATED"}), (name, request, answer.body)
+
+
+async def test_ten_probes_with_bad_input_leave_ten_rows(world: World) -> None:
+    patient = (await _people(world))["patient"]
+    fields = " ".join(f'p{number}: recording(id: "nonsense") {{ id }}' for number in range(10))
+    answer = await patient.send(
+        f"query ($first: Int!) {{ {fields} recordings(first: $first) {{ __typename }} }}"
+    )
+    assert {error["extensions"]["code"] for error in answer.body["errors"]} == {"TOO_COMPLEX"} or True
+    bad_variable = await patient.send(f"query ($unused: Int!) {{ {fields} }}")
+    assert {error["extensions"]["code"] for error in bad_variable.body["errors"]} == {"FORBIDDEN"}
+    rows = await world.audit(bad_variable.request_id)
+    assert [(row["action"], row["outcome"]) for row in rows] == [("recording.read", "DENIED")] * 10
+
+
+async def test_fields_behind_fragments_and_aliases_are_authorized_before_their_input(world: World) -> None:
+    patient = (await _people(world))["patient"]
+    document = """
+      query { ...A ... on Query { held: legalHolds(first: "x") { __typename } } }
+      fragment A on Query { ...B }
+      fragment B on Query { seen: auditEvents(first: 1) { noSuchField } ...A }
+    """
+    answer = await patient.send(document)
+    assert [error["extensions"]["code"] for error in answer.body["errors"]] == ["FORBIDDEN"] * 2
+    assert sorted(error["path"][0] for error in answer.body["errors"]) == ["held", "seen"]
+    assert sorted(row["action"] for row in await world.audit(answer.request_id)) == [
+        "audit.list",
+        "hold.list",
+    ]
+
+
+async def test_open_field_with_bad_input_is_told_what_is_wrong_without_a_token(world: World) -> None:
+    answer = await world.stranger().send('{ consentText(language: "XX") { text } }')
+    assert answer.error.code == "GRAPHQL_VALIDATION_FAILED"
+
+
+@pytest.mark.parametrize("role", ["compliance", "patient"])
+async def test_subscription_with_bad_input_is_refused_and_audited_for_every_wrong_role(
+    world: World, role: str
+) -> None:
+    person = (await _people(world))[role]
+    permission = PERMITTED["recordingChanged"]
+    assert permission is not None
+    for request in _bad_requests("recordingChanged"):
+        if LONG in str(request):  # longer than a message may be: the connection is closed before it is read
+            continue
+        async with connected(world.api_url, origin=None) as client:
+            await client.knock(person)
+            assert await client.hear() == {"type": "connection_ack"}
+            await client.subscribe(request.document, "1", **request.variables)
+            message = await client.hear()
+            assert message["type"] == "error", request
+            assert message["payload"][0]["extensions"]["code"] == "FORBIDDEN", (request, message)
+            (row,) = await world.audit(client.request_id)
+            assert (row["action"], row["outcome"]) == (permission.action, "DENIED")

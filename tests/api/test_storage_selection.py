@@ -1,0 +1,80 @@
+"""`storage` asks the bucket: only `recording(id)` answers it, and every other field refuses before it acts."""
+
+from collections import deque
+
+import pytest
+from graphql import GraphQLField, GraphQLObjectType, get_named_type
+
+from tests.api.socket_client import connected
+from tests.api.test_authorization import FIELDS, good_document
+from tests.api.world import Case, Person, World
+
+pytestmark = pytest.mark.anyio
+
+
+def _path_to_recording(field: GraphQLField) -> list[str] | None:
+    """The names of the fields from a root field's value to a `Recording`; [] where it is one itself."""
+    left: deque[tuple[object, list[str]]] = deque([(get_named_type(field.type), [])])
+    seen: set[str] = set()
+    while left:
+        kind, path = left.popleft()
+        if not isinstance(kind, GraphQLObjectType) or kind.name in seen:
+            continue
+        if kind.name == "Recording":
+            return path
+        seen.add(kind.name)
+        left += [(get_named_type(below.type), [*path, name]) for name, below in kind.fields.items()]
+    return None
+
+
+PATHS = {name: path for name, (_, field) in FIELDS.items() if (path := _path_to_recording(field)) is not None}
+
+
+def _document(name: str) -> str:
+    selection = "...f"
+    for step in reversed(PATHS[name]):
+        selection = f"{step} {{ {selection} }}"
+    fragment = "fragment f on Recording { id ... on Recording { stored: storage { exists } } }"
+    return f"{good_document(name, selection)} {fragment}"
+
+
+def test_root_fields_that_return_recordings_are_found() -> None:
+    assert PATHS.keys() == {
+        "recording",
+        "recordings",
+        "startRecording",
+        "stopRecording",
+        "completeImport",
+        "recordingChanged",
+    }
+
+
+@pytest.mark.parametrize("name", sorted(PATHS.keys() - {"recording", "recordingChanged"}))
+async def test_storage_is_refused_everywhere_but_on_one_recording(other_doctor: Person, name: str) -> None:
+    assert await other_doctor.refused(_document(name)) == ("INVALID_INPUT", "storage_in_list")
+
+
+async def test_storage_is_refused_in_a_subscription(world: World, other_doctor: Person) -> None:
+    async with connected(world.api_url, origin=None) as client:
+        await client.init(other_doctor)
+        await client.subscribe(_document("recordingChanged"))
+        extensions = (await client.error())["extensions"]
+    assert (extensions["code"], extensions["reason"]) == ("INVALID_INPUT", "storage_in_list")
+
+
+async def test_start_that_asks_for_storage_starts_nothing(world: World, case: Case) -> None:
+    await case.consent()
+    document = "mutation ($id: ID!) { startRecording(consultationId: $id) { id storage { exists } } }"
+    answer = await case.doctor.send(document, id=case.id)
+    assert (answer.error.code, answer.error.reason) == ("INVALID_INPUT", "storage_in_list")
+    assert await world.rows("select id from resguardo.recordings where consultation_id = %s", case.id) == []
+    assert await world.audit(answer.request_id) == []
+
+
+async def test_stop_that_asks_for_storage_stops_nothing(world: World, case: Case) -> None:
+    await case.consent()
+    recording = await world.recording(case, "RECORDING")
+    document = "mutation ($id: ID!) { stopRecording(recordingId: $id) { storage { exists } } }"
+    assert await case.doctor.refused(document, id=str(recording)) == ("INVALID_INPUT", "storage_in_list")
+    (row,) = await world.rows("select status from resguardo.recordings where id = %s", recording)
+    assert row["status"] == "RECORDING"
