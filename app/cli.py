@@ -15,7 +15,13 @@ from rich.markup import escape
 from app import access_policies, checks, deployment, migrations, settings, worker
 from app.bucket import seal
 from app.commands import certificate, drill, keys, policies, restore, retention, staff
-from app.commands.console import leave_threads_behind, log_to_stderr, out, refusals_told
+from app.commands.console import (
+    ends_without_a_message,
+    leave_threads_behind,
+    log_to_stderr,
+    out,
+    refusals_told,
+)
 from app.integrations import configured
 from app.retention import proposals
 from app.settings import ApiSettings, MigrationSettings, WorkerSettings
@@ -38,7 +44,7 @@ cli.add_typer(retention.commands, name="retention")
 def main() -> None:
     """The entry point."""
     log_to_stderr()
-    cli()
+    ends_without_a_message(cli)
 
 
 @cli.command()
@@ -65,6 +71,7 @@ def serve(
             loop="uvloop",
             http="httptools",
             access_log=False,
+            log_config=None,
             server_header=False,
             proxy_headers=False,
             ws_max_size=loaded.body_limit_bytes,
@@ -192,9 +199,15 @@ def demo(
             Sources(media, audio),
             once=once,
             report_to=json,
-            database_url=os.environ.get("DATABASE_URL"),
+            database_url=_plain_postgres(),
         )
     )
+
+
+def _plain_postgres() -> str | None:
+    """The superuser's URL of a Postgres to use instead of the embedded one."""
+    with refusals_told():
+        return settings.check_database_url("DATABASE_URL", os.environ.get("DATABASE_URL"))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,14 @@ Each process reads only what it needs: the API has no secret of the worker's, th
 or malformed setting stops the start with its name and never its value.
 """
 
-from app.settings.base import LOOPBACK, DeploymentSettings, Environment, Network, SettingsError
+from app.settings.base import (
+    LOOPBACK,
+    DeploymentSettings,
+    Environment,
+    Network,
+    SettingsError,
+    check_database_url,
+)
 from app.settings.processes import (
     ApiSettings,
     MigrationSettings,
@@ -47,5 +54,6 @@ __all__ = [
     "SupabaseSettings",
     "WebAppSettings",
     "WorkerSettings",
+    "check_database_url",
     "load",
 ]

@@ -3,10 +3,12 @@
 from base64 import b64decode
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.settings.database_url import DatabaseUrl, SettingProblem, read_database_url
 
 Network = IPv4Network | IPv6Network
 
@@ -46,22 +48,49 @@ class DeploymentSettings(BaseSettings):
         return self.environment is Environment.PRODUCTION
 
     def _require_tls(self, name: str, url: str, schemes: tuple[str, ...]) -> None:
-        parts = urlsplit(url)
+        parts = split_url(name, url)
         if parts.scheme in schemes or (not self.is_production and parts.hostname in LOOPBACK):
             return
-        raise ValueError(f"{name}: must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        raise SettingProblem(f"{name}: must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
 
     def _require_database_login(self, name: str, url: SecretStr, role: str | None) -> None:
-        parts = urlsplit(url.get_secret_value())
-        if parts.scheme not in ("postgres", "postgresql") or not parts.path.strip("/"):
-            raise ValueError(f"{name}: must be postgresql://<role>:<password>@<host>:<port>/<database>")
-        if role is not None and (parts.username or "").split(".")[0] != role:
-            raise ValueError(f"{name}: must log in as {role}")
-        if role is not None and not parts.password:
-            raise ValueError(f"{name}: must have a password")
-        sslmode = parse_qs(parts.query).get("sslmode", [""])[0]
-        if self.is_production and sslmode not in ("require", "verify-ca", "verify-full"):
-            raise ValueError(f"{name}: must have sslmode=verify-full (or require)")
+        try:
+            read = read_database_url(url.get_secret_value())
+        except SettingProblem as problem:
+            raise SettingProblem(f"{name}: {problem}") from None
+        self._require_role(name, read, role)
+        if self.is_production and read.parameters.get("sslmode") not in (
+            "require",
+            "verify-ca",
+            "verify-full",
+        ):
+            raise SettingProblem(f"{name}: must have sslmode=verify-full (or require)")
+
+    @staticmethod
+    def _require_role(name: str, read: DatabaseUrl, role: str | None) -> None:
+        """A pooler's login is the role, a dot and the project."""
+        if role is not None and (read.role or "").split(".")[0] != role:
+            raise SettingProblem(f"{name}: must log in as {role}")
+        if role is not None and not read.password:
+            raise SettingProblem(f"{name}: must have a password")
+
+
+def check_database_url(name: str, url: str | None) -> str | None:
+    """The URL as it is; empty counts as None. Raises SettingsError, which quotes nothing of it."""
+    try:
+        return url if url and read_database_url(url) else None
+    except SettingProblem as problem:
+        raise SettingsError(f"{name}: {problem}") from None
+
+
+def split_url(name: str, url: str) -> SplitResult:
+    """The parts of a setting's URL. Raises SettingProblem, since the library's own refusal quotes the URL."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise SettingProblem(f"{name}: is not a URL") from None
+    return parts
 
 
 def is_key(value: str) -> bool:

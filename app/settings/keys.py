@@ -5,6 +5,7 @@ from pydantic import Field, SecretStr, field_validator
 from app.errors import InvalidInput
 from app.keyring import Keyring
 from app.settings.base import DeploymentSettings
+from app.settings.database_url import SettingProblem
 
 
 class KeySettings(DeploymentSettings):
@@ -26,7 +27,7 @@ class KeySettings(DeploymentSettings):
         try:
             Keyring.parse(value.get_secret_value())
         except InvalidInput as error:
-            raise ValueError(
+            raise SettingProblem(
                 f"must be id:key[,id:key...], each key the base64 of 32 random bytes, none twice; wrong is number "
                 f"{error.detail['number']}"
             ) from None

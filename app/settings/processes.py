@@ -1,12 +1,14 @@
 """What each process reads, and nothing of another's."""
 
 from typing import Annotated, Self, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import NoDecode
+from pydantic_settings import SettingsError as SourceError
 
 from app.settings.base import DeploymentSettings, Network, SettingsError, divided, is_key
+from app.settings.database_url import SettingProblem, read_database_url
 from app.settings.keys import KeySettings
 from app.settings.vendors import (
     BucketRuleSettings,
@@ -132,7 +134,7 @@ class WorkerSettings(
     @classmethod
     def _check_seed(cls, value: SecretStr) -> SecretStr:
         if not is_key(value.get_secret_value()):
-            raise ValueError("must be 32 bytes in base64: make one with `resguardo certificate new-key`")
+            raise SettingProblem("must be 32 bytes in base64: make one with `resguardo certificate new-key`")
         return value
 
     @field_validator("certificate_former_public_keys", mode="before")
@@ -144,7 +146,7 @@ class WorkerSettings(
     @classmethod
     def _check_public_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not all(is_key(key) for key in value):
-            raise ValueError("must be public keys, each 32 bytes in base64, comma-separated")
+            raise SettingProblem("must be public keys, each 32 bytes in base64, comma-separated")
         return value
 
     @model_validator(mode="after")
@@ -153,7 +155,7 @@ class WorkerSettings(
         if self.r2_endpoint_url is not None and not (
             self.r2_recorder_access_key_id and self.r2_recorder_secret_access_key
         ):
-            raise ValueError(
+            raise SettingProblem(
                 "R2_RECORDER_ACCESS_KEY_ID, R2_RECORDER_SECRET_ACCESS_KEY: needed where R2_ENDPOINT_URL is set"
             )
         return self
@@ -180,7 +182,7 @@ class MigrationSettings(DeploymentSettings):
         """The password of each login role, as its URL has it."""
         urls = {"resguardo_api": self.api_database_url, "resguardo_worker": self.worker_database_url}
         return {
-            role: SecretStr(unquote(urlsplit(url.get_secret_value()).password or ""))
+            role: SecretStr(read_database_url(url.get_secret_value()).password or "")
             for role, url in urls.items()
         }
 
@@ -208,16 +210,49 @@ class StaffSettings(SupabaseSettings):
         return self
 
 
+_TOLD_AS_THEY_ARE = frozenset(
+    {
+        "bool_parsing",
+        "bool_type",
+        "enum",
+        "float_parsing",
+        "greater_than_equal",
+        "int_from_float",
+        "int_parsing",
+        "ip_any_network",
+        "ip_v4_network",
+        "ip_v6_network",
+        "less_than_equal",
+        "string_pattern_mismatch",
+        "string_too_long",
+        "string_too_short",
+        "too_short",
+    }
+)
+"""Pydantic's refusals of which the text names the rule and nothing of the value (pydantic-core 2.x, errors.rs)."""
+
+
 def load(kind: type[_Loaded]) -> _Loaded:
     """Reads the settings of one process. Raises SettingsError."""
     try:
         return kind()
     except ValidationError as error:
-        lines = []
-        for problem in error.errors(include_url=False, include_input=False, include_context=False):
-            name = "".join(str(part).upper() for part in problem["loc"][:1])
-            text = (
-                "is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
-            )
-            lines.append(f"{name}: {text}" if name else text)
-        raise SettingsError("\n".join(lines)) from None
+        problems = error.errors(include_url=False, include_input=False)
+    except UnicodeDecodeError:
+        raise SettingsError(".env: is not a text file in UTF-8") from None
+    except (SourceError, ValueError, OSError):
+        raise SettingsError("a setting, or the file .env, cannot be read") from None
+    raise SettingsError("\n".join(_line(problem) for problem in problems)) from None
+
+
+def _line(problem: ErrorDetails) -> str:
+    """The setting's name and what is wrong with it, never in a library's words, which may quote the value."""
+    name = "".join(str(part).upper() for part in problem["loc"][:1])
+    cause = problem.get("ctx", {}).get("error")
+    if problem["type"] == "missing":
+        text = "is missing"
+    elif problem["type"] in _TOLD_AS_THEY_ARE:
+        text = problem["msg"]
+    else:
+        text = str(cause) if isinstance(cause, SettingProblem) else "is malformed"
+    return f"{name}: {text}" if name else text

@@ -3,12 +3,12 @@
 import re
 from enum import StrEnum
 from typing import Annotated, Final, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from app.settings.base import DeploymentSettings, divided
+from app.settings.base import DeploymentSettings, divided, split_url
+from app.settings.database_url import SettingProblem
 
 
 class BusinessAssociateSettings(DeploymentSettings):
@@ -32,7 +32,7 @@ class BusinessAssociateSettings(DeploymentSettings):
         ]
         if missing:
             names = ", ".join(f"BAA_{vendor.upper()}" for vendor in missing)
-            raise ValueError(
+            raise SettingProblem(
                 f"{names}: production needs this vendor's business associate agreement affirmed (true)"
             )
         return self
@@ -76,7 +76,7 @@ class BucketSettings(DeploymentSettings):
     @classmethod
     def _refuse_public_url(cls, value: str | None) -> None:
         if value is not None:
-            raise ValueError(
+            raise SettingProblem(
                 "must not be set: a public address would serve recordings to anybody, past consent, expiry and the "
                 "audit log; they are reached by short-lived presigned URLs alone"
             )
@@ -84,11 +84,13 @@ class BucketSettings(DeploymentSettings):
     @model_validator(mode="after")
     def _check_endpoint(self) -> Self:
         if self.r2_endpoint_url is not None and self.is_production:
-            raise ValueError("R2_ENDPOINT_URL: only in development; production derives it from R2_ACCOUNT_ID")
+            raise SettingProblem(
+                "R2_ENDPOINT_URL: only in development; production derives it from R2_ACCOUNT_ID"
+            )
         if self.r2_endpoint_url is not None:
             self._require_tls("R2_ENDPOINT_URL", self.r2_endpoint_url, ("https",))
         elif self.r2_account_id is None:
-            raise ValueError("R2_ACCOUNT_ID: is missing")
+            raise SettingProblem("R2_ACCOUNT_ID: is missing")
         return self
 
 
@@ -114,8 +116,8 @@ class WebAppSettings(DeploymentSettings):
     @field_validator("allowed_origins")
     @classmethod
     def _refuse_any_origin(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if any("*" in origin or urlsplit(origin).path for origin in value):
-            raise ValueError("must name origins (https://app.example.org), without path or wildcard")
+        if any("*" in origin or split_url("ALLOWED_ORIGINS", origin).path for origin in value):
+            raise SettingProblem("must name origins (https://app.example.org), without path or wildcard")
         return value
 
 
@@ -151,11 +153,11 @@ class BucketRuleSettings(BucketSettings, WebAppSettings):
         for url in self.former_public_urls:
             self._require_tls("FORMER_PUBLIC_URLS", url, ("https", "http"))
         if (self.r2_admin_access_key_id is None) != (self.r2_admin_secret_access_key is None):
-            raise ValueError("R2_ADMIN_ACCESS_KEY_ID, R2_ADMIN_SECRET_ACCESS_KEY: both or neither")
+            raise SettingProblem("R2_ADMIN_ACCESS_KEY_ID, R2_ADMIN_SECRET_ACCESS_KEY: both or neither")
         if self.cloudflare_api_token is not None and self.r2_account_id is None:
-            raise ValueError("R2_ACCOUNT_ID: is needed where CLOUDFLARE_API_TOKEN is set")
+            raise SettingProblem("R2_ACCOUNT_ID: is needed where CLOUDFLARE_API_TOKEN is set")
         if self.cloudflare_api_url is not None and self.is_production:
-            raise ValueError("CLOUDFLARE_API_URL: only in development")
+            raise SettingProblem("CLOUDFLARE_API_URL: only in development")
         if self.cloudflare_api_url is not None:
             self._require_tls("CLOUDFLARE_API_URL", self.cloudflare_api_url, ("https",))
         return self
@@ -186,16 +188,16 @@ class OpenAISettings(DeploymentSettings):
     @classmethod
     def _require_header(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
-            raise ValueError("must be visible ASCII characters without spaces: it is sent in a header")
+            raise SettingProblem("must be visible ASCII characters without spaces: it is sent in a header")
         return value
 
     @model_validator(mode="after")
     def _check_openai(self) -> Self:
         if self.openai_base_url is not None:
             self._require_tls("OPENAI_BASE_URL", self.openai_base_url, ("https",))
-            parts = urlsplit(self.openai_base_url)
+            parts = split_url("OPENAI_BASE_URL", self.openai_base_url)
             if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
-                raise ValueError(
+                raise SettingProblem(
                     "OPENAI_BASE_URL: is a host and a path, without credentials, query or fragment"
                 )
         return self
