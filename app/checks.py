@@ -38,6 +38,13 @@ _REMEDIES = {
     "migration_failed": "Nothing of that migration was kept. The SQLSTATE says why; DATABASE_URL must be the owner's.",
     "migration_out_of_order": "A file is older than what the database has: rename it, or use the newest release.",
     "ledger_versions_unknown": "The database has migrations that this release does not know: use the newest release.",
+    "database_of_pre_release": "This database was made by a version of before the first release, whose migrations were "
+    "replaced by one file. Nothing was released, so no upgrade was written: make an empty database and run "
+    "`resguardo migrate` on it.",
+    "devstack_of_pre_release": "An older version made the demo's database in this directory, and this version cannot "
+    "use it. Delete the directory, which holds only what demos made, and run the demo again.",
+    "access_not_applied": "The database has the migrations but not the rights of policies/access: run "
+    "`resguardo migrate` with DATABASE_URL of the owner.",
     "login_password_failed": "DATABASE_URL must log in as the role that ran the migrations.",
     "database_unmarked": "Run `resguardo migrate` with DATABASE_URL of the owner.",
     "database_of_another_deployment": "DEPLOYMENT or the database's URL is another practice's: correct one of them.",

@@ -13,7 +13,6 @@ import uvicorn
 from rich.markup import escape
 
 from app import access_policies, checks, deployment, migrations, settings, worker
-from app.bucket import seal
 from app.commands import certificate, drill, keys, policies, restore, retention, staff
 from app.commands.console import (
     ends_without_a_message,
@@ -97,7 +96,7 @@ def run_worker() -> None:
 def migrate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is pending.")] = False,
 ) -> None:
-    """Applies the migrations, sets the logins' passwords from the settings and marks the database."""
+    """Applies the migrations and all access, sets the logins' passwords from the settings and marks the database."""
     with refusals_told():
         loaded = settings.load(MigrationSettings)
         url = loaded.database_url.get_secret_value()
@@ -105,15 +104,13 @@ def migrate(
             for migration in migrations.pending(url, access_policies.MIGRATIONS_DIRECTORY):
                 out.print(f"pending {migration.version} {migration.name}")
             return
-        applied = migrations.migrate(
+        done = deployment.prepare_database(
             url,
-            access_policies.MIGRATIONS_DIRECTORY,
+            loaded.login_passwords,
             on_applied=lambda version: out.print(f"[green]applied[/] {version}"),
         )
-        migrations.set_login_passwords(url, loaded.login_passwords)
         deployment.mark_database(url, loaded.deployment)
-        changed = seal.seal_access(url)
-        for name in changed if not applied else ():
+        for name in done.changed:
             out.print(f"[red]was changed by hand[/] {escape(name)}")
         adopted = proposals.adopt_first_policy(url)
         if adopted is not None:
@@ -121,7 +118,7 @@ def migrate(
                 f"retention policy {escape(adopted.name)} is in force: recordings are kept "
                 f"{adopted.default.recording_days} days"
             )
-        out.print(f"{len(applied)} applied; the database is {loaded.deployment}'s")
+        out.print(f"{len(done.applied)} applied; the database is {loaded.deployment}'s")
 
 
 @cli.command()

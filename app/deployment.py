@@ -1,19 +1,50 @@
 """One deployment, one practice: the database and the bucket bear its mark, and nothing starts over another's."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
 import psycopg
 
+from app.access_policies import MIGRATIONS_DIRECTORY, apply_access
 from app.db import Database
-from app.errors import Conflict
+from app.errors import Conflict, Forbidden
 from app.integrations.storage import Storage
+from app.migrations import Secret, migrate, set_login_passwords
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What was done to a database: the migrations applied, and whose access had been changed by hand."""
+
+    applied: list[str]
+    changed: tuple[str, ...]
+
+
+def prepare_database(
+    owner_url: str,
+    passwords: Mapping[str, Secret],
+    *,
+    on_applied: Callable[[str], None] = lambda version: None,
+) -> Preparation:
+    """Applies the pending migrations, then all access, and sets the logins' passwords; again is harmless.
+
+    `on_applied` is called with each version once it is committed. Raises what the three raise.
+    """
+    applied = migrate(owner_url, MIGRATIONS_DIRECTORY, on_applied=on_applied)
+    changed = apply_access(owner_url)
+    set_login_passwords(owner_url, passwords)
+    return Preparation(applied, () if applied else changed)
 
 
 async def require_own_database(database: Database, deployment: str) -> None:
-    """Raises Conflict (database_unmarked, database_of_another_deployment)."""
+    """Raises Conflict (access_not_applied, database_unmarked, database_of_another_deployment)."""
     try:
         async with database.as_service("start_up") as tx:
             mark = await tx.value("select private.deployment_name()")
     except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction):
         mark = None  # no migration has run here
+    except Forbidden as error:
+        raise Conflict("access_not_applied") from error
     _compare("database", None if mark is None else str(mark), deployment)
 
 

@@ -5,9 +5,11 @@ splitting into statements and the one transaction a file come from supabase/cli 
 read 2026-11-21).
 
 It refuses a migration older than the newest applied one, a ledger with versions that are not in the
-directory, and a `.sql` file that is not named `<YYYYMMDDHHMMSS>_<name>.sql` (the CLI skips that one, with a
-note). It never repairs or reverts. Run it as the migrations' owner, `postgres` on Supabase, and over a direct
-or session-mode connection: the lock against a second run belongs to the session.
+directory, and a database of before the first release: one with versions that a single file replaced, or one
+made from an earlier text of a file. It refuses a `.sql` file that is not named
+`<YYYYMMDDHHMMSS>_<name>.sql` (the CLI skips that one, with a note). It never repairs or reverts. Run it as the
+migrations' owner, `postgres` on Supabase, and over a direct or session-mode connection: the lock against a
+second run belongs to the session.
 """
 
 import re
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import psycopg
 from psycopg import sql
@@ -34,7 +36,17 @@ _LEDGER = (
     b"alter table supabase_migrations.schema_migrations add column if not exists statements text[]",
     b"alter table supabase_migrations.schema_migrations add column if not exists name text",
 )
+_APPLIED = (
+    "select m.version, to_jsonb(m) -> 'statements' from supabase_migrations.schema_migrations as m order by 1"
+)
 _RECORD = "insert into supabase_migrations.schema_migrations (version, name, statements) values (%s, %s, %s)"
+
+
+_PRE_RELEASE: Final = "20261121"
+"""The versions that begin like this were replaced by one file, and never released."""
+
+_Ledger = Mapping[str, list[str] | None]
+"""The statements of each applied version; None where the ledger does not say."""
 
 
 class Secret(Protocol):
@@ -139,20 +151,23 @@ def _named(path: Path) -> Migration:
     return Migration(matched["version"], matched["name"], path)
 
 
-def _applied(connection: psycopg.Connection) -> list[str]:
+def _applied(connection: psycopg.Connection) -> _Ledger:
     try:
-        rows = connection.execute(
-            "select version from supabase_migrations.schema_migrations order by version"
-        )
+        return dict(connection.execute(_APPLIED).fetchall())
     except psycopg.errors.UndefinedTable:
-        return []
-    return [version for (version,) in rows]
+        return {}
 
 
-def _pending(migrations: Iterable[Migration], applied: list[str]) -> list[Migration]:
-    known = {migration.version for migration in migrations}
-    if unknown := sorted(set(applied) - known):
+def _pending(migrations: Iterable[Migration], applied: _Ledger) -> list[Migration]:
+    known = {migration.version: migration for migration in migrations}
+    unknown = sorted(applied.keys() - known.keys())
+    if any(version.startswith(_PRE_RELEASE) for version in unknown):
+        raise Conflict("database_of_pre_release")
+    if unknown:
         raise Conflict("ledger_versions_unknown", versions=", ".join(unknown))
+    for version, statements in applied.items():
+        if statements is not None and statements != known[version].statements:
+            raise Conflict("database_of_pre_release", version=version)
     todo = [migration for migration in migrations if migration.version not in applied]
     if todo and applied and todo[0].version < max(applied):
         raise Conflict("migration_out_of_order", version=todo[0].version, newest=max(applied))

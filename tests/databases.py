@@ -23,6 +23,7 @@ import psycopg
 from psycopg import sql
 from pydantic import SecretStr
 
+from app.deployment import prepare_database
 from app.devstack.postgres import running
 from app.devstack.supabase_project import (
     Grants,
@@ -32,7 +33,6 @@ from app.devstack.supabase_project import (
     project_urls,
     with_login,
 )
-from app.migrations import migrate, set_login_passwords
 
 MIGRATIONS = Path(__file__).parent.parent / "supabase" / "migrations"
 API_ROLE = "resguardo_api"
@@ -84,8 +84,7 @@ class Cluster:
     def _make_template(self, name: str, grants: Grants) -> None:
         drop_project(self.superuser_url, name)
         urls = create_project(self.superuser_url, name, grants=grants, owner_password=self.password("owner"))
-        migrate(urls.owner_url, MIGRATIONS)
-        set_login_passwords(urls.owner_url, {role: self.password(role) for role in (API_ROLE, WORKER_ROLE)})
+        prepare_database(urls.owner_url, {role: self.password(role) for role in (API_ROLE, WORKER_ROLE)})
         with psycopg.connect(self.superuser_url, autocommit=True) as connection:
             close = sql.SQL("alter database {} allow_connections false")
             connection.execute(close.format(sql.Identifier(name)))

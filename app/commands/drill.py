@@ -19,6 +19,7 @@ from app.settings import BucketWriterSettings
 _SAID = {
     "database_error": "the restored database does not answer as one of ours",
     "database_of_another_deployment": "the dump is another practice's",
+    "database_of_pre_release": "the dump is of a version of before the first release, which cannot be upgraded",
     "database_unmarked": "the dump bears no deployment's mark",
     "dump_truncated": "the dump ends too early",
     "escrow_of_another_deployment": "the escrow is another practice's",

@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 import typer
 from rich.markup import escape
 
-from app import access_policies, settings
+from app import settings
 from app.bucket.drift import Look
 from app.bucket.plan import PartPlan, Sign
 from app.bucket.service import BucketPolicies
@@ -29,13 +28,6 @@ commands = typer.Typer(
 )
 
 _COLOURS = {Sign.ADD: "green", Sign.CHANGE: "yellow", Sign.REMOVE: "red", Sign.FOREIGN: "magenta"}
-
-
-@commands.command("migration")
-def write_policies_migration() -> None:
-    """Writes a migration from policies/access, where it differs from the newest one."""
-    written = access_policies.write_access_migration(datetime.now(UTC))
-    out.print("nothing has changed" if written is None else f"written: {written.name}")
 
 
 @commands.command("plan")

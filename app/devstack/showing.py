@@ -9,6 +9,7 @@ from httpx import HTTPError
 from rich.console import Console
 from rich.markup import escape
 
+from app import checks
 from app.devstack import stack
 from app.devstack.api_client import Refused
 from app.devstack.children import ChildError
@@ -54,6 +55,8 @@ def show(
     except (DemoFailed, Refused, ChildError, ObjectStoreError, AppError, HTTPError, psycopg.Error) as error:
         _write(report, report_to)
         console.print(f"[red]demo: failed[/]: {escape(_told(error))}")
+        if isinstance(error, AppError):
+            console.print(f"  {escape(checks.remedy(error.reason))}")
         return 1
     except KeyboardInterrupt:
         console.print("stopped")

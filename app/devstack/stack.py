@@ -18,9 +18,7 @@ import anyio
 import psycopg
 from pydantic import SecretStr
 
-from app.access_policies import MIGRATIONS_DIRECTORY
-from app.bucket.seal import seal_access
-from app.deployment import mark_database
+from app.deployment import mark_database, prepare_database
 from app.devstack import object_store, postgres
 from app.devstack.children import Starting, free_port, starting
 from app.devstack.cloudflare.starting import cloudflare_environment, cloudflare_running
@@ -38,7 +36,6 @@ from app.devstack.supabase_project import (
 from app.errors import Conflict
 from app.integrations.storage import Storage
 from app.keyring import new_key_line
-from app.migrations import migrate, set_login_passwords
 from app.retention.proposals import adopt_first_policy
 
 DATABASE = "resguardo_demo"
@@ -108,11 +105,8 @@ def running(
         progress("object store")
         made = _describe(project, store, keys)
         made.environment.update(cloudflare_environment() | openai_environment())
-        migrate(project.owner_url, MIGRATIONS_DIRECTORY)
-        _set_passwords(project, keys)
-        mark_database(project.owner_url, DEPLOYMENT)
+        _prepare(project, keys, None if superuser_url else data_dir)
         adopt_first_policy(project.owner_url)
-        seal_access(project.owner_url)
         anyio.run(_storage(store).claim, DEPLOYMENT)
         progress("migrations")
         api = _start_api(stack, data_dir, made)
@@ -177,14 +171,22 @@ def _project(server: str, keys: _Keys) -> ProjectUrls:
         return project_urls(server, DATABASE, owner=owner, owner_password=password)
 
 
-def _set_passwords(project: ProjectUrls, keys: _Keys) -> None:
-    set_login_passwords(
-        project.owner_url,
-        {
-            "resguardo_api": SecretStr(keys.api_password),
-            "resguardo_worker": SecretStr(keys.worker_password),
-        },
-    )
+def _prepare(project: ProjectUrls, keys: _Keys, data_dir: Path | None) -> None:
+    """Brings the database to this release and marks it; `data_dir` is where it is, None for a server of others.
+
+    Raises Conflict (devstack_of_pre_release) where the directory must be deleted first.
+    """
+    passwords = {
+        "resguardo_api": SecretStr(keys.api_password),
+        "resguardo_worker": SecretStr(keys.worker_password),
+    }
+    try:
+        prepare_database(project.owner_url, passwords)
+    except Conflict as error:
+        if data_dir is None or error.reason != "database_of_pre_release":
+            raise
+        raise Conflict("devstack_of_pre_release", directory=str(data_dir)) from error
+    mark_database(project.owner_url, DEPLOYMENT)
 
 
 def _storage(store: ObjectStore) -> Storage:

@@ -1,7 +1,7 @@
 """What is kept how long: policies/retention.toml read strictly, compared, and applied to one recording. Pure, no I/O.
 
 It deletes nothing and activates nothing: the database judges a policy again, by the same rules, when officers approve
-it (20261121151500_retention_decisions.sql).
+it (private.approve_policy).
 """
 
 import hashlib

@@ -36,6 +36,8 @@ OF_COMMANDS = {
     "migrations_missing",
     "migration_name",
     "ledger_versions_unknown",
+    "database_of_pre_release",
+    "access_not_applied",
     "migration_out_of_order",
     "migration_version_twice",
     "database_unreachable",

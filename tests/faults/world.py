@@ -13,8 +13,6 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from app.access_policies import MIGRATIONS_DIRECTORY
-from app.deployment import mark_database
 from app.devstack import object_store
 from app.devstack import stack as devstack
 from app.devstack.api_client import ApiClient
@@ -23,7 +21,6 @@ from app.devstack.gotrue.config import GotrueConfig, save_config
 from app.devstack.people import People, Person
 from app.devstack.stack import Stack
 from app.integrations.storage import Storage
-from app.migrations import migrate
 from tests.faults.commits import PostgresProxy
 from tests.faults.database import Postgres, address
 from tests.faults.processes import Parent, Supervised
@@ -126,9 +123,7 @@ async def opened(directory: Path) -> AsyncIterator[World]:
 
 
 def _prepare(made: Stack, keys: devstack._Keys) -> None:
-    migrate(made.project.owner_url, MIGRATIONS_DIRECTORY)
-    devstack._set_passwords(made.project, keys)
-    mark_database(made.project.owner_url, devstack.DEPLOYMENT)
+    devstack._prepare(made.project, keys, None)
 
 
 def _wired(made: Stack, database: Proxy, store: Proxy, livekit: Proxy) -> dict[str, str]:

@@ -19,11 +19,11 @@ import uvicorn
 from typer.testing import CliRunner, Result
 
 from app import cli
+from app.access_policies import apply_access
 from app.bucket import documents, drift
 from app.bucket.drift import Drift, Look, Topic
 from app.bucket.model import meant
 from app.bucket.plan import Sign
-from app.bucket.seal import seal_access
 from app.bucket.service import BucketPolicies
 from app.bucket.surroundings import Surroundings
 from app.db import Database as Pool
@@ -195,7 +195,7 @@ class World:
 @pytest.fixture
 async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator[World]:
     mark_database(database.owner_url, "practice")
-    seal_access(database.owner_url)
+    apply_access(database.owner_url)
     bucket = Bucket()
     api = httpx.AsyncClient(transport=httpx.ASGITransport(app=create_cloudflare_app(CONFIG, bucket)))
     cloudflare = Cloudflare(account_id=ACCOUNT, bucket="resguardo", token="token", api_url=API_URL, http=api)
@@ -586,10 +586,10 @@ async def test_rights_that_were_changed_by_hand_are_drift(
 
 async def test_setting_access_anew_undoes_what_was_done_by_hand_and_names_it(world: World) -> None:
     world.run("alter policy recordings_select_clinician on resguardo.recordings using (true)")
-    assert seal_access(world.database.owner_url) == (
+    assert apply_access(world.database.owner_url) == (
         "policy resguardo.recordings.recordings_select_clinician",
     )
-    assert seal_access(world.database.owner_url) == ()
+    assert apply_access(world.database.owner_url) == ()
     assert await world.codes() == []
     with psycopg.connect(world.database.superuser_url) as connection:
         [(expression,)] = connection.execute(
@@ -808,7 +808,7 @@ def marked(database: Database, emptied_store: ObjectStore) -> None:
 
 
 @pytest.mark.usefixtures("marked")
-def test_commands_show_apply_and_check(command: Command, database: Database) -> None:
+def test_commands_show_apply_and_check(command: Command) -> None:
     bucket = Bucket()
     with _served(bucket) as url:
         command.environment |= {"CLOUDFLARE_API_URL": url, "CLOUDFLARE_API_TOKEN": "token"}
@@ -821,11 +821,10 @@ def test_commands_show_apply_and_check(command: Command, database: Database) -> 
         drifted = command("check")
         assert drifted.exit_code == 1
         assert "✗ locks: the bucket lacks a rule" in drifted.output
-        assert "? access: not looked at: access_unsealed" in drifted.output
+        assert "✓ access" in drifted.output
         applied = command("apply", "--yes")
         assert (applied.exit_code, len(bucket.rules)) == (0, 2), applied.output
         assert "nothing to change" in command("apply").output
-        seal_access(database.owner_url)
         checked = command("check")
         assert checked.exit_code == 0, checked.output
         assert "✓ holds" in checked.output

@@ -3,15 +3,17 @@
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 import app.db
-from app import access_policies, checks, cli
+from app import access_policies, checks, cli, migrations
+from app.devstack import postgres, stack
 from app.devstack.children import child
 from app.devstack.stack import Stack
 from app.devstack.supabase_project import ProjectUrls, create_project, drop_project, with_login
@@ -175,6 +177,9 @@ def test_every_remedy_of_a_start_is_known() -> None:
         "migration_failed",
         "migration_out_of_order",
         "ledger_versions_unknown",
+        "database_of_pre_release",
+        "devstack_of_pre_release",
+        "access_not_applied",
         "login_password_failed",
         "livekit_no_egress",
         "jwks_empty",
@@ -225,6 +230,77 @@ def test_start_over_a_database_without_migrations_is_refused_with_a_remedy(
     result = run({**environment, **changed}, command)
     assert result.exit_code == 1
     assert result.output == f"CONFLICT database_unmarked\n  {checks.remedy('database_unmarked')}\n"
+
+
+def _of_project(environment: Mapping[str, str], project: ProjectUrls) -> dict[str, str]:
+    """The settings with each database's URL moved to the project."""
+    name = project.owner_url.rpartition("/")[2]
+    return {
+        **environment,
+        "DATABASE_URL": project.owner_url,
+        **{
+            setting: re.sub(r"/[^/]*$", "/" + name, value)
+            for setting, value in environment.items()
+            if setting.endswith("DATABASE_URL")
+        },
+    }
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_start_over_a_database_without_access_is_refused_until_migrate_has_run(
+    run: Run, environment: dict[str, str], project: ProjectUrls, command: str
+) -> None:
+    """As `supabase db push` leaves it: the migrations alone."""
+    pushed = _of_project(environment, project)
+    migrations.migrate(project.owner_url, access_policies.MIGRATIONS_DIRECTORY)
+    result = run(pushed, command)
+    assert result.exit_code == 1
+    assert result.output == f"CONFLICT access_not_applied\n  {checks.remedy('access_not_applied')}\n"
+    assert "resguardo migrate" in result.output
+
+
+def test_check_of_a_database_without_access_names_migrate_until_it_has_run(
+    run: Run, environment: dict[str, str], project: ProjectUrls
+) -> None:
+    pushed = _of_project(environment, project)
+    migrations.migrate(project.owner_url, access_policies.MIGRATIONS_DIRECTORY)
+    failures = _failures(run(pushed, "check"))
+    for name in ("API: database", "worker: database"):
+        assert failures[name] == ("access_not_applied", checks.remedy("access_not_applied"))
+    for name in ("API: root keys", "worker: root keys"):
+        assert "resguardo migrate" in failures[name][1]
+    assert run(pushed, "migrate").exit_code == 0
+    assert _failures(run(pushed, "check")) == {}
+
+
+def _write_old_ledger(project: ProjectUrls, versions: Sequence[str]) -> None:
+    with psycopg.connect(project.owner_url) as connection:
+        connection.execute(
+            "create schema supabase_migrations; create table supabase_migrations.schema_migrations"
+            " (version text primary key, statements text[], name text)"
+        )
+        for version in versions:
+            connection.execute(
+                "insert into supabase_migrations.schema_migrations (version) values (%s)", [version]
+            )
+
+
+@pytest.mark.parametrize("versions", [("20261121090000",), ("20261121090000", "20261121180000")])
+@pytest.mark.parametrize("arguments", [("migrate",), ("migrate", "--dry-run")])
+def test_migrate_of_a_database_of_before_the_release_says_so_with_a_remedy(
+    run: Run,
+    environment: dict[str, str],
+    project: ProjectUrls,
+    versions: tuple[str, ...],
+    arguments: tuple[str, ...],
+) -> None:
+    _write_old_ledger(project, versions)
+    result = run(_of_project(environment, project), *arguments)
+    assert result.exit_code == 1
+    assert result.output == (
+        f"CONFLICT database_of_pre_release\n  {checks.remedy('database_of_pre_release')}\n"
+    )
+    assert "empty database" in result.output
 
 
 @pytest.fixture
@@ -350,12 +426,21 @@ def test_reconcile_says_why_it_could_not_with_a_remedy_and_no_secret(
     assert not [secret for secret in _secrets(broken) if secret in result.output]
 
 
-def test_access_migration_is_up_to_date(run: Run) -> None:
-    newest = access_policies.newest_access_migration()
-    assert newest is not None
-    assert newest.read_text() == access_policies.access_sql(), "run `resguardo policies migration`"
-    result = run({}, "policies", "migration")
-    assert (result.exit_code, result.output) == (0, "nothing has changed\n")
+def test_demo_on_the_directory_of_an_older_version_says_to_delete_it(run: Run, tmp_path: Path) -> None:
+    data = tmp_path / "devstack"
+    data.mkdir(mode=0o700)
+    with postgres.running(data / "postgres", durable=False) as server:
+        made = create_project(
+            server,
+            stack.DATABASE,
+            grants="newer",
+            owner_password=SecretStr(stack._keys(data / "keys.json").owner_password),
+        )
+        _write_old_ledger(made, ("20261121090000",))
+    result = run({}, "demo", "--once", "--data", str(data))
+    assert result.exit_code == 1
+    assert f"devstack_of_pre_release directory={data}" in result.output
+    assert checks.remedy("devstack_of_pre_release") in result.output
 
 
 def test_schema_is_printed_without_any_setting(run: Run) -> None:

@@ -416,14 +416,19 @@ def test_errors_of_a_restore_are_told_without_what_they_quote(practice: Practice
     ("change", "step", "reason"),
     [
         (
-            "delete from supabase_migrations.schema_migrations where version = '20261121155500'",
+            "delete from supabase_migrations.schema_migrations",
             "migrations",
-            "migration_out_of_order",
+            "migration_missing",
         ),
         (
             "insert into supabase_migrations.schema_migrations values ('20991231000000')",
             "migrations",
             "ledger_versions_unknown",
+        ),
+        (
+            "insert into supabase_migrations.schema_migrations values ('20261121090000')",
+            "migrations",
+            "database_of_pre_release",
         ),
         (
             (

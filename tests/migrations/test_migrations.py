@@ -1,6 +1,8 @@
 """The runner keeps to the ledger: in order, whole files or nothing, once."""
 
+import re
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from pydantic import SecretStr
 from app.devstack.supabase_project import ProjectUrls
 from app.errors import Conflict, InvalidInput, UpstreamFailed
 from app.migrations import migrate, pending, set_login_passwords
-from tests.databases import Database
+from tests.databases import MIGRATIONS, Database
 
 
 @pytest.fixture
@@ -90,6 +92,37 @@ def test_ledger_with_an_unknown_version_is_refused(project: ProjectUrls, directo
             act(project.owner_url, directory)
         assert refusal.value.detail == {"versions": "20260101000000"}
     assert _rows(project.owner_url, "select to_regclass('s.third')") == [(None,)]
+
+
+@pytest.mark.parametrize("others", [(), ("20261121100000", "20270101000000")])
+def test_ledger_of_before_the_first_release_is_refused_by_name(
+    project: ProjectUrls, directory: Path, others: tuple[str, ...]
+) -> None:
+    migrate(project.owner_url, directory)
+    with psycopg.connect(project.owner_url) as connection:
+        for version in ("20261121090000", *others):
+            connection.execute(
+                "insert into supabase_migrations.schema_migrations (version) values (%s)", [version]
+            )
+    for act in (migrate, pending):
+        with pytest.raises(Conflict, match="database_of_pre_release"):
+            act(project.owner_url, directory)
+
+
+def test_database_of_an_earlier_text_of_a_file_is_refused(project: ProjectUrls, directory: Path) -> None:
+    migrate(project.owner_url, directory)
+    _write(directory, "20260101000000_first.sql", "create schema s; create table s.t (n int, another int)")
+    for act in (migrate, pending):
+        with pytest.raises(Conflict, match="database_of_pre_release") as refusal:
+            act(project.owner_url, directory)
+        assert refusal.value.detail == {"version": "20260101000000"}
+
+
+def test_ledger_without_statements_is_taken_as_it_is(project: ProjectUrls, directory: Path) -> None:
+    migrate(project.owner_url, directory)
+    with psycopg.connect(project.owner_url) as connection:
+        connection.execute("alter table supabase_migrations.schema_migrations drop column statements")
+    assert pending(project.owner_url, directory) == []
 
 
 def test_failing_file_rolls_back_whole_and_keeps_the_ones_before(
@@ -175,6 +208,53 @@ def test_login_password_of_a_missing_role_is_told_without_the_password(project: 
 
 @pytest.mark.parametrize("grants", ["older", "newer"])
 def test_all_migrations_are_applied_on_either_kind_of_project(database: Database) -> None:
-    migrations = Path(__file__).parents[2] / "supabase" / "migrations"
-    assert pending(database.owner_url, migrations) == []
-    assert len(_rows(database.owner_url, LEDGER)) == len(list(migrations.glob("*.sql")))
+    assert pending(database.owner_url, MIGRATIONS) == []
+    assert len(_rows(database.owner_url, LEDGER)) == len(list(MIGRATIONS.glob("*.sql")))
+
+
+ACLS = """
+with acls (name, acl) as (
+    select oid::regprocedure::text, coalesce(proacl, acldefault('f', proowner))
+    from pg_proc where pronamespace::regnamespace::text in :ours
+    union all
+    select
+        oid::regclass::text,
+        coalesce(relacl, acldefault(case relkind when 'S' then 's' else 'r' end::"char", relowner))
+    from pg_class where relnamespace::regnamespace::text in :ours and relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+    union all
+    select c.oid::regclass::text || '.' || a.attname, a.attacl
+    from pg_attribute as a join pg_class as c on c.oid = a.attrelid
+    where c.relnamespace::regnamespace::text in :ours and a.attacl is not null
+    union all
+    select nspname, coalesce(nspacl, acldefault('n', nspowner)) from pg_namespace where nspname in :ours
+)
+select name, case g.grantee when 0 then 'public' else g.grantee::regrole::text end, g.privilege_type
+from acls, aclexplode(acl) as g
+where g.grantee = 0 or g.grantee::regrole::text <> %s
+""".replace(":ours", "('resguardo', 'audit', 'private', 'jobs')")
+
+
+@pytest.mark.parametrize("grants", ["older", "newer"])
+def test_migrations_alone_grant_nothing_to_anybody(project: ProjectUrls) -> None:
+    """As `supabase db push` leaves a database: `resguardo migrate` alone applies access."""
+    with psycopg.connect(project.owner_url, autocommit=True) as connection:
+        connection.execute("alter default privileges grant all on tables to service_role")
+        connection.execute("alter default privileges grant all on sequences to anon")
+        connection.execute("alter default privileges grant all on routines to authenticated")
+    migrate(project.owner_url, MIGRATIONS)
+    with psycopg.connect(project.superuser_url) as connection:
+        assert connection.execute(ACLS.encode(), [project.owner]).fetchall() == []
+        assert connection.execute("select count(*) from pg_policies").fetchone() == (0,)
+        unsecured = connection.execute(
+            "select relname from pg_class where relnamespace = 'resguardo'::regnamespace"
+            " and relkind in ('r', 'p') and not relrowsecurity"
+        ).fetchall()
+        assert unsecured == []
+
+
+def test_each_function_is_defined_once_and_no_access_is_in_the_migrations() -> None:
+    text = "".join(path.read_text() for path in sorted(MIGRATIONS.glob("*.sql")))
+    defined = re.findall(r"^create (?:or replace )?function ([a-z_.]+)\(", text, re.MULTILINE | re.IGNORECASE)
+    assert len(defined) > 200
+    assert [name for name, times in Counter(defined).items() if times > 1] == []
+    assert re.findall(r"^(?:grant|create policy) .*", text, re.MULTILINE) == []

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from app.access_policies import access_sql, newest_access_migration
+from app.access_policies import access_sql, access_version
 from app.sql_statements import split
 from tests.databases import Cluster, Database
 from tests.policies.acting import RELEASE, refused, superuser, value
@@ -314,10 +314,9 @@ ACCESS = {
 }
 
 
-def test_the_newest_access_migration_is_made_of_the_access_files() -> None:
-    newest = newest_access_migration()
-    assert newest is not None
-    assert newest.read_text(encoding="utf-8") == access_sql()
+def test_the_database_has_the_version_of_the_access_files(migrated: Database) -> None:
+    with psycopg.connect(migrated.owner_url) as owner:
+        assert value(owner, "select private.policy_version()") == access_version()
 
 
 def test_setting_the_access_again_changes_nothing(migrated: Database) -> None:

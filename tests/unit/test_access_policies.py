@@ -1,20 +1,11 @@
-"""The access migration says what the files say, and is written only where something changed."""
+"""The access statements are the access files, under a version of their own."""
 
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from app.access_policies import (
-    ACCESS_DIRECTORY,
-    access_sql,
-    access_version,
-    newest_access_migration,
-    write_access_migration,
-)
-
-NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+from app.access_policies import ACCESS_DIRECTORY, access_sql, access_version
 
 
 @pytest.fixture
@@ -45,21 +36,6 @@ def test_version_follows_names_and_contents(directory: Path) -> None:
     versions.add(access_version(directory))
     assert len(versions) == 4
     assert all(len(version) == 16 for version in versions)
-
-
-def test_migration_is_written_once_and_again_only_for_a_change(tmp_path: Path) -> None:
-    path = write_access_migration(NOON, tmp_path)
-    assert path == tmp_path / "20261121120000_access.sql"
-    assert path.read_text() == access_sql()
-    assert write_access_migration(datetime(2026, 11, 22, tzinfo=UTC), tmp_path) is None
-    path.write_text("select 'an older one';")
-    newer = write_access_migration(datetime(2026, 11, 22, tzinfo=UTC), tmp_path)
-    assert newer == newest_access_migration(tmp_path) == tmp_path / "20261122000000_access.sql"
-    assert path.read_text() == "select 'an older one';"
-
-
-def test_newest_is_none_where_there_is_none(tmp_path: Path) -> None:
-    assert newest_access_migration(tmp_path) is None
 
 
 def test_own_files_state_access_alone() -> None:

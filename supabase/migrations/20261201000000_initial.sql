@@ -1,0 +1,6750 @@
+-- The whole database: roles, schemas, tables and functions, without access. Edited in place until the first release.
+--
+-- Access is in policies/access, and `resguardo migrate` alone applies it, at every run. Until then the database is
+-- closed: the end of this file takes away what Postgres grants by itself.
+
+
+-- The people's roles, the two logins, and the four schemas that Supabase never exposes.
+--
+-- Roles belong to the cluster, not to the database: they may be there already, made by another deployment's
+-- database or by one that runs this file at the same moment.
+
+do $$
+declare
+    role_name text;
+    attributes text;
+begin
+    for role_name, attributes in
+        values
+            ('clinician', 'nologin'), ('compliance', 'nologin'), ('patient', 'nologin'),
+            ('resguardo_api', 'login noinherit'), ('resguardo_worker', 'login noinherit')
+    loop
+        begin
+            if not exists (select from pg_roles where rolname = role_name) then
+                execute format('create role %I %s', role_name, attributes);
+            end if;
+        exception when duplicate_object or unique_violation then
+            null; -- another database's migration was faster
+        end;
+    end loop;
+
+    if exists (
+        select from pg_roles
+        where rolname in ('clinician', 'compliance', 'patient', 'resguardo_api', 'resguardo_worker')
+            and (rolsuper or rolbypassrls or rolcreaterole or rolcreatedb or rolreplication)
+    ) then
+        raise exception 'a role of resguardo has rights that none of them may have';
+    end if;
+
+    if exists (
+        select from pg_auth_members as m
+        where m.member::regrole::text in ('clinician', 'compliance', 'patient', 'resguardo_api', 'resguardo_worker')
+            and not (
+                m.member = 'resguardo_api'::regrole
+                and m.roleid::regrole::text in ('clinician', 'compliance', 'patient')
+            )
+    ) then
+        raise exception 'a role of resguardo is a member of a role that it may not take';
+    end if;
+end
+$$;
+
+create schema resguardo;
+create schema audit;
+create schema private;
+create schema jobs;
+
+comment on schema resguardo is 'The clinical tables. Row level security decides on every one.';
+comment on schema audit is 'The audit log. Insert only, through private functions.';
+comment on schema private is 'Functions that check and record, and the tables that only they read.';
+comment on schema jobs is 'The job queue (procrastinate).';
+
+revoke all on schema resguardo, audit, private, jobs from public, anon, authenticated, service_role;
+
+
+-- The nouns. Every table that hangs on a consultation repeats its doctor and its patient, and a composite foreign
+-- key keeps the three together: policies then read one column of the row itself.
+
+create table private.deployment (
+    singleton boolean primary key default true constraint deployment_is_single check (singleton),
+    name text not null constraint deployment_name_is_slug check (name ~ '^[a-z][a-z0-9-]{1,38}[a-z0-9]$'),
+    created_at timestamptz not null default now()
+);
+
+create table resguardo.staff (
+    user_id uuid primary key,
+    role text not null constraint staff_role_is_known check (role in ('clinician', 'compliance')),
+    status text not null default 'active' constraint staff_status_is_known check (status in ('active', 'suspended')),
+    suspended_at timestamptz,
+    suspended_by uuid,
+    created_at timestamptz not null default now(),
+    constraint staff_suspension_is_whole check ((status = 'suspended') = (suspended_at is not null))
+);
+alter table resguardo.staff enable row level security;
+
+create table resguardo.patients (
+    id uuid primary key default gen_random_uuid(),
+    external_id text not null constraint patients_external_id_key unique
+    constraint patients_external_id_length check (length(external_id) between 1 and 128),
+    user_id uuid constraint patients_user_id_key unique,
+    created_at timestamptz not null default now()
+);
+alter table resguardo.patients enable row level security;
+
+create table resguardo.consultations (
+    id uuid primary key,
+    external_id text not null constraint consultations_external_id_key unique
+    constraint consultations_external_id_length check (length(external_id) between 1 and 128),
+    doctor_id uuid not null constraint consultations_doctor_id_fkey references resguardo.staff (user_id),
+    patient_id uuid not null constraint consultations_patient_id_fkey references resguardo.patients (id),
+    scheduled_at timestamptz not null,
+    kind text not null constraint consultations_kind_is_slug check (kind ~ '^[a-z][a-z0-9_]{0,39}$'),
+    sensitivity text not null
+    constraint consultations_sensitivity_is_known check (
+        sensitivity in ('ORDINARY', 'PSYCHOTHERAPY', 'SUBSTANCE_USE')
+    ),
+    room_name text not null constraint consultations_room_name_key unique,
+    created_at timestamptz not null default now(),
+    constraint consultations_people_key unique (id, doctor_id, patient_id),
+    constraint consultations_room_is_own check (right(room_name, 37) = '_' || id::text)
+);
+alter table resguardo.consultations enable row level security;
+create index consultations_doctor_idx on resguardo.consultations (doctor_id, scheduled_at desc, id desc);
+create index consultations_patient_idx on resguardo.consultations (patient_id, scheduled_at desc, id desc);
+
+create table resguardo.participants (
+    id uuid primary key,
+    consultation_id uuid not null,
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    kind text not null constraint participants_kind_is_known check (kind in ('DOCTOR', 'PATIENT', 'GUEST')),
+    guest_role text
+    constraint participants_guest_role_is_known check (
+        guest_role in ('INTERPRETER', 'COMPANION', 'REPRESENTATIVE', 'CLINICIAN', 'STUDENT')
+    ),
+    joined_at timestamptz,
+    created_at timestamptz not null default now(),
+    constraint participants_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id),
+    constraint participants_guest_has_role check ((kind = 'GUEST') = (guest_role is not null)),
+    constraint participants_consultation_key unique (id, kind, consultation_id, doctor_id, patient_id)
+);
+alter table resguardo.participants enable row level security;
+comment on column resguardo.participants.id is 'Also the identity in the LiveKit room: it names nobody.';
+comment on column resguardo.participants.joined_at is 'When the newest join token was issued; null until the first.';
+create unique index participants_one_doctor_key on resguardo.participants (consultation_id) where kind = 'DOCTOR';
+create unique index participants_one_patient_key on resguardo.participants (consultation_id) where kind = 'PATIENT';
+create index participants_consultation_idx on resguardo.participants (consultation_id, doctor_id, patient_id);
+create index participants_doctor_idx on resguardo.participants (doctor_id);
+create index participants_patient_idx on resguardo.participants (patient_id);
+
+create table private.invitations (
+    participant_id uuid primary key
+    constraint invitations_participant_id_fkey references resguardo.participants (id),
+    secret_sha256 bytea not null constraint invitations_secret_key unique,
+    expires_at timestamptz not null,
+    redeemed_at timestamptz
+);
+
+create table resguardo.consents (
+    id uuid primary key,
+    consultation_id uuid not null,
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    participant_id uuid not null,
+    participant_kind text not null,
+    decision text not null constraint consents_decision_is_known check (decision in ('GIVEN', 'WITHDRAWN')),
+    source text not null constraint consents_source_is_known check (source in ('SELF', 'ATTESTED')),
+    recorded_by uuid not null,
+    representative_relationship text
+    constraint consents_relationship_is_known check (
+        representative_relationship in ('PARENT', 'LEGAL_GUARDIAN', 'HEALTH_CARE_PROXY', 'POWER_OF_ATTORNEY', 'OTHER')
+    ),
+    representative_name text
+    constraint consents_representative_name_length check (length(representative_name) between 1 and 200),
+    text_version text not null,
+    text_language text not null,
+    text_sha256 text not null constraint consents_text_sha256_is_hex check (text_sha256 ~ '^[0-9a-f]{64}$'),
+    recorded_at timestamptz not null default clock_timestamp(),
+    constraint consents_participant_fkey foreign key (
+        participant_id, participant_kind, consultation_id, doctor_id, patient_id
+    ) references resguardo.participants (id, kind, consultation_id, doctor_id, patient_id),
+    constraint consents_representative_is_whole check (
+        (representative_relationship is null) = (representative_name is null)
+    )
+);
+alter table resguardo.consents enable row level security;
+create index consents_participant_idx
+on resguardo.consents (participant_id, participant_kind, consultation_id, doctor_id, patient_id, recorded_at desc);
+create index consents_consultation_idx on resguardo.consents (consultation_id);
+create index consents_doctor_idx on resguardo.consents (doctor_id);
+create index consents_patient_idx on resguardo.consents (patient_id);
+
+create table resguardo.recordings (
+    id uuid primary key,
+    consultation_id uuid not null,
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    requested_by uuid not null,
+    status text not null default 'REQUESTED'
+    constraint recordings_status_is_known check (
+        status in (
+            'REQUESTED', 'STARTING', 'RECORDING', 'STOPPING', 'VERIFYING', 'READY', 'FAILED', 'ABORTED', 'LOST',
+            'DELETED'
+        )
+    ),
+    room_name text not null,
+    room_sid text,
+    egress_id text constraint recordings_egress_id_key unique,
+    egress_updated_at timestamptz,
+    started_at timestamptz,
+    ended_at timestamptz,
+    duration_seconds double precision constraint recordings_duration_is_positive check (duration_seconds >= 0),
+    size_bytes bigint constraint recordings_size_is_positive check (size_bytes > 0),
+    sha256 text constraint recordings_sha256_is_hex check (sha256 ~ '^[0-9a-f]{64}$'),
+    truncated boolean not null default false,
+    error text constraint recordings_error_is_slug check (error ~ '^[a-z][a-z0-9_]{0,63}$'),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint recordings_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id),
+    constraint recordings_ready_is_verified check (
+        status <> 'READY' or (sha256 is not null and size_bytes is not null)
+    )
+);
+alter table resguardo.recordings enable row level security;
+comment on column resguardo.recordings.truncated is
+'LiveKit ended it at a limit: it is complete as a file, not as a record.';
+create index recordings_consultation_idx on resguardo.recordings (consultation_id, doctor_id, patient_id);
+create index recordings_doctor_idx on resguardo.recordings (doctor_id, created_at desc, id desc);
+create index recordings_patient_idx on resguardo.recordings (patient_id);
+create index recordings_room_idx on resguardo.recordings (room_name);
+
+create table private.recording_secrets (
+    recording_id uuid primary key
+    constraint recording_secrets_recording_id_fkey references resguardo.recordings (id),
+    object_key text not null constraint recording_secrets_object_key_key unique
+);
+
+create table private.livekit_events (
+    event_id text primary key,
+    event text not null,
+    egress_id text,
+    room_name text,
+    occurred_at timestamptz not null,
+    received_at timestamptz not null default clock_timestamp()
+);
+comment on table private.livekit_events is
+'The inbox: what LiveKit told us, ids only. An event is a hint to look at LiveKit''s own list.';
+
+create table private.usage (
+    person_id uuid not null,
+    meter text not null,
+    window_start timestamptz not null,
+    used integer not null,
+    constraint usage_pkey primary key (person_id, meter, window_start)
+);
+comment on table private.usage is 'What a person used of a quota of policies/quotas.toml, by the hour.';
+
+-- The newest word of each participant, and who of a consultation has to give one.
+create view resguardo.standing_consents with (security_invoker = true) as
+select
+    p.id as participant_id,
+    p.consultation_id,
+    p.kind,
+    p.guest_role,
+    p.joined_at,
+    p.kind <> 'GUEST' or p.joined_at is not null as is_required,
+    coalesce(c.decision = 'GIVEN', false) as is_given
+from resguardo.participants as p
+left join lateral (
+    select n.decision
+    from resguardo.consents as n
+    where n.participant_id = p.id
+    order by n.recorded_at desc, n.id desc
+    limit 1
+) as c on true;
+
+
+-- Who did what: one insert-only table, a partition a year made for twenty years ahead, since a missing partition would
+-- stop every insert and with it every read.
+
+create table audit.events (
+    id uuid not null default gen_random_uuid(),
+    recorded_at timestamptz not null default clock_timestamp(),
+    actor_id uuid,
+    actor_role text not null,
+    session_id uuid,
+    aal text,
+    action text not null,
+    operation text not null constraint events_operation_is_known check (operation in ('C', 'R', 'U', 'D', 'E')),
+    outcome text not null
+    constraint events_outcome_is_known check (outcome in ('ALLOWED', 'DENIED', 'ABSENT', 'FAILED')),
+    reason text,
+    purpose text not null
+    constraint events_purpose_is_known check (
+        purpose in ('TREATMENT', 'PAYMENT', 'OPERATIONS', 'PATIENT_REQUEST', 'LEGAL')
+    ),
+    basis text not null,
+    entity_type text not null,
+    entity_ids uuid[] not null default '{}',
+    patient_ids uuid[] not null default '{}',
+    consultation_ids uuid[] not null default '{}',
+    fields text[] not null default '{}',
+    row_count integer not null default 0,
+    byte_count bigint,
+    request_id uuid,
+    address inet,
+    policy_version text not null,
+    constraint events_pkey primary key (id, recorded_at)
+) partition by range (recorded_at);
+
+comment on table audit.events is
+'Insert only. A list is one row that names every patient it touched; ids and field names, never values.';
+comment on column audit.events.recorded_at is
+'The database''s clock at the insert, not at the start of the transaction.';
+comment on column audit.events.operation is 'Create, read, update, delete, execute: AuditEvent.action of FHIR R4.';
+comment on column audit.events.basis is 'Why it was allowed, or on what ground it was asked.';
+
+create index events_recorded_idx on audit.events (recorded_at desc, id desc);
+create index events_actor_idx on audit.events (actor_id, recorded_at desc);
+create index events_patients_idx on audit.events using gin (patient_ids);
+create index events_consultations_idx on audit.events using gin (consultation_ids);
+
+create function private.refuse_change() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception 'the audit log is insert only' using errcode = 'RG405';
+end
+$$;
+
+create trigger events_refuse_change before update or delete on audit.events
+for each row execute function private.refuse_change();
+
+-- TRUNCATE triggers are not inherited by partitions, and row triggers become ENABLE ALWAYS one table at a time.
+do $$
+declare
+    partition text;
+begin
+    for year in 2026..2046 loop
+        partition := format('events_%s', year);
+        execute format(
+            'create table audit.%I partition of audit.events for values from (%L) to (%L)',
+            partition, format('%s-01-01 00:00:00+00', year), format('%s-01-01 00:00:00+00', year + 1)
+        );
+        execute format(
+            'create trigger events_refuse_truncate before truncate on audit.%I '
+            'for each statement execute function private.refuse_change()',
+            partition
+        );
+        execute format('alter table audit.%I enable always trigger events_refuse_change', partition);
+        execute format('alter table audit.%I enable always trigger events_refuse_truncate', partition);
+    end loop;
+end
+$$;
+
+create trigger events_refuse_truncate before truncate on audit.events
+for each statement execute function private.refuse_change();
+alter table audit.events enable always trigger events_refuse_change;
+alter table audit.events enable always trigger events_refuse_truncate;
+
+
+-- Who is asking. Every statement that returns our rows goes through person() or patient(), which raise RG401 when the
+-- session that the token names is over. Errors of this schema: RG401 unauthenticated, RG403 forbidden, RG405 the log,
+-- RG409 conflict, RG429 a quota; the message is a code in snake_case.
+
+create function private.claims() returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+end
+$$;
+
+create function private.uid() returns uuid
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (private.claims() ->> 'sub')::uuid;
+end
+$$;
+
+-- The user of the token, if the session it names still stands in auth.sessions, belongs to that user, and the user is
+-- neither banned nor deleted. Raises RG401 otherwise.
+create function private.live_session() returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    claims constant jsonb := private.claims();
+    person constant uuid := (claims ->> 'sub')::uuid;
+begin
+    if not exists (
+        select
+        from auth.sessions as s
+        join auth.users as u on u.id = s.user_id
+        where s.id = (claims ->> 'session_id')::uuid
+            and s.user_id = person
+            and (s.not_after is null or s.not_after > now())
+            and to_timestamp((claims ->> 'exp')::double precision) > now() - interval '10 seconds'
+            and (claims ->> 'aal' <> 'aal2' or s.aal::text = 'aal2')
+            and (u.banned_until is null or u.banned_until <= now())
+            and u.deleted_at is null
+    ) then
+        raise exception 'session_over' using errcode = 'RG401';
+    end if;
+    return person;
+end
+$$;
+
+-- The member of staff who asks: live session, active, in the role that this transaction has taken, with a second
+-- factor. Raises RG401 (session_over, staff_suspended) or RG403 (wrong_role, second_factor_needed).
+create function private.person() returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.live_session();
+    member_role text;
+    member_status text;
+begin
+    select s.role, s.status into member_role, member_status from resguardo.staff as s where s.user_id = person;
+    if member_status = 'suspended' then
+        raise exception 'staff_suspended' using errcode = 'RG401';
+    elsif member_role is distinct from current_setting('role') then
+        raise exception 'wrong_role' using errcode = 'RG403';
+    elsif private.claims() ->> 'aal' is distinct from 'aal2' then
+        raise exception 'second_factor_needed' using errcode = 'RG403';
+    end if;
+    return person;
+end
+$$;
+
+-- The id in resguardo.patients of the patient who asks. Raises RG401 (session_over) or RG403 (wrong_role).
+create function private.patient() returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.live_session();
+    found_id uuid;
+begin
+    select p.id into found_id from resguardo.patients as p where p.user_id = person;
+    if found_id is null or current_setting('role') <> 'patient' then
+        raise exception 'wrong_role' using errcode = 'RG403';
+    end if;
+    return found_id;
+end
+$$;
+
+-- The role a user takes: the staff's own, else patient, else null. Whether the session and the member are in good
+-- standing is for person() and patient() to say.
+create function private.role_of(person uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce(
+        (select s.role from resguardo.staff as s where s.user_id = person),
+        (select 'patient' from resguardo.patients as p where p.user_id = person)
+    );
+end
+$$;
+
+-- Opens a person's transaction: sets the claims, the request and the time limit, and takes the person's role, which
+-- must be one of those allowed. An invoker function, since a definer may not set the role. Returns the role.
+create function private.begin_as(
+    claims jsonb, allowed_roles text[], request_id uuid, address inet, purpose text, timeout_milliseconds integer
+) returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    taken constant text := private.role_of((claims ->> 'sub')::uuid);
+begin
+    perform private.describe_request(claims, request_id, address, purpose, timeout_milliseconds);
+    if taken is null then
+        raise exception 'not_registered' using errcode = 'RG403';
+    elsif taken <> all (allowed_roles) then
+        raise exception 'wrong_role' using errcode = 'RG403';
+    end if;
+    perform set_config('role', taken, true);
+    return taken;
+end
+$$;
+
+-- What the audit rows of this transaction will say of the request. Without claims it is a service or a guest.
+create function private.describe_request(
+    claims jsonb, request_id uuid, address inet, purpose text, timeout_milliseconds integer
+) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform
+        set_config('request.jwt.claims', coalesce(claims::text, ''), true),
+        set_config('resguardo.request_id', coalesce(request_id::text, ''), true),
+        set_config('resguardo.address', coalesce(host(address), ''), true),
+        set_config('resguardo.purpose', coalesce(purpose, ''), true),
+        set_config('statement_timeout', timeout_milliseconds::text, true),
+        set_config('lock_timeout', (timeout_milliseconds / 4)::text, true),
+        set_config('idle_in_transaction_session_timeout', (timeout_milliseconds * 4)::text, true);
+end
+$$;
+
+
+-- The only ways into the audit log.
+
+-- Every action there is, with FHIR's AuditEvent.action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.
+create function private.operation_of(action text) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select a.operation from private.audit_actions as a where a.action = operation_of.action);
+end
+$$;
+
+-- Writes one row about the present transaction: who and in which role from the claims and the role taken (of a refusal,
+-- the role that would have been taken), the rest from what describe_request() left. For definer functions and triggers
+-- only: nobody else may execute it.
+create function private.write_audit(
+    action text, outcome text, reason text, entity_type text, entity_ids uuid[], patient_ids uuid[],
+    consultation_ids uuid[], fields text[], row_count integer, byte_count bigint
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    claims constant jsonb := private.claims();
+    is_refusal constant boolean := current_setting('role') = 'none' and claims is not null;
+    taken constant text := case
+        when is_refusal then coalesce(private.role_of((claims ->> 'sub')::uuid), session_user)
+        when current_setting('role') = 'none' then session_user
+        else current_setting('role')
+    end;
+begin
+    insert into audit.events (
+        actor_id, actor_role, session_id, aal, action, operation, outcome, reason, purpose, basis,
+        entity_type, entity_ids, patient_ids, consultation_ids, fields, row_count, byte_count,
+        request_id, address, policy_version
+    ) values (
+        (claims ->> 'sub')::uuid, taken, (claims ->> 'session_id')::uuid, claims ->> 'aal',
+        action, private.operation_of(action), outcome, reason,
+        coalesce(
+            nullif(current_setting('resguardo.purpose', true), ''),
+            case taken when 'clinician' then 'TREATMENT' when 'patient' then 'PATIENT_REQUEST' else 'OPERATIONS' end
+        ),
+        case
+            when is_refusal then 'refused'
+            when taken = 'clinician' then 'treating_clinician'
+            when taken = 'compliance' then 'compliance_review'
+            when taken = 'patient' then 'self'
+            else coalesce(nullif(current_setting('resguardo.service_reason', true), ''), 'no_identity')
+        end,
+        entity_type, coalesce(entity_ids, '{}'), coalesce(patient_ids, '{}'), coalesce(consultation_ids, '{}'),
+        coalesce(fields, '{}'), row_count, byte_count,
+        nullif(current_setting('resguardo.request_id', true), '')::uuid,
+        nullif(current_setting('resguardo.address', true), '')::inet,
+        private.policy_version()
+    );
+end
+$$;
+
+-- Counts one more use of a meter in this hour; raises RG429 past the quota (null: no limit). The person's row is locked
+-- until the end of the transaction, so that two at once cannot both take the last one.
+create function private.use_quota(person uuid, of_meter text, quota integer) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    used_now integer;
+begin
+    insert into private.usage as u (person_id, meter, window_start, used)
+    values (person, of_meter, date_trunc('hour', now(), 'UTC'), 1)
+    on conflict (person_id, meter, window_start) do update set used = u.used + 1
+    returning u.used into used_now;
+    if used_now > quota then
+        raise exception 'quota_%', of_meter using errcode = 'RG429';
+    end if;
+end
+$$;
+
+-- Whoever asks, in good standing: the member of staff or the patient's user.
+create function private.require_person() returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if current_setting('role') = 'patient' then
+        perform private.patient();
+        return private.uid();
+    end if;
+    return private.person();
+end
+$$;
+
+create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
+
+-- Whom something is about, hidden or not, for the rows of what was refused; nulls where it does not exist.
+create function private.subjects_of(entity_type text, entity uuid) returns private.subjects
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found_subjects private.subjects;
+begin
+    select array_remove(array[s.patient_id], null), array_remove(array[s.consultation_id], null) into found_subjects
+    from (
+        select r.patient_id, r.consultation_id from resguardo.recordings as r
+        where entity_type = 'recording' and r.id = entity
+        union all
+        select c.patient_id, c.id from resguardo.consultations as c
+        where entity_type = 'consultation' and c.id = entity
+        union all
+        select p.patient_id, p.consultation_id from resguardo.participants as p
+        where entity_type = 'participant' and p.id = entity
+        union all
+        select i.patient_id, i.consultation_id from resguardo.recording_imports as i
+        where entity_type = 'recording_import' and i.id = entity
+        union all
+        select d.patient_id, d.consultation_id from resguardo.deletions as d
+        where entity_type = 'deletion' and d.id = entity
+        union all
+        select coalesce(h.patient_id, c.patient_id), h.consultation_id
+        from resguardo.legal_holds as h
+        left join resguardo.consultations as c on c.id = h.consultation_id
+        where entity_type = 'legal_hold' and h.id = entity
+        union all
+        select a.patient_id, a.consultation_id from resguardo.access_requests as a
+        where entity_type = 'access_request' and a.id = entity
+    ) as s (patient_id, consultation_id);
+    return found_subjects;
+end
+$$;
+
+-- The audit row of a read or a change, in its own statement. `asked` is the one id that was asked for, null for a list;
+-- where it was asked for and not found, the row says whether it was hidden (DENIED) or never was (ABSENT), and the
+-- caller cannot tell. Always returns true, so that the outer query can refer to it.
+create function private.record_access(
+    action text, entity_type text, asked uuid, found_ids uuid[], patient_ids uuid[], consultation_ids uuid[],
+    fields text[], meter text, quota integer
+) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.require_person();
+    is_missing constant boolean := asked is not null and cardinality(found_ids) = 0;
+    hidden private.subjects;
+begin
+    if exists (
+        select from private.audit_actions as a where a.action = record_access.action and a.is_reserved
+    ) then
+        raise exception 'reserved_action' using errcode = 'RG403';
+    end if;
+    if meter is not null then
+        perform private.use_quota(person, meter, quota);
+    end if;
+    if not is_missing then
+        perform private.write_audit(
+            action, 'ALLOWED', null, entity_type, found_ids, patient_ids, consultation_ids, fields,
+            cardinality(found_ids), null
+        );
+        return true;
+    end if;
+    hidden := private.subjects_of(entity_type, asked);
+    perform private.write_audit(
+        action, case when hidden.patient_ids is null then 'ABSENT' else 'DENIED' end, 'not_found',
+        entity_type, array[asked], hidden.patient_ids, hidden.consultation_ids, fields, 0, null
+    );
+    return true;
+end
+$$;
+
+-- What raised, in a transaction of its own: a rollback would have erased it. DENIED is what the person may not do,
+-- FAILED what stood against it. What was asked for is named by its id, or a consultation by its external id.
+create function private.record_refusal(
+    action text, outcome text, reason text, entity_type text, asked uuid, asked_external_id text
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    entity constant uuid := coalesce(
+        asked, (select c.id from resguardo.consultations as c where c.external_id = asked_external_id)
+    );
+    about constant private.subjects := private.subjects_of(entity_type, entity);
+begin
+    if outcome not in ('DENIED', 'FAILED') then
+        raise exception 'not_a_refusal' using errcode = 'RG403';
+    end if;
+    perform private.write_audit(
+        action, outcome, reason, entity_type, array_remove(array[entity], null),
+        about.patient_ids, about.consultation_ids, '{}', 0, null
+    );
+end
+$$;
+
+-- Requests without a valid token, and webhooks without a valid signature: so many from an address within a minute.
+create function private.record_rejections(
+    action text, from_address inet, rejections integer
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if action not in ('request.reject', 'webhook.reject') then
+        raise exception 'not_a_rejection' using errcode = 'RG403';
+    end if;
+    perform set_config('resguardo.address', coalesce(host(from_address), ''), true);
+    perform private.write_audit(
+        action, 'DENIED', case action when 'webhook.reject' then 'no_valid_signature' else 'no_valid_token' end,
+        'request', '{}', '{}', '{}', '{}', rejections, null
+    );
+end
+$$;
+
+-- A page of the log for compliance, newest first, from (before_at, before_id) on; the look is itself recorded.
+create function private.read_audit(
+    before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcome text,
+    wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer,
+    quota integer
+) returns setof audit.events
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan
+as $$
+declare
+    returned_rows integer;
+begin
+    perform private.use_quota(private.person(), 'pages', quota);
+    return query
+    select e.*
+    from audit.events as e
+    where (before_at is null or (e.recorded_at, e.id) < (before_at, before_id))
+        and (wanted_actor is null or e.actor_id = wanted_actor)
+        and (wanted_action is null or e.action = wanted_action)
+        and (wanted_outcome is null or e.outcome = wanted_outcome)
+        and (wanted_patient is null or e.patient_ids @> array[wanted_patient])
+        and (wanted_consultation is null or e.consultation_ids @> array[wanted_consultation])
+        and (since is null or e.recorded_at >= since)
+        and (until is null or e.recorded_at < until)
+    order by e.recorded_at desc, e.id desc
+    limit least(coalesce(page_size, 101), 101);
+    get diagnostics returned_rows = row_count;
+    perform private.write_audit(
+        'audit.list', 'ALLOWED', null, 'audit_event', '{}', array_remove(array[wanted_patient], null),
+        array_remove(array[wanted_consultation], null), '{}', least(returned_rows, page_size - 1), null
+    );
+end
+$$;
+
+
+-- The job queue: procrastinate 3.10.0's own schema (MIT licence), in a schema of ours. A test compares the two.
+-- Functions get a fixed search path, since the queue's statements are unqualified.
+
+select pg_catalog.set_config('search_path', 'jobs', true);
+
+-- noqa: disable=all
+-- Procrastinate Schema
+
+DO $$
+BEGIN
+    CREATE EXTENSION IF NOT EXISTS plpgsql WITH SCHEMA pg_catalog;
+EXCEPTION
+    WHEN OTHERS THEN
+        -- On managed PostgreSQL services (e.g. Azure Database for PostgreSQL, Amazon RDS,
+        -- Google Cloud SQL), CREATE EXTENSION may fail with various error codes:
+        -- insufficient_privilege, feature_not_supported, or provider-specific errors.
+        -- Before ignoring, verify the extension actually exists — if it does not exist
+        -- and cannot be created, re-raise so the failure is explicit.
+        IF EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'plpgsql') THEN
+            RAISE NOTICE 'plpgsql extension already exists, skipping creation.';
+        ELSE
+            RAISE;
+        END IF;
+END;
+$$;
+
+-- Enums
+
+CREATE TYPE procrastinate_job_status AS ENUM (
+    'todo',  -- The job is queued
+    'doing',  -- The job has been fetched by a worker
+    'succeeded',  -- The job ended successfully
+    'failed',  -- The job ended with an error
+    'cancelled', -- The job was cancelled
+    'aborting',  -- legacy, not used anymore since v3.0.0
+    'aborted'  -- The job was aborted
+);
+
+CREATE TYPE procrastinate_job_event_type AS ENUM (
+    'deferred',  -- Job created, in todo
+    'started',  -- todo -> doing
+    'deferred_for_retry',  -- doing -> todo
+    'failed',  -- doing -> failed
+    'succeeded',  -- doing -> succeeded
+    'cancelled', -- todo -> cancelled
+    'abort_requested', -- not a state transition, but set in a separate field
+    'aborted', -- doing -> aborted (only allowed when abort_requested field is set)
+    'scheduled', -- not a state transition, but recording when a task is scheduled for
+    'retried' -- Manually retried failed job
+);
+
+-- Composite Types
+
+CREATE TYPE procrastinate_job_to_defer_v1 AS (
+    queue_name character varying,
+    task_name character varying,
+    priority integer,
+    lock text,
+    queueing_lock text,
+    args jsonb,
+    scheduled_at timestamp with time zone
+);
+
+-- Tables
+
+CREATE TABLE procrastinate_workers(
+    id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    last_heartbeat timestamp with time zone NOT NULL DEFAULT NOW()
+);
+
+CREATE TABLE procrastinate_jobs (
+    id bigserial PRIMARY KEY,
+    queue_name character varying(128) NOT NULL,
+    task_name character varying(128) NOT NULL,
+    priority integer DEFAULT 0 NOT NULL,
+    lock text,
+    queueing_lock text,
+    args jsonb DEFAULT '{}' NOT NULL,
+    status procrastinate_job_status DEFAULT 'todo'::procrastinate_job_status NOT NULL,
+    scheduled_at timestamp with time zone NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    abort_requested boolean DEFAULT false NOT NULL,
+    worker_id bigint REFERENCES procrastinate_workers(id) ON DELETE SET NULL,
+    CONSTRAINT check_not_todo_abort_requested CHECK (NOT (status = 'todo' AND abort_requested = true))
+);
+
+CREATE TABLE procrastinate_periodic_defers (
+    id bigserial PRIMARY KEY,
+    task_name character varying(128) NOT NULL,
+    defer_timestamp bigint,
+    job_id bigint REFERENCES procrastinate_jobs(id) NULL,
+    periodic_id character varying(128) NOT NULL DEFAULT '',
+    CONSTRAINT procrastinate_periodic_defers_unique UNIQUE (task_name, periodic_id, defer_timestamp)
+);
+
+CREATE TABLE procrastinate_events (
+    id bigserial PRIMARY KEY,
+    job_id bigint NOT NULL REFERENCES procrastinate_jobs ON DELETE CASCADE,
+    type procrastinate_job_event_type,
+    at timestamp with time zone DEFAULT NOW() NULL
+);
+
+-- Constraints & Indices
+
+-- this prevents from having several jobs with the same queueing lock in the "todo" state
+CREATE UNIQUE INDEX procrastinate_jobs_queueing_lock_idx_v1 ON procrastinate_jobs (queueing_lock) WHERE status = 'todo';
+-- this prevents from having several jobs with the same lock in the "doing" state
+CREATE UNIQUE INDEX procrastinate_jobs_lock_idx_v1 ON procrastinate_jobs (lock) WHERE status = 'doing';
+
+-- Index for select_stalled_jobs_by_heartbeat query
+CREATE INDEX idx_procrastinate_jobs_worker_not_null ON procrastinate_jobs(worker_id) WHERE worker_id IS NOT NULL AND status = 'doing'::procrastinate_job_status;
+
+CREATE INDEX procrastinate_jobs_queue_name_idx_v1 ON procrastinate_jobs(queue_name);
+CREATE INDEX procrastinate_jobs_id_lock_idx_v1 ON procrastinate_jobs (id, lock) WHERE status = ANY (ARRAY['todo'::procrastinate_job_status, 'doing'::procrastinate_job_status]);
+CREATE INDEX procrastinate_jobs_priority_idx_v1 ON procrastinate_jobs(priority desc, id asc) WHERE (status = 'todo'::procrastinate_job_status);
+
+CREATE INDEX procrastinate_events_job_id_fkey_v1 ON procrastinate_events(job_id);
+
+CREATE INDEX procrastinate_periodic_defers_job_id_fkey_v1 ON procrastinate_periodic_defers(job_id);
+
+CREATE INDEX idx_procrastinate_workers_last_heartbeat ON procrastinate_workers(last_heartbeat);
+
+-- Functions
+CREATE FUNCTION procrastinate_defer_jobs_v1(
+    jobs procrastinate_job_to_defer_v1[]
+)
+    RETURNS bigint[]
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    job_ids bigint[];
+BEGIN
+    WITH inserted_jobs AS (
+        INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
+        SELECT (job).queue_name,
+               (job).task_name,
+               (job).priority,
+               (job).lock,
+               (job).queueing_lock,
+               (job).args,
+               (job).scheduled_at
+        FROM unnest(jobs) AS job
+        RETURNING id
+    )
+    SELECT array_agg(id) FROM inserted_jobs INTO job_ids;
+
+    RETURN job_ids;
+END;
+$$;
+
+CREATE FUNCTION procrastinate_defer_periodic_job_v2(
+    _queue_name character varying,
+    _lock character varying,
+    _queueing_lock character varying,
+    _task_name character varying,
+    _priority integer,
+    _periodic_id character varying,
+    _defer_timestamp bigint,
+    _args jsonb
+)
+    RETURNS bigint
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+	_job_id bigint;
+	_defer_id bigint;
+BEGIN
+    INSERT
+        INTO procrastinate_periodic_defers (task_name, periodic_id, defer_timestamp)
+        VALUES (_task_name, _periodic_id, _defer_timestamp)
+        ON CONFLICT DO NOTHING
+        RETURNING id into _defer_id;
+
+    IF _defer_id IS NULL THEN
+        RETURN NULL;
+    END IF;
+
+    UPDATE procrastinate_periodic_defers
+        SET job_id = (
+            SELECT COALESCE((
+                SELECT unnest(procrastinate_defer_jobs_v1(
+                    ARRAY[
+                        ROW(
+                            _queue_name,
+                            _task_name,
+                            _priority,
+                            _lock,
+                            _queueing_lock,
+                            _args,
+                            NULL::timestamptz
+                        )
+                    ]::procrastinate_job_to_defer_v1[]
+                ))
+            ), NULL)
+        )
+        WHERE id = _defer_id
+        RETURNING job_id INTO _job_id;
+
+    DELETE
+        FROM procrastinate_periodic_defers
+        USING (
+            SELECT id
+            FROM procrastinate_periodic_defers
+            WHERE procrastinate_periodic_defers.task_name = _task_name
+            AND procrastinate_periodic_defers.periodic_id = _periodic_id
+            AND procrastinate_periodic_defers.defer_timestamp < _defer_timestamp
+            ORDER BY id
+            FOR UPDATE
+        ) to_delete
+        WHERE procrastinate_periodic_defers.id = to_delete.id;
+
+    RETURN _job_id;
+END;
+$$;
+
+CREATE FUNCTION procrastinate_fetch_job_v2(
+    target_queue_names character varying[],
+    p_worker_id bigint
+)
+    RETURNS procrastinate_jobs
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+	found_jobs procrastinate_jobs;
+BEGIN
+    WITH candidate AS (
+        SELECT jobs.*
+            FROM procrastinate_jobs AS jobs
+            WHERE
+                -- reject the job if its lock has earlier or higher priority jobs
+                NOT EXISTS (
+                    SELECT 1
+                        FROM procrastinate_jobs AS other_jobs
+                        WHERE
+                            jobs.lock IS NOT NULL
+                            AND other_jobs.lock = jobs.lock
+                            AND (
+                                -- job with same lock is already running
+                                other_jobs.status = 'doing'
+                                OR
+                                -- job with same lock is waiting and has higher priority (or same priority but was queued first)
+                                (
+                                    other_jobs.status = 'todo'
+                                    AND (
+                                        other_jobs.priority > jobs.priority
+                                        OR (
+                                        other_jobs.priority = jobs.priority
+                                        AND other_jobs.id < jobs.id
+                                        )
+                                    )
+                                )
+                            )
+                )
+                AND jobs.status = 'todo'
+                AND (target_queue_names IS NULL OR jobs.queue_name = ANY( target_queue_names ))
+                AND (jobs.scheduled_at IS NULL OR jobs.scheduled_at <= now())
+            ORDER BY jobs.priority DESC, jobs.id ASC LIMIT 1
+            FOR UPDATE OF jobs SKIP LOCKED
+    )
+    UPDATE procrastinate_jobs
+        SET status = 'doing', worker_id = p_worker_id
+        FROM candidate
+        WHERE procrastinate_jobs.id = candidate.id
+        RETURNING procrastinate_jobs.* INTO found_jobs;
+
+ RETURN found_jobs;
+END;
+$$;
+
+CREATE FUNCTION procrastinate_finish_job_v1(job_id bigint, end_status procrastinate_job_status, delete_job boolean)
+    RETURNS void
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    _job_id bigint;
+BEGIN
+    IF end_status NOT IN ('succeeded', 'failed', 'aborted') THEN
+        RAISE 'End status should be either "succeeded", "failed" or "aborted" (job id: %)', job_id;
+    END IF;
+    IF delete_job THEN
+        DELETE FROM procrastinate_jobs
+        WHERE id = job_id AND status IN ('todo', 'doing')
+        RETURNING id INTO _job_id;
+    ELSE
+        UPDATE procrastinate_jobs
+        SET status = end_status,
+            abort_requested = false,
+            attempts = CASE status
+                WHEN 'doing' THEN attempts + 1 ELSE attempts
+            END
+        WHERE id = job_id AND status IN ('todo', 'doing')
+        RETURNING id INTO _job_id;
+    END IF;
+    IF _job_id IS NULL THEN
+        RAISE 'Job was not found or not in "doing" or "todo" status (job id: %)', job_id;
+    END IF;
+END;
+$$;
+
+CREATE FUNCTION procrastinate_cancel_job_v1(job_id bigint, abort boolean, delete_job boolean)
+    RETURNS bigint
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    _job_id bigint;
+BEGIN
+    IF delete_job THEN
+        DELETE FROM procrastinate_jobs
+        WHERE id = job_id AND status = 'todo'
+        RETURNING id INTO _job_id;
+    END IF;
+    IF _job_id IS NULL THEN
+        IF abort THEN
+            UPDATE procrastinate_jobs
+            SET abort_requested = true,
+                status = CASE status
+                    WHEN 'todo' THEN 'cancelled'::procrastinate_job_status ELSE status
+                END
+            WHERE id = job_id AND status IN ('todo', 'doing')
+            RETURNING id INTO _job_id;
+        ELSE
+            UPDATE procrastinate_jobs
+            SET status = 'cancelled'::procrastinate_job_status
+            WHERE id = job_id AND status = 'todo'
+            RETURNING id INTO _job_id;
+        END IF;
+    END IF;
+    RETURN _job_id;
+END;
+$$;
+
+CREATE FUNCTION procrastinate_retry_job_v1(
+    job_id bigint,
+    retry_at timestamp with time zone,
+    new_priority integer,
+    new_queue_name character varying,
+    new_lock character varying
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    _job_id bigint;
+    _abort_requested boolean;
+BEGIN
+    SELECT abort_requested FROM procrastinate_jobs
+    WHERE id = job_id AND status = 'doing'
+    FOR UPDATE
+    INTO _abort_requested;
+    IF _abort_requested THEN
+        UPDATE procrastinate_jobs
+        SET status = 'failed'::procrastinate_job_status
+        WHERE id = job_id AND status = 'doing'
+        RETURNING id INTO _job_id;
+    ELSE
+        UPDATE procrastinate_jobs
+        SET status = 'todo'::procrastinate_job_status,
+            attempts = attempts + 1,
+            scheduled_at = retry_at,
+            priority = COALESCE(new_priority, priority),
+            queue_name = COALESCE(new_queue_name, queue_name),
+            lock = COALESCE(new_lock, lock)
+        WHERE id = job_id AND status = 'doing'
+        RETURNING id INTO _job_id;
+    END IF;
+
+    IF _job_id IS NULL THEN
+        RAISE 'Job was not found or not in "doing" status (job id: %)', job_id;
+    END IF;
+END;
+$$;
+
+CREATE FUNCTION procrastinate_retry_job_v2(
+    job_id bigint,
+    retry_at timestamp with time zone,
+    new_priority integer,
+    new_queue_name character varying,
+    new_lock character varying
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    _job_id bigint;
+    _abort_requested boolean;
+    _current_status procrastinate_job_status;
+BEGIN
+    SELECT status, abort_requested FROM procrastinate_jobs
+    WHERE id = job_id AND status IN ('doing', 'failed')
+    FOR UPDATE
+    INTO _current_status, _abort_requested;
+    IF _current_status = 'doing' AND _abort_requested THEN
+        UPDATE procrastinate_jobs
+        SET status = 'failed'::procrastinate_job_status
+        WHERE id = job_id AND status = 'doing'
+        RETURNING id INTO _job_id;
+    ELSE
+        UPDATE procrastinate_jobs
+        SET status = 'todo'::procrastinate_job_status,
+            attempts = attempts + 1,
+            scheduled_at = retry_at,
+            priority = COALESCE(new_priority, priority),
+            queue_name = COALESCE(new_queue_name, queue_name),
+            lock = COALESCE(new_lock, lock)
+        WHERE id = job_id AND status IN ('doing', 'failed')
+        RETURNING id INTO _job_id;
+    END IF;
+
+    IF _job_id IS NULL THEN
+        RAISE 'Job was not found or has an invalid status to retry (job id: %)', job_id;
+    END IF;
+
+END;
+$$;
+
+CREATE FUNCTION procrastinate_notify_queue_job_inserted_v1()
+    RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    payload TEXT;
+BEGIN
+    SELECT json_build_object('type', 'job_inserted', 'job_id', NEW.id)::text INTO payload;
+	PERFORM pg_notify('procrastinate_queue_v1#' || NEW.queue_name, payload);
+	PERFORM pg_notify('procrastinate_any_queue_v1', payload);
+	RETURN NEW;
+END;
+$$;
+
+CREATE FUNCTION procrastinate_notify_queue_abort_job_v1()
+RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    payload TEXT;
+BEGIN
+    SELECT json_build_object('type', 'abort_job_requested', 'job_id', NEW.id)::text INTO payload;
+	PERFORM pg_notify('procrastinate_queue_v1#' || NEW.queue_name, payload);
+	PERFORM pg_notify('procrastinate_any_queue_v1', payload);
+	RETURN NEW;
+END;
+$$;
+
+CREATE FUNCTION procrastinate_trigger_function_status_events_insert_v1()
+    RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    INSERT INTO procrastinate_events(job_id, type)
+        VALUES (NEW.id, 'deferred'::procrastinate_job_event_type);
+	RETURN NEW;
+END;
+$$;
+
+CREATE FUNCTION procrastinate_trigger_function_status_events_update_v1()
+    RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    WITH t AS (
+        SELECT CASE
+            WHEN OLD.status = 'todo'::procrastinate_job_status
+                AND NEW.status = 'doing'::procrastinate_job_status
+                THEN 'started'::procrastinate_job_event_type
+            WHEN OLD.status = 'doing'::procrastinate_job_status
+                AND NEW.status = 'todo'::procrastinate_job_status
+                THEN 'deferred_for_retry'::procrastinate_job_event_type
+            WHEN OLD.status = 'doing'::procrastinate_job_status
+                AND NEW.status = 'failed'::procrastinate_job_status
+                THEN 'failed'::procrastinate_job_event_type
+            WHEN OLD.status = 'doing'::procrastinate_job_status
+                AND NEW.status = 'succeeded'::procrastinate_job_status
+                THEN 'succeeded'::procrastinate_job_event_type
+            WHEN OLD.status = 'todo'::procrastinate_job_status
+                AND (
+                    NEW.status = 'cancelled'::procrastinate_job_status
+                    OR NEW.status = 'failed'::procrastinate_job_status
+                    OR NEW.status = 'succeeded'::procrastinate_job_status
+                )
+                THEN 'cancelled'::procrastinate_job_event_type
+            WHEN OLD.status = 'doing'::procrastinate_job_status
+                AND NEW.status = 'aborted'::procrastinate_job_status
+                THEN 'aborted'::procrastinate_job_event_type
+            WHEN OLD.status = 'failed'::procrastinate_job_status
+                AND NEW.status = 'todo'::procrastinate_job_status
+                THEN 'retried'::procrastinate_job_event_type
+            ELSE NULL
+        END as event_type
+    )
+    INSERT INTO procrastinate_events(job_id, type)
+        SELECT NEW.id, t.event_type
+        FROM t
+        WHERE t.event_type IS NOT NULL;
+	RETURN NEW;
+END;
+$$;
+
+CREATE FUNCTION procrastinate_trigger_function_scheduled_events_v1()
+    RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    INSERT INTO procrastinate_events(job_id, type, at)
+        VALUES (NEW.id, 'scheduled'::procrastinate_job_event_type, NEW.scheduled_at);
+
+	RETURN NEW;
+END;
+$$;
+
+CREATE FUNCTION procrastinate_trigger_abort_requested_events_procedure_v1()
+    RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    INSERT INTO procrastinate_events(job_id, type)
+        VALUES (NEW.id, 'abort_requested'::procrastinate_job_event_type);
+    RETURN NEW;
+END;
+$$;
+
+CREATE FUNCTION procrastinate_unlink_periodic_defers_v1()
+    RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    UPDATE procrastinate_periodic_defers
+    SET job_id = NULL
+    WHERE job_id = OLD.id;
+    RETURN OLD;
+END;
+$$;
+
+CREATE FUNCTION procrastinate_register_worker_v1()
+    RETURNS TABLE(worker_id bigint)
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    RETURN QUERY
+    INSERT INTO procrastinate_workers DEFAULT VALUES
+    RETURNING procrastinate_workers.id;
+END;
+$$;
+
+CREATE FUNCTION procrastinate_unregister_worker_v1(worker_id bigint)
+    RETURNS void
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    DELETE FROM procrastinate_workers
+    WHERE id = worker_id;
+END;
+$$;
+
+CREATE FUNCTION procrastinate_update_heartbeat_v1(worker_id bigint)
+    RETURNS void
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    UPDATE procrastinate_workers
+    SET last_heartbeat = NOW()
+    WHERE id = worker_id;
+END;
+$$;
+
+CREATE FUNCTION procrastinate_prune_stalled_workers_v1(seconds_since_heartbeat float)
+    RETURNS TABLE(worker_id bigint)
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    RETURN QUERY
+    DELETE FROM procrastinate_workers
+    WHERE last_heartbeat < NOW() - (seconds_since_heartbeat || 'SECOND')::INTERVAL
+    RETURNING procrastinate_workers.id;
+END;
+$$;
+
+-- Triggers
+
+CREATE TRIGGER procrastinate_jobs_notify_queue_job_inserted_v1
+    AFTER INSERT ON procrastinate_jobs
+    FOR EACH ROW WHEN ((new.status = 'todo'::procrastinate_job_status))
+    EXECUTE PROCEDURE procrastinate_notify_queue_job_inserted_v1();
+
+CREATE TRIGGER procrastinate_jobs_notify_queue_job_aborted_v1
+    AFTER UPDATE OF abort_requested ON procrastinate_jobs
+    FOR EACH ROW WHEN ((old.abort_requested = false AND new.abort_requested = true AND new.status = 'doing'::procrastinate_job_status))
+    EXECUTE PROCEDURE procrastinate_notify_queue_abort_job_v1();
+
+CREATE TRIGGER procrastinate_trigger_status_events_update_v1
+    AFTER UPDATE OF status ON procrastinate_jobs
+    FOR EACH ROW
+    EXECUTE PROCEDURE procrastinate_trigger_function_status_events_update_v1();
+
+CREATE TRIGGER procrastinate_trigger_status_events_insert_v1
+    AFTER INSERT ON procrastinate_jobs
+    FOR EACH ROW WHEN ((new.status = 'todo'::procrastinate_job_status))
+    EXECUTE PROCEDURE procrastinate_trigger_function_status_events_insert_v1();
+
+CREATE TRIGGER procrastinate_trigger_scheduled_events_v1
+    AFTER UPDATE OR INSERT ON procrastinate_jobs
+    FOR EACH ROW WHEN ((new.scheduled_at IS NOT NULL AND new.status = 'todo'::procrastinate_job_status))
+    EXECUTE PROCEDURE procrastinate_trigger_function_scheduled_events_v1();
+
+CREATE TRIGGER procrastinate_trigger_abort_requested_events_v1
+    AFTER UPDATE OF abort_requested ON procrastinate_jobs
+    FOR EACH ROW WHEN ((new.abort_requested = true))
+    EXECUTE PROCEDURE procrastinate_trigger_abort_requested_events_procedure_v1();
+
+CREATE TRIGGER procrastinate_trigger_delete_jobs_v1
+    BEFORE DELETE ON procrastinate_jobs
+    FOR EACH ROW EXECUTE PROCEDURE procrastinate_unlink_periodic_defers_v1();
+-- noqa: enable=all
+
+do $$
+declare
+    routine regprocedure;
+begin
+    for routine in select p.oid from pg_catalog.pg_proc as p where p.pronamespace = 'jobs'::regnamespace loop
+        execute pg_catalog.format('alter function %s set search_path = pg_catalog, jobs, pg_temp', routine);
+    end loop;
+end
+$$;
+
+select pg_catalog.set_config('search_path', 'public', true);
+
+
+-- What holds for a recording whoever writes it: finished is finished, and every step leaves its audit row.
+
+create function private.is_live(status text) returns boolean
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING');
+end
+$$;
+
+-- Law 5: a finished recording never moves back. Law 7: none is DELETED of which the keys are not destroyed.
+create function private.guard_recording() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not private.may_become(old.status, new.status) then
+        raise exception '%', case when private.is_live(old.status) then 'recording_has_begun'
+            else 'recording_is_finished' end using errcode = 'RG409';
+    end if;
+    if current_setting('role') = 'clinician'
+        and new.status = 'ABORTED' and old.status not in ('REQUESTED', 'ABORTED')
+    then
+        raise exception 'recording_has_begun' using errcode = 'RG409';
+    end if;
+    if new.status = 'DELETED' and old.status <> 'DELETED' and not exists (
+        select from resguardo.deletions as d
+        where d.recording_id = coalesce(new.beside, new.id) and d.status = 'DELETING' and d.shredded_at is not null
+    ) then
+        raise exception 'recording_not_destroyed' using errcode = 'RG409';
+    end if;
+    if old.status in ('READY', 'FAILED', 'ABORTED', 'DELETED')
+        and (
+            new.egress_id, new.room_sid, new.started_at, new.ended_at, new.duration_seconds, new.size_bytes,
+            new.sha256, new.truncated, new.error, new.stored_at
+        ) is distinct from (
+            old.egress_id, old.room_sid, old.started_at, old.ended_at, old.duration_seconds, old.size_bytes,
+            old.sha256, old.truncated, old.error, old.stored_at
+        )
+    then
+        raise exception 'recording_is_finished' using errcode = 'RG409';
+    end if;
+    new.updated_at := private.now();
+    if new.status <> old.status then
+        new.status_at := new.updated_at;
+    end if;
+    return new;
+end
+$$;
+
+create trigger recordings_guard before update on resguardo.recordings
+for each row execute function private.guard_recording();
+
+create function private.audit_transition() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    step text := new.status;
+begin
+    if tg_op = 'UPDATE' then
+        if new.status = old.status then
+            return null;
+        end if;
+        step := old.status || '>' || new.status;
+    end if;
+    perform private.write_audit(
+        'recording.transition', case new.status when 'FAILED' then 'FAILED' else 'ALLOWED' end,
+        concat_ws(':', step, new.error), 'recording', array[new.id], array[new.patient_id],
+        array[new.consultation_id], array['status'], 1, new.size_bytes
+    );
+    return null;
+end
+$$;
+
+create trigger recordings_audit_transition after insert or update of status on resguardo.recordings
+for each row execute function private.audit_transition();
+
+-- A person asks about consultations of their own alone; a service, or a function on nobody's behalf, about any. Raises
+-- RG403 (not_own_consultation) for a hidden one and an unknown one alike.
+create function private.require_own_consultation(consultation uuid) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person uuid;
+begin
+    if current_setting('role') not in ('clinician', 'compliance', 'patient') then
+        return;
+    end if;
+    person := private.require_person();
+    if not exists (
+        select
+        from resguardo.consultations as c
+        join resguardo.patients as p on p.id = c.patient_id
+        where c.id = consultation
+            and case current_setting('role') when 'patient' then p.user_id else c.doctor_id end = person
+    ) then
+        raise exception 'not_own_consultation' using errcode = 'RG403';
+    end if;
+end
+$$;
+
+-- Law 6, as the policy on recordings reads it: every required participant has a standing consent.
+create function private.everyone_consents(consultation uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.require_own_consultation(consultation);
+    return count(*) filter (where s.kind = 'PATIENT') = 1
+        and count(*) filter (where s.kind = 'DOCTOR') = 1
+        and bool_and(s.is_given or not s.is_required)
+    from resguardo.standing_consents as s
+    where s.consultation_id = consultation;
+end
+$$;
+
+create function private.has_live_recording(consultation uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.require_own_consultation(consultation);
+    return exists (
+        select from resguardo.recordings as r
+        where r.consultation_id = consultation and private.is_live(r.status)
+    );
+end
+$$;
+
+-- Takes the lock under which consents, joins and starts of one consultation happen one after the other. Whoever may not
+-- see the consultation locks nothing: a stranger cannot hold it up.
+create function private.lock_consultation(consultation uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.require_person();
+begin
+    perform
+    from resguardo.consultations as c
+    join resguardo.patients as p on p.id = c.patient_id
+    where c.id = consultation and person in (c.doctor_id, p.user_id)
+    for update of c;
+end
+$$;
+
+-- Whoever writes a consent without having taken the lock takes it here, once the policies have let the row through: of
+-- two at once one sees the other. Who withdrew in person is not made to consent again by somebody else's word.
+create function private.guard_consent() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    before resguardo.consents;
+begin
+    perform from resguardo.consultations as c where c.id = new.consultation_id for no key update;
+    select c.* into before
+    from resguardo.consents as c
+    where c.participant_id = new.participant_id and c.id <> new.id
+    order by c.recorded_at desc, c.id desc
+    limit 1;
+    if before.decision = 'WITHDRAWN' and before.source = 'SELF' and new.source = 'ATTESTED' then
+        raise exception 'withdrawn_in_person' using errcode = 'RG409';
+    end if;
+    return null;
+end
+$$;
+
+create trigger consents_guard after insert on resguardo.consents
+for each row execute function private.guard_consent();
+
+create function private.recheck_consent() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from resguardo.consultations as c where c.id = new.consultation_id for no key update;
+    if private.is_live(new.status) and not private.everyone_consents(new.consultation_id) then
+        raise exception 'consent_missing' using errcode = 'RG403';
+    end if;
+    return null;
+end
+$$;
+
+create trigger recordings_recheck_consent after insert on resguardo.recordings
+for each row execute function private.recheck_consent();
+
+
+-- What a person, the API and the worker may ask for beyond the rows that policies show: each a definer function that
+-- checks who asks and writes the audit row before it gives anything away.
+
+-- The patient of that external id, made if new. A login is linked when the patient is made, never changed from here,
+-- and named again by every doctor: nobody's consultation falls to a login that its doctor does not know of. The day of
+-- birth is given once, then or later, and dates again what is recorded of a minor already: later, never sooner. Raises
+-- RG409 (patient_user_unknown, patient_user_differs, patient_birth_date_differs, patient_birth_date_ahead).
+create function private.register_patient(of_external_id text, of_user uuid, of_birth_date date) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    known resguardo.patients;
+begin
+    perform private.person();
+    if of_user is not null and (
+        not exists (select from auth.users as u where u.id = of_user)
+        or exists (select from resguardo.staff as s where s.user_id = of_user)
+    ) then
+        raise exception 'patient_user_unknown' using errcode = 'RG409';
+    elsif of_birth_date > (private.now() at time zone 'Etc/GMT-14')::date then
+        raise exception 'patient_birth_date_ahead' using errcode = 'RG409';
+    end if;
+    insert into resguardo.patients (external_id, user_id, birth_date)
+    values (of_external_id, of_user, of_birth_date) on conflict do nothing;
+    select p.* into known from resguardo.patients as p where p.external_id = of_external_id;
+    if known.id is null or known.user_id is distinct from of_user then
+        raise exception 'patient_user_differs' using errcode = 'RG409';
+    end if;
+    if known.birth_date is null and of_birth_date is not null then
+        perform private.give_birth_date(known.id, of_birth_date);
+    elsif known.birth_date <> of_birth_date then
+        raise exception 'patient_birth_date_differs' using errcode = 'RG409';
+    end if;
+    return known.id;
+end
+$$;
+
+-- Which consultation has that external id, hidden or not, for the audit row of a look that found nothing; the nil UUID
+-- where there is none.
+create function private.consultation_id_of(of_external_id text) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.require_person();
+    return coalesce(
+        (select c.id from resguardo.consultations as c where c.external_id = of_external_id),
+        '00000000-0000-0000-0000-000000000000'
+    );
+end
+$$;
+
+-- Puts a job into the queue within the caller's transaction, with one id for its argument. Jobs of one id run one at a
+-- time.
+create function private.defer_job(task text, argument uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    asker constant text := current_setting('role');
+begin
+    if not exists (
+        select from private.tasks as t
+        where t.name = task and (asker not in ('clinician', 'patient') or asker = any (t.may_defer))
+    ) then
+        raise exception 'unknown_task' using errcode = 'RG403';
+    end if;
+    if asker in ('clinician', 'patient') then
+        perform private.require_own_consultation(
+            case task
+                when 'enforce_consent' then argument
+                when 'prepare_import' then (
+                    select i.consultation_id from resguardo.recording_imports as i where i.id = argument
+                )
+                else (select r.consultation_id from resguardo.recordings as r where r.id = argument)
+            end
+        );
+    end if;
+    perform private.put_job(task, argument);
+end
+$$;
+
+-- Fixes where the recording's object will be. The key names nobody. Raises RG403 for a recording that is not the
+-- caller's own.
+create function private.assign_object_key(of_recording uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.person();
+    insert into private.recording_secrets (recording_id, object_key)
+    select r.id, private.first_object_key(r)
+    from resguardo.recordings as r
+    where r.id = of_recording and r.doctor_id = private.person();
+    if not found then
+        raise exception 'not_own_recording' using errcode = 'RG403';
+    end if;
+end
+$$;
+
+-- The object key of a READY recording for its doctor, after the audit row that says so; null where there is nothing
+-- for this person (the row then says DENIED or ABSENT), '' where it is not READY. Only a session whose TOTP code is no
+-- older than the limit gets one. Raises RG403 (totp_stale), RG429 (quota_urls), RG409 (recording_being_deleted).
+create function private.release_object_key(
+    action text, of_recording uuid, totp_max_age_seconds integer, meter text, quota integer
+) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    newest_totp double precision;
+    wanted resguardo.recordings;
+    key text;
+    is_allowed boolean;
+begin
+    if action is null or action not in ('recording.issue_url', 'recording.read_storage') then
+        raise exception 'unknown_action' using errcode = 'RG403';
+    end if;
+    select max((a.method ->> 'timestamp')::double precision) into newest_totp
+    from jsonb_array_elements(private.claims() -> 'amr') as a (method)
+    where a.method ->> 'method' in ('totp', 'mfa/totp');
+    if totp_max_age_seconds is not null
+        and coalesce(newest_totp, 0) < extract(epoch from now()) - totp_max_age_seconds
+    then
+        raise exception 'totp_stale' using errcode = 'RG403';
+    end if;
+    if meter is not null then
+        perform private.use_quota(person, meter, quota);
+    end if;
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
+    if wanted.doctor_id = person and exists (
+        select from resguardo.deletions as d
+        where d.recording_id = coalesce(wanted.beside, wanted.id) and d.status in ('REQUESTED', 'DELETING')
+    ) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    select s.object_key into key from private.recording_secrets as s where s.recording_id = of_recording;
+    is_allowed := coalesce(wanted.doctor_id = person and wanted.status = 'READY' and key is not null, false);
+    perform private.write_audit(
+        action,
+        case when is_allowed then 'ALLOWED' when wanted.id is null then 'ABSENT'
+            when wanted.doctor_id <> person then 'DENIED' else 'FAILED' end,
+        case when wanted.id is null or wanted.doctor_id <> person then 'not_found'
+            when wanted.status <> 'READY' then 'recording_not_ready' end,
+        'recording', array[of_recording],
+        case when wanted.id is not null then array[wanted.patient_id] end,
+        case when wanted.id is not null then array[wanted.consultation_id] end,
+        array['object'], is_allowed::integer, case when is_allowed then wanted.size_bytes end
+    );
+    return case when is_allowed then key when wanted.doctor_id = person then '' end;
+end
+$$;
+
+-- The object key for the worker, after the audit row.
+create function private.read_object_key(of_recording uuid) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.recordings;
+begin
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
+    if wanted.id is null then
+        return null;
+    end if;
+    perform private.write_audit(
+        'recording.read_key', 'ALLOWED', null, 'recording', array[of_recording],
+        array[wanted.patient_id], array[wanted.consultation_id], array['object_key'], 1, null
+    );
+    return (select s.object_key from private.recording_secrets as s where s.recording_id = of_recording);
+end
+$$;
+
+-- Keeps the hash of a guest's one-time invitation. Raises RG403 for a guest who is not of the caller's consultation.
+create function private.keep_invitation(guest uuid, secret_sha256 bytea, expires_at timestamptz) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.person();
+    insert into private.invitations (participant_id, secret_sha256, expires_at)
+    select p.id, keep_invitation.secret_sha256, keep_invitation.expires_at
+    from resguardo.participants as p
+    where p.id = guest and p.kind = 'GUEST' and p.doctor_id = private.person();
+    if not found then
+        raise exception 'not_own_guest' using errcode = 'RG403';
+    end if;
+end
+$$;
+
+-- Redeems an invitation, once: who the guest is and which room, or no row where it is unknown, used or expired. Into a
+-- room that is being recorded only a guest who consented is let in: RG403 (consent_missing_to_join).
+create function private.redeem_invitation(secret bytea)
+returns table (participant_id uuid, consultation_id uuid, room_name text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    guest resguardo.participants;
+begin
+    update private.invitations as i set redeemed_at = clock_timestamp()
+    where i.secret_sha256 = sha256(secret) and i.redeemed_at is null and i.expires_at > now();
+    if not found then
+        return; -- nobody is known by it: the edge counts such attempts by address
+    end if;
+    select p.* into guest
+    from resguardo.participants as p
+    join private.invitations as i on i.participant_id = p.id
+    where i.secret_sha256 = sha256(secret);
+    perform from resguardo.consultations as c where c.id = guest.consultation_id for update;
+    if private.has_live_recording(guest.consultation_id)
+        and not (select s.is_given from resguardo.standing_consents as s where s.participant_id = guest.id)
+    then
+        raise exception 'consent_missing_to_join' using errcode = 'RG403';
+    end if;
+    update resguardo.participants as p set joined_at = clock_timestamp() where p.id = guest.id;
+    perform private.write_audit(
+        'guest.join', 'ALLOWED', null, 'participant', array[guest.id], array[guest.patient_id],
+        array[guest.consultation_id], array['token'], 1, null
+    );
+    return query
+    select guest.id, guest.consultation_id, c.room_name
+    from resguardo.consultations as c where c.id = guest.consultation_id;
+end
+$$;
+
+-- Law 5: the webhook's one transaction. True where the event is new; its job is queued with it: to read LiveKit's list
+-- after news of an egress, and to see who is there after news of a room that is recorded, or still to be by itself; a
+-- start that follows looks for itself. Where a job already waits to look at the same, none is queued: somebody who
+-- comes and goes fills the inbox, but not the queue. That needs no lock: a worker has its job once the fetch is
+-- committed, so what is still seen as `todo` here asks LiveKit later than now, and now is later than what LiveKit tells
+-- of. A job that failed before, and waits for its next try, does not count.
+create function private.receive_livekit_event(
+    of_event_id text, of_event text, of_egress_id text, of_room_name text, at timestamptz
+) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    task constant text := case
+        when of_event like 'egress\_%' then 'follow_egress'
+        when of_event in ('participant_joined', 'track_published')
+            and exists (
+                select from resguardo.consultations as c
+                where c.room_name = of_room_name
+                    and (
+                        c.auto_record and not exists (
+                            select from resguardo.recordings as r where r.consultation_id = c.id and r.source = 'EGRESS'
+                        )
+                        or exists (
+                            select from resguardo.recordings as r
+                            where r.consultation_id = c.id and private.is_live(r.status)
+                        )
+                    )
+            )
+            then 'watch_room'
+    end;
+    turn constant text := task || ':' || coalesce(of_room_name, of_egress_id, of_event_id);
+begin
+    insert into private.livekit_events (event_id, event, egress_id, room_name, occurred_at)
+    values (of_event_id, of_event, of_egress_id, of_room_name, at)
+    on conflict (event_id) do nothing;
+    if not found then
+        return false;
+    end if;
+    if task is not null and not exists (
+        select from jobs.procrastinate_jobs as j
+        inner join private.livekit_events as e on j.args ->> 'id' = e.event_id
+        where j.lock = turn and j.status = 'todo' and j.attempts = 0 and e.egress_id is not distinct from of_egress_id
+    )
+    then
+        perform jobs.procrastinate_defer_jobs_v1(array[
+            row(
+                'default', task, 0, turn, null, jsonb_build_object('id', of_event_id), null
+            )::jobs.procrastinate_job_to_defer_v1
+        ]);
+    end if;
+    return true;
+end
+$$;
+
+-- Suspends a member of staff at once: not active, every session gone, every recording of theirs stopped, the ban at the
+-- identity provider queued. False where there is no such member. Of two who suspend each other one comes first. It
+-- outweighs a suspension by the adopter's role table, which may no longer end it. Raises RG409 (own_suspension).
+create function private.suspend_staff(member uuid) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person uuid;
+    is_member boolean;
+begin
+    perform from resguardo.staff as s where s.user_id in (private.uid(), member) order by s.user_id for update;
+    person := private.person();
+    if member = person then
+        raise exception 'own_suspension' using errcode = 'RG409';
+    end if;
+    update resguardo.staff as s
+    set status = 'suspended', suspended_at = coalesce(s.suspended_at, clock_timestamp()),
+        suspended_by = coalesce(nullif(s.suspended_by, '00000000-0000-0000-0000-000000000000'), person)
+    where s.user_id = member;
+    is_member := found;
+    perform private.write_audit(
+        'staff.suspend', case when is_member then 'ALLOWED' else 'ABSENT' end, null,
+        'staff', array[member], '{}', '{}', array['status'], is_member::integer, null
+    );
+    if not is_member then
+        return false;
+    end if;
+    perform private.end_work_of(member);
+    perform private.defer_job('ban_user', member);
+    return true;
+end
+$$;
+
+create function private.record_service(
+    action text, outcome text, reason text, entity_type text, entity uuid
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.write_audit(action, outcome, reason, entity_type, array[entity], '{}', '{}', '{}', 1, null);
+end
+$$;
+
+create function private.deployment_name() returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select d.name from private.deployment as d);
+end
+$$;
+
+
+-- For the files in policies/access: each begins by taking everything away, and so states a table's complete access.
+
+create function private.reset_access(of_table regclass) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    policy name;
+begin
+    for policy in select p.polname from pg_policy as p where p.polrelid = of_table loop
+        execute format('drop policy %I on %s', policy, of_table);
+    end loop;
+    execute format(
+        'revoke all on %s from public, anon, authenticated, service_role, '
+        'clinician, compliance, patient, resguardo_api, resguardo_worker',
+        of_table
+    );
+end
+$$;
+
+-- The same for the functions of a schema: PUBLIC is granted EXECUTE on each new one by Postgres itself.
+create function private.reset_routines(of_schema regnamespace) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute format(
+        'revoke all on all routines in schema %s from public, anon, authenticated, service_role, '
+        'clinician, compliance, patient, resguardo_api, resguardo_worker',
+        of_schema
+    );
+end
+$$;
+
+
+-- What keeps a recording from being lost, doubled or stuck: the one table of steps, when each was taken, the sound
+-- beside the picture, recordings that start by themselves, and what the reconciler asks.
+
+alter table resguardo.consultations
+add column auto_record boolean not null default false,
+add column separate_speakers boolean not null default false;
+comment on column resguardo.consultations.auto_record is
+'Recorded as soon as the doctor and the patient are in the room and everybody consents, once.';
+comment on column resguardo.consultations.separate_speakers is
+'Beside the picture the sound alone is recorded, doctor and patient on a channel each.';
+
+alter table resguardo.recordings
+add column medium text not null default 'VIDEO'
+constraint recordings_medium_is_known check (medium in ('VIDEO', 'SPEAKERS')),
+add column beside uuid,
+add column source text not null default 'EGRESS'
+constraint recordings_source_is_known check (source in ('EGRESS', 'IMPORT')),
+add column status_at timestamptz not null default clock_timestamp(),
+add constraint recordings_speakers_are_beside check ((medium = 'SPEAKERS') = (beside is not null)),
+add constraint recordings_of_consultation_key unique (id, consultation_id),
+add constraint recordings_beside_fkey foreign key (beside, consultation_id)
+references resguardo.recordings (id, consultation_id);
+comment on column resguardo.recordings.beside is 'The video that this sound was recorded beside.';
+comment on column resguardo.recordings.status_at is 'When it came to its status: deadlines count from here.';
+comment on column resguardo.recordings.error is
+'What went wrong, or what stopped it; a READY recording may bear one.';
+
+create unique index recordings_beside_key on resguardo.recordings (beside, consultation_id);
+create index recordings_unfinished_idx on resguardo.recordings (status_at)
+where status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING', 'VERIFYING', 'LOST');
+
+create unique index recordings_one_live_key on resguardo.recordings (consultation_id, medium)
+where status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING');
+
+-- The same table as TRANSITIONS in app/recordings/model.py; a test holds them together.
+create function private.may_become(before text, after text) returns boolean
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return before = after or after = any(case before
+        when 'REQUESTED' then array['STARTING', 'ABORTED', 'FAILED']
+        when 'STARTING' then array['RECORDING', 'STOPPING', 'VERIFYING', 'FAILED', 'ABORTED', 'LOST']
+        when 'RECORDING' then array['STOPPING', 'VERIFYING', 'FAILED', 'ABORTED', 'LOST']
+        when 'STOPPING' then array['VERIFYING', 'FAILED', 'ABORTED', 'LOST']
+        when 'VERIFYING' then array['READY', 'FAILED', 'LOST']
+        when 'LOST' then array['READY', 'DELETED']
+        when 'READY' then array['DELETED']
+        when 'FAILED' then array['DELETED']
+        when 'ABORTED' then array['DELETED']
+        else '{}'::text[]
+    end);
+end
+$$;
+
+create function private.object_prefix(of_recording resguardo.recordings) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case of_recording.retention_class
+            when 'keep' then 'keep/' else 'r/' || of_recording.retention_class || '/'
+        end || format('%s/%s/', of_recording.consultation_id, coalesce(of_recording.beside, of_recording.id));
+end
+$$;
+
+create function private.first_object_key(of_recording resguardo.recordings) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return private.object_prefix(of_recording)
+        || case of_recording.medium when 'SPEAKERS' then 'speakers.ogg' else 'video.mp4' end;
+end
+$$;
+
+-- Law 5: each time that LiveKit is asked anew it is given another key, so that an egress of an earlier ask that turns
+-- up late overwrites nothing; and the key follows the egress that is adopted. Only while nothing has been recorded to
+-- the end. Raises RG409 (object_key_of_another).
+create function private.point_object_key(of_recording uuid, key text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.recordings;
+begin
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
+    if wanted.id is null or not private.is_live(wanted.status)
+        or not starts_with(key, private.object_prefix(wanted))
+        or substr(key, length(private.object_prefix(wanted)) + 1) !~ (
+            case wanted.medium
+                when 'SPEAKERS' then '^speakers(-[0-9]{1,3})?[.]ogg$' else '^video(-[0-9]{1,3})?[.]mp4$'
+            end
+        )
+    then
+        raise exception 'object_key_of_another' using errcode = 'RG409';
+    end if;
+    update private.recording_secrets as s set object_key = key
+    where s.recording_id = of_recording and s.object_key <> key;
+end
+$$;
+
+-- A consultation that is to be recorded by itself, recorded: its recording with its object key and its job, or null
+-- where it is not to be, was before, or somebody's consent is missing. The consultation's lock makes it once.
+create function private.request_recording(of_consultation uuid) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.consultations;
+    video constant uuid := gen_random_uuid();
+    made resguardo.recordings;
+begin
+    select c.* into wanted from resguardo.consultations as c where c.id = of_consultation for update;
+    if wanted.id is null or not wanted.auto_record
+        or not private.everyone_consents(of_consultation)
+        or exists (
+            select from resguardo.recordings as r where r.consultation_id = of_consultation and r.source = 'EGRESS'
+        )
+        or not exists (
+            select from resguardo.staff as s where s.user_id = wanted.doctor_id and s.status = 'active'
+        )
+    then
+        return null;
+    end if;
+    for made in
+        insert into resguardo.recordings (
+            id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, beside
+        )
+        select
+            case m.medium when 'VIDEO' then video else gen_random_uuid() end, wanted.id, wanted.doctor_id,
+            wanted.patient_id, wanted.doctor_id, wanted.room_name, m.medium,
+            case m.medium when 'SPEAKERS' then video end
+        from unnest(array['VIDEO', 'SPEAKERS']) with ordinality as m (medium, place)
+        where m.medium = 'VIDEO' or wanted.separate_speakers
+        order by m.place
+        returning *
+    loop
+        insert into private.recording_secrets (recording_id, object_key)
+        values (made.id, private.first_object_key(made));
+        perform private.defer_job('start_recording', made.id);
+    end loop;
+    perform private.write_audit(
+        'recording.start', 'ALLOWED', 'auto_record', 'recording', array[video], array[wanted.patient_id],
+        array[wanted.id], array['status'], 1, null
+    );
+    return video;
+end
+$$;
+
+-- Which of these keys no recording has, no import waits for, and nothing on its way to keep/ comes from or goes to, for
+-- the sweep of the bucket. A recording that was given up before anything was known of it has none: what LiveKit uploads
+-- for it all the same is nobody's. It tells nothing that was not asked with.
+create function private.unknown_object_keys(keys text[]) returns text[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select k.key from unnest(keys) as k (key)
+        where not exists (
+                select
+                from private.recording_secrets as s
+                join resguardo.recordings as r on r.id = s.recording_id
+                where s.object_key = k.key
+                    and not (r.status = 'ABORTED' or (r.status = 'FAILED' and r.egress_id is null and r.source = 'EGRESS'))
+            )
+            and not exists (
+                select
+                from private.import_secrets as s
+                join resguardo.recording_imports as i on i.id = s.import_id
+                where s.object_key = k.key and i.status in ('AWAITING_URL', 'AWAITING_UPLOAD')
+            )
+            and not exists (select from private.object_moves as m where m.source_key = k.key)
+            and not exists (select from private.object_moves as m where m.target_key = k.key)
+    );
+end
+$$;
+
+
+-- Every change of a recording is told as it commits: its consultation's id on a channel, and nothing else. Postgres
+-- lets whoever may connect to the database listen, and notify; so whoever is told reads the rows again under their own
+-- rights, and a forged notification costs a reading. Equal ones of one transaction are told once.
+
+create function private.announce_recording() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_notify('resguardo_recordings', new.consultation_id::text);
+    return null;
+end
+$$;
+
+create trigger recordings_announce after insert or update on resguardo.recordings
+for each row execute function private.announce_recording();
+
+
+-- Who works here: invitations through Supabase Auth, members added by the owner, and members that an adopter's own
+-- role table names. A login is either a member of staff or a patient's, never both.
+
+alter table resguardo.staff
+add column origin text not null default 'OWN' constraint staff_origin_is_known check (origin in ('OWN', 'MAPPED'));
+comment on column resguardo.staff.origin is
+'OWN: invited, or added by the owner. MAPPED: named by the adopter''s role table, which changes no other.';
+comment on column resguardo.staff.suspended_by is
+'The nil UUID where the adopter''s role table took the role away: it alone may give it back.';
+
+create table private.staff_invitations (
+    id uuid primary key default gen_random_uuid(),
+    email text not null
+    constraint staff_invitations_email_is_normal check (
+        email = lower(email) and length(email) between 3 and 254 and email ~ '^[^@[:space:]]+@[^@[:space:]]+$'
+    ),
+    role text not null constraint staff_invitations_role_is_known check (role in ('clinician', 'compliance')),
+    invited_by uuid,
+    status text not null default 'PENDING'
+    constraint staff_invitations_status_is_known check (status in ('PENDING', 'SENT', 'FAILED')),
+    user_id uuid,
+    error text constraint staff_invitations_error_is_slug check (error ~ '^[a-z][a-z0-9_]{0,63}$'),
+    created_at timestamptz not null default clock_timestamp(),
+    settled_at timestamptz,
+    constraint staff_invitations_settlement_is_whole check (
+        (status = 'PENDING') = (settled_at is null)
+        and (status = 'FAILED') = (error is not null)
+        and (status = 'SENT') = (user_id is not null)
+    )
+);
+comment on table private.staff_invitations is
+'Who was asked to work here. The address is nowhere else of ours: logs, jobs and the audit log name the invitation.';
+comment on column private.staff_invitations.invited_by is 'Null: the owner, by `resguardo staff add`.';
+create unique index staff_invitations_one_pending_key on private.staff_invitations (email) where status = 'PENDING';
+create index staff_invitations_created_idx on private.staff_invitations (created_at desc);
+
+-- Holds a login against whoever would make it a patient's, or a member's, at the same moment.
+create function private.lock_login(login uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_advisory_xact_lock(hashtextextended('resguardo.login ' || login::text, 0));
+end
+$$;
+
+-- Raises RG409 (login_is_patient, patient_user_unknown).
+create function private.guard_login() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if new.user_id is null then
+        return new;
+    end if;
+    perform private.lock_login(new.user_id);
+    if tg_table_name = 'staff' and exists (select from resguardo.patients as p where p.user_id = new.user_id) then
+        raise exception 'login_is_patient' using errcode = 'RG409';
+    elsif tg_table_name = 'patients' and exists (select from resguardo.staff as s where s.user_id = new.user_id) then
+        raise exception 'patient_user_unknown' using errcode = 'RG409';
+    end if;
+    return new;
+end
+$$;
+
+create trigger staff_guard_login before insert or update of user_id on resguardo.staff
+for each row execute function private.guard_login();
+create trigger patients_guard_login before insert or update of user_id on resguardo.patients
+for each row execute function private.guard_login();
+
+-- The login of an address, all null where there is none, and why it may not become a member of staff. A login whose
+-- address nobody confirmed may have been made by anybody, with a password of theirs: it counts only where an
+-- invitation of ours made it, which leaves it without a password (supabase/auth, internal/api/invite.go, checked
+-- 2026-11-21).
+create function private.staff_login(
+    of_email text, out user_id uuid, out is_confirmed boolean, out made_by uuid, out refusal text
+)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select
+        u.id, u.email_confirmed_at is not null, i.id,
+        case
+            when s.status = 'active' then 'already_staff'
+            when s.status = 'suspended' then 'staff_member_suspended'
+            when p.id is not null then 'login_is_patient'
+            when u.banned_until > now() then 'login_banned'
+            when u.email_confirmed_at is null and i.id is null then 'login_unconfirmed'
+        end
+    into user_id, is_confirmed, made_by, refusal
+    from auth.users as u
+    left join resguardo.staff as s on s.user_id = u.id
+    left join resguardo.patients as p on p.user_id = u.id
+    left join private.staff_invitations as i
+        on i.email = of_email
+        and i.id::text = u.raw_user_meta_data ->> 'staff_invitation'
+        and coalesce(u.encrypted_password, '') = ''
+        and u.invited_at is not null
+    where u.instance_id = '00000000-0000-0000-0000-000000000000' and lower(u.email) = of_email
+        and u.aud = 'authenticated' and not u.is_sso_user and u.deleted_at is null;
+end
+$$;
+
+-- The standing invitation of an address, made if new, or why there can be none. The owner, who is nobody, may change
+-- the role of one that stands.
+create function private.open_staff_invitation(
+    of_email text, of_role text, inviter uuid, out invitation uuid, out refusal text, out login uuid
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    standing_role text;
+begin
+    perform pg_advisory_xact_lock(hashtextextended('resguardo.staff_invitation ' || of_email, 0));
+    select l.user_id, l.refusal into login, refusal from private.staff_login(of_email) as l;
+    if refusal is not null then
+        return;
+    end if;
+    select i.id, i.role into invitation, standing_role
+    from private.staff_invitations as i
+    where i.email = of_email and i.status = 'PENDING';
+    if invitation is null then
+        insert into private.staff_invitations (email, role, invited_by) values (of_email, of_role, inviter)
+        returning id into invitation;
+    elsif standing_role <> of_role and inviter is not null then
+        refusal := 'invitation_differs';
+    elsif standing_role <> of_role then
+        update private.staff_invitations as i set role = of_role where i.id = invitation;
+    end if;
+end
+$$;
+
+-- Invites somebody by address, or says why not: the audit row then names the login or the patient that the answer
+-- told of. Again while it is pending the job is queued once more and nothing else changes. Raises RG429
+-- (quota_invitations).
+create function private.invite_staff(of_email text, of_role text, quota integer)
+returns table (id uuid, role text, status text, error text, created_at timestamptz, refusal text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    opened record;
+begin
+    perform private.use_quota(person, 'invitations', quota);
+    select o.* into opened from private.open_staff_invitation(of_email, of_role, person) as o;
+    perform private.write_audit(
+        'staff.invite', case when opened.refusal is null then 'ALLOWED' else 'FAILED' end, opened.refusal,
+        case when opened.invitation is null then 'staff' else 'staff_invitation' end,
+        array_remove(array[coalesce(opened.invitation, opened.login)], null),
+        array(select p.id from resguardo.patients as p where p.user_id = opened.login), '{}',
+        array['role'], (opened.refusal is null)::integer, null
+    );
+    if opened.refusal is not null then
+        return query select null::uuid, null::text, null::text, null::text, null::timestamptz, opened.refusal;
+        return;
+    end if;
+    perform jobs.procrastinate_defer_jobs_v1(array[
+        row(
+            'default', 'invite_staff', 0, opened.invitation::text, null,
+            jsonb_build_object('id', opened.invitation), null
+        )::jobs.procrastinate_job_to_defer_v1
+    ]);
+    return query
+    select i.id, i.role, i.status, i.error, i.created_at, null::text
+    from private.staff_invitations as i where i.id = opened.invitation;
+end
+$$;
+
+-- The newest hundred invitations, without the addresses, after the audit row of the look.
+create function private.read_staff_invitations(quota integer)
+returns table (id uuid, role text, status text, error text, created_at timestamptz)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    shown constant uuid[] := array(
+        select i.id from private.staff_invitations as i order by i.created_at desc, i.id desc limit 100
+    );
+begin
+    perform private.use_quota(private.person(), 'pages', quota);
+    perform private.write_audit(
+        'staff.list_invitations', 'ALLOWED', null, 'staff_invitation', shown, '{}', '{}',
+        array['role', 'status', 'error'], cardinality(shown), null
+    );
+    return query
+    select i.id, i.role, i.status, i.error, i.created_at
+    from private.staff_invitations as i
+    where i.id = any(shown)
+    order by i.created_at desc, i.id desc;
+end
+$$;
+
+-- The owner's `resguardo staff add`: the invitation to settle, or why there can be none.
+create function private.add_staff(of_email text, of_role text, out invitation uuid, out refusal text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select o.invitation, o.refusal into invitation, refusal
+    from private.open_staff_invitation(of_email, of_role, null) as o;
+end
+$$;
+
+create function private.close_staff_invitation(of_invitation uuid, login uuid, failure text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update private.staff_invitations as i
+    set status = case when failure is null then 'SENT' else 'FAILED' end, user_id = login, error = failure,
+        settled_at = clock_timestamp()
+    where i.id = of_invitation;
+    perform private.write_audit(
+        'staff.add', case when failure is null then 'ALLOWED' else 'FAILED' end, failure,
+        case when failure is null then 'staff' else 'staff_invitation' end,
+        array[coalesce(login, of_invitation)], '{}', '{}', array['role'], (failure is null)::integer, null
+    );
+end
+$$;
+
+-- Brings a pending invitation to its end as far as the logins allow: the member of staff is made, or it has failed, and
+-- null is returned; or the address that has to be invited still. `answered` is the login that Supabase Auth named
+-- when it was asked. An answer that was lost is found again by the mark that the invitation left on its login, which
+-- is committed only where the mail was sent.
+create function private.settle_staff_invitation(of_invitation uuid, answered uuid) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted private.staff_invitations;
+    login record;
+begin
+    select i.* into wanted from private.staff_invitations as i where i.id = of_invitation for update;
+    if wanted.id is null or wanted.status <> 'PENDING' then
+        return null;
+    end if;
+    select l.* into login from private.staff_login(wanted.email) as l;
+    if login.refusal is not null then
+        perform private.close_staff_invitation(wanted.id, null, login.refusal);
+        return null;
+    end if;
+    if login.user_id is null
+        or not (
+            login.is_confirmed or login.made_by is not distinct from wanted.id
+            or login.user_id is not distinct from answered
+        )
+    then
+        return wanted.email;
+    end if;
+    insert into resguardo.staff (user_id, role) values (login.user_id, wanted.role);
+    perform private.close_staff_invitation(wanted.id, login.user_id, null);
+    return null;
+end
+$$;
+
+create function private.fail_staff_invitation(of_invitation uuid, failure text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from private.staff_invitations as i
+    where i.id = of_invitation and i.status = 'PENDING' for update;
+    if found then
+        perform private.close_staff_invitation(of_invitation, null, failure);
+    end if;
+end
+$$;
+
+-- Ends what a member has going on: every recording of theirs is stopped, every session gone.
+create function private.end_work_of(member uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    stopped uuid;
+begin
+    for stopped in
+        update resguardo.recordings as r
+        set status = case r.status when 'REQUESTED' then 'ABORTED' else 'STOPPING' end, error = 'staff_suspended'
+        where r.doctor_id = member and r.status in ('REQUESTED', 'STARTING', 'RECORDING')
+        returning r.id
+    loop
+        perform private.defer_job('stop_recording', stopped);
+    end loop;
+    begin
+        delete from auth.sessions as s where s.user_id = member;
+    exception when insufficient_privilege then
+        null; -- the project does not let us; the status alone already closes every door of ours
+    end;
+end
+$$;
+
+-- What the adopter's role table says of one login: its role here, or null for none. It makes members, changes their
+-- role, and suspends those it no longer names; it touches none that were invited or added, gives back no access that
+-- compliance took away, and leaves a patient's login alone. See supabase/adopters/map_roles.sql. Raises RG409
+-- (role_unknown).
+create function private.map_staff(login uuid, mapped_role text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+    basis constant text := coalesce(current_setting('resguardo.service_reason', true), '');
+    member resguardo.staff;
+    patient uuid;
+    step text;
+begin
+    if mapped_role not in ('clinician', 'compliance') then
+        raise exception 'role_unknown' using errcode = 'RG409';
+    end if;
+    perform private.lock_login(login);
+    select s.* into member from resguardo.staff as s where s.user_id = login for update;
+    select p.id into patient from resguardo.patients as p where p.user_id = login;
+    step := case
+        when member.user_id is null and mapped_role is null then null
+        when member.user_id is null and patient is not null then 'refuse'
+        when member.user_id is null then 'add'
+        when member.origin <> 'MAPPED' then null
+        when mapped_role is null then case member.status when 'active' then 'suspend' end
+        when member.status = 'suspended' and member.suspended_by is distinct from nobody then null
+        when member.status = 'suspended' or member.role <> mapped_role then 'change'
+    end;
+    if step is null then
+        return;
+    end if;
+    perform set_config('resguardo.service_reason', 'role_mapping', true);
+    perform private.write_audit(
+        'staff.map', case step when 'refuse' then 'FAILED' else 'ALLOWED' end,
+        case step when 'refuse' then 'login_is_patient' else step || '_' || coalesce(mapped_role, member.role) end,
+        'staff', array[login], array_remove(array[patient], null), '{}', array['role', 'status'],
+        (step <> 'refuse')::integer, null
+    );
+    if step = 'add' then
+        insert into resguardo.staff (user_id, role, origin) values (login, mapped_role, 'MAPPED');
+    elsif step = 'suspend' then
+        update resguardo.staff as s
+        set status = 'suspended', suspended_at = clock_timestamp(), suspended_by = nobody
+        where s.user_id = login;
+    elsif step = 'change' then
+        update resguardo.staff as s
+        set role = mapped_role, status = 'active', suspended_at = null, suspended_by = null
+        where s.user_id = login;
+    end if;
+    if step = 'suspend' or (step = 'change' and member.role <> mapped_role) then
+        perform private.end_work_of(login);
+    end if;
+    perform set_config('resguardo.service_reason', basis, true);
+end
+$$;
+
+
+-- Recordings made elsewhere: a doctor declares one, uploads it through a URL that the worker signs for exactly that,
+-- and it is verified like any other. What was declared and not uploaded in time expires.
+
+alter table resguardo.recordings
+add column expected_sha256 text
+constraint recordings_expected_sha256_is_hex check (expected_sha256 ~ '^[0-9a-f]{64}$');
+comment on column resguardo.recordings.expected_sha256 is
+'What whoever imported it said its object would hash to; null where nothing was said.';
+
+-- Its ids are made here: whoever declares an import cannot aim it at a recording that there is.
+create table resguardo.recording_imports (
+    id uuid primary key default gen_random_uuid(),
+    consultation_id uuid not null,
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    recording_id uuid not null default gen_random_uuid() constraint recording_imports_recording_id_key unique,
+    status text not null default 'AWAITING_URL'
+    constraint recording_imports_status_is_known check (
+        status in ('AWAITING_URL', 'AWAITING_UPLOAD', 'COMPLETED', 'EXPIRED')
+    ),
+    content_type text not null
+    constraint recording_imports_content_type_is_known check (content_type = 'video/mp4'),
+    size_bytes bigint not null
+    constraint recording_imports_size_is_possible check (size_bytes between 1 and 5000000000),
+    sha256 text constraint recording_imports_sha256_is_hex check (sha256 ~ '^[0-9a-f]{64}$'),
+    expires_at timestamptz not null default clock_timestamp() + interval '15 minutes',
+    created_at timestamptz not null default clock_timestamp(),
+    constraint recording_imports_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id)
+);
+alter table resguardo.recording_imports enable row level security;
+comment on column resguardo.recording_imports.recording_id is
+'The id that the recording will have: it exists once the import is COMPLETED.';
+comment on column resguardo.recording_imports.expires_at is 'When the upload URL ends.';
+create index recording_imports_consultation_idx
+on resguardo.recording_imports (consultation_id, doctor_id, patient_id);
+create index recording_imports_doctor_idx on resguardo.recording_imports (doctor_id);
+create index recording_imports_patient_idx on resguardo.recording_imports (patient_id);
+create index recording_imports_pending_idx on resguardo.recording_imports (expires_at)
+where status in ('AWAITING_URL', 'AWAITING_UPLOAD');
+
+create table private.import_secrets (
+    import_id uuid primary key
+    constraint import_secrets_import_id_fkey references resguardo.recording_imports (id),
+    object_key text not null constraint import_secrets_object_key_key unique,
+    upload_url text
+);
+comment on column private.import_secrets.upload_url is
+'Whoever holds it may upload, once: erased when it ends and when the import is COMPLETED.';
+
+-- Law 6: what is imported was recorded, so everybody consents. With the row its object key is fixed: the one that the
+-- recording will have, of a name that nothing recorded here has.
+create function private.guard_import() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    coming resguardo.recordings;
+begin
+    perform from resguardo.consultations as c where c.id = new.consultation_id for no key update;
+    if not private.everyone_consents(new.consultation_id) then
+        raise exception 'consent_missing' using errcode = 'RG403';
+    end if;
+    coming.id := new.recording_id;
+    coming.consultation_id := new.consultation_id;
+    coming.retention_class := new.retention_class;
+    insert into private.import_secrets (import_id, object_key)
+    values (new.id, private.object_prefix(coming) || 'import.mp4');
+    return null;
+end
+$$;
+
+create trigger recording_imports_guard after insert on resguardo.recording_imports
+for each row execute function private.guard_import();
+
+-- What the worker signs a URL for, after the audit row, and for how many seconds at most; no row where no URL is wanted
+-- any more.
+create function private.read_import_key(of_import uuid)
+returns table (object_key text, content_type text, size_bytes bigint, seconds_left integer)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.recording_imports;
+    seconds integer;
+begin
+    select i.* into wanted from resguardo.recording_imports as i where i.id = of_import;
+    seconds := floor(extract(epoch from wanted.expires_at - clock_timestamp()));
+    if wanted.status is distinct from 'AWAITING_URL' or seconds < 1 then
+        return;
+    end if;
+    perform private.write_audit(
+        'recording.read_key', 'ALLOWED', null, 'recording_import', array[wanted.id], array[wanted.patient_id],
+        array[wanted.consultation_id], array['object_key'], 1, null
+    );
+    return query
+    select s.object_key, wanted.content_type, wanted.size_bytes, seconds
+    from private.import_secrets as s where s.import_id = of_import;
+end
+$$;
+
+-- Keeps the URL that the worker signed, where one is wanted still.
+create function private.keep_upload_url(of_import uuid, url text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update resguardo.recording_imports as i set status = 'AWAITING_UPLOAD'
+    where i.id = of_import and i.status = 'AWAITING_URL' and i.expires_at > clock_timestamp();
+    if found then
+        update private.import_secrets as s set upload_url = url where s.import_id = of_import;
+    end if;
+end
+$$;
+
+-- The upload URL of an import for its doctor, after the audit row that says so; null where there is none (yet), and
+-- for everybody else (the row then says DENIED or ABSENT).
+create function private.release_upload_url(of_import uuid) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    wanted resguardo.recording_imports;
+    url text;
+    is_own boolean;
+begin
+    select i.* into wanted from resguardo.recording_imports as i where i.id = of_import;
+    is_own := coalesce(wanted.doctor_id = person, false);
+    if is_own then
+        select s.upload_url into url
+        from private.import_secrets as s
+        where s.import_id = of_import and wanted.expires_at > clock_timestamp();
+        if url is null then
+            return null;
+        end if;
+    end if;
+    perform private.write_audit(
+        'recording.issue_upload_url',
+        case when is_own then 'ALLOWED' when wanted.id is null then 'ABSENT' else 'DENIED' end,
+        case when not is_own then 'not_found' end, 'recording_import', array[of_import],
+        array_remove(array[wanted.patient_id], null), array_remove(array[wanted.consultation_id], null),
+        array['upload_url'], is_own::integer, case when is_own then wanted.size_bytes end
+    );
+    return url;
+end
+$$;
+
+-- How long after the URL's end an upload that began in time may take: 5 GB at 6 Mbit/s.
+create function private.upload_grace() returns interval
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return interval '2 hours';
+end
+$$;
+
+-- Makes the recording of an import, VERIFYING, with its job, and erases the URL; of a completed one it changes nothing.
+-- The object need not be there: verification says so. Raises RG403 (not_own_import, consent_missing) and RG409
+-- (import_expired), and never takes a recording that is there for the import's.
+create function private.complete_import(of_import uuid) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    wanted resguardo.recording_imports;
+begin
+    perform
+    from resguardo.consultations as c
+    join resguardo.recording_imports as i on i.consultation_id = c.id
+    where i.id = of_import and c.doctor_id = person
+    for update of c;
+    if not found then
+        raise exception 'not_own_import' using errcode = 'RG403';
+    end if;
+    select i.* into wanted from resguardo.recording_imports as i where i.id = of_import for update;
+    if wanted.status = 'COMPLETED' then
+        return wanted.recording_id;
+    elsif wanted.status = 'EXPIRED' or wanted.expires_at + private.upload_grace() < clock_timestamp() then
+        raise exception 'import_expired' using errcode = 'RG409';
+    elsif not private.everyone_consents(wanted.consultation_id) then
+        raise exception 'consent_missing' using errcode = 'RG403';
+    end if;
+    insert into resguardo.recordings (
+        id, consultation_id, doctor_id, patient_id, requested_by, status, room_name, medium, source, size_bytes,
+        expected_sha256
+    )
+    select
+        wanted.recording_id, c.id, c.doctor_id, c.patient_id, person, 'VERIFYING', c.room_name, 'VIDEO', 'IMPORT',
+        wanted.size_bytes, wanted.sha256
+    from resguardo.consultations as c where c.id = wanted.consultation_id;
+    insert into private.recording_secrets (recording_id, object_key)
+    select wanted.recording_id, s.object_key from private.import_secrets as s where s.import_id = of_import;
+    update resguardo.recording_imports as i set status = 'COMPLETED' where i.id = of_import;
+    update private.import_secrets as s set upload_url = null where s.import_id = of_import;
+    perform private.put_job('verify_recording', wanted.recording_id);
+    return wanted.recording_id;
+end
+$$;
+
+-- Erases the URLs that have ended, and ends the imports that nobody completed in time and grace; how many. Their
+-- objects, if any came, are then nobody's, for the sweep of the bucket.
+create function private.expire_imports() returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    expired resguardo.recording_imports;
+    how_many integer := 0;
+begin
+    update private.import_secrets as s set upload_url = null
+    from resguardo.recording_imports as i
+    where i.id = s.import_id and i.status = 'AWAITING_UPLOAD' and i.expires_at < clock_timestamp()
+        and s.upload_url is not null;
+    for expired in
+        update resguardo.recording_imports as i set status = 'EXPIRED'
+        where i.status in ('AWAITING_URL', 'AWAITING_UPLOAD')
+            and i.expires_at + private.upload_grace() < clock_timestamp()
+        returning i.*
+    loop
+        how_many := how_many + 1;
+        perform private.write_audit(
+            'recording.expire_import', 'ALLOWED', null, 'recording_import', array[expired.id],
+            array[expired.patient_id], array[expired.consultation_id], array['status'], 1, null
+        );
+    end loop;
+    return how_many;
+end
+$$;
+
+-- A job with one id for its argument, for functions that have seen to who asks. The same task for one id runs once at a
+-- time; what takes long, a start that waits for LiveKit or reading a whole object, has a queue of its own, so that
+-- nothing urgent waits behind it.
+create function private.put_job(task text, argument uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform jobs.procrastinate_defer_jobs_v1(array[
+        row(
+            (select t.queue from private.tasks as t where t.name = task),
+            task, 0, task || ':' || argument, null,
+            jsonb_build_object('id', argument), null
+        )::jobs.procrastinate_job_to_defer_v1
+    ]);
+end
+$$;
+
+
+-- What the ways of keeping and destroying share: one clock, one lock, when a recording is due, its key, and the names
+-- of what is done.
+
+-- The database's clock, in one place: what is due, held or overdue is reckoned by this alone.
+create function private.now() returns timestamptz
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return clock_timestamp();
+end
+$$;
+
+-- The latest time that the database's clock and the bucket's have agreed upon: what is reckoned from here ends no
+-- sooner for a clock that jumped back.
+create table private.keeping_clock (
+    singleton boolean primary key default true constraint keeping_clock_is_single check (singleton),
+    highest timestamptz not null
+);
+insert into private.keeping_clock (highest) values ('-infinity');
+
+create function private.latest_time() returns timestamptz
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return greatest(private.now(), (select c.highest from private.keeping_clock as c));
+end
+$$;
+
+-- Law 7: whoever takes something away holds this shared, whoever forbids it holds it alone, each to the end of the
+-- transaction. So nothing is begun to be destroyed while a hold on it is being placed.
+create function private.lock_keeping(alone boolean) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if alone then
+        perform pg_advisory_xact_lock(7164, 0);
+    else
+        perform pg_advisory_xact_lock_shared(7164, 0);
+    end if;
+end
+$$;
+
+alter table resguardo.patients add column birth_date date;
+comment on column resguardo.patients.birth_date is 'For the term of what is recorded of a minor; null: of age.';
+
+alter table resguardo.recordings
+add column retention_class text not null default 'keep'
+constraint recordings_retention_class_is_known check (retention_class ~ '^(keep|d[1-9][0-9]{0,4})$'),
+add column recorded_class text,
+add column stored_at timestamptz,
+add column due_at timestamptz,
+add column retention_policy integer;
+comment on column resguardo.recordings.retention_class is
+'Where its objects are: under r/d90/ for a term of 90 days, which the bucket empties too; under keep/ we alone do.';
+comment on column resguardo.recordings.recorded_class is
+'The class that it was recorded under: what was left there when it moved to keep/ goes with it.';
+comment on column resguardo.recordings.stored_at is 'When the object was stored, by the bucket''s clock.';
+comment on column resguardo.recordings.due_at is
+'When it is to be destroyed; null while it is unfinished, of sound (which goes with its video) or without a policy.';
+comment on column resguardo.recordings.retention_policy is 'The policy that its term is of.';
+create index recordings_due_idx on resguardo.recordings (due_at, id) where due_at is not null;
+
+create table private.recording_keys (
+    recording_id uuid primary key
+    constraint recording_keys_recording_id_fkey references resguardo.recordings (id),
+    wrapped_key bytea not null
+    constraint recording_keys_wrapped_key_length check (length(wrapped_key) between 40 and 64),
+    root_key_id text not null constraint recording_keys_root_key_id_is_slug check (root_key_id ~ '^[a-z0-9-]{1,32}$'),
+    created_at timestamptz not null default clock_timestamp()
+);
+comment on table private.recording_keys is
+'A data key a recording, wrapped by a root key (AES-KW, RFC 3394): the words that die with it are encrypted with it.';
+
+
+-- How long what is recorded is kept: the versions of policies/retention.toml, who approved them, and the day on which
+-- each recording is due. The same terms as app/retention/model.py; a test holds the two together.
+
+create table resguardo.retention_policies (
+    id integer generated always as identity constraint retention_policies_pkey primary key,
+    name text not null constraint retention_policies_name_key unique
+    constraint retention_policies_name_is_plain check (name ~ '^[0-9A-Za-z][0-9A-Za-z ._-]{0,63}$'),
+    sha256 text not null constraint retention_policies_sha256_is_hex check (sha256 ~ '^[0-9a-f]{64}$'),
+    status text not null default 'PROPOSED'
+    constraint retention_policies_status_is_known check (status in ('PROPOSED', 'ACTIVE', 'SUPERSEDED', 'REJECTED')),
+    source text not null,
+    terms jsonb not null
+    constraint retention_policies_terms_are_whole check (
+        (terms ->> 'grace_days')::integer between 1 and 36500
+        and (terms #>> '{default,recording_days}')::integer between 1 and 36500
+        and (terms #>> '{default,signed_note_days}')::integer between 1 and 36500
+        and (terms ->> 'applies_to_existing')::boolean is not null
+    ),
+    shortens boolean not null,
+    proposed_at timestamptz not null default private.now(),
+    activated_at timestamptz,
+    constraint retention_policies_activation_is_whole check (
+        (status in ('ACTIVE', 'SUPERSEDED')) = (activated_at is not null)
+    )
+);
+alter table resguardo.retention_policies enable row level security;
+comment on column resguardo.retention_policies.source is 'The file as it was proposed, whose SHA-256 is beside it.';
+comment on column resguardo.retention_policies.shortens is
+'Whether it shortened a term of the policy that it was last judged against: it then takes two officers.';
+create unique index retention_policies_one_active_key on resguardo.retention_policies (status)
+where status = 'ACTIVE';
+
+create table resguardo.retention_approvals (
+    policy_id integer not null
+    constraint retention_approvals_policy_id_fkey references resguardo.retention_policies (id),
+    officer_id uuid not null,
+    approved_at timestamptz not null default private.now(),
+    constraint retention_approvals_pkey primary key (policy_id, officer_id)
+);
+alter table resguardo.retention_approvals enable row level security;
+
+alter table resguardo.recordings
+add column term_from timestamptz,
+add constraint recordings_retention_policy_fkey foreign key (retention_policy)
+references resguardo.retention_policies (id);
+comment on column resguardo.recordings.term_from is
+'From when its term counts: the latest that any clock said of its end, so that one that jumped back hastens nothing.';
+create index recordings_retention_policy_idx on resguardo.recordings (retention_policy);
+
+alter table resguardo.recording_imports
+add column retention_class text not null default 'keep'
+constraint recording_imports_retention_class_is_known check (retention_class ~ '^(keep|d[1-9][0-9]{0,4})$');
+comment on column resguardo.recording_imports.retention_class is
+'That of the recording it becomes: its object is uploaded there before there is one.';
+
+alter table resguardo.patients
+add constraint patients_birth_date_is_possible check (birth_date >= date '1900-01-01');
+
+-- The policy in force; all null where there is none.
+create function private.active_policy() returns resguardo.retention_policies
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    active resguardo.retention_policies;
+begin
+    select p.* into active from resguardo.retention_policies as p where p.status = 'ACTIVE';
+    return active;
+end
+$$;
+
+-- 'recording_days' or 'signed_note_days' of a kind of consultation; of none, the default.
+create function private.term_of(terms jsonb, kind text, term text) returns integer
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce((terms #>> array['kinds', kind, term])::integer, (terms #>> array['default', term])::integer);
+end
+$$;
+
+-- Until when what is recorded of somebody born that day is kept at the least; null where nothing is said of minors.
+-- The day of coming of age has then begun everywhere on earth; who was born on a 29 February comes of age on 1 March.
+create function private.minor_until(terms jsonb, birth_date date) returns timestamptz
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    years constant integer := (terms #>> '{minors,until_age_years}')::integer;
+begin
+    return (
+        make_date(extract(year from birth_date)::integer + years, extract(month from birth_date)::integer, 1)
+        + (extract(day from birth_date)::integer - 1)
+    )::timestamp at time zone 'Etc/GMT+12';
+end
+$$;
+
+-- When a recording whose term counts from then is due. Raises nothing; null without terms or a beginning.
+create function private.due_of(terms jsonb, kind text, birth_date date, counted_from timestamptz) returns timestamptz
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if terms is null or counted_from is null then
+        return null;
+    end if;
+    return greatest(
+        counted_from + make_interval(hours => 24 * private.term_of(terms, kind, 'recording_days')),
+        private.minor_until(terms, birth_date)
+    );
+end
+$$;
+
+-- Where the objects of a consultation's next recording go: where the bucket's own rule cannot come before us.
+create function private.class_for(of_consultation uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    terms constant jsonb := (private.active_policy()).terms;
+    of_kind text;
+    born date;
+    days integer;
+begin
+    select c.kind, p.birth_date into of_kind, born
+    from resguardo.consultations as c
+    inner join resguardo.patients as p on p.id = c.patient_id
+    where c.id = of_consultation;
+    days := private.term_of(terms, of_kind, 'recording_days');
+    if days is null or private.minor_until(terms, born) > private.now() + make_interval(hours => 24 * days) then
+        return 'keep';
+    end if;
+    return 'd' || days;
+end
+$$;
+
+-- A new recording goes where its term sends it, sound beside its picture and an import where it was uploaded; one that
+-- has ended is dated by the policy in force, and by that alone from then on. What LOST turns out to be keeps its policy
+-- and is never due earlier.
+create function private.retain_recording() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    policy resguardo.retention_policies;
+    of_kind text;
+    born date;
+begin
+    if tg_op = 'INSERT' and new.retention_class = 'keep' then
+        new.retention_class := coalesce(
+            (select v.retention_class from resguardo.recordings as v where v.id = new.beside),
+            (
+                select i.retention_class from resguardo.recording_imports as i
+                where i.recording_id = new.id and new.source = 'IMPORT'
+            ),
+            private.class_for(new.consultation_id)
+        );
+    end if;
+    if tg_op = 'INSERT' then
+        new.recorded_class := new.retention_class;
+    end if;
+    if new.medium <> 'VIDEO' or new.status not in ('READY', 'FAILED', 'ABORTED', 'LOST') then
+        return new;
+    elsif tg_op = 'INSERT' then
+        if new.due_at is not null then
+            return new;
+        end if;
+    elsif new.status = old.status then
+        return new;
+    end if;
+    new.term_from := greatest(
+        new.term_from, new.created_at, new.ended_at, new.stored_at, new.status_at, private.latest_time()
+    );
+    policy := private.active_policy();
+    if new.retention_policy is not null then
+        select p.* into policy from resguardo.retention_policies as p where p.id = new.retention_policy;
+    end if;
+    if policy.id is not null then
+        select c.kind, p.birth_date into of_kind, born
+        from resguardo.consultations as c
+        inner join resguardo.patients as p on p.id = c.patient_id
+        where c.id = new.consultation_id
+        for share of p;
+        new.due_at := greatest(new.due_at, private.due_of(policy.terms, of_kind, born, new.term_from));
+        new.retention_policy := policy.id;
+    end if;
+    return new;
+end
+$$;
+
+-- After recordings_guard, by name: that sets status_at.
+create trigger recordings_retention before insert or update of status on resguardo.recordings
+for each row execute function private.retain_recording();
+
+create function private.classify_import() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.retention_class := private.class_for(new.consultation_id);
+    return new;
+end
+$$;
+
+create trigger recording_imports_classify before insert on resguardo.recording_imports
+for each row execute function private.classify_import();
+
+-- The videos that the bucket's own rule would empty too early: under a class of a fixed age and due later than two days
+-- before its backstop, which is a week after its term and counts from when the bucket stored the object.
+create function private.outgrown() returns table (recording_id uuid)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select r.id
+    from resguardo.recordings as r
+    where r.retention_class <> 'keep' and r.medium = 'VIDEO' and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+        and r.due_at > coalesce(r.stored_at, r.created_at)
+        + make_interval(hours => 24 * (substr(r.retention_class, 2)::integer + 5));
+end
+$$;
+
+-- Whoever ends a recording of the patient meanwhile is seen here or sees the day of birth: both lock the patient.
+create function private.give_birth_date(of_patient uuid, of_birth_date date) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    dated uuid[];
+    consultations uuid[];
+begin
+    update resguardo.patients as p set birth_date = of_birth_date
+    where p.id = of_patient and coalesce(p.birth_date, of_birth_date) = of_birth_date;
+    if not found then
+        raise exception 'patient_birth_date_differs' using errcode = 'RG409';
+    end if;
+    with later as (
+        update resguardo.recordings as r set due_at = private.minor_until(p.terms, of_birth_date)
+        from resguardo.retention_policies as p
+        where r.patient_id = of_patient and p.id = r.retention_policy
+            and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+            and r.due_at < private.minor_until(p.terms, of_birth_date)
+        returning r.id, r.consultation_id
+    )
+
+    select array_agg(l.id), array_agg(distinct l.consultation_id) into dated, consultations from later as l;
+    if dated is not null then
+        perform private.write_audit(
+            'recording.date', 'ALLOWED', 'birth_date_given', 'recording', dated, array[of_patient], consultations,
+            array['due_at'], cardinality(dated), null
+        );
+    end if;
+end
+$$;
+
+
+-- Who decides on a retention policy, what becomes of what exists then, and what compliance is told of it beforehand.
+
+-- One policy is decided on at a time, and no other becomes active meanwhile.
+create function private.lock_policies() returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_advisory_xact_lock(7164, 1);
+end
+$$;
+
+-- Whether one policy gives anything a shorter term than another: a recording or a signed note of any kind of
+-- consultation, a minor, or the grace in which a deletion can be undone; or leaves a jurisdiction, and its floors.
+create function private.shortens(before jsonb, after jsonb) returns boolean
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (after ->> 'grace_days')::integer < (before ->> 'grace_days')::integer
+        or (before ->> 'jurisdiction' is not null and before ->> 'jurisdiction' is distinct from after ->> 'jurisdiction')
+        or coalesce((after #>> '{minors,until_age_years}')::integer, 0)
+        < coalesce((before #>> '{minors,until_age_years}')::integer, 0)
+        or exists (
+            select
+            from (
+                select null::text as kind
+                union select k.kind from jsonb_object_keys(before -> 'kinds') as k (kind)
+                union select k.kind from jsonb_object_keys(after -> 'kinds') as k (kind)
+            ) as n
+            cross join unnest(array['recording_days', 'signed_note_days']) as t (term)
+            where private.term_of(after, n.kind, t.term) < private.term_of(before, n.kind, t.term)
+        );
+end
+$$;
+
+-- Whether it takes two officers to put these terms into force now: they shorten a term of the policy in force or,
+-- where they touch what exists, of one that a recording is kept by still; or there was no policy, and there is
+-- something recorded that it would be the first to end.
+create function private.is_shortening(of_terms jsonb) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    active constant resguardo.retention_policies := private.active_policy();
+begin
+    if active.id is null then
+        return exists (select from resguardo.recordings);
+    end if;
+    return private.shortens(active.terms, of_terms)
+        or (
+            (of_terms ->> 'applies_to_existing')::boolean
+            and exists (
+                select
+                from resguardo.retention_policies as p
+                where p.status = 'SUPERSEDED' and private.shortens(p.terms, of_terms)
+                    and exists (
+                        select from resguardo.recordings as r
+                        where r.retention_policy = p.id and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+                    )
+            )
+        );
+end
+$$;
+
+-- What a policy would change of what exists if it came into force now: each recording's due day before and after.
+-- Nothing becomes due before now that was not due already, and what is in destruction is left alone.
+create function private.redated(of_policy integer)
+returns table (recording_id uuid, due_before timestamptz, due_after timestamptz)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    policy resguardo.retention_policies;
+begin
+    select p.* into policy from resguardo.retention_policies as p where p.id = of_policy;
+    return query
+    select
+        r.id, r.due_at,
+        greatest(
+            private.due_of(
+                policy.terms, c.kind, p.birth_date,
+                coalesce(r.term_from, greatest(r.ended_at, r.stored_at, r.status_at))
+            ),
+            least(r.due_at, private.now())
+        )
+    from resguardo.recordings as r
+    inner join resguardo.consultations as c on c.id = r.consultation_id
+    inner join resguardo.patients as p on p.id = r.patient_id
+    where r.medium = 'VIDEO' and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+        and (r.retention_policy is null or (policy.terms ->> 'applies_to_existing')::boolean)
+        and not exists (
+            select from resguardo.deletions as d where d.recording_id = r.id and d.status = 'DELETING'
+        );
+end
+$$;
+
+-- Puts a policy into force in the place of the one before. Whoever writes a recording waits, so that each is dated
+-- either by the one before, and seen here, or by this one.
+create function private.activate_policy(of_policy integer) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    how_many integer;
+begin
+    lock table resguardo.recordings in share row exclusive mode;
+    update resguardo.retention_policies as p set status = 'SUPERSEDED' where p.status = 'ACTIVE';
+    update resguardo.retention_policies as p set status = 'ACTIVE', activated_at = private.now()
+    where p.id = of_policy;
+    update resguardo.recordings as r set due_at = n.due_after, retention_policy = of_policy
+    from private.redated(of_policy) as n
+    where r.id = n.recording_id;
+    get diagnostics how_many = row_count;
+    perform private.write_audit(
+        'retention.activate', 'ALLOWED', 'policy_' || of_policy, 'retention_policy', '{}', '{}', '{}',
+        array['status', 'due_at'], how_many, null
+    );
+end
+$$;
+
+-- The owner's: keeps a version for compliance to decide on; its id. Raises RG409 (retention_policies_name_key) for a
+-- name that was used before.
+create function private.propose_policy(of_name text, of_sha256 text, of_source text, of_terms jsonb) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    made integer;
+begin
+    perform private.lock_policies();
+    insert into resguardo.retention_policies (name, sha256, source, terms, shortens)
+    values (of_name, of_sha256, of_source, of_terms, private.is_shortening(of_terms))
+    returning id into made;
+    perform private.write_audit(
+        'retention.propose', 'ALLOWED', 'policy_' || made, 'retention_policy', '{}', '{}', '{}',
+        array['terms'], 1, null
+    );
+    return made;
+end
+$$;
+
+-- The owner's: the first policy, in force at once where nobody has decided on any and nothing is recorded; else null.
+create function private.adopt_policy(of_name text, of_sha256 text, of_source text, of_terms jsonb) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    made integer;
+begin
+    perform private.lock_policies();
+    lock table resguardo.recordings in share row exclusive mode;
+    if exists (select from resguardo.retention_policies) or exists (select from resguardo.recordings) then
+        return null;
+    end if;
+    made := private.propose_policy(of_name, of_sha256, of_source, of_terms);
+    perform private.activate_policy(made);
+    return made;
+end
+$$;
+
+-- A proposal, locked, for an officer to decide on; all null where there is none, which is then in the log. Raises RG409
+-- (retention_policy_settled).
+create function private.open_policy(of_policy integer, action text) returns resguardo.retention_policies
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.retention_policies;
+begin
+    perform private.lock_policies();
+    select p.* into wanted from resguardo.retention_policies as p where p.id = of_policy for update;
+    if wanted.id is null then
+        perform private.write_audit(
+            action, 'ABSENT', 'not_found', 'retention_policy', '{}', '{}', '{}', array['status'], 0, null
+        );
+    elsif wanted.status <> 'PROPOSED' then
+        raise exception 'retention_policy_settled' using errcode = 'RG409';
+    end if;
+    return wanted;
+end
+$$;
+
+-- One officer's approval of a proposal, judged against what is in force now; false where there is none. It comes into
+-- force with it, or with a second officer's where it shortens a term; who has been suspended since does not count.
+-- Raises RG409 (retention_policy_settled, retention_same_officer).
+create function private.approve_policy(of_policy integer) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    wanted constant resguardo.retention_policies := private.open_policy(of_policy, 'retention.approve');
+    is_shorter boolean;
+    approvals integer;
+begin
+    if wanted.id is null then
+        return false;
+    end if;
+    insert into resguardo.retention_approvals (policy_id, officer_id) values (of_policy, person)
+    on conflict do nothing;
+    if not found then
+        raise exception 'retention_same_officer' using errcode = 'RG409';
+    end if;
+    perform private.write_audit(
+        'retention.approve', 'ALLOWED', 'policy_' || of_policy, 'retention_policy', '{}', '{}', '{}',
+        array['status'], 1, null
+    );
+    lock table resguardo.recordings in share row exclusive mode;
+    is_shorter := private.is_shortening(wanted.terms);
+    update resguardo.retention_policies as p set shortens = is_shorter where p.id = of_policy;
+    select count(*) into approvals
+    from resguardo.retention_approvals as a
+    inner join resguardo.staff as s on s.user_id = a.officer_id
+    where a.policy_id = of_policy and s.status = 'active' and s.role = 'compliance';
+    if approvals >= (case when is_shorter then 2 else 1 end) then
+        perform private.activate_policy(of_policy);
+    end if;
+    return true;
+end
+$$;
+
+-- One officer's refusal ends a proposal; false where there is none. Raises RG409 (retention_policy_settled).
+create function private.reject_policy(of_policy integer) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.person();
+    if (private.open_policy(of_policy, 'retention.reject')).id is null then
+        return false;
+    end if;
+    update resguardo.retention_policies as p set status = 'REJECTED' where p.id = of_policy;
+    perform private.write_audit(
+        'retention.reject', 'ALLOWED', 'policy_' || of_policy, 'retention_policy', '{}', '{}', '{}',
+        array['status'], 1, null
+    );
+    return true;
+end
+$$;
+
+-- What a policy would do to what exists, month by month: how much would be deleted, how much of it sooner than it is to
+-- be today (or at all), how much is held and so stays.
+create function private.policy_effects(of_policy integer)
+returns table (
+    month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz
+)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select
+        date_trunc('month', n.due_after at time zone 'UTC')::date, count(*),
+        coalesce(sum(coalesce(r.size_bytes, 0) + coalesce(s.size_bytes, 0)), 0)::bigint,
+        count(*) filter (where n.due_before is null or n.due_after < n.due_before),
+        count(h.id), min(n.due_after)
+    from private.redated(of_policy) as n
+    inner join resguardo.recordings as r on r.id = n.recording_id
+    left join resguardo.recordings as s on s.beside = r.id
+    left join private.held_videos() as h (id) on h.id = r.id
+    group by 1
+    order by 1;
+end
+$$;
+
+-- The same for compliance, after the audit row; no row, too, where there is no such policy. Raises RG409
+-- (retention_policy_settled) for one that is not PROPOSED.
+create function private.preview_policy(of_policy integer, quota integer)
+returns table (
+    month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.retention_policies;
+begin
+    perform private.use_quota(private.person(), 'pages', quota);
+    select p.* into wanted from resguardo.retention_policies as p where p.id = of_policy;
+    if wanted.status <> 'PROPOSED' then
+        raise exception 'retention_policy_settled' using errcode = 'RG409';
+    end if;
+    perform private.write_audit(
+        'retention.preview', case when wanted.id is null then 'ABSENT' else 'ALLOWED' end,
+        coalesce('policy_' || wanted.id, 'not_found'), 'retention_policy', '{}', '{}', '{}',
+        array['due_at', 'size_bytes'], (wanted.id is not null)::integer, null
+    );
+    if wanted.id is not null then
+        return query select e.* from private.policy_effects(of_policy) as e;
+    end if;
+end
+$$;
+
+-- What is stored, by class and by age in days, for compliance, after the audit row: counts and bytes alone.
+create function private.report_storage(quota integer)
+returns table (retention_class text, age_from_days integer, objects bigint, size_bytes bigint)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.use_quota(private.person(), 'pages', quota);
+    perform private.write_audit(
+        'storage.report', 'ALLOWED', null, 'storage', '{}', '{}', '{}', array['size_bytes', 'due_at'], 1, null
+    );
+    return query
+    select r.retention_class, a.from_days, count(*), coalesce(sum(r.size_bytes), 0)::bigint
+    from resguardo.recordings as r
+    cross join lateral (
+        select max(d.days) as from_days
+        from unnest(array[0, 30, 90, 365]) as d (days)
+        where d.days = 0
+            or private.now() - coalesce(r.stored_at, r.ended_at, r.created_at) >= make_interval(hours => 24 * d.days)
+    ) as a
+    where r.status = 'READY' or (r.stored_at is not null and r.status in ('VERIFYING', 'FAILED', 'ABORTED', 'LOST'))
+    group by r.retention_class, a.from_days
+    order by r.retention_class, a.from_days;
+end
+$$;
+
+-- What the next so many days will delete, how much of that is held and so will stay, and what was stored and fetched in
+-- as many days until now. report_storage() has written the audit row.
+create function private.report_coming(within_days integer)
+returns table (
+    recordings bigint, size_bytes bigint, held_recordings bigint, held_bytes bigint, objects_stored bigint,
+    urls_issued bigint
+)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    span constant interval := make_interval(hours => 24 * within_days);
+begin
+    perform private.person();
+    return query
+    with due as (
+        select r.id, coalesce(r.size_bytes, 0) + coalesce(s.size_bytes, 0) as bytes, h.id is not null as is_held
+        from resguardo.recordings as r
+        left join resguardo.recordings as s on s.beside = r.id
+        left join private.held_videos() as h (id) on h.id = r.id
+        left join resguardo.deletions as d on d.recording_id = r.id and d.status in ('REQUESTED', 'DELETING')
+        where (least(r.due_at, d.undo_until) < private.now() + span or d.status = 'DELETING') and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+    )
+
+    select
+        count(*) filter (where not d.is_held), coalesce(sum(d.bytes) filter (where not d.is_held), 0)::bigint,
+        count(*) filter (where d.is_held), coalesce(sum(d.bytes) filter (where d.is_held), 0)::bigint,
+        (
+            select count(*) from resguardo.recordings as r
+            where coalesce(r.stored_at, r.ended_at) > private.now() - span
+        ),
+        (
+            select coalesce(sum(u.used), 0)::bigint from private.usage as u
+            where u.meter = 'urls' and u.window_start > private.now() - span
+        )
+    from due as d;
+end
+$$;
+
+
+-- Legal holds, and how what is held survives the bucket's own rule; and recordings whose object is not there.
+
+create table resguardo.legal_holds (
+    id uuid primary key default gen_random_uuid(),
+    consultation_id uuid constraint legal_holds_consultation_id_fkey references resguardo.consultations (id),
+    patient_id uuid constraint legal_holds_patient_id_fkey references resguardo.patients (id),
+    recorded_since timestamptz,
+    recorded_until timestamptz,
+    matter text not null constraint legal_holds_matter_length check (length(matter) between 1 and 200),
+    custodian text not null constraint legal_holds_custodian_length check (length(custodian) between 1 and 200),
+    placed_by uuid not null,
+    placed_at timestamptz not null default private.now(),
+    released_by uuid,
+    released_at timestamptz,
+    constraint legal_holds_scope_is_one check (
+        num_nonnulls(consultation_id, patient_id, recorded_since) = 1
+        and (recorded_since is null) = (recorded_until is null)
+    ),
+    constraint legal_holds_range_is_forward check (recorded_since < recorded_until),
+    constraint legal_holds_release_is_whole check ((released_by is null) = (released_at is null)),
+    constraint legal_holds_release_is_by_another check (released_by <> placed_by)
+);
+alter table resguardo.legal_holds enable row level security;
+comment on table resguardo.legal_holds is
+'What must not be destroyed, for whom and in which matter. Active while released_at is null; a released one stays.';
+comment on column resguardo.legal_holds.recorded_since is
+'With recorded_until, excluded: every recording that was created in between.';
+create index legal_holds_consultation_idx on resguardo.legal_holds (consultation_id);
+create index legal_holds_patient_idx on resguardo.legal_holds (patient_id);
+create index legal_holds_placed_idx on resguardo.legal_holds (placed_at desc, id desc);
+create index legal_holds_active_idx on resguardo.legal_holds (recorded_since) where released_at is null;
+create index recordings_created_idx on resguardo.recordings (created_at);
+
+create table private.object_moves (
+    recording_id uuid primary key
+    constraint object_moves_recording_id_fkey references resguardo.recordings (id),
+    source_key text not null,
+    target_key text not null,
+    begun_at timestamptz not null default private.now(),
+    kept_at timestamptz,
+    constraint object_moves_lead_to_keep check (starts_with(target_key, 'keep/') and starts_with(source_key, 'r/'))
+);
+comment on table private.object_moves is
+'Objects on their way to keep/, where no rule of the bucket reaches them: while a row is here both keys may hold one.';
+comment on column private.object_moves.kept_at is 'When the recording began to be read from the target.';
+
+alter table resguardo.recordings add column missing_since timestamptz;
+comment on column resguardo.recordings.missing_since is
+'Since when its object was not in the bucket; null while it is there.';
+create index recordings_missing_idx on resguardo.recordings (missing_since) where missing_since is not null;
+create index recording_secrets_object_key_idx on private.recording_secrets (object_key collate "C");
+
+-- The videos that a hold covers, whatever their state; a sound is held with its video.
+create function private.videos_under(of_hold resguardo.legal_holds) returns setof uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if of_hold.consultation_id is not null then
+        return query
+        select r.id from resguardo.recordings as r
+        where r.consultation_id = of_hold.consultation_id and r.medium = 'VIDEO' and r.status <> 'DELETED';
+    elsif of_hold.patient_id is not null then
+        return query
+        select r.id from resguardo.recordings as r
+        where r.patient_id = of_hold.patient_id and r.medium = 'VIDEO' and r.status <> 'DELETED';
+    else
+        return query
+        select r.id from resguardo.recordings as r
+        inner join resguardo.consultations as c on c.id = r.consultation_id
+        where (
+            (r.created_at >= of_hold.recorded_since and r.created_at < of_hold.recorded_until)
+            or (r.started_at >= of_hold.recorded_since and r.started_at < of_hold.recorded_until)
+            or (c.scheduled_at >= of_hold.recorded_since and c.scheduled_at < of_hold.recorded_until)
+        )
+            and r.medium = 'VIDEO' and r.status <> 'DELETED';
+    end if;
+end
+$$;
+
+-- Places a hold, or nothing where there is no such consultation or patient, and tells how much it covers now. An equal
+-- one of the same person's that stands is answered with, and placed no second time. Alone: nothing begins to be
+-- destroyed meanwhile, and what is in destruction already is counted.
+create function private.place_hold(
+    of_consultation uuid, of_patient uuid, since timestamptz, until timestamptz, of_matter text, of_custodian text
+) returns table (
+    id uuid, placed_by uuid, placed_at timestamptz, covered_recordings bigint, recordings_in_destruction bigint
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    hold resguardo.legal_holds;
+    patients uuid[];
+    covered uuid[];
+begin
+    perform private.lock_keeping(true);
+    patients := array(
+        select c.patient_id from resguardo.consultations as c where c.id = of_consultation
+        union all
+        select p.id from resguardo.patients as p where p.id = of_patient
+    );
+    if cardinality(patients) = 0 and since is null then
+        perform private.write_audit(
+            'hold.place', 'ABSENT', 'not_found', case when of_patient is null then 'consultation' else 'patient' end,
+            array_remove(array[of_consultation, of_patient], null), '{}', '{}', '{}', 0, null
+        );
+        return;
+    end if;
+    select h.* into hold
+    from resguardo.legal_holds as h
+    where h.placed_by = person and h.released_at is null and h.matter = of_matter and h.custodian = of_custodian
+        and (h.consultation_id, h.patient_id, h.recorded_since, h.recorded_until)
+        is not distinct from (of_consultation, of_patient, since, until);
+    if hold.id is null then
+        insert into resguardo.legal_holds as h (
+            consultation_id, patient_id, recorded_since, recorded_until, matter, custodian, placed_by
+        ) values (of_consultation, of_patient, since, until, of_matter, of_custodian, person)
+        returning h.* into hold;
+    end if;
+    covered := array(select v.id from private.videos_under(hold) as v (id));
+    perform private.write_audit(
+        'hold.place', 'ALLOWED', null, 'legal_hold', array[hold.id], patients,
+        array_remove(array[of_consultation], null), array['scope', 'matter', 'custodian'], 1, null
+    );
+    perform private.put_job('secure_held', hold.id);
+    return query
+    select
+        hold.id, hold.placed_by, hold.placed_at, cardinality(covered)::bigint,
+        (
+            select count(distinct d.recording_id) from resguardo.deletions as d
+            where d.recording_id = any(covered) and d.status = 'DELETING'
+        );
+end
+$$;
+
+-- Releases a hold, for a second person alone; nothing where there is no such hold. Again by the same person it is
+-- answered with as it is. Raises RG409 (own_hold, hold_released).
+create function private.release_hold(of_hold uuid) returns setof resguardo.legal_holds
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    hold resguardo.legal_holds;
+    about private.subjects;
+begin
+    select h.* into hold from resguardo.legal_holds as h where h.id = of_hold for update;
+    if hold.id is null then
+        perform private.write_audit(
+            'hold.release', 'ABSENT', 'not_found', 'legal_hold', array[of_hold], '{}', '{}', '{}', 0, null
+        );
+        return;
+    elsif hold.placed_by = person then
+        raise exception 'own_hold' using errcode = 'RG409';
+    elsif hold.released_by <> person then
+        raise exception 'hold_released' using errcode = 'RG409';
+    elsif hold.released_by is null then
+        update resguardo.legal_holds as h set released_by = person, released_at = private.now()
+        where h.id = of_hold
+        returning h.* into hold;
+        perform private.put_job('secure_held', hold.id);
+    end if;
+    about := private.subjects_of('legal_hold', of_hold);
+    perform private.write_audit(
+        'hold.release', 'ALLOWED', null, 'legal_hold', array[of_hold], about.patient_ids, about.consultation_ids,
+        array['released_at'], 1, null
+    );
+    return next hold;
+end
+$$;
+
+-- The videos that must not go: under an active hold, or wanted by an access request that holds.
+create function private.held_videos() returns setof uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select v.id
+    from resguardo.legal_holds as h
+    cross join lateral private.videos_under(h) as v (id)
+    where h.released_at is null
+    union
+    select r.id
+    from resguardo.access_requests as a
+    inner join resguardo.recordings as r
+        on r.patient_id = a.patient_id and (a.consultation_id is null or r.consultation_id = a.consultation_id)
+    where a.status in ('OPEN', 'APPROVED', 'DENIED') and private.request_holds(a)
+        and r.medium = 'VIDEO' and r.status <> 'DELETED';
+end
+$$;
+
+-- What lies under r/ and must survive the bucket's own rule, the oldest first. `lock_prefix` is where a bucket lock
+-- would hold it: its consultation's folder, and null where something else is there that nothing holds, which the lock
+-- would hold too. `may_move`: nobody writes to it any more, or destroys it.
+create function private.unprotected_videos()
+returns table (id uuid, lock_prefix text, is_held boolean, is_outgrown boolean, may_move boolean)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    with held as materialized (select v.id from private.held_videos() as v (id)),
+
+    outgrown as materialized (select o.id from private.outgrown() as o (id)),
+
+    wanted as materialized (
+        select
+            r.id, r.status, r.status_at, r.created_at, s.status as sound_status, s.status_at as sound_status_at,
+            coalesce(substring(k.object_key from '^r/[^/]+/[^/]+/'), substring(l.object_key from '^r/[^/]+/[^/]+/'))
+                as prefix,
+            exists (select from held as h where h.id = r.id) as is_held,
+            exists (select from outgrown as o where o.id = r.id) as is_outgrown
+        from resguardo.recordings as r
+        left join private.recording_secrets as k on k.recording_id = r.id
+        left join resguardo.recordings as s on s.beside = r.id and s.status <> 'DELETED'
+        left join private.recording_secrets as l on l.recording_id = s.id
+        where r.id in (select h.id from held as h union select o.id from outgrown as o)
+            and r.medium = 'VIDEO' and r.status <> 'DELETED'
+    ),
+
+    shared as materialized (
+        select distinct w.prefix
+        from wanted as w
+        inner join resguardo.recordings as r on r.id = w.id
+        inner join resguardo.recordings as o
+            on o.consultation_id = r.consultation_id and o.medium = 'VIDEO' and o.status <> 'DELETED'
+        inner join private.recording_secrets as k on k.recording_id = o.id and starts_with(k.object_key, w.prefix)
+        where not exists (select from held as h where h.id = o.id)
+    )
+
+    select
+        w.id,
+        case when not exists (select from shared as x where x.prefix = w.prefix) then w.prefix end,
+        w.is_held,
+        w.is_outgrown,
+        private.is_finished(w.status) and coalesce(private.is_finished(w.sound_status), true)
+        and (
+            private.may_move(w.status, w.status_at)
+            or coalesce(private.may_move(w.sound_status, w.sound_status_at), false)
+        )
+        and not exists (
+            select from resguardo.deletions as d
+            where d.recording_id = w.id and d.status = 'DELETING' and private.is_in_destruction(w.id)
+        )
+    from wanted as w
+    where w.prefix is not null
+    order by w.created_at, w.id;
+end
+$$;
+
+create function private.may_move(status text, since timestamptz) returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return status in ('READY', 'FAILED', 'ABORTED')
+        or (status = 'LOST' and since < private.now() - interval '8 days');
+end
+$$;
+
+-- Videos whose objects are on their way to keep/. None of these begins to be destroyed.
+create function private.moving_videos() returns setof uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select distinct coalesce(r.beside, r.id)
+    from private.object_moves as m
+    inner join resguardo.recordings as r on r.id = m.recording_id;
+end
+$$;
+
+-- Writes down that the objects of a video and of its sound are to move to keep/, and tells from where and to where,
+-- after the audit row; the same again where it is under way. Nothing where it is in destruction, or nothing is to move.
+create function private.begin_move(of_video uuid)
+returns table (recording_id uuid, source_key text, target_key text, is_verified boolean, is_kept boolean)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    video resguardo.recordings;
+begin
+    perform private.lock_keeping(false);
+    perform from resguardo.recordings as r where of_video in (r.id, r.beside) order by r.id for update;
+    select r.* into video from resguardo.recordings as r where r.id = of_video;
+    if not private.is_in_destruction(of_video) then
+        update resguardo.deletions as d set attempts = d.attempts + 1
+        where d.recording_id = of_video and d.status = 'DELETING';
+        insert into private.object_moves (recording_id, source_key, target_key)
+        select r.id, s.object_key, regexp_replace(s.object_key, '^r/[^/]+/', 'keep/')
+        from resguardo.recordings as r
+        inner join private.recording_secrets as s on s.recording_id = r.id
+        where of_video in (r.id, r.beside) and private.may_move(r.status, r.status_at)
+            and starts_with(s.object_key, 'r/')
+        on conflict on constraint object_moves_pkey do nothing;
+    end if;
+    perform private.write_audit(
+        'recording.read_key', 'ALLOWED', 'object_move', 'recording', array[of_video],
+        array_remove(array[video.patient_id], null), array_remove(array[video.consultation_id], null),
+        array['object_key'], 1, null
+    );
+    return query
+    select m.recording_id, m.source_key, m.target_key, r.status = 'READY', m.kept_at is not null
+    from private.object_moves as m
+    inner join resguardo.recordings as r on r.id = m.recording_id
+    where of_video in (r.id, r.beside)
+    order by r.medium desc;
+end
+$$;
+
+-- From now on the recording is read from the new key: where a move leads there, and it is not being destroyed. False
+-- where it does not.
+create function private.keep_object(of_recording uuid, old_key text, new_key text) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    kept resguardo.recordings;
+begin
+    select r.* into kept from resguardo.recordings as r where r.id = of_recording for update;
+    if exists (
+        select from private.recording_secrets as s
+        where s.recording_id = of_recording and s.object_key = new_key
+    ) then
+        return true;
+    elsif private.is_in_destruction(coalesce(kept.beside, kept.id)) then
+        return false;
+    end if;
+    update private.recording_secrets as s set object_key = new_key
+    where s.recording_id = of_recording and s.object_key = old_key
+        and exists (
+            select from private.object_moves as m
+            where m.recording_id = of_recording and m.source_key = old_key and m.target_key = new_key
+        );
+    if not found then
+        return false;
+    end if;
+    update resguardo.recordings as r set retention_class = 'keep' where r.id = of_recording;
+    update private.object_moves as m set kept_at = private.now() where m.recording_id = of_recording;
+    update private.deletion_objects as o set object_key = new_key where o.object_key = old_key;
+    perform private.write_audit(
+        'object.keep', 'ALLOWED', null, 'recording', array[of_recording], array[kept.patient_id],
+        array[kept.consultation_id], array['object_key', 'retention_class'], 1, null
+    );
+    return true;
+end
+$$;
+
+-- The move is over, and one object left, or none was there.
+create function private.end_move(of_recording uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from private.object_moves as m where m.recording_id = of_recording;
+end
+$$;
+
+-- The time, and how many recordings are verified, at the start of a look for what is missing.
+create function private.begin_look(out at timestamptz, out verified bigint)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    at := private.now();
+    select count(*) into verified from resguardo.recordings as r where r.status = 'READY';
+end
+$$;
+
+-- Of the verified recordings whose keys are after the one and up to the other, those whose object is not among those
+-- `present` there, and that nobody is destroying; and what had been missing and is present is so no more.
+create function private.missing_objects(after_key text, last_key text, present text[])
+returns table (id uuid, beside uuid, consultation_id uuid, missing_since timestamptz)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update resguardo.recordings as r set missing_since = null
+    from private.recording_secrets as s
+    where r.missing_since is not null and s.recording_id = r.id and s.object_key = any(present);
+    return query
+    select r.id, r.beside, r.consultation_id, r.missing_since
+    from private.recording_secrets as s
+    inner join resguardo.recordings as r on r.id = s.recording_id
+    where s.object_key collate "C" > after_key and s.object_key collate "C" <= last_key
+        and r.status = 'READY' and not s.object_key = any(present)
+        and not exists (
+            select from resguardo.deletions as d
+            where d.recording_id = coalesce(r.beside, r.id) and d.status = 'DELETING'
+        )
+    order by r.id;
+end
+$$;
+
+-- Writes down, once, that a recording's object was found missing at that time; false where that is known.
+create function private.report_missing(of_recording uuid, seen_at timestamptz) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    missed resguardo.recordings;
+begin
+    update resguardo.recordings as r set missing_since = greatest(seen_at, private.now())
+    where r.id = of_recording and r.missing_since is null and r.status = 'READY'
+    returning r.* into missed;
+    if missed.id is null then
+        return false;
+    end if;
+    perform private.write_audit(
+        'object.report_missing', 'ALLOWED', null, 'recording', array[missed.id], array[missed.patient_id],
+        array[missed.consultation_id], array['missing_since'], 1, null
+    );
+    return true;
+end
+$$;
+
+
+-- Access requests (45 CFR 164.524, in public copies read 2026-11-21): a patient, or who speaks for the patient, asks
+-- for a copy of what was recorded; compliance decides, the worker makes an encrypted export, and compliance tells its
+-- secret by another channel.
+
+create function private.today() returns date
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (private.now() at time zone 'UTC')::date;
+end
+$$;
+
+alter table resguardo.consultations add constraint consultations_of_patient_key unique (id, patient_id);
+
+create table resguardo.access_requests (
+    id uuid primary key default gen_random_uuid(),
+    patient_id uuid not null constraint access_requests_patient_id_fkey references resguardo.patients (id),
+    consultation_id uuid,
+    status text not null default 'OPEN'
+    constraint access_requests_status_is_known check (
+        status in ('OPEN', 'APPROVED', 'FULFILLED', 'DENIED', 'WITHDRAWN')
+    ),
+    channel text not null constraint access_requests_channel_is_known check (channel in ('LOGIN', 'WRITTEN')),
+    filed_by uuid not null,
+    representative_relationship text
+    constraint access_requests_relationship_is_known check (
+        representative_relationship in ('PARENT', 'LEGAL_GUARDIAN', 'HEALTH_CARE_PROXY', 'POWER_OF_ATTORNEY', 'OTHER')
+    ),
+    representative_name text
+    constraint access_requests_representative_name_length check (length(representative_name) between 1 and 200),
+    received_on date not null,
+    due_on date not null,
+    extension_reason text
+    constraint access_requests_extension_reason_is_known check (
+        extension_reason in ('VOLUME', 'STORED_ELSEWHERE', 'PROFESSIONAL_REVIEW', 'TECHNICAL_FAILURE', 'STAFF_ABSENCE')
+    ),
+    extended_at timestamptz,
+    decided_by uuid,
+    decided_at timestamptz,
+    denial_ground text
+    constraint access_requests_denial_ground_is_known check (
+        denial_ground in (
+            'EXCEPTED', 'CORRECTIONAL', 'RESEARCH', 'PRIVACY_ACT', 'CONFIDENTIAL_SOURCE', 'ENDANGERS_LIFE',
+            'HARMS_ANOTHER', 'REPRESENTATIVE_HARMS'
+        )
+    ),
+    determined_by uuid constraint access_requests_determined_by_fkey references resguardo.staff (user_id),
+    review_asked_at timestamptz,
+    reviewed_by uuid constraint access_requests_reviewed_by_fkey references resguardo.staff (user_id),
+    reviewed_at timestamptz,
+    review_outcome text
+    constraint access_requests_review_outcome_is_known check (review_outcome in ('UPHELD', 'REVERSED')),
+    export_status text
+    constraint access_requests_export_status_is_known check (
+        export_status in ('PREPARING', 'READY', 'NOTHING_RECORDED', 'FAILED', 'EXPIRED', 'DELETED')
+    ),
+    export_error text constraint access_requests_export_error_is_slug check (export_error ~ '^[a-z][a-z0-9_]{0,63}$'),
+    export_size_bytes bigint constraint access_requests_export_size_is_positive check (export_size_bytes > 0),
+    export_recordings integer,
+    export_missing integer,
+    export_expires_at timestamptz,
+    secret_revealed_at timestamptz,
+    fulfilled_at timestamptz,
+    created_at timestamptz not null default private.now(),
+    constraint access_requests_consultation_fkey foreign key (consultation_id, patient_id)
+    references resguardo.consultations (id, patient_id),
+    constraint access_requests_representative_is_whole check (
+        (representative_relationship is null) = (representative_name is null)
+    ),
+    constraint access_requests_extension_is_whole check ((extension_reason is null) = (extended_at is null)),
+    constraint access_requests_clock_is_of_the_rule check (
+        due_on >= received_on + 30
+        and (due_on <= received_on + case when extended_at is null then 30 else 60 end or review_asked_at is not null)
+    ),
+    constraint access_requests_denial_is_whole check (status <> 'DENIED' or denial_ground is not null),
+    constraint access_requests_determination_is_whole check (
+        coalesce(denial_ground in ('ENDANGERS_LIFE', 'HARMS_ANOTHER', 'REPRESENTATIVE_HARMS'), false)
+        = (determined_by is not null)
+    ),
+    constraint access_requests_review_is_whole check (
+        (review_outcome is null) = (reviewed_at is null) and (reviewed_by is null) = (reviewed_at is null)
+    ),
+    constraint access_requests_fulfilment_is_whole check ((status = 'FULFILLED') = (fulfilled_at is not null)),
+    constraint access_requests_failure_is_whole check ((export_status = 'FAILED') is true = (export_error is not null))
+);
+alter table resguardo.access_requests enable row level security;
+comment on column resguardo.access_requests.consultation_id is 'Null: everything that was recorded of the patient.';
+comment on column resguardo.access_requests.channel is
+'LOGIN: by the patient''s own login. WRITTEN: on paper, written down here by compliance.';
+comment on column resguardo.access_requests.due_on is
+'The last day to act, in UTC: 30 days after receipt, extended once by 30 at most (164.524(b)(2)).';
+comment on column resguardo.access_requests.determined_by is
+'The licensed professional who determined the harm, where the ground is reviewable (164.524(a)(3)).';
+comment on column resguardo.access_requests.export_status is
+'What became of the copy; DELETED: a recording in it was destroyed, and the copy with it.';
+comment on column resguardo.access_requests.export_missing is
+'How many files are not in the copy because they are gone from the bucket, or not what was stored.';
+create unique index access_requests_one_open_key on resguardo.access_requests (
+    patient_id, coalesce(consultation_id, '00000000-0000-0000-0000-000000000000')
+) where status in ('OPEN', 'APPROVED');
+create index access_requests_patient_idx on resguardo.access_requests (patient_id, created_at desc, id desc);
+create index access_requests_consultation_idx on resguardo.access_requests (consultation_id, patient_id);
+create index access_requests_created_idx on resguardo.access_requests (created_at desc, id desc);
+create index access_requests_due_idx on resguardo.access_requests (due_on) where status in ('OPEN', 'APPROVED');
+create index access_requests_holding_idx on resguardo.access_requests (patient_id)
+where status in ('OPEN', 'APPROVED', 'DENIED');
+create index access_requests_determined_by_idx on resguardo.access_requests (determined_by);
+create index access_requests_reviewed_by_idx on resguardo.access_requests (reviewed_by);
+
+-- Whether a request holds what it asks for: while it is open, and, where the patient may have its denial reviewed, for
+-- 60 days after that, so that the review does not come too late. An outcome of the review ends it.
+create function private.request_holds(asked resguardo.access_requests) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce(
+        asked.status in ('OPEN', 'APPROVED')
+        or (
+            asked.status = 'DENIED' and asked.determined_by is not null and asked.reviewed_at is null
+            and asked.decided_at > private.now() - interval '60 days'
+        ),
+        false
+    );
+end
+$$;
+
+-- Whether a member of staff is a clinician who works here now.
+create function private.is_active_clinician(member uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from resguardo.staff as s where s.user_id = member and s.role = 'clinician' and s.status = 'active'
+    );
+end
+$$;
+
+-- One audit row about a request, as it stands.
+create function private.audit_request(of_action text, asked resguardo.access_requests, of_fields text[]) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.write_audit(
+        of_action, 'ALLOWED', null, 'access_request', array[asked.id], array[asked.patient_id],
+        array_remove(array[asked.consultation_id], null), of_fields, 1, null
+    );
+end
+$$;
+
+-- The request for whoever asks, locked: compliance any, a patient the own. All null where it is hidden or does not
+-- exist, after the audit row that says which.
+create function private.lock_access_request(of_request uuid, of_action text) returns resguardo.access_requests
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    is_patient constant boolean := current_setting('role') = 'patient';
+    patient uuid;
+    wanted resguardo.access_requests;
+begin
+    perform private.require_person();
+    if is_patient then
+        patient := private.patient();
+    elsif current_setting('role') <> 'compliance' then
+        raise exception 'wrong_role' using errcode = 'RG403';
+    end if;
+    select a.* into wanted from resguardo.access_requests as a where a.id = of_request for update;
+    if wanted.id is null or (is_patient and wanted.patient_id <> patient) then
+        perform private.write_audit(
+            of_action, case when wanted.id is null then 'ABSENT' else 'DENIED' end, 'not_found', 'access_request',
+            array[of_request], array_remove(array[wanted.patient_id], null),
+            array_remove(array[wanted.consultation_id], null), '{}', 0, null
+        );
+        return null;
+    end if;
+    return wanted;
+end
+$$;
+
+-- The open request of a scope, locked; all null where none is.
+create function private.lock_open_request(of_patient uuid, of_consultation uuid) returns resguardo.access_requests
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+begin
+    select a.* into wanted
+    from resguardo.access_requests as a
+    where a.patient_id = of_patient and a.consultation_id is not distinct from of_consultation
+        and a.status in ('OPEN', 'APPROVED')
+    for update;
+    return wanted;
+end
+$$;
+
+-- An open request after the same was asked for again: the clock runs from the earlier day, and who speaks for the
+-- patient is told where nobody was named before the decision. Raises RG409 (representative_differs).
+create function private.join_request(
+    wanted resguardo.access_requests, received date, relationship text, representative text
+) returns resguardo.access_requests
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    joined resguardo.access_requests;
+begin
+    if representative is not null
+        and (wanted.representative_relationship, wanted.representative_name)
+        is distinct from (relationship, representative)
+        and (wanted.representative_name is not null or wanted.status <> 'OPEN')
+    then
+        raise exception 'representative_differs' using errcode = 'RG409';
+    end if;
+    update resguardo.access_requests as a
+    set received_on = least(a.received_on, received),
+        due_on = a.due_on
+        - case when a.review_asked_at is null then greatest(a.received_on - received, 0) else 0 end,
+        representative_relationship = coalesce(a.representative_relationship, relationship),
+        representative_name = coalesce(a.representative_name, representative)
+    where a.id = wanted.id
+    returning a.* into joined;
+    return joined;
+end
+$$;
+
+-- Files a request, which holds what it asks for: by a patient for the own person, or by compliance for a patient who
+-- wrote on a day of the last 60. The same scope again, while one is open, is that one. No row where the patient or the
+-- consultation is hidden or does not exist. Raises RG409 (bad_received_on, representative_differs), RG429
+-- (quota_pages).
+create function private.file_access_request(
+    of_patient uuid, of_consultation uuid, received date, relationship text, representative text, quota integer
+) returns setof resguardo.access_requests
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.require_person();
+    is_patient constant boolean := current_setting('role') = 'patient';
+    today constant date := private.today();
+    patient uuid;
+    filed resguardo.access_requests;
+begin
+    if not is_patient and current_setting('role') <> 'compliance' then
+        raise exception 'wrong_role' using errcode = 'RG403';
+    end if;
+    perform private.use_quota(person, 'pages', quota);
+    if is_patient then  -- not as a case below: who plans that for any caller evaluates it for compliance too
+        of_patient := private.patient();
+    end if;
+    if not is_patient and (received is null or received > today or received < today - 60) then
+        raise exception 'bad_received_on' using errcode = 'RG409';
+    end if;
+    select p.id into patient
+    from resguardo.patients as p
+    where p.id = of_patient
+        and (
+            of_consultation is null or exists (
+                select from resguardo.consultations as c where c.id = of_consultation and c.patient_id = p.id
+            )
+        );
+    if patient is null then
+        perform private.write_audit(
+            'access_request.file',
+            case when exists (select from resguardo.consultations as c where c.id = of_consultation)
+                then 'DENIED' else 'ABSENT' end,
+            'not_found', case when of_consultation is null then 'patient' else 'consultation' end,
+            array_remove(array[coalesce(of_consultation, of_patient)], null),
+            array(select c.patient_id from resguardo.consultations as c where c.id = of_consultation),
+            array(select c.id from resguardo.consultations as c where c.id = of_consultation), '{}', 0, null
+        );
+        return;
+    end if;
+    received := case when is_patient then today else received end;
+    filed := private.lock_open_request(patient, of_consultation);
+    if filed.id is null then
+        perform private.lock_keeping(true);
+        filed := private.lock_open_request(patient, of_consultation);
+    end if;
+    if filed.id is not null then
+        filed := private.join_request(filed, received, relationship, representative);
+    else
+        insert into resguardo.access_requests (
+            patient_id, consultation_id, channel, filed_by, representative_relationship, representative_name,
+            received_on, due_on
+        ) values (
+            patient, of_consultation, case when is_patient then 'LOGIN' else 'WRITTEN' end, person, relationship,
+            representative, received, received + 30
+        )
+        returning * into filed;
+    end if;
+    perform private.audit_request('access_request.file', filed, array['status', 'received_on', 'due_on']);
+    return next filed;
+end
+$$;
+
+
+-- What becomes of a request for access: its patient withdraws it, or has a denial reviewed; compliance decides.
+
+-- The request for its patient, or for compliance on the patient's written word, locked; all null as by
+-- lock_access_request. Raises RG409 (request_not_written), RG429 (quota_pages).
+create function private.lock_for_patient(
+    of_request uuid, of_action text, quota integer
+) returns resguardo.access_requests
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+begin
+    perform private.use_quota(private.require_person(), 'pages', quota);
+    wanted := private.lock_access_request(of_request, of_action);
+    if current_setting('role') <> 'patient' and wanted.channel <> 'WRITTEN' then
+        raise exception 'request_not_written' using errcode = 'RG409';
+    end if;
+    return wanted;
+end
+$$;
+
+-- By its patient, or by compliance where it came in writing; again, nothing changes. Raises RG409
+-- (access_request_closed, request_not_written), RG429 (quota_pages).
+create function private.withdraw_access_request(
+    of_request uuid, quota integer
+) returns setof resguardo.access_requests
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+begin
+    wanted := private.lock_for_patient(of_request, 'access_request.withdraw', quota);
+    if wanted.id is null then
+        return;
+    elsif wanted.status not in ('OPEN', 'APPROVED', 'WITHDRAWN') then
+        raise exception 'access_request_closed' using errcode = 'RG409';
+    end if;
+    update resguardo.access_requests as a
+    set status = 'WITHDRAWN', export_status = null, export_error = null
+    where a.id = of_request returning a.* into wanted;
+    perform private.audit_request('access_request.withdraw', wanted, array['status']);
+    return next wanted;
+end
+$$;
+
+-- By compliance: the copy is made, or made anew where that failed; while one is being made, no other is begun. Raises
+-- RG409 (access_request_closed, review_pending), RG429 (quota_pages).
+create function private.approve_access_request(
+    of_request uuid, quota integer
+) returns setof resguardo.access_requests
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    wanted resguardo.access_requests;
+begin
+    perform private.use_quota(person, 'pages', quota);
+    wanted := private.lock_access_request(of_request, 'access_request.approve');
+    if wanted.id is null then
+        return;
+    elsif wanted.status not in ('OPEN', 'APPROVED') then
+        raise exception 'access_request_closed' using errcode = 'RG409';
+    elsif wanted.status = 'OPEN' and wanted.review_asked_at is not null then
+        raise exception 'review_pending' using errcode = 'RG409';
+    end if;
+    update resguardo.access_requests as a
+    set status = 'APPROVED', decided_by = coalesce(a.decided_by, person),
+        decided_at = coalesce(a.decided_at, private.now()), export_status = 'PREPARING', export_error = null
+    where a.id = of_request returning a.* into wanted;
+    if not exists (
+        select from jobs.procrastinate_jobs as j
+        where j.lock = 'export_access_request:' || of_request and j.status in ('todo', 'doing')
+    ) then
+        perform private.put_job('export_access_request', of_request);
+    end if;
+    perform private.audit_request('access_request.approve', wanted, array['status']);
+    return next wanted;
+end
+$$;
+
+-- By compliance, on a ground of 164.524(a)(2), or of (a)(3) that a clinician determined. Raises RG409
+-- (access_request_closed, review_pending, clinician_unknown, request_has_no_representative).
+create function private.deny_access_request(
+    of_request uuid, ground text, determined uuid
+) returns setof resguardo.access_requests
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    wanted resguardo.access_requests;
+begin
+    wanted := private.lock_access_request(of_request, 'access_request.deny');
+    if wanted.id is null then
+        return;
+    elsif wanted.status <> 'OPEN' then
+        raise exception 'access_request_closed' using errcode = 'RG409';
+    elsif wanted.review_asked_at is not null then
+        raise exception 'review_pending' using errcode = 'RG409';
+    elsif determined is not null and not private.is_active_clinician(determined) then
+        raise exception 'clinician_unknown' using errcode = 'RG409';
+    elsif ground = 'REPRESENTATIVE_HARMS' and wanted.representative_name is null then
+        raise exception 'request_has_no_representative' using errcode = 'RG409';
+    end if;
+    update resguardo.access_requests as a
+    set status = 'DENIED', decided_by = person, decided_at = private.now(), denial_ground = ground,
+        determined_by = determined
+    where a.id = of_request returning a.* into wanted;
+    perform private.audit_request('access_request.deny', wanted, array['status', 'denial_ground', 'determined_by']);
+    return next wanted;
+end
+$$;
+
+-- By compliance, once, on or before the day it is due, by 30 days at most. Raises RG409 (access_request_closed,
+-- review_pending, extended_already, past_due).
+create function private.extend_access_request(
+    of_request uuid, days integer, reason text
+) returns setof resguardo.access_requests
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+begin
+    perform private.person();
+    wanted := private.lock_access_request(of_request, 'access_request.extend');
+    if wanted.id is null then
+        return;
+    elsif wanted.status not in ('OPEN', 'APPROVED') then
+        raise exception 'access_request_closed' using errcode = 'RG409';
+    elsif wanted.status = 'OPEN' and wanted.review_asked_at is not null then
+        raise exception 'review_pending' using errcode = 'RG409';
+    elsif wanted.extended_at is not null then
+        raise exception 'extended_already' using errcode = 'RG409';
+    elsif private.today() > wanted.due_on then
+        raise exception 'past_due' using errcode = 'RG409';
+    end if;
+    update resguardo.access_requests as a
+    set due_on = a.due_on + days, extension_reason = reason, extended_at = private.now()
+    where a.id = of_request returning a.* into wanted;
+    perform private.audit_request('access_request.extend', wanted, array['due_on', 'extension_reason']);
+    return next wanted;
+end
+$$;
+
+-- By its patient, or by compliance where it came in writing, of a denial on a reviewable ground: the request is open
+-- again, and holds, until the review is recorded; for that we give ourselves 30 days (the rule: "within a reasonable
+-- period of time", (d)(4)). Again, nothing changes. Raises RG409 (not_reviewable, reviewed_already,
+-- access_request_open_already, request_not_written), RG429 (quota_pages).
+create function private.ask_access_review(
+    of_request uuid, quota integer
+) returns setof resguardo.access_requests
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+begin
+    wanted := private.lock_for_patient(of_request, 'access_request.ask_review', quota);
+    if wanted.id is null then
+        return;
+    elsif wanted.status = 'OPEN' and wanted.review_asked_at is not null then
+        perform private.audit_request('access_request.ask_review', wanted, array['status']);
+        return next wanted;
+        return;
+    elsif wanted.reviewed_at is not null then
+        raise exception 'reviewed_already' using errcode = 'RG409';
+    elsif wanted.status <> 'DENIED' or wanted.determined_by is null then
+        raise exception 'not_reviewable' using errcode = 'RG409';
+    end if;
+    perform private.lock_keeping(true);
+    if exists (
+        select from resguardo.access_requests as a
+        where a.patient_id = wanted.patient_id and a.consultation_id is not distinct from wanted.consultation_id
+            and a.status in ('OPEN', 'APPROVED')
+    ) then
+        raise exception 'access_request_open_already' using errcode = 'RG409';
+    end if;
+    update resguardo.access_requests as a
+    set status = 'OPEN', review_asked_at = private.now(), due_on = greatest(a.due_on, private.today() + 30)
+    where a.id = of_request returning a.* into wanted;
+    perform private.audit_request('access_request.ask_review', wanted, array['status', 'due_on']);
+    return next wanted;
+end
+$$;
+
+-- By compliance: what another clinician, who took no part in the denial, has come to. Raises RG409 (no_review_asked,
+-- clinician_unknown, reviewer_took_part).
+create function private.record_access_review(
+    of_request uuid, reviewer uuid, outcome text
+) returns setof resguardo.access_requests
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+begin
+    perform private.person();
+    wanted := private.lock_access_request(of_request, 'access_request.review');
+    if wanted.id is null then
+        return;
+    elsif wanted.status <> 'OPEN' or wanted.review_asked_at is null then
+        raise exception 'no_review_asked' using errcode = 'RG409';
+    elsif not private.is_active_clinician(reviewer) then
+        raise exception 'clinician_unknown' using errcode = 'RG409';
+    elsif reviewer = wanted.determined_by then
+        raise exception 'reviewer_took_part' using errcode = 'RG409';
+    end if;
+    update resguardo.access_requests as a
+    set status = case outcome when 'REVERSED' then 'APPROVED' else 'DENIED' end,
+        export_status = case outcome when 'REVERSED' then 'PREPARING' end,
+        reviewed_by = reviewer, reviewed_at = private.now(), review_outcome = outcome
+    where a.id = of_request returning a.* into wanted;
+    if wanted.status = 'APPROVED' then
+        perform private.put_job('export_access_request', of_request);
+    end if;
+    perform private.audit_request('access_request.review', wanted, array['status', 'review_outcome', 'reviewed_by']);
+    return next wanted;
+end
+$$;
+
+
+-- The encrypted copies that fulfil access requests: the worker makes one, compliance reveals its secret once, its
+-- patient downloads it, and it ends after 30 days, or with a recording in it.
+
+create table private.access_exports (
+    request_id uuid primary key
+    constraint access_exports_request_id_fkey references resguardo.access_requests (id),
+    object_key text not null constraint access_exports_object_key_key unique
+    constraint access_exports_object_key_is_of_request check (starts_with(object_key, 'exports/' || request_id || '/')),
+    recording_ids uuid[] not null,
+    files integer not null constraint access_exports_files_is_count check (files >= 0),
+    secret text,
+    began_at timestamptz not null default private.now(),
+    ready_at timestamptz,
+    expires_at timestamptz,
+    expired_at timestamptz,
+    constraint access_exports_readiness_is_whole check ((ready_at is null) = (expires_at is null))
+);
+comment on table private.access_exports is
+'The object that was made for a request, of which recordings. Whoever deletes one of these deletes it, then this row.';
+comment on column private.access_exports.recording_ids is
+'Of the media in it and of the videos that these belong to; until it is ready, of all that may be in it.';
+comment on column private.access_exports.secret is 'What opens it: until it is revealed, once, or the copy has ended.';
+create index access_exports_recordings_idx on private.access_exports using gin (recording_ids);
+
+-- A copy that goes with a recording in it leaves word behind.
+create function private.note_deleted_export() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update resguardo.access_requests as a set export_status = 'DELETED'
+    where a.id = old.request_id and a.export_status = 'READY';
+    return null;
+end
+$$;
+
+create trigger access_exports_note_deletion after delete on private.access_exports
+for each row execute function private.note_deleted_export();
+
+-- Whether a recording is on its way to its end.
+create function private.is_being_destroyed(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from resguardo.deletions as d
+        where d.recording_id = of_recording and d.status in ('DELETING', 'DELETED')
+    );
+end
+$$;
+
+-- Whether a recording is destroyed, of which at least the key is gone for good: such a one goes into no copy.
+create function private.is_destroyed(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from resguardo.deletions as d
+        where d.recording_id = of_recording and (d.status = 'DELETED' or d.shredded_at is not null)
+    );
+end
+$$;
+
+-- What a request asks for and is not destroyed.
+create function private.wanted_recordings(asked resguardo.access_requests) returns setof resguardo.recordings
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select r.* from resguardo.recordings as r
+    where r.patient_id = asked.patient_id and r.status <> 'DELETED'
+        and (asked.consultation_id is null or r.consultation_id = asked.consultation_id)
+        and not private.is_destroyed(coalesce(r.beside, r.id));
+end
+$$;
+
+-- Begins a copy: its object's name, new at each attempt so that two never write the same, and what goes into it, after
+-- the audit row. No row where none is to be made: the request is not APPROVED, or nothing was recorded, and it is
+-- fulfilled. Raises RG409 (recording_not_finished) while something of it may still become READY, what is LOST for a
+-- week, and RG409 (recording_being_deleted) while an attempt to destroy something of it, from before the request, runs.
+create function private.begin_export(of_request uuid, new_secret text)
+returns table (
+    object_key text, recording_id uuid, video_id uuid, medium text, recorded_at timestamptz, size_bytes bigint,
+    sha256 text, recording_key text
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+    new_key constant text := format('exports/%s/%s.zip', of_request, gen_random_uuid());
+    ids uuid[];
+begin
+    select a.* into wanted from resguardo.access_requests as a where a.id = of_request for update;
+    if wanted.id is null or wanted.status <> 'APPROVED' then
+        return;
+    end if;
+    if exists (
+        select from private.wanted_recordings(wanted) as r
+        where not private.is_finished(r.status)
+            or (r.status = 'LOST' and r.status_at > private.now() - interval '7 days')
+    ) then
+        raise exception 'recording_not_finished' using errcode = 'RG409';
+    elsif exists (
+        select from private.wanted_recordings(wanted) as r where private.is_in_destruction(coalesce(r.beside, r.id))
+    ) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    ids := array(select r.id from private.wanted_recordings(wanted) as r where r.status = 'READY');
+    if cardinality(ids) = 0 then
+        update resguardo.access_requests as a
+        set status = 'FULFILLED', fulfilled_at = private.now(), export_status = 'NOTHING_RECORDED',
+            export_recordings = 0, export_missing = null, export_error = null
+        where a.id = of_request;
+        perform private.audit_request('access_request.export', wanted, array['status']);
+        return;
+    end if;
+    insert into private.access_exports as e (request_id, object_key, recording_ids, files, secret)
+    values (
+        of_request, new_key,
+        array(
+            select r.id from resguardo.recordings as r where r.id = any(ids)
+            union
+            select r.beside from resguardo.recordings as r where r.id = any(ids) and r.beside is not null
+        ),
+        cardinality(ids), new_secret
+    )
+    on conflict (request_id) do update
+    set object_key = excluded.object_key, recording_ids = excluded.recording_ids, files = excluded.files,
+        secret = excluded.secret, began_at = excluded.began_at;
+    perform private.write_audit(
+        'recording.read_key', 'ALLOWED', null, 'recording', ids, array[wanted.patient_id],
+        array(select distinct r.consultation_id from resguardo.recordings as r where r.id = any(ids)),
+        array['object_key'], cardinality(ids), null
+    );
+    return query
+    select
+        new_key, r.id, coalesce(r.beside, r.id), r.medium, coalesce(r.started_at, c.scheduled_at), r.size_bytes,
+        r.sha256, s.object_key
+    from resguardo.recordings as r
+    join resguardo.consultations as c on c.id = r.consultation_id
+    join private.recording_secrets as s on s.recording_id = r.id
+    where r.id = any(ids)
+    order by coalesce(r.started_at, c.scheduled_at), r.id;
+end
+$$;
+
+-- Fulfils a request with the object that an attempt has written, with these recordings in it. False where another
+-- attempt has taken its place, or the request is not to be fulfilled any more: the object is then nobody's. Where a
+-- recording in it was destroyed meanwhile, another is begun.
+create function private.finish_export(of_request uuid, key text, size bigint, contents uuid[]) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    moment constant timestamptz := private.now();
+    wanted resguardo.access_requests;
+    made private.access_exports;
+    missing integer;
+begin
+    select a.* into wanted from resguardo.access_requests as a where a.id = of_request for update;
+    select e.* into made from private.access_exports as e where e.request_id = of_request for update;
+    if exists (select from unnest(made.recording_ids) as m (id) where private.is_destroyed(m.id)) then
+        delete from private.access_exports as e where e.request_id = of_request;
+        made := null;
+    end if;
+    if made.object_key is distinct from key or made.expired_at is not null then
+        if made.object_key is null and wanted.status = 'APPROVED' then
+            perform private.put_job('export_access_request', of_request);
+        end if;
+        return false;
+    elsif wanted.status <> 'APPROVED' then
+        return made.ready_at is not null;
+    end if;
+    missing := made.files - cardinality(contents);
+    update private.access_exports as e
+    set ready_at = moment, expires_at = moment + interval '30 days', files = cardinality(contents),
+        recording_ids = array(
+            select r.id from resguardo.recordings as r where r.id = any(contents)
+            union
+            select r.beside from resguardo.recordings as r where r.id = any(contents) and r.beside is not null
+        )
+    where e.request_id = of_request
+    returning e.* into made;
+    update resguardo.access_requests as a
+    set status = 'FULFILLED', fulfilled_at = made.ready_at, export_status = 'READY', export_error = null,
+        export_size_bytes = size, export_recordings = made.files, export_missing = missing,
+        export_expires_at = made.expires_at
+    where a.id = of_request;
+    perform private.write_audit(
+        'access_request.export', 'ALLOWED', case when missing > 0 then 'incomplete' end, 'access_request',
+        array[of_request], array[wanted.patient_id],
+        array(select distinct r.consultation_id from resguardo.recordings as r where r.id = any(made.recording_ids)),
+        array['object'], made.files, size
+    );
+    return true;
+end
+$$;
+
+-- Says that no copy could be made; compliance may approve it again.
+create function private.fail_export(of_request uuid, failure text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+begin
+    update resguardo.access_requests as a set export_status = 'FAILED', export_error = failure
+    where a.id = of_request and a.status = 'APPROVED'
+    returning a.* into wanted;
+    if wanted.id is not null then
+        perform private.write_audit(
+            'access_request.export', 'FAILED', failure, 'access_request', array[of_request],
+            array[wanted.patient_id], array_remove(array[wanted.consultation_id], null), array['status'], 0, null
+        );
+    end if;
+end
+$$;
+
+-- The copies whose end has come: 30 days old, or of a request that was withdrawn while its copy was being made.
+create function private.ended_exports() returns table (request_id uuid, object_key text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select e.request_id, e.object_key
+    from private.access_exports as e
+    join resguardo.access_requests as a on a.id = e.request_id
+    where e.expired_at is null and (e.expires_at <= private.now() or a.status = 'WITHDRAWN')
+    order by e.began_at
+    limit 100;
+end
+$$;
+
+-- Marks a copy ended, after its object was seen to be gone; false where it is another's turn by now.
+create function private.expire_export(of_request uuid, key text) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+begin
+    select a.* into wanted from resguardo.access_requests as a where a.id = of_request for update;
+    update private.access_exports as e set expired_at = private.now(), secret = null
+    where e.request_id = of_request and e.object_key = key and e.expired_at is null
+        and (e.expires_at <= private.now() or wanted.status = 'WITHDRAWN');
+    if not found then
+        return false;
+    end if;
+    update resguardo.access_requests as a set export_status = 'EXPIRED'
+    where a.id = of_request and a.export_status = 'READY';
+    perform private.audit_request('access_request.expire_export', wanted, array['object', 'secret']);
+    return true;
+end
+$$;
+
+-- Which of these keys no copy has, for the sweep of what crashes left. It tells nothing that was not asked with.
+create function private.unknown_export_keys(keys text[]) returns text[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select k.key from unnest(keys) as k (key)
+        where not exists (
+            select from private.access_exports as e where e.object_key = k.key and e.expired_at is null
+        )
+    );
+end
+$$;
+
+-- The requests that nobody has acted on in time.
+create function private.overdue_access_requests() returns uuid[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select a.id from resguardo.access_requests as a
+        where a.status in ('OPEN', 'APPROVED') and a.due_on < private.today()
+        order by a.due_on, a.id
+    );
+end
+$$;
+
+-- The object key of a request's copy for its patient, after the audit row that says so; null where there is nothing
+-- for this person (the row then says DENIED or ABSENT), '' where there is no copy (now). Raises RG429 (quota_urls).
+create function private.release_export_key(of_request uuid, quota integer) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+    made private.access_exports;
+begin
+    perform private.patient();
+    perform private.use_quota(private.uid(), 'urls', quota);
+    wanted := private.lock_access_request(of_request, 'access_request.issue_url');
+    if wanted.id is null then
+        return null;
+    end if;
+    select e.* into made from private.access_exports as e
+    where e.request_id = of_request and e.expires_at > private.now() and e.expired_at is null;
+    perform private.write_audit(
+        'access_request.issue_url', case when made.request_id is null then 'FAILED' else 'ALLOWED' end,
+        case when made.request_id is null then 'export_not_there' end, 'access_request', array[of_request],
+        array[wanted.patient_id],
+        array(select distinct r.consultation_id from resguardo.recordings as r where r.id = any(made.recording_ids)),
+        array['object'], coalesce(made.files, 0),
+        case when made.request_id is not null then wanted.export_size_bytes end
+    );
+    return coalesce(made.object_key, '');
+end
+$$;
+
+-- What opens a request's copy, once, for compliance to tell its patient by telephone or by post; then it is erased.
+-- Null where there is no such request, '' where the copy is not there or its secret was revealed before.
+create function private.reveal_export_secret(of_request uuid) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+    revealed text;
+begin
+    perform private.person();
+    wanted := private.lock_access_request(of_request, 'access_request.reveal_secret');
+    if wanted.id is null then
+        return null;
+    end if;
+    select e.secret into revealed from private.access_exports as e
+    where e.request_id = of_request and e.ready_at is not null and e.expires_at > private.now()
+        and e.expired_at is null;
+    perform private.write_audit(
+        'access_request.reveal_secret', case when revealed is null then 'FAILED' else 'ALLOWED' end,
+        case when revealed is null then 'export_secret_gone' end, 'access_request', array[of_request],
+        array[wanted.patient_id], array_remove(array[wanted.consultation_id], null), array['secret'],
+        (revealed is not null)::integer, null
+    );
+    if revealed is not null then
+        update private.access_exports as e set secret = null where e.request_id = of_request;
+        update resguardo.access_requests as a set secret_revealed_at = private.now() where a.id = of_request;
+    end if;
+    return coalesce(revealed, '');
+end
+$$;
+
+
+-- Destroying a recording: who may ask for it, what stands against it, and what is kept of it. What the worker does is
+-- in the next file.
+
+create table resguardo.deletions (
+    id uuid primary key default gen_random_uuid(),
+    recording_id uuid not null,
+    consultation_id uuid not null,
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    ground text not null
+    constraint deletions_ground_is_known check (ground in ('RETENTION', 'REQUEST', 'MISSING', 'RESTORE')),
+    reason text
+    constraint deletions_reason_is_known check (
+        reason in ('RECORDED_IN_ERROR', 'WRONG_PATIENT', 'DUPLICATE', 'PATIENT_ASKED', 'CONSENT_WITHDRAWN', 'OTHER')
+    ),
+    status text not null default 'REQUESTED'
+    constraint deletions_status_is_known check (status in ('REQUESTED', 'UNDONE', 'DELETING', 'DELETED')),
+    requested_by uuid,
+    requested_at timestamptz not null default private.now(),
+    undo_until timestamptz,
+    number integer not null default 1 constraint deletions_number_is_positive check (number > 0),
+    policy_id integer constraint deletions_policy_id_fkey references resguardo.retention_policies (id),
+    due_at timestamptz,
+    attempts integer not null default 0,
+    next_attempt_at timestamptz not null default private.now(),
+    hold_checked_at timestamptz,
+    error text constraint deletions_error_is_slug check (error ~ '^[a-z][a-z0-9_]{0,63}$'),
+    shredded_at timestamptz,
+    destroyed_keys jsonb not null default '[]',
+    finished_at timestamptz,
+    constraint deletions_recording_fkey foreign key (recording_id, consultation_id)
+    references resguardo.recordings (id, consultation_id),
+    constraint deletions_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id),
+    constraint deletions_request_is_whole check (
+        (ground = 'REQUEST') = (reason is not null) and (ground = 'REQUEST') = (undo_until is not null)
+        and (ground = 'REQUEST') = (requested_by is not null)
+    )
+);
+alter table resguardo.deletions enable row level security;
+comment on column resguardo.deletions.number is
+'The number of its certificate: 2 and more where a restored database made it necessary to destroy again.';
+comment on column resguardo.deletions.hold_checked_at is 'When nothing held it, at the start of the newest attempt.';
+comment on column resguardo.deletions.shredded_at is 'When its keys were destroyed: its objects were gone before.';
+create unique index deletions_one_open_key on resguardo.deletions (recording_id)
+where status in ('REQUESTED', 'DELETING');
+create index deletions_recording_idx on resguardo.deletions (recording_id, consultation_id, requested_at desc);
+create index deletions_consultation_idx on resguardo.deletions (consultation_id, doctor_id, patient_id);
+create index deletions_doctor_idx on resguardo.deletions (doctor_id, requested_at desc, id desc);
+create index deletions_patient_idx on resguardo.deletions (patient_id);
+create index deletions_policy_idx on resguardo.deletions (policy_id);
+create index deletions_requested_idx on resguardo.deletions (requested_at desc, id desc);
+create index deletions_in_grace_idx on resguardo.deletions (undo_until) where status = 'REQUESTED';
+create index deletions_begun_idx on resguardo.deletions (next_attempt_at) where status = 'DELETING';
+
+create table resguardo.certificates (
+    recording_id uuid not null,
+    number integer not null,
+    deletion_id uuid not null constraint certificates_deletion_id_fkey references resguardo.deletions (id),
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    consultation_id uuid not null,
+    document text not null,
+    sha256 text not null constraint certificates_sha256_is_hex check (sha256 ~ '^[0-9a-f]{64}$'),
+    kept_at timestamptz not null default private.now(),
+    constraint certificates_pkey primary key (recording_id, number),
+    constraint certificates_recording_fkey foreign key (recording_id, consultation_id)
+    references resguardo.recordings (id, consultation_id),
+    constraint certificates_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id)
+);
+alter table resguardo.certificates enable row level security;
+comment on column resguardo.certificates.document is
+'The signed file as it is in the ledger: ids, sizes and hashes alone.';
+create index certificates_deletion_idx on resguardo.certificates (deletion_id);
+create index certificates_recording_idx on resguardo.certificates (recording_id, consultation_id);
+create index certificates_consultation_idx on resguardo.certificates (consultation_id, doctor_id, patient_id);
+create index certificates_doctor_idx on resguardo.certificates (doctor_id);
+create index certificates_patient_idx on resguardo.certificates (patient_id);
+
+create table private.deletion_objects (
+    deletion_id uuid not null constraint deletion_objects_deletion_id_fkey references resguardo.deletions (id),
+    object_key text not null,
+    size_bytes bigint not null,
+    etag text not null,
+    sha256 text,
+    deleted_at timestamptz,
+    gone_at timestamptz,
+    constraint deletion_objects_pkey primary key (deletion_id, object_key)
+);
+comment on table private.deletion_objects is
+'What was found before it is deleted, so that a crash forgets nothing of it; gone once the certificate says it.';
+
+create function private.is_finished(status text) returns boolean
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return status in ('READY', 'FAILED', 'ABORTED', 'LOST');
+end
+$$;
+
+-- Law 7: what stands against destroying a recording: active legal holds and access requests that hold, by their ids.
+create function private.holds_on(of_recording uuid) returns uuid[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select h.id
+        from resguardo.recordings as r
+        inner join resguardo.consultations as c on c.id = r.consultation_id
+        inner join resguardo.legal_holds as h
+            on h.released_at is null
+            and (
+                h.consultation_id = r.consultation_id or h.patient_id = r.patient_id
+                or (r.created_at >= h.recorded_since and r.created_at < h.recorded_until)
+                or (r.started_at >= h.recorded_since and r.started_at < h.recorded_until)
+                or (c.scheduled_at >= h.recorded_since and c.scheduled_at < h.recorded_until)
+            )
+        where r.id = of_recording
+        union all
+        select a.id
+        from resguardo.recordings as r
+        inner join resguardo.access_requests as a
+            on a.patient_id = r.patient_id and a.status in ('OPEN', 'APPROVED', 'DENIED')
+            and (a.consultation_id is null or a.consultation_id = r.consultation_id) and private.request_holds(a)
+        where r.id = of_recording
+    );
+end
+$$;
+
+create function private.is_held(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return private.holds_on(of_recording) <> '{}';
+end
+$$;
+
+-- The recording that a person may destroy, locked, with the keeping lock: a doctor one's own, compliance any. Null,
+-- after the row that says DENIED or ABSENT, for everybody else.
+create function private.lock_own_recording(of_recording uuid, action text) returns resguardo.recordings
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    wanted resguardo.recordings;
+begin
+    perform private.lock_keeping(false);
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording and r.medium = 'VIDEO' for update;
+    if wanted.id is null or (current_setting('role') <> 'compliance' and wanted.doctor_id <> person) then
+        perform private.write_audit(
+            action, case when wanted.id is null then 'ABSENT' else 'DENIED' end, 'not_found', 'recording',
+            array[of_recording], array_remove(array[wanted.patient_id], null),
+            array_remove(array[wanted.consultation_id], null), '{}', 0, null
+        );
+        return null;
+    end if;
+    return wanted;
+end
+$$;
+
+-- Asks for a recording to be destroyed once the grace period of the policy is over; again, it is the same request.
+-- Null where there is none for this person. Raises RG409 (recording_not_finished, recording_deleted, recording_held).
+create function private.request_deletion(of_recording uuid, why text) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.recordings := private.lock_own_recording(of_recording, 'recording.delete');
+    days constant integer := coalesce((private.active_policy()).terms ->> 'grace_days', '7')::integer;
+    made uuid;
+begin
+    if wanted.id is null then
+        return null;
+    elsif wanted.status = 'DELETED' then
+        raise exception 'recording_deleted' using errcode = 'RG409';
+    elsif not private.is_finished(wanted.status) or exists (
+        select from resguardo.recordings as s where s.beside = wanted.id and not private.is_finished(s.status)
+    ) then
+        raise exception 'recording_not_finished' using errcode = 'RG409';
+    elsif private.is_held(wanted.id) then
+        raise exception 'recording_held' using errcode = 'RG409';
+    end if;
+    select d.id into made
+    from resguardo.deletions as d where d.recording_id = wanted.id and d.status in ('REQUESTED', 'DELETING');
+    if made is null then
+        insert into resguardo.deletions (
+            recording_id, consultation_id, doctor_id, patient_id, ground, reason, requested_by, undo_until, policy_id,
+            due_at
+        ) values (
+            wanted.id, wanted.consultation_id, wanted.doctor_id, wanted.patient_id, 'REQUEST', why, private.uid(),
+            private.latest_time() + make_interval(days => days), wanted.retention_policy, wanted.due_at
+        ) returning id into made;
+    end if;
+    perform private.write_audit(
+        'recording.delete', 'ALLOWED', lower(why), 'recording', array[wanted.id], array[wanted.patient_id],
+        array[wanted.consultation_id], array['deletion'], 1, wanted.size_bytes
+    );
+    return made;
+end
+$$;
+
+-- Takes a request back while it is not begun; again it changes nothing. Null where there is none for this person.
+-- Raises RG409 (deletion_not_undoable).
+create function private.undo_deletion(of_recording uuid) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.recordings := private.lock_own_recording(of_recording, 'recording.undo_delete');
+    newest resguardo.deletions;
+begin
+    if wanted.id is null then
+        return null;
+    end if;
+    select d.* into newest
+    from resguardo.deletions as d where d.recording_id = wanted.id
+    order by d.status in ('REQUESTED', 'DELETING') desc, d.requested_at desc, d.id desc limit 1 for update;
+    if newest.status = 'REQUESTED' then
+        update resguardo.deletions as d set status = 'UNDONE', finished_at = private.now() where d.id = newest.id;
+    elsif newest.status is distinct from 'UNDONE' then
+        raise exception 'deletion_not_undoable' using errcode = 'RG409';
+    end if;
+    perform private.write_audit(
+        'recording.undo_delete', 'ALLOWED', null, 'recording', array[wanted.id], array[wanted.patient_id],
+        array[wanted.consultation_id], array['deletion'], 1, null
+    );
+    return newest.id;
+end
+$$;
+
+
+-- The worker's part in destroying: four transactions, between which it empties the bucket. A recording is begun under
+-- the lock of law 7, its objects are seen gone, its keys are shredded, and a certificate is kept; each can be
+-- repeated.
+
+-- Whether a recording may be destroyed now: it and its sound are over, nothing holds it, and none of its objects is on
+-- its way to keep/.
+create function private.may_be_destroyed(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return not exists (
+        select
+        from resguardo.recordings as r
+        where of_recording in (r.id, r.beside)
+            and (
+                not private.is_finished(r.status)
+                or exists (select from private.object_moves as m where m.recording_id = r.id)
+            )
+    )
+    and not private.is_held(of_recording);
+end
+$$;
+
+-- Whether a recording is being destroyed now. Not so where a hold came after a failed attempt: no further one is made,
+-- and what is left may be moved to safety.
+create function private.is_in_destruction(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from resguardo.deletions as d
+        where d.recording_id = of_recording and d.status = 'DELETING'
+            and (
+                d.shredded_at is not null or d.next_attempt_at > private.now() or not private.is_held(of_recording)
+            )
+    );
+end
+$$;
+
+-- Where a recording's objects are, and where they were before it moved to keep/.
+create function private.object_prefixes(of_recording resguardo.recordings) returns text[]
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    before resguardo.recordings := of_recording;
+begin
+    before.retention_class := coalesce(of_recording.recorded_class, of_recording.retention_class);
+    return array(
+        select distinct p.prefix
+        from unnest(array[private.object_prefix(of_recording), private.object_prefix(before)]) as p (prefix)
+    );
+end
+$$;
+
+-- Deletions that are not to be after all: their recordings stay as they are.
+create function private.call_off(deletions uuid[]) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update resguardo.deletions as d set status = 'UNDONE', finished_at = private.now()
+    where d.id = any (deletions) and d.status = 'DELETING' and d.shredded_at is null;
+    delete from private.deletion_objects as o
+    using resguardo.deletions as d
+    where d.id = o.deletion_id and d.id = any (deletions) and d.status = 'UNDONE';
+end
+$$;
+
+-- Those of a claim that are its attempt's still, locked: one that stood still for longer than its lease has lost what
+-- another attempt has taken up, or a hold has moved to safety.
+create function private.lock_claimed(deletions uuid[], attempts integer[]) returns uuid[]
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from resguardo.deletions as d where d.id = any (deletions) order by d.id for update;
+    return array(
+        select d.id
+        from unnest(deletions, attempts) as c (id, attempt)
+        inner join resguardo.deletions as d on d.id = c.id and d.attempts = c.attempt and d.status = 'DELETING'
+    );
+end
+$$;
+
+-- Begins what is due and takes up what was begun, at most so much of it: what is to be deleted, after the audit row
+-- that says so. Due is what both clocks say: this one, and the one that is handed in (the bucket's). Whatever is held
+-- is left as it is, begun or not. `next_attempt_at` far ahead is from a clock that was wrong. A custom plan looks each
+-- recording up by its hash among those that are spared: there may be many.
+create function private.claim_deletions(by_clock timestamptz, most integer)
+returns table (
+    deletion_id uuid, recording_id uuid, attempt integer, ground text, prefixes text[], object_keys text[]
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan
+as $$
+declare
+    moment constant timestamptz := least(by_clock, private.now());
+    spared uuid[];
+    claimed uuid[];
+begin
+    perform private.lock_keeping(false);
+    update private.keeping_clock as c set highest = moment where c.highest < moment;
+    spared := array(
+        select v.id from private.held_videos() as v (id) union select m.id from private.moving_videos() as m (id)
+    );
+    insert into resguardo.deletions (
+        recording_id, consultation_id, doctor_id, patient_id, ground, status, policy_id, due_at
+    )
+    select
+        r.id, r.consultation_id, r.doctor_id, r.patient_id, 'RETENTION', 'DELETING', r.retention_policy, r.due_at
+    from resguardo.recordings as r
+    where r.due_at <= moment and r.medium = 'VIDEO' and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+        and r.id <> all (spared)
+        and not exists (
+            select from resguardo.deletions as d
+            where d.recording_id = r.id and d.status in ('REQUESTED', 'DELETING')
+        )
+        and not exists (
+            select from resguardo.recordings as s where s.beside = r.id and not private.is_finished(s.status)
+        )
+    order by r.due_at asc, r.id asc
+    limit most
+    for update of r skip locked
+    on conflict do nothing;
+    update resguardo.deletions as d set status = 'DELETING', next_attempt_at = private.now()
+    where d.id in (
+        select g.id
+        from resguardo.deletions as g
+        inner join resguardo.recordings as r on r.id = g.recording_id
+        where g.status = 'REQUESTED' and (g.undo_until <= moment or r.due_at <= moment)
+            and private.may_be_destroyed(r.id)
+        order by g.undo_until asc
+        limit most
+        for update of g, r skip locked
+    );
+    perform private.call_off(array(
+        select d.id
+        from resguardo.deletions as d
+        inner join resguardo.recordings as r on r.id = d.recording_id
+        where d.status = 'DELETING' and d.ground = 'RETENTION' and d.shredded_at is null
+            and r.due_at > d.due_at and r.due_at > moment and d.next_attempt_at <= private.now()
+        for update of d
+    ));
+    with taken as (
+        update resguardo.deletions as d
+        set attempts = d.attempts + 1,
+            hold_checked_at = case when d.shredded_at is null then private.now() else d.hold_checked_at end,
+            next_attempt_at = private.now() + interval '15 minutes'
+        where d.id in (
+            select b.id
+            from resguardo.deletions as b
+            where b.status = 'DELETING'
+                and (b.next_attempt_at <= private.now() or b.next_attempt_at > private.now() + interval '1 day')
+                and (b.shredded_at is not null or private.may_be_destroyed(b.recording_id))
+            order by b.next_attempt_at asc, b.id asc
+            limit most
+            for update skip locked
+        )
+        returning d.id
+    )
+    select array_agg(t.id) into claimed from taken as t;
+    perform private.audit_deletions('recording.destroy', 'begun', claimed);
+    return query
+    select
+        d.id, d.recording_id, d.attempts, d.ground,
+        private.object_prefixes(r) || array(
+            select 'exports/' || e.request_id || '/'
+            from private.access_exports as e
+            where e.recording_ids @> array[r.id]
+            order by e.request_id
+        ),
+        array(
+            select s.object_key
+            from private.recording_secrets as s
+            inner join resguardo.recordings as m on m.id = s.recording_id
+            where r.id in (m.id, m.beside)
+            union
+            select e.object_key from private.access_exports as e where e.recording_ids @> array[r.id]
+            union
+            select o.object_key from private.deletion_objects as o where o.deletion_id = d.id
+        )
+    from resguardo.deletions as d
+    inner join resguardo.recordings as r on r.id = d.recording_id
+    where d.id = any (claimed);
+end
+$$;
+
+create function private.audit_deletions(action text, reason text, deletions uuid[]) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    about record;
+begin
+    select
+        array_agg(d.recording_id) as recordings, array_agg(distinct d.patient_id) as patients,
+        array_agg(distinct d.consultation_id) as consultations, count(*)::integer as how_many
+    into about
+    from resguardo.deletions as d where d.id = any (deletions);
+    if about.how_many > 0 then
+        perform private.write_audit(
+            action, 'ALLOWED', reason, 'recording', about.recordings, about.patients, about.consultations,
+            array['object', 'key'], about.how_many, null
+        );
+    end if;
+end
+$$;
+
+-- What was found of a claim in the bucket, kept before it is deleted: what an earlier attempt found stands. Which of
+-- the claim may go on.
+create function private.keep_inventory(
+    claimed uuid[], attempts integer[], deletions uuid[], object_keys text[], sizes bigint[], etags text[]
+) returns uuid[]
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ours constant uuid[] := private.lock_claimed(claimed, attempts);
+begin
+    insert into private.deletion_objects (deletion_id, object_key, size_bytes, etag, sha256)
+    select
+        i.deletion_id, i.object_key, i.size_bytes, i.etag,
+        (
+            select m.sha256
+            from private.recording_secrets as s
+            inner join resguardo.recordings as m on m.id = s.recording_id
+            where s.object_key = i.object_key and m.size_bytes = i.size_bytes
+        )
+    from unnest(deletions, object_keys, sizes, etags) as i (deletion_id, object_key, size_bytes, etag)
+    where i.deletion_id = any (ours)
+    on conflict (deletion_id, object_key) do nothing;
+    return ours;
+end
+$$;
+
+-- Destroys the keys of what is gone from the bucket, and forgets its words and where it was; what the certificate has
+-- to say of each. An attempt whose objects are not all gone is left out.
+create function private.shred_keys(
+    claimed uuid[], attempts integer[], of_deletions uuid[], object_keys text[], deleted timestamptz[],
+    gone timestamptz[]
+) returns table (deletion_id uuid, facts jsonb)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    moment constant timestamptz := private.now();
+    ours constant uuid[] := private.lock_claimed(claimed, attempts);
+    shredded uuid[];
+    recordings uuid[];
+    media uuid[];
+begin
+    update private.deletion_objects as o set deleted_at = g.deleted_at, gone_at = g.gone_at
+    from unnest(of_deletions, object_keys, deleted, gone) as g (deletion_id, object_key, deleted_at, gone_at)
+    inner join resguardo.deletions as d on d.id = g.deletion_id and d.shredded_at is null
+    where o.deletion_id = g.deletion_id and o.object_key = g.object_key and d.id = any (ours);
+    select array_agg(d.id), array_agg(d.recording_id) into shredded, recordings
+    from resguardo.deletions as d
+    where d.id = any (ours)
+        and not exists (
+            select from private.deletion_objects as o where o.deletion_id = d.id and o.gone_at is null
+        );
+    media := array(
+        select r.id from resguardo.recordings as r where r.id = any (recordings) or r.beside = any (recordings)
+    );
+    with destroyed as (
+        delete from private.recording_keys as k where k.recording_id = any (media)
+        returning k.recording_id, k.wrapped_key, k.root_key_id
+    ),
+
+    told as (
+        select
+            coalesce(r.beside, r.id) as recording_id,
+            jsonb_agg(
+                jsonb_build_object(
+                    'kind', 'recording', 'fingerprint', encode(sha256(x.wrapped_key), 'hex'),
+                    'root_key_id', x.root_key_id, 'destroyed_at', moment
+                )
+            ) as keys
+        from destroyed as x
+        inner join resguardo.recordings as r on r.id = x.recording_id
+        group by coalesce(r.beside, r.id)
+    )
+
+    update resguardo.deletions as d
+    set shredded_at = coalesce(d.shredded_at, moment),
+        destroyed_keys = d.destroyed_keys
+            || coalesce((select t.keys from told as t where t.recording_id = d.recording_id), '[]'),
+        cleared_words = d.cleared_words || private.clear_words(d.recording_id)
+    where d.id = any (shredded);
+    delete from private.recording_secrets as s where s.recording_id = any (media);
+    delete from private.import_secrets as s
+    using resguardo.recording_imports as i
+    where i.id = s.import_id and i.recording_id = any (media);
+    perform from resguardo.access_requests as a
+    where a.id in (select e.request_id from private.access_exports as e where e.recording_ids && recordings)
+    order by a.id
+    for update;
+    delete from private.access_exports as e where e.recording_ids && recordings;
+    return query
+    select
+        d.id,
+        jsonb_build_object(
+            'recording_id', d.recording_id, 'consultation_id', d.consultation_id, 'ground', d.ground,
+            'reason', lower(d.reason), 'requested_at', case d.ground when 'REQUEST' then d.requested_at end,
+            'policy', case when p.id is not null then jsonb_build_object(
+                'name', p.name, 'sha256', p.sha256, 'due_at', d.due_at,
+                'term_days', private.term_of(p.terms, c.kind, 'recording_days')
+            ) end,
+            'hold_checked_at', d.hold_checked_at, 'destroyed_at', d.shredded_at, 'keys', d.destroyed_keys,
+            'words', d.cleared_words,
+            'number', d.number,
+            'repeats', (
+                select c.sha256 from resguardo.certificates as c
+                where c.recording_id = d.recording_id and c.number = d.number - 1
+            ),
+            'objects', coalesce(
+                (
+                    select jsonb_agg(
+                        jsonb_build_object(
+                            'key', o.object_key, 'size_bytes', o.size_bytes, 'etag', o.etag, 'sha256', o.sha256,
+                            'deleted_at', o.deleted_at, 'gone_at', o.gone_at
+                        ) order by o.object_key
+                    )
+                    from private.deletion_objects as o where o.deletion_id = d.id
+                ),
+                '[]'
+            )
+        )
+    from resguardo.deletions as d
+    inner join resguardo.consultations as c on c.id = d.consultation_id
+    left join resguardo.retention_policies as p on p.id = d.policy_id
+    where d.id = any (shredded);
+end
+$$;
+
+-- Keeps the certificates, and with them the recordings are DELETED.
+create function private.finish_deletions(deletions uuid[], documents text[]) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    finished uuid[];
+    recordings uuid[];
+begin
+    select array_agg(d.id), array_agg(d.recording_id) into finished, recordings
+    from resguardo.deletions as d
+    where d.id = any (deletions) and d.status = 'DELETING' and d.shredded_at is not null;
+    insert into resguardo.certificates (
+        recording_id, number, deletion_id, doctor_id, patient_id, consultation_id, document, sha256
+    )
+    select
+        d.recording_id, d.number, d.id, d.doctor_id, d.patient_id, d.consultation_id, g.document,
+        encode(sha256(convert_to(g.document, 'UTF8')), 'hex')
+    from unnest(deletions, documents) as g (deletion_id, document)
+    inner join resguardo.deletions as d on d.id = g.deletion_id and d.id = any (finished)
+    on conflict (recording_id, number) do nothing;
+    perform private.audit_deletions('recording.destroy', 'proven', finished);
+    update resguardo.recordings as r set status = 'DELETED', due_at = null
+    where r.id = any (recordings) or r.beside = any (recordings);
+    update resguardo.deletions as d set status = 'DELETED', finished_at = private.now(), error = null
+    where d.id = any (finished);
+    delete from private.deletion_objects as o where o.deletion_id = any (finished);
+end
+$$;
+
+-- Why an attempt failed; the next comes within an hour at most. How many attempts there were.
+create function private.fail_deletion(of_deletion uuid, attempt integer, why text) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    failed resguardo.deletions;
+begin
+    update resguardo.deletions as d
+    set error = why,
+        next_attempt_at = private.now() + least(interval '1 hour', interval '1 minute' * 2 ^ least(d.attempts - 1, 10))
+    where d.id = of_deletion and d.attempts = attempt and d.status = 'DELETING'
+    returning d.* into failed;
+    if failed.id is not null then
+        perform private.write_audit(
+            'deletion.fail', 'FAILED', why, 'deletion', array[failed.id], array[failed.patient_id],
+            array[failed.consultation_id], '{}', 1, null
+        );
+    end if;
+    return failed.attempts;
+end
+$$;
+
+-- Destroys what is left of a recording whose object has been missing for too long; false where something holds it, or
+-- it is not missing.
+create function private.destroy_missing(of_recording uuid) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.lock_keeping(false);
+    insert into resguardo.deletions (
+        recording_id, consultation_id, doctor_id, patient_id, ground, status, policy_id, due_at
+    )
+    select r.id, r.consultation_id, r.doctor_id, r.patient_id, 'MISSING', 'DELETING', r.retention_policy, r.due_at
+    from resguardo.recordings as r
+    where r.id = of_recording and r.medium = 'VIDEO' and r.status = 'READY' and r.missing_since is not null
+        and private.may_be_destroyed(r.id)
+    on conflict (recording_id) where status in ('REQUESTED', 'DELETING') do nothing;
+    return found;
+end
+$$;
+
+-- A recording that was taken for missing, and whose object is there: it stays.
+create function private.call_off_missing(of_deletion uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    called_off resguardo.deletions;
+begin
+    perform private.call_off(array[of_deletion]);
+    select d.* into called_off
+    from resguardo.deletions as d where d.id = of_deletion and d.status = 'UNDONE' and d.ground = 'MISSING';
+    update resguardo.recordings as r set missing_since = null
+    where called_off.recording_id in (r.id, r.beside);
+    perform private.write_audit(
+        'recording.undo_delete', 'ALLOWED', 'object_is_back', 'recording', array[called_off.recording_id],
+        array[called_off.patient_id], array[called_off.consultation_id], array['deletion'], 1, null
+    );
+end
+$$;
+
+
+-- After a restore: what the ledger in the bucket knows of, and the database has forgotten.
+
+-- Keeps the certificates of earlier destructions of a deletion's recording, the first one first, and gives the deletion
+-- the number after theirs.
+create function private.keep_earlier_certificates(of_deletion uuid, documents text[]) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update resguardo.deletions as d set number = cardinality(documents) + 1
+    where d.id = of_deletion and d.status = 'DELETING';
+    insert into resguardo.certificates (
+        recording_id, number, deletion_id, doctor_id, patient_id, consultation_id, document, sha256
+    )
+    select
+        d.recording_id, g.place, d.id, d.doctor_id, d.patient_id, d.consultation_id, g.document,
+        encode(sha256(convert_to(g.document, 'UTF8')), 'hex')
+    from unnest(documents) with ordinality as g (document, place)
+    inner join resguardo.deletions as d on d.id = of_deletion and d.status = 'DELETING'
+    on conflict (recording_id, number) do nothing;
+end
+$$;
+
+-- What became here of recordings that the ledger says are destroyed: their status, null for one that is not known.
+create function private.restored_recordings(recordings uuid[])
+returns table (recording_id uuid, status text, is_held boolean, is_begun boolean)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select
+        w.id, r.status, r.id is not null and private.is_held(r.id),
+        exists (select from resguardo.deletions as d where d.recording_id = w.id and d.status = 'DELETING')
+    from unnest(recordings) as w (id)
+    left join resguardo.recordings as r on r.id = w.id and r.medium = 'VIDEO'
+    where r.status is distinct from 'DELETED';
+end
+$$;
+
+-- Where an object lies that a hold, or a longer term, moved to keep/ after the backup that was restored: a READY
+-- recording of that size that looks for it under its class looks for it here from now on. True where one does.
+create function private.find_moved_object(kept_key text, size bigint) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    moved resguardo.recordings;
+begin
+    update private.recording_secrets as s set object_key = kept_key
+    where starts_with(kept_key, 'keep/') and s.object_key ~ '^r/[^/]+/'
+        and regexp_replace(s.object_key, '^r/[^/]+/', 'keep/') = kept_key
+        and exists (
+            select from resguardo.recordings as r
+            where r.id = s.recording_id and r.status = 'READY' and r.size_bytes = size
+                and not private.is_being_destroyed(coalesce(r.beside, r.id))
+        )
+        and not exists (select from private.object_moves as m where m.recording_id = s.recording_id)
+    returning s.recording_id into moved.id;
+    if moved.id is null then
+        return false;
+    end if;
+    update resguardo.recordings as r set retention_class = 'keep' where r.id = moved.id returning r.* into moved;
+    perform private.write_audit(
+        'object.keep', 'ALLOWED', 'found_after_restore', 'recording', array[moved.id], array[moved.patient_id],
+        array[moved.consultation_id], array['object_key', 'retention_class'], 1, null
+    );
+    return true;
+end
+$$;
+
+-- Destroys again what a restored database has brought back, and keeps the certificates that it has forgotten. False
+-- where something holds it, it is not finished, or it is DELETED.
+create function private.repeat_deletion(of_recording uuid, documents text[]) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    made resguardo.deletions;
+begin
+    perform private.lock_keeping(false);
+    if not private.may_be_destroyed(of_recording) then
+        return false;
+    end if;
+    update resguardo.deletions as d set status = 'UNDONE', finished_at = private.now()
+    where d.recording_id = of_recording and d.status = 'REQUESTED';
+    insert into resguardo.deletions (
+        recording_id, consultation_id, doctor_id, patient_id, ground, status, number, policy_id, due_at
+    )
+    select
+        r.id, r.consultation_id, r.doctor_id, r.patient_id, 'RESTORE', 'DELETING', cardinality(documents) + 1,
+        r.retention_policy, r.due_at
+    from resguardo.recordings as r
+    where r.id = of_recording and r.medium = 'VIDEO' and private.is_finished(r.status)
+    on conflict (recording_id) where status in ('REQUESTED', 'DELETING') do nothing
+    returning * into made;
+    if made.id is null then
+        return false;
+    end if;
+    perform private.keep_earlier_certificates(made.id, documents);
+    perform private.audit_deletions('restore.repeat', 'in_the_ledger', array[made.id]);
+    return true;
+end
+$$;
+
+
+-- The bucket as code: what its rules must cover, who may rewrite them, and what was found to differ from what is meant.
+
+-- Two who read the bucket's locks and write them back lose one's: whoever does holds this, to its transaction's end.
+create function private.lock_bucket() returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_advisory_xact_lock(7164, 2);
+end
+$$;
+
+-- The consultations under r/ that a legal hold or an access request keeps, each with its prefix in the bucket, and
+-- whether anything there is finished: what is still being recorded cannot be moved yet, and need not be.
+create function private.protected_prefixes() returns table (consultation_id uuid, prefix text, is_finished boolean)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    with videos as materialized (select v.id from private.held_videos() as v (id)),
+
+    held as (
+        select r.id, r.consultation_id, r.status
+        from videos as v
+        inner join resguardo.recordings as r on r.id = v.id
+        union all
+        select r.id, r.consultation_id, r.status
+        from videos as v
+        inner join resguardo.recordings as r on r.beside = v.id
+    )
+
+    select
+        held.consultation_id, substring(s.object_key from '^r/[^/]+/[^/]+/'),
+        bool_or(held.status in ('READY', 'FAILED', 'ABORTED', 'LOST'))
+    from held join private.recording_secrets as s on s.recording_id = held.id
+    where s.object_key like 'r/%' and held.status <> 'DELETED'
+    group by 1, 2
+    order by 2;
+end
+$$;
+
+-- What the bucket would delete before it is due: of a term that was lengthened, or that began long after the object.
+create function private.endangered_prefixes() returns table (consultation_id uuid, prefix text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select distinct r.consultation_id, substring(s.object_key from '^r/[^/]+/[^/]+/')
+    from resguardo.recordings as r join private.recording_secrets as s on s.recording_id = r.id
+    where r.due_at is not null and r.status <> 'DELETED' and s.object_key ~ '^r/d[1-9][0-9]{0,4}/'
+        and r.due_at > coalesce(r.stored_at, r.ended_at, r.created_at)
+        + make_interval(days => 7 + substring(s.object_key from '^r/d([0-9]+)/')::integer)
+    order by 2;
+end
+$$;
+
+-- The terms, in days, of what stands under r/ and of the policy in force: each needs a rule of the bucket's.
+create function private.retention_days() returns integer[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select distinct substr(r.retention_class, 2)::integer from resguardo.recordings as r
+        where r.retention_class <> 'keep' and r.status <> 'DELETED'
+        union
+        select substr(i.retention_class, 2)::integer from resguardo.recording_imports as i
+        where i.retention_class <> 'keep' and i.status in ('AWAITING_URL', 'AWAITING_UPLOAD')
+        union
+        select (t.term ->> 'recording_days')::integer
+        from resguardo.retention_policies as p
+        cross join lateral (
+            select p.terms -> 'default'
+            union all
+            select k.value from jsonb_each(coalesce(p.terms -> 'kinds', '{}')) as k
+        ) as t (term)
+        where p.status = 'ACTIVE' and t.term ->> 'recording_days' is not null
+        order by 1
+    );
+end
+$$;
+
+create function private.record_bucket_change(part text, outcome text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.write_audit('bucket.apply', outcome, part, 'bucket', '{}', '{}', '{}', array[part], 1, null);
+end
+$$;
+
+create table private.drifts (
+    topic text not null,
+    code text not null,
+    subject text not null,
+    consultation_id uuid,
+    since timestamptz not null default private.now(),
+    constraint drifts_pkey primary key (topic, code, subject)
+);
+comment on table private.drifts is
+'What differs, as of the last look, from policies/bucket and policies/access: ids, rules and addresses, never names.';
+
+-- Takes what a look found; what it did not find is over on the topics that it looked at whole. Each drift is audited
+-- when it begins and when it ends, however often it is seen between, and told to whoever saw it first.
+create function private.settle_drifts(topics text[], drifts jsonb)
+returns table (drift_code text, drift_subject text, is_over boolean)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    one private.drifts;
+begin
+    for one in
+        delete from private.drifts as d
+        where d.topic = any(topics) and not exists (
+            select from jsonb_to_recordset(drifts) as f (topic text, code text, subject text)
+            where f.topic = d.topic and f.code = d.code and f.subject = d.subject
+        )
+        returning d.*
+    loop
+        perform private.record_drift(one, 'ALLOWED');
+        drift_code := one.code;
+        drift_subject := one.subject;
+        is_over := true;
+        return next;
+    end loop;
+    for one in
+        insert into private.drifts as d (topic, code, subject, consultation_id)
+        select f.topic, f.code, f.subject, f.consultation_id
+        from jsonb_to_recordset(drifts) as f (topic text, code text, subject text, consultation_id uuid)
+        on conflict do nothing
+        returning d.*
+    loop
+        perform private.record_drift(one, 'FAILED');
+        drift_code := one.code;
+        drift_subject := one.subject;
+        is_over := false;
+        return next;
+    end loop;
+end
+$$;
+
+create function private.record_drift(drift private.drifts, outcome text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.write_audit(
+        'bucket.drift', outcome, drift.code,
+        case when drift.consultation_id is null then 'bucket' else 'consultation' end,
+        array_remove(array[drift.consultation_id], null), '{}', array_remove(array[drift.consultation_id], null),
+        array[drift.topic], 1, null
+    );
+end
+$$;
+
+-- Everything in the catalogue that decides who may do what, each with a digest of what it says.
+create function private.access_catalogue() returns table (object text, digest text)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    with ours as (
+        select n.oid, n.nspname from pg_namespace as n where n.nspname in ('resguardo', 'audit', 'private', 'jobs')
+    ),
+    said (object, says) as (
+        select 'schema ' || n.nspname, n.nspacl::text from pg_namespace as n join ours on ours.oid = n.oid
+        union all
+        select
+            'table ' || c.oid::regclass::text,
+            concat_ws(' ', c.relowner::regrole, c.relrowsecurity, c.relforcerowsecurity, c.relacl::text)
+        from pg_class as c join ours on ours.oid = c.relnamespace
+        where c.relkind in ('r', 'p', 'v', 'm', 'S', 'f')
+        union all
+        select 'column ' || c.oid::regclass::text || '.' || a.attname, a.attacl::text
+        from pg_attribute as a
+        join pg_class as c on c.oid = a.attrelid
+        join ours on ours.oid = c.relnamespace
+        where a.attacl is not null
+        union all
+        select
+            'policy ' || p.polrelid::regclass::text || '.' || p.polname,
+            concat_ws(
+                ' ', p.polcmd, p.polpermissive,
+                array(select r.member::regrole::text from unnest(p.polroles) as r (member) order by 1),
+                pg_get_expr(p.polqual, p.polrelid), '/', pg_get_expr(p.polwithcheck, p.polrelid)
+            )
+        from pg_policy as p
+        join pg_class as c on c.oid = p.polrelid
+        join ours on ours.oid = c.relnamespace
+        union all
+        select
+            'trigger ' || t.tgrelid::regclass::text || '.' || t.tgname,
+            concat_ws(' ', t.tgenabled, pg_get_triggerdef(t.oid))
+        from pg_trigger as t
+        join pg_class as c on c.oid = t.tgrelid
+        join ours on ours.oid = c.relnamespace
+        where not t.tgisinternal
+        union all
+        select
+            'function ' || f.oid::regprocedure::text,
+            concat_ws(' ', f.proowner::regrole, f.prosecdef, f.proconfig::text, f.proacl::text, f.prosrc)
+        from pg_proc as f join ours on ours.oid = f.pronamespace
+        union all
+        select
+            'role ' || r.rolname,
+            concat_ws(
+                ' ', r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication,
+                r.rolbypassrls, array(
+                    select m.member::regrole::text || ' is ' || m.roleid::regrole::text from pg_auth_members as m
+                    where m.member = r.oid or m.roleid = r.oid order by 1
+                )
+            )
+        from pg_roles as r
+        where r.rolname in ('resguardo_api', 'resguardo_worker', 'clinician', 'compliance', 'patient')
+    )
+    select said.object, encode(sha256(convert_to(coalesce(said.says, ''), 'UTF8')), 'hex') from said;
+end
+$$;
+
+create table private.access_seals (
+    object text not null constraint access_seals_pkey primary key,
+    digest text not null
+);
+comment on table private.access_seals is
+'What private.access_catalogue() said when the owner had last set all access anew, by `resguardo migrate`.';
+
+-- The owner's alone.
+create function private.seal_access() returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from private.access_seals;
+    insert into private.access_seals (object, digest)
+    select c.object, c.digest from private.access_catalogue() as c;
+end
+$$;
+
+-- The version of policies/access that the database has, and what has been changed by hand since; null before any seal.
+create function private.access_standing() returns table (policy_version text, changed text[])
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    policy_version := private.policy_version();
+    if exists (select from private.access_seals) then
+        changed := array(
+            select coalesce(s.object, c.object)
+            from private.access_seals as s full join private.access_catalogue() as c on c.object = s.object
+            where s.digest is distinct from c.digest
+            order by 1
+        );
+    end if;
+    return next;
+end
+$$;
+
+
+-- The root keys by their check values, and the data keys: made once for each video, wrapped anew when a root key is
+-- changed. No root key is ever here.
+
+create table private.root_keys (
+    id text primary key constraint root_keys_id_is_slug check (id ~ '^[a-z0-9-]{1,32}$'),
+    check_value bytea not null constraint root_keys_check_value_length check (length(check_value) = 16),
+    created_at timestamptz not null default private.now()
+);
+comment on table private.root_keys is
+'Each root key that was ever current, by a truncated HMAC of its id: a wrong key is told from the right one by it.';
+
+create index recording_keys_root_key_idx on private.recording_keys (root_key_id, recording_id);
+
+-- Raises RG409 where the keyring lacks a root key that data keys are still wrapped by (root_key_missing), or has
+-- another one under its name (root_key_wrong).
+create function private.require_root_keys(ids text[], check_values bytea[]) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (
+        select from unnest(ids, check_values) as given (id, check_value)
+        join private.root_keys as k on k.id = given.id
+        where k.check_value is distinct from given.check_value
+    ) then
+        raise exception 'root_key_wrong' using errcode = 'RG409';
+    end if;
+    if exists (
+        select from private.root_keys as k
+        where k.id <> all (coalesce(ids, '{}'))
+            and (
+                exists (select from private.recording_keys as d where d.root_key_id = k.id)
+                or exists (select from private.word_index_key as w where w.root_key_id = k.id)
+            )
+    ) then
+        raise exception 'root_key_missing' using errcode = 'RG409';
+    end if;
+end
+$$;
+
+-- Keeps the check value of the current root key, once. Raises RG409 (root_key_wrong): of two who bring different keys
+-- of one name at once, the second is refused.
+create function private.register_root_key(root_key_id text, value_to_check bytea) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into private.root_keys (id, check_value) values (root_key_id, value_to_check) on conflict do nothing;
+    if (select k.check_value from private.root_keys as k where k.id = root_key_id) is distinct from value_to_check then
+        raise exception 'root_key_wrong' using errcode = 'RG409';
+    end if;
+end
+$$;
+
+-- The data key of a video that is READY, once: false where it has one. Raises RG409 (recording_not_ready) for any
+-- other, so that no key comes back to what was destroyed, and (root_key_unknown) for one that no start has registered.
+create function private.make_recording_key(of_recording uuid, wrapped bytea, root_key text) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.recordings;
+begin
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording for update;
+    if wanted.id is null or wanted.medium <> 'VIDEO' or wanted.status <> 'READY'
+        or private.is_being_destroyed(wanted.id)
+    then
+        raise exception 'recording_not_ready' using errcode = 'RG409';
+    end if;
+    if not exists (select from private.root_keys as k where k.id = root_key) then
+        raise exception 'root_key_unknown' using errcode = 'RG409';
+    end if;
+    insert into private.recording_keys (recording_id, wrapped_key, root_key_id, created_at)
+    values (of_recording, wrapped, root_key, private.now())
+    on conflict do nothing;
+    if not found then
+        return false;
+    end if;
+    perform private.write_audit(
+        'recording.make_key', 'ALLOWED', null, 'recording', array[of_recording],
+        array[wanted.patient_id], array[wanted.consultation_id], array['data_key'], 1, null
+    );
+    return true;
+end
+$$;
+
+-- How many data keys another root key than this one wraps.
+create function private.count_keys_to_rewrap(current_root_key text) returns bigint
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select count(*) from private.recording_keys as d where d.root_key_id <> current_root_key);
+end
+$$;
+
+-- Some data keys that another root key wraps, after one recording in the order of their ids, locked; the audit row
+-- comes first.
+create function private.read_keys_to_rewrap(current_root_key text, after_recording uuid, at_most integer)
+returns table (of_recording uuid, wrapped bytea, root_key text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ids uuid[];
+    patients uuid[];
+    consultations uuid[];
+begin
+    select array_agg(l.recording_id order by l.recording_id) into ids
+    from (
+        select d.recording_id from private.recording_keys as d
+        where d.root_key_id <> current_root_key and (after_recording is null or d.recording_id > after_recording)
+        order by d.recording_id
+        limit at_most
+        for update
+    ) as l;
+    if ids is null then
+        return;
+    end if;
+    select array_agg(distinct r.patient_id), array_agg(distinct r.consultation_id) into patients, consultations
+    from resguardo.recordings as r
+    where r.id = any (ids);
+    perform private.write_audit(
+        'recording.rewrap_key', 'ALLOWED', null, 'recording', ids, patients, consultations, array['data_key'],
+        cardinality(ids), null
+    );
+    return query
+    select d.recording_id, d.wrapped_key, d.root_key_id
+    from private.recording_keys as d
+    where d.recording_id = any (ids)
+    order by d.recording_id;
+end
+$$;
+
+-- Replaces what is still as it was read; how many were. Raises RG409 (root_key_unknown).
+create function private.rewrap_recording_keys(
+    of_recordings uuid[], wrapped_before bytea[], wrapped_after bytea[], root_key text
+) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    replaced integer;
+begin
+    if not exists (select from private.root_keys as k where k.id = root_key) then
+        raise exception 'root_key_unknown' using errcode = 'RG409';
+    end if;
+    update private.recording_keys as d set wrapped_key = new.wrapped_after, root_key_id = root_key
+    from unnest(of_recordings, wrapped_before, wrapped_after) as new (recording_id, wrapped_before, wrapped_after)
+    where d.recording_id = new.recording_id and d.wrapped_key = new.wrapped_before;
+    get diagnostics replaced = row_count;
+    return replaced;
+end
+$$;
+
+
+-- Which things an audit row may say were done, and which jobs there are: rows of tables from here on, so that another
+-- one is a row and not a new version of a long function.
+
+create table private.audit_actions (
+    action text primary key constraint audit_actions_action_is_dotted check (action ~ '^[a-z_]+[.][a-z_]+$'),
+    operation text not null constraint audit_actions_operation_is_known check (operation in ('C', 'R', 'U', 'D', 'E')),
+    is_reserved boolean not null
+);
+comment on column private.audit_actions.is_reserved is
+'Written by functions alone: no statement of a person may claim it (private.record_access).';
+
+insert into private.audit_actions (action, operation, is_reserved)
+values
+('viewer.read', 'R', false),
+('consultation.register', 'C', false),
+('consultation.read', 'R', false),
+('consultation.list', 'R', false),
+('consultation.join', 'E', false),
+('guest.invite', 'C', false),
+('guest.join', 'E', true),
+('consent.give', 'C', false),
+('consent.withdraw', 'C', false),
+('recording.list', 'R', false),
+('recording.read', 'R', false),
+('recording.watch', 'R', false),
+('recording.start', 'C', false),
+('recording.stop', 'U', false),
+('recording.import', 'C', false),
+('recording.issue_upload_url', 'R', true),
+('recording.complete_import', 'C', false),
+('recording.expire_import', 'U', true),
+('recording.transition', 'U', true),
+('recording.issue_url', 'R', true),
+('recording.read_storage', 'R', true),
+('recording.read_key', 'R', true),
+('egress.stop_stray', 'E', true),
+('object.report_orphan', 'R', true),
+('object.sweep_orphan', 'D', true),
+('object.abort_upload', 'D', true),
+('rooms.list', 'R', false),
+('audit.list', 'R', true),
+('staff.invite', 'C', true),
+('staff.list_invitations', 'R', true),
+('staff.add', 'C', true),
+('staff.map', 'U', true),
+('staff.suspend', 'U', true),
+('staff.ban', 'U', true),
+('recording.delete', 'D', true),
+('recording.undo_delete', 'U', true),
+('recording.destroy', 'D', true),
+('recording.make_key', 'C', true),
+('recording.rewrap_key', 'U', true),
+('recording.date', 'U', true),
+('deletion.list', 'R', false),
+('deletion.fail', 'U', true),
+('certificate.read', 'R', false),
+('retention.propose', 'C', true),
+('retention.approve', 'U', true),
+('retention.reject', 'U', true),
+('retention.activate', 'U', true),
+('retention.list', 'R', false),
+('retention.preview', 'R', true),
+('hold.place', 'C', true),
+('hold.release', 'U', true),
+('hold.list', 'R', false),
+('access_request.file', 'C', true),
+('access_request.withdraw', 'U', true),
+('access_request.approve', 'U', true),
+('access_request.deny', 'U', true),
+('access_request.extend', 'U', true),
+('access_request.ask_review', 'U', true),
+('access_request.review', 'U', true),
+('access_request.list', 'R', false),
+('access_request.export', 'E', true),
+('access_request.issue_url', 'E', true),
+('access_request.reveal_secret', 'R', true),
+('access_request.expire_export', 'D', true),
+('storage.report', 'R', true),
+('object.report_missing', 'R', true),
+('object.keep', 'U', true),
+('bucket.drift', 'R', true),
+('bucket.apply', 'U', true),
+('restore.check', 'R', true),
+('restore.repeat', 'D', true),
+('request.reject', 'E', true),
+('webhook.reject', 'E', true),
+('transcript.transition', 'U', true),
+('transcript.begin', 'R', true),
+('transcript.assemble', 'R', true),
+('transcript.read', 'R', true),
+('transcript.correct', 'U', true),
+('transcript.search', 'R', true),
+('transcript.retry', 'U', true),
+('transcript.issue_url', 'R', true),
+('transcript.rewrap_index_key', 'U', true),
+('consultation.switch_transcription', 'U', true);
+
+create table private.tasks (
+    name text primary key constraint tasks_name_is_slug check (name ~ '^[a-z][a-z_]{0,63}$'),
+    queue text not null constraint tasks_queue_is_known check (queue in ('default', 'starts', 'media', 'words')),
+    may_defer text[] not null
+);
+comment on column private.tasks.may_defer is 'The roles of people that may ask for it, each for what is its own.';
+
+insert into private.tasks (name, queue, may_defer)
+values
+('start_recording', 'starts', '{clinician}'),
+('stop_recording', 'default', '{clinician}'),
+('enforce_consent', 'default', '{clinician, patient}'),
+('verify_recording', 'media', '{}'),
+('ban_user', 'default', '{}'),
+('invite_staff', 'default', '{}'),
+('prepare_import', 'default', '{clinician}'),
+('secure_held', 'default', '{}'),
+('export_access_request', 'media', '{}'),
+('transcribe_recording', 'words', '{}');
+
+
+-- What was said: whether a recording is turned into words, how far that is, and the words, which the database has only
+-- as ciphertext under the recording's data key. The index by which they are searched holds keyed hashes of words.
+
+alter table resguardo.consultations
+add column transcribe boolean,
+add column is_transcribed boolean not null
+generated always as (coalesce(transcribe, sensitivity = 'ORDINARY')) stored;
+comment on column resguardo.consultations.transcribe is 'What the doctor said of it; null is the default.';
+comment on column resguardo.consultations.is_transcribed is
+'Whether its recordings are turned into words: by default, unless the kind is sensitive.';
+
+create table resguardo.transcripts (
+    recording_id uuid primary key
+    constraint transcripts_recording_id_fkey references resguardo.recordings (id),
+    consultation_id uuid not null,
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    status text not null
+    constraint transcripts_status_is_known check (
+        status in ('PENDING', 'RUNNING', 'READY', 'NO_SPEECH', 'FAILED', 'OFF')
+    ),
+    error text constraint transcripts_error_is_slug check (error ~ '^[a-z][a-z0-9_]{0,63}$'),
+    language text constraint transcripts_language_is_code check (language ~ '^[a-z]{2,3}$'),
+    pieces_total integer constraint transcripts_pieces_total_range check (pieces_total >= 0),
+    pieces_done integer not null default 0
+    constraint transcripts_pieces_done_range check (pieces_done between 0 and coalesce(pieces_total, 0)),
+    attempt integer not null default 1 constraint transcripts_attempt_range check (attempt > 0),
+    created_at timestamptz not null default private.now(),
+    status_at timestamptz not null default private.now(),
+    constraint transcripts_people_fkey foreign key (consultation_id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id),
+    constraint transcripts_error_says_why check ((error is not null) = (status in ('FAILED', 'OFF')))
+);
+alter table resguardo.transcripts enable row level security;
+create index transcripts_consultation_idx on resguardo.transcripts (consultation_id, doctor_id, patient_id);
+create index transcripts_doctor_idx on resguardo.transcripts (doctor_id);
+create index transcripts_patient_idx on resguardo.transcripts (patient_id);
+comment on column resguardo.transcripts.pieces_total is
+'How many requests it takes; null until the sound was looked at.';
+
+create table private.transcript_pieces (
+    recording_id uuid not null
+    constraint transcript_pieces_recording_id_fkey references resguardo.transcripts (recording_id),
+    number integer not null constraint transcript_pieces_number_range check (number >= 0),
+    channel smallint constraint transcript_pieces_channel_range check (channel in (0, 1)),
+    start_ms integer not null constraint transcript_pieces_start_range check (start_ms >= 0),
+    end_ms integer not null,
+    heard bytea,
+    constraint transcript_pieces_pkey primary key (recording_id, number),
+    constraint transcript_pieces_end_range check (end_ms > start_ms)
+);
+comment on column private.transcript_pieces.heard is 'What the vendor answered, encrypted; null until it did.';
+
+create table private.transcript_words (
+    recording_id uuid primary key
+    constraint transcript_words_recording_id_fkey references resguardo.transcripts (recording_id),
+    sealed bytea not null constraint transcript_words_sealed_length check (length(sealed) between 29 and 67108864),
+    terms bigint[] not null,
+    made_at timestamptz not null default private.now()
+);
+create index transcript_words_terms_idx on private.transcript_words using gin (terms) with (fastupdate = off);
+
+create table private.transcript_corrections (
+    recording_id uuid not null
+    constraint transcript_corrections_recording_id_fkey references private.transcript_words (recording_id),
+    number integer not null constraint transcript_corrections_number_range check (number > 0),
+    sealed bytea not null constraint transcript_corrections_sealed_length check (length(sealed) between 29 and 131072),
+    corrected_by uuid not null
+    constraint transcript_corrections_corrected_by_fkey references resguardo.staff (user_id),
+    corrected_at timestamptz not null default private.now(),
+    constraint transcript_corrections_pkey primary key (recording_id, number)
+);
+create index transcript_corrections_corrected_by_idx on private.transcript_corrections (corrected_by);
+
+create table private.word_index_key (
+    is_the_only_one boolean primary key default true
+    constraint word_index_key_is_alone check (is_the_only_one),
+    wrapped_key bytea not null
+    constraint word_index_key_wrapped_key_length check (length(wrapped_key) between 40 and 64),
+    root_key_id text not null
+    constraint word_index_key_root_key_id_fkey references private.root_keys (id)
+);
+create index word_index_key_root_key_idx on private.word_index_key (root_key_id);
+
+create trigger transcripts_announce after insert on resguardo.transcripts
+for each row execute function private.announce_recording();
+
+-- Each twentieth of the pieces is told, not each piece: whoever watches reads the recording anew, with its audit row.
+create trigger transcripts_announce_progress after update on resguardo.transcripts
+for each row when (
+    (new.status, new.attempt, new.pieces_total) is distinct from (old.status, old.attempt, old.pieces_total)
+    or 20 * new.pieces_done / nullif(new.pieces_total, 0) <> 20 * old.pieces_done / nullif(old.pieces_total, 0)
+) execute function private.announce_recording();
+
+-- Whether a consultation's recordings are to be turned into words.
+create function private.wants_words(of_consultation uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select c.is_transcribed from resguardo.consultations as c where c.id = of_consultation);
+end
+$$;
+
+-- Whether a recording is to be destroyed, or was: its words are neither made nor given out, unless that is undone.
+create function private.is_to_be_destroyed(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from resguardo.deletions as d
+        where d.recording_id = of_recording and d.status in ('REQUESTED', 'DELETING', 'DELETED')
+    );
+end
+$$;
+
+-- Whether everybody who consented was shown a text that speaks of it. A withdrawal leaves what was recorded before
+-- under the same rules.
+create function private.text_allows_words(of_consultation uuid, texts text[]) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return not exists (
+        select from resguardo.participants as p
+        where p.consultation_id = of_consultation
+            and (
+                select n.text_version from resguardo.consents as n
+                where n.participant_id = p.id and n.decision = 'GIVEN'
+                order by n.recorded_at desc, n.id desc limit 1
+            ) <> all (texts)
+    );
+end
+$$;
+
+-- A video that becomes READY, by whichever way, is to be turned into words in the same transaction.
+create function private.await_words() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    is_wanted constant boolean := private.wants_words(new.consultation_id);
+begin
+    insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status, error)
+    values (
+        new.id, new.consultation_id, new.doctor_id, new.patient_id,
+        case when is_wanted then 'PENDING' else 'OFF' end, case when not is_wanted then 'switched_off' end
+    ) on conflict do nothing;
+    if found and is_wanted then
+        perform private.put_job('transcribe_recording', new.id);
+    end if;
+    return null;
+end
+$$;
+
+create trigger recordings_await_words after update of status on resguardo.recordings
+for each row when (new.status = 'READY' and old.status <> 'READY' and new.medium = 'VIDEO')
+execute function private.await_words();
+
+
+-- How the worker turns a recording into words: it begins, keeps its plan, asks for a piece at a time, and finishes.
+-- Each step finds out anew whether it is still wanted, and whether the recording is still there.
+
+alter table resguardo.transcripts add column run integer not null default 0
+constraint transcripts_run_range check (run >= 0);
+comment on column resguardo.transcripts.run is
+'How often a worker began or went on: the last one asks, whoever was taken for dead and is not asks no more.';
+
+alter table resguardo.transcripts add column sound uuid
+constraint transcripts_sound_fkey references resguardo.recordings (id);
+create index transcripts_sound_idx on resguardo.transcripts (sound);
+comment on column resguardo.transcripts.sound is
+'Whose sound is heard: the speakers'' own, or the video''s. Once it is planned it stays, whatever turns up.';
+
+alter table private.transcript_pieces add column spoilt integer not null default 0
+constraint transcript_pieces_spoilt_range check (spoilt >= 0);
+comment on column private.transcript_pieces.spoilt is
+'How often it was asked, and may have been paid for, without an answer that is of use.';
+
+-- Puts an end to it, with its audit row.
+create function private.end_transcription(of_recording uuid, ended_as text, why text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ended resguardo.transcripts;
+begin
+    update resguardo.transcripts as t set status = ended_as, error = why, status_at = private.now()
+    where t.recording_id = of_recording
+    returning t.* into ended;
+    perform private.write_audit(
+        'transcript.transition', case ended_as when 'FAILED' then 'FAILED' else 'ALLOWED' end, why, 'recording',
+        array[of_recording], array[ended.patient_id], array[ended.consultation_id], array['transcript'], 1, null
+    );
+end
+$$;
+
+-- The transcript, locked, where the worker may go on with it: not finished, not switched off meanwhile, and of a
+-- recording that is not to be destroyed. No row otherwise; what was switched off is OFF from now on.
+create function private.lock_transcription(of_recording uuid) returns resguardo.transcripts
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.transcripts;
+begin
+    select t.* into wanted from resguardo.transcripts as t where t.recording_id = of_recording for update;
+    if wanted.recording_id is null or wanted.status not in ('PENDING', 'RUNNING')
+        or private.is_to_be_destroyed(of_recording)
+    then
+        return null;
+    end if;
+    if not private.wants_words(wanted.consultation_id) then
+        perform private.end_transcription(of_recording, 'OFF', 'switched_off');
+        return null;
+    end if;
+    return wanted;
+end
+$$;
+
+-- How much later than the video the sound beside it begins, in milliseconds, below zero where it begins before; 0 where
+-- nobody said, and for the video itself. An hour at most: it is LiveKit's word.
+create function private.lateness_ms(of_sound resguardo.recordings, of_video uuid) returns integer
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    seconds numeric;
+begin
+    select extract(epoch from of_sound.started_at - v.started_at) into seconds
+    from resguardo.recordings as v where v.id = of_video;
+    return round(1000 * greatest(-3600, least(3600, coalesce(seconds, 0))));
+end
+$$;
+
+-- Begins or goes on, after the audit row: whose sound it is, where that is, and the data key. No row where there is
+-- nothing to do. `sound` is null while the speakers' own recording is still to come. Whoever began before is overtaken.
+create function private.begin_transcription(of_recording uuid, texts text[])
+returns table (
+    sound uuid, medium text, object_key text, size_bytes bigint, wrapped bytea, root_key text, is_planned boolean,
+    run integer, late_ms integer, is_of_two boolean
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+    speakers resguardo.recordings;
+    heard uuid := case when wanted.pieces_total is not null then wanted.sound end;
+begin
+    if wanted.recording_id is null then
+        return;
+    end if;
+    if not private.text_allows_words(wanted.consultation_id, texts) then
+        perform private.end_transcription(of_recording, 'OFF', 'consent_text');
+        return;
+    end if;
+    select r.* into speakers from resguardo.recordings as r
+    where r.beside = of_recording and r.medium = 'SPEAKERS'
+    order by (r.status = 'READY') desc, private.is_finished(r.status), r.created_at desc limit 1;
+    if heard is null and speakers.id is not null and not private.is_finished(speakers.status) then
+        return query select null::uuid, null::text, null::text, null::bigint, null::bytea, null::text, false, 0, 0,
+            false;
+        return;
+    end if;
+    if not exists (select from private.recording_keys as k where k.recording_id = of_recording) then
+        perform private.end_transcription(of_recording, 'FAILED', 'data_key_missing');
+        return;
+    end if;
+    heard := coalesce(heard, case when speakers.status = 'READY' then speakers.id else of_recording end);
+    update resguardo.transcripts as t
+    set run = t.run + 1, status = 'RUNNING', sound = heard,
+        status_at = case t.status when 'PENDING' then private.now() else t.status_at end
+    where t.recording_id = of_recording;
+    if wanted.status = 'PENDING' then
+        update private.transcript_pieces as p set spoilt = 0 where p.recording_id = of_recording and p.spoilt > 0;
+    end if;
+    perform private.write_audit(
+        'transcript.begin', 'ALLOWED', null, 'recording', array[of_recording], array[wanted.patient_id],
+        array[wanted.consultation_id], array['object_key', 'data_key'], 1, null
+    );
+    return query
+    select r.id, r.medium, s.object_key, r.size_bytes, k.wrapped_key, k.root_key_id, wanted.pieces_total is not null,
+        wanted.run + 1, private.lateness_ms(r, of_recording),
+        r.medium = 'SPEAKERS' and not exists (
+            select from resguardo.participants as p
+            where p.consultation_id = r.consultation_id and p.kind = 'GUEST' and p.joined_at is not null
+        )
+    from resguardo.recordings as r
+    inner join private.recording_secrets as s on s.recording_id = r.id
+    inner join private.recording_keys as k on k.recording_id = of_recording
+    where r.id = heard;
+end
+$$;
+
+-- Keeps which pieces there are to be heard, once; a sound without speech is finished by it.
+create function private.keep_pieces(of_recording uuid, channels smallint[], starts integer[], ends integer[])
+returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    if wanted.recording_id is null or wanted.pieces_total is not null then
+        return;
+    end if;
+    insert into private.transcript_pieces (recording_id, number, channel, start_ms, end_ms)
+    select of_recording, p.number - 1, p.channel, p.start_ms, p.end_ms
+    from unnest(channels, starts, ends) with ordinality as p (channel, start_ms, end_ms, number);
+    update resguardo.transcripts as t set pieces_total = cardinality(starts) where t.recording_id = of_recording;
+    if cardinality(starts) = 0 then
+        perform private.end_transcription(of_recording, 'NO_SPEECH', null);
+    end if;
+end
+$$;
+
+-- What is still to be heard; nothing where it is not wanted any more.
+create function private.pieces_left(of_recording uuid)
+returns table (number integer, channel smallint, start_ms integer, end_ms integer)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    return query
+    select p.number, p.channel, p.start_ms, p.end_ms
+    from private.transcript_pieces as p
+    where p.recording_id = wanted.recording_id and p.heard is null
+    order by p.number;
+end
+$$;
+
+-- Whether a piece is to be asked for, right before it is: false where it was heard meanwhile, null where nothing is
+-- wanted any more. Raises RG409 (transcription_overtaken) for a worker that was taken for dead.
+create function private.wants_piece(of_recording uuid, of_run integer, of_piece integer) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    if wanted.recording_id is null then
+        return null;
+    end if;
+    if wanted.run <> of_run then
+        raise exception 'transcription_overtaken' using errcode = 'RG409';
+    end if;
+    return exists (
+        select from private.transcript_pieces as p
+        where p.recording_id = of_recording and p.number = of_piece and p.heard is null
+    );
+end
+$$;
+
+-- Counts that a piece was asked for, and may have been paid for, in vain: how often that was.
+create function private.keep_spoilt(of_recording uuid, of_piece integer) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    times integer;
+begin
+    update private.transcript_pieces as p set spoilt = p.spoilt + 1
+    where p.recording_id = of_recording and p.number = of_piece
+    returning p.spoilt into times;
+    return coalesce(times, 0);
+end
+$$;
+
+-- Keeps what was heard of one piece, encrypted, once, whoever asked: it is paid for. Nothing where it is not wanted any
+-- more.
+create function private.keep_heard(of_recording uuid, of_piece integer, sealed bytea) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    update private.transcript_pieces as p set heard = sealed
+    where p.recording_id = wanted.recording_id and p.number = of_piece and p.heard is null;
+    if found then
+        update resguardo.transcripts as t set pieces_done = t.pieces_done + 1 where t.recording_id = of_recording;
+    end if;
+end
+$$;
+
+-- All that was heard, after the audit row; nothing while a piece is missing.
+create function private.read_heard(of_recording uuid)
+returns table (number integer, heard bytea)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    if wanted.recording_id is null or wanted.pieces_done is distinct from wanted.pieces_total then
+        return;
+    end if;
+    perform private.write_audit(
+        'transcript.assemble', 'ALLOWED', null, 'recording', array[of_recording], array[wanted.patient_id],
+        array[wanted.consultation_id], array['words'], wanted.pieces_total, null
+    );
+    return query
+    select p.number, p.heard
+    from private.transcript_pieces as p
+    where p.recording_id = of_recording
+    order by p.number;
+end
+$$;
+
+-- Keeps the words and what they are found by, forgets the pieces, and it is READY; without words it is NO_SPEECH.
+create function private.finish_transcription(of_recording uuid, of_language text, words bytea, found_by bigint[])
+returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    if wanted.recording_id is null then
+        return;
+    end if;
+    if words is not null then
+        insert into private.transcript_words (recording_id, sealed, terms) values (of_recording, words, found_by);
+    end if;
+    delete from private.transcript_pieces as p where p.recording_id = of_recording;
+    update resguardo.transcripts as t set language = of_language where t.recording_id = of_recording;
+    perform private.end_transcription(
+        of_recording, case when words is null then 'NO_SPEECH' else 'READY' end, null
+    );
+end
+$$;
+
+-- Gives up, visibly: FAILED, or OFF where nothing was tried.
+create function private.give_up_transcription(of_recording uuid, ended_as text, why text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    if wanted.recording_id is not null then
+        perform private.end_transcription(of_recording, ended_as, why);
+    end if;
+end
+$$;
+
+-- The speakers' own recording is over, one way or the other: what waited for its sound goes on.
+create function private.resume_transcription() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (
+        select from resguardo.transcripts as t where t.recording_id = new.beside and t.status = 'PENDING'
+    ) then
+        perform private.put_job('transcribe_recording', new.beside);
+    end if;
+    return null;
+end
+$$;
+
+create trigger recordings_resume_transcription after update of status on resguardo.recordings
+for each row when (
+    new.beside is not null and new.status <> old.status and new.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+)
+execute function private.resume_transcription();
+
+-- The key of the word index, made by whoever comes first: what is kept is given back.
+create function private.word_index_key(new_wrapped bytea, new_root_key text)
+returns table (wrapped bytea, root_key text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into private.word_index_key (wrapped_key, root_key_id) values (new_wrapped, new_root_key)
+    on conflict do nothing;
+    return query select k.wrapped_key, k.root_key_id from private.word_index_key as k;
+end
+$$;
+
+-- Puts a job for each transcription under way that has none: a worker that was taken for dead can end the job of the
+-- one that goes on. Those that wait for the speakers' sound get one too, which finds nothing to do. How many those are.
+create function private.resume_transcriptions() returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    idle constant uuid[] := array(
+        select t.recording_id from resguardo.transcripts as t
+        where t.status in ('PENDING', 'RUNNING') and not private.is_to_be_destroyed(t.recording_id)
+            and not exists (
+                select from jobs.procrastinate_jobs as j
+                where j.lock = 'transcribe_recording:' || t.recording_id and j.status in ('todo', 'doing')
+            )
+    );
+begin
+    perform private.put_job('transcribe_recording', i.id) from unnest(idle) as i (id);
+    return cardinality(idle);
+end
+$$;
+
+
+-- Words for people: whatever returns them, still encrypted, writes the audit row first.
+
+create table private.subtitle_links (
+    secret_sha256 bytea primary key
+    constraint subtitle_links_secret_sha256_length check (length(secret_sha256) = 32),
+    recording_id uuid not null
+    constraint subtitle_links_recording_id_fkey references resguardo.transcripts (recording_id),
+    claims jsonb not null,
+    expires_at timestamptz not null
+);
+create index subtitle_links_recording_idx on private.subtitle_links (recording_id);
+create index subtitle_links_expires_idx on private.subtitle_links (expires_at);
+comment on column private.subtitle_links.claims is
+'As whom the subtitles are read: a link is worth no more than the session that asked for it.';
+
+-- The own recording's transcript, locked where it is to be changed, for a doctor: after the audit row that says how it
+-- went. Null where it is hidden or not there, which the two are told alike.
+create function private.find_transcript(of_action text, of_recording uuid, of_fields text[])
+returns resguardo.transcripts
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    wanted resguardo.transcripts;
+    is_own boolean;
+begin
+    select t.* into wanted from resguardo.transcripts as t where t.recording_id = of_recording for update;
+    is_own := coalesce(wanted.doctor_id = person, false);
+    perform private.write_audit(
+        of_action,
+        case when is_own then 'ALLOWED' when wanted.recording_id is null then 'ABSENT' else 'DENIED' end,
+        case when not is_own then 'not_found' end, 'recording', array[of_recording],
+        case when wanted.recording_id is not null then array[wanted.patient_id] end,
+        case when wanted.recording_id is not null then array[wanted.consultation_id] end,
+        of_fields, is_own::integer, null
+    );
+    return case when is_own then wanted end;
+end
+$$;
+
+-- The words of a recording of one's own, encrypted, with the key that opens them and every correction. Raises RG409
+-- (recording_being_deleted), as for the recording itself.
+create function private.open_transcript(of_action text, of_recording uuid, quota integer)
+returns table (
+    sealed bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[], corrected_at timestamptz[]
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.transcripts;
+begin
+    if of_action is null or of_action not in ('transcript.read', 'transcript.correct') then
+        raise exception 'unknown_action' using errcode = 'RG403';
+    end if;
+    perform private.use_quota(private.person(), 'pages', quota);
+    wanted := private.find_transcript(of_action, of_recording, array['words']);
+    if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    return query
+    select
+        w.sealed, k.wrapped_key, k.root_key_id,
+        coalesce(c.sealed, '{}'), coalesce(c.corrected_by, '{}'), coalesce(c.corrected_at, '{}')
+    from private.transcript_words as w
+    inner join private.recording_keys as k on k.recording_id = w.recording_id
+    left join lateral (
+        select
+            array_agg(x.sealed order by x.number) as sealed,
+            array_agg(x.corrected_by order by x.number) as corrected_by,
+            array_agg(x.corrected_at order by x.number) as corrected_at
+        from private.transcript_corrections as x
+        where x.recording_id = w.recording_id
+    ) as c on true
+    where w.recording_id = wanted.recording_id and wanted.status = 'READY';
+end
+$$;
+
+-- Adds a correction to a transcript that was opened for it in the same transaction, and says by whom and when. Raises
+-- RG409 (transcript_changed) where another came first, or the words are going.
+create function private.correct_transcript(of_recording uuid, of_number integer, correction bytea, found_by bigint[])
+returns table (made_by uuid, made_at timestamptz)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+begin
+    perform from resguardo.transcripts as t
+    where t.recording_id = of_recording and t.doctor_id = person and t.status = 'READY' for update;
+    if not found or private.is_to_be_destroyed(of_recording) then
+        raise exception 'transcript_changed' using errcode = 'RG409';
+    end if;
+    if of_number <> 1 + (
+        select count(*) from private.transcript_corrections as c where c.recording_id = of_recording
+    ) then
+        raise exception 'transcript_changed' using errcode = 'RG409';
+    end if;
+    update private.transcript_words as w set terms = found_by where w.recording_id = of_recording;
+    return query
+    insert into private.transcript_corrections (recording_id, number, sealed, corrected_by)
+    values (of_recording, of_number, correction, person)
+    returning corrected_by, corrected_at;
+end
+$$;
+
+-- The newest own transcripts in which all the terms may be, encrypted, after the audit row that names them; whether
+-- older ones were left out, since there are more than so many, or they are longer than 40 MiB together. Sensitive kinds
+-- are left out unless they are asked for, and what is to be destroyed is. The index answers first: the planner does not
+-- know what it costs to read `terms` out of line, and would read those of every transcript of the doctor.
+create function private.search_transcripts(
+    of_terms bigint[], of_patient uuid, of_consultation uuid, of_recording uuid, since timestamptz, until timestamptz,
+    with_sensitive boolean, most integer, quota integer
+) returns table (
+    recording_id uuid, consultation_id uuid, recorded_at timestamptz, sealed bytea, wrapped bytea, root_key text,
+    corrections bytea[], is_cut boolean
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan set enable_seqscan = off
+as $$
+declare
+    person constant uuid := private.person();
+    most_bytes constant bigint := 41943040;
+    hits uuid[];
+    leaves_some_out boolean;
+begin
+    perform private.use_quota(person, 'pages', quota);
+    if cardinality(of_terms) = 0 then
+        raise exception 'search_empty' using errcode = 'RG409';
+    end if;
+    with matching as materialized (
+        select w.recording_id, length(w.sealed) as size_bytes
+        from private.transcript_words as w
+        where w.terms @> of_terms
+    ),
+
+    found as (
+        select m.recording_id, c.scheduled_at, m.size_bytes
+        from matching as m
+        inner join resguardo.transcripts as t on t.recording_id = m.recording_id
+        inner join resguardo.consultations as c on c.id = t.consultation_id
+        where t.doctor_id = person and c.doctor_id = person and t.status = 'READY'
+            and (of_patient is null or t.patient_id = of_patient)
+            and (of_consultation is null or t.consultation_id = of_consultation)
+            and (of_recording is null or t.recording_id = of_recording)
+            and (since is null or c.scheduled_at >= since)
+            and (until is null or c.scheduled_at < until)
+            and (with_sensitive or c.sensitivity = 'ORDINARY')
+            and not exists (
+                select from resguardo.deletions as d
+                where d.recording_id = m.recording_id and d.status in ('REQUESTED', 'DELETING')
+            )
+        order by c.scheduled_at desc, m.recording_id desc
+        limit most + 1
+    ),
+
+    sized as (
+        select
+            f.recording_id,
+            row_number() over newest as place,
+            sum(
+                f.size_bytes + coalesce(
+                    (
+                        select sum(length(x.sealed)) from private.transcript_corrections as x
+                        where x.recording_id = f.recording_id
+                    ), 0
+                )
+            ) over newest as bytes_so_far
+        from found as f
+        window newest as (order by f.scheduled_at desc, f.recording_id desc)
+    ),
+
+    taken as (
+        select s.recording_id, s.place, s.place = 1 or (s.place <= most and s.bytes_so_far <= most_bytes) as is_taken
+        from sized as s
+    )
+
+    select
+        coalesce(array_agg(k.recording_id order by k.place) filter (where k.is_taken), '{}'),
+        not coalesce(bool_and(k.is_taken), true)
+    into hits, leaves_some_out
+    from taken as k;
+    perform private.write_audit(
+        'transcript.search', 'ALLOWED', null, 'recording', hits,
+        array(
+            select distinct t.patient_id from resguardo.transcripts as t where t.recording_id = any (hits)
+        ),
+        array(
+            select distinct t.consultation_id from resguardo.transcripts as t where t.recording_id = any (hits)
+        ),
+        array['words'], cardinality(hits), null
+    );
+    return query
+    select
+        t.recording_id, t.consultation_id, c.scheduled_at, w.sealed, k.wrapped_key, k.root_key_id,
+        array(
+            select x.sealed from private.transcript_corrections as x
+            where x.recording_id = t.recording_id order by x.number
+        ),
+        leaves_some_out
+    from unnest(hits) with ordinality as h (id, place)
+    inner join resguardo.transcripts as t on t.recording_id = h.id
+    inner join resguardo.consultations as c on c.id = t.consultation_id
+    inner join private.transcript_words as w on w.recording_id = t.recording_id
+    inner join private.recording_keys as k on k.recording_id = t.recording_id
+    order by h.place;
+end
+$$;
+
+-- Has what failed, or was off and is wanted now, tried again; false where it is not the caller's.
+create function private.retry_transcription(of_recording uuid) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts :=
+        private.find_transcript('transcript.retry', of_recording, array['transcript']);
+begin
+    if wanted.recording_id is null then
+        return false;
+    end if;
+    if wanted.status not in ('FAILED', 'OFF') or private.is_being_destroyed(of_recording) then
+        raise exception 'transcription_not_failed' using errcode = 'RG409';
+    end if;
+    if private.is_to_be_destroyed(of_recording) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    if not private.wants_words(wanted.consultation_id) then
+        raise exception 'transcription_switched_off' using errcode = 'RG409';
+    end if;
+    update resguardo.transcripts as t
+    set status = 'PENDING', error = null, attempt = t.attempt + 1, status_at = private.now()
+    where t.recording_id = of_recording;
+    perform private.put_job('transcribe_recording', of_recording);
+    return true;
+end
+$$;
+
+-- Says whether a consultation's recordings are turned into words from now on; false where it is not the caller's. What
+-- is under way ends as soon as it looks.
+create function private.switch_transcription(of_consultation uuid, is_on boolean) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    wanted resguardo.consultations;
+    is_own boolean;
+begin
+    select c.* into wanted from resguardo.consultations as c where c.id = of_consultation for update;
+    is_own := coalesce(wanted.doctor_id = person, false);
+    perform private.write_audit(
+        'consultation.switch_transcription',
+        case when is_own then 'ALLOWED' when wanted.id is null then 'ABSENT' else 'DENIED' end,
+        case when not is_own then 'not_found' end, 'consultation', array[of_consultation],
+        case when wanted.id is not null then array[wanted.patient_id] end,
+        case when wanted.id is not null then array[wanted.id] end,
+        array['transcribe'], is_own::integer, null
+    );
+    if is_own then
+        update resguardo.consultations as c set transcribe = is_on where c.id = of_consultation;
+    end if;
+    return is_own;
+end
+$$;
+
+-- The key of the word index, for whoever searches; no row before anything was turned into words.
+create function private.read_word_index_key() returns table (wrapped bytea, root_key text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.person();
+    return query select k.wrapped_key, k.root_key_id from private.word_index_key as k;
+end
+$$;
+
+-- Keeps a link to the subtitles of a recording of one's own, by the hash of its secret; null where it is hidden or has
+-- no words. It is good no longer than the token that asked for it. What has expired is forgotten. Raises RG409
+-- (recording_being_deleted).
+create function private.keep_subtitle_link(
+    of_recording uuid, secret_sha256 bytea, lifetime_seconds integer, quota integer
+) returns timestamptz
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.transcripts;
+    until constant timestamptz := least(
+        now() + make_interval(secs => least(greatest(lifetime_seconds, 1), 900)),
+        to_timestamp((private.claims() ->> 'exp')::double precision)
+    );
+begin
+    perform private.use_quota(private.person(), 'urls', quota);
+    wanted := private.find_transcript('transcript.issue_url', of_recording, array['words']);
+    if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    if wanted.status is distinct from 'READY' then
+        return null;
+    end if;
+    delete from private.subtitle_links as l where l.expires_at < now() - interval '1 day';
+    insert into private.subtitle_links (secret_sha256, recording_id, claims, expires_at)
+    values (
+        secret_sha256, of_recording,
+        (
+            select jsonb_object_agg(c.key, c.value) from jsonb_each(private.claims()) as c
+            where c.key in ('sub', 'session_id', 'aal', 'amr', 'exp')
+        ),
+        until
+    );
+    return until;
+end
+$$;
+
+-- For the API as itself: as whom a link is read, and what; nothing for one that nobody gave, or that has expired.
+create function private.read_subtitle_link(secret bytea) returns table (claims jsonb, of_recording uuid)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select l.claims, l.recording_id from private.subtitle_links as l
+    where l.secret_sha256 = sha256(secret) and l.expires_at > now();
+end
+$$;
+
+
+-- The end of words: with the recording they go, and its certificate counts them. And the key of their index is wrapped
+-- anew with all others.
+
+alter table resguardo.deletions add column cleared_words jsonb not null default '[]';
+comment on column resguardo.deletions.cleared_words is 'How many rows of which table were deleted with their words.';
+
+-- Forgets the words of a recording, and says how many rows of which table those were. Whoever writes words holds the
+-- transcript's row meanwhile: what was begun before is waited for, and goes as well.
+create function private.clear_words(of_recording uuid) returns jsonb
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    tables constant text[] := array[
+        'subtitle_links', 'transcript_corrections', 'transcript_pieces', 'transcript_words'
+    ];
+    of_table text;
+    rows_cleared bigint;
+    cleared jsonb := '[]';
+begin
+    perform from resguardo.transcripts as t where t.recording_id = of_recording for update;
+    foreach of_table in array tables loop
+        execute format('delete from private.%I where recording_id = $1', of_table) using of_recording;
+        get diagnostics rows_cleared = row_count;
+        if rows_cleared > 0 then
+            cleared := cleared || jsonb_build_object('table', of_table, 'rows', rows_cleared);
+        end if;
+    end loop;
+    update resguardo.transcripts as t
+    set status = 'OFF', error = 'recording_destroyed', status_at = private.now()
+    where t.recording_id = of_recording and t.error is distinct from 'recording_destroyed';
+    return cleared;
+end
+$$;
+
+-- By which root key how many keys of which kind are wrapped.
+create function private.count_keys() returns table (kind text, root_key text, keys bigint)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select 'recording', d.root_key_id, count(*) from private.recording_keys as d group by d.root_key_id
+    union all
+    select 'word_index', w.root_key_id, count(*) from private.word_index_key as w group by w.root_key_id
+    order by 1, 2;
+end
+$$;
+
+-- The key of the word index, where another root key wraps it, locked.
+create function private.lock_word_index_key(current_root_key text) returns table (wrapped bytea, root_key text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select k.wrapped_key, k.root_key_id from private.word_index_key as k
+    where k.root_key_id <> current_root_key for update;
+end
+$$;
+
+-- Wraps it anew.
+create function private.rewrap_word_index_key(wrapped_after bytea, root_key text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update private.word_index_key as k set wrapped_key = wrapped_after, root_key_id = root_key;
+    perform private.write_audit(
+        'transcript.rewrap_index_key', 'ALLOWED', null, 'deployment', null, null, null, array['index_key'], 1, null
+    );
+end
+$$;
+
+
+-- Postgres grants PUBLIC the execution of every new function, and a project may have default privileges of its own:
+-- nobody but the owner keeps anything until `resguardo migrate` applies policies/access.
+select private.reset_access(c.oid::regclass)
+from pg_catalog.pg_class as c
+inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+where n.nspname in ('resguardo', 'audit', 'private', 'jobs') and c.relkind in ('r', 'p', 'v', 'S');
+select private.reset_routines(n.oid::regnamespace)
+from pg_catalog.pg_namespace as n
+where n.nspname in ('resguardo', 'audit', 'private', 'jobs');
