@@ -1,0 +1,152 @@
+"""Which input value could not be taken: where it is, and which type is expected there. Never what it is.
+
+graphql-core puts values into its messages (3.3.2, execution/values.py and utilities/validate_input_value.py; checked
+2026-11-29). What is read from them here stands before the value, and names only what the schema or the document names.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from graphql import (
+    ArgumentNode,
+    GraphQLError,
+    GraphQLInputType,
+    GraphQLSchema,
+    ValueNode,
+    ValuesOfCorrectTypeRule,
+    VariableDefinitionNode,
+    VisitorAction,
+    get_nullable_type,
+    is_input_object_type,
+    is_input_type,
+    is_list_type,
+    type_from_ast,
+)
+from graphql.utilities import validate_input_literal
+
+_NAME = "[_A-Za-z][_0-9A-Za-z]*"
+_PATH = rf"(?: at (?P<path>(?:\.{_NAME}|\[\d+\])+))?"
+_STEP = re.compile(rf"\.({_NAME})|\[(\d+)\]")
+_VARIABLE = re.compile(
+    rf"Variable '\$(?P<name>{_NAME})' has invalid (?:default )?value{_PATH}: (?P<rest>.*)", re.DOTALL
+)
+_ARGUMENT = re.compile(
+    rf"Argument '(?P<name>{_NAME})' has invalid (?:default )?value{_PATH}: (?P<rest>.*)", re.DOTALL
+)
+_ARGUMENT_MISSING = re.compile(
+    rf"Argument '(?P<name>{_NAME})' of required type '(?P<type>[^']+)' was not provided"
+)
+_FIELD_MISSING = re.compile(
+    rf"Expected value of type '{_NAME}' to include required field '(?P<field>{_NAME})'"
+)
+_FIELD_UNKNOWN = re.compile(
+    rf"Expected value of type '(?P<type>{_NAME})' not to include unknown field '(?P<field>{_NAME})'"
+)
+_TYPE = re.compile(
+    rf"Expected (?:a )?(?:value|variable '\${_NAME}')(?: provided)? (?:of|to)(?: non-null)? type '(?P<type>[^']+)'"
+)
+_MAX_NAME_LENGTH = 64
+
+Refused = tuple[str, dict[str, str | int]]
+"""A reason and its detail."""
+
+
+class InvalidLiteralError(GraphQLError):
+    """A literal of the document is not of the type that is expected in its place."""
+
+    def __init__(self, refused: Refused, nodes: Any) -> None:
+        super().__init__(refused[0], nodes)
+        self.refused = refused
+
+
+class PlacesOfLiterals(ValuesOfCorrectTypeRule):
+    """Graphql-core's own rule; its errors tell the place and the expected type instead of the value."""
+
+    _place = ""
+
+    def enter_argument(self, node: ArgumentNode, *_: Any) -> None:
+        """Remembers the argument that the following literals belong to."""
+        self._place = node.name.value
+
+    def enter_variable_definition(self, node: VariableDefinitionNode, *_: Any) -> None:
+        """Remembers the variable that the following default belongs to."""
+        self._place = f"${node.variable.name.value}"
+
+    def is_valid_value_node(self, node: ValueNode, input_type: GraphQLInputType | None) -> VisitorAction:
+        """Reports what is wrong with a whole literal, and does not visit its parts."""
+
+        def report(error: GraphQLError, path: list[str | int]) -> None:
+            assert input_type is not None  # noqa: S101 - else nothing is validated
+            refused = _refused("bad_literal", self._place, path, input_type, error.message)
+            self.report_error(InvalidLiteralError(refused, error.nodes or node))
+
+        if input_type is not None:
+            validate_input_literal(node, input_type, report, hide_suggestions=True)
+        return self.SKIP
+
+
+def bad_variable(schema: GraphQLSchema, error: GraphQLError, node: VariableDefinitionNode) -> Refused:
+    """What is told of a variable that graphql-core could not coerce."""
+    name = node.variable.name.value
+    declared = type_from_ast(schema, node.type)
+    matched = _VARIABLE.match(error.message)
+    if matched is None or not is_input_type(declared):
+        expected = "another value" if declared is None else str(declared)
+        return "bad_variable", {"variable": name, "input_path": f"${name}", "expected_type": expected}
+    path = _steps(matched["path"] or "")
+    reason, detail = _refused("bad_variable", f"${name}", path, declared, matched["rest"])
+    return reason, {"variable": name} | detail
+
+
+def bad_argument(message: str) -> Refused | None:
+    """What is told of an argument that graphql-core could not coerce for a field; None if it says something else."""
+    missing = _ARGUMENT_MISSING.match(message)
+    if missing is not None:
+        name, expected = missing["name"], missing["type"]
+        return "bad_argument", {"argument": name, "input_path": name, "expected_type": expected}
+    matched = _ARGUMENT.match(message)
+    if matched is None:
+        return None
+    typed = _TYPE.match(matched["rest"])
+    return "bad_argument", {
+        "argument": matched["name"],
+        "input_path": matched["name"] + (matched["path"] or ""),
+        "expected_type": "another value" if typed is None else typed["type"],
+    }
+
+
+def _refused(
+    reason: str, root: str, path: Sequence[str | int], declared: GraphQLInputType, message: str
+) -> Refused:
+    """By the path to what could not be taken, and what graphql-core says of it."""
+    unknown = _FIELD_UNKNOWN.match(message)
+    if unknown is not None and len(unknown["field"]) <= _MAX_NAME_LENGTH:
+        place = _written(root, [*path, unknown["field"]])
+        return "unknown_input_field", {"input_path": place, "expected_type": unknown["type"]}
+    missing = _FIELD_MISSING.match(message)
+    if missing is not None:
+        path = [*path, missing["field"]]
+    return reason, {"input_path": _written(root, path), "expected_type": str(_type_at(declared, path))}
+
+
+def _type_at(declared: GraphQLInputType, path: Sequence[str | int]) -> GraphQLInputType:
+    """The type that is expected at a path, which lacks an index where a single value is given for a list of one."""
+    expected = declared
+    for step in path:
+        inner: Any = get_nullable_type(expected)
+        while isinstance(step, str) and is_list_type(inner):
+            inner = get_nullable_type(inner.of_type)
+        if isinstance(step, int) and is_list_type(inner):
+            expected = inner.of_type
+        elif is_input_object_type(inner) and step in inner.fields:
+            expected = inner.fields[step].type
+    return expected
+
+
+def _steps(path: str) -> list[str | int]:
+    return [name or int(index) for name, index in _STEP.findall(path)]
+
+
+def _written(root: str, path: Sequence[str | int]) -> str:
+    return root + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
