@@ -14,6 +14,7 @@ from app.db import Database
 from app.deployment import require_own_bucket, require_own_database
 from app.errors import AppError, UpstreamFailed
 from app.integrations import configured
+from app.integrations.remedies import REMEDIES
 from app.integrations.storage import Storage
 from app.integrations.supabase import SupabaseAdmin
 from app.keyring import Keyring
@@ -29,6 +30,7 @@ from app.settings import (
 
 _TIMEOUT_SECONDS = 20
 _REMEDIES = {
+    **REMEDIES,
     "database_unavailable": "Is Postgres up, and are host, port, password and sslmode in the URL right? A Supabase "
     "project's direct host needs IPv6; use the session pooler's address otherwise.",
     "database_unreachable": "Is Postgres up, and are host, port, password and sslmode in DATABASE_URL right?",
@@ -63,21 +65,6 @@ _REMEDIES = {
     "dump_unreadable": "Is it what pg_dump wrote, in custom or plain format, unpacked?",
     "bucket_unmarked": "Run `resguardo claim-bucket` with the worker's settings.",
     "bucket_of_another_deployment": "DEPLOYMENT or R2_BUCKET_NAME is another practice's: correct one of them.",
-    "storage_of_another_deployment": "DEPLOYMENT or R2_BUCKET_NAME is another practice's: correct one of them.",
-    "storage_failed": "The object store refused the request: are endpoint and bucket an S3 bucket's?",
-    "storage_timeout": "The object store did not answer in time: is the network open?",
-    "storage_unreachable": "Is R2_ACCOUNT_ID right (and R2_JURISDICTION)? Is the network open?",
-    "storage_bucket_missing": "Create the bucket, or correct R2_BUCKET_NAME.",
-    "storage_credentials_refused": "Make an R2 token for this bucket (Object Read for the API, Object Read & Write for "
-    "the worker) and set its key id and secret.",
-    "cloudflare_token_refused": "CLOUDFLARE_API_TOKEN must be a token of this account with Workers R2 Storage Write "
-    "(to look alone: Read).",
-    "cloudflare_bucket_missing": "Cloudflare knows no such bucket: are R2_BUCKET_NAME and R2_JURISDICTION right?",
-    "cloudflare_unreachable": "Cloudflare's API did not answer: is the network open?",
-    "cloudflare_timeout": "Cloudflare's API did not answer in time. What was put may have been taken: look again.",
-    "cloudflare_limited": "Cloudflare answers no more requests for now: wait five minutes.",
-    "cloudflare_lock_unknown": "The bucket has a lock of a kind that this release does not know, and would undo: "
-    "remove it in Cloudflare's dashboard, or use the newest release.",
     "bucket_policy_unreadable": "The file of policies/bucket is missing, or no JSON.",
     "bucket_policy_malformed": "The file of policies/bucket lacks this field, does not know it, or has another kind "
     "of value in it.",
@@ -88,19 +75,6 @@ _REMEDIES = {
     "bucket_not_as_put": "The bucket took the rules and tells others: look at the plan again.",
     "bucket_keys_missing": "Set R2_ADMIN_ACCESS_KEY_ID and its secret (lifecycle, CORS) or CLOUDFLARE_API_TOKEN "
     "(locks).",
-    "livekit_unreachable": "Is LIVEKIT_URL right, and the server up?",
-    "livekit_credentials_refused": "LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be a pair of that project; check the "
-    "machine's clock, too.",
-    "livekit_unavailable": "LiveKit did not answer, or answered that it cannot: is LIVEKIT_URL right?",
-    "livekit_timeout": "LiveKit did not answer in time: is the network open, and is the server overloaded?",
-    "livekit_refused": "LiveKit refused: LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be a pair of that project.",
-    "livekit_no_egress": "The LiveKit server has no egress service: recordings cannot start. Run livekit/egress, too.",
-    "supabase_unreachable": "Is SUPABASE_URL https://<project ref>.supabase.co, and the project running?",
-    "supabase_auth": "Supabase Auth answered something unexpected: is SUPABASE_URL the project's own address?",
-    "supabase_key_refused": "SUPABASE_SECRET_KEY must be a secret key (sb_secret_...) of that project.",
-    "supabase_mail_limit": "Supabase Auth has sent its mails for this hour: wait, or set up SMTP of your own.",
-    "email_refused": "Supabase Auth does not mail to this address. Without SMTP of your own it mails to the members of "
-    "the project's organization alone.",
     "bad_email": "The address is not one that can be mailed to.",
     "login_missing": "Supabase Auth and the database do not agree on this login: are SUPABASE_URL and DATABASE_URL of "
     "one project?",
@@ -111,8 +85,6 @@ _REMEDIES = {
     "login_unconfirmed": "Somebody made a login of this address and never confirmed it. Delete that login in Supabase "
     "Auth and switch off sign-ups, then add them again.",
     "jwks_empty": "Move the project from its legacy JWT secret to asymmetric signing keys (ES256).",
-    "openai_unreachable": "Is OPENAI_BASE_URL right, and the network open?",
-    "openai_key_refused": "OPENAI_API_KEY is not accepted: make a new one.",
     "certificate_malformed": "This is no certificate of ours, or it was altered. Ask the practice for the file again.",
     "certificate_other_key": "Another key than PUB signed this. If the practice has changed its key since, use the one "
     "of that time.",
@@ -128,7 +100,6 @@ _REMEDIES = {
     "retention_jurisdiction_unknown": "The file has no [floors] for the jurisdiction that it names: add them.",
     "retention_below_floor": "The jurisdiction that the file names asks for more: lengthen the term.",
     "retention_policies_name_key": "A version of that name was proposed before: give this one a name of its own.",
-    "openai_missing": "Set OPENAI_API_KEY: recordings are kept, but not transcribed, without it.",
 }
 
 
@@ -204,7 +175,7 @@ async def _result(name: str, run: Check) -> Result:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             await run()
     except AppError as error:
-        return Result(name, False, error.reason, remedy(error.reason))
+        return Result(name, False, error.summary, remedy(error.reason))
     except TimeoutError:
         return Result(name, False, "timeout", "It did not answer in time: is the network open?")
     return Result(name, ok=True)

@@ -27,6 +27,12 @@ class AppError(Exception):
         self.reason = reason
         self.detail = detail
 
+    @property
+    def summary(self) -> str:
+        """The reason, then what a vendor called it if we have no name for it: for logs and for operators."""
+        named = [str(self.detail[key]) for key in ("vendor_code", "region") if key in self.detail]
+        return f"{self.reason} ({', '.join(named)})" if named else self.reason
+
 
 class InvalidInput(AppError):
     """The request itself is wrong; the same one will fail again."""

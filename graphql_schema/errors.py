@@ -75,7 +75,7 @@ class _Reader:
 
     def _app_error(self, error: GraphQLError, cause: AppError) -> PublicError:
         if isinstance(cause, UpstreamFailed | Timeout):
-            logger.warning("%s: request=%s %s", cause.reason, self._request_id, describe_failure(cause))
+            logger.warning("%s: request=%s %s", cause.summary, self._request_id, describe_failure(cause))
         return self._error(error, cause.code, cause.reason, cause.detail, is_retryable=cause.retryable)
 
     def _as_written(self, error: GraphQLError, code: str) -> PublicError:

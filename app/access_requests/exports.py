@@ -161,7 +161,7 @@ class Exports:
                 log.error("export still there after its deletion: access_request=%s", request_id)
                 return False
         except AppError as error:
-            log.warning("export not ended: access_request=%s %s", request_id, error.reason)
+            log.warning("export not ended: access_request=%s %s", request_id, error.summary)
             return False
         async with self._database.as_service("keep_exports") as tx:
             return await store.expire_export(tx, request_id, key)

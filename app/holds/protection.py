@@ -21,6 +21,7 @@ from app.deployment import require_own_bucket
 from app.errors import AppError, Conflict, UpstreamFailed
 from app.integrations.cloudflare import MAX_LOCK_RULES, LockRule
 from app.integrations.storage import Storage
+from app.integrations.storage_refusals import DELETE_REFUSALS
 from app.sql import Queries
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ class Protection:
                 if video not in self._empty and await self._move(video):
                     moved.add(video)
             except AppError as error:
-                log.warning("not moved to keep/, to be tried again: recording=%s %s", video, error.reason)
+                log.warning("not moved to keep/, to be tried again: recording=%s %s", video, error.summary)
         return moved
 
     async def _move(self, video: UUID) -> bool:
@@ -190,7 +191,7 @@ class Protection:
         try:
             await self._storage.delete(move.source_key)
         except UpstreamFailed as error:
-            if error.reason != "storage_credentials_refused":
+            if error.reason not in DELETE_REFUSALS:
                 raise
         if await self._storage.head(move.source_key) is None:
             await self._end(move)

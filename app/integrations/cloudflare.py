@@ -7,7 +7,7 @@ The API is documented at developers.cloudflare.com/api/resources/r2/subresources
 generated from the same specification, in cloudflare-python `types/r2/buckets`; checked 2026-11-21.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +25,41 @@ MAX_LOCK_RULES: Final = 1000
 """Of a bucket. Cloudflare, "Bucket locks", checked 2026-11-21."""
 
 _TIMEOUT_SECONDS: Final = 15.0
+_REASONS: Final[Mapping[int, str]] = {
+    971: "cloudflare_limited",
+    1000: "cloudflare_token_refused",
+    1001: "cloudflare_token_refused",
+    6003: "cloudflare_token_refused",
+    6111: "cloudflare_token_refused",
+    7000: "cloudflare_account_unknown",
+    7003: "cloudflare_account_unknown",
+    9106: "cloudflare_token_refused",
+    9109: "cloudflare_token_refused",
+    9400: "cloudflare_account_suspended",
+    10000: "cloudflare_token_refused",
+    10001: "cloudflare_failed",
+    10003: "cloudflare_access_denied",
+    10006: "cloudflare_bucket_missing",
+    10042: "cloudflare_not_enabled",
+    10043: "cloudflare_unavailable",
+    10058: "cloudflare_limited",
+}
+"""What Cloudflare's codes mean: those of its API as its users quote them, and R2's ("Error codes"); checked 2026-11-29.
+A code that is not here is told by its status, and is in the detail `code`."""
+
+_FIRST_IMPOSSIBLE_CODE: Final = 10_000_000
+
+_OF_STATUS: Final[Mapping[int, str]] = {
+    401: "cloudflare_token_refused",
+    403: "cloudflare_token_refused",
+    404: "cloudflare_bucket_missing",
+    429: "cloudflare_limited",
+    503: "cloudflare_unavailable",
+    520: "cloudflare_unavailable",
+    521: "cloudflare_unavailable",
+    522: "cloudflare_unavailable",
+    524: "cloudflare_unavailable",
+}
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -60,8 +95,8 @@ class Cloudflare:
     """One bucket, by its account; `token` needs "Workers R2 Storage Write" (to read alone: "... Read").
 
     Methods raise Timeout("cloudflare_timeout") where it is not known whether Cloudflare acted, and UpstreamFailed:
-    `cloudflare_unreachable`, `cloudflare_token_refused`, `cloudflare_bucket_missing`, `cloudflare_limited`, and
-    `cloudflare_failed` with the status and Cloudflare's code for everything else. An `http` client given is left open.
+    `cloudflare_unreachable`, a reason of `_REASONS`, and `cloudflare_failed` for everything else, with the status and
+    Cloudflare's code. An `http` client given is left open.
     """
 
     def __init__(
@@ -171,15 +206,9 @@ def _first_code(errors: object) -> int:
 
 
 def _refusal(status: int, code: int) -> AppError:
-    if status in (401, 403) or (status, code) == (400, 6003):
-        reason = "cloudflare_token_refused"
-    elif status == 404:
-        reason = "cloudflare_bucket_missing"
-    elif status == 429:
-        reason = "cloudflare_limited"
-    else:
-        reason = "cloudflare_failed"
-    return UpstreamFailed(reason, status=status, code=code)
+    reason = _REASONS.get(code) or _OF_STATUS.get(status, "cloudflare_failed")
+    named = {"vendor_code": str(code)} if code not in _REASONS and 0 < code < _FIRST_IMPOSSIBLE_CODE else {}
+    return UpstreamFailed(reason, status=status, code=code, **named)
 
 
 def _lock_rules(result: Any) -> tuple[LockRule, ...]:

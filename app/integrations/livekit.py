@@ -9,9 +9,9 @@ storage keys in the body, and never hands on the vendor's words: errors become s
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace, TracebackType
-from typing import Final, Literal, NoReturn, Self
+from typing import Final, Literal, Self
 
 import aiohttp
 from google.protobuf.message import DecodeError
@@ -27,6 +27,8 @@ from livekit.protocol.room import ListParticipantsRequest, ListRoomsRequest, Roo
 from app.errors import AppError, Timeout, UpstreamFailed
 from app.integrations import livekit_requests as requests
 from app.integrations import livekit_snapshots as snapshots
+from app.integrations.clocks import ahead_seconds
+from app.integrations.livekit_refusals import LiveKitRefused, refusal_of
 from app.integrations.livekit_requests import S3Target
 from app.integrations.livekit_snapshots import EgressSnapshot, ParticipantSnapshot, RoomSnapshot
 from app.integrations.livekit_webhook import WebhookEvent, WebhookVerifier
@@ -44,36 +46,9 @@ __all__ = [
 ]
 
 StopOutcome = Literal["stopping", "already_ended", "not_found"]
-Reachability = Literal["ok", "unreachable", "credentials_refused", "no_egress"]
+Reachability = Literal["ok", "unreachable", "credentials_refused", "clock", "no_egress"]
 
 JOIN_TTL_SECONDS: Final = 7200
-_AMBIGUOUS_STATUS: Final = 408
-_NO_EGRESS_MARK: Final = "egress not connected"
-"""Of a server without Redis, which can have no recorder at all: 500 (livekit-server 1.13.5, tried 2026-11-21)."""
-
-_TWIRP_REFUSALS: Final = frozenset(
-    (
-        "invalid_argument",
-        "malformed",
-        "not_found",
-        "bad_route",
-        "already_exists",
-        "permission_denied",
-        "unauthenticated",
-        "resource_exhausted",
-        "failed_precondition",
-        "aborted",
-        "out_of_range",
-    )
-)
-
-
-class LiveKitRefused(UpstreamFailed):
-    """LiveKit answered no (a Twirp 4xx): nothing was done. `detail["code"]` is the Twirp code, `unknown` if
-    none.
-    """
-
-    retryable = False
 
 
 def is_definite(error: AppError) -> bool:
@@ -105,6 +80,7 @@ class LiveKit:
         self._start_timeout_seconds = start_timeout_seconds
         self._timeout_seconds = timeout_seconds
         self._session: aiohttp.ClientSession | None = None
+        self._ahead_seconds: float | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -242,6 +218,8 @@ class LiveKit:
         try:
             await self.rooms(["resguardo-check"])
         except AppError as error:
+            if error.reason == "livekit_clock":
+                return "clock"
             refused = error.detail.get("status") in (401, 403)
             return "credentials_refused" if refused else "unreachable"
         try:
@@ -263,27 +241,22 @@ class LiveKit:
         except TimeoutError as error:
             raise Timeout("livekit_timeout") from error
         except ServerError as error:
-            _raise_translated(error)
+            raise refusal_of(error, self._ahead_seconds) from error
         except (aiohttp.ClientError, DecodeError) as error:
             raise UpstreamFailed("livekit_unavailable") from error
+
+    async def _compare_clocks(
+        self, session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestEndParams
+    ) -> None:
+        self._ahead_seconds = ahead_seconds(params.response.headers, datetime.now(UTC))
 
     def _api(self) -> LiveKitAPI:
         if self._session is None:
             trace = aiohttp.TraceConfig()
             trace.on_request_redirect.append(_refuse_redirect)
+            trace.on_request_end.append(self._compare_clocks)
             self._session = aiohttp.ClientSession(trace_configs=[trace])
         return LiveKitAPI(self._url, self._api_key, self._api_secret, session=self._session, failover=False)
-
-
-def _raise_translated(error: ServerError) -> NoReturn:
-    if error.status == _AMBIGUOUS_STATUS:
-        raise Timeout("livekit_timeout") from error
-    if _NO_EGRESS_MARK in error.message:
-        raise LiveKitRefused("livekit_no_egress", code="unavailable", status=error.status) from error
-    if error.status >= 500:
-        raise UpstreamFailed("livekit_unavailable", status=error.status) from error
-    code = error.code if error.code in _TWIRP_REFUSALS else "unknown"
-    raise LiveKitRefused("livekit_refused", code=code, status=error.status) from error
 
 
 async def _refuse_redirect(

@@ -1,8 +1,9 @@
 """Speech to words, by any service that speaks OpenAI's wire format.
 
 The only place that sends sound to it. It asks once: retries are the job's, which knows what was paid for. It follows no
-redirect, reads no variable of the environment, and sends no header but the key and the form; what a vendor writes
-into a refusal is not even read. What it answers is checked in `speech_answers` before anybody sees it.
+redirect, reads no variable of the environment, and sends no header but the key and the form. Of a refusal it reads
+16 KiB at most, for the vendor's code (`speech_refusals`), and repeats nothing of its text. What it answers is checked
+in `speech_answers` before anybody sees it.
 """
 
 import asyncio
@@ -14,9 +15,10 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
-from app.errors import AppError, Conflict, InvalidInput, RateLimited, Timeout, UpstreamFailed
+from app.errors import AppError, InvalidInput, Timeout, UpstreamFailed
 from app.integrations.speech_answers import Heard, HeardSegment, understood
 from app.integrations.speech_pieces import duration_ms
+from app.integrations.speech_refusals import refusal_of
 from app.media.sound import Cut
 from app.settings import LOOPBACK, SpeechApi
 
@@ -36,7 +38,10 @@ MIN_PIECE_MS: Final = 100
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _CONNECT_SECONDS: Final = 10.0
 _MAX_RETRY_AFTER_SECONDS: Final = 3600
-_PASSING: Final = frozenset((408, 409, 425))
+_MAX_REFUSAL_BYTES: Final = 16 * 1024
+_REFUSAL_SECONDS: Final = 5.0
+"""How long the body of a refusal is waited for; the status alone says enough then."""
+
 _NOT_YET_SENT: Final = (httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _OWN_HEADERS: Final = frozenset(
     (
@@ -106,8 +111,8 @@ class Speech:
         `language` is a code of ISO 639-1, None if it is not known. A piece below `MIN_PIECE_MS` holds no word and is
         not sent. What passes: RateLimited (`speech_busy`), UpstreamFailed (`speech_failed`), and what may be paid for:
         Timeout (`speech_timeout`), UpstreamFailed (`speech_nonsense`, also an answer that breaks off); with
-        `retry_after_seconds`, an hour at most, if the vendor names them. What does not: Conflict
-        (`speech_key_refused`), InvalidInput (`speech_refused`).
+        `retry_after_seconds`, an hour at most, if the vendor names them. What does not: Conflict and InvalidInput, with
+        a reason of `speech_refusals` (`speech_quota`, `speech_key_refused`, `speech_refused` ...).
         """
         length_ms = duration_ms(flac)
         if len(flac) > MAX_PIECE_BYTES or length_ms > MAX_PIECE_MS:
@@ -169,17 +174,24 @@ async def _keep_own_headers(request: httpx2.Request) -> None:
 
 
 async def _refuse(response: httpx2.Response) -> None:
-    """Before anything of the body is read."""
-    status = response.status_code
-    if status == 200:
-        return
-    if status in (401, 403):
-        raise Conflict("speech_key_refused", status=status)
-    if status == 429:
-        raise RateLimited("speech_busy", **_retry_after(response))
-    if 400 <= status < 500 and status not in _PASSING:
-        raise InvalidInput("speech_refused", status=status)
-    raise UpstreamFailed("speech_failed", status=status, **_retry_after(response))
+    if response.status_code != 200:
+        raise refusal_of(response.status_code, await _refusal_body(response), _retry_after(response))
+
+
+async def _refusal_body(response: httpx2.Response) -> bytes:
+    """What came of it in time and within the limit; "" if it is compressed, which we never asked for."""
+    body = bytearray()
+    if response.headers.get("content-encoding", "identity") != "identity":
+        return b""
+    try:
+        async with asyncio.timeout(_REFUSAL_SECONDS):
+            async for part in response.aiter_raw():
+                body += part
+                if len(body) > _MAX_REFUSAL_BYTES:
+                    break
+    except (TimeoutError, httpx2.HTTPError):
+        pass
+    return bytes(body[:_MAX_REFUSAL_BYTES])
 
 
 def _retry_after(response: httpx2.Response) -> dict[str, int]:

@@ -10,12 +10,12 @@ Cloudflare R2 and botocore: checksums only `when_required`, for R2 rejects the n
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
@@ -24,8 +24,10 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, ReadTimeoutError
 from botocore.exceptions import ConnectionError as EndpointUnreachable
+from botocore.parsers import ResponseParserError
 
-from app.errors import AppError, Conflict, InvalidInput, NotFound, Timeout, UpstreamFailed
+from app.errors import Conflict, InvalidInput, NotFound, Timeout, UpstreamFailed
+from app.integrations import storage_refusals as refusals
 from app.integrations.storage_copies import Copying
 from app.integrations.storage_listing import Listing
 from app.integrations.storage_uploads import Uploading
@@ -78,9 +80,9 @@ def upload_headers(content_type: str, size_bytes: int) -> dict[str, str]:
 class Storage(Listing, Copying, Uploading):
     """One bucket, seen with one pair of credentials.
 
-    Every method that asks the store raises UpstreamFailed (`storage_unreachable`, `storage_bucket_missing`,
-    `storage_credentials_refused`, `storage_failed`) or Timeout (`storage_timeout`, or `storage_unreachable`
-    if no connection came about) within `call_timeout_seconds` a call; `sha256` makes one call for each 8 MB.
+    Every method that asks the store raises UpstreamFailed (`storage_unreachable`, a reason of `storage_refusals`, or
+    `storage_failed`) or Timeout (`storage_timeout`, or `storage_unreachable` if no connection came about) within
+    `call_timeout_seconds` a call; `sha256` makes one call for each 8 MB. A call is sent at most `attempts` times.
     """
 
     def __init__(
@@ -92,9 +94,10 @@ class Storage(Listing, Copying, Uploading):
         region: str = "auto",
         call_timeout_seconds: float = 30.0,
         max_connections: int = 10,
+        attempts: int = _ATTEMPTS,
     ) -> None:
         self._bucket = bucket
-        self._client = _client(endpoint_url, region, credentials, max_connections)
+        self._client = _client(endpoint_url, region, credentials, max_connections, attempts)
         self._call_timeout_seconds = call_timeout_seconds
         self._limiter = anyio.CapacityLimiter(max_connections)
 
@@ -153,9 +156,12 @@ class Storage(Listing, Copying, Uploading):
             try:
                 answer = self._client.head_object(Bucket=self._bucket, Key=key)
             except ClientError as error:
-                if _status(error) == 404:
+                if refusals.status_of(error) == 404:
                     return None
+                if refusals.status_of(error) < 500:
+                    self._require_named_refusal(key)
                 raise
+            _require_object(answer, "head")
             return StoredObject(
                 size_bytes=answer["ContentLength"],
                 content_type=answer["ContentType"],
@@ -193,12 +199,13 @@ class Storage(Listing, Copying, Uploading):
             try:
                 answer = get() if etag is None else get(IfMatch=f'"{etag}"')
             except ClientError as error:
-                if _status(error) == 412 or (etag is not None and _code(error) == "NoSuchKey"):
+                if refusals.status_of(error) == 412 or (etag is not None and _code(error) == "NoSuchKey"):
                     raise Conflict("storage_object_changed") from error
                 if _code(error) == "NoSuchKey":
                     raise NotFound("storage_object_missing") from error
                 raise
             with closing(answer["Body"]) as body:
+                _require_object(answer, "read_range")
                 if answer["ContentLength"] != length:
                     raise UpstreamFailed("storage_failed", operation="read_range")
                 return body.read()
@@ -216,7 +223,7 @@ class Storage(Listing, Copying, Uploading):
                     Bucket=self._bucket, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*"
                 )
             except ClientError as error:
-                if _status(error) == 412:
+                if refusals.status_of(error) == 412:
                     return False, error.response["ResponseMetadata"]["RetryAttempts"]
                 raise
             return True, 0
@@ -239,6 +246,7 @@ class Storage(Listing, Copying, Uploading):
                     return None
                 raise
             with closing(answer["Body"]) as body:
+                _require_object(answer, "get_small")
                 if answer["ContentLength"] > limit_bytes:
                     raise UpstreamFailed("storage_object_too_large", limit_bytes=limit_bytes)
                 return body.read()
@@ -263,9 +271,14 @@ class Storage(Listing, Copying, Uploading):
         """Returns if the endpoint answers, the bucket is there and the credentials may read it.
 
         A GET tells these apart, a HEAD does not. A store may hide a missing bucket from a key that is scoped
-        to another one: then it is `storage_credentials_refused`, as it always is for write-only credentials.
+        to another one: then it is `storage_access_denied`, as it always is for write-only credentials.
         """
         await self.read_mark()
+
+    def _require_named_refusal(self, key: str) -> None:
+        """Asks again by GET, for one byte: S3 says in a body why it refused, and the answer to a HEAD has none."""
+        answer = self._client.get_object(Bucket=self._bucket, Key=key, Range="bytes=0-0")
+        answer["Body"].close()
 
     async def _call(self, operation: str, work: Callable[[], T]) -> T:
         def bounded() -> T:
@@ -279,7 +292,9 @@ class Storage(Listing, Copying, Uploading):
             raise Timeout("storage_timeout", operation=operation) from error
 
 
-def _client(endpoint_url: str, region: str, credentials: Credentials, max_connections: int) -> "S3Client":
+def _client(
+    endpoint_url: str, region: str, credentials: Credentials, max_connections: int, attempts: int
+) -> "S3Client":
     is_loopback = urlsplit(endpoint_url).hostname in ("127.0.0.1", "::1", "localhost")
     config = Config(
         signature_version="s3v4",
@@ -288,11 +303,11 @@ def _client(endpoint_url: str, region: str, credentials: Credentials, max_connec
         response_checksum_validation="when_required",
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=max_connections,
         proxies={} if is_loopback else None,
     )
-    return boto3.client(
+    client = boto3.client(
         "s3",
         endpoint_url=endpoint_url,
         region_name=region,
@@ -301,6 +316,17 @@ def _client(endpoint_url: str, region: str, credentials: Credentials, max_connec
         aws_session_token=credentials.session_token,
         config=config,
     )
+    client.meta.events.register("before-call.s3", _refuse_other_regions)
+    return client
+
+
+def _refuse_other_regions(context: dict[str, Any], **_: object) -> None:
+    """Keeps botocore from asking again in the region that the store names.
+
+    The calls would then succeed in a wrong region, and only the presigned URLs, which are made without asking, would
+    fail (botocore 1.44, `S3RegionRedirectorv2.redirect_from_error`, checked 2026-11-29).
+    """
+    context["s3_redirect"] = {**context.get("s3_redirect", {}), "redirected": True}
 
 
 @contextmanager
@@ -309,30 +335,23 @@ def _translated(operation: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _refusal(error, operation) from error
+        raise refusals.refusal(error, operation) from error
     except ConnectTimeoutError as error:
         raise Timeout("storage_unreachable", operation=operation) from error
     except ReadTimeoutError as error:
         raise Timeout("storage_timeout", operation=operation) from error
     except EndpointUnreachable as error:
         raise UpstreamFailed("storage_unreachable", operation=operation) from error
+    except ResponseParserError as error:
+        raise UpstreamFailed("storage_not_s3", operation=operation) from error
     except BotoCoreError as error:
         raise UpstreamFailed("storage_failed", operation=operation) from error
 
 
-def _refusal(error: ClientError, operation: str) -> AppError:
-    status = _status(error)
-    if _code(error) == "NoSuchBucket":
-        reason = "storage_bucket_missing"
-    elif status in (401, 403):
-        reason = "storage_credentials_refused"
-    else:
-        reason = "storage_failed"
-    return UpstreamFailed(reason, operation=operation, status=status)
-
-
-def _status(error: ClientError) -> int:
-    return error.response["ResponseMetadata"]["HTTPStatusCode"]
+def _require_object(answer: "Mapping[str, Any]", operation: str) -> None:
+    """Every object of an S3 server has an ETag; a web page mostly has none."""
+    if not answer.get("ETag"):
+        raise UpstreamFailed("storage_not_s3", operation=operation)
 
 
 def _code(error: ClientError) -> str:

@@ -121,8 +121,8 @@ class Listing:
     async def delete(self: _Calling, key: str) -> None:
         """Deletes the object; nothing happens where there is none. That it is gone, a `head` has to tell.
 
-        R2 refuses what a bucket lock holds with a 403 (`ObjectLockedByBucketPolicy`; Cloudflare's error codes,
-        checked 2026-11-21): `storage_credentials_refused`.
+        R2 refuses to delete what a bucket lock keeps (`ObjectLockedByBucketPolicy`, Cloudflare, "Error codes", checked
+        2026-11-29): `storage_object_locked`; other stores answer `storage_access_denied`.
         """
         await self._call("delete", partial(self._client.delete_object, Bucket=self._bucket, Key=key))
 
@@ -130,6 +130,8 @@ class Listing:
 def _objects(client: "S3Client", bucket: str, prefix: str, page_size: int, token: str | None) -> ObjectPage:
     ask = partial(client.list_objects_v2, Bucket=bucket, Prefix=prefix, MaxKeys=page_size)
     answer = ask() if token is None else ask(ContinuationToken=token)
+    if "IsTruncated" not in answer:  # a web page, which botocore reads as an empty answer
+        raise UpstreamFailed("storage_not_s3", operation="list_objects")
     next_token = answer.get("NextContinuationToken") if answer["IsTruncated"] else None
     if answer["IsTruncated"] and next_token in (None, token):
         raise UpstreamFailed("storage_failed", operation="list_objects")
@@ -148,6 +150,8 @@ def _uploads(
 ) -> UploadPage:
     ask = partial(client.list_multipart_uploads, Bucket=bucket, Prefix=prefix, MaxUploads=page_size)
     answer = ask() if markers is None else ask(KeyMarker=markers[0], UploadIdMarker=markers[1])
+    if "IsTruncated" not in answer:
+        raise UpstreamFailed("storage_not_s3", operation="list_uploads")
     uploads = tuple(
         ListedUpload(one["Key"], one["UploadId"], one["Initiated"]) for one in answer.get("Uploads", ())
     )

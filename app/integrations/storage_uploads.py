@@ -83,7 +83,7 @@ async def _abort(storage: _Calling, key: str, upload_id: str) -> None:
         try:
             await storage.abort_upload(key, upload_id)
         except AppError as error:
-            log.warning("upload not aborted: %s", error.reason)
+            log.warning("upload not aborted: %s", error.summary)
 
 
 async def _parts(chunks: AsyncIterable[bytes], part_bytes: int) -> AsyncIterable[bytes]:

@@ -10,16 +10,17 @@ clock.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
 from uuid import UUID
 
 import httpx
 from pydantic import ValidationError
-from supabase_auth.errors import AuthApiError, AuthError
+from supabase_auth.errors import AuthError
 
-from app.errors import Conflict, InvalidInput, NotFound, Timeout, UpstreamFailed
+from app.errors import AppError, NotFound, Timeout, UpstreamFailed
+from app.integrations.supabase_refusals import MAIL_ATTEMPTS, invitation_refusal_of, refusal_of
 from supabase import AsyncClient, AsyncClientOptions
 
 Reachability = Literal["ok", "key_refused", "unreachable"]
@@ -37,25 +38,39 @@ invitation only where it makes the login, and commits that only once the mail is
 internal/api/invite.go, mail.go; checked 2026-11-21). `private.staff_login` reads it.
 """
 
-_ADDRESS_REFUSED = frozenset(
-    {"validation_failed", "email_address_invalid", "email_address_not_authorized", "email_provider_disabled"}
-)
-_MAIL_LIMIT = frozenset({"over_email_send_rate_limit", "over_request_rate_limit"})
+MAIL_SECONDS = 30.0
+"""How long an invitation is waited for. Auth ends its own request after 10 s (`GOTRUE_API_MAX_REQUEST_DURATION`) and
+answers 504, mail server or not: whoever waits less does not learn it (supabase/auth, internal/api/middleware.go,
+`timeoutMiddleware`; checked 2026-11-29).
+"""
 
 
 class SupabaseAdmin:
     """One project, by its URL (`https://<ref>.supabase.co`) and secret key.
 
-    Methods raise NotFound("user_unknown"), Timeout("supabase_auth") if it is not known whether Supabase
-    acted, and UpstreamFailed("supabase_auth") with Supabase's status and code for every other failure. An
-    `http` client given is used and left open.
+    Methods raise Timeout("supabase_auth") if it is not known whether Supabase acted, else an AppError with a reason of
+    `supabase_refusals`: NotFound("user_unknown"), UpstreamFailed("supabase_key_refused") and others, and
+    UpstreamFailed("supabase_auth") with Supabase's status and code for what has no name there. An `http` client given
+    is used and left open.
     """
 
     def __init__(
-        self, url: str, secret_key: str, *, http: httpx.AsyncClient | None = None, timeout_seconds: float = 10
+        self,
+        url: str,
+        secret_key: str,
+        *,
+        http: httpx.AsyncClient | None = None,
+        timeout_seconds: float = 10,
+        mail_timeout_seconds: float = MAIL_SECONDS,
     ) -> None:
         self._timeout_seconds = timeout_seconds
-        self._own_http = httpx.AsyncClient(timeout=timeout_seconds) if http is None else None
+        self._mail_timeout_seconds = mail_timeout_seconds
+        longest = max(timeout_seconds, mail_timeout_seconds)
+        self._own_http = (
+            httpx.AsyncClient(timeout=httpx.Timeout(longest, connect=timeout_seconds))
+            if http is None
+            else None
+        )
         options = AsyncClientOptions(
             auto_refresh_token=False, persist_session=False, httpx_client=http or self._own_http
         )
@@ -81,18 +96,15 @@ class SupabaseAdmin:
         """Make a login without a password, marked with the invitation, and mail its link; the login's id.
 
         The address of a login that nobody confirmed gets a new link, whoever made that login, and the mark
-        stays as it was. Raises Conflict("email_exists") where it is confirmed, InvalidInput("email_refused"),
-        UpstreamFailed("supabase_mail_limit").
+        stays as it was. Raises Conflict("email_exists") where it is confirmed, InvalidInput("email_refused",
+        "email_not_authorized", "email_sign_in_disabled"), UpstreamFailed("supabase_mail_limit"), and, if the mail may
+        have gone with a link that does not work, UpstreamFailed("mail_refused") and Timeout("mail_slow") with the
+        detail `most_attempts`.
         """
-        async with self._asking():
-            try:
-                invited = await self._admin.invite_user_by_email(
-                    email, {"data": {INVITATION_MARK: str(invitation_id)}}
-                )
-            except AuthApiError as error:
-                if error.code in _ADDRESS_REFUSED:
-                    raise InvalidInput("email_refused") from error
-                raise
+        async with self._asking(self._mail_timeout_seconds, invitation_refusal_of, "mail_slow"):
+            invited = await self._admin.invite_user_by_email(
+                email, {"data": {INVITATION_MARK: str(invitation_id)}}
+            )
         return UUID(invited.user.id)
 
     async def reachable(self) -> Reachability:
@@ -108,10 +120,9 @@ class SupabaseAdmin:
         except Timeout:
             return "unreachable"
         except UpstreamFailed as failure:
-            status = failure.detail["status"]
-            if status in (401, 403):
+            if failure.reason == "supabase_key_refused":
                 return "key_refused"
-            if status in (0, 502, 503, 504):
+            if failure.reason == "supabase_unreachable":
                 return "unreachable"
             raise
         raise UpstreamFailed("supabase_auth", status=200)
@@ -122,25 +133,19 @@ class SupabaseAdmin:
             await self._own_http.aclose()
 
     @asynccontextmanager
-    async def _asking(self) -> AsyncIterator[None]:
+    async def _asking(
+        self,
+        seconds: float | None = None,
+        translate: Callable[[AuthError], AppError] = refusal_of,
+        late: str = "supabase_auth",
+    ) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(seconds or self._timeout_seconds):
                 yield
         except TimeoutError as error:
-            raise Timeout("supabase_auth") from error
+            attempts = {"most_attempts": MAIL_ATTEMPTS} if late == "mail_slow" else {}
+            raise Timeout(late, **attempts) from error
         except AuthError as error:
-            raise _translated(error) from error
+            raise translate(error) from error
         except ValidationError as error:
             raise UpstreamFailed("supabase_auth", status=200, answer="unreadable") from error
-
-
-def _translated(error: AuthError) -> NotFound | Conflict | Timeout | UpstreamFailed:
-    if isinstance(error.__cause__, httpx.TimeoutException):
-        return Timeout("supabase_auth")
-    if isinstance(error, AuthApiError) and error.code == "user_not_found":
-        return NotFound("user_unknown")
-    if isinstance(error, AuthApiError) and error.code == "email_exists":
-        return Conflict("email_exists")
-    if isinstance(error, AuthApiError) and error.code in _MAIL_LIMIT:
-        return UpstreamFailed("supabase_mail_limit")
-    return UpstreamFailed("supabase_auth", status=getattr(error, "status", 0), answer=error.code or "none")

@@ -47,12 +47,16 @@ STALLED_SECONDS = 20
 class JobFailed(Exception):
     """What the queue gets to see of an error: its code, and nothing that a vendor or the database said.
 
-    `retry_after_seconds` is how long whoever refused wants to be left alone, 0 where nothing was said.
+    `retry_after_seconds` is how long whoever refused wants to be left alone, 0 where nothing was said. `most_attempts`
+    is how often the job may be tried if it fails like this, None where the task's own limit alone counts.
     """
 
-    def __init__(self, reason: str, retry_after_seconds: int = 0) -> None:
+    def __init__(
+        self, reason: str, retry_after_seconds: int = 0, *, most_attempts: int | None = None
+    ) -> None:
         super().__init__(reason)
         self.retry_after_seconds = retry_after_seconds
+        self.most_attempts = most_attempts
 
 
 class NotGivenUp(JobFailed):
@@ -92,8 +96,7 @@ class GrowingPauses(BaseRetryStrategy):
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> Retry | None:
         """None at the last attempt, unless it ended by a shutdown; `job.attempts` counts the earlier ones."""
         is_cut_short = isinstance(exception, (NotGivenUp, asyncio.CancelledError))
-        is_last = self.attempts is not None and job.attempts + 1 >= self.attempts
-        if is_last and not is_cut_short:
+        if _is_last(job, self.attempts, exception) and not is_cut_short:
             return None
         asked = exception.retry_after_seconds if isinstance(exception, JobFailed) else 0
         pause = min(2 ** min(job.attempts, 10), LONGEST_PAUSE_SECONDS)
@@ -162,17 +165,27 @@ def _runner(task: Task) -> Callable[..., Awaitable[None]]:
         except Exception as error:  # noqa: BLE001 - the loop's edge: whatever it was is retried, then given up
             reason = error.reason if isinstance(error, AppError) else "internal_error"
             _log_failure(task, id, error, reason)
-            is_last = task.attempts is not None and context.job.attempts + 1 >= task.attempts
-            if is_last and task.give_up is not None:
+            failed = JobFailed(
+                reason,
+                retry_after_seconds=_number(error, "retry_after_seconds") or 0,
+                most_attempts=_number(error, "most_attempts"),
+            )
+            if task.give_up is not None and _is_last(context.job, task.attempts, failed):
                 await _say_given_up(task, task.give_up, id, reason)
-            raise JobFailed(reason, _asked_pause(error)) from None
+            raise failed from None
 
     return run
 
 
-def _asked_pause(error: Exception) -> int:
-    asked = error.detail.get("retry_after_seconds") if isinstance(error, AppError) else None
-    return asked if isinstance(asked, int) else 0
+def _is_last(job: Job, attempts: int | None, failed: BaseException) -> bool:
+    """Whether the job has had its tries: those of its task, or the fewer that this failure allows."""
+    allowed = failed.most_attempts if isinstance(failed, JobFailed) else None
+    return any(most is not None and job.attempts + 1 >= most for most in (attempts, allowed))
+
+
+def _number(error: Exception, name: str) -> int | None:
+    asked = error.detail.get(name) if isinstance(error, AppError) else None
+    return asked if isinstance(asked, int) else None
 
 
 async def _say_given_up(
@@ -186,5 +199,5 @@ async def _say_given_up(
 
 
 def _log_failure(task: Task, argument: str, error: Exception, reason: str) -> None:
-    what = reason if isinstance(error, AppError) else describe_failure(error)
+    what = error.summary if isinstance(error, AppError) else describe_failure(error)
     log.warning("job failed: task=%s id=%s %s", task.name, argument, what)

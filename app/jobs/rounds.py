@@ -77,6 +77,6 @@ async def _run(each: Round) -> None:
     try:
         await each.run()
     except AppError as error:
-        log.warning("round failed: %s %s", each.name, error.reason)
+        log.warning("round failed: %s %s", each.name, error.summary)
     except Exception as error:  # noqa: BLE001 - the loop's edge: a bug in one round must not end the others
         log.error("round failed: %s %s", each.name, describe_failure(error))  # noqa: TRY400 - it could quote a row

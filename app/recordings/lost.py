@@ -64,7 +64,7 @@ class LostRecordings:
             async with self._database.as_service("look_for_lost") as tx:
                 await store.defer(tx, "verify_recording", recording_id)
         except AppError as error:
-            log.warning("lost, and not looked for: recording=%s %s", recording_id, error.reason)
+            log.warning("lost, and not looked for: recording=%s %s", recording_id, error.summary)
             return False
         self._seen[recording_id] = stored.etag
         return True

@@ -155,7 +155,7 @@ class Reconciler:
             yield
         except AppError as error:
             report.problems += 1
-            log.warning("reconcile: %s: %s", what, error.reason)
+            log.warning("reconcile: %s: %s", what, error.summary)
         except Exception as error:  # noqa: BLE001 - the loop's edge: what cannot be told of one must not hide the others
             report.problems += 1
             log.error("reconcile: %s: %s", what, describe_failure(error))  # noqa: TRY400 - it could quote a row

@@ -26,6 +26,7 @@ from app.deployment import require_own_bucket
 from app.errors import UpstreamFailed
 from app.integrations.storage import Storage
 from app.integrations.storage_listing import ListedObject, ListedUpload
+from app.integrations.storage_refusals import DELETE_REFUSALS
 from app.recordings.model import RecordingStatus
 from app.sql import Queries
 
@@ -214,7 +215,7 @@ class Sweeper:
         try:
             await self._storage.delete(key)
         except UpstreamFailed as error:
-            if error.reason != "storage_credentials_refused":
+            if error.reason not in DELETE_REFUSALS:
                 raise
             return await self._keep(key, ids, "deletion_refused")
         if await self._storage.head(key) is not None:

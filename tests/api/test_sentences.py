@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from app.integrations import livekit_refusals, speech_refusals, storage_refusals, supabase_refusals
 from app.integrations.livekit_snapshots import _REASONS
 from app.texts import (
     LANGUAGES,
@@ -119,10 +120,16 @@ OF_THE_WORKER = {
     "user_unknown",
     "email_exists",
     "media_sound_ended",
+    "speech_access_denied",
+    "speech_account_suspended",
+    "speech_address_refused",
     "speech_busy",
     "speech_failed",
+    "speech_format_unsupported",
     "speech_key_refused",
+    "speech_model_unknown",
     "speech_nonsense",
+    "speech_quota",
     "speech_refused",
     "speech_timeout",
     "transcription_overtaken",
@@ -147,7 +154,20 @@ DECIDES_AN_ERROR = {"objection", "_error_after"}
 RETRIED = {"media_probe_ended", "media_sound_ended"}
 OF_WORDS = {"recording_destroyed"}
 OF_OUR_KEYS = {"data_key_wrong", "field_unreadable", "root_key_unknown"}
+OF_STORAGE = {
+    *storage_refusals.REASONS.values(),
+    *storage_refusals.OF_STATUS.values(),
+    "storage_not_s3",
+}
+OF_SPEECH = {reason for _, reason in speech_refusals.FINAL.values()}
+OF_SUPABASE = {reason for _, reason in supabase_refusals.REASONS.values()} | {
+    *supabase_refusals.OF_STATUS.values()
+}
+"""What the tables of the vendors' codes name, which no call of an error's kind shows."""
+
 OF_A_START = {
+    *livekit_refusals.REASONS.values(),
+    "livekit_clock",
     "livekit_refused",
     "livekit_timeout",
     "livekit_unavailable",
@@ -178,14 +198,14 @@ def _raised_in_sql() -> Iterator[str]:
 
 
 def test_every_reason_has_a_sentence_in_both_languages() -> None:
-    reasons = {*_raised_in_python(), *_raised_in_sql()}
+    reasons = {*_raised_in_python(), *_raised_in_sql(), *OF_STORAGE, *OF_SUPABASE}
     assert len(reasons) > 60, "the search finds hardly any"
     for language in LANGUAGES:
         assert reasons - error_texts(language)["reasons"].keys() - INTERNAL == set()
 
 
 def test_no_reason_is_called_internal_that_is_not_raised() -> None:
-    assert INTERNAL - {*_raised_in_python(), *_raised_in_sql()} == set()
+    assert INTERNAL - {*_raised_in_python(), *_raised_in_sql(), *OF_SPEECH, *OF_SUPABASE} == set()
 
 
 def _constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
@@ -251,19 +271,24 @@ def test_every_error_of_a_transcription_has_a_sentence_in_both_languages() -> No
     for path in (ROOT / "supabase" / "migrations").glob("*.sql"):
         text = path.read_text(encoding="utf-8")
         written.update(re.findall(r"end_transcription\([^;]*, '(?:FAILED|OFF)', '([a-z_]+)'\)", text))
-    written |= OF_OUR_KEYS | {
-        "switched_off",
-        "recording_destroyed",
-        "speech_not_configured",
-        "storage_failed",
-        "storage_timeout",
-        "storage_unreachable",
-        "storage_object_missing",
-        "storage_object_changed",
-        "database_unavailable",
-        "concurrent_change",
-        "internal_error",
-    }
+    written |= (
+        OF_STORAGE
+        | OF_SPEECH
+        | OF_OUR_KEYS
+        | {
+            "switched_off",
+            "recording_destroyed",
+            "speech_not_configured",
+            "storage_failed",
+            "storage_timeout",
+            "storage_unreachable",
+            "storage_object_missing",
+            "storage_object_changed",
+            "database_unavailable",
+            "concurrent_change",
+            "internal_error",
+        }
+    )
     assert {"consent_text", "speech_nonsense", "media_sound_ended"} <= written
     for language in LANGUAGES:
         sentences = error_texts(language)["transcription_errors"]

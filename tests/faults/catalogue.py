@@ -100,7 +100,7 @@ FAULTS = (
     Fault(
         "the start is refused for want of capacity; the doctor records again",
         "rule 2",
-        "FAILED livekit_refused, READY",
+        "FAILED livekit_at_capacity, READY",
         then_again(ordered_without_stop("refuse_start"), "FAILED"),
     ),
     Fault("the start acts and is answered 503", "rule 2", "READY", ordered("start_but_answer_503")),
@@ -139,7 +139,7 @@ FAULTS = (
     Fault(
         "the room is gone when it is started",
         "rule 2",
-        "FAILED livekit_refused | ABORTED",
+        "FAILED livekit_not_found | ABORTED",
         acts.room_is_empty,
     ),
     Fault(

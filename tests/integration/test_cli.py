@@ -410,7 +410,7 @@ def test_reconcile_beside_a_worker_that_leads_is_harmless(
     ("changes", "code", "reason"),
     [
         ({"LIVEKIT_URL": NOWHERE}, "UPSTREAM_FAILED", "livekit_unavailable"),
-        ({"LIVEKIT_API_SECRET": WRONG}, "UPSTREAM_FAILED", "livekit_refused"),
+        ({"LIVEKIT_API_SECRET": WRONG}, "UPSTREAM_FAILED", "livekit_credentials_refused"),
         ({"R2_ENDPOINT_URL": NOWHERE}, "UPSTREAM_FAILED", "storage_unreachable"),
         ({"DEPLOYMENT": "another"}, "CONFLICT", "database_of_another_deployment"),
     ],

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from app import checks
 from app.devstack.cloudflare import Bucket, CloudflareConfig, create_cloudflare_app
 from app.devstack.cloudflare.config import load_config, save_config
 from app.errors import AppError, InvalidInput, Timeout, UpstreamFailed
@@ -159,7 +160,7 @@ async def test_public_addresses_are_told(cloudflare: Cloudflare, bucket: Bucket)
         ({"bucket": "another"}, "cloudflare_bucket_missing"),
         ({"jurisdiction": "eu"}, "cloudflare_bucket_missing"),
         ({"jurisdiction": "mars"}, "cloudflare_failed"),
-        ({"api_url": "http://cloudflare.test/client/v5"}, "cloudflare_failed"),
+        ({"api_url": "http://cloudflare.test/client/v5"}, "cloudflare_account_unknown"),
     ],
 )
 async def test_refusals_are_told_apart(http: httpx.AsyncClient, changes: dict[str, str], reason: str) -> None:
@@ -217,6 +218,33 @@ async def test_stand_in_refuses_what_is_not_documented(
 async def test_what_is_no_answer_is_a_failure(answer: httpx.Response, reason: str) -> None:
     with pytest.raises(UpstreamFailed, match=reason):
         await _answering(lambda _: answer).read_locks()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        (403, 10042, "cloudflare_not_enabled"),
+        (403, 10003, "cloudflare_access_denied"),
+        (403, 9109, "cloudflare_token_refused"),
+        (404, 7003, "cloudflare_account_unknown"),
+        (404, 10006, "cloudflare_bucket_missing"),
+        (429, 10058, "cloudflare_limited"),
+        (503, 10043, "cloudflare_unavailable"),
+    ],
+)
+async def test_refusal_of_cloudflare_keeps_its_name(status: int, code: int, reason: str) -> None:
+    answer = httpx.Response(status, json={"success": False, "errors": [{"code": code, "message": "x"}]})
+    with pytest.raises(UpstreamFailed) as refused:
+        await _answering(lambda _: answer).read_locks()
+    assert refused.value.reason == reason
+    assert checks.remedy(reason) != checks.remedy("no such reason")
+
+
+async def test_unknown_code_of_cloudflare_is_kept_for_who_searches_for_it() -> None:
+    answer = httpx.Response(409, json={"success": False, "errors": [{"code": 10073, "message": "words"}]})
+    with pytest.raises(UpstreamFailed) as refused:
+        await _answering(lambda _: answer).read_locks()
+    assert refused.value.summary == "cloudflare_failed (10073)"
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ async def test_definite_refusal_fails_with_its_reason_and_frees_the_consultation
     world.order("refuse_start", code="resource_exhausted")
     await world.controller.start(recording_id)
     recording = await world.read(recording_id)
-    assert (recording.status, recording.error) == (RecordingStatus.FAILED, "livekit_refused")
+    assert (recording.status, recording.error) == (RecordingStatus.FAILED, "livekit_at_capacity")
     assert await world.egresses() == []
     await world.recording()
 

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from app import checks
 from app.devstack.openai import OpenAIStandIn, Order, create_openai_app
 from app.devstack.openai.app import MAX_BYTES
 from app.devstack.openai.forms import parse_form
@@ -361,3 +362,81 @@ async def test_stand_in_as_a_process_is_reached_by_its_settings(
         heard = await client.transcribe(turn_flac(SHORT_TURN), language="en")
         await client.aclose()
     assert word_error_rate([(SHORT_TURN.text, _text(heard))]) <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind", "reason"),
+    [
+        (429, {"type": "insufficient_quota", "code": "insufficient_quota"}, Conflict, "speech_quota"),
+        (429, {"type": "insufficient_quota", "code": None}, Conflict, "speech_quota"),
+        (400, {"code": "billing_hard_limit_reached"}, Conflict, "speech_quota"),
+        (429, {"code": "billing_not_active"}, Conflict, "speech_quota"),
+        (402, {}, Conflict, "speech_quota"),
+        (401, {"code": "account_deactivated"}, Conflict, "speech_account_suspended"),
+        (401, {"code": "invalid_api_key"}, Conflict, "speech_key_refused"),
+        (401, {"code": "ip_not_authorized"}, Conflict, "speech_address_refused"),
+        (403, {"code": "unsupported_country_region_territory"}, Conflict, "speech_address_refused"),
+        (403, {"code": "insufficient_permissions"}, Conflict, "speech_access_denied"),
+        (403, {"code": "model_not_found"}, InvalidInput, "speech_model_unknown"),
+        (404, {"code": "model_not_found"}, InvalidInput, "speech_model_unknown"),
+        (
+            400,
+            {"code": "unsupported_value", "param": "response_format"},
+            InvalidInput,
+            "speech_format_unsupported",
+        ),
+        (429, {"type": "tokens", "code": "rate_limit_exceeded"}, RateLimited, "speech_busy"),
+        (503, {"code": "slow_down"}, RateLimited, "speech_busy"),
+    ],
+)
+async def test_refusal_of_the_vendor_keeps_its_name(
+    status: int, error: dict[str, str | None], kind: type[AppError], reason: str
+) -> None:
+    async def handle(request: Request) -> Response:
+        await request.body()
+        return JSONResponse({"error": {"message": SECRET, **error}}, status)
+
+    async with _answering(handle) as url, _client(url) as client:
+        failure = await _failure(client)
+    assert (type(failure), failure.reason) == (kind, reason)
+    assert SECRET not in repr(failure) + failure.summary
+    assert checks.remedy(reason) != checks.remedy("no such reason")
+
+
+async def test_unknown_refusal_keeps_the_vendors_code() -> None:
+    async def handle(request: Request) -> Response:
+        await request.body()
+        return JSONResponse({"error": {"message": SECRET, "type": "x_error", "code": "audio_too_odd"}}, 400)
+
+    async with _answering(handle) as url, _client(url) as client:
+        failure = await _failure(client)
+    assert failure.summary == "speech_refused (audio_too_odd)"
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 100_000, b'{"error": "x"}', b"null", b"\xff", b'{"error": {"code": 7}}']
+)
+async def test_refusal_that_is_no_document_has_the_reason_of_its_status(body: bytes) -> None:
+    async def handle(request: Request) -> Response:
+        await request.body()
+        return Response(body, 400)
+
+    async with _answering(handle) as url, _client(url) as client:
+        failure = await _failure(client)
+    assert (failure.reason, failure.detail) == ("speech_refused", {"status": 400})
+
+
+async def test_refusal_whose_body_never_ends_is_told_by_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speech, "_REFUSAL_SECONDS", 0.2)
+
+    async def drip() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.02)
+
+    async def handle(request: Request) -> Response:
+        await request.body()
+        return StreamingResponse(drip(), 401)
+
+    async with _answering(handle) as url, _client(url) as client, asyncio.timeout(10):
+        assert (await _failure(client)).reason == "speech_key_refused"

@@ -109,7 +109,7 @@ def test_who_is_staff_already_is_refused_without_the_address(
             {"SUPABASE_SECRET_KEY": "sb_secret_wrong"},
             ("a@example.org", "--role", "compliance"),
             1,
-            "supabase_auth",
+            "supabase_key_refused",
         ),
         (
             {"SUPABASE_SECRET_KEY": ""},

@@ -200,7 +200,7 @@ async def test_head_is_none_for_an_absent_object_only(
 
     with pytest.raises(UpstreamFailed) as refused:
         await connect(object_store.recorder).head("tests/absent")
-    assert refused.value.reason == "storage_credentials_refused"
+    assert refused.value.reason == "storage_access_denied"
     assert refused.value.detail == {"operation": "head", "status": 403}
 
 
@@ -389,7 +389,8 @@ async def test_only_the_writer_lists_and_deletes(
     ):
         with pytest.raises(UpstreamFailed) as refused:
             await ask()
-        assert refused.value.reason == "storage_credentials_refused"
+        # Swift 2.38 answers SignatureDoesNotMatch to a user who may not list uploads
+        assert refused.value.reason in ("storage_access_denied", "storage_credentials_refused")
     assert await writer.head(key) is not None
 
 
@@ -429,10 +430,14 @@ async def test_reachable_returns_with_valid_credentials(
 async def test_reachable_tells_refused_credentials(connect: Connect, object_store: ObjectStore) -> None:
     wrong_secret = replace(object_store.reader, secret_access_key="0" * 64)
     unknown_key = replace(object_store.reader, access_key_id="resguardo:nobody")
-    for credentials in (wrong_secret, unknown_key, object_store.recorder):
+    for credentials, reason in (
+        (wrong_secret, "storage_credentials_refused"),
+        (unknown_key, "storage_credentials_refused"),
+        (object_store.recorder, "storage_access_denied"),
+    ):
         with pytest.raises(UpstreamFailed) as refused:
             await connect(credentials).reachable()
-        assert refused.value.reason == "storage_credentials_refused"
+        assert refused.value.reason == reason
 
 
 async def test_reachable_tells_a_missing_bucket(connect: Connect) -> None:

@@ -1,0 +1,14 @@
+"""How far a vendor's clock is from ours, by the `Date` of an answer (RFC 9110, 6.6.1)."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+
+def ahead_seconds(headers: Mapping[str, str], now: datetime) -> float | None:
+    """How far our clock is ahead of the server that answered with these headers; None if they name no time."""
+    try:
+        at = parsedate_to_datetime(headers.get("date", headers.get("Date", "")))
+    except ValueError:
+        return None
+    return (now - (at if at.tzinfo is not None else at.replace(tzinfo=UTC))).total_seconds()

@@ -1,0 +1,130 @@
+"""What an S3 server's error codes mean to us: one reason for each remedy.
+
+The codes are those of S3 ("Error responses"), of Cloudflare R2 ("Error codes"), and of MinIO, Ceph, OpenStack Swift
+and versitygw 1.8 where they have their own; checked 2026-11-29. A code that is not here keeps its name in the detail
+`vendor_code`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from app.errors import AppError, UpstreamFailed
+from app.integrations.vendor_codes import vendor_code
+
+REASONS: Final[Mapping[str, str]] = {
+    "NoSuchBucket": "storage_bucket_missing",
+    "InvalidBucketName": "storage_bucket_missing",
+    "RequestTimeTooSkewed": "storage_clock",
+    "RequestExpired": "storage_clock",
+    "ExpiredRequest": "storage_clock",
+    "InvalidAccessKeyId": "storage_credentials_refused",
+    "InvalidClientTokenId": "storage_credentials_refused",
+    "SignatureDoesNotMatch": "storage_credentials_refused",
+    "Unauthorized": "storage_credentials_refused",
+    "InvalidSecurity": "storage_credentials_refused",
+    "InvalidToken": "storage_credentials_refused",
+    "AccessDenied": "storage_access_denied",
+    "AccessForbidden": "storage_access_denied",
+    "ExpiredToken": "storage_token_expired",
+    "ExpiredTokenException": "storage_token_expired",
+    "TokenRefreshRequired": "storage_token_expired",
+    "AccountProblem": "storage_account_suspended",
+    "AllAccessDisabled": "storage_account_suspended",
+    "NotEntitled": "storage_account_suspended",
+    "NotSignedUp": "storage_account_suspended",
+    "UserSuspended": "storage_account_suspended",
+    "AuthorizationHeaderMalformed": "storage_region_wrong",
+    "AuthorizationQueryParametersError": "storage_region_wrong",
+    "IllegalLocationConstraintException": "storage_region_wrong",
+    "IncorrectEndpoint": "storage_region_wrong",
+    "InvalidRegion": "storage_region_wrong",
+    "InvalidRegionName": "storage_region_wrong",
+    "PermanentRedirect": "storage_region_wrong",
+    "Redirect": "storage_region_wrong",
+    "TemporaryRedirect": "storage_region_wrong",
+    "PathStyleDomainForbidden": "storage_path_style",
+    "SecondLevelDomainForbidden": "storage_path_style",
+    "BandwidthLimitExceeded": "storage_busy",
+    "ReducedRequestRate": "storage_busy",
+    "RequestLimitExceeded": "storage_busy",
+    "ServiceUnavailable": "storage_busy",
+    "SlowDown": "storage_busy",
+    "SlowDownRead": "storage_busy",
+    "SlowDownWrite": "storage_busy",
+    "Throttling": "storage_busy",
+    "ThrottlingException": "storage_busy",
+    "TooManyRequests": "storage_busy",
+    "InsufficientStorage": "storage_full",
+    "QuotaExceeded": "storage_full",
+    "StorageQuotaExceeded": "storage_full",
+    "XMinioAdminBucketQuotaExceeded": "storage_full",
+    "XMinioStorageFull": "storage_full",
+    "InvalidObjectState": "storage_object_archived",
+    "ObjectLocked": "storage_object_locked",
+    "ObjectLockedByBucketPolicy": "storage_object_locked",
+    "MethodNotAllowed": "storage_not_implemented",
+    "NotImplemented": "storage_not_implemented",
+    "XNotImplemented": "storage_not_implemented",
+    "KMS.DisabledException": "storage_encryption_key",
+    "KMS.InvalidStateException": "storage_encryption_key",
+    "KMS.KMSInvalidStateException": "storage_encryption_key",
+    "KMS.NotFoundException": "storage_encryption_key",
+}
+
+OF_STATUS: Final[Mapping[int, str]] = {
+    301: "storage_region_wrong",
+    307: "storage_region_wrong",
+    401: "storage_credentials_refused",
+    403: "storage_credentials_refused",
+    429: "storage_busy",
+    501: "storage_not_implemented",
+    503: "storage_busy",
+    507: "storage_full",
+}
+"""What an answer means that has no code of the table; S3 sends none with the answer to a HEAD."""
+
+DELETE_REFUSALS: Final = frozenset(
+    {"storage_credentials_refused", "storage_access_denied", "storage_object_locked"}
+)
+"""How stores say that a lock keeps an object: R2 has a code for it, S3's object lock answers AccessDenied."""
+
+_CODE_IN_XML: Final = re.compile(rb"<Code>\s*([A-Za-z0-9_.]{1,64})\s*</Code>")
+_REGION: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+
+
+def refusal(error: ClientError, operation: str) -> AppError:
+    """The AppError for what the store answered; it names the operation and the status, never the store's message."""
+    answered: Mapping[str, Any] = error.response.get("Error", {})
+    return refusal_of(
+        str(answered.get("Code", "")), status_of(error), operation, region=str(answered.get("Region", ""))
+    )
+
+
+def refusal_of(code: str, status: int, operation: str, *, region: str = "") -> AppError:
+    """The same for a code ("" or a number if the store named none) and a status."""
+    reason = REASONS.get(code) or OF_STATUS.get(status)
+    if reason is None and is_unnamed(code) and operation != "head" and status < 500:
+        reason = "storage_not_s3"
+    detail = {} if code in REASONS else vendor_code(code)
+    if reason == "storage_region_wrong" and _REGION.fullmatch(region):
+        detail["region"] = region
+    return UpstreamFailed(reason or "storage_failed", operation=operation, status=status, **detail)
+
+
+def code_in(body: bytes) -> str:
+    """The code of an error document, "" if the body is none."""
+    found = _CODE_IN_XML.search(body)
+    return "" if found is None else found[1].decode()
+
+
+def is_unnamed(code: str) -> bool:
+    """Whether the answer had no code: botocore then gives the status, or nothing."""
+    return not code or code.isdigit()
+
+
+def status_of(error: ClientError) -> int:
+    """The HTTP status of the answer."""
+    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
