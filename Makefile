@@ -7,10 +7,11 @@ INSTALLED := $(VENV)/.installed
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help demo test test-postgres-15 bench-webhook bench-lifecycle bench-media bench-search live drill faults soak simulate check format schema lock clean
+.PHONY: help demo example test test-postgres-15 bench-webhook bench-lifecycle bench-media bench-search live drill faults soak simulate check format schema lock clean
 
 help:
 	@echo "make demo          one consultation through the whole stack, then serve until Ctrl-C (ONCE=1: end)"
+	@echo "make example       install, generate and type-check examples/typescript, where npm is (DEMO=report.json: and run it)"
 	@echo "make test          all tests"
 	@echo "make test-postgres-15  those that meet the database, on Debian's Postgres 15, where it is installed"
 	@echo "make live          against a real LiveKit server, where Go can install it"
@@ -30,6 +31,13 @@ help:
 
 demo: $(INSTALLED)
 	$(BIN)/resguardo demo $(if $(ONCE),--once)
+
+# Where npm is; DEMO is what `resguardo demo --json` wrote of a demo that runs.
+example:
+	@if command -v npm >/dev/null; then \
+		cd examples/typescript && npm ci --ignore-scripts --loglevel=error && npm run generate && npm run check \
+		$(if $(DEMO),&& npm run smoke -- $(abspath $(DEMO))); \
+	else echo "npm is not installed: the TypeScript example is not checked"; fi
 
 test: $(INSTALLED)
 	$(BIN)/pytest -n auto --dist worksteal

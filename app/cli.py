@@ -2,10 +2,7 @@
 
 import asyncio
 import gc
-import os
-import signal
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +10,7 @@ import uvicorn
 from rich.markup import escape
 
 from app import access_policies, checks, deployment, migrations, settings, worker
-from app.commands import certificate, drill, keys, policies, restore, retention, staff
+from app.commands import certificate, demo, drill, keys, policies, restore, retention, staff
 from app.commands.console import (
     ends_without_a_message,
     leave_threads_behind,
@@ -25,11 +22,6 @@ from app.integrations import configured
 from app.retention import proposals
 from app.settings import ApiSettings, MigrationSettings, WorkerSettings
 
-FIXTURES = Path(__file__).parent.parent / "tests" / "fixtures"
-MEDIA = FIXTURES / "headache.mp4"
-AUDIO = FIXTURES / "headache.dual.ogg"
-DEVSTACK = Path(".devstack")
-
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(policies.commands, name="policies")
 cli.add_typer(staff.commands, name="staff")
@@ -38,6 +30,7 @@ cli.add_typer(keys.commands, name="keys")
 cli.add_typer(drill.commands, name="drill")
 cli.add_typer(certificate.commands, name="certificate")
 cli.add_typer(retention.commands, name="retention")
+cli.add_typer(demo.commands, name="demo")
 
 
 def main() -> None:
@@ -168,43 +161,6 @@ def schema() -> None:
     from graphql_schema.schema import make_schema
 
     sys.stdout.write(make_schema(is_production=False).as_str() + "\n")
-
-
-@cli.command()
-def demo(
-    once: Annotated[bool, typer.Option("--once", help="End after the consultation.")] = False,
-    media: Annotated[Path, typer.Option(help="The MP4 that the room shows.")] = MEDIA,
-    audio: Annotated[
-        Path, typer.Option(help="The Ogg that it sounds like, a speaker on each channel.")
-    ] = AUDIO,
-    json: Annotated[Path | None, typer.Option(help="Write what happened to this file.")] = None,
-    data: Annotated[Path, typer.Option(help="Where the dev stack keeps its data.")] = DEVSTACK,
-) -> None:
-    """Carries one consultation through a whole stack on this machine, then serves it until Ctrl-C.
-
-    Ends with 0 where every check held, 1 where one did not, 2 for a file that cannot be used.
-
-    With DATABASE_URL it uses that plain Postgres instead of the embedded one.
-    """
-    from app.devstack import showing
-    from app.devstack.demo import Sources
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    raise typer.Exit(
-        showing.show(
-            data,
-            Sources(media, audio),
-            once=once,
-            report_to=json,
-            database_url=_plain_postgres(),
-        )
-    )
-
-
-def _plain_postgres() -> str | None:
-    """The superuser's URL of a Postgres to use instead of the embedded one."""
-    with refusals_told():
-        return settings.check_database_url("DATABASE_URL", os.environ.get("DATABASE_URL"))
 
 
 if __name__ == "__main__":

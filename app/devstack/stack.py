@@ -6,7 +6,6 @@ a real patient's data.
 
 import base64
 import json
-import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,12 +19,15 @@ from pydantic import SecretStr
 
 from app.deployment import mark_database, prepare_database
 from app.devstack import object_store, postgres
-from app.devstack.children import Starting, free_port, starting
+from app.devstack import ports as port_numbers
+from app.devstack.children import Starting, starting
 from app.devstack.cloudflare.starting import cloudflare_environment, cloudflare_running
+from app.devstack.coordinates import Coordinates, published, write_private
 from app.devstack.gotrue.config import GotrueConfig, save_config
 from app.devstack.object_store import ObjectStore
 from app.devstack.openai.starting import openai_environment
 from app.devstack.openai.starting import running as openai_running
+from app.devstack.ports import Ports
 from app.devstack.supabase_project import (
     ProjectUrls,
     create_project,
@@ -42,13 +44,22 @@ DATABASE = "resguardo_demo"
 DEPLOYMENT = "demo"
 ROOM_SECONDS = 4 * 3600
 """How long a room goes on, however short the film that it shows: as long as the longest consultation."""
+DEFAULT_ORIGINS = tuple(
+    f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (3000, 5173)
+)
+"""Where Next.js and Vite serve a page that is being developed."""
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Where everything is, and the keys to it. `environment` is what the API and the worker are started with."""
+    """Where everything is, and the keys to it. `environment` is what the API and the worker are started with.
 
+    What outlives a run is under `data_dir`; pages of `allowed_origins` may use the API and the bucket.
+    """
+
+    data_dir: Path
+    allowed_origins: tuple[str, ...]
     api_url: str
     supabase_url: str
     livekit_url: str
@@ -63,6 +74,11 @@ class Stack:
     def graphql_url(self) -> str:
         """The API's endpoint."""
         return f"{self.api_url}/graphql"
+
+    @property
+    def subscriptions_url(self) -> str:
+        """The same for subscriptions."""
+        return self.graphql_url.replace("http", "ws", 1)
 
 
 @dataclass(frozen=True)
@@ -87,23 +103,30 @@ def running(
     audio: Path | None = None,
     progress: Progress,
     superuser_url: str | None = None,
+    ports: Ports | None = None,
+    allowed_origins: tuple[str, ...] = DEFAULT_ORIGINS,
 ) -> Iterator[Stack]:
     """Starts everything and stops it with the block. `media` is what the rooms show (MP4), `audio` what they sound
     like (Ogg), None silence.
 
     `superuser_url` is a plain Postgres 15 to 18 to use in place of the embedded one. `progress` is told each part's
-    name once it runs. Raises ChildError, ObjectStoreError or AppError where a part does not start.
+    name once it runs. `ports` None takes those of the last start, or free ones. Raises ChildError, ObjectStoreError or
+    AppError where a part does not start.
     """
     data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     keys = _keys(data_dir / "keys.json")
+    ports = ports or port_numbers.choose(data_dir, {})
+    port_numbers.keep(data_dir, ports)
     with ExitStack() as stack:
         server = superuser_url or stack.enter_context(postgres.running(data_dir / "postgres"))
         project = _project(server, keys)
         progress("Postgres")
-        store = stack.enter_context(object_store.running(data_dir / "store"))
+        store = stack.enter_context(
+            object_store.running(data_dir / "store", port=ports.store, allowed_origins=allowed_origins)
+        )
         progress("object store")
-        made = _describe(project, store, keys)
+        made = _describe(project, store, keys, data_dir, ports=ports, allowed_origins=allowed_origins)
         made.environment.update(cloudflare_environment() | openai_environment())
         _prepare(project, keys, None if superuser_url else data_dir)
         adopt_first_policy(project.owner_url)
@@ -117,13 +140,40 @@ def running(
         _start_worker(stack, data_dir, made)
         api.wait_until_ready()
         progress("API and worker")
+        stack.enter_context(published(data_dir, _coordinates(made)))
         yield made
 
 
-def _describe(project: ProjectUrls, store: ObjectStore, keys: _Keys) -> Stack:
-    api_url, supabase_url, livekit_url = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
+def _coordinates(made: Stack) -> Coordinates:
+    return Coordinates(
+        graphql_url=made.graphql_url,
+        supabase_url=made.supabase_url,
+        livekit_url=made.livekit_url,
+        livekit_api_key=made.environment["LIVEKIT_API_KEY"],
+        livekit_api_secret=made.livekit_api_secret,
+        publishable_key=made.publishable_key,
+        superuser_url=made.project.superuser_url,
+    )
+
+
+def _describe(
+    project: ProjectUrls,
+    store: ObjectStore,
+    keys: _Keys,
+    data_dir: Path,
+    *,
+    ports: Ports | None = None,
+    allowed_origins: tuple[str, ...] = DEFAULT_ORIGINS,
+) -> Stack:
+    """`ports` None takes free ones."""
+    ports = ports or port_numbers.choose(data_dir, {})
+    api_url, supabase_url, livekit_url = (
+        f"http://127.0.0.1:{port}" for port in (ports.api, ports.auth, ports.livekit)
+    )
     login = urlsplit(project.owner_url).path.removeprefix("/")
     return Stack(
+        data_dir=data_dir,
+        allowed_origins=allowed_origins,
         api_url=api_url,
         supabase_url=supabase_url,
         livekit_url=livekit_url,
@@ -156,7 +206,7 @@ def _describe(project: ProjectUrls, store: ObjectStore, keys: _Keys) -> Stack:
             "LIVEKIT_URL": livekit_url,
             "LIVEKIT_API_KEY": "demo",
             "LIVEKIT_API_SECRET": keys.livekit_secret,
-            "ALLOWED_ORIGINS": "http://localhost:3000",
+            "ALLOWED_ORIGINS": ",".join(allowed_origins),
         },
     )
 
@@ -215,7 +265,7 @@ def _start_stand_ins(
         "audio": None if audio is None else str(audio.resolve()),
         "record_seconds": ROOM_SECONDS,
     }
-    _write_private(data_dir / "livekit.json", json.dumps(livekit))
+    write_private(data_dir / "livekit.json", json.dumps(livekit))
     stand_ins = [
         stack.enter_context(
             starting(
@@ -270,16 +320,8 @@ def _keys(path: Path) -> _Keys:
         made["certificate_seed"] = base64.b64encode(secrets.token_bytes(32)).decode()
         made["root_keys"] = new_key_line("demo-1")
         kept = made | kept
-        _write_private(path, json.dumps(kept))
+        write_private(path, json.dumps(kept))
     return _Keys(**kept)
-
-
-def _write_private(path: Path, text: str) -> None:
-    draft = path.with_suffix(".draft")
-    draft.unlink(missing_ok=True)
-    with open(draft, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.write(text)
-    draft.rename(path)
 
 
 def _port(url: str) -> int:

@@ -71,7 +71,7 @@ async def opened(directory: Path) -> AsyncIterator[World]:
         store = await parent.enter(object_store.running(directory / "store"))
         keys = devstack._keys(directory / "keys.json")
         project = await parent.run(lambda: devstack._project(server.url, keys))
-        made = devstack._describe(project, store, keys)
+        made = devstack._describe(project, store, keys, directory)
         await parent.run(lambda: _prepare(made, keys))
         storage = devstack._storage(store)
         stack.callback(storage.close)

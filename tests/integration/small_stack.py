@@ -41,7 +41,7 @@ def running(cluster: Cluster, data_dir: Path) -> Iterator[Stack]:
             owner=database.owner,
             owner_password=cluster.password("owner"),
         )
-        made = devstack._describe(project, store, keys)
+        made = devstack._describe(project, store, keys, data_dir)
         mark_database(project.owner_url, devstack.DEPLOYMENT)
         storage = devstack._storage(store)
         stack.callback(storage.close)

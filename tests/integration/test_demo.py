@@ -129,8 +129,13 @@ def test_demo_with_any_mp4_and_ogg_passes_reports_and_serves_again_until_ctrl_c(
     assert not processes_of(tmp_path)
     _check_report(report_path, media, audio)
 
+    first = json.loads(report_path.read_text())
+
     media, audio = _make_mp4(tmp_path / "x264.mp4"), _make_ogg(tmp_path / "mono.ogg", "mono")
-    with _demo(tmp_path, "--media", str(media), "--audio", str(audio)) as process:
+    arguments = ("--media", str(media), "--audio", str(audio))
+    with _demo(
+        tmp_path, *arguments, ALLOWED_ORIGINS="https://app.example.org, http://localhost:4000"
+    ) as process:
         began = _read_until(process, "Bearer ")
         assert processes_of(tmp_path / "data")
         process.send_signal(signal.SIGINT)
@@ -138,13 +143,17 @@ def test_demo_with_any_mp4_and_ogg_passes_reports_and_serves_again_until_ctrl_c(
     assert (process.returncode, rest.splitlines()[-1]) == (0, "stopped")
     assert began.splitlines()[0] == f"{audio} has one channel: it does not tell the speakers apart"
     assert "✗" not in began
+    assert "https://app.example.org,http://localhost:4000\n" in began
+    for name in ("graphql_url", "supabase_url", "bucket_url", "livekit_url", "publishable_key"):
+        assert f" {first[name]}\n" in began, "it stays the same"
     assert not processes_of(tmp_path)
 
 
 def _check_report(path: Path, media: Path, audio: Path) -> None:
     report = json.loads(path.read_text())
     _check_recording(report["recording"], media.read_bytes(), audio.read_bytes())
-    assert set(report) == {"steps", "recording", "transcript", "audit"}
+    assert {"steps", "consultation", "recording", "transcript", "audit"} <= set(report)
+    assert set(report["logins"]) == {"doctor", "officer", "patient"}
     assert all(set(step) == {"name", "ok", "milliseconds"} for step in report["steps"])
     assert all(step["ok"] is True and step["milliseconds"] >= 0 for step in report["steps"])
     assert len(report["steps"]) > 20
@@ -229,7 +238,7 @@ def _words(*states: dict[str, Any], progress: list[tuple[int, int]] | None = Non
     )
     none: Any = None
     scene = Scene(none, none, http, Report(), audience, none)
-    return words.Words(Visit(scene, ApiClient(http, "http://api", None), "v", "room", {}), "r")
+    return words.Words(Visit(scene, ApiClient(http, "http://api", None), "v", "visit", "room", {}), "r")
 
 
 def _state(status: str, done: int = 0, total: int | None = None, error: str | None = None) -> dict[str, Any]:

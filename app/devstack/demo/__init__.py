@@ -4,9 +4,19 @@ Each step does what a user or an attacker would do, through the same doors, and 
 ends the demo.
 """
 
-from app.devstack.demo.report import DemoFailed, Report, Step
+from app.devstack.demo.report import DemoFailed, Project, Report, Step
 from app.devstack.demo.run import run_demo
 from app.devstack.demo.scene import Audience
 from app.devstack.demo.sources import BadFile, Sources, require_playable
 
-__all__ = ["Audience", "BadFile", "DemoFailed", "Report", "Sources", "Step", "require_playable", "run_demo"]
+__all__ = [
+    "Audience",
+    "BadFile",
+    "DemoFailed",
+    "Project",
+    "Report",
+    "Sources",
+    "Step",
+    "require_playable",
+    "run_demo",
+]

@@ -27,11 +27,39 @@ class SpokenTurn:
     text: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Login:
+    """Somebody whom a web developer may sign in as: `otpauth` is the second factor for an authenticator app."""
+
+    email: str
+    password: str = field(repr=False)
+    otpauth: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Project:
+    """Where a web app finds what it talks to, and which origins it may be served from."""
+
+    graphql_url: str
+    subscriptions_url: str
+    supabase_url: str
+    publishable_key: str
+    bucket_url: str
+    livekit_url: str
+    allowed_origins: tuple[str, ...]
+
+
 @dataclass
 class Report:
-    """What happened, as `--json` writes it. The token is for the terminal alone."""
+    """What happened, as `--json` writes it, and what a web app needs. The token is for the terminal alone.
 
+    `project` is None before the stack runs. `logins` are the doctor's, the officer's and the patient's.
+    """
+
+    project: Project | None = None
+    logins: dict[str, Login] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    consultation: dict[str, object] = field(default_factory=dict)
     recording: dict[str, object] = field(default_factory=dict)
     turns: list[SpokenTurn] = field(default_factory=list)
     audit: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -40,7 +68,10 @@ class Report:
     def to_json(self) -> str:
         """Without the token."""
         whole = {
+            **(asdict(self.project) if self.project else {}),
+            "logins": {name: asdict(login) for name, login in self.logins.items()},
             "steps": [asdict(step) for step in self.steps],
+            "consultation": self.consultation,
             "recording": self.recording,
             "transcript": {"turns": [asdict(turn) for turn in self.turns]},
             "audit": self.audit,

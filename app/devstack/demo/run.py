@@ -13,7 +13,7 @@ from app.devstack.demo.importing import import_video
 from app.devstack.demo.intruders import Cast, Intruders
 from app.devstack.demo.keeping import Keeping
 from app.devstack.demo.live import require_in_order, watching
-from app.devstack.demo.report import Report
+from app.devstack.demo.report import Login, Report
 from app.devstack.demo.scene import Audience, Scene, expect
 from app.devstack.demo.sources import Sources
 from app.devstack.demo.visit import Visit
@@ -32,11 +32,13 @@ async def _run(scene: Scene) -> None:
     began_at = datetime.now(UTC)
     async with scene.step("staff and patient get their logins"):
         cast, patient = await _hire(scene.people)
+        scene.report.logins = _logins(scene.people, doctor=cast.doctor, officer=cast.officer, patient=patient)
     async with scene.step("the doctor signs in with password and TOTP"):
         session = await scene.people.sign_in(cast.doctor)
         api, scene.report.token = scene.client(session), session.access_token
     async with scene.step("the consultation is registered by its external id"):
         visit = await Visit.register(scene, api, patient)
+        scene.report.consultation = {"id": visit.id, "external_id": visit.external_id}
     async with scene.step("recording without consent is refused"):
         await expect(api, "FORBIDDEN", documents.START_RECORDING, consultationId=visit.id)
     patient_api = await scene.sign_in(patient, with_totp=False)
@@ -72,6 +74,14 @@ async def _hire(people: People) -> tuple[Cast, Person]:
     roles = ("clinician", "clinician", "clinician", "compliance", "compliance")
     *staff, patient = await asyncio.gather(*(people.hire(role) for role in roles), people.patient())
     return Cast(*staff), patient
+
+
+def _logins(people: People, **persons: Person) -> dict[str, Login]:
+    """Those whom a web developer needs."""
+    return {
+        name: Login(person.email, person.password, people.authenticator_uri(person))
+        for name, person in persons.items()
+    }
 
 
 async def _keep(scene: Scene, visit: Visit, recording_id: str, cast: Cast) -> None:

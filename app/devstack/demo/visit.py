@@ -29,6 +29,7 @@ class Visit:
     scene: Scene
     api: ApiClient
     id: str
+    external_id: str
     room_name: str
     participants: dict[str, str]
 
@@ -44,7 +45,7 @@ class Visit:
         }
         made = (await api.ask(documents.REGISTER, consultation=asked))["registerConsultation"]
         participants = {one["kind"]: one["id"] for one in made["participants"]}
-        return cls(scene, api, made["id"], made["roomName"], participants)
+        return cls(scene, api, made["id"], made["externalId"], made["roomName"], participants)
 
     async def consent(self, patient: ApiClient) -> None:
         """Patient and doctor consent to the words that are shown."""

@@ -9,7 +9,7 @@ import base64
 import secrets
 from datetime import timedelta
 from hmac import compare_digest
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from starlette.responses import JSONResponse, Response
@@ -18,7 +18,7 @@ from app.devstack.gotrue.calls import Body, Call, Caller
 from app.devstack.gotrue.refusals import Refusal, invalid
 from app.devstack.gotrue.rows import Challenge, Connection, Factor, Json, User, find, find_all
 from app.devstack.gotrue.sessions import raise_to_aal2
-from app.devstack.totp import STEP_SECONDS, totp_code
+from app.devstack.totp import STEP_SECONDS, totp_code, totp_uri
 
 MAX_FACTORS = 10
 EMPTY_QR_CODE = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
@@ -55,7 +55,11 @@ async def enrol(call: Call) -> Response:
         new = {"id": factor_id, "user": caller.user.id, "name": name, "secret": secret, "now": call.now}
         await connection.execute(_ADD_FACTOR, new)
     issuer = body.text("issuer") or urlsplit(call.service.config.url).netloc
-    totp = {"qr_code": EMPTY_QR_CODE, "secret": secret, "uri": _uri(issuer, caller.user.email or "", secret)}
+    totp = {
+        "qr_code": EMPTY_QR_CODE,
+        "secret": secret,
+        "uri": totp_uri(secret, issuer, caller.user.email or ""),
+    }
     return JSONResponse({"id": str(factor_id), "type": "totp", "friendly_name": name, "totp": totp})
 
 
@@ -190,8 +194,3 @@ def _code_is_right(secret: str, code: str, now_seconds: float) -> bool:
     """One step of 30 seconds early or late is forgiven."""
     steps = (now_seconds - STEP_SECONDS, now_seconds, now_seconds + STEP_SECONDS)
     return any(compare_digest(totp_code(secret, step).encode(), code.strip().encode()) for step in steps)
-
-
-def _uri(issuer: str, account: str, secret: str) -> str:
-    query = {"algorithm": "SHA1", "digits": 6, "issuer": issuer, "period": STEP_SECONDS, "secret": secret}
-    return f"otpauth://totp/{quote(f'{issuer}:{account}', safe=':@')}?{urlencode(query)}"

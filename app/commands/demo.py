@@ -1,0 +1,105 @@
+"""`resguardo demo`."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from app import settings
+from app.commands.console import err, out, refusals_told
+
+FIXTURES = Path(__file__).parent.parent.parent / "tests" / "fixtures"
+MEDIA = FIXTURES / "headache.mp4"
+AUDIO = FIXTURES / "headache.dual.ogg"
+DEVSTACK = Path(".devstack")
+
+commands = typer.Typer(
+    invoke_without_command=True, help="A whole stack on this machine, and one consultation through it."
+)
+
+
+@commands.callback()
+def demo(
+    context: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="End after the consultation.")] = False,
+    media: Annotated[Path, typer.Option(help="The MP4 that the room shows.")] = MEDIA,
+    audio: Annotated[
+        Path, typer.Option(help="The Ogg that it sounds like, a speaker on each channel.")
+    ] = AUDIO,
+    json: Annotated[
+        Path | None, typer.Option(help="Write what happened, and the logins, to this file.")
+    ] = None,
+    data: Annotated[Path, typer.Option(help="Where the dev stack keeps its data.")] = DEVSTACK,
+    port: Annotated[int | None, typer.Option(min=1, max=65_535, help="The API's port.")] = None,
+    auth_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="The port of the Supabase Auth stand-in.")
+    ] = None,
+    store_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="The port of the object store.")
+    ] = None,
+    livekit_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="The port of the LiveKit stand-in.")
+    ] = None,
+) -> None:
+    """Carries one consultation through a whole stack on this machine, then serves it until Ctrl-C.
+
+    Ends with 0 where every check held, 1 where one did not, 2 for an option that cannot be used.
+
+    Ports that are not given stay those of the last start. ALLOWED_ORIGINS are the origins of your web app.
+
+    With DATABASE_URL it uses that plain Postgres instead of the embedded one.
+    """
+    context.obj = data
+    if context.invoked_subcommand is not None:
+        return
+    from app.devstack import showing
+    from app.devstack.demo import Sources
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    asked = {"api": port, "auth": auth_port, "store": store_port, "livekit": livekit_port}
+    options = showing.Options(
+        data_dir=data,
+        sources=Sources(media, audio),
+        once=once,
+        report_to=json,
+        ports={name: number for name, number in asked.items() if number is not None},
+        allowed_origins=os.environ.get("ALLOWED_ORIGINS"),
+        database_url=_plain_postgres(),
+    )
+    raise typer.Exit(showing.show(options))
+
+
+def _plain_postgres() -> str | None:
+    """The superuser's URL of a Postgres to use instead of the embedded one."""
+    with refusals_told():
+        return settings.check_database_url("DATABASE_URL", os.environ.get("DATABASE_URL"))
+
+
+@commands.command()
+def join(
+    context: typer.Context,
+    consultation: Annotated[str, typer.Argument(help="The consultation's id, or its external id.")],
+    consents: Annotated[
+        bool, typer.Option(help="Record the consents that are missing; a withdrawn one stays withdrawn.")
+    ] = True,
+    data: Annotated[
+        Path | None, typer.Option(help="Where the running demo keeps its data.", show_default=False)
+    ] = None,
+) -> None:
+    """Puts the people of a consultation into its room of the running demo, so that it can be recorded.
+
+    Again, it puts in whoever has left. Ends with 1 where no demo runs or there is no such consultation.
+    """
+    from app.devstack import joining
+
+    try:
+        entered = asyncio.run(joining.join(data or context.obj, consultation, with_consents=consents))
+    except joining.JoinFailed as error:
+        err.print(f"[bold red]{escape(str(error))}[/]")
+        raise typer.Exit(1) from None
+    for one in entered:
+        out.print(escape(str(one)))
