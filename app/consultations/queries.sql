@@ -158,7 +158,12 @@ select private.has_live_recording(%(id)s);
 select private.register_patient(%(external_id)s, %(user_id)s, %(birth_date)s);
 
 -- name: keep_invitation
-select private.keep_invitation(%(participant_id)s, sha256(%(secret)s::bytea), %(expires_at)s);
+with dated as materialized (
+    select clock_timestamp() + %(lifetime)s::interval as expires_at
+)
+
+select d.expires_at, private.keep_invitation(%(participant_id)s, sha256(%(secret)s::bytea), d.expires_at) as kept
+from dated as d;
 
 -- name: redeem_invitation
 select r.participant_id, r.consultation_id, r.room_name from private.redeem_invitation(%(secret)s) as r;

@@ -155,7 +155,6 @@ class Consultations:
     async def invite_guest(self, asker: Asker, consultation_id: UUID, role: GuestRole) -> Invitation:
         """Adds a guest and returns the one-time secret that lets the guest in. Raises NotFound."""
         secret = secrets.token_bytes(_SECRET_BYTES)
-        expires_at = datetime.now(UTC) + INVITATION_LIFETIME
         access = permissions.INVITE_GUEST.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
             consultation = _found(
@@ -164,7 +163,7 @@ class Consultations:
                 )
             )
             guest_id = await store.insert_participant(tx, consultation.id, ParticipantKind.GUEST, role)
-            await store.keep_invitation(tx, guest_id, secret, expires_at)
+            expires_at = await store.keep_invitation(tx, guest_id, secret, INVITATION_LIFETIME)
             await store.record_access(tx, "guest.invite", consultation, guest_id, "participant")
         return Invitation(guest_id, base64.urlsafe_b64encode(secret).decode(), expires_at)
 

@@ -1,7 +1,7 @@
 """Consultations as rows."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import LiteralString
 from uuid import UUID, uuid4
@@ -146,12 +146,14 @@ async def mark_joined(tx: Transaction, participant_id: UUID) -> int:
     return await tx.run(_sql["mark_joined"], {"id": participant_id})
 
 
-async def keep_invitation(tx: Transaction, participant_id: UUID, secret: bytes, expires_at: datetime) -> None:
-    """Keeps the hash of a guest's one-time secret."""
-    await tx.run(
-        _sql["keep_invitation"],
-        {"participant_id": participant_id, "secret": secret, "expires_at": expires_at},
+async def keep_invitation(
+    tx: Transaction, participant_id: UUID, secret: bytes, lifetime: timedelta
+) -> datetime:
+    """Keeps the hash of a guest's one-time secret. When it expires, by the database's clock."""
+    expires_at: datetime = await tx.value(
+        _sql["keep_invitation"], {"participant_id": participant_id, "secret": secret, "lifetime": lifetime}
     )
+    return expires_at
 
 
 async def redeem_invitation(tx: Transaction, secret: bytes) -> tuple[UUID, UUID, str] | None:

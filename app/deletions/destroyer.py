@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -42,10 +42,6 @@ ATTEMPT_SECONDS: Final = 600
 REASON: Final = "destroy_recordings"
 
 
-def _machine_clock() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True)
 class DestructionReport:
     """What one pass did: `failed` ones are tried again."""
@@ -55,7 +51,7 @@ class DestructionReport:
 
 
 class Destroyer:
-    """One pass at a time. `clock` dates what the certificate says of the bucket; what is due, it does not decide."""
+    """One pass at a time. A certificate's moments are the database's clock, carried on by `time.monotonic`."""
 
     def __init__(
         self,
@@ -66,7 +62,6 @@ class Destroyer:
         *,
         deployment: str,
         backup_retention_days: int,
-        clock: Callable[[], datetime] = _machine_clock,
     ) -> None:
         self._database = database
         self._storage = storage
@@ -74,7 +69,6 @@ class Destroyer:
         self._ledger = ledger
         self._deployment = deployment
         self._backup_retention_days = backup_retention_days
-        self._clock = clock
 
     async def run_once(self) -> DestructionReport:
         """Destroys all that is due, a batch at a time.
@@ -89,23 +83,28 @@ class Destroyer:
 
     async def run_batch(self) -> DestructionReport:
         """The same for one batch; nothing where nothing is due. Raises what `run_once` raises."""
-        claims = await self._claim()
-        destroyed = await self._destroy(claims) if claims else 0
+        claims, clock = await self._claim()
+        destroyed = await self._destroy(claims, clock) if claims else 0
         return DestructionReport(destroyed, len(claims) - destroyed)
 
-    async def _claim(self) -> list[Claim]:
-        """A HEAD cannot tell a missing object from a missing bucket: the mark is asked for before each batch."""
+    async def _claim(self) -> tuple[list[Claim], Callable[[], datetime]]:
+        """A HEAD cannot tell a missing object from a missing bucket: the mark is asked for before each batch.
+
+        With the claims comes a clock that goes on from the database's time.
+        """
         await require_own_bucket(self._storage, self._deployment)
         by_clock = await self._store_time()
         async with self._database.as_service(REASON) as tx:
-            return await store.claim(tx, by_clock, BATCH)
+            claims, now = await store.claim(tx, by_clock, BATCH), await store.database_time(tx)
+        began = time.monotonic()
+        return claims, lambda: now + timedelta(seconds=time.monotonic() - began)
 
     async def _store_time(self) -> datetime:
         async for page in self._storage.list_objects(MARK_KEY, page_size=1):
             return page.listed_at
         raise UpstreamFailed("storage_failed", operation="list_objects")
 
-    async def _destroy(self, claims: Sequence[Claim]) -> int:
+    async def _destroy(self, claims: Sequence[Claim], clock: Callable[[], datetime]) -> int:
         """How many are proven destroyed."""
         deadline = time.monotonic() + ATTEMPT_SECONDS
         found = await self._each(claims, self._look)
@@ -115,7 +114,7 @@ class Destroyer:
             )
         gone = await self._each(
             [claim for claim in _of(claims, found) if claim.deletion_id in ours],
-            lambda claim: self._delete(claim, found[claim.deletion_id] or (), deadline),
+            lambda claim: self._delete(claim, found[claim.deletion_id] or (), deadline, clock),
         )
         async with self._database.as_service(REASON) as tx:
             told = await store.shred_keys(
@@ -172,7 +171,9 @@ class Destroyer:
             return None
         return found
 
-    async def _delete(self, claim: Claim, found: Sequence[FoundObject], deadline: float) -> list[GoneObject]:
+    async def _delete(
+        self, claim: Claim, found: Sequence[FoundObject], deadline: float, clock: Callable[[], datetime]
+    ) -> list[GoneObject]:
         """Raises Conflict: object_still_there (a lock of the bucket, or somebody writes it again), or
         object_appeared since it was looked for; Timeout (attempt_overdue) where another attempt may have begun.
         """
@@ -187,10 +188,10 @@ class Destroyer:
                 raise Timeout("attempt_overdue")
             if key in keys:
                 await self._storage.delete(key)
-            deleted_at = self._clock()
+            deleted_at = clock()
             if await self._storage.head(key) is not None:
                 raise Conflict("object_still_there") if key in keys else Conflict("object_appeared")
-            gone.append(GoneObject(claim.deletion_id, key, deleted_at, self._clock()))
+            gone.append(GoneObject(claim.deletion_id, key, deleted_at, clock()))
         return gone
 
     async def _certify(self, claim: Claim, told: dict[str, object]) -> str:

@@ -61,6 +61,9 @@ order by f.number;
 -- name: claim_deletions
 select c.* from private.claim_deletions(%(by_clock)s, %(most)s) as c;
 
+-- name: database_time
+select private.now() as now;
+
 -- name: keep_inventory
 select
     private.keep_inventory(

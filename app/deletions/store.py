@@ -69,6 +69,12 @@ async def claim(tx: Transaction, by_clock: datetime, most: int) -> list[Claim]:
     return _claims.validate_python(rows)
 
 
+async def database_time(tx: Transaction) -> datetime:
+    """Now, by the database's clock."""
+    now: datetime = await tx.value(_sql["database_time"])
+    return now
+
+
 async def keep_inventory(
     tx: Transaction, claims: Sequence[Claim], objects: Sequence[FoundObject]
 ) -> set[UUID]:

@@ -5064,7 +5064,8 @@ declare
     recordings uuid[];
     media uuid[];
 begin
-    update private.deletion_objects as o set deleted_at = g.deleted_at, gone_at = g.gone_at
+    update private.deletion_objects as o
+    set deleted_at = least(g.deleted_at, moment), gone_at = least(g.gone_at, moment)
     from unnest(of_deletions, object_keys, deleted, gone) as g (deletion_id, object_key, deleted_at, gone_at)
     inner join resguardo.deletions as d on d.id = g.deletion_id and d.shredded_at is null
     where o.deletion_id = g.deletion_id and o.object_key = g.object_key and d.id = any (ours);

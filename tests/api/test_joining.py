@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import time
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +12,7 @@ import httpx
 import jwt
 import pytest
 
+from app.consultations.service import INVITATION_LIFETIME
 from tests.api import documents
 from tests.api.world import LIVEKIT_KEY, LIVEKIT_SECRET, Case, Person, World, consent_input
 
@@ -113,6 +114,19 @@ async def test_invitation_lets_in_once(world: World, case: Case) -> None:
     assert [(one["guestRole"], one["id"]) for one in found["participants"] if one["kind"] == "GUEST"] == [
         ("COMPANION", guest["participantId"])
     ]
+
+
+async def test_invitation_ends_by_the_databases_clock_while_the_apis_is_wrong(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AYearAhead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override] # of the parent's kind
+            return datetime.now(tz) + timedelta(days=365)
+
+    monkeypatch.setattr("app.consultations.service.datetime", AYearAhead)
+    expires_at = datetime.fromisoformat((await _invite(case))["expiresAt"])
+    assert abs(expires_at - datetime.now(UTC) - INVITATION_LIFETIME) < timedelta(minutes=1)
 
 
 async def test_invitation_used_twice_at_once_lets_one_in(world: World, case: Case) -> None:

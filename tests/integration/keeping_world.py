@@ -81,7 +81,6 @@ class World:
             Ledger(storage or self.storage, (SIGNER.public_key,), deployment=DEPLOYMENT),
             deployment=DEPLOYMENT,
             backup_retention_days=35,
-            clock=lambda: self.time,
         )
 
     def restore_check(self) -> RestoreCheck:

@@ -79,6 +79,18 @@ async def test_due_recording_is_destroyed_and_proven(world: World) -> None:
     assert certificate.backups_until == (world.time + 35 * DAY).date()
 
 
+async def test_moments_of_a_certificate_are_the_databases_whatever_the_workers_clock_says(
+    world: World,
+) -> None:
+    """The world's clock, which the database has, is not this machine's."""
+    recording = await world.recording()
+    await world.move_to(START + TERM)
+    await world.destroyer().run_once()
+    (certificate,) = await certificates(world, recording)
+    (destroyed,) = certificate.objects
+    assert world.time <= destroyed.deleted_at <= destroyed.head_at < world.time + timedelta(minutes=5)
+
+
 async def test_ledger_has_the_certificate_and_no_key_or_name(world: World) -> None:
     recording = await world.recording()
     key = await world.key_of(recording)

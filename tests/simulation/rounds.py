@@ -24,7 +24,6 @@ def destroyer(world: World, process: Process) -> Destroyer:
         Ledger(storage, (SIGNER.public_key,), deployment=DEPLOYMENT),
         deployment=DEPLOYMENT,
         backup_retention_days=35,
-        clock=lambda: world.oracle.now,
     )
 
 
