@@ -17,6 +17,7 @@ from app.integrations import configured
 from app.integrations.remedies import REMEDIES
 from app.integrations.storage import Storage
 from app.integrations.supabase import SupabaseAdmin
+from app.jobs.watch import read_last_led
 from app.keyring import Keyring
 from app.keys.service import require_root_keys
 from app.settings import (
@@ -100,6 +101,8 @@ _REMEDIES = {
     "retention_jurisdiction_unknown": "The file has no [floors] for the jurisdiction that it names: add them.",
     "retention_below_floor": "The jurisdiction that the file names asks for more: lengthen the term.",
     "retention_policies_name_key": "A version of that name was proposed before: give this one a name of its own.",
+    "nobody_leads": "Does `resguardo worker` run, and reach this database? A worker that stands still has to be ended "
+    "and started again.",
 }
 
 
@@ -160,6 +163,7 @@ def _worker_checks(settings: WorkerSettings) -> list[tuple[str, Check]]:
         ("database", lambda: _database(settings.worker_database_url, settings.deployment)),
         ("bucket", lambda: _bucket(configured.worker_storage(settings), settings.deployment)),
         ("root keys", lambda: _root_keys(settings.worker_database_url, settings.keyring)),
+        ("leader of the rounds", lambda: _leader(settings.worker_database_url)),
         ("Supabase Auth's administration", lambda: _supabase_admin(settings)),
         ("OpenAI", lambda: _openai(settings)),
     ]
@@ -175,7 +179,7 @@ async def _result(name: str, run: Check) -> Result:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             await run()
     except AppError as error:
-        return Result(name, False, error.summary, remedy(error.reason))
+        return Result(name, False, str(error.detail.get("what", error.summary)), remedy(error.reason))
     except TimeoutError:
         return Result(name, False, "timeout", "It did not answer in time: is the network open?")
     return Result(name, ok=True)
@@ -197,6 +201,19 @@ async def _root_keys(url: SecretStr, keyring: Keyring) -> None:
         await require_root_keys(database, keyring)
     finally:
         await database.close()
+
+
+async def _leader(url: SecretStr) -> None:
+    """A deployment of which no worker ever ran is not told that nobody leads."""
+    database = Database(url.get_secret_value(), application="resguardo-check", max_size=1)
+    try:
+        await database.open()
+        async with database.as_service("check") as tx:
+            found = await read_last_led(tx)
+    finally:
+        await database.close()
+    if found.is_overdue:
+        raise UpstreamFailed("nobody_leads", what=str(found))
 
 
 async def _bucket(storage: Storage, deployment: str) -> None:

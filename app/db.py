@@ -10,6 +10,7 @@ import select
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, LiteralString
 from uuid import UUID
@@ -66,6 +67,10 @@ class Access:
     entity_id: UUID | None = None
     purpose: str | None = None
     external_id: str | None = None
+
+
+required_lease: ContextVar[int | None] = ContextVar("required_lease", default=None)
+"""The number of the lease that transactions of a round require (app/jobs/rounds.py); None outside of rounds."""
 
 
 class _Connection(AsyncConnection[DictRow]):
@@ -194,12 +199,17 @@ class Database:
 
     @asynccontextmanager
     async def as_service(self, reason: LiteralString) -> AsyncIterator[Transaction]:
-        """A transaction of the process's own login; `reason` becomes the basis of its audit rows."""
+        """A transaction of the process's own login; `reason` becomes the basis of its audit rows.
+
+        Within a round it raises Conflict (lead_lost) once another worker leads.
+        """
         async with self._transaction() as connection:
             await connection.execute(
                 "select set_config('resguardo.service_reason', %s, true), set_config('statement_timeout', %s, true)",
                 (reason, str(STATEMENT_TIMEOUT_MILLISECONDS)),
             )
+            if (lease := required_lease.get()) is not None:
+                await connection.execute("select private.require_lease(%s)", (lease,))
             yield Transaction(connection, "service")
 
     @asynccontextmanager

@@ -38,6 +38,7 @@ from app.http.webhook import LiveKitWebhook
 from app.integrations import configured
 from app.integrations.livekit import LiveKit, WebhookVerifier
 from app.integrations.storage import Storage
+from app.jobs.watch import LeaderWatch
 from app.keys.service import require_root_keys
 from app.quotas import Quotas, load_quotas
 from app.recordings.changes import Feed, RecordingChanges
@@ -66,6 +67,7 @@ class _Parts:
     audit: Audit
     rejections: Rejections
     feed: Feed
+    leader: LeaderWatch
 
 
 def create_app(
@@ -89,6 +91,7 @@ def create_app(
             Route("/webhooks/livekit", webhook.__call__, methods=["POST"]),
             Route("/health/live", health.live),
             Route("/health/ready", health.Ready(parts.database).__call__),
+            Route("/metrics", health.Metrics(parts.leader).__call__),
         ],
         middleware=edge_middleware(
             allowed_origins=settings.allowed_origins,
@@ -96,7 +99,11 @@ def create_app(
             is_production=settings.is_production,
         ),
         lifespan=partial(
-            _open, settings, parts, [parts.rejections, *([] if only_webhooks else [parts.feed])], on_open
+            _open,
+            settings,
+            parts,
+            [parts.rejections, parts.leader, *([] if only_webhooks else [parts.feed])],
+            on_open,
         ),
         exception_handlers={404: no_such_route, 405: no_such_route},
     )
@@ -142,6 +149,7 @@ def _parts(settings: ApiSettings) -> _Parts:
         audit=audit,
         rejections=Rejections(audit.record_rejections, clock=time.monotonic, interval_seconds=60),
         feed=Feed(database.standing.listen),
+        leader=LeaderWatch(database, clock=time.monotonic),
     )
 
 

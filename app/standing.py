@@ -4,18 +4,27 @@ Not through a pooler that gives a connection away after each transaction.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from functools import partial
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg import AsyncConnection
 
+from app.db_errors import translate
 from app.errors import UpstreamFailed
 
 CHECK_SECONDS = 5
 """How often it is asked whether it still stands, and how long the answer may take."""
+
+_NOTICE_A_DEAD_PEER: dict[str, Any] = {
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # milliseconds
+}
+"""libpq's settings: a connection whose other end says nothing for some 11 s is over."""
 
 
 class StandingConnections:
@@ -37,13 +46,10 @@ class StandingConnections:
                 yield payloads
 
     @asynccontextmanager
-    async def leadership(self, of: LiteralString) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
-        """Asks, each time it is called, whether this process leads, and becomes the leader where nobody does.
-
-        Raises UpstreamFailed (database_unavailable) once the connection is lost, and the leadership with it.
-        """
-        async with self._opened("leader") as connection:
-            yield partial(_leads, connection, of)
+    async def connection(self, what_for: LiteralString) -> AsyncIterator[AsyncConnection[Any]]:
+        """A connection in autocommit. Raises UpstreamFailed (database_unavailable), Timeout or Conflict."""
+        async with self._opened(what_for) as connection:
+            yield connection
 
     @asynccontextmanager
     async def _opened(self, what_for: LiteralString) -> AsyncIterator[AsyncConnection[Any]]:
@@ -53,20 +59,16 @@ class StandingConnections:
                 autocommit=True,
                 fallback_application_name=f"{self._application}-{what_for}",
                 connect_timeout=10,
+                **_NOTICE_A_DEAD_PEER,
             ) as connection:
                 yield connection
-        except (psycopg.OperationalError, TimeoutError) as error:
+        except TimeoutError as error:
             raise UpstreamFailed("database_unavailable") from error
-
-
-async def _leads(connection: AsyncConnection[Any], of: str) -> bool:
-    """A lock that is held is given again to who holds it."""
-    async with asyncio.timeout(CHECK_SECONDS):
-        cursor = await connection.execute(
-            "select pg_try_advisory_lock(hashtextextended('resguardo.' || %s, 0))", (of,)
-        )
-        row = await cursor.fetchone()
-    return row is not None and bool(row[0])
+        except psycopg.Error as error:
+            translated = translate(error)
+            if translated is error:
+                raise
+            raise translated from error
 
 
 async def _payloads(connection: AsyncConnection[Any]) -> AsyncGenerator[str]:

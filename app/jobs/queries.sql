@@ -2,7 +2,10 @@
 with mine as materialized (
     select j.id
     from jobs.procrastinate_jobs as j
-    where j.id = %(job_id)s and j.status = 'doing' and coalesce(j.worker_id, %(worker_id)s::bigint) = %(worker_id)s::bigint
+    where
+        j.id = %(job_id)s
+        and j.status = 'doing'
+        and coalesce(j.worker_id, %(worker_id)s::bigint) = %(worker_id)s::bigint
     for update
 )
 
@@ -18,7 +21,10 @@ from mine as m;
 with mine as materialized (
     select j.id
     from jobs.procrastinate_jobs as j
-    where j.id = %(job_id)s and j.status = 'doing' and coalesce(j.worker_id, %(worker_id)s::bigint) = %(worker_id)s::bigint
+    where
+        j.id = %(job_id)s
+        and j.status = 'doing'
+        and coalesce(j.worker_id, %(worker_id)s::bigint) = %(worker_id)s::bigint
     for update
 )
 
@@ -53,3 +59,15 @@ update jobs.procrastinate_jobs as j
 set scheduled_at = clock_timestamp()
 where j.status = 'todo' and j.scheduled_at > clock_timestamp() + %(longest_pause)s::interval
 returning j.id, j.task_name;
+
+-- name: take_lease
+select t.number, t.seconds_unled, t.lapsed_leader from private.take_lease(%(leader)s, %(former_number)s::bigint) as t;
+
+-- name: renew_lease
+select private.renew_lease(%(number)s);
+
+-- name: give_lease_back
+select private.give_lease_back(%(number)s);
+
+-- name: last_led
+select l.led_until, l.seconds from private.last_led() as l;

@@ -1,21 +1,29 @@
 """What one worker at a time does every so often: the rounds. Which rounds there are is given from above.
 
-The leader is whoever holds an advisory lock of the database, for as long as its connection stands. Each round goes at
-its own pace; one that fails is told and comes again, and the others go on.
+The leader is the worker that holds the lease (lease.py). Each round goes at its own pace; one that fails is logged and
+comes again, and the others go on.
 """
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from app.db import Database
+from psycopg import AsyncConnection
+
+from app.db import Database, required_lease
 from app.errors import AppError
 from app.failures import describe_failure
+from app.jobs.lease import UNLED_SECONDS, Lease, take_lease
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5.0
+"""How often the lease is asked for and renewed: with an answer that is late well within its 15 s."""
+
 CANCEL_AGAIN_SECONDS = 2.0
 
 
@@ -31,13 +39,14 @@ class Round:
 
 async def run_rounds(database: Database, rounds: Sequence[Round]) -> None:
     """Tries to lead, and leads, until it is cancelled; a database that goes away is waited for."""
+    former: int | None = None
     while True:
         try:
-            async with database.standing.leadership("rounds") as is_leader:
-                while not await is_leader():  # noqa: ASYNC110 - the database tells nobody that the lock is free
-                    await asyncio.sleep(RETRY_SECONDS)
-                log.info("leads the rounds")
-                await _lead(rounds, is_leader)
+            async with database.standing.connection("leader") as connection:
+                lease = await _wait_for_lease(connection, former)
+                former = lease.number
+                _tell(lease)
+                await _lead(rounds, lease)
         except AppError as error:
             log.warning("the rounds were lost: %s", error.reason)
         except Exception as error:  # noqa: BLE001 - the loop's edge: without its rounds a worker is worth little
@@ -45,15 +54,37 @@ async def run_rounds(database: Database, rounds: Sequence[Round]) -> None:
         await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _lead(rounds: Sequence[Round], is_leader: Callable[[], Awaitable[bool]]) -> None:
+async def _wait_for_lease(connection: AsyncConnection[Any], former: int | None) -> Lease:
+    leader = f"{socket.gethostname()}/{os.getpid()}"
+    while (lease := await take_lease(connection, leader, former)) is None:  # noqa: ASYNC110 - the database tells nobody
+        await asyncio.sleep(RETRY_SECONDS)
+    return lease
+
+
+def _tell(lease: Lease) -> None:
+    if lease.lapsed_leader is not None:
+        log.warning(
+            "the leader did not renew its lease: leader=%s nobody led for %.0f s",
+            lease.lapsed_leader,
+            lease.seconds_unled or 0,
+        )
+    elif lease.seconds_unled is not None and lease.seconds_unled > UNLED_SECONDS:
+        log.warning("nobody led the rounds for %.0f s", lease.seconds_unled)
+    log.info("leads the rounds: lease=%d", lease.number)
+
+
+async def _lead(rounds: Sequence[Round], lease: Lease) -> None:
+    """Raises what ends the lead: Conflict (lead_lost), psycopg.Error, TimeoutError."""
     for each in rounds:
         each.begin()
-    going = [asyncio.create_task(_repeat(each)) for each in rounds]
+    going = [asyncio.create_task(_repeat(each, lease)) for each in rounds]
     try:
-        while await is_leader():  # noqa: ASYNC110 - the database tells nobody that the lock is lost
+        while True:
+            await lease.renew()
             await asyncio.sleep(RETRY_SECONDS)
     finally:
         await _end(going)
+        await lease.give_back()
 
 
 async def _end(going: Iterable[asyncio.Task[None]]) -> None:
@@ -67,10 +98,18 @@ async def _end(going: Iterable[asyncio.Task[None]]) -> None:
         _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
 
 
-async def _repeat(each: Round) -> None:
+async def _repeat(each: Round, lease: Lease) -> None:
+    """Each time the lease is asked for first: a process that stood still does not go on where another one leads.
+
+    What wakes up in the middle of a round meets its lease in the next transaction (`Database.as_service`).
+    """
+    required_lease.set(lease.number)
     while True:
-        await _run(each)
-        await asyncio.sleep(each.every_seconds)
+        if await lease.is_held():
+            await _run(each)
+            await asyncio.sleep(each.every_seconds)
+        else:
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 async def _run(each: Round) -> None:

@@ -18,6 +18,7 @@ to resguardo_api;
 grant execute on function
 private.describe_request(jsonb, uuid, inet, text, integer),
 private.deployment_name(),
+private.last_led(),
 private.require_root_keys(text[], bytea[])
 to resguardo_api, resguardo_worker;
 
@@ -178,6 +179,10 @@ private.make_recording_key(uuid, bytea, text),
 private.count_keys_to_rewrap(text),
 private.read_keys_to_rewrap(text, uuid, integer),
 private.rewrap_recording_keys(uuid[], bytea[], bytea[], text),
+private.take_lease(text, bigint),
+private.renew_lease(bigint),
+private.give_lease_back(bigint),
+private.require_lease(bigint),
 private.is_live(text),
 private.may_become(text, text)
 to resguardo_worker;

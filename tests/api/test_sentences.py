@@ -33,6 +33,7 @@ KINDS = {
     "MediaRefused",
 }
 OF_COMMANDS = {
+    "nobody_leads",
     # Raised by `resguardo migrate`, which prints the reason with its remedy.
     "migrations_missing",
     "migration_name",
@@ -91,6 +92,7 @@ OF_COMMANDS = {
     "certificate_pdf_differs",
 }
 OF_THE_WORKER = {
+    "lead_lost",
     # They end in a recording's or a deletion's `error`, or in the log; nobody is answered with them.
     "object_still_there",
     "object_appeared",

@@ -87,9 +87,28 @@ def test_check_of_a_whole_world_passes(run: Run, environment: dict[str, str]) ->
         "worker: database",
         "worker: bucket",
         "worker: root keys",
+        "worker: leader of the rounds",
         "worker: Supabase Auth's administration",
         "worker: OpenAI",
     ]
+
+
+def test_check_says_since_when_nobody_leads(world: Stack, run: Run, environment: dict[str, str]) -> None:
+    with psycopg.connect(world.project.superuser_url) as connection:
+        connection.execute(
+            "update private.leadership set number = 7, leader = 'host/1', taken_at = now() - interval '2 hours',"
+            " renewed_at = now() - interval '75 seconds', expires_at = now() - interval '60 seconds'"
+        )
+    try:
+        result = run(environment, "check")
+    finally:
+        with psycopg.connect(world.project.superuser_url) as connection:
+            connection.execute("update private.leadership set leader = null, renewed_at = null")
+    assert result.exit_code == 1
+    ((name, (problem, remedy)),) = _failures(result).items()
+    assert name == "worker: leader of the rounds"
+    assert re.fullmatch(r"nobody has led since \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ \(7[5-9] s\)", problem)
+    assert remedy == checks.remedy("nobody_leads")
 
 
 BROKEN: list[tuple[dict[str, str | None], dict[str, str]]] = [
@@ -154,7 +173,9 @@ def test_check_with_a_wrong_password_says_so_without_it(run: Run, environment: d
     password = url.split("@")[0].rpartition(":")[2]
     result = run({**environment, "WORKER_DATABASE_URL": url.replace(password, WRONG)}, "check")
     unavailable = ("database_unavailable", checks.remedy("database_unavailable"))
-    assert _failures(result) == {"worker: database": unavailable, "worker: root keys": unavailable}
+    assert _failures(result) == {
+        f"worker: {name}": unavailable for name in ("database", "root keys", "leader of the rounds")
+    }
     assert WRONG not in result.output
 
 

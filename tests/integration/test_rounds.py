@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,16 +13,16 @@ import pytest
 from app.db import Database as Pool
 from app.errors import UpstreamFailed
 from app.jobs import rounds
+from app.jobs.lease import Lease
 from app.jobs.rounds import Round, run_rounds
+from app.jobs.watch import LeaderWatch
 from tests.databases import Database
 
 pytestmark = pytest.mark.anyio
 
 WORDS = "the patient said: my head hurts"
-LEADERS = """
-select a.pid from pg_stat_activity as a join pg_locks as l on l.pid = a.pid
-where l.locktype = 'advisory' and l.granted and a.datname = current_database() and a.application_name = 'test-leader'
-"""
+LEASE = "select number, leader is not null and expires_at > clock_timestamp() from private.leadership"
+ENDED = "update private.leadership set expires_at = clock_timestamp()"
 CONNECTIONS = (
     "select pid from pg_stat_activity where application_name = 'test-leader' and datname = current_database()"
 )
@@ -67,6 +68,12 @@ async def _until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+def _rows(database: Database, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(database.superuser_url) as connection:
+        cursor = connection.execute(query.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
 def _pids(database: Database, query: str) -> list[int]:
     with psycopg.connect(database.superuser_url) as connection:
         return [pid for (pid,) in connection.execute(query.encode())]
@@ -81,32 +88,145 @@ async def test_one_of_two_leads_and_the_other_takes_over_when_it_ends(database: 
             seen = first.runs
             await _until(lambda: first.runs > seen + 5)
             assert (first.begun, second.begun, second.runs) == (1, 0, 0)
-            assert len(_pids(database, LEADERS)) == 1
+            assert _rows(database, LEASE) == [(1, True)]
             leading.cancel()
             await _until(lambda: second.runs > 0)
             assert second.begun == 1
+            assert _rows(database, LEASE) == [(2, True)]
 
 
-async def test_leader_whose_connection_is_cut_is_followed_by_one_leader_that_begins_anew(
-    database: Database,
+async def test_leader_whose_connection_is_cut_takes_its_own_lease_again_at_once(database: Database) -> None:
+    first, second = Process(), Process()
+    async with _running(database.worker_url, [first.round]):
+        await _until(lambda: first.runs > 0)
+        (pid,) = _pids(database, CONNECTIONS)
+        async with _running(database.worker_url, [second.round]):
+            await _until(lambda: len(_pids(database, CONNECTIONS)) == 2)
+            _rows(database, f"select pg_terminate_backend({pid}, 5000)")
+            await _until(lambda: first.begun == 2)
+            assert (second.begun, _rows(database, LEASE)) == (0, [(2, True)])
+
+
+async def test_leader_whose_lease_has_ended_is_followed_and_makes_no_round_after_that(
+    database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    both = [Process(), Process()]
-    async with (
-        _running(database.worker_url, [both[0].round]),
-        _running(database.worker_url, [both[1].round]),
-    ):
-        await _until(lambda: sum(one.begun for one in both) == 1)
-        (pid,) = _pids(database, LEADERS)
-        with psycopg.connect(database.superuser_url, autocommit=True) as connection:
-            connection.execute("select pg_terminate_backend(%s, 5000)", (pid,))
-        await _until(lambda: sum(one.begun for one in both) == 2)
-        (other,) = _pids(database, LEADERS)
-        assert other != pid
-        await _until(lambda: len(_pids(database, CONNECTIONS)) == 2)
+    first, second, frozen = Process(), Process(), asyncio.Event()
+    frozen.set()
 
-        before = {id(one): one.runs for one in both}
-        await _until(lambda: sum(one.runs - before[id(one)] for one in both) > 10)
-        assert sum(one.runs > before[id(one)] + 1 for one in both) == 1
+    async def renew_unless_frozen(lease: Lease) -> None:
+        await frozen.wait()
+        await renew(lease)
+
+    renew = Lease.renew
+    with pytest.MonkeyPatch.context() as patch:
+        async with _running(database.worker_url, [first.round]):
+            await _until(lambda: first.runs > 0)
+            frozen.clear()
+            patch.setattr(Lease, "renew", renew_unless_frozen)
+            await asyncio.sleep(0)
+            _rows(database, ENDED)
+            seen = await _once_still(first)
+            patch.undo()
+            async with _running(database.worker_url, [second.round]):
+                await _until(lambda: second.runs > 0)
+                frozen.set()
+                await _until(lambda: "the rounds were lost: lead_lost" in caplog.text)
+                before = second.runs
+                await _until(lambda: second.runs > before + 5)
+                assert (first.runs, first.begun, second.begun) == (seen, 1, 1)
+    assert "the leader did not renew its lease: leader=" in caplog.text
+
+
+async def _once_still(process: Process) -> int:
+    """How often it ran, once it runs no more."""
+    runs = -1
+    while runs != process.runs:
+        runs = process.runs
+        await asyncio.sleep(0.1)
+    return runs
+
+
+async def test_round_that_wakes_up_after_another_took_the_lead_changes_nothing(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    asleep, woken = asyncio.Event(), asyncio.Event()
+    pool, seen = Pool(database.worker_url, application="test", max_size=2), list[int]()
+    await pool.open()
+
+    async def stand_still() -> None:
+        asleep.set()
+        await woken.wait()
+        await asyncio.gather(asyncio.create_task(write()))
+
+    async def write() -> None:
+        async with pool.as_service("test") as tx:
+            seen.append(await tx.value("select 1"))
+
+    try:
+        async with _running(database.worker_url, [Round("still", 60, stand_still)]):
+            await asyncio.wait_for(asleep.wait(), 20)
+            _rows(database, ENDED)
+            assert len(_rows(database, "select * from private.take_lease('another', null)")) == 1
+            woken.set()
+            await _until(lambda: "lead_lost" in caplog.text)
+        assert seen == []
+        await write()  # outside of a round
+        assert seen == [1]
+    finally:
+        await pool.close()
+
+
+@pytest.mark.parametrize("leap", ["1 year", "-1 year"])
+async def test_lead_goes_on_after_the_databases_clock_has_leapt(database: Database, leap: str) -> None:
+    """What it wrote lies a year away then."""
+    _rows(database, "select * from private.take_lease('dead', null)")
+    moved = "update private.leadership set renewed_at = renewed_at + leap, expires_at = expires_at + leap"
+    _rows(database, moved.replace("leap", f"interval '{leap}'"))
+    process = Process()
+    async with _running(database.worker_url, [process.round]):
+        await _until(lambda: process.runs > 1)
+
+
+def test_lease_is_written_by_the_worker_alone_and_locked_by_nobody_else(database: Database) -> None:
+    with psycopg.connect(database.api_url, autocommit=True) as api:
+        for attempt in (
+            "select private.take_lease('api', null)",
+            "select private.renew_lease(1)",
+            "select private.give_lease_back(1)",
+            "update private.leadership set number = 9",
+            "select * from private.leadership for update",
+            "lock table private.leadership in access exclusive mode",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), api.transaction():
+                api.execute(attempt.encode())
+        api.execute("select pg_advisory_lock(hashtextextended('resguardo.rounds', 0))")
+        with psycopg.connect(database.worker_url) as worker:
+            assert worker.execute("select number from private.take_lease('worker', null)").fetchall() == [
+                (1,)
+            ]
+        assert api.execute("select seconds from private.last_led()").fetchall() == [(0,)]
+
+
+def test_lease_of_one_process_is_not_taken_renewed_or_given_back_by_another(database: Database) -> None:
+    with psycopg.connect(database.worker_url, autocommit=True) as worker:
+
+        def ask(query: str) -> list[tuple[Any, ...]]:
+            return worker.execute(query.encode()).fetchall()
+
+        assert ask("select * from private.take_lease('one', null)") == [(1, None, None)]
+        assert ask("select * from private.take_lease('two', null)") == []
+        assert ask("select * from private.take_lease('two', 7)") == []
+        assert ask("select private.renew_lease(2), private.renew_lease(1)") == [(False, True)]
+        worker.execute("select private.give_lease_back(2)")
+        assert _rows(database, LEASE) == [(1, True)]
+        worker.execute("select private.give_lease_back(1)")
+        assert ask("select private.renew_lease(1)") == [(False,)], "what was given back is not renewed"
+        [(number, _, lapsed)] = ask("select * from private.take_lease('two', null)")
+        assert (number, lapsed) == (2, None)
+        assert ask("select number, lapsed_leader from private.take_lease('two', 2)") == [(3, None)]
+        _rows(database, ENDED)
+        assert ask("select private.renew_lease(3)") == [(False,)], "an ended lease is not renewed"
+        assert ask("select number, lapsed_leader from private.take_lease('one', 1)") == [(4, "two")]
 
 
 async def test_round_that_fails_is_told_without_its_words_and_ends_no_other(
@@ -189,3 +309,33 @@ async def test_database_that_is_not_there_is_waited_for(caplog: pytest.LogCaptur
         await _until(lambda: caplog.text.count("the rounds were lost: database_unavailable") > 1)
         assert not task.done()
     assert (process.begun, process.runs) == (0, 0)
+
+
+async def test_watch_warns_once_nobody_has_led_for_a_minute_and_again_after_ten(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "app.jobs.watch")
+    pool, now = Pool(database.api_url, application="test", max_size=1), [0.0]
+    watch = LeaderWatch(pool, clock=lambda: now[0])
+    await pool.open()
+    try:
+        await watch.look()
+        assert (await watch.read()).seconds is None
+        with psycopg.connect(database.worker_url) as worker:
+            worker.execute("select private.take_lease('worker', null)")
+        await watch.look()
+        assert (await watch.read()).seconds == 0
+        assert caplog.text == ""
+        _rows(
+            database,
+            "update private.leadership set renewed_at = now() - interval '61 seconds', expires_at = now()",
+        )
+        for now[0] in (1.0, 2.0, 600.0, 601.0, 602.0):
+            await watch.look()
+        assert caplog.text.count("nobody has led since ") == 2
+        with psycopg.connect(database.worker_url) as worker:
+            worker.execute("select private.take_lease('another', null)")
+        await watch.look()
+        assert "leads the rounds again" in caplog.text
+    finally:
+        await pool.close()

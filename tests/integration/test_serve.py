@@ -55,6 +55,22 @@ def _sessions(world: Stack) -> set[str]:
         return {name for (name,) in connection.execute(query, (API_ROLE,)).fetchall()}
 
 
+def test_metrics_say_whether_a_worker_leads(world: Stack, tmp_path: Path) -> None:
+    url = _new_url()
+    with _serving(world, url, tmp_path):
+        before = httpx.get(f"{url}/metrics")
+        with psycopg.connect(world.environment["WORKER_DATABASE_URL"], autocommit=True) as worker:
+            worker.execute("select private.take_lease('test', null)")
+        after = httpx.get(f"{url}/metrics")
+    assert before.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert _samples(before.text) == {"resguardo_leader_present": "0", "resguardo_unled_seconds": "NaN"}
+    assert _samples(after.text) == {"resguardo_leader_present": "1", "resguardo_unled_seconds": "0.000"}
+
+
+def _samples(text: str) -> dict[str, str]:
+    return dict(line.split() for line in text.splitlines() if not line.startswith("#"))
+
+
 def test_process_for_webhooks_has_the_webhook_and_nothing_else(world: Stack, tmp_path: Path) -> None:
     url = _new_url()
     with _serving(world, url, tmp_path, "--only-webhooks"):

@@ -99,13 +99,12 @@ def test_worker_ends_soon_after_a_signal_and_signs_off(
 def test_worker_ends_soon_while_its_bucket_does_not_answer(
     world: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    with psycopg.connect(world.project.superuser_url) as other_leader:
-        lock = "select pg_advisory_lock(hashtextextended('resguardo.rounds', 0))"
-        other_leader.execute(lock)
+    with psycopg.connect(world.environment["WORKER_DATABASE_URL"], autocommit=True) as other_leader:
+        other_leader.execute("select private.take_lease('another', null)")
         worker = start("worker")
         assert _job_is_done(world)
         with _standing_still(_store_of(tmp_path)):
-            other_leader.close()
+            other_leader.execute("select private.give_lease_back(1)")
             _wait_until(lambda: "leads the rounds" in (tmp_path / "worker.log").read_text())
             time.sleep(1)  # by then the rounds wait for the bucket, and do so for longer than STOP_SECONDS
             assert _end(worker, signal.SIGTERM) == 0

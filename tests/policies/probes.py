@@ -188,6 +188,7 @@ RELATIONS: dict[str, Relation] = {
     "private.livekit_events": Relation("event_id"),
     "private.deployment": Relation("singleton"),
     "private.keeping_clock": Relation("singleton"),
+    "private.leadership": Relation("of"),
     "private.drifts": Relation("topic"),
     "private.access_seals": Relation("object"),
     "jobs.procrastinate_jobs": Relation("id", change="set priority = 1", add=_job),

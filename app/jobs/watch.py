@@ -1,0 +1,99 @@
+"""Watches from outside whether a worker leads the rounds: a frozen worker cannot say that it is."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from app.db import Database, Transaction
+from app.errors import AppError
+from app.failures import describe_failure
+from app.jobs.lease import UNLED_SECONDS
+from app.sql import Queries
+
+log = logging.getLogger(__name__)
+_sql = Queries(Path(__file__).with_name("queries.sql"))
+
+LOOK_SECONDS: Final = 15
+REPEAT_SECONDS: Final = 600
+
+
+@dataclass(frozen=True)
+class LastLed:
+    """When a worker last led, None before the first one did; `seconds` ago, 0 while one leads."""
+
+    at: datetime | None
+    seconds: float | None
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether nobody has led for longer than a change of leaders takes."""
+        return self.seconds is not None and self.seconds > UNLED_SECONDS
+
+    def __str__(self) -> str:
+        """For people."""
+        if self.at is None:
+            return "nobody has led yet"
+        return f"nobody has led since {self.at:%Y-%m-%d %H:%M:%SZ} ({self.seconds:.0f} s)"
+
+
+async def read_last_led(tx: Transaction) -> LastLed:
+    """By the database's clock."""
+    row = await tx.one(_sql["last_led"])
+    return LastLed(None, None) if row is None else LastLed(row["led_until"], row["seconds"])
+
+
+class LeaderWatch:
+    """Warns in the API's log once nobody has led for a minute, and again every ten minutes; `async with` runs it.
+
+    `clock` counts seconds and never goes back.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+        self._warned_at: float | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def read(self) -> LastLed:
+        """Raises AppError."""
+        async with self._database.as_service("watch_leader") as tx:
+            return await read_last_led(tx)
+
+    async def look(self) -> None:
+        """Warns, or says that it is over. Raises AppError."""
+        found = await self.read()
+        if not found.is_overdue:
+            if self._warned_at is not None:
+                log.info("a worker leads the rounds again")
+            self._warned_at = None
+        elif self._warned_at is None or self._clock() - self._warned_at >= REPEAT_SECONDS:
+            self._warned_at = self._clock()
+            log.warning("%s: does a worker run?", found)
+
+    async def __aenter__(self) -> Self:
+        """Starts looking."""
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stops looking."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self.look()
+            except AppError as error:
+                log.info("the leader is not known: %s", error.reason)
+            except Exception as error:  # noqa: BLE001 - the loop must outlive whatever a look raises
+                log.error("the leader is not known: %s", describe_failure(error))  # noqa: TRY400 - it could quote a row
