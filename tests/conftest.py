@@ -11,7 +11,7 @@ from app.devstack import object_store as stores
 from app.devstack.object_store import ObjectStore
 from app.devstack.supabase_project import Grants
 from tests.buckets import empty_bucket
-from tests.databases import Cluster, Database, shared_cluster
+from tests.databases import Cluster, Database, shared_cluster, unregistered_terms
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -60,10 +60,15 @@ def grants() -> Grants:
 
 
 @pytest.fixture
-def database(cluster: Cluster, grants: Grants) -> Iterator[Database]:
-    """A database of the test's own, with all migrations applied and the logins' passwords set."""
+def database(cluster: Cluster, grants: Grants, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A database of the test's own, with all migrations and access applied and the logins' passwords set.
+
+    Whatever the product wrote into the audit log must be of registered terms.
+    """
     with cluster.clone(grants) as fresh:
         yield fresh
+        if request.node.get_closest_marker("writes_unregistered_terms") is None:
+            assert unregistered_terms(fresh) == [], "register them in private.audit_terms"
 
 
 @pytest.fixture(scope="session")

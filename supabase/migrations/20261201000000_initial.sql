@@ -227,9 +227,9 @@ create table private.recording_secrets (
 );
 
 create table private.livekit_events (
-    event_id text primary key,
-    event text not null,
-    egress_id text,
+    event_id text primary key constraint livekit_events_event_id_is_id check (event_id ~ '^[A-Za-z0-9_-]{1,64}$'),
+    event text not null constraint livekit_events_event_is_name check (event ~ '^[a-z][a-z_]{0,63}$'),
+    egress_id text constraint livekit_events_egress_id_is_id check (egress_id ~ '^[A-Za-z0-9_-]{1,64}$'),
     room_name text,
     occurred_at timestamptz not null,
     received_at timestamptz not null default clock_timestamp()
@@ -239,7 +239,7 @@ comment on table private.livekit_events is
 
 create table private.usage (
     person_id uuid not null,
-    meter text not null,
+    meter text not null constraint usage_meter_is_known check (meter in ('urls', 'pages', 'invitations')),
     window_start timestamptz not null,
     used integer not null,
     constraint usage_pkey primary key (person_id, meter, window_start)
@@ -502,6 +502,190 @@ $$;
 -- Writes one row about the present transaction: who and in which role from the claims and the role taken (of a refusal,
 -- the role that would have been taken), the rest from what describe_request() left. For definer functions and triggers
 -- only: nobody else may execute it.
+-- The words that an audit row may bear beside ids, and no others: many read the log, and whoever has the API's login
+-- calls the functions that write it.
+create table private.audit_terms (
+    kind text not null
+    constraint audit_terms_kind_is_known check (kind in ('reason', 'basis', 'entity_type', 'field')),
+    term text not null constraint audit_terms_term_is_one_word check (term ~ '^[A-Za-z][A-Za-z0-9_>]{0,62}$'),
+    constraint audit_terms_pkey primary key (kind, term)
+);
+comment on table private.audit_terms is
+'Every reason, basis, kind of entity and name of a field that the audit log may contain. Migrations alone write it.';
+
+insert into private.audit_terms (kind, term)
+select 'reason', t.term from unnest(array[
+    'ABORTED', 'ABORTED>DELETED', 'DELETED', 'FAILED', 'FAILED>DELETED', 'LOST', 'LOST>DELETED', 'LOST>READY',
+    'READY', 'READY>DELETED', 'RECORDING', 'RECORDING>ABORTED', 'RECORDING>FAILED', 'RECORDING>LOST',
+    'RECORDING>STOPPING', 'RECORDING>VERIFYING', 'REQUESTED', 'REQUESTED>ABORTED', 'REQUESTED>FAILED',
+    'REQUESTED>STARTING', 'STARTING', 'STARTING>ABORTED', 'STARTING>FAILED', 'STARTING>LOST', 'STARTING>RECORDING',
+    'STARTING>STOPPING', 'STARTING>VERIFYING', 'STOPPING', 'STOPPING>ABORTED', 'STOPPING>FAILED', 'STOPPING>LOST',
+    'STOPPING>VERIFYING', 'VERIFYING', 'VERIFYING>FAILED', 'VERIFYING>LOST', 'VERIFYING>READY', 'access_changed',
+    'access_not_applied', 'access_request_closed', 'access_request_not_found', 'access_request_open_already',
+    'add_clinician', 'add_compliance', 'already_exists', 'already_staff', 'and_more', 'attempt_overdue',
+    'auto_record', 'bad_argument', 'bad_birth_date', 'bad_cursor', 'bad_date', 'bad_determination', 'bad_email',
+    'bad_extension', 'bad_external_id', 'bad_id', 'bad_input', 'bad_kind', 'bad_page_size', 'bad_received_on',
+    'bad_representative', 'bad_sha256', 'bad_text', 'bad_variable', 'begun', 'birth_date_given', 'bucket_changed',
+    'bucket_keys_missing', 'bucket_not_as_put', 'bucket_policy_malformed', 'bucket_policy_unreadable',
+    'bucket_policy_unsafe', 'certificate_impossible', 'certificate_malformed', 'certificate_not_found',
+    'certificate_other_key', 'certificate_pdf_differs', 'certificate_public_key', 'certificate_signature',
+    'certificate_too_large', 'change_clinician', 'change_compliance', 'clinician_unknown', 'cloudflare_failed',
+    'cloudflare_lock_unknown', 'cloudflare_timeout', 'cloudflare_token_missing', 'cloudflare_unreachable',
+    'concurrent_change', 'consent_missing', 'consent_missing_to_join', 'consent_text', 'consent_text_differs',
+    'consent_text_unknown', 'consent_withdrawn', 'consultation_not_found', 'correction_characters',
+    'correction_empty', 'correction_order', 'correction_too_long', 'correction_unchanged', 'cors',
+    'credentials_lifetime', 'custom_domain', 'data_key_missing', 'data_key_wrong', 'database_busy',
+    'database_of_pre_release', 'database_slow', 'database_unavailable', 'database_unmigrated',
+    'database_unreachable', 'deleted_too_early', 'deletion_not_undoable', 'dump_missing', 'dump_unreadable',
+    'duplicate', 'egress_aborted', 'egress_failed', 'egress_limit_before_start', 'egress_limit_reached',
+    'egress_lost', 'egress_resources_exhausted', 'egress_room_connection_lost', 'egress_start_not_received',
+    'egress_start_unknown', 'egress_stopped_before_start', 'egress_upload_failed', 'email_not_authorized',
+    'email_refused', 'email_sign_in_disabled', 'escrow_exists', 'escrow_unreadable', 'escrow_unwritable',
+    'export_mismatch', 'export_not_there', 'export_secret_gone', 'extended_already', 'external_id_taken',
+    'field_unreadable', 'filename', 'found_after_restore', 'hold_custodian', 'hold_dates', 'hold_left_behind',
+    'hold_matter', 'hold_not_found', 'hold_released', 'hold_scope', 'hold_unprotected', 'holds_unprotected',
+    'id_or_external_id', 'id_or_invitation', 'import_expired', 'import_not_found', 'import_not_prepared',
+    'import_size', 'import_type', 'in_the_ledger', 'incomplete', 'internal_error', 'invitation_differs',
+    'invitation_unknown', 'jwks_empty', 'jwks_unavailable', 'ledger_entry_foreign', 'ledger_number_taken',
+    'ledger_versions_unknown', 'lifecycle', 'lifecycle_rules_limit', 'limit_reached', 'live_recording_exists',
+    'livekit_at_capacity', 'livekit_clock', 'livekit_credentials_refused', 'livekit_no_egress', 'livekit_not_found',
+    'livekit_permission_denied', 'livekit_refused', 'livekit_timeout', 'livekit_unavailable', 'lock_rule_twice',
+    'lock_rules_limit', 'locks', 'login_banned', 'login_is_patient', 'login_missing', 'login_password_failed',
+    'login_unconfirmed', 'mail_refused', 'mail_slow', 'media_probe_ended', 'media_sound_ended', 'media_too_slow',
+    'media_unreadable', 'migration_failed', 'migration_name', 'migration_out_of_order', 'migration_version_twice',
+    'migrations_missing', 'no_consent_to_withdraw', 'no_export_has_it', 'no_review_asked', 'no_valid_signature',
+    'no_valid_token', 'not_a_refusal', 'not_a_rejection', 'not_found', 'not_own_consultation', 'not_own_guest',
+    'not_own_import', 'not_own_recording', 'not_permitted', 'not_registered', 'not_reviewable', 'object_appeared',
+    'object_digest_differs', 'object_is_back', 'object_key', 'object_key_of_another', 'object_missing',
+    'object_move', 'object_move_undecided', 'object_size_differs', 'object_still_there', 'openai_key_refused',
+    'openai_missing', 'openai_unreachable', 'other', 'own_hold', 'own_suspension', 'participant_not_found',
+    'passphrase_short', 'passphrases_differ', 'past_due', 'past_quarantine', 'patient_asked',
+    'patient_birth_date_ahead', 'patient_birth_date_differs', 'patient_not_found', 'patient_user_differs',
+    'patient_user_unknown', 'policy_', 'policy_version', 'proven', 'quota_invitations', 'quota_pages', 'quota_urls',
+    'r2_account_id', 'r2_jurisdiction', 'r2dev_enabled', 'recorded_in_error', 'recording_being_deleted',
+    'recording_deleted', 'recording_destroyed', 'recording_has_begun', 'recording_held', 'recording_is_finished',
+    'recording_not_destroyed', 'recording_not_finished', 'recording_not_found', 'recording_not_ready', 'refused',
+    'representative_differs', 'request_has_no_representative', 'request_not_written', 'reserved_action',
+    'retention_below_floor', 'retention_jurisdiction_unknown', 'retention_kinds_overlap', 'retention_malformed',
+    'retention_policy_not_found', 'retention_policy_settled', 'retention_same_officer', 'retention_term_absurd',
+    'retention_unknown_key', 'review_pending', 'reviewed_already', 'reviewer_took_part', 'role_unknown',
+    'root_key_id', 'root_key_missing', 'root_key_twice', 'root_key_unknown', 'root_key_weak', 'root_key_wrong',
+    'root_keys_malformed', 'rule_differs', 'rule_foreign', 'rule_missing', 'rule_surplus', 'rule_threatens',
+    'search_empty', 'search_too_long', 'search_too_many_terms', 'second_factor_needed', 'served',
+    'session_delegated', 'session_over', 'speech_access_denied', 'speech_account_suspended',
+    'speech_address_refused', 'speech_busy', 'speech_failed', 'speech_format_unsupported', 'speech_key_refused',
+    'speech_model_unknown', 'speech_nonsense', 'speech_not_configured', 'speech_quota', 'speech_refused',
+    'speech_timeout', 'staff_member_suspended', 'staff_not_found', 'staff_suspended', 'start_overdue',
+    'stop_overdue', 'storage_access_denied', 'storage_account_suspended', 'storage_bucket_missing', 'storage_busy',
+    'storage_clock', 'storage_credentials_refused', 'storage_encryption_key', 'storage_failed', 'storage_full',
+    'storage_in_list', 'storage_not_implemented', 'storage_not_s3', 'storage_object_archived',
+    'storage_object_changed', 'storage_object_locked', 'storage_object_missing', 'storage_object_too_large',
+    'storage_of_another_deployment', 'storage_path_style', 'storage_region_wrong', 'storage_timeout',
+    'storage_token_expired', 'storage_unreachable', 'subscriptions_only', 'supabase_auth', 'supabase_busy',
+    'supabase_hook_failed', 'supabase_key_refused', 'supabase_mail_limit', 'supabase_project_paused',
+    'supabase_project_restricted', 'supabase_refused', 'supabase_unreachable', 'suspend_clinician',
+    'suspend_compliance', 'switched_off', 'token_algorithm', 'token_anonymous', 'token_audience', 'token_claims',
+    'token_clock', 'token_expired', 'token_issuer', 'token_key_unknown', 'token_malformed', 'token_missing',
+    'token_role', 'token_signature', 'too_costly', 'too_deep', 'too_many_aliases', 'too_many_fragments',
+    'too_many_objects', 'too_many_operations', 'too_many_root_fields', 'too_many_selections',
+    'too_many_subscriptions', 'totp_stale', 'transcript_changed', 'transcript_format_unknown',
+    'transcript_malformed', 'transcript_not_found', 'transcription_not_failed', 'transcription_overtaken',
+    'transcription_switched_off', 'turn_unknown', 'unknown_action', 'unknown_participant', 'unknown_task',
+    'upload_unfinished', 'url_lifetime', 'verification_overdue', 'viewer_not_found', 'webhook_body',
+    'webhook_signature', 'webhook_status', 'webhook_too_large', 'withdrawn_in_person', 'wrong_patient', 'wrong_role'
+]) as t (term);
+
+insert into private.audit_terms (kind, term)
+select 'basis', t.term from unnest(array[
+    'apply_bucket_policies', 'ban_user', 'check_bucket', 'count_rejections', 'destroy_recordings', 'enforce_consent',
+    'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff', 'keep_exports',
+    'livekit_webhook', 'look_for_lost', 'look_for_missing', 'prepare_import', 'protect_held', 'reconcile',
+    'recording_controller', 'repair_jobs', 'restore_check', 'resume_transcriptions', 'retention_adopt',
+    'retention_propose', 'retention_show', 'role_mapping', 'rotate_keys', 'staff_add', 'start_recording', 'start_up',
+    'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_room'
+]) as t (term);
+
+insert into private.audit_terms (kind, term)
+select 'entity_type', t.term from unnest(array[
+    'access_request', 'audit_event', 'bucket', 'consultation', 'deletion', 'deployment', 'legal_hold', 'participant',
+    'patient', 'recording', 'recording_import', 'request', 'retention_policy', 'room', 'staff', 'staff_invitation',
+    'storage'
+]) as t (term);
+
+insert into private.audit_terms (kind, term)
+select 'field', t.term from unnest(array[
+    'aal', 'access', 'action', 'activatedAt', 'actorId', 'actorRole', 'address', 'ageFromDays', 'anonymous',
+    'appliesToExisting', 'approvedBy', 'asOf', 'attempt', 'attempts', 'autoRecord', 'basis', 'byteCount',
+    'certificate', 'channel', 'classAMillion', 'classBMillion', 'consents', 'consultation', 'consultationId',
+    'consultationIds', 'contentType', 'correctedAt', 'correctedBy', 'corrections', 'cors', 'coveredRecordings',
+    'createdAt', 'cursor', 'custodian', 'data_key', 'decidedAt', 'decision', 'deletion', 'denial', 'denial_ground',
+    'determinedBy', 'determined_by', 'doctorId', 'domains', 'dueAt', 'dueBytes', 'dueOn', 'dueRecordings', 'due_at',
+    'due_on', 'duplicate', 'durationSeconds', 'earliestDueAt', 'edges', 'egressId', 'end', 'endCursor', 'endedAt',
+    'entityIds', 'entityType', 'error', 'errorText', 'exists', 'expiresAt', 'export', 'extendedAt', 'extension',
+    'extension_reason', 'externalId', 'fields', 'finishedAt', 'fulfilledAt', 'gbMonth', 'graceDays', 'ground',
+    'guestRole', 'hasConsented', 'hasNextPage', 'hasPreviousPage', 'heardText', 'held', 'heldBytes',
+    'heldRecordings', 'highlights', 'hits', 'hold', 'holds', 'howToOpen', 'id', 'index_key', 'invitation',
+    'isActive', 'isCut', 'isOverdue', 'isReviewable', 'isTranscribed', 'joinedAt', 'json', 'jurisdiction', 'key',
+    'kind', 'kinds', 'language', 'lifecycle', 'locks', 'matter', 'medium', 'minorsUntilAgeYears', 'missing',
+    'missing_since', 'month', 'months', 'name', 'node', 'numParticipants', 'number', 'object', 'object_key',
+    'objects', 'operation', 'operationsPerMonth', 'outcome', 'pageInfo', 'participantId', 'participants',
+    'patientId', 'patientIds', 'pdf', 'piecesDone', 'piecesTotal', 'placedAt', 'placedBy', 'policyVersion', 'prices',
+    'proposedAt', 'purpose', 'reason', 'receivedOn', 'received_on', 'recordedAt', 'recordedBy', 'recordedSince',
+    'recordedUntil', 'recordingDays', 'recordingId', 'recordings', 'recordingsInDestruction', 'relationship',
+    'releasedAt', 'releasedBy', 'released_at', 'representative', 'requestId', 'requestedAt', 'requestedBy',
+    'retentionClass', 'retention_class', 'reviewAskedAt', 'reviewOutcome', 'review_outcome', 'reviewedAt',
+    'reviewedBy', 'reviewed_by', 'role', 'roomName', 'roomSid', 'rowCount', 'scheduledAt', 'scope', 'secret',
+    'secretRevealedAt', 'sensitivity', 'separateSpeakers', 'sessionId', 'sha256', 'shortened', 'shortens', 'sid',
+    'signedNoteDays', 'sizeBytes', 'size_bytes', 'sooner', 'source', 'speaker', 'speakers', 'srt', 'start',
+    'startCursor', 'startedAt', 'status', 'storage', 'storagePerMonth', 'stored', 'terms', 'text', 'textLanguage',
+    'textSha256', 'textVersion', 'token', 'transcribe', 'transcript', 'transcription', 'truncated', 'turn', 'turns',
+    'undoUntil', 'unreadable', 'updatedAt', 'uploadHeaders', 'uploadUrl', 'upload_url', 'uploads', 'url', 'userId',
+    'value', 'version', 'webvtt', 'words'
+]) as t (term);
+
+-- The term if it is registered, else 'unregistered': the row is kept in any case, since what it proves is more than a
+-- word. Null stays null.
+create function private.audit_term(of_kind text, given text) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if given is null or exists (select from private.audit_terms as t where t.kind = of_kind and t.term = given) then
+        return given;
+    end if;
+    return 'unregistered';
+end
+$$;
+
+-- Likewise for a reason, which may be of two registered terms with a colon between them (a recording's step and its
+-- error), and may name a retention policy by its number.
+create function private.audit_reason(given text) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if given is null or given ~ '^policy_[0-9]{1,10}$' then
+        return given;
+    elsif strpos(given, ':') = 0 then
+        return private.audit_term('reason', given);
+    end if;
+    return private.audit_term('reason', split_part(given, ':', 1)) || ':'
+        || private.audit_term('reason', substr(given, strpos(given, ':') + 1));
+end
+$$;
+
+-- Likewise for each field, in the order given.
+create function private.audit_fields(given text[]) returns text[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select coalesce(t.term, 'unregistered')
+        from unnest(given) with ordinality as g (term, place)
+        left join private.audit_terms as t on t.kind = 'field' and t.term = g.term
+        order by g.place
+    );
+end
+$$;
+
 create function private.write_audit(
     action text, outcome text, reason text, entity_type text, entity_ids uuid[], patient_ids uuid[],
     consultation_ids uuid[], fields text[], row_count integer, byte_count bigint
@@ -522,8 +706,12 @@ begin
         entity_type, entity_ids, patient_ids, consultation_ids, fields, row_count, byte_count,
         request_id, address, policy_version
     ) values (
-        (claims ->> 'sub')::uuid, taken, (claims ->> 'session_id')::uuid, claims ->> 'aal',
-        action, private.operation_of(action), outcome, reason,
+        (claims ->> 'sub')::uuid, taken, (claims ->> 'session_id')::uuid,
+        case
+            when claims ->> 'aal' is null or claims ->> 'aal' in ('aal1', 'aal2', 'aal3') then claims ->> 'aal'
+            else 'unregistered'
+        end,
+        action, private.operation_of(action), outcome, private.audit_reason(reason),
         coalesce(
             nullif(current_setting('resguardo.purpose', true), ''),
             case taken when 'clinician' then 'TREATMENT' when 'patient' then 'PATIENT_REQUEST' else 'OPERATIONS' end
@@ -533,10 +721,13 @@ begin
             when taken = 'clinician' then 'treating_clinician'
             when taken = 'compliance' then 'compliance_review'
             when taken = 'patient' then 'self'
-            else coalesce(nullif(current_setting('resguardo.service_reason', true), ''), 'no_identity')
+            else coalesce(
+                private.audit_term('basis', nullif(current_setting('resguardo.service_reason', true), '')),
+                'no_identity'
+            )
         end,
-        entity_type, coalesce(entity_ids, '{}'), coalesce(patient_ids, '{}'), coalesce(consultation_ids, '{}'),
-        coalesce(fields, '{}'), row_count, byte_count,
+        private.audit_term('entity_type', entity_type), coalesce(entity_ids, '{}'), coalesce(patient_ids, '{}'), coalesce(consultation_ids, '{}'),
+        private.audit_fields(fields), row_count, byte_count,
         nullif(current_setting('resguardo.request_id', true), '')::uuid,
         nullif(current_setting('resguardo.address', true), '')::inet,
         private.policy_version()
@@ -1885,10 +2076,11 @@ declare
             )
             then 'watch_room'
     end;
-    turn constant text := task || ':' || coalesce(of_room_name, of_egress_id, of_event_id);
+    room constant text := case when of_room_name ~ '^[A-Za-z0-9_-]{1,128}$' then of_room_name end;
+    turn constant text := task || ':' || coalesce(room, of_egress_id, of_event_id);
 begin
     insert into private.livekit_events (event_id, event, egress_id, room_name, occurred_at)
-    values (of_event_id, of_event, of_egress_id, of_room_name, at)
+    values (of_event_id, of_event, of_egress_id, room, at)
     on conflict (event_id) do nothing;
     if not found then
         return false;
@@ -6846,6 +7038,14 @@ begin
 end
 $$;
 
+
+-- A row that is there twice is refused by the name of the index, which the API gives as the reason.
+insert into private.audit_terms (kind, term)
+select 'reason', c.relname
+from pg_catalog.pg_index as i
+inner join pg_catalog.pg_class as c on c.oid = i.indexrelid
+inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+where i.indisunique and n.nspname in ('resguardo', 'private');
 
 -- Postgres grants PUBLIC the execution of every new function, and a project may have default privileges of its own:
 -- nobody but the owner keeps anything until `resguardo migrate` applies policies/access.

@@ -166,6 +166,7 @@ RELATIONS: dict[str, Relation] = {
     "private.subtitle_links": Relation("recording_id", _BY_RECORDING),
     "private.word_index_key": Relation("is_the_only_one"),
     "private.audit_actions": Relation("action"),
+    "private.audit_terms": Relation("term"),
     "private.tasks": Relation("name"),
     "private.root_keys": Relation("id"),
     "private.deletion_objects": Relation(

@@ -1,0 +1,258 @@
+"""Each word of an audit row is a registered term, so that a stolen login of the API cannot write text into the log."""
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+from graphql import GraphQLObjectType
+from psycopg.types.json import Jsonb
+
+from app.bucket import drift, model
+from app.deletions.model import DeletionReason
+from app.recordings.model import TRANSITIONS
+from app.texts import LANGUAGES, error_texts
+from graphql_schema.schema import make_schema
+from tests.databases import MIGRATIONS, Database
+from tests.policies.acting import acting, refused, superuser
+from tests.policies.seed import seed
+from tests.policies.world import ANA, actor
+
+ROOT = Path(__file__).parents[2]
+TEXT = "Mrs Jones has cancer"
+SLUG = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+REFUSAL: LiteralString = "select private.record_refusal(%s, 'DENIED', %s, %s, %s, null)"
+
+
+@pytest.fixture
+def seeded(database: Database) -> Database:
+    seed(database.superuser_url)
+    return database
+
+
+def _newest(database: Database) -> dict[str, Any]:
+    with superuser(database) as reader:
+        row = reader.execute("select to_jsonb(e) from audit.events as e order by e.recorded_at desc limit 1")
+        found = row.fetchone()
+    assert found is not None
+    return dict(found[0])
+
+
+@pytest.mark.writes_unregistered_terms
+@pytest.mark.parametrize("text", [TEXT, "mrs_jones_has_cancer", "not_found:mrs_jones", "policy_1 cancer", ""])
+def test_refusal_with_an_unknown_reason_is_kept_without_it(seeded: Database, text: str) -> None:
+    with psycopg.connect(seeded.api_url) as api:
+        api.execute(REFUSAL, ["recording.read", text, "recording", ANA.id_of("live")])
+    row = _newest(seeded)
+    assert (row["action"], row["outcome"]) == ("recording.read", "DENIED")
+    assert row["reason"] in ("unregistered", "not_found:unregistered")
+    assert "jones" not in str(row).lower()
+
+
+def test_refusal_with_a_known_reason_keeps_it(seeded: Database) -> None:
+    with psycopg.connect(seeded.api_url) as api:
+        api.execute(REFUSAL, ["recording.read", "wrong_role", "recording", ANA.id_of("live")])
+    assert _newest(seeded)["reason"] == "wrong_role"
+
+
+@pytest.mark.writes_unregistered_terms
+def test_refusal_about_an_unknown_kind_of_entity_is_kept_without_it(seeded: Database) -> None:
+    with psycopg.connect(seeded.api_url) as api:
+        api.execute(REFUSAL, ["recording.read", "wrong_role", TEXT, ANA.id_of("live")])
+    row = _newest(seeded)
+    assert (row["reason"], row["entity_type"]) == ("wrong_role", "unregistered")
+
+
+def test_unknown_basis_and_level_do_not_reach_the_log(seeded: Database) -> None:
+    claims = {**actor("clinician who owns").claims, "aal": TEXT}
+    with psycopg.connect(seeded.api_url) as api:
+        api.execute("select set_config('resguardo.service_reason', %s, true)", [TEXT])
+        api.execute("select private.record_rejections('request.reject', '192.0.2.1', 1)")
+    assert _newest(seeded)["basis"] == "unregistered"
+    with psycopg.connect(seeded.api_url) as api:
+        api.execute("select private.describe_request(%s, null, null, null, 1000)", [Jsonb(claims)])
+        api.execute(REFUSAL, ["recording.read", "wrong_role", "recording", None])
+    row = _newest(seeded)
+    assert row["aal"] == "unregistered"
+    assert TEXT not in str(row)
+
+
+def test_unknown_purpose_is_refused(seeded: Database) -> None:
+    with psycopg.connect(seeded.api_url) as api, refused("23514"):
+        api.execute("select set_config('resguardo.purpose', %s, true)", [TEXT])
+        api.execute(REFUSAL, ["recording.read", "wrong_role", "recording", None])
+
+
+def test_unknown_action_is_refused(seeded: Database) -> None:
+    with psycopg.connect(seeded.api_url) as api, refused("23502"):
+        api.execute(REFUSAL, [TEXT, "wrong_role", "recording", None])
+
+
+@pytest.mark.writes_unregistered_terms
+def test_access_with_unknown_fields_is_kept_without_them(seeded: Database) -> None:
+    with acting(seeded, "clinician who owns") as doctor:
+        doctor.execute(
+            "select private.record_access('recording.read', %s, null, '{}', '{}', '{}', %s, null, null)",
+            [TEXT, ["status", TEXT, "sizeBytes"]],
+        )
+    row = _newest(seeded)
+    assert (row["entity_type"], row["fields"]) == ("unregistered", ["status", "unregistered", "sizeBytes"])
+
+
+def test_unknown_meter_of_a_quota_is_refused(seeded: Database) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation), acting(seeded, "clinician who owns") as doctor:
+        doctor.execute(
+            "select private.record_access('recording.read', 'recording', null, '{}', '{}', '{}', '{}', %s, 9)",
+            [TEXT],
+        )
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_text_in_place_of_an_id_of_livekit_is_refused(seeded: Database, at: int) -> None:
+    values = ["EV_1", "room_started", "EG_1"]
+    values[at] = TEXT
+    with psycopg.connect(seeded.api_url) as api, refused("23514"):
+        api.execute("select private.receive_livekit_event(%s, %s, %s, null, now())", values)
+
+
+def test_event_of_a_room_with_text_for_a_name_is_kept_without_it(seeded: Database) -> None:
+    with psycopg.connect(seeded.api_url) as api:
+        for event, room in (("EV_1", TEXT), ("EV_2", ANA.room_of("live"))):
+            api.execute(
+                "select private.receive_livekit_event(%s, 'egress_started', 'EG_1', %s, now())", [event, room]
+            )
+    with superuser(seeded) as reader:
+        kept = dict(reader.execute("select event_id, room_name from private.livekit_events").fetchall())
+        queued = str(reader.execute("select lock, args from jobs.procrastinate_jobs").fetchall())
+    assert (kept["EV_1"], kept["EV_2"]) == (None, ANA.room_of("live"))
+    assert TEXT not in queued
+
+
+def _registered(database: Database, kind: str) -> set[str]:
+    with superuser(database) as reader:
+        rows = reader.execute("select t.term from private.audit_terms as t where t.kind = %s", [kind])
+        return {term for (term,) in rows}
+
+
+def _migrations() -> str:
+    return "".join(path.read_text(encoding="utf-8") for path in sorted(MIGRATIONS.glob("*.sql")))
+
+
+def _trees() -> Iterator[ast.Module]:
+    for folder in ("app", "graphql_schema"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if "devstack" not in path.parts:
+                yield ast.parse(path.read_text(encoding="utf-8"))
+
+
+ERRORS = {
+    "InvalidInput", "Unauthenticated", "Forbidden", "NotFound", "Conflict", "RateLimited", "UpstreamFailed",
+    "Timeout", "LiveKitRefused", "MediaRefused",
+}  # fmt: skip
+
+
+def _raised_in_python() -> Iterator[str]:
+    for node in (node for tree in _trees() for node in ast.walk(tree)):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ERRORS:
+            yield from (str(one.value) for one in node.args[:1] if isinstance(one, ast.Constant))
+
+
+def _raised_in_sql() -> Iterator[str]:
+    for statement in re.findall(r"raise exception ([^;]*) using errcode = 'RG", _migrations()):
+        yield from (word for word in re.findall(r"'([^']*)'", statement) if SLUG.fullmatch(word))
+
+
+def _recorded_in_sql() -> Iterator[str]:
+    """The third argument of write_audit, or the second of audit_deletions, where it is a literal."""
+    sql = _migrations()
+    yield from re.findall(r"write_audit\(\s*(?:'[a-z_.]+'|action|of_action), '[A-Z]+',\s*'([a-z_]+)'", sql)
+    yield from re.findall(r"audit_deletions\('[a-z_.]+', '([a-z_]+)'", sql)
+    for path in (ROOT / "app").rglob("*.sql"):
+        text = path.read_text(encoding="utf-8")
+        yield from re.findall(r"record_service\('[a-z_.]+', '[A-Z]+', '([a-z_]+)'", text)
+
+
+def _reasons() -> set[str]:
+    """Every reason that the code, the SQL or a text knows."""
+    texts = [error_texts(language)[part] for language in LANGUAGES for part in (
+        "reasons", "recording_errors", "transcription_errors"
+    )]  # fmt: skip
+    steps = {f"{before}>{after}" for before, to in TRANSITIONS.items() for after in to if before != after}
+    quotas = tomllib.loads((ROOT / "policies" / "quotas.toml").read_text())["per_person_and_hour"]
+    return {
+        *_raised_in_python(),
+        *_raised_in_sql(),
+        *_recorded_in_sql(),
+        *(reason for text in texts for reason in text),
+        *drift._SENTENCES,
+        *(part.value for part in model.Part),
+        *(status.value for status in TRANSITIONS),
+        *steps,
+        *(f"{step}_{role}" for step in ("add", "suspend", "change") for role in ("clinician", "compliance")),
+        *(reason.value.lower() for reason in DeletionReason),
+        *(f"quota_{meter}" for meter in quotas),
+    }
+
+
+def test_every_reason_is_registered(database: Database) -> None:
+    assert len(_reasons()) > 300, "the search finds hardly any"
+    assert _reasons() - _registered(database, "reason") == set()
+
+
+def test_every_unique_index_is_a_registered_reason(database: Database) -> None:
+    """A row that is there twice is refused by the name of the index."""
+    with superuser(database) as reader:
+        names = reader.execute(
+            "select c.relname from pg_index as i join pg_class as c on c.oid = i.indexrelid"
+            " where i.indisunique and c.relnamespace::regnamespace::text in ('resguardo', 'private')"
+        ).fetchall()
+    assert names
+    assert {name for (name,) in names} - _registered(database, "reason") == set()
+
+
+def _quoted() -> set[str]:
+    """Every word that stands alone in quotes in the code or the SQL, but for the registry itself."""
+    sql = re.sub(r"insert into private\.audit_terms.*?;\n", "", _migrations(), flags=re.DOTALL)
+    texts = [sql, *(path.read_text(encoding="utf-8") for path in (ROOT / "app").rglob("*.sql"))]
+    found = {word for text in texts for word in re.findall(r"'([A-Za-z_]+)'", text)}
+    for node in (node for tree in _trees() for node in ast.walk(tree)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+    return found
+
+
+def test_no_reason_is_registered_that_nobody_gives(database: Database) -> None:
+    with superuser(database) as reader:
+        indexes = {
+            name
+            for (name,) in reader.execute(
+                "select c.relname from pg_index as i join pg_class as c on c.oid = i.indexrelid where i.indisunique"
+            )
+        }
+    assert _registered(database, "reason") - _reasons() - _quoted() - indexes == set()
+
+
+def test_every_field_of_the_api_is_registered(database: Database) -> None:
+    types = make_schema(is_production=False)._schema.type_map.values()
+    roots = {"Query", "Mutation", "Subscription"}
+    objects = [one for one in types if isinstance(one, GraphQLObjectType) and one.name not in roots]
+    fields = {name for one in objects if not one.name.startswith("__") for name in one.fields}
+    assert len(fields) > 150
+    assert fields - _registered(database, "field") == set()
+
+
+def test_every_meter_is_known_to_the_table_of_usage(seeded: Database) -> None:
+    quotas = tomllib.loads((ROOT / "policies" / "quotas.toml").read_text())["per_person_and_hour"]
+    for meter in quotas:
+        with acting(seeded, "clinician who owns") as doctor:
+            doctor.execute(
+                "select private.record_access('recording.read', 'recording', null, '{}', '{}', '{}', '{}', %s, 9)",
+                [meter],
+            )
+    with superuser(seeded) as reader:
+        kept = {meter for (meter,) in reader.execute("select u.meter from private.usage as u")}
+    assert kept == set(quotas)
