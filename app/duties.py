@@ -55,6 +55,7 @@ REPAIR_JOBS_SECONDS = 10
 LOOK_FOR_LOST_SECONDS = 60
 EXPIRE_IMPORTS_SECONDS = 60
 SWEEP_SECONDS = 3600
+END_SESSIONS_SECONDS = 15
 PROTECT_SECONDS = 3600
 CHECK_BUCKET_SECONDS = 3600
 LOOK_FOR_MISSING_SECONDS = 24 * 3600
@@ -171,6 +172,7 @@ def rounds(services: Services, reconcile_seconds: float) -> list[Round]:
         Round("reconcile", reconcile_seconds, services.reconciler.run_once, services.reconciler.forget),
         Round("look_for_lost", LOOK_FOR_LOST_SECONDS, services.lost.run_once, services.lost.forget),
         Round("expire_imports", EXPIRE_IMPORTS_SECONDS, expire_imports),
+        Round("end_sessions", END_SESSIONS_SECONDS, services.bans.end_sessions),
         Round("sweep_bucket", SWEEP_SECONDS, services.sweeper.run_once),
         Round("check_bucket", CHECK_BUCKET_SECONDS, services.bucket.run_once),
         Round("look_for_missing", LOOK_FOR_MISSING_SECONDS, services.missing.run_once),
@@ -199,7 +201,7 @@ def tasks(services: Services) -> list[Task]:
         Task("follow_egress", controller.follow_event, attempts=20),
         Task("watch_room", services.rooms.follow_event, attempts=20),
         Task("prepare_import", _by_id(uploads.prepare)),
-        Task("ban_user", _by_id(bans.ban), attempts=None),
+        Task("ban_user", _by_id(bans.ban), attempts=A_DAY_OF_ATTEMPTS, give_up=_by_id(bans.give_up)),
         Task("invite_staff", _by_id(invitations.send), attempts=20, give_up=_by_id(invitations.give_up)),
         Task("secure_held", _by_id(services.protection.secure_held), attempts=None),
         Task(

@@ -6,6 +6,7 @@ from typing import Self
 import strawberry
 
 from app.staff import model
+from app.texts import reason_text
 from graphql_schema.context import Info
 from graphql_schema.scalars import parse_id, to_id, to_optional_id
 
@@ -39,12 +40,17 @@ class Suspension:
     user_id: strawberry.ID
 
 
-@strawberry.type(description="An invitation to work here. The address is shown nowhere.")
+@strawberry.type(
+    description="An invitation to work here. The person who invited sees its address, nobody else does."
+)
 class StaffInvitation:
     id: strawberry.ID
     role: model.StaffRole
     status: model.InvitationStatus
     error: str | None = strawberry.field(description="Why it FAILED, as the `reason` of an error.")
+    email: str | None = strawberry.field(
+        description="The address, for the person who invited it; null for everybody else."
+    )
     created_at: datetime
 
     @classmethod
@@ -54,8 +60,15 @@ class StaffInvitation:
             role=invitation.role,
             status=invitation.status,
             error=invitation.error,
+            email=invitation.email,
             created_at=invitation.created_at,
         )
+
+    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
+        description="Why it FAILED and what helps, in the reader's language."
+    )
+    def error_text(self, info: Info) -> str | None:
+        return None if self.error is None else reason_text(self.error, info.context.language)
 
 
 async def viewer(info: Info) -> Viewer:

@@ -51,6 +51,7 @@ OF_STATUS: Final[Mapping[int, str]] = {
     523: "supabase_unreachable",
     540: "supabase_project_paused",
 }
+_PASSING: Final = frozenset({408, 425})
 _GATEWAY_TIMEOUTS: Final = frozenset({504, 524, 544})
 
 _MAIL_NOT_SENT: Final = "Error sending invite email"
@@ -71,6 +72,8 @@ def refusal_of(error: AuthError) -> AppError:
     if code is not None and code in REASONS:
         kind, reason = REASONS[code]
         return kind(reason, status=status)
+    if code is not None and 400 <= status < 500 and status not in (*OF_STATUS, *_PASSING):
+        return InvalidInput("supabase_refused", status=status, **vendor_code(code))
     return UpstreamFailed(OF_STATUS.get(status, "supabase_auth"), status=status, **vendor_code(code))
 
 

@@ -1,7 +1,7 @@
 """Who works here, and as what. Pure, no I/O."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from uuid import UUID
@@ -44,12 +44,13 @@ class InvitationStatus(Enum):
 
 @dataclass(frozen=True)
 class StaffInvitation:
-    """An invitation without its address; `error` says in snake_case why it FAILED."""
+    """An invitation; `error` says in snake_case why it FAILED, `email` is None for all but the person who invited."""
 
     id: UUID
     role: StaffRole
     status: InvitationStatus
     error: str | None
+    email: str | None = field(repr=False)
     created_at: datetime
 
 

@@ -36,14 +36,17 @@ left join found as f on s.recorded;
 select private.suspend_staff(%(user_id)s);
 
 -- name: record_ban
-select private.record_service('staff.ban', 'ALLOWED', null, 'staff', %(user_id)s);
+select private.record_service('staff.ban', %(outcome)s, %(reason)s::text, 'staff', %(user_id)s);
+
+-- name: end_sessions_of_suspended
+select private.end_sessions_of_suspended();
 
 -- name: invite_staff
-select i.id, i.role, i.status, i.error, i.created_at, i.refusal
+select i.id, i.role, i.status, i.error, i.email, i.created_at, i.refusal
 from private.invite_staff(%(email)s, %(role)s, %(quota)s) as i;
 
 -- name: read_staff_invitations
-select i.id, i.role, i.status, i.error, i.created_at
+select i.id, i.role, i.status, i.error, i.email, i.created_at
 from private.read_staff_invitations(%(quota)s) as i;
 
 -- name: settle_staff_invitation

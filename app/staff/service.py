@@ -1,17 +1,21 @@
 """What one does about people: ask who one is, invite somebody to work here, suspend a member of staff."""
 
+import logging
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 from psycopg.rows import DictRow
 
 from app import permissions
 from app.db import Asker, Database
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, InvalidInput, NotFound
 from app.integrations.supabase import SupabaseAdmin
 from app.quotas import Quotas
 from app.sql import Queries
 from app.staff.model import InvitationStatus, StaffInvitation, StaffRole, Viewer, email_address
+
+log: Final = logging.getLogger(__name__)
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
@@ -75,6 +79,7 @@ def _invitation(row: DictRow) -> StaffInvitation:
         role=StaffRole(row["role"]),
         status=InvitationStatus(row["status"]),
         error=row["error"],
+        email=row["email"],
         created_at=row["created_at"],
     )
 
@@ -87,7 +92,38 @@ class StaffBans:
         self._admin = admin
 
     async def ban(self, user_id: UUID) -> None:
-        """Has Supabase Auth refuse the person. Raises UpstreamFailed, Timeout: the job then runs again."""
-        await self._admin.ban(user_id)
+        """Has Supabase Auth refuse the person, then ends the sessions that opened since the suspension.
+
+        A login that is gone and a final refusal end it, recorded in the audit log. Raises UpstreamFailed, Timeout: the
+        job then runs again.
+        """
+        outcome, reason = "ALLOWED", None
+        try:
+            await self._admin.ban(user_id)
+        except NotFound as gone:
+            outcome, reason = "ABSENT", gone.reason
+        except (InvalidInput, Conflict) as refusal:
+            log.error("not banned: user=%s %s", user_id, refusal.summary)  # noqa: TRY400 - the cause could quote
+            outcome, reason = "FAILED", refusal.reason
+        await self._record(user_id, outcome, reason)
+        await self.end_sessions()
+
+    async def give_up(self, user_id: UUID, reason: str) -> None:
+        """Records that the ban could not be set. The suspension stands: it closes every door of ours by itself."""
+        log.error("not banned: user=%s %s", user_id, reason)
+        await self._record(user_id, "FAILED", reason)
+
+    async def end_sessions(self) -> int:
+        """Ends every session of the members whom compliance suspended, and returns how many there were.
+
+        Auth looks at the ban when a sign-in begins, and commits its session up to 10 s later: so this is repeated.
+        """
         async with self._database.as_service("ban_user") as tx:
-            await tx.run(_sql["record_ban"], {"user_id": user_id})
+            ended = int(await tx.value(_sql["end_sessions_of_suspended"]))
+        if ended:
+            log.warning("sessions of suspended staff ended: %d", ended)
+        return ended
+
+    async def _record(self, user_id: UUID, outcome: str, reason: str | None) -> None:
+        async with self._database.as_service("ban_user") as tx:
+            await tx.run(_sql["record_ban"], {"user_id": user_id, "outcome": outcome, "reason": reason})

@@ -43,6 +43,11 @@ def error_message(code: str, reason: str | None, language: Language, detail: Map
         return general
 
 
+def reason_text(reason: str, language: Language) -> str:
+    """The sentence for a reason that is kept without its detail; never raises."""
+    return error_message("INTERNAL", reason, language, {})
+
+
 def recording_error_text(error: str, language: Language) -> str:
     """The sentence for what went wrong with a recording, or stopped it; never raises."""
     sentences = error_texts(language)["recording_errors"]

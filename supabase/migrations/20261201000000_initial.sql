@@ -2134,6 +2134,26 @@ begin
 end
 $$;
 
+-- Ends every session of the members whom compliance suspended, and returns how many there were. A sign-in that began
+-- before the ban may commit one after it. Those whom the adopter's role table no longer names keep theirs: they may be
+-- users of the adopter's application. Law 4 does not rest on this: private.person() refuses a suspended member.
+create function private.end_sessions_of_suspended() returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ended integer := 0;
+begin
+    delete from auth.sessions as s
+    using resguardo.staff as m
+    where m.user_id = s.user_id and m.status = 'suspended'
+        and m.suspended_by is distinct from '00000000-0000-0000-0000-000000000000';
+    get diagnostics ended = row_count;
+    return ended;
+exception when insufficient_privilege then
+    return 0; -- the project does not let us, as in end_work_of()
+end
+$$;
+
 create function private.record_service(
     action text, outcome text, reason text, entity_type text, entity uuid
 ) returns void
@@ -2511,7 +2531,9 @@ $$;
 -- told of. Again while it is pending the job is queued once more and nothing else changes. Raises RG429
 -- (quota_invitations).
 create function private.invite_staff(of_email text, of_role text, quota integer)
-returns table (id uuid, role text, status text, error text, created_at timestamptz, refusal text)
+returns table (
+    id uuid, role text, status text, error text, email text, created_at timestamptz, refusal text
+)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -2528,7 +2550,8 @@ begin
         array['role'], (opened.refusal is null)::integer, null
     );
     if opened.refusal is not null then
-        return query select null::uuid, null::text, null::text, null::text, null::timestamptz, opened.refusal;
+        return query
+        select null::uuid, null::text, null::text, null::text, null::text, null::timestamptz, opened.refusal;
         return;
     end if;
     perform jobs.procrastinate_defer_jobs_v1(array[
@@ -2538,28 +2561,31 @@ begin
         )::jobs.procrastinate_job_to_defer_v1
     ]);
     return query
-    select i.id, i.role, i.status, i.error, i.created_at, null::text
+    select i.id, i.role, i.status, i.error, i.email, i.created_at, null::text
     from private.staff_invitations as i where i.id = opened.invitation;
 end
 $$;
 
--- The newest hundred invitations, without the addresses, after the audit row of the look.
+-- The newest hundred invitations, after the audit row of the look. The address is given to the person who invited it
+-- alone.
 create function private.read_staff_invitations(quota integer)
-returns table (id uuid, role text, status text, error text, created_at timestamptz)
+returns table (id uuid, role text, status text, error text, email text, created_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+    person constant uuid := private.person();
     shown constant uuid[] := array(
         select i.id from private.staff_invitations as i order by i.created_at desc, i.id desc limit 100
     );
 begin
-    perform private.use_quota(private.person(), 'pages', quota);
+    perform private.use_quota(person, 'pages', quota);
     perform private.write_audit(
         'staff.list_invitations', 'ALLOWED', null, 'staff_invitation', shown, '{}', '{}',
-        array['role', 'status', 'error'], cardinality(shown), null
+        array['role', 'status', 'error', 'email'], cardinality(shown), null
     );
     return query
-    select i.id, i.role, i.status, i.error, i.created_at
+    select
+        i.id, i.role, i.status, i.error, case when i.invited_by = person then i.email end, i.created_at
     from private.staff_invitations as i
     where i.id = any(shown)
     order by i.created_at desc, i.id desc;

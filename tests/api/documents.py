@@ -105,6 +105,7 @@ mutation ($email: String!, $staffRole: StaffRole!) {
 }
 """
 STAFF_INVITATIONS = "{ staffInvitations { id role status error createdAt } }"
+INVITED_ADDRESSES = "{ staffInvitations { id email error errorText } }"
 SUSPEND = "mutation ($userId: ID!) { suspendStaff(userId: $userId) { userId } }"
 WEBHOOK = """
 mutation ($body: String!, $authorization: String!) {

@@ -268,3 +268,20 @@ async def test_invitation_that_is_refused_in_the_end_says_why(world: World, offi
     found = {one["id"]: one for one in await officer.ask(documents.STAFF_INVITATIONS)}
     assert (found[invited["id"]]["status"], found[invited["id"]]["error"]) == ("FAILED", "login_unconfirmed")
     assert datetime.fromisoformat(invited["createdAt"]) <= datetime.now(UTC)
+
+
+async def test_address_of_a_refused_invitation_is_told_to_the_officer_who_invited_alone(
+    world: World, officer: Person, caplog: pytest.LogCaptureFixture
+) -> None:
+    email, other = _address(), await world.staff("compliance")
+    invited = await officer.ask(documents.INVITE_STAFF, **_wanted(email))
+    await world.rows("select private.fail_staff_invitation(%s, 'mail_refused')", UUID(invited["id"]))
+    found = {one["id"]: one for one in await officer.ask(documents.INVITED_ADDRESSES)}[invited["id"]]
+    assert (found["email"], found["error"]) == (email, "mail_refused")
+    assert "SMTP" in found["errorText"]
+    spanish = await officer.send(documents.INVITED_ADDRESSES, in_language="es")
+    texts = {one["id"]: one["errorText"] for one in spanish.data["staffInvitations"]}
+    assert "rechazado" in texts[invited["id"]]
+    seen = {one["id"]: one for one in await other.ask(documents.INVITED_ADDRESSES)}[invited["id"]]
+    assert (seen["email"], seen["error"]) == (None, "mail_refused")
+    assert email not in caplog.text

@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 from uuid import UUID, uuid4
 
 import httpx
@@ -44,7 +45,7 @@ PASSWORD = "correct horse battery"
 class Project:
     """One stand-in in this process, its clock, and clients of it."""
 
-    def __init__(self, database: Database, data_dir: Path) -> None:
+    def __init__(self, database: Database, data_dir: Path, **config: Any) -> None:
         self.database = database
         self.ahead = timedelta(0)
         self.config = GotrueConfig(
@@ -53,6 +54,7 @@ class Project:
             publishable_key=PUBLISHABLE_KEY,
             secret_key=SECRET_KEY,
             data_dir=data_dir,
+            **config,
         )
         self.app = create_gotrue_app(self.config, clock=lambda: datetime.now(UTC) + self.ahead)
         self.http = self.http_from("127.0.0.1")
@@ -86,6 +88,10 @@ class Project:
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.database.auth_admin_url) as connection:
             return connection.execute(statement.encode(), values).fetchall()
+
+    def change(self, statement: str, *values: object) -> None:
+        with psycopg.connect(self.database.superuser_url) as connection:
+            connection.execute(statement.encode(), values)
 
     async def mails(self) -> list[dict[str, str]]:
         answer = await self.http.get(f"{URL}/stand-in/outbox", headers={"apikey": SECRET_KEY})
@@ -359,14 +365,14 @@ async def test_refresh_happens_once_when_two_race(project: Project, doctor: UUID
 
 
 async def test_refresh_refused_when_token_unknown_or_empty(project: Project) -> None:
-    assert await api_refusal(project.client().auth.refresh_session("guess")) == (
+    assert await api_refusal(project.client().auth.refresh_session("guess0guess0")) == (
         400,
         "refresh_token_not_found",
     )
     response = await project.http.post(
         f"{URL}/auth/v1/token?grant_type=refresh_token", json={}, headers={"apikey": PUBLISHABLE_KEY}
     )
-    assert (response.status_code, response.json()["error"]) == (400, "invalid_request")
+    assert (response.status_code, response.json()["error_code"]) == (400, "validation_failed")
 
 
 @pytest.mark.parametrize(("scope", "left"), [("local", 2), ("others", 1), ("global", 0)])
@@ -531,7 +537,8 @@ async def test_invitation_keeps_the_password_of_who_made_the_login(project: Proj
         ({"type": "invite", "token": "1", "token_hash": "2"}, "validation_failed"),
         ({"type": "invite", "token_hash": "2", "email": EMAIL}, "validation_failed"),
         ({"type": "invite", "token": "1"}, "validation_failed"),
-        ({"type": "recovery", "token_hash": "2"}, "validation_failed"),
+        ({"type": "phone_change", "token_hash": "2"}, "validation_failed"),
+        ({"token_hash": "2"}, "validation_failed"),
     ],
 )
 async def test_verification_that_is_not_an_invitations_is_refused(
@@ -681,3 +688,151 @@ async def test_client_reports_a_stopped_project_as_retryable() -> None:
         port = free.getsockname()[1]
     with pytest.raises(AuthRetryableError):
         await sign_in(f"http://127.0.0.1:{port}", PUBLISHABLE_KEY, EMAIL, PASSWORD)
+
+
+async def _order(project: Project, **order: Any) -> None:
+    answer = await project.http.post(f"{URL}/stand-in/mailboxes", json=order, headers={"apikey": SECRET_KEY})
+    assert answer.status_code == 204
+
+
+@pytest.mark.parametrize(("order", "mails"), [("refuse", 0), ("refuse_late", 1)])
+async def test_mail_server_that_refuses_rolls_the_invitation_back(
+    project: Project, order: str, mails: int
+) -> None:
+    await _order(project, order=order, address=EMAIL)
+    admin = project.client(SECRET_KEY).auth.admin
+    assert await api_refusal(admin.invite_user_by_email(EMAIL)) == (500, "unexpected_failure")
+    assert project.rows("select count(*) from auth.users") == [(0,)]
+    assert len(await project.mails()) == mails
+    await admin.invite_user_by_email(EMAIL)
+
+
+async def test_mail_server_slower_than_the_limit_sends_a_link_that_does_not_work(
+    database: Database, tmp_path: Path
+) -> None:
+    project = Project(database, tmp_path, request_seconds=0.05)
+    async with project.app.router.lifespan_context(project.app):
+        await _order(project, order="slow", seconds=9)
+        admin = project.client(SECRET_KEY).auth.admin
+        with pytest.raises(AuthRetryableError) as refused:
+            await admin.invite_user_by_email(EMAIL)
+        assert refused.value.status == 504
+        assert project.rows("select count(*) from auth.users") == [(0,)]
+        (mail,) = await project.mails()
+        call = project.client().auth.verify_otp({"token_hash": mail["token_hash"], "type": "invite"})
+        assert await api_refusal(call) == (403, "otp_expired")
+        await _order(project, order="slow", seconds=0.01)
+        await admin.invite_user_by_email(EMAIL)
+        await project.http.aclose()
+
+
+async def test_clicked_link_leads_to_the_web_app_with_a_session_in_the_fragment(project: Project) -> None:
+    await project.admin.invite(EMAIL, uuid4())
+    (mail,) = await project.mails()
+    answer = await project.http.get(mail["link"], follow_redirects=False)
+    page, _, fragment = answer.headers["location"].partition("#")
+    told = dict(parse_qsl(fragment, keep_blank_values=True))
+    assert (answer.status_code, page) == (303, project.config.site_url)
+    assert (told["type"], told["token_type"], told["expires_in"]) == ("invite", "bearer", "3600")
+    assert (await project.client().auth.get_user(told["access_token"])) is not None
+    again = await project.http.get(mail["link"], follow_redirects=False)
+    told = dict(parse_qsl(again.headers["location"].partition("#")[2], keep_blank_values=True))
+    assert again.status_code == 303
+    assert (told["error"], told["error_code"]) == ("access_denied", "otp_expired")
+
+
+@pytest.mark.parametrize("page", ["https://evil.test/", "//evil.test", "http://127.0.0.1:3000.evil.test/"])
+async def test_clicked_link_leads_nowhere_but_to_the_site(project: Project, page: str) -> None:
+    await project.admin.invite(EMAIL, uuid4())
+    (mail,) = await project.mails()
+    query = {"token": mail["token_hash"], "type": "invite", "redirect_to": page}
+    answer = await project.http.get(f"{URL}/auth/v1/verify", params=query, follow_redirects=False)
+    assert answer.headers["location"].startswith(project.config.site_url + "#")
+
+
+async def test_forgotten_password_confirms_an_invited_address_and_is_mailed_once_a_minute(
+    project: Project,
+) -> None:
+    await project.admin.invite(EMAIL, uuid4())
+    project.ahead = timedelta(days=2)  # the invitation's link is over
+    client = project.client()
+    await client.auth.reset_password_for_email(EMAIL)
+    assert await api_refusal(client.auth.reset_password_for_email(EMAIL)) == (
+        429,
+        "over_email_send_rate_limit",
+    )
+    await client.auth.reset_password_for_email("nobody@example.test")
+    _, mail = await project.mails()
+    assert mail["type"] == "recovery"
+    await client.auth.verify_otp({"token_hash": mail["token_hash"], "type": "recovery"})
+    user = await client.auth.get_user()
+    assert user is not None
+    assert user.user.email_confirmed_at is not None
+    assert user.user.confirmation_sent_at is None
+
+
+@pytest.mark.parametrize("kind", ["recovery", "magiclink"])
+async def test_invitations_hash_is_none_of_a_recovery(project: Project, kind: str) -> None:
+    await project.admin.invite(EMAIL, uuid4())
+    (mail,) = await project.mails()
+    body = {"type": kind, "token_hash": mail["token_hash"]}
+    assert await api_refusal(project.client().auth._request("POST", "verify", body=body)) == (
+        403,
+        "otp_expired",
+    )
+
+
+async def test_user_of_the_administration_has_the_fields_that_the_real_one_has(project: Project) -> None:
+    admin = project.client(SECRET_KEY).auth.admin
+    made = await admin._request("POST", "admin/users", body={"email": EMAIL, "email_confirm": True})
+    assert made.json()["user_metadata"] == {"email_verified": True}
+    assert "confirmed_at" not in made.json()
+    listed = await admin._request("GET", "admin/users", query=httpx.QueryParams(page=0))
+    assert [user["identities"] for user in listed.json()["users"]] == [None]
+    call = admin._request("POST", "admin/users", body={"email": "b@example.test", "password": "x" * 80})
+    assert await api_refusal(call) == (500, "unexpected_failure")
+
+
+async def test_sign_in_and_second_factor_answer_as_the_real_one_does(project: Project, doctor: UUID) -> None:
+    client = project.client()
+    body = {"email": EMAIL, "password": PASSWORD}
+    signed_in = await client.auth._request(
+        "POST", "token", query=httpx.QueryParams(grant_type="password"), body=body
+    )
+    assert signed_in.json()["weak_password"] is None
+    empty = client.auth._request(
+        "POST", "token", query=httpx.QueryParams(grant_type="refresh_token"), body={}
+    )
+    assert await api_refusal(empty) == (400, "validation_failed")
+    client = await project.signed_in()
+    used = await client.auth.mfa.enroll({"factor_type": "totp", "friendly_name": "used"})
+    left = await client.auth.mfa.enroll({"factor_type": "totp", "friendly_name": "left"})
+    assert used.totp is not None
+    jwt = await access_token(client)
+    verify = f"factors/{used.id}/verify"
+    call = client.auth._request("POST", verify, jwt=jwt, body={"code": "123456"})
+    assert await api_refusal(call) == (422, "mfa_factor_not_found")
+    asked = await client.auth.mfa.challenge({"factor_id": used.id})
+    code = totp_code(used.totp.secret, project.seconds())
+    answer = await client.auth._request(
+        "POST", verify, jwt=jwt, body={"code": code, "challenge_id": asked.id}
+    )
+    factors = {one["id"]: one for one in answer.json()["user"]["factors"]}
+    assert set(factors) == {used.id, left.id}
+    assert factors[used.id]["last_challenged_at"] is not None
+
+
+async def test_methods_of_one_second_come_in_no_order_that_anybody_may_rely_on(
+    project: Project, doctor: UUID
+) -> None:
+    secret = await project.enrolled()
+    session = await sign_in(
+        URL, PUBLISHABLE_KEY, EMAIL, PASSWORD, secret, http=project.http, clock=project.seconds
+    )
+    project.change("update auth.mfa_amr_claims set updated_at = date_trunc('second', updated_at)")
+    client = project.client()
+    await client.auth.set_session(session.access_token, session.refresh_token)
+    await client.auth.refresh_session()
+    principal = await project.principal(client)
+    assert principal.aal == "aal2"
+    assert {one.method for one in principal.amr} == {"password", "totp"}

@@ -3,21 +3,25 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, LiteralString
+from types import SimpleNamespace
+from typing import Any, LiteralString, cast
 from uuid import UUID, uuid4
 
 import httpx
 import psycopg
 import pytest
 
+from app import checks
 from app.db import Database as Pool
 from app.devstack.gotrue import GotrueConfig, create_gotrue_app
 from app.devstack.sign_in import enrol_totp, sign_in
+from app.duties import _by_id
 from app.errors import AppError, Conflict, InvalidInput, Timeout, UpstreamFailed
-from app.integrations.supabase import SupabaseAdmin
+from app.integrations.supabase import MAIL_SECONDS, SupabaseAdmin
+from app.jobs.queue import GrowingPauses, JobFailed, Task, _runner
 from app.staff.invitations import StaffInvitations
 from app.staff.model import NewMember, StaffRole
-from app.texts import LANGUAGES, error_texts
+from app.texts import LANGUAGES, error_texts, reason_text
 from supabase import AsyncClient, AsyncClientOptions
 from tests.databases import Database
 
@@ -371,3 +375,123 @@ async def test_owners_addition_that_fails_leaves_nothing_pending(
             await house.service.add(email, StaffRole.COMPLIANCE)
         assert house.rows("select 1 from private.staff_invitations where status = 'PENDING'") == []
         assert house.staff() == []
+
+
+async def _work(house: House, invitation: UUID, *, earlier: int = 0) -> int:
+    """The job with its retries, as the queue runs it; how often it was tried."""
+    task = Task("invite_staff", _by_id(house.service.send), 20, give_up=_by_id(house.service.give_up))
+    for attempts in range(earlier, 20):
+        job = cast("Any", SimpleNamespace(attempts=attempts))
+        try:
+            await _runner(task)(cast("Any", SimpleNamespace(job=job)), str(invitation))
+        except JobFailed as error:
+            if GrowingPauses(task.attempts).get_retry_decision(exception=error, job=job) is None:
+                return attempts + 1 - earlier
+        else:
+            return attempts + 1 - earlier
+    raise AssertionError("it never ended")
+
+
+async def _order(house: House, **order: Any) -> None:
+    answer = await house.http.post(f"{URL}/stand-in/mailboxes", json=order, headers={"apikey": SECRET_KEY})
+    assert answer.status_code == 204
+
+
+@pytest.mark.parametrize("earlier", [0, 5])
+async def test_mail_server_slower_than_auths_limit_ends_it_after_two_mails(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture, earlier: int
+) -> None:
+    async with _house(database, database.worker_url, tmp_path, request_seconds=0.02) as house:
+        await _order(house, order="slow", seconds=60, count=20)
+        invitation = house.invitation()
+        assert await _work(house, invitation, earlier=earlier) <= 2
+        assert house.state(invitation) == ("FAILED", "mail_slow", None)
+        assert len(await house.mails()) <= 2
+        assert house.logins() == []
+    assert EMAIL not in caplog.text
+
+
+async def test_auths_answer_is_waited_for_longer_than_auth_takes(database: Database, tmp_path: Path) -> None:
+    """Auth gives up after 10 s: a client that gave up with it took the 504 for a lost answer, and asked again."""
+    assert GotrueConfig(URL, "", "", "", tmp_path).request_seconds + 5 < MAIL_SECONDS
+    admin = SupabaseAdmin(URL, SECRET_KEY)
+    assert admin._own_http is not None
+    assert admin._own_http.timeout.read == MAIL_SECONDS
+    await admin.aclose()
+
+
+@pytest.mark.parametrize("order", ["refuse", "refuse_late"])
+async def test_mailbox_that_is_refused_names_the_mail_and_not_the_projects_address(
+    house: House, caplog: pytest.LogCaptureFixture, order: str
+) -> None:
+    await _order(house, order=order, address=EMAIL, count=20)
+    invitation = house.invitation()
+    assert await _work(house, invitation) == 2
+    assert house.state(invitation) == ("FAILED", "mail_refused", None)
+    told = [checks.remedy("mail_refused"), *(reason_text("mail_refused", one) for one in LANGUAGES)]
+    for text in told:
+        assert "SMTP" in text
+        assert "SUPABASE_URL" not in text
+    assert EMAIL not in caplog.text
+    await house.service.send(house.invitation(email="other@example.test"))
+
+
+async def test_mail_server_that_refuses_once_is_tried_again(house: House) -> None:
+    await _order(house, order="refuse")
+    invitation = house.invitation()
+    assert await _work(house, invitation) == 2
+    assert house.state(invitation)[:2] == ("SENT", None)
+    assert len(await house.mails()) == 1
+
+
+async def test_owner_is_told_of_a_refused_mailbox_at_once(owner: House) -> None:
+    await _order(owner, order="refuse")
+    with pytest.raises(UpstreamFailed, match="mail_refused"):
+        await owner.service.add(EMAIL, StaffRole.COMPLIANCE)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        (400, "email_address_invalid", "email_refused"),
+        (400, "email_address_not_authorized", "email_not_authorized"),
+        (422, "email_provider_disabled", "email_sign_in_disabled"),
+    ],
+)
+async def test_refusal_of_an_address_fails_at_once_with_its_own_reason(
+    house: House, status: int, code: str, reason: str
+) -> None:
+    invitation = house.invitation()
+    answer = httpx.Response(
+        status, json={"code": code, "message": EMAIL}, headers={"x-supabase-api-version": "2024-01-01"}
+    )
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: answer)) as http:
+        refused = StaffInvitations(
+            house.pool, SupabaseAdmin(URL, SECRET_KEY, http=http), basis="invite_staff"
+        )
+        await refused.send(invitation)
+    assert house.state(invitation) == ("FAILED", reason, None)
+    assert checks.remedy(reason) != checks.remedy("no such reason")
+
+
+@pytest.mark.parametrize(
+    "raised", [httpx.ReadTimeout("x"), httpx.ReadError("x"), httpx.RemoteProtocolError("x")]
+)
+async def test_answer_that_is_lost_counts_as_a_mail_that_went(house: House, raised: Exception) -> None:
+    def lose(_: httpx.Request) -> httpx.Response:
+        raise raised
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lose)) as http:
+        with pytest.raises(Timeout, match="mail_slow") as lost:
+            await SupabaseAdmin(URL, SECRET_KEY, http=http).invite(EMAIL, uuid4())
+    assert lost.value.detail == {"most_attempts": 2}
+
+
+async def test_invitation_that_was_never_sent_counts_as_none(house: House) -> None:
+    def refuse(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("x")
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(refuse)) as http:
+        with pytest.raises(UpstreamFailed, match="supabase_unreachable") as failed:
+            await SupabaseAdmin(URL, SECRET_KEY, http=http).invite(EMAIL, uuid4())
+    assert "most_attempts" not in failed.value.detail

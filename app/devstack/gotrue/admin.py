@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 from psycopg.types.json import Jsonb
 from starlette.responses import JSONResponse, Response
 
-from app.devstack.gotrue.calls import Body, Call, email_of
+from app.devstack.gotrue.calls import UNEXPECTED, Body, Call, email_of
 from app.devstack.gotrue.durations import parse_duration
 from app.devstack.gotrue.factors import delete_factor, find_factor
 from app.devstack.gotrue.grants import find_by_email
-from app.devstack.gotrue.passwords import check_strength, hash_password
+from app.devstack.gotrue.passwords import MAX_LENGTH, check_strength, hash_password
 from app.devstack.gotrue.refusals import Refusal, invalid
 from app.devstack.gotrue.rows import (
     NO_INSTANCE,
@@ -53,12 +53,18 @@ async def create_user(call: Call) -> Response:
     if body.text("password_hash"):
         raise invalid("Only a password or a password hash should be provided")
     email = email_of(body)
+    if (
+        len(body.text("password").encode()) > MAX_LENGTH
+    ):  # bcrypt refuses it, which GoTrue does not expect here
+        raise Refusal(500, "unexpected_failure", UNEXPECTED)
     password = await hash_password(body.text("password") or secrets.token_urlsafe(48))
     async with call.transaction() as connection:
         if await find_by_email(connection, email) is not None:
             raise Refusal(422, "email_exists", EMAIL_TAKEN)
         user_id = await insert_user(call, connection, body, email, password=password)
-        return JSONResponse(await user_json(connection, await find_user(connection, user_id)))
+        made = await user_json(connection, await find_user(connection, user_id))
+        made.pop("confirmed_at", None)  # a generated column, which GoTrue does not read again
+        return JSONResponse(made)
 
 
 async def list_users(call: Call) -> Response:
@@ -69,12 +75,12 @@ async def list_users(call: Call) -> Response:
         page, per_page = int(query.get("page") or 1), int(query.get("per_page") or 50)
     except ValueError:
         raise invalid("Bad Pagination Parameters") from None
-    if page < 1 or per_page < 1:
+    if page < 0 or per_page < 1:
         raise invalid("Bad Pagination Parameters")
     async with call.transaction() as connection:
         total = await _count_users(connection)
-        users = await find_all(connection, User, _PAGE, per_page, (page - 1) * per_page)
-        shown = [await user_json(connection, user) for user in users]
+        users = await find_all(connection, User, _PAGE, per_page, max(page - 1, 0) * per_page)
+        shown = [{**await user_json(connection, user), "identities": None} for user in users]
     headers = {"x-total-count": str(total), "link": _link(call, page, -(-total // per_page))}
     return JSONResponse({"users": shown, "aud": "authenticated"}, headers=headers)
 
@@ -154,6 +160,7 @@ async def insert_user(call: Call, connection: Connection, body: Body, email: str
     """A new user with an identity; `password` is a hash, empty for none."""
     user_id = _chosen_id(body)
     app_metadata = {"provider": "email", "providers": ["email"]} | (body.document("app_metadata") or {})
+    verified = {"email_verified": True} if body.flag("email_confirm") else {}
     new = {
         "instance": NO_INSTANCE,
         "id": user_id,
@@ -164,11 +171,16 @@ async def insert_user(call: Call, connection: Connection, body: Body, email: str
         "invited": None,
         "banned": _banned_until(call, body),
         "app": Jsonb(app_metadata),
-        "data": Jsonb(body.document("user_metadata") or body.document("data") or {}),
+        "data": Jsonb((body.document("user_metadata") or body.document("data") or {}) | verified),
         "now": call.now,
     }
     await connection.execute(_ADD_USER, new)
-    data = {"sub": str(user_id), "email": email, "email_verified": False, "phone_verified": False}
+    data = {
+        "sub": str(user_id),
+        "email": email,
+        "email_verified": body.flag("email_confirm"),
+        "phone_verified": False,
+    }
     await connection.execute(_ADD_IDENTITY, {"id": str(user_id), "data": Jsonb(data), "now": call.now})
     return user_id
 

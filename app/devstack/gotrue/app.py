@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from app.devstack.gotrue import admin, factors, grants, invitations, users
+from app.devstack.gotrue import admin, factors, grants, invitations, users, verification
 from app.devstack.gotrue.calls import Call, Handler, Service, endpoint
 from app.devstack.gotrue.config import GotrueConfig
 from app.devstack.gotrue.cors import Pages
@@ -30,7 +30,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/factors/{factor_id}/verify", factors.verify),
     ("DELETE", "/factors/{factor_id}", factors.unenrol),
     ("POST", "/invite", invitations.invite),
-    ("POST", "/verify", invitations.verify),
+    ("POST", "/verify", verification.verify),
+    ("POST", "/recover", verification.recover),
     ("POST", "/admin/users", admin.create_user),
     ("GET", "/admin/users", admin.list_users),
     ("GET", "/admin/users/{user_id}", admin.get_user),
@@ -48,7 +49,7 @@ def create_gotrue_app(
     pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
         config.database_url, min_size=1, max_size=4, open=False, name="gotrue"
     )
-    outbox = Outbox(config.mails_per_hour, clock)
+    outbox = Outbox(config.mails_per_hour, clock, config.request_seconds)
     service = Service(config, load_signer(config.data_dir, config.issuer), pool, clock, outbox)
 
     @asynccontextmanager
@@ -56,9 +57,12 @@ def create_gotrue_app(
         async with pool:
             yield
 
-    own = Route("/stand-in/outbox", endpoint(service, invitations.read_outbox))
+    own = (
+        Route("/stand-in/outbox", endpoint(service, invitations.read_outbox)),
+        Route("/stand-in/mailboxes", endpoint(service, invitations.order_mailbox), methods=["POST"]),
+    )
     return Starlette(
-        routes=[Mount("/auth/v1", routes=_routes(service)), own],
+        routes=[Mount("/auth/v1", routes=_routes(service)), *own],
         lifespan=lifespan,
         middleware=[Middleware(Pages)],
     )
@@ -69,6 +73,10 @@ def _routes(service: Service) -> list[Route]:
         """Open: the gateway asks no key for it."""
         return JSONResponse(service.signer.jwks(), headers={"cache-control": "public, max-age=600"})
 
+    async def follow_link(request: Request) -> Response:
+        """Open: people click it in a mail."""
+        return await verification.follow_link(service, request)
+
     guarded = [
         *ROUTES,
         ("GET", "/health", _health),
@@ -76,6 +84,7 @@ def _routes(service: Service) -> list[Route]:
     ]
     return [
         Route("/.well-known/jwks.json", jwks),
+        Route("/verify", follow_link, methods=["GET"]),
         *(Route(path, endpoint(service, handle), methods=[method]) for method, path, handle in guarded),
     ]
 

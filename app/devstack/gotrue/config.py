@@ -10,7 +10,8 @@ class GotrueConfig:
     """`url` is the project's address as clients see it; tokens are issued by `<url>/auth/v1`.
 
     `database_url` logs in as `supabase_auth_admin`. `data_dir` holds the signing key. The two API keys are
-    what the gateway accepts in `apikey`. A refresh token may be used again for `reuse_interval_seconds`.
+    what the gateway accepts in `apikey`. A refresh token may be used again for `reuse_interval_seconds`. A request
+    that waits for the mail server ends after `request_seconds`. Mailed links lead to `site_url`.
     `access_token_hook` is `pg-functions://postgres/<schema>/<function>`, as GOTRUE_HOOK_CUSTOM_ACCESS_TOKEN_URI.
     """
 
@@ -26,7 +27,10 @@ class GotrueConfig:
     challenge_seconds: int = 300
     factor_seconds: int = 300
     mail_link_seconds: int = 86400
+    mail_pause_seconds: int = 60
     mails_per_hour: int = 1000
+    request_seconds: float = 10
+    site_url: str = "http://127.0.0.1:3000"
     access_token_hook: str | None = None
 
     @property

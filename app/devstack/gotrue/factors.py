@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from app.devstack.gotrue.calls import Body, Call, Caller
 from app.devstack.gotrue.refusals import Refusal, invalid
-from app.devstack.gotrue.rows import Challenge, Connection, Factor, Json, User, find, find_all
+from app.devstack.gotrue.rows import Challenge, Connection, Factor, Json, User, factor_json, find, find_all
 from app.devstack.gotrue.sessions import raise_to_aal2
 from app.devstack.totp import STEP_SECONDS, totp_code, totp_uri
 
@@ -162,11 +162,16 @@ async def _verify(
         "where id = %s and status <> 'verified'",
         (call.now, factor.id),
     )
+    unverified = "user_id = %s and status = 'unverified' and factor_type = 'totp'"
+    dropped = await find_all(connection, Factor, unverified, caller.user.id)
     await connection.execute(
         "delete from auth.mfa_factors where user_id = %s and status = 'unverified' and factor_type = 'totp'",
         (caller.user.id,),
     )
-    return await raise_to_aal2(call, connection, caller.user, caller.session, factor.id)
+    answer = await raise_to_aal2(call, connection, caller.user, caller.session, factor.id)
+    # GoTrue answers with the factors that it read before it deleted these
+    answer["user"]["factors"] = [*answer["user"].get("factors", ()), *map(factor_json, dropped)]
+    return answer
 
 
 async def _find_challenge(
@@ -175,7 +180,9 @@ async def _find_challenge(
     try:
         wanted = UUID(challenge_id)
     except ValueError:
-        raise Refusal(400, "bad_json", "Could not parse request body as JSON: challenge_id") from None
+        if challenge_id:
+            raise Refusal(400, "bad_json", "Could not parse request body as JSON: challenge_id") from None
+        wanted = UUID(int=0)
     asked = await find(connection, Challenge, "id = %s and factor_id = %s for update", wanted, factor.id)
     if asked is None:
         message = "MFA factor with the provided challenge ID not found"

@@ -1,12 +1,17 @@
 """`POST /token`: sign-in by password, and renewal by refresh token."""
 
+import re
+
 from starlette.responses import JSONResponse, Response
 
 from app.devstack.gotrue.calls import Call
 from app.devstack.gotrue.passwords import password_matches
-from app.devstack.gotrue.refusals import OAuthRefusal, Refusal, invalid
+from app.devstack.gotrue.refusals import Refusal, invalid
 from app.devstack.gotrue.rows import NO_INSTANCE, Connection, User, find
 from app.devstack.gotrue.sessions import open_session, renew
+
+_REFRESH_TOKEN = re.compile(r"[a-z0-9]{12}")
+"""Of GoTrue's version 1 (internal/api/token_refresh.go, `legacyRefreshTokenPattern`)."""
 
 _BY_EMAIL = "instance_id = %s and lower(email) = %s and aud = 'authenticated' and not is_sso_user"
 
@@ -40,7 +45,7 @@ async def _password_grant(call: Call) -> Response:
         if user is None or not user.encrypted_password:
             raise Refusal(400, "invalid_credentials", "Invalid login credentials")
         await _check_may_sign_in(call, user, body.text("password"))
-        return JSONResponse(await open_session(call, connection, user, "password"))
+        return JSONResponse({**await open_session(call, connection, user, "password"), "weak_password": None})
 
 
 async def _check_may_sign_in(call: Call, user: User, password: str) -> None:
@@ -56,8 +61,8 @@ async def _check_may_sign_in(call: Call, user: User, password: str) -> None:
 async def _refresh_grant(call: Call) -> Response:
     body = await call.body()
     refresh_token = body.text("refresh_token")
-    if not refresh_token:
-        raise OAuthRefusal(400, "invalid_request", "refresh_token required")
+    if _REFRESH_TOKEN.fullmatch(refresh_token) is None:
+        raise invalid("Refresh token is not valid")
     async with call.transaction() as connection:
         outcome = await renew(call, connection, refresh_token)
     if isinstance(outcome, Refusal):

@@ -47,14 +47,6 @@ class WeakPassword(Refusal):
         return {**super()._first_body(), "weak_password": {"reasons": self.reasons}}
 
 
-class OAuthRefusal(Refusal):
-    """The few errors that speak OAuth 2."""
-
-    def response(self, request: Request) -> Response:
-        """Alike in every version of the API."""
-        return JSONResponse({"error": self.code, "error_description": self.message}, self.status)
-
-
 class GatewayRefusal(Refusal):
     """What the API gateway answers before GoTrue is asked (supabase/supabase,
     docker/volumes/api/kong.yml).

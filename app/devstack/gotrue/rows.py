@@ -28,6 +28,7 @@ class User:
     email_confirmed_at: datetime | None
     invited_at: datetime | None
     confirmation_sent_at: datetime | None
+    recovery_sent_at: datetime | None
     phone: str | None
     last_sign_in_at: datetime | None
     raw_app_meta_data: Json | None
@@ -65,6 +66,7 @@ class Factor:
     secret: str
     created_at: datetime
     updated_at: datetime
+    last_challenged_at: datetime | None
 
     @property
     def is_verified(self) -> bool:
@@ -142,7 +144,7 @@ async def find(connection: Connection, kind: type[Row], where: LiteralString, *v
 
 def factor_json(factor: Factor) -> Json:
     """A factor as GoTrue shows it, without its secret."""
-    return _without_none(
+    return {"last_challenged_at": _time(factor.last_challenged_at)} | _without_none(
         {
             "id": str(factor.id),
             "created_at": _time(factor.created_at),
@@ -167,7 +169,10 @@ async def user_json(connection: Connection, user: User) -> Json:
             "email": user.email or "",
             "email_confirmed_at": _time(user.email_confirmed_at),
             "invited_at": _time(user.invited_at),
-            "confirmation_sent_at": _time(user.confirmation_sent_at),
+            "confirmation_sent_at": _time(user.confirmation_sent_at)
+            if user.email_confirmed_at is None
+            else None,
+            "recovery_sent_at": _time(user.recovery_sent_at),
             "phone": user.phone or "",
             "confirmed_at": _time(user.email_confirmed_at),
             "last_sign_in_at": _time(user.last_sign_in_at),

@@ -44,7 +44,7 @@ _PROOFS = """
     select authentication_method, extract(epoch from updated_at)::bigint
     from auth.mfa_amr_claims
     where session_id = %s
-    order by updated_at desc
+    order by date_trunc('second', updated_at) desc, authentication_method
 """
 
 
