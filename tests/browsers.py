@@ -4,10 +4,14 @@ Fetch standard, "CORS protocol" and "CORS-preflight fetch" (checked 2026-11-29).
 """
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
+
+from app.devstack.totp import totp_code
 
 _SIMPLE_METHODS = frozenset({"GET", "HEAD", "POST"})
 _SIMPLE_HEADERS = frozenset({"accept", "accept-language", "content-language"})
@@ -102,3 +106,9 @@ def _is_safe(name: str, value: str) -> bool:
 
 def _listed(answer: httpx.Response, header: str) -> frozenset[str]:
     return frozenset(one.strip().lower() for one in answer.headers.get(header, "").split(",") if one.strip())
+
+
+def authenticator_code(otpauth: str) -> str:
+    """What an authenticator app shows now for an `otpauth://` URI."""
+    (secret,) = parse_qs(urlsplit(otpauth).query)["secret"]
+    return totp_code(secret, time.time())

@@ -18,7 +18,14 @@ settings.register_profile("tests", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("tests")
 
 
-_LONG = ("test_simulate", "test_demo", "test_faults", "test_recording_machine", "test_worker")
+_LONG = (
+    "test_simulate",
+    "test_web_developer",
+    "test_demo",
+    "test_faults",
+    "test_recording_machine",
+    "test_worker",
+)
 
 
 def pytest_configure() -> None:

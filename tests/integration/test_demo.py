@@ -25,6 +25,7 @@ from app.devstack.api_client import ApiClient
 from app.devstack.demo import Audience, DemoFailed, Report, words
 from app.devstack.demo.scene import Scene
 from app.devstack.demo.visit import Visit
+from app.devstack.stack import DEFAULT_ORIGINS
 from tests.integration.small_stack import processes_of
 from tests.integration.spoken import turns as spoken_turns
 from tests.integration.spoken import word_error_rate
@@ -130,6 +131,7 @@ def test_demo_with_any_mp4_and_ogg_passes_reports_and_serves_again_until_ctrl_c(
     _check_report(report_path, media, audio)
 
     first = json.loads(report_path.read_text())
+    assert tuple(first["allowed_origins"]) == DEFAULT_ORIGINS
 
     media, audio = _make_mp4(tmp_path / "x264.mp4"), _make_ogg(tmp_path / "mono.ogg", "mono")
     arguments = ("--media", str(media), "--audio", str(audio))
@@ -281,6 +283,7 @@ _FAILING = textwrap.dedent(
     """
     from app.devstack.demo import DemoFailed
     from app.devstack.demo.visit import Visit
+from app.devstack.stack import DEFAULT_ORIGINS
 
     async def fail(self, *whoever):
         raise DemoFailed("the consent [/] did not hold")

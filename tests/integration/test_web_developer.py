@@ -1,28 +1,27 @@
 """A web developer's first hour on the running demo: by its logins, from a page, with people in a room of his own."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import anyio
+import av
 import httpx
 import pytest
 
 from app.devstack import documents, showing
 from app.devstack.children import free_port
 from app.devstack.stack import DEFAULT_ORIGINS
-from app.devstack.totp import totp_code
-from tests.browsers import Answer, Blocked, Page
-from tests.integration.test_demo import _demo, _environment, _make_mp4, _make_ogg, _read_until
+from tests.browsers import Answer, Blocked, Page, authenticator_code
+from tests.integration import browsing
+from tests.integration.spoken import FIXTURES
+from tests.integration.test_demo import _demo, _environment, _make_mp4, _read_until
 
 ROOT = Path(__file__).parent.parent.parent
 ORIGIN = "http://localhost:5173"
@@ -51,7 +50,7 @@ class App:
         self._token = session["access_token"]
         (factor,) = (await self._auth("GET", "/user"))["factors"]
         challenge = await self._auth("POST", f"/factors/{factor['id']}/challenge", {})
-        code = {"challenge_id": challenge["id"], "code": _code(login["otpauth"])}
+        code = {"challenge_id": challenge["id"], "code": authenticator_code(login["otpauth"])}
         self._token = (await self._auth("POST", f"/factors/{factor['id']}/verify", code))["access_token"]
 
     async def ask(self, document: str, **variables: object) -> Any:
@@ -81,11 +80,6 @@ class App:
         answer = await self._page.fetch(method, url, headers, content)
         assert answer.status == 200, answer
         return json.loads(answer.content)
-
-
-def _code(otpauth: str) -> str:
-    (secret,) = parse_qs(urlsplit(otpauth).query)["secret"]
-    return totp_code(secret, time.time())
 
 
 def _join(directory: Path, consultation: str, *options: str) -> tuple[int, str]:
@@ -185,19 +179,36 @@ async def _spend_the_hour(directory: Path, project: Mapping[str, Any], film: byt
     )
 
 
+def _make_speech(path: Path, seconds: float = 6) -> Path:
+    """The beginning of a spoken consultation, as it was encoded."""
+    with av.open(str(FIXTURES / "headache.dual.ogg")) as whole, av.open(str(path), "w", format="ogg") as part:
+        spoken = whole.streams.audio[0]
+        stream = part.add_stream_from_template(spoken)
+        for packet in whole.demux(spoken):
+            if (
+                packet.pts is not None
+                and packet.time_base is not None
+                and packet.pts * packet.time_base < seconds
+            ):
+                packet.stream = stream
+                part.mux(packet)
+    return path
+
+
 def test_web_developer_uses_the_demo_by_what_it_prints_and_writes(tmp_path: Path) -> None:
-    media, audio = _make_mp4(tmp_path / "room.mp4"), _make_ogg(tmp_path / "voices.ogg")
-    ports = [free_port() for _ in range(4)]
+    media, audio = _make_mp4(tmp_path / "room.mp4"), _make_speech(tmp_path / "voices.ogg")
+    *ports, page_port = [free_port() for _ in range(5)]
+    origins = (ORIGIN, f"http://127.0.0.1:{page_port}")
     options = ("--port", "--auth-port", "--store-port", "--livekit-port")
     asked = [text for option, port in zip(options, ports, strict=True) for text in (option, str(port))]
     written = tmp_path / "out.json"
     files = ("--media", str(media), "--audio", str(audio), "--json", str(written))
-    with _demo(tmp_path, *files, *asked) as process:
+    with _demo(tmp_path, *files, *asked, ALLOWED_ORIGINS=",".join(origins)) as process:
         printed = _read_until(process, "Bearer ")
         project = json.loads(written.read_text())
-        _check_coordinates(project, printed, ports)
+        _check_coordinates(project, printed, ports, origins)
         anyio.run(_spend_the_hour, tmp_path, project, media.read_bytes())
-        _run_the_example(tmp_path, written)
+        _run_the_example(tmp_path, written, page_port)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     assert _join(tmp_path, project["consultation"]["id"]) == (
@@ -206,8 +217,8 @@ def test_web_developer_uses_the_demo_by_what_it_prints_and_writes(tmp_path: Path
     )
 
 
-def _run_the_example(directory: Path, report: Path) -> None:
-    """The TypeScript example type-checks and runs against this demo; without npm nothing is tried."""
+def _run_the_example(directory: Path, report: Path, page_port: int) -> None:
+    """The TypeScript example runs against this demo in Node and in Chromium, as far as they are installed."""
     npm = shutil.which("npm")
     if npm is None:
         return
@@ -228,28 +239,28 @@ def _run_the_example(directory: Path, report: Path) -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
     assert "example: ok" in done.stdout
+    chromium = browsing.find_chromium()
+    if chromium is not None:
+        project = json.loads(report.read_text())
+        found = browsing.browse(chromium, copy, project, page_port, directory / "profile")
+        assert found == dict.fromkeys(browsing.STEPS, "ok")
 
 
-def _check_coordinates(project: Mapping[str, Any], printed: str, ports: list[int]) -> None:
+def _check_coordinates(
+    project: Mapping[str, Any], printed: str, ports: list[int], origins: tuple[str, ...]
+) -> None:
     api, auth, store, livekit = ports
     assert project["graphql_url"] == f"http://127.0.0.1:{api}/graphql"
     assert project["subscriptions_url"] == f"ws://127.0.0.1:{api}/graphql"
     assert project["supabase_url"] == f"http://127.0.0.1:{auth}"
     assert project["bucket_url"] == f"http://127.0.0.1:{store}/resguardo"
     assert project["livekit_url"] == f"http://127.0.0.1:{livekit}"
-    assert tuple(project["allowed_origins"]) == DEFAULT_ORIGINS
-    assert DEFAULT_ORIGINS == (
-        "http://localhost:3000",
-        "http://localhost:5173",
-        "http://127.0.0.1:3000",
-        "http://127.0.0.1:5173",
-    )
-    assert ",".join(DEFAULT_ORIGINS) in printed
+    assert tuple(project["allowed_origins"]) == origins
+    assert ",".join(origins) in printed
     assert set(project["logins"]) == set(ROLES)
     shown = [project[name] for name in ("graphql_url", "supabase_url", "publishable_key", "bucket_url")]
     shown += [value for login in project["logins"].values() for value in login.values()]
     assert [value for value in shown if value not in printed] == []
-    assert os.environ.get("ALLOWED_ORIGINS") is None, "or it is what the demo honours"
 
 
 def test_origins_that_are_none_are_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -271,5 +282,14 @@ def test_origins_may_be_named_or_none_at_all() -> None:
         "http://a.example",
         "http://b.example:1",
     )
-    assert showing._origins(None) == DEFAULT_ORIGINS
+    assert (
+        showing._origins(None)
+        == DEFAULT_ORIGINS
+        == (
+            "http://localhost:3000",
+            "http://localhost:5173",
+            "http://127.0.0.1:3000",
+            "http://127.0.0.1:5173",
+        )
+    )
     assert showing._origins("") == ()
