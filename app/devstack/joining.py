@@ -14,7 +14,7 @@ from uuid import UUID
 import httpx
 import psycopg
 from psycopg.rows import class_row
-from supabase_auth.errors import AuthError
+from supabase_auth.errors import AuthError, AuthRetryableError
 
 from app.devstack import coordinates, documents, people
 from app.devstack.api_client import ApiClient, Refused
@@ -99,6 +99,8 @@ async def join(data_dir: Path, asked: str, *, with_consents: bool) -> list[Enter
             return [await room.bring(one, inside, with_consents=with_consents) for one in participants]
     except Refused as refused:
         raise JoinFailed(f"the API refused: {refused}") from refused
+    except AuthRetryableError as error:
+        raise _no_demo(data_dir) from error
     except AuthError as error:
         raise JoinFailed(f"one of them cannot sign in: {error.code or error.message}") from error
     except (httpx.HTTPError, AppError) as error:

@@ -27,8 +27,10 @@ STEPS = (
     "transcript",
     "subtitles by blob",
     "track",
+    "renew no fresh URL, whatever the clock says",
     "subscribe",
     "import",
+    "no second factor, no subscription",
     "sign out",
 )
 """What the page does, in its order."""

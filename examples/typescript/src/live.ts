@@ -18,28 +18,33 @@ const RECORDING_CHANGED = graphql(`
 export type ChangedRecording = RecordingChangedSubscription["recordingChanged"];
 
 /**
- * One connection for all subscriptions. The server ends it when the token expires (4403): graphql-ws connects again
- * and asks for a token anew. After 4401 the session is over, and `onSessionOver` is called.
+ * One connection for all subscriptions. The server ends it when the token expires (4403, `token_expired`): graphql-ws
+ * connects again then, and asks for a token anew. `onRefused` is told why the session may not go on: after 4401 it is
+ * over, after any other 4403 something is missing, such as the second factor.
  */
 export function connectLive(
   url: string,
   token: Token,
-  onSessionOver: (reason: string) => void,
+  onRefused: (reason: string) => void,
   webSocketImpl?: unknown,
 ): Client {
   return createClient({
     url,
     connectionParams: async () => ({ authorization: `Bearer ${await token()}` }),
     retryAttempts: Number.MAX_SAFE_INTEGER,
-    shouldRetry: () => true,
+    shouldRetry: (event) => !isRefusal(event),
     ...(webSocketImpl ? { webSocketImpl } : {}),
     on: {
       closed: (event) => {
-        const { code, reason } = event as { code?: number; reason?: string };
-        if (code === 4401) onSessionOver(reason ?? "");
+        if (isRefusal(event)) onRefused(event.reason);
       },
     },
   });
+}
+
+function isRefusal(event: unknown): event is { code: number; reason: string } {
+  const { code, reason } = event as { code?: number; reason?: string };
+  return code === 4401 || (code === 4403 && reason !== "token_expired");
 }
 
 /** The consultation's newest recording at once, and each that changes. After a reconnection it begins anew. */

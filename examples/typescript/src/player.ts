@@ -5,42 +5,50 @@ export interface PlayUrl {
 
 /** Renew a little early: the request that a seek sends must still be in time. */
 const MARGIN_MS = 5_000;
+const NEEDS = ["seeking", "waiting", "stalled", "error"] as const;
 
 /**
  * Plays `issue()` in `video`, and renews the URL when the player needs more of the file after it has expired.
  * The bucket answers 403 then, and Chromium waits for half a minute before it says so: act on `seeking` and `waiting`.
+ * A URL younger than `freshMs` is never renewed, or a device whose clock is wrong would ask for one with each seek.
  * Returns a function that stops it.
  */
-export async function play(video: HTMLVideoElement, issue: () => Promise<PlayUrl>): Promise<() => void> {
+export async function play(
+  video: HTMLVideoElement,
+  issue: () => Promise<PlayUrl>,
+  { freshMs = 30_000 } = {},
+): Promise<() => void> {
   let current = await issue();
-  let renewing = false;
+  let issuedAt = performance.now();
+  let isRenewing = false;
 
-  const load = (url: string, at: number, wasPlaying: boolean) => {
-    video.src = url;
-    video.addEventListener(
-      "loadedmetadata",
-      () => {
-        video.currentTime = at;
-        if (wasPlaying) void video.play();
-      },
-      { once: true },
-    );
-  };
-  const renew = async () => {
-    if (renewing || Date.parse(current.expiresAt) - Date.now() > MARGIN_MS) return;
-    renewing = true;
+  const renew = async (why: string) => {
+    const isOver = why === "error" || Date.parse(current.expiresAt) - Date.now() <= MARGIN_MS;
+    if (isRenewing || !isOver || performance.now() - issuedAt < freshMs) return;
+    isRenewing = true;
     try {
       const at = video.currentTime;
       const wasPlaying = !video.paused;
       current = await issue();
-      load(current.url, at, wasPlaying);
+      issuedAt = performance.now();
+      video.addEventListener(
+        "loadedmetadata",
+        () => {
+          video.currentTime = at;
+          if (wasPlaying) void video.play();
+        },
+        { once: true },
+      );
+      video.src = current.url;
     } finally {
-      renewing = false;
+      isRenewing = false;
     }
   };
-  const onNeed = () => void renew().catch(() => video.dispatchEvent(new Event("renewalfailed")));
+  const onNeed = ({ type }: Event) =>
+    void renew(type).catch(() => video.dispatchEvent(new Event("renewalfailed")));
 
   for (const event of NEEDS) video.addEventListener(event, onNeed);
+  video.crossOrigin = "anonymous"; // as fetch does: a cached answer to a request without an origin would fail it
   video.src = current.url;
   return () => {
     for (const event of NEEDS) video.removeEventListener(event, onNeed);
@@ -48,8 +56,6 @@ export async function play(video: HTMLVideoElement, issue: () => Promise<PlayUrl
     video.load();
   };
 }
-
-const NEEDS = ["seeking", "waiting", "stalled", "error"] as const;
 
 /** Subtitles as a `<track>`: fetched once and kept as a blob, since the address expires before the player may ask. */
 export async function addSubtitles(
