@@ -14,7 +14,7 @@ import os
 import resource
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Any, NoReturn
 
@@ -23,10 +23,7 @@ import av.audio.codeccontext  # this and its like: PyAV would load them later, w
 import av.subtitles.codeccontext
 import av.subtitles.stream
 import av.video.codeccontext
-from av.audio.codeccontext import AudioCodecContext
-from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.packet import Packet
 from av.stream import Stream
 
 VIDEO = {"h264", "hevc", "mpeg4", "vp8", "vp9", "av1"}
@@ -50,20 +47,6 @@ _LENIENT: dict[str, Any] = (
 )
 """A title that is not UTF-8 is no reason to refuse; PyAV 19 takes no such argument (read there 2026-11-21)."""
 
-Sound = tuple[Iterator["Packet[Any]"], AudioCodecContext]
-"""The packets of a stream, and what decodes them."""
-
-Box = tuple[bytes, int, int, int]
-"""An MP4's: its kind, and where it, its content and what follows it begin."""
-
-_MAX_BOXES = 64
-_HEADER_BYTES = 8
-_LANDING_BYTES = 32 * 1024
-_KEPT_LANDINGS = 64
-"""Where somebody jumps to first are the boxes, to which he comes again whenever he opens the object again."""
-
-_IS_LONG = 1
-
 
 class Refused(Exception):  # noqa: N818 - the child's one verdict but its answer
     """FFmpeg opened the object, or tried something else, and it is not what we take."""
@@ -78,30 +61,15 @@ class Object:
         self._kept_blocks = kept_blocks
         self._position = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
-        self._instead: dict[int, bytes] = {}
-        self._landings: dict[int, bytes] = {}
-        self._following = 0
-
-    def put_instead(self, start: int, content: bytes) -> None:
-        """Has these bytes read there, whatever the object holds, and in the place of others put there before."""
-        self._instead[start] = content
 
     def read(self, size: int) -> bytes:
         """`size` bytes from the position, fewer only at the object's end."""
         end = min(self._position + size, self.size_bytes)
         pieces = []
         while self._position < end:
-            pieces.append(self._shown(self._position, end))
+            number, start = divmod(self._position, self._block_bytes)
+            pieces.append(self._block(number)[start : start + end - self._position])
             self._position += len(pieces[-1])
-        return b"".join(pieces)
-
-    def held(self, start: int, size: int) -> bytes:
-        """What the object itself holds there, fewer bytes at its end."""
-        end = min(start + size, self.size_bytes)
-        pieces = []
-        while start < end:
-            pieces.append(self._stored(start, end))
-            start += len(pieces[-1])
         return b"".join(pieces)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -113,25 +81,6 @@ class Object:
     def tell(self) -> int:
         """The position."""
         return self._position
-
-    def _shown(self, start: int, end: int) -> bytes:
-        """Some of the bytes between the two, from the first on."""
-        for begin, other in self._instead.items():
-            if begin <= start < begin + len(other):
-                return other[start - begin : end - begin]
-            if start < begin < end:
-                end = begin
-        return self._stored(start, end)
-
-    def _stored(self, start: int, end: int) -> bytes:
-        if start in self._landings:
-            return self._landings[start][: end - start]
-        number, at = divmod(start, self._block_bytes)
-        block = self._block(number)
-        if start != self._following and len(self._landings) < _KEPT_LANDINGS:
-            self._landings[start] = block[at : at + _LANDING_BYTES]
-        self._following = min(end, start + len(block) - at)
-        return block[at : at + end - start]
 
     def _block(self, number: int) -> bytes:
         if number not in self._blocks:
@@ -170,65 +119,6 @@ def opened(file: Object, container: str, **others: str) -> InputContainer:
 def is_one_of(stream: Stream, codecs: AbstractSet[str]) -> bool:
     """Whether the stream is in one of these codecs."""
     return stream.codec_context is not None and stream.codec_context.codec.canonical_name in codecs
-
-
-def decodable(media: InputContainer) -> AudioStream | None:
-    """The first stream of sound that we decode; refuses a file without any stream."""
-    if not media.streams:
-        raise Refused
-    for stream in media.streams.audio:
-        if is_one_of(stream, AUDIO):
-            stream.codec_context.thread_count = 1
-            return stream
-    return None
-
-
-def is_fragmented(file: Object) -> bool:
-    """Whether a movie fragment is among the first boxes of an MP4; refuses one whose boxes reach past its end.
-
-    FFmpeg would read what is left of a truncated one, and tells of a fragmented one the first fragments' duration only.
-    """
-    start = 0
-    for _ in range(_MAX_BOXES):
-        file.seek(start)
-        header = file.read(16)
-        if header[4:8] == b"moof":
-            return True
-        size = int.from_bytes(header[:4], "big")
-        if size == _IS_LONG:
-            size = int.from_bytes(header[8:], "big")
-        if size < _HEADER_BYTES:  # the last box, or none
-            return False
-        start += size
-        if start > file.size_bytes:
-            raise Refused
-    return False
-
-
-def boxes(file: Object, start: int, end: int, most: int = _MAX_BOXES) -> Iterator[Box]:
-    """The first boxes of an MP4 between the two."""
-    for _ in range(most):
-        if start + _HEADER_BYTES > end:
-            return
-        file.seek(start)
-        header = file.read(16)
-        size, header_bytes = int.from_bytes(header[:4], "big"), _HEADER_BYTES
-        if size == _IS_LONG:
-            size, header_bytes = int.from_bytes(header[8:], "big"), 16
-        following = start + size if size else end
-        if size and (size < header_bytes or following > end):
-            return
-        yield header[4:8], start, start + header_bytes, following
-        start = following
-
-
-def inside(file: Object, start: int, end: int, *kinds: bytes) -> Iterator[Box]:
-    """The boxes in those of these kinds, one in another, between the two."""
-    for box in boxes(file, start, end):
-        if not kinds:
-            yield box
-        elif box[0] == kinds[0]:
-            yield from inside(file, *box[2:], *kinds[1:])
 
 
 def tell(message: dict[str, object], content: bytes | bytearray | memoryview = b"") -> None:

@@ -1,207 +1,223 @@
-"""The sound of an MP4, of which FFmpeg is shown one slice after the other: loaded by the children alone.
+"""The boxes of an MP4 (ISO/IEC 14496-12) that we judge before FFmpeg reads it: loaded by the child processes alone.
 
-FFmpeg keeps an index of every sample that it is shown, some 40 bytes each: of twelve hours of sound 80 MB, of their
-pictures 150 MB. So it is shown one track, and of a long one so many samples at a time, each time as if they were all.
-One decoder hears them all, so nothing is lost or doubled where a slice ends.
+FFmpeg reads what is left of a truncated file without an error, takes samples out of this file where its data reference
+names another one, and plays what some edit lists leave out (FFmpeg 8, tried 2026-11-29: an empty edit that is not the
+first). So a child process walks the boxes itself: it refuses the first two, and reads the edit lists.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from dataclasses import dataclass
 
-from av.audio.stream import AudioStream
-from av.container import InputContainer
-from av.packet import Packet
+from app.media.foreign import Object, Refused
 
-from app.media.foreign import Box, Object, Refused, Sound, boxes, decodable, inside, is_fragmented, opened
-from app.media.samples import Samples, samples_of
+Box = tuple[bytes, int, int]
+"""The kind of a box, where its content begins, and where the box ends."""
 
-MOST_SAMPLES = 2**18
-"""Of a slice, which ends with a chunk or a fragment: 90 minutes of AAC, of which FFmpeg's index takes 10 MB."""
+_HEADER_BYTES = 8
+_LONG_HEADER_BYTES = 16
+_IS_LONG = 1
+_MAX_BOXES = 100_000
+_MAX_REFERENCE_CONTENT_BYTES = 8
+"""Version and flags of a data reference, and four bytes for padding: a longer one names a file."""
 
-_MOST_TRACKS = 16
-_LEAST_FOUND = 0.9
-_FREE = b"free"
-
-
-@contextmanager
-def sound_of_mp4(file: Object) -> Iterator[Sound | None]:
-    """The first track of sound that we can decode, None without one; refuses a file of nothing, or that ends early."""
-    is_fragmented(file)
-    tracks = [box for box in inside(file, 0, file.size_bytes, b"moov") if box[0] == b"trak"]
-    if not tracks:
-        raise Refused
-    sounds = [track for track in tracks if _is_sound(file, track)]
-    for _, start, *_ in tracks:
-        file.put_instead(start + 4, _FREE)
-    for track in sounds[:_MOST_TRACKS]:
-        kind, start, *_ = track
-        slices = _slices(file, track)
-        file.put_instead(start + 4, kind)
-        slices.show_next()
-        with _opened(file) as media:
-            if (stream := decodable(media)) is not None:
-                yield _packets(file, media, stream, slices), stream.codec_context
-                return
-        file.put_instead(start + 4, _FREE)
-    yield None
+_SELF_CONTAINED = 1
+_MAX_EDITS = 10_000
+_CONTAINERS = {b"trak", b"mdia", b"minf", b"dinf", b"stbl", b"udta", b"mvex", b"edts"}
+_COMPRESSED = b"cmov"
 
 
-def _is_sound(file: Object, track: Box) -> bool:
-    for kind, _, content, _ in inside(file, *track[2:], b"mdia"):
-        if kind == b"hdlr":
-            return file.held(content + 8, 4) == b"soun"
-    return False
+class Boxes:
+    """The boxes at the top of a file, walked once, as far as asked."""
 
-
-def _opened(file: Object) -> InputContainer:
-    file.seek(0)
-    # For edits FFmpeg would copy its index; without them it heeds when the sound begins, not what was cut.
-    return opened(file, "mp4", advanced_editlist="0")
-
-
-def _packets(
-    file: Object, media: InputContainer, stream: AudioStream, slices: "_Slices"
-) -> Iterator["Packet[Any]"]:
-    yield from _placed(media, stream, slices)
-    end: Packet[Any] = Packet()
-    end.time_base = stream.time_base or end.time_base
-    media.close()
-    while slices.show_next():
-        with _opened(file) as media:
-            if (following := decodable(media)) is None:
-                raise Refused
-            for number, packet in enumerate(_placed(media, following, slices)):
-                yield packet if number else _uncut(packet)
-    yield end
-
-
-def _placed(media: InputContainer, stream: AudioStream, slices: "_Slices") -> Iterator["Packet[Any]"]:
-    for packet in media.demux(stream):
-        is_the_end = packet.dts is None and not packet.size
-        if is_the_end or not slices.place(packet):
-            break
-        yield packet
-    slices.end(stream.duration or 0)
-
-
-def _uncut(packet: "Packet[Any]") -> "Packet[Any]":
-    """Without the mark that sound is to be left out, as it is of a track's beginning."""
-    copy: Packet[Any] = Packet(bytes(packet))
-    copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
-    for one in packet.iter_sidedata():
-        if one.data_type != "skip_samples":
-            copy.set_sidedata(one)
-    return copy
-
-
-class _Slices(Protocol):
-    def show_next(self) -> bool:
-        """Has FFmpeg see the next slice when it opens the file, if there is one."""
-
-    def place(self, packet: "Packet[Any]") -> bool:
-        """Puts the packet where it is in the whole track; False if the next slice begins with it."""
-
-    def end(self, duration: int) -> None:
-        """Refuses a slice, said to be so long, that was not found to its end: FFmpeg takes what there is for all."""
-
-
-def _slices(file: Object, track: Box) -> _Slices:
-    samples = samples_of(file, *track[2:])
-    fragment = next((box for box in boxes(file, 0, file.size_bytes) if box[0] == b"moof"), None)
-    if fragment is not None:
-        return _Fragments(file, samples, fragment)
-    edits = [start for kind, start, *_ in boxes(file, *track[2:]) if kind == b"edts"]
-    return _Tables(file, samples, edits)
-
-
-class _Tables:
-    """What the movie itself tells of a track: FFmpeg takes each slice for the beginning."""
-
-    def __init__(self, file: Object, samples: Samples | None, edits: list[int]) -> None:
+    def __init__(self, file: Object) -> None:
         self._file = file
-        self._edits = edits
-        self._begins = iter([0]) if samples is None else samples.show_slices(file, MOST_SAMPLES)
-        self._first: int | None = None
-        self._late = self._found = 0
+        self._next = 0
+        self._count = 0
 
-    def show_next(self) -> bool:
-        if (begins := next(self._begins, None)) is None:
-            return False
-        if self._first is not None:
-            self._late = self._first + begins
-            for start in self._edits:
-                self._file.put_instead(start + 4, _FREE)
-        return True
+    def walk(self, until: int) -> Iterator[Box]:
+        """The boxes that begin before `until`, up to the first bytes that are no box.
 
-    def place(self, packet: "Packet[Any]") -> bool:
-        self._found += packet.duration or 0
-        if self._first is None:
-            self._first = packet.dts
-        if packet.dts is not None:
-            packet.dts += self._late
-        if packet.pts is not None:
-            packet.pts += self._late
-        return True
-
-    def end(self, duration: int) -> None:
-        """As of all slices; a packet lasts until the next one, as an index has it."""
-        if self._found < duration * _LEAST_FOUND:
-            raise Refused
-        self._found = 0
-
-
-class _Fragments:
-    """What a movie's fragments tell of a track, each with its time, after what the movie itself tells."""
-
-    def __init__(self, file: Object, samples: Samples | None, first: Box) -> None:
-        self._file = file
-        self._samples = samples if _has_times(file, first) else None
-        self._first = self._after = first[1]
-        self._boxes = boxes(file, self._first, file.size_bytes, most=file.size_bytes)
-        self._is_begun = False
-        self._packets = 0
-        self._next: int | None = None
-
-    def show_next(self) -> bool:
-        if not self._is_begun:
-            self._is_begun = True
-            return True
-        if self._next is None or self._samples is None:
-            return False
-        self._samples.hide(self._file)
-        if size := self._next - self._first:
-            self._file.put_instead(self._first, b"\0\0\0\1" + _FREE + size.to_bytes(8, "big"))
-        self._packets, self._next = 0, None
-        return True
-
-    def place(self, packet: "Packet[Any]") -> bool:
-        self._packets += 1
-        begins = self._begun(packet.pos or 0)
-        if begins is None or self._packets <= MOST_SAMPLES or self._samples is None:
-            return True
-        self._next = begins
-        return False
-
-    def end(self, duration: int) -> None:
-        """As of all slices; the last fragments tell how long the sound is, so they must not end amid a box."""
-        if self._next is None:
-            after = max((after for *_, after in self._boxes), default=self._after)
-            if after < self._file.size_bytes:
-                raise Refused
-
-    def _begun(self, position: int) -> int | None:
-        """The last fragment that begins before it, if none was seen there before."""
-        begun, at = None, self._file.tell()
-        while self._after <= position:
-            box = next(self._boxes, None)
+        The file's position stays as it is. Raises Refused for a box that ends after the end of the file.
+        """
+        while self._next < min(until, self._file.size_bytes):
+            position = self._file.tell()
+            box = _read(self._file, self._next, self._file.size_bytes)
+            self._file.seek(position)
             if box is None:
-                break
-            kind, start, _, self._after = box
-            begun = start if kind == b"moof" else begun
-        self._file.seek(at)
-        return begun
+                self._next = self._file.size_bytes
+                return
+            self._count += 1
+            self._next = box[2]
+            if self._next > self._file.size_bytes or self._count > _MAX_BOXES:
+                raise Refused
+            yield box
 
 
-def _has_times(file: Object, fragment: Box) -> bool:
-    return any(kind == b"tfdt" for kind, *_ in inside(file, *fragment[2:], b"traf"))
+@dataclass(frozen=True)
+class Edit:
+    """A stretch of what a player plays of a track, in seconds.
+
+    `start` is its place in what is played. `media_start` is its place in the track, None for silence. `length` is None
+    for the rest of the track.
+    """
+
+    start: float
+    media_start: float | None
+    length: float | None
+
+
+@dataclass(frozen=True)
+class Movie:
+    """`edits` has the edit list of each track that has one, by the track's id."""
+
+    is_fragmented: bool
+    edits: dict[int, tuple[Edit, ...]]
+
+
+def read_movie(file: Object) -> Movie:
+    """Reads what we judge ourselves.
+
+    Raises Refused for a movie with a box that ends after the end of the file, for one whose data is, or may be, in
+    another file, and for an edit list that cannot be read.
+    """
+    edits: dict[int, tuple[Edit, ...]] | None = None
+    is_fragmented = False
+    for kind, content, end in Boxes(file).walk(file.size_bytes):
+        if kind == b"moov" and edits is None:
+            _refuse_outside_data(file, content, end)
+            edits = _read_tracks(file, content, end)
+        is_fragmented = is_fragmented or kind == b"moof"
+        if is_fragmented and edits is not None:
+            break
+    file.seek(0)
+    edits = edits or {}
+    if is_fragmented:
+        edits = {track: _to_the_end(of_track) for track, of_track in edits.items()}
+    return Movie(is_fragmented, edits)
+
+
+def _to_the_end(edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+    """The last edit of a fragmented movie lasts until the movie ends: its writer did not know when that would be."""
+    *before, last = edits
+    return (*before, Edit(last.start, last.media_start, None))
+
+
+def _read_tracks(file: Object, start: int, end: int) -> dict[int, tuple[Edit, ...]]:
+    scale = 0
+    edits = {}
+    for kind, content, box_end in _boxes(file, start, end):
+        if kind == b"mvhd":
+            scale = _after_times(file, content)
+        if kind == b"trak":
+            track, its_edits = _read_track(file, content, box_end, scale)
+            if its_edits:
+                edits[track] = its_edits
+    return edits
+
+
+def _read_track(file: Object, start: int, end: int, movie_scale: int) -> tuple[int, tuple[Edit, ...]]:
+    track = media_scale = 0
+    edit_list: tuple[int, int] | None = None
+    for kind, content, box_end in _all_boxes(file, start, end):
+        if kind == b"tkhd":
+            track = _after_times(file, content)
+        elif kind == b"mdhd":
+            media_scale = _after_times(file, content)
+        elif kind == b"elst" and edit_list is None:
+            edit_list = content, box_end
+    if edit_list is None:
+        return track, ()
+    if not (movie_scale and media_scale):
+        raise Refused
+    return track, tuple(_read_edits(file, *edit_list, movie_scale, media_scale))
+
+
+def _read_edits(file: Object, content: int, end: int, movie_scale: int, media_scale: int) -> Iterator[Edit]:
+    file.seek(content)
+    head = file.read(8)
+    is_long, count = head[0] == 1, int.from_bytes(head[4:], "big")
+    number_bytes = 8 if is_long else 4
+    entry_bytes = 2 * number_bytes + 4
+    if count > _MAX_EDITS or content + 8 + count * entry_bytes > end:
+        raise Refused
+    start = 0
+    for number in range(count):
+        entry = file.read(entry_bytes)
+        length = int.from_bytes(entry[:number_bytes], "big")
+        media_start = int.from_bytes(entry[number_bytes : 2 * number_bytes], "big", signed=True)
+        rate = int.from_bytes(entry[-4:], "big", signed=True)
+        is_silent = media_start < 0 or rate == 0
+        yield Edit(
+            start / movie_scale,
+            None if is_silent else media_start / media_scale,
+            None if length == 0 and number == count - 1 else length / movie_scale,
+        )
+        start += length
+
+
+def _after_times(file: Object, content: int) -> int:
+    """The number that follows two times, of 32 or 64 bits, in `mvhd`, `mdhd` and `tkhd`."""
+    file.seek(content)
+    head = file.read(24)
+    at = 20 if head[:1] == b"\1" else 12
+    return int.from_bytes(head[at : at + 4], "big")
+
+
+def _all_boxes(file: Object, start: int, end: int) -> Iterator[Box]:
+    """The boxes between the two, and those inside them."""
+    for kind, content, box_end in _boxes(file, start, end):
+        yield kind, content, box_end
+        if kind in _CONTAINERS:
+            yield from _all_boxes(file, content, box_end)
+        if kind == b"meta":  # QuickTime writes no version there, everybody else does
+            yield from _all_boxes(file, content, box_end)
+            yield from _all_boxes(file, content + 4, box_end)
+
+
+def _refuse_outside_data(file: Object, start: int, end: int) -> None:
+    for kind, content, box_end in _all_boxes(file, start, end):
+        if kind == _COMPRESSED:
+            raise Refused
+        if kind == b"dref":
+            _refuse_outside_references(file, content, box_end)
+
+
+def _refuse_outside_references(file: Object, content: int, end: int) -> None:
+    file.seek(content)
+    count = int.from_bytes(file.read(8)[4:], "big")
+    references = list(_boxes(file, content + 8, end))
+    if len(references) != count:
+        raise Refused
+    for _, reference, reference_end in references:
+        file.seek(reference)
+        flags = int.from_bytes(file.read(4)[1:], "big")
+        is_short = 4 <= reference_end - reference <= _MAX_REFERENCE_CONTENT_BYTES
+        if not (flags & _SELF_CONTAINED and is_short):
+            raise Refused
+
+
+def _boxes(file: Object, start: int, end: int) -> Iterator[Box]:
+    """The boxes between the two, up to the first bytes that are no box.
+
+    A box that ends after `end` is taken to end there, as FFmpeg takes it.
+    """
+    for _ in range(_MAX_BOXES):
+        box = _read(file, start, end)
+        if box is None:
+            return
+        kind, content, start = box
+        yield kind, content, min(start, end)
+    raise Refused
+
+
+def _read(file: Object, start: int, end: int) -> Box | None:
+    """The box that begins at `start`; None where these bytes are none."""
+    if start + _HEADER_BYTES > end:
+        return None
+    file.seek(start)
+    header = file.read(_LONG_HEADER_BYTES)
+    size, header_bytes = int.from_bytes(header[:4], "big"), _HEADER_BYTES
+    if size == _IS_LONG:
+        size, header_bytes = int.from_bytes(header[8:], "big"), _LONG_HEADER_BYTES
+    box_end = start + size if size else end
+    return (header[4:8], start + header_bytes, box_end) if box_end >= start + header_bytes else None

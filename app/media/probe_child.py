@@ -22,12 +22,12 @@ from app.media.foreign import (
     Object,
     Refused,
     confine,
-    is_fragmented,
     is_one_of,
     judged,
     opened,
     tell,
 )
+from app.media.mp4 import read_movie
 
 _MAX_PACKETS = 500
 _KEPT_BLOCKS = 6
@@ -42,15 +42,17 @@ def main() -> None:
 
 
 def _media(file: Object, container: str) -> dict[str, object]:
+    is_fragmented = container == "mp4" and read_movie(file).is_fragmented
     with opened(file, container) as media:
         if media.duration is not None and media.duration <= 0:
             raise Refused
         video = [stream for stream in media.streams.video if is_one_of(stream, VIDEO)]
         audio = [stream for stream in media.streams.audio if is_one_of(stream, AUDIO)]
         _decode_a_frame(media, [*video, *audio])
-        is_stated = container != "mp4" or not is_fragmented(file)
         return {
-            "duration_seconds": media.duration / av.time_base if media.duration and is_stated else None,
+            "duration_seconds": media.duration / av.time_base
+            if media.duration and not is_fragmented
+            else None,
             "has_video": bool(video),
             "has_audio": bool(audio),
             "audio_channels": audio[0].codec_context.channels if audio else None,

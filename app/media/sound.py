@@ -6,6 +6,7 @@ made of sample offsets: nobody else's clock is asked. The sound is never held as
 """
 
 import json
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from app.media.child import (
     Wanted,
     running,
 )
-from app.media.turns import FRAME_MS, are_alike, own_speech, turns, windows
+from app.media.turns import FRAME_MS, MAX_CHANNELS, turns, voices, windows
 
 BLOCK_BYTES: Final = 4 * 1024 * 1024
 """FFmpeg asks for 32 KB at a time, the store is asked for these: an hour of video in 64 KB blocks took 200 s."""
@@ -44,6 +45,7 @@ MAX_PIECE_BYTES: Final = 26_214_400
 _RATE: Final = 16_000
 _SAMPLES_PER_MS: Final = _RATE // 1000
 _MAX_HEARD_BYTES: Final = 64 * 1024
+_MAX_TRACKS: Final = 16
 _FRAMES_PER_HOUR: Final = 3_600_000 // FRAME_MS
 _CHILD = Path(__file__).with_name("sound_child.py")
 
@@ -61,24 +63,32 @@ class Cut(Enum):
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of the sound: channel 0 is the left one, 1 the right one, None all of them mixed."""
+    """A stretch of one channel. The channels of all tracks of a file are numbered from 0: 0 and 1 are the left and the
+    right one of a file with one stereo track.
+
+    `channel` tells voices apart: it is None where the plan has one channel, whichever that is. `source` is the channel
+    that the sound is cut from.
+    """
 
     channel: int | None
     start_ms: int
     end_ms: int
+    source: int = 0
 
 
 @dataclass(frozen=True)
 class Plan:
     """Where somebody speaks, in order of start.
 
-    `duration_ms` is how long there is sound; `channels` is 2 where two are kept apart, 1 where the sound is mono, mixed
-    or the same on both, 0 without any. Spans of one channel do not overlap.
+    `duration_ms` is how long there is sound. `channels` is how many channels are kept apart: 1 where the others carry
+    the same speech, or none, and 0 without any sound. `unused_tracks` is how many tracks of sound could not be decoded:
+    without a span that does not mean that nobody spoke. Spans of one channel do not overlap.
     """
 
     duration_ms: int
     channels: int
     spans: tuple[Span, ...]
+    unused_tracks: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ class Limits:
     silent_seconds: float = 60
     cpu_seconds: int = 20
     cpu_seconds_per_hour: int = 120
-    hours: int = 24
+    hours: int = 6
     memory_bytes: int = 1024**3
     read_times: int = 2
     read_bytes: int = 64 * 1024**2
@@ -146,11 +156,16 @@ async def pieces(
 
 
 class _Sound(Line):
-    channels: Annotated[int, Field(ge=0, le=2)]
+    channels: Annotated[int, Field(ge=0, le=MAX_CHANNELS)]
     samples: Annotated[int, Field(ge=0)]
+    unused_channels: Annotated[
+        list[Annotated[int, Field(ge=0, lt=MAX_CHANNELS)]], Field(max_length=MAX_CHANNELS)
+    ]
+    unused_tracks: Annotated[int, Field(ge=0, le=_MAX_TRACKS)]
 
 
 class _Heard(Line):
+    channel: Annotated[int, Field(ge=0, lt=MAX_CHANNELS)]
     heard: Annotated[int, Field(ge=0, le=_MAX_HEARD_BYTES)]
     sound: _Sound | None = None
 
@@ -195,58 +210,62 @@ async def _hearing(
         )
 
 
-async def _all_heard(child: Conversation[_Heard], limits: Limits) -> tuple[bytes, _Sound]:
-    frames = bytearray()
+async def _all_heard(child: Conversation[_Heard], limits: Limits) -> tuple[list[bytes], _Sound]:
+    """What the child heard on each channel, a byte for each 30 ms, all channels equally long."""
+    frames: dict[int, bytearray] = defaultdict(bytearray)
     sound = None
     while sound is None:
         said = await child.next()
-        frames += await child.content(said.heard)
+        frames[said.channel] += await child.content(said.heard)
         sound = said.sound
         if not said.heard and sound is None:
             raise MediaRefused("media_unreadable")
-        if len(frames) > 2 * (limits.hours * _FRAMES_PER_HOUR + 1):
+        if len(frames[said.channel]) > limits.hours * _FRAMES_PER_HOUR + 1:
             raise MediaRefused("media_too_slow")
-    if len(frames) != sound.channels * -(-sound.samples // (_SAMPLES_PER_MS * FRAME_MS)):
+    length = -(-sound.samples // (_SAMPLES_PER_MS * FRAME_MS))
+    channels = [bytes(frames[number]) for number in range(sound.channels)]
+    if max(map(len, frames.values())) != length or any(
+        frames[number] for number in frames if number >= sound.channels
+    ):
         raise MediaRefused("media_unreadable")
-    return bytes(frames), sound
+    return [channel.ljust(length, b"\0") for channel in channels], sound
 
 
-def _planned(frames: bytes, sound: _Sound, cut: Cut) -> Plan:
-    channels = [frames[number :: sound.channels] for number in range(sound.channels)]
-    if len(channels) == 2:
-        left, right = channels
-        channels = [left] if are_alike(left, right) else [own_speech(left, right), own_speech(right, left)]
-    if len(channels) == 2:
+def _planned(frames: Sequence[bytes], sound: _Sound, cut: Cut) -> Plan:
+    used = {number: heard for number, heard in enumerate(frames) if number not in sound.unused_channels}
+    kept = voices(used)
+    if len(kept) > 1:
         cut = Cut.TURNS
     duration_ms = sound.samples // _SAMPLES_PER_MS
     spans = [
-        Span(number if len(channels) == 2 else None, *interval)
-        for number, heard in enumerate(channels)
+        Span(number if len(kept) > 1 else None, *interval, source=number)
+        for number, heard in kept.items()
         for interval in _CUTS[cut](heard, longest_ms=_LONGEST_MS[cut], duration_ms=duration_ms)
     ]
-    spans.sort(key=lambda span: (span.start_ms, span.channel or 0))
-    return Plan(duration_ms, len(channels), tuple(spans))
+    spans.sort(key=lambda span: (span.start_ms, span.source))
+    return Plan(duration_ms, len(kept), tuple(spans), sound.unused_tracks)
 
 
 def _check(spans: Sequence[Span]) -> None:
     if len({span.channel is None for span in spans}) > 1:
-        raise ValueError("mixed and apart at once")
+        raise ValueError("one channel and several at once")
     for one in spans:
         if (
-            one.channel not in (None, 0, 1)
+            one.channel not in (None, one.source)
+            or not 0 <= one.source < MAX_CHANNELS
             or not 0 <= one.start_ms < one.end_ms <= one.start_ms + MAX_WINDOW_MS
         ):
             raise ValueError("no span of a plan")
-    for channel in (None, 0, 1):
-        for one, other in pairwise(span for span in spans if span.channel == channel):
+    for source in {span.source for span in spans}:
+        for one, other in pairwise(span for span in spans if span.source == source):
             if other.start_ms < one.end_ms:
                 raise ValueError("spans overlap")
     if any(other.start_ms < one.start_ms for one, other in pairwise(spans)):
         raise ValueError("not in order")
 
 
-def _in_samples(span: Span) -> tuple[int | None, int, int]:
-    return span.channel, span.start_ms * _SAMPLES_PER_MS, span.end_ms * _SAMPLES_PER_MS
+def _in_samples(span: Span) -> tuple[int, int, int]:
+    return span.source, span.start_ms * _SAMPLES_PER_MS, span.end_ms * _SAMPLES_PER_MS
 
 
 def _ended(**detail: int) -> UpstreamFailed:

@@ -1,48 +1,49 @@
-"""The child that hears a foreign file: run by path in an isolated interpreter, never imported by the app.
+"""The child process that decodes a foreign file: run by path in an isolated interpreter, never imported by the app.
 
-It is given no environment, and knows of the project only what it opens the file with (`app/media/foreign.py`) and what
-its timeline is (`app/media/timeline.py`). It decodes the first audio stream from the beginning, at 16 kHz, and never
-holds more than what it is cutting out.
+It is given no environment, and knows of the project only what it opens the file with (`app/media/foreign.py`,
+`app/media/mp4.py`) and how it lays sound on a timeline (`app/media/timeline.py`). It decodes every track of sound from
+the beginning, at 16 kHz, and never holds more than what it is cutting out. The channels of all tracks are numbered from
+0, in the order of the tracks.
 
-Asked to `hear`, it says `{"heard": n}` and n bytes, again and again: a byte for each 30 ms of each channel in turn,
-how loud and whether it is speech; the last time also `"sound": {...}`. Asked to `cut`, it reads which samples are
-wanted, and says `{"piece": number, "size_bytes": n}` and n bytes of FLAC for each, in the order of their ends.
+For the task `hear` it writes `{"channel": c, "heard": n}` and n bytes, again and again: a byte for each 30 ms of that
+channel, how loud and whether it is speech. The last line also has `"sound": {...}`. For the task `cut` it reads which
+samples are wanted, and writes `{"piece": number, "size_bytes": n}` and n bytes of FLAC for each.
 """
 
 import ctypes
 import io
 import json
 import sys
-from collections import deque
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from math import log2
 from pathlib import Path
+from typing import Any
 
 import av
 import av.audio.resampler
 import webrtcvad  # type: ignore[import-untyped]  # comes without types
 from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import Discard
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # an isolated interpreter looks beside no program
 
-from app.media.foreign import (
-    Object,
-    Refused,
-    Sound,
-    confine,
-    decodable,
-    heard,
-    judged,
-    opened,
-    tell,
-)
-from app.media.mp4 import sound_of_mp4
-from app.media.timeline import RATE, SAMPLE_BYTES, Allowance, Planes, Timeline, samples_of
+from app.media.foreign import AUDIO, Object, Refused, confine, heard, is_one_of, judged, opened, tell
+from app.media.mp4 import Boxes, Movie, read_movie
+from app.media.timeline import RATE, SAMPLE_BYTES, Allowance, Planes, Track, samples_of
+from app.media.turns import MAX_CHANNELS
 
-_FRAME_BYTES = RATE * 30 // 1000 * SAMPLE_BYTES
+_FRAME_SAMPLES = RATE * 30 // 1000
+_FRAME_BYTES = _FRAME_SAMPLES * SAMPLE_BYTES
 _SILENCE = bytes(_FRAME_BYTES)
 _SPEECH = 0x80
 _LOUDEST = 0x7F
@@ -55,6 +56,10 @@ _EVERY = 4
 _STRICTEST = 3
 _TOLD_BYTES = 2000
 _TAKEN_BYTES = 50 * _FRAME_BYTES
+_MAX_MISSING = RATE // 4
+"""A span may end so much after the sound: it is a little longer than the speech in it."""
+
+_MAX_CHANNELS_OF_A_TRACK = 8
 _ENCODED_BYTES = 5 * RATE * SAMPLE_BYTES
 _KEPT_BLOCKS = 2
 _M_MMAP_THRESHOLD = -3
@@ -62,12 +67,20 @@ _LARGE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """Samples of a channel, or of all mixed."""
+class _Play:
+    """Samples of a track and their place in what is played; `length` is None for the rest of the track."""
 
-    channel: int | None
     start: int
-    end: int
+    media_start: int
+    length: int | None
+
+    def end(self, media_samples: int) -> int:
+        """Its end in what is played of a track of so many samples."""
+        rest = max(0, media_samples - self.media_start)
+        return self.start + (rest if self.length is None else min(self.length, rest))
+
+
+_WHOLE = (_Play(0, 0, None),)
 
 
 def main() -> None:
@@ -76,7 +89,7 @@ def main() -> None:
     size_bytes, block_bytes, memory_bytes, *numbers = map(int, sys.argv[3:])
     allowance = Allowance(*numbers)
     _give_memory_back()
-    confine(allowance.cpu_seconds, allowance.most_cpu_seconds, memory_bytes)
+    confine(allowance.cpu_seconds, allowance.max_cpu_seconds, memory_bytes)
     file = Object(size_bytes, block_bytes, _KEPT_BLOCKS)
     judged(lambda: (_hear if task == "hear" else _cut)(file, container, allowance))
 
@@ -88,52 +101,262 @@ def _give_memory_back() -> None:
 
 
 def _hear(file: Object, container: str, allowance: Allowance) -> None:
-    with _sound(file, container) as sound:
-        channels = 2 if sound is not None and sound[1].channels == 2 else 1
-        ears = [_Ear() for _ in range(channels)]
-        told = bytearray()
+    with _sound(file, container, allowance) as sound:
+        ears = [_Ear() for _ in range(sound.channels)]
+        media_samples = [0] * sound.channels
+        for first, at, planes in sound.samples():
+            for number, plane in enumerate(planes, first):
+                ears[number].hear(plane)
+                media_samples[number] = at + samples_of(planes)
         samples = 0
-        for at, planes in Timeline(channels, allowance).samples(sound):
-            samples = at + samples_of(planes)
-            told += _in_turn([ear.hear(plane) for ear, plane in zip(ears, planes, strict=True)])
-            if len(told) >= _TOLD_BYTES:
-                tell({"heard": len(told)}, told)
-                told.clear()
-        told += _in_turn([ear.end() for ear in ears])
-        tell(
-            {"heard": len(told), "sound": {"channels": channels if samples else 0, "samples": samples}}, told
-        )
+        for number, ear in enumerate(ears):
+            plays = sound.plays(number)
+            end = max((play.end(media_samples[number]) for play in plays), default=0)
+            allowance.grow(end)
+            _tell_heard(number, _played(ear.frames(), plays, end, media_samples[number]))
+            samples = max(samples, end)
+        found = {
+            "channels": sound.channels if samples else 0,
+            "samples": samples,
+            "unused_channels": sound.damaged_channels,
+            "unused_tracks": sound.unused_tracks,
+        }
+        tell({"channel": 0, "heard": 0, "sound": found})
+
+
+def _played(frames: bytes, plays: Sequence[_Play], end: int, media_samples: int) -> bytes:
+    """The frames of a track in the order in which they are played, `end` samples in all."""
+    if plays == _WHOLE:
+        return frames
+    played = bytearray(-(-end // _FRAME_SAMPLES))
+    for play in plays:
+        start, stop = play.start // _FRAME_SAMPLES, -(-play.end(media_samples) // _FRAME_SAMPLES)
+        media_start = play.media_start // _FRAME_SAMPLES
+        some = frames[media_start : media_start + stop - start]
+        played[start : start + len(some)] = some
+    return bytes(played)
+
+
+def _tell_heard(channel: int, frames: bytes) -> None:
+    for start in range(0, len(frames), _TOLD_BYTES):
+        told = frames[start : start + _TOLD_BYTES]
+        tell({"channel": channel, "heard": len(told)}, told)
 
 
 def _cut(file: Object, container: str, allowance: Allowance) -> None:
     spans = json.loads(heard(int(sys.stdin.buffer.readline())))
-    waiting = deque(enumerate(_Wanted(*span) for span in spans))
-    channels = 1 if waiting[0][1].channel is None else 2
-    begun: list[_Piece] = []
-    with _sound(file, container) as sound:
-        for at, planes in Timeline(channels, allowance).samples(sound):
-            while waiting and waiting[0][1].start < at + samples_of(planes):
-                begun.append(_Piece(*waiting.popleft()))
-            for piece in begun:
-                piece.take(at, planes)
-            for piece in sorted((one for one in begun if one.is_complete), key=lambda one: one.wanted.end):
-                begun.remove(piece)
-                piece.give()
-            if not begun and not waiting:
+    with _sound(file, container, allowance) as sound:
+        cutters: dict[int, _Cutter] = defaultdict(_Cutter)
+        for number, (channel, start, end) in enumerate(spans):
+            cutters[channel].waiting.append(_Piece(number, _parts(sound.plays(channel), start, end)))
+        for cutter in cutters.values():
+            cutter.waiting.sort(key=lambda piece: piece.media_start, reverse=True)
+        for first, at, planes in sound.samples(set(cutters)):
+            for channel, plane in enumerate(planes, first):
+                cutters[channel].take(at, plane)
+            if all(cutter.is_done for cutter in cutters.values()):
                 return
-    raise Refused
+        for cutter in cutters.values():
+            cutter.end()
+
+
+class _Cutter:
+    """The pieces of one channel: those that wait, the one that begins last first, and those that have begun."""
+
+    def __init__(self) -> None:
+        self.waiting: list[_Piece] = []
+        self._begun: list[_Piece] = []
+
+    @property
+    def is_done(self) -> bool:
+        return not (self.waiting or self._begun)
+
+    def take(self, at: int, plane: bytes) -> None:
+        """Takes samples, and gives the parent the pieces that they complete."""
+        while self.waiting and self.waiting[-1].media_start < at + len(plane) // SAMPLE_BYTES:
+            self._begun.append(self.waiting.pop())
+        for piece in self._begun:
+            piece.take(at, plane)
+        self._give()
+
+    def end(self) -> None:
+        """Gives the rest. Raises Refused where the sound ended before a piece did."""
+        if self.waiting or any(piece.missing > _MAX_MISSING for piece in self._begun):
+            raise Refused
+        for piece in self._begun:
+            piece.fill_up()
+        self._give()
+
+    def _give(self) -> None:
+        complete = [piece for piece in self._begun if not piece.missing]
+        for piece in sorted(complete, key=lambda piece: piece.media_end):
+            self._begun.remove(piece)
+            piece.give()
+
+
+def _parts(plays: Sequence[_Play], start: int, end: int) -> list["_Part"]:
+    """What the samples that are played between the two are made of. Raises Refused where nothing is played there, and
+    for an end that is later than the end of what is played.
+    """
+    parts = []
+    for play in plays:
+        first = max(start, play.start)
+        last = end if play.length is None else min(end, play.start + play.length)
+        if first >= last:
+            continue
+        if first > start:
+            parts.append(_Part(None, first - start))
+        parts.append(_Part(play.media_start + first - play.start, last - first))
+        start = last
+    if not parts or end - start > _MAX_MISSING:
+        raise Refused
+    if start < end:
+        parts.append(_Part(None, end - start))
+    return parts
+
+
+@dataclass
+class _HeardTrack:
+    """One track, the number of its first channel, and how many it has."""
+
+    track: Track
+    first: int
+    channels: int
+    plays: tuple[_Play, ...]
+    is_damaged: bool = False
+
+
+class _Sound:
+    """The tracks of sound in one file. `channels` counts those of all tracks that we can decode."""
+
+    def __init__(
+        self, file: Object, media: InputContainer, movie: Movie | None, allowance: Allowance
+    ) -> None:
+        if not media.streams:
+            raise Refused
+        self._file, self._media = file, media
+        self._is_movie, self._is_fragmented = movie is not None, movie is not None and movie.is_fragmented
+        self._tracks: dict[int, _HeardTrack] = {}
+        streams = [stream for stream in media.streams.audio if is_one_of(stream, AUDIO)]
+        self._undecodable = len(media.streams.audio) - len(streams)
+        self.channels = 0
+        for stream, layout in zip(streams, _layouts(streams), strict=True):
+            stream.codec_context.thread_count = 1
+            track = Track(stream, layout.name, allowance, are_discards_lost=self._is_fragmented)
+            self._tracks[stream.index] = _HeardTrack(
+                track, self.channels, layout.nb_channels, _plays(movie, stream)
+            )
+            self.channels += layout.nb_channels
+        allowance.channels = self.channels
+
+    def plays(self, channel: int) -> tuple[_Play, ...]:
+        """What is played of the channel's track. Raises Refused for a channel that the file does not have."""
+        for one in self._tracks.values():
+            if one.first <= channel < one.first + one.channels:
+                return one.plays
+        raise Refused
+
+    @property
+    def unused_tracks(self) -> int:
+        """How many tracks we cannot decode, or of which too much is damaged."""
+        return self._undecodable + sum(one.is_damaged for one in self._tracks.values())
+
+    @property
+    def damaged_channels(self) -> list[int]:
+        """The channels of damaged tracks."""
+        damaged = (one for one in self._tracks.values() if one.is_damaged)
+        return [number for one in damaged for number in range(one.first, one.first + one.channels)]
+
+    def samples(self, only: AbstractSet[int] | None = None) -> Iterator[tuple[int, int, Planes]]:
+        """The number of a track's first channel, of the first sample, and samples of each of its channels.
+
+        `only` leaves out the tracks without one of these channels. Raises Refused where every track is damaged, and
+        where the file ends before its index says so.
+        """
+        wanted = {
+            index: one
+            for index, one in self._tracks.items()
+            if only is None or not only.isdisjoint(range(one.first, one.first + one.channels))
+        }
+        for stream in self._media.streams:
+            if stream.index not in wanted:
+                stream.discard = Discard.all
+        if not wanted:
+            return
+        boxes = Boxes(self._file)
+        for packet in self._media.demux([self._media.streams[index] for index in wanted]):
+            if self._is_fragmented:
+                _walk(boxes, packet.pos or 0)
+            yield from _of(wanted[packet.stream.index], partial(_take, packet))
+        for one in wanted.values():
+            yield from _of(one, Track.end)
+            one.is_damaged = one.is_damaged or one.track.has_lost_too_much
+        self._judge(wanted.values(), boxes)
+
+    def _judge(self, heard: Collection[_HeardTrack], boxes: Boxes) -> None:
+        if all(one.is_damaged for one in heard):
+            raise Refused
+        if self._is_fragmented:
+            _walk(boxes, self._file.size_bytes)
+        elif self._is_movie and any(one.track.ends_too_early for one in heard if not one.is_damaged):
+            raise Refused
+
+
+def _walk(boxes: Boxes, until: int) -> None:
+    """Raises Refused where the file ends amid a box: FFmpeg takes what there is for all."""
+    for _ in boxes.walk(until):
+        pass
+
+
+def _take(packet: "Packet[Any]", track: Track) -> Iterator[tuple[int, Planes]]:
+    return track.take(packet)
+
+
+def _of(
+    one: _HeardTrack, give: Callable[[Track], Iterator[tuple[int, Planes]]]
+) -> Iterator[tuple[int, int, Planes]]:
+    """What a track gives, with its first channel; nothing from a track that is damaged."""
+    if one.is_damaged:
+        return
+    try:
+        for at, planes in give(one.track):
+            yield one.first, at, planes
+    except Refused:
+        one.is_damaged = True
+
+
+def _layouts(streams: Sequence[AudioStream]) -> list[AudioLayout]:
+    """To what each track is resampled: as it is, but mixed where that makes more than MAX_CHANNELS in all."""
+    layouts = [stream.codec_context.layout for stream in streams]
+    mono = AudioLayout("mono")
+    for most in (_MAX_CHANNELS_OF_A_TRACK, 2, 1):
+        layouts = [layout if 0 < layout.nb_channels <= most else mono for layout in layouts]
+        if sum(layout.nb_channels for layout in layouts) <= MAX_CHANNELS:
+            break
+    return layouts
+
+
+def _plays(movie: Movie | None, stream: AudioStream) -> tuple[_Play, ...]:
+    edits = movie.edits.get(stream.id) if movie is not None else None
+    if edits is None:
+        return _WHOLE
+    return tuple(
+        _Play(
+            round(edit.start * RATE),
+            round(edit.media_start * RATE),
+            None if edit.length is None else round(edit.length * RATE),
+        )
+        for edit in edits
+        if edit.media_start is not None
+    )
 
 
 @contextmanager
-def _sound(file: Object, container: str) -> Iterator[Sound | None]:
-    """The file's first stream of sound that we can decode, None without one; refuses a file of nothing."""
-    if container == "mp4":
-        with sound_of_mp4(file) as sound:
-            yield sound
-        return
-    with opened(file, container) as media:
-        stream = decodable(media)
-        yield None if stream is None else (media.demux(stream), stream.codec_context)
+def _sound(file: Object, container: str, allowance: Allowance) -> Iterator[_Sound]:
+    movie = read_movie(file) if container == "mp4" else None
+    # FFmpeg plays what some edit lists leave out: it gives the whole track, and we play what the list says.
+    with opened(file, container, ignore_editlist="1") as media:
+        yield _Sound(file, media, movie, allowance)
 
 
 class _Ear:
@@ -142,23 +365,25 @@ class _Ear:
     def __init__(self) -> None:
         self._vad = webrtcvad.Vad(_STRICTEST)
         self._waiting = bytearray()
+        self._heard = bytearray()
 
-    def hear(self, plane: bytes) -> bytes:
+    def hear(self, plane: bytes) -> None:
+        """Takes samples."""
         self._waiting += plane
-        if len(self._waiting) < _TAKEN_BYTES:
-            return b""
-        return self._told()
+        if len(self._waiting) >= _TAKEN_BYTES:
+            self._hear()
 
-    def end(self) -> bytes:
-        """What is left, filled up with silence."""
+    def frames(self) -> bytes:
+        """All that it heard; the last frame is filled up with silence."""
         self._waiting += bytes(-len(self._waiting) % _FRAME_BYTES)
-        return self._told()
+        self._hear()
+        return bytes(self._heard)
 
-    def _told(self) -> bytes:
+    def _hear(self) -> None:
         size = len(self._waiting) // _FRAME_BYTES * _FRAME_BYTES
         taken = bytes(self._waiting[:size])
         del self._waiting[:size]
-        return bytes(
+        self._heard += bytes(
             self._frame(taken[start : start + _FRAME_BYTES]) for start in range(0, size, _FRAME_BYTES)
         )
 
@@ -173,54 +398,89 @@ def _loudness(frame: bytes) -> int:
     return min(_LOUDEST, round(_STEPS * log2(1 + sum(map(abs, some)) / len(some))))
 
 
+class _Part:
+    """Samples of a piece that are together in the track; those without a place in it are silence."""
+
+    def __init__(self, media_start: int | None, samples: int) -> None:
+        self.media_start = media_start
+        self.samples = samples
+        self.missing = 0 if media_start is None else samples
+        self.waiting = bytearray(samples * SAMPLE_BYTES if media_start is None else 0)
+
+    def take(self, at: int, plane: bytes) -> None:
+        """What belongs to it of these samples, which follow those before."""
+        if self.media_start is None or not self.missing:
+            return
+        start = max(0, self.media_start + self.samples - self.missing - at)
+        end = max(start, min(len(plane) // SAMPLE_BYTES, self.media_start + self.samples - at))
+        self.missing -= end - start
+        self.waiting += plane[start * SAMPLE_BYTES : end * SAMPLE_BYTES]
+
+
 class _Piece:
     """One piece while it is cut out and encoded."""
 
-    def __init__(self, number: int, wanted: _Wanted) -> None:
-        self.wanted = wanted
+    def __init__(self, number: int, parts: Sequence[_Part]) -> None:
         self._number = number
-        self._waiting = bytearray()
-        self._taken = self._encoded = 0
+        self._parts = deque(parts)
+        places = [part for part in parts if part.media_start is not None]
+        self.media_start = min(part.media_start or 0 for part in places)
+        self.media_end = max((part.media_start or 0) + part.samples for part in places)
+        self._encoded = 0
         self._file = io.BytesIO()
-        self._flac = av.open(self._file, "w", format="flac")
-        self._stream = self._flac.add_stream("flac", rate=RATE, layout="mono", format="s16")
+        self._flac: OutputContainer | None = None
 
     @property
-    def is_complete(self) -> bool:
-        return self._taken == self.wanted.end - self.wanted.start
+    def missing(self) -> int:
+        """How many samples are still to come."""
+        return sum(part.missing for part in self._parts)
 
-    def take(self, at: int, planes: Planes) -> None:
+    def take(self, at: int, plane: bytes) -> None:
         """What is wanted of these samples, which follow those before."""
-        plane = planes[self.wanted.channel or 0]
-        start = max(0, self.wanted.start - at)
-        end = max(start, min(samples_of(planes), self.wanted.end - at))
-        self._taken += end - start
-        self._waiting += plane[start * SAMPLE_BYTES : end * SAMPLE_BYTES]
-        if len(self._waiting) >= _ENCODED_BYTES:
-            self._encode()
+        for part in self._parts:
+            part.take(at, plane)
+        self._encode(_ENCODED_BYTES)
+
+    def fill_up(self) -> None:
+        """Takes silence for what is missing."""
+        for part in self._parts:
+            part.waiting += bytes(part.missing * SAMPLE_BYTES)
+            part.missing = 0
 
     def give(self) -> None:
         """To the parent."""
-        self._encode()
-        self._flac.mux(self._stream.encode(None))
-        self._flac.close()
+        self._encode(1)
+        flac, stream = self._output()
+        flac.mux(stream.encode(None))
+        flac.close()
         with self._file.getbuffer() as content:
             tell({"piece": self._number, "size_bytes": len(content)}, content)
 
-    def _encode(self) -> None:
-        if self._waiting:
-            samples = len(self._waiting) // SAMPLE_BYTES
-            frame = AudioFrame(format="s16", layout="mono", samples=samples)
-            frame.planes[0].update(bytes(self._waiting))
-            frame.sample_rate, frame.time_base = RATE, Fraction(1, RATE)
-            frame.pts = self._encoded
-            self._encoded += samples
-            self._flac.mux(self._stream.encode(frame))
-            self._waiting.clear()
+    def _output(self) -> tuple[OutputContainer, AudioStream]:
+        if self._flac is None:
+            self._flac = av.open(self._file, "w", format="flac")
+            self._flac.add_stream("flac", rate=RATE, layout="mono", format="s16")
+        return self._flac, self._flac.streams.audio[0]
 
+    def _encode(self, least_bytes: int) -> None:
+        """Encodes what is complete from the beginning, once it is so much."""
+        while self._parts:
+            part = self._parts[0]
+            if len(part.waiting) >= least_bytes or (part.waiting and not part.missing):
+                self._encode_some(bytes(part.waiting))
+                part.waiting.clear()
+            if part.missing:
+                return
+            self._parts.popleft()
 
-def _in_turn(channels: list[bytes]) -> bytes:
-    return bytes(byte for frame in zip(*channels, strict=True) for byte in frame)
+    def _encode_some(self, samples: bytes) -> None:
+        flac, stream = self._output()
+        frame = AudioFrame(format="s16", layout="mono", samples=len(samples) // SAMPLE_BYTES)
+        frame.planes[0].update(samples)
+        frame.sample_rate, frame.time_base = RATE, Fraction(1, RATE)
+        frame.pts = self._encoded
+        self._encoded += frame.samples
+        flac.mux(stream.encode(frame))
 
 
 if __name__ == "__main__":

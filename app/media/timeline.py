@@ -1,7 +1,7 @@
-"""A foreign stream's sound laid on its file's timeline: loaded by the children alone, never by the app.
+"""The sound of one track, laid on its file's timeline: loaded by the child processes alone, never by the app.
 
-Timestamps are the file's word, so what they may cost is bounded: silence is made as it is handed on, the processor is
-granted as sound is heard, and a timeline that is too long ends.
+Timestamps come from the file and may lie, so this module bounds what they may cost. It makes silence as the silence is
+handed on, grants the processor as sound is heard, and ends a timeline that is too long.
 """
 
 import errno
@@ -13,103 +13,146 @@ from typing import Any
 import av
 import av.audio.fifo
 import av.audio.resampler
-from av.audio.codeccontext import AudioCodecContext
 from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
 from av.packet import Packet
 
-from app.media.foreign import Refused, Sound
+from app.media.foreign import Refused
+from app.media.turns import MAX_CHANNELS
 
 RATE = 16_000
 SAMPLE_BYTES = 2
 _SILENCE_SAMPLES = 5 * RATE
-_MOST_LOST = 0.1
+_MAX_LOST = 0.1
 """Of the packets, or of the frames: a transcript that lacked more would look whole."""
+
+_MIN_FOUND = 0.9
+"""Of the duration that the index states: FFmpeg takes the first sample that it cannot find for the end."""
 
 _TOGETHER = 48_000
 """So many samples, or a second of them, are resampled at once: of Opus' 960 each time it costs nearly as much as the
 decoding does."""
 
 _RATES = range(8_000, 384_001)
-"""What microphones have: fewer would be a bomb, for one frame could claim to be hours."""
+"""The sampling rates of microphones. At a lower rate one frame could claim to last for hours."""
 
 _TOLERANCE_SECONDS = 0.1
-"""As far as timestamps may stray before they mean a gap."""
+"""Timestamps may stray so far before they mean a gap."""
+
+_CHANNELS_AT_ONE_PRICE = 4
 
 Planes = tuple[bytes, ...]
 """As many samples of each channel, 16 bits each."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Allowance:
-    """What of the processor a recording may take, more as more of it has been heard, and how long it may be."""
+    """How much processor time a recording may take, more as more of it is heard, and how long it may be.
+
+    `channels` is how many channels the child hears: up to four cost what one does.
+    """
 
     cpu_seconds: int
     cpu_seconds_per_hour: int
     hours: int
+    channels: int = 1
+    _samples: int = 0
 
     @property
-    def most_cpu_seconds(self) -> int:
-        """For the longest recording."""
-        return self.cpu_seconds + self.hours * self.cpu_seconds_per_hour
+    def max_cpu_seconds(self) -> int:
+        """More than the longest recording with the most channels may take: the kernel kills at this limit.
+
+        At the lower limit it sends SIGXCPU first, which says why the process ended.
+        """
+        most = self.hours * self.cpu_seconds_per_hour * (MAX_CHANNELS // _CHANNELS_AT_ONE_PRICE)
+        return self.cpu_seconds + most + 1
 
     def grow(self, samples: int) -> None:
-        """To what so much sound may take; raises MemoryError if it is too much."""
+        """Grants what so much sound may take. Raises MemoryError if the sound is too long."""
         if samples > self.hours * 3600 * RATE:
             raise MemoryError
-        allowed = self.cpu_seconds + samples * self.cpu_seconds_per_hour // (3600 * RATE)
-        resource.setrlimit(resource.RLIMIT_CPU, (allowed, self.most_cpu_seconds))
+        self._samples = max(self._samples, samples)
+        priced = max(self.channels, _CHANNELS_AT_ONE_PRICE)
+        granted = self._samples * self.cpu_seconds_per_hour * priced // (3600 * RATE * _CHANNELS_AT_ONE_PRICE)
+        resource.setrlimit(resource.RLIMIT_CPU, (self.cpu_seconds + granted, self.max_cpu_seconds))
 
 
-class Timeline:
-    """A stream's sound from the beginning of the file's timeline, without a gap.
+class Track:
+    """One track's sound from the beginning of the file's timeline, without a gap.
 
-    Frames that follow each other are resampled as one; a gap, or a change of format, begins anew. The silence of a
-    gap, which a file may claim to be hours, is handed on piece by piece and never held as a whole.
+    `layout` is what it is resampled to. `are_discards_lost` says that FFmpeg marks a packet to be discarded because its
+    time is wrong (in fragments), and not because an edit list leaves it out. Frames that follow each other are
+    resampled as one; a gap, or a change of format, begins anew. The silence of a gap, which a file may claim to be
+    hours, is handed on piece by piece and never held as a whole.
     """
 
-    def __init__(self, channels: int, allowance: Allowance) -> None:
-        self._channels = channels
+    def __init__(
+        self, stream: AudioStream, layout: str, allowance: Allowance, *, are_discards_lost: bool
+    ) -> None:
+        self._context = stream.codec_context
+        self._stated = stream.duration or 0
+        self._layout = layout
         self._allowance = allowance
+        self._are_discards_lost = are_discards_lost
         self._at = 0
         self._due = 0.0
         self._kind: tuple[str, str, int] | None = None
+        self._packets = self._lost = self._frames = self._past = self._found = 0
         self._waiting, self._resampler = self._fresh()
+        self._channels = len(self._resampler.layout.channels)
 
-    def samples(self, sound: Sound | None) -> Iterator[tuple[int, Planes]]:
-        """Which sample comes first, and samples, from the first to the last; nothing without a stream.
+    @property
+    def has_lost_too_much(self) -> bool:
+        """Whether a transcript of this track would lack too much: what cannot be decoded, or comes twice."""
+        return self._lost > self._packets * _MAX_LOST or self._past > self._frames * _MAX_LOST
 
-        Refuses one of which too much is in the past of what came before: it would be left out.
+    @property
+    def ends_too_early(self) -> bool:
+        """Whether the track, which is no track of fragments, has fewer samples than its index states."""
+        return self._found < self._stated * _MIN_FOUND
+
+    def take(self, packet: "Packet[Any]") -> Iterator[tuple[int, Planes]]:
+        """The number of the first sample, and samples, from the first to the last. A packet that cannot be decoded is
+        silence.
         """
-        if sound is None:
+        self._packets += 1
+        self._found += packet.duration or 0
+        self._lost += packet.is_discard and self._are_discards_lost
+        try:
+            frames = self._context.decode(packet)
+        except av.error.FFmpegError as error:
+            if error.errno == errno.ENOMEM:
+                raise MemoryError from error
+            self._lost += 1
             return
-        frames = past = 0
-        for frame in _frames(*sound):
-            frames += 1
-            time = self._due if frame.pts is None else float(frame.time or 0)
-            if time < self._due - _TOLERANCE_SECONDS:
-                past += self._kind is not None
-                continue
-            kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if kind != self._kind or time > self._due + _TOLERANCE_SECONDS:
-                yield from self._begin(kind, time)
-            self._due += frame.samples / frame.sample_rate
-            frame.pts = None  # those that stray a little would not be taken
-            self._waiting.write(frame)
-            if self._waiting.samples >= min(_TOGETHER, frame.sample_rate):
-                yield from self._given(self._resampler.resample(self._waiting.read()))
-        if past > frames * _MOST_LOST:
-            raise Refused
-        yield from self._rest()
+        for frame in frames:
+            yield from self._placed(frame)
 
-    def _rest(self) -> Iterator[tuple[int, Planes]]:
+    def end(self) -> Iterator[tuple[int, Planes]]:
+        """The samples that are left."""
         if (waiting := self._waiting.read()) is not None:
             yield from self._given(self._resampler.resample(waiting))
         yield from self._given(self._resampler.resample(None))
 
+    def _placed(self, frame: AudioFrame) -> Iterator[tuple[int, Planes]]:
+        self._frames += 1
+        time = self._due if frame.pts is None else float(frame.time or 0)
+        if time < self._due - _TOLERANCE_SECONDS:
+            self._past += self._kind is not None
+            return
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if kind != self._kind or time > self._due + _TOLERANCE_SECONDS:
+            yield from self._begin(kind, time)
+        self._due += frame.samples / frame.sample_rate
+        frame.pts = None  # those that stray a little would not be taken
+        self._waiting.write(frame)
+        if self._waiting.samples >= min(_TOGETHER, frame.sample_rate):
+            yield from self._given(self._resampler.resample(self._waiting.read()))
+
     def _begin(self, kind: tuple[str, str, int], time: float) -> Iterator[tuple[int, Planes]]:
-        yield from self._rest()
+        yield from self.end()
         if kind[2] not in _RATES:
             raise Refused
         start = round(time * RATE)
@@ -124,7 +167,9 @@ class Timeline:
     def _given(self, frames: list[AudioFrame]) -> Iterator[tuple[int, Planes]]:
         for frame in frames:
             size = frame.samples * SAMPLE_BYTES
-            at, planes = self._next(tuple(bytes(memoryview(plane)[:size]) for plane in frame.planes))
+            at, planes = self._next(
+                tuple(bytes(memoryview(plane)[:size]) for plane in frame.planes[: self._channels])
+            )
             if at + samples_of(planes) > 0:
                 early = max(0, -at)
                 yield at + early, tuple(plane[early * SAMPLE_BYTES :] for plane in planes)
@@ -135,23 +180,7 @@ class Timeline:
         return at, planes
 
     def _fresh(self) -> tuple[AudioFifo, AudioResampler]:
-        return AudioFifo(), AudioResampler("s16p", "stereo" if self._channels == 2 else "mono", RATE)
-
-
-def _frames(coming: Iterator["Packet[Any]"], context: AudioCodecContext) -> Iterator[AudioFrame]:
-    """What can be decoded: the timeline puts silence for the rest. Refuses a stream of which too much cannot."""
-    packets = lost = 0
-    for packet in coming:
-        packets += 1
-        lost += packet.is_discard  # of fragments: no later than what came before
-        try:
-            yield from context.decode(packet)
-        except av.error.FFmpegError as error:
-            if error.errno == errno.ENOMEM:
-                raise MemoryError from error
-            lost += 1
-    if lost > packets * _MOST_LOST:
-        raise Refused
+        return AudioFifo(), AudioResampler("s16p", self._layout, RATE)
 
 
 def samples_of(planes: Planes) -> int:

@@ -3,12 +3,15 @@
 Pure. A frame is a byte: how loud (0 to 127, eight steps to a doubling), and the highest bit where it is speech.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median_high
 from typing import Final
 
 FRAME_MS: Final = 30
 SPEECH: Final = 0x80
+MAX_CHANNELS: Final = 16
+"""Of all tracks of a file: the child process mixes the channels of tracks where there would be more."""
+
 _LOUDNESS: Final = 0x7F
 
 _PAUSE_FRAMES: Final = 17
@@ -32,7 +35,7 @@ _TAIL_FRAMES: Final = 4
 """As long as a room rings, and sound travels."""
 
 _ALIKE_STEPS: Final = 4
-_MOST_UNLIKE: Final = 0.02
+_MAX_UNLIKE: Final = 0.02
 
 Interval = tuple[int, int]
 """Start and end in milliseconds."""
@@ -79,14 +82,49 @@ def own_speech(frames: bytes, other: bytes) -> bytes:
     )
 
 
-def are_alike(left: bytes, right: bytes) -> bool:
-    """Whether two channels hold the same speech: as loud, within half a doubling, wherever either speaks."""
+def voices(channels: Mapping[int, bytes]) -> dict[int, bytes]:
+    """The channels that have to be transcribed, each without the speech that is a trace of another channel's.
+
+    A channel is left out if another one carries its speech, and if nobody speaks on it. Of two that carry the same, the
+    second is left out. A pair stays a pair if one of the two is silent: the pair tells who does not speak.
+    """
+    spoken = {number for number, frames in channels.items() if any(_stretches(frames))}
+    kept = dict(channels) if len(channels) == 2 else {n: channels[n] for n in channels if n in spoken}
+    for number in list(kept):
+        if any(
+            _carries(kept[other], kept[number])
+            and (other < number or not _carries(kept[number], kept[other]))
+            for other in kept
+            if other != number
+        ):
+            del kept[number]
+    if not kept and channels:
+        kept = {min(channels): channels[min(channels)]}
+    if len(kept) == 1:
+        return kept
+    return {number: own_speech(frames, _others(kept, number)) for number, frames in kept.items()}
+
+
+def _others(channels: Mapping[int, bytes], number: int) -> bytes:
+    """For each frame how loud the loudest of the other channels is, and whether somebody speaks on one of them."""
+    others = [frames for other, frames in channels.items() if other != number]
+    if len(others) == 1:
+        return others[0]
+    return bytes(
+        max((frame & _LOUDNESS for frame in together), default=0)
+        | (SPEECH if any(frame & SPEECH for frame in together) else 0)
+        for together in zip(*others, strict=True)
+    )
+
+
+def _carries(frames: bytes, other: bytes) -> bool:
+    """Whether the frames are as loud as the other ones, within half a doubling, wherever those are speech."""
     spoken = unlike = 0
-    for one, other in zip(left, right, strict=True):
-        if (one | other) & SPEECH:
+    for one, another in zip(frames, other, strict=True):
+        if another & SPEECH:
             spoken += 1
-            unlike += abs((one & _LOUDNESS) - (other & _LOUDNESS)) > _ALIKE_STEPS
-    return spoken > 0 and unlike <= spoken * _MOST_UNLIKE
+            unlike += abs((one & _LOUDNESS) - (another & _LOUDNESS)) > _ALIKE_STEPS
+    return spoken > 0 and unlike <= spoken * _MAX_UNLIKE
 
 
 def _loudest_around(frames: bytes) -> Iterator[int]:

@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 import threading
 import zipfile
+import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -417,6 +418,61 @@ async def test_an_mp4_whose_media_are_elsewhere_is_refused(headache: bytes) -> N
     assert await Stored(_replaced(headache, b"udta", b"")).probe(), "rewriting alone breaks nothing"
 
     assert await _refusal(_with_reference(headache, str(HEADACHE))) == "media_unreadable"
+
+
+_SELF_CONTAINED = bytes([0, 0, 0, 1])
+_ITSELF = _box(b"url ", _SELF_CONTAINED)
+
+
+def _references(*entries: bytes, count: int | None = None) -> bytes:
+    return bytes(4) + (len(entries) if count is None else count).to_bytes(4) + b"".join(entries)
+
+
+REFERENCES: dict[str, bytes] = {
+    "http": _references(_box(b"url ", bytes(4) + b"http://127.0.0.1:1/a.mp4\0")),
+    "file": _references(_box(b"url ", bytes(4) + b"file:///etc/passwd\0")),
+    "tcp": _references(_box(b"url ", bytes(4) + b"tcp://127.0.0.1:1\0")),
+    "relative": _references(_box(b"url ", bytes(4) + b"a.mp4\0")),
+    "no address": _references(_box(b"url ", bytes(4))),
+    "a name": _references(_box(b"urn ", bytes(4) + b"urn:a\0http://127.0.0.1:1/a.mp4\0")),
+    "itself, with an address": _references(_box(b"url ", _SELF_CONTAINED + b"http://127.0.0.1:1/a.mp4\0")),
+    "an unknown kind": _references(_box(b"rsrc", bytes(4) + b"elsewhere")),
+    "the second of two": _references(_ITSELF, _box(b"url ", bytes(4) + b"http://127.0.0.1:1/a.mp4\0")),
+    "fewer than claimed": _references(_ITSELF, count=2),
+    "more than claimed": _references(_ITSELF, _ITSELF, count=1),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+async def test_a_data_reference_to_anything_but_the_file_itself_is_refused(
+    headache: bytes, name: str
+) -> None:
+    assert await _refusal(_replaced(headache, b"dref", REFERENCES[name])) == "media_unreadable"
+
+
+async def test_data_references_to_the_file_itself_are_taken(headache: bytes) -> None:
+    assert await Stored(_replaced(headache, b"dref", _references(_ITSELF, _ITSELF))).probe()
+
+
+@pytest.mark.parametrize("around", [b"udta", b"meta", b"edts"])
+async def test_a_data_reference_in_an_unusual_place_is_refused(headache: bytes, around: bytes) -> None:
+    """FFmpeg reads a box wherever it is."""
+    hidden = _box(around, (bytes(4) if around == b"meta" else b"") + _box(b"dref", REFERENCES["http"]))
+    moov = headache.index(b"moov") - 4
+    size = int.from_bytes(headache[moov : moov + 4]) + len(hidden)
+    assert moov + size - len(hidden) == len(headache)
+    assert await _refusal(headache[:moov] + size.to_bytes(4) + headache[moov + 4 :] + hidden) == (
+        "media_unreadable"
+    )
+
+
+async def test_a_compressed_index_is_refused(headache: bytes) -> None:
+    """A data reference in it could not be seen."""
+    moov = headache.index(b"moov") - 4
+    compressed = _box(
+        b"cmov", _box(b"dcom", b"zlib") + _box(b"cmvd", bytes(4) + zlib.compress(headache[moov:]))
+    )
+    assert await _refusal(headache[:moov] + _box(b"moov", compressed)) == "media_unreadable"
 
 
 async def test_ffmpeg_itself_falls_for_a_data_reference(headache: bytes) -> None:

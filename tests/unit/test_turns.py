@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.media.turns import FRAME_MS, SPEECH, are_alike, own_speech, turns, windows
+from app.media.turns import FRAME_MS, SPEECH, own_speech, turns, voices, windows
 
 LOUD, QUIET = SPEECH | 90, 30
 
@@ -94,8 +94,32 @@ def test_one_who_speaks_softly_into_the_others_words_is_heard() -> None:
     assert own_speech(soft, loud) == soft
 
 
-def test_channels_are_alike_only_if_the_speech_is() -> None:
+def test_a_channel_that_carries_the_same_speech_is_left_out() -> None:
     left, right = _heard((LOUD, 50), (QUIET, 50)), _heard((QUIET, 50), (LOUD, 50))
-    assert are_alike(left, bytes(frame ^ 1 for frame in left))
-    assert not are_alike(left, right)
-    assert not are_alike(bytes(50), bytes(50))
+    same = bytes(frame ^ 1 for frame in left)
+    assert voices({0: left, 1: same}) == {0: left}
+    assert voices({0: left, 1: right, 2: same}) == {0: left, 1: right}
+
+
+def test_a_channel_whose_speech_is_in_a_mix_is_left_out() -> None:
+    one, other = _heard((LOUD, 50), (QUIET, 50)), _heard((QUIET, 50), (LOUD, 50))
+    mix = _heard((LOUD, 100))
+    assert voices({0: one, 1: mix, 2: other}) == {1: mix}
+
+
+def test_a_pair_with_a_silent_channel_stays_a_pair() -> None:
+    left, silent = _heard((LOUD, 50), (QUIET, 50)), bytes(100)
+    assert voices({0: left, 1: silent}) == {0: left, 1: silent}
+
+
+def test_silent_channels_among_several_are_left_out() -> None:
+    left, silent = _heard((LOUD, 50), (QUIET, 50)), bytes(100)
+    assert voices({0: silent, 1: silent, 2: left}) == {2: left}
+    assert voices({0: silent, 1: silent, 2: silent}) == {0: silent}
+    assert voices({}) == {}
+
+
+def test_a_trace_of_one_of_several_channels_is_no_speech() -> None:
+    mine, others = _heard((LOUD, 50), (QUIET, 100)), _heard((QUIET, 100), (LOUD, 50))
+    traced = _heard((SPEECH | 60, 50), (LOUD, 50), (QUIET, 50))
+    assert voices({0: mine, 1: traced, 2: others})[1] == _heard((60, 50), (LOUD, 50), (QUIET, 50))
