@@ -92,6 +92,9 @@ class Transcription:
     pieces_done: int
     pieces_total: int | None = strawberry.field(description="Null before the sound was looked at.")
     attempt: int = strawberry.field(description="Above 1 where it was tried again.")
+    unused_track_count: int = strawberry.field(
+        description="How many tracks of sound could not be decoded. Above 0 the transcript lacks what was said on them."
+    )
     error: str | None = strawberry.field(description="Why it FAILED or is OFF, in snake_case.")
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
@@ -108,6 +111,7 @@ class Transcription:
             pieces_done=transcription.pieces_done,
             pieces_total=transcription.pieces_total,
             attempt=transcription.attempt,
+            unused_track_count=transcription.unused_track_count,
             error=transcription.error,
         )
 

@@ -51,7 +51,9 @@ select
                 left join lateral (
                     select row_to_json(y) as transcription
                     from (
-                        select t.status, t.error, t.language, t.pieces_done, t.pieces_total, t.attempt
+                        select
+                            t.status, t.error, t.language, t.pieces_done, t.pieces_total, t.attempt,
+                            t.unused_track_count
                         from resguardo.transcripts as t
                         where t.recording_id = p.id
                     ) as y
@@ -103,7 +105,9 @@ select
                 left join lateral (
                     select row_to_json(y) as transcription
                     from (
-                        select t.status, t.error, t.language, t.pieces_done, t.pieces_total, t.attempt
+                        select
+                            t.status, t.error, t.language, t.pieces_done, t.pieces_total, t.attempt,
+                            t.unused_track_count
                         from resguardo.transcripts as t
                         where t.recording_id = f.id
                     ) as y

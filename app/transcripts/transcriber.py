@@ -103,8 +103,10 @@ class Transcriber:
         plan = await sound.plan(
             self._reading(work), work.begun.size_bytes, _CONTAINERS[work.begun.medium], cut=speech.cut
         )
+        if plan.unused_tracks and not plan.spans:
+            raise Conflict("sound_not_decodable")
         async with self._database.as_service(REASON) as tx:
-            await store.keep_pieces(tx, work.recording_id, plan.spans)
+            await store.keep_pieces(tx, work.recording_id, plan)
 
     async def _hear(self, work: _Work, speech: Speech) -> bool:
         """Asks for every piece that is left; False where it is not wanted any more."""

@@ -13,12 +13,16 @@ select
 from private.begin_transcription(%(id)s, %(texts)s) as b;
 
 -- name: keep_pieces
-select private.keep_pieces(%(id)s, cast(%(channels)s as smallint[]), %(starts)s, %(ends)s);
+select private.keep_pieces(
+    %(id)s, cast(%(channels)s as smallint[]), cast(%(sources)s as smallint[]), %(starts)s, %(ends)s,
+    cast(%(unused_tracks)s as smallint)
+);
 
 -- name: pieces_left
 select
     p.number,
     p.channel,
+    p.source,
     p.start_ms,
     p.end_ms
 from private.pieces_left(%(id)s) as p;

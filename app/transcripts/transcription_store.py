@@ -8,7 +8,7 @@ from uuid import UUID
 
 from app.db import Transaction
 from app.keyring import DataKey
-from app.media.sound import Span
+from app.media.sound import Plan, Span
 from app.sql import Queries
 
 _sql = Queries(Path(__file__).with_name("transcription.sql"))
@@ -42,15 +42,18 @@ async def begin(tx: Transaction, recording_id: UUID, texts: Sequence[str]) -> Be
     return Begun(**{name: row[name] for name in row if name != "root_key"}, root_key_id=row["root_key"])
 
 
-async def keep_pieces(tx: Transaction, recording_id: UUID, spans: Sequence[Span]) -> None:
+async def keep_pieces(tx: Transaction, recording_id: UUID, plan: Plan) -> None:
     """The plan, once."""
+    spans = plan.spans
     await tx.run(
         _sql["keep_pieces"],
         {
             "id": recording_id,
             "channels": [span.channel for span in spans],
+            "sources": [span.source for span in spans],
             "starts": [span.start_ms for span in spans],
             "ends": [span.end_ms for span in spans],
+            "unused_tracks": plan.unused_tracks,
         },
     )
 
@@ -58,7 +61,9 @@ async def keep_pieces(tx: Transaction, recording_id: UUID, spans: Sequence[Span]
 async def pieces_left(tx: Transaction, recording_id: UUID) -> dict[int, Span]:
     """What is still to be heard, by number."""
     rows = await tx.all(_sql["pieces_left"], {"id": recording_id})
-    return {row["number"]: Span(row["channel"], row["start_ms"], row["end_ms"]) for row in rows}
+    return {
+        row["number"]: Span(row["channel"], row["start_ms"], row["end_ms"], row["source"]) for row in rows
+    }
 
 
 async def wants_piece(tx: Transaction, recording_id: UUID, run: int, number: int) -> bool | None:

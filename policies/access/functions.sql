@@ -120,7 +120,7 @@ to clinician;
 
 grant execute on function
 private.begin_transcription(uuid, text[]),
-private.keep_pieces(uuid, smallint[], integer[], integer[]),
+private.keep_pieces(uuid, smallint[], smallint[], integer[], integer[], smallint),
 private.pieces_left(uuid),
 private.keep_heard(uuid, integer, bytea),
 private.wants_piece(uuid, integer, integer),

@@ -6212,6 +6212,8 @@ create table resguardo.transcripts (
     pieces_total integer constraint transcripts_pieces_total_range check (pieces_total >= 0),
     pieces_done integer not null default 0
     constraint transcripts_pieces_done_range check (pieces_done between 0 and coalesce(pieces_total, 0)),
+    unused_track_count smallint not null default 0
+    constraint transcripts_unused_track_count_range check (unused_track_count >= 0),
     attempt integer not null default 1 constraint transcripts_attempt_range check (attempt > 0),
     created_at timestamptz not null default private.now(),
     status_at timestamptz not null default private.now(),
@@ -6225,18 +6227,24 @@ create index transcripts_doctor_idx on resguardo.transcripts (doctor_id);
 create index transcripts_patient_idx on resguardo.transcripts (patient_id);
 comment on column resguardo.transcripts.pieces_total is
 'How many requests it takes; null until the sound was looked at.';
+comment on column resguardo.transcripts.unused_track_count is
+'How many tracks of sound could not be decoded, so that the transcript lacks them.';
 
 create table private.transcript_pieces (
     recording_id uuid not null
     constraint transcript_pieces_recording_id_fkey references resguardo.transcripts (recording_id),
     number integer not null constraint transcript_pieces_number_range check (number >= 0),
-    channel smallint constraint transcript_pieces_channel_range check (channel in (0, 1)),
+    channel smallint constraint transcript_pieces_channel_range check (channel between 0 and 15),
+    source smallint not null default 0 constraint transcript_pieces_source_range check (source between 0 and 15),
     start_ms integer not null constraint transcript_pieces_start_range check (start_ms >= 0),
     end_ms integer not null,
     heard bytea,
     constraint transcript_pieces_pkey primary key (recording_id, number),
     constraint transcript_pieces_end_range check (end_ms > start_ms)
 );
+comment on column private.transcript_pieces.channel is
+'The channel that tells voices apart; null where the sound has one channel to transcribe.';
+comment on column private.transcript_pieces.source is 'The channel of the file that the piece is cut from.';
 comment on column private.transcript_pieces.heard is 'What the vendor answered, encrypted; null until it did.';
 
 create table private.transcript_words (
@@ -6474,9 +6482,10 @@ begin
 end
 $$;
 
--- Keeps which pieces there are to be heard, once; a sound without speech is finished by it.
-create function private.keep_pieces(of_recording uuid, channels smallint[], starts integer[], ends integer[])
-returns void
+-- Keeps the plan of a transcription, once. A sound without speech is finished by it.
+create function private.keep_pieces(
+    of_recording uuid, channels smallint[], sources smallint[], starts integer[], ends integer[], unused_tracks smallint
+) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -6485,10 +6494,11 @@ begin
     if wanted.recording_id is null or wanted.pieces_total is not null then
         return;
     end if;
-    insert into private.transcript_pieces (recording_id, number, channel, start_ms, end_ms)
-    select of_recording, p.number - 1, p.channel, p.start_ms, p.end_ms
-    from unnest(channels, starts, ends) with ordinality as p (channel, start_ms, end_ms, number);
-    update resguardo.transcripts as t set pieces_total = cardinality(starts) where t.recording_id = of_recording;
+    insert into private.transcript_pieces (recording_id, number, channel, source, start_ms, end_ms)
+    select of_recording, p.number - 1, p.channel, p.source, p.start_ms, p.end_ms
+    from unnest(channels, sources, starts, ends) with ordinality as p (channel, source, start_ms, end_ms, number);
+    update resguardo.transcripts as t set pieces_total = cardinality(starts), unused_track_count = unused_tracks
+    where t.recording_id = of_recording;
     if cardinality(starts) = 0 then
         perform private.end_transcription(of_recording, 'NO_SPEECH', null);
     end if;
@@ -6497,14 +6507,14 @@ $$;
 
 -- What is still to be heard; nothing where it is not wanted any more.
 create function private.pieces_left(of_recording uuid)
-returns table (number integer, channel smallint, start_ms integer, end_ms integer)
+returns table (number integer, channel smallint, source smallint, start_ms integer, end_ms integer)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
 begin
     return query
-    select p.number, p.channel, p.start_ms, p.end_ms
+    select p.number, p.channel, p.source, p.start_ms, p.end_ms
     from private.transcript_pieces as p
     where p.recording_id = wanted.recording_id and p.heard is null
     order by p.number;

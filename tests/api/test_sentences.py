@@ -125,6 +125,7 @@ OF_THE_WORKER = {
     "speech_access_denied",
     "speech_account_suspended",
     "speech_address_refused",
+    "sound_not_decodable",
     "speech_busy",
     "speech_failed",
     "speech_format_unsupported",
@@ -291,6 +292,20 @@ def test_every_error_of_a_transcription_has_a_sentence_in_both_languages() -> No
             "internal_error",
         }
     )
+    written |= OF_OUR_KEYS | {
+        "switched_off",
+        "recording_destroyed",
+        "speech_not_configured",
+        "storage_failed",
+        "storage_timeout",
+        "storage_unreachable",
+        "storage_object_missing",
+        "storage_object_changed",
+        "database_unavailable",
+        "concurrent_change",
+        "internal_error",
+        "sound_not_decodable",
+    }
     assert {"consent_text", "speech_nonsense", "media_sound_ended"} <= written
     for language in LANGUAGES:
         sentences = error_texts(language)["transcription_errors"]

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from io import BytesIO
 from uuid import UUID
@@ -112,6 +113,49 @@ async def test_what_both_said_is_kept_with_their_turns_and_times(practice: Pract
         for said, turn in zip(SAID, transcript.turns, strict=False)
     )
     assert await practice.world.value("select count(*) from private.transcript_pieces") == 0
+
+
+def two_tracks(*, is_second_decodable: bool) -> bytes:
+    """A movie with the doctor's first words on one track, and a tone on another."""
+    file = BytesIO()
+    with av.open(BytesIO(beginning()), "r") as speech, av.open(file, "w", format="mov") as movie:
+        source = speech.streams.audio[0]
+        copied = movie.add_stream("aac", rate=OPUS_RATE, layout="stereo")
+        other = movie.add_stream("aac" if is_second_decodable else "pcm_mulaw", rate=OPUS_RATE, layout="mono")
+        for frame in speech.decode(source):
+            movie.mux(copied.encode(frame))
+        movie.mux(copied.encode(None))
+        silence = av.AudioFrame(format="s16", layout="mono", samples=OPUS_RATE)
+        silence.planes[0].update(bytes(OPUS_RATE * 2))
+        silence.sample_rate, silence.pts, silence.time_base = OPUS_RATE, 0, Fraction(1, OPUS_RATE)
+        frames = av.AudioResampler(other.format, "mono", OPUS_RATE, frame_size=1024).resample(silence)
+        for part in (*frames, None):
+            movie.mux(other.encode(part))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("is_second_decodable", [True, False])
+async def test_transcript_says_how_many_tracks_it_lacks(
+    practice: Practice, is_second_decodable: bool
+) -> None:
+    video = await practice.world.recording(content=two_tracks(is_second_decodable=is_second_decodable))
+    await practice.transcriber.transcribe(video)
+    assert (await practice.state_of(video))[0] == "READY"
+    lacks = await practice.world.value("select unused_track_count from resguardo.transcripts")
+    assert lacks == (0 if is_second_decodable else 1)
+
+
+async def test_sound_that_cannot_be_decoded_is_a_failure_and_not_silence(practice: Practice) -> None:
+    file = BytesIO()
+    with av.open(file, "w", format="mov") as movie:
+        stream = movie.add_stream("pcm_mulaw", rate=8_000, layout="mono")
+        frame = av.AudioFrame(format="s16", layout="mono", samples=80_000)
+        frame.planes[0].update(bytes(160_000))
+        frame.sample_rate, frame.pts, frame.time_base = 8_000, 0, Fraction(1, 8_000)
+        movie.mux([*stream.encode(frame), *stream.encode(None)])
+    video = await practice.world.recording(content=file.getvalue())
+    await practice.transcriber.transcribe(video)
+    assert await practice.state_of(video) == ("FAILED", "sound_not_decodable", 0, None)
 
 
 async def test_what_was_heard_before_a_failure_is_not_asked_again(practice: Practice) -> None:
