@@ -140,8 +140,8 @@ class TranscriptionStatus(StrEnum):
 class Transcription:
     """How far a recording's words are: pieces heard of all there are, None before the sound was looked at.
 
-    `error` is why it FAILED or is OFF, in snake_case; `attempt` counts from 1. `unused_track_count` is how many tracks of
-    sound could not be decoded: the transcript lacks them.
+    `error` is why it FAILED or is OFF, in snake_case; `attempt` counts from 1. `unused_track_count` is how many tracks
+    of sound could not be decoded: the transcript lacks them.
     """
 
     status: TranscriptionStatus
