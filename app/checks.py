@@ -18,6 +18,7 @@ from app.integrations.remedies import REMEDIES
 from app.integrations.storage import Storage
 from app.integrations.supabase import SupabaseAdmin
 from app.jobs.watch import read_last_led
+from app.jwks import parse_keys
 from app.keyring import Keyring
 from app.keys.service import require_root_keys
 from app.settings import (
@@ -85,7 +86,8 @@ _REMEDIES = {
     "login_banned": "This address's login is banned in Supabase Auth: lift the ban there first, if that is right.",
     "login_unconfirmed": "Somebody made a login of this address and never confirmed it. Delete that login in Supabase "
     "Auth and switch off sign-ups, then add them again.",
-    "jwks_empty": "Move the project from its legacy JWT secret to asymmetric signing keys (ES256).",
+    "jwks_empty": "Supabase Auth publishes no ES256 or RS256 key: move the project from its legacy JWT secret, or from "
+    "EdDSA, to one of these.",
     "certificate_malformed": "This is no certificate of ours, or it was altered. Ask the practice for the file again.",
     "certificate_other_key": "Another key than PUB signed this. If the practice has changed its key since, use the one "
     "of that time.",
@@ -235,8 +237,8 @@ async def _signing_keys(settings: SupabaseSettings) -> None:
     try:
         async with httpx.AsyncClient(timeout=_TIMEOUT_SECONDS) as http:
             answer = await http.get(settings.jwks_url)
-        keys = answer.raise_for_status().json()["keys"]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        keys = parse_keys(answer.raise_for_status().content)
+    except (httpx.HTTPError, ValueError) as error:
         raise UpstreamFailed("supabase_unreachable") from error
     if not keys:
         raise UpstreamFailed("jwks_empty")

@@ -9,7 +9,7 @@ import typer
 import uvicorn
 from rich.markup import escape
 
-from app import access_policies, checks, deployment, migrations, settings, worker
+from app import access_policies, checks, deployment, migrations, session_macs, settings, worker
 from app.commands import certificate, demo, drill, keys, policies, restore, retention, staff
 from app.commands.console import (
     ends_without_a_message,
@@ -88,6 +88,18 @@ def run_worker() -> None:
 @cli.command()
 def migrate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is pending.")] = False,
+    require_session_mac: Annotated[
+        bool | None,
+        typer.Option(
+            help="Sessions count only with a MAC of the Custom Access Token hook, or without one, too."
+        ),
+    ] = None,
+    new_session_mac_key: Annotated[
+        bool,
+        typer.Option(
+            "--new-session-mac-key", help="Sign sessions with a new key; the one before is still accepted."
+        ),
+    ] = False,
 ) -> None:
     """Applies the migrations and all access, sets the logins' passwords from the settings and marks the database."""
     with refusals_told():
@@ -103,6 +115,17 @@ def migrate(
             on_applied=lambda version: out.print(f"[green]applied[/] {version}"),
         )
         deployment.mark_database(url, loaded.deployment)
+        macs = session_macs.set_session_macs(
+            url,
+            is_required=loaded.require_session_mac if require_session_mac is None else require_session_mac,
+            new_key=new_session_mac_key,
+        )
+        if new_session_mac_key:
+            out.print(
+                f"session MACs are made with key {macs.key_number}; the key before it is still accepted"
+            )
+        if macs.is_required:
+            out.print("sessions count only with a MAC")
         for name in done.changed:
             out.print(f"[red]was changed by hand[/] {escape(name)}")
         adopted = proposals.adopt_first_policy(url)

@@ -20,7 +20,9 @@ class AuditEvent:
     recorded_at: datetime = strawberry.field(description="By the database's clock.")
     actor_id: strawberry.ID | None
     actor_role: str
-    session_id: strawberry.ID | None
+    session_id: strawberry.ID | None = strawberry.field(
+        description="A one-way fingerprint of the session's id: the same session, the same value. Nobody can act by it."
+    )
     aal: str | None
     action: str
     operation: str = strawberry.field(description="C, R, U, D or E, as in FHIR's AuditEvent.action.")
@@ -46,7 +48,9 @@ class AuditEvent:
             recorded_at=event.recorded_at,
             actor_id=to_optional_id(event.actor_id),
             actor_role=event.actor_role,
-            session_id=to_optional_id(event.session_id),
+            session_id=None
+            if event.session_fingerprint is None
+            else strawberry.ID(event.session_fingerprint),
             aal=event.aal,
             action=event.action,
             operation=event.operation,

@@ -18,13 +18,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class AuditEvent:
-    """Who did what, on whose data, why, from where, and how it ended. Ids and field names, never values."""
+    """Who did what, on whose data, why, from where, and how it ended. Ids and field names, never values.
+
+    `session_fingerprint` is a one-way hash of the session's id, which is a key: one session, one fingerprint.
+    """
 
     id: UUID
     recorded_at: datetime
     actor_id: UUID | None
     actor_role: str
-    session_id: UUID | None
+    session_fingerprint: str | None
     aal: str | None
     action: str
     operation: str

@@ -39,8 +39,10 @@ from app.errors import Conflict
 from app.integrations.storage import Storage
 from app.keyring import new_key_line
 from app.retention.proposals import adopt_first_policy
+from app.session_macs import set_session_macs
 
 DATABASE = "resguardo_demo"
+ACCESS_TOKEN_HOOK = "pg-functions://postgres/private/access_token_hook"  # noqa: S105 - names a function
 DEPLOYMENT = "demo"
 ROOM_SECONDS = 4 * 3600
 """How long a room goes on, however short the film that it shows: as long as the longest consultation."""
@@ -237,6 +239,7 @@ def _prepare(project: ProjectUrls, keys: _Keys, data_dir: Path | None) -> None:
             raise
         raise Conflict("devstack_of_pre_release", directory=str(data_dir)) from error
     mark_database(project.owner_url, DEPLOYMENT)
+    set_session_macs(project.owner_url, is_required=True)
 
 
 def _storage(store: ObjectStore) -> Storage:
@@ -253,6 +256,7 @@ def _start_stand_ins(
         secret_key=made.secret_key,
         data_dir=data_dir / "auth",
         port=_port(made.supabase_url),
+        access_token_hook=ACCESS_TOKEN_HOOK,
     )
     auth.data_dir.mkdir(exist_ok=True, mode=0o700)
     save_config(auth, data_dir / "auth.json")

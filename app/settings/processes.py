@@ -169,6 +169,11 @@ class MigrationSettings(DeploymentSettings):
     )
     api_database_url: SecretStr = Field(description="As above.")
     worker_database_url: SecretStr = Field(description="As above.")
+    require_session_mac: bool | None = Field(
+        None,
+        description="`true`: sessions count only with a MAC of the Custom Access Token hook (docs/sessions.md); "
+        "`false`: without one, too. Empty leaves it as it is.",
+    )
 
     @model_validator(mode="after")
     def _check_logins(self) -> Self:

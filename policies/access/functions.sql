@@ -8,6 +8,7 @@ select private.reset_routines('resguardo');
 grant execute on function
 private.begin_as(jsonb, text[], uuid, inet, text, integer),
 private.role_of(uuid),
+private.require_session_mac(jsonb),
 private.record_refusal(text, text, text, text, uuid, text),
 private.record_rejections(text, inet, integer),
 private.receive_livekit_event(text, text, text, text, timestamptz),
@@ -21,6 +22,19 @@ private.deployment_name(),
 private.last_led(),
 private.require_root_keys(text[], bytea[])
 to resguardo_api, resguardo_worker;
+
+-- Supabase Auth alone, where it is: its hook, and the part of it that an adopter's own hook calls.
+do $$
+begin
+    if exists (select from pg_roles where rolname = 'supabase_auth_admin') then
+        revoke all on schema resguardo, audit, private, jobs from supabase_auth_admin;
+        revoke all on all routines in schema resguardo, audit, private, jobs from supabase_auth_admin;
+        grant usage on schema private to supabase_auth_admin;
+        grant execute on function private.access_token_hook(jsonb), private.add_session_mac(jsonb)
+        to supabase_auth_admin;
+    end if;
+end
+$$;
 
 -- In a person's transaction.
 grant execute on function private.claims(), private.uid() to clinician, compliance, patient;

@@ -274,7 +274,7 @@ create table audit.events (
     recorded_at timestamptz not null default clock_timestamp(),
     actor_id uuid,
     actor_role text not null,
-    session_id uuid,
+    session_fingerprint text,
     aal text,
     action text not null,
     operation text not null constraint events_operation_is_known check (operation in ('C', 'R', 'U', 'D', 'E')),
@@ -303,6 +303,8 @@ comment on table audit.events is
 'Insert only. A list is one row that names every patient it touched; ids and field names, never values.';
 comment on column audit.events.recorded_at is
 'The database''s clock at the insert, not at the start of the transaction.';
+comment on column audit.events.session_fingerprint is
+'The SHA-256 of the session''s id, in hex. The id itself is a key and is kept nowhere.';
 comment on column audit.events.operation is 'Create, read, update, delete, execute: AuditEvent.action of FHIR R4.';
 comment on column audit.events.basis is 'Why it was allowed, or on what ground it was asked.';
 
@@ -370,28 +372,211 @@ begin
 end
 $$;
 
+-- By which the log and the links know a session: one way, so that nobody gets from it the id, which is a key.
+create function private.session_fingerprint(session_id uuid) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return encode(sha256(uuid_send(session_id)), 'hex');
+end
+$$;
+
+-- Session MACs: what the Custom Access Token hook of Supabase Auth adds to a token, so that whoever has the API's login
+-- alone cannot make up claims. The keys never leave this database.
+
+create table private.session_mac_keys (
+    number integer not null,
+    inner_block bytea not null constraint session_mac_keys_inner_block_length check (length(inner_block) = 64),
+    outer_block bytea not null constraint session_mac_keys_outer_block_length check (length(outer_block) = 64),
+    made_at timestamptz not null default now(),
+    constraint session_mac_keys_pkey primary key (number)
+);
+alter table private.session_mac_keys enable row level security;
+comment on table private.session_mac_keys is
+'The current key of session MACs, which has the highest number, and the one before it.';
+comment on column private.session_mac_keys.inner_block is
+'The key, filled up with zeros to 64 bytes, exclusive or 0x36: what HMAC (RFC 2104) puts before the message.';
+comment on column private.session_mac_keys.outer_block is 'The same with 0x5c, before the inner hash.';
+
+create table private.session_mac_rule (
+    singleton boolean primary key default true constraint session_mac_rule_is_single check (singleton),
+    is_required boolean not null,
+    changed_at timestamptz not null default now()
+);
+alter table private.session_mac_rule enable row level security;
+comment on table private.session_mac_rule is
+'Whether a session counts only with a MAC. One row, which `resguardo migrate` alone changes.';
+
+insert into private.session_mac_rule (is_required) values (false);
+
+-- Makes a new key, which signs from now on. The key before it is still accepted, an older one is deleted. The 32 random
+-- bytes are hashed from three random UUIDs, since pgcrypto may not be there.
+create function private.rotate_session_mac_key() returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    secret constant bytea := sha256(
+        uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+    );
+    inner_part bytea := decode(repeat('36', 64), 'hex');
+    outer_part bytea := decode(repeat('5c', 64), 'hex');
+    made integer;
+begin
+    for i in 0..31 loop
+        inner_part := set_byte(inner_part, i, get_byte(secret, i) # 54);
+        outer_part := set_byte(outer_part, i, get_byte(secret, i) # 92);
+    end loop;
+    insert into private.session_mac_keys (number, inner_block, outer_block)
+    select coalesce(max(k.number), 0) + 1, inner_part, outer_part from private.session_mac_keys as k
+    returning number into made;
+    delete from private.session_mac_keys as k
+    where k.number < (select max(f.number) from private.session_mac_keys as f where f.number < made);
+    return made;
+end
+$$;
+
+-- The MAC of claims under one key: `<number>.<HMAC-SHA-256 in hex>`; null if there is no such key. It covers the
+-- person, the session, the level, the expiry, and the proofs with their times, as the API passes them on: times in
+-- whole seconds, a missing level as aal1, proofs without a time left out.
+create function private.session_mac(claims jsonb, key_number integer) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    message constant bytea := convert_to(
+        jsonb_build_array(
+            'resguardo-session-mac-1',
+            (claims ->> 'sub')::uuid,
+            (claims ->> 'session_id')::uuid,
+            coalesce(claims ->> 'aal', 'aal1'),
+            trunc((claims ->> 'exp')::numeric),
+            case when jsonb_typeof(claims -> 'amr') = 'array' then (
+                select
+                    coalesce(
+                        jsonb_agg(
+                            jsonb_build_array(
+                                p.entry ->> 'method', trunc((p.entry ->> 'timestamp')::numeric)
+                            ) order by p.place
+                        ),
+                        '[]'
+                    )
+                from jsonb_array_elements(claims -> 'amr') with ordinality as p (entry, place)
+                where jsonb_typeof(p.entry) = 'object'
+            ) else '[]' end
+        )::text,
+        'UTF8'
+    );
+begin
+    return (
+        select k.number || '.' || encode(sha256(k.outer_block || sha256(k.inner_block || message)), 'hex')
+        from private.session_mac_keys as k
+        where k.number = key_number and claims ->> 'sub' is not null and claims ->> 'session_id' is not null
+    );
+end
+$$;
+
+-- Whether the claims bear a MAC of a key that is still accepted. Both sides are hashed before they are compared, so
+-- that the time it takes says nothing about the right one.
+create function private.has_session_mac(claims jsonb) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    given constant text := claims ->> 'resguardo_mac';
+    key_number constant text := split_part(given, '.', 1);
+begin
+    if given is null or key_number !~ '^[0-9]{1,9}$' then
+        return false;
+    end if;
+    return coalesce(
+        sha256(convert_to(given, 'UTF8'))
+        = sha256(convert_to(private.session_mac(claims, key_number::integer), 'UTF8')),
+        false
+    );
+end
+$$;
+
+-- Raises RG401 (session_over) if the rule asks for a MAC and the claims bear none that is valid.
+create function private.require_session_mac(claims jsonb) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (select r.is_required from private.session_mac_rule as r) and not private.has_session_mac(claims) then
+        raise exception 'session_over' using errcode = 'RG401';
+    end if;
+end
+$$;
+
+-- For an adopter's own Custom Access Token hook: the claims with `resguardo_mac`. Call it last, on the final claims. It
+-- never raises, since an error would stop every sign-in of the project: claims that name no session come back as they
+-- are, without a MAC, and so does everything when Auth's time limit ends the wait for a lock.
+create function private.add_session_mac(claims jsonb) returns jsonb
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    mac text;
+begin
+    if jsonb_typeof(claims) is distinct from 'object' then
+        return claims;
+    end if;
+    begin
+        mac := private.session_mac(claims, (select max(k.number) from private.session_mac_keys as k));
+    exception when query_canceled or assert_failure or others then
+        mac := null;
+    end;
+    return case
+        when mac is null then claims - 'resguardo_mac'
+        else claims || jsonb_build_object('resguardo_mac', mac)
+    end;
+end
+$$;
+
+-- Supabase Auth's Custom Access Token hook: the event with `claims.resguardo_mac`. Auth calls it as supabase_auth_admin
+-- within each sign-in and refresh, for two seconds at most. It never raises: see add_session_mac().
+create function private.access_token_hook(event jsonb) returns jsonb
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if jsonb_typeof(event -> 'claims') is distinct from 'object' then
+        return event;
+    end if;
+    return event || jsonb_build_object('claims', private.add_session_mac(event -> 'claims'));
+exception when query_canceled or assert_failure or others then
+    return event;
+end
+$$;
+
+select private.rotate_session_mac_key();
+
 -- The user of the token, if the session it names still stands in auth.sessions, belongs to that user, and the user is
--- neither banned nor deleted. Raises RG401 otherwise.
+-- neither banned nor deleted. A session of an OAuth client is refused whatever the claims say: once it has a second
+-- factor its tokens no longer name the client. Older versions of Supabase Auth lack its two columns, hence to_jsonb().
+-- Raises RG401 (session_over, session_delegated).
 create function private.live_session() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     claims constant jsonb := private.claims();
     person constant uuid := (claims ->> 'sub')::uuid;
+    session jsonb;
 begin
-    if not exists (
-        select
-        from auth.sessions as s
-        join auth.users as u on u.id = s.user_id
-        where s.id = (claims ->> 'session_id')::uuid
-            and s.user_id = person
-            and (s.not_after is null or s.not_after > now())
-            and to_timestamp((claims ->> 'exp')::double precision) > now() - interval '10 seconds'
-            and (claims ->> 'aal' <> 'aal2' or s.aal::text = 'aal2')
-            and (u.banned_until is null or u.banned_until <= now())
-            and u.deleted_at is null
-    ) then
+    select to_jsonb(s) into session
+    from auth.sessions as s
+    join auth.users as u on u.id = s.user_id
+    where s.id = (claims ->> 'session_id')::uuid
+        and s.user_id = person
+        and (s.not_after is null or s.not_after > now())
+        and to_timestamp((claims ->> 'exp')::double precision) > now() - interval '10 seconds'
+        and (claims ->> 'aal' <> 'aal2' or s.aal::text = 'aal2')
+        and (u.banned_until is null or u.banned_until <= now())
+        and u.deleted_at is null;
+    if session is null then
         raise exception 'session_over' using errcode = 'RG401';
+    end if;
+    perform private.require_session_mac(claims);
+    if session ->> 'oauth_client_id' is not null
+        or session ->> 'scopes' is not null
+        or claims ?| array['client_id', 'scope']
+    then
+        raise exception 'session_delegated' using errcode = 'RG401';
     end if;
     return person;
 end
@@ -449,7 +634,8 @@ end
 $$;
 
 -- Opens a person's transaction: sets the claims, the request and the time limit, and takes the person's role, which
--- must be one of those allowed. An invoker function, since a definer may not set the role. Returns the role.
+-- must be one of those allowed. An invoker function, since a definer may not set the role. Returns the role. Raises
+-- RG401 (session_over: no valid MAC, if one is required) or RG403 (not_registered, wrong_role).
 create function private.begin_as(
     claims jsonb, allowed_roles text[], request_id uuid, address inet, purpose text, timeout_milliseconds integer
 ) returns text
@@ -459,6 +645,7 @@ declare
     taken constant text := private.role_of((claims ->> 'sub')::uuid);
 begin
     perform private.describe_request(claims, request_id, address, purpose, timeout_milliseconds);
+    perform private.require_session_mac(claims);
     if taken is null then
         raise exception 'not_registered' using errcode = 'RG403';
     elsif taken <> all (allowed_roles) then
@@ -702,11 +889,11 @@ declare
     end;
 begin
     insert into audit.events (
-        actor_id, actor_role, session_id, aal, action, operation, outcome, reason, purpose, basis,
+        actor_id, actor_role, session_fingerprint, aal, action, operation, outcome, reason, purpose, basis,
         entity_type, entity_ids, patient_ids, consultation_ids, fields, row_count, byte_count,
         request_id, address, policy_version
     ) values (
-        (claims ->> 'sub')::uuid, taken, (claims ->> 'session_id')::uuid,
+        (claims ->> 'sub')::uuid, taken, private.session_fingerprint((claims ->> 'session_id')::uuid),
         case
             when claims ->> 'aal' is null or claims ->> 'aal' in ('aal1', 'aal2', 'aal3') then claims ->> 'aal'
             else 'unregistered'
@@ -6696,7 +6883,7 @@ create table private.subtitle_links (
 create index subtitle_links_recording_idx on private.subtitle_links (recording_id);
 create index subtitle_links_expires_idx on private.subtitle_links (expires_at);
 comment on column private.subtitle_links.claims is
-'As whom the subtitles are read: a link is worth no more than the session that asked for it.';
+'As whom the link is read: the claims of whoever asked for it, with the fingerprint of the session in place of its id.';
 
 -- The own recording's transcript, locked where it is to be changed, for a doctor: after the audit row that says how it
 -- went. Null where it is hidden or not there, which the two are told alike.
@@ -6984,7 +7171,10 @@ begin
         secret_sha256, of_recording,
         (
             select jsonb_object_agg(c.key, c.value) from jsonb_each(private.claims()) as c
-            where c.key in ('sub', 'session_id', 'aal', 'amr', 'exp')
+            where c.key in ('sub', 'aal', 'amr')
+        ) || jsonb_build_object(
+            'session_fingerprint', private.session_fingerprint((private.claims() ->> 'session_id')::uuid),
+            'exp', floor(extract(epoch from until))
         ),
         until
     );
@@ -6992,13 +7182,26 @@ begin
 end
 $$;
 
--- For the API as itself: as whom a link is read, and what; nothing for one that nobody gave, or that has expired.
+-- For the API as itself: as whom a link is read, and what; nothing for one that nobody gave, or that has expired. The
+-- claims name the session that the fingerprint is of, null if it has ended, and bear a MAC of their own.
 create function private.read_subtitle_link(secret bytea) returns table (claims jsonb, of_recording uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
-    select l.claims, l.recording_id from private.subtitle_links as l
+    select
+        private.add_session_mac(
+            l.claims - 'session_fingerprint' || jsonb_build_object(
+                'session_id',
+                (
+                    select s.id from auth.sessions as s
+                    where s.user_id = (l.claims ->> 'sub')::uuid
+                        and private.session_fingerprint(s.id) = l.claims ->> 'session_fingerprint'
+                )
+            )
+        ),
+        l.recording_id
+    from private.subtitle_links as l
     where l.secret_sha256 = sha256(secret) and l.expires_at > now();
 end
 $$;

@@ -21,7 +21,7 @@ async def test_event_says_who_did_what_on_whose_data_and_from_where(case: Case, 
     asked = await case.doctor.send(documents.CONSULTATION, id=case.id)
     (event,) = await _nodes(officer, consultationId=case.id, action="consultation.read")
     assert event["actorId"] == str(case.doctor.user_id)
-    assert event["sessionId"] == str(case.doctor.session_id)
+    assert event["sessionId"] == case.doctor.fingerprint
     assert (event["actorRole"], event["aal"]) == ("clinician", "aal2")
     assert (event["operation"], event["outcome"]) == ("R", "ALLOWED")
     assert (event["purpose"], event["basis"]) == ("TREATMENT", "treating_clinician")

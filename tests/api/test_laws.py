@@ -124,7 +124,7 @@ async def test_law_1_a_read_leaves_one_row_that_says_everything(world: World, fi
     assert {name: _plain(row[name]) for name in row if name not in ("id", "recorded_at", "byte_count")} == {
         "actor_id": str(person.user_id),
         "actor_role": "clinician" if is_doctor else "patient",
-        "session_id": str(person.session_id),
+        "session_fingerprint": person.fingerprint,
         "aal": "aal2" if is_doctor else "aal1",
         "action": read.action,
         "operation": read.operation,
@@ -204,10 +204,11 @@ async def test_law_1_whoever_opens_subtitles_leaves_a_row_as_the_doctor_who_aske
     read = await world.http.get(urls["webvtt"])
     assert read.status_code == 200
     (row,) = await world.rows(
-        "select actor_id, session_id, outcome from audit.events where action = 'transcript.read' and entity_ids = %s",
+        "select actor_id, session_fingerprint, outcome from audit.events"
+        " where action = 'transcript.read' and entity_ids = %s",
         [recording],
     )
-    assert (row["actor_id"], row["session_id"]) == (case.doctor.user_id, case.doctor.session_id)
+    assert (row["actor_id"], row["session_fingerprint"]) == (case.doctor.user_id, case.doctor.fingerprint)
     assert row["outcome"] == "ALLOWED"
 
 

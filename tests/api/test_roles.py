@@ -49,6 +49,8 @@ Who = Literal[
     "aal1 clinician",
     "signed out",
     "suspended",
+    "delegated clinician",
+    "delegated patient",
 ]
 WHO: tuple[Who, ...] = Who.__args__  # type: ignore[attr-defined]
 OK = "OK"
@@ -65,7 +67,14 @@ _SESSION: dict[Who, str] = {
 
 
 def _row(clinician: str, compliance: str, patient: str) -> dict[Who, str]:
-    return {**_SESSION, "clinician": clinician, "compliance": compliance, "patient": patient}
+    return {
+        **_SESSION,
+        "clinician": clinician,
+        "compliance": compliance,
+        "patient": patient,
+        "delegated clinician": "UNAUTHENTICATED" if clinician == OK else clinician,
+        "delegated patient": "UNAUTHENTICATED" if patient == OK else patient,
+    }
 
 
 CLINICIAN = _row(OK, "FORBIDDEN", "FORBIDDEN")
@@ -74,8 +83,8 @@ COMPLIANCE = {**_row("FORBIDDEN", OK, "FORBIDDEN"), "signed out": "FORBIDDEN", "
 BOTH_SIDES = _row(OK, "FORBIDDEN", OK)
 STAFF = _row(OK, OK, "FORBIDDEN")
 STAFF_AND_PATIENTS = _row(OK, OK, OK)
-PATIENT = COMPLIANCE | {"compliance": "FORBIDDEN", "patient": OK}
-COMPLIANCE_AND_PATIENT = COMPLIANCE | {"patient": OK}
+PATIENT = COMPLIANCE | {"compliance": "FORBIDDEN", "patient": OK, "delegated patient": "UNAUTHENTICATED"}
+COMPLIANCE_AND_PATIENT = COMPLIANCE | {"patient": OK, "delegated patient": "UNAUTHENTICATED"}
 ANYBODY: dict[Who, str] = dict.fromkeys(WHO, OK)
 
 
@@ -140,7 +149,11 @@ FIELDS = {
     "recordAccessReview": Field(requesting.RECORD_REVIEW, COMPLIANCE),
     "issueExportUrl": Field(requesting.ISSUE_EXPORT_URL, PATIENT),
     "revealExportSecret": Field(requesting.REVEAL_SECRET, COMPLIANCE),
-    "recordingChanged": Field(documents.RECORDING_CHANGED, CLINICIAN),
+    "recordingChanged": Field(
+        documents.RECORDING_CHANGED,
+        CLINICIAN
+        | {"delegated patient": "UNAUTHENTICATED"},  # the connection asks for the session before the role
+    ),
 }
 
 
@@ -166,6 +179,8 @@ async def _who(world: World, who: Who, case: Case) -> Person:
         person = await world.with_session(doctor)
         await world.end_session(person)
         return person
+    if who in ("delegated clinician", "delegated patient"):
+        return await world.delegated(doctor if who == "delegated clinician" else case.patient)
     if who == "suspended":
         await world.rows(
             "update resguardo.staff set status = 'suspended', suspended_at = now() where user_id = %s",
@@ -254,7 +269,7 @@ async def test_field_answers_those_it_is_for(world: World, field: str, who: Who)
     if got != OK and who != "no token":
         (row,) = await world.audit(answer.request_id)
         assert row["outcome"] == "DENIED"
-        assert (row["actor_id"], row["session_id"]) == (person.user_id, person.session_id)
+        assert (row["actor_id"], row["session_fingerprint"]) == (person.user_id, person.fingerprint)
 
 
 @pytest.mark.parametrize("who", WHO)
@@ -269,7 +284,7 @@ async def test_subscription_answers_those_it_is_for(world: World, field: str, wh
         if got != OK and who != "no token":
             (row,) = await world.audit(client.request_id)
             assert row["outcome"] == "DENIED"
-            assert (row["actor_id"], row["session_id"]) == (person.user_id, person.session_id)
+            assert (row["actor_id"], row["session_fingerprint"]) == (person.user_id, person.fingerprint)
 
 
 async def _subscribed(client: Socket, person: Person, document: str, variables: dict[str, object]) -> str:

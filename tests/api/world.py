@@ -6,6 +6,7 @@ each makes people of its own, and finds its audit rows by the id of the request.
 """
 
 import asyncio
+import hashlib
 import socket
 import time
 from base64 import b64encode
@@ -94,6 +95,11 @@ class Person:
     user_id: UUID
     session_id: UUID
     token: str | None = field(repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """By which the audit log knows the session."""
+        return hashlib.sha256(self.session_id.bytes).hexdigest()
 
     async def send(self, document: str, *, in_language: object = None, **variables: object) -> Answer:
         """One operation, however it ends."""
@@ -210,6 +216,15 @@ class World:
         )
         token = self.token(person.user_id, other.session_id, **session)
         return replace(other, user_id=person.user_id, token=token)
+
+    async def delegated(self, person: Person) -> Person:
+        """The same person in a session that another application opened; its token names no client."""
+        client = await self.with_session(person)
+        await self.rows(
+            "update auth.sessions set oauth_client_id = gen_random_uuid(), scopes = 'email' where id = %s",
+            client.session_id,
+        )
+        return client
 
     async def end_session(self, person: Person) -> None:
         await self.rows("delete from auth.sessions where id = %s", person.session_id)

@@ -294,6 +294,35 @@ def test_check_of_a_database_without_access_names_migrate_until_it_has_run(
     assert _failures(run(pushed, "check")) == {}
 
 
+def test_migrate_alone_says_whether_sessions_need_a_mac_and_makes_new_keys(
+    run: Run, environment: dict[str, str], project: ProjectUrls
+) -> None:
+    mine = _of_project(environment, project)
+    required = "sessions count only with a MAC\n"
+    for given, arguments, is_required, key in (
+        ({}, (), False, 1),
+        ({}, ("--require-session-mac",), True, 1),
+        ({}, (), True, 1),
+        ({}, ("--new-session-mac-key",), True, 2),
+        ({"REQUIRE_SESSION_MAC": "false"}, (), False, 2),
+        ({"REQUIRE_SESSION_MAC": "true"}, (), True, 2),
+        ({"REQUIRE_SESSION_MAC": "true"}, ("--no-require-session-mac",), False, 2),
+        ({"REQUIRE_SESSION_MAC": ""}, ("--new-session-mac-key",), False, 3),
+    ):
+        result = run(mine | given, "migrate", *arguments)
+        assert (result.exit_code, required in result.output) == (0, is_required), result.output
+        assert (f"made with key {key};" in result.output) == ("--new-session-mac-key" in arguments)
+        with psycopg.connect(project.owner_url) as owner:
+            rows = owner.execute(
+                "select r.is_required,"
+                " (select array_agg(k.number order by k.number) from private.session_mac_keys as k)"
+                " from private.session_mac_rule as r"
+            ).fetchall()
+        assert rows == [(is_required, [key] if key == 1 else [key - 1, key])]
+    wrong = run(mine | {"REQUIRE_SESSION_MAC": "perhaps"}, "migrate")
+    assert (wrong.exit_code, "REQUIRE_SESSION_MAC" in wrong.output) == (2, True)
+
+
 def _write_old_ledger(project: ProjectUrls, versions: Sequence[str]) -> None:
     with psycopg.connect(project.owner_url) as connection:
         connection.execute(

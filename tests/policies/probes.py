@@ -191,6 +191,8 @@ RELATIONS: dict[str, Relation] = {
     "private.keeping_clock": Relation("singleton"),
     "private.leadership": Relation("of"),
     "private.drifts": Relation("topic"),
+    "private.session_mac_keys": Relation("number"),
+    "private.session_mac_rule": Relation("singleton"),
     "private.access_seals": Relation("object"),
     "jobs.procrastinate_jobs": Relation("id", change="set priority = 1", add=_job),
     "jobs.procrastinate_events": Relation(

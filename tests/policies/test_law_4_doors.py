@@ -1,6 +1,7 @@
 """Law 4 at the door: which role a person's transaction takes, and what suspending does at once."""
 
 import time
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -102,6 +103,74 @@ def test_law_4_a_code_that_is_too_old_releases_no_object_key(practice: Database)
                 continue
             with refused("RG403", "totp_stale"):
                 connection.execute(statement, [recording])
+
+
+DELEGATED: LiteralString = "update auth.sessions set oauth_client_id = gen_random_uuid() where user_id = %s"
+PATIENT: LiteralString = "select private.patient()"
+PERSON: LiteralString = "select private.person()"
+
+
+@pytest.mark.parametrize(("user", "statement"), [("ana", PERSON), ("carla", PERSON), ("paula", PATIENT)])
+def test_law_4_a_session_of_an_oauth_client_is_refused_though_its_token_names_no_client(
+    practice: Database, user: str, statement: LiteralString
+) -> None:
+    with superuser(practice) as auth:
+        auth.execute(DELEGATED, [id_of(user)])
+    with refused("RG401", "session_delegated"), psycopg.connect(practice.api_url) as connection:
+        begin_as(connection, claims_of(user))
+        connection.execute(statement)
+
+
+@pytest.mark.parametrize(("user", "statement"), [("ana", PERSON), ("carla", PERSON), ("paula", PATIENT)])
+def test_law_4_sessions_are_judged_by_the_columns_that_this_version_of_auth_has(
+    practice: Database, user: str, statement: LiteralString
+) -> None:
+    """One API connection lives through an upgrade of Supabase Auth, and nobody runs `resguardo migrate` meanwhile."""
+    with superuser(practice) as auth, psycopg.connect(practice.api_url, autocommit=True) as connection:
+        for change in (
+            "alter table auth.sessions drop column oauth_client_id, drop column scopes",
+            "alter table auth.sessions add column oauth_client_id uuid",
+            "alter table auth.sessions add column scopes text",
+        ):
+            with connection.transaction():
+                begin_as(connection, claims_of(user))
+                assert value(connection, statement)
+            auth.execute(change.encode())
+        with connection.transaction():
+            begin_as(connection, claims_of(user))
+            assert value(connection, statement)
+        auth.execute(DELEGATED, [id_of(user)])
+        with refused("RG401", "session_delegated"), connection.transaction():
+            begin_as(connection, claims_of(user))
+            connection.execute(statement)
+
+
+def test_law_4_the_log_names_a_session_by_a_fingerprint_that_opens_nothing(practice: Database) -> None:
+    statement: LiteralString = (
+        "select private.record_access("
+        "'recording.list', 'recording', null, '{}', '{}', '{}', '{}', null, null)"
+    )
+    for session in ("session", "session", "aal1 session"):
+        with superuser(practice) as auth:
+            auth.execute("update auth.sessions set aal = 'aal2' where user_id = %s", [id_of("ana")])
+        with psycopg.connect(practice.api_url) as connection:
+            begin_as(connection, claims_of("ana", session=session))
+            connection.execute(statement)
+    with superuser(practice) as reader:
+        rows = reader.execute(
+            "select e::text, e.session_fingerprint from audit.events as e"
+            " where e.actor_id = %s and e.action = 'recording.list' order by e.recorded_at",
+            [id_of("ana")],
+        ).fetchall()
+        sessions = reader.execute("select id::text, replace(id::text, '-', '') from auth.sessions").fetchall()
+    assert [rows[0][1] == rows[1][1], rows[1][1] == rows[2][1]] == [True, False]
+    assert not any(name in text for text, _ in rows for names in sessions for name in names)
+    for _, fingerprint in rows:
+        assert len(fingerprint) == 64
+        claims = {**claims_of("ana"), "session_id": fingerprint[:32]}
+        with refused("RG401", "session_over"), psycopg.connect(practice.api_url) as connection:
+            begin_as(connection, claims)
+            connection.execute(PERSON)
 
 
 def test_law_4_a_token_that_expired_is_over_though_its_session_stands(practice: Database) -> None:

@@ -166,6 +166,18 @@ BROKEN = (
         "RG401",
         "update auth.sessions set aal = null where user_id = %s",
     ),
+    Broken(
+        "session of an OAuth client",
+        "RG401",
+        "update auth.sessions set oauth_client_id = gen_random_uuid() where user_id = %s",
+    ),
+    Broken("session of an empty scope", "RG401", "update auth.sessions set scopes = '' where user_id = %s"),
+    Broken("a nameless client's claims", "RG401", claims={"client_id": None}),
+    Broken(
+        "no MAC where it is required",
+        "RG401",
+        "update private.session_mac_rule set is_required = %s is not null",
+    ),
     Broken("staff no more", "RG403", "delete from resguardo.staff where user_id = %s", roles=("compliance",)),
     Broken("a doctor's claims in this role", "RG403", take="ana", roles=("compliance", "patient")),
     Broken("a patient's claims in this role", "RG403", take="paula", roles=STAFF),

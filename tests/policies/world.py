@@ -27,6 +27,7 @@ Role = Literal[
     "service_role",
     "resguardo_api",
     "resguardo_worker",
+    "supabase_auth_admin",
 ]
 
 DATA_API_ROLES: tuple[Role, ...] = ("anon", "authenticated", "service_role")
@@ -37,6 +38,7 @@ ROLES: tuple[Role, ...] = (
     *DATA_API_ROLES,
     "resguardo_api",
     "resguardo_worker",
+    "supabase_auth_admin",
 )
 PEOPLE_ROLES = ["clinician", "compliance", "patient"]
 SHA256 = "ab" * 32

@@ -1,0 +1,52 @@
+"""The rule that a session counts only with a MAC, and the key: what `resguardo migrate` changes as the owner.
+
+The MAC itself is made and checked inside the database (`private.add_session_mac`, `private.has_session_mac`), which
+alone has the key.
+"""
+
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import psycopg
+
+from app.errors import UpstreamFailed
+
+_REQUIRE = "update private.session_mac_rule set is_required = %s, changed_at = now() where is_required <> %s"
+_STANDING = """
+select r.is_required, (select max(k.number) from private.session_mac_keys as k) as key_number
+from private.session_mac_rule as r
+"""
+
+
+@dataclass(frozen=True)
+class SessionMacs:
+    """Whether a session counts only with a MAC, and the number of the key that signs from now on."""
+
+    is_required: bool
+    key_number: int
+
+
+def set_session_macs(
+    owner_url: str, *, is_required: bool | None = None, new_key: bool = False
+) -> SessionMacs:
+    """Changes the rule, unless `is_required` is None, and makes a new key if asked; both in one transaction.
+
+    The key before a new one is still accepted. Raises UpstreamFailed (database_unreachable).
+    """
+    try:
+        connection = psycopg.connect(owner_url, application_name="resguardo migrate")
+    except psycopg.OperationalError as error:
+        raise UpstreamFailed("database_unreachable") from error
+    with connection:
+        if new_key:
+            connection.execute("select private.rotate_session_mac_key()")
+        if is_required is not None:
+            connection.execute(_REQUIRE, (is_required, is_required))
+        required, number = _row(connection, _STANDING)
+    return SessionMacs(required, number)
+
+
+def _row(connection: psycopg.Connection, statement: LiteralString) -> tuple[Any, ...]:
+    row = connection.execute(statement).fetchone()
+    assert row is not None, "the migration makes the one row"  # noqa: S101 - narrows the type
+    return tuple(row)
