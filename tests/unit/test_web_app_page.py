@@ -54,15 +54,23 @@ def _listed_reasons() -> list[tuple[str, str]]:
     return [(reason, _named(row[0])[0]) for row in _rows(table)[1:] for reason in _named(row[1])]
 
 
+def _named_in_python(node: ast.AST) -> tuple[str, str] | None:
+    """The kind and the reason of `Conflict("...")`, and of a vendor's refusal in a table: `(Conflict, "...")`."""
+    match node:
+        case ast.Call(func=ast.Name(kind), args=[ast.Constant(str(reason)), *_]) if kind in KINDS:
+            return kind, reason
+        case ast.Tuple(elts=[ast.Name(kind), ast.Constant(str(reason))]) if kind in KINDS:
+            return kind, reason
+    return None
+
+
 def _codes_in_the_source() -> dict[str, set[str]]:
     """The codes of each reason that is raised by its name."""
     codes: dict[str, set[str]] = defaultdict(set)
     for path in [*(ROOT / "app").rglob("*.py"), *(ROOT / "graphql_schema").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS:
-                reason = node.args[0] if node.args else None
-                if isinstance(reason, ast.Constant):
-                    codes[str(reason.value)].add(KINDS[node.func.id])
+            if (named := _named_in_python(node)) is not None:
+                codes[named[1]].add(KINDS[named[0]])
     for path in (ROOT / "supabase" / "migrations").glob("*.sql"):
         raised = re.findall(
             r"raise exception '([a-z_]+)'[^;]*errcode = '(RG\d+)'", path.read_text(encoding="utf-8")
