@@ -76,13 +76,17 @@ class Consent:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a participant stands now; `is_required` is false for a guest who never joined."""
+    """Where a participant stands now; `is_required` is false for a guest who never joined.
+
+    `is_withdrawn`: the participant consented before.
+    """
 
     participant_id: UUID
     kind: str
     guest_role: str | None
     is_required: bool
     is_given: bool
+    is_withdrawn: bool
 
 
 def missing_consents(standings: Iterable[Standing]) -> list[str]:

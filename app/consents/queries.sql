@@ -20,7 +20,7 @@ where c.participant_id = %(participant_id)s
 order by c.recorded_at, c.id;
 
 -- name: standings
-select s.participant_id, s.kind, s.guest_role, s.is_required, s.is_given
+select s.participant_id, s.kind, s.guest_role, s.is_required, s.is_given, s.is_withdrawn
 from resguardo.standing_consents as s
 where s.consultation_id = %(consultation_id)s;
 

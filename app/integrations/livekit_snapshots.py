@@ -39,6 +39,14 @@ _REASONS: Final = (
 2026-11-21).
 """
 
+_ENDS_BEFORE_START: Final = (
+    ("StopEgress API", "stopped_before_start"),
+    ("Source closed", "room_closed_before_start"),
+)
+"""Marks in the `details` of an egress that ended before it began. Its error then only says that nothing was received,
+also where it was stopped (livekit/egress 1.9.1, seen 2026-11-29).
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class EgressSnapshot:
@@ -95,7 +103,7 @@ class ParticipantSnapshot:
 def egress(info: EgressInfo) -> EgressSnapshot:
     """A status that this version of the client does not know is `unknown`; impossible figures are None."""
     file = info.file_results[0] if info.file_results else info.file
-    failed = bool(info.error or info.error_code)
+    failed = bool(info.error or info.error_code or info.status == EgressStatus.EGRESS_ABORTED)
     return EgressSnapshot(
         egress_id=info.egress_id,
         room_name=info.room_name,
@@ -108,7 +116,7 @@ def egress(info: EgressInfo) -> EgressSnapshot:
         duration_seconds=max(file.duration, 0) / _NANOSECONDS or None,
         size_bytes=max(file.size, 0) or None,
         error_code=info.error_code or None,
-        error_reason=_reason(info.error) if failed else None,
+        error_reason=_reason(info) if failed else None,
     )
 
 
@@ -142,8 +150,12 @@ def _instant(nanoseconds: int) -> datetime | None:
     return datetime.fromtimestamp(nanoseconds / _NANOSECONDS, tz=UTC) if nanoseconds else None
 
 
-def _reason(text: str) -> str:
-    return next((reason for mark, reason in _REASONS if mark in text), "failed")
+def _reason(info: EgressInfo) -> str:
+    reason = next((reason for mark, reason in _REASONS if mark in info.error), "failed")
+    is_aborted = info.status == EgressStatus.EGRESS_ABORTED
+    if reason not in ("start_not_received", "stopped_before_start", *(("failed",) if is_aborted else ())):
+        return reason
+    return next((ended for mark, ended in _ENDS_BEFORE_START if mark in info.details), reason)
 
 
 def _enum_name(items: list[tuple[str, int]], number: int) -> str:

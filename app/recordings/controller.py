@@ -251,8 +251,8 @@ class RecordingController:
             return key
 
     async def _fail_unless_begun(self, recording_id: UUID, reason: str) -> None:
-        """After a definite refusal: FAILED, unless an egress of an earlier ask was adopted meanwhile."""
-        await self._change(recording_id, partial(_failed_if_nothing_began, reason))
+        """After a definite refusal: FAILED, or ABORTED if it was stopped meanwhile; nothing if an earlier ask began."""
+        await self._change(recording_id, partial(_ended_if_nothing_began, reason))
 
     async def _is_superseded(self, recording_id: UUID, egress: EgressSnapshot) -> bool:
         """Whether it is what an earlier ask came to, while a later one is not answered yet."""
@@ -318,5 +318,9 @@ def _failed_if_never_asked(reason: str, current: Recording, _: datetime) -> Reco
     return failed(current, reason) if current.status is RecordingStatus.REQUESTED else current
 
 
-def _failed_if_nothing_began(reason: str, current: Recording, _: datetime) -> Recording:
-    return failed(current, reason) if current.egress_id is None else current
+def _ended_if_nothing_began(reason: str, current: Recording, _: datetime) -> Recording:
+    if current.egress_id is not None:
+        return current
+    if current.status is RecordingStatus.STOPPING:
+        return replace(current, status=RecordingStatus.ABORTED)
+    return failed(current, reason)

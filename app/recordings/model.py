@@ -75,11 +75,21 @@ TRANSITIONS: Final[Mapping[RecordingStatus, frozenset[RecordingStatus]]] = Mappi
 START_OVERDUE: Final = "start_overdue"
 """The error of a recording that was stopped because nothing came of its start: it ends FAILED, not ABORTED."""
 
+STOPPED_BY_REQUEST: Final = "stopped_by_request"
+"""The error of a recording that its doctor stopped before it had begun. The database writes it (guard_recording)."""
+
+STOPPED_BEFORE_START: Final = "egress_stopped_before_start"
+
 CONSENT_WITHDRAWN: Final = "consent_withdrawn"
 CONSENT_MISSING: Final = "consent_missing"
 UNKNOWN_PARTICIPANT: Final = "unknown_participant"
 CONSENT_REASONS: Final = frozenset((CONSENT_WITHDRAWN, CONSENT_MISSING, UNKNOWN_PARTICIPANT))
 """The errors of law 6: whatever goes wrong afterwards, the doctor is told why the recording ended."""
+
+_BEFORE_START: Final = frozenset(
+    ("start_not_received", "stopped_before_start", "room_closed_before_start", "limit_before_start")
+)
+"""LiveKit's reasons for an egress that ended before anything was recorded."""
 
 OBJECT_PATIENCE: Final = timedelta(minutes=10)
 """How long an object that LiveKit says it uploaded is waited for."""
@@ -236,11 +246,14 @@ class RecordingFilter:
 def stopped(recording: Recording, why: str | None = None) -> Recording:
     """The recording after somebody or something stops it: at once where LiveKit was not asked yet.
 
-    What is stopping or finished stays as it is: a second stop changes nothing. `why` is kept as its error.
+    What is stopping or finished stays as it is: a second stop changes nothing. `why` is kept as its error; its doctor
+    gives none, and what has not begun then says that it was stopped by request.
     """
     if recording.status is RecordingStatus.REQUESTED:
-        return replace(recording, status=RecordingStatus.ABORTED, error=why or recording.error)
-    if recording.status in (RecordingStatus.STARTING, RecordingStatus.RECORDING):
+        return replace(recording, status=RecordingStatus.ABORTED, error=why or STOPPED_BY_REQUEST)
+    if recording.status is RecordingStatus.STARTING:
+        return replace(recording, status=RecordingStatus.STOPPING, error=why or STOPPED_BY_REQUEST)
+    if recording.status is RecordingStatus.RECORDING:
         return replace(recording, status=RecordingStatus.STOPPING, error=why or recording.error)
     return recording
 
@@ -368,9 +381,17 @@ def _failed_if_overdue(recording: Recording, status: RecordingStatus) -> Recordi
 
 
 def _error_after(recording: Recording, egress: EgressSnapshot) -> str | None:
-    if egress.status == "failed":
-        return foremost_error(recording, f"egress_{egress.error_reason or 'failed'}")
-    if egress.status == "aborted" and recording.error is None:
-        never_began = egress.error_reason == "start_not_received"
-        return "egress_start_not_received" if never_began else "egress_aborted"
+    """Who stopped it before it had begun is told before what LiveKit says of that; a stop that came too late for that
+    is no error.
+    """
+    never_began = egress.error_reason in _BEFORE_START and egress.size_bytes is None
+    match egress.status:
+        case "failed" if never_began and recording.status is RecordingStatus.STOPPING:
+            return recording.error or f"egress_{egress.error_reason}"
+        case "failed":
+            return foremost_error(recording, f"egress_{egress.error_reason or 'failed'}")
+        case "aborted" if egress.size_bytes is None:
+            return recording.error or (f"egress_{egress.error_reason}" if never_began else "egress_aborted")
+        case "complete" | "limit_reached" | "aborted" if recording.error == STOPPED_BY_REQUEST:
+            return None
     return recording.error

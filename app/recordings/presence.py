@@ -18,10 +18,12 @@ from app.recordings.steps import stop_consultation
 
 def objection(standings: Iterable[Standing], identities: Collection[str]) -> str | None:
     """Why these people may not be recorded, None where they may: everybody is known, and each consents."""
-    given = {str(standing.participant_id): standing.is_given for standing in standings}
-    if any(identity not in given for identity in identities):
+    known = {str(standing.participant_id): standing for standing in standings}
+    if any(identity not in known for identity in identities):
         return UNKNOWN_PARTICIPANT
-    return None if all(given[identity] for identity in identities) else CONSENT_MISSING
+    if any(known[identity].is_withdrawn for identity in identities):
+        return CONSENT_WITHDRAWN
+    return None if all(known[identity].is_given for identity in identities) else CONSENT_MISSING
 
 
 def has_doctor_and_patient(standings: Iterable[Standing], identities: Collection[str]) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from app.db import Transaction
 from app.recordings import store
-from app.recordings.model import Medium, Recording, RecordingStatus, stopped
+from app.recordings.model import STOPPED_BEFORE_START, Medium, Recording, RecordingStatus, stopped
 
 
 async def take(tx: Transaction, before: Recording, after: Recording) -> None:
@@ -25,7 +25,7 @@ async def take(tx: Transaction, before: Recording, after: Recording) -> None:
 
 
 async def stop_speakers(tx: Transaction, video: Recording) -> None:
-    """The sound is recorded as long as the picture is."""
+    """The sound is recorded as long as the picture is; what of it has not begun says why the picture ended."""
     if video.medium is not Medium.VIDEO or video.status in (
         RecordingStatus.REQUESTED,
         RecordingStatus.STARTING,
@@ -34,7 +34,8 @@ async def stop_speakers(tx: Transaction, video: Recording) -> None:
         return
     speakers = await store.lock_speakers(tx, video.id)
     if speakers is not None:
-        await take(tx, speakers, stopped(speakers, video.error))
+        why = video.error or (None if speakers.status is RecordingStatus.RECORDING else STOPPED_BEFORE_START)
+        await take(tx, speakers, stopped(speakers, why))
 
 
 async def stop_consultation(tx: Transaction, live: list[Recording], why: str) -> int:

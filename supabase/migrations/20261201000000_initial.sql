@@ -255,7 +255,8 @@ select
     p.guest_role,
     p.joined_at,
     p.kind <> 'GUEST' or p.joined_at is not null as is_required,
-    coalesce(c.decision = 'GIVEN', false) as is_given
+    coalesce(c.decision = 'GIVEN', false) as is_given,
+    coalesce(c.decision = 'WITHDRAWN', false) as is_withdrawn
 from resguardo.participants as p
 left join lateral (
     select n.decision
@@ -1841,7 +1842,8 @@ begin
 end
 $$;
 
--- Law 5: a finished recording never moves back. Law 7: none is DELETED of which the keys are not destroyed.
+-- Law 5: a finished recording never moves back. Law 7: none is DELETED of which the keys are not destroyed. What its
+-- doctor stops before it has begun says so: people may write the status alone.
 create function private.guard_recording() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1854,6 +1856,11 @@ begin
         and new.status = 'ABORTED' and old.status not in ('REQUESTED', 'ABORTED')
     then
         raise exception 'recording_has_begun' using errcode = 'RG409';
+    end if;
+    if current_setting('role') = 'clinician'
+        and new.status in ('STOPPING', 'ABORTED') and old.status in ('REQUESTED', 'STARTING')
+    then
+        new.error := 'stopped_by_request';
     end if;
     if new.status = 'DELETED' and old.status <> 'DELETED' and not exists (
         select from resguardo.deletions as d

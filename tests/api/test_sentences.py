@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.integrations import livekit_refusals, speech_refusals, storage_refusals, supabase_refusals
-from app.integrations.livekit_snapshots import _REASONS
+from app.integrations.livekit_snapshots import _ENDS_BEFORE_START, _REASONS
 from app.texts import (
     LANGUAGES,
     error_message,
@@ -249,7 +249,7 @@ def _written_in_sql() -> Iterator[str]:
 
 
 def test_every_error_of_a_recording_has_a_sentence_in_both_languages() -> None:
-    of_egress = {f"egress_{reason}" for _, reason in _REASONS} | {"egress_failed"}
+    of_egress = {f"egress_{reason}" for _, reason in (*_REASONS, *_ENDS_BEFORE_START)} | {"egress_failed"}
     of_probe = {reason for reason in _raised_in_python() if reason.startswith("media_")} - RETRIED
     slugs = {one for one in _written_in_python() if SLUG.fullmatch(one)} - {"egress_"}
     written = slugs | set(_written_in_sql()) - OF_WORDS | of_egress | of_probe | OF_A_START

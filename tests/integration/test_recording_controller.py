@@ -325,7 +325,8 @@ async def test_stop_of_a_start_that_never_was_aborts_after_a_minute(world: World
         await world.controller.start(recording_id)
     world.ahead = A_MINUTE_AND_MORE
     await world.controller.start(recording_id)
-    assert (await world.read(recording_id)).status is RecordingStatus.ABORTED
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "stopped_by_request")
     await world.controller.stop(recording_id)
     assert await world.egresses() == []
 
@@ -335,9 +336,84 @@ async def test_stop_before_livekit_was_asked_aborts_and_never_asks(world: World)
     await world.recordings.stop(asker(DOCTOR), recording_id)
     await world.controller.start(recording_id)
     await world.controller.stop(recording_id)
-    assert (await world.read(recording_id)).status is RecordingStatus.ABORTED
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "stopped_by_request")
     assert world.asked_for == []
     assert await world.egresses() == []
+
+
+async def test_stop_while_a_start_is_unknown_is_told_of_what_turns_up_and_never_begins(
+    database: Database, object_store: ObjectStore
+) -> None:
+    slow = Pace(start_delay_seconds=5, record_seconds=PACE.record_seconds)
+    async with opened(database, object_store, slow) as world:
+        recording_id = await world.request()
+        world.order("start_but_answer_503")
+        with pytest.raises(UpstreamFailed):
+            await world.controller.start(recording_id)
+        await world.recordings.stop(asker(DOCTOR), recording_id)
+        await world.controller.start(recording_id)
+        await world.controller.stop(recording_id)
+        (egress,) = await world.egresses()
+        await world.hint(egress.egress_id, "egress_ended", "EGRESS_ABORTED")
+        recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "stopped_by_request")
+
+
+async def test_stop_that_crosses_a_start_which_livekit_refuses_is_told_as_the_stop(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording_id = await world.request()
+
+    async def stopped_meanwhile(**_: object) -> None:
+        await world.recordings.stop(asker(DOCTOR), recording_id)
+        raise LiveKitRefused("livekit_refused")
+
+    monkeypatch.setattr(world.controller._livekit, "start_room_composite", stopped_meanwhile)
+    await world.controller.start(recording_id)
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "stopped_by_request")
+
+
+async def test_stop_that_comes_too_late_for_a_start_is_no_error_of_the_recording(world: World) -> None:
+    recording_id = await world.request()
+    world.order("start_but_answer_503")
+    with pytest.raises(UpstreamFailed):
+        await world.controller.start(recording_id)
+    await world.recordings.stop(asker(DOCTOR), recording_id)
+    assert (await world.read(recording_id)).error == "stopped_by_request"
+    await world.until_egress("active")
+    await world.controller.start(recording_id)
+    await world.controller.stop(recording_id)
+    egress = await world.until_egress("complete")
+    await world.hint(egress.egress_id, "egress_ended", "EGRESS_COMPLETE")
+    await world.controller.verify(recording_id)
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.READY, None)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_consent_withdrawn_while_starting_is_told_whatever_livekit_says_of_it(
+    database: Database, object_store: ObjectStore, is_known: bool
+) -> None:
+    slow = Pace(start_delay_seconds=5, record_seconds=PACE.record_seconds)
+    async with opened(database, object_store, slow) as world:
+        recording_id = await world.request()
+        if is_known:
+            await world.controller.start(recording_id)
+        else:
+            world.order("start_but_answer_503")
+            with pytest.raises(UpstreamFailed):
+                await world.controller.start(recording_id)
+        await world.withdraw()
+        await world.controller.enforce_consent(world.consultation.id)
+        await world.recordings.stop(asker(DOCTOR), recording_id)
+        await world.controller.start(recording_id)
+        await world.controller.stop(recording_id)
+        (egress,) = await world.egresses()
+        await world.hint(egress.egress_id, "egress_ended", "EGRESS_ABORTED")
+        recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "consent_withdrawn")
 
 
 async def test_stop_twice_is_one_stop(world: World) -> None:
@@ -469,7 +545,7 @@ async def test_egress_stopped_before_it_began_is_aborted(
         (egress,) = await world.egresses()
         await world.hint(egress.egress_id, "egress_ended", "EGRESS_ABORTED")
         recording = await world.read(recording_id)
-    assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "egress_aborted")
+    assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "stopped_by_request")
 
 
 async def test_missing_object_is_asked_for_again_and_lost_at_the_end(world: World) -> None:

@@ -20,7 +20,7 @@ from app.errors import Conflict, Forbidden
 
 
 def _standing(kind: str, *, given: bool, required: bool = True, guest: str | None = None) -> Standing:
-    return Standing(UUID(int=1), kind, guest, is_required=required, is_given=given)
+    return Standing(UUID(int=1), kind, guest, is_required=required, is_given=given, is_withdrawn=False)
 
 
 def _word(decision: Decision, source: Source = Source.SELF) -> Consent:

@@ -168,6 +168,51 @@ def test_stop_of_what_runs_is_stopping(status: RecordingStatus) -> None:
     assert stopped(once) is once
 
 
+NEVER_BEGAN = ("start_not_received", "stopped_before_start", "room_closed_before_start")
+
+
+@pytest.mark.parametrize("status", [RecordingStatus.REQUESTED, RecordingStatus.STARTING])
+def test_stop_by_the_doctor_before_it_began_is_its_error(status: RecordingStatus) -> None:
+    assert stopped(_recording(status)).error == "stopped_by_request"
+
+
+@pytest.mark.parametrize(
+    "why", ["stopped_by_request", "consent_withdrawn", "unknown_participant", "staff_suspended"]
+)
+@pytest.mark.parametrize("end", ["aborted", "failed"])
+@pytest.mark.parametrize("reason", [*NEVER_BEGAN, None])
+def test_recording_stopped_before_it_began_names_who_stopped_it_whatever_livekit_says(
+    why: str, end: str, reason: str | None
+) -> None:
+    if (end, reason) == ("failed", None):
+        return  # no end before the start: it failed
+    asked = stopped(_recording(RecordingStatus.STARTING), None if why == "stopped_by_request" else why)
+    for news in ([], [_egress("starting")], [_egress("ending")]):
+        recording = followed(reduce(followed, news, asked), _egress(end, NOON, reason))
+        if end == "failed":
+            recording = absent(recording, NOON)
+        assert (recording.status.is_terminal, recording.error) == (True, why)
+
+
+@pytest.mark.parametrize("end", ["complete", "limit_reached"])
+def test_stop_that_came_too_late_to_prevent_a_start_is_no_error_of_what_was_recorded(end: str) -> None:
+    asked = stopped(_recording(RecordingStatus.STARTING))
+    ready = verified(reduce(followed, [_egress("active"), _egress(end)], asked), SIZE, SHA256)
+    assert (ready.status, ready.error) == (RecordingStatus.READY, None)
+
+
+@pytest.mark.parametrize("reason", ["upload_failed", "resources_exhausted", "failed"])
+def test_recording_that_failed_after_a_stop_says_that_it_failed(reason: str) -> None:
+    asked = stopped(_recording(RecordingStatus.STARTING))
+    assert followed(asked, _egress("failed", NOON, reason)).error == f"egress_{reason}"
+
+
+@pytest.mark.parametrize("reason", NEVER_BEGAN)
+def test_egress_that_ended_before_it_began_without_a_stop_of_ours_says_what_livekit_says(reason: str) -> None:
+    recording = followed(_recording(RecordingStatus.STARTING), _egress("aborted", NOON, reason))
+    assert (recording.status, recording.error) == (RecordingStatus.ABORTED, f"egress_{reason}")
+
+
 def test_stop_is_not_undone_by_a_list_that_still_says_active() -> None:
     recording = followed(_recording(RecordingStatus.STOPPING), _egress("active"))
     assert (recording.status, recording.egress_id) == (RecordingStatus.STOPPING, "EG_1")
