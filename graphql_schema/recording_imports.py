@@ -30,6 +30,9 @@ class RecordingImport:
     upload_headers: list[RequestHeader] = strawberry.field(
         description="To be sent as they are; a browser sets Content-Length by itself."
     )
+    recorded_at: datetime | None = strawberry.field(
+        description="When the recording began, as it was declared."
+    )
     expires_at: datetime = strawberry.field(description="The upload has to begin before.")
 
     @classmethod
@@ -40,6 +43,7 @@ class RecordingImport:
             status=model.ImportStatus.AWAITING_UPLOAD,
             upload_url=signed.url,
             upload_headers=[RequestHeader(name=name, value=value) for name, value in signed.headers.items()],
+            recorded_at=signed.found.recorded_at,
             expires_at=signed.found.expires_at,
         )
 
@@ -52,6 +56,11 @@ class RecordingImportInput:
     sha256: str | None = strawberry.field(
         default=None, description="In hex; what is uploaded must then have this digest."
     )
+    recorded_at: datetime | None = strawberry.field(
+        default=None,
+        description="When the recording began, with an offset; from 1990 on, not in the future: becomes `startedAt`. "
+        "How long the recording is kept counts from the import, never from this date.",
+    )
 
     def to_model(self) -> model.ImportRequest:
         return model.ImportRequest(
@@ -59,6 +68,7 @@ class RecordingImportInput:
             content_type=self.content_type,
             size_bytes=self.size_bytes,
             sha256=self.sha256,
+            recorded_at=self.recorded_at,
         )
 
 

@@ -6,7 +6,7 @@ any recording: what a client declares here decides nothing but which upload is s
 
 import re
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, Self
 from uuid import UUID
@@ -15,6 +15,13 @@ from app.errors import InvalidInput
 from app.integrations.storage import MAX_PUT_BYTES
 
 CONTENT_TYPES: Final = ("video/mp4",)
+
+EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
+"""A recording made earlier is not believed: cameras that were never set say 1904, 1970 or 1980."""
+
+AHEAD: Final = timedelta(minutes=5)
+"""How far a client's clock may be ahead of the database's. The table has the same bounds."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -29,15 +36,19 @@ class ImportStatus(StrEnum):
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """A recording made elsewhere: its exact size, and its SHA-256 in hex where the client knows it."""
+    """A recording made elsewhere: its exact size; its SHA-256 in hex and when it began, if the client knows them."""
 
     consultation_id: UUID
     content_type: str
     size_bytes: int
     sha256: str | None = None
+    recorded_at: datetime | None = None
 
     def checked(self) -> Self:
-        """The same, with the digest in lower case. Raises InvalidInput (import_type, import_size, bad_sha256)."""
+        """The same, with the digest in lower case.
+
+        Raises InvalidInput (import_type, import_size, bad_sha256, bad_date, recorded_at_too_early).
+        """
         if self.content_type not in CONTENT_TYPES:
             raise InvalidInput("import_type", types=", ".join(CONTENT_TYPES))
         if not 1 <= self.size_bytes <= MAX_PUT_BYTES:
@@ -45,7 +56,16 @@ class ImportRequest:
         sha256 = None if self.sha256 is None else self.sha256.lower()
         if sha256 is not None and _SHA256.fullmatch(sha256) is None:
             raise InvalidInput("bad_sha256")
+        if self.recorded_at is not None and self.recorded_at.tzinfo is None:
+            raise InvalidInput("bad_date")
+        if self.recorded_at is not None and self.recorded_at < EARLIEST:
+            raise InvalidInput("recorded_at_too_early", earliest=EARLIEST.date().isoformat())
         return replace(self, sha256=sha256)
+
+    def require_past(self, now: datetime) -> None:
+        """Raises InvalidInput (recorded_at_ahead) if it began later than `now`, by the database's clock."""
+        if self.recorded_at is not None and self.recorded_at > now + AHEAD:
+            raise InvalidInput("recorded_at_ahead")
 
 
 @dataclass(frozen=True)
@@ -58,6 +78,7 @@ class RecordingImport:
     status: ImportStatus
     content_type: str
     size_bytes: int
+    recorded_at: datetime | None
     expires_at: datetime
 
 

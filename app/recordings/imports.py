@@ -66,6 +66,7 @@ class Imports:
         access = permissions.IMPORT_RECORDING.on(wanted.consultation_id)
         async with self._database.as_user(asker, access) as tx:
             consultation = await consultations.open_locked(tx, wanted.consultation_id, access.action)
+            wanted.require_past(await store.database_time(tx))
             await consents.require_consent(tx, consultation.id)
             import_id = await import_store.pending(tx, wanted, _FRESH)
             if import_id is None:

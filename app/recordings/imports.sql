@@ -1,8 +1,8 @@
 -- name: insert_import
 insert into resguardo.recording_imports (
-    consultation_id, doctor_id, patient_id, content_type, size_bytes, sha256
+    consultation_id, doctor_id, patient_id, content_type, size_bytes, sha256, recorded_at
 ) values (
-    %(consultation_id)s, %(doctor_id)s, %(patient_id)s, %(content_type)s, %(size_bytes)s, %(sha256)s
+    %(consultation_id)s, %(doctor_id)s, %(patient_id)s, %(content_type)s, %(size_bytes)s, %(sha256)s, %(recorded_at)s
 )
 returning id;
 
@@ -14,6 +14,7 @@ where
     and i.content_type = %(content_type)s
     and i.size_bytes = %(size_bytes)s
     and i.sha256 is not distinct from %(sha256)s
+    and i.recorded_at is not distinct from %(recorded_at)s::timestamptz
     and i.status in ('AWAITING_URL', 'AWAITING_UPLOAD')
     and i.expires_at > clock_timestamp() + %(at_least)s
 order by i.created_at desc, i.id desc
@@ -42,6 +43,7 @@ select
     f.status,
     f.content_type,
     f.size_bytes,
+    f.recorded_at,
     f.expires_at
 from seen as s
 left join found as f on s.recorded;

@@ -6,7 +6,7 @@ alter table resguardo.recording_imports enable row level security;
 
 grant select on resguardo.recording_imports to clinician;
 grant insert (
-    consultation_id, doctor_id, patient_id, content_type, size_bytes, sha256
+    consultation_id, doctor_id, patient_id, content_type, size_bytes, sha256, recorded_at
 ) on resguardo.recording_imports to clinician;
 
 create policy recording_imports_select_clinician on resguardo.recording_imports for select to clinician

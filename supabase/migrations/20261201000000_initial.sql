@@ -2964,8 +2964,12 @@ create table resguardo.recording_imports (
     size_bytes bigint not null
     constraint recording_imports_size_is_possible check (size_bytes between 1 and 5000000000),
     sha256 text constraint recording_imports_sha256_is_hex check (sha256 ~ '^[0-9a-f]{64}$'),
+    recorded_at timestamptz,
     expires_at timestamptz not null default clock_timestamp() + interval '15 minutes',
     created_at timestamptz not null default clock_timestamp(),
+    constraint recording_imports_recorded_at_is_possible check (
+        recorded_at >= '1990-01-01 00:00:00+00' and recorded_at <= created_at + interval '5 minutes'
+    ),
     constraint recording_imports_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
     references resguardo.consultations (id, doctor_id, patient_id)
 );
@@ -2973,6 +2977,8 @@ alter table resguardo.recording_imports enable row level security;
 comment on column resguardo.recording_imports.recording_id is
 'The id that the recording will have: it exists once the import is COMPLETED.';
 comment on column resguardo.recording_imports.expires_at is 'When the upload URL ends.';
+comment on column resguardo.recording_imports.recorded_at is
+'When its doctor says that the recording began; becomes started_at of the recording, and never enters its term.';
 create index recording_imports_consultation_idx
 on resguardo.recording_imports (consultation_id, doctor_id, patient_id);
 create index recording_imports_doctor_idx on resguardo.recording_imports (doctor_id);
@@ -3120,11 +3126,11 @@ begin
     end if;
     insert into resguardo.recordings (
         id, consultation_id, doctor_id, patient_id, requested_by, status, room_name, medium, source, size_bytes,
-        expected_sha256
+        expected_sha256, started_at
     )
     select
         wanted.recording_id, c.id, c.doctor_id, c.patient_id, person, 'VERIFYING', c.room_name, 'VIDEO', 'IMPORT',
-        wanted.size_bytes, wanted.sha256
+        wanted.size_bytes, wanted.sha256, wanted.recorded_at
     from resguardo.consultations as c where c.id = wanted.consultation_id;
     insert into private.recording_secrets (recording_id, object_key)
     select wanted.recording_id, s.object_key from private.import_secrets as s where s.import_id = of_import;

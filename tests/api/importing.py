@@ -13,7 +13,7 @@ _RECORDING = RECORDING.split("{ recording(id: $id) ")[1].rsplit("}", 1)[0]
 IMPORT = """
 mutation ($import: RecordingImportInput!) {
   importRecording(input: $import) {
-    id consultationId status uploadUrl uploadHeaders { name value } expiresAt
+    id consultationId status uploadUrl uploadHeaders { name value } recordedAt expiresAt
   }
 }
 """

@@ -44,6 +44,10 @@ GRACE = timedelta(hours=2)
 """That of `private.upload_grace`."""
 
 
+def _in_an_hour() -> str:
+    return (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+
+
 @pytest.fixture
 async def ready(case: Case) -> Case:
     """A case in which everybody consents."""
@@ -93,6 +97,43 @@ async def test_recording_is_imported_from_declaration_to_ready(world: World, rea
     assert (done["sizeBytes"], done["sha256"]) == (len(CONTENT), SHA256)
     stored = await ready.doctor.ask(documents.STORAGE, id=recording["id"])
     assert stored["storage"] == {"exists": True, "sizeBytes": len(CONTENT), "contentType": "video/mp4"}
+
+
+@pytest.mark.parametrize("declared", ["1990-01-01T00:00:00Z", "2019-07-01T09:30:15.123456+02:00"])
+async def test_time_that_an_import_declares_is_when_it_began_and_leaves_its_term_alone(
+    world: World, ready: Case, declared: str
+) -> None:
+    found = await prepared(world, ready, recordedAt=declared)
+    assert datetime.fromisoformat(found["recordedAt"]) == datetime.fromisoformat(declared)
+    assert await upload(found) == 200
+    imported = await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
+    await world.work()
+    done = await ready.doctor.ask(documents.RECORDING, id=imported["id"])
+    assert (done["status"], done["endedAt"]) == ("READY", None)
+    assert datetime.fromisoformat(done["startedAt"]) == datetime.fromisoformat(declared)
+    other = await completed(world, ready)
+    assert other["startedAt"] is None
+    (dated,) = await world.rows(
+        "select every(r.term_from >= r.created_at) as ok, max(r.due_at) - min(r.due_at) as apart"
+        " from resguardo.recordings as r where r.id = any (%s::uuid[])",
+        [done["id"], other["id"]],
+    )
+    assert dated["ok"]
+    assert dated["apart"] is None or dated["apart"] < timedelta(hours=1)
+
+
+async def test_import_of_another_time_is_another_import(world: World, ready: Case) -> None:
+    times = (None, "2019-07-01T09:30:00Z", "2019-07-01T11:30:00+02:00", "2019-07-01T09:31:00Z")
+    ids = [(await prepared(world, ready, recordedAt=time))["id"] for time in times]
+    assert ids[1] == ids[2]
+    assert len(set(ids)) == 3
+
+
+async def test_import_that_began_just_now_by_a_clock_that_is_ahead_is_taken(
+    world: World, ready: Case
+) -> None:
+    declared = (datetime.now(UTC) + timedelta(minutes=4)).isoformat()
+    assert (await prepared(world, ready, recordedAt=declared))["recordedAt"] is not None
 
 
 async def test_law_1_upload_url_leaves_with_its_audit_row(world: World, ready: Case) -> None:
@@ -155,6 +196,12 @@ async def test_law_8_no_url_or_key_is_in_a_log_or_a_job(
         ({"sizeBytes": 5_000_000_001}, "import_size"),
         ({"sha256": "ab"}, "bad_sha256"),
         ({"sha256": "zz" * 32}, "bad_sha256"),
+        ({"recordedAt": "2026-11-21T09:00:00"}, "bad_date"),
+        ({"recordedAt": "1989-12-31T23:59:59Z"}, "recorded_at_too_early"),
+        ({"recordedAt": "1970-01-01T00:00:00Z"}, "recorded_at_too_early"),
+        ({"recordedAt": "0001-01-01T00:00:00+14:00"}, "recorded_at_too_early"),
+        ({"recordedAt": "9999-12-31T23:59:59-12:00"}, "recorded_at_ahead"),
+        ({"recordedAt": _in_an_hour()}, "recorded_at_ahead"),
     ],
 )
 async def test_declaration_of_what_is_not_taken_is_refused(
