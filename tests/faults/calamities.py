@@ -1,12 +1,16 @@
-"""What befalls a whole deployment: Postgres restarted, the store away, LiveKit out of reach, while people record.
+"""What befalls a whole deployment while people record: Postgres restarts, the store is away, LiveKit is out of reach,
+the leader stands still, the worker's clock leaps.
 
 Each calamity meets consultations at different moments. Only an upload that the recorder itself gives up is gone:
 LiveKit deletes its file then (egress#329).
 """
 
 import asyncio
+import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
 
 from tests.faults.acts import ACTIVE, ENDED
 from tests.faults.catalogue import UPLOAD_FAILED
@@ -19,6 +23,11 @@ _PATIENCE_SECONDS = 300
 _START_SECONDS = 150
 _STORE_AWAY_SECONDS = 60
 _LIVEKIT_AWAY_SECONDS = 20
+_LEADER_FROZEN_SECONDS = 60
+_FOLLOWED_SECONDS = 30
+_WRONG_CLOCK_SECONDS = 30
+_ASKERS = "select pid from pg_stat_activity where application_name = 'resguardo-worker-leader'"
+_LEADER = "select leader, number from private.leadership where leader is not null and expires_at > clock_timestamp()"
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,49 @@ async def _take_livekit_away(world: World) -> None:
         await asyncio.sleep(_LIVEKIT_AWAY_SECONDS)
 
 
+async def _freeze_the_leader(world: World) -> None:
+    """Beside a second worker, which has to lead within 30 s; the first one, awake again, leads no more."""
+    with tempfile.TemporaryDirectory(prefix="second-worker-") as directory:
+        async with world.another_worker(Path(directory)) as other:
+            first = await _until_led(world, f"/{world.worker.pid}", _FOLLOWED_SECONDS)
+            await _until_connected(world)
+            world.worker.stand_still()
+            try:
+                second = await _until_led(world, f"/{other.pid}", _FOLLOWED_SECONDS)
+                await asyncio.sleep(_LEADER_FROZEN_SECONDS - _FOLLOWED_SECONDS)
+            finally:
+                world.worker.go_on()
+            await asyncio.sleep(10)
+            assert first < second == await _until_led(world, f"/{other.pid}", 1), "the frozen one leads again"
+    await _until_led(world, f"/{world.worker.pid}", _FOLLOWED_SECONDS)
+
+
+async def _until_led(world: World, by: str, seconds: float) -> int:
+    """The number of the lease, once a process whose name ends so leads."""
+    async with asyncio.timeout(seconds):
+        while True:
+            for leader, number in await world.postgres.rows(_LEADER):
+                if leader.endswith(by):
+                    return int(number)
+            await asyncio.sleep(0.2)
+
+
+async def _until_connected(world: World) -> None:
+    """Until two workers ask for the lease."""
+    async with asyncio.timeout(60):
+        while len(await world.postgres.rows(_ASKERS)) < 2:  # noqa: ASYNC110 - the database tells nobody
+            await asyncio.sleep(0.2)
+
+
+def _the_workers_clock_leaps(by: timedelta) -> Callable[[World], Awaitable[None]]:
+    async def befall(world: World) -> None:
+        world.worker_clock.write_text(str(by.total_seconds()))
+        await asyncio.sleep(_WRONG_CLOCK_SECONDS)
+        world.worker_clock.write_text("0")
+
+    return befall
+
+
 async def _nothing(_: Visit) -> None:
     return
 
@@ -134,6 +186,19 @@ POSTGRES_RESTARTS_UNDER_LOAD = Calamity(
 CALAMITIES = (
     POSTGRES_RESTARTS_UNDER_LOAD,
     Calamity(f"LiveKit is out of reach for {_LIVEKIT_AWAY_SECONDS} s", _take_livekit_away, _ALL_ALONG),
+    Calamity("the leader stands still for a minute", _freeze_the_leader, _ALL_ALONG),
+    *(
+        Calamity(
+            f"the worker's clock leaps a year {where}",
+            _the_workers_clock_leaps(by),
+            (
+                Moment("while it records", _record, _nothing, _stop),
+                Moment("at the stop", _record, _stop, _nothing),
+                Moment("once it is uploaded", _record, _stop_and_upload, _nothing),
+            ),
+        )
+        for where, by in (("ahead", timedelta(days=365)), ("back", timedelta(days=-365)))
+    ),
     Calamity(
         "the object store is away for a minute",
         _take_the_store_away,

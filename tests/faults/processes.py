@@ -51,6 +51,11 @@ class Supervised:
         self._process: Popen[bytes] | None = None
         self.lives = 0
 
+    @property
+    def pid(self) -> int | None:
+        """The process's id, while it lives."""
+        return None if self._process is None or self._process.poll() is not None else self._process.pid
+
     async def run(self) -> None:
         """Until it is cancelled, which ends the process."""
         while True:
@@ -68,6 +73,16 @@ class Supervised:
                     await asyncio.sleep(_LOOK_SECONDS)
             finally:
                 await asyncio.shield(self._parent.leave(life))
+
+    def stand_still(self) -> None:
+        """SIGSTOP: it does nothing, and its connections stay open."""
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL, to it and what it started."""

@@ -29,6 +29,7 @@ from tests.faults.switchboard import Doubles, Switchboard
 
 RECONCILE_SECONDS = 2
 _LOOK_SECONDS = 0.2
+_WRONG_CLOCK = Path(__file__).with_name("wrong_clock")
 
 
 @dataclass
@@ -51,6 +52,18 @@ class World:
     patient: ApiClient
     patient_login: Person
     postgres: Postgres
+    worker_clock: Path
+
+    @asynccontextmanager
+    async def another_worker(self, directory: Path) -> AsyncIterator[Supervised]:
+        """A second worker beside the first one."""
+        other = Supervised(self.parent, ["worker"], self.stack.environment, directory)
+        task = asyncio.create_task(other.run())
+        try:
+            yield other
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def restart_postgres(self) -> None:
         """Ends every session and starts the server again, on another port behind the same wire."""
@@ -85,10 +98,12 @@ async def opened(directory: Path) -> AsyncIterator[World]:
         livekit.webhook_url = f"http://127.0.0.1:{webhook_wire.port}/webhooks/livekit"
         made = replace(made, environment=_wired(made, database_wire, store_wire, livekit_wire))
         await _start_auth(parent, made, directory)
-        api, worker = [
-            Supervised(parent, arguments, made.environment, directory)
-            for arguments in (["serve", "--port", str(address(made.api_url)[1])], ["worker"])
-        ]
+        api = Supervised(
+            parent, ["serve", "--port", str(address(made.api_url)[1])], made.environment, directory
+        )
+        clock = directory / "worker-clock"
+        wrong_clock = {"PYTHONPATH": str(_WRONG_CLOCK), "FAULTS_CLOCK": str(clock)}
+        worker = Supervised(parent, ["worker"], {**made.environment, **wrong_clock}, directory)
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=30, trust_env=False))
         people = People(made)
         doctor, patient = await people.hire("clinician"), await people.patient()
@@ -111,6 +126,7 @@ async def opened(directory: Path) -> AsyncIterator[World]:
             patient=ApiClient(http, made.graphql_url, patient_session.access_token),
             patient_login=patient,
             postgres=server,
+            worker_clock=clock,
         )
         tasks = [asyncio.create_task(one) for one in (api.run(), worker.run(), _watch_doubles(world.doubles))]
         try:
