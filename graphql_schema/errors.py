@@ -1,9 +1,10 @@
 """What a client may read of an error, and what the log may.
 
 Every error of an operation passes here, on its way to the client. An AppError gets its sentence in the reader's
-language; the mistakes that graphql-core finds in a document pass through, but never the value of a variable, which
-graphql-core puts into its messages (3.3.2, execution/values.py; checked 2026-11-21); everything else is a bug:
-masked to the client, and logged by type and place. Neither query, variables, arguments nor messages are ever logged.
+language; the mistakes that graphql-core finds in a document pass through, but never the value of a variable, of a
+literal or of a token, which graphql-core puts into its messages (3.3.2, checked 2026-11-29): `input_errors.py` tells
+where it is instead. Everything else is a bug: masked to the client, and logged by type and place. Neither query,
+variables, arguments nor messages are ever logged.
 """
 
 import logging
@@ -11,17 +12,19 @@ import re
 from collections.abc import Mapping
 
 import strawberry
-from graphql import GraphQLError, GraphQLSyntaxError, VariableDefinitionNode
+from graphql import GraphQLError, GraphQLSchema, GraphQLSyntaxError, VariableDefinitionNode
 from strawberry.exceptions import StrawberryInputCoercionError
 from strawberry.types import ExecutionContext
 
-from app.errors import AppError, Timeout, UpstreamFailed
+from app.errors import AppError, Timeout, UpstreamFailed, camel_case_keys, public_extensions
 from app.failures import describe_failure
 from app.texts import DEFAULT_LANGUAGE, LANGUAGES, Language, error_message
+from graphql_schema.input_errors import InvalidLiteralError, Refused, bad_argument, bad_variable
 
 logger = logging.getLogger(__name__)
 
-_BAD_ARGUMENT = re.compile(r"Argument '([_A-Za-z][_0-9A-Za-z]*)'(?: of required type | has invalid value)")
+_TOKEN_VALUE = re.compile(r"\b(Name|Int|Float|String|BlockString|Comment|sequence:) '.*'(?=\.?$)", re.DOTALL)
+"""The value of a token, as graphql-core writes it at the end of a message (3.3.2, language/parser.py, lexer.py)."""
 
 
 class PublicError(GraphQLError):
@@ -45,14 +48,15 @@ class MaskedSchema(strawberry.Schema):
         context = execution_context.context if execution_context is not None else None
         language = getattr(context, "language", None)
         request_id = getattr(context, "request_id", None)
-        reader = _Reader(language if language in LANGUAGES else DEFAULT_LANGUAGE, request_id)
+        reader = _Reader(self._schema, language if language in LANGUAGES else DEFAULT_LANGUAGE, request_id)
         errors[:] = [reader.public(error) for error in errors]
 
 
 class _Reader:
     """Who will read: a language, and the id under which the log knows the request."""
 
-    def __init__(self, language: Language, request_id: object) -> None:
+    def __init__(self, schema: GraphQLSchema, language: Language, request_id: object) -> None:
+        self._schema = schema
         self._language = language
         self._request_id = None if request_id is None else str(request_id)
 
@@ -62,12 +66,14 @@ class _Reader:
             return error
         if isinstance(error, GraphQLSyntaxError):
             return self._as_written(error, "GRAPHQL_PARSE_FAILED")
+        if isinstance(error, InvalidLiteralError):
+            return self._error(error, "GRAPHQL_VALIDATION_FAILED", *error.refused)
         if isinstance(error, InvalidDocumentError):
             return self._as_written(error, "GRAPHQL_VALIDATION_FAILED")
         cause = _root_cause(error)
         if isinstance(cause, AppError) and type(cause) is not AppError:
             return self._app_error(error, cause)
-        bad_input = _bad_input(error, cause)
+        bad_input = _bad_input(self._schema, error, cause)
         if bad_input is not None:
             return self._error(error, "BAD_USER_INPUT", *bad_input)
         logger.error("operation failed: request=%s %s", self._request_id, describe_failure(cause or error))
@@ -76,12 +82,14 @@ class _Reader:
     def _app_error(self, error: GraphQLError, cause: AppError) -> PublicError:
         if isinstance(cause, UpstreamFailed | Timeout):
             logger.warning("%s: request=%s %s", cause.summary, self._request_id, describe_failure(cause))
-        return self._error(error, cause.code, cause.reason, cause.detail, is_retryable=cause.retryable)
+        message = error_message(cause.code, cause.reason, self._language, cause.detail)
+        extensions = public_extensions(cause, self._request_id)
+        return PublicError(message, nodes=error.nodes, path=error.path, extensions=extensions)
 
     def _as_written(self, error: GraphQLError, code: str) -> PublicError:
         extensions = {"code": code, "retryable": False, "requestId": self._request_id}
         return PublicError(
-            error.message,
+            _TOKEN_VALUE.sub(r"\1", error.message),
             nodes=error.nodes,
             source=error.source,
             positions=error.positions,
@@ -89,16 +97,10 @@ class _Reader:
         )
 
     def _error(
-        self,
-        error: GraphQLError,
-        code: str,
-        reason: str | None,
-        detail: Mapping[str, str | int],
-        *,
-        is_retryable: bool = False,
+        self, error: GraphQLError, code: str, reason: str | None, detail: Mapping[str, str | int]
     ) -> PublicError:
-        extensions: dict[str, object] = {_camel_case(key): value for key, value in detail.items()}
-        extensions |= {"code": code, "retryable": is_retryable, "requestId": self._request_id}
+        extensions = camel_case_keys(detail)
+        extensions |= {"code": code, "retryable": False, "requestId": self._request_id}
         if reason is not None:
             extensions["reason"] = reason
         message = error_message(code, reason, self._language, detail)
@@ -115,19 +117,13 @@ def _root_cause(error: GraphQLError) -> Exception | None:
     return current
 
 
-def _bad_input(error: GraphQLError, cause: Exception | None) -> tuple[str, dict[str, str | int]] | None:
+def _bad_input(schema: GraphQLSchema, error: GraphQLError, cause: Exception | None) -> Refused | None:
     """The reason and detail of an input value that could not be taken; None where it was something else."""
     node = error.nodes[0] if error.nodes else None
     if error.path is None and isinstance(node, VariableDefinitionNode):
-        return "bad_variable", {"variable": node.variable.name.value}
+        return bad_variable(schema, error, node)
     if error.path is None and cause is None:
         return "bad_input", {}
     if isinstance(cause, StrawberryInputCoercionError):
         return "bad_input", {}
-    argument = _BAD_ARGUMENT.match(error.message) if isinstance(error.original_error, GraphQLError) else None
-    return None if argument is None else ("bad_argument", {"argument": argument[1]})
-
-
-def _camel_case(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
+    return bad_argument(error.message) if isinstance(error.original_error, GraphQLError) else None

@@ -15,6 +15,7 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     NoSchemaIntrospectionCustomRule,
+    ValuesOfCorrectTypeRule,
     specified_rules,
     validate,
 )
@@ -26,6 +27,7 @@ from app.errors import AppError
 from app.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from graphql_schema.complexity import PageSizes, count_written, measure, operations_of
 from graphql_schema.errors import InvalidDocumentError
+from graphql_schema.input_errors import InvalidLiteralError, PlacesOfLiterals
 
 _MAX_VALIDATION_ERRORS = 20
 _LARGEST_TOLD = 1_000_000_000
@@ -143,7 +145,7 @@ class _Validations:
         self._size = size
         self._hide_suggestions = not allow_introspection
         self._rules: tuple[type[ASTValidationRule], ...] = (
-            *specified_rules,
+            *(PlacesOfLiterals if rule is ValuesOfCorrectTypeRule else rule for rule in specified_rules),
             MaybeNullValidationRule,
             OneOfInputValidationRule,
             *(() if allow_introspection else (NoSchemaIntrospectionCustomRule,)),
@@ -158,7 +160,7 @@ class _Validations:
             if len(self._kept) > self._size:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
-        return [InvalidDocumentError(error.message, nodes=error.nodes) for error in self._kept[key]]
+        return [_renewed(error) for error in self._kept[key]]
 
     def _validate(self, schema: GraphQLSchema, document: DocumentNode) -> list[GraphQLError]:
         return validate(
@@ -168,3 +170,10 @@ class _Validations:
             max_errors=_MAX_VALIDATION_ERRORS,
             hide_suggestions=self._hide_suggestions,
         )
+
+
+def _renewed(error: GraphQLError) -> GraphQLError:
+    """The same error once more, since masking changes it."""
+    if isinstance(error, InvalidLiteralError):
+        return InvalidLiteralError(error.refused, error.nodes)
+    return InvalidDocumentError(error.message, nodes=error.nodes)

@@ -7,12 +7,24 @@ import strawberry
 
 from app.errors import InvalidInput
 
+_MAX_BIG_INT = 2**63 - 1
+
+
+def _whole_number(value: object) -> int:
+    """A whole number of 64 bits, also one written as `5e3`. Raises ValueError for anything else, text included."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MAX_BIG_INT:
+        raise ValueError("not a whole number of 64 bits")
+    return value
+
+
 BigInt = NewType("BigInt", int)
 BIG_INT = strawberry.scalar(
     name="BigInt",
     description="A whole number beyond 32 bits, such as a size in bytes, as a JSON number.",
     serialize=int,
-    parse_value=int,
+    parse_value=_whole_number,
 )
 
 
