@@ -53,6 +53,11 @@ class Asker:
     request_id: UUID
     address: str | None
 
+    @property
+    def person(self) -> object:
+        """Whose token it is; None for a guest."""
+        return None if self.claims is None else self.claims.get("sub")
+
 
 @dataclass(frozen=True)
 class Access:

@@ -34,7 +34,9 @@ def translate(error: psycopg.Error) -> AppError | psycopg.Error:
     """
     kind = _KINDS.get(error.sqlstate or "")
     if kind is not None:
-        return kind(error.diag.message_primary or "refused")
+        seconds = error.diag.message_detail if kind is RateLimited else None
+        detail = {"retry_after_seconds": int(seconds)} if seconds and seconds.isdecimal() else {}
+        return kind(error.diag.message_primary or "refused", **detail)
     if isinstance(error, psycopg.errors.UniqueViolation):
         return Conflict(error.diag.constraint_name or "already_exists")
     if isinstance(error, psycopg.errors.InsufficientPrivilege):

@@ -35,6 +35,8 @@ MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
 MAX_RSA_EXPONENT = 2**33
 FETCH_SECONDS = 5.0
+MAX_WAITING = 1000
+"""Callers that wait for one fetch. A token whose key is known waits for none."""
 MIN_REFRESH_SECONDS = 2.0
 """The pause between two fetches for key ids that are unknown: a new key is accepted this soon after it is published."""
 RETRY_SECONDS = 2.0
@@ -128,6 +130,7 @@ class SigningKeys:
         self._fetched_at: float | None = None
         self._attempted_at: float | None = None
         self._fetching: asyncio.Task[None] | None = None
+        self._waiting = 0
 
     async def find(self, kid: str) -> SigningKey | None:
         """The key with this id; None if the project does not publish it (any more).
@@ -152,9 +155,17 @@ class SigningKeys:
         return self._fetched_at is not None and self._monotonic() - self._fetched_at < seconds
 
     async def _refresh(self) -> None:
+        """Waits for a fetch. Raises UpstreamFailed if too many callers do: their tokens may all name invented keys."""
         fetching = self._start_fetch()
-        if fetching is not None:
+        if fetching is None:
+            return
+        if self._waiting >= MAX_WAITING:
+            raise UpstreamFailed("jwks_unavailable")
+        self._waiting += 1
+        try:
             await asyncio.shield(fetching)
+        finally:
+            self._waiting -= 1
 
     def _start_fetch(self) -> asyncio.Task[None] | None:
         """The fetch that runs, or a new one if it is time; None if the last one is too recent."""

@@ -18,6 +18,7 @@ from app.access_requests.service import AccessRequests
 from app.admission import Admission
 from app.audit.service import Audit
 from app.auth import TokenVerifier
+from app.concurrency import Bounds, ConcurrencyLimit
 from app.consents.service import Consents
 from app.consultations.service import Consultations
 from app.db import Database
@@ -25,6 +26,7 @@ from app.deletions.service import Deletions
 from app.deployment import require_own_bucket, require_own_database
 from app.holds.service import LegalHolds
 from app.http import health
+from app.http.address_limit import connecting_limit
 from app.http.client_address import client_address
 from app.http.edge import edge_middleware, no_such_route
 from app.http.graphql import GraphQLEndpoint
@@ -50,8 +52,10 @@ from app.settings import ApiSettings
 from app.staff.service import Staff
 from app.transcripts.search import TranscriptSearch
 from app.transcripts.service import Transcripts
-from graphql_schema.context import Context, Services
+from graphql_schema.context import Context, OperationLimits, Services
 from graphql_schema.schema import make_schema
+
+WAITING_PER_OPERATION = 15
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class _Parts:
     verifier: TokenVerifier
     audit: Audit
     rejections: Rejections
+    limits: OperationLimits
     feed: Feed
     leader: LeaderWatch
 
@@ -87,7 +92,7 @@ def create_app(
     app = Starlette(
         routes=[
             *(() if only_webhooks else _graphql(settings, parts, services, socket_limits)),
-            *(() if only_webhooks else (_subtitles(settings, services),)),
+            *(() if only_webhooks else (_subtitles(settings, parts, services),)),
             Route("/webhooks/livekit", webhook.__call__, methods=["POST"]),
             Route("/health/live", health.live),
             Route("/health/ready", health.Ready(parts.database).__call__),
@@ -97,6 +102,8 @@ def create_app(
             allowed_origins=settings.allowed_origins,
             body_limit_bytes=settings.body_limit_bytes,
             is_production=settings.is_production,
+            requests_per_address=settings.requests_per_address,
+            trusted_proxies=settings.trusted_proxies,
         ),
         lifespan=partial(
             _open,
@@ -111,8 +118,8 @@ def create_app(
     return app
 
 
-def _subtitles(settings: ApiSettings, services: Services) -> Route:
-    subtitles = Subtitles(services.transcripts, settings.trusted_proxies)
+def _subtitles(settings: ApiSettings, parts: _Parts, services: Services) -> Route:
+    subtitles = Subtitles(services.transcripts, parts.limits, parts.rejections, settings.trusted_proxies)
     return Route("/subtitles/{secret}.{form}", subtitles.__call__, methods=["GET"])
 
 
@@ -130,6 +137,7 @@ def _graphql(
         connect=partial(_connect, settings, parts, services),
         allowed_origins=settings.allowed_origins,
         limits=socket_limits,
+        connecting=connecting_limit(settings.trusted_proxies),
     )
     return Route("/graphql", endpoint), WebSocketRoute("/graphql", subscriptions)
 
@@ -148,8 +156,28 @@ def _parts(settings: ApiSettings) -> _Parts:
         verifier=TokenVerifier(issuer=settings.issuer, jwks_url=settings.jwks_url, http=http),
         audit=audit,
         rejections=Rejections(audit.record_rejections, clock=time.monotonic, interval_seconds=60),
+        limits=_limits(settings),
         feed=Feed(database.standing.listen),
         leader=LeaderWatch(database, clock=time.monotonic),
+    )
+
+
+def _limits(settings: ApiSettings) -> OperationLimits:
+    """For each operation that may run, several may wait; a page that asks for much at once is slow, and not refused."""
+    people, guests = settings.operations_per_person, settings.guest_operations
+    return OperationLimits(
+        people=ConcurrencyLimit(
+            "too_many_at_once", Bounds(running_per_key=people, waiting_per_key=people * WAITING_PER_OPERATION)
+        ),
+        guests=ConcurrencyLimit(
+            "too_many_at_once",
+            Bounds(
+                running=guests,
+                running_per_key=max(1, guests // 2),
+                waiting=guests * WAITING_PER_OPERATION,
+                waiting_per_key=guests * 2,
+            ),
+        ),
     )
 
 
@@ -256,13 +284,13 @@ async def _connect(
     )
     principal = await context.principal()
     recheck = partial(services.admission.require, await context.asker(), permissions.CONNECT)
-    await recheck()
     return Connected(
         context,
         person=principal.user_id,
         expires_at=principal.expires_at.timestamp(),
         language=context.language,
         recheck=recheck,
+        is_unchecked=True,
     )
 
 
@@ -278,6 +306,7 @@ def _context(
     return Context(
         services,
         parts.verifier,
+        parts.limits,
         authorization=authorization,
         request_id=UUID(request_id(connection.scope)),
         address=address,

@@ -108,7 +108,8 @@ class AuthorizationFirst(SchemaExtension):
 
 async def _refusal(context: Context, root: _Root) -> GraphQLError | None:
     try:
-        await context.require(root.permission)
+        async with context.person_slot():
+            await context.require(root.permission)
     except AppError as error:
         return GraphQLError(error.reason, nodes=root.node, path=[root.key], original_error=error)
     return None

@@ -230,7 +230,8 @@ async def join_consultation(
         raise InvalidInput("id_or_invitation")
     if invitation is not None:
         try:
-            return JoinToken.of(await service.join_as_guest(info.context.guest(), invitation))
+            async with info.context.guest_slot():
+                return JoinToken.of(await service.join_as_guest(info.context.guest(), invitation))
         except NotFound:
             info.context.reject("request.reject")
             raise

@@ -1,7 +1,8 @@
 """What a resolver has to hand: the services, who asks, and in which language to answer."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -12,11 +13,12 @@ from app.access_requests.service import AccessRequests
 from app.admission import Admission
 from app.audit.service import Audit, Rejection
 from app.auth import Principal, TokenVerifier
+from app.concurrency import ConcurrencyLimit, network_of
 from app.consents.service import Consents
 from app.consultations.service import Consultations
 from app.db import Asker
 from app.deletions.service import Deletions
-from app.errors import Unauthenticated
+from app.errors import AppError, Unauthenticated
 from app.holds.service import LegalHolds
 from app.permissions import Permission
 from app.recordings.changes import RecordingChanges
@@ -49,6 +51,14 @@ class Services:
     audit: Audit
 
 
+@dataclass(frozen=True)
+class OperationLimits:
+    """How many operations run at once: of each person, and of callers without a token, by their address."""
+
+    people: ConcurrencyLimit
+    guests: ConcurrencyLimit
+
+
 class Context:
     """One request, or one WebSocket. `on_rejected` is told when its token, or a webhook's signature, is none."""
 
@@ -56,6 +66,7 @@ class Context:
         self,
         services: Services,
         verifier: TokenVerifier,
+        limits: OperationLimits,
         *,
         authorization: str | None,
         request_id: UUID,
@@ -68,6 +79,7 @@ class Context:
         self.address = address
         self.language = language
         self._verifier = verifier
+        self._limits = limits
         self._authorization = authorization
         self._on_rejected = on_rejected
         self._principal: asyncio.Task[Principal] | None = None
@@ -89,6 +101,28 @@ class Context:
     def guest(self) -> Asker:
         """Somebody without a login."""
         return Asker(None, self.request_id, self.address)
+
+    @asynccontextmanager
+    async def person_slot(self) -> AsyncIterator[None]:
+        """Holds one of the operations that a person may run at once. Raises RateLimited.
+
+        It holds none for a caller without a valid token, who is refused before anything is asked of the database.
+        """
+        try:
+            person = str((await self.principal()).user_id) if self._authorization else None
+        except AppError:
+            person = None  # the service that asks for the principal is told why
+        if person is None:
+            yield
+            return
+        async with self._limits.people.slot(person):
+            yield
+
+    @asynccontextmanager
+    async def guest_slot(self) -> AsyncIterator[None]:
+        """Holds one of the operations that callers without a token may run at once. Raises RateLimited."""
+        async with self._limits.guests.slot(network_of(self.address)):
+            yield
 
     def reject(self, kind: Rejection) -> None:
         """Counts an attempt that nobody can be held to: without a valid token, signature or invitation."""

@@ -17,6 +17,7 @@ async def recording_changed(info: Info, consultation_id: strawberry.ID) -> Async
         await info.context.asker(),
         parse_id(consultation_id),
         selection,
+        info.context.person_slot,
     )
     async with aclosing(watching) as changes:
         async for recording in changes:

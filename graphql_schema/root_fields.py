@@ -60,8 +60,16 @@ class _RootField(FieldExtension):
     async def resolve_async(
         self, next_: Callable[..., Awaitable[Any]], source: Any, info: strawberry.Info, **kwargs: Any
     ) -> Any:
-        """The field's value."""
-        return await run_to_end(self._resolve(next_, source, info, kwargs))
+        """The field's value. Raises RateLimited if the person runs too much at once."""
+        return await run_to_end(self._admitted(next_, source, info, kwargs))
+
+    async def _admitted(
+        self, next_: Callable[..., Awaitable[Any]], source: Any, info: strawberry.Info, kwargs: dict[str, Any]
+    ) -> Any:
+        if self._permission is None:
+            return await self._resolve(next_, source, info, kwargs)
+        async with info.context.person_slot():
+            return await self._resolve(next_, source, info, kwargs)
 
     async def _resolve(
         self, next_: Callable[..., Awaitable[Any]], source: Any, info: strawberry.Info, kwargs: dict[str, Any]

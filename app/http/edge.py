@@ -1,4 +1,4 @@
-"""What surrounds every route: request ids, security headers, CORS, the last resort and the body limit.
+"""What surrounds every route: request ids, security headers, CORS, the last resort, and limits of requests and bodies.
 
 Pure ASGI, outermost first as `edge_middleware` lists them. It knows nothing of GraphQL, people or the database. The
 server must run with `proxy_headers=False` and a `ws_max_size`: frames of a WebSocket are not a body.
@@ -18,7 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from app.failures import describe_failure
+from app.http.address_limit import AddressLimit
 from app.http.body_limit import BodyLimit
+from app.http.client_address import Network
 from app.http.refusals import RefusedError, internal_error, refusal, request_id
 
 logger = logging.getLogger(__name__)
@@ -59,7 +61,12 @@ _ROUTE_REFUSALS = {
 
 
 def edge_middleware(
-    *, allowed_origins: Sequence[str], body_limit_bytes: int, is_production: bool
+    *,
+    allowed_origins: Sequence[str],
+    body_limit_bytes: int,
+    is_production: bool,
+    requests_per_address: int | None = None,
+    trusted_proxies: Sequence[Network] = (),
 ) -> list[Middleware]:
     """The edge, for `Starlette(middleware=...)`. `allowed_origins` are exact, and none is sent credentials."""
     if "*" in allowed_origins:
@@ -77,6 +84,7 @@ def edge_middleware(
             max_age=CORS_MAX_AGE_SECONDS,
         ),
         Middleware(LastResort),
+        Middleware(AddressLimit, requests=requests_per_address, trusted_proxies=trusted_proxies),
         Middleware(BodyLimit, limit_bytes=body_limit_bytes),
     ]
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
+from app.concurrency import SERVER_BUSY
 from app.errors import AppError, public_extensions
 from app.http.language import pick_language
 from app.texts import Language, error_message
@@ -51,7 +52,8 @@ def app_error_refusal(scope: Scope, error: AppError) -> JSONResponse:
     extensions = public_extensions(error, request_id(scope))
     headers = {"WWW-Authenticate": "Bearer"} if error.code == "UNAUTHENTICATED" else {}
     headers |= retry_after([extensions])
-    return _answer(scope, _STATUS_BY_CODE.get(error.code, 500), message, extensions, headers)
+    status = 503 if error.reason == SERVER_BUSY else _STATUS_BY_CODE.get(error.code, 500)
+    return _answer(scope, status, message, extensions, headers)
 
 
 def retry_after(extensions: Iterable[Mapping[str, object]]) -> dict[str, str]:

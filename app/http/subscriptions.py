@@ -12,7 +12,14 @@ import json
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +30,8 @@ from strawberry import Schema
 from strawberry.types import ExecutionContext
 
 from app.errors import AppError, InvalidInput, RateLimited, Timeout, Unauthenticated, UpstreamFailed
-from app.http.refusals import request_id
+from app.http.address_limit import Connecting
+from app.http.refusals import app_error_refusal, request_id
 from app.http.transport_ws import (
     PROTOCOL,
     Close,
@@ -55,9 +63,10 @@ class SocketLimits:
 
 @dataclass(frozen=True)
 class Connected:
-    """Somebody in good standing: what resolvers get as their context, and until when, in Unix seconds.
+    """Somebody with a valid token: what resolvers get as their context, and until when, in Unix seconds.
 
-    `recheck` raises an AppError where the session is over.
+    `recheck` raises an AppError where the session is over. With `is_unchecked` it is first asked when the connection
+    counts among the person's, before it is acknowledged: a flood of connections asks nothing of the database.
     """
 
     context: object
@@ -65,10 +74,15 @@ class Connected:
     expires_at: float
     language: Language
     recheck: Callable[[], Awaitable[None]]
+    is_unchecked: bool = False
 
 
 Connect = Callable[[WebSocket, Mapping[str, Any]], Awaitable[Connected]]
 """Who connects, by the payload of `connection_init`. Raises AppError."""
+
+
+def _unlimited(_: Scope) -> AbstractAsyncContextManager[None]:
+    return nullcontext()
 
 
 class SubscriptionEndpoint:
@@ -84,10 +98,12 @@ class SubscriptionEndpoint:
         connect: Connect,
         allowed_origins: Collection[str] = (),
         limits: SocketLimits | None = None,
+        connecting: Connecting = _unlimited,
     ) -> None:
         self.schema = schema
         self.connect = connect
         self.limits = limits or SocketLimits()
+        self._connecting = connecting
         self._allowed_origins = frozenset(allowed_origins)
         self._connections: Counter[Hashable] = Counter()
 
@@ -105,8 +121,17 @@ class SubscriptionEndpoint:
             await websocket.accept()
             await websocket.close(Close.PROTOCOL, f"The subprotocol is {PROTOCOL}")
         else:
+            await self._serve(websocket)
+
+    async def _serve(self, websocket: WebSocket) -> None:
+        async with AsyncExitStack() as connecting:
+            try:
+                await connecting.enter_async_context(self._connecting(websocket.scope))
+            except RateLimited as error:
+                await _deny(websocket, error)
+                return
             await websocket.accept(PROTOCOL)
-            await _Connection(self, websocket).run()
+            await _Connection(self, websocket, connecting).run()
 
     @contextmanager
     def admitted(self, person: Hashable) -> Iterator[None]:
@@ -125,8 +150,11 @@ class SubscriptionEndpoint:
 class _Connection:
     """One connection. Whichever of its tasks finds that it is over raises EndedError, which ends the others."""
 
-    def __init__(self, endpoint: SubscriptionEndpoint, websocket: WebSocket) -> None:
+    def __init__(
+        self, endpoint: SubscriptionEndpoint, websocket: WebSocket, connecting: AsyncExitStack
+    ) -> None:
         self._endpoint = endpoint
+        self._connecting = connecting
         self._limits = endpoint.limits
         self._websocket = websocket
         self._tasks = asyncio.TaskGroup()
@@ -143,6 +171,8 @@ class _Connection:
     async def _serve(self) -> None:
         connected = await self._connect()
         with self._endpoint.admitted(connected.person):
+            await self._require_session(connected)
+            await self._connecting.aclose()
             try:
                 async with self._tasks:
                     self._tasks.create_task(self._watch_session(connected))
@@ -166,6 +196,13 @@ class _Connection:
             raise EndedError(Close.UNAUTHENTICATED, "Unauthorized")
         try:
             return await self._endpoint.connect(self._websocket, init_payload(message))
+        except AppError as error:
+            raise ended_by(error) from error
+
+    async def _require_session(self, connected: Connected) -> None:
+        try:
+            if connected.is_unchecked:
+                await connected.recheck()
         except AppError as error:
             raise ended_by(error) from error
 
@@ -279,6 +316,14 @@ class _Connection:
         with suppress(TimeoutError, WebSocketDisconnect):
             async with asyncio.timeout(self._limits.send_seconds):
                 await self._websocket.close(ended.code, ended.reason)
+
+
+async def _deny(websocket: WebSocket, error: AppError) -> None:
+    """Answers the handshake: with the error over a server that can say more than 403."""
+    if "websocket.http.response" in websocket.scope.get("extensions", {}):
+        await websocket.send_denial_response(app_error_refusal(websocket.scope, error))
+    else:
+        await websocket.close()
 
 
 def _told(group: BaseExceptionGroup[EndedError]) -> EndedError:

@@ -9,15 +9,19 @@ import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.concurrency import network_of
+from app.db import Asker
 from app.errors import AppError, NotFound
 from app.http.client_address import client_address
 from app.http.language import pick_language
 from app.http.refusals import app_error_refusal, request_id
+from app.http.rejections import Rejections
 from app.settings import Network
 from app.texts import role_name
 from app.transcripts.model import Speaker
-from app.transcripts.service import Transcripts
+from app.transcripts.service import ReadTranscript, Transcripts
 from app.transcripts.subtitles import srt, webvtt
+from graphql_schema.context import OperationLimits
 
 _FORMS = {"vtt": (webvtt, "text/vtt"), "srt": (srt, "application/x-subrip")}
 _HEADERS = {
@@ -31,26 +35,28 @@ _HEADERS = {
 class Subtitles:
     """The route."""
 
-    def __init__(self, transcripts: Transcripts, trusted_proxies: tuple[Network, ...]) -> None:
+    def __init__(
+        self,
+        transcripts: Transcripts,
+        limits: OperationLimits,
+        rejections: Rejections,
+        trusted_proxies: tuple[Network, ...],
+    ) -> None:
         self._transcripts = transcripts
+        self._limits = limits
+        self._rejections = rejections
         self._trusted_proxies = trusted_proxies
 
     async def __call__(self, request: Request) -> Response:
         """200 with the subtitles, whose labels are in the request's language; 404 for a link that reads nothing.
 
-        401 where the session of whoever asked for it is over.
+        401 where the session of whoever asked for it is over; 429 or 503 where too much runs at once.
         """
-        write, media_type = _FORMS.get(request.path_params["form"], (None, ""))
         try:
-            if write is None:
-                raise NotFound("transcript_not_found")
-            read = await self._transcripts.subtitled(
-                request.path_params["secret"],
-                UUID(request_id(request.scope) or str(uuid4())),
-                client_address(request.scope, self._trusted_proxies),
-            )
+            read = await self._read(request)
         except AppError as error:
             return app_error_refusal(request.scope, error)
+        write, media_type = _FORMS[request.path_params["form"]]
         language = pick_language(request.headers.get("accept-language", ""))
         labels: dict[Speaker, str] = {
             speaker: role_name(speaker.lower(), language).capitalize()
@@ -59,3 +65,16 @@ class Subtitles:
         }
         written = await anyio.to_thread.run_sync(write, read.transcript.turns, labels)
         return Response(written, media_type=media_type, headers=_HEADERS)
+
+    async def _read(self, request: Request) -> ReadTranscript:
+        address = client_address(request.scope, self._trusted_proxies)
+        secret = request.path_params["secret"] if request.path_params["form"] in _FORMS else ""
+        try:
+            async with self._limits.guests.slot(network_of(address)):
+                claims, recording_id = await self._transcripts.find_subtitle_link(secret)
+        except NotFound:
+            self._rejections.count("request.reject", address)
+            raise
+        asker = Asker(claims, UUID(request_id(request.scope) or str(uuid4())), address)
+        async with self._limits.people.slot(asker.person):
+            return await self._transcripts.read(asker, recording_id)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import LiteralString, Self
@@ -18,7 +18,7 @@ from uuid import UUID
 
 from app import permissions
 from app.db import Asker, Database, Transaction
-from app.errors import NotFound, Timeout, UpstreamFailed
+from app.errors import NotFound, RateLimited, Timeout, UpstreamFailed
 from app.failures import describe_failure
 from app.quotas import Quotas
 from app.recordings import store
@@ -34,6 +34,8 @@ _ANYBODY: tuple[LiteralString, ...] = ("clinician", "compliance", "patient")
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 Listen = Callable[[LiteralString], AbstractAsyncContextManager[AsyncGenerator[str]]]
+Slot = Callable[[], AbstractAsyncContextManager[None]]
+"""Holds one of the operations that the person who watches may run at once. Raises RateLimited."""
 Known = dict[UUID, str]
 """How each recording that was told of stood: another text where it or its words have changed."""
 
@@ -106,24 +108,24 @@ class RecordingChanges:
         self._quotas = quotas
 
     async def watch(
-        self, asker: Asker, consultation_id: UUID, selection: Selection
+        self, asker: Asker, consultation_id: UUID, selection: Selection, slot: Slot = nullcontext
     ) -> AsyncGenerator[Recording]:
         """The newest recording of the consultation, if there is one, and then each recording of it that changes.
 
         Begins as one page of the quota; what follows counts as none. Ends only by raising: NotFound at the beginning,
         RateLimited likewise, and whenever the session is over Unauthenticated or Forbidden. A database that is away is
-        waited for.
+        waited for, as is a slot, within which each read runs.
         """
         with self._feed.watched(consultation_id) as changed:
             known: Known = {}
-            for recording in await _to_its_end(self._begin(asker, consultation_id, selection, known)):
+            for recording in await _to_its_end(slot, self._begin(asker, consultation_id, selection, known)):
                 yield recording
             while True:
                 await changed.wait()
                 changed.clear()
                 try:
-                    news = await _to_its_end(self._news(asker, consultation_id, selection, known))
-                except (UpstreamFailed, Timeout):
+                    news = await _to_its_end(slot, self._news(asker, consultation_id, selection, known))
+                except (UpstreamFailed, Timeout, RateLimited):
                     changed.set()
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
@@ -171,8 +173,16 @@ async def _read(tx: Transaction, ids: list[UUID], selection: Selection) -> list[
     return [recording for recording in found if recording is not None]
 
 
-async def _to_its_end(reading: Coroutine[None, None, list[Recording]]) -> list[Recording]:
+async def _to_its_end(slot: Slot, reading: Coroutine[None, None, list[Recording]]) -> list[Recording]:
     """What was asked has its audit row, even if whoever asked is gone meanwhile."""
-    task = asyncio.create_task(reading)
+    task = asyncio.create_task(_in(slot, reading))
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return await asyncio.shield(task)
+
+
+async def _in(slot: Slot, reading: Coroutine[None, None, list[Recording]]) -> list[Recording]:
+    try:
+        async with slot():
+            return await reading
+    finally:
+        reading.close()  # if there was no slot, it has not begun

@@ -57,6 +57,21 @@ class ApiSettings(
         43200, ge=60, description="How old the session's TOTP code may be when a download URL is asked for."
     )
     body_limit_bytes: int = Field(262_144, ge=16_384, le=1_048_576, description="The largest request body.")
+    operations_per_person: int = Field(
+        4, ge=1, le=64, description="How many operations of one person run at once in a process; more wait."
+    )
+    guest_operations: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="The same of all callers without a token: guests by invitation, and links to subtitles.",
+    )
+    requests_per_address: int = Field(
+        256,
+        ge=8,
+        le=65_536,
+        description="How many requests of one client address are open at once in a process.",
+    )
     r2_price_gb_month: float = Field(
         0.015, ge=0, le=1000, description="For the storage report: US dollars for 10^9 bytes a month."
     )

@@ -6,7 +6,6 @@ One that cannot be opened is left out, told, and logged by its recording; where 
 so that "nothing was found" is never said of words that could not be read.
 """
 
-import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from uuid import UUID
 import anyio.to_thread
 
 from app import permissions
+from app.concurrency import Bounds, ConcurrencyLimit
 from app.db import Asker, Database
 from app.errors import Conflict, NotFound
 from app.keyring import Keyring
@@ -37,7 +37,10 @@ log = logging.getLogger(__name__)
 MOST_CANDIDATES: Final = 500
 """The newest that the index finds are ranked, at most 40 MiB of them; a search that finds more says so."""
 MOST_SEARCHES: Final = 4
-"""At once in a process, so that their memory is bounded; the others wait."""
+"""At once in a process, so that their memory is bounded; half of them for one person. The others wait."""
+_BOUNDS: Final = Bounds(
+    running=MOST_SEARCHES, running_per_key=MOST_SEARCHES // 2, waiting=40, waiting_per_key=10
+)
 
 
 @dataclass(frozen=True)
@@ -69,17 +72,17 @@ class TranscriptSearch:
         self._database = database
         self._keyring = keyring
         self._quotas = quotas
-        self._searching = asyncio.Semaphore(MOST_SEARCHES)
+        self._searching = ConcurrencyLimit("too_many_at_once", _BOUNDS)
 
     async def search(self, asker: Asker, text: str, where: SearchFilter, *, first: int) -> Hits:
         """The person's own recordings in which all of it was said; of one, or one consultation, each turn with some.
 
-        Raises InvalidInput (search_empty, search_too_long, search_too_many_terms), RateLimited (quota_pages), and why
-        words could not be opened where nothing else was found.
+        Raises InvalidInput (search_empty, search_too_long, search_too_many_terms), RateLimited (quota_pages,
+        too_many_at_once, server_busy), and why words could not be opened where nothing else was found.
         """
         query = parse_query(text)
         access = permissions.SEARCH_TRANSCRIPTS.on()
-        async with self._searching:
+        async with self._searching.slot(asker.person):
             async with self._database.as_user(asker, access) as tx:
                 index_key = await store.index_key(tx, self._keyring)
                 candidates = await store.search(

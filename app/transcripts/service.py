@@ -137,16 +137,15 @@ class Transcripts:
                 raise NotFound("transcript_not_found")
         return SubtitleLink(secret.hex(), until)
 
-    async def subtitled(self, secret: str, request_id: UUID, address: str | None) -> ReadTranscript:
-        """What a link reads, with an audit row of its own. Raises NotFound (transcript_not_found), Unauthenticated."""
+    async def find_subtitle_link(self, secret: str) -> tuple[dict[str, object], UUID]:
+        """The claims that a link bears, and the recording that it reads. Raises NotFound (transcript_not_found)."""
         if len(secret) != 2 * _SECRET_BYTES or not set(secret) <= set("0123456789abcdef"):
             raise NotFound("transcript_not_found")
         async with self._database.as_service("subtitles") as tx:
             link = await store.read_subtitle_link(tx, bytes.fromhex(secret))
         if link is None:
             raise NotFound("transcript_not_found")
-        claims, recording_id = link
-        return await self.read(Asker(claims, request_id, address), recording_id)
+        return link
 
     async def retry(self, asker: Asker, recording_id: UUID) -> None:
         """Raises NotFound (transcript_not_found).

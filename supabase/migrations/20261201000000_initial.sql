@@ -928,20 +928,24 @@ begin
 end
 $$;
 
--- Counts one more use of a meter in this hour; raises RG429 past the quota (null: no limit). The person's row is locked
--- until the end of the transaction, so that two at once cannot both take the last one.
+-- Counts one more use of a meter in this hour; raises RG429 past the quota (null: no limit), with the number of seconds
+-- until the next hour begins as its detail. The person's row is locked until the end of the transaction, so that two at
+-- once cannot both take the last one.
 create function private.use_quota(person uuid, of_meter text, quota integer) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+    this_hour constant timestamptz := date_trunc('hour', now(), 'UTC');
     used_now integer;
 begin
     insert into private.usage as u (person_id, meter, window_start, used)
-    values (person, of_meter, date_trunc('hour', now(), 'UTC'), 1)
+    values (person, of_meter, this_hour, 1)
     on conflict (person_id, meter, window_start) do update set used = u.used + 1
     returning u.used into used_now;
     if used_now > quota then
-        raise exception 'quota_%', of_meter using errcode = 'RG429';
+        raise exception 'quota_%', of_meter using
+            errcode = 'RG429',
+            detail = ceil(extract(epoch from this_hour + interval '1 hour' - now()))::integer;
     end if;
 end
 $$;

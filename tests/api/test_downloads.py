@@ -109,6 +109,8 @@ async def test_urls_past_the_quota_are_refused_and_audited(world: World, case: C
     answer = await case.doctor.send(documents.ISSUE_URL, **_asked(recording))
     assert (answer.error.code, answer.error.reason) == ("RATE_LIMITED", "quota_urls")
     assert answer.error.extensions["retryable"] is True
+    assert 1 <= answer.error.extensions["retryAfterSeconds"] <= 3600
+    assert answer.response.headers["retry-after"] == str(answer.error.extensions["retryAfterSeconds"])
     (row,) = await world.audit(answer.request_id)
     assert (row["outcome"], row["reason"]) == ("DENIED", "quota_urls")
     assert [str(one) for one in row["entity_ids"]] == [str(recording)]

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from app import jwks
 from app.auth import MAX_TOKEN_BYTES, Amr, Principal, TokenVerifier
 from app.errors import AppError, Unauthenticated, UpstreamFailed
 from app.jwks import FETCH_SECONDS, MAX_DOCUMENT_BYTES, parse_keys
@@ -421,6 +422,24 @@ async def test_jwks_fetched_once_when_unknown_kids_flood(project: Project) -> No
         assert await refusal(project, token) == "token_key_unknown"
     assert set(reasons) == {"token_key_unknown"}
     assert project.fetches == 2
+
+
+async def test_only_so_many_tokens_wait_for_a_fetch_and_a_known_key_waits_for_none(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jwks, "MAX_WAITING", 3)
+    known = sign(claims())
+    await project.verifier.verify(known)
+    project.seconds = 31
+    project.gate.clear()
+    unknown = [sign(claims(), key=OTHER_EC_KEY, kid=f"unknown-{number}") for number in range(5)]
+    calls = [asyncio.create_task(project.verifier.verify(token)) for token in unknown]
+    await project.settled()
+    assert [type(call.exception()) for call in calls[3:]] == [UpstreamFailed, UpstreamFailed]
+    assert isinstance(await project.verifier.verify(known), Principal)
+    project.gate.set()
+    results = await asyncio.gather(*calls[:3], return_exceptions=True)
+    assert {type(result) for result in results} == {Unauthenticated}
 
 
 async def test_jwks_not_fetched_for_unknown_kid_when_just_fetched(project: Project) -> None:

@@ -1,0 +1,366 @@
+"""One caller's flood is shed, and everybody else is served meanwhile.
+
+Floods are held by a lock on the row or the table that they ask for, until the test lets them go: what is served in the
+meantime is served beside them, however fast the machine is.
+"""
+
+import asyncio
+import json
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, LiteralString
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+from starlette.types import Message
+
+from app.http.address_limit import AddressLimit, connecting_limit
+from app.http.subscriptions import Connected, SubscriptionEndpoint
+from app.main import create_app
+from app.transcripts import sealing
+from app.transcripts import search as searching
+from tests.api import documents
+from tests.api.small_api import small_schema
+from tests.api.socket_client import ORIGIN, connected, listening
+from tests.api.speaking import spoken
+from tests.api.test_webhook import _bytes, _event, _post
+from tests.api.world import Answer, Case, Person, World, from_address
+
+pytestmark = pytest.mark.anyio
+
+RUNNING, WAITING, FLOOD = 4, 60, 200
+SERVED_SECONDS = 8
+"""Shorter than the 10 s after which a statement that waits for a lock, or a request for a connection, gives up."""
+
+
+@asynccontextmanager
+async def held(
+    world: World, lock: LiteralString, *values: object
+) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """Holds a lock that the API's statements wait for, until the block ends or the transaction does."""
+    async with await psycopg.AsyncConnection.connect(world.database.superuser_url) as connection:
+        await connection.execute(lock, values)
+        yield connection
+
+
+@asynccontextmanager
+async def flooding(
+    requests: list[Coroutine[Any, Any, Any]], holding: psycopg.AsyncConnection[Any] | None = None
+) -> AsyncIterator[list["asyncio.Task[Any]"]]:
+    """Sends the requests at once. At the end the lock is let go, and all are awaited."""
+    tasks = [asyncio.create_task(request) for request in requests]
+    try:
+        yield tasks
+    finally:
+        if holding is not None:
+            await holding.rollback()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def waiting(world: World) -> int:
+    """How many statements of the API wait for a lock."""
+    (row,) = await world.rows(
+        "select count(*) as waiting from pg_stat_activity where datname = current_database()"
+        " and application_name = 'resguardo-api' and wait_event_type = 'Lock'"
+    )
+    return int(row["waiting"])
+
+
+async def until_waiting(world: World, number: int) -> None:
+    """Until that many statements of the API wait for a lock."""
+    async with asyncio.timeout(SERVED_SECONDS):
+        while await waiting(world) < number:  # noqa: ASYNC110 - Postgres tells nobody
+            await asyncio.sleep(0.01)
+
+
+def reasons(answers: list[Answer]) -> Counter[str | None]:
+    return Counter(answer.error.reason if "errors" in answer.body else "answered" for answer in answers)
+
+
+async def test_flood_of_one_doctor_is_shed_and_everybody_else_is_served(
+    world: World, case: Case, other_doctor: Person
+) -> None:
+    another = await world.case(other_doctor)
+    flood = [case.doctor.send(documents.JOIN, consultationId=case.id) for _ in range(FLOOD)]
+    lock: LiteralString = "select 1 from resguardo.consultations where id = %s for update"
+    async with held(world, lock, case.id) as holding, flooding(flood, holding) as tasks:
+        await until_waiting(world, RUNNING)
+        async with asyncio.timeout(SERVED_SECONDS):
+            assert (await other_doctor.ask(documents.VIEWER))["role"] == "clinician"
+            assert (await other_doctor.ask(documents.JOIN, consultationId=another.id))["token"]
+            assert (await case.patient.ask(documents.VIEWER))["role"] == "patient"
+            assert (await _post(world, _bytes(_event()))).status_code == 200
+            assert (await world.http.get("/health/ready")).status_code == 200
+        assert sum(not task.done() for task in tasks) == RUNNING + WAITING
+    answers = [task.result() for task in tasks]
+    assert reasons(answers) == {"answered": RUNNING + WAITING, "too_many_at_once": FLOOD - RUNNING - WAITING}
+    for answer in answers:
+        if "errors" in answer.body:
+            assert answer.error.code == "RATE_LIMITED"
+            assert answer.error.extensions["retryable"] is True
+            assert answer.response.headers["retry-after"] == str(answer.error.extensions["retryAfterSeconds"])
+            assert await world.audit(answer.request_id) == []
+    assert (await case.doctor.ask(documents.JOIN, consultationId=case.id))["token"]
+
+
+async def test_root_fields_count_as_operations(world: World, doctor: Person, other_doctor: Person) -> None:
+    query = "{" + " ".join(f'f{n}: recording(id: "{uuid4()}") {{ id }}' for n in range(10)) + "}"
+    flood = [doctor.send(query) for _ in range(30)]
+    async with (
+        held(world, "lock table resguardo.recordings in access exclusive mode") as holding,
+        flooding(flood, holding) as tasks,
+    ):
+        await until_waiting(world, RUNNING)
+        async with asyncio.timeout(SERVED_SECONDS):
+            assert (await other_doctor.ask(documents.VIEWER))["role"] == "clinician"
+        assert await waiting(world) == RUNNING
+    codes = Counter(error["extensions"]["code"] for task in tasks for error in task.result().body["errors"])
+    assert set(codes) == {"NOT_FOUND", "RATE_LIMITED"}
+
+
+async def test_bad_input_is_judged_within_the_same_limit(
+    world: World, doctor: Person, other_doctor: Person
+) -> None:
+    flood = [doctor.send("query ($id: ID!) { recording(id: $id) { id } }") for _ in range(FLOOD)]
+    lock: LiteralString = "lock table resguardo.staff in access exclusive mode"
+    async with held(world, lock) as holding, flooding(flood, holding) as tasks:
+        await until_waiting(world, RUNNING)
+        assert await waiting(world) == RUNNING
+    assert {task.result().error.code for task in tasks} == {"BAD_USER_INPUT", "RATE_LIMITED"}
+    assert (await other_doctor.ask(documents.VIEWER))["role"] == "clinician"
+
+
+@pytest.mark.parametrize("is_from_many_addresses", [False, True])
+async def test_flood_of_links_that_read_nothing_is_shed_counted_and_holds_up_nobody(
+    world: World, other_doctor: Person, is_from_many_addresses: bool
+) -> None:
+    table: LiteralString = "lock table private.subtitle_links in access exclusive mode"
+    network = "198.18.7" if is_from_many_addresses else "198.18.6"
+    async with world.another_api(guest_operations=4) as http:
+        clients = [
+            from_address(http, f"{network}.{number % 250 if is_from_many_addresses else 1}")
+            for number in range(300)
+        ]
+        person = Person(http, other_doctor.user_id, other_doctor.session_id, other_doctor.token)
+        flood = [client.get(f"/subtitles/{uuid4().hex * 2}.vtt") for client in clients]
+        async with held(world, table) as holding, flooding(flood, holding) as tasks:
+            await until_waiting(world, 4 if is_from_many_addresses else 2)
+            async with asyncio.timeout(SERVED_SECONDS):
+                assert (await person.ask(documents.VIEWER))["role"] == "clinician"
+            assert sum(task.done() for task in tasks) >= 200
+        answers: list[httpx.Response] = [task.result() for task in tasks]
+        counted = Counter(answer.status_code for answer in answers)
+        assert set(counted) == {404, 503 if is_from_many_addresses else 429}
+        for answer in answers:
+            if answer.status_code != 404:
+                (error,) = answer.json()["errors"]
+                assert error["extensions"]["code"] == "RATE_LIMITED"
+                assert answer.headers["retry-after"] == str(error["extensions"]["retryAfterSeconds"])
+    rows = await world.rows(
+        "select row_count, reason from audit.events where action = 'request.reject'"
+        " and address << cast(%s as inet)",
+        f"{network}.0/24",
+    )
+    assert sum(row["row_count"] for row in rows) == counted[404]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/subtitles/x.vtt",
+        f"/subtitles/{'0' * 64}.txt",
+        f"/subtitles/{'a' * 63}.srt",
+        f"/subtitles/{'a' * 64}.vtt",
+    ],
+)
+async def test_miss_of_any_kind_is_counted_as_a_bad_invitation_is(world: World, path: str) -> None:
+    address = f"198.19.1.{len(path)}" if path.endswith("vtt") else f"198.19.2.{len(path)}"
+    async with world.another_api() as http, from_address(http, address) as client:
+        assert (await client.get(path)).status_code == 404
+        stranger = Person(client, uuid4(), uuid4(), None)
+        assert (await stranger.refused(documents.JOIN, invitation="x" * 44))[0] == "NOT_FOUND"
+    (row,) = await world.rows(
+        "select row_count from audit.events where action = 'request.reject' and address = cast(%s as inet)",
+        address,
+    )
+    assert row["row_count"] == 2
+
+
+async def test_guests_of_one_address_do_not_hold_up_those_of_another(world: World, case: Case) -> None:
+    invited = await case.doctor.ask(documents.INVITE, consultationId=case.id, role="INTERPRETER")
+    table: LiteralString = "lock table private.subtitle_links in access exclusive mode"
+    async with (
+        world.another_api() as http,
+        from_address(http, "198.18.8.1") as flooder,
+        from_address(http, "198.18.8.2") as client,
+    ):
+        flood = [flooder.get(f"/subtitles/{uuid4().hex * 2}.vtt") for _ in range(FLOOD)]
+        async with held(world, table) as holding, flooding(flood, holding):
+            await until_waiting(world, 2)
+            guest = Person(client, uuid4(), uuid4(), None)
+            async with asyncio.timeout(SERVED_SECONDS):
+                assert (await guest.ask(documents.JOIN, invitation=invited["invitation"]))["token"]
+
+
+async def test_long_searches_of_one_doctor_leave_places_to_others(
+    world: World, case: Case, other_doctor: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, theirs = await world.recording(case), await world.recording(await world.case(other_doctor))
+    await spoken(world, mine)
+    await spoken(world, theirs)
+    may_end, begun = threading.Event(), threading.Semaphore(0)
+    unseal = sealing.unseal
+
+    def slow(keyring: Any, sealed: Any) -> Any:
+        if sealed.recording_id == mine:
+            begun.release()
+            assert may_end.wait(60)
+        return unseal(keyring, sealed)
+
+    monkeypatch.setattr(searching, "unseal", slow)
+    flood = [case.doctor.send(documents.SEARCH_TRANSCRIPTS, query="headaches") for _ in range(30)]
+    async with flooding(flood) as tasks:
+        try:
+            assert await asyncio.to_thread(begun.acquire, timeout=20)
+            async with asyncio.timeout(20):
+                found = await other_doctor.ask(documents.SEARCH_TRANSCRIPTS, query="headaches")
+            assert [hit["recordingId"] for hit in found["hits"]] == [str(theirs)]
+            assert not all(task.done() for task in tasks)
+        finally:
+            may_end.set()
+    assert set(reasons([task.result() for task in tasks])) <= {"answered", "too_many_at_once"}
+
+
+async def test_subscriptions_of_one_doctor_read_only_so_many_at_once(
+    world: World, case: Case, other_doctor: Person
+) -> None:
+    table: LiteralString = "lock table resguardo.recordings in access exclusive mode"
+    app = create_app(world.settings.model_copy(update={"allowed_origins": (ORIGIN,)}))
+    async with listening(app) as url, connected(url) as first, connected(url) as second:
+        for client in (first, second):
+            await client.init(case.doctor)
+        async with held(world, table):
+            for client in (first, second):
+                for number in range(10):
+                    await client.subscribe(WATCH, str(number), consultationId=case.id)
+            await until_waiting(world, RUNNING)
+            async with asyncio.timeout(SERVED_SECONDS):
+                assert (await other_doctor.ask(documents.VIEWER))["role"] == "clinician"
+            assert await waiting(world) == RUNNING
+
+
+WATCH = (
+    "subscription ($consultationId: ID!) { recordingChanged(consultationId: $consultationId) { id status } }"
+)
+
+
+def _scope(address: str, path: str = "/graphql", kind: str = "http") -> dict[str, Any]:
+    return {"type": kind, "path": path, "headers": [], "client": (address, 1), "extensions": {}}
+
+
+class Held:
+    """An application whose requests begin their answer when they are told to."""
+
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+        self.asked = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.asked += 1
+        await self.may_answer.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.Event().wait()
+
+
+async def test_address_has_so_many_requests_open_and_an_ipv6_customer_is_one_address() -> None:
+    app, statuses = Held(), asyncio.Queue[int]()
+    limited = AddressLimit(app, requests=8, trusted_proxies=())
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            statuses.put_nowait(message["status"])
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(limited(_scope(f"2001:db8:0:1::{number:x}"), receive, send))
+            for number in range(9)
+        ]
+        async with asyncio.timeout(20):
+            assert await statuses.get() == 429
+        assert app.asked == 8
+        others = (
+            _scope("2001:db8:0:2::1"),
+            _scope("203.0.113.7"),
+            _scope("2001:db8:0:1::1", "/webhooks/livekit"),
+            _scope("2001:db8:0:1::1", "/health/ready"),
+        )
+        tasks += [group.create_task(limited(scope, receive, send)) for scope in others]
+        await asyncio.sleep(0)
+        assert app.asked == 12
+        app.may_answer.set()
+        async with asyncio.timeout(20):
+            assert [await statuses.get() for _ in range(12)] == [200] * 12
+        tasks += [group.create_task(limited(_scope("2001:db8:0:1::1"), receive, send)) for _ in range(3)]
+        async with asyncio.timeout(20):
+            assert [await statuses.get() for _ in range(3)] == [200] * 3, (
+                "an answer that has begun counts no more"
+            )
+        for task in tasks:
+            task.cancel()
+
+
+async def test_address_has_so_many_websockets_on_which_nobody_said_who_connects() -> None:
+    async def connect(*_: object) -> Connected:
+        raise AssertionError("nobody says who connects")
+
+    endpoint = SubscriptionEndpoint(small_schema(), connect=connect, connecting=connecting_limit((), 1))
+    sent: asyncio.Queue[Message] = asyncio.Queue()
+
+    async def start(address: str) -> "asyncio.Task[None]":
+        arriving = iter([{"type": "websocket.connect"}])
+
+        async def receive() -> Message:
+            message = next(arriving, None)
+            if message is None:
+                await asyncio.Event().wait()
+            return message or {}
+
+        scope = _scope(address, kind="websocket") | {
+            "subprotocols": ["graphql-transport-ws"],
+            "extensions": {"websocket.http.response": {}},
+        }
+        return asyncio.create_task(endpoint(scope, receive, _into(sent)))
+
+    tasks = []
+    async with asyncio.timeout(20):
+        for address, expected in (
+            ("198.18.9.1", "accept"),
+            ("198.18.9.1", "denied"),
+            ("198.18.9.2", "accept"),
+        ):
+            tasks.append(await start(address))
+            message = await sent.get()
+            if expected == "accept":
+                assert message["type"] == "websocket.accept"
+                continue
+            assert (message["type"], message["status"]) == ("websocket.http.response.start", 429)
+            assert dict(message["headers"])[b"retry-after"] == b"1"
+            body = await sent.get()
+            assert json.loads(body["body"])["errors"][0]["extensions"]["reason"] == "too_many_at_once"
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _into(queue: "asyncio.Queue[Message]") -> Any:
+    async def send(message: Message) -> None:
+        queue.put_nowait(message)
+
+    return send
