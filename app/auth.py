@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
@@ -61,11 +61,11 @@ class Principal:
     """
 
     user_id: UUID
-    session_id: UUID
+    session_id: UUID = field(repr=False)
     aal: Aal
     amr: tuple[Amr, ...]
     expires_at: datetime
-    mac: str | None = None
+    mac: str | None = field(default=None, repr=False)
 
     def claims(self) -> dict[str, object]:
         """The `request.jwt.claims` of the database: ids, level and times, nothing that names anyone."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -49,7 +49,7 @@ Parameters = Mapping[str, Any]
 class Asker:
     """Who asks, by the claims of a valid token (None: a guest, who has none), and how the request came."""
 
-    claims: dict[str, object] | None
+    claims: dict[str, object] | None = field(repr=False)
     request_id: UUID
     address: str | None
 

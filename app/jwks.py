@@ -29,7 +29,7 @@ from app.errors import UpstreamFailed
 Algorithm = Literal["ES256", "RS256"]
 
 ALGORITHMS: tuple[Algorithm, ...] = ("ES256", "RS256")
-MAX_DOCUMENT_BYTES = 64 * 1024
+MAX_DOCUMENT_BYTES = 512 * 1024
 MAX_KID_LENGTH = 256
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192

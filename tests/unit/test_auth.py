@@ -21,6 +21,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from app import jwks
 from app.auth import MAX_TOKEN_BYTES, Amr, Principal, TokenVerifier
+from app.db import Asker
 from app.errors import AppError, Unauthenticated, UpstreamFailed
 from app.jwks import FETCH_SECONDS, MAX_DOCUMENT_BYTES, parse_keys
 
@@ -386,6 +387,13 @@ async def test_token_refused_when_over_the_cap(project: Project) -> None:
     assert await refusal(project, token) == "token_malformed"
 
 
+async def test_principal_prints_neither_the_session_nor_its_mac(project: Project) -> None:
+    principal = await project.verifier.verify(sign(claims(resguardo_mac="1.ab12")))
+    told = repr(principal) + repr(Asker(principal.claims(), UUID(USER), None))
+    assert SESSION not in told
+    assert "1.ab12" not in told
+
+
 async def test_error_holds_no_part_of_the_token(project: Project) -> None:
     token = sign(claims(exp=NOW - 60))
     with pytest.raises(AppError) as caught:
@@ -580,6 +588,7 @@ def odd_keys() -> Iterator[object]:
     yield {**rsa_jwk(), "kid": "numbers", "n": 12, "e": [1]}
     yield {**ec_jwk(), "kid": "zero", "x": segment(bytes(32)), "y": segment(bytes(32))}
     yield {**ec_jwk(), "kid": "long", "x": segment(b"\xff" * 64)}
+    yield {**ec_jwk(), "kid": "long-chain", "use": "enc", "x5c": ["x" * 100_000]}
     yield {**ec_jwk(), "kid": "list-of-ops", "key_ops": {"verify": 1}}
     yield {**ec_jwk(), "kid": ["list"]}
     yield {**ec_jwk(), "kid": "unicode", "x": "\N{SNOWMAN}"}
