@@ -196,6 +196,9 @@ class RecordingFilter:
     statuses: list[model.RecordingStatus] | None = None
     consultation_id: strawberry.ID | None = None
     room_name: str | None = None
+    egress_id: str | None = strawberry.field(
+        default=None, description="LiveKit's id of the egress that records the video."
+    )
     created_since: datetime | None = None
     created_until: datetime | None = strawberry.field(default=None, description="Excluded.")
 
@@ -204,6 +207,7 @@ class RecordingFilter:
             statuses=None if self.statuses is None else tuple(self.statuses),
             consultation_id=parse_optional_id(self.consultation_id),
             room_name=self.room_name,
+            egress_id=self.egress_id,
             since=self.created_since,
             until=self.created_until,
         )

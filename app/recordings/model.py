@@ -234,6 +234,7 @@ class RecordingFilter:
     statuses: tuple[RecordingStatus, ...] | None = None
     consultation_id: UUID | None = None
     room_name: str | None = None
+    egress_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 

@@ -8,6 +8,7 @@ with page as materialized (
         and (%(statuses)s::text[] is null or r.status = any(%(statuses)s))
         and (%(consultation_id)s::uuid is null or r.consultation_id = %(consultation_id)s)
         and (%(room_name)s::text is null or r.room_name = %(room_name)s)
+        and (%(egress_id)s::text is null or r.egress_id = %(egress_id)s)
         and (%(since)s::timestamptz is null or r.created_at >= %(since)s)
         and (%(until)s::timestamptz is null or r.created_at < %(until)s)
     order by r.created_at desc, r.id desc

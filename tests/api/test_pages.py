@@ -247,9 +247,23 @@ async def test_recordings_are_filtered_by_consultation_and_room(world: World, th
     assert not await _ids(doctor, documents.RECORDINGS, filter={"roomName": "nul\0"[:3]})
 
 
+async def test_recordings_are_found_by_their_egress_and_by_their_doctor_alone(
+    world: World, other_doctor: Person
+) -> None:
+    doctor = await world.clinician()
+    for case in await _consultations(world, doctor, 2):
+        recording = await world.recording(case)
+    wanted = {"egressId": f"EG_{recording.hex}"}
+    assert await _ids(doctor, documents.RECORDINGS, filter=wanted) == [str(recording)]
+    assert await _ids(other_doctor, documents.RECORDINGS, filter=wanted) == []
+    assert await _ids(doctor, documents.RECORDINGS, filter={"egressId": f"eg_{recording.hex}"}) == []
+    assert await _ids(doctor, documents.RECORDINGS, filter={"egressId": ""}) == []
+
+
 @pytest.mark.parametrize(
     ("wanted", "refusal"),
     [
+        ({"egressId": "nul\0"}, ("INVALID_INPUT", "bad_text")),
         ({"createdSince": "2026-11-21T09:00:00"}, ("INVALID_INPUT", "bad_date")),
         ({"createdUntil": "2026-11-21"}, ("INVALID_INPUT", "bad_date")),
         ({"createdUntil": "soon"}, ("BAD_USER_INPUT", "bad_variable")),
