@@ -1,28 +1,29 @@
-"""What a speech model says it heard, checked as a stranger's word.
+"""Checks a speech model's answer about a piece of sound, and repairs its times.
 
-It refuses what no honest answer about this piece of sound can be: another shape, times outside the piece or backwards,
-more segments or characters than anybody speaks in that time, words in no segment. It repeats no word of an answer, not
-in an error, not in a log, not in a `repr`. Whether the words are right it does not judge.
+It refuses what no honest answer can be: another shape, more segments or characters than anybody speaks in that time,
+words in no segment. One odd time does not condemn an answer, which would be paid for again: the segment gets its time
+from its neighbours. A marker such as `[BLANK_AUDIO]` is no words. No error, log or `repr` repeats a word of an answer.
+This module does not judge whether the words are right.
 """
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import UpstreamFailed
 from app.settings import SpeechApi
+from app.texts.plain import plain
 
-EARLY_MS: Final = 1000
-"""How far a segment may begin after the piece's end, or before the segment that it follows."""
-
-LATE_MS: Final = 30_000
-"""How far a segment may end after the piece's end: Whisper hears windows of 30 s, padded with silence, and its last
-segment may end with the window (openai/whisper, `audio.py` and `transcribe.py`, checked 2026-11-21)."""
+TOLERANCE_MS: Final = 1000
+"""A segment's start may be so much before the piece, after its end, or before the start of the segment that it follows.
+Other starts are odd. An end may be later: Whisper hears windows of 30 s, padded with silence, and its last segment may
+end with the window (openai/whisper, `audio.py` and `transcribe.py`, checked 2026-11-21)."""
 
 CHARACTERS_PER_MINUTE: Final = 3000
 """The fastest talkers come to about 2,000."""
@@ -38,6 +39,14 @@ _MOST_LISTED: Final = 3000
 """More than any piece has. What is listed beyond is refused unread, and at the first that is wrong: 4 MB of empty
 objects came to 4 s and 2 GB of what pydantic had against each."""
 _MAX_SPEAKER_CHARACTERS: Final = 64
+_MAX_SECONDS: Final = 1e6
+_MARKER: Final = re.compile(
+    r"\[[^\[\]]{0,80}\]|\([^()]{0,80}\)|\*[^*]{1,80}\*|<\|[^|<>]{0,80}\|>|[\u2669-\u266c\U0001f3b5\U0001f3b6]"
+)
+_TOKEN: Final = re.compile(r"\[[^\[\]]{2,80}\]|<\|[^|<>]{0,80}\|>")
+_ANSWERS: Final = frozenset(
+    ("yes", "no", "yeah", "yep", "nope", "ok", "okay", "right", "sí", "si", "vale", "claro", "bueno")
+)
 _INVISIBLE: Final = ("Cc", "Cf", "Cs", "Co")
 _NAMES: Final = {"english": "en", "spanish": "es"}
 """`verbose_json` names the language in English (openai/whisper, `tokenizer.py`), other servers give its code."""
@@ -78,10 +87,10 @@ class _Text(_Answer):
 
 
 class _Segment(_Answer):
-    start: Annotated[float, Field(ge=0, le=1e6)]
-    end: Annotated[float, Field(ge=0, le=1e6)]
-    text: str
-    speaker: Annotated[str, Field(max_length=_MAX_SPEAKER_CHARACTERS)] | None = None
+    start: Any = None
+    end: Any = None
+    text: Any = None
+    speaker: Any = None
 
 
 class _Timed(_Answer):
@@ -93,8 +102,8 @@ class _Timed(_Answer):
 def understood(body: bytes, api: SpeechApi, duration_ms: int) -> Heard:
     """What this answer says about a piece of that length; raises UpstreamFailed("speech_nonsense").
 
-    Words without times become one segment over the whole piece. Times a little outside are moved to its edge. The text
-    is in NFC on one line, without control and formatting characters.
+    Words without times become one segment over the whole piece. Each text is one line in NFC (`app/texts/plain.py`).
+    Segments come in order of start, within the piece; a segment without words is left out.
     """
     try:
         if api is SpeechApi.TEXT:
@@ -105,35 +114,117 @@ def understood(body: bytes, api: SpeechApi, duration_ms: int) -> Heard:
     raise UpstreamFailed("speech_nonsense")  # outside of the block: what pydantic raised may quote the words
 
 
-def cleaned(text: str) -> str:
-    """One line in NFC: white space is one space, control and formatting characters are gone."""
-    visible = (
-        " " if one.isspace() else one
-        for one in text
-        if one.isspace() or unicodedata.category(one) not in _INVISIBLE
-    )
-    return unicodedata.normalize("NFC", " ".join("".join(visible).split()))
+def words(text: str) -> str:
+    """The text as one line without markers; empty where it is markers alone.
+
+    A marker is what models write for sound that is no speech: `[BLANK_AUDIO]`, `(music)`, `*coughs*`, notes.
+    """
+    line = plain(text)
+    if not any(one.isalnum() for one in _MARKER.sub(_answer_in, line)):
+        return ""
+    return plain(_TOKEN.sub(_not_capitals, line))
+
+
+def _answer_in(marker: re.Match[str]) -> str:
+    """What stays of a marker: an answer or a number, which somebody may have said."""
+    inside = marker[0].strip("[]()*<>|").strip(" .,!¡?¿").casefold()
+    return inside if inside in _ANSWERS or any(one.isdigit() for one in inside) else ""
+
+
+def _not_capitals(token: re.Match[str]) -> str:
+    return " " if token[0].startswith("<|") or token[0].isupper() else token[0]
 
 
 def _plain(answer: _Text, duration_ms: int) -> Heard:
     _require_speakable((answer.text,), duration_ms)
-    text = cleaned(answer.text)
+    text = words(answer.text)
     segments = (HeardSegment(0, duration_ms, text),) if text else ()
     return Heard(segments, _code(answer.languages[0].code) if answer.languages else None)
 
 
 def _timed(answer: _Timed, duration_ms: int) -> Heard:
-    said = answer.segments or ()
+    said = [one for one in answer.segments or () if isinstance(one.text, str)]
     if len(said) > SPARE_SEGMENTS + SEGMENTS_PER_MINUTE * duration_ms / 60_000:
         raise UpstreamFailed("speech_nonsense")
     for texts in ((answer.text,), [one.text for one in said]):
         _require_speakable(texts, duration_ms)
-    _require_in_time(said, duration_ms)
-    segments = [_segment(one, duration_ms) for one in said]
+    times = _repaired([(_milliseconds(one.start), _milliseconds(one.end)) for one in said], duration_ms)
+    segments = [
+        HeardSegment(start_ms, end_ms, words(one.text), _speaker(one.speaker))
+        for one, (start_ms, end_ms) in zip(said, times, strict=True)
+    ]
     heard = sorted((one for one in segments if one.text), key=lambda one: one.start_ms)
-    if not heard and cleaned(answer.text):
+    if not heard and words(answer.text):
         raise UpstreamFailed("speech_nonsense")
     return Heard(tuple(heard), _code(answer.language))
+
+
+def _milliseconds(seconds: Any) -> int | None:
+    """None for what is no time."""
+    is_time = (
+        isinstance(seconds, int | float) and not isinstance(seconds, bool) and abs(seconds) < _MAX_SECONDS
+    )
+    return round(seconds * 1000) if is_time else None
+
+
+def _speaker(label: object) -> str | None:
+    if not isinstance(label, str) or len(label) > _MAX_SPEAKER_CHARACTERS:
+        return None
+    return plain(label) or None
+
+
+def _repaired(times: Sequence[tuple[int | None, int | None]], duration_ms: int) -> list[tuple[int, int]]:
+    """Starts and ends within the piece. A segment whose start is odd lies between its neighbours.
+
+    If starts go back, the fewest are odd: the longest row of starts that do not go back is kept.
+    """
+    kept = _in_order([start if _is_within(start, duration_ms) else None for start, _ in times])
+    following: list[int] = []
+    after = duration_ms
+    for start in reversed(kept):
+        following.append(after)
+        after = after if start is None else start
+    repaired: list[tuple[int, int]] = []
+    before = 0
+    for (_, end), start, after in zip(times, kept, reversed(following), strict=True):
+        first = min(before, after) if start is None else start
+        last = after if start is None or end is None or end < start else end
+        first, last = (min(max(0, one), duration_ms) for one in (first, last))
+        repaired.append((first, max(first, last)))
+        before = first if start is None else repaired[-1][1]
+    return repaired
+
+
+def _is_within(start: int | None, duration_ms: int) -> bool:
+    return start is not None and -TOLERANCE_MS <= start <= duration_ms + TOLERANCE_MS
+
+
+def _in_order(starts: Sequence[int | None]) -> list[int | None]:
+    """The starts, None for those that go back, beyond the tolerance, in the row that keeps most of them."""
+    latest = -TOLERANCE_MS
+    for start in starts:
+        if start is not None:
+            if start < latest - TOLERANCE_MS:
+                break
+            latest = max(latest, start)
+    else:
+        return list(starts)
+    tails: list[int] = []
+    rows: list[int] = []
+    before: dict[int, int | None] = {}
+    for number, start in enumerate(starts):
+        if start is None:
+            continue
+        place = bisect_right(tails, start)
+        tails[place : place + 1] = [start]
+        before[number] = rows[place - 1] if place else None
+        rows[place : place + 1] = [number]
+    kept: set[int] = set()
+    last: int | None = rows[-1] if rows else None
+    while last is not None:
+        kept.add(last)
+        last = before[last]
+    return [start if number in kept else None for number, start in enumerate(starts)]
 
 
 def _require_speakable(texts: Sequence[str], duration_ms: int) -> None:
@@ -148,22 +239,6 @@ def _is_piled(text: str) -> bool:
     visible = (kind for kind in map(unicodedata.category, text) if kind not in _INVISIBLE)
     runs = groupby(visible, key=lambda kind: kind.startswith("M"))
     return any(is_mark and sum(1 for _ in run) > MARKS_AT_ONCE for is_mark, run in runs)
-
-
-def _require_in_time(said: Sequence[_Segment], duration_ms: int) -> None:
-    latest = 0.0
-    for one in said:
-        start_ms, end_ms = one.start * 1000, one.end * 1000
-        if not max(start_ms, latest - EARLY_MS) == start_ms <= min(end_ms, duration_ms + EARLY_MS):
-            raise UpstreamFailed("speech_nonsense")
-        if end_ms > duration_ms + LATE_MS:
-            raise UpstreamFailed("speech_nonsense")
-        latest = max(latest, start_ms)
-
-
-def _segment(one: _Segment, duration_ms: int) -> HeardSegment:
-    start_ms, end_ms = (min(round(seconds * 1000), duration_ms) for seconds in (one.start, one.end))
-    return HeardSegment(start_ms, end_ms, cleaned(one.text), cleaned(one.speaker or "") or None)
 
 
 def _code(language: str | None) -> str | None:

@@ -13,8 +13,8 @@ from typing import Final
 from app.errors import UpstreamFailed
 from app.integrations.speech_answers import Heard, HeardSegment
 from app.media.sound import Span
+from app.texts.plain import plain
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
-from app.transcripts.plain import plain
 
 MAX_CHARACTERS: Final = 2_000_000
 MAX_TURNS: Final = 50_000

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from app.errors import Conflict, InvalidInput
+from app.texts.plain import is_steering, plain
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
-from app.transcripts.plain import is_steering, plain
 
 
 @dataclass(frozen=True)

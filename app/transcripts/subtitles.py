@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from app.texts.plain import plain
 from app.transcripts.model import Speaker, Turn
-from app.transcripts.plain import plain
 
 LINE_CHARACTERS: Final = 42
 LINES: Final = 2

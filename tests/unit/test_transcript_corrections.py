@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from app.errors import AppError, Conflict, InvalidInput
 from app.integrations.speech_answers import Heard, HeardSegment
 from app.media.sound import Span
+from app.texts.plain import is_steering, plain
 from app.transcripts.assembling import Piece
 from app.transcripts.corrections import (
     Attribution,
@@ -21,7 +22,6 @@ from app.transcripts.corrections import (
 )
 from app.transcripts.folding import fold
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
-from app.transcripts.plain import is_steering, plain
 from app.transcripts.stored import (
     correction_bytes,
     correction_of,

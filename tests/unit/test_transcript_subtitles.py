@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.texts.plain import plain
 from app.transcripts.model import Speaker, Turn
-from app.transcripts.plain import plain
 from app.transcripts.subtitles import srt, webvtt
 from tests.unit.transcripts import hostile_text, turn
 

@@ -1,0 +1,39 @@
+"""One line of plain text: NFC, single spaces, nothing that steers a display or a parser. Every text from outside is
+cleaned here.
+
+It refuses nothing: it drops what cannot stay, or makes a space of it. Letters of right-to-left scripts stay; the marks
+that turn the direction of what follows do not. Characters that nobody sees do not stay either, but for the two joiners
+that words of some scripts, and emoji, need.
+"""
+
+import re
+import unicodedata
+from typing import Final
+
+_CONTROLS: Final = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+_DIRECTIONS: Final = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_UNSEEN: Final = (
+    r"\u00ad\u180e\u200b\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f"
+)
+_HALVES: Final = r"\ud800-\udfff"
+
+_BREAK: Final = re.compile(rf"[\s{_CONTROLS}]+")
+_DROPPED: Final = re.compile(f"[{_DIRECTIONS}{_UNSEEN}]")
+_HALF: Final = re.compile(f"[{_HALVES}]")
+_SEEN: Final = re.compile(r"[^\s\u200c\u200d\ufe00-\ufe0f]")
+_STEERING: Final = re.compile(f"[{_CONTROLS}{_DIRECTIONS}{_HALVES}]")
+
+
+def plain(text: str) -> str:
+    """The same words on one line, empty where nothing in it can be seen.
+
+    Half a surrogate pair becomes U+FFFD, so that the line can be encoded.
+    """
+    kept = _DROPPED.sub("", _HALF.sub("\ufffd", text))
+    line = _BREAK.sub(" ", unicodedata.normalize("NFC", kept)).strip(" ")
+    return line if _SEEN.search(line) else ""
+
+
+def is_steering(text: str) -> bool:
+    """Whether it has control characters, line breaks among them, marks of direction, or half a surrogate pair."""
+    return _STEERING.search(text) is not None
