@@ -19,7 +19,7 @@ from app.devstack.api_client import ApiClient
 from app.devstack.children import child
 from app.devstack.gotrue.config import GotrueConfig, save_config
 from app.devstack.people import People, Person
-from app.devstack.stack import Stack
+from app.devstack.stack import ACCESS_TOKEN_HOOK, Stack
 from app.integrations.storage import Storage
 from tests.faults.commits import PostgresProxy
 from tests.faults.database import Postgres, address
@@ -168,6 +168,7 @@ async def _start_auth(parent: Parent, made: Stack, directory: Path) -> None:
         secret_key=made.secret_key,
         data_dir=directory / "auth",
         port=address(made.supabase_url)[1],
+        access_token_hook=ACCESS_TOKEN_HOOK,
     )
     config.data_dir.mkdir(exist_ok=True, mode=0o700)
     save_config(config, directory / "auth.json")

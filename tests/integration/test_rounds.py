@@ -176,6 +176,12 @@ async def test_round_that_wakes_up_after_another_took_the_lead_changes_nothing(
         await pool.close()
 
 
+async def test_connection_of_the_leader_notices_a_dead_peer(database: Database) -> None:
+    async with Pool(database.worker_url, application="test").standing.connection("leader") as connection:
+        parameters = connection.info.get_parameters()
+    assert (parameters["keepalives_idle"], parameters["tcp_user_timeout"]) == ("5", "10000")
+
+
 @pytest.mark.parametrize("leap", ["1 year", "-1 year"])
 async def test_lead_goes_on_after_the_databases_clock_has_leapt(database: Database, leap: str) -> None:
     """What it wrote lies a year away then."""

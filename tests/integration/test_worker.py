@@ -111,6 +111,53 @@ def test_worker_ends_soon_while_its_bucket_does_not_answer(
     assert _rows(world, "select id from jobs.procrastinate_workers") == []
 
 
+def test_leader_that_stands_still_is_followed_and_leads_no_more_when_it_goes_on(
+    world: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """Nobody waits for the end of its lease here: it is ended."""
+    first, first_log = start("worker"), tmp_path / "first.log"
+    _wait_until(lambda: _leader(world) == first.pid)
+    (tmp_path / "worker.log").rename(first_log)
+    second = start("worker")
+    _wait_until(lambda: _askers(world) == 2)
+    with _standing_still(first.pid):
+        _rows(world, "update private.leadership set expires_at = clock_timestamp() returning number")
+        _wait_until(lambda: _leader(world) == second.pid)
+    _wait_until(lambda: "the rounds were lost: lead_lost" in first_log.read_text())
+    assert "the leader did not renew its lease: leader=" in (tmp_path / "worker.log").read_text()
+    assert _leader(world) == second.pid
+    assert _end(second, signal.SIGTERM) == 0
+    _wait_until(lambda: _leader(world) == first.pid)
+    assert _end(first, signal.SIGTERM) == 0
+    assert _leader(world) is None
+
+
+def test_worker_that_others_took_for_dead_goes_on_with_new_jobs(
+    world: Stack, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    worker = start("worker")
+    assert _job_is_done(world)
+    _rows(world, "delete from jobs.procrastinate_workers returning id")
+    assert _job_is_done(world)
+    assert _end(worker, signal.SIGTERM) == 0
+
+
+def _leader(world: Stack) -> int | None:
+    query = (
+        "select leader from private.leadership where leader is not null and expires_at > clock_timestamp()"
+    )
+    found = _rows(world, query)
+    return int(found[0][0].rpartition("/")[2]) if found else None
+
+
+def _askers(world: Stack) -> int:
+    query = (
+        "select count(*) from pg_stat_activity"
+        " where application_name = 'resguardo-worker-leader' and datname = current_database()"
+    )
+    return int(_rows(world, query)[0][0])
+
+
 def test_database_that_went_away_is_found_again(
     cluster: Cluster, world: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
