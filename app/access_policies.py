@@ -9,6 +9,8 @@ from typing import Any, LiteralString
 
 import psycopg
 
+from app.owner import as_owner
+
 ACCESS_DIRECTORY = Path(__file__).parent.parent / "policies" / "access"
 MIGRATIONS_DIRECTORY = Path(__file__).parent.parent / "supabase" / "migrations"
 
@@ -44,7 +46,7 @@ def apply_access(owner_url: str) -> tuple[str, ...]:
     Waits for other transactions that use the tables, as a migration does. Returns what differed from the last seal:
     what a migration changed, or what somebody changed by hand. The bodies of functions are sealed as they are.
     """
-    with psycopg.connect(owner_url) as connection:
+    with as_owner(owner_url) as connection:
         changed = _changed(connection)
         connection.execute(access_sql().encode())
         connection.execute("select private.seal_access()")

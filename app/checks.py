@@ -37,6 +37,16 @@ _REMEDIES = {
     "project's direct host needs IPv6; use the session pooler's address otherwise.",
     "database_unreachable": "Is Postgres up, and are host, port, password and sslmode in DATABASE_URL right?",
     "database_busy": "Postgres gave no connection in time: is it up, and are enough connections allowed?",
+    "database_connections_used_up": "Postgres, or the pooler, has no connection left for this login: give each process "
+    "fewer (API_DATABASE_CONNECTIONS, WORKER_DATABASE_CONNECTIONS; docs/operations.md), or allow more.",
+    "database_disk_full": "The database's disk is full: enlarge it or make room.",
+    "database_login_refused": "Postgres refuses the login: the role, the password or the database's name in the URL is "
+    "wrong, or its owner has not run `resguardo migrate`. Behind Supabase's pooler the role is <role>.<project ref>.",
+    "database_out_of_memory": "Postgres has too little memory: look at its load, or enlarge it.",
+    "database_read_only": "The database takes no writes, so nothing can be read either, since each access is logged. "
+    "Supabase makes a project read-only at 95% of its disk: enlarge the disk. Else the URL leads to a replica.",
+    "pooler_keeps_no_session": "The URL leads to a pooler that gives each transaction another session (transaction "
+    "mode). Use the direct address, or the pooler's session mode: on Supabase port 5432 in place of 6543.",
     "database_slow": "Postgres did not answer in time: look at its load and its locks.",
     "not_permitted": "The database's grants are not those of the migrations: run `resguardo migrate`.",
     "migration_failed": "Nothing of that migration was kept. The SQLSTATE says why; DATABASE_URL must be the owner's.",

@@ -19,6 +19,7 @@ from app.commands.console import (
     refusals_told,
 )
 from app.integrations import configured
+from app.owner import require_owner_session
 from app.retention import proposals
 from app.settings import ApiSettings, MigrationSettings, WorkerSettings
 
@@ -105,6 +106,7 @@ def migrate(
     with refusals_told():
         loaded = settings.load(MigrationSettings)
         url = loaded.database_url.get_secret_value()
+        require_owner_session(url)
         if dry_run:
             for migration in migrations.pending(url, access_policies.MIGRATIONS_DIRECTORY):
                 out.print(f"pending {migration.version} {migration.name}")

@@ -6,8 +6,7 @@ it. Nothing here decides which rows anybody sees: policies do.
 """
 
 import asyncio
-import select
-import time
+import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -16,12 +15,12 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
-from psycopg import AsyncConnection, AsyncCursor
+from psycopg import AsyncCursor
 from psycopg.pq import TransactionStatus
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from app.connections import STATEMENT_TIMEOUT_MILLISECONDS, Connection
 from app.db_errors import translate
 from app.errors import (
     AppError,
@@ -33,11 +32,18 @@ from app.errors import (
     Unauthenticated,
     UpstreamFailed,
 )
+from app.pool import Pool
+from app.pooler import require_session
 from app.standing import StandingConnections
 
-STATEMENT_TIMEOUT_MILLISECONDS = 10_000
-OPEN_SECONDS = 15
-ALIVE_SECONDS = 1
+log = logging.getLogger(__name__)
+
+POOL_SECONDS = 10.0
+"""How long a transaction waits for a connection while all are in use."""
+
+TRANSACTION_SECONDS = 60.0
+"""How long a transaction may take, the wait for its connection included. A request's is shorter."""
+
 _SINGLE: LiteralString = """
 with said as materialized (select set_config('resguardo.service_reason', %(service_reason)s, true) as reason)
 select (value) from said where said.reason is not null
@@ -78,30 +84,10 @@ required_lease: ContextVar[int | None] = ContextVar("required_lease", default=No
 """The number of the lease that transactions of a round require (app/jobs/rounds.py); None outside of rounds."""
 
 
-class _Connection(AsyncConnection[DictRow]):
-    """A pooled connection that knows when it was last asked whether it stands, by `time.monotonic`."""
-
-    asked_at = 0.0
-
-
-async def _require_alive(connection: _Connection) -> None:
-    """Raises psycopg.OperationalError for a connection that is over.
-
-    The server says so on the socket when it ends a session, which costs nothing to see. Only a silent end, as of a
-    cut network, takes a question: a round trip, of which one a second is enough.
-    """
-    heard = select.poll()
-    heard.register(connection.fileno(), select.POLLIN)
-    now = time.monotonic()
-    if heard.poll(0) or now - connection.asked_at > ALIVE_SECONDS:
-        await AsyncConnectionPool.check_connection(connection)
-        connection.asked_at = now
-
-
 class Transaction:
     """Statements of one transaction; rows come back as dicts by column name."""
 
-    def __init__(self, connection: AsyncConnection[DictRow], role: str) -> None:
+    def __init__(self, connection: Connection, role: str) -> None:
         self._connection = connection
         self.role = role
 
@@ -140,7 +126,7 @@ class _Single(Transaction):
     No statement obeys a timeout that it sets itself: this one is given up from here.
     """
 
-    def __init__(self, connection: AsyncConnection[DictRow], reason: LiteralString) -> None:
+    def __init__(self, connection: Connection, reason: LiteralString) -> None:
         super().__init__(connection, "service")
         self._reason = reason
 
@@ -157,25 +143,23 @@ class _Single(Transaction):
 class Database:
     """One login's pool; the caller opens and closes it."""
 
-    def __init__(self, url: str, *, max_size: int = 16, application: str) -> None:
+    def __init__(
+        self, url: str, *, max_size: int = 16, application: str, seconds: float = TRANSACTION_SECONDS
+    ) -> None:
         self.standing = StandingConnections(url, application)
-        self._pool: AsyncConnectionPool[_Connection] = AsyncConnectionPool(
-            url,
-            min_size=1,
-            max_size=max_size,
-            timeout=10,
-            open=False,
-            check=_require_alive,
-            connection_class=_Connection,
-            kwargs={"row_factory": dict_row, "fallback_application_name": application, "connect_timeout": 10},
-        )
+        self._url = url
+        self._seconds = seconds
+        self._pool = Pool(url, application=application, max_size=max_size, timeout=POOL_SECONDS)
+        self._trouble: str | None = None
 
     async def open(self) -> None:
-        """Waits for a first connection. Raises UpstreamFailed (database_unavailable)."""
-        try:
-            await self._pool.open(wait=True, timeout=OPEN_SECONDS)
-        except PoolTimeout as error:
-            raise UpstreamFailed("database_unavailable") from error
+        """Makes a first connection. Raises UpstreamFailed and Timeout, as every transaction does."""
+        async with self._transaction():
+            pass
+
+    async def require_session(self) -> None:
+        """Raises Conflict (pooler_keeps_no_session) behind a pooler that gives each transaction another session."""
+        await require_session(self._url)
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -244,13 +228,13 @@ class Database:
                 ),
             )
 
-    async def _describe(self, connection: AsyncConnection[DictRow], asker: Asker, access: Access) -> None:
+    async def _describe(self, connection: Connection, asker: Asker, access: Access) -> None:
         await connection.execute(
             "select private.describe_request(%s, %s, %s, %s, %s)",
             (*self._request(asker, access), STATEMENT_TIMEOUT_MILLISECONDS),
         )
 
-    async def _begin_as(self, connection: AsyncConnection[DictRow], asker: Asker, access: Access) -> str:
+    async def _begin_as(self, connection: Connection, asker: Asker, access: Access) -> str:
         claims, request_id, address, purpose = self._request(asker, access)
         cursor = await connection.execute(
             "select private.begin_as(%s, %s, %s, %s, %s, %s) as role",
@@ -265,9 +249,7 @@ class Database:
         return claims, asker.request_id, asker.address, access.purpose
 
     @asynccontextmanager
-    async def _audited(
-        self, asker: Asker, access: Access
-    ) -> AsyncIterator[tuple[AsyncConnection[DictRow], "_Committed"]]:
+    async def _audited(self, asker: Asker, access: Access) -> AsyncIterator[tuple[Connection, "_Committed"]]:
         committed = _Committed()
         try:
             async with self._transaction() as connection:
@@ -279,17 +261,32 @@ class Database:
             raise
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection[DictRow]]:
+    async def _transaction(self) -> AsyncIterator[Connection]:
         try:
-            async with self._pool.connection() as connection:
+            async with asyncio.timeout(self._seconds) as deadline, self._pool.connection() as connection:
                 yield connection
-        except PoolTimeout as error:
-            raise Timeout("database_busy") from error
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise Timeout("database_slow") from error
         except psycopg.Error as error:
             translated = translate(error)
             if translated is error:
                 raise
+            if isinstance(translated, UpstreamFailed):
+                self._note(translated.reason)
             raise translated from error
+        self._note(None)
+
+    def _note(self, trouble: str | None) -> None:
+        """One line of the log for each change of what is wrong with the database, and one once nothing is."""
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        if trouble is None:
+            log.info("the database works again")
+        else:
+            log.warning("the database does not work: %s", trouble)
 
 
 class _Committed:

@@ -10,6 +10,7 @@ from app.db import Database
 from app.errors import Conflict, Forbidden
 from app.integrations.storage import Storage
 from app.migrations import Secret, migrate, set_login_passwords
+from app.owner import as_owner
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,10 @@ def prepare_database(
 
 
 async def require_own_database(database: Database, deployment: str) -> None:
-    """Raises Conflict (access_not_applied, database_unmarked, database_of_another_deployment)."""
+    """Raises Conflict (access_not_applied, database_unmarked, database_of_another_deployment,
+    pooler_keeps_no_session).
+    """
+    await database.require_session()
     try:
         async with database.as_service("start_up") as tx:
             mark = await tx.value("select private.deployment_name()")
@@ -62,7 +66,7 @@ def _compare(what: str, mark: str | None, deployment: str) -> None:
 
 def mark_database(owner_url: str, deployment: str) -> None:
     """Puts the mark on a migrated database, as its owner. Raises Conflict (database_of_another_deployment)."""
-    with psycopg.connect(owner_url) as connection:
+    with as_owner(owner_url) as connection:
         connection.execute(
             "insert into private.deployment (name) values (%s) on conflict do nothing", (deployment,)
         )

@@ -24,6 +24,7 @@ from app.integrations import configured
 from app.integrations.livekit import LiveKit
 from app.integrations.speech import Speech
 from app.integrations.supabase import SupabaseAdmin
+from app.jobs.connector import CONNECTIONS as QUEUE_CONNECTIONS
 from app.jobs.queue import (
     MEDIA_QUEUE,
     STARTS_QUEUE,
@@ -48,6 +49,7 @@ from app.transcripts.transcriber import Transcriber
 
 P = ParamSpec("P")
 
+LEADER_CONNECTIONS = 1
 A_DAY_OF_ATTEMPTS = 24 * 60
 """A minute apart. VERIFYING ends at its deadline (app/recordings/deadlines.py); what is LOST is looked for anew."""
 
@@ -93,7 +95,11 @@ class Services:
 @asynccontextmanager
 async def open_services(settings: WorkerSettings) -> AsyncIterator[Services]:
     """The services over parts that live as long as they. Raises SettingsError, UpstreamFailed, Conflict."""
-    database = Database(settings.worker_database_url.get_secret_value(), application="resguardo-worker")
+    database = Database(
+        settings.worker_database_url.get_secret_value(),
+        application="resguardo-worker",
+        max_size=settings.worker_database_connections - QUEUE_CONNECTIONS - LEADER_CONNECTIONS,
+    )
     livekit = configured.livekit(settings)
     storage = configured.worker_storage(settings)
     admin = SupabaseAdmin(settings.supabase_url, settings.supabase_secret_key.get_secret_value())

@@ -57,6 +57,11 @@ from graphql_schema.schema import make_schema
 
 WAITING_PER_OPERATION = 15
 
+REQUEST_SECONDS = 15.0
+"""How long a request's transaction may take, its wait for a connection included, whatever the database does."""
+
+LISTENING_CONNECTIONS = 1
+
 
 @dataclass(frozen=True)
 class _Parts:
@@ -143,7 +148,12 @@ def _graphql(
 
 
 def _parts(settings: ApiSettings) -> _Parts:
-    database = Database(settings.api_database_url.get_secret_value(), application="resguardo-api")
+    database = Database(
+        settings.api_database_url.get_secret_value(),
+        application="resguardo-api",
+        max_size=settings.api_database_connections - LISTENING_CONNECTIONS,
+        seconds=REQUEST_SECONDS,
+    )
     http = httpx.AsyncClient()
     quotas = load_quotas()
     audit = Audit(database, quotas=quotas)

@@ -13,8 +13,7 @@ second run belongs to the session.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -24,10 +23,15 @@ from typing import Final, Protocol
 import psycopg
 from psycopg import sql
 
+from app.connections import set_again
 from app.errors import Conflict, InvalidInput, UpstreamFailed
+from app.owner import as_owner
 from app.sql_statements import split
 
 _FILE_NAME = re.compile(r"(?P<version>[0-9]{14})_(?P<name>.+)\.sql", re.ASCII)
+_SEARCH_PATH = '"$user", public'
+"""Postgres's own default, by which `supabase db push` runs the same files."""
+
 _LOCK = "select pg_advisory_lock(hashtextextended('supabase_migrations.schema_migrations', 0))"
 _LEDGER = (
     b"set local lock_timeout = '4s'",
@@ -80,7 +84,7 @@ def migrate(
     failed.
     """
     migrations = list_migrations(directory)
-    with _connected(database_url) as connection:
+    with as_owner(database_url, autocommit=True) as connection:
         connection.execute(_LOCK)
         todo = _pending(migrations, _applied(connection))
         if todo:
@@ -94,7 +98,7 @@ def migrate(
 def pending(database_url: str, directory: Path) -> list[Migration]:
     """What `migrate` would apply, oldest first; changes nothing and raises the same refusals."""
     migrations = list_migrations(directory)
-    with _connected(database_url) as connection:
+    with as_owner(database_url, autocommit=True) as connection:
         return _pending(migrations, _applied(connection))
 
 
@@ -119,7 +123,7 @@ def set_login_passwords(owner_url: str, passwords: Mapping[str, Secret]) -> None
     The roles must exist and be of the connecting role's making. Raises UpstreamFailed
     (`login_password_failed`).
     """
-    with _connected(owner_url) as connection, connection.transaction():
+    with as_owner(owner_url, autocommit=True) as connection, connection.transaction():
         connection.execute(_LOCK)
         for role, password in passwords.items():
             verifier = connection.pgconn.encrypt_password(
@@ -132,16 +136,6 @@ def set_login_passwords(owner_url: str, passwords: Mapping[str, Secret]) -> None
                 connection.execute(statement)
             except psycopg.Error as error:
                 raise UpstreamFailed("login_password_failed", role=role, sqlstate=_state(error)) from error
-
-
-@contextmanager
-def _connected(url: str) -> Iterator[psycopg.Connection]:
-    try:
-        connection = psycopg.connect(url, autocommit=True, application_name="resguardo migrate")
-    except psycopg.OperationalError as error:
-        raise UpstreamFailed("database_unreachable") from error
-    with connection:
-        yield connection
 
 
 def _named(path: Path) -> Migration:
@@ -182,6 +176,7 @@ def _make_ledger(connection: psycopg.Connection) -> None:
 
 def _apply(connection: psycopg.Connection, migration: Migration) -> None:
     connection.execute("reset all")
+    set_again(connection, _SEARCH_PATH)
     number = 0
     try:
         with connection.transaction():

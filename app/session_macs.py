@@ -9,7 +9,7 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from app.errors import UpstreamFailed
+from app.owner import as_owner
 
 _REQUIRE = "update private.session_mac_rule set is_required = %s, changed_at = now() where is_required <> %s"
 _STANDING = """
@@ -33,11 +33,7 @@ def set_session_macs(
 
     The key before a new one is still accepted. Raises UpstreamFailed (database_unreachable).
     """
-    try:
-        connection = psycopg.connect(owner_url, application_name="resguardo migrate")
-    except psycopg.OperationalError as error:
-        raise UpstreamFailed("database_unreachable") from error
-    with connection:
+    with as_owner(owner_url) as connection:
         if new_key:
             connection.execute("select private.rotate_session_mac_key()")
         if is_required is not None:

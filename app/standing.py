@@ -6,25 +6,18 @@ Not through a pooler that gives a connection away after each transaction.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, LiteralString
+from typing import Any, LiteralString, cast
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.rows import tuple_row
 
+from app.connections import connect
 from app.db_errors import translate
 from app.errors import UpstreamFailed
 
 CHECK_SECONDS = 5
 """How often it is asked whether it still stands, and how long the answer may take."""
-
-_NOTICE_A_DEAD_PEER: dict[str, Any] = {
-    "keepalives": 1,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,  # milliseconds
-}
-"""libpq's settings: a connection whose other end says nothing for some 11 s is over."""
 
 
 class StandingConnections:
@@ -54,13 +47,11 @@ class StandingConnections:
     @asynccontextmanager
     async def _opened(self, what_for: LiteralString) -> AsyncIterator[AsyncConnection[Any]]:
         try:
-            async with await AsyncConnection.connect(
-                self._url,
-                autocommit=True,
-                fallback_application_name=f"{self._application}-{what_for}",
-                connect_timeout=10,
-                **_NOTICE_A_DEAD_PEER,
-            ) as connection:
+            async with await connect(
+                self._url, application=f"{self._application}-{what_for}", autocommit=True
+            ) as made:
+                connection = cast("AsyncConnection[Any]", made)
+                connection.row_factory = tuple_row
                 yield connection
         except TimeoutError as error:
             raise UpstreamFailed("database_unavailable") from error

@@ -6,10 +6,10 @@ It reads as the restored server's superuser; the server has no other guest and i
 from dataclasses import dataclass, field
 from uuid import UUID
 
-import psycopg
 from psycopg.rows import class_row
 
 from app.access_policies import MIGRATIONS_DIRECTORY, access_version
+from app.connections import connect_as_owner
 from app.drill.model import Notes
 from app.errors import AppError
 from app.keyring import Keyring
@@ -58,7 +58,7 @@ class Sampled:
 
 def check_mark(url: str, deployment: str, notes: Notes) -> None:
     """Whether the dump is of this deployment."""
-    with psycopg.connect(url) as connection:
+    with connect_as_owner(url, application="resguardo-drill") as connection:
         row = connection.execute("select d.name from private.deployment as d").fetchone()
     notes.require(row is not None, "database_unmarked")
     notes.require(row is None or row[0] == deployment, "database_of_another_deployment")
@@ -75,7 +75,7 @@ def check_migrations(url: str, notes: Notes) -> None:
 
 def check_policies(url: str, notes: Notes) -> None:
     """Whether who may do what is what `policies/access` says."""
-    with psycopg.connect(url) as connection:
+    with connect_as_owner(url, application="resguardo-drill") as connection:
         row = connection.execute("select private.policy_version()").fetchone()
     notes.found["version"] = str(row[0]) if row else ""
     notes.require(row is not None and row[0] == access_version(), "policies_differ")
@@ -83,7 +83,7 @@ def check_policies(url: str, notes: Notes) -> None:
 
 def check_audit_log(url: str, notes: Notes) -> None:
     """How much of the log there is, until when, and that nobody can alter it."""
-    with psycopg.connect(url) as connection:
+    with connect_as_owner(url, application="resguardo-drill") as connection:
         row = connection.execute(_AUDIT).fetchone()
     rows, newest, guards = row or (0, "", 0)
     notes.found |= {"rows": int(rows), "newest": str(newest)}
@@ -93,7 +93,7 @@ def check_audit_log(url: str, notes: Notes) -> None:
 
 def check_root_keys(url: str, keyring: Keyring, notes: Notes) -> None:
     """Whether the escrow has every root key that any data key needs, and the very same ones."""
-    with psycopg.connect(url) as connection:
+    with connect_as_owner(url, application="resguardo-drill") as connection:
         used: dict[str, int] = {str(key_id): count for key_id, count in connection.execute(_KEYS)}
         known = connection.execute("select k.id, k.check_value from private.root_keys as k").fetchall()
     values = keyring.check_values()
@@ -106,13 +106,13 @@ def check_root_keys(url: str, keyring: Keyring, notes: Notes) -> None:
 
 def undone_deletions(url: str, recordings: list[UUID]) -> list[UUID]:
     """Those of the ledger's recordings that the restored database still has."""
-    with psycopg.connect(url) as connection:
+    with connect_as_owner(url, application="resguardo-drill") as connection:
         return [row[0] for row in connection.execute(_UNDONE, [recordings])]
 
 
 def sample(url: str, size: int, gone: list[UUID]) -> list[Sampled]:
     """READY recordings at random, but for those of which the ledger says that they are destroyed."""
-    with psycopg.connect(url) as connection:
+    with connect_as_owner(url, application="resguardo-drill") as connection:
         cursor = connection.cursor(row_factory=class_row(Sampled))
         return cursor.execute(_SAMPLE, {"gone": gone, "size": size}).fetchall()
 
@@ -144,7 +144,7 @@ def check_words(url: str, recordings: list[Sampled], keyring: Keyring, notes: No
             notes.found["transcripts"] = int(notes.found["transcripts"]) + 1
         except AppError as error:
             notes.require(error.reason != "field_unreadable", error.reason, one.id)
-    with psycopg.connect(url) as connection:
+    with connect_as_owner(url, application="resguardo-drill") as connection:
         for wrapped, root_key_id in connection.execute(_INDEX_KEY):
             try:
                 keyring.unwrap_secret(wrapped, root_key_id)

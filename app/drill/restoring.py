@@ -19,9 +19,8 @@ from itertools import takewhile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import psycopg
-
 from app.access_policies import MIGRATIONS_DIRECTORY
+from app.connections import connect_as_owner
 from app.devstack import postgres
 from app.devstack.supabase_project import OTHER_OWNER, create_roles, with_database
 from app.drill.model import Notes, Problem
@@ -103,7 +102,7 @@ def _prepare(superuser_url: str) -> str:
     for owner in ("postgres", OTHER_OWNER):
         create_roles(superuser_url, owner)
     first = list_migrations(MIGRATIONS_DIRECTORY)[0]
-    with psycopg.connect(superuser_url, autocommit=True) as connection:
+    with connect_as_owner(superuser_url, application="resguardo-drill", autocommit=True) as connection:
         for statement in takewhile(lambda one: not one.startswith("create schema"), first.statements):
             connection.execute(statement.encode())
         connection.execute(f"create database {DATABASE}".encode())

@@ -13,13 +13,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import LiteralString
 
-from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
+from procrastinate import App, BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
-from procrastinate.manager import JobManager
+from procrastinate.manager import JobManager, get_channel_for_queues
 
 from app.errors import AppError
 from app.failures import describe_failure
+from app.jobs.connector import QueueConnector
 from app.sql import Queries
 
 log = logging.getLogger(__name__)
@@ -144,10 +145,8 @@ class JobTable(JobManager):
 
 def make_queue(database_url: str, tasks: Iterable[Task]) -> App:
     """The procrastinate app of one worker; it opens a pool of its own when it is opened."""
-    connector = PsycopgConnector(
-        conninfo=database_url,
-        timeout=5,  # seconds for a connection: with a database that is away, a signal still ends the worker soon
-        kwargs={"options": "-c search_path=jobs", "application_name": "resguardo-queue"},
+    connector = QueueConnector(
+        database_url, list(get_channel_for_queues((QUEUE, STARTS_QUEUE, MEDIA_QUEUE, WORDS_QUEUE)))
     )
     queue = App(connector=connector)
     queue.job_manager = JobTable(queue.connector)

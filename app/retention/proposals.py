@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psycopg
 from psycopg.types.json import Jsonb
 
 from app.db import Database
 from app.errors import InvalidInput
+from app.owner import as_owner
 from app.retention import store
 from app.retention.model import (
     MAX_BYTES,
@@ -81,7 +81,7 @@ def adopt_first_policy(owner_url: str, path: Path = RETENTION_FILE) -> Retention
     """
     source = read_policy_file(path)
     policy = parse(source)
-    with psycopg.connect(owner_url) as connection:
+    with as_owner(owner_url) as connection:
         connection.execute("select set_config('resguardo.service_reason', 'retention_adopt', true)")
         row = connection.execute(
             "select private.adopt_policy(%s, %s, %s, %s)",

@@ -39,6 +39,12 @@ class ApiSettings(
     api_database_url: SecretStr = Field(
         description="postgresql://resguardo_api:...; the database as the API."
     )
+    api_database_connections: int = Field(
+        12,
+        ge=2,
+        le=200,
+        description="How many connections to the database one `resguardo serve` opens at most; one of them listens.",
+    )
     r2_reader_access_key_id: str = Field(min_length=1, description="The API's bucket key: Object Read only.")
     r2_reader_secret_access_key: SecretStr = Field(
         min_length=1, description="Belongs to R2_READER_ACCESS_KEY_ID."
@@ -118,6 +124,12 @@ class WorkerSettings(
 
     worker_database_url: SecretStr = Field(
         description="postgresql://resguardo_worker:...; the same, as the worker."
+    )
+    worker_database_connections: int = Field(
+        12,
+        ge=6,
+        le=200,
+        description="How many connections to the database one `resguardo worker` opens at most; four are the queue's.",
     )
     supabase_secret_key: SecretStr = Field(min_length=1, description="sb_secret_...; bans and invites staff.")
     r2_recorder_access_key_id: str | None = Field(

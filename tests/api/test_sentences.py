@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from app import db_errors
 from app.integrations import livekit_refusals, speech_refusals, storage_refusals, supabase_refusals
 from app.integrations.livekit_snapshots import _ENDS_BEFORE_START, _REASONS
 from app.texts import (
@@ -57,6 +58,7 @@ OF_COMMANDS = {
     "openai_missing",
     "openai_key_refused",
     "openai_unreachable",
+    "pooler_keeps_no_session",
     "supabase_unreachable",
     "storage_of_another_deployment",
     "database_unmigrated",
@@ -166,6 +168,7 @@ OF_SPEECH = {reason for _, reason in speech_refusals.FINAL.values()}
 OF_SUPABASE = {reason for _, reason in supabase_refusals.REASONS.values()} | {
     *supabase_refusals.OF_STATUS.values()
 }
+OF_DATABASE = {*db_errors.REASONS.values()}
 """What the tables of the vendors' codes name, which no call of an error's kind shows."""
 
 OF_A_START = {
@@ -201,7 +204,7 @@ def _raised_in_sql() -> Iterator[str]:
 
 
 def test_every_reason_has_a_sentence_in_both_languages() -> None:
-    reasons = {*_raised_in_python(), *_raised_in_sql(), *OF_STORAGE, *OF_SUPABASE}
+    reasons = {*_raised_in_python(), *_raised_in_sql(), *OF_STORAGE, *OF_SUPABASE, *OF_DATABASE}
     assert len(reasons) > 60, "the search finds hardly any"
     for language in LANGUAGES:
         assert reasons - error_texts(language)["reasons"].keys() - INTERNAL == set()
@@ -278,6 +281,7 @@ def test_every_error_of_a_transcription_has_a_sentence_in_both_languages() -> No
         OF_STORAGE
         | OF_SPEECH
         | OF_OUR_KEYS
+        | OF_DATABASE
         | {
             "switched_off",
             "recording_destroyed",

@@ -11,7 +11,6 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
-import app.db
 from app import access_policies, checks, cli, migrations
 from app.devstack import postgres, stack
 from app.devstack.children import child
@@ -51,7 +50,6 @@ def environment(world: Stack, openai_url: str) -> dict[str, str]:
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Runs the command with these settings alone."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(app.db, "OPEN_SECONDS", 1)
 
     def invoke(environment: Mapping[str, str], *arguments: str) -> Result:
         set_environment(monkeypatch, environment)
@@ -172,7 +170,7 @@ def test_check_with_a_wrong_password_says_so_without_it(run: Run, environment: d
     url = environment["WORKER_DATABASE_URL"]
     password = url.split("@")[0].rpartition(":")[2]
     result = run({**environment, "WORKER_DATABASE_URL": url.replace(password, WRONG)}, "check")
-    unavailable = ("database_unavailable", checks.remedy("database_unavailable"))
+    unavailable = ("database_login_refused", checks.remedy("database_login_refused"))
     assert _failures(result) == {
         f"worker: {name}": unavailable for name in ("database", "root keys", "leader of the rounds")
     }

@@ -1,7 +1,6 @@
 """The two doors: what one transaction was, the next on the same connection is not."""
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any, LiteralString
@@ -9,10 +8,11 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from psycopg import AsyncConnection, sql
-from psycopg_pool import AsyncConnectionPool
+from psycopg import sql
 
+import app.connections
 import app.db
+from app.connections import Connection
 from app.db import Access, Asker
 from app.db import Database as Pool
 from app.db_errors import translate
@@ -133,16 +133,17 @@ async def test_silent_connection_is_asked_once_in_a_while(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    ask = AsyncConnectionPool.check_connection
+    execute = Connection.execute
 
-    async def counted(connection: AsyncConnection[Any]) -> None:
-        asked.append(connection)
-        await ask(connection)
+    async def counted(connection: Connection, query: Any, *rest: Any, **options: Any) -> Any:
+        if query == "":
+            asked.append(connection)
+        return await execute(connection, query, *rest, **options)
 
-    monkeypatch.setattr(AsyncConnectionPool, "check_connection", counted)
-    monkeypatch.setattr(app.db, "ALIVE_SECONDS", 3600)
-    (connection,) = pool._pool._pool
-    connection.asked_at = time.monotonic() - 3601
+    monkeypatch.setattr(Connection, "execute", counted)
+    monkeypatch.setattr(app.connections, "ALIVE_SECONDS", 3600)
+    (connection,) = pool._pool._idle
+    connection.answered_at = time.monotonic() - 3601
     for _ in range(3):
         await _left_over(pool)
     assert asked == [connection]
@@ -286,11 +287,7 @@ async def test_connection_that_breaks_in_use_is_told(database: Database, pool: P
         await _use_what_breaks(database, pool)
 
 
-async def test_database_that_is_down_is_told_at_the_opening(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.CRITICAL, "psycopg.pool")
-    monkeypatch.setattr(app.db, "OPEN_SECONDS", 0.2)
+async def test_database_that_is_down_is_told_at_the_opening() -> None:
     down = Pool("postgresql://resguardo_api:word@127.0.0.1:1/none", application="test")
     with pytest.raises(UpstreamFailed, match="database_unavailable"):
         await down.open()

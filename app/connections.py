@@ -1,0 +1,237 @@
+"""How every connection to Postgres is made: its settings, its deadlines, and how a statement is given up.
+
+Settings are made after connecting, by one function, and never by start-up `options`, which a pooler may refuse or drop.
+What a database, a role or the environment has set otherwise is overridden where the code's answers depend on it.
+`default_transaction_read_only` is respected: Supabase sets it to protect a full disk.
+"""
+
+import asyncio
+import select
+import time
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection, Notify, waiting
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
+from psycopg.rows import DictRow, dict_row
+
+STATEMENT_TIMEOUT_MILLISECONDS: Final = 10_000
+CONNECT_SECONDS = 5.0
+EXCHANGE_SECONDS = STATEMENT_TIMEOUT_MILLISECONDS / 1000 + 2
+"""How long one statement may take, as seen from here: the server's own timeout comes first unless it stands still."""
+
+CANCEL_SECONDS = 0.3
+ALIVE_SECONDS = 1.0
+"""How old an answer may be for a connection to count as alive without a question."""
+
+ASK_SECONDS = 2.0
+SEARCH_PATH: Final = "pg_catalog, pg_temp"
+
+_INTERVAL_SECONDS = 0.1
+_CONNECTING: Final[Mapping[str, str | int]] = {
+    "connect_timeout": int(CONNECT_SECONDS),
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # milliseconds until a network that swallows everything counts as cut
+    "options": "",  # nor those of the environment's PGOPTIONS
+}
+_SETTINGS: Final[Mapping[str, str]] = {
+    "search_path": SEARCH_PATH,
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "row_security": "on",  # off raises where a policy would hide
+    "gin_fuzzy_search_limit": "0",  # else an index leaves rows out
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "synchronous_commit": "on",  # an answer may depend on what was committed
+    "exit_on_error": "off",
+    "log_parameter_max_length_on_error": "0",  # parameters may be words of a consultation
+    "lock_timeout": "0",  # the statement's timeout bounds both
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+}
+_OF_A_PROCESS: Final[Mapping[str, str]] = {
+    "statement_timeout": str(STATEMENT_TIMEOUT_MILLISECONDS),
+    "idle_in_transaction_session_timeout": "120000",
+}
+_OF_THE_OWNER: Final[Mapping[str, str]] = {
+    "statement_timeout": "0",  # a migration takes as long as it takes
+    "idle_in_transaction_session_timeout": "0",
+}
+_SET: Final = """
+select pg_catalog.set_config(s.name, w.value, false)
+from rows from (
+    pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[])
+) as w (name, value)
+inner join pg_catalog.pg_settings as s on s.name operator(pg_catalog.=) w.name
+"""
+"""A setting that this version of Postgres does not have is left out."""
+
+T = TypeVar("T")
+
+
+class Unanswered(psycopg.OperationalError):
+    """The server did not answer in time. The connection is closed; whether the statement acted is not known."""
+
+
+class Connection(AsyncConnection[DictRow]):
+    """Never waits for a server without end: each exchange has a deadline, and so has giving one up.
+
+    psycopg 3.3 waits for an answer without any deadline, and for up to 10 s when it is cancelled
+    (connection_async.py, `wait`; checked 2026-11-29).
+    """
+
+    exchange_seconds = EXCHANGE_SECONDS
+    answered_at = 0.0
+    """When the server last answered, by `time.monotonic`."""
+
+    made_at = 0.0
+    _is_listening = False
+
+    async def wait(
+        self,
+        gen: PQGen[T],
+        interval: float = _INTERVAL_SECONDS,
+        timeout: float | None = None,  # noqa: ASYNC109 - the base class has it
+    ) -> T:
+        """As the base class. Raises Unanswered after `exchange_seconds` where nobody has set another timeout."""
+        is_bounded = timeout is None and not self._is_listening
+        try:
+            return await waiting.wait_async(
+                gen,
+                self.pgconn.socket,
+                interval=interval,
+                timeout=self.exchange_seconds if is_bounded else timeout,
+            )
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - it has no public name
+            if not is_bounded:
+                raise
+            self.pgconn.finish()
+            raise Unanswered("the server did not answer in time") from None
+        except asyncio.CancelledError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                await self._give_up(gen)
+            raise
+
+    async def _give_up(self, gen: PQGen[Any]) -> None:
+        """Asks the server to cancel, and closes the connection unless it does so at once."""
+        try:
+            async with asyncio.timeout(2 * CANCEL_SECONDS):
+                await self.cancel_safe(timeout=CANCEL_SECONDS)
+                await waiting.wait_async(
+                    gen, self.pgconn.socket, interval=_INTERVAL_SECONDS, timeout=CANCEL_SECONDS
+                )
+        except psycopg.errors.QueryCanceled:
+            return
+        except (psycopg.Error, TimeoutError):
+            self.pgconn.finish()
+        except BaseException:
+            self.pgconn.finish()
+            raise
+
+    async def notifies(
+        self,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the base class has it
+        stop_after: int | None = None,
+    ) -> AsyncGenerator[Notify]:
+        """As the base class: this alone may wait without end."""
+        self._is_listening = True
+        try:
+            async for notify in super().notifies(timeout=timeout, stop_after=stop_after):
+                yield notify
+        finally:
+            self._is_listening = False
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Another deadline for each exchange in the block."""
+        before, self.exchange_seconds = self.exchange_seconds, seconds
+        try:
+            yield
+        finally:
+            self.exchange_seconds = before
+
+    async def is_alive(self) -> bool:
+        """Whether the server still answers; it is asked only if it has said something or been silent for a second.
+
+        A server that ends a session says so on the socket. A silent end, as of a cut network, takes a question.
+        """
+        if self.closed:
+            return False
+        heard = select.poll()
+        heard.register(self.fileno(), select.POLLIN)
+        if not heard.poll(0) and time.monotonic() - self.answered_at <= ALIVE_SECONDS:
+            return True
+        try:
+            with self.within(ASK_SECONDS):
+                await self.set_autocommit(True)
+                await self.execute("")
+                await self.set_autocommit(False)
+        except psycopg.Error:
+            return False
+        self.answered_at = time.monotonic()
+        return True
+
+
+async def connect(
+    url: str, *, application: str, search_path: str = SEARCH_PATH, autocommit: bool = False
+) -> Connection:
+    """A connection of a process, with its settings made. Raises psycopg.OperationalError within a few seconds."""
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            connection = await Connection.connect(
+                _conninfo(url, application), autocommit=True, row_factory=dict_row
+            )
+            try:
+                await connection.execute(_SET, _names_and_values(_OF_A_PROCESS, search_path))
+                await connection.set_autocommit(autocommit)
+            except BaseException:
+                await connection.close()
+                raise
+    except TimeoutError:
+        raise Unanswered("no connection in time") from None
+    connection.made_at = connection.answered_at = time.monotonic()
+    return connection
+
+
+def connect_as_owner(url: str, *, application: str, autocommit: bool = False) -> psycopg.Connection[Any]:
+    """A connection of a command, with its settings made and without a limit of time. Raises psycopg.Error."""
+    connection = psycopg.connect(_conninfo(url, application), autocommit=True)
+    try:
+        set_again(connection)
+    except BaseException:
+        connection.close()
+        raise
+    connection.autocommit = autocommit
+    return connection
+
+
+def set_again(connection: psycopg.Connection[Any], search_path: str = SEARCH_PATH) -> None:
+    """Makes an owner's settings, also after `reset all`; not within a transaction that may be rolled back."""
+    connection.execute(_SET, _names_and_values(_OF_THE_OWNER, search_path))
+
+
+def _conninfo(url: str, application: str) -> str:
+    """What the URL says of keepalives and timeouts wins, but for `options`."""
+    chosen = {name: value for name, value in conninfo_to_dict(url).items() if name != "options"}
+    return make_conninfo("", **{**_CONNECTING, "fallback_application_name": application, **chosen})
+
+
+def _names_and_values(others: Mapping[str, str], search_path: str) -> tuple[list[str], list[str]]:
+    settings = {**_SETTINGS, **others, "search_path": search_path}
+    return list(settings), list(settings.values())

@@ -1,0 +1,122 @@
+"""How procrastinate reaches the database: by connections like all others, of which one listens for all its workers.
+
+What it cannot bear is told by `lost`: a job whose end could not be written stays with a worker that lives, and nobody
+would ever run it again. So the workers end, and those that follow them return their jobs to the queue.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from typing import Any, Final, LiteralString
+
+import psycopg
+from procrastinate import PsycopgConnector
+from procrastinate.connector import Notify
+from procrastinate.exceptions import ConnectorException, NoResult, UniqueViolation
+from psycopg import sql
+
+from app.connections import Connection, connect
+from app.pool import Pool
+
+CONNECTIONS: Final = 4
+"""Three that are used in turn, and one that listens."""
+
+_WAIT_SECONDS = 5
+"""For a connection: with a database that is away, a signal still ends the worker soon."""
+
+_CHECK_SECONDS = 5.0
+_APPLICATION = "resguardo-queue"
+_SEARCH_PATH = "jobs, pg_catalog, pg_temp"
+
+
+class QueueConnector(PsycopgConnector):
+    """`lost` is set once the database failed in a way that the queue's workers do not get over by themselves."""
+
+    def __init__(self, url: str, channels: Sequence[str]) -> None:
+        super().__init__()
+        self.lost = asyncio.Event()
+        self._url = url
+        self._channels = channels
+        self._heard: dict[str, list[Notify]] = {channel: [] for channel in channels}
+        self._listening: asyncio.Task[None] | None = None
+
+    async def open_async(self, pool: Any = None) -> None:
+        """Opens a pool of our own. Raises ConnectorException."""
+        made = Pool(
+            self._url,
+            application=_APPLICATION,
+            max_size=CONNECTIONS - 1,
+            timeout=_WAIT_SECONDS,
+            search_path=_SEARCH_PATH,
+        )
+        try:
+            await made.open()
+        except psycopg.Error as error:
+            raise ConnectorException from error
+        self._async_pool = made  # type: ignore[assignment]  # it has what is used of a psycopg_pool: connection, close
+
+    async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
+        """As procrastinate says."""
+        with self._told():
+            await super().execute_query_async(query, **arguments)
+
+    async def execute_query_one_async(self, query: LiteralString, **arguments: Any) -> dict[str, Any]:
+        """As procrastinate says."""
+        with self._told():
+            row: dict[str, Any] = await super().execute_query_one_async(query, **arguments)
+            return row
+
+    async def execute_query_all_async(self, query: LiteralString, **arguments: Any) -> list[dict[str, Any]]:
+        """As procrastinate says."""
+        with self._told():
+            rows: list[dict[str, Any]] = await super().execute_query_all_async(query, **arguments)
+            return rows
+
+    async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
+        """Calls back until it is cancelled, on one connection for all who listen. Raises ConnectorException."""
+        mine = [channel for channel in channels if channel in self._heard]
+        for channel in mine:
+            self._heard[channel].append(on_notification)
+        if self._listening is None or self._listening.done():
+            self._listening = asyncio.create_task(self._listen())
+        try:
+            await asyncio.shield(self._listening)
+        finally:
+            for channel in mine:
+                self._heard[channel].remove(on_notification)
+            if not any(self._heard.values()):
+                self._listening.cancel()
+                await asyncio.wait((self._listening,))
+
+    async def _listen(self) -> None:
+        try:
+            async with self._listener() as connection:
+                while True:
+                    async for notification in connection.notifies(timeout=_CHECK_SECONDS):
+                        for tell in tuple(self._heard[notification.channel]):
+                            await tell(channel=notification.channel, payload=notification.payload)
+                    await connection.execute("select 1")
+        except psycopg.Error as error:
+            self.lost.set()
+            raise ConnectorException from error
+
+    @contextlib.asynccontextmanager
+    async def _listener(self) -> AsyncIterator[Connection]:
+        async with await connect(
+            self._url, application=_APPLICATION, search_path=_SEARCH_PATH, autocommit=True
+        ) as connection:
+            for channel in self._channels:
+                await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+            yield connection
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """A refusal of a function in `jobs` is no loss: another worker has changed the job in the meantime."""
+        try:
+            yield
+        except (UniqueViolation, NoResult):
+            raise
+        except ConnectorException as error:
+            if not isinstance(error.__cause__, psycopg.errors.RaiseException):
+                self.lost.set()
+            raise

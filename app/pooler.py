@@ -1,0 +1,75 @@
+"""Refuses a pooler that does not keep a session, as pgbouncer and Supavisor do not in transaction and statement mode.
+
+Behind one, prepared statements, LISTEN, session settings and the queue's connections fail in part and at random. The
+proof needs no traffic: while one client is idle, another client gets its server session, or its own next statement gets
+another session than its first. Neither happens where each client has a session of its own.
+"""
+
+from typing import Final
+from uuid import uuid4
+
+import psycopg
+
+from app.connections import Connection, connect
+from app.db_errors import translate
+from app.errors import Conflict
+
+ROUNDS: Final = 5
+_SESSION: Final = """
+select row (a.pid, a.backend_start, pg_catalog.pg_postmaster_start_time())::pg_catalog.text as session,
+    pg_catalog.current_setting('resguardo.probe', true) as mark
+from pg_catalog.pg_stat_activity as a
+where a.pid operator(pg_catalog.=) pg_catalog.pg_backend_pid()
+"""
+_MARK: Final = "select pg_catalog.set_config('resguardo.probe', %s, false)"
+
+Session = tuple[str | None, str | None]
+
+
+async def require_session(url: str) -> None:
+    """Raises Conflict (pooler_keeps_no_session), UpstreamFailed or Timeout. Uses two connections for a moment.
+
+    A pooler that hands out the session that was used last gives it to the other client; one that hands them out in
+    turn gives the idle client another one.
+    """
+    try:
+        async with (
+            await connect(url, application="resguardo-probe", autocommit=True) as idle,
+            await connect(url, application="resguardo-probe", autocommit=True) as other,
+        ):
+            mark = uuid4().hex
+            await idle.execute(_MARK, (mark,))
+            own = await _session(idle)
+            for _ in range(ROUNDS):
+                if own[1] != mark or not await _is_kept(idle, own, other):
+                    raise Conflict("pooler_keeps_no_session")
+    except psycopg.Error as error:
+        raise translate(error) from error
+
+
+async def _is_kept(idle: Connection, own: Session, other: Connection) -> bool:
+    """Whether the idle client still has its own session, and the other has another, within a transaction and without.
+
+    Statement mode refuses a transaction, by a violation of its protocol.
+    """
+    if _are_one(own, await _session(other)):
+        return False
+    try:
+        await other.execute("begin")
+    except psycopg.errors.ProtocolViolation:
+        return False
+    in_transaction = await _session(other)
+    again = await _session(idle)
+    await other.execute("rollback")
+    return again == own and not _are_one(own, in_transaction)
+
+
+def _are_one(one: Session, other: Session) -> bool:
+    return one[0] == other[0] or one[1] == other[1]
+
+
+async def _session(connection: Connection) -> Session:
+    """Which server session answers, and the mark that was left in it."""
+    cursor = await connection.execute(_SESSION)
+    row = await cursor.fetchone()
+    return (None, None) if row is None else (row["session"], row["mark"])

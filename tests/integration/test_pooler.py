@@ -1,0 +1,107 @@
+"""Poolers: one that keeps sessions is worked through, one that does not is refused, whichever session it hands out."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from app.connections import connect
+from app.db import Database as Pool
+from app.devstack.children import free_port
+from app.errors import Conflict
+from app.pooler import require_session
+from tests.databases import Database
+from tests.pooler import PICKS, Mode, Pooler
+
+pytestmark = pytest.mark.anyio
+
+PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
+
+
+@pytest.mark.parametrize("picks", PICKS)
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+async def test_pooler_that_keeps_no_session_is_refused(
+    database: Database, mode: Mode, picks: str, most: int
+) -> None:
+    async with Pooler(database.api_url, mode, picks, most).running() as url:
+        if mode == "transaction":
+            await _warm(url, most)
+        with pytest.raises(Conflict, match="pooler_keeps_no_session"):
+            await require_session(url)
+
+
+async def _warm(url: str, most: int) -> None:
+    """Other clients have been there before, so that the pooler has sessions to choose from."""
+    clients = [await connect(url, application="test", autocommit=False) for _ in range(most)]
+    for client in clients:
+        await client.execute("select 1")
+    for client in clients:
+        await client.close()
+
+
+async def test_pooler_that_keeps_sessions_is_taken_and_gets_no_options(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c search_path=elsewhere")
+    pooler = Pooler(database.api_url, "session")
+    async with pooler.running() as url:
+        await require_session(url)
+        api = Pool(url, application="test", max_size=2)
+        await api.open()
+        async with api.as_service("test") as tx:
+            assert await tx.value("select current_setting('search_path')") == "pg_catalog, pg_temp"
+        await api.close()
+    assert pooler.started
+    assert all("options" not in start for start in pooler.started)
+
+
+async def test_postgres_itself_is_taken(database: Database) -> None:
+    await require_session(database.api_url)
+
+
+@pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed")
+@pytest.mark.parametrize("round_robin", [0, 1])
+@pytest.mark.parametrize("mode", ["session", "transaction", "statement"])
+async def test_pgbouncer_is_refused_unless_it_keeps_sessions(
+    database: Database, tmp_path: Path, mode: Mode, round_robin: int
+) -> None:
+    with _pgbouncer(database, tmp_path, mode, round_robin) as url:
+        if mode == "session":
+            await require_session(url)
+        else:
+            with pytest.raises(Conflict, match="pooler_keeps_no_session"):
+                await require_session(url)
+
+
+@contextmanager
+def _pgbouncer(database: Database, directory: Path, mode: Mode, round_robin: int) -> Iterator[str]:
+    """The real one, with its defaults, and the URL of the API's login through it."""
+    parts, port = urlsplit(database.api_url), free_port()
+    password = unquote(parts.password or "")
+    for each in (directory, *directory.parents):
+        each.chmod(each.stat().st_mode | 0o011)
+    (directory / "users.txt").write_text(f'"{parts.username}" "{password}"\n')
+    (directory / "pgbouncer.ini").write_text(
+        f"[databases]\n* = host={parts.hostname} port={parts.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+        f"listen_port = {port}\nauth_type = plain\nauth_file = {directory}/users.txt\npool_mode = {mode}\n"
+        f"server_round_robin = {round_robin}\nunix_socket_dir =\n"
+    )
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+    process = subprocess.Popen([str(PGBOUNCER), *user, "-q", str(directory / "pgbouncer.ini")])
+    try:
+        deadline = time.monotonic() + 20
+        while process.poll() is None and time.monotonic() < deadline:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+        yield parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{port}").geturl()
+    finally:
+        process.terminate()
+        process.wait(20)

@@ -1,0 +1,171 @@
+"""A pooler of Postgres connections on the wire: session, transaction and statement mode, as pgbouncer has them.
+
+It logs in for its clients, and believes everybody. What it does not do is what no test needs: cancel requests, TLS,
+COPY and pipelines over several transactions. `picks` says which of its idle sessions it hands out: the one used last
+(pgbouncer), the one that waited longest (`server_round_robin`), or any.
+"""
+
+import asyncio
+import random
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+import psycopg
+
+Mode = Literal["session", "transaction", "statement"]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+_SSL_REQUEST, _GSS_REQUEST, _CANCEL_REQUEST = 80877103, 80877104, 80877102
+_STATUS = (
+    "client_encoding",
+    "DateStyle",
+    "integer_datetimes",
+    "server_encoding",
+    "server_version",
+    "TimeZone",
+    "standard_conforming_strings",
+    "IntervalStyle",
+    "in_hot_standby",
+    "default_transaction_read_only",
+)
+PICKS: dict[str, Callable[[list[Streams]], int]] = {
+    "last": lambda idle: -1,
+    "first": lambda idle: 0,
+    "any": lambda idle: random.randrange(len(idle)),  # noqa: S311 - nothing is kept secret by it
+}
+
+
+@dataclass
+class Pooler:
+    """`url` is the login behind it; `most` how many sessions it opens. `refused` is what it has refused of a start."""
+
+    url: str
+    mode: Mode
+    picks: str = "last"
+    most: int = 4
+    port: int = 0
+    options: Literal["refused", "dropped"] = "refused"
+    started: list[dict[str, str]] = field(default_factory=list)
+    _idle: list[Streams] = field(default_factory=list)
+    _places: asyncio.Semaphore = field(init=False)
+    _connections: list[psycopg.Connection] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        """The URL of the same login through the pooler."""
+        self._places = asyncio.Semaphore(self.most)
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = int(server.sockets[0].getsockname()[1])
+        parts = urlsplit(self.url)
+        login = parts.netloc.rpartition("@")[0]
+        try:
+            yield parts._replace(netloc=f"{login}@127.0.0.1:{self.port}").geturl()
+        finally:
+            server.close()
+            for _, writer in self._idle:
+                writer.transport.abort()
+            for connection in self._connections:
+                connection.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            if await self._greet(reader, writer):
+                await self._carry(reader, writer)
+        writer.transport.abort()
+
+    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        while True:
+            (length,) = struct.unpack("!i", await reader.readexactly(4))
+            body = await reader.readexactly(length - 4)
+            (code,) = struct.unpack("!i", body[:4])
+            if code == _CANCEL_REQUEST:
+                return False
+            if code not in (_SSL_REQUEST, _GSS_REQUEST):
+                break
+            writer.write(b"N")
+        words = body[4:].split(b"\0")
+        start = {
+            key.decode(): value.decode() for key, value in zip(words[::2], words[1::2], strict=False) if key
+        }
+        self.started.append(start)
+        if "options" in start and self.options == "refused":
+            writer.write(_error("FATAL", "08P01", "unsupported startup parameter: options"))
+            await writer.drain()
+            return False
+        writer.write(_message(b"R", struct.pack("!i", 0)))
+        server = await self._taken()
+        self._give_back(server)
+        connection = self._connections[-1]
+        for name in _STATUS:
+            if value := connection.info.parameter_status(name):
+                writer.write(_message(b"S", f"{name}\0{value}\0".encode()))
+        writer.write(_message(b"K", struct.pack("!ii", 1, 1)) + _message(b"Z", b"I"))
+        return True
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server: Streams | None = None
+        try:
+            while True:
+                kind, body = await _read(reader)
+                if kind == b"X":
+                    return
+                if server is None:
+                    server = await self._taken()
+                server[1].write(_message(kind, body))
+                if kind not in (b"Q", b"S"):
+                    continue
+                status = await self._answered(server, writer)
+                if self.mode == "statement" and status == b"T":
+                    writer.write(
+                        _error("FATAL", "08P01", "transaction blocks not allowed in statement pooling mode")
+                    )
+                    await writer.drain()
+                    return
+                if self.mode != "session" and status == b"I":
+                    self._give_back(server)
+                    server = None
+        finally:
+            if server is not None:
+                server[1].transport.abort()  # as at a client's death: whatever it did in there is undone
+                self._places.release()
+
+    async def _answered(self, server: Streams, writer: asyncio.StreamWriter) -> bytes:
+        while True:
+            kind, body = await _read(server[0])
+            writer.write(_message(kind, body))
+            if kind == b"Z":
+                await writer.drain()
+                return body
+
+    async def _taken(self) -> Streams:
+        await self._places.acquire()
+        if self._idle:
+            return self._idle.pop(PICKS[self.picks](self._idle))
+        connection = await asyncio.to_thread(lambda: psycopg.connect(self.url, autocommit=True))
+        self._connections.append(connection)
+        raw = socket.socket(fileno=socket.dup(connection.fileno()))
+        raw.setblocking(False)
+        return await asyncio.open_connection(sock=raw)
+
+    def _give_back(self, server: Streams) -> None:
+        self._idle.append(server)
+        self._places.release()
+
+
+def _message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!i", len(body) + 4) + body
+
+
+def _error(severity: str, state: str, text: str) -> bytes:
+    return _message(b"E", f"S{severity}\0V{severity}\0C{state}\0M{text}\0\0".encode())
+
+
+async def _read(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    kind = await reader.readexactly(1)
+    (length,) = struct.unpack("!i", await reader.readexactly(4))
+    return kind, await reader.readexactly(length - 4)
