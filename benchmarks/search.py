@@ -67,7 +67,7 @@ def _asker(doctor: UUID) -> Asker:
 
 def _searches(database: Database, keyring: Keyring, doctor: UUID) -> dict[str, Search]:
     """Each of them, as that doctor."""
-    quotas = Quotas(urls=_QUOTA, pages=_QUOTA, invitations=_QUOTA)
+    quotas = Quotas(urls=_QUOTA, subtitles=_QUOTA, pages=_QUOTA, invitations=_QUOTA)
     transcripts = TranscriptSearch(database, keyring, quotas=quotas)
 
     async def ours(text: str) -> Found:

@@ -21,7 +21,7 @@ seen as materialized (
 
 select
     (select s.recorded from seen as s) as recorded,
-    coalesce((select json_agg(p order by p.created_at desc, p.id desc)::text from page as p), '[]') as requests;
+    coalesce((select json_agg(p order by p.created_at desc, p.id desc)::text from page as p), '[]') as found;
 
 -- name: file_access_request
 select a.*, a.status in ('OPEN', 'APPROVED') and a.due_on < private.today() as is_overdue

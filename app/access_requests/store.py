@@ -1,6 +1,5 @@
 """Access requests as rows."""
 
-import json
 from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from app.access_requests.model import (
     ExtensionReason,
     ReviewOutcome,
 )
+from app.audited import read_audited
 from app.consents.model import Representative
 from app.db import Transaction
 from app.paging import PageRequest
@@ -37,8 +37,7 @@ async def list_page(
 ) -> list[AccessRequest]:
     """One row more than the page, with the audit row of the page. Raises RateLimited (quota_pages)."""
     parameters = {**request.parameters, "status": status, "fields": list(fields), "quota": quota}
-    row = await tx.one(_sql["list_access_requests"], parameters)
-    return _requests.validate_python(json.loads(row["requests"]) if row else [])
+    return await read_audited(tx, _sql["list_access_requests"], parameters, _requests)
 
 
 async def file(

@@ -40,9 +40,9 @@ seen as materialized (
     from found as f
 )
 
-select f.*
-from seen as s
-left join found as f on s.recorded;
+select
+    (select s.recorded from seen as s) as recorded,
+    coalesce((select json_agg(f)::text from found as f), '[]') as found;
 
 -- name: defer_enforcement
 select private.defer_job('enforce_consent', %(consultation_id)s);

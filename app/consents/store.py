@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
 
+from app.audited import read_audited
 from app.consents.model import Consent, Decision, Representative, ShownText, Source, Standing
 from app.db import Transaction
 from app.sql import Queries
@@ -27,6 +28,9 @@ class ConsentingParticipant:
     patient_id: UUID
 
 
+_participants = TypeAdapter(list[ConsentingParticipant])
+
+
 async def lock_consultation(tx: Transaction, consultation_id: UUID) -> None:
     """Waits for any other consent, join or start of this consultation to end."""
     await tx.run(_sql["lock_consultation"], {"consultation_id": consultation_id})
@@ -36,8 +40,9 @@ async def read_participant(
     tx: Transaction, participant_id: UUID, action: LiteralString
 ) -> ConsentingParticipant | None:
     """The participant, with the audit row of the action; None where hidden or absent."""
-    row = await tx.one(_sql["read_participant"], {"id": participant_id, "action": action})
-    return None if row is None or row["id"] is None else ConsentingParticipant(**row)
+    parameters = {"id": participant_id, "action": action}
+    found = await read_audited(tx, _sql["read_participant"], parameters, _participants)
+    return found[0] if found else None
 
 
 async def insert(

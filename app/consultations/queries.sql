@@ -69,7 +69,7 @@ select
             ) as x
         ),
         '[]'
-    ) as consultations;
+    ) as found;
 
 -- name: list_consultations
 with page as materialized (
@@ -114,7 +114,7 @@ select
             ) as x
         ),
         '[]'
-    ) as consultations;
+    ) as found;
 
 -- name: record_access
 select
@@ -149,7 +149,7 @@ seen as materialized (
 
 select
     (select s.recorded from seen as s) as recorded,
-    coalesce((select json_agg(p)::text from page as p), '[]') as rooms;
+    coalesce((select json_agg(p)::text from page as p), '[]') as found;
 
 -- name: has_live_recording
 select private.has_live_recording(%(id)s);

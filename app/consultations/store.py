@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
 
+from app.audited import read_audited
 from app.consultations.model import Consultation, GuestRole, ParticipantKind, Registration, Selection
 from app.db import Transaction
 from app.paging import PageRequest
@@ -73,7 +74,8 @@ async def read(
     quota: int | None = None,
 ) -> Consultation | None:
     """The one asked for, with its audit row; None where it is hidden or does not exist. `quota` counts it as a page."""
-    found = await tx.one(
+    rows = await read_audited(
+        tx,
         _sql["read_consultation"],
         {
             "id": consultation_id,
@@ -83,8 +85,8 @@ async def read(
             "quota": quota,
             **selection.parameters,
         },
+        _consultations,
     )
-    rows = _consultations.validate_json(found["consultations"]) if found else []
     return rows[0] if rows else None
 
 
@@ -92,16 +94,14 @@ async def list_page(
     tx: Transaction, request: PageRequest, selection: Selection, quota: int
 ) -> list[Consultation]:
     """One row more than asked for, newest appointment first, with the audit row."""
-    found = await tx.one(
-        _sql["list_consultations"], {**request.parameters, **selection.parameters, "quota": quota}
-    )
-    return _consultations.validate_json(found["consultations"]) if found else []
+    parameters = {**request.parameters, **selection.parameters, "quota": quota}
+    return await read_audited(tx, _sql["list_consultations"], parameters, _consultations)
 
 
 async def joined_rooms(tx: Transaction, fields: tuple[str, ...], quota: int) -> list[JoinedRoom]:
     """The rooms of the asking doctor that somebody may be in, at most 100, with the audit row."""
-    found = await tx.one(_sql["joined_rooms"], {"fields": list(fields), "quota": quota})
-    return _rooms.validate_json(found["rooms"]) if found else []
+    parameters = {"fields": list(fields), "quota": quota}
+    return await read_audited(tx, _sql["joined_rooms"], parameters, _rooms)
 
 
 async def record_access(

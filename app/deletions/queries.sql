@@ -25,18 +25,18 @@ with page as materialized (
 
 seen as materialized (
     select
-        private.record_access(
-            'deletion.list', 'deletion', null,
+        private.record_lookup(
+            'deletion.list', 'deletion', 'recording', %(recording_id)s::uuid,
+            private.shows_recording(%(recording_id)s::uuid),
             coalesce(array_agg(p.id), '{}'), array_agg(p.patient_id), array_agg(p.consultation_id),
-            '{}', 'pages', %(quota)s
+            null, '{}', 'pages', %(quota)s
         ) as recorded
     from (select s.* from page as s order by s.requested_at desc, s.id desc limit %(first)s) as p
 )
 
-select p.*
-from seen as s
-inner join page as p on s.recorded
-order by p.requested_at desc, p.id desc;
+select
+    (select s.recorded from seen as s) as recorded,
+    coalesce((select json_agg(p order by p.requested_at desc, p.id desc)::text from page as p), '[]') as found;
 
 -- name: read_certificates
 with found as materialized (
@@ -45,18 +45,18 @@ with found as materialized (
 
 seen as materialized (
     select
-        private.record_access(
-            'certificate.read', 'recording', %(recording_id)s,
+        private.record_lookup(
+            'certificate.read', 'recording', 'recording', %(recording_id)s,
+            private.shows_recording(%(recording_id)s),
             coalesce(array_agg(distinct f.recording_id), '{}'), array_agg(distinct f.patient_id),
-            array_agg(distinct f.consultation_id), array['certificate'], 'pages', %(quota)s
+            array_agg(distinct f.consultation_id), count(*)::integer, array['certificate'], 'pages', %(quota)s
         ) as recorded
     from found as f
 )
 
-select f.number, f.document, f.sha256
-from seen as s
-inner join found as f on s.recorded
-order by f.number;
+select
+    (select s.recorded from seen as s) as recorded,
+    coalesce((select json_agg(f order by f.number)::text from found as f), '[]') as found;
 
 -- name: claim_deletions
 select c.* from private.claim_deletions(%(by_clock)s, %(most)s) as c;

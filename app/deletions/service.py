@@ -44,10 +44,10 @@ class Deletions:
         return Page.of(rows, request)
 
     async def certificates(self, asker: Asker, recording_id: UUID) -> list[KeptCertificate]:
-        """The certificates of a destroyed recording, the first one first. Raises NotFound."""
+        """The certificates of a recording, the first one first; none unless it is destroyed. Raises NotFound."""
         access = permissions.READ_CERTIFICATES.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             found = await store.certificates(tx, recording_id, self._quotas.pages)
-            if not found:
+            if found is None:
                 raise NotFound("certificate_not_found")
             return found

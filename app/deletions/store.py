@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
+from app.audited import look, read_audited
 from app.db import Transaction
 from app.deletions.model import (
     Claim,
@@ -50,17 +51,17 @@ async def list_page(
     tx: Transaction, request: PageRequest, wanted: DeletionFilter, quota: int | None
 ) -> list[Deletion]:
     """Newest first, one more than a page, after the audit row."""
-    rows = await tx.all(
-        _sql["list_deletions"],
-        {**request.parameters, **asdict(wanted), "quota": quota},
-    )
-    return _deletions.validate_python(rows)
+    parameters = {**request.parameters, **asdict(wanted), "quota": quota}
+    return await read_audited(tx, _sql["list_deletions"], parameters, _deletions)
 
 
-async def certificates(tx: Transaction, recording_id: UUID, quota: int | None) -> list[KeptCertificate]:
-    """Those of a recording by their numbers, after the audit row."""
-    rows = await tx.all(_sql["read_certificates"], {"recording_id": recording_id, "quota": quota})
-    return _certificates.validate_python(rows)
+async def certificates(
+    tx: Transaction, recording_id: UUID, quota: int | None
+) -> list[KeptCertificate] | None:
+    """Those of a recording by their numbers, with the audit row; None if it is hidden or does not exist."""
+    parameters = {"recording_id": recording_id, "quota": quota}
+    looked = await look(tx, _sql["read_certificates"], parameters, _certificates)
+    return looked.found if looked.is_allowed else None
 
 
 async def claim(tx: Transaction, by_clock: datetime, most: int) -> list[Claim]:

@@ -33,11 +33,8 @@ seen as materialized (
 )
 
 select
-    h.id, h.consultation_id, h.patient_id, h.recorded_since, h.recorded_until, h.matter, h.custodian, h.placed_by,
-    h.placed_at, h.released_by, h.released_at
-from seen as s
-inner join page as h on s.recorded
-order by h.placed_at desc, h.id desc;
+    (select s.recorded from seen as s) as recorded,
+    coalesce((select json_agg(h order by h.placed_at desc, h.id desc)::text from page as h), '[]') as found;
 
 -- name: unprotected_videos
 select v.id, v.lock_prefix, v.is_held, v.is_outgrown, v.may_move from private.unprotected_videos() as v;

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
+from app.audited import read_audited
 from app.db import Transaction
 from app.holds.model import HoldOrder, LegalHold, PlacedHold
 from app.paging import PageRequest
@@ -49,5 +50,5 @@ async def page(
     tx: Transaction, request: PageRequest, is_active: bool | None, *, quota: int | None
 ) -> list[LegalHold]:
     """A page, newest first, with the audit row of the look; one more than asked for tells that more follow."""
-    rows = await tx.all(_sql["list_holds"], {**request.parameters, "is_active": is_active, "quota": quota})
-    return _holds.validate_python(rows)
+    parameters = {**request.parameters, "is_active": is_active, "quota": quota}
+    return await read_audited(tx, _sql["list_holds"], parameters, _holds)

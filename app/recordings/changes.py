@@ -16,7 +16,10 @@ from types import TracebackType
 from typing import LiteralString, Self
 from uuid import UUID
 
+from pydantic import TypeAdapter
+
 from app import permissions
+from app.audited import read_audited
 from app.db import Asker, Database, Transaction
 from app.errors import NotFound, RateLimited, Timeout, UpstreamFailed
 from app.failures import describe_failure
@@ -32,6 +35,8 @@ PAUSES_SECONDS = (0.1, 0.5, 1, 2, 5)
 RETRY_SECONDS = 1
 _ANYBODY: tuple[LiteralString, ...] = ("clinician", "compliance", "patient")
 _sql = Queries(Path(__file__).with_name("queries.sql"))
+
+_ids = TypeAdapter(list[UUID])
 
 Listen = Callable[[LiteralString], AbstractAsyncContextManager[AsyncGenerator[str]]]
 Slot = Callable[[], AbstractAsyncContextManager[None]]
@@ -142,8 +147,7 @@ class RecordingChanges:
                 "fields": list(selection.fields),
                 "quota": self._quotas.pages,
             }
-            row = await tx.one(_sql["watch_consultation"], parameters)
-            if row is None or not row["found"]:
+            if not await read_audited(tx, _sql["watch_consultation"], parameters, _ids):
                 raise NotFound("consultation_not_found")
             videos = await _videos(tx, consultation_id)
             newest = await _read(tx, list(videos)[-1:], selection)

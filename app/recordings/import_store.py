@@ -8,12 +8,13 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
+from app.audited import read_audited
 from app.db import Transaction
 from app.recordings.import_model import ImportRequest, RecordingImport, WantedUpload
 from app.sql import Queries
 
 _sql = Queries(Path(__file__).with_name("imports.sql"))
-_import = TypeAdapter(RecordingImport)
+_imports = TypeAdapter(list[RecordingImport])
 
 
 async def insert(tx: Transaction, wanted: ImportRequest, *, doctor_id: UUID, patient_id: UUID) -> UUID:
@@ -32,7 +33,8 @@ async def read(
     tx: Transaction, import_id: UUID, action: LiteralString, quota: int | None = None
 ) -> RecordingImport | None:
     """The import with its audit row; None where it is hidden or does not exist. `quota` counts it as a URL."""
-    row = await tx.one(
+    found = await read_audited(
+        tx,
         _sql["read_import"],
         {
             "id": import_id,
@@ -40,8 +42,9 @@ async def read(
             "meter": None if quota is None else "urls",
             "quota": quota,
         },
+        _imports,
     )
-    return None if row is None or row["id"] is None else _import.validate_python(row)
+    return found[0] if found else None
 
 
 async def release_upload_url(tx: Transaction, import_id: UUID) -> str | None:

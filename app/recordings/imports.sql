@@ -36,17 +36,8 @@ seen as materialized (
 )
 
 select
-    s.recorded,
-    f.id,
-    f.consultation_id,
-    f.recording_id,
-    f.status,
-    f.content_type,
-    f.size_bytes,
-    f.recorded_at,
-    f.expires_at
-from seen as s
-left join found as f on s.recorded;
+    (select s.recorded from seen as s) as recorded,
+    coalesce((select json_agg(f)::text from found as f), '[]') as found;
 
 -- name: release_upload_url
 select private.release_upload_url(%(id)s);

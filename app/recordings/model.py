@@ -364,10 +364,10 @@ def lost(recording: Recording, reason: str) -> Recording:
     return replace(recording, status=RecordingStatus.LOST, error=foremost_error(recording, reason))
 
 
-def require_ready(object_key: str) -> str:
-    """The key of a READY recording's object. Raises Conflict (recording_not_ready) for the empty one of any other."""
+def require_ready(object_key: str, reason: str = "recording_not_ready") -> str:
+    """The key of a READY recording's object. Raises Conflict, for that reason, for the empty key of any other."""
     if not object_key:
-        raise Conflict("recording_not_ready")
+        raise Conflict(reason)
     return object_key
 
 

@@ -17,10 +17,11 @@ with page as materialized (
 
 seen as materialized (
     select
-        private.record_access(
-            'recording.list', 'recording', null,
+        private.record_lookup(
+            'recording.list', 'recording', 'consultation', %(consultation_id)s::uuid,
+            exists (select from resguardo.consultations as c where c.id = %(consultation_id)s::uuid),
             coalesce(array_agg(p.id), '{}'), array_agg(p.patient_id), array_agg(p.consultation_id),
-            %(fields)s, 'pages', %(quota)s
+            null, %(fields)s, 'pages', %(quota)s
         ) as recorded
     from (select s.* from page as s order by s.created_at desc, s.id desc limit %(first)s) as p
 )
@@ -62,7 +63,7 @@ select
             ) as x
         ),
         '[]'
-    ) as recordings;
+    ) as found;
 
 -- name: read_recording
 with found as materialized (
@@ -116,7 +117,7 @@ select
             ) as x
         ),
         '[]'
-    ) as recordings;
+    ) as found;
 
 -- name: insert_recording
 insert into resguardo.recordings (
@@ -137,6 +138,9 @@ select private.assign_object_key(%(id)s);
 
 -- name: release_object_key
 select private.release_object_key(%(action)s, %(id)s, %(totp_max_age_seconds)s, 'urls', %(quota)s);
+
+-- name: unready_reason
+select private.unready_reason(r.status) from resguardo.recordings as r where r.id = %(id)s;
 
 -- name: lock_recording
 select r.* from resguardo.recordings as r where r.id = %(id)s for update;
@@ -244,7 +248,7 @@ select
         'recording.watch', 'consultation', %(consultation_id)s,
         coalesce(array_agg(f.id), '{}'), array_agg(f.patient_id), array_agg(f.id), %(fields)s, 'pages', %(quota)s
     ) as recorded,
-    count(*) as found
+    coalesce(json_agg(f.id), '[]')::text as found
 from found as f;
 
 -- name: videos_of_consultation

@@ -96,7 +96,8 @@ class Recordings:
             )
             if key is None:
                 raise NotFound("recording_not_found")
-        stored = await self._storage.head(require_ready(key))
+            reason = "" if key else await store.unready_reason(tx, recording_id)
+        stored = await self._storage.head(require_ready(key, reason))
         if stored is None:
             return StoredMedia(exists=False, size_bytes=None, content_type=None)
         return StoredMedia(exists=True, size_bytes=stored.size_bytes, content_type=stored.content_type)
@@ -149,7 +150,8 @@ class Recordings:
     ) -> DownloadUrl:
         """A presigned URL, after the audit row that says for whom and why is committed.
 
-        Raises NotFound, Conflict (recording_not_ready), Forbidden (totp_stale) and RateLimited (quota_urls).
+        Raises NotFound, Conflict (recording_not_ready, recording_failed, recording_aborted, recording_lost,
+        recording_deleted, recording_being_deleted), Forbidden (totp_stale) and RateLimited (quota_urls).
         """
         access = permissions.ISSUE_DOWNLOAD_URL.on(recording_id, purpose=purpose)
         async with self._database.as_user(asker, access) as tx:
@@ -162,8 +164,9 @@ class Recordings:
             )
             if key is None:
                 raise NotFound("recording_not_found")
+            reason = "" if key else await store.unready_reason(tx, recording_id)
         lifetime = self._url_lifetime_seconds
-        suffix = PurePosixPath(require_ready(key)).suffix
+        suffix = PurePosixPath(require_ready(key, reason)).suffix
         url = self._storage.presign_get(key, expires_in_seconds=lifetime, filename=f"{recording_id}{suffix}")
         return DownloadUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime))
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
+from app.audited import read_audited
 from app.db import Transaction
 from app.errors import NotFound
 from app.integrations.livekit import WebhookEvent
@@ -24,11 +25,12 @@ async def list_page(
     tx: Transaction, request: PageRequest, wanted: RecordingFilter, selection: Selection, quota: int
 ) -> list[Recording]:
     """One row more than asked for, newest first, with the audit row."""
-    row = await tx.one(
+    return await read_audited(
+        tx,
         _sql["list_recordings"],
         {**request.parameters, **wanted.parameters, **selection.parameters, "quota": quota},
+        _recordings,
     )
-    return _recordings.validate_json(row["recordings"]) if row else []
 
 
 async def read(
@@ -39,7 +41,8 @@ async def read(
     quota: int | None = None,
 ) -> Recording | None:
     """The recording with its audit row; None where it is hidden or does not exist. `quota` counts it as a page."""
-    row = await tx.one(
+    rows = await read_audited(
+        tx,
         _sql["read_recording"],
         {
             "id": recording_id,
@@ -48,8 +51,8 @@ async def read(
             "quota": quota,
             **selection.parameters,
         },
+        _recordings,
     )
-    rows = _recordings.validate_json(row["recordings"]) if row else []
     return rows[0] if rows else None
 
 
@@ -105,6 +108,11 @@ async def release_object_key(
         },
     )
     return None if key is None else str(key)
+
+
+async def unready_reason(tx: Transaction, recording_id: UUID) -> str:
+    """Why there is no object to open of the person's recording, if it is not READY."""
+    return str(await tx.value(_sql["unready_reason"], {"id": recording_id}))
 
 
 async def lock(tx: Transaction, recording_id: UUID) -> Recording | None:

@@ -14,16 +14,16 @@ with page as materialized (
 
 seen as materialized (
     select
-        private.record_access(
-            'retention.list', 'retention_policy', null, '{}', '{}', '{}', array['terms', 'status'], 'pages', %(quota)s
+        private.record_lookup(
+            'retention.list', 'retention_policy', null, null, null, '{}', '{}', '{}', count(*)::integer,
+            array['terms', 'status'], 'pages', %(quota)s
         ) as recorded
+    from page as p
 )
 
 select
-    p.id, p.name, p.status, p.sha256, p.terms, p.shortens, p.proposed_at, p.activated_at, p.approved_by
-from seen as s
-inner join page as p on s.recorded
-order by p.id desc;
+    (select s.recorded from seen as s) as recorded,
+    coalesce((select json_agg(p order by p.id desc)::text from page as p), '[]') as found;
 
 -- name: read_policy
 select

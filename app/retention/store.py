@@ -1,11 +1,17 @@
 """Retention policies as rows."""
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from uuid import UUID
 
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
+from pydantic import TypeAdapter
 
+from app.audited import read_audited
 from app.db import Transaction
 from app.retention.model import (
     KeptPolicy,
@@ -24,9 +30,26 @@ ACTIVATION_SECONDS: Final = 120
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 
+@dataclass(frozen=True)
+class _PolicyRow:
+    id: int
+    name: str
+    status: str
+    sha256: str
+    terms: Any
+    shortens: bool
+    proposed_at: datetime
+    activated_at: datetime | None
+    approved_by: tuple[UUID, ...]
+
+
+_policies = TypeAdapter(list[_PolicyRow])
+
+
 async def policies(tx: Transaction, quota: int) -> list[KeptPolicy]:
     """As compliance: the newest hundred, the newest first, with the audit row of the look."""
-    return [_policy(row) for row in await tx.all(_sql["list_policies"], {"quota": quota})]
+    rows = await read_audited(tx, _sql["list_policies"], {"quota": quota}, _policies)
+    return [_policy(asdict(row)) for row in rows]
 
 
 async def policy(tx: Transaction, policy_id: int) -> KeptPolicy | None:
@@ -83,7 +106,7 @@ async def coming(tx: Transaction, days: int) -> Coming:
     return Coming(**row)
 
 
-def _policy(row: DictRow) -> KeptPolicy:
+def _policy(row: Mapping[str, Any]) -> KeptPolicy:
     return KeptPolicy(
         id=row["id"],
         policy=RetentionPolicy.of_terms(row["name"], row["terms"]),

@@ -1,6 +1,6 @@
 -- name: view_staff
 with found as materialized (
-    select s.user_id, s.role from resguardo.staff as s where s.user_id = private.uid()
+    select s.user_id, s.role, null::uuid as patient_id from resguardo.staff as s where s.user_id = private.uid()
 ),
 
 seen as materialized (
@@ -11,26 +11,27 @@ seen as materialized (
     from found as f
 )
 
-select f.user_id, f.role, null::uuid as patient_id
-from seen as s
-left join found as f on s.recorded;
+select
+    (select s.recorded from seen as s) as recorded,
+    coalesce((select json_agg(f)::text from found as f), '[]') as found;
 
 -- name: view_patient
 with found as materialized (
-    select p.id, p.user_id from resguardo.patients as p where p.user_id = private.uid()
+    select p.user_id, 'patient' as role, p.id as patient_id from resguardo.patients as p where p.user_id = private.uid()
 ),
 
 seen as materialized (
     select
         private.record_access(
-            'viewer.read', 'patient', null, coalesce(array_agg(f.id), '{}'), array_agg(f.id), '{}', '{}', null, null
+            'viewer.read', 'patient', null, coalesce(array_agg(f.patient_id), '{}'), array_agg(f.patient_id), '{}',
+            '{}', null, null
         ) as recorded
     from found as f
 )
 
-select f.user_id, 'patient' as role, f.id as patient_id
-from seen as s
-left join found as f on s.recorded;
+select
+    (select s.recorded from seen as s) as recorded,
+    coalesce((select json_agg(f)::text from found as f), '[]') as found;
 
 -- name: suspend_staff
 select private.suspend_staff(%(user_id)s);

@@ -1,13 +1,16 @@
 """What one does about people: ask who one is, invite somebody to work here, suspend a member of staff."""
 
 import logging
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 from psycopg.rows import DictRow
+from pydantic import TypeAdapter
 
 from app import permissions
+from app.audited import read_audited
 from app.db import Asker, Database
 from app.errors import Conflict, InvalidInput, NotFound
 from app.integrations.supabase import SupabaseAdmin
@@ -18,6 +21,16 @@ from app.staff.model import InvitationStatus, StaffInvitation, StaffRole, Viewer
 log: Final = logging.getLogger(__name__)
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
+
+
+@dataclass(frozen=True)
+class _Person:
+    user_id: UUID
+    role: str
+    patient_id: UUID | None
+
+
+_people = TypeAdapter(list[_Person])
 
 
 class Staff:
@@ -31,11 +44,11 @@ class Staff:
         """Who asks, in good standing."""
         access = permissions.READ_VIEWER.on()
         async with self._database.as_user(asker, access) as tx:
-            row = await tx.one(_sql["view_patient" if tx.role == "patient" else "view_staff"])
-        claims = asker.claims or {}
-        if row is None:
+            statement = _sql["view_patient" if tx.role == "patient" else "view_staff"]
+            people = await read_audited(tx, statement, {}, _people)
+        if not people:
             raise NotFound("viewer_not_found")
-        return Viewer(aal=str(claims.get("aal")), **row)
+        return Viewer(aal=str((asker.claims or {}).get("aal")), **asdict(people[0]))
 
     async def invite(self, asker: Asker, email: str, role: StaffRole) -> StaffInvitation:
         """Writes the invitation down and queues its sending; while it is pending, again only sends it again.

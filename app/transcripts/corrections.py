@@ -59,15 +59,17 @@ def corrected(heard: Transcript, corrections: Sequence[Correction]) -> Transcrip
     return replace(heard, turns=tuple(turns))
 
 
-def reworded(heard: Transcript, corrections: Sequence[Correction], turn_number: int, text: str) -> Rewording:
+def reworded(
+    heard: Transcript, corrections: Sequence[Correction], turn_number: int, text: str
+) -> Rewording | None:
     """The rewording that a doctor makes, checked and plain, to be appended to the corrections before.
 
-    Raises what `checked` raises, NotFound (turn_unknown), and Conflict (correction_unchanged).
+    None if the turn has these words already. Raises what `checked` raises, and NotFound (turn_unknown).
     """
     now = corrected(heard, corrections).turn(turn_number).text
     words = checked(text)
     if words == now:
-        raise Conflict("correction_unchanged")
+        return None
     before = (each for each in corrections if isinstance(each, Rewording))
     return Rewording(turn_number, 1 + sum(each.turn_number == turn_number for each in before), words)
 
@@ -79,17 +81,16 @@ def attributed(
     speaker: Speaker,
     *,
     only_this_turn: bool,
-) -> Attribution:
+) -> Attribution | None:
     """The attribution that a doctor makes of a turn or of all that its voice says, to be appended to those before.
 
-    Raises NotFound (turn_unknown) and Conflict (correction_unchanged) where it is theirs already.
+    None if the speaker has all these turns already. Raises NotFound (turn_unknown).
     """
     label = None if only_this_turn else heard.turn(turn_number).label
     made = Attribution(turn_number, label, speaker)
     now = corrected(heard, corrections)
-    if all(turn.speaker is speaker for turn in now.turns if made.is_of(turn)):
-        raise Conflict("correction_unchanged")
-    return made
+    is_unchanged = all(turn.speaker is speaker for turn in now.turns if made.is_of(turn))
+    return None if is_unchanged else made
 
 
 def checked(text: str) -> str:

@@ -59,11 +59,16 @@ def correct(
     keyring: Keyring,
     index_key: IndexKey,
     sealed: Sealed,
-    make: Callable[[Transcript, Sequence[Correction]], Correction],
-) -> tuple[Readable, SealedCorrection]:
-    """The transcript with the correction that `make` makes on top. Raises what `read` and `make` raise."""
+    make: Callable[[Transcript, Sequence[Correction]], Correction | None],
+) -> tuple[Readable, SealedCorrection | None]:
+    """The transcript with the correction that `make` makes on top; if it makes none, the transcript as it is.
+
+    Raises what `read` and `make` raise.
+    """
     before = read(keyring, sealed)
     made = make(before.heard, before.corrections)
+    if made is None:
+        return before, None
     corrections = (*before.corrections, made)
     now = Readable(before.heard, corrections, corrected(before.heard, corrections))
     place = places.of_correction(sealed.recording_id, len(corrections))

@@ -24,7 +24,7 @@ from app.transcripts.sealing import Readable
 
 _SECRET_BYTES: Final = 32
 
-_Make = Callable[[Transcript, Sequence[Correction]], Correction]
+_Make = Callable[[Transcript, Sequence[Correction]], Correction | None]
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ class Transcripts:
         return _shown(read, zip(opened.corrected_by, opened.corrected_at, strict=True))
 
     async def reword(self, asker: Asker, recording_id: UUID, turn_number: int, text: str) -> ReadTranscript:
-        """Puts other words on top of a turn; what was there is kept.
+        """Puts other words on top of a turn; what was there is kept. The same words again change nothing.
 
         Raises InvalidInput (correction_...) before anything is read, NotFound (transcript_not_found, turn_unknown),
-        Conflict (correction_unchanged, transcript_changed, recording_being_deleted), RateLimited (quota_pages).
+        Conflict (transcript_changed, recording_being_deleted), RateLimited (quota_pages).
         """
         words = checked(text)
         return await self._correct(
@@ -90,7 +90,7 @@ class Transcripts:
     async def attribute(
         self, asker: Asker, recording_id: UUID, turn_number: int, speaker: Speaker, *, only_this_turn: bool
     ) -> ReadTranscript:
-        """Gives a turn, or all that its voice says, to a speaker; who it was before is kept.
+        """Gives a turn, or all that its voice says, to a speaker; who it was before is kept. Again it changes nothing.
 
         Raises what `reword` raises, but InvalidInput.
         """
@@ -115,13 +115,15 @@ class Transcripts:
             now, made = await anyio.to_thread.run_sync(
                 sealing.correct, self._keyring, index_key, opened.sealed, make
             )
-            told = await store.correct(tx, recording_id, made.number, made.sealed, made.terms)
-        return _shown(now, (*zip(opened.corrected_by, opened.corrected_at, strict=True), told))
+            corrected = list(zip(opened.corrected_by, opened.corrected_at, strict=True))
+            if made is not None:
+                corrected.append(await store.correct(tx, recording_id, made.number, made.sealed, made.terms))
+        return _shown(now, corrected)
 
     async def issue_subtitle_link(self, asker: Asker, recording_id: UUID) -> SubtitleLink:
         """A secret that reads the subtitles, as whoever asked and while that session stands, for a few minutes.
 
-        Raises NotFound (transcript_not_found), Conflict (recording_being_deleted), RateLimited (quota_urls).
+        Raises NotFound (transcript_not_found), Conflict (recording_being_deleted), RateLimited (quota_subtitles).
         """
         access = permissions.ISSUE_SUBTITLE_URLS.on(recording_id)
         secret = secrets.token_bytes(_SECRET_BYTES)
@@ -131,7 +133,7 @@ class Transcripts:
                 recording_id,
                 secret,
                 lifetime_seconds=self._lifetime_seconds,
-                quota=self._quotas.urls,
+                quota=self._quotas.subtitles,
             )
             if until is None:
                 raise NotFound("transcript_not_found")

@@ -42,7 +42,10 @@ grant execute on function private.person() to clinician, compliance;
 grant execute on function private.patient() to patient;
 
 grant execute on function
-private.record_access(text, text, uuid, uuid[], uuid[], uuid[], text[], text, integer)
+private.record_access(text, text, uuid, uuid[], uuid[], uuid[], text[], text, integer),
+private.record_lookup(
+    text, text, text, uuid, boolean, uuid[], uuid[], uuid[], integer, text[], text, integer
+)
 to clinician, compliance, patient;
 
 grant execute on function
@@ -61,8 +64,11 @@ private.keep_invitation(uuid, bytea, timestamptz),
 private.release_upload_url(uuid),
 private.complete_import(uuid),
 private.is_live(text),
-private.may_become(text, text)
+private.may_become(text, text),
+private.unready_reason(text)
 to clinician;
+
+grant execute on function private.shows_recording(uuid) to clinician, compliance;
 
 grant execute on function
 private.read_audit(

@@ -239,7 +239,7 @@ comment on table private.livekit_events is
 
 create table private.usage (
     person_id uuid not null,
-    meter text not null constraint usage_meter_is_known check (meter in ('urls', 'pages', 'invitations')),
+    meter text not null constraint usage_meter_is_known check (meter in ('urls', 'subtitles', 'pages', 'invitations')),
     window_start timestamptz not null,
     used integer not null,
     constraint usage_pkey primary key (person_id, meter, window_start)
@@ -634,6 +634,17 @@ begin
 end
 $$;
 
+-- The same for the audit row of a refusal; null, too, if one of the tables is locked. It waits 0.1 s at most.
+create function private.known_role(person uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
+as $$
+begin
+    return private.role_of(person);
+exception when lock_not_available then
+    return null;
+end
+$$;
+
 -- Opens a person's transaction: sets the claims, the request and the time limit, and takes the person's role, which
 -- must be one of those allowed. An invoker function, since a definer may not set the role. Returns the role. Raises
 -- RG401 (session_over: no valid MAC, if one is required) or RG403 (not_registered, wrong_role).
@@ -643,10 +654,11 @@ create function private.begin_as(
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-    taken constant text := private.role_of((claims ->> 'sub')::uuid);
+    taken text;
 begin
     perform private.describe_request(claims, request_id, address, purpose, timeout_milliseconds);
     perform private.require_session_mac(claims);
+    taken := private.role_of((claims ->> 'sub')::uuid);
     if taken is null then
         raise exception 'not_registered' using errcode = 'RG403';
     elsif taken <> all (allowed_roles) then
@@ -687,9 +699,6 @@ begin
 end
 $$;
 
--- Writes one row about the present transaction: who and in which role from the claims and the role taken (of a refusal,
--- the role that would have been taken), the rest from what describe_request() left. For definer functions and triggers
--- only: nobody else may execute it.
 -- The words that an audit row may bear beside ids, and no others: many read the log, and whoever has the API's login
 -- calls the functions that write it.
 create table private.audit_terms (
@@ -703,6 +712,11 @@ comment on table private.audit_terms is
 
 insert into private.audit_terms (kind, term)
 select 'reason', t.term from unnest(array[
+    'deletion_not_requested',
+    'quota_subtitles',
+    'recording_lost',
+    'recording_failed',
+    'recording_aborted',
     'ABORTED', 'ABORTED>DELETED', 'DELETED', 'FAILED', 'FAILED>DELETED', 'LOST', 'LOST>DELETED', 'LOST>READY',
     'READY', 'READY>DELETED', 'RECORDING', 'RECORDING>ABORTED', 'RECORDING>FAILED', 'RECORDING>LOST',
     'RECORDING>STOPPING', 'RECORDING>VERIFYING', 'REQUESTED', 'REQUESTED>ABORTED', 'REQUESTED>FAILED',
@@ -721,7 +735,7 @@ select 'reason', t.term from unnest(array[
     'cloudflare_lock_unknown', 'cloudflare_timeout', 'cloudflare_token_missing', 'cloudflare_unreachable',
     'concurrent_change', 'consent_missing', 'consent_missing_to_join', 'consent_text', 'consent_text_differs',
     'consent_text_unknown', 'consent_withdrawn', 'consultation_not_found', 'correction_characters',
-    'correction_empty', 'correction_order', 'correction_too_long', 'correction_unchanged', 'cors',
+    'correction_empty', 'correction_order', 'correction_too_long', 'cors',
     'credentials_lifetime', 'custom_domain', 'data_key_missing', 'data_key_wrong', 'database_busy',
     'database_of_pre_release', 'database_slow', 'database_unavailable', 'database_unmigrated',
     'database_unreachable', 'deleted_too_early', 'deletion_not_undoable', 'dump_missing', 'dump_unreadable',
@@ -879,6 +893,9 @@ begin
 end
 $$;
 
+-- Writes one row about the present transaction: who and in which role from the claims and the role taken (of a refusal,
+-- the role that would have been taken), the rest from what describe_request() left. For definer functions and triggers
+-- only: nobody else may execute it.
 create function private.write_audit(
     action text, outcome text, reason text, entity_type text, entity_ids uuid[], patient_ids uuid[],
     consultation_ids uuid[], fields text[], row_count integer, byte_count bigint
@@ -889,7 +906,7 @@ declare
     claims constant jsonb := private.claims();
     is_refusal constant boolean := current_setting('role') = 'none' and claims is not null;
     taken constant text := case
-        when is_refusal then coalesce(private.role_of((claims ->> 'sub')::uuid), session_user)
+        when is_refusal then coalesce(private.known_role((claims ->> 'sub')::uuid), session_user)
         when current_setting('role') = 'none' then session_user
         else current_setting('role')
     end;
@@ -965,92 +982,180 @@ $$;
 
 create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
 
--- Whom something is about, hidden or not, for the rows of what was refused; nulls where it does not exist.
+-- The patients and consultations that an entity is about, hidden or not; nulls if there is no such entity. It reads the
+-- table of that type alone, so that a lock on another table does not hold it up.
 create function private.subjects_of(entity_type text, entity uuid) returns private.subjects
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    found_subjects private.subjects;
+    patient uuid;
+    consultation uuid;
 begin
-    select array_remove(array[s.patient_id], null), array_remove(array[s.consultation_id], null) into found_subjects
-    from (
-        select r.patient_id, r.consultation_id from resguardo.recordings as r
-        where entity_type = 'recording' and r.id = entity
-        union all
-        select c.patient_id, c.id from resguardo.consultations as c
-        where entity_type = 'consultation' and c.id = entity
-        union all
-        select p.patient_id, p.consultation_id from resguardo.participants as p
-        where entity_type = 'participant' and p.id = entity
-        union all
-        select i.patient_id, i.consultation_id from resguardo.recording_imports as i
-        where entity_type = 'recording_import' and i.id = entity
-        union all
-        select d.patient_id, d.consultation_id from resguardo.deletions as d
-        where entity_type = 'deletion' and d.id = entity
-        union all
-        select coalesce(h.patient_id, c.patient_id), h.consultation_id
-        from resguardo.legal_holds as h
-        left join resguardo.consultations as c on c.id = h.consultation_id
-        where entity_type = 'legal_hold' and h.id = entity
-        union all
-        select a.patient_id, a.consultation_id from resguardo.access_requests as a
-        where entity_type = 'access_request' and a.id = entity
-    ) as s (patient_id, consultation_id);
-    return found_subjects;
+    case entity_type
+        when 'recording' then
+            select r.patient_id, r.consultation_id into patient, consultation
+            from resguardo.recordings as r where r.id = entity;
+        when 'consultation' then
+            select c.patient_id, c.id into patient, consultation from resguardo.consultations as c where c.id = entity;
+        when 'patient' then
+            select p.id into patient from resguardo.patients as p where p.id = entity;
+        when 'participant' then
+            select p.patient_id, p.consultation_id into patient, consultation
+            from resguardo.participants as p where p.id = entity;
+        when 'recording_import' then
+            select i.patient_id, i.consultation_id into patient, consultation
+            from resguardo.recording_imports as i where i.id = entity;
+        when 'deletion' then
+            select d.patient_id, d.consultation_id into patient, consultation
+            from resguardo.deletions as d where d.id = entity;
+        when 'legal_hold' then
+            select coalesce(h.patient_id, c.patient_id), h.consultation_id into patient, consultation
+            from resguardo.legal_holds as h
+            left join resguardo.consultations as c on c.id = h.consultation_id
+            where h.id = entity;
+        when 'access_request' then
+            select a.patient_id, a.consultation_id into patient, consultation
+            from resguardo.access_requests as a where a.id = entity;
+        else
+            return null;
+    end case;
+    return case
+        when found then row(
+            array_remove(array[patient], null), array_remove(array[consultation], null)
+        )::private.subjects
+    end;
 end
 $$;
 
--- The audit row of a read or a change, in its own statement. `asked` is the one id that was asked for, null for a list;
--- where it was asked for and not found, the row says whether it was hidden (DENIED) or never was (ABSENT), and the
--- caller cannot tell. Always returns true, so that the outer query can refer to it.
-create function private.record_access(
-    action text, entity_type text, asked uuid, found_ids uuid[], patient_ids uuid[], consultation_ids uuid[],
-    fields text[], meter text, quota integer
+-- The same for the audit row of a refusal: nulls, too, if the table is locked. It waits 0.1 s at most.
+create function private.known_subjects(entity_type text, entity uuid) returns private.subjects
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
+as $$
+begin
+    return private.subjects_of(entity_type, entity);
+exception when lock_not_available then
+    return null;
+end
+$$;
+
+-- The consultation of an external id for the audit row of a refusal; null, too, if the table is locked.
+create function private.known_consultation(of_external_id text) returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
+as $$
+begin
+    return (select c.id from resguardo.consultations as c where c.external_id = of_external_id);
+exception when lock_not_available then
+    return null;
+end
+$$;
+
+-- Writes the audit row of a look at entities. A look may name one entity, `asked` of the type `asked_type`: the entity
+-- itself, or the one that a list is filtered by. If nothing was found, the row says whether the named entity is visible
+-- to the person (ALLOWED, no rows), hidden (DENIED) or does not exist (ABSENT). Returns whether it is ALLOWED: the
+-- person cannot tell the other two apart. For definer functions only.
+create function private.write_lookup(
+    action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
+    patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[]
+) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    about private.subjects;
+begin
+    if asked is null or cardinality(found_ids) > 0 then
+        perform private.write_audit(
+            action, 'ALLOWED', null, entity_type, found_ids, patient_ids, consultation_ids, fields,
+            coalesce(row_count, cardinality(found_ids)), null
+        );
+        return true;
+    end if;
+    about := private.subjects_of(asked_type, asked);
+    if about.patient_ids is null or is_visible is not true then
+        perform private.write_audit(
+            action, case when about.patient_ids is null then 'ABSENT' else 'DENIED' end, 'not_found',
+            asked_type, array[asked], about.patient_ids, about.consultation_ids, fields, 0, null
+        );
+        return false;
+    end if;
+    if asked_type <> entity_type then  -- a list that shows nobody names nobody
+        asked := null;
+        about := null;
+    end if;
+    perform private.write_audit(
+        action, 'ALLOWED', null, entity_type, array_remove(array[asked], null), about.patient_ids,
+        about.consultation_ids, fields, 0, null
+    );
+    return true;
+end
+$$;
+
+-- The same in a statement of the person's, which also counts as a use of a quota. The outer query has to refer to the
+-- result, or Postgres does not call the function. Raises RG403 (reserved_action) for an action that functions alone
+-- write.
+create function private.record_lookup(
+    action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
+    patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[], meter text, quota integer
 ) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     person constant uuid := private.require_person();
-    is_missing constant boolean := asked is not null and cardinality(found_ids) = 0;
-    hidden private.subjects;
 begin
     if exists (
-        select from private.audit_actions as a where a.action = record_access.action and a.is_reserved
+        select from private.audit_actions as a where a.action = record_lookup.action and a.is_reserved
     ) then
         raise exception 'reserved_action' using errcode = 'RG403';
     end if;
     if meter is not null then
         perform private.use_quota(person, meter, quota);
     end if;
-    if not is_missing then
-        perform private.write_audit(
-            action, 'ALLOWED', null, entity_type, found_ids, patient_ids, consultation_ids, fields,
-            cardinality(found_ids), null
-        );
-        return true;
-    end if;
-    hidden := private.subjects_of(entity_type, asked);
-    perform private.write_audit(
-        action, case when hidden.patient_ids is null then 'ABSENT' else 'DENIED' end, 'not_found',
-        entity_type, array[asked], hidden.patient_ids, hidden.consultation_ids, fields, 0, null
+    return private.write_lookup(
+        action, entity_type, asked_type, asked, is_visible, found_ids, patient_ids, consultation_ids, row_count, fields
+    );
+end
+$$;
+
+-- The same for a look that names no entity (`asked` null) or only the one that it returns. Always returns true.
+create function private.record_access(
+    action text, entity_type text, asked uuid, found_ids uuid[], patient_ids uuid[], consultation_ids uuid[],
+    fields text[], meter text, quota integer
+) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.record_lookup(
+        action, entity_type, entity_type, asked, false, found_ids, patient_ids, consultation_ids, null, fields, meter,
+        quota
     );
     return true;
 end
 $$;
 
+-- Whether a recording, if it exists, is visible to the person: to compliance every one is, to a doctor those that the
+-- policies show. An invoker function, so that they decide.
+create function private.shows_recording(of_recording uuid) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.person();
+    if current_setting('role') = 'compliance' then
+        return true;
+    end if;
+    return exists (select from resguardo.recordings as r where r.id = of_recording);
+end
+$$;
+
 -- What raised, in a transaction of its own: a rollback would have erased it. DENIED is what the person may not do,
--- FAILED what stood against it. What was asked for is named by its id, or a consultation by its external id.
+-- FAILED what stood against it. What was asked for is named by its id, or a consultation by its external id. The row
+-- needs no table that may have caused the refusal: if one is locked, the row says what is known without it.
 create function private.record_refusal(
     action text, outcome text, reason text, entity_type text, asked uuid, asked_external_id text
 ) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    entity constant uuid := coalesce(
-        asked, (select c.id from resguardo.consultations as c where c.external_id = asked_external_id)
-    );
-    about constant private.subjects := private.subjects_of(entity_type, entity);
+    entity constant uuid := coalesce(asked, private.known_consultation(asked_external_id));
+    about constant private.subjects := private.known_subjects(entity_type, entity);
 begin
     if outcome not in ('DENIED', 'FAILED') then
         raise exception 'not_a_refusal' using errcode = 'RG403';
@@ -1106,6 +1211,13 @@ begin
     order by e.recorded_at desc, e.id desc
     limit least(coalesce(page_size, 101), 101);
     get diagnostics returned_rows = row_count;
+    if returned_rows = 0 and coalesce(wanted_consultation, wanted_patient) is not null then
+        perform private.write_lookup(
+            'audit.list', 'audit_event', case when wanted_consultation is null then 'patient' else 'consultation' end,
+            coalesce(wanted_consultation, wanted_patient), true, '{}', '{}', '{}', 0, '{}'
+        );
+        return;
+    end if;
     perform private.write_audit(
         'audit.list', 'ALLOWED', null, 'audit_event', '{}', array_remove(array[wanted_patient], null),
         array_remove(array[wanted_consultation], null), '{}', least(returned_rows, page_size - 1), null
@@ -2126,6 +2238,21 @@ begin
 end
 $$;
 
+-- Why there is no object to open of a recording in this status.
+create function private.unready_reason(status text) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case status
+        when 'DELETED' then 'recording_deleted'
+        when 'FAILED' then 'recording_failed'
+        when 'ABORTED' then 'recording_aborted'
+        when 'LOST' then 'recording_lost'
+        else 'recording_not_ready'
+    end;
+end
+$$;
+
 -- The object key of a READY recording for its doctor, after the audit row that says so; null where there is nothing
 -- for this person (the row then says DENIED or ABSENT), '' where it is not READY. Only a session whose TOTP code is no
 -- older than the limit gets one. Raises RG403 (totp_stale), RG429 (quota_urls), RG409 (recording_being_deleted).
@@ -2169,7 +2296,7 @@ begin
         case when is_allowed then 'ALLOWED' when wanted.id is null then 'ABSENT'
             when wanted.doctor_id <> person then 'DENIED' else 'FAILED' end,
         case when wanted.id is null or wanted.doctor_id <> person then 'not_found'
-            when wanted.status <> 'READY' then 'recording_not_ready' end,
+            when not is_allowed then private.unready_reason(wanted.status) end,
         'recording', array[of_recording],
         case when wanted.id is not null then array[wanted.patient_id] end,
         case when wanted.id is not null then array[wanted.consultation_id] end,
@@ -2314,8 +2441,9 @@ declare
     person uuid;
     is_member boolean;
 begin
+    perform private.person();
     perform from resguardo.staff as s where s.user_id in (private.uid(), member) order by s.user_id for update;
-    person := private.person();
+    person := private.person();  -- once more: two may suspend each other
     if member = person then
         raise exception 'own_suspension' using errcode = 'RG409';
     end if;
@@ -4422,9 +4550,9 @@ begin
 end
 $$;
 
--- The request for whoever asks, locked: compliance any, a patient the own. All null where it is hidden or does not
--- exist, after the audit row that says which.
-create function private.lock_access_request(of_request uuid, of_action text) returns resguardo.access_requests
+-- The request for the person who asks: compliance any, a patient the own. All null if it is hidden or does not exist,
+-- after the audit row that says which.
+create function private.find_access_request(of_request uuid, of_action text) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -4438,7 +4566,7 @@ begin
     elsif current_setting('role') <> 'compliance' then
         raise exception 'wrong_role' using errcode = 'RG403';
     end if;
-    select a.* into wanted from resguardo.access_requests as a where a.id = of_request for update;
+    select a.* into wanted from resguardo.access_requests as a where a.id = of_request;
     if wanted.id is null or (is_patient and wanted.patient_id <> patient) then
         perform private.write_audit(
             of_action, case when wanted.id is null then 'ABSENT' else 'DENIED' end, 'not_found', 'access_request',
@@ -4446,6 +4574,20 @@ begin
             array_remove(array[wanted.consultation_id], null), '{}', 0, null
         );
         return null;
+    end if;
+    return wanted;
+end
+$$;
+
+-- The same, locked to be changed. A request of somebody else's is not locked.
+create function private.lock_access_request(of_request uuid, of_action text) returns resguardo.access_requests
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests := private.find_access_request(of_request, of_action);
+begin
+    if wanted.id is not null then
+        select a.* into wanted from resguardo.access_requests as a where a.id = of_request for update;
     end if;
     return wanted;
 end
@@ -4533,8 +4675,9 @@ begin
     if patient is null then
         perform private.write_audit(
             'access_request.file',
-            case when exists (select from resguardo.consultations as c where c.id = of_consultation)
-                then 'DENIED' else 'ABSENT' end,
+            case when not exists (select from resguardo.consultations as c where c.id = of_consultation)
+                or not exists (select from resguardo.patients as p where p.id = of_patient)
+                then 'ABSENT' when is_patient then 'DENIED' else 'FAILED' end,
             'not_found', case when of_consultation is null then 'patient' else 'consultation' end,
             array_remove(array[coalesce(of_consultation, of_patient)], null),
             array(select c.patient_id from resguardo.consultations as c where c.id = of_consultation),
@@ -5073,7 +5216,7 @@ declare
 begin
     perform private.patient();
     perform private.use_quota(private.uid(), 'urls', quota);
-    wanted := private.lock_access_request(of_request, 'access_request.issue_url');
+    wanted := private.find_access_request(of_request, 'access_request.issue_url');
     if wanted.id is null then
         return null;
     end if;
@@ -5261,8 +5404,8 @@ begin
 end
 $$;
 
--- The recording that a person may destroy, locked, with the keeping lock: a doctor one's own, compliance any. Null,
--- after the row that says DENIED or ABSENT, for everybody else.
+-- The recording that a person may destroy, locked, with the keeping lock: a doctor one's own, compliance any. Null for
+-- everybody else, who locks nothing, after the row that says DENIED or ABSENT.
 create function private.lock_own_recording(of_recording uuid, action text) returns resguardo.recordings
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5270,8 +5413,7 @@ declare
     person constant uuid := private.person();
     wanted resguardo.recordings;
 begin
-    perform private.lock_keeping(false);
-    select r.* into wanted from resguardo.recordings as r where r.id = of_recording and r.medium = 'VIDEO' for update;
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
     if wanted.id is null or (current_setting('role') <> 'compliance' and wanted.doctor_id <> person) then
         perform private.write_audit(
             action, case when wanted.id is null then 'ABSENT' else 'DENIED' end, 'not_found', 'recording',
@@ -5279,7 +5421,15 @@ begin
             array_remove(array[wanted.consultation_id], null), '{}', 0, null
         );
         return null;
+    elsif wanted.medium <> 'VIDEO' then
+        perform private.write_audit(
+            action, 'FAILED', 'not_found', 'recording', array[of_recording], array[wanted.patient_id],
+            array[wanted.consultation_id], '{}', 0, null
+        );
+        return null;
     end if;
+    perform private.lock_keeping(false);
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording for update;
     return wanted;
 end
 $$;
@@ -5339,7 +5489,9 @@ begin
     select d.* into newest
     from resguardo.deletions as d where d.recording_id = wanted.id
     order by d.status in ('REQUESTED', 'DELETING') desc, d.requested_at desc, d.id desc limit 1 for update;
-    if newest.status = 'REQUESTED' then
+    if newest.id is null then
+        raise exception 'deletion_not_requested' using errcode = 'RG409';
+    elsif newest.status = 'REQUESTED' then
         update resguardo.deletions as d set status = 'UNDONE', finished_at = private.now() where d.id = newest.id;
     elsif newest.status is distinct from 'UNDONE' then
         raise exception 'deletion_not_undoable' using errcode = 'RG409';
@@ -6907,28 +7059,35 @@ create index subtitle_links_expires_idx on private.subtitle_links (expires_at);
 comment on column private.subtitle_links.claims is
 'As whom the link is read: the claims of whoever asked for it, with the fingerprint of the session in place of its id.';
 
--- The own recording's transcript, locked where it is to be changed, for a doctor: after the audit row that says how it
--- went. Null where it is hidden or not there, which the two are told alike.
-create function private.find_transcript(of_action text, of_recording uuid, of_fields text[])
+-- The transcript of one's own recording for a doctor, after the audit row that says how it went; locked if it is to be
+-- changed. Null, which the caller cannot tell apart, if the recording is hidden, does not exist, or has no transcript.
+-- Raises RG409 (recording_deleted).
+create function private.find_transcript(of_action text, of_recording uuid, of_fields text[], is_locked boolean)
 returns resguardo.transcripts
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     person constant uuid := private.person();
-    wanted resguardo.transcripts;
     is_own boolean;
+    is_deleted boolean;
+    wanted resguardo.transcripts;
 begin
-    select t.* into wanted from resguardo.transcripts as t where t.recording_id = of_recording for update;
-    is_own := coalesce(wanted.doctor_id = person, false);
-    perform private.write_audit(
-        of_action,
-        case when is_own then 'ALLOWED' when wanted.recording_id is null then 'ABSENT' else 'DENIED' end,
-        case when not is_own then 'not_found' end, 'recording', array[of_recording],
-        case when wanted.recording_id is not null then array[wanted.patient_id] end,
-        case when wanted.recording_id is not null then array[wanted.consultation_id] end,
-        of_fields, is_own::integer, null
+    select r.doctor_id = person, r.status = 'DELETED' into is_own, is_deleted
+    from resguardo.recordings as r where r.id = of_recording;
+    if is_own and is_deleted then
+        raise exception 'recording_deleted' using errcode = 'RG409';
+    elsif is_own and is_locked then
+        select t.* into wanted from resguardo.transcripts as t where t.recording_id = of_recording for update;
+    elsif is_own then
+        select t.* into wanted from resguardo.transcripts as t where t.recording_id = of_recording;
+    end if;
+    perform private.write_lookup(
+        of_action, 'recording', 'recording', of_recording, is_own,
+        case when wanted.recording_id is null then '{}' else array[wanted.recording_id] end,
+        array[wanted.patient_id], array[wanted.consultation_id],
+        (of_action = 'transcript.retry' or wanted.status = 'READY')::integer, of_fields
     );
-    return case when is_own then wanted end;
+    return wanted;
 end
 $$;
 
@@ -6947,7 +7106,9 @@ begin
         raise exception 'unknown_action' using errcode = 'RG403';
     end if;
     perform private.use_quota(private.person(), 'pages', quota);
-    wanted := private.find_transcript(of_action, of_recording, array['words']);
+    wanted := private.find_transcript(
+        of_action, of_recording, array['words'], is_locked => of_action = 'transcript.correct'
+    );
     if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;
@@ -7014,6 +7175,7 @@ declare
     person constant uuid := private.person();
     most_bytes constant bigint := 41943040;
     hits uuid[];
+    named uuid;
     leaves_some_out boolean;
 begin
     perform private.use_quota(person, 'pages', quota);
@@ -7072,15 +7234,31 @@ begin
         not coalesce(bool_and(k.is_taken), true)
     into hits, leaves_some_out
     from taken as k;
-    perform private.write_audit(
-        'transcript.search', 'ALLOWED', null, 'recording', hits,
+    named := coalesce(of_recording, of_consultation, of_patient);
+    perform private.write_lookup(
+        'transcript.search', 'recording',
+        case named when of_recording then 'recording' when of_consultation then 'consultation' else 'patient' end,
+        named,
+        case
+            when cardinality(hits) > 0 then true
+            when of_recording is not null then exists (
+                select from resguardo.recordings as r where r.id = of_recording and r.doctor_id = person
+            )
+            when of_consultation is not null then exists (
+                select from resguardo.consultations as c where c.id = of_consultation and c.doctor_id = person
+            )
+            else exists (
+                select from resguardo.consultations as c where c.patient_id = of_patient and c.doctor_id = person
+            )
+        end,
+        hits,
         array(
             select distinct t.patient_id from resguardo.transcripts as t where t.recording_id = any (hits)
         ),
         array(
             select distinct t.consultation_id from resguardo.transcripts as t where t.recording_id = any (hits)
         ),
-        array['words'], cardinality(hits), null
+        cardinality(hits), array['words']
     );
     return query
     select
@@ -7105,16 +7283,16 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted constant resguardo.transcripts :=
-        private.find_transcript('transcript.retry', of_recording, array['transcript']);
+        private.find_transcript('transcript.retry', of_recording, array['transcript'], is_locked => true);
 begin
     if wanted.recording_id is null then
         return false;
     end if;
-    if wanted.status not in ('FAILED', 'OFF') or private.is_being_destroyed(of_recording) then
-        raise exception 'transcription_not_failed' using errcode = 'RG409';
-    end if;
     if private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    if wanted.status not in ('FAILED', 'OFF') then
+        raise exception 'transcription_not_failed' using errcode = 'RG409';
     end if;
     if not private.wants_words(wanted.consultation_id) then
         raise exception 'transcription_switched_off' using errcode = 'RG409';
@@ -7137,7 +7315,7 @@ declare
     wanted resguardo.consultations;
     is_own boolean;
 begin
-    select c.* into wanted from resguardo.consultations as c where c.id = of_consultation for update;
+    select c.* into wanted from resguardo.consultations as c where c.id = of_consultation;
     is_own := coalesce(wanted.doctor_id = person, false);
     perform private.write_audit(
         'consultation.switch_transcription',
@@ -7179,8 +7357,8 @@ declare
         to_timestamp((private.claims() ->> 'exp')::double precision)
     );
 begin
-    perform private.use_quota(private.person(), 'urls', quota);
-    wanted := private.find_transcript('transcript.issue_url', of_recording, array['words']);
+    perform private.use_quota(private.person(), 'subtitles', quota);
+    wanted := private.find_transcript('transcript.issue_url', of_recording, array['words'], is_locked => false);
     if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;

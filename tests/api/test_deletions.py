@@ -91,7 +91,7 @@ async def test_after_the_grace_period_it_is_gone_and_cannot_be_undone(
     assert found["status"] == "DELETED"
     assert await doctor.refused(
         documents.ISSUE_URL, recordingId=str(recording), purposeOfUse="TREATMENT"
-    ) == ("CONFLICT", "recording_not_ready")
+    ) == ("CONFLICT", "recording_deleted")
 
 
 async def test_compliance_deletes_any_recording_and_undoes(

@@ -62,15 +62,25 @@ async def test_url_without_a_purpose_we_know_is_refused(world: World, case: Case
     assert code == "BAD_USER_INPUT"
 
 
-@pytest.mark.parametrize("status", ["VERIFYING", "FAILED", "ABORTED", "LOST"])
-async def test_url_of_what_is_not_ready_is_a_conflict_that_is_audited(
-    world: World, case: Case, status: str
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("VERIFYING", "recording_not_ready"),
+        ("FAILED", "recording_failed"),
+        ("ABORTED", "recording_aborted"),
+        ("LOST", "recording_lost"),
+        ("DELETED", "recording_deleted"),
+    ],
+)
+async def test_url_of_what_is_not_ready_is_a_conflict_that_says_why_and_is_audited(
+    world: World, case: Case, status: str, reason: str
 ) -> None:
     recording = await world.recording(case, status)
     answer = await case.doctor.send(documents.ISSUE_URL, **_asked(recording))
-    assert (answer.error.code, answer.error.reason) == ("CONFLICT", "recording_not_ready")
+    assert (answer.error.code, answer.error.reason) == ("CONFLICT", reason)
+    assert ("not ready yet" in answer.error.message) == (status == "VERIFYING")
     (row,) = await world.audit(answer.request_id)
-    assert (row["outcome"], row["reason"]) == ("FAILED", "recording_not_ready")
+    assert (row["outcome"], row["reason"]) == ("FAILED", reason)
 
 
 async def test_url_of_an_unknown_recording_is_not_found(other_doctor: Person) -> None:

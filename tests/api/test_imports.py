@@ -554,4 +554,4 @@ async def test_disguise_is_refused(world: World, ready: Case, contacts: Contacts
     refused = await ready.doctor.refused(
         documents.ISSUE_URL, recordingId=done["id"], purposeOfUse="TREATMENT"
     )
-    assert refused == ("CONFLICT", "recording_not_ready")
+    assert refused == ("CONFLICT", "recording_failed")

@@ -31,20 +31,30 @@ async def _correct(person: Person, recording: UUID, turn: int, text: str) -> Ans
 
 
 @pytest.mark.parametrize("document", [documents.CORRECT_TRANSCRIPT, documents.ATTRIBUTE_TURN])
-async def test_correction_that_says_what_is_there_leaves_a_row(
+async def test_correction_that_says_what_is_there_changes_nothing_and_leaves_a_row(
     world: World, doctor: Person, recording: UUID, document: str
 ) -> None:
-    """Its answer tells that this was said: words were read for it."""
+    """Its answer shows the words: they were read for it."""
     given = {"text": SAID[0][1]} if document == documents.CORRECT_TRANSCRIPT else {"speaker": "DOCTOR"}
+    before = await doctor.ask(documents.TRANSCRIPT, id=str(recording))
     answer = await doctor.send(document, id=str(recording), turn=0, **given)
-    assert answer.error.reason == "correction_unchanged"
+    assert list(answer.data.values()) == [before]
+    assert before["corrections"] == []
     (row,) = await world.audit(answer.request_id)
-    assert (row["action"], row["outcome"], row["reason"]) == (
-        "transcript.correct",
-        "FAILED",
-        "correction_unchanged",
-    )
+    assert (row["action"], row["outcome"], row["fields"]) == ("transcript.correct", "ALLOWED", ["words"])
     assert row["entity_ids"] == [recording]
+
+
+async def test_correction_that_is_sent_again_after_a_lost_answer_is_made_once(
+    world: World, doctor: Person, recording: UUID
+) -> None:
+    answers = [await _correct(doctor, recording, 0, "Good\u00a0evening.  ") for _ in range(3)]
+    assert [answer.data["correctTranscript"] for answer in answers] == [
+        answers[0].data["correctTranscript"]
+    ] * 3
+    assert len(answers[0].data["correctTranscript"]["corrections"]) == 1
+    rows = [await world.audit(answer.request_id) for answer in answers]
+    assert [[row["outcome"] for row in of_one] for of_one in rows] == [["ALLOWED"]] * 3
 
 
 async def test_text_that_no_turn_may_have_is_refused_before_anything_is_read(

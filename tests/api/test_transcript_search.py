@@ -384,12 +384,19 @@ async def test_search_tells_nothing_of_what_others_said(
     case = await world.case(doctor, sensitivity="SUBSTANCE_USE", transcribe=True)
     sensitive = await world.recording(case)
     await spoken(world, sensitive, ((Speaker.PATIENT, "A pancreatitis."),))
+    hidden = await _consultation(world, others)
     answers = [
-        await _send(doctor, query, **where)
+        (where, await _send(doctor, query, **where))
         for query in ("sarcoidosis", "pancreatitis", "nephrolithiasis")
-        for where in ({}, {"consultationId": await _consultation(world, others)}, {"consultationId": case.id})
+        for where in ({}, {"consultationId": hidden}, {"consultationId": case.id})
     ]
-    assert {answer.response.text for answer in answers} == {answers[0].response.text}
-    for answer in answers:
+    assert len({answer.response.text for _, answer in answers}) == 1
+    for where, answer in answers:
         (row,) = await world.audit(answer.request_id)
-        assert (row["entity_ids"], row["patient_ids"], row["consultation_ids"]) == ([], [], [])
+        named = [UUID(hidden)] if where == {"consultationId": hidden} else []
+        assert row["outcome"] == ("DENIED" if named else "ALLOWED")
+        assert (row["entity_ids"], row["consultation_ids"], len(row["patient_ids"])) == (
+            named,
+            named,
+            len(named),
+        )

@@ -47,7 +47,7 @@ from tests.integration.recording_world import DOCTOR, KEY, KEYRING, PATIENT, SEC
 
 T = TypeVar("T")
 PLENTY = 1_000_000
-QUOTAS = Quotas(urls=PLENTY, pages=PLENTY, invitations=PLENTY)
+QUOTAS = Quotas(urls=PLENTY, subtitles=PLENTY, pages=PLENTY, invitations=PLENTY)
 GUEST, STRANGER = "guest", "somebody"
 
 MOVABLE_CLOCK = """

@@ -49,7 +49,7 @@ def test_every_function_has_a_fixed_search_path(reader: Connection) -> None:
     wrong = [name for schema, name, config in found if not config or config[0] != SEARCH_PATH[schema]]
     assert not wrong
     extra = {setting.split("=")[0] for _, _, config in found for setting in config[1:]}
-    assert extra <= {"plan_cache_mode", "enable_seqscan"}
+    assert extra <= {"plan_cache_mode", "enable_seqscan", "lock_timeout"}
 
 
 def test_definers_are_in_private_and_everything_is_plpgsql(reader: Connection) -> None:

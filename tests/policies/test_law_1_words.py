@@ -20,7 +20,7 @@ OPEN = "select * from private.open_transcript(%s, %s, null)"
 SEARCH = "select * from private.search_transcripts(%s, null, null, null, null, null, true, 500, null)"
 GIVE_WORDS = {
     "open_transcript": "private.find_transcript(",
-    "search_transcripts": "private.write_audit(",
+    "search_transcripts": "private.write_lookup(",
     "read_heard": "private.write_audit(",
 }
 """The functions that return words, and the call in them that writes the row."""
@@ -83,7 +83,7 @@ def test_law_1_words_are_not_opened_under_another_name(words: Database, action: 
         "select private.open_transcript('transcript.read', gen_random_uuid(), null)",
         "select private.search_transcripts('{1}', null, null, null, null, null, true, 500, null)",
         "select private.read_word_index_key()",
-        "select private.find_transcript('transcript.read', gen_random_uuid(), '{}')",
+        "select private.find_transcript('transcript.read', gen_random_uuid(), '{}', false)",
         *(f"select from private.{table}" for table in WORDS),
     ],
 )

@@ -19,7 +19,7 @@ from tests.policies.acting import outcome, refused, superuser, value
 from tests.policies.seed import seed
 from tests.policies.world import Connection, begin_as, claims_of, id_of
 
-UNCHECKED = {"claims", "uid", "is_live", "may_become", "today"}
+UNCHECKED = {"claims", "uid", "is_live", "may_become", "today", "unready_reason"}
 """Functions of people that give nothing away: they repeat what the caller said."""
 
 AS_THE_API: LiteralString = (
@@ -43,6 +43,8 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "update resguardo.participants set joined_at = now()",
         "select private.person()",
         "select private.record_access('recording.list', 'recording', null, '{}', '{}', '{}', '{}', null, null)",
+        "select private.record_lookup('deletion.list', 'x', null, null, null, '{}', '{}', '{}', 0, '{}', null, null)",
+        "select private.shows_recording(gen_random_uuid())",
         "select private.lock_consultation(gen_random_uuid())",
         "select private.consultation_id_of('x')",
         "select private.has_live_recording(gen_random_uuid())",
@@ -71,6 +73,8 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select from resguardo.staff",
         "select private.person()",
         "select private.record_access('staff.suspend', 'staff', null, '{}', '{}', '{}', '{}', null, null)",
+        "select private.record_lookup('deletion.list', 'x', null, null, null, '{}', '{}', '{}', 0, '{}', null, null)",
+        "select private.shows_recording(gen_random_uuid())",
         "select private.read_audit(null, null, null, null, null, null, null, null, null, 10, null)",
         "select private.suspend_staff(gen_random_uuid())",
         "select private.invite_staff('new@example.org', 'clinician', null)",
@@ -109,6 +113,7 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "update resguardo.participants set joined_at = now()",
         "select private.patient()",
         "select private.record_access('consultation.list', 'consultation', null, '{}', '{}', '{}', '{}', null, null)",
+        "select private.record_lookup('viewer.read', 'x', null, null, null, '{}', '{}', '{}', 0, null, null, null)",
         "select private.lock_consultation(gen_random_uuid())",
         "select private.consultation_id_of('x')",
         "select private.has_live_recording(gen_random_uuid())",

@@ -33,7 +33,7 @@ def newest_event(connection: Connection, action: str) -> tuple[Any, ...] | None:
     ("who", "recording", "key", "outcome", "reason", "patients"),
     [
         ("clinician who owns", READY, "keep/", "ALLOWED", None, [ANA.patient_id]),
-        ("clinician who owns", ANA.id_of("over LOST"), "", "FAILED", "recording_not_ready", [ANA.patient_id]),
+        ("clinician who owns", ANA.id_of("over LOST"), "", "FAILED", "recording_lost", [ANA.patient_id]),
         ("clinician who does not", READY, None, "DENIED", "not_found", [ANA.patient_id]),
         ("clinician who owns", UNKNOWN, None, "ABSENT", "not_found", []),
     ],

@@ -35,7 +35,7 @@ from tests.simulation.process import Deaths, Process, SimulatedStorage, Weather,
 DEPLOYMENT = "simulation"
 SIGNER = CertificateSigner.from_seed("c2lnbnMgd2hhdCBhIHNpbXVsYXRpb24gZGVzdHJveXM=")
 KEYRING = Keyring({"tests-1": b"a root key of a simulated record"})
-QUOTAS = Quotas(urls=10**6, pages=10**6, invitations=10**6)
+QUOTAS = Quotas(urls=10**6, subtitles=10**6, pages=10**6, invitations=10**6)
 _NEVER = 4102444800
 Pass = Callable[["World", Process], Awaitable[object]]
 

@@ -16,13 +16,13 @@ def _file(directory: Path, text: str) -> Path:
 def test_own_quotas_are_read() -> None:
     quotas = load_quotas()
     assert quotas.urls >= 1
-    assert quotas.pages >= quotas.urls
+    assert quotas.pages >= quotas.subtitles >= quotas.urls
     assert quotas.invitations >= 1
 
 
 def test_quotas_are_read_by_name(tmp_path: Path) -> None:
-    path = _file(tmp_path, "[per_person_and_hour]\npages = 2\nurls = 1\ninvitations = 3\n")
-    assert load_quotas(path) == Quotas(urls=1, pages=2, invitations=3)
+    path = _file(tmp_path, "[per_person_and_hour]\npages = 2\nurls = 1\nsubtitles = 4\ninvitations = 3\n")
+    assert load_quotas(path) == Quotas(urls=1, subtitles=4, pages=2, invitations=3)
 
 
 @pytest.mark.parametrize(
@@ -32,16 +32,18 @@ def test_quotas_are_read_by_name(tmp_path: Path) -> None:
         "urls = 1\npages = 2\n",
         "[per_person_and_hour]\nurls = 1\n",
         "[per_person_and_hour]\nurls = 1\npages = 2\n",
-        "[per_person_and_hour]\nurls = 1\ninvitations = 3\npages = 0\n",
-        "[per_person_and_hour]\nurls = 1\ninvitations = 3\npages = -2\n",
-        "[per_person_and_hour]\nurls = 1\ninvitations = 3\npages = 2.5\n",
-        '[per_person_and_hour]\nurls = 1\ninvitations = 3\npages = "2"\n',
-        "[per_person_and_hour]\nurls = true\npages = 2\ninvitations = 3\n",
-        "[per_person_and_hour]\nurls = 1\ninvitations = 3\npages = 2\nlooks = 3\n",
+        "[per_person_and_hour]\nurls = 1\ninvitations = 3\nsubtitles = 4\npages = 0\n",
+        "[per_person_and_hour]\nurls = 1\ninvitations = 3\nsubtitles = 4\npages = -2\n",
+        "[per_person_and_hour]\nurls = 1\ninvitations = 3\nsubtitles = 4\npages = 2.5\n",
+        '[per_person_and_hour]\nurls = 1\ninvitations = 3\nsubtitles = 4\npages = "2"\n',
+        "[per_person_and_hour]\nurls = true\nsubtitles = 4\npages = 2\ninvitations = 3\n",
+        "[per_person_and_hour]\nurls = 1\ninvitations = 3\nsubtitles = 4\npages = 2\nlooks = 3\n",
     ],
 )
 def test_quotas_missing_unknown_or_not_positive_are_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ValueError, match=r"quotas\.toml: \[per_person_and_hour\] needs urls, pages and"):
+    with pytest.raises(
+        ValueError, match=r"quotas\.toml: \[per_person_and_hour\] needs urls, subtitles, pages and"
+    ):
         load_quotas(_file(tmp_path, text))
 
 

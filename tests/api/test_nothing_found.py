@@ -1,0 +1,322 @@
+"""A look that finds nothing leaves its audit row and counts against the quota; the row says why nothing was found."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from app.devstack.object_store import ObjectStore
+from graphql_schema.root_fields import permission_of
+from tests.api import documents, requesting
+from tests.api.deleting import destroyed
+from tests.api.holding import LEGAL_HOLDS
+from tests.api.importing import COMPLETE_IMPORT
+from tests.api.retaining import POLICIES, PREVIEW, STORAGE_REPORT, forgotten
+from tests.api.socket_client import connected
+from tests.api.speaking import spoken
+from tests.api.test_authorization import FIELDS, good_document
+from tests.api.world import Answer, Case, Person, World, consent_input, opened
+from tests.databases import Cluster
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+async def empty(
+    anyio_backend: str, cluster: Cluster, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[World]:
+    """A practice in which nothing has happened."""
+    with cluster.clone("newer") as database:
+        async with opened(database, object_store, tmp_path_factory.mktemp("empty")) as world:
+            yield world
+
+
+@dataclass(frozen=True)
+class Look:
+    """A query, and what its row says if there is nothing; a list if `outcome` is ALLOWED."""
+
+    document: str
+    variables: dict[str, Any] = field(default_factory=dict)
+    outcome: str = "ALLOWED"
+
+
+NOWHERE = str(uuid4())
+QUERIES = {
+    "consultation": Look(documents.CONSULTATION, {"id": NOWHERE}, "ABSENT"),
+    "consultations": Look(documents.CONSULTATIONS),
+    "recording": Look(documents.RECORDING, {"id": NOWHERE}, "ABSENT"),
+    "recordings": Look(documents.RECORDINGS),
+    "transcript": Look(documents.TRANSCRIPT, {"id": NOWHERE}, "ABSENT"),
+    "searchTranscripts": Look(documents.SEARCH_TRANSCRIPTS, {"query": "headache"}),
+    "activeRooms": Look(documents.ACTIVE_ROOMS),
+    "auditEvents": Look(documents.AUDIT_EVENTS, {"filter": {"action": "nobody.did"}}),
+    "deletions": Look(documents.DELETIONS),
+    "deletionCertificates": Look(documents.DELETION_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
+    "staffInvitations": Look(documents.STAFF_INVITATIONS),
+    "accessRequests": Look(requesting.ACCESS_REQUESTS),
+    "legalHolds": Look(LEGAL_HOLDS),
+    "retentionPolicies": Look(POLICIES),
+    "retentionPreview": Look(PREVIEW, {"policyId": 999}, "ABSENT"),
+    "storageReport": Look(STORAGE_REPORT),
+}
+WITHOUT_A_QUOTA = {"viewer", "consentText"}
+"""One's own name, and a text that everybody may read."""
+
+
+def test_every_query_is_tried() -> None:
+    assert QUERIES.keys() == {name for name, (kind, _) in FIELDS.items() if kind == "query"} - WITHOUT_A_QUOTA
+
+
+async def _used(world: World, person: Person) -> int:
+    (row,) = await world.rows(
+        "select coalesce(sum(used), 0) as used from private.usage where person_id = %s and meter = 'pages'",
+        person.user_id,
+    )
+    return int(row["used"])
+
+
+async def _person(world: World, role: str) -> Person:
+    return (await world.case()).patient if role == "patient" else await world.staff(role)
+
+
+def _roles(names: set[str]) -> list[tuple[str, str]]:
+    permissions = {name: permission_of(FIELDS[name][1]) for name in names}
+    return sorted((name, role) for name, one in permissions.items() if one is not None for role in one.roles)
+
+
+@pytest.mark.parametrize(("name", "role"), _roles(set(QUERIES) - {"consultations"}))
+async def test_law_1_a_query_that_finds_nothing_leaves_its_row_and_uses_the_quota(
+    empty: World, name: str, role: str
+) -> None:
+    look, person, permission = QUERIES[name], await _person(empty, role), permission_of(FIELDS[name][1])
+    assert permission is not None
+    async with forgotten(empty):
+        await empty.rows("delete from resguardo.retention_policies returning id")
+        answer = await person.send(look.document, **look.variables)
+    assert ("errors" in answer.body) == (look.outcome == "ABSENT"), answer.body
+    (row,) = await empty.audit(answer.request_id)
+    assert (row["action"], row["outcome"], row["actor_role"]) == (permission.action, look.outcome, role)
+    assert row["row_count"] == (1 if name == "storageReport" else 0)
+    assert await _used(empty, person) == 1
+
+
+@pytest.mark.parametrize("role", ["clinician", "patient"])
+async def test_law_1_a_list_of_no_consultations_leaves_its_row_and_uses_the_quota(
+    empty: World, role: str
+) -> None:
+    person = await empty.staff("clinician")
+    if role == "patient":
+        person = await empty.user(aal="aal1")
+        await empty.rows(
+            "insert into resguardo.patients (external_id, user_id) values (%s, %s)",
+            str(person.user_id),
+            person.user_id,
+        )
+    answer = await person.send(documents.CONSULTATIONS)
+    assert answer.data["consultations"]["edges"] == []
+    (row,) = await empty.audit(answer.request_id)
+    assert (row["action"], row["outcome"], row["row_count"]) == ("consultation.list", "ALLOWED", 0)
+    assert await _used(empty, person) == 1
+
+
+async def test_law_1_a_subscription_to_nothing_leaves_its_row_and_uses_the_quota(empty: World) -> None:
+    doctor = await empty.clinician()
+    async with connected(empty.api_url, origin=None) as client:
+        await client.init(doctor)
+        await client.subscribe(documents.RECORDING_CHANGED, consultationId=NOWHERE)
+        assert (await client.error())["extensions"]["code"] == "NOT_FOUND"
+        (row,) = await empty.audit(client.request_id)
+    assert (row["action"], row["outcome"]) == ("recording.watch", "ABSENT")
+    assert await _used(empty, doctor) == 1
+
+
+CREATE = {"registerConsultation", "inviteStaff", "processLivekitWebhook"}
+"""They look nothing up by an id."""
+GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
+    "recordConsent": (documents.RECORD_CONSENT, {"consent": consent_input(NOWHERE)}),
+    "joinConsultation": (documents.JOIN, {"consultationId": NOWHERE}),
+    "completeImport": (COMPLETE_IMPORT, {"importId": NOWHERE}),
+    "importRecording": (
+        "mutation ($id: ID!) { importRecording(input: {consultationId: $id, sizeBytes: 10}) { id } }",
+        {"id": NOWHERE},
+    ),
+    "requestAccess": (requesting.REQUEST_ACCESS, {"request": {"consultationId": NOWHERE}}),
+    "placeLegalHold": (
+        "mutation ($hold: LegalHoldInput!) { placeLegalHold(hold: $hold) { coveredRecordings } }",
+        {"hold": {"matter": "m", "custodian": "c", "patientId": NOWHERE}},
+    ),
+    "denyAccessRequest": (
+        "mutation ($id: ID!) { denyAccessRequest(id: $id, ground: EXCEPTED) { id } }",
+        {"id": NOWHERE},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    _roles({name for name, (kind, _) in FIELDS.items() if kind == "mutation"} - CREATE),
+)
+async def test_law_1_a_mutation_of_nothing_leaves_one_row(empty: World, name: str, role: str) -> None:
+    person, permission = await _person(empty, role), permission_of(FIELDS[name][1])
+    assert permission is not None
+    document, variables = GIVEN.get(name, (good_document(name, "__typename"), {}))
+    if name == "recordAccessRequest":
+        (row,) = await empty.rows("select private.today() as today")
+        document = document.replace("2026-11-21", str(row["today"]))
+    answer = await person.send(document, **variables)
+    assert answer.error.code == "NOT_FOUND", answer.body
+    (row,) = await empty.audit(answer.request_id)
+    assert (row["action"], row["outcome"], row["row_count"]) == (permission.action, "ABSENT", 0)
+
+
+async def _rows(world: World, answer: Answer) -> tuple[str, int, list[UUID], list[UUID]]:
+    """Outcome, number of rows, and of whom, of the answer's one audit row; and the entities that it names."""
+    (row,) = await world.audit(answer.request_id)
+    return row["outcome"], row["row_count"], row["patient_ids"], row["entity_ids"]
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """A look at an id, as `document` and `variables` with the id in its place."""
+
+    document: str
+    variables: str
+    of: str
+    is_list: bool = True
+
+    def given(self, entity: object) -> dict[str, Any]:
+        """The variables for that id."""
+        if not self.is_list or self.variables in ("recordingId", "id", "externalId"):
+            return {self.variables: str(entity)}
+        return {"filter": {self.variables: str(entity)}} | (
+            {"query": "headache"} if "searchTranscripts" in self.document else {}
+        )
+
+
+_CERTIFICATES = Filtered(documents.DELETION_CERTIFICATES, "recordingId", "recording")
+FILTERS = {
+    "certificates": _CERTIFICATES,
+    "transcript": Filtered(documents.TRANSCRIPT, "id", "recording", is_list=False),
+    "recordings of a consultation": Filtered(documents.RECORDINGS, "consultationId", "consultation"),
+    "search in a consultation": Filtered(documents.SEARCH_TRANSCRIPTS, "consultationId", "consultation"),
+    "search in a patient's": Filtered(documents.SEARCH_TRANSCRIPTS, "patientId", "patient"),
+}
+
+
+def _entity(case: Case, of: str, recording: UUID) -> str:
+    return {"consultation": case.id, "patient": case.patient_id, "recording": str(recording)}[of]
+
+
+@pytest.mark.parametrize("look", FILTERS.values(), ids=FILTERS)
+async def test_nothing_of_ones_own_is_allowed_and_a_strangers_denied_and_none_absent(
+    world: World, look: Filtered
+) -> None:
+    case = await world.case()
+    recording = await world.recording(case, "FAILED")
+    if look.document == documents.RECORDINGS:
+        case = await world.case()
+    entity = _entity(case, look.of, recording)
+    own = await case.doctor.send(look.document, **look.given(entity))
+    outcome, rows, patients, entities = await _rows(world, own)
+    assert (outcome, rows) == ("ALLOWED", 0)
+    named = ([UUID(case.patient_id)], [UUID(entity)]) if look.of == "recording" else ([], [])
+    assert (patients, entities) == named, "a list that shows nobody names nobody"
+    other = await world.clinician()
+    hidden = await other.send(look.document, **look.given(entity))
+    outcome, rows, patients, entities = await _rows(world, hidden)
+    assert (outcome, rows, patients, entities) == ("DENIED", 0, [UUID(case.patient_id)], [UUID(entity)])
+    absent = await other.send(look.document, **look.given(uuid4()))
+    outcome, rows, patients, _ = await _rows(world, absent)
+    assert (outcome, rows, patients) == ("ABSENT", 0, [])
+    told = [{key: answer.body.get(key) for key in ("data",)} for answer in (hidden, absent)]
+    assert told[0] == told[1]
+    assert ("errors" in hidden.body) == ("errors" in absent.body)
+
+
+async def test_certificates_of_ones_own_living_recording_are_none(world: World, case: Case) -> None:
+    recording = await world.recording(case)
+    for person in (case.doctor, await world.staff("compliance")):
+        answer = await person.send(documents.DELETION_CERTIFICATES, recordingId=str(recording))
+        assert answer.data["deletionCertificates"] == []
+        assert await _rows(world, answer) == ("ALLOWED", 0, [UUID(case.patient_id)], [recording])
+    officer = await world.staff("compliance")
+    nothing = await officer.send(documents.DELETION_CERTIFICATES, recordingId=NOWHERE)
+    assert (nothing.error.code, nothing.error.reason) == ("NOT_FOUND", "certificate_not_found")
+    assert (await _rows(world, nothing))[0] == "ABSENT"
+
+
+async def test_deletions_of_a_recording_say_whether_it_is_hidden(world: World, case: Case) -> None:
+    recording = await world.recording(case)
+    other, officer = await world.clinician(), await world.staff("compliance")
+    for person, entity, expected in (
+        (case.doctor, recording, "ALLOWED"),
+        (officer, recording, "ALLOWED"),
+        (other, recording, "DENIED"),
+        (case.doctor, uuid4(), "ABSENT"),
+        (officer, uuid4(), "ABSENT"),
+    ):
+        answer = await person.send(documents.DELETIONS, filter={"recordingId": str(entity)})
+        assert answer.data["deletions"]["edges"] == []
+        assert (await _rows(world, answer))[:2] == (expected, 0)
+
+
+async def test_deletions_of_a_deleted_recording_are_allowed_and_counted(world: World, case: Case) -> None:
+    recording = await world.recording(case)
+    await destroyed(world, recording)
+    answer = await case.doctor.send(documents.DELETIONS, filter={"recordingId": str(recording)})
+    assert (await _rows(world, answer))[:2] == ("ALLOWED", 1)
+    certified = await case.doctor.send(documents.DELETION_CERTIFICATES, recordingId=str(recording))
+    assert await _rows(world, certified) == ("ALLOWED", 1, [UUID(case.patient_id)], [recording])
+
+
+@pytest.mark.parametrize("key", ["id", "externalId"])
+async def test_consultation_says_whether_it_is_hidden(world: World, case: Case, key: str) -> None:
+    entity = case.id if key == "id" else str(case.consultation["externalId"])
+    other = await world.clinician()
+    for person, wanted, expected in (
+        (case.doctor, entity, "ALLOWED"),
+        (case.patient, entity, "ALLOWED"),
+        (other, entity, "DENIED"),
+        (other, str(uuid4()), "ABSENT"),
+    ):
+        answer = await person.send(documents.CONSULTATION, **{key: wanted})
+        assert (await _rows(world, answer))[0] == expected
+
+
+async def test_audit_of_somebody_unknown_is_absent(world: World, case: Case, officer: Person) -> None:
+    for key, entity in (("patientId", case.patient_id), ("consultationId", case.id)):
+        found = await officer.send(documents.AUDIT_EVENTS, filter={key: entity})
+        assert (await _rows(world, found))[0] == "ALLOWED"
+        nothing = await officer.send(
+            documents.AUDIT_EVENTS, filter={key: entity, "action": "transcript.search"}
+        )
+        assert (await _rows(world, nothing))[:2] == ("ALLOWED", 0)
+        unknown = await officer.send(documents.AUDIT_EVENTS, filter={key: str(uuid4())})
+        assert (await _rows(world, unknown))[:2] == ("ABSENT", 0)
+
+
+async def test_transcript_that_is_not_ready_is_no_denial(world: World, case: Case) -> None:
+    recording = await world.recording(case)
+    await spoken(world, recording)
+    await world.rows("update resguardo.transcripts set status = 'RUNNING' where recording_id = %s", recording)
+    answer = await case.doctor.send(documents.TRANSCRIPT, id=str(recording))
+    assert answer.error.code == "NOT_FOUND"
+    assert (await _rows(world, answer))[:2] == ("ALLOWED", 0)
+
+
+def test_every_audited_statement_refers_to_its_row() -> None:
+    """A statement of the shape that `app/audited.py` reads: Postgres does not call a function nobody refers to."""
+    found = 0
+    for path in Path("app").rglob("*.sql"):
+        for statement in path.read_text(encoding="utf-8").split("-- name: ")[1:]:
+            if "private.record_access(" in statement or "private.record_lookup(" in statement:
+                if statement.startswith("record_access"):
+                    continue
+                found += 1
+                last = statement.rpartition("\n)\n")[2]
+                assert "as recorded" in last, statement.splitlines()[0]
+                assert "as found" in last, statement.splitlines()[0]
+    assert found > 10

@@ -1,0 +1,139 @@
+"""A refusal is audited even while the table that caused it is locked."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import LiteralString
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.api import documents, requesting
+from tests.api.holding import RELEASE_HOLD
+from tests.api.importing import COMPLETE_IMPORT
+from tests.api.retaining import APPROVE_POLICY
+from tests.api.world import Answer, Case, Person, World, consent_input
+from tests.databases import Database
+
+pytestmark = pytest.mark.anyio
+
+DOORS = {
+    "resguardo.recordings": ("clinician", documents.RECORDING, "id"),
+    "resguardo.consultations": ("clinician", documents.CONSULTATION, "externalId"),
+    "resguardo.participants": ("clinician", documents.RECORD_CONSENT, "consent"),
+    "resguardo.recording_imports": ("clinician", COMPLETE_IMPORT, "importId"),
+    "resguardo.deletions": ("clinician", documents.DELETIONS, "first"),
+    "resguardo.certificates": ("compliance", documents.DELETION_CERTIFICATES, "recordingId"),
+    "resguardo.transcripts": ("clinician", documents.RETRY_TRANSCRIPTION, "id"),
+    "resguardo.legal_holds": ("compliance", RELEASE_HOLD, "holdId"),
+    "resguardo.access_requests": ("compliance", requesting.APPROVE_REQUEST, "requestId"),
+    "resguardo.retention_policies": ("compliance", APPROVE_POLICY, "policyId"),
+    "private.staff_invitations": ("compliance", documents.STAFF_INVITATIONS, ""),
+    "private.recording_secrets": ("clinician", documents.ISSUE_URL, "recordingId"),
+    "private.usage": ("clinician", documents.CONSULTATIONS, "first"),
+}
+"""A field that needs the table, by a role that may use it, and the variable that names what is asked for."""
+
+
+@asynccontextmanager
+async def _locked(
+    database: Database, *tables: str, mode: LiteralString = "access exclusive"
+) -> AsyncIterator[None]:
+    """Holds the tables in a transaction of somebody else's."""
+    async with await psycopg.AsyncConnection.connect(database.superuser_url) as holder:
+        for table in tables:
+            name = sql.Identifier(*table.split("."))
+            await holder.execute(sql.SQL("lock table {} in {} mode").format(name, sql.SQL(mode)))
+        yield
+        await holder.rollback()
+
+
+def _variables(name: str, case: Case, recording: UUID) -> dict[str, object]:
+    values: dict[str, object] = {
+        "externalId": case.consultation["externalId"],
+        "consent": consent_input(case.participant("DOCTOR")),
+        "first": 1,
+        "policyId": 1,
+        "purposeOfUse": "TREATMENT",
+    }
+    given = {name: values.get(name, str(recording))} if name else {}
+    return given | ({"purposeOfUse": "TREATMENT"} if name == "recordingId" else {})
+
+
+async def _one_row(world: World, answer: Answer, person: Person) -> None:
+    assert answer.error.code == "CONFLICT", answer.body
+    rows = await world.audit(answer.request_id)
+    assert [(row["outcome"], row["reason"], row["actor_id"]) for row in rows] == [
+        ("FAILED", "concurrent_change", person.user_id)
+    ]
+
+
+async def test_every_door_audits_its_refusal_while_its_table_is_locked(world: World, case: Case) -> None:
+    recording = await world.recording(case)
+    people = {"clinician": case.doctor, "compliance": await world.staff("compliance")}
+    async with _locked(world.database, *DOORS):
+        answers = await asyncio.gather(
+            *(
+                people[role].send(document, **_variables(name, case, recording))
+                for role, document, name in DOORS.values()
+            )
+        )
+        for (role, _, _), answer in zip(DOORS.values(), answers, strict=True):
+            await _one_row(world, answer, people[role])
+
+
+@pytest.mark.parametrize("table", ["resguardo.staff", "resguardo.patients"])
+async def test_refusal_is_audited_while_the_tables_of_people_are_locked(
+    world: World, case: Case, table: str
+) -> None:
+    patient, officer = case.patient, await world.staff("compliance")
+    async with _locked(world.database, table):
+        asked = [patient.send(requesting.REQUEST_ACCESS, request={})]
+        if table == "resguardo.staff":
+            asked.append(officer.send(documents.SUSPEND, userId=str(case.doctor.user_id)))
+        answers = await asyncio.gather(*asked)
+        for person, answer in zip((patient, officer), answers, strict=False):
+            await _one_row(world, answer, person)
+
+
+async def test_every_conflict_of_a_crowd_at_a_locked_table_has_its_row(world: World, case: Case) -> None:
+    recording = await world.recording(case)
+    doctors = [await world.clinician() for _ in range(12)]
+    async with _locked(world.database, "resguardo.recordings"):
+        answers = await asyncio.gather(
+            *(doctor.send(documents.STOP, recordingId=str(recording)) for doctor in doctors)
+        )
+        for doctor, answer in zip(doctors, answers, strict=True):
+            await _one_row(world, answer, doctor)
+
+
+async def test_refusal_names_whom_it_is_about_while_another_table_is_locked(world: World, case: Case) -> None:
+    recording = await world.recording(case)
+    weak = await world.with_session(case.doctor, aal="aal1")
+    async with _locked(world.database, "resguardo.legal_holds", "resguardo.consultations"):
+        answer = await weak.send(documents.STOP, recordingId=str(recording))
+        assert answer.error.code == "FORBIDDEN"
+        (row,) = await world.audit(answer.request_id)
+    assert (row["patient_ids"], row["entity_ids"]) == ([UUID(case.patient_id)], [recording])
+
+
+async def test_row_locks_hold_up_no_refusal(world: World, case: Case) -> None:
+    recording, other = await world.recording(case), await world.clinician()
+    async with await psycopg.AsyncConnection.connect(world.database.superuser_url) as holder:
+        for table in ("recordings", "consultations", "staff", "patients"):
+            await holder.execute(sql.SQL("select from resguardo.{} for update").format(sql.Identifier(table)))
+        answer = await other.send(documents.STOP, recordingId=str(recording))
+        await holder.rollback()
+    assert answer.error.code == "NOT_FOUND"
+    (row,) = await world.audit(answer.request_id)
+    assert (row["outcome"], row["patient_ids"]) == ("DENIED", [UUID(case.patient_id)])
+
+
+async def test_refused_id_that_nobody_has_is_named(world: World, case: Case) -> None:
+    unknown = uuid4()
+    weak = await world.with_session(case.doctor, aal="aal1")
+    answer = await weak.send(documents.STOP, recordingId=str(unknown))
+    (row,) = await world.audit(answer.request_id)
+    assert (row["outcome"], row["entity_ids"], row["patient_ids"]) == ("DENIED", [unknown], [])

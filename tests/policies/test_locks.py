@@ -1,0 +1,128 @@
+"""A door that reads locks nothing, and nobody locks a row of somebody else's."""
+
+from contextlib import suppress
+from typing import LiteralString
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from tests.databases import Database
+from tests.policies.acting import acting, superuser, value
+from tests.policies.world import ANA, Connection
+
+TABLES = (
+    "consultations",
+    "recordings",
+    "recording_imports",
+    "transcripts",
+    "access_requests",
+    "participants",
+)
+READY = ANA.id_of("over READY")
+
+BY_A_CLINICIAN: dict[LiteralString, UUID] = {
+    "select private.open_transcript('transcript.read', %s, null)": READY,
+    "select private.open_transcript('transcript.correct', %s, null)": READY,
+    "select private.correct_transcript(%s, 2, '', '{}')": READY,
+    "select private.keep_subtitle_link(%s, sha256('x'), 60, null)": READY,
+    "select private.retry_transcription(%s)": READY,
+    "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500, null)": READY,
+    "select private.switch_transcription(%s, true)": ANA.id_of("over"),
+    "select private.release_object_key('recording.issue_url', %s, null, null, null)": READY,
+    "select private.request_deletion(%s, 'OTHER')": READY,
+    "select private.undo_deletion(%s)": READY,
+    "select private.lock_consultation(%s)": ANA.id_of("over"),
+    "select private.complete_import(%s)": ANA.id_of("import"),
+    "select private.release_upload_url(%s)": ANA.id_of("import"),
+    "select private.has_live_recording(%s)": ANA.id_of("over"),
+    "select from resguardo.recordings where id = %s for update": READY,
+}
+BY_A_PATIENT: dict[LiteralString, str] = {
+    "select private.withdraw_access_request(%s, null)": "request",
+    "select private.ask_access_review(%s, null)": "request",
+    "select private.release_export_key(%s, null)": "request",
+    "select private.lock_consultation(%s)": "over",
+    "select private.file_access_request(null, %s, null, null, null, null)": "over",
+}
+READS: tuple[LiteralString, ...] = (
+    "select private.open_transcript('transcript.read', %s, null)",
+    "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500, null)",
+    "select private.release_object_key('recording.issue_url', %s, null, null, null)",
+)
+
+
+def _locked(database: Database) -> list[str]:
+    """The tables that have a row which somebody has locked."""
+    found = []
+    with superuser(database) as other:
+        for table in TABLES:
+            try:
+                other.execute(f"select from resguardo.{table} for update nowait")
+            except psycopg.errors.LockNotAvailable:
+                found.append(table)
+    return found
+
+
+def _advisory_locks(database: Database, holder: Connection) -> int:
+    with superuser(database) as other:
+        locks = "select count(*) from pg_locks where locktype = 'advisory' and pid = %s"
+        return int(value(other, locks, holder.info.backend_pid))
+
+
+def _tried(connection: Connection, statement: LiteralString, entity: UUID) -> None:
+    with suppress(psycopg.DatabaseError), connection.transaction():
+        connection.execute(statement, [entity])
+
+
+@pytest.mark.parametrize("statement", BY_A_CLINICIAN)
+def test_stranger_locks_nothing_of_a_doctors(practice: Database, statement: LiteralString) -> None:
+    with acting(practice, "clinician who does not") as stranger:
+        _tried(stranger, statement, BY_A_CLINICIAN[statement])
+        assert _locked(practice) == []
+        assert _advisory_locks(practice, stranger) == 0
+
+
+@pytest.mark.parametrize("statement", BY_A_PATIENT)
+def test_stranger_locks_nothing_of_a_patients(practice: Database, statement: LiteralString) -> None:
+    with acting(practice, "other patient") as stranger:
+        _tried(stranger, statement, ANA.id_of(BY_A_PATIENT[statement]))
+        assert _locked(practice) == []
+        assert _advisory_locks(practice, stranger) == 0
+
+
+@pytest.mark.parametrize("statement", READS)
+def test_read_of_ones_own_locks_nothing(practice: Database, statement: LiteralString) -> None:
+    with acting(practice, "clinician who owns") as owner:
+        owner.execute(statement, [READY])
+        assert _locked(practice) == []
+
+
+def test_owner_reads_a_transcript_while_a_stranger_reads_and_somebody_holds_it(practice: Database) -> None:
+    read: LiteralString = "select private.open_transcript('transcript.read', %s, null)"
+    with (
+        acting(practice, "clinician who does not") as stranger,
+        psycopg.connect(practice.superuser_url) as holder,
+        acting(practice, "clinician who owns") as owner,
+    ):
+        stranger.execute(read, [READY])
+        holder.execute("select from resguardo.transcripts for update")
+        owner.execute("set local lock_timeout = '50ms'")
+        owner.execute(read, [READY])
+
+
+def test_correction_still_waits_for_another_of_the_same_transcript(practice: Database) -> None:
+    opened: LiteralString = "select private.open_transcript('transcript.correct', %s, null)"
+    with acting(practice, "clinician who owns") as first, acting(practice, "clinician who owns") as second:
+        first.execute(opened, [READY])
+        second.execute("set local lock_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            second.execute(opened, [READY])
+
+
+def test_officer_without_a_second_factor_locks_no_member_of_staff(practice: Database) -> None:
+    with acting(practice, "compliance without second factor") as officer:
+        with suppress(psycopg.DatabaseError), officer.transaction():
+            officer.execute("select private.suspend_staff(%s)", [ANA.doctor_id])
+        with superuser(practice) as other:
+            other.execute("select from resguardo.staff for update nowait")
