@@ -7,7 +7,7 @@ query by a hash alone, by POST or by GET, is answered as Apollo Server answers i
 query whole. What is inside an operation is the schema's business.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -28,7 +28,9 @@ from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from app.errors import AppError, Unauthenticated
+from app.http import persisted_queries
 from app.http.media_types import GRAPHQL_RESPONSE, JSON, is_json_in_utf8, response_media_type
+from app.http.persisted_queries import is_hash_alone
 from app.http.refusals import RefusedError, app_error_refusal, refusal, request_id, retry_after
 from app.http.strict_json import decode_json
 
@@ -82,7 +84,7 @@ class GraphQLEndpoint(GraphQL[object, None]):
             return HTMLResponse(
                 self.graphql_ide_html, headers={"Content-Security-Policy": GRAPHIQL_CONTENT_SECURITY_POLICY}
             )
-        if request.method == "GET" and _is_hash_alone(_by_get(request)):
+        if request.method == "GET" and is_hash_alone(_by_get(request)):
             raise _persisted_query(response_media_type(request.headers.get("accept")))
         _require_acceptable(request, "GET, POST" if self.graphql_ide else "POST")
         try:
@@ -120,7 +122,7 @@ class GraphQLEndpoint(GraphQL[object, None]):
         parameters = _decode(await request.get_body())
         if not isinstance(parameters, dict):
             raise _bad_request("The body must be a JSON object; batches are not accepted.")
-        if _is_hash_alone(parameters):
+        if is_hash_alone(parameters):
             raise _persisted_query(response_media_type(request.headers.get("accept")))
         query = parameters.get("query")
         if not isinstance(query, str) or not query:
@@ -208,23 +210,10 @@ def _by_get(request: Request) -> dict[str, object]:
     return parameters
 
 
-def _is_hash_alone(parameters: Mapping[str, object]) -> bool:
-    """Whether a request names its query by a hash and does not bring it."""
-    extensions = parameters.get("extensions")
-    return (
-        not parameters.get("query")
-        and isinstance(extensions, dict)
-        and bool(extensions.get("persistedQuery"))
-    )
-
-
 def _persisted_query(media_type: str | None) -> RefusedError:
-    """What Apollo Server 4 answers where it keeps no queries: clients know it by the code or by these very words.
-
-    The status is 200, since clients before Apollo Client 4 do not read the errors of another status.
-    """
+    """Status 200, as Apollo Server's: clients before Apollo Client 4 do not read the errors of another status."""
     content_type = {"Content-Type": f"{media_type or JSON}; charset=utf-8"}
-    return RefusedError(200, "PERSISTED_QUERY_NOT_SUPPORTED", "PersistedQueryNotSupported", content_type)
+    return RefusedError(200, persisted_queries.CODE, persisted_queries.MESSAGE, content_type)
 
 
 def _errors(response: GraphQLHTTPResponse) -> Iterable[Any]:

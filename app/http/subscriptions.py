@@ -31,6 +31,7 @@ from strawberry.types import ExecutionContext
 
 from app.errors import AppError, InvalidInput, RateLimited, Timeout, Unauthenticated, UpstreamFailed
 from app.http.address_limit import Connecting
+from app.http.persisted_queries import not_supported
 from app.http.refusals import app_error_refusal, request_id
 from app.http.transport_ws import (
     PROTOCOL,
@@ -240,13 +241,17 @@ class _Connection:
     async def _subscribe(self, connected: Connected, operation: Operation) -> None:
         if operation.id in self._operations:
             raise EndedError(Close.DUPLICATE_ID, "A subscriber of this id exists already")
+        told_as = request_id(self._websocket.scope)
+        if not operation.query:
+            payload = [not_supported(told_as)]
+            await self._send({"id": operation.id, "type": "error", "payload": payload})
+            return
         refused: AppError | None = None
         if len(self._running) >= self._limits.operations_per_connection:
             refused = RateLimited("too_many_subscriptions", limit=self._limits.operations_per_connection)
         elif not _is_one_subscription(operation):
             refused = InvalidInput("subscriptions_only")
         if refused is not None:
-            told_as = request_id(self._websocket.scope)
             await self._send(refusal_message(operation.id, refused, connected.language, told_as))
             return
         task = self._tasks.create_task(self._operate(connected, operation))

@@ -76,5 +76,9 @@ class Subtitles:
             self._rejections.count("request.reject", address)
             raise
         asker = Asker(claims, UUID(request_id(request.scope) or str(uuid4())), address)
-        async with self._limits.people.slot(asker.person):
+        reader = (
+            "subtitles",
+            asker.person,
+        )  # apart, so that a leaked link does not use up the person's own slots
+        async with self._limits.people.slot(reader):
             return await self._transcripts.read(asker, recording_id)

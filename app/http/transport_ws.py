@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Any
 
 from app.errors import AppError, Forbidden, Unauthenticated, public_extensions
+from app.http.persisted_queries import is_hash_alone
 from app.http.strict_json import decode_json
 from app.texts import Language, error_message
 
@@ -42,7 +43,7 @@ class EndedError(Exception):
 
 @dataclass(frozen=True)
 class Operation:
-    """What a `subscribe` message asks for."""
+    """What a `subscribe` message asks for; the query is empty if it is named by a hash alone."""
 
     id: str
     query: str
@@ -95,7 +96,9 @@ def operation_of(message: Mapping[str, Any]) -> Operation:
     if not isinstance(payload, dict):
         raise EndedError(Close.BAD_REQUEST, "The payload of subscribe is an object")
     query, variables, name = (payload.get(key) for key in ("query", "variables", "operationName"))
-    if not isinstance(query, str) or not query:
+    if is_hash_alone(payload):
+        query = ""
+    elif not isinstance(query, str) or not query:
         raise EndedError(Close.BAD_REQUEST, "The query is a string that is not empty")
     if not isinstance(variables, dict | None) or not isinstance(name, str | None):
         raise EndedError(Close.BAD_REQUEST, "Variables are an object, operationName is a string")

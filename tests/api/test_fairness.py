@@ -16,8 +16,11 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
+from starlette.requests import Request
 from starlette.types import Message
 
+from app.errors import UpstreamFailed
+from app.http import health
 from app.http.address_limit import AddressLimit, connecting_limit
 from app.http.subscriptions import Connected, SubscriptionEndpoint
 from app.main import create_app
@@ -206,6 +209,20 @@ async def test_guests_of_one_address_do_not_hold_up_those_of_another(world: Worl
                 assert (await guest.ask(documents.JOIN, invitation=invited["invitation"]))["token"]
 
 
+async def test_flood_of_a_link_that_leaked_takes_nothing_of_its_doctor(world: World, case: Case) -> None:
+    recording = await world.recording(case)
+    await spoken(world, recording)
+    urls = await case.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
+    table: LiteralString = "lock table resguardo.transcripts in access exclusive mode"
+    flood = [world.http.get(urls["webvtt"]) for _ in range(FLOOD)]
+    async with held(world, table) as holding, flooding(flood, holding) as tasks:
+        await until_waiting(world, RUNNING)
+        async with asyncio.timeout(SERVED_SECONDS):
+            assert (await case.doctor.ask(documents.VIEWER))["role"] == "clinician"
+        assert await waiting(world) == RUNNING
+    assert {task.result().status_code for task in tasks} <= {200, 429, 503}
+
+
 async def test_long_searches_of_one_doctor_leave_places_to_others(
     world: World, case: Case, other_doctor: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +273,41 @@ async def test_subscriptions_of_one_doctor_read_only_so_many_at_once(
 WATCH = (
     "subscription ($consultationId: ID!) { recordingChanged(consultationId: $consultationId) { id status } }"
 )
+
+
+async def test_flood_of_metrics_asks_the_database_once(world: World, other_doctor: Person) -> None:
+    flood = [world.http.get("/metrics") for _ in range(FLOOD)]
+    table: LiteralString = "lock table private.leadership in access exclusive mode"
+    async with held(world, table) as holding, flooding(flood, holding) as tasks:
+        await until_waiting(world, 1)
+        async with asyncio.timeout(SERVED_SECONDS):
+            assert (await other_doctor.ask(documents.VIEWER))["role"] == "clinician"
+        assert await waiting(world) == 1
+    assert {task.result().status_code for task in tasks} == {200}
+
+
+async def test_flood_of_readiness_asks_the_database_once_and_the_next_asks_again() -> None:
+    class Asked:
+        asked = 0
+
+        @asynccontextmanager
+        async def as_service(self, reason: str) -> AsyncIterator[Any]:
+            self.asked += 1
+            await asyncio.sleep(0)
+            if self.asked == 2:
+                raise UpstreamFailed("database_unavailable")
+            yield self
+
+        async def value(self, sql: str) -> int:
+            return 1
+
+    database = Asked()
+    ready = health.Ready(database)  # type: ignore[arg-type]
+    request = Request(_scope("203.0.113.7", "/health/ready"))
+    for number, status in ((1, 200), (2, 503), (3, 200)):
+        answers = await asyncio.gather(*(ready(request) for _ in range(FLOOD)))
+        assert {answer.status_code for answer in answers} == {status}
+        assert database.asked == number
 
 
 def _scope(address: str, path: str = "/graphql", kind: str = "http") -> dict[str, Any]:

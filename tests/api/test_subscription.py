@@ -449,6 +449,30 @@ async def test_connection_has_so_many_subscriptions(case: Case, api: str) -> Non
         assert error["extensions"]["reason"] == "too_many_subscriptions"
 
 
+async def test_subscription_that_is_named_by_a_hash_alone_is_an_error_of_the_operation(
+    case: Case, api: str
+) -> None:
+    async with connected(api) as client:
+        await client.init(case.doctor)
+        extensions = {"persistedQuery": {"version": 1, "sha256Hash": "ab" * 32}}
+        await client.say(id="1", type="subscribe", payload={"extensions": extensions})
+        error = await client.error()
+        assert error["message"] == "PersistedQueryNotSupported"
+        assert error["extensions"]["code"] == "PERSISTED_QUERY_NOT_SUPPORTED"
+        await client.subscribe(WATCH, "1", consultationId=case.id)
+        await client.nothing_more()
+
+
+async def test_bad_variable_of_a_subscription_is_told_by_its_place(case: Case, api: str) -> None:
+    async with connected(api) as client:
+        await client.init(case.doctor)
+        await client.subscribe(WATCH, consultationId={"name": "Ana Torres"})
+        error = await client.error()
+        assert error["extensions"]["inputPath"] == "$consultationId"
+        assert error["extensions"]["expectedType"] == "ID!"
+        assert "Ana" not in str(error)
+
+
 async def test_person_has_so_many_connections(world: World, case: Case) -> None:
     async with _api(world, connections_per_person=1) as url:
         async with connected(url) as first, connected(url) as second, connected(url) as another:
