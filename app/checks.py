@@ -15,7 +15,8 @@ from app.deployment import require_own_bucket, require_own_database
 from app.errors import AppError, UpstreamFailed
 from app.integrations import configured
 from app.integrations.remedies import REMEDIES
-from app.integrations.storage import Storage
+from app.integrations.storage import MAX_URL_SECONDS, Storage
+from app.integrations.storage_access import prove_access
 from app.integrations.supabase import SupabaseAdmin
 from app.jobs.watch import read_last_led
 from app.jwks import parse_keys
@@ -23,6 +24,7 @@ from app.keyring import Keyring
 from app.keys.service import require_root_keys
 from app.settings import (
     ApiSettings,
+    BucketSettings,
     LiveKitSettings,
     SettingsError,
     SupabaseSettings,
@@ -157,13 +159,13 @@ async def everything() -> list[Result]:
 async def require_own_world(settings: ApiSettings) -> None:
     """Raises AppError where the API's database or bucket is not reached, or not this deployment's."""
     await _database(settings.api_database_url, settings.deployment)
-    await _bucket(configured.reader_storage(settings), settings.deployment)
+    await _api_bucket(settings)
 
 
 def _api_checks(settings: ApiSettings) -> list[tuple[str, Check]]:
     return [
         ("database", lambda: _database(settings.api_database_url, settings.deployment)),
-        ("bucket", lambda: _bucket(configured.reader_storage(settings), settings.deployment)),
+        ("bucket", lambda: _api_bucket(settings)),
         ("root keys", lambda: _root_keys(settings.api_database_url, settings.keyring)),
         ("LiveKit", lambda: _livekit(settings)),
         ("Supabase Auth's signing keys", lambda: _signing_keys(settings)),
@@ -173,7 +175,8 @@ def _api_checks(settings: ApiSettings) -> list[tuple[str, Check]]:
 def _worker_checks(settings: WorkerSettings) -> list[tuple[str, Check]]:
     return [
         ("database", lambda: _database(settings.worker_database_url, settings.deployment)),
-        ("bucket", lambda: _bucket(configured.worker_storage(settings), settings.deployment)),
+        ("bucket", lambda: _worker_bucket(settings)),
+        ("the recorder's bucket key", lambda: _recorder_key(settings)),
         ("root keys", lambda: _root_keys(settings.worker_database_url, settings.keyring)),
         ("leader of the rounds", lambda: _leader(settings.worker_database_url)),
         ("Supabase Auth's administration", lambda: _supabase_admin(settings)),
@@ -228,12 +231,46 @@ async def _leader(url: SecretStr) -> None:
         raise UpstreamFailed("nobody_leads", what=str(found))
 
 
-async def _bucket(storage: Storage, deployment: str) -> None:
+async def _api_bucket(settings: ApiSettings) -> None:
+    storage = configured.reader_storage(settings)
+    other = configured.reader_storage(settings, other_style=True)
+    await _bucket(settings, storage, other, settings.url_lifetime_seconds)
+
+
+async def _worker_bucket(settings: WorkerSettings) -> None:
+    storage = configured.worker_storage(settings)
+    other = configured.worker_storage(settings, other_style=True)
+    await _bucket(settings, storage, other, MAX_URL_SECONDS)
+
+
+async def _bucket(
+    settings: BucketSettings, storage: Storage, other: Storage, url_lifetime_seconds: int
+) -> None:
     try:
-        await storage.reachable()
-        await require_own_bucket(storage, deployment)
+        await prove_access(
+            storage,
+            url_lifetime_seconds=url_lifetime_seconds,
+            other_style=None if settings.is_r2 else other,
+        )
+        await require_own_bucket(storage, settings.deployment)
     finally:
         storage.close()
+        other.close()
+
+
+async def _recorder_key(settings: WorkerSettings) -> None:
+    """LiveKit's key must be refused the mark, which is in every bucket of ours."""
+    target = await configured.recorder_target(settings, "resguardo-check.mp4")
+    storage = configured.storage_of(target)
+    try:
+        await storage.read_mark()
+    except UpstreamFailed as refused:
+        if refused.reason in ("storage_access_denied", "storage_credentials_refused"):
+            return
+        raise
+    finally:
+        storage.close()
+    raise UpstreamFailed("recorder_key_reads")
 
 
 async def _livekit(settings: LiveKitSettings) -> None:

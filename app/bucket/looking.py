@@ -3,7 +3,7 @@
 It changes nothing anywhere.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
 from datetime import timedelta
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -41,14 +41,17 @@ class Looker:
             terms = await store.retention_days(tx)
         return model.meant(documents.load(), terms, self._around.origins)
 
-    async def found(self, unlooked: Unlooked | None = None) -> Rules:
-        """The bucket's rules; None for a part without a key. What raises is told in `unlooked`, if that is given."""
+    async def found(self, unlooked: Unlooked, *, only: Collection[str] | None = None) -> Rules:
+        """The bucket's rules; None for a part that could not be read, whose reason is then in `unlooked`.
+
+        Of what raises, `only` these reasons; the others are raised.
+        """
         rules, cloudflare = self._around.rules, self._around.cloudflare
         admin, token = "r2_admin_key_missing", "cloudflare_token_missing"
         return Rules(
-            await _read(Topic.LIFECYCLE, rules.read_lifecycle if rules else None, admin, unlooked),
-            await _read(Topic.CORS, rules.read_cors if rules else None, admin, unlooked),
-            await _read(Topic.LOCKS, cloudflare.read_locks if cloudflare else None, token, unlooked),
+            await _read(Topic.LIFECYCLE, rules.read_lifecycle if rules else None, admin, unlooked, only),
+            await _read(Topic.CORS, rules.read_cors if rules else None, admin, unlooked, only),
+            await _read(Topic.LOCKS, cloudflare.read_locks if cloudflare else None, token, unlooked, only),
         )
 
     async def look(self) -> Look:
@@ -132,16 +135,19 @@ class Looker:
 
 
 async def _read(
-    topic: Topic, ask: Callable[[], Awaitable[T]] | None, missing: str, unlooked: Unlooked | None
+    topic: Topic,
+    ask: Callable[[], Awaitable[T]] | None,
+    missing: str,
+    unlooked: Unlooked,
+    only: Collection[str] | None,
 ) -> T | None:
     if ask is None:
-        if unlooked is not None:
-            unlooked[topic] = missing
+        unlooked[topic] = missing
         return None
     try:
         return await ask()
     except AppError as error:
-        if unlooked is None:
+        if only is not None and error.reason not in only:
             raise
         unlooked[topic] = error.reason
         return None

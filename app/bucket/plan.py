@@ -37,12 +37,16 @@ class Line:
 
 @dataclass(frozen=True)
 class PartPlan:
-    """One part: its differences, and every rule that it would then have. `is_unread`: it could not be compared."""
+    """One part: its differences, and every rule that it would then have.
+
+    `is_unread`: it could not be compared, since there is no key, or the S3 server has no such rules (not `is_offered`).
+    """
 
     part: Part
     lines: tuple[Line, ...]
     result: tuple[Rule, ...]
     is_unread: bool = False
+    is_offered: bool = True
 
     @property
     def has_changes(self) -> bool:

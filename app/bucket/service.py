@@ -6,11 +6,12 @@ It changes nothing but lifecycle, CORS and the fixed locks, and those only when 
 
 import logging
 from collections.abc import Sequence
-from typing import cast
+from dataclasses import replace
+from typing import Final, cast
 
 from app.bucket import store
 from app.bucket.documents import overlap
-from app.bucket.drift import Look
+from app.bucket.drift import Look, Topic
 from app.bucket.looking import Looker
 from app.bucket.model import Part, deletes
 from app.bucket.plan import PartPlan, plan
@@ -22,6 +23,8 @@ from app.integrations.storage_rules import CorsRule, LifecycleRule
 
 log = logging.getLogger(__name__)
 
+NOT_OFFERED: Final = "storage_not_implemented"
+
 
 class BucketPolicies:
     """The bucket beside `policies/bucket`, and the database's rights beside `policies/access`."""
@@ -32,11 +35,16 @@ class BucketPolicies:
         self._looker = Looker(database, around)
 
     async def plan(self, *, prune: bool = False) -> tuple[PartPlan, ...]:
-        """What `apply` would do; a part for which no key is there is unread.
+        """What `apply` would do; a part for which no key is there, or which the server does not offer, is unread.
 
         Raises InvalidInput for the documents, UpstreamFailed and Timeout.
         """
-        return plan(await self._looker.meant(), await self._looker.found(), prune=prune)
+        unread: dict[Topic, str] = {}
+        found = await self._looker.found(unread, only={NOT_OFFERED})
+        made = plan(await self._looker.meant(), found, prune=prune)
+        return tuple(
+            replace(part, is_offered=unread.get(Topic(part.part.value)) != NOT_OFFERED) for part in made
+        )
 
     async def apply(self, shown: Sequence[PartPlan], *, prune: bool = False) -> None:
         """Does what was shown, part by part, each audited before it is put and read back after.

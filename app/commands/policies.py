@@ -78,7 +78,8 @@ def check_drift() -> None:
 def _show(parts: Sequence[PartPlan]) -> None:
     for part in parts:
         if part.is_unread:
-            out.print(f"[yellow]? {part.part.value}: not compared, no key for it[/]")
+            why = "no key for it" if part.is_offered else "this S3 server does not offer it (docs/s3.md)"
+            out.print(f"[yellow]? {part.part.value}: not compared, {why}[/]")
         for line in part.lines:
             out.print(f"[{_COLOURS[line.sign]}]{escape(str(line))}[/]")
     if not any(part.lines for part in parts):

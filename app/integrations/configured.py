@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from app.integrations import r2
+from app.integrations import r2, sts
 from app.integrations.cloudflare import API_URL, Cloudflare
 from app.integrations.livekit import LiveKit, S3Target
 from app.integrations.storage import Credentials, Storage
@@ -24,7 +24,7 @@ from app.settings import (
 if TYPE_CHECKING:
     from app.integrations.speech import Speech
 
-REGION = "auto"
+R2_REGION = "auto"
 RECORDER_CREDENTIALS_SECONDS = 24 * 3600
 """The upload follows the recording: longer than the longest consultation and the retries after it."""
 
@@ -36,36 +36,72 @@ def livekit(settings: LiveKitSettings) -> LiveKit:
     )
 
 
-def reader_storage(settings: ApiSettings) -> Storage:
-    """The bucket as the API may see it: read only."""
-    return _storage(settings, settings.r2_reader_access_key_id, settings.r2_reader_secret_access_key)
+def reader_storage(settings: ApiSettings, *, other_style: bool = False) -> Storage:
+    """The bucket as the API may see it: read only. `other_style`: by the form of address that is not set."""
+    return _storage(
+        settings,
+        settings.r2_reader_access_key_id,
+        settings.r2_reader_secret_access_key,
+        other_style=other_style,
+    )
 
 
-def worker_storage(settings: BucketWriterSettings) -> Storage:
-    """The bucket as the worker may see it: read and write."""
-    return _storage(settings, settings.r2_access_key_id, settings.r2_secret_access_key)
+def worker_storage(settings: BucketWriterSettings, *, other_style: bool = False) -> Storage:
+    """The bucket as the worker may see it: read and write. `other_style` as in `reader_storage`."""
+    return _storage(
+        settings, settings.r2_access_key_id, settings.r2_secret_access_key, other_style=other_style
+    )
 
 
-def recorder_target(settings: WorkerSettings, object_key: str) -> S3Target:
-    """Where LiveKit uploads one recording to, with credentials that can write and not read.
+def storage_of(target: S3Target) -> Storage:
+    """The bucket as the recorder may see it."""
+    given = target.credentials
+    return Storage(
+        endpoint_url=target.endpoint_url,
+        bucket=target.bucket,
+        credentials=Credentials(given.access_key_id, given.secret_access_key, given.session_token),
+        region=target.region,
+        force_path_style=target.force_path_style,
+    )
 
-    On R2 they are made here, for this object alone; another store has a write-only user of its own.
+
+async def recorder_target(settings: WorkerSettings, object_key: str) -> S3Target:
+    """Where LiveKit uploads one recording to, with credentials as narrow as the server can give.
+
+    On R2 they are made here, and can write this object alone; so are those of a role on AWS and MinIO, which STS makes.
+    Another server has a write-only key of its own, for every object. Raises UpstreamFailed and Timeout for STS.
     """
-    endpoint_url = _endpoint_url(settings)
     return S3Target(
-        endpoint_url=endpoint_url,
-        region=REGION,
+        endpoint_url=_endpoint_url(settings),
+        region=_region(settings),
         bucket=settings.r2_bucket_name,
-        credentials=_static_recorder(settings)
-        or r2.recorder_credentials(
-            account_id=settings.r2_account_id or "",
+        credentials=await _recorder_credentials(settings, object_key),
+        force_path_style=settings.s3_force_path_style,
+    )
+
+
+async def _recorder_credentials(settings: WorkerSettings, object_key: str) -> Credentials:
+    key_id, secret = settings.r2_recorder_access_key_id, settings.r2_recorder_secret_access_key
+    if key_id is not None and secret is not None:
+        return Credentials(key_id, secret.get_secret_value())
+    parent = Credentials(settings.r2_access_key_id, settings.r2_secret_access_key.get_secret_value())
+    if settings.s3_recorder_role_arn is not None:
+        return await sts.recorder_credentials(
+            endpoint_url=_endpoint_url(settings),
+            region=_region(settings),
+            role_arn=settings.s3_recorder_role_arn,
             bucket=settings.r2_bucket_name,
-            parent=Credentials(settings.r2_access_key_id, settings.r2_secret_access_key.get_secret_value()),
-            endpoint_host=urlsplit(endpoint_url).netloc,
+            parent=parent,
             object_key=object_key,
-            expires_in_seconds=RECORDER_CREDENTIALS_SECONDS,
-            now=datetime.now(UTC),
-        ),
+        )
+    return r2.recorder_credentials(
+        account_id=settings.r2_account_id or "",
+        bucket=settings.r2_bucket_name,
+        parent=parent,
+        endpoint_host=urlsplit(_endpoint_url(settings)).netloc,
+        object_key=object_key,
+        expires_in_seconds=RECORDER_CREDENTIALS_SECONDS,
+        now=datetime.now(UTC),
     )
 
 
@@ -78,12 +114,14 @@ def storage_rules(settings: BucketRuleSettings) -> StorageRules | None:
         endpoint_url=_endpoint_url(settings),
         bucket=settings.r2_bucket_name,
         credentials=Credentials(key_id, secret.get_secret_value()),
+        region=_region(settings),
+        force_path_style=settings.s3_force_path_style,
     )
 
 
 def cloudflare(settings: BucketRuleSettings) -> Cloudflare | None:
     """Cloudflare's API for the bucket; None where there is no token."""
-    if settings.cloudflare_api_token is None or settings.r2_account_id is None:
+    if settings.cloudflare_api_token is None or settings.r2_account_id is None or not settings.is_r2:
         return None
     return Cloudflare(
         account_id=settings.r2_account_id,
@@ -111,21 +149,29 @@ def speech(settings: SpeechSettings) -> "Speech | None":
 
 def bucket_url(settings: BucketSettings) -> str:
     """The bucket on its S3 host, where nobody is served without a key."""
-    return f"{_endpoint_url(settings)}/{settings.r2_bucket_name}"
+    endpoint, bucket = _endpoint_url(settings), settings.r2_bucket_name
+    if settings.s3_force_path_style:
+        return f"{endpoint}/{bucket}"
+    parts = urlsplit(endpoint)
+    return f"{parts.scheme}://{bucket}.{parts.netloc}"
 
 
-def _static_recorder(settings: WorkerSettings) -> Credentials | None:
-    key_id, secret = settings.r2_recorder_access_key_id, settings.r2_recorder_secret_access_key
-    return None if key_id is None or secret is None else Credentials(key_id, secret.get_secret_value())
-
-
-def _storage(settings: BucketSettings, access_key_id: str, secret: SecretStr) -> Storage:
+def _storage(
+    settings: BucketSettings, access_key_id: str, secret: SecretStr, *, other_style: bool = False
+) -> Storage:
     return Storage(
         endpoint_url=_endpoint_url(settings),
         bucket=settings.r2_bucket_name,
         credentials=Credentials(access_key_id, secret.get_secret_value()),
+        region=_region(settings),
+        force_path_style=settings.s3_force_path_style is not other_style,
     )
 
 
+def _region(settings: BucketSettings) -> str:
+    return settings.s3_region or R2_REGION
+
+
 def _endpoint_url(settings: BucketSettings) -> str:
-    return settings.r2_endpoint_url or r2.endpoint(settings.r2_account_id or "", settings.r2_jurisdiction)
+    own = settings.s3_endpoint_url or settings.r2_endpoint_url
+    return own.rstrip("/") if own else r2.endpoint(settings.r2_account_id or "", settings.r2_jurisdiction)

@@ -40,6 +40,7 @@ class S3Target:
     region: str
     bucket: str
     credentials: S3Credentials = field(repr=False)
+    force_path_style: bool = True
 
 
 def video(room_name: str, object_key: str, upload: S3Target) -> RoomCompositeEgressRequest:
@@ -76,7 +77,7 @@ def _output(
         region=upload.region,
         endpoint=upload.endpoint_url,
         bucket=upload.bucket,
-        force_path_style=True,
+        force_path_style=upload.force_path_style,
         content_disposition="attachment",
     )
     return EncodedFileOutput(file_type=file_type, filepath=object_key, disable_manifest=True, s3=s3)

@@ -31,6 +31,16 @@ REMEDIES: Final[Mapping[str, str]] = {
     "same key in a header: does a proxy before it remove or change the query? Does a policy forbid query signatures?",
     "storage_region_wrong": "Set S3_REGION to the bucket's region (in brackets, if the object store named it), and "
     "S3_ENDPOINT_URL to that region's address.",
+    "storage_versioned": "The bucket keeps old versions, so a destroyed recording would stay in one: suspend its "
+    "versioning (an object lock needs versioning: leave it off), and delete the versions that are there.",
+    "storage_overwrites": "This S3 server ignores `If-None-Match: *` and overwrites: use one that honours conditional "
+    "writes.",
+    "recorder_role_refused": "The worker's key may not take the role of S3_RECORDER_ROLE_ARN for 12 hours: look at the "
+    "role's trust policy and its maximum session duration (docs/s3.md). A code in brackets is the server's own.",
+    "recorder_role_unsupported": "This S3 server has no token service: leave S3_RECORDER_ROLE_ARN out, and set "
+    "R2_RECORDER_ACCESS_KEY_ID to a key that can only write.",
+    "recorder_key_reads": "The recorder's key reads recordings: it must only write objects (s3:PutObject, "
+    "s3:AbortMultipartUpload).",
     "storage_timeout": "The object store did not answer in time: is the network open?",
     "storage_token_expired": "The temporary credentials are over: set a key that does not expire, or a new one.",
     "storage_unreachable": "Is R2_ACCOUNT_ID right (and R2_JURISDICTION), or S3_ENDPOINT_URL? Is the network open?",

@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
@@ -95,9 +95,11 @@ class Storage(Listing, Copying, Uploading):
         call_timeout_seconds: float = 30.0,
         max_connections: int = 10,
         attempts: int = _ATTEMPTS,
+        force_path_style: bool = True,
     ) -> None:
         self._bucket = bucket
-        self._client = _client(endpoint_url, region, credentials, max_connections, attempts)
+        style: Literal["path", "virtual"] = "path" if force_path_style else "virtual"
+        self._client = _client(endpoint_url, region, style, credentials, max_connections, attempts)
         self._call_timeout_seconds = call_timeout_seconds
         self._limiter = anyio.CapacityLimiter(max_connections)
 
@@ -164,7 +166,7 @@ class Storage(Listing, Copying, Uploading):
             _require_object(answer, "head")
             return StoredObject(
                 size_bytes=answer["ContentLength"],
-                content_type=answer["ContentType"],
+                content_type=answer.get("ContentType", ""),
                 etag=answer["ETag"].strip('"'),
                 last_modified=answer["LastModified"],
             )
@@ -254,13 +256,16 @@ class Storage(Listing, Copying, Uploading):
         return await self._call("get_small", get)
 
     async def claim(self, mark: str) -> None:
-        """Marks the bucket as this deployment's; Conflict (`storage_of_another_deployment`) if it bears
-        another.
+        """Marks the bucket as this deployment's; Conflict (`storage_of_another_deployment`) if it bears another.
+
+        UpstreamFailed (`storage_overwrites`) if the store does not honour conditional writes, by which nothing of ours
+        is ever overwritten.
         """
-        if await self.put_new(MARK_KEY, mark.encode(), "text/plain"):
-            return
-        if await self.read_mark() != mark:
+        is_new = await self.put_new(MARK_KEY, mark.encode(), "text/plain")
+        if not is_new and await self.read_mark() != mark:
             raise Conflict("storage_of_another_deployment")
+        if is_new and await self.put_new(MARK_KEY, mark.encode(), "text/plain"):
+            raise UpstreamFailed("storage_overwrites")
 
     async def read_mark(self) -> str | None:
         """The mark that the bucket bears, None if it bears none."""
@@ -275,6 +280,26 @@ class Storage(Listing, Copying, Uploading):
         """
         await self.read_mark()
 
+    async def require_unversioned(self, key: str) -> None:
+        """Raises UpstreamFailed (`storage_versioned`) if the bucket keeps old versions: a deleted object would stay.
+
+        A server that has no versions, or does not let this key ask, is judged by the object at `key` alone.
+        """
+
+        def ask() -> bool:
+            try:
+                return self._client.get_bucket_versioning(Bucket=self._bucket).get("Status") == "Enabled"
+            except ClientError:
+                pass
+            try:
+                version = self._client.head_object(Bucket=self._bucket, Key=key).get("VersionId", "null")
+            except ClientError:
+                return False
+            return version not in ("", "null")
+
+        if await self._call("versioning", ask):
+            raise UpstreamFailed("storage_versioned")
+
     def _require_named_refusal(self, key: str) -> None:
         """Asks again by GET, for one byte: S3 says in a body why it refused, and the answer to a HEAD has none."""
         answer = self._client.get_object(Bucket=self._bucket, Key=key, Range="bytes=0-0")
@@ -282,7 +307,7 @@ class Storage(Listing, Copying, Uploading):
 
     async def _call(self, operation: str, work: Callable[[], T]) -> T:
         def bounded() -> T:
-            with _translated(operation):
+            with translated(operation):
                 return work()
 
         try:
@@ -293,12 +318,17 @@ class Storage(Listing, Copying, Uploading):
 
 
 def _client(
-    endpoint_url: str, region: str, credentials: Credentials, max_connections: int, attempts: int
+    endpoint_url: str,
+    region: str,
+    style: Literal["path", "virtual"],
+    credentials: Credentials,
+    max_connections: int,
+    attempts: int,
 ) -> "S3Client":
     is_loopback = urlsplit(endpoint_url).hostname in ("127.0.0.1", "::1", "localhost")
     config = Config(
         signature_version="s3v4",
-        s3={"addressing_style": "path"},
+        s3={"addressing_style": style},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         connect_timeout=_CONNECT_SECONDS,
@@ -330,7 +360,7 @@ def _refuse_other_regions(context: dict[str, Any], **_: object) -> None:
 
 
 @contextmanager
-def _translated(operation: str) -> Iterator[None]:
+def translated(operation: str) -> Iterator[None]:
     """Turns what botocore raises into AppErrors that name the operation and the status, and nothing else."""
     try:
         yield

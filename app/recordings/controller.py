@@ -66,7 +66,7 @@ class RecordingController:
         database: Database,
         livekit: LiveKit,
         storage: Storage,
-        recorder_target: Callable[[str], S3Target],
+        recorder_target: Callable[[str], Awaitable[S3Target]],
         *,
         keyring: Keyring,
         clock: Clock = store.database_time,
@@ -218,10 +218,9 @@ class RecordingController:
             Medium.VIDEO: self._livekit.start_room_composite,
             Medium.SPEAKERS: self._livekit.start_speakers,
         }[recording.medium]
+        target = await self._recorder_target(key)
         try:
-            return await start(
-                room_name=recording.room_name, object_key=key, upload=self._recorder_target(key)
-            )
+            return await start(room_name=recording.room_name, object_key=key, upload=target)
         except AppError as error:
             if not is_definite(error):
                 raise

@@ -136,6 +136,11 @@ class WorkerSettings(
         None, description="A write-only key for stores other than R2; on R2 one is made for each recording."
     )
     r2_recorder_secret_access_key: SecretStr | None = Field(None, description="Belongs to the one above.")
+    s3_recorder_role_arn: str | None = Field(
+        None,
+        pattern=r"^arn:[a-z0-9-]+:iam::[A-Za-z0-9]*:role/[\w+=,.@/-]{1,128}$",
+        description="arn:aws:iam::...:role/...; with S3_ENDPOINT_URL: the role that a key for one object is made from.",
+    )
     certificate_signing_key: SecretStr = Field(
         description="The seed that signs certificates; `resguardo certificate new-key` makes one."
     )
@@ -179,11 +184,23 @@ class WorkerSettings(
     @model_validator(mode="after")
     def _check_worker(self) -> Self:
         self._require_database_login("WORKER_DATABASE_URL", self.worker_database_url, "resguardo_worker")
-        if self.r2_endpoint_url is not None and not (
-            self.r2_recorder_access_key_id and self.r2_recorder_secret_access_key
-        ):
+        has_key = bool(self.r2_recorder_access_key_id and self.r2_recorder_secret_access_key)
+        if self.s3_recorder_role_arn is not None and (has_key or self.is_r2):
+            raise SettingProblem(
+                "S3_RECORDER_ROLE_ARN: needs S3_ENDPOINT_URL, and goes without R2_RECORDER_ACCESS_KEY_ID"
+            )
+        if self.r2_endpoint_url is not None and not has_key:
             raise SettingProblem(
                 "R2_RECORDER_ACCESS_KEY_ID, R2_RECORDER_SECRET_ACCESS_KEY: needed where R2_ENDPOINT_URL is set"
+            )
+        if not self.is_r2 and not has_key and self.s3_recorder_role_arn is None:
+            raise SettingProblem(
+                "S3_RECORDER_ROLE_ARN, or R2_RECORDER_ACCESS_KEY_ID and R2_RECORDER_SECRET_ACCESS_KEY: needed with "
+                "S3_ENDPOINT_URL"
+            )
+        if has_key and self.r2_recorder_access_key_id == self.r2_access_key_id:
+            raise SettingProblem(
+                "R2_RECORDER_ACCESS_KEY_ID: must not be the worker's key, which reads and deletes every recording"
             )
         return self
 

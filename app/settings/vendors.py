@@ -15,7 +15,10 @@ class BusinessAssociateSettings(DeploymentSettings):
     """HIPAA: no PHI reaches a vendor before its business associate agreement is signed."""
 
     baa_supabase: bool = Field(False, description="`true` once the BAA with Supabase is signed.")
-    baa_cloudflare: bool = Field(False, description="`true` once the BAA with Cloudflare is signed.")
+    baa_cloudflare: bool = Field(
+        False,
+        description="`true` once the BAA with Cloudflare is signed, or with whoever runs S3_ENDPOINT_URL.",
+    )
     baa_livekit: bool = Field(
         False, description="`true` once the BAA with LiveKit is signed, or it is self-hosted."
     )
@@ -64,12 +67,24 @@ class BucketSettings(DeploymentSettings):
 
     r2_account_id: str | None = Field(None, pattern=r"^[0-9a-f]{32}$", description="Cloudflare's account id.")
     r2_bucket_name: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", description="The name of the private bucket."
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="The name of the private bucket."
     )
     r2_jurisdiction: str | None = Field(
         None, pattern=r"^(eu|fedramp)$", description="`eu` or `fedramp`, for a bucket bound to one."
     )
-    r2_endpoint_url: str | None = Field(None, description="Another S3 server than R2, in development only.")
+    r2_endpoint_url: str | None = Field(None, description="A stand-in for R2, in development only.")
+    s3_endpoint_url: str | None = Field(
+        None, description="https://...; another S3 server than R2 (AWS, MinIO, versitygw): see docs/s3.md."
+    )
+    s3_region: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9-]{0,31}$",
+        description="The bucket's region on that server; needed with S3_ENDPOINT_URL.",
+    )
+    s3_force_path_style: bool = Field(
+        True,
+        description="`true`: https://server/bucket/key, `false`: https://bucket.server/key, on that server.",
+    )
     r2_public_url: str | None = Field(None, description="Must stay unset; a set one stops the start.")
 
     @field_validator("r2_public_url")
@@ -81,6 +96,53 @@ class BucketSettings(DeploymentSettings):
                 "audit log; they are reached by short-lived presigned URLs alone"
             )
 
+    @property
+    def is_r2(self) -> bool:
+        """Whether the bucket is at Cloudflare R2, or at a stand-in for it."""
+        return self.s3_endpoint_url is None
+
+    @model_validator(mode="after")
+    def _check_s3(self) -> Self:
+        if self.s3_endpoint_url is None:
+            if self.s3_region is not None or not self.s3_force_path_style:
+                raise SettingProblem(
+                    "S3_ENDPOINT_URL: is missing, and S3_REGION or S3_FORCE_PATH_STYLE is set"
+                )
+            if "." in self.r2_bucket_name:
+                raise SettingProblem("R2_BUCKET_NAME: a bucket of R2 has no dot in its name")
+            return self
+        if self.r2_endpoint_url is not None or self.r2_jurisdiction is not None:
+            raise SettingProblem("S3_ENDPOINT_URL: not together with R2_ENDPOINT_URL or R2_JURISDICTION")
+        if self.s3_region is None:
+            raise SettingProblem("S3_REGION: is needed with S3_ENDPOINT_URL")
+        self._require_tls("S3_ENDPOINT_URL", self.s3_endpoint_url, ("https",))
+        self._require_host(self.s3_endpoint_url)
+        return self
+
+    def _require_host(self, url: str) -> None:
+        parts = split_url("S3_ENDPOINT_URL", url)
+        if (
+            not parts.hostname
+            or "@" in parts.netloc
+            or parts.path.strip("/")
+            or parts.query
+            or parts.fragment
+        ):
+            raise SettingProblem(
+                "S3_ENDPOINT_URL: is a host alone, without bucket, path, credentials or query"
+            )
+        if self.s3_force_path_style:
+            return
+        if "." in self.r2_bucket_name:
+            raise SettingProblem(
+                "S3_FORCE_PATH_STYLE: must be true for a bucket with a dot in its name: no certificate covers "
+                "bucket.server then"
+            )
+        if parts.hostname.startswith(f"{self.r2_bucket_name}."):
+            raise SettingProblem(
+                "S3_ENDPOINT_URL: must not begin with the bucket's name, which is put before it"
+            )
+
     @model_validator(mode="after")
     def _check_endpoint(self) -> Self:
         if self.r2_endpoint_url is not None and self.is_production:
@@ -89,7 +151,7 @@ class BucketSettings(DeploymentSettings):
             )
         if self.r2_endpoint_url is not None:
             self._require_tls("R2_ENDPOINT_URL", self.r2_endpoint_url, ("https",))
-        elif self.r2_account_id is None:
+        elif self.r2_account_id is None and self.is_r2:
             raise SettingProblem("R2_ACCOUNT_ID: is missing")
         return self
 
@@ -154,6 +216,10 @@ class BucketRuleSettings(BucketSettings, WebAppSettings):
             self._require_tls("FORMER_PUBLIC_URLS", url, ("https", "http"))
         if (self.r2_admin_access_key_id is None) != (self.r2_admin_secret_access_key is None):
             raise SettingProblem("R2_ADMIN_ACCESS_KEY_ID, R2_ADMIN_SECRET_ACCESS_KEY: both or neither")
+        if self.cloudflare_api_token is not None and not self.is_r2:
+            raise SettingProblem(
+                "CLOUDFLARE_API_TOKEN: not together with S3_ENDPOINT_URL: Cloudflare locks buckets of R2 alone"
+            )
         if self.cloudflare_api_token is not None and self.r2_account_id is None:
             raise SettingProblem("R2_ACCOUNT_ID: is needed where CLOUDFLARE_API_TOKEN is set")
         if self.cloudflare_api_url is not None and self.is_production:

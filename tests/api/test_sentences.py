@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from app import db_errors
-from app.integrations import livekit_refusals, speech_refusals, storage_refusals, supabase_refusals
+from app.integrations import (
+    cloudflare,
+    livekit_refusals,
+    speech_refusals,
+    storage_refusals,
+    sts,
+    supabase_refusals,
+)
 from app.integrations.livekit_snapshots import _ENDS_BEFORE_START, _REASONS
 from app.texts import (
     LANGUAGES,
@@ -61,6 +68,10 @@ OF_COMMANDS = {
     "pooler_keeps_no_session",
     "supabase_unreachable",
     "storage_of_another_deployment",
+    "storage_overwrites",
+    "storage_presigned_refused",
+    "storage_versioned",
+    "recorder_key_reads",
     "database_unmigrated",
     "root_key_missing",
     "root_key_wrong",
@@ -94,6 +105,8 @@ OF_COMMANDS = {
     "certificate_pdf_differs",
 }
 OF_THE_WORKER = {
+    "recorder_role_refused",
+    "recorder_role_unsupported",
     "lead_lost",
     # They end in a recording's or a deletion's `error`, or in the log; nobody is answered with them.
     "object_still_there",
@@ -211,7 +224,34 @@ def test_every_reason_has_a_sentence_in_both_languages() -> None:
 
 
 def test_no_reason_is_called_internal_that_is_not_raised() -> None:
-    assert INTERNAL - {*_raised_in_python(), *_raised_in_sql(), *OF_SPEECH, *OF_SUPABASE} == set()
+    assert (
+        INTERNAL
+        - {
+            *_raised_in_python(),
+            *_raised_in_sql(),
+            *OF_SPEECH,
+            *OF_SUPABASE,
+            *sts._OF_A_ROLE.values(),
+        }
+        == set()
+    )
+
+
+def test_every_reason_of_a_vendors_table_may_stand_in_the_audit_log() -> None:
+    registered = {
+        term
+        for path in (ROOT / "supabase" / "migrations").glob("*.sql")
+        for found in re.findall(
+            r"select 'reason', t\.term from unnest\(array\[(.*?)\]\)",
+            path.read_text(encoding="utf-8"),
+            re.DOTALL,
+        )
+        for term in re.findall(r"'([^']+)'", found)
+    }
+    of_cloudflare = {*cloudflare._REASONS.values(), *cloudflare._OF_STATUS.values()}
+    of_livekit = {*livekit_refusals.REASONS.values()}
+    of_roles = {*sts._OF_A_ROLE.values()}
+    assert OF_STORAGE | OF_SPEECH | OF_SUPABASE | of_cloudflare | of_livekit | of_roles <= registered
 
 
 def _constants(tree: ast.Module) -> Iterator[tuple[str, str]]:

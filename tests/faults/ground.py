@@ -345,7 +345,7 @@ class _Parts:
         return _Parts()
 
 
-def _target(object_key: str) -> S3Target:
+async def _target(object_key: str) -> S3Target:
     return S3Target("http://nowhere.invalid", "auto", "bucket", Credentials("id", "secret"))
 
 

@@ -139,7 +139,7 @@ class World:
         """The database's time, moved ahead."""
         return await store.database_time(tx) + self.ahead
 
-    def _target(self, object_key: str) -> S3Target:
+    async def _target(self, object_key: str) -> S3Target:
         self.asked_for.append(object_key)
         store_ = self.object_store
         return S3Target(store_.endpoint_url, store_.region, store_.bucket, store_.recorder)

@@ -22,7 +22,7 @@ from app import cli
 from app.access_policies import apply_access
 from app.bucket import documents, drift
 from app.bucket.drift import Drift, Look, Topic
-from app.bucket.model import meant
+from app.bucket.model import Part, meant
 from app.bucket.plan import Sign
 from app.bucket.service import BucketPolicies
 from app.bucket.surroundings import Surroundings
@@ -839,3 +839,23 @@ def test_commands_refuse_what_they_cannot_do(command: Command) -> None:
     assert (other.exit_code, "database_of_another_deployment" in other.stderr) == (1, True)
     bad = command("plan", R2_ADMIN_ACCESS_KEY_ID="only-half")
     assert (bad.exit_code, "both or neither" in bad.stderr) == (2, True)
+
+
+async def test_plan_goes_on_where_the_server_has_no_lifecycle(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def not_offered() -> tuple[LifecycleRule, ...]:
+        raise UpstreamFailed("storage_not_implemented", operation="read_lifecycle", status=501)
+
+    monkeypatch.setattr(world.rules, "read_lifecycle", not_offered)
+    world.rules.cors = ()
+    shown = {one.part: one for one in await world.policies.plan()}
+    assert (shown[Part.LIFECYCLE].is_unread, shown[Part.LIFECYCLE].is_offered) == (True, False)
+    assert (shown[Part.CORS].is_unread, shown[Part.CORS].has_changes) == (False, True)
+    await world.policies.apply(await world.policies.plan())
+    assert world.rules.puts == ("cors",)
+    look = await world.policies.look()
+    assert look.unlooked[Topic.LIFECYCLE] == "storage_not_implemented"
+    world.rules.refuses = True
+    with pytest.raises(UpstreamFailed, match="storage_credentials_refused"):
+        await world.policies.plan()

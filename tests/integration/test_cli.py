@@ -84,6 +84,7 @@ def test_check_of_a_whole_world_passes(run: Run, environment: dict[str, str]) ->
         "settings of the worker",
         "worker: database",
         "worker: bucket",
+        "worker: the recorder's bucket key",
         "worker: root keys",
         "worker: leader of the rounds",
         "worker: Supabase Auth's administration",
@@ -112,7 +113,11 @@ def test_check_says_since_when_nobody_leads(world: Stack, run: Run, environment:
 BROKEN: list[tuple[dict[str, str | None], dict[str, str]]] = [
     (
         {"R2_ENDPOINT_URL": NOWHERE},
-        {"API: bucket": "storage_unreachable", "worker: bucket": "storage_unreachable"},
+        {
+            "API: bucket": "storage_unreachable",
+            "worker: bucket": "storage_unreachable",
+            "worker: the recorder's bucket key": "storage_unreachable",
+        },
     ),
     ({"R2_READER_SECRET_ACCESS_KEY": WRONG}, {"API: bucket": "storage_credentials_refused"}),
     ({"R2_SECRET_ACCESS_KEY": WRONG}, {"worker: bucket": "storage_credentials_refused"}),

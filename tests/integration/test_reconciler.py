@@ -119,7 +119,7 @@ async def test_second_egress_of_one_recording_is_stopped_and_its_object_is_anoth
     recording_id = await world.recording()
     key = (await world.object_key(recording_id)).replace("video.mp4", "video-2.mp4")
     second = await world.livekit.start_room_composite(
-        room_name=world.consultation.room_name, object_key=key, upload=world._target(key)
+        room_name=world.consultation.room_name, object_key=key, upload=await world._target(key)
     )
     async with asyncio.timeout(20):
         while not (await world.livekit.list_egress(egress_id=second.egress_id))[0].is_over:
@@ -141,7 +141,7 @@ async def test_second_ask_has_a_key_of_its_own_and_a_late_first_is_adopted_with_
     assert (await world.object_key(recording_id)).endswith("/video-2.mp4")
     async with AsyncExitStack() as stack:
         late = await world.livekit.start_room_composite(
-            room_name=world.consultation.room_name, object_key=first, upload=world._target(first)
+            room_name=world.consultation.room_name, object_key=first, upload=await world._target(first)
         )
         stack.push_async_callback(world.livekit.stop_egress, late.egress_id)
         await _until(world, recording_id, RecordingStatus.RECORDING, RecordingStatus.STARTING)
@@ -195,7 +195,7 @@ async def test_end_of_an_earlier_ask_is_not_adopted_while_a_later_one_is_on_its_
 
     async def late(*, room_name: str, object_key: str, upload: S3Target) -> EgressSnapshot:
         world.order("abort_start")
-        await start(room_name=room_name, object_key=first, upload=world._target(first))
+        await start(room_name=room_name, object_key=first, upload=await world._target(first))
         await world.until_egress("aborted")
         await world.reconciler.run_once()
         return await start(room_name=room_name, object_key=object_key, upload=upload)
@@ -269,7 +269,7 @@ async def test_sound_of_a_video_that_was_ended_by_hand_is_stopped(
 async def test_egress_in_a_room_of_ours_without_any_intent_is_stopped_and_reported_once(world: World) -> None:
     key = f"keep/{world.consultation.id}/{uuid4()}/video.mp4"
     await world.livekit.start_room_composite(
-        room_name=world.consultation.room_name, object_key=key, upload=world._target(key)
+        room_name=world.consultation.room_name, object_key=key, upload=await world._target(key)
     )
     await world.reconciler.run_once()
     await world.until_egress("complete", "aborted", "ending")
@@ -281,7 +281,7 @@ async def test_rooms_of_others_are_left_alone(world: World) -> None:
     async with LiveKit(world.livekit_url, KEY, SECRET) as others:
         token = others.join_token(identity="p", room="another_room", metadata="{}")
         await _enter(world, token)
-        target = world._target("x.mp4")
+        target = await world._target("x.mp4")
         egress = await others.start_room_composite(
             room_name="another_room", object_key="x.mp4", upload=target
         )

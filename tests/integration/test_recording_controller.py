@@ -510,7 +510,7 @@ async def test_event_that_comes_before_the_answer_is_followed(world: World) -> N
 
 async def test_egress_of_another_application_is_left_alone(world: World) -> None:
     recording_id = await world.recording()
-    target = world._target("someone/else.mp4")
+    target = await world._target("someone/else.mp4")
     other = await world.livekit.start_room_composite(
         room_name=world.consultation.room_name, object_key="someone/else.mp4", upload=target
     )
@@ -664,7 +664,7 @@ async def test_recorder_credentials_are_in_no_error(
     caplog.set_level(logging.DEBUG, "app")
     parent, made = Credentials("parent-key-id", "5f" * 32), list[Credentials]()
 
-    def target(object_key: str) -> S3Target:
+    async def target(object_key: str) -> S3Target:
         made.append(
             recorder_credentials(
                 account_id="023e105f4ecef8ad9ca31a8372d0c353",

@@ -1,0 +1,94 @@
+"""Credentials for one upload, from the Security Token Service of AWS, MinIO or a server that speaks like them.
+
+AssumeRole with a session policy: what the role may do and the policy allows, both at once (AWS, "Session policies";
+MinIO, "AssumeRole"; checked 2026-11-29). On AWS the service has a host of its own, beside the region's S3 host;
+elsewhere it answers at the S3 endpoint.
+"""
+
+import json
+from typing import Final
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+import boto3
+from botocore.config import Config
+
+from app.errors import InvalidInput, Timeout, UpstreamFailed
+from app.integrations.storage import Credentials, translated
+
+RECORDER_SECONDS: Final = 12 * 3600
+"""The most that a role of AWS gives, if its MaxSessionDuration says so: it outlasts a consultation and its upload."""
+
+_ACTIONS: Final = ("s3:PutObject", "s3:AbortMultipartUpload")
+"""PutObject includes beginning, sending and completing a multipart upload."""
+
+_SECONDS: Final = 20.0
+_OF_A_ROLE: Final = {
+    "storage_access_denied": "recorder_role_refused",
+    "storage_failed": "recorder_role_refused",
+    "storage_not_implemented": "recorder_role_unsupported",
+    "storage_not_s3": "recorder_role_unsupported",
+}
+
+
+async def recorder_credentials(
+    *, endpoint_url: str, region: str, role_arn: str, bucket: str, parent: Credentials, object_key: str
+) -> Credentials:
+    """Credentials that can only write one object, for `RECORDER_SECONDS`.
+
+    Raises InvalidInput (`object_key`), UpstreamFailed (`recorder_role_refused`, `recorder_role_unsupported` if the
+    server has no token service) and, as `Storage` does, others and Timeout.
+    """
+    policy = recorder_policy(role_arn, bucket, object_key)
+
+    def ask() -> Credentials:
+        with translated("assume_role"):
+            client = boto3.client(
+                "sts",
+                endpoint_url=sts_endpoint(endpoint_url),
+                region_name=region,
+                aws_access_key_id=parent.access_key_id,
+                aws_secret_access_key=parent.secret_access_key,
+                config=Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 2}),
+            )
+            made = client.assume_role(
+                RoleArn=role_arn,
+                RoleSessionName="resguardo-recorder",
+                Policy=policy,
+                DurationSeconds=RECORDER_SECONDS,
+            )["Credentials"]
+        return Credentials(made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"])
+
+    try:
+        with anyio.fail_after(_SECONDS):
+            return await anyio.to_thread.run_sync(ask, abandon_on_cancel=True)
+    except TimeoutError as error:
+        raise Timeout("storage_timeout", operation="assume_role") from error
+    except UpstreamFailed as error:
+        reason = _OF_A_ROLE.get(error.reason)
+        if reason is None:
+            raise
+        raise UpstreamFailed(reason, **error.detail) from error
+
+
+def recorder_policy(role_arn: str, bucket: str, object_key: str) -> str:
+    """The session policy: this object, to write. Raises InvalidInput (`object_key`) for a key that is a pattern."""
+    if not object_key or set(object_key) & set("*?$"):
+        raise InvalidInput("object_key")
+    partition = role_arn.split(":")[1]
+    allowed = {
+        "Effect": "Allow",
+        "Action": list(_ACTIONS),
+        "Resource": f"arn:{partition}:s3:::{bucket}/{object_key}",
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [allowed]}, separators=(",", ":"))
+
+
+def sts_endpoint(s3_endpoint_url: str) -> str:
+    """Where the token service of an S3 endpoint answers."""
+    parts = urlsplit(s3_endpoint_url)
+    host = parts.netloc
+    if ".amazonaws.com" in host and host.startswith("s3."):
+        host = "sts." + host.removeprefix("s3.")
+    return f"{parts.scheme}://{host}"
