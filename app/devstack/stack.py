@@ -119,7 +119,6 @@ def running(
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     keys = _keys(data_dir / "keys.json")
     ports = ports or port_numbers.choose(data_dir, {})
-    port_numbers.keep(data_dir, ports)
     with ExitStack() as stack:
         server = superuser_url or stack.enter_context(postgres.running(data_dir / "postgres"))
         project = _project(server, keys)
@@ -127,6 +126,7 @@ def running(
         store = stack.enter_context(
             object_store.running(data_dir / "store", port=ports.store, allowed_origins=allowed_origins)
         )
+        port_numbers.keep(data_dir, ports)  # by now no other stack runs here, whose ports these are not
         progress("object store")
         made = _describe(project, store, keys, data_dir, ports=ports, allowed_origins=allowed_origins)
         made.environment.update(cloudflare_environment() | openai_environment())
