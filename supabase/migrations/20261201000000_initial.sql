@@ -3357,6 +3357,14 @@ begin
 end
 $$;
 
+-- Rows that transactions lock to take turns. No advisory locks: whoever can connect can hold one, and no login of ours
+-- can lock a row here but by the functions below.
+create table private.turns (
+    of text primary key constraint turns_of_is_known check (of in ('keeping', 'policies', 'bucket'))
+);
+comment on table private.turns is 'What transactions take turns at; nobody reads or writes the rows, which are locked.';
+insert into private.turns (of) values ('keeping'), ('policies'), ('bucket');
+
 -- Law 7: whoever takes something away holds this shared, whoever forbids it holds it alone, each to the end of the
 -- transaction. So nothing is begun to be destroyed while a hold on it is being placed.
 create function private.lock_keeping(alone boolean) returns void
@@ -3364,9 +3372,12 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     if alone then
-        perform pg_advisory_xact_lock(7164, 0);
+        perform from private.turns as t where t.of = 'keeping' for update;
     else
-        perform pg_advisory_xact_lock_shared(7164, 0);
+        perform from private.turns as t where t.of = 'keeping' for share;
+    end if;
+    if not found then
+        raise exception 'turn_missing';
     end if;
 end
 $$;
@@ -3658,7 +3669,10 @@ create function private.lock_policies() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform pg_advisory_xact_lock(7164, 1);
+    perform from private.turns as t where t.of = 'policies' for update;
+    if not found then
+        raise exception 'turn_missing';
+    end if;
 end
 $$;
 
@@ -6038,7 +6052,10 @@ create function private.lock_bucket() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform pg_advisory_xact_lock(7164, 2);
+    perform from private.turns as t where t.of = 'bucket' for update;
+    if not found then
+        raise exception 'turn_missing';
+    end if;
 end
 $$;
 

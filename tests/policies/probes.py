@@ -190,6 +190,7 @@ RELATIONS: dict[str, Relation] = {
     "private.deployment": Relation("singleton"),
     "private.keeping_clock": Relation("singleton"),
     "private.leadership": Relation("of"),
+    "private.turns": Relation("of"),
     "private.drifts": Relation("topic"),
     "private.session_mac_keys": Relation("number"),
     "private.session_mac_rule": Relation("singleton"),

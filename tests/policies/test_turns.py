@@ -1,0 +1,57 @@
+"""What transactions wait for: rows that our functions alone lock, never an advisory lock that any login can hold."""
+
+import psycopg
+import pytest
+
+from tests.databases import Database
+
+KEYED_BY_A_LOGIN = {"lock_login", "open_staff_invitation"}
+"""A lock for each login or address: whoever holds one delays that one person."""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "private.lock_keeping(true)",
+        "private.lock_keeping(false)",
+        "private.lock_policies()",
+        "private.lock_bucket()",
+    ],
+)
+def test_advisory_lock_of_the_apis_login_keeps_nobody_waiting(database: Database, call: str) -> None:
+    with psycopg.connect(database.api_url) as api, psycopg.connect(database.superuser_url) as owner:
+        for key in range(3):
+            api.execute("select pg_advisory_lock(7164, %s)", (key,))
+        owner.execute("set lock_timeout = 1000")
+        owner.execute(f"select {call}".encode())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "waits"),
+    [
+        ("lock_keeping(true)", "lock_keeping(false)", True),
+        ("lock_keeping(false)", "lock_keeping(true)", True),
+        ("lock_keeping(true)", "lock_keeping(true)", True),
+        ("lock_keeping(false)", "lock_keeping(false)", False),
+        ("lock_policies()", "lock_policies()", True),
+        ("lock_bucket()", "lock_bucket()", True),
+        ("lock_keeping(true)", "lock_bucket()", False),
+    ],
+)
+def test_transactions_take_turns_at_the_same_thing(
+    database: Database, first: str, second: str, *, waits: bool
+) -> None:
+    with psycopg.connect(database.superuser_url) as one, psycopg.connect(database.superuser_url) as other:
+        one.execute(f"select private.{first}".encode())
+        other.execute("set lock_timeout = 50")
+        if waits:
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                other.execute(f"select private.{second}".encode())
+        else:
+            other.execute(f"select private.{second}".encode())
+
+
+def test_no_other_function_takes_an_advisory_lock(database: Database) -> None:
+    query = "select proname from pg_proc where pronamespace = 'private'::regnamespace and prosrc ~ 'advisory'"
+    with psycopg.connect(database.superuser_url) as owner:
+        assert {name for (name,) in owner.execute(query)} == KEYED_BY_A_LOGIN
