@@ -283,7 +283,6 @@ _FAILING = textwrap.dedent(
     """
     from app.devstack.demo import DemoFailed
     from app.devstack.demo.visit import Visit
-from app.devstack.stack import DEFAULT_ORIGINS
 
     async def fail(self, *whoever):
         raise DemoFailed("the consent [/] did not hold")

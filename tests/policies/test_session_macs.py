@@ -230,6 +230,17 @@ def test_auth_itself_calls_the_two_hooks_and_nothing_else(shared: Database, stat
         connection.execute(statement)
 
 
+def test_auth_reads_and_writes_no_table_of_ours(shared: Database) -> None:
+    with superuser(shared) as reader:
+        rows = reader.execute(
+            "select c.oid::regclass::text from pg_class as c"
+            " where c.relnamespace::regnamespace::text in ('resguardo', 'audit', 'private', 'jobs')"
+            " and c.relkind in ('r', 'p', 'v')"
+            " and has_table_privilege('supabase_auth_admin', c.oid, 'select, insert, update, delete, truncate')"
+        ).fetchall()
+    assert rows == []
+
+
 PLAIN = (
     st.none()
     | st.booleans()
