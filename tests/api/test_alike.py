@@ -1,23 +1,24 @@
 """What is hidden costs the database the same work as what does not exist: nothing tells them apart by time.
 
 Postgres itself counts the calls of each function, in the sessions of one API that is asked nothing else, and in no
-other's: only that API's URL asks for it. They are complete when those sessions, known by a name of their own, have
-ended. Left out are the calls by which a policy looks at the session: a plan asks it once where it meets any row, and
-not at all where an index finds none.
+other's: its login is counted for as long as that API is open. The counts are complete when those sessions, known by a
+name of their own, have ended. Left out are the calls by which a policy looks at the session: a plan asks it once where
+it meets any row, and not at all where an index finds none.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import uuid4
 
-import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
 from tests.api import documents
 from tests.api.world import PATIENCE_SECONDS, Case, Person, World, consent_input
-from tests.databases import API_ROLE, Cluster
+from tests.databases import API_ROLE
 
 pytestmark = pytest.mark.anyio
 
@@ -25,12 +26,15 @@ TIMES = 3
 OF_POLICIES = {"claims", "uid", "live_session", "person", "patient"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _api_may_count(cluster: Cluster) -> None:
-    """The API's login may have its own sessions counted. The run's workers say so one after the other."""
-    with psycopg.connect(cluster.superuser_url) as connection:
-        connection.execute("select pg_advisory_xact_lock(hashtext('track_functions'))")
-        connection.execute(f"grant set on parameter track_functions to {API_ROLE}".encode())
+@asynccontextmanager
+async def _counting(world: World) -> AsyncIterator[None]:
+    """New sessions of the API's login in this database are counted meanwhile; the world's own API has its sessions."""
+    login = f"alter role {API_ROLE} in database {world.database.name}"
+    await world.superuser.execute(f"{login} set track_functions = 'all'".encode())
+    try:
+        yield
+    finally:
+        await world.superuser.execute(f"{login} reset track_functions".encode())
 
 
 async def _until_ended(world: World, application: str) -> None:
@@ -46,12 +50,10 @@ async def _work_of(
 ) -> dict[str, int]:
     """The function calls of a few equal requests to an API that does nothing else, and the audit rows they left."""
     application = f"alike-{uuid4().hex}"
-    counted = make_conninfo(
-        world.database.api_url, application_name=application, options="-c track_functions=all"
-    )
+    counted = make_conninfo(world.database.api_url, application_name=application)
     await world.rows("select pg_stat_reset()")
     rows = 0
-    async with world.another_api(api_database_url=SecretStr(counted)) as http:
+    async with _counting(world), world.another_api(api_database_url=SecretStr(counted)) as http:
         for _ in range(TIMES):
             answer = await replace(person, http=http).send(document, **variables)
             assert answer.error.code == "NOT_FOUND"
