@@ -157,6 +157,18 @@ class Database:
         async with self._transaction():
             pass
 
+    async def require_ready(self, seconds: float = TRANSACTION_SECONDS) -> None:
+        """Raises UpstreamFailed or Timeout unless the database answers in time and takes writes."""
+        try:
+            async with asyncio.timeout(seconds) as deadline, self.as_service("health") as tx:
+                is_read_only = await tx.value("select current_setting('transaction_read_only') = 'on'")
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise Timeout("database_slow") from error
+        if is_read_only:
+            raise UpstreamFailed("database_read_only")
+
     async def require_session(self) -> None:
         """Raises Conflict (pooler_keeps_no_session) behind a pooler that gives each transaction another session."""
         await require_session(self._url)

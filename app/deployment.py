@@ -39,9 +39,10 @@ def prepare_database(
 
 async def require_own_database(database: Database, deployment: str) -> None:
     """Raises Conflict (access_not_applied, database_unmarked, database_of_another_deployment,
-    pooler_keeps_no_session).
+    pooler_keeps_no_session), UpstreamFailed (database_read_only and others), Timeout.
     """
     await database.require_session()
+    await database.require_ready()
     try:
         async with database.as_service("start_up") as tx:
             mark = await tx.value("select private.deployment_name()")

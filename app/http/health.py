@@ -14,6 +14,9 @@ from app.db import Database
 from app.errors import AppError
 from app.jobs.watch import LeaderWatch
 
+READY_SECONDS = 1.2
+"""Leaves time to cancel the question: whoever asks waits two seconds."""
+
 _METRICS = """\
 # HELP resguardo_leader_present Whether a worker leads the rounds.
 # TYPE resguardo_leader_present gauge
@@ -55,7 +58,7 @@ class Ready:
         self._reason = _Shared(self._find_reason)
 
     async def __call__(self, _: Request) -> Response:
-        """200, or 503 with the reason's code."""
+        """200, or 503 with the reason's code, within two seconds."""
         reason = await self._reason.answer()
         if reason is not None:
             return JSONResponse({"status": "unavailable", "reason": reason}, status_code=503)
@@ -63,8 +66,7 @@ class Ready:
 
     async def _find_reason(self) -> str | None:
         try:
-            async with self._database.as_service("health") as tx:
-                await tx.value("select 1")
+            await self._database.require_ready(READY_SECONDS)
         except AppError as error:
             return error.reason
         return None

@@ -21,8 +21,8 @@ from app.pool import Pool
 CONNECTIONS: Final = 4
 """Three that are used in turn, and one that listens."""
 
-_WAIT_SECONDS = 5
-"""For a connection: with a database that is away, a signal still ends the worker soon."""
+_WAIT_SECONDS = 10
+"""For a connection while all are in use."""
 
 _CHECK_SECONDS = 5.0
 _APPLICATION = "resguardo-queue"
@@ -30,11 +30,12 @@ _SEARCH_PATH = "jobs, pg_catalog, pg_temp"
 
 
 class QueueConnector(PsycopgConnector):
-    """`lost` is set once the database failed in a way that the queue's workers do not get over by themselves."""
+    """`lost` is set once the database failed in a way that the queue's workers do not get over; `failure` says how."""
 
     def __init__(self, url: str, channels: Sequence[str]) -> None:
         super().__init__()
         self.lost = asyncio.Event()
+        self.failure: psycopg.Error | None = None
         self._url = url
         self._channels = channels
         self._heard: dict[str, list[Notify]] = {channel: [] for channel in channels}
@@ -97,7 +98,7 @@ class QueueConnector(PsycopgConnector):
                             await tell(channel=notification.channel, payload=notification.payload)
                     await connection.execute("select 1")
         except psycopg.Error as error:
-            self.lost.set()
+            self._lose(error)
             raise ConnectorException from error
 
     @contextlib.asynccontextmanager
@@ -109,6 +110,11 @@ class QueueConnector(PsycopgConnector):
                 await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
             yield connection
 
+    def _lose(self, error: BaseException | None) -> None:
+        if self.failure is None and isinstance(error, psycopg.Error):
+            self.failure = error
+        self.lost.set()
+
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         """A refusal of a function in `jobs` is no loss: another worker has changed the job in the meantime."""
@@ -118,5 +124,5 @@ class QueueConnector(PsycopgConnector):
             raise
         except ConnectorException as error:
             if not isinstance(error.__cause__, psycopg.errors.RaiseException):
-                self.lost.set()
+                self._lose(error.__cause__)
             raise

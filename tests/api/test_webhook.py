@@ -6,11 +6,13 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import jwt
+import psycopg
 import pytest
 from psycopg import sql
 from pydantic import SecretStr
@@ -209,3 +211,42 @@ async def test_mutation_refuses_what_the_route_refuses(world: World) -> None:
         if body.isascii():
             variables = {"body": body.decode(), "authorization": _headers(body)["authorization"]}
             assert await gateway.refused(documents.WEBHOOK, **variables) == ("INVALID_INPUT", reason)
+
+
+async def test_read_only_database_refuses_reads_and_webhooks_as_retryable_and_readiness_says_so(
+    world: World, request: pytest.FixtureRequest
+) -> None:
+    doctor = await world.clinician()
+    cluster: Cluster = request.getfixturevalue("cluster")
+    name = sql.Identifier(world.database.name)
+    readonly = sql.SQL("alter role resguardo_api in database {} set default_transaction_read_only = on")
+    body = _bytes(_event())
+    async with world.another_api() as http:
+        with psycopg.connect(cluster.superuser_url, autocommit=True) as connection:
+            connection.execute(readonly.format(name))
+            connection.execute(
+                "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+                " where datname = %s and usename = 'resguardo_api'",
+                (world.database.name,),
+            )
+            try:
+                read = (await replace(doctor, http=http).send(documents.VIEWER)).error
+                hook = await http.post(PATH, content=body, headers=_headers(body))
+                ready = await http.get("/health/ready")
+            finally:
+                undone = sql.SQL(
+                    "alter role resguardo_api in database {} reset default_transaction_read_only"
+                )
+                connection.execute(undone.format(name))
+                connection.execute(
+                    "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+                    " where datname = %s and usename = 'resguardo_api'",
+                    (world.database.name,),
+                )
+        assert (read.code, read.reason) == ("UPSTREAM_FAILED", "database_read_only")
+        assert read.extensions["retryable"] is True
+        assert "Each access is logged" in read.message
+        assert (hook.status_code, hook.json()["reason"]) == (503, "database_read_only")
+        assert (ready.status_code, ready.json()["reason"]) == (503, "database_read_only")
+        again = await http.post(PATH, content=body, headers=_headers(body))
+        assert (again.status_code, again.json()) == (200, {"duplicate": False})

@@ -17,6 +17,8 @@ class Proxy:
         self.upstream = upstream
         self.port = 0
         self._is_cut = False
+        self._moves = asyncio.Event()
+        self._moves.set()
         self._writers: set[asyncio.StreamWriter] = set()
 
     @asynccontextmanager
@@ -41,6 +43,15 @@ class Proxy:
         self._is_cut = False
 
     @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Takes every byte and carries none, for as long as the block lasts: a server that stands still."""
+        self._moves.clear()
+        try:
+            yield
+        finally:
+            self._moves.set()
+
+    @contextmanager
     def broken(self) -> Iterator[None]:
         """Cut for as long as the block lasts."""
         self.cut()
@@ -55,7 +66,7 @@ class Proxy:
         server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     ) -> None:
         """Carries one connection, both ways, until either side ends it."""
-        await first_to_end(_pump(client[0], server[1]), _pump(server[0], client[1]))
+        await first_to_end(_pump(client[0], server[1], self._moves), _pump(server[0], client[1], self._moves))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         both = [writer]
@@ -89,7 +100,8 @@ async def first_to_end(*works: Coroutine[Any, Any, None]) -> None:
             task.result()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, moves: asyncio.Event) -> None:
     while chunk := await reader.read(_CHUNK_BYTES):
+        await moves.wait()
         writer.write(chunk)
         await writer.drain()

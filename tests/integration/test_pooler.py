@@ -1,5 +1,6 @@
 """Poolers: one that keeps sessions is worked through, one that does not is refused, whichever session it hands out."""
 
+import asyncio
 import os
 import shutil
 import socket
@@ -12,8 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from app import checks
 from app.connections import connect
 from app.db import Database as Pool
+from app.deployment import require_own_database
 from app.devstack.children import free_port
 from app.errors import Conflict
 from app.pooler import require_session
@@ -61,6 +64,33 @@ async def test_pooler_that_keeps_sessions_is_taken_and_gets_no_options(
         await api.close()
     assert pooler.started
     assert all("options" not in start for start in pooler.started)
+
+
+async def test_start_over_a_pooler_that_keeps_no_session_is_refused(database: Database) -> None:
+    """`require_own_database` is what `serve`, `worker`, `check` and every command begin with."""
+    async with Pooler(database.worker_url, "transaction").running() as url:
+        pool = Pool(url, application="test", max_size=1)
+        with pytest.raises(Conflict, match="pooler_keeps_no_session") as refused:
+            await require_own_database(pool, "any")
+        await pool.close()
+    assert not refused.value.retryable, "the worker does not wait for another URL"
+    assert "5432" in checks.remedy(refused.value.reason)
+
+
+async def test_pooler_with_much_traffic_is_refused(database: Database) -> None:
+    async with Pooler(database.api_url, "transaction", "any", most=6).running() as url:
+        others = [asyncio.create_task(_keep_asking(url)) for _ in range(4)]
+        with pytest.raises(Conflict, match="pooler_keeps_no_session"):
+            await require_session(url)
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+
+async def _keep_asking(url: str) -> None:
+    async with await connect(url, application="test", autocommit=True) as connection:
+        while True:
+            await connection.execute("select 1")
 
 
 async def test_postgres_itself_is_taken(database: Database) -> None:

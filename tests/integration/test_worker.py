@@ -167,7 +167,7 @@ def test_database_that_went_away_is_found_again(
     assert _job_is_done(world)
     _take_away(cluster, world)
     assert httpx.get(ready_url, timeout=20).status_code == 503
-    _wait_until(lambda: "the queue was lost" in (tmp_path / "worker.log").read_text())
+    _wait_until(lambda: "the worker waits: database_" in (tmp_path / "worker.log").read_text())
     _give_back(cluster, world)
     assert _job_is_done(world)
     _wait_until(lambda: httpx.get(ready_url, timeout=20).status_code == 200)
@@ -254,6 +254,50 @@ def _registration() -> Registration:
         auto_record=True,
         separate_speakers=False,
     )
+
+
+OUTAGES = {
+    "database_read_only": ("set default_transaction_read_only = on", "reset default_transaction_read_only"),
+    "database_connections_used_up": ("connection limit 0", "connection limit -1"),
+}
+
+
+@pytest.mark.parametrize("when", ["at the start", "later"])
+@pytest.mark.parametrize("reason", OUTAGES)
+def test_outage_of_any_kind_is_waited_for_by_the_same_process(
+    cluster: Cluster,
+    world: Stack,
+    start: Callable[..., subprocess.Popen[bytes]],
+    tmp_path: Path,
+    reason: str,
+    when: str,
+) -> None:
+    worker = start("worker") if when == "later" else None
+    if worker is not None:
+        assert _job_is_done(world)
+    begins, ends = OUTAGES[reason]
+    _alter(cluster, world, begins)
+    worker = worker or start("worker")
+    _wait_until(lambda: f"the worker waits: {reason}" in (tmp_path / "worker.log").read_text())
+    _alter(cluster, world, ends)
+    assert _job_is_done(world)
+    log = (tmp_path / "worker.log").read_text()
+    assert log.count(f"the worker waits: {reason}") == 1
+    assert log.count("the worker works again") == 1
+    assert "Traceback" not in log
+    assert _end(worker, signal.SIGTERM) == 0
+
+
+def _alter(cluster: Cluster, world: Stack, how: str) -> None:
+    """Changes the database, and ends the sessions that were made before."""
+    name = urlsplit(world.project.owner_url).path.removeprefix("/")
+    with psycopg.connect(cluster.superuser_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("alter database {} ").format(sql.Identifier(name)) + sql.SQL(how))
+        connection.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where datname = %s and usename like 'resguardo%%'",
+            (name,),
+        )
 
 
 def _take_away(cluster: Cluster, world: Stack) -> None:
