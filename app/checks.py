@@ -4,6 +4,7 @@ A check never prints a setting's value, and reads no person's data.
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from app.deployment import require_own_bucket, require_own_database
 from app.errors import AppError, UpstreamFailed
 from app.integrations import configured
 from app.integrations.remedies import REMEDIES
+from app.integrations.speech_refusals import refusal_of
 from app.integrations.storage import MAX_URL_SECONDS, Storage
 from app.integrations.storage_access import prove_access
 from app.integrations.supabase import SupabaseAdmin
@@ -301,6 +303,14 @@ async def _supabase_admin(settings: WorkerSettings) -> None:
         raise UpstreamFailed(f"supabase_{found}")
 
 
+_OF_SPEECH = {
+    "speech_failed": "openai_unreachable",
+    "speech_key_refused": "openai_key_refused",
+    "speech_refused": "openai_unreachable",
+}
+"""What a refusal of the list of models is called here."""
+
+
 async def _openai(settings: WorkerSettings) -> None:
     import openai  # half a second of imports that nothing else needs
 
@@ -314,7 +324,8 @@ async def _openai(settings: WorkerSettings) -> None:
             max_retries=0,
         ) as client:
             await client.models.list()
-    except openai.AuthenticationError as error:
-        raise UpstreamFailed("openai_key_refused") from error
+    except openai.APIStatusError as error:
+        refusal = refusal_of(error.status_code, json.dumps({"error": error.body}).encode(), {})
+        raise UpstreamFailed(_OF_SPEECH.get(refusal.reason, refusal.reason)) from error
     except openai.OpenAIError as error:
         raise UpstreamFailed("openai_unreachable") from error

@@ -31,6 +31,9 @@ _OF_A_ROLE: Final = {
     "storage_not_s3": "recorder_role_unsupported",
 }
 
+ROLE_REFUSALS: Final = frozenset(_OF_A_ROLE.values())
+"""What no second try changes: somebody has to set the role right."""
+
 
 async def recorder_credentials(
     *, endpoint_url: str, region: str, role_arn: str, bucket: str, parent: Credentials, object_key: str

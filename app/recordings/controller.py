@@ -16,6 +16,7 @@ from app.db import Database, Transaction
 from app.errors import AppError, UpstreamFailed
 from app.integrations.livekit import EgressSnapshot, LiveKit, LiveKitRefused, S3Target, is_definite
 from app.integrations.storage import Storage, StoredObject
+from app.integrations.sts import ROLE_REFUSALS
 from app.keyring import Keyring
 from app.keys import service as keys
 from app.media.probe import Container, MediaInfo, MediaRefused, ReadRange, probe
@@ -218,11 +219,11 @@ class RecordingController:
             Medium.VIDEO: self._livekit.start_room_composite,
             Medium.SPEAKERS: self._livekit.start_speakers,
         }[recording.medium]
-        target = await self._recorder_target(key)
         try:
+            target = await self._recorder_target(key)
             return await start(room_name=recording.room_name, object_key=key, upload=target)
         except AppError as error:
-            if not is_definite(error):
+            if not is_definite(error) and error.reason not in ROLE_REFUSALS:
                 raise
             await self._fail_unless_begun(recording.id, error.reason)
             return None

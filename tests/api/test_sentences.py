@@ -63,7 +63,6 @@ OF_COMMANDS = {
     # Raised by `resguardo check` and at the start, likewise.
     "jwks_empty",
     "openai_missing",
-    "openai_key_refused",
     "openai_unreachable",
     "pooler_keeps_no_session",
     "supabase_unreachable",
@@ -185,6 +184,7 @@ OF_DATABASE = {*db_errors.REASONS.values()}
 """What the tables of the vendors' codes name, which no call of an error's kind shows."""
 
 OF_A_START = {
+    *sts._OF_A_ROLE.values(),
     *livekit_refusals.REASONS.values(),
     "livekit_clock",
     "livekit_refused",

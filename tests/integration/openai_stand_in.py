@@ -16,6 +16,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, {"error": {"message": "unknown url", "type": "invalid_request_error"}})
         elif self.headers["Authorization"] == "Bearer sk-busy":
             self._answer(503, {"error": {"message": "overloaded", "type": "server_error"}})
+        elif self.headers["Authorization"] == "Bearer sk-poor":
+            self._answer(429, {"error": {"message": "no credit", "type": "insufficient_quota", "code": None}})
+        elif self.headers["Authorization"] == "Bearer sk-over":
+            self._answer(401, {"error": {"message": "over", "code": "account_deactivated"}})
         elif self.headers["Authorization"] != f"Bearer {KEY}":
             given = self.headers["Authorization"]
             error = {"message": f"Incorrect API key provided: {given}", "code": "invalid_api_key"}

@@ -79,10 +79,16 @@ def seed_people(database: Database | ProjectUrls) -> None:
 
 
 @asynccontextmanager
-async def served(app: Starlette) -> AsyncIterator[str]:
+async def served(app: Starlette, *, date_header: bool = True) -> AsyncIterator[str]:
     """An application on a free port, with its lifespan."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            app,
+            log_level="error",
+            access_log=False,
+            timeout_graceful_shutdown=1,
+            date_header=date_header,
+        )
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         while not server.started:  # noqa: ASYNC110 - uvicorn has no event to wait for

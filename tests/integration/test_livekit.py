@@ -8,6 +8,8 @@ import json
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import av
@@ -19,7 +21,7 @@ from livekit.protocol.egress import ListEgressRequest, RoomCompositeEgressReques
 from livekit.protocol.room import CreateRoomRequest, ListRoomsRequest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app.devstack import object_store
@@ -40,9 +42,9 @@ from tests.integration.livekit_world import (
     SECRET,
     World,
     opened,
-    served,
     stored,
 )
+from tests.integration.recording_world import served
 
 pytestmark = pytest.mark.anyio
 
@@ -506,3 +508,43 @@ async def test_upload_fails_by_order_and_only_once(store: object_store.ObjectSto
             await world.until(started.egress_id, "active")
             await world.livekit.stop_egress(started.egress_id)
             await world.until(started.egress_id, status)
+
+
+def _told(status: int, body: object, headers: dict[str, str] | None = None) -> Starlette:
+    async def answer(request: Request) -> Response:
+        if isinstance(body, str):
+            return Response(body, status, headers)
+        return JSONResponse(body, status, headers)
+
+    return Starlette(routes=[Route("/{rest:path}", answer, methods=["POST"])])
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (401, "invalid API key: APIx", "livekit_credentials_refused"),
+        (401, {"code": "unauthenticated", "msg": "permissions denied"}, "livekit_credentials_refused"),
+        (403, {"code": "permission_denied", "msg": "x"}, "livekit_permission_denied"),
+        (429, {"code": "resource_exhausted", "msg": "x"}, "livekit_at_capacity"),
+        (404, {"code": "not_found", "msg": "x"}, "livekit_not_found"),
+        (400, {"code": "invalid_argument", "msg": "x"}, "livekit_refused"),
+    ],
+)
+async def test_refusal_of_livekit_keeps_its_name(status: int, body: object, reason: str) -> None:
+    async with served(_told(status, body)) as url, LiveKit(url, KEY, SECRET) as livekit:
+        with pytest.raises(LiveKitRefused) as refused:
+            await livekit.rooms(["room"])
+    assert refused.value.reason == reason
+    assert "APIx" not in refused.value.summary
+    if reason == "livekit_refused":
+        assert refused.value.summary == "livekit_refused (invalid_argument)"
+
+
+@pytest.mark.parametrize(("minutes", "reason"), [(10, "livekit_clock"), (-10, "livekit_clock")])
+async def test_refused_token_beside_another_clock_is_the_clock(minutes: int, reason: str) -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)
+    app = _told(401, "invalid token", {"Date": date})
+    async with served(app, date_header=False) as url, LiveKit(url, KEY, SECRET) as livekit:
+        with pytest.raises(LiveKitRefused, match=reason):
+            await livekit.rooms(["room"])
+        assert await livekit.reachable() == "clock"

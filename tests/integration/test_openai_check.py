@@ -41,6 +41,8 @@ async def test_right_key_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         ("", None, "openai_missing"),
         ("sk-wrong", None, "openai_key_refused"),
         ("sk-busy", None, "openai_unreachable"),
+        ("sk-poor", None, "speech_quota"),
+        ("sk-over", None, "speech_account_suspended"),
         (openai_stand_in.KEY, "http://127.0.0.1:1/v1", "openai_unreachable"),
     ],
 )

@@ -706,3 +706,18 @@ async def test_recorder_credentials_are_in_no_error(
         token = base64.b64decode(one.session_token).decode().removeprefix("jwt/")
         secrets += [one.secret_access_key, one.session_token, token]
     assert not [text for text in (*told, caplog.text) for secret in secrets if secret in text]
+
+
+async def test_start_without_a_key_for_the_recorder_fails_with_the_reason(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording_id = await world.request()
+
+    async def refused(_: str) -> S3Target:
+        raise UpstreamFailed("recorder_role_refused")
+
+    monkeypatch.setattr(world.controller, "_recorder_target", refused)
+    await world.controller.start(recording_id)
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.FAILED, "recorder_role_refused")
+    assert await world.egresses() == []

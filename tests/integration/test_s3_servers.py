@@ -240,7 +240,7 @@ class Behaviour:
 
 
 @asynccontextmanager
-async def _told(behaviour: Behaviour) -> AsyncIterator[Storage]:
+async def _told(behaviour: Behaviour, *, date_header: bool = True) -> AsyncIterator[Storage]:
     def error(status: int, code: str) -> Response:
         return Response(f"<Error><Code>{code}</Code></Error>", status, behaviour.headers)
 
@@ -262,7 +262,7 @@ async def _told(behaviour: Behaviour) -> AsyncIterator[Storage]:
         return Response(behaviour.objects[key], headers={"ETag": '"e"', "Last-Modified": _http_date()})
 
     routes = [Route("/{rest:path}", answer, methods=["GET", "HEAD", "PUT"])]
-    async with served(Starlette(routes=routes)) as url:
+    async with served(Starlette(routes=routes), date_header=date_header) as url:
         storage = Storage(
             endpoint_url=url,
             bucket=BUCKET,
@@ -299,8 +299,9 @@ async def test_bucket_that_refuses_one_way_is_told_by_it(
 async def test_url_that_is_over_when_it_is_made_is_a_wrong_clock() -> None:
     """AWS says AccessDenied to an expired URL; our clock is ten minutes behind the store's, as its Date shows."""
     ahead = {"Date": _http_date(-timedelta(minutes=10))}
-    async with _told(Behaviour(presigned=(403, "AccessDenied"), headers=ahead)) as storage:
-        assert await _reason(storage) in ("storage_clock", "storage_presigned_refused")
+    behaviour = Behaviour(presigned=(403, "AccessDenied"), headers=ahead)
+    async with _told(behaviour, date_header=False) as storage:
+        assert await _reason(storage) == "storage_clock"
 
 
 @pytest.mark.parametrize("objects", [{MARK_KEY: b"one"}, {}])

@@ -124,7 +124,9 @@ async def test_what_passes_is_tried_again_and_asks_for_the_rest_alone(words: Wor
 
 
 @pytest.mark.parametrize(
-    "error", [Conflict("speech_key_refused"), InvalidInput("speech_refused")], ids=["key", "sound"]
+    "error",
+    [Conflict("speech_key_refused"), InvalidInput("speech_refused"), Conflict("speech_quota", status=429)],
+    ids=["key", "sound", "credit"],
 )
 async def test_what_does_not_pass_ends_it_at_once(words: Words, error: AppError) -> None:
     words.speech.script = fail(error, times=9)
