@@ -21,7 +21,7 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 ANSWER_SECONDS = 3
 """How long the database may take to answer: with the pause before it less than the lease."""
 
-UNLED_SECONDS = 60
+UNLED_SECONDS = 30
 """From here on it is worth a warning that nobody leads: a leader that stands still is followed after 20 s."""
 
 

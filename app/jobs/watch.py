@@ -48,7 +48,7 @@ async def read_last_led(tx: Transaction) -> LastLed:
 
 
 class LeaderWatch:
-    """Warns in the API's log once nobody has led for a minute, and again every ten minutes; `async with` runs it.
+    """Warns in the API's log once nobody has led for 30 s, and again every ten minutes; `async with` runs it.
 
     `clock` counts seconds and never goes back.
     """

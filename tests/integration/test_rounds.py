@@ -317,7 +317,7 @@ async def test_database_that_is_not_there_is_waited_for(caplog: pytest.LogCaptur
     assert (process.begun, process.runs) == (0, 0)
 
 
-async def test_watch_warns_once_nobody_has_led_for_a_minute_and_again_after_ten(
+async def test_watch_warns_once_nobody_has_led_for_half_a_minute_and_again_after_ten(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "app.jobs.watch")
@@ -334,7 +334,7 @@ async def test_watch_warns_once_nobody_has_led_for_a_minute_and_again_after_ten(
         assert caplog.text == ""
         _rows(
             database,
-            "update private.leadership set renewed_at = now() - interval '61 seconds', expires_at = now()",
+            "update private.leadership set renewed_at = now() - interval '31 seconds', expires_at = now()",
         )
         for now[0] in (1.0, 2.0, 600.0, 601.0, 602.0):
             await watch.look()
