@@ -73,7 +73,7 @@ class ApiSettings(
         description="The same of all callers without a token: guests by invitation, and links to subtitles.",
     )
     requests_per_address: int = Field(
-        256,
+        512,
         ge=8,
         le=65_536,
         description="How many requests of one client address are open at once in a process.",
