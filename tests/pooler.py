@@ -9,7 +9,7 @@ import asyncio
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -42,7 +42,10 @@ PICKS: dict[str, Callable[[list[Streams]], int]] = {
 
 @dataclass
 class Pooler:
-    """`url` is the login behind it; `most` how many sessions it opens. `refused` is what it has refused of a start."""
+    """`url` is a login behind it, `others` are more; `most` is how many sessions it opens for each.
+
+    `started` has the parameters of each start.
+    """
 
     url: str
     mode: Mode
@@ -50,15 +53,15 @@ class Pooler:
     most: int = 4
     port: int = 0
     options: Literal["refused", "dropped"] = "refused"
+    others: Sequence[str] = ()
     started: list[dict[str, str]] = field(default_factory=list)
-    _idle: list[Streams] = field(default_factory=list)
-    _places: asyncio.Semaphore = field(init=False)
-    _connections: list[psycopg.Connection] = field(default_factory=list)
+    _logins: dict[str, "_Login"] = field(default_factory=dict)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
         """The URL of the same login through the pooler."""
-        self._places = asyncio.Semaphore(self.most)
+        for login_url in (self.url, *self.others):
+            self._logins[urlsplit(login_url).username or ""] = _Login(login_url, asyncio.Semaphore(self.most))
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = int(server.sockets[0].getsockname()[1])
         parts = urlsplit(self.url)
@@ -67,24 +70,23 @@ class Pooler:
             yield parts._replace(netloc=f"{login}@127.0.0.1:{self.port}").geturl()
         finally:
             server.close()
-            for _, writer in self._idle:
-                writer.transport.abort()
-            for connection in self._connections:
-                connection.close()
+            for each in self._logins.values():
+                each.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
-            if await self._greet(reader, writer):
-                await self._carry(reader, writer)
+            login = await self._greet(reader, writer)
+            if login is not None:
+                await self._carry(login, reader, writer)
         writer.transport.abort()
 
-    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> "_Login | None":
         while True:
             (length,) = struct.unpack("!i", await reader.readexactly(4))
             body = await reader.readexactly(length - 4)
             (code,) = struct.unpack("!i", body[:4])
             if code == _CANCEL_REQUEST:
-                return False
+                return None
             if code not in (_SSL_REQUEST, _GSS_REQUEST):
                 break
             writer.write(b"N")
@@ -96,18 +98,20 @@ class Pooler:
         if "options" in start and self.options == "refused":
             writer.write(_error("FATAL", "08P01", "unsupported startup parameter: options"))
             await writer.drain()
-            return False
+            return None
+        login = self._logins[start["user"]]
         writer.write(_message(b"R", struct.pack("!i", 0)))
-        server = await self._taken()
-        self._give_back(server)
-        connection = self._connections[-1]
+        login.give_back(await login.taken(self.picks))
+        connection = login.connections[-1]
         for name in _STATUS:
             if value := connection.info.parameter_status(name):
                 writer.write(_message(b"S", f"{name}\0{value}\0".encode()))
         writer.write(_message(b"K", struct.pack("!ii", 1, 1)) + _message(b"Z", b"I"))
-        return True
+        return login
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(
+        self, login: "_Login", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         server: Streams | None = None
         try:
             while True:
@@ -115,7 +119,7 @@ class Pooler:
                 if kind == b"X":
                     return
                 if server is None:
-                    server = await self._taken()
+                    server = await login.taken(self.picks)
                 server[1].write(_message(kind, body))
                 if kind not in (b"Q", b"S"):
                     continue
@@ -127,12 +131,12 @@ class Pooler:
                     await writer.drain()
                     return
                 if self.mode != "session" and status == b"I":
-                    self._give_back(server)
+                    login.give_back(server)
                     server = None
         finally:
             if server is not None:
                 server[1].transport.abort()  # as at a client's death: whatever it did in there is undone
-                self._places.release()
+                login.places.release()
 
     async def _answered(self, server: Streams, writer: asyncio.StreamWriter) -> bytes:
         while True:
@@ -142,19 +146,35 @@ class Pooler:
                 await writer.drain()
                 return body
 
-    async def _taken(self) -> Streams:
-        await self._places.acquire()
-        if self._idle:
-            return self._idle.pop(PICKS[self.picks](self._idle))
+
+@dataclass
+class _Login:
+    """The sessions of one login."""
+
+    url: str
+    places: asyncio.Semaphore
+    idle: list[Streams] = field(default_factory=list)
+    connections: list[psycopg.Connection] = field(default_factory=list)
+
+    async def taken(self, picks: str) -> Streams:
+        await self.places.acquire()
+        if self.idle:
+            return self.idle.pop(PICKS[picks](self.idle))
         connection = await asyncio.to_thread(lambda: psycopg.connect(self.url, autocommit=True))
-        self._connections.append(connection)
+        self.connections.append(connection)
         raw = socket.socket(fileno=socket.dup(connection.fileno()))
         raw.setblocking(False)
         return await asyncio.open_connection(sock=raw)
 
-    def _give_back(self, server: Streams) -> None:
-        self._idle.append(server)
-        self._places.release()
+    def give_back(self, server: Streams) -> None:
+        self.idle.append(server)
+        self.places.release()
+
+    def close(self) -> None:
+        for _, writer in self.idle:
+            writer.transport.abort()
+        for connection in self.connections:
+            connection.close()
 
 
 def _message(kind: bytes, body: bytes) -> bytes:

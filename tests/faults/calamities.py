@@ -12,17 +12,23 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg
+
+from app.devstack.stack import DATABASE
+from app.devstack.supabase_project import with_database
 from tests.faults.acts import ACTIVE, ENDED
 from tests.faults.catalogue import UPLOAD_FAILED
 from tests.faults.fault import Act, Fault, Tell, Verdict
 from tests.faults.judge import tried
 from tests.faults.visit import Visit
-from tests.faults.world import World
+from tests.faults.world import World, _moved
+from tests.pooler import Pooler
 
 _PATIENCE_SECONDS = 300
 _START_SECONDS = 150
 _STORE_AWAY_SECONDS = 60
 _LIVEKIT_AWAY_SECONDS = 20
+_DATABASE_SECONDS = 20
 _LEADER_FROZEN_SECONDS = 60
 _FOLLOWED_SECONDS = 30
 _WRONG_CLOCK_SECONDS = 30
@@ -130,6 +136,48 @@ async def _until_connected(world: World) -> None:
             await asyncio.sleep(0.2)
 
 
+async def _make_read_only(world: World) -> None:
+    """As Supabase does at 95% of the disk."""
+    await _alter_database(world, "set default_transaction_read_only = on")
+    await asyncio.sleep(_DATABASE_SECONDS)
+    await _alter_database(world, "reset default_transaction_read_only")
+
+
+async def _alter_database(world: World, how: str) -> None:
+    """And ends the sessions that were made before."""
+    await world.postgres.rows(f'alter database "{DATABASE}" {how}')
+    await world.postgres.rows(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and usename like 'resguardo%%'",
+        DATABASE,
+    )
+
+
+async def _fill_the_pools(world: World) -> None:
+    """A lock that everybody waits for, until every connection of every process waits."""
+    url = with_database(world.postgres.url, DATABASE)
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        await connection.execute("lock table resguardo.recordings in access exclusive mode")
+        await asyncio.sleep(_DATABASE_SECONDS)
+
+
+async def _put_a_pooler_between(world: World) -> None:
+    """A pooler in transaction mode, which the worker refuses when it connects again, and the API meets unawares."""
+    address_of_postgres = world.database_wire.upstream
+    api, worker = [
+        _moved(world.stack.environment[name], address_of_postgres[1])
+        for name in ("API_DATABASE_URL", "WORKER_DATABASE_URL")
+    ]
+    pooler = Pooler(api, "transaction", others=[worker])
+    async with pooler.running():
+        world.database_wire.upstream = ("127.0.0.1", pooler.port)
+        with world.database_wire.broken():
+            pass
+        await asyncio.sleep(_DATABASE_SECONDS)
+        world.database_wire.upstream = address_of_postgres
+        with world.database_wire.broken():
+            pass
+
+
 def _the_workers_clock_leaps(by: timedelta) -> Callable[[World], Awaitable[None]]:
     async def befall(world: World) -> None:
         world.worker_clock.write_text(str(by.total_seconds()))
@@ -186,6 +234,9 @@ POSTGRES_RESTARTS_UNDER_LOAD = Calamity(
 CALAMITIES = (
     POSTGRES_RESTARTS_UNDER_LOAD,
     Calamity(f"LiveKit is out of reach for {_LIVEKIT_AWAY_SECONDS} s", _take_livekit_away, _ALL_ALONG),
+    Calamity(f"the database is read-only for {_DATABASE_SECONDS} s", _make_read_only, _ALL_ALONG),
+    Calamity(f"the pools are full for {_DATABASE_SECONDS} s", _fill_the_pools, _ALL_ALONG),
+    Calamity(f"a pooler keeps no session for {_DATABASE_SECONDS} s", _put_a_pooler_between, _ALL_ALONG),
     Calamity("the leader stands still for a minute", _freeze_the_leader, _ALL_ALONG),
     *(
         Calamity(
