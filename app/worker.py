@@ -117,7 +117,7 @@ async def _work_once(settings: WorkerSettings, stopping: asyncio.Event, outage: 
 def _may_pass(error: Exception) -> bool:
     """Whether it is an outage, rather than something that is wrong with the deployment or with us."""
     if isinstance(error, AppError):
-        return error.retryable
+        return error.retryable or error.reason == "concurrent_change"
     return isinstance(error, (psycopg.Error, ConnectorException, TimeoutError))
 
 

@@ -8,10 +8,12 @@ import asyncio
 from typing import Final
 
 from app.db import Database
+from app.errors import Timeout
 from app.integrations.livekit import WebhookEvent
 from app.recordings import store
 
 MOST_AT_ONCE: Final = 100
+WAIT_SECONDS = 15.0
 
 
 class Inbox:
@@ -23,12 +25,19 @@ class Inbox:
         self._committing: asyncio.Task[None] | None = None
 
     async def receive(self, event: WebhookEvent) -> bool:
-        """Returns once the event is committed; False where it was there already. Raises UpstreamFailed, Timeout."""
+        """Returns once the event is committed; False where it was there already. Raises UpstreamFailed, Timeout.
+
+        Whoever waits longer than `WAIT_SECONDS` is told database_slow: LiveKit sends the event again.
+        """
         is_new: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((event, is_new))
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit_all())
-        return await is_new
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await is_new
+        except TimeoutError as error:
+            raise Timeout("database_slow") from error
 
     async def _commit_all(self) -> None:
         while self._waiting:

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -102,3 +104,25 @@ async def test_failed_commit_is_told_to_all_of_it_and_the_next_one_is_tried(
     assert [str(answer) for answer in answers] == ["database_unavailable"] * 2
     assert _rows(database, RECEIVED) == []
     assert await inbox.receive(_event("EV_1")) is True
+
+
+async def test_event_that_waits_behind_a_frozen_commit_is_told_so_at_its_deadline(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox, opened, goes_on = Inbox(pool), pool.as_service_once, asyncio.Event()
+
+    @asynccontextmanager
+    async def frozen(reason: LiteralString) -> AsyncIterator[Any]:
+        await goes_on.wait()
+        async with opened(reason) as tx:
+            yield tx
+
+    monkeypatch.setattr("app.recordings.inbox.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(pool, "as_service_once", frozen)
+    answers = await asyncio.gather(
+        *(inbox.receive(_event(f"EV_{one}")) for one in range(3)), return_exceptions=True
+    )
+    assert [str(answer) for answer in answers] == ["database_slow"] * 3
+    goes_on.set()
+    monkeypatch.setattr("app.recordings.inbox.WAIT_SECONDS", 30)
+    assert await inbox.receive(_event("EV_9")) is True
