@@ -63,6 +63,10 @@ _REMEDIES = {
     "use it. Delete the directory, which holds only what demos made, and run the demo again.",
     "access_not_applied": "The database has the migrations but not the rights of policies/access: run "
     "`resguardo migrate` with DATABASE_URL of the owner.",
+    "temp_role_is_ours": "Our own roles make no temporary tables: leave them out of --keep-temp.",
+    "temp_role_unknown": "The server has no such role: correct --keep-temp.",
+    "temp_not_revoked": "Only the owner of the database, or a superuser, can take TEMP from PUBLIC: log in as one of "
+    "them, or run `revoke temporary on database ... from public` there.",
     "login_password_failed": "DATABASE_URL must log in as the role that ran the migrations.",
     "database_unmarked": "Run `resguardo migrate` with DATABASE_URL of the owner.",
     "database_of_another_deployment": "DEPLOYMENT or the database's URL is another practice's: correct one of them.",

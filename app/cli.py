@@ -9,7 +9,16 @@ import typer
 import uvicorn
 from rich.markup import escape
 
-from app import access_policies, checks, deployment, migrations, session_macs, settings, worker
+from app import (
+    access_policies,
+    checks,
+    deployment,
+    migrations,
+    session_macs,
+    settings,
+    temporary_tables,
+    worker,
+)
 from app.commands import certificate, demo, drill, keys, policies, restore, retention, staff
 from app.commands.console import (
     ends_without_a_message,
@@ -101,8 +110,23 @@ def migrate(
             "--new-session-mac-key", help="Sign sessions with a new key; the one before is still accepted."
         ),
     ] = False,
+    revoke_temp: Annotated[
+        bool,
+        typer.Option(
+            "--revoke-temp",
+            help="Take the right to make temporary tables from every role of the server but --keep-temp.",
+        ),
+    ] = False,
+    keep_temp: Annotated[
+        list[str] | None, typer.Option(metavar="ROLE", help="A role that may still make temporary tables.")
+    ] = None,
 ) -> None:
-    """Applies the migrations and all access, sets the logins' passwords from the settings and marks the database."""
+    """Applies the migrations and all access, sets the logins' passwords from the settings and marks the database.
+
+    Settings that our roles have of their own are taken away.
+    """
+    if keep_temp and not revoke_temp:
+        raise typer.BadParameter("it needs --revoke-temp", param_hint="--keep-temp")
     with refusals_told():
         loaded = settings.load(MigrationSettings)
         url = loaded.database_url.get_secret_value()
@@ -117,17 +141,11 @@ def migrate(
             on_applied=lambda version: out.print(f"[green]applied[/] {version}"),
         )
         deployment.mark_database(url, loaded.deployment)
-        macs = session_macs.set_session_macs(
-            url,
-            is_required=loaded.require_session_mac if require_session_mac is None else require_session_mac,
-            new_key=new_session_mac_key,
-        )
-        if new_session_mac_key:
-            out.print(
-                f"session MACs are made with key {macs.key_number}; the key before it is still accepted"
-            )
-        if macs.is_required:
-            out.print("sessions count only with a MAC")
+        is_required = loaded.require_session_mac if require_session_mac is None else require_session_mac
+        _set_session_macs(url, is_required=is_required, new_key=new_session_mac_key)
+        if revoke_temp:
+            kept = temporary_tables.revoke_temp(url, keep_temp or ())
+            out.print(f"TEMP is kept by: {escape(', '.join(kept))}")
         for name in done.changed:
             out.print(f"[red]was changed by hand[/] {escape(name)}")
         adopted = proposals.adopt_first_policy(url)
@@ -137,6 +155,14 @@ def migrate(
                 f"{adopted.default.recording_days} days"
             )
         out.print(f"{len(done.applied)} applied; the database is {loaded.deployment}'s")
+
+
+def _set_session_macs(url: str, *, is_required: bool | None, new_key: bool) -> None:
+    macs = session_macs.set_session_macs(url, is_required=is_required, new_key=new_key)
+    if new_key:
+        out.print(f"session MACs are made with key {macs.key_number}; the key before it is still accepted")
+    if macs.is_required:
+        out.print("sessions count only with a MAC")
 
 
 @cli.command()

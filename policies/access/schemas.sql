@@ -1,4 +1,5 @@
--- Who may use which schema, and which roles the API's login may take. Nobody else may use any of the four.
+-- Who may use which schema, which roles the API's login may take, and that none of our roles has settings of its own.
+-- Nobody else may use any of the four schemas.
 
 revoke all on schema resguardo, audit, private, jobs
 from public, anon, authenticated, service_role, clinician, compliance, patient, resguardo_api, resguardo_worker;
@@ -9,3 +10,24 @@ grant usage on schema jobs to resguardo_worker;
 grant clinician to resguardo_api;
 grant compliance to resguardo_api;
 grant patient to resguardo_api;
+
+-- A login can give itself settings, which its next connections begin with: it loses all of them, and so do the people's
+-- roles. Settings of everybody belong to whoever runs the database, and stay.
+do $$
+declare
+    setting record;
+begin
+    for setting in
+        select r.rolname, d.datname
+        from pg_catalog.pg_db_role_setting as s
+        inner join pg_catalog.pg_roles as r on r.oid = s.setrole
+        left join pg_catalog.pg_database as d on d.oid = s.setdatabase
+        where r.rolname in ('clinician', 'compliance', 'patient', 'resguardo_api', 'resguardo_worker')
+            and (s.setdatabase = 0 or d.datname = pg_catalog.current_database())
+    loop
+        execute pg_catalog.format('alter role %I', setting.rolname)
+            || case when setting.datname is null then '' else pg_catalog.format(' in database %I', setting.datname) end
+            || ' reset all';
+    end loop;
+end
+$$;

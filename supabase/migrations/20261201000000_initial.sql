@@ -392,7 +392,6 @@ create table private.session_mac_keys (
     made_at timestamptz not null default now(),
     constraint session_mac_keys_pkey primary key (number)
 );
-alter table private.session_mac_keys enable row level security;
 comment on table private.session_mac_keys is
 'The current key of session MACs, which has the highest number, and the one before it.';
 comment on column private.session_mac_keys.inner_block is
@@ -404,7 +403,6 @@ create table private.session_mac_rule (
     is_required boolean not null,
     changed_at timestamptz not null default now()
 );
-alter table private.session_mac_rule enable row level security;
 comment on table private.session_mac_rule is
 'Whether a session counts only with a MAC. One row, which `resguardo migrate` alone changes.';
 
@@ -730,6 +728,7 @@ select 'reason', t.term from unnest(array[
     'add_clinician', 'add_compliance', 'already_exists', 'already_staff', 'and_more', 'attempt_overdue',
     'auto_record', 'bad_argument', 'bad_birth_date', 'bad_cursor', 'bad_date', 'bad_determination', 'bad_email',
     'bad_extension', 'bad_external_id', 'bad_id', 'bad_input', 'bad_kind', 'bad_page_size', 'bad_received_on',
+    'bad_literal',
     'bad_representative', 'bad_sha256', 'bad_text', 'bad_variable', 'begun', 'birth_date_given', 'bucket_changed',
     'bucket_keys_missing', 'bucket_not_as_put', 'bucket_policy_malformed', 'bucket_policy_unreadable',
     'bucket_policy_unsafe', 'certificate_impossible', 'certificate_malformed', 'certificate_not_found',
@@ -740,8 +739,14 @@ select 'reason', t.term from unnest(array[
     'consent_text_unknown', 'consent_withdrawn', 'consultation_not_found', 'correction_characters',
     'correction_empty', 'correction_order', 'correction_too_long', 'cors',
     'credentials_lifetime', 'custom_domain', 'data_key_missing', 'data_key_wrong', 'database_busy',
+    'database_login_refused',
+    'database_disk_full',
+    'database_connections_used_up',
     'database_of_pre_release', 'database_slow', 'database_unavailable', 'database_unmigrated',
+    'database_read_only',
+    'database_out_of_memory',
     'database_unreachable', 'deleted_too_early', 'deletion_not_undoable', 'dump_missing', 'dump_unreadable',
+    'deletion_refused',
     'duplicate', 'egress_aborted', 'egress_failed', 'egress_limit_before_start', 'egress_limit_reached',
     'egress_room_closed_before_start',
     'egress_lost', 'egress_resources_exhausted', 'egress_room_connection_lost', 'egress_start_not_received',
@@ -762,6 +767,7 @@ select 'reason', t.term from unnest(array[
     'media_unreadable', 'migration_failed', 'migration_name', 'migration_out_of_order', 'migration_version_twice',
     'nobody_leads',
     'migrations_missing', 'no_consent_to_withdraw', 'no_export_has_it', 'no_review_asked', 'no_valid_signature',
+    'no_recording_has_it',
     'no_valid_token', 'not_a_refusal', 'not_a_rejection', 'not_found', 'not_own_consultation', 'not_own_guest',
     'not_own_import', 'not_own_recording', 'not_permitted', 'not_registered', 'not_reviewable', 'object_appeared',
     'object_digest_differs', 'object_is_back', 'object_key', 'object_key_of_another', 'object_missing',
@@ -770,6 +776,7 @@ select 'reason', t.term from unnest(array[
     'passphrase_short', 'passphrases_differ', 'past_due', 'past_quarantine', 'patient_asked',
     'patient_birth_date_ahead', 'patient_birth_date_differs', 'patient_not_found', 'patient_user_differs',
     'patient_user_unknown', 'policy_', 'policy_version', 'proven', 'quota_invitations', 'quota_pages', 'quota_urls',
+    'pooler_keeps_no_session',
     'r2_account_id', 'r2_jurisdiction', 'r2dev_enabled', 'recorded_at_ahead', 'recorded_at_too_early',
     'recorded_in_error', 'recorder_key_reads', 'recorder_role_refused', 'recorder_role_unsupported',
     'recording_being_deleted', 'recording_deleted', 'recording_destroyed', 'recording_has_begun', 'recording_held',
@@ -782,10 +789,13 @@ select 'reason', t.term from unnest(array[
     'root_key_unknown', 'root_key_weak', 'root_key_wrong', 'root_keys_malformed', 'rule_differs', 'rule_foreign',
     'rule_missing', 'rule_surplus', 'rule_threatens', 'search_empty', 'search_too_long', 'search_too_many_terms',
     'second_factor_needed', 'served', 'session_delegated', 'session_over', 'speech_access_denied',
+    'sound_not_decodable',
+    'server_busy',
     'speech_account_suspended', 'speech_address_refused', 'speech_busy', 'speech_failed',
     'speech_format_unsupported', 'speech_key_refused', 'speech_model_unknown', 'speech_nonsense',
     'speech_not_configured', 'speech_quota', 'speech_refused', 'speech_timeout', 'staff_member_suspended',
     'staff_not_found', 'staff_suspended', 'start_overdue', 'stop_overdue', 'stopped_by_request',
+    'still_there',
     'storage_access_denied', 'storage_account_suspended', 'storage_bucket_missing', 'storage_busy', 'storage_clock',
     'storage_credentials_refused', 'storage_encryption_key', 'storage_failed', 'storage_full', 'storage_in_list',
     'storage_not_implemented', 'storage_not_s3', 'storage_object_archived', 'storage_object_changed',
@@ -795,12 +805,18 @@ select 'reason', t.term from unnest(array[
     'supabase_auth', 'supabase_busy', 'supabase_hook_failed', 'supabase_key_refused', 'supabase_mail_limit',
     'supabase_project_paused', 'supabase_project_restricted', 'supabase_refused', 'supabase_unreachable',
     'suspend_clinician', 'suspend_compliance', 'switched_off', 'token_algorithm', 'token_anonymous',
+    'temp_role_unknown',
+    'temp_role_is_ours',
+    'temp_not_revoked',
     'token_audience', 'token_claims', 'token_clock', 'token_expired', 'token_issuer', 'token_key_unknown',
     'token_malformed', 'token_missing', 'token_role', 'token_signature', 'too_costly', 'too_deep',
     'too_many_aliases', 'too_many_fragments', 'too_many_objects', 'too_many_operations', 'too_many_root_fields',
+    'too_many_at_once',
     'too_many_selections', 'too_many_subscriptions', 'totp_stale', 'transcript_changed',
     'transcript_format_unknown', 'transcript_malformed', 'transcript_not_found', 'transcription_not_failed',
     'transcription_overtaken', 'transcription_switched_off', 'turn_unknown', 'unknown_action',
+    'unknown_input_field',
+    'unfinished_upload',
     'unknown_participant', 'unknown_task', 'upload_unfinished', 'url_lifetime', 'user_unknown',
     'verification_overdue', 'viewer_not_found', 'webhook_body', 'webhook_signature', 'webhook_status',
     'webhook_too_large', 'withdrawn_in_person', 'wrong_patient', 'wrong_role'
@@ -808,12 +824,12 @@ select 'reason', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'basis', t.term from unnest(array[
-    'apply_bucket_policies', 'ban_user', 'check_bucket', 'count_rejections', 'destroy_recordings', 'enforce_consent',
-    'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff', 'keep_exports',
-    'livekit_webhook', 'look_for_lost', 'look_for_missing', 'prepare_import', 'protect_held', 'reconcile',
-    'recording_controller', 'repair_jobs', 'restore_check', 'resume_transcriptions', 'retention_adopt',
+    'apply_bucket_policies', 'ban_user', 'check', 'check_bucket', 'count_rejections', 'destroy_recordings',
+    'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
+    'keep_exports', 'livekit_webhook', 'look_for_lost', 'look_for_missing', 'prepare_import', 'protect_held',
+    'reconcile', 'recording_controller', 'repair_jobs', 'restore_check', 'resume_transcriptions', 'retention_adopt',
     'retention_propose', 'retention_show', 'role_mapping', 'rotate_keys', 'staff_add', 'start_recording', 'start_up',
-    'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_room'
+    'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room'
 ]) as t (term);
 
 insert into private.audit_terms (kind, term)
@@ -850,8 +866,8 @@ select 'field', t.term from unnest(array[
     'sid', 'signedNoteDays', 'sizeBytes', 'size_bytes', 'sooner', 'source', 'speaker', 'speakers', 'srt', 'start',
     'startCursor', 'startedAt', 'status', 'storage', 'storagePerMonth', 'stored', 'terms', 'text', 'textLanguage',
     'textSha256', 'textVersion', 'token', 'transcribe', 'transcript', 'transcription', 'truncated', 'turn', 'turns',
-    'undoUntil', 'unreadable', 'updatedAt', 'uploadHeaders', 'uploadUrl', 'upload_url', 'uploads', 'url', 'userId',
-    'value', 'version', 'webvtt', 'words'
+    'undoUntil', 'unreadable', 'unusedTrackCount', 'updatedAt', 'uploadHeaders', 'uploadUrl', 'upload_url',
+    'uploads', 'url', 'userId', 'value', 'version', 'webvtt', 'words'
 ]) as t (term);
 
 -- The term if it is registered, else 'unregistered': the row is kept in any case, since what it proves is more than a
@@ -6208,6 +6224,13 @@ begin
     with ours as (
         select n.oid, n.nspname from pg_namespace as n where n.nspname in ('resguardo', 'audit', 'private', 'jobs')
     ),
+    our_roles as (
+        select r.oid, r.rolname from pg_roles as r
+        where r.rolname in ('resguardo_api', 'resguardo_worker', 'clinician', 'compliance', 'patient')
+    ),
+    here as (
+        select d.oid from pg_database as d where d.datname = current_database()
+    ),
     said (object, says) as (
         select 'schema ' || n.nspname, n.nspacl::text from pg_namespace as n join ours on ours.oid = n.oid
         union all
@@ -6251,13 +6274,32 @@ begin
             'role ' || r.rolname,
             concat_ws(
                 ' ', r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication,
-                r.rolbypassrls, array(
+                r.rolbypassrls, r.rolconnlimit, nullif(r.rolvaliduntil, 'infinity'), array(
                     select m.member::regrole::text || ' is ' || m.roleid::regrole::text from pg_auth_members as m
                     where m.member = r.oid or m.roleid = r.oid order by 1
                 )
             )
-        from pg_roles as r
-        where r.rolname in ('resguardo_api', 'resguardo_worker', 'clinician', 'compliance', 'patient')
+        from pg_roles as r join our_roles on our_roles.oid = r.oid
+        union all
+        select
+            'database rights of ' || our_roles.rolname,
+            concat_ws(
+                ' ', has_database_privilege(our_roles.oid, here.oid, 'CONNECT'),
+                has_database_privilege(our_roles.oid, here.oid, 'CREATE'),
+                has_database_privilege(our_roles.oid, here.oid, 'TEMP')
+            )
+        from our_roles cross join here
+        union all
+        select
+            concat(
+                'settings of ', coalesce(r.rolname, 'everybody'),
+                case when s.setdatabase <> 0 then ' in this database' end
+            ),
+            array(select o.setting from unnest(s.setconfig) as o (setting) order by 1)::text
+        from pg_db_role_setting as s
+        join here on s.setdatabase in (0, here.oid)
+        left join our_roles as r on r.oid = s.setrole
+        where s.setrole = 0 or r.oid is not null
     )
     select said.object, encode(sha256(convert_to(coalesce(said.says, ''), 'UTF8')), 'hex') from said;
 end

@@ -3,7 +3,7 @@
 import ast
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -23,6 +23,9 @@ from tests.policies.seed import seed
 from tests.policies.world import ANA, actor
 
 ROOT = Path(__file__).parents[2]
+SERVICES = {"as_service", "as_service_once"}
+OF_NO_AUDIT_ROW = {*SERVICES, "__init__", "require", "remedy", "Problem"}
+"""What they are given as a reason is a basis, or is told on a terminal alone."""
 TEXT = "Mrs Jones has cancer"
 SLUG = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 REFUSAL: LiteralString = "select private.record_refusal(%s, 'DENIED', %s, %s, %s, null)"
@@ -156,9 +159,57 @@ ERRORS = {
 
 
 def _raised_in_python() -> Iterator[str]:
-    for node in (node for tree in _trees() for node in ast.walk(tree)):
+    for node in _nodes():
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ERRORS:
             yield from (str(one.value) for one in node.args[:1] if isinstance(one, ast.Constant))
+
+
+def _nodes() -> list[ast.AST]:
+    return [node for tree in _trees() for node in ast.walk(tree)]
+
+
+def _name(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def _places(nodes: Iterable[ast.AST], parameter: str) -> dict[str, set[int]]:
+    """By the name of a function, at which places it takes this parameter."""
+    places: dict[str, set[int]] = {}
+    for node in nodes:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            names = [one.arg for one in node.args.args if one.arg != "self"]
+            if parameter in names:
+                places.setdefault(node.name, set()).add(names.index(parameter))
+    return places
+
+
+def _given(parameter: str, wanted: Callable[[str], bool]) -> Iterator[str]:
+    """Every literal that is given for a parameter of that name, of the functions with a wanted name."""
+    nodes = _nodes()
+    places = _places(nodes, parameter)
+    for call in (node for node in nodes if isinstance(node, ast.Call) and wanted(_name(node))):
+        given = [call.args[place] for place in places.get(_name(call), ()) if place < len(call.args)]
+        given += [word.value for word in call.keywords if word.arg == parameter]
+        for constant in (
+            part for one in given if not isinstance(one, (ast.JoinedStr, ast.Dict)) for part in ast.walk(one)
+        ):
+            if isinstance(constant, ast.Constant) and SLUG.fullmatch(str(constant.value)):
+                yield str(constant.value)
+
+
+def _bases() -> Iterator[str]:
+    yield from _given("reason", SERVICES.__contains__)
+    yield from _given("basis", lambda name: True)
+    for node in (node for tree in _trees() for node in tree.body):
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Constant):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if getattr(target, "id", "") == "REASON":
+                yield str(node.value.value)
+
+
+def test_every_basis_is_registered(database: Database) -> None:
+    assert len(set(_bases())) > 30, "the search finds hardly any"
+    assert set(_bases()) - _registered(database, "basis") == set()
 
 
 def _raised_in_sql() -> Iterator[str]:
@@ -185,6 +236,7 @@ def _reasons() -> set[str]:
     quotas = tomllib.loads((ROOT / "policies" / "quotas.toml").read_text())["per_person_and_hour"]
     return {
         *_raised_in_python(),
+        *_given("reason", lambda name: name not in OF_NO_AUDIT_ROW),
         *_raised_in_sql(),
         *_recorded_in_sql(),
         *(reason for text in texts for reason in text),
@@ -219,7 +271,7 @@ def _quoted() -> set[str]:
     sql = re.sub(r"insert into private\.audit_terms.*?;\n", "", _migrations(), flags=re.DOTALL)
     texts = [sql, *(path.read_text(encoding="utf-8") for path in (ROOT / "app").rglob("*.sql"))]
     found = {word for text in texts for word in re.findall(r"'([A-Za-z_]+)'", text)}
-    for node in (node for tree in _trees() for node in ast.walk(tree)):
+    for node in _nodes():
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.add(node.value)
     return found
