@@ -69,7 +69,7 @@ class Query:
     deletion_certificates = root_field(
         deletion_fields.deletion_certificates,
         permissions.READ_CERTIFICATES,
-        description="The proof that a recording is destroyed, for its doctor and for compliance.",
+        description="The proof that a recording is destroyed, for its doctor and for compliance; empty until then.",
     )
     staff_invitations = root_field(
         staff.staff_invitations,
@@ -137,12 +137,12 @@ class Mutation:
     correct_transcript = root_field(
         transcript_fields.correct_transcript,
         permissions.CORRECT_TRANSCRIPT,
-        description="Every version is kept, with who wrote it and when.",
+        description="Every version is kept, with who wrote it and when. The same words again change nothing.",
     )
     attribute_turn = root_field(
         transcript_fields.attribute_turn,
         permissions.CORRECT_TRANSCRIPT,
-        description="Renames a speaker. Every version is kept, likewise.",
+        description="Renames a speaker. Every version is kept, likewise. The same speaker again changes nothing.",
     )
     issue_subtitle_urls = root_field(
         transcript_fields.issue_subtitle_urls,

@@ -7238,7 +7238,9 @@ declare
     person constant uuid := private.person();
     most_bytes constant bigint := 41943040;
     hits uuid[];
+    named_kind text;
     named uuid;
+    is_own boolean;
     leaves_some_out boolean;
 begin
     perform private.use_quota(person, 'pages', quota);
@@ -7297,23 +7299,26 @@ begin
         not coalesce(bool_and(k.is_taken), true)
     into hits, leaves_some_out
     from taken as k;
-    named := coalesce(of_recording, of_consultation, of_patient);
-    perform private.write_lookup(
-        'transcript.search', 'recording',
-        case named when of_recording then 'recording' when of_consultation then 'consultation' else 'patient' end,
-        named,
-        case
-            when cardinality(hits) > 0 then true
-            when of_recording is not null then exists (
+    if cardinality(hits) = 0 then
+        select f.kind, f.id, f.is_own into named_kind, named, is_own
+        from (
+            values
+            ('recording', of_recording, exists (
                 select from resguardo.recordings as r where r.id = of_recording and r.doctor_id = person
-            )
-            when of_consultation is not null then exists (
+            )),
+            ('consultation', of_consultation, exists (
                 select from resguardo.consultations as c where c.id = of_consultation and c.doctor_id = person
-            )
-            else exists (
+            )),
+            ('patient', of_patient, exists (
                 select from resguardo.consultations as c where c.patient_id = of_patient and c.doctor_id = person
-            )
-        end,
+            ))
+        ) as f (kind, id, is_own)
+        where f.id is not null
+        order by f.is_own
+        limit 1;
+    end if;
+    perform private.write_lookup(
+        'transcript.search', 'recording', named_kind, named, is_own,
         hits,
         array(
             select distinct t.patient_id from resguardo.transcripts as t where t.recording_id = any (hits)

@@ -272,6 +272,16 @@ async def test_deletions_of_a_deleted_recording_are_allowed_and_counted(world: W
     assert await _rows(world, certified) == ("ALLOWED", 1, [UUID(case.patient_id)], [recording])
 
 
+async def test_search_within_ones_own_and_a_strangers_at_once_is_denied(world: World, case: Case) -> None:
+    recording, other = await world.recording(case), await world.case()
+    answer = await case.doctor.send(
+        documents.SEARCH_TRANSCRIPTS,
+        query="headache",
+        filter={"recordingId": str(recording), "consultationId": other.id, "patientId": case.patient_id},
+    )
+    assert await _rows(world, answer) == ("DENIED", 0, [UUID(other.patient_id)], [UUID(other.id)])
+
+
 @pytest.mark.parametrize("key", ["id", "externalId"])
 async def test_consultation_says_whether_it_is_hidden(world: World, case: Case, key: str) -> None:
     entity = case.id if key == "id" else str(case.consultation["externalId"])
