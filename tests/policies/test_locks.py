@@ -12,12 +12,13 @@ from tests.policies.acting import acting, superuser, value
 from tests.policies.world import ANA, Connection
 
 TABLES = (
-    "consultations",
-    "recordings",
-    "recording_imports",
-    "transcripts",
-    "access_requests",
-    "participants",
+    "resguardo.consultations",
+    "resguardo.recordings",
+    "resguardo.recording_imports",
+    "resguardo.transcripts",
+    "resguardo.access_requests",
+    "resguardo.participants",
+    "private.turns",
 )
 READY = ANA.id_of("over READY")
 
@@ -58,7 +59,7 @@ def _locked(database: Database) -> list[str]:
     with superuser(database) as other:
         for table in TABLES:
             try:
-                other.execute(f"select from resguardo.{table} for update nowait")
+                other.execute(f"select from {table} for update nowait")
             except psycopg.errors.LockNotAvailable:
                 found.append(table)
     return found
