@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, LiteralString
 from uuid import uuid4
 
@@ -257,7 +258,13 @@ async def test_subscriptions_of_one_doctor_read_only_so_many_at_once(
 ) -> None:
     table: LiteralString = "lock table resguardo.recordings in access exclusive mode"
     app = create_app(world.settings.model_copy(update={"allowed_origins": (ORIGIN,)}))
-    async with listening(app) as url, connected(url) as first, connected(url) as second:
+    async with (
+        listening(app) as url,
+        connected(url) as first,
+        connected(url) as second,
+        httpx.AsyncClient(base_url=url) as http,
+    ):
+        other = replace(other_doctor, http=http)
         for client in (first, second):
             await client.init(case.doctor)
         async with held(world, table):
@@ -266,7 +273,7 @@ async def test_subscriptions_of_one_doctor_read_only_so_many_at_once(
                     await client.subscribe(WATCH, str(number), consultationId=case.id)
             await until_waiting(world, RUNNING)
             async with asyncio.timeout(SERVED_SECONDS):
-                assert (await other_doctor.ask(documents.VIEWER))["role"] == "clinician"
+                assert (await other.ask(documents.VIEWER))["role"] == "clinician"
             assert await waiting(world) == RUNNING
 
 
