@@ -73,13 +73,15 @@ _OF_THE_OWNER: Final[Mapping[str, str]] = {
     "idle_in_transaction_session_timeout": "0",
 }
 _SET: Final = """
+select pg_catalog.set_config('role', 'none', false)
+union all
 select pg_catalog.set_config(s.name, w.value, false)
 from rows from (
     pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[])
 ) as w (name, value)
 inner join pg_catalog.pg_settings as s on s.name operator(pg_catalog.=) w.name
 """
-"""A setting that this version of Postgres does not have is left out."""
+"""A setting that this version of Postgres does not have is left out; `role`, which none lists, is set by itself."""
 
 T = TypeVar("T")
 

@@ -171,14 +171,23 @@ def test_check_says_what_is_wrong_with_a_remedy_and_no_secret(
     assert not [secret for secret in _secrets(broken) if secret in result.output]
 
 
-def test_check_with_a_wrong_password_says_so_without_it(run: Run, environment: dict[str, str]) -> None:
-    url = environment["WORKER_DATABASE_URL"]
+@pytest.mark.parametrize(
+    ("login", "checked"),
+    [
+        ("API", {"API: database", "API: root keys"}),
+        ("worker", {"worker: database", "worker: root keys", "worker: leader of the rounds"}),
+    ],
+)
+def test_check_with_a_wrong_password_names_the_login_and_no_secret(
+    run: Run, environment: dict[str, str], login: str, checked: set[str]
+) -> None:
+    setting = f"{login.upper()}_DATABASE_URL"
+    url = environment[setting]
     password = url.split("@")[0].rpartition(":")[2]
-    result = run({**environment, "WORKER_DATABASE_URL": url.replace(password, WRONG)}, "check")
-    unavailable = ("database_login_refused", checks.remedy("database_login_refused"))
-    assert _failures(result) == {
-        f"worker: {name}": unavailable for name in ("database", "root keys", "leader of the rounds")
-    }
+    result = run({**environment, setting: url.replace(password, WRONG)}, "check")
+    refused = ("database_login_refused", checks.remedy("database_login_refused"))
+    assert _failures(result) == dict.fromkeys(checked, refused)
+    assert "resguardo migrate" in refused[1]
     assert WRONG not in result.output
 
 

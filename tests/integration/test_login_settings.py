@@ -3,6 +3,7 @@
 On a server of its own, since roles, their settings and their passwords belong to the whole of a server.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from app import checks, cli
+from app.db import Database
 from app.devstack import postgres
 from app.devstack.supabase_project import ProjectUrls, create_project, with_login
 from tests.unit.environments import set_environment
@@ -233,3 +235,27 @@ def test_revoke_temp_by_an_owner_who_may_not_is_told(project: ProjectUrls, migra
             connection.execute(sql.SQL("alter database practice owner to {}").format(owner))
     assert result.exit_code == 1
     assert f"temp_not_revoked\n  {checks.remedy('temp_not_revoked')}" in result.output
+
+
+@pytest.mark.parametrize(
+    "setting", ["role = 'clinician'", "search_path = pg_temp", "datestyle = 'German'", "row_security = off"]
+)
+def test_setting_that_a_login_gave_itself_changes_no_transaction_of_the_product(
+    environment: dict[str, str], migrate: Migrate, setting: str
+) -> None:
+    url = environment["API_DATABASE_URL"]
+    _execute(url, f"alter role resguardo_api set {setting}")
+
+    async def ask() -> object:
+        database = Database(url, application="test", max_size=1)
+        await database.open()
+        try:
+            async with database.as_service("health") as tx:
+                return await tx.value("select private.deployment_name()")
+        finally:
+            await database.close()
+
+    try:
+        assert asyncio.run(ask()) == "practice"
+    finally:
+        assert migrate().exit_code == 0
