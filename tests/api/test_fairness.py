@@ -297,16 +297,11 @@ async def test_flood_of_readiness_asks_the_database_once_and_the_next_asks_again
     class Asked:
         asked = 0
 
-        @asynccontextmanager
-        async def as_service(self, reason: str) -> AsyncIterator[Any]:
+        async def require_ready(self, seconds: float) -> None:
             self.asked += 1
             await asyncio.sleep(0)
             if self.asked == 2:
                 raise UpstreamFailed("database_unavailable")
-            yield self
-
-        async def value(self, sql: str) -> int:
-            return 1
 
     database = Asked()
     ready = health.Ready(database)  # type: ignore[arg-type]
