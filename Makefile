@@ -42,11 +42,11 @@ example:
 test: $(INSTALLED)
 	$(BIN)/pytest -n auto --dist worksteal
 
-# What meets the database, on Debian's Postgres 15; nothing where that is not installed.
+# The tests that use the database, on Debian's Postgres 15; nothing where that is not installed. SHORT leaves out the API's.
 POSTGRES_15 := /usr/lib/postgresql/15/bin
 test-postgres-15: $(INSTALLED)
 	@if test -x $(POSTGRES_15)/postgres; then \
-		PG_BIN=$(POSTGRES_15) $(BIN)/pytest -n auto --dist worksteal tests/policies tests/migrations tests/api; \
+		PG_BIN=$(POSTGRES_15) $(BIN)/pytest -n auto --dist worksteal tests/policies tests/migrations $(if $(SHORT),,tests/api); \
 	else echo "$(POSTGRES_15) is not there: nothing to test on it"; fi
 
 live: $(INSTALLED)
@@ -56,7 +56,7 @@ drill: $(INSTALLED)
 	$(BIN)/python -m tests.drill
 
 faults: $(INSTALLED)
-	$(BIN)/python -u -m tests.faults
+	$(BIN)/python -u -m tests.faults --only "$(ONLY)"
 
 simulate: $(INSTALLED)
 	$(BIN)/python -u -m tests.simulation
