@@ -49,14 +49,19 @@ async def test_events_that_wait_together_are_committed_together(database: Databa
     assert _rows(database, TRANSACTIONS) == [(2,)]
 
 
-async def test_each_event_is_kept_as_it_was_told(database: Database, pool: Pool) -> None:
+async def test_each_event_is_kept_without_a_room_name_that_is_none_of_ours(
+    database: Database, pool: Pool
+) -> None:
     inbox = Inbox(pool)
     await asyncio.gather(
-        inbox.receive(_event("EV_2", None, "EG_1")), inbox.receive(_event("EV_1", "söme, {room}"))
+        inbox.receive(_event("EV_2", None, "EG_1")),
+        inbox.receive(_event("EV_1", "söme, {room}")),
+        inbox.receive(_event("EV_3", "room-3")),
     )
     assert _rows(database, RECEIVED) == [
-        ("EV_1", "room_started", None, "söme, {room}", NOON),
+        ("EV_1", "room_started", None, None, NOON),
         ("EV_2", "room_started", "EG_1", None, NOON),
+        ("EV_3", "room_started", None, "room-3", NOON),
     ]
 
 
