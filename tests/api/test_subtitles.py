@@ -11,7 +11,7 @@ import pytest
 from app.transcripts.model import Speaker
 from tests.api import documents
 from tests.api.speaking import spoken
-from tests.api.world import Person, World
+from tests.api.world import Case, Person, World
 
 pytestmark = pytest.mark.anyio
 
@@ -142,3 +142,13 @@ async def test_link_is_read_and_nothing_else(world: World, doctor: Person) -> No
     urls = await _urls(doctor, await _hostile(world, doctor))
     for method in ("POST", "PUT", "DELETE", "PATCH"):
         assert (await world.http.request(method, urls["webvtt"])).status_code == 405
+
+
+async def test_subtitles_have_a_quota_of_their_own(world: World, case: Case) -> None:
+    recording = await world.recording(case)
+    await spoken(world, recording)
+    await world.spend(case.doctor, "urls", 60)
+    assert (await case.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording)))["webvtt"]
+    await world.spend(case.doctor, "subtitles", 600)
+    refused = await case.doctor.refused(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
+    assert refused == ("RATE_LIMITED", "quota_subtitles")
