@@ -8,13 +8,12 @@ standard and no escapes: what players take for a tag (`<i>`, `{\\an8}`) is writt
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from app.texts.plain import plain
+from app.transcripts.cue_text import Block, divide_text, reading_ms
 from app.transcripts.model import Speaker, Turn
-
-LINE_CHARACTERS: Final = 42
-LINES: Final = 2
 
 _ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _LOOK_ALIKES: Final = str.maketrans({"<": "\u2039", ">": "\u203a", "{": "(", "}": ")", "\\": "/"})
@@ -25,7 +24,7 @@ class _Cue:
     start_ms: int
     end_ms: int
     speaker: Speaker
-    lines: tuple[str, ...]
+    lines: Block
 
 
 def webvtt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
@@ -33,14 +32,14 @@ def webvtt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
     voices = {
         speaker: plain(label).translate(_ESCAPES).replace("--", "-&#45;") for speaker, label in labels.items()
     }
-    cues = _ordered(cue for turn in turns for cue in _cues(turn, ""))
+    cues = _cues(turns, {})
     return "WEBVTT\n\n" + "".join(f"{_times(cue, '.')}\n{_spoken(cue, voices)}\n\n" for cue in cues)
 
 
 def srt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
     """The turns as SRT, numbered from 1; each cue begins with the caller's label of its speaker, if it has one."""
     names = {speaker: plain(label) for speaker, label in labels.items()}
-    cues = _ordered(cue for turn in turns for cue in _cues(turn, names.get(turn.speaker, "")))
+    cues = _cues(turns, names)
     return "".join(
         f"{number}\n{_times(cue, ',')}\n{chr(10).join(cue.lines).translate(_LOOK_ALIKES)}\n\n"
         for number, cue in enumerate(cues, start=1)
@@ -53,39 +52,71 @@ def _spoken(cue: _Cue, voices: Mapping[Speaker, str]) -> str:
     return f"<v {voice}>{words}</v>" if voice else words
 
 
-def _ordered(cues: Iterator[_Cue]) -> list[_Cue]:
+def _cues(turns: Sequence[Turn], names: Mapping[Speaker, str]) -> list[_Cue]:
+    """The cues of all turns in order of start, each begun by its speaker's name, if there is one."""
+    spans = sorted(
+        ((max(0, turn.start_ms), max(0, turn.start_ms, turn.end_ms), turn) for turn in turns),
+        key=lambda span: span[0],
+    )
+    cues: list[_Cue] = []
+    for at, (start_ms, end_ms, turn) in enumerate(spans):
+        name = names.get(turn.speaker, "")
+        cues += _turn_cues(turn, start_ms, end_ms, _latest_end_ms(spans, at), f"{name}: " if name else "")
     return sorted(cues, key=lambda cue: cue.start_ms)
 
 
-def _cues(turn: Turn, name: str) -> Iterator[_Cue]:
-    """The cues of a turn: its time is divided among them by characters, a millisecond each at the least."""
-    prefix = f"{name}: " if name else ""
-    blocks = _blocks(plain(turn.text), prefix)
-    sizes = [sum(map(len, block)) - len(prefix) for block in blocks]
-    start_ms, total, done = max(0, turn.start_ms), sum(sizes), 0
-    span_ms = max(0, turn.end_ms - start_ms)
-    for block, size in zip(blocks, sizes, strict=True):
-        done += size
-        end_ms = max(start_ms + 1, max(0, turn.start_ms) + span_ms * done // total)
-        yield _Cue(start_ms, end_ms, turn.speaker, block)
-        start_ms = end_ms
+def _latest_end_ms(spans: Sequence[tuple[int, int, Turn]], at: int) -> int | None:
+    """When the cues of a turn must have ended, at its end or later; None if nothing limits them.
+
+    It is the start of the next turn, of anybody. Turns within this one do not count: both are shown at once anyway. A
+    turn that begins during this one and goes on after it leaves no time after this one's end.
+    """
+    start_ms, end_ms, _ = spans[at]
+    for later in range(at + 1, len(spans)):
+        other_start_ms, other_end_ms, _ = spans[later]
+        if other_end_ms >= end_ms and other_start_ms > start_ms:
+            return max(end_ms, other_start_ms)
+    return None
 
 
-def _blocks(text: str, prefix: str) -> list[tuple[str, ...]]:
-    """The text in blocks of at most two lines, each block begun by the prefix."""
-    room = max(1, LINE_CHARACTERS - len(prefix))
-    words = [word[at : at + room] for word in text.split() for at in range(0, len(word), room)]
-    blocks: list[tuple[str, ...]] = []
-    lines: list[str] = []
-    for word in words:
-        if lines and len(lines[-1]) + 1 + len(word) <= LINE_CHARACTERS:
-            lines[-1] += f" {word}"
-        elif 0 < len(lines) < LINES:
-            lines.append(word)
-        else:
-            blocks.append(tuple(lines))
-            lines = [f"{prefix}{word}"]
-    return [block for block in (*blocks, tuple(lines)) if block]
+def _turn_cues(
+    turn: Turn, start_ms: int, end_ms: int, latest_end_ms: int | None, prefix: str
+) -> Iterator[_Cue]:
+    """The cues of a turn, one after another without gaps, a millisecond each at the least.
+
+    Each is shown for as long as it takes to read, if the time up to the latest end allows it for all.
+    """
+    available_ms = None if latest_end_ms is None else latest_end_ms - start_ms
+    blocks = divide_text(plain(turn.text), prefix, available_ms)
+    needed = list(accumulate(map(reading_ms, blocks), initial=0))
+    if available_ms is None:
+        available_ms = max(end_ms - start_ms, needed[-1])
+    if needed[-1] <= available_ms:
+        ends = _readable_ends(blocks, needed, len(prefix), end_ms - start_ms)
+    else:
+        ends = [available_ms * each // needed[-1] for each in needed[1:]]
+    begin = 0
+    for block, end in zip(blocks, ends, strict=True):
+        end = max(begin + 1, end)
+        yield _Cue(start_ms + begin, start_ms + end, turn.speaker, block)
+        begin = end
+
+
+def _readable_ends(
+    blocks: Sequence[Block], needed: Sequence[int], prefix_length: int, spoken_ms: int
+) -> list[int]:
+    """The end of each cue from the turn's start: by its share of the characters, but moved to leave all time to read.
+
+    `needed` is the time that the first 0, 1, 2 ... cues need; the whole is as long as the speech, or as they need.
+    """
+    spoken = list(accumulate(sum(map(len, block)) - prefix_length for block in blocks))
+    whole_ms = max(spoken_ms, needed[-1])
+    ends = [0]
+    for at, characters in enumerate(spoken):
+        earliest = ends[-1] + needed[at + 1] - needed[at]
+        latest = whole_ms - (needed[-1] - needed[at + 1])
+        ends.append(min(latest, max(earliest, spoken_ms * characters // spoken[-1])))
+    return ends[1:]
 
 
 def _times(cue: _Cue, point: str) -> str:
