@@ -95,7 +95,15 @@ class Transcription:
     unused_track_count: int = strawberry.field(
         description="How many tracks of sound could not be decoded. Above 0 the transcript lacks what was said on them."
     )
-    error: str | None = strawberry.field(description="Why it FAILED or is OFF, in snake_case.")
+    unintelligible_count: int = strawberry.field(
+        description="How many turns of a READY transcript have no words. `retryTranscription` asks for them again."
+    )
+    is_retried: bool = strawberry.field(
+        description="Whether unintelligible turns of a READY transcript are asked for again. It can be read meanwhile."
+    )
+    error: str | None = strawberry.field(
+        description="Why it FAILED or is OFF, or why the last retry of a READY one ended, in snake_case."
+    )
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description="Its error as a sentence, in the reader's language."
@@ -112,6 +120,8 @@ class Transcription:
             pieces_total=transcription.pieces_total,
             attempt=transcription.attempt,
             unused_track_count=transcription.unused_track_count,
+            unintelligible_count=transcription.unintelligible_count,
+            is_retried=transcription.is_retried,
             error=transcription.error,
         )
 

@@ -20,13 +20,17 @@ strawberry.enum(model.Speaker, description="Who speaks, where it is known.")
 
 @strawberry.type(
     description="What one speaker said at a stretch. Times are seconds from the recording's beginning."
+    " `number` names the turn for good; turns are in order of start."
 )
 class Turn:
     number: int
     start: float
     end: float
     speaker: model.Speaker
-    text: str
+    text: str = strawberry.field(description="Empty for an unintelligible turn.")
+    is_unintelligible: bool = strawberry.field(
+        description="Somebody spoke, and the speech service could not make out what was said."
+    )
     heard_text: str | None = strawberry.field(description="What was heard, where its words were corrected.")
 
     @classmethod
@@ -37,6 +41,7 @@ class Turn:
             end=turn.end_ms / 1000,
             speaker=turn.speaker,
             text=turn.text,
+            is_unintelligible=turn.is_unintelligible,
             heard_text=heard.text if heard.text != turn.text else None,
         )
 
@@ -77,10 +82,7 @@ class Transcript:
         return cls(
             recording_id=recording_id,
             language=read.transcript.language,
-            turns=[
-                Turn.of(turn, heard)
-                for turn, heard in zip(read.transcript.turns, read.heard.turns, strict=True)
-            ],
+            turns=[Turn.of(turn, read.heard.turn(turn.number)) for turn in read.transcript.in_order],
             corrections=[Correction.of(one) for one in read.corrections],
         )
 
@@ -215,7 +217,10 @@ async def issue_subtitle_urls(info: Info, recording_id: strawberry.ID) -> Subtit
 
 
 async def retry_transcription(info: Info, recording_id: strawberry.ID) -> bool:
-    """Has what FAILED, or was OFF and is wanted now, tried again; what was heard is not asked again."""
+    """Tries again what FAILED, or was OFF and is wanted now; of a READY transcript its unintelligible turns alone.
+
+    What was heard is not asked again. The transcript stays readable, and no turn changes its number.
+    """
     await info.context.services.transcripts.retry(await info.context.asker(), parse_id(recording_id))
     return True
 

@@ -3,6 +3,7 @@
 The secret is short-lived, and read as whoever asked for it: it ends with that session.
 """
 
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import anyio.to_thread
@@ -17,7 +18,7 @@ from app.http.language import pick_language
 from app.http.refusals import app_error_refusal, request_id
 from app.http.rejections import Rejections
 from app.settings import Network
-from app.texts import role_name
+from app.texts import role_name, subtitle_text
 from app.transcripts.model import Speaker
 from app.transcripts.service import ReadTranscript, Transcripts
 from app.transcripts.subtitles import srt, webvtt
@@ -63,7 +64,12 @@ class Subtitles:
             for speaker in Speaker
             if speaker is not Speaker.UNKNOWN
         }
-        written = await anyio.to_thread.run_sync(write, read.transcript.turns, labels)
+        unintelligible = subtitle_text("unintelligible", language)
+        turns = [
+            replace(turn, text=unintelligible) if turn.is_unintelligible else turn
+            for turn in read.transcript.in_order
+        ]
+        written = await anyio.to_thread.run_sync(write, turns, labels)
         return Response(written, media_type=media_type, headers=_HEADERS)
 
     async def _read(self, request: Request) -> ReadTranscript:

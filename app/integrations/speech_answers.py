@@ -2,7 +2,8 @@
 
 It refuses what no honest answer can be: another shape, more segments or characters than anybody speaks in that time,
 words in no segment. One odd time does not condemn an answer, which would be paid for again: the segment gets its time
-from its neighbours. A marker such as `[BLANK_AUDIO]` is no words. No error, log or `repr` repeats a word of an answer.
+from its neighbours. A marker such as `[BLANK_AUDIO]` is no words; one such as `[inaudible]` says that somebody spoke
+and was not understood. No error, log or `repr` repeats a word of an answer.
 This module does not judge whether the words are right.
 """
 
@@ -44,6 +45,18 @@ _MARKER: Final = re.compile(
     r"\[[^\[\]]{0,80}\]|\([^()]{0,80}\)|\*[^*]{1,80}\*|<\|[^|<>]{0,80}\|>|[\u2669-\u266c\U0001f3b5\U0001f3b6]"
 )
 _TOKEN: Final = re.compile(r"\[[^\[\]]{2,80}\]|<\|[^|<>]{0,80}\|>")
+_UNINTELLIGIBLE: Final = re.compile(
+    r"inaudible|unintelligible|ininteligible|indistinct|indistinguible|indiscernible|incomprehensible|incomprensible"
+    r"|undecipherable|indescifrable|inintelligible|unverst[aä]ndlich|unclear|garbled|mumbl|murmull|balbuce"
+    r"|foreign|extranjer|not in english|otro idioma|otra lengua|no se (?:oye|entiende)|crosstalk|cross talk|overlapping"
+    r"|(?:speak(?:s|ing)?|spoken|talking|habla(?:ndo|n)?) (?:in |en )?[^\W\d_]+$"
+)
+"""What the inside of a marker has, in lower case, if somebody spoke and the model did not understand it."""
+
+FASTEST_LOOP_CHARACTERS_A_SECOND: Final = 30
+SPARE_LOOP_CHARACTERS: Final = 20
+_LOOP_TIMES: Final = 4
+_MOST_LOOPED_WORDS: Final = 40
 _ANSWERS: Final = frozenset(
     ("yes", "no", "yeah", "yep", "nope", "ok", "okay", "right", "sí", "si", "vale", "claro", "bueno")
 )
@@ -54,12 +67,16 @@ _NAMES: Final = {"english": "en", "spanish": "es"}
 
 @dataclass(frozen=True)
 class HeardSegment:
-    """Some words. Times are from the beginning of the piece; `speaker` is the vendor's label, None without one."""
+    """Some words. Times are from the beginning of the piece; `speaker` is the vendor's label, None without one.
+
+    An unintelligible one has no words: somebody spoke, and nobody knows what was said.
+    """
 
     start_ms: int
     end_ms: int
     text: str = field(repr=False)
     speaker: str | None = field(default=None, repr=False)
+    is_unintelligible: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,14 +148,54 @@ def _answer_in(marker: re.Match[str]) -> str:
     return inside if inside in _ANSWERS or any(one.isdigit() for one in inside) else ""
 
 
+def is_unintelligible(text: str) -> bool:
+    """Whether it is markers alone, one of which says that somebody was not understood."""
+    line = plain(text)
+    if not any(map(_says_unintelligible, _MARKER.finditer(line))):
+        return False
+    rest = _MARKER.sub(lambda one: "" if _says_unintelligible(one) else _answer_in(one), line)
+    return not any(map(str.isalnum, rest))
+
+
+def is_loop(text: str, duration_ms: int) -> bool:
+    """Whether it repeats the same words more often than anybody can say them in that time."""
+    most = SPARE_LOOP_CHARACTERS + FASTEST_LOOP_CHARACTERS_A_SECOND * duration_ms / 1000
+    if len(text) <= most:
+        return False
+    said = ["".join(filter(str.isalnum, word)).casefold() for word in text.split()]
+    sizes = [len(word) + 1 for word in text.split()]
+    for period in range(1, min(_MOST_LOOPED_WORDS, len(said) // _LOOP_TIMES) + 1):
+        run = 0
+        for place in range(period, len(said) + 1):
+            if place < len(said) and said[place] == said[place - period]:
+                run += 1
+            else:
+                if run >= period * (_LOOP_TIMES - 1) and sum(sizes[place - run - period : place]) > most:
+                    return True
+                run = 0
+    longest = re.search(r"(\S{1,40}?)\1{7,}", text)
+    return longest is not None and len(longest[0]) > most
+
+
+def _says_unintelligible(marker: re.Match[str]) -> bool:
+    inside = marker[0].strip("[]()*<>|").strip(" .,!¡?¿").replace("_", " ").casefold()
+    return _UNINTELLIGIBLE.search(inside) is not None
+
+
 def _not_capitals(token: re.Match[str]) -> str:
+    if _says_unintelligible(token):
+        return token[0]
     return " " if token[0].startswith("<|") or token[0].isupper() else token[0]
 
 
 def _plain(answer: _Text, duration_ms: int) -> Heard:
     _require_speakable((answer.text,), duration_ms)
     text = words(answer.text)
+    if is_loop(text, duration_ms):
+        raise UpstreamFailed("speech_nonsense")
     segments = (HeardSegment(0, duration_ms, text),) if text else ()
+    if is_unintelligible(answer.text):
+        segments = (HeardSegment(0, duration_ms, "", is_unintelligible=True),)
     return Heard(segments, _code(answer.languages[0].code) if answer.languages else None)
 
 
@@ -149,14 +206,22 @@ def _timed(answer: _Timed, duration_ms: int) -> Heard:
     for texts in ((answer.text,), [one.text for one in said]):
         _require_speakable(texts, duration_ms)
     times = _repaired([(_milliseconds(one.start), _milliseconds(one.end)) for one in said], duration_ms)
-    segments = [
-        HeardSegment(start_ms, end_ms, words(one.text), _speaker(one.speaker))
-        for one, (start_ms, end_ms) in zip(said, times, strict=True)
-    ]
-    heard = sorted((one for one in segments if one.text), key=lambda one: one.start_ms)
+    if is_loop(" ".join(one.text for one in said), duration_ms):
+        raise UpstreamFailed("speech_nonsense")
+    segments = [_segment(one, start_ms, end_ms) for one, (start_ms, end_ms) in zip(said, times, strict=True)]
+    heard = sorted(
+        (one for one in segments if one.text or one.is_unintelligible), key=lambda one: one.start_ms
+    )
     if not heard and words(answer.text):
         raise UpstreamFailed("speech_nonsense")
     return Heard(tuple(heard), _code(answer.language))
+
+
+def _segment(one: _Segment, start_ms: int, end_ms: int) -> HeardSegment:
+    """The segment; without words if it is a loop, or a marker that says that nobody understood it."""
+    text = words(one.text)
+    is_lost = is_unintelligible(one.text) or is_loop(text, end_ms - start_ms + TOLERANCE_MS)
+    return HeardSegment(start_ms, end_ms, "" if is_lost else text, _speaker(one.speaker), is_lost)
 
 
 def _milliseconds(seconds: Any) -> int | None:

@@ -150,8 +150,9 @@ class TranscriptionStatus(StrEnum):
 class Transcription:
     """How far a recording's words are: pieces heard of all there are, None before the sound was looked at.
 
-    `error` is why it FAILED or is OFF, in snake_case; `attempt` counts from 1. `unused_track_count` is how many tracks
-    of sound could not be decoded: the transcript lacks them.
+    `error` is why it FAILED or is OFF, or why the last retry of a READY one ended, in snake_case; `attempt` counts from
+    1. `unused_track_count` is how many tracks of sound could not be decoded: the transcript lacks them.
+    `unintelligible_count` is how many turns have no words. `is_retried` says that the worker asks for those again.
     """
 
     status: TranscriptionStatus
@@ -161,6 +162,8 @@ class Transcription:
     pieces_total: int | None
     attempt: int
     unused_track_count: int
+    unintelligible_count: int
+    is_retried: bool
 
 
 @dataclass(frozen=True)

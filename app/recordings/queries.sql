@@ -55,7 +55,7 @@ select
                     from (
                         select
                             t.status, t.error, t.language, t.pieces_done, t.pieces_total, t.attempt,
-                            t.unused_track_count
+                            t.unused_track_count, t.unintelligible_count, t.is_retried
                         from resguardo.transcripts as t
                         where t.recording_id = p.id
                     ) as y
@@ -109,7 +109,7 @@ select
                     from (
                         select
                             t.status, t.error, t.language, t.pieces_done, t.pieces_total, t.attempt,
-                            t.unused_track_count
+                            t.unused_track_count, t.unintelligible_count, t.is_retried
                         from resguardo.transcripts as t
                         where t.recording_id = f.id
                     ) as y

@@ -29,6 +29,7 @@ class ErrorTexts(TypedDict):
     certificate: dict[str, str]
     access_request: dict[str, str]
     roles: dict[str, str]
+    subtitles: dict[str, str]
 
 
 def error_message(code: str, reason: str | None, language: Language, detail: Mapping[str, str | int]) -> str:
@@ -63,6 +64,11 @@ def transcription_error_text(error: str, language: Language) -> str:
 def role_name(role: str, language: Language) -> str:
     """What somebody of this role is called; never raises."""
     return error_texts(language)["roles"].get(role, role)
+
+
+def subtitle_text(name: str, language: Language) -> str:
+    """What subtitles show in place of words, or beside them."""
+    return error_texts(language)["subtitles"][name]
 
 
 def certificate_words(language: Language) -> dict[str, str]:

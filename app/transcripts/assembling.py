@@ -6,8 +6,8 @@ may be `B` of another, and taking them for one would put a patient's words into 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from app.errors import UpstreamFailed
@@ -33,7 +33,7 @@ class Piece:
 
 
 def assembled(pieces: Sequence[Piece], *, late_ms: int = 0, is_of_two: bool = True) -> Transcript:
-    """The transcript: a turn for each segment that has words, in order of start, then of channel.
+    """The transcript: a turn for each segment that has words or is unintelligible, in order of start, then of channel.
 
     `late_ms` is how much later than the recording its sound begins; what was said before the recording did is at its
     beginning. Where the channels are not of two (`is_of_two`), nobody knows who speaks until a doctor says so, voice
@@ -42,11 +42,18 @@ def assembled(pieces: Sequence[Piece], *, late_ms: int = 0, is_of_two: bool = Tr
     """
     voices = _Voices()
     drafts = [
-        (start_ms, _rank(piece.span.channel), end_ms, text, voices.label(number, piece, segment))
+        (
+            start_ms,
+            _rank(piece.span.channel),
+            end_ms,
+            text,
+            voices.label(number, piece, segment),
+            segment.is_unintelligible,
+        )
         for number, piece in enumerate(pieces)
         for segment in piece.heard.segments
         for start_ms, end_ms in (_within(piece.span, segment),)
-        if (text := plain(segment.text))
+        if (text := plain(segment.text)) or segment.is_unintelligible
     ]
     if len(drafts) > MAX_TURNS or sum(len(draft[3]) for draft in drafts) > MAX_CHARACTERS:
         raise UpstreamFailed("speech_nonsense")
@@ -61,10 +68,64 @@ def assembled(pieces: Sequence[Piece], *, late_ms: int = 0, is_of_two: bool = Tr
             _speaker(label) if is_of_two else Speaker.UNKNOWN,
             text,
             label,
+            is_unintelligible,
         )
-        for number, (start_ms, _, end_ms, text, label) in enumerate(drafts)
+        for number, (start_ms, _, end_ms, text, label, is_unintelligible) in enumerate(drafts)
     )
     return Transcript(tuple(turns), _language(pieces))
+
+
+def without_words(span: Span) -> Piece:
+    """The piece of a span that the speech service could not make out: one unintelligible segment over all of it."""
+    segment = HeardSegment(0, span.end_ms - span.start_ms, "", is_unintelligible=True)
+    return Piece(span, Heard((segment,)))
+
+
+def turn_of_piece(transcript: Transcript, piece: Piece, *, late_ms: int, taken: Collection[int]) -> int:
+    """The number of the turn that `assembled` made of a piece `without_words`, of those that are not taken."""
+    times = (max(0, piece.span.start_ms + late_ms), max(0, piece.span.end_ms + late_ms))
+    return next(
+        turn.number
+        for turn in transcript.turns
+        if turn.is_unintelligible
+        and (turn.start_ms, turn.end_ms) == times
+        and turn.label == piece.span.channel
+        and turn.number not in taken
+    )
+
+
+def retried(before: Transcript, replaced: Mapping[int, Transcript], reworded: Collection[int]) -> Transcript:
+    """The transcript, where each of these turns is replaced by the turns of its piece, transcribed again.
+
+    No turn changes its number: the first turn of a piece takes the number of the turn that it replaces, the others have
+    the numbers after the last. If a doctor has reworded the turn, it takes all words of the piece, and the doctor's
+    words stay on top of them.
+    """
+    turns = list(before.turns)
+    next_label = 1 + max(
+        (turn.label for turn in turns if turn.label is not None), default=len(_OF_CHANNEL) - 1
+    )
+    for number, heard in replaced.items():
+        new = [_relabelled(turn, max(len(_OF_CHANNEL), next_label)) for turn in heard.turns]
+        next_label = max((1 + turn.label for turn in new if turn.label is not None), default=next_label)
+        first, *others = new or [replace(turns[number], text="", is_unintelligible=False)]
+        if number in reworded and others:
+            text = " ".join(turn.text for turn in new if turn.text)
+            first = replace(
+                first, end_ms=max(turn.end_ms for turn in new), text=text, is_unintelligible=not text
+            )
+            others = []
+        turns[number] = replace(first, number=number)
+        turns += [replace(turn, number=len(turns) + place) for place, turn in enumerate(others)]
+    return replace(before, turns=tuple(turns))
+
+
+def _relabelled(turn: Turn, first: int) -> Turn:
+    """The turn with a label from `first` on if a vendor told its voice apart, as no earlier answer did."""
+    if turn.label is None or turn.label < len(_OF_CHANNEL):
+        return turn
+    label = first + turn.label - len(_OF_CHANNEL)
+    return replace(turn, label=label if label < MAX_LABELS else None)
 
 
 class _Voices:

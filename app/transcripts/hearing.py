@@ -1,6 +1,8 @@
 """Asks a speech service for the pieces of one recording, a few at once, and keeps each answer as it comes.
 
-The first failure ends it: nothing more is asked, and what is under way is waited for and kept, since it is paid for.
+A failure that concerns one piece alone (nonsense, a timeout, refused sound) ends nothing: after its last try the piece
+is kept as unintelligible, and the others are asked for. Any other failure, or `MOST_SPOILT` such pieces in one go,
+ends it: nothing more is asked, and what is under way is waited for and kept, since it is paid for.
 So does a switch that is off, a destruction, and a worker that has begun since. It holds no more sound than what is
 asked for at once, and one piece.
 """
@@ -12,13 +14,13 @@ from typing import Final
 from uuid import UUID
 
 from app.db import Database
-from app.errors import AppError, Conflict, Timeout
+from app.errors import AppError
 from app.integrations.speech import Speech
 from app.keyring import FieldKey
 from app.media.sound import Cut, Span
 from app.transcripts import places
 from app.transcripts import transcription_store as store
-from app.transcripts.assembling import Piece, assembled
+from app.transcripts.assembling import Piece, assembled, without_words
 from app.transcripts.stored import piece_bytes
 
 REASON: Final = "transcribe"
@@ -26,7 +28,10 @@ AT_ONCE: Final = {Cut.TURNS: 4, Cut.WINDOWS: 1}
 """How many pieces are asked for at once: turns have 1 MB at most, windows up to 25."""
 
 MOST_SPOILT: Final = 5
-"""So often a piece is paid for in vain, and no more: the same answer would come again."""
+"""A piece is paid for in vain at most so often: the same answer would come again. Then it is unintelligible."""
+
+OF_ONE_PIECE: Final = frozenset(("speech_nonsense", "speech_timeout", "speech_refused"))
+"""The failures that may concern one piece alone."""
 
 
 @dataclass
@@ -39,6 +44,9 @@ class Hearing:
     run: int
     key: FieldKey = field(repr=False)
     _failure: AppError | None = field(default=None, init=False)
+    _spoilt: list[AppError] = field(default_factory=list, init=False)
+    _refused: list[AppError] = field(default_factory=list, init=False)
+    _is_any_heard: bool = field(default=False, init=False)
     _is_wanted: bool = field(default=True, init=False)
 
     async def hear(self, pieces: AsyncIterator[tuple[Span, bytes]], numbers: Mapping[Span, int]) -> bool:
@@ -58,6 +66,8 @@ class Hearing:
                 self._fail(error)
         if self._failure is not None:
             raise self._failure
+        if self._spoilt:
+            raise self._spoilt[0]
         return self._is_wanted
 
     @property
@@ -70,7 +80,7 @@ class Hearing:
     async def _take_turn(self, slots: asyncio.Semaphore, number: int, span: Span, flac: bytes) -> None:
         try:
             if await self._is_to_be_asked(number):
-                await self._keep(number, await self._ask(number, span, flac))
+                await self._ask_and_keep(number, span, flac)
         except AppError as error:
             self._fail(error)
         finally:
@@ -82,25 +92,46 @@ class Hearing:
         self._is_wanted = self._is_wanted and wanted is not None
         return bool(wanted) and self._goes_on
 
-    async def _ask(self, number: int, span: Span, flac: bytes) -> Piece:
+    async def _ask_and_keep(self, number: int, span: Span, flac: bytes) -> None:
         try:
-            return _sane(Piece(span, await self.speech.transcribe(flac, language=None)))
+            piece = _sane(Piece(span, await self.speech.transcribe(flac, language=None)))
         except AppError as error:
-            if not (isinstance(error, Timeout) or error.reason == "speech_nonsense"):
+            if error.reason not in OF_ONE_PIECE:
                 raise
-            if await self._times_spoilt(number) < MOST_SPOILT:
-                raise
-            reason = error.reason
-        raise Conflict(reason)
+            if await self._is_to_be_tried_again(number, error):
+                return
+        else:
+            self._is_any_heard = True
+            await self._keep(number, piece)
+            return
+        await self._keep(number, without_words(span), gives_up=True)
+
+    async def _is_to_be_tried_again(self, number: int, error: AppError) -> bool:
+        """Whether the piece gets another try. Raises the error if it is no longer one piece's alone.
+
+        The same sound is refused again, so that a refused piece has one try. If `MOST_SPOILT` pieces are refused and
+        none was heard, the service refuses all.
+        """
+        if error.reason == "speech_refused":
+            self._refused.append(error)
+            if len(self._refused) >= MOST_SPOILT and not self._is_any_heard:
+                raise error
+            return False
+        if await self._times_spoilt(number) >= MOST_SPOILT:
+            return False
+        self._spoilt.append(error)
+        if len(self._spoilt) >= MOST_SPOILT:
+            self._fail(error)
+        return True
 
     async def _times_spoilt(self, number: int) -> int:
         async with self.database.as_service(REASON) as tx:
             return await store.keep_spoilt(tx, self.recording_id, number)
 
-    async def _keep(self, number: int, piece: Piece) -> None:
+    async def _keep(self, number: int, piece: Piece, *, gives_up: bool = False) -> None:
         sealed = self.key.encrypt(places.of_piece(self.recording_id, number), piece_bytes(piece))
         async with self.database.as_service(REASON) as tx:
-            await store.keep_heard(tx, self.recording_id, number, sealed)
+            await store.keep_heard(tx, self.recording_id, number, sealed, gives_up=gives_up)
 
 
 def _sane(piece: Piece) -> Piece:

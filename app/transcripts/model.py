@@ -31,6 +31,8 @@ class Turn:
 
     `label` is one voice of the recording as a small integer, by which a doctor can rename it: 0 and 1 are the left
     and the right channel, others are those that a vendor told apart; None where nothing tells voices apart.
+    An unintelligible turn has no words: somebody spoke, and nobody knows what was said. A turn without words that is
+    not unintelligible is empty: its piece was transcribed again and had no speech. It keeps its number, not shown.
     """
 
     number: int
@@ -39,14 +41,29 @@ class Turn:
     speaker: Speaker
     text: str = field(repr=False)
     label: int | None = None
+    is_unintelligible: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to show."""
+        return not self.text and not self.is_unintelligible
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """Turns in order of start; `language` is a code of ISO 639 that most pieces were told to be in, or None."""
+    """Turns by number; `language` is a code of ISO 639 that most pieces were told to be in, or None.
+
+    Numbers are in order of start, but for turns that a retry added: those have the numbers after the last.
+    """
 
     turns: tuple[Turn, ...]
     language: str | None = None
+
+    @property
+    def in_order(self) -> tuple[Turn, ...]:
+        """The turns that can be shown, in order of start."""
+        shown = (turn for turn in self.turns if not turn.is_empty)
+        return tuple(sorted(shown, key=lambda turn: turn.start_ms))
 
     def turn(self, number: int) -> Turn:
         """The turn of that number. Raises NotFound (turn_unknown)."""

@@ -30,7 +30,7 @@ from app.transcripts.model import SearchFilter
 from app.transcripts.query import Query, parse_query
 from app.transcripts.sealing import Unsealed, unseal
 from app.transcripts.store import Candidate
-from app.transcripts.stored import turn_of, words_of
+from app.transcripts.stored import in_order, turn_of, words_of
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,8 @@ class _Looking:
         for candidate in candidates:
             with self._leaving_out(candidate):
                 unsealed = unseal(self.keyring, candidate.sealed)
-                for number in turns_with(words_of(unsealed.words, unsealed.corrections), self.query):
+                found = turns_with(words_of(unsealed.words, unsealed.corrections), self.query)
+                for number in in_order(unsealed.words, found):
                     yield _hit(candidate, unsealed, number, self.query)
 
     @contextmanager

@@ -68,7 +68,7 @@ def turn_of(stored: bytes, number: int, corrections: Sequence[Correction] = ()) 
         if isinstance(correction, Attribution):
             turn = replace(turn, speaker=correction.speaker) if correction.is_of(turn) else turn
         elif correction.turn_number == number:
-            turn = replace(turn, text=correction.text)
+            turn = replace(turn, text=correction.text, is_unintelligible=False)
     return turn
 
 
@@ -95,6 +95,12 @@ def words_of(stored: bytes, corrections: Sequence[Correction] = ()) -> bytes:
     return b"".join(lines)
 
 
+def in_order(stored: bytes, numbers: Sequence[int]) -> list[int]:
+    """The numbers in order of their turns' start."""
+    rows = stored[_place_of_words(stored).stop :].split(b"\n")[1:-1]
+    return sorted(numbers, key=lambda number: int(rows[number][1 : rows[number].index(b",")]))
+
+
 def piece_bytes(piece: Piece) -> bytes:
     """The heard piece as JSON: what was paid for and need not be asked again."""
     span, heard = piece.span, piece.heard
@@ -102,7 +108,7 @@ def piece_bytes(piece: Piece) -> bytes:
         "piece": PIECE_FORMAT,
         "span": [span.channel, span.start_ms, span.end_ms],
         "language": heard.language,
-        "segments": [[each.start_ms, each.end_ms, each.text, each.speaker] for each in heard.segments],
+        "segments": [_segment_row(each) for each in heard.segments],
     }
     return _json(written)
 
@@ -180,15 +186,22 @@ def _read(stored: bytes, kind: str, version: int) -> dict[str, object]:
 
 
 def _row(turn: Turn) -> list[object]:
-    return [turn.start_ms, turn.end_ms, turn.speaker.value, turn.label, turn.text]
+    return [turn.start_ms, turn.end_ms, turn.speaker.value, turn.label, turn.text, turn.is_unintelligible]
 
 
 def _turn(number: int, row: object) -> Turn:
     match row:
-        case [int(start_ms), int(end_ms), str(speaker), int() | None as label, str(text)] if text:
+        case [
+            int(start_ms),
+            int(end_ms),
+            str(speaker),
+            int() | None as label,
+            str(text),
+            bool(is_lost),
+        ] if not (text and is_lost):
             _require_time(start_ms, end_ms)
             _require_whole(label)
-            return Turn(number, start_ms, end_ms, Speaker(speaker), text, label)
+            return Turn(number, start_ms, end_ms, Speaker(speaker), text, label, is_lost)
     raise ValueError("no turn")
 
 
@@ -201,10 +214,14 @@ def _span(row: object) -> Span:
     raise ValueError("no span")
 
 
+def _segment_row(segment: HeardSegment) -> list[object]:
+    return [segment.start_ms, segment.end_ms, segment.text, segment.speaker, segment.is_unintelligible]
+
+
 def _segment(row: object) -> HeardSegment:
     match row:
-        case [int(start_ms), int(end_ms), str(text), str() | None as speaker]:
-            return HeardSegment(start_ms, end_ms, text, speaker)
+        case [int(start_ms), int(end_ms), str(text), str() | None as speaker, bool(is_lost)]:
+            return HeardSegment(start_ms, end_ms, text, speaker, is_lost)
     raise ValueError("no segment")
 
 

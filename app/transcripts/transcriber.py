@@ -5,7 +5,7 @@ are in memory alone, and in no log and no error. A consultation that is switched
 piece is sent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,11 +24,12 @@ from app.media import sound
 from app.media.child import Container, ReadRange
 from app.transcripts import places
 from app.transcripts import transcription_store as store
-from app.transcripts.assembling import Piece, assembled
+from app.transcripts.assembling import Piece, assembled, retried, turn_of_piece
 from app.transcripts.blind import IndexKey, blind_transcript
-from app.transcripts.hearing import REASON, Hearing
+from app.transcripts.corrections import Correction, Rewording, corrected
+from app.transcripts.hearing import OF_ONE_PIECE, REASON, Hearing
 from app.transcripts.model import Transcript
-from app.transcripts.stored import piece_of, transcript_bytes
+from app.transcripts.stored import correction_of, piece_of, transcript_bytes, transcript_of
 
 OVERTAKEN: Final = "transcription_overtaken"
 AHEAD_SECONDS: Final = 600
@@ -68,11 +69,15 @@ class Transcriber:
                 raise Conflict(OVERTAKEN, retry_after_seconds=AHEAD_SECONDS) from None
             if _may_pass(error):
                 raise
-            await self.give_up(recording_id, error.reason)
+            await self._end(recording_id, "FAILED", error.reason)
 
     async def give_up(self, recording_id: UUID, reason: str) -> None:
-        """FAILED, for a reason that the doctor is shown; who was overtaken gives up nothing, another goes on."""
-        if reason != OVERTAKEN:
+        """FAILED, for a reason that the doctor is shown.
+
+        A worker that was overtaken gives up nothing: another goes on. Nor does the last try of a job fail a transcript
+        for pieces that have tries left: `resume` puts another job for them.
+        """
+        if reason != OVERTAKEN and reason not in OF_ONE_PIECE - {"speech_refused"}:
             await self._end(recording_id, "FAILED", reason)
 
     async def resume(self) -> None:
@@ -127,22 +132,11 @@ class Transcriber:
             heard = await store.read_heard(tx, work.recording_id)
             if heard is None:
                 return
+            before = await store.read_retried(tx, work.recording_id)
             index_key = await self._index_key(tx)
-        pieces = [
-            piece_of(work.key.decrypt(places.of_piece(work.recording_id, number), sealed))
-            for number, sealed in heard.items()
-        ]
-        made = await anyio.to_thread.run_sync(_made, pieces, work.begun, index_key)
+        finished = await anyio.to_thread.run_sync(_finished, work, heard, before, index_key)
         async with self._database.as_service(REASON) as tx:
-            await store.finish(
-                tx,
-                work.recording_id,
-                language=made.transcript.language,
-                words=work.key.encrypt(places.of_words(work.recording_id), made.stored)
-                if made.transcript.turns
-                else None,
-                terms=sorted(made.terms),
-            )
+            await store.finish(tx, work.recording_id, finished)
 
     async def _index_key(self, tx: Transaction) -> IndexKey:
         offered = self._keyring.new_data_key()
@@ -158,17 +152,71 @@ def _may_pass(error: AppError) -> bool:
     return error.retryable or isinstance(error, NotFound) or error.reason == "concurrent_change"
 
 
-@dataclass(frozen=True)
-class _Made:
-    transcript: Transcript = field(repr=False)
-    stored: bytes = field(repr=False)
-    terms: frozenset[int]
-
-
-def _made(pieces: Sequence[Piece], begun: store.Begun, index_key: IndexKey) -> _Made:
+def _finished(
+    work: _Work, heard: Mapping[int, store.HeardPiece], before: store.Retried | None, index_key: IndexKey
+) -> store.Finished:
     """Some 50 ms of work for half an hour of speech, beside the loop. Raises Conflict: it would never be another."""
+    pieces = {
+        number: piece_of(work.key.decrypt(places.of_piece(work.recording_id, number), one.sealed))
+        for number, one in heard.items()
+    }
     try:
-        transcript = assembled(pieces, late_ms=begun.late_ms, is_of_two=begun.is_of_two)
+        if before is not None:
+            return _retried(work, heard, pieces, before, index_key)
+        transcript = _assembled(work, list(pieces.values()))
     except UpstreamFailed as error:
         raise Conflict(error.reason) from None
-    return _Made(transcript, transcript_bytes(transcript), blind_transcript(index_key, transcript))
+    turns: dict[int, int] = {}
+    for number, one in heard.items():
+        if one.is_unintelligible:
+            turns[number] = turn_of_piece(
+                transcript, pieces[number], late_ms=work.begun.late_ms, taken=turns.values()
+            )
+    return _sealed(work, transcript, (), turns, index_key)
+
+
+def _retried(
+    work: _Work,
+    heard: Mapping[int, store.HeardPiece],
+    pieces: Mapping[int, Piece],
+    before: store.Retried,
+    index_key: IndexKey,
+) -> store.Finished:
+    corrections = [
+        correction_of(work.key.decrypt(places.of_correction(work.recording_id, number), sealed))
+        for number, sealed in enumerate(before.corrections, start=1)
+    ]
+    replaced = {
+        one.turn: _assembled(work, [pieces[number]])
+        for number, one in heard.items()
+        if one.turn is not None and not one.is_unintelligible
+    }
+    old = transcript_of(work.key.decrypt(places.of_words(work.recording_id), before.words))
+    reworded = {one.turn_number for one in corrections if isinstance(one, Rewording)}
+    turns = {
+        number: one.turn for number, one in heard.items() if one.turn is not None and one.is_unintelligible
+    }
+    return _sealed(work, retried(old, replaced, reworded), corrections, turns, index_key)
+
+
+def _assembled(work: _Work, pieces: Sequence[Piece]) -> Transcript:
+    return assembled(pieces, late_ms=work.begun.late_ms, is_of_two=work.begun.is_of_two)
+
+
+def _sealed(
+    work: _Work,
+    transcript: Transcript,
+    corrections: Sequence[Correction],
+    unheard: Mapping[int, int],
+    index_key: IndexKey,
+) -> store.Finished:
+    shown = corrected(transcript, corrections)
+    words = work.key.encrypt(places.of_words(work.recording_id), transcript_bytes(transcript))
+    return store.Finished(
+        language=transcript.language,
+        words=words if transcript.turns else None,
+        terms=sorted(blind_transcript(index_key, shown)),
+        corrections=len(corrections),
+        without_words=sum(turn.is_unintelligible for turn in transcript.turns),
+        unheard=unheard,
+    )

@@ -34,16 +34,27 @@ select private.wants_piece(%(id)s, %(run)s, %(number)s);
 select private.keep_spoilt(%(id)s, %(number)s);
 
 -- name: keep_heard
-select private.keep_heard(%(id)s, %(number)s, %(sealed)s);
+select private.keep_heard(%(id)s, %(number)s, %(sealed)s, %(gives_up)s);
 
 -- name: read_heard
 select
     p.number,
-    p.heard
+    p.heard,
+    p.is_unintelligible,
+    p.turn
 from private.read_heard(%(id)s) as p;
 
+-- name: read_retried
+select
+    r.sealed,
+    r.corrections
+from private.read_retried(%(id)s) as r;
+
 -- name: finish
-select private.finish_transcription(%(id)s, %(language)s, %(words)s, %(terms)s);
+select private.finish_transcription(
+    %(id)s, %(language)s, %(words)s, %(terms)s, %(corrections)s, %(without_words)s, %(unheard_pieces)s,
+    %(unheard_turns)s
+);
 
 -- name: give_up
 select private.give_up_transcription(%(id)s, %(status)s, %(reason)s);

@@ -1,6 +1,6 @@
 """The rows of a transcription, each through a function of the database that finds out anew whether it is wanted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -82,23 +82,76 @@ async def keep_spoilt(tx: Transaction, recording_id: UUID, number: int) -> int:
     return int(await tx.value(_sql["keep_spoilt"], {"id": recording_id, "number": number}))
 
 
-async def keep_heard(tx: Transaction, recording_id: UUID, number: int, sealed: bytes) -> None:
-    """Once; nothing where it is not wanted any more."""
-    await tx.run(_sql["keep_heard"], {"id": recording_id, "number": number, "sealed": sealed})
-
-
-async def read_heard(tx: Transaction, recording_id: UUID) -> dict[int, bytes] | None:
-    """Every piece by its number, encrypted; None while one is missing, or where it is not wanted any more."""
-    rows = await tx.all(_sql["read_heard"], {"id": recording_id})
-    return {row["number"]: row["heard"] for row in rows} or None
-
-
-async def finish(
-    tx: Transaction, recording_id: UUID, *, language: str | None, words: bytes | None, terms: Sequence[int]
+async def keep_heard(
+    tx: Transaction, recording_id: UUID, number: int, sealed: bytes, *, gives_up: bool = False
 ) -> None:
-    """READY, or NO_SPEECH without words."""
-    parameters = {"id": recording_id, "language": language, "words": words, "terms": list(terms)}
-    await tx.run(_sql["finish"], parameters)
+    """Once; nothing where it is not wanted any more. `gives_up` says that the piece is unintelligible."""
+    parameters = {"id": recording_id, "number": number, "sealed": sealed, "gives_up": gives_up}
+    await tx.run(_sql["keep_heard"], parameters)
+
+
+@dataclass(frozen=True)
+class HeardPiece:
+    """A piece, encrypted. `turn` is the turn of a READY transcript that it is to replace."""
+
+    sealed: bytes = field(repr=False)
+    is_unintelligible: bool
+    turn: int | None
+
+
+async def read_heard(tx: Transaction, recording_id: UUID) -> dict[int, HeardPiece] | None:
+    """Every piece by its number; None while one is missing, or where it is not wanted any more."""
+    rows = await tx.all(_sql["read_heard"], {"id": recording_id})
+    return {
+        row["number"]: HeardPiece(row["heard"], row["is_unintelligible"], row["turn"]) for row in rows
+    } or None
+
+
+@dataclass(frozen=True)
+class Retried:
+    """A READY transcript that is retried, with its corrections, encrypted."""
+
+    words: bytes = field(repr=False)
+    corrections: tuple[bytes, ...] = field(repr=False)
+
+
+async def read_retried(tx: Transaction, recording_id: UUID) -> Retried | None:
+    """None for a transcript that has no words yet."""
+    row = await tx.one(_sql["read_retried"], {"id": recording_id})
+    return None if row is None else Retried(row["sealed"], tuple(row["corrections"]))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What is stored of a transcript. `words` is None without a turn.
+
+    `corrections` is how many the worker read, `without_words` how many turns are unintelligible, `unheard` the turn of
+    each unintelligible piece.
+    """
+
+    language: str | None
+    words: bytes | None = field(repr=False)
+    terms: Sequence[int]
+    corrections: int
+    without_words: int
+    unheard: Mapping[int, int]
+
+
+async def finish(tx: Transaction, recording_id: UUID, finished: Finished) -> None:
+    """READY, or NO_SPEECH without words. Raises Conflict (concurrent_change) if it was corrected meanwhile."""
+    await tx.run(
+        _sql["finish"],
+        {
+            "id": recording_id,
+            "language": finished.language,
+            "words": finished.words,
+            "terms": list(finished.terms),
+            "corrections": finished.corrections,
+            "without_words": finished.without_words,
+            "unheard_pieces": list(finished.unheard),
+            "unheard_turns": list(finished.unheard.values()),
+        },
+    )
 
 
 async def give_up(tx: Transaction, recording_id: UUID, status: Literal["FAILED", "OFF"], reason: str) -> None:

@@ -846,28 +846,29 @@ select 'field', t.term from unnest(array[
     'certificate', 'channel', 'classAMillion', 'classBMillion', 'consents', 'consultation', 'consultationId',
     'consultationIds', 'contentType', 'correctedAt', 'correctedBy', 'corrections', 'cors', 'coveredRecordings',
     'createdAt', 'cursor', 'custodian', 'data_key', 'decidedAt', 'decision', 'deletion', 'denial', 'denial_ground',
-    'determinedBy', 'determined_by', 'doctorId', 'domains', 'dueAt', 'dueBytes', 'dueOn', 'dueRecordings', 'due_at',
-    'due_on', 'duplicate', 'durationSeconds', 'earliestDueAt', 'edges', 'egressId', 'email', 'end', 'endCursor',
-    'endedAt', 'entityIds', 'entityType', 'error', 'errorText', 'exists', 'expiresAt', 'export', 'extendedAt',
-    'extension', 'extension_reason', 'externalId', 'fields', 'finishedAt', 'fulfilledAt', 'gbMonth', 'graceDays',
-    'ground', 'guestRole', 'hasConsented', 'hasNextPage', 'hasPreviousPage', 'heardText', 'held', 'heldBytes',
-    'heldRecordings', 'highlights', 'hits', 'hold', 'holds', 'howToOpen', 'id', 'index_key', 'invitation',
-    'isActive', 'isCut', 'isOverdue', 'isReviewable', 'isTranscribed', 'joinedAt', 'json', 'jurisdiction', 'key',
-    'kind', 'kinds', 'language', 'lifecycle', 'locks', 'matter', 'medium', 'minorsUntilAgeYears', 'missing',
-    'missing_since', 'month', 'months', 'name', 'node', 'numParticipants', 'number', 'object', 'object_key',
-    'objects', 'operation', 'operationsPerMonth', 'outcome', 'pageInfo', 'participantId', 'participants',
-    'patientId', 'patientIds', 'pdf', 'piecesDone', 'piecesTotal', 'placedAt', 'placedBy', 'policyVersion',
-    'prices', 'proposedAt', 'purpose', 'reason', 'receivedOn', 'received_on', 'recordedAt', 'recordedBy',
-    'recordedSince', 'recordedUntil', 'recordingDays', 'recordingId', 'recordings', 'recordingsInDestruction',
-    'relationship', 'releasedAt', 'releasedBy', 'released_at', 'representative', 'requestId', 'requestedAt',
-    'requestedBy', 'retentionClass', 'retention_class', 'reviewAskedAt', 'reviewOutcome', 'review_outcome',
-    'reviewedAt', 'reviewedBy', 'reviewed_by', 'role', 'roomName', 'roomSid', 'rowCount', 'scheduledAt', 'scope',
-    'secret', 'secretRevealedAt', 'sensitivity', 'separateSpeakers', 'sessionId', 'sha256', 'shortened', 'shortens',
-    'sid', 'signedNoteDays', 'sizeBytes', 'size_bytes', 'sooner', 'source', 'speaker', 'speakers', 'srt', 'start',
-    'startCursor', 'startedAt', 'status', 'storage', 'storagePerMonth', 'stored', 'terms', 'text', 'textLanguage',
-    'textSha256', 'textVersion', 'token', 'transcribe', 'transcript', 'transcription', 'truncated', 'turn', 'turns',
-    'undoUntil', 'unreadable', 'unusedTrackCount', 'updatedAt', 'uploadHeaders', 'uploadUrl', 'upload_url',
-    'uploads', 'url', 'userId', 'value', 'version', 'webvtt', 'words'
+    'determinedBy', 'determined_by', 'doctorId', 'domains', 'dueAt', 'dueBytes', 'dueOn', 'dueRecordings',
+    'due_at', 'due_on', 'duplicate', 'durationSeconds', 'earliestDueAt', 'edges', 'egressId', 'email', 'end',
+    'endCursor', 'endedAt', 'entityIds', 'entityType', 'error', 'errorText', 'exists', 'expiresAt', 'export',
+    'extendedAt', 'extension', 'extension_reason', 'externalId', 'fields', 'finishedAt', 'fulfilledAt', 'gbMonth',
+    'graceDays', 'ground', 'guestRole', 'hasConsented', 'hasNextPage', 'hasPreviousPage', 'heardText', 'held',
+    'heldBytes', 'heldRecordings', 'highlights', 'hits', 'hold', 'holds', 'howToOpen', 'id', 'index_key',
+    'invitation', 'isActive', 'isCut', 'isOverdue', 'isRetried', 'isReviewable', 'isTranscribed',
+    'isUnintelligible', 'joinedAt', 'json', 'jurisdiction', 'key', 'kind', 'kinds', 'language', 'lifecycle',
+    'locks', 'matter', 'medium', 'minorsUntilAgeYears', 'missing', 'missing_since', 'month', 'months', 'name',
+    'node', 'numParticipants', 'number', 'object', 'object_key', 'objects', 'operation', 'operationsPerMonth',
+    'outcome', 'pageInfo', 'participantId', 'participants', 'patientId', 'patientIds', 'pdf', 'piecesDone',
+    'piecesTotal', 'placedAt', 'placedBy', 'policyVersion', 'prices', 'proposedAt', 'purpose', 'reason',
+    'receivedOn', 'received_on', 'recordedAt', 'recordedBy', 'recordedSince', 'recordedUntil', 'recordingDays',
+    'recordingId', 'recordings', 'recordingsInDestruction', 'relationship', 'releasedAt', 'releasedBy',
+    'released_at', 'representative', 'requestId', 'requestedAt', 'requestedBy', 'retentionClass',
+    'retention_class', 'reviewAskedAt', 'reviewOutcome', 'review_outcome', 'reviewedAt', 'reviewedBy',
+    'reviewed_by', 'role', 'roomName', 'roomSid', 'rowCount', 'scheduledAt', 'scope', 'secret', 'secretRevealedAt',
+    'sensitivity', 'separateSpeakers', 'sessionId', 'sha256', 'shortened', 'shortens', 'sid', 'signedNoteDays',
+    'sizeBytes', 'size_bytes', 'sooner', 'source', 'speaker', 'speakers', 'srt', 'start', 'startCursor',
+    'startedAt', 'status', 'storage', 'storagePerMonth', 'stored', 'terms', 'text', 'textLanguage', 'textSha256',
+    'textVersion', 'token', 'transcribe', 'transcript', 'transcription', 'truncated', 'turn', 'turns', 'undoUntil',
+    'unintelligibleCount', 'unreadable', 'unusedTrackCount', 'updatedAt', 'uploadHeaders', 'uploadUrl',
+    'upload_url', 'uploads', 'url', 'userId', 'value', 'version', 'webvtt', 'words'
 ]) as t (term);
 
 -- The term if it is registered, else 'unregistered': the row is kept in any case, since what it proves is more than a
@@ -6638,12 +6639,18 @@ create table resguardo.transcripts (
     constraint transcripts_pieces_done_range check (pieces_done between 0 and coalesce(pieces_total, 0)),
     unused_track_count smallint not null default 0
     constraint transcripts_unused_track_count_range check (unused_track_count >= 0),
+    unintelligible_count integer not null default 0
+    constraint transcripts_unintelligible_count_range check (unintelligible_count >= 0),
     attempt integer not null default 1 constraint transcripts_attempt_range check (attempt > 0),
+    is_retried boolean not null default false,
     created_at timestamptz not null default private.now(),
     status_at timestamptz not null default private.now(),
     constraint transcripts_people_fkey foreign key (consultation_id, doctor_id, patient_id)
     references resguardo.consultations (id, doctor_id, patient_id),
-    constraint transcripts_error_says_why check ((error is not null) = (status in ('FAILED', 'OFF')))
+    constraint transcripts_error_says_why check (
+        status = 'READY' or (error is not null) = (status in ('FAILED', 'OFF'))
+    ),
+    constraint transcripts_retried_is_ready check (status = 'READY' or not is_retried)
 );
 alter table resguardo.transcripts enable row level security;
 create index transcripts_consultation_idx on resguardo.transcripts (consultation_id, doctor_id, patient_id);
@@ -6653,6 +6660,12 @@ comment on column resguardo.transcripts.pieces_total is
 'How many requests it takes; null until the sound was looked at.';
 comment on column resguardo.transcripts.unused_track_count is
 'How many tracks of sound could not be decoded, so that the transcript lacks them.';
+comment on column resguardo.transcripts.unintelligible_count is
+'How many turns have no words, since the speech service could not make them out.';
+comment on column resguardo.transcripts.is_retried is
+'Whether the worker asks for the unintelligible pieces of a READY transcript again; its words can be read meanwhile.';
+comment on column resguardo.transcripts.error is
+'Why it is FAILED or OFF; of a READY transcript, why its last retry ended without an answer.';
 
 create table private.transcript_pieces (
     recording_id uuid not null
@@ -6663,6 +6676,8 @@ create table private.transcript_pieces (
     start_ms integer not null constraint transcript_pieces_start_range check (start_ms >= 0),
     end_ms integer not null,
     heard bytea,
+    is_unintelligible boolean not null default false,
+    turn integer constraint transcript_pieces_turn_range check (turn >= 0),
     constraint transcript_pieces_pkey primary key (recording_id, number),
     constraint transcript_pieces_end_range check (end_ms > start_ms)
 );
@@ -6670,6 +6685,10 @@ comment on column private.transcript_pieces.channel is
 'The channel that tells voices apart; null where the sound has one channel to transcribe.';
 comment on column private.transcript_pieces.source is 'The channel of the file that the piece is cut from.';
 comment on column private.transcript_pieces.heard is 'What the vendor answered, encrypted; null until it did.';
+comment on column private.transcript_pieces.is_unintelligible is
+'Whether the last try ended without a usable answer: the piece is then one turn without words.';
+comment on column private.transcript_pieces.turn is
+'The number of the turn that stands for an unintelligible piece of a READY transcript.';
 
 create table private.transcript_words (
     recording_id uuid primary key
@@ -6708,7 +6727,8 @@ for each row execute function private.announce_recording();
 -- Each twentieth of the pieces is told, not each piece: whoever watches reads the recording anew, with its audit row.
 create trigger transcripts_announce_progress after update on resguardo.transcripts
 for each row when (
-    (new.status, new.attempt, new.pieces_total) is distinct from (old.status, old.attempt, old.pieces_total)
+    (new.status, new.attempt, new.pieces_total, new.is_retried)
+    is distinct from (old.status, old.attempt, old.pieces_total, old.is_retried)
     or 20 * new.pieces_done / nullif(new.pieces_total, 0) <> 20 * old.pieces_done / nullif(old.pieces_total, 0)
 ) execute function private.announce_recording();
 
@@ -6794,14 +6814,16 @@ constraint transcript_pieces_spoilt_range check (spoilt >= 0);
 comment on column private.transcript_pieces.spoilt is
 'How often it was asked, and may have been paid for, without an answer that is of use.';
 
--- Puts an end to it, with its audit row.
+-- Puts an end to it, with its audit row. The words of a READY transcript stay whatever ends its retry.
 create function private.end_transcription(of_recording uuid, ended_as text, why text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     ended resguardo.transcripts;
 begin
-    update resguardo.transcripts as t set status = ended_as, error = why, status_at = private.now()
+    update resguardo.transcripts as t
+    set status = case when t.is_retried then t.status else ended_as end, error = why, is_retried = false,
+        status_at = private.now()
     where t.recording_id = of_recording
     returning t.* into ended;
     perform private.write_audit(
@@ -6820,7 +6842,7 @@ declare
     wanted resguardo.transcripts;
 begin
     select t.* into wanted from resguardo.transcripts as t where t.recording_id = of_recording for update;
-    if wanted.recording_id is null or wanted.status not in ('PENDING', 'RUNNING')
+    if wanted.recording_id is null or not (wanted.status in ('PENDING', 'RUNNING') or wanted.is_retried)
         or private.is_to_be_destroyed(of_recording)
     then
         return null;
@@ -6882,7 +6904,7 @@ begin
     end if;
     heard := coalesce(heard, case when speakers.status = 'READY' then speakers.id else of_recording end);
     update resguardo.transcripts as t
-    set run = t.run + 1, status = 'RUNNING', sound = heard,
+    set run = t.run + 1, status = case when t.is_retried then t.status else 'RUNNING' end, sound = heard,
         status_at = case t.status when 'PENDING' then private.now() else t.status_at end
     where t.recording_id = of_recording;
     if wanted.status = 'PENDING' then
@@ -6981,14 +7003,14 @@ end
 $$;
 
 -- Keeps what was heard of one piece, encrypted, once, whoever asked: it is paid for. Nothing where it is not wanted any
--- more.
-create function private.keep_heard(of_recording uuid, of_piece integer, sealed bytea) returns void
+-- more. `gives_up` says that the piece had its last try and is unintelligible.
+create function private.keep_heard(of_recording uuid, of_piece integer, sealed bytea, gives_up boolean) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
 begin
-    update private.transcript_pieces as p set heard = sealed
+    update private.transcript_pieces as p set heard = sealed, is_unintelligible = gives_up
     where p.recording_id = wanted.recording_id and p.number = of_piece and p.heard is null;
     if found then
         update resguardo.transcripts as t set pieces_done = t.pieces_done + 1 where t.recording_id = of_recording;
@@ -6996,9 +7018,10 @@ begin
 end
 $$;
 
--- All that was heard, after the audit row; nothing while a piece is missing.
+-- All that was heard, after the audit row; nothing while a piece is missing. `turn` is the turn that a piece of a READY
+-- transcript is to replace.
 create function private.read_heard(of_recording uuid)
-returns table (number integer, heard bytea)
+returns table (number integer, heard bytea, is_unintelligible boolean, turn integer)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -7012,16 +7035,48 @@ begin
         array[wanted.consultation_id], array['words'], wanted.pieces_total, null
     );
     return query
-    select p.number, p.heard
+    select p.number, p.heard, p.is_unintelligible, p.turn
     from private.transcript_pieces as p
     where p.recording_id = of_recording
     order by p.number;
 end
 $$;
 
--- Keeps the words and what they are found by, forgets the pieces, and it is READY; without words it is NO_SPEECH.
-create function private.finish_transcription(of_recording uuid, of_language text, words bytea, found_by bigint[])
-returns void
+-- The words of a READY transcript that is retried, encrypted, with its corrections, after the audit row; no row for any
+-- other.
+create function private.read_retried(of_recording uuid)
+returns table (sealed bytea, corrections bytea[])
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    if wanted.recording_id is null or not wanted.is_retried then
+        return;
+    end if;
+    perform private.write_audit(
+        'transcript.assemble', 'ALLOWED', null, 'recording', array[of_recording], array[wanted.patient_id],
+        array[wanted.consultation_id], array['words'], 1, null
+    );
+    return query
+    select
+        w.sealed,
+        array(
+            select x.sealed from private.transcript_corrections as x
+            where x.recording_id = w.recording_id order by x.number
+        )
+    from private.transcript_words as w
+    where w.recording_id = of_recording;
+end
+$$;
+
+-- Keeps the words and what they are found by, and it is READY; without words it is NO_SPEECH. The unintelligible pieces
+-- are kept with their turns, to be asked for again; the others are deleted. Raises RG409 (concurrent_change) if the
+-- transcript was corrected since the worker read it.
+create function private.finish_transcription(
+    of_recording uuid, of_language text, words bytea, found_by bigint[], corrections integer, without_words integer,
+    unheard_pieces integer[], unheard_turns integer[]
+) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -7030,11 +7085,22 @@ begin
     if wanted.recording_id is null then
         return;
     end if;
-    if words is not null then
+    if corrections <> (
+        select count(*) from private.transcript_corrections as c where c.recording_id = of_recording
+    ) then
+        raise exception 'concurrent_change' using errcode = 'RG409';
+    end if;
+    if wanted.is_retried then
+        update private.transcript_words as w set sealed = words, terms = found_by where w.recording_id = of_recording;
+    elsif words is not null then
         insert into private.transcript_words (recording_id, sealed, terms) values (of_recording, words, found_by);
     end if;
-    delete from private.transcript_pieces as p where p.recording_id = of_recording;
-    update resguardo.transcripts as t set language = of_language where t.recording_id = of_recording;
+    delete from private.transcript_pieces as p where p.recording_id = of_recording and not p.is_unintelligible;
+    update private.transcript_pieces as p set turn = u.turn
+    from unnest(unheard_pieces, unheard_turns) as u (number, turn)
+    where p.recording_id = of_recording and p.number = u.number;
+    update resguardo.transcripts as t set language = of_language, unintelligible_count = without_words
+    where t.recording_id = of_recording;
     perform private.end_transcription(
         of_recording, case when words is null then 'NO_SPEECH' else 'READY' end, null
     );
@@ -7094,7 +7160,7 @@ as $$
 declare
     idle constant uuid[] := array(
         select t.recording_id from resguardo.transcripts as t
-        where t.status in ('PENDING', 'RUNNING') and not private.is_to_be_destroyed(t.recording_id)
+        where (t.status in ('PENDING', 'RUNNING') or t.is_retried) and not private.is_to_be_destroyed(t.recording_id)
             and not exists (
                 select from jobs.procrastinate_jobs as j
                 where j.lock = 'transcribe_recording:' || t.recording_id and j.status in ('todo', 'doing')
@@ -7345,13 +7411,17 @@ begin
 end
 $$;
 
--- Has what failed, or was off and is wanted now, tried again; false where it is not the caller's.
+-- Has what failed, or was off and is wanted now, tried again; of a READY transcript the unintelligible pieces alone.
+-- False where it is not the caller's.
 create function private.retry_transcription(of_recording uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted constant resguardo.transcripts :=
         private.find_transcript('transcript.retry', of_recording, array['transcript'], is_locked => true);
+    is_in_part constant boolean := wanted.status = 'READY' and not wanted.is_retried and exists (
+        select from private.transcript_pieces as p where p.recording_id = wanted.recording_id
+    );
 begin
     if wanted.recording_id is null then
         return false;
@@ -7359,14 +7429,21 @@ begin
     if private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;
-    if wanted.status not in ('FAILED', 'OFF') then
+    if wanted.status not in ('FAILED', 'OFF') and not is_in_part then
         raise exception 'transcription_not_failed' using errcode = 'RG409';
     end if;
     if not private.wants_words(wanted.consultation_id) then
         raise exception 'transcription_switched_off' using errcode = 'RG409';
     end if;
+    update private.transcript_pieces as p
+    set heard = case when not p.is_unintelligible then p.heard end, is_unintelligible = false, spoilt = 0
+    where p.recording_id = of_recording;
     update resguardo.transcripts as t
-    set status = 'PENDING', error = null, attempt = t.attempt + 1, status_at = private.now()
+    set status = case when is_in_part then t.status else 'PENDING' end, is_retried = is_in_part, error = null,
+        attempt = t.attempt + 1, status_at = private.now(),
+        pieces_done = coalesce(t.pieces_total, 0) - (
+            select count(*) from private.transcript_pieces as p where p.recording_id = of_recording and p.heard is null
+        )
     where t.recording_id = of_recording;
     perform private.put_job('transcribe_recording', of_recording);
     return true;
@@ -7503,7 +7580,8 @@ begin
         end if;
     end loop;
     update resguardo.transcripts as t
-    set status = 'OFF', error = 'recording_destroyed', status_at = private.now()
+    set status = 'OFF', error = 'recording_destroyed', is_retried = false, unintelligible_count = 0,
+        status_at = private.now()
     where t.recording_id = of_recording and t.error is distinct from 'recording_destroyed';
     return cleared;
 end

@@ -25,7 +25,7 @@ _RECORDING = """
   id consultationId consultation { id externalId scheduledAt kind sensitivity } egressId roomName roomSid status
   startedAt endedAt durationSeconds sizeBytes sha256 truncated error errorText medium source
   speakers { id status durationSeconds sizeBytes sha256 error errorText } dueAt createdAt updatedAt
-  transcription { status language piecesDone piecesTotal attempt error errorText }
+  transcription { status language piecesDone piecesTotal attempt unintelligibleCount isRetried error errorText }
 """
 _DELETION = """
   id recordingId ground reason status requestedBy requestedAt undoUntil dueAt attempts error finishedAt
@@ -129,7 +129,7 @@ query ($recordingId: ID!) { deletionCertificates(recordingId: $recordingId) { nu
 """
 
 _TRANSCRIPT = """
-  recordingId language turns { number start end speaker text heardText }
+  recordingId language turns { number start end speaker text isUnintelligible heardText }
   corrections { turn text speaker correctedBy correctedAt }
 """
 TRANSCRIPT = f"query ($id: ID!) {{ transcript(recordingId: $id) {{ {_TRANSCRIPT} }} }}"

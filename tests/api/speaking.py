@@ -22,7 +22,9 @@ async def spoken(
     """Makes these the recording's words."""
     keyring = world.worker_settings.keyring
     turns = (
-        Turn(number, number * 5000, number * 5000 + 4000, speaker, text, label=number % 2)
+        Turn(
+            number, number * 5000, number * 5000 + 4000, speaker, text, number % 2, is_unintelligible=not text
+        )
         for number, (speaker, text) in enumerate(said)
     )
     transcript = Transcript(tuple(turns), language)
@@ -49,8 +51,13 @@ async def spoken(
         await store.finish(
             tx,
             recording,
-            language=language,
-            words=sealed,
-            terms=sorted(blind_transcript(index_key, transcript)),
+            store.Finished(
+                language=language,
+                words=sealed,
+                terms=sorted(blind_transcript(index_key, transcript)),
+                corrections=0,
+                without_words=sum(turn.is_unintelligible for turn in transcript.turns),
+                unheard={},
+            ),
         )
     return transcript

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from app.db import Transaction
 from app.errors import Conflict
 from app.transcripts import store
+from app.transcripts.model import Speaker
 from tests.api import documents
 from tests.api.speaking import SAID, spoken
 from tests.api.world import Case, Person, World
@@ -248,3 +249,39 @@ async def test_words_are_not_answered_where_their_audit_row_was_not_committed(
         "select count(*) as many from private.transcript_corrections where recording_id = %s", recording
     )
     assert kept["many"] == 0
+
+
+async def test_unintelligible_turn_is_marked_counted_never_found_and_can_be_retried(
+    world: World, doctor: Person, case: Case
+) -> None:
+    made = await world.recording(case)
+    await spoken(world, made, ((Speaker.DOCTOR, "Does it hurt?"), (Speaker.PATIENT, "")))
+    read = await doctor.ask(documents.TRANSCRIPT, id=str(made))
+    assert [(turn["text"], turn["isUnintelligible"]) for turn in read["turns"]] == [
+        ("Does it hurt?", False),
+        ("", True),
+    ]
+    shown = (await doctor.ask(documents.RECORDING, id=str(made)))["transcription"]
+    assert (shown["status"], shown["unintelligibleCount"], shown["isRetried"]) == ("READY", 1, False)
+    assert await search(doctor, "unintelligible", recordingId=str(made)) == []
+    assert await search(doctor, "hurt", recordingId=str(made)) == [str(made)]
+    urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(made))
+    for language, words in (("en", "[unintelligible]"), ("es", "[ininteligible]")):
+        for form in ("webvtt", "srt"):
+            answer = await world.http.get(urls[form], headers={"Accept-Language": language})
+            assert answer.text.count(words) == 1
+    refusal = ("CONFLICT", "transcription_not_failed")
+    assert await doctor.refused(documents.RETRY_TRANSCRIPTION, id=str(made)) == refusal
+    await world.rows(
+        "insert into private.transcript_pieces"
+        " (recording_id, number, start_ms, end_ms, heard, is_unintelligible, turn) values (%s, 0, 0, 1, '', true, 1)",
+        made,
+    )
+    await world.rows(
+        "update resguardo.transcripts set pieces_total = 1, pieces_done = 1 where recording_id = %s", made
+    )
+    assert await doctor.ask(documents.RETRY_TRANSCRIPTION, id=str(made)) is True
+    shown = (await doctor.ask(documents.RECORDING, id=str(made)))["transcription"]
+    assert (shown["status"], shown["isRetried"], shown["piecesDone"]) == ("READY", True, 0)
+    assert (await doctor.ask(documents.TRANSCRIPT, id=str(made)))["turns"] == read["turns"]
+    assert await doctor.refused(documents.RETRY_TRANSCRIPTION, id=str(made)) == refusal

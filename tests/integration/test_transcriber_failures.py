@@ -10,18 +10,21 @@ from uuid import UUID
 import pytest
 from procrastinate.jobs import Job, Status
 
+from app import permissions
 from app.consents.texts import ABOUT_WORDS
+from app.db import Database as Pool
 from app.devstack.object_store import ObjectStore
 from app.duties import TRANSCRIPTION_ATTEMPTS, tasks
 from app.errors import AppError, Conflict, InvalidInput, NotFound, RateLimited, Timeout, UpstreamFailed
 from app.jobs.queue import WORDS_QUEUE, GrowingPauses, JobFailed, Task, _runner, make_queue
 from app.keyring import Keyring, new_key_line
 from app.media.sound import Cut
-from app.transcripts import assembling, transcription_store
+from app.transcripts import assembling, store, transcription_store
 from app.transcripts.hearing import AT_ONCE, MOST_SPOILT
 from app.transcripts.transcriber import AHEAD_SECONDS
 from tests.databases import Database
 from tests.integration.keeping_world import KEYRING, opened
+from tests.integration.recording_world import asker
 from tests.integration.words_world import (
     SAID,
     Killed,
@@ -125,8 +128,12 @@ async def test_what_passes_is_tried_again_and_asks_for_the_rest_alone(words: Wor
 
 @pytest.mark.parametrize(
     "error",
-    [Conflict("speech_key_refused"), InvalidInput("speech_refused"), Conflict("speech_quota", status=429)],
-    ids=["key", "sound", "credit"],
+    [
+        Conflict("speech_key_refused"),
+        InvalidInput("speech_model_unknown"),
+        Conflict("speech_quota", status=429),
+    ],
+    ids=["key", "model", "credit"],
 )
 async def test_what_does_not_pass_ends_it_at_once(words: Words, error: AppError) -> None:
     words.speech.script = fail(error, times=9)
@@ -148,9 +155,159 @@ async def test_piece_that_is_paid_for_in_vain_is_so_a_few_times_and_no_more(
         with pytest.raises(type(error)):
             await words.transcriber().transcribe(video)
     await words.transcriber().transcribe(video)
-    assert (await words.state_of(video))[:2] == ("FAILED", error.reason)
+    assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
     assert words.speech.times[3] == MOST_SPOILT
     assert max(count for number, count in words.speech.times.items() if number != 3) == 1
+    await _lacks(words, video, 3)
+
+
+async def _lacks(words: Words, video: UUID, *lost: int) -> None:
+    """Each of these pieces is a turn without words in its span and voice, counted; the others have their words."""
+    turns = (await words.transcript_of(video)).turns
+    for number, turn in enumerate(turns):
+        is_lost = number in lost
+        assert (turn.text, turn.is_unintelligible) == ("" if is_lost else SAID.format(number=number), is_lost)
+        assert (turn.start_ms, turn.end_ms, turn.label) == (1000 * number, 1000 * number + 900, number % 2)
+    assert len(turns) == TURNS
+    count = "select unintelligible_count from resguardo.transcripts where recording_id = %s"
+    assert await words.world.value(count, video) == len(lost)
+
+
+async def test_refused_piece_is_unintelligible_after_one_try(words: Words) -> None:
+    words.speech.script = fail(InvalidInput("speech_refused", status=400), times=99)
+    video = await words.recorded()
+    await words.transcriber().transcribe(video)
+    assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
+    assert words.speech.times == dict.fromkeys(range(TURNS), 1)
+    await _lacks(words, video, 3)
+
+
+async def test_service_that_refuses_every_piece_fails_the_transcript(words: Words) -> None:
+    async def script(number: int, before: int) -> None:
+        raise InvalidInput("speech_refused", status=400)
+
+    words.speech.how, words.speech.script = Cut.WINDOWS, script
+    video = await words.recorded()
+    await words.transcriber().transcribe(video)
+    assert (await words.state_of(video))[:2] == ("FAILED", "speech_refused")
+    assert len(words.speech.asked) == MOST_SPOILT
+
+
+async def test_many_pieces_of_nonsense_leave_the_others_their_words(words: Words) -> None:
+    lost = (0, 1, 2, 4, 5, 7, 9)
+
+    async def script(number: int, before: int) -> None:
+        if number in lost:
+            raise UpstreamFailed("speech_nonsense")
+
+    words.speech.script = script
+    video = await words.recorded()
+    for _ in range(MOST_SPOILT * len(lost)):
+        await _try(words, video)
+    assert (await words.state_of(video))[:2] == ("READY", None)
+    assert all(
+        words.speech.times[number] == (MOST_SPOILT if number in lost else 1) for number in range(TURNS)
+    )
+    await _lacks(words, video, *lost)
+
+
+async def test_last_try_of_a_job_does_not_fail_a_transcript_for_one_piece(words: Words) -> None:
+    words.speech.script = fail(Timeout("speech_timeout"), times=99)
+    video = await words.recorded()
+    await _try(words, video)
+    await words.transcriber().give_up(video, "speech_timeout")
+    assert (await words.state_of(video))[:2] == ("RUNNING", None)
+
+
+async def _ready_without(words: Words, *lost: int) -> UUID:
+    async def script(number: int, before: int) -> None:
+        if number in lost:
+            raise InvalidInput("speech_refused")
+
+    words.speech.script = script
+    video = await words.recorded()
+    await words.transcriber().transcribe(video)
+    await _lacks(words, video, *lost)
+    words.speech.script = None
+    words.speech.asked.clear()
+    return video
+
+
+async def _retry(words: Words, video: UUID) -> None:
+    """As the doctor asks for it."""
+    doctor = words.world.doctor
+    await words.world.rows(
+        "insert into auth.users (id, email) values (%s, 'doctor@x.org') on conflict do nothing", doctor
+    )
+    await words.world.rows(
+        "insert into auth.sessions (id, user_id, aal) values (%s, %s, 'aal2') on conflict do nothing",
+        doctor,
+        doctor,
+    )
+    pool = Pool(words.world.database.api_url, application="test", max_size=1)
+    await pool.open()
+    try:
+        async with pool.as_user(asker(doctor), permissions.RETRY_TRANSCRIPTION.on(video)) as tx:
+            assert await store.retry(tx, video)
+    finally:
+        await pool.close()
+
+
+async def test_retry_of_a_ready_transcript_asks_for_its_unintelligible_pieces_alone(words: Words) -> None:
+    video = await _ready_without(words, 3, 6)
+    await _retry(words, video)
+    assert await words.state_of(video) == ("READY", None, TURNS - 2, TURNS)
+    await words.transcriber().transcribe(video)
+    assert sorted(words.speech.asked) == [3, 6]
+    assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
+    await _lacks(words, video)
+    assert await words.left(video) == []
+    with pytest.raises(Conflict, match="transcription_not_failed"):
+        await _retry(words, video)
+
+
+async def test_piece_that_stays_unintelligible_can_be_retried_again(words: Words) -> None:
+    video = await _ready_without(words, 3, 6)
+    words.speech.script = fail(InvalidInput("speech_refused"), at=6, times=1)
+    await _retry(words, video)
+    await words.transcriber().transcribe(video)
+    await _lacks(words, video, 6)
+    await _retry(words, video)
+    await words.transcriber().transcribe(video)
+    await _lacks(words, video)
+
+
+async def test_retry_that_fails_leaves_the_words_and_says_why(words: Words) -> None:
+    video = await _ready_without(words, 3)
+    words.speech.script = fail(Conflict("speech_key_refused"))
+    await _retry(words, video)
+    await words.transcriber().transcribe(video)
+    assert await words.state_of(video) == ("READY", "speech_key_refused", TURNS - 1, TURNS)
+    await _lacks(words, video, 3)
+    await _retry(words, video)
+    await words.transcriber().transcribe(video)
+    assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
+    await _lacks(words, video)
+
+
+async def test_retry_that_is_switched_off_leaves_the_words(words: Words) -> None:
+    video = await _ready_without(words, 3)
+    await _retry(words, video)
+    await words.world.rows("update resguardo.consultations set transcribe = false")
+    await words.transcriber().transcribe(video)
+    assert (await words.state_of(video))[:2] == ("READY", "switched_off")
+    assert words.speech.asked == []
+    await _lacks(words, video, 3)
+
+
+async def test_worker_that_lost_the_job_of_a_retry_gets_another(words: Words) -> None:
+    video = await _ready_without(words, 3)
+    await _retry(words, video)
+    await words.world.rows("delete from jobs.procrastinate_jobs")
+    await words.transcriber().resume()
+    assert await words.world.value("select count(*) from jobs.procrastinate_jobs") == 1
+    await words.transcriber().transcribe(video)
+    await _lacks(words, video)
 
 
 async def test_turn_of_more_than_anybody_says_is_asked_for_again_as_what_is_spoilt(
@@ -177,17 +334,17 @@ async def test_pieces_that_are_more_than_anybody_says_together_end_it_at_once(
     assert words.speech.times == dict.fromkeys(range(TURNS), 1)
 
 
-async def test_doctor_who_has_it_tried_again_gives_a_spoilt_piece_as_many_tries(words: Words) -> None:
+async def test_retry_gives_a_spoilt_piece_as_many_tries(words: Words) -> None:
     words.speech.script = fail(UpstreamFailed("speech_nonsense"), times=MOST_SPOILT + 1)
     video = await words.recorded()
     for _ in range(MOST_SPOILT):
         await _try(words, video)
-    assert (await words.state_of(video))[0] == "FAILED"
-    await words.world.rows("update resguardo.transcripts set status = 'PENDING', error = null")
+    await _lacks(words, video, 3)
+    await _retry(words, video)
     await _try(words, video)
-    assert (await words.state_of(video))[0] == "RUNNING"
+    await _lacks(words, video, 3)
     await _try(words, video)
-    assert (await words.state_of(video))[0] == "READY"
+    await _lacks(words, video)
 
 
 async def _try(words: Words, video: UUID) -> None:

@@ -22,13 +22,14 @@ GIVE_WORDS = {
     "open_transcript": "private.find_transcript(",
     "search_transcripts": "private.write_lookup(",
     "read_heard": "private.write_audit(",
+    "read_retried": "private.write_audit(",
 }
 """The functions that return words, and the call in them that writes the row."""
 GIVE_NONE = {
     "begin_transcription", "clear_words", "correct_transcript", "count_keys", "finish_transcription",
     "keep_heard", "keep_pieces", "keep_spoilt", "keep_subtitle_link", "lock_word_index_key", "pieces_left",
-    "read_subtitle_link", "read_word_index_key", "require_root_keys", "rewrap_word_index_key", "wants_piece",
-    "word_index_key",
+    "read_subtitle_link", "read_word_index_key", "require_root_keys", "retry_transcription",
+    "rewrap_word_index_key", "wants_piece", "word_index_key",
 }  # fmt: skip
 """They keep, count or forget words, or hand out a wrapped key, or the claims of a link."""
 

@@ -283,9 +283,10 @@ def test_nonsense_of_any_size_costs_little_time(answer: bytes) -> None:
 
 @pytest.mark.parametrize("characters", [700, 701])
 def test_text_is_refused_beyond_what_anybody_says_in_that_time(characters: int) -> None:
-    answer = {"text": "x" * characters}
+    said = "".join(chr(0x4E00 + number) for number in range(characters))
+    answer = {"text": said}
     if characters == 700:
-        assert _heard(answer, SpeechApi.TEXT).segments[0].text == "x" * 700
+        assert _heard(answer, SpeechApi.TEXT).segments[0].text == said
         return
     with pytest.raises(UpstreamFailed):
         _heard(answer, SpeechApi.TEXT)
@@ -343,3 +344,61 @@ def test_length_of_anything_is_told_or_refused(header: bytes) -> None:
     for flac in (header, b"fLaC\x00\x00\x00\x22" + header):
         with suppress(InvalidInput):
             assert duration_ms(flac) >= 0
+
+
+@pytest.mark.parametrize(
+    "marker",
+    ["[inaudible]", "[unintelligible]", "(speaking in foreign language)", "[ininteligible]", "[INAUDIBLE 00:12]",
+     "(speaks Spanish)", "*mumbles*", "[FOREIGN]", "[no se entiende]", "[Speaking Quechua] (coughs)",
+     "<|unintelligible|>"],
+)  # fmt: skip
+@pytest.mark.parametrize("api", list(SpeechApi))
+def test_marker_of_what_was_not_understood_is_an_unintelligible_segment(api: SpeechApi, marker: str) -> None:
+    answer = {"text": marker} | (
+        {} if api is SpeechApi.TEXT else {"segments": [{"start": 1.0, "end": 2.0, "text": marker}]}
+    )
+    (segment,) = understood(json.dumps(answer).encode(), api, 4000).segments
+    assert (segment.text, segment.is_unintelligible) == ("", True)
+
+
+@pytest.mark.parametrize("marker", ["[BLANK_AUDIO]", "(music)", "*coughs*", "[silence]"])
+def test_marker_of_no_speech_is_no_segment(marker: str) -> None:
+    assert understood(json.dumps({"text": marker}).encode(), SpeechApi.TEXT, 4000).segments == ()
+
+
+def test_marker_amid_words_stays() -> None:
+    assert words("Take [INAUDIBLE] milligrams.") == "Take [INAUDIBLE] milligrams."
+
+
+LOOPS = [
+    "no, " * 30,
+    "Thank you very much. " * 8,
+    "No! no? NO. " * 9,
+    "nonononononononono" * 6,
+    "sí que no, " * 14,
+]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_loop_of_more_than_the_sound_can_hold_is_nonsense(loop: str) -> None:
+    with pytest.raises(UpstreamFailed, match="speech_nonsense"):
+        understood(json.dumps({"text": f"Well, {loop}"}).encode(), SpeechApi.TEXT, 1700)
+
+
+@pytest.mark.parametrize("said", ["no " * 12, "No, no, no, no, no, no, no, no, no, no, no, no.", "yes. " * 8])
+def test_word_that_somebody_repeats_quickly_is_no_loop(said: str) -> None:
+    (segment,) = understood(json.dumps({"text": said}).encode(), SpeechApi.TEXT, 2200).segments
+    assert segment.text == said.strip()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_looped_segment_alone_is_unintelligible(loop: str) -> None:
+    segments = [
+        {"start": 0.0, "end": 2.0, "text": "Good morning."},
+        {"start": 2.0, "end": 2.4, "text": loop},
+        {"start": 20.0, "end": 22.0, "text": "And now?"},
+    ]
+    answer = {"text": "", "segments": segments}
+    heard = understood(json.dumps(answer).encode(), SpeechApi.VERBOSE_JSON, 30_000)
+    shown = [(one.text, one.is_unintelligible) for one in heard.segments]
+    assert shown == [("Good morning.", False), ("", True), ("And now?", False)]

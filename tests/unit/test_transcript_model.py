@@ -10,11 +10,10 @@ from app.errors import AppError, UpstreamFailed
 from app.integrations.speech_answers import Heard, HeardSegment
 from app.media.sound import Span
 from app.transcripts import assembling
-from app.transcripts.assembling import MAX_LABELS, Piece, assembled
-from app.transcripts.model import (
-    MAX_TURN_CHARACTERS,
-    Speaker,
-)
+from app.transcripts.assembling import MAX_LABELS, Piece, assembled, retried
+from app.transcripts.corrections import Rewording, corrected
+from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
+from app.transcripts.stored import in_order, transcript_bytes, transcript_of, words_of
 from tests.unit.transcripts import any_text, transcript
 
 times = st.integers(-5_000, 50_000)
@@ -132,3 +131,53 @@ def test_turn_that_is_not_there_is_not_found() -> None:
         with pytest.raises(AppError) as refused:
             transcript("a", "b").turn(number)
         assert refused.value.reason == "turn_unknown"
+
+
+LOST = HeardSegment(0, 900, "", is_unintelligible=True)
+
+
+def test_unintelligible_segment_is_a_turn_without_words_in_its_voice() -> None:
+    heard = assembled([_piece(1, 2_000, 2_900, LOST), _piece(0, 0, 900, HeardSegment(0, 900, "Hello."))])
+    assert heard.turns[1] == Turn(1, 2_000, 2_900, Speaker.PATIENT, "", 1, is_unintelligible=True)
+    assert transcript_of(transcript_bytes(heard)) == heard
+    assert words_of(transcript_bytes(heard)).count(b"\n") == 2
+
+
+def _retried(*said: HeardSegment, reworded: tuple[int, ...] = ()) -> Transcript:
+    """A transcript of three turns, of which the second was transcribed again with these words."""
+    before = assembled([
+        _piece(0, 0, 900, HeardSegment(0, 900, "one")),
+        _piece(1, 1_000, 9_900, LOST),
+        _piece(0, 10_000, 10_900, HeardSegment(0, 900, "two")),
+    ])  # fmt: skip
+    return retried(before, {1: assembled([_piece(1, 1_000, 9_900, *said)])}, reworded)
+
+
+def test_retried_piece_of_several_turns_renumbers_no_other_turn() -> None:
+    said = (HeardSegment(0, 1_000, "a"), HeardSegment(2_000, 3_000, "b"), HeardSegment(4_000, 5_000, "c"))
+    now = _retried(*said)
+    assert [(turn.number, turn.text) for turn in now.turns] == list(enumerate(["one", "a", "two", "b", "c"]))
+    assert [turn.text for turn in now.in_order] == ["one", "a", "b", "c", "two"]
+    assert {turn.speaker for turn in now.turns if turn.text in "abc"} == {Speaker.PATIENT}
+    assert transcript_of(transcript_bytes(now)) == now
+    assert in_order(transcript_bytes(now), [0, 1, 2, 3, 4]) == [0, 1, 3, 4, 2]
+
+
+def test_retried_piece_without_speech_leaves_an_empty_turn_that_is_not_shown() -> None:
+    now = _retried()
+    assert [turn.number for turn in now.turns] == [0, 1, 2]
+    assert [turn.text for turn in now.in_order] == ["one", "two"]
+    assert transcript_of(transcript_bytes(now)) == now
+
+
+def test_retried_piece_stays_under_the_words_that_a_doctor_gave_it() -> None:
+    now = _retried(HeardSegment(0, 1_000, "a"), HeardSegment(2_000, 3_000, "b"), reworded=(1,))
+    assert [turn.text for turn in now.turns] == ["one", "a b", "two"]
+    shown = corrected(now, [Rewording(1, 1, "forty milligrams")])
+    assert [turn.text for turn in shown.in_order] == ["one", "forty milligrams", "two"]
+
+
+def test_correction_of_an_unintelligible_turn_gives_it_words() -> None:
+    heard = assembled([_piece(1, 0, 900, LOST)])
+    turn = corrected(heard, [Rewording(0, 1, "no")]).turns[0]
+    assert (turn.text, turn.is_unintelligible) == ("no", False)
