@@ -15,9 +15,9 @@ from uuid import UUID
 
 from app.keyring import DataKey, Keyring
 from app.transcripts import folding, places
-from app.transcripts.blind import IndexKey
+from app.transcripts.blind import IndexKey, blind_transcript
 from app.transcripts.model import Speaker, Transcript, Turn
-from app.transcripts.stored import transcript_bytes, words_of
+from app.transcripts.stored import transcript_bytes
 
 WORDS: Final = 4_500
 VOCABULARY: Final = 20_000
@@ -50,7 +50,7 @@ _SHORTEST_TURN, _LONGEST_TURN = 2, 28
 _MILLISECONDS_A_WORD: Final = 400
 _PLURALS: Final = 1 / 8
 
-folding._folded = lru_cache(maxsize=None)(folding._folded)  # noqa: SLF001 - see above
+folding._parts = lru_cache(maxsize=None)(folding._parts)  # noqa: SLF001 - see above
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,8 @@ def kept(number: int, recording_id: UUID, keyring: Keyring, index_key: IndexKey)
     stored = transcript_bytes(transcript)
     key = keyring.new_data_key()
     sealed = keyring.unwrap(key.wrapped, key.root_key_id).encrypt(places.of_words(recording_id), stored)
-    numbers = _numbers(index_key)
-    terms = sorted({numbers[word] for word in set(words_of(stored).decode().split())})
+    terms = sorted(blind_transcript(index_key, transcript))
     return Kept(sealed, key, terms, "\n".join(turn.text for turn in transcript.turns))
-
-
-@cache
-def _numbers(index_key: IndexKey) -> dict[str, int]:
-    folded = {word for each in vocabulary() for form in (each, f"{each}s") for word in folding.fold(form)}
-    return {word: number for word in folded for number in index_key.numbers([word])}
 
 
 def queries(count: int, transcripts: int) -> list[tuple[str, str]]:

@@ -7,11 +7,11 @@ transcripts share some.
 """
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.transcripts.folding import fold
+from app.transcripts.folding import fold_text
 from app.transcripts.model import Transcript
 from app.transcripts.query import Query
 
@@ -42,13 +42,19 @@ class IndexKey:
 
 
 def blind_text(key: IndexKey, text: str) -> frozenset[int]:
-    """The numbers of all words of a text."""
-    return key.numbers(fold(text))
+    """The numbers of all words of a text, aliases included."""
+    return key.numbers(_words(text))
 
 
 def blind_transcript(key: IndexKey, transcript: Transcript) -> frozenset[int]:
     """The numbers of all words of a transcript: what is stored of it."""
-    return blind_text(key, "\n".join(turn.text for turn in transcript.turns))
+    return key.numbers(word for turn in transcript.turns for word in _words(turn.text))
+
+
+def _words(text: str) -> Iterator[str]:
+    read = fold_text(text)
+    for each in (*read.words, *read.aliases):
+        yield from each.folded.split(" ")
 
 
 def blind_query(key: IndexKey, query: Query) -> frozenset[int]:

@@ -6,28 +6,51 @@ comes out is a key to compare by, not always a word (`headache` and `headaches` 
 `ñ` is a letter of its own, as in the Spanish alphabet and in CLDR's collation of Spanish: `año` is not `ano`, and a
 search for `uña` must not find every `una`. Whoever has no such key does not find it by `n`.
 
-Numbers stay: `500 mg`, `500mg` and, in full width, the same fold alike; `2,5` is `2.5`; `1,000` is `1000`. Letters
-and digits part (`covid-19`, `covid19`), hyphens part words, apostrophes do not, and a possessive goes with its `s`.
+A number folds to its digits with a decimal point, in whatever way it is written or said: `.5`, `0,5`, `½` and `zero
+point five` are `0.5`; `1,000`, `a thousand` and `mil` are `1000`. Units and their abbreviations are alike (`numbers`).
+Letters and digits part (`covid-19`, `covid19`), hyphens part words, apostrophes do not, and a possessive goes with
+its `s`. The dots of an abbreviation go (`O.K.`, `p.m.`).
 
-Whoever changes a rule changes what is stored: `WORDS_FORMAT` (app/transcripts/stored.py) and the blind index.
+Each change of a rule changes what is stored: `WORDS_FORMAT` (app/transcripts/stored.py) and the blind index.
 """
 
 import re
 import unicodedata
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final
 
-MAX_WORD_CHARACTERS: Final = 64
+from app.transcripts.cardinals import Token
+from app.transcripts.numbers import MAX_WORD_CHARACTERS, Mode, Read, Word, read
+
+__all__ = ["MAX_WORD_CHARACTERS", "Word", "fold", "fold_query", "fold_text", "words"]
 
 _MARKS: Final = r"\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
-_JOINERS: Final = r"\u00ad\u200b-\u200d\u2060\ufeff"
+_JOINER: Final = re.compile(r"[\u00ad\u200b-\u200d\u2060\ufeff]+")
 _APOSTROPHES: Final = r"'\u2019\u02bc"
+_POINTS: Final = r".\u00b7\uff0e\u066b"
+_COMMAS: Final = r",\uff0c"
 _TOKEN: Final = re.compile(
-    rf"[^\W_]+(?:(?:[{_MARKS}{_JOINERS}]+|[{_APOSTROPHES}](?=[^\W_])|(?<=\d)[.,](?=\d))[^\W_]*)*",
+    # O.K., p.m.
+    rf"(?P<dotted>(?<![^\W_])[A-Za-z](?:\.[A-Za-z]){{1,15}}(?![^\W_]|[{_MARKS}]))"
+    # .5, but neither the 5 of `1.2.5` and `...5` nor that of `No.5`; and `take.5 mg`
+    rf"|(?:(?:(?<![\w{_POINTS}{_COMMAS}{_MARKS}\u2026])[{_POINTS}]|(?<![^\s(\[])[{_COMMAS}])(?=\d)"
+    rf"|(?<=[^\W\d_])[{_POINTS}](?=\d{{1,9}}\s?(?:mg|mcg|\u00b5g|\u03bcg|ug|g|kg|ml|l|cc|mmol|meq|iu|unit|tab|milli|micro|gram)))?"
+    rf"[^\W_]+(?:(?:[{_MARKS}]+|[{_APOSTROPHES}](?=[^\W_])|(?<=\d)[{_POINTS}{_COMMAS}](?=\d))[^\W_]*)*"
+    r"|(?:(?<=\d)|(?<=\d\s))[%\uff05]",
+    re.IGNORECASE,
 )
 _POSSESSIVE: Final = re.compile(rf"[{_APOSTROPHES}][sS]$")
-_SILENT: Final = re.compile(rf"[{_APOSTROPHES}{_JOINERS}]")
-_PART: Final = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
-_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
+_SILENT: Final = re.compile(rf"[{_APOSTROPHES}]")
+_RAISED: Final = re.compile(r"[\u00b2\u00b3\u00b9\u2070-\u2089]+")
+_FRACTION: Final = re.compile(r"(\d*)([\u00bc-\u00be])")
+_FRACTIONS: Final = {"\u00bc": ".25", "\u00bd": ".5", "\u00be": ".75"}
+_OTHER_FRACTION: Final = re.compile(r"([\u2150-\u215e\u2189])")
+_BETWEEN_DIGITS: Final = re.compile(rf"(?<=\d)[{_APOSTROPHES}](?=\d)")
+_POINT: Final = re.compile(rf"(?<=\d)[{_POINTS}](?=\d)")
+_COMMA: Final = re.compile(rf"(?<=\d)[{_COMMAS}](?=\d)")
+_DIGIT: Final = re.compile(r"\d")
+_PART: Final = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|%")
+_GAPS: Final = {"": " ", "/": "/", ":": ":", **dict.fromkeys("-\u2010\u2011\u2013", "-")}
 
 _IRREGULAR: Final = {
     "analyses": "analysis", "children": "child", "crises": "crisis", "diagnoses": "diagnosis", "feet": "foot",
@@ -39,53 +62,77 @@ _LOOSE_E: Final = ("sse", "zze", "xe", "che", "she")
 _SPANISH_E: Final = ("le", "ne", "re", "de", "je", "se", "ze", "ye")
 
 
-class Word(NamedTuple):
-    """A folded word, and the characters of the text that it was made from."""
+def fold_text(text: str) -> Read:
+    """The folded words of what was said, in order, and the other words that find them.
 
-    folded: str
-    start: int
-    end: int
+    Offsets are in characters (code points) of the text itself.
+    """
+    return _read(text, Mode.SAID)
+
+
+def fold_query(text: str, *, is_phrase: bool) -> list[Word]:
+    """The folded words of a phrase in a query, or of its loose words."""
+    return _read(text, Mode.PHRASE if is_phrase else Mode.LOOSE).words
 
 
 def words(text: str) -> list[Word]:
-    """The folded words of a text in order; offsets in characters (code points) of the text itself."""
-    known: dict[str, tuple[str, ...]] = {}
-    found: list[Word] = []
-    for match in _TOKEN.finditer(text):
-        token = match[0]
-        if token not in known:
-            known[token] = _folded(token)
-        found.extend(Word(folded, match.start(), match.end()) for folded in known[token])
-    return found
+    """The folded words of what was said, in order."""
+    return fold_text(text).words
 
 
 def fold(text: str) -> list[str]:
-    """The folded words of a text in order, each of 1 to 64 characters; folding them again changes nothing."""
+    """The folded words of what was said, in order, each of 1 to 64 characters."""
+    return [word.folded for word in words(text)]
+
+
+def _read(text: str, mode: Mode) -> Read:
+    if _JOINER.search(text) is None:
+        return read(_tokens(text), _singular, mode)
+    # Characters that join letters and cannot be seen are taken away first: none may hide a decimal point.
+    places = [place for place, character in enumerate(text) if not _JOINER.match(character)]
+    made = read(_tokens(_JOINER.sub("", text)), _singular, mode)
+    return Read(_placed(made.words, places), _placed(made.aliases, places))
+
+
+def _placed(found: Sequence[Word], places: Sequence[int]) -> list[Word]:
+    return [Word(word.folded, places[word.start], places[word.end - 1] + 1) for word in found]
+
+
+def _tokens(text: str) -> list[Token]:
     known: dict[str, tuple[str, ...]] = {}
-    found: list[str] = []
-    for token in _TOKEN.findall(text):
+    found: list[Token] = []
+    before = 0
+    for match in _TOKEN.finditer(text):
+        token, (start, end) = match[0], match.span()
         if token not in known:
-            known[token] = _folded(token)
-        found.extend(known[token])
+            known[token] = (token.replace(".", "").lower(),) if match["dotted"] else _parts(token)
+        gap = _GAPS.get(text[before:start].strip(), ".")
+        for raw in known[token]:
+            found.append(Token(raw, start, end, gap))
+            gap = ""
+        before = end
     return found
 
 
-def _folded(token: str) -> tuple[str, ...]:
-    bare = _POSSESSIVE.sub("", token)
-    cased = bare.lower() if bare.isascii() else _without_marks(bare)
-    parts = _PART.findall(_SILENT.sub("", cased))
-    return tuple(_singular(part) if part[0].isalpha() else _number(part) for part in parts)
+def _parts(token: str) -> tuple[str, ...]:
+    """The letters and the numbers in it, without accents, in lower case."""
+    bare = _BETWEEN_DIGITS.sub(" ", _POSSESSIVE.sub("", token))
+    cased = bare.lower() if bare.isascii() else _without_marks(_plain_digits(bare))
+    return tuple(_PART.findall(_SILENT.sub("", cased if cased[:1] not in (".", ",") else f"0{cased}")))
+
+
+def _plain_digits(token: str) -> str:
+    """Fractions as decimals, raised digits apart from those before them, digits of any script as 0 to 9."""
+    parted = _RAISED.sub(lambda raised: f" {raised[0]} ", _OTHER_FRACTION.sub(r" \1 ", token))
+    parted = _FRACTION.sub(lambda each: f" {each[1] or '0'}{_FRACTIONS[each[2]]} ", parted)
+    pointed = _COMMA.sub(",", _POINT.sub(".", parted))
+    return _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), pointed)
 
 
 def _without_marks(token: str) -> str:
     cased = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", token).casefold())
     kept = cased.replace("n\u0303", "ñ")
     return "".join(character for character in kept if not unicodedata.combining(character))
-
-
-def _number(part: str) -> str:
-    is_grouped = _THOUSANDS.fullmatch(part) is not None
-    return part.replace(",", "" if is_grouped else ".")[:MAX_WORD_CHARACTERS].rstrip(".")
 
 
 def _singular(word: str) -> str:

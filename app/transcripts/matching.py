@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from app.transcripts.folding import words
+from app.transcripts.folding import fold_text
 from app.transcripts.model import Speaker, Turn
 from app.transcripts.query import Query
 
@@ -144,18 +144,19 @@ def _stretch(folded: bytes, hit: Span, others: Sequence[bytes]) -> Span:
 
 def _hits_in_text(text: str, query: Query) -> list[list[Span]]:
     """Where each term stands in the text, of the terms that do."""
-    found = words(text)
+    read = fold_text(text)
+    found = read.words
     folded = [word.folded for word in found]
     hits = []
     for term in query.terms:
         last = len(term) - 1
-        hits.append(
-            [
-                (found[place].start, found[place + last].end)
-                for place in range(len(found) - last)
-                if folded[place] == term[0] and tuple(folded[place : place + last + 1]) == term
-            ]
-        )
+        said = [
+            (found[place].start, found[place + last].end)
+            for place in range(len(found) - last)
+            if folded[place] == term[0] and tuple(folded[place : place + last + 1]) == term
+        ]
+        named = [(word.start, word.end) for word in read.aliases if word.folded == " ".join(term)]
+        hits.append(sorted({*said, *named}))
     return [each for each in hits if each]
 
 

@@ -1,22 +1,25 @@
 """What a person searches for: words that must all be there, and phrases in quotes. Pure, no I/O.
 
 There is no other grammar: no OR, no wildcard, no minus. A word that folds into several (`500mg`, `covid-19`) is a
-phrase of them. A quote that is never closed goes to the end.
+phrase of them; several that fold into one (`one hundred forty two`) are one. A quote that is never closed goes to the
+end.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
 from app.errors import InvalidInput
-from app.transcripts.folding import fold
+from app.transcripts.folding import fold_query
 
 MAX_CHARACTERS: Final = 200
 MAX_TERMS: Final = 10
 
 _QUOTE: Final = '"“”„«»\uff02'
-_TERM: Final = re.compile(rf"[{_QUOTE}]([^{_QUOTE}]*)[{_QUOTE}]?|([^\s{_QUOTE}]+)")
+_SPACE: Final = re.compile(r"\s")
+_TERM: Final = re.compile(rf"[{_QUOTE}]([^{_QUOTE}]*)[{_QUOTE}]?|([^{_QUOTE}]+)")
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,28 @@ def parse_query(text: str) -> Query:
     """
     if len(text) > MAX_CHARACTERS:
         raise InvalidInput("search_too_long", longest=MAX_CHARACTERS)
-    folded = (tuple(fold(match[1] or match[2] or "")) for match in _TERM.finditer(text))
-    terms = tuple(dict.fromkeys(term for term in folded if term))
+    terms = tuple(dict.fromkeys(term for match in _TERM.finditer(text) for term in _terms(match)))
     if not terms:
         raise InvalidInput("search_empty")
     if len(terms) > MAX_TERMS:
         raise InvalidInput("search_too_many_terms", most=MAX_TERMS)
     return Query(terms)
+
+
+def _terms(match: re.Match[str]) -> Iterator[tuple[str, ...]]:
+    """The terms of a phrase in quotes, or of what stands between two of them."""
+    if match[2] is None:
+        phrase = tuple(word.folded for word in fold_query(match[1], is_phrase=True))
+        if phrase:
+            yield phrase
+        return
+    term: list[str] = []
+    end = 0
+    for word in fold_query(match[2], is_phrase=False):
+        if term and _SPACE.search(match[2], end, word.start):
+            yield tuple(term)
+            term = []
+        term.append(word.folded)
+        end = word.end
+    if term:
+        yield tuple(term)

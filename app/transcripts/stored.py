@@ -16,14 +16,16 @@ from app.integrations.speech_answers import Heard, HeardSegment
 from app.media.sound import Span
 from app.transcripts.assembling import Piece
 from app.transcripts.corrections import Attribution, Correction, Rewording
-from app.transcripts.folding import fold
+from app.transcripts.folding import fold_text
 from app.transcripts.model import Speaker, Transcript, Turn
 
 TRANSCRIPT_FORMAT: Final = 1
 PIECE_FORMAT: Final = 1
 CORRECTION_FORMAT: Final = 1
-WORDS_FORMAT: Final = 1
+WORDS_FORMAT: Final = 2
 """How folded words are written, and by which rules of `folding` they were folded: both change it."""
+
+ALIAS_MARK: Final = "|"
 
 _WORDS_HEADER: Final = re.compile(rb"words (\d{1,9}) (\d{1,9})\n")
 
@@ -73,7 +75,10 @@ def turn_of(stored: bytes, number: int, corrections: Sequence[Correction] = ()) 
 
 
 def folded_words(texts: Iterable[str]) -> bytes:
-    """The folded words of turns as `matching.match` reads them: a line for each, each word between single spaces."""
+    """The folded words of turns as `matching.match` reads them: a line for each, each word between single spaces.
+
+    The aliases of words are at the end of the line, each behind a mark that no phrase has.
+    """
     return b"".join(_line(text) for text in texts)
 
 
@@ -165,7 +170,10 @@ def _place_of_words(stored: bytes) -> slice:
 
 
 def _line(text: str) -> bytes:
-    return (" " + "".join(f"{word} " for word in fold(text)) + "\n").encode()
+    read = fold_text(text)
+    said = "".join(f"{word.folded} " for word in read.words)
+    aliases = "".join(f"{ALIAS_MARK} {word} " for word in sorted({word.folded for word in read.aliases}))
+    return f" {said}{aliases}\n".encode()
 
 
 def _json(value: object) -> bytes:

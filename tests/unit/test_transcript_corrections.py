@@ -23,6 +23,8 @@ from app.transcripts.corrections import (
 from app.transcripts.folding import fold
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
 from app.transcripts.stored import (
+    ALIAS_MARK,
+    WORDS_FORMAT,
     correction_bytes,
     correction_of,
     piece_bytes,
@@ -33,6 +35,8 @@ from app.transcripts.stored import (
     words_of,
 )
 from tests.unit.transcripts import any_text, hostile_text, transcript
+
+_HEADER = b"words %d 0\n" % WORDS_FORMAT
 
 HEARD = transcript("I take 15 mg.", "Since when?")
 transcripts = st.lists(hostile_text.map(plain).filter(bool), max_size=6).map(lambda texts: transcript(*texts))
@@ -115,7 +119,8 @@ def test_transcript_is_read_back_as_it_was(made: Transcript) -> None:
     stored = transcript_bytes(made)
     assert transcript_of(stored) == made
     assert [turn_of(stored, turn.number) for turn in made.turns] == list(made.turns)
-    assert words_of(stored).decode().split("\n")[:-1] == [
+    lines = words_of(stored).decode().split("\n")[:-1]
+    assert [line.split(f"{ALIAS_MARK} ")[0] for line in lines] == [
         " " + "".join(f"{word} " for word in fold(turn.text)) for turn in made.turns
     ]
 
@@ -155,18 +160,18 @@ def test_correction_is_read_back_as_it_was() -> None:
 
 def _with_json(**changes: object) -> bytes:
     read = {"transcript": 1, "language": None, "turns": [[0, 5, "DOCTOR", None, "secret"]]} | changes
-    return b"words 1 0\n" + json.dumps(read).encode()
+    return _HEADER + json.dumps(read).encode()
 
 
 @pytest.mark.parametrize(
     "stored",
     [
         b"",
-        b"words 1 0\n",
-        b"words 1 0\n[]",
-        b"words 1 0\nnull",
-        b"words 1 0\n" + b"[" * 100_000,
-        b"words 1 999999999\n{}",
+        _HEADER,
+        _HEADER + b"[]",
+        _HEADER + b"null",
+        _HEADER + b"[" * 100_000,
+        b"words %d 999999999\n{}" % WORDS_FORMAT,
         b"words x\n{}",
         b"\xff",
         _with_json(turns=None),
@@ -195,7 +200,7 @@ def test_bytes_of_another_shape_are_refused_without_a_word_of_them(stored: bytes
     assert refused.value.__suppress_context__ or refused.value.__context__ is None
 
 
-@pytest.mark.parametrize("stored", [_with_json(transcript=2), b"words 2 0\n{}"])
+@pytest.mark.parametrize("stored", [_with_json(transcript=2), b"words %d 0\n{}" % (WORDS_FORMAT + 1)])
 def test_bytes_of_another_version_are_refused(stored: bytes) -> None:
     with pytest.raises(Conflict) as refused:
         transcript_of(stored)

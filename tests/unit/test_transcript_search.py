@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from app.errors import InvalidInput
 from app.texts.plain import plain
 from app.transcripts.blind import NO_WORD, IndexKey, blind_query, blind_text, blind_transcript
-from app.transcripts.folding import fold
+from app.transcripts.folding import fold, fold_text
 from app.transcripts.matching import SNIPPET_CHARACTERS, Match, match, ranked, snippet, turns_with
 from app.transcripts.model import Transcript
 from app.transcripts.query import Query, parse_query
@@ -99,7 +99,9 @@ def test_index_key_is_32_bytes_and_in_no_repr() -> None:
 def test_index_numbers_fit_a_positive_bigint_and_depend_on_the_key(text: str) -> None:
     numbers = blind_text(KEY, text)
     assert all(NO_WORD < number < 2**63 for number in numbers)
-    assert len(numbers) == len(set(fold(text)))
+    read = fold_text(text)
+    found = " ".join(word.folded for word in (*read.words, *read.aliases))
+    assert len(numbers) == len(set(found.split()))
     assert numbers.isdisjoint(blind_text(IndexKey(b"\x01" * 32), text))
 
 

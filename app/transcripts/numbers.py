@@ -1,0 +1,423 @@
+"""Numbers, blood pressures and units among the tokens of a text, said in English or Spanish. Pure, no I/O.
+
+Each function looks at a bounded number of tokens, so that a text costs time in proportion to its length.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, NamedTuple
+
+from app.transcripts import vocabulary as known
+from app.transcripts.cardinals import ENGLISH, SPANISH, Token, Tokens
+
+MAX_WORD_CHARACTERS: Final = 64
+
+_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
+_SPANISH_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2}(?:(?:\.\d{3}){2,}(?:,\d+)?|\.\d{3},\d+)")
+_TRAILING_ZEROS: Final = re.compile(r"(?:0|\d+)\.\d+")
+_MAYBE_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2}\.\d{3}")
+_SPLIT_PRESSURE: Final = re.compile(r"([1-3])[.,]?(\d\d)")
+_LOWER_PRESSURE: Final = re.compile(r"[3-9]\d|1\d\d|1[.,]\d\d")
+_HALVES: Final = {("1", "2"): "0.5", ("1", "4"): "0.25", ("3", "4"): "0.75"}
+_MOST_SCALED_CHARACTERS: Final = 12
+_MOST_DECIMALS: Final = 8
+_HIGHEST_PRESSURE: Final = 399
+_MOST_WORDS_BEFORE: Final = 4
+_NAMES: Final = {"1": ("one", "uno"), "11": ("once",)}
+
+
+class Word(NamedTuple):
+    """A folded word, and the characters of the text that it was made from."""
+
+    folded: str
+    start: int
+    end: int
+
+
+class Mode(Enum):
+    """What is read: what was said, the loose words of a query, or a phrase that was typed in quotes."""
+
+    SAID = 1
+    LOOSE = 2
+    PHRASE = 3
+
+
+@dataclass(frozen=True)
+class Read:
+    """The words in order, and other words that find the same place.
+
+    An alias is a word or a short phrase; no phrase goes from the words into an alias.
+    """
+
+    words: list[Word]
+    aliases: list[Word]
+
+
+class _Number(NamedTuple):
+    folded: str
+    stop: int
+
+
+def read(tokens: Sequence[Token], singular: Callable[[str], str], mode: Mode) -> Read:
+    """The words that a text or a query has; `singular` folds what is neither a number nor a unit.
+
+    Loose words that can be read in two ways are read as the number (`one forty two` is 142); a text keeps both.
+    """
+    return _Reader(tokens, singular, mode).read()
+
+
+class _Reader:
+    def __init__(self, tokens: Sequence[Token], singular: Callable[[str], str], mode: Mode) -> None:
+        self._tokens = Tokens(tokens)
+        self._singular = singular
+        self._mode = mode
+        self._words: list[Word] = []
+        self._aliases: list[Word] = []
+        self._after_number = False
+
+    def read(self) -> Read:
+        place = 0
+        while place < len(self._tokens):
+            place = self._one(place)
+        return Read(self._words, self._aliases)
+
+    def _one(self, place: int) -> int:
+        """Reads what begins at the place; returns where the next begins."""
+        raw = self._tokens.raw(place)
+        if raw not in _SPECIAL and not raw[0].isdigit():
+            return self._add(self._singular(raw), place + 1, place)
+        if (phrase := self._unit_phrase(place)) is not None:
+            return self._add(*phrase, place)
+        if (number := self._number(place)) is not None:
+            self._name_number(number, place)
+            self._add(number.folded, number.stop, place)
+            self._after_number = True
+            return number.stop
+        if self._is_silent(place):
+            self._alias(self._singular(raw), place, place + 1)
+            return place + 1  # what follows it still follows a number
+        if self._after_number and self._tokens.is_joined(place) and raw in known.UNITS_AFTER_NUMBERS:
+            return self._add(known.UNITS_AFTER_NUMBERS[raw], place + 1, place)
+        return self._add(
+            known.UNITS.get(raw) or known.SPELLINGS.get(raw) or self._singular(raw), place + 1, place
+        )
+
+    def _add(self, folded: str, stop: int, place: int) -> int:
+        self._words.append(Word(folded, self._tokens[place].start, self._tokens[stop - 1].end))
+        self._after_number = False
+        return stop
+
+    def _alias(self, folded: str, place: int, stop: int) -> None:
+        self._aliases.append(Word(folded, self._tokens[place].start, self._tokens[stop - 1].end))
+
+    def _name_number(self, number: _Number, place: int) -> None:
+        """What else finds the number: words that are not always numbers, and `1.42` in a blood pressure."""
+        for name in _NAMES.get(number.folded, ()):
+            self._alias(self._singular(name), place, number.stop)
+        if number.stop == place + 1 and self._tokens.raw(place) in known.AMBIGUOUS:
+            self._alias_phrase_end(place)
+        split = _SPLIT_PRESSURE.fullmatch(number.folded)
+        is_pressure = self._is_over(number.stop) or self._follows_over(place)
+        if split and is_pressure and (split[2][1] != "0" or not self._tokens.raw(place).isalnum()):
+            self._alias(_number(f"{split[1]}.{split[2]}"), place, number.stop)
+
+    def _alias_phrase_end(self, place: int) -> None:
+        """Lets a phrase end with `one` (`"take one"`), where the query does not say that it is a number."""
+        phrase, end = self._singular(self._tokens.raw(place)), self._tokens[place].end
+        self._aliases.append(Word(phrase, self._tokens[place].start, end))
+        for word in reversed(self._words[-_MOST_WORDS_BEFORE:]):
+            phrase = f"{word.folded} {phrase}"
+            self._aliases.append(Word(phrase, word.start, end))
+
+    def _may_begin_number(self, place: int) -> bool:
+        raw = self._tokens.joined(place)
+        return bool(raw) and raw != "a" and (raw[0].isdigit() or raw in _NUMBER_WORDS)
+
+    def _is_over(self, place: int) -> bool:
+        """Whether a second number of a blood pressure follows."""
+        if self._tokens.joined(place) in known.OVER:
+            return self._may_begin_number(place + 1)
+        if not self._is_slash(place) or self._is_slash(place + 1) or self._is_measured_otherwise(place + 1):
+            return False
+        return _LOWER_PRESSURE.fullmatch(self._tokens.raw(place)) is not None
+
+    def _is_slash(self, place: int) -> bool:
+        return self._tokens.gap(place) == "/"
+
+    def _follows_over(self, place: int) -> bool:
+        """Whether it is the second number of a blood pressure."""
+        return (
+            self._after_number and self._tokens.raw(place - 1) in known.OVER and self._tokens.is_joined(place)
+        )
+
+    def _is_silent(self, place: int) -> bool:
+        """`over` within a blood pressure, since `142/90` has none; `per` between units."""
+        raw = self._tokens.raw(place)
+        if raw in known.OVER:
+            is_begun = self._after_number or (self._mode is not Mode.SAID and place == 0)
+            return is_begun and self._may_begin_number(place + 1)
+        is_unit = bool(self._words) and self._words[-1].folded in _UNIT_KEYS
+        return raw in known.PER and is_unit and self._tokens.joined(place + 1) in known.UNITS
+
+    def _is_measured(self, place: int) -> bool:
+        raw = self._tokens.joined(place)
+        return raw in known.UNITS or raw in known.UNITS_AFTER_NUMBERS
+
+    def _unit_phrase(self, place: int) -> tuple[str, int] | None:
+        """A unit of several words, and where it ends."""
+        first = known.UNITS.get(self._tokens.raw(place), self._tokens.raw(place))
+        if first not in _PHRASES_BY_FIRST:
+            return None
+        for rest, unit in _PHRASES_BY_FIRST[first]:
+            said = (self._tokens.joined(place + 1 + number) for number in range(len(rest)))
+            if all(known.UNITS.get(raw, raw) == word for raw, word in zip(said, rest, strict=True)):
+                return unit, place + 1 + len(rest)
+        return None
+
+    def _number(self, place: int) -> _Number | None:
+        raw = self._tokens.raw(place)
+        if raw[0].isdigit():
+            return self._written(place)
+        if raw in known.LEADING_POINT:
+            return self._leading_point(place)
+        if raw not in _NUMBER_WORDS:
+            return None
+        for language in (ENGLISH, SPANISH):
+            said = language.cardinal(self._tokens, place)
+            if said is None:
+                continue
+            value, stop = said
+            if raw in known.AMBIGUOUS and stop == place + 1 and not self._is_counting(place):
+                return None
+            if stop == place + 1 and 1 <= value <= 9 and language is ENGLISH:
+                value, stop = self._hundreds_left_out(place, value)
+            return self._with_decimals(str(value), stop)
+        return None
+
+    def _written(self, place: int) -> _Number:
+        """A number in digits."""
+        raw = self._tokens.raw(place)
+        pressure = self._split_pressure(place)
+        if pressure is not None:
+            return pressure
+        if (half := self._half(place)) is not None:
+            return _Number(half, place + 2)
+        if self._is_clock(place):
+            self._alias(raw + self._tokens.raw(place + 1), place, place + 2)
+        folded, stop = _number(raw), place + 1
+        scale = self._tokens.joined(stop)
+        if scale in _SCALES and len(folded) <= _MOST_SCALED_CHARACTERS and folded.count(".") <= 1:
+            folded, stop = _times(folded, _SCALES[scale]), stop + 1
+        if folded.isdigit() and self._tokens.joined(stop) and self._tokens.gap(stop) in (" ", "-"):
+            if (half := self._half(stop)) is not None:
+                return _Number(folded + half[1:], stop + 2)
+            if self._is_fraction(stop):
+                return _Number(folded + self._tokens.raw(stop)[1:], stop + 1)
+        return self._with_decimals(folded, stop)
+
+    def _half(self, place: int) -> str | None:
+        """`1/2`, `1/4` or `3/4` of what is counted, as a decimal."""
+        if not self._is_slash(place + 1) or self._is_slash(place + 2):
+            return None
+        half = _HALVES.get((self._tokens.raw(place), self._tokens.raw(place + 1)))
+        return half if self._is_measured(place + 2) or self._counts(place + 2) else None
+
+    def _is_fraction(self, place: int) -> bool:
+        """Whether it is a character such as `½`: one character of text that is several of the token."""
+        token = self._tokens[place]
+        return token.raw.startswith("0.") and token.end - token.start == 1
+
+    def _is_clock(self, place: int) -> bool:
+        """`8:30`, which somebody may search for as `eight thirty`."""
+        is_colon = self._tokens.gap(place + 1) == ":"
+        return (
+            is_colon
+            and len(self._tokens.raw(place)) == 1
+            and len(self._tokens.raw(place + 1)) == 2
+            and self._tokens.raw(place + 1).isdigit()
+        )
+
+    def _split_pressure(self, place: int) -> _Number | None:
+        """`1.42`, `1-42`, `1:42` or `1 42` in a blood pressure: 142."""
+        raw = self._tokens.raw(place)
+        follows = self._follows_over(place)
+        whole = _SPLIT_PRESSURE.fullmatch(raw)
+        if whole and not raw.isdigit():
+            folded = whole[1] + whole[2]
+            if self._is_over(place + 1) or (follows and not self._is_measured_otherwise(place + 1)):
+                return _Number(folded, place + 1)
+            if self._tokens.raw(place - 1) in known.OVER and not self._is_measured(place + 1):
+                self._alias(folded, place, place + 1)
+            return None
+        rest = self._tokens.raw(place + 1)
+        if len(raw) != 1 or raw not in "123" or len(rest) != 2 or not rest.isdigit():
+            return None
+        gap = self._tokens.gap(place + 1)
+        is_second = follows and gap in ("-", ":")
+        if gap in (" ", "-", ":") and (is_second or self._is_over(place + 2)):
+            return _Number(raw + rest, place + 2)
+        if gap == "-" and self._is_typed_alone(place, place + 2):
+            return _Number(raw + rest, place + 2)
+        if gap == "-":
+            self._alias(raw + rest, place, place + 2)
+        return None
+
+    def _is_typed_alone(self, place: int, stop: int) -> bool:
+        """Whether a query may mean one number by it: no phrase, unit or time of day says otherwise."""
+        before, after = self._tokens.raw(place - 1), self._tokens.joined(stop)
+        if before in known.CLOCK_BEFORE or after in known.CLOCK_AFTER:
+            return False
+        if self._is_measured(stop) or self._counts(stop):
+            return False
+        return self._mode is Mode.LOOSE or (self._mode is Mode.PHRASE and stop - place == len(self._tokens))
+
+    def _is_measured_otherwise(self, place: int) -> bool:
+        return self._is_measured(place) and known.UNITS.get(self._tokens.raw(place)) not in ("mm", "mmhg")
+
+    def _leading_point(self, place: int) -> _Number | None:
+        """`point five`."""
+        if self._tokens.joined(place) and self._tokens.raw(place - 1) in known.NOUN_POINT_AFTER:
+            return None
+        found = self._decimals(place + 1)
+        return _Number(_number(f"0.{found[0]}"), found[1]) if found else None
+
+    def _with_decimals(self, folded: str, stop: int) -> _Number:
+        """The number with `point five`, `coma cinco` or `and a half` behind it."""
+        if not folded.isdigit():
+            return _Number(folded, stop)
+        if self._tokens.joined(stop) in known.POINT:
+            found = self._decimals(stop + 1)
+            if found:
+                return _Number(_number(f"{folded}.{found[0]}"), found[1])
+        if (self._tokens.joined(stop), self._tokens.joined(stop + 1), self._tokens.joined(stop + 2)) == (
+            "and",
+            "a",
+            "half",
+        ):
+            return _Number(f"{folded}.5"[:MAX_WORD_CHARACTERS], stop + 3)
+        return _Number(folded, stop)
+
+    def _decimals(self, place: int) -> tuple[str, int] | None:
+        """The digits behind a decimal point, and where they end."""
+        digits = ""
+        while len(digits) < _MOST_DECIMALS:
+            raw = self._tokens.joined(place)
+            if raw in _DIGIT_WORDS:
+                digits, place = digits + str(_DIGIT_WORDS[raw]), place + 1
+                continue
+            said = next(
+                (
+                    found
+                    for language in (ENGLISH, SPANISH)
+                    if (found := language.below_hundred(self._tokens, place))
+                ),
+                None,
+            )
+            if raw and said and not digits.strip("0"):
+                return digits + str(said[0]), said[1]
+            if raw.isdigit() and not digits:
+                return raw, place + 1
+            break
+        return (digits, place) if digits else None
+
+    def _hundreds_left_out(self, place: int, value: int) -> tuple[int, int]:
+        """`one forty two`: 142 within a blood pressure, before a unit and in a query; otherwise a text keeps both."""
+        rest = self._tail_of_hundreds(place + 1)
+        if rest is None:
+            return value, place + 1
+        low, stop = rest
+        whole = value * 100 + low
+        is_measured = self._is_measured(stop)
+        is_pressure = whole <= _HIGHEST_PRESSURE and (self._is_over(stop) or self._follows_over(place))
+        if is_pressure or self._is_typed_alone(place, stop) or (is_measured and low >= 20):
+            return whole, stop
+        self._alias(str(whole), place, stop)
+        return value, place + 1
+
+    def _tail_of_hundreds(self, place: int) -> tuple[int, int] | None:
+        if self._tokens.joined(place) in ("oh", "o", "zero"):
+            digit = known.ENGLISH_DIGITS.get(self._tokens.joined(place + 1), 0)
+            return (digit, place + 2) if digit else None
+        found = ENGLISH.below_hundred(self._tokens, place) if self._tokens.is_joined(place) else None
+        return found if found and found[0] >= 10 else None
+
+    def _counts(self, place: int) -> bool:
+        return self._tokens.joined(place) in known.COUNTED
+
+    def _is_counting(self, place: int) -> bool:
+        """Whether `one`, `una` or `once` is a number here."""
+        if self._is_measured(place + 1) or self._counts(place + 1):
+            return True
+        raw = self._tokens.raw(place)
+        numbered = known.NUMBERED_IN_SPANISH if raw == "once" else known.NUMBERED
+        if self._tokens.is_joined(place) and self._tokens.raw(place - 1) in numbered:
+            return True
+        if raw == "once":  # it is English as well: `once 5 mg was given`, `once a day`
+            return self._tokens.joined(place + 1) == "o" and self._may_begin_number(place + 2)
+        is_alone = len(self._tokens) == 1 and self._mode is Mode.SAID
+        return is_alone or self._is_part_of_number(place)
+
+    def _is_part_of_number(self, place: int) -> bool:
+        """Whether what follows `one` or `una` makes it a number: `one or two`, `one point five`, `one forty two`."""
+        after = self._tokens.joined(place + 1)
+        if after in ("to", "or", "o", "a"):
+            return self._may_begin_number(place + 2)
+        if after in known.POINT:
+            return self._decimals(place + 2) is not None
+        if after == "and":
+            return (self._tokens.joined(place + 2), self._tokens.joined(place + 3)) == ("a", "half")
+        is_one = self._tokens.raw(place) == "one"
+        return after in known.CLOCK_AFTER or (
+            is_one and (after[:1].isdigit() or self._tail_of_hundreds(place + 1) is not None)
+        )
+
+
+_DIGIT_WORDS: Final = {**known.ENGLISH_DIGITS, **known.SPANISH_DIGITS, "oh": 0}
+_SCALES: Final = {"hundred": 2, "thousand": 3, "mil": 3, **dict.fromkeys(known.MILLIONS, 6)}
+_NUMBER_WORDS: Final = frozenset(
+    {
+        *known.ENGLISH_DIGITS, *known.ENGLISH_TEENS, *known.ENGLISH_TENS, *known.SPANISH_DIGITS, *known.SPANISH_TEENS,
+        *known.SPANISH_TENS, *known.SPANISH_HUNDREDS, "mil", "a", "hundred",
+    }
+)  # fmt: skip
+_UNIT_KEYS: Final = frozenset(known.UNITS.values())
+
+
+def _by_first() -> Iterator[tuple[str, list[tuple[tuple[str, ...], str]]]]:
+    for first in {words[0] for words in known.UNIT_PHRASES}:
+        yield first, [(words[1:], unit) for words, unit in known.UNIT_PHRASES.items() if words[0] == first]
+
+
+_PHRASES_BY_FIRST: Final = dict(_by_first())
+_SPECIAL: Final = _NUMBER_WORDS.union(
+    known.LEADING_POINT,
+    known.OVER,
+    known.PER,
+    known.UNITS,
+    known.UNITS_AFTER_NUMBERS,
+    known.SPELLINGS,
+    _PHRASES_BY_FIRST,
+)
+
+
+def _number(raw: str) -> str:
+    """Digits without separators of thousands, with a point for decimals and without the zeros that end them."""
+    if _THOUSANDS.fullmatch(raw):
+        plain = raw.replace(",", "")
+    elif _SPANISH_THOUSANDS.fullmatch(raw):
+        plain = raw.replace(".", "").replace(",", ".")
+    else:
+        plain = raw.replace(",", ".")
+    if _TRAILING_ZEROS.fullmatch(plain) and not _MAYBE_THOUSANDS.fullmatch(raw):
+        plain = plain.rstrip("0").rstrip(".")
+    return plain[:MAX_WORD_CHARACTERS].rstrip(".")
+
+
+def _times(folded: str, zeros: int) -> str:
+    """The number with its decimal point so many places to the right."""
+    whole, _, decimals = folded.partition(".")
+    moved = whole + decimals[:zeros].ljust(zeros, "0")
+    left = decimals[zeros:]
+    return (moved.lstrip("0") or "0") + (f".{left}" if left else "")
