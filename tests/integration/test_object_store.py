@@ -101,6 +101,28 @@ def test_multipart_upload_works_for_the_recorder(
         assert body.read() == content
 
 
+def _name_the_operation(client: "S3Client") -> None:
+    """As the AWS SDKs for Go and JavaScript do: each request has its operation's name in the query."""
+
+    def add_name(request: AWSRequest, operation_name: str, **_: object) -> None:
+        url = request.url or ""
+        request.url = f"{url}{'&' if '?' in url else '?'}x-id={operation_name}"
+
+    client.meta.events.register("before-sign.s3", add_name)
+
+
+def test_upload_of_a_client_that_names_its_operation_is_taken(
+    object_store: ObjectStore, recorder: "S3Client", reader: "S3Client", key: str
+) -> None:
+    bucket = object_store.bucket
+    _name_the_operation(recorder)
+    _name_the_operation(reader)
+    recorder.put_object(Bucket=bucket, Key=key, Body=b"recorded")
+    recorder.upload_fileobj(io.BytesIO(bytes(6 * MIB)), bucket, f"{key}/large", Config=PARTS_OF_5_MIB)
+    assert reader.get_object(Bucket=bucket, Key=key)["Body"].read() == b"recorded"
+    assert reader.head_object(Bucket=bucket, Key=f"{key}/large")["ContentLength"] == 6 * MIB
+
+
 def test_multipart_upload_can_be_aborted_by_the_recorder(
     object_store: ObjectStore, recorder: "S3Client", writer: "S3Client", key: str
 ) -> None:

@@ -24,6 +24,9 @@ _CALL = "resguardo.s3_call"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _SWIFT_PATHS = frozenset({"v1.0", "auth", "info"})
 _SIGNATURES = frozenset({"x-amz-signature", "signature"})
+_MEANINGLESS = frozenset({"x-id"})
+"""The operation's name, which the AWS SDKs for Go and JavaScript add: it changes nothing (seen 2026-11-29)."""
+
 _BODY = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n'
     b"<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>"
@@ -51,7 +54,7 @@ def _call(environ: Environ) -> S3Call:
         method=environ["REQUEST_METHOD"],
         bucket=bucket,
         key=key,
-        parameters=frozenset(name.lower() for name, _ in names),
+        parameters=frozenset(name.lower() for name, _ in names) - _MEANINGLESS,
         copies_from=environ.get("HTTP_X_AMZ_COPY_SOURCE"),
     )
 
