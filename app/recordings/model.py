@@ -299,10 +299,12 @@ def followed(recording: Recording, egress: EgressSnapshot) -> Recording:
 def verified(
     recording: Recording, size_bytes: int, sha256: str, duration_seconds: float | None = None
 ) -> Recording:
-    """READY where the object is what was reported, FAILED (object_size_differs, object_digest_differs) where it is not.
+    """READY if the object is what was reported, else FAILED (object_size_differs, object_digest_differs).
 
-    Where no size was reported, because the egress failed or was lost, the object that is there is what there is: READY
-    and truncated. What is finished, but LOST, and what is not VERIFYING yet, stays as it is.
+    `duration_seconds` is what the file states, None if it states none. It replaces what LiveKit reported, which was
+    wrong by up to 17 s (livekit/egress 1.9.1, seen 2026-11-29). If no size was reported, because the egress failed or
+    was lost, the object is taken as it is: READY and truncated. A recording in another status than VERIFYING and LOST
+    stays as it is.
     """
     if recording.status not in (RecordingStatus.VERIFYING, RecordingStatus.LOST):
         return recording
@@ -315,7 +317,7 @@ def verified(
         status=RecordingStatus.READY,
         size_bytes=size_bytes,
         sha256=sha256,
-        duration_seconds=recording.duration_seconds or duration_seconds,
+        duration_seconds=duration_seconds or recording.duration_seconds,
         truncated=recording.truncated or recording.size_bytes is None,
     )
 

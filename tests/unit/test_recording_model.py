@@ -264,6 +264,14 @@ def test_failed_egress_whose_object_is_there_all_the_same_is_ready_and_truncated
     assert (ready.size_bytes, ready.duration_seconds) == (SIZE, 12.5)
 
 
+@pytest.mark.parametrize(("stated", "duration"), [(54.18, 54.18), (35.66, 35.66), (None, 60.0)])
+def test_duration_is_the_files_and_not_livekits_where_the_file_states_one(
+    stated: float | None, duration: float
+) -> None:
+    recording = followed(_recording(RecordingStatus.STOPPING), _egress("complete"))
+    assert verified(recording, SIZE, SHA256, stated).duration_seconds == duration
+
+
 def test_reported_object_is_waited_for_and_lost_in_the_end() -> None:
     recording = _recording(RecordingStatus.VERIFYING, size_bytes=SIZE)
     assert absent(recording, NOON + OBJECT_PATIENCE - timedelta(seconds=1)) == recording
