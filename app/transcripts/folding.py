@@ -30,8 +30,9 @@ _APOSTROPHES: Final = r"'\u2019\u02bc"
 _POINTS: Final = r".\u00b7\uff0e\u066b"
 _COMMAS: Final = r",\uff0c"
 _TOKEN: Final = re.compile(
-    # O.K., p.m.
+    # O.K., p.m., and the Spanish p. m.
     rf"(?P<dotted>(?<![^\W_])[A-Za-z](?:\.[A-Za-z]){{1,15}}(?![^\W_]|[{_MARKS}]))"
+    r"|(?P<spaced>(?<![^\W_])(?:[ap]\.\sm|o\.\sk)(?![^\W_]))"
     # .5, but neither the 5 of `1.2.5` and `...5` nor that of `No.5`; and `take.5 mg`
     rf"|(?:(?:(?<![\w{_POINTS}{_COMMAS}{_MARKS}\u2026])[{_POINTS}]|(?<![^\s(\[])[{_COMMAS}])(?=\d)"
     rf"|(?<=[^\W\d_])[{_POINTS}](?=\d{{1,9}}\s?(?:mg|mcg|\u00b5g|\u03bcg|ug|g|kg|ml|l|cc|mmol|meq|iu|unit|tab|milli|micro|gram)))?"
@@ -39,6 +40,7 @@ _TOKEN: Final = re.compile(
     r"|(?:(?<=\d)|(?<=\d\s))[%\uff05]",
     re.IGNORECASE,
 )
+_DOTS: Final = re.compile(r"[.\s]")
 _POSSESSIVE: Final = re.compile(rf"[{_APOSTROPHES}][sS]$")
 _SILENT: Final = re.compile(rf"[{_APOSTROPHES}]")
 _RAISED: Final = re.compile(r"[\u00b2\u00b3\u00b9\u2070-\u2089]+")
@@ -105,7 +107,9 @@ def _tokens(text: str) -> list[Token]:
     for match in _TOKEN.finditer(text):
         token, (start, end) = match[0], match.span()
         if token not in known:
-            known[token] = (token.replace(".", "").lower(),) if match["dotted"] else _parts(token)
+            known[token] = (
+                (_DOTS.sub("", token).lower(),) if match["dotted"] or match["spaced"] else _parts(token)
+            )
         gap = _GAPS.get(text[before:start].strip(), ".")
         for raw in known[token]:
             found.append(Token(raw, start, end, gap))

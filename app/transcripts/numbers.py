@@ -23,6 +23,8 @@ _LOWER_PRESSURE: Final = re.compile(r"[3-9]\d|1\d\d|1[.,]\d\d")
 _HALVES: Final = {("1", "2"): "0.5", ("1", "4"): "0.25", ("3", "4"): "0.75"}
 _MOST_SCALED_CHARACTERS: Final = 12
 _MOST_DECIMALS: Final = 8
+_UPPER_PRESSURE: Final = re.compile(r"[5-9]\d|[1-3]\d\d")
+_MOST_WORDS_OF_PRESSURE: Final = 5
 _HIGHEST_PRESSURE: Final = 399
 _MOST_WORDS_BEFORE: Final = 4
 _NAMES: Final = {"1": ("one", "uno"), "11": ("once",)}
@@ -98,7 +100,10 @@ class _Reader:
         if self._is_silent(place):
             self._alias(self._singular(raw), place, place + 1)
             return place + 1  # what follows it still follows a number
-        if self._after_number and self._tokens.is_joined(place) and raw in known.UNITS_AFTER_NUMBERS:
+        is_behind = self._after_number and self._tokens.is_joined(place)
+        if raw in known.UNITS_AFTER_NUMBERS and (
+            is_behind or (self._is_slash(place) and self._follows_unit())
+        ):
             return self._add(known.UNITS_AFTER_NUMBERS[raw], place + 1, place)
         return self._add(
             known.UNITS.get(raw) or known.SPELLINGS.get(raw) or self._singular(raw), place + 1, place
@@ -138,19 +143,29 @@ class _Reader:
     def _is_over(self, place: int) -> bool:
         """Whether a second number of a blood pressure follows."""
         if self._tokens.joined(place) in known.OVER:
-            return self._may_begin_number(place + 1)
-        if not self._is_slash(place) or self._is_slash(place + 1) or self._is_measured_otherwise(place + 1):
-            return False
-        return _LOWER_PRESSURE.fullmatch(self._tokens.raw(place)) is not None
+            return self._may_begin_number(place + 1) and self._is_lower_pressure(place + 1)
+        is_fraction = self._is_slash(place) and not self._is_slash(place + 1)
+        return is_fraction and self._is_lower_pressure(place)
+
+    def _is_lower_pressure(self, place: int) -> bool:
+        """Whether the number is one: `1.25 over 30 minutes` and `1.25/50 mg` are not blood pressures."""
+        raw, stop = self._tokens.raw(place), place + 1
+        if raw[:1].isdigit():
+            is_plausible = _LOWER_PRESSURE.fullmatch(raw) is not None
+        else:
+            is_plausible = raw in _NUMBER_WORDS
+            while stop < place + _MOST_WORDS_OF_PRESSURE and self._may_begin_number(stop):
+                stop += 1
+        return is_plausible and not self._is_measured_otherwise(stop) and not self._counts(stop)
 
     def _is_slash(self, place: int) -> bool:
         return self._tokens.gap(place) == "/"
 
     def _follows_over(self, place: int) -> bool:
         """Whether it is the second number of a blood pressure."""
-        return (
-            self._after_number and self._tokens.raw(place - 1) in known.OVER and self._tokens.is_joined(place)
-        )
+        if not self._after_number or self._tokens.raw(place - 1) not in known.OVER:
+            return False
+        return self._tokens.is_joined(place) and _UPPER_PRESSURE.fullmatch(self._words[-1].folded) is not None
 
     def _is_silent(self, place: int) -> bool:
         """`over` within a blood pressure, since `142/90` has none; `per` between units."""
@@ -158,8 +173,11 @@ class _Reader:
         if raw in known.OVER:
             is_begun = self._after_number or (self._mode is not Mode.SAID and place == 0)
             return is_begun and self._may_begin_number(place + 1)
-        is_unit = bool(self._words) and self._words[-1].folded in _UNIT_KEYS
-        return raw in known.PER and is_unit and self._tokens.joined(place + 1) in known.UNITS
+        unit = self._tokens.joined(place + 1)
+        return raw in known.PER and self._follows_unit() and (unit in known.UNITS or unit in known.COUNTED)
+
+    def _follows_unit(self) -> bool:
+        return bool(self._words) and self._words[-1].folded in _UNIT_KEYS
 
     def _is_measured(self, place: int) -> bool:
         raw = self._tokens.joined(place)
@@ -246,10 +264,8 @@ class _Reader:
         whole = _SPLIT_PRESSURE.fullmatch(raw)
         if whole and not raw.isdigit():
             folded = whole[1] + whole[2]
-            if self._is_over(place + 1) or (follows and not self._is_measured_otherwise(place + 1)):
+            if self._is_over(place + 1) or (follows and self._is_lower_pressure(place)):
                 return _Number(folded, place + 1)
-            if self._tokens.raw(place - 1) in known.OVER and not self._is_measured(place + 1):
-                self._alias(folded, place, place + 1)
             return None
         rest = self._tokens.raw(place + 1)
         if len(raw) != 1 or raw not in "123" or len(rest) != 2 or not rest.isdigit():
@@ -348,9 +364,15 @@ class _Reader:
 
     def _is_counting(self, place: int) -> bool:
         """Whether `one`, `una` or `once` is a number here."""
+        raw = self._tokens.raw(place)
+        if (
+            raw == "one"
+            and self._tokens.is_joined(place)
+            and self._tokens.raw(place - 1) in known.PRONOUN_ONE_AFTER
+        ):
+            return False
         if self._is_measured(place + 1) or self._counts(place + 1):
             return True
-        raw = self._tokens.raw(place)
         numbered = known.NUMBERED_IN_SPANISH if raw == "once" else known.NUMBERED
         if self._tokens.is_joined(place) and self._tokens.raw(place - 1) in numbered:
             return True

@@ -59,6 +59,8 @@ NOUN_POINT_AFTER: Final = _set(
     "mi my no our pressure some starting su that the their this trigger un what which your aquel algun"
 )
 """After one of these, `point` is the noun: `at this point five patients`."""
+PRONOUN_ONE_AFTER: Final = frozenset({"no", "any", "every", "some"})
+"""After one of these, `one` is a pronoun: `no one drinks`."""
 NUMBERED: Final = _set(
     "class clase day dia dose dosis estadio etapa fase grade grado level nivel number numero paso phase stage step "
     "tipo type las la times plus minus menos mas"
@@ -73,7 +75,8 @@ UNITS: Final = {
     form: unit
     for unit, forms in {
         "mg": "mg mgs milligram milligrams milligramme milligrammes miligramo miligramos",
-        "mcg": "mcg mcgs μg ug microgram micrograms microgramme microgrammes microgramo microgramos",
+        "mcg": "mcg mcgs μg ug microg microgram micrograms microgramme microgrammes microgramo microgramos",
+        "mcl": "μl ul microliter microliters microlitre microlitres microlitro microlitros",
         "ng": "ng nanogram nanograms nanogramo nanogramos",
         "gram": "gram grams gramme grammes gramo gramos gm gms",
         "kg": "kg kgs kilogram kilograms kilogramme kilogrammes kilogramo kilogramos kilo kilos",
@@ -130,7 +133,12 @@ COUNTED: Final = _set(
     "gota gotas mes meses month months pastilla pastillas pildora pildoras pill pills puff puffs semana semanas shot "
     "shots spray sprays tablespoon tablespoons teaspoon teaspoons cucharada cucharadas cucharadita "
     "cucharaditas time times "
-    "veces vez week weeks year years patch patches parche parches inyeccion inyecciones injection injections"
+    "veces vez bottle bottles botella botellas box boxes caja cajas lata latas cigarette cigarettes "
+    "cigarrillo "
+    "cigarrillos copa copas cup cups taza tazas drink drinks glass glasses vaso vasos pack packs paquete paquetes "
+    "beer beers cerveza cervezas vial vials viales sachet sachets suppository suppositories supositorio supositorios "
+    "child children hijo hijos hija hijas meal meals night nights noche noches week weeks year years patch "
+    "patches parche parches inyeccion inyecciones injection injections"
 )
 """What is counted beside units: before one of these, `one`, `una` and `once` are numbers."""
 
