@@ -37,6 +37,9 @@ RECORDER_GONE: Final = timedelta(minutes=5)
 """With its room, or from its room."""
 
 STOP_AGAIN: Final = timedelta(seconds=60)
+LONGEST_STOP_PAUSE: Final = timedelta(hours=1)
+"""An egress that does not end is asked to stop after 1, 2, 4, ... minutes, and at most so long apart. LiveKit lists the
+egress of a node that died for ever, and takes 3 s for each request to stop it."""
 
 
 @dataclass
@@ -61,16 +64,29 @@ class _Missing:
     passes: int
 
 
+@dataclass(frozen=True)
+class _Stopping:
+    """An egress that was asked to stop, when last, and how often."""
+
+    asked_at: datetime
+    times: int
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether the pause after the last request is over."""
+        return now - self.asked_at >= min(STOP_AGAIN * (1 << min(self.times - 1, 10)), LONGEST_STOP_PAUSE)
+
+
 @dataclass
 class _Memory:
     """What the leader remembers from pass to pass; forgotten with it, which only makes it more patient."""
 
     missing: dict[UUID, _Missing] = field(default_factory=dict)
-    strays: dict[str, datetime] = field(default_factory=dict)
+    stopping: dict[str, _Stopping] = field(default_factory=dict)
 
-    def keep_only(self, unfinished: set[UUID]) -> None:
-        """Forgets recordings that have come to an end."""
+    def keep_only(self, unfinished: set[UUID], running: set[str]) -> None:
+        """Forgets recordings and egresses that have ended."""
         self.missing = {key: value for key, value in self.missing.items() if key in unfinished}
+        self.stopping = {key: value for key, value in self.stopping.items() if key in running}
 
 
 class Reconciler:
@@ -129,7 +145,8 @@ class Reconciler:
         for name in rooms | {one.room_name for one in unfinished if one.status.is_live}:
             async with self._one(report, name):
                 self._count_look(await self._rooms.look(name), report)
-        self._memory.keep_only({one.id for one in unfinished})
+        running = {egress.egress_id for egress in listed if not egress.is_over}
+        self._memory.keep_only({one.id for one in unfinished}, running)
         return report
 
     async def _listed(self) -> list[EgressSnapshot]:
@@ -177,23 +194,39 @@ class Reconciler:
         if after is None or not after.status.is_live or after.egress_id != egress.egress_id:
             await self._stop_stray(egress, "no_intent" if after is None else "not_its_recording", now, report)
         elif after.status is RecordingStatus.STOPPING and now - after.status_at > STOP_AGAIN:
-            await self._livekit.stop_egress(egress.egress_id)
+            await self._stop(egress.egress_id, now, report)
 
     async def _stop_stray(
         self, egress: EgressSnapshot, reason: LiteralString, now: datetime, report: Report
     ) -> None:
-        """Told once, stopped again each minute for as long as it runs."""
-        stopped_at = self._memory.strays.get(egress.egress_id)
-        if egress.status == "ending" or (stopped_at is not None and now - stopped_at < STOP_AGAIN):
+        """Reports it once, and asks it to stop, with growing pauses, for as long as it runs."""
+        before = self._memory.stopping.get(egress.egress_id)
+        if egress.status == "ending" or (before is not None and not before.is_due(now)):
             return
         if all(one.is_over for one in await self._livekit.list_egress(egress_id=egress.egress_id)):
             return  # it ended while this pass went on
-        if stopped_at is None:
+        if before is None:
             async with self._database.as_service("reconcile") as tx:
                 await store.record_stray(tx, _consultation_of(egress.room_name), reason)
             log.error("an egress runs without an intent: egress=%s %s", egress.egress_id, reason)
-        self._memory.strays[egress.egress_id] = now
-        report.strays_stopped += await self._livekit.stop_egress(egress.egress_id) == "stopping"
+        report.strays_stopped += await self._stop(egress.egress_id, now, report)
+
+    async def _stop(self, egress_id: str, now: datetime, report: Report) -> bool:
+        """Asks an egress to stop, if the pause since the last request is over; whether LiveKit stops it.
+
+        Raises what the first request raises; the failure of a later one is counted and not logged again.
+        """
+        before = self._memory.stopping.get(egress_id)
+        if before is not None and not before.is_due(now):
+            return False
+        self._memory.stopping[egress_id] = _Stopping(now, 1 if before is None else before.times + 1)
+        try:
+            return await self._livekit.stop_egress(egress_id) == "stopping"
+        except AppError:
+            if before is None:
+                raise
+            report.problems += 1
+            return False
 
     async def _attend(
         self,

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from uuid import UUID, uuid4
 
 import httpx
@@ -17,7 +18,7 @@ from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target
 from app.recordings.deadlines import Deadlines
 from app.recordings.lost import LostRecordings
 from app.recordings.model import TRANSITIONS, RecordingStatus, failed, lost
-from app.recordings.reconciler import MISSES, RECORDER_GONE, Report
+from app.recordings.reconciler import MISSES, RECORDER_GONE, STOP_AGAIN, Report
 from tests.databases import Database
 from tests.integration.recording_world import DOCTOR, KEY, SECRET, World, asker, opened
 
@@ -275,6 +276,39 @@ async def test_egress_in_a_room_of_ours_without_any_intent_is_stopped_and_report
     await world.until_egress("complete", "aborted", "ending")
     await world.reconciler.run_once()
     assert world.rows(STRAYS) == [("no_intent",)]
+
+
+@pytest.mark.parametrize("is_stray", [True, False])
+async def test_egress_that_never_ends_is_asked_to_stop_with_growing_pauses_and_logged_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_stray: bool
+) -> None:
+    if is_stray:
+        key = f"keep/{world.consultation.id}/{uuid4()}/video.mp4"
+        egress_id = (
+            await world.livekit.start_room_composite(
+                room_name=world.consultation.room_name, object_key=key, upload=await world._target(key)
+            )
+        ).egress_id
+    else:
+        recording_id = await world.recording()
+        egress_id = (await world.egresses())[0].egress_id
+        await world.recordings.stop(asker(DOCTOR), recording_id)
+    asked: list[float] = []
+
+    async def stop(_: LiveKit, asked_for: str) -> str:
+        assert asked_for == egress_id
+        asked.append(world.ahead.total_seconds())
+        raise Timeout("livekit_timeout")
+
+    monkeypatch.setattr(LiveKit, "stop_egress", stop)
+    for _ in range(75):  # within the half hour that a stop may take
+        await world.reconciler.run_once()
+        world.ahead += timedelta(seconds=20)
+    pauses = [later - earlier for earlier, later in pairwise(asked)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] >= STOP_AGAIN.total_seconds()
+    assert 4 <= len(asked) <= 6
+    assert sum("livekit_timeout" in record.getMessage() for record in caplog.records) == 1
 
 
 async def test_rooms_of_others_are_left_alone(world: World) -> None:
