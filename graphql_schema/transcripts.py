@@ -31,6 +31,9 @@ class Turn:
     is_unintelligible: bool = strawberry.field(
         description="Somebody spoke, and the speech service could not make out what was said."
     )
+    is_uncertain: bool = strawberry.field(
+        description="The speech service was not sure of these words, and nobody has corrected them: show them as such."
+    )
     heard_text: str | None = strawberry.field(description="What was heard, where its words were corrected.")
 
     @classmethod
@@ -42,6 +45,7 @@ class Turn:
             speaker=turn.speaker,
             text=turn.text,
             is_unintelligible=turn.is_unintelligible,
+            is_uncertain=turn.is_uncertain,
             heard_text=heard.text if heard.text != turn.text else None,
         )
 
@@ -104,6 +108,7 @@ class TranscriptHit:
     speaker: model.Speaker
     text: str = strawberry.field(description="At most 160 characters of the turn.")
     highlights: list[Highlight]
+    is_uncertain: bool = strawberry.field(description="As in `Turn`: the words may be wrong.")
 
     @classmethod
     def of(cls, hit: search.Hit) -> Self:
@@ -118,6 +123,7 @@ class TranscriptHit:
             speaker=shown.speaker,
             text=shown.text,
             highlights=[Highlight(start=start, end=end) for start, end in shown.highlights],
+            is_uncertain=shown.is_uncertain,
         )
 
 

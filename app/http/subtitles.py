@@ -18,8 +18,8 @@ from app.http.language import pick_language
 from app.http.refusals import app_error_refusal, request_id
 from app.http.rejections import Rejections
 from app.settings import Network
-from app.texts import role_name, subtitle_text
-from app.transcripts.model import Speaker
+from app.texts import Language, role_name, subtitle_text
+from app.transcripts.model import Speaker, Turn
 from app.transcripts.service import ReadTranscript, Transcripts
 from app.transcripts.subtitles import srt, webvtt
 from graphql_schema.context import OperationLimits
@@ -64,11 +64,7 @@ class Subtitles:
             for speaker in Speaker
             if speaker is not Speaker.UNKNOWN
         }
-        unintelligible = subtitle_text("unintelligible", language)
-        turns = [
-            replace(turn, text=unintelligible) if turn.is_unintelligible else turn
-            for turn in read.transcript.in_order
-        ]
+        turns = [_marked(turn, language) for turn in read.transcript.in_order]
         written = await anyio.to_thread.run_sync(write, turns, labels)
         return Response(written, media_type=media_type, headers=_HEADERS)
 
@@ -88,3 +84,12 @@ class Subtitles:
         )  # apart, so that a leaked link does not use up the person's own slots
         async with self._limits.people.slot(reader):
             return await self._transcripts.read(asker, recording_id)
+
+
+def _marked(turn: Turn, language: Language) -> Turn:
+    """The turn with the words that subtitles show: a mark in place of words, or before uncertain ones."""
+    if turn.is_unintelligible:
+        return replace(turn, text=subtitle_text("unintelligible", language))
+    if turn.is_uncertain:
+        return replace(turn, text=f"{subtitle_text('uncertain', language)} {turn.text}")
+    return turn

@@ -144,6 +144,7 @@ def speech(settings: SpeechSettings) -> "Speech | None":
         api=settings.speech_api,
         base_url=settings.openai_base_url,
         timeout_seconds=settings.speech_timeout_seconds,
+        uncertain_logprob=settings.speech_uncertain_logprob,
     )
 
 

@@ -16,7 +16,7 @@ import httpx2
 import openai
 
 from app.errors import AppError, InvalidInput, Timeout, UpstreamFailed
-from app.integrations.speech_answers import Heard, HeardSegment, understood
+from app.integrations.speech_answers import UNCERTAIN_LOGPROB, Heard, HeardSegment, understood
 from app.integrations.speech_pieces import duration_ms
 from app.integrations.speech_refusals import refusal_of
 from app.media.sound import Cut
@@ -41,6 +41,11 @@ _MAX_RETRY_AFTER_SECONDS: Final = 3600
 _MAX_REFUSAL_BYTES: Final = 16 * 1024
 _REFUSAL_SECONDS: Final = 5.0
 """How long the body of a refusal is waited for; the status alone says enough then."""
+
+_GIVE_LOGPROBS: Final = frozenset(
+    ("gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-mini-transcribe-2025-12-15")
+)
+"""The models that give log probabilities beside a text (openai 3.52, `transcription_create_params`)."""
 
 _NOT_YET_SENT: Final = (httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _OWN_HEADERS: Final = frozenset(
@@ -67,7 +72,8 @@ for _chatty in ("openai", "httpx2", "httpcore2"):
 class Speech:
     """One service and one of its models; closed by `aclose`.
 
-    `model` must be one that answers as `api` says; `base_url` is OpenAI's where it is None.
+    `model` must be one that answers as `api` says; `base_url` is OpenAI's where it is None. Words whose mean log
+    probability is below `uncertain_logprob` are uncertain.
     """
 
     def __init__(
@@ -78,11 +84,13 @@ class Speech:
         api: SpeechApi,
         base_url: str | None = None,
         timeout_seconds: float = 300,
+        uncertain_logprob: float = UNCERTAIN_LOGPROB,
     ) -> None:
         url = base_url or OPENAI_URL
         self._api = api
         self._model = model
         self._timeout_seconds = timeout_seconds
+        self._uncertain_logprob = uncertain_logprob
         self._client = openai.AsyncOpenAI(
             api_key=api_key,
             admin_api_key="",  # None of these is looked for in the environment when it is given.
@@ -119,7 +127,8 @@ class Speech:
             raise InvalidInput("speech_refused")
         if length_ms < MIN_PIECE_MS:
             return Heard(())
-        return understood(await self._answer(flac, language), self._api, length_ms)
+        answer = await self._answer(flac, language)
+        return understood(answer, self._api, length_ms, uncertain_logprob=self._uncertain_logprob)
 
     async def _answer(self, flac: bytes, language: str | None) -> bytes:
         failure: AppError
@@ -148,6 +157,8 @@ class Speech:
 def _options(api: SpeechApi, model: str, language: str | None) -> dict[str, Any]:
     """gpt-transcribe takes `languages` for `language` (OpenAI's transcription guide, checked 2026-11-21)."""
     options: dict[str, Any] = {"response_format": "json" if api is SpeechApi.TEXT else api.value}
+    if api is SpeechApi.TEXT and model in _GIVE_LOGPROBS:
+        options["include"] = ["logprobs"]
     if api is SpeechApi.VERBOSE_JSON:
         options["timestamp_granularities"] = ["segment"]
     if api is SpeechApi.DIARIZED_JSON:

@@ -302,6 +302,13 @@ class SpeechSettings(OpenAISettings):
         300, ge=1, le=1800, description="How long one request for words may take, its upload included."
     )
 
+    speech_uncertain_logprob: float = Field(
+        -0.95,
+        ge=-100,
+        le=0,
+        description="Words whose mean log probability is below it are marked as uncertain; -100 marks none.",
+    )
+
     @property
     def speech_model(self) -> str:
         """The model to ask."""

@@ -46,18 +46,17 @@ def assembled(pieces: Sequence[Piece], *, late_ms: int = 0, is_of_two: bool = Tr
             start_ms,
             _rank(piece.span.channel),
             end_ms,
-            text,
+            replace(segment, text=text),
             voices.label(number, piece, segment),
-            segment.is_unintelligible,
         )
         for number, piece in enumerate(pieces)
         for segment in piece.heard.segments
         for start_ms, end_ms in (_within(piece.span, segment),)
         if (text := plain(segment.text)) or segment.is_unintelligible
     ]
-    if len(drafts) > MAX_TURNS or sum(len(draft[3]) for draft in drafts) > MAX_CHARACTERS:
+    if len(drafts) > MAX_TURNS or sum(len(draft[3].text) for draft in drafts) > MAX_CHARACTERS:
         raise UpstreamFailed("speech_nonsense")
-    if any(len(draft[3]) > MAX_TURN_CHARACTERS for draft in drafts):
+    if any(len(draft[3].text) > MAX_TURN_CHARACTERS for draft in drafts):
         raise UpstreamFailed("speech_nonsense")
     drafts.sort(key=lambda draft: draft[:2])
     turns = (
@@ -66,11 +65,13 @@ def assembled(pieces: Sequence[Piece], *, late_ms: int = 0, is_of_two: bool = Tr
             max(0, start_ms + late_ms),
             max(0, end_ms + late_ms),
             _speaker(label) if is_of_two else Speaker.UNKNOWN,
-            text,
+            said.text,
             label,
-            is_unintelligible,
+            said.is_unintelligible,
+            said.is_uncertain,
+            said.figures,
         )
-        for number, (start_ms, _, end_ms, text, label, is_unintelligible) in enumerate(drafts)
+        for number, (start_ms, _, end_ms, said, label) in enumerate(drafts)
     )
     return Transcript(tuple(turns), _language(pieces))
 

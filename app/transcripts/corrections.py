@@ -55,7 +55,9 @@ def corrected(heard: Transcript, corrections: Sequence[Correction]) -> Transcrip
         if correction.version != versions.get(turn.number, 0) + 1:
             raise Conflict("correction_order")
         versions[turn.number] = correction.version
-        turns[turn.number] = replace(turns[turn.number], text=correction.text, is_unintelligible=False)
+        turns[turn.number] = replace(
+            turns[turn.number], text=correction.text, is_unintelligible=False, is_uncertain=False
+        )
     return replace(heard, turns=tuple(turns))
 
 

@@ -54,6 +54,7 @@ class Snippet:
     speaker: Speaker
     text: str = field(repr=False)
     highlights: tuple[Span, ...]
+    is_uncertain: bool = False
 
 
 def match(folded: bytes, query: Query) -> Match | None:
@@ -108,7 +109,7 @@ def snippet(turn: Turn, query: Query) -> Snippet:
         for first, last in found
         if first < end and last > start
     )
-    return Snippet(turn.number, turn.start_ms, turn.end_ms, turn.speaker, text, ranges)
+    return Snippet(turn.number, turn.start_ms, turn.end_ms, turn.speaker, text, ranges, turn.is_uncertain)
 
 
 def _close_together(folded: bytes, needles: Sequence[bytes], counts: Sequence[int]) -> Span:

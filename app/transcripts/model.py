@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from app.errors import NotFound
+from app.integrations.speech_answers import NO_FIGURES, Figures
 
 MAX_TURN_CHARACTERS: Final = 30_000
 """Twenty minutes, the longest piece that is sent, of the fastest speech."""
@@ -33,6 +34,7 @@ class Turn:
     and the right channel, others are those that a vendor told apart; None where nothing tells voices apart.
     An unintelligible turn has no words: somebody spoke, and nobody knows what was said. A turn without words that is
     not unintelligible is empty: its piece was transcribed again and had no speech. It keeps its number, not shown.
+    An uncertain turn has words that its speech model was not sure of, by its `figures`, and that nobody corrected.
     """
 
     number: int
@@ -42,6 +44,8 @@ class Turn:
     text: str = field(repr=False)
     label: int | None = None
     is_unintelligible: bool = False
+    is_uncertain: bool = False
+    figures: Figures = NO_FIGURES
 
     @property
     def is_empty(self) -> bool:

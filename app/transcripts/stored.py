@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from app.errors import Conflict, NotFound
-from app.integrations.speech_answers import Heard, HeardSegment
+from app.integrations.speech_answers import Figures, Heard, HeardSegment
 from app.media.sound import Span
 from app.transcripts.assembling import Piece
 from app.transcripts.corrections import Attribution, Correction, Rewording
@@ -70,7 +70,7 @@ def turn_of(stored: bytes, number: int, corrections: Sequence[Correction] = ()) 
         if isinstance(correction, Attribution):
             turn = replace(turn, speaker=correction.speaker) if correction.is_of(turn) else turn
         elif correction.turn_number == number:
-            turn = replace(turn, text=correction.text, is_unintelligible=False)
+            turn = replace(turn, text=correction.text, is_unintelligible=False, is_uncertain=False)
     return turn
 
 
@@ -194,7 +194,14 @@ def _read(stored: bytes, kind: str, version: int) -> dict[str, object]:
 
 
 def _row(turn: Turn) -> list[object]:
-    return [turn.start_ms, turn.end_ms, turn.speaker.value, turn.label, turn.text, turn.is_unintelligible]
+    times_and_voice = [turn.start_ms, turn.end_ms, turn.speaker.value, turn.label]
+    return [
+        *times_and_voice,
+        turn.text,
+        turn.is_unintelligible,
+        turn.is_uncertain,
+        _figures_row(turn.figures),
+    ]
 
 
 def _turn(number: int, row: object) -> Turn:
@@ -206,10 +213,22 @@ def _turn(number: int, row: object) -> Turn:
             int() | None as label,
             str(text),
             bool(is_lost),
+            bool(is_uncertain),
+            figures,
         ] if not (text and is_lost):
             _require_time(start_ms, end_ms)
             _require_whole(label)
-            return Turn(number, start_ms, end_ms, Speaker(speaker), text, label, is_lost)
+            return Turn(
+                number,
+                start_ms,
+                end_ms,
+                Speaker(speaker),
+                text,
+                label,
+                is_lost,
+                is_uncertain,
+                _figures(figures),
+            )
     raise ValueError("no turn")
 
 
@@ -223,13 +242,34 @@ def _span(row: object) -> Span:
 
 
 def _segment_row(segment: HeardSegment) -> list[object]:
-    return [segment.start_ms, segment.end_ms, segment.text, segment.speaker, segment.is_unintelligible]
+    times_and_words = [segment.start_ms, segment.end_ms, segment.text, segment.speaker]
+    flags = [segment.is_unintelligible, segment.is_uncertain]
+    return [*times_and_words, *flags, _figures_row(segment.figures)]
+
+
+def _figures_row(figures: Figures) -> list[object]:
+    return [figures.avg_logprob, figures.no_speech_prob, figures.compression_ratio]
+
+
+def _figures(row: object) -> Figures:
+    match row:
+        case [float() | None as logprob, float() | None as no_speech, float() | None as ratio]:
+            return Figures(logprob, no_speech, ratio)
+    raise ValueError("no figures")
 
 
 def _segment(row: object) -> HeardSegment:
     match row:
-        case [int(start_ms), int(end_ms), str(text), str() | None as speaker, bool(is_lost)]:
-            return HeardSegment(start_ms, end_ms, text, speaker, is_lost)
+        case [
+            int(start_ms),
+            int(end_ms),
+            str(text),
+            str() | None as speaker,
+            bool(is_lost),
+            bool(is_uncertain),
+            figures,
+        ]:
+            return HeardSegment(start_ms, end_ms, text, speaker, is_lost, _figures(figures), is_uncertain)
     raise ValueError("no segment")
 
 

@@ -852,7 +852,7 @@ select 'field', t.term from unnest(array[
     'extendedAt', 'extension', 'extension_reason', 'externalId', 'fields', 'finishedAt', 'fulfilledAt', 'gbMonth',
     'graceDays', 'ground', 'guestRole', 'hasConsented', 'hasNextPage', 'hasPreviousPage', 'heardText', 'held',
     'heldBytes', 'heldRecordings', 'highlights', 'hits', 'hold', 'holds', 'howToOpen', 'id', 'index_key',
-    'invitation', 'isActive', 'isCut', 'isOverdue', 'isRetried', 'isReviewable', 'isTranscribed',
+    'invitation', 'isActive', 'isCut', 'isOverdue', 'isRetried', 'isReviewable', 'isTranscribed', 'isUncertain',
     'isUnintelligible', 'joinedAt', 'json', 'jurisdiction', 'key', 'kind', 'kinds', 'language', 'lifecycle',
     'locks', 'matter', 'medium', 'minorsUntilAgeYears', 'missing', 'missing_since', 'month', 'months', 'name',
     'node', 'numParticipants', 'number', 'object', 'object_key', 'objects', 'operation', 'operationsPerMonth',

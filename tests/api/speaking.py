@@ -15,6 +15,9 @@ SAID = (
     (Speaker.DOCTOR, "Take ibuprofen, 400 mg, twice a day."),
 )
 
+UNCERTAIN = "? "
+"""Before words that are uncertain."""
+
 
 async def spoken(
     world: World, recording: UUID, said: tuple[tuple[Speaker, str], ...] = SAID, *, language: str = "en"
@@ -23,7 +26,14 @@ async def spoken(
     keyring = world.worker_settings.keyring
     turns = (
         Turn(
-            number, number * 5000, number * 5000 + 4000, speaker, text, number % 2, is_unintelligible=not text
+            number,
+            number * 5000,
+            number * 5000 + 4000,
+            speaker,
+            text.removeprefix(UNCERTAIN),
+            number % 2,
+            is_unintelligible=not text,
+            is_uncertain=text.startswith(UNCERTAIN),
         )
         for number, (speaker, text) in enumerate(said)
     )

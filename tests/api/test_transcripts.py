@@ -12,7 +12,7 @@ from app.errors import Conflict
 from app.transcripts import store
 from app.transcripts.model import Speaker
 from tests.api import documents
-from tests.api.speaking import SAID, spoken
+from tests.api.speaking import SAID, UNCERTAIN, spoken
 from tests.api.world import Case, Person, World
 
 pytestmark = pytest.mark.anyio
@@ -285,3 +285,31 @@ async def test_unintelligible_turn_is_marked_counted_never_found_and_can_be_retr
     assert (shown["status"], shown["isRetried"], shown["piecesDone"]) == ("READY", True, 0)
     assert (await doctor.ask(documents.TRANSCRIPT, id=str(made)))["turns"] == read["turns"]
     assert await doctor.refused(documents.RETRY_TRANSCRIPTION, id=str(made)) == refusal
+
+
+async def test_uncertain_words_are_marked_in_transcript_search_and_subtitles_until_they_are_corrected(
+    world: World, doctor: Person, case: Case
+) -> None:
+    made = await world.recording(case)
+    said = ((Speaker.DOCTOR, "Take fifteen."), (Speaker.PATIENT, f"{UNCERTAIN}Fifty, thank you."))
+    await spoken(world, made, said)
+    urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(made))
+
+    async def marked() -> list[bool]:
+        read = await doctor.ask(documents.TRANSCRIPT, id=str(made))
+        return [turn["isUncertain"] for turn in read["turns"]]
+
+    async def found(query: str) -> list[bool]:
+        hits = await doctor.ask(documents.SEARCH_TRANSCRIPTS, query=query, filter={"recordingId": str(made)})
+        return [hit["isUncertain"] for hit in hits["hits"]]
+
+    assert await marked() == [False, True]
+    assert (await found("fifteen"), await found("fifty")) == ([False], [True])
+    for language, words in (("en", "[uncertain] Fifty,"), ("es", "[dudoso] Fifty,")):
+        for form in ("webvtt", "srt"):
+            answer = await world.http.get(urls[form], headers={"Accept-Language": language})
+            assert answer.text.count(words) == 1
+    await doctor.ask(documents.CORRECT_TRANSCRIPT, id=str(made), turn=1, text="Fifty-five.")
+    assert await marked() == [False, False]
+    assert await found("fifty") == [False]
+    assert "[uncertain]" not in (await world.http.get(urls["webvtt"])).text

@@ -111,6 +111,7 @@ async def test_each_answer_becomes_segments_within_the_piece(api: SpeechApi, cut
         ("half_json", UpstreamFailed, "speech_nonsense"),
         ("empty_segments", UpstreamFailed, "speech_nonsense"),
         ("flood", UpstreamFailed, "speech_nonsense"),
+        ("loop", UpstreamFailed, "speech_nonsense"),
         ("refuse", InvalidInput, "speech_refused"),
     ],
 )
@@ -133,6 +134,26 @@ async def test_words_with_impossible_times_are_kept_within_the_piece(order: str)
         heard = await client.transcribe(flac, language=None)
     assert [one.text for one in heard.segments] == [one.text for one in expected.segments] != []
     assert all(0 <= one.start_ms <= one.end_ms <= duration_ms(flac) for one in heard.segments)
+
+
+@pytest.mark.parametrize("order", ["invented", "late_start", None])
+@pytest.mark.parametrize("model", ["gpt-4o-transcribe", "whisper-1"])
+async def test_invented_words_are_uncertain_and_others_are_not(order: str | None, model: str) -> None:
+    api = SpeechApi.VERBOSE_JSON if model == "whisper-1" else SpeechApi.TEXT
+    app = create_openai_app(KEY)
+    async with served(app) as url, _client(url, api, model=model) as client:
+        if order:
+            app.state.stand_in.orders.add(Order(order))
+        heard = await client.transcribe(turn_flac(TURN), language=None)
+    assert {one.is_uncertain for one in heard.segments} == {order == "invented"}
+    assert all(one.figures.avg_logprob is not None for one in heard.segments)
+
+
+async def test_model_that_gives_no_figures_is_not_uncertain() -> None:
+    async with _listening() as (client, stand_in):
+        stand_in.orders.add(Order("invented"))
+        (segment,) = (await client.transcribe(turn_flac(TURN), language=None)).segments
+    assert (segment.is_uncertain, segment.figures.avg_logprob) == (False, None)
 
 
 async def test_busy_vendor_says_when_to_come_back() -> None:
@@ -278,8 +299,9 @@ async def test_form_says_what_the_model_takes_and_nothing_more(monkeypatch: pyte
         for api in SpeechApi:
             async with _client(url, api) as client:
                 await client.transcribe(SILENCE, language="es")
-        async with _client(url, model="self-hosted") as client:
-            await client.transcribe(SILENCE, language=None)
+        for model in ("self-hosted", "gpt-4o-mini-transcribe"):
+            async with _client(url, model=model) as client:
+                await client.transcribe(SILENCE, language=None)
     assert forms == [
         {"model": ["gpt-transcribe"], "response_format": ["json"], "languages[]": ["es"]},
         {
@@ -295,6 +317,7 @@ async def test_form_says_what_the_model_takes_and_nothing_more(monkeypatch: pyte
             "language": ["es"],
         },
         {"model": ["self-hosted"], "response_format": ["json"]},
+        {"model": ["gpt-4o-mini-transcribe"], "response_format": ["json"], "include[]": ["logprobs"]},
     ]
     assert {one["authorization"] for one in headers} == {f"Bearer {KEY}"}
     assert SECRET not in json.dumps(headers)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidInput, UpstreamFailed
-from app.integrations.speech_answers import Heard, HeardSegment, understood, words
+from app.integrations.speech_answers import Figures, Heard, HeardSegment, understood, words
 from app.integrations.speech_pieces import duration_ms
 from app.settings import SpeechApi
 
@@ -402,3 +402,43 @@ def test_looped_segment_alone_is_unintelligible(loop: str) -> None:
     heard = understood(json.dumps(answer).encode(), SpeechApi.VERBOSE_JSON, 30_000)
     shown = [(one.text, one.is_unintelligible) for one in heard.segments]
     assert shown == [("Good morning.", False), ("", True), ("And now?", False)]
+
+
+@pytest.mark.parametrize(
+    ("logprob", "is_uncertain"),
+    [(-0.3, False), (-0.95, False), (-0.951, True), (-7, True), (None, False), ("-3", False), (True, False)],
+)
+def test_segment_below_the_threshold_is_uncertain_and_keeps_its_figures(
+    logprob: object, is_uncertain: bool
+) -> None:
+    figures = {"avg_logprob": logprob, "no_speech_prob": 0.7, "compression_ratio": 2}
+    answer = {"text": "", "segments": [{"start": 0.0, "end": 2.0, "text": "Thank you.", **figures}]}
+    (segment,) = _heard(answer, SpeechApi.VERBOSE_JSON).segments
+    assert (segment.text, segment.is_uncertain) == ("Thank you.", is_uncertain)
+    kept = float(logprob) if isinstance(logprob, float | int) and logprob is not True else None
+    assert segment.figures == Figures(kept, 0.7, 2.0)
+
+
+def test_threshold_is_the_models() -> None:
+    segment = {"start": 0.0, "end": 2.0, "text": "Thank you.", "avg_logprob": -0.5}
+    answer = json.dumps({"text": "", "segments": [segment]}).encode()
+    for threshold, is_uncertain in ((-0.4, True), (-100, False)):
+        heard = understood(answer, SpeechApi.VERBOSE_JSON, 2000, uncertain_logprob=threshold)
+        assert heard.segments[0].is_uncertain is is_uncertain
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "mean"),
+    [([-1.0, -2.0], -1.5), ([-0.1], -0.1), ([], None), (["x"], None), ([-1.0, None], None), (None, None)],
+)
+def test_log_probabilities_of_a_text_are_its_figure(logprobs: list[Any] | None, mean: float | None) -> None:
+    given = None if logprobs is None else [{"token": "a", "logprob": one} for one in logprobs]
+    (segment,) = _heard({"text": "Take two.", "logprobs": given}, SpeechApi.TEXT).segments
+    assert segment.figures == Figures(mean)
+    assert segment.is_uncertain is (mean == -1.5)
+
+
+@pytest.mark.parametrize("logprobs", [["a"], {"a": 1}, "x", [[]], [{"logprob": 1e99}], 3])
+def test_odd_log_probabilities_are_left_out_and_the_words_stay(logprobs: object) -> None:
+    (segment,) = _heard({"text": "Take two.", "logprobs": logprobs}, SpeechApi.TEXT).segments
+    assert (segment.text, segment.figures) == ("Take two.", Figures())

@@ -7,13 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import AppError, UpstreamFailed
-from app.integrations.speech_answers import Heard, HeardSegment
+from app.integrations.speech_answers import Figures, Heard, HeardSegment
 from app.media.sound import Span
 from app.transcripts import assembling
 from app.transcripts.assembling import MAX_LABELS, Piece, assembled, retried
 from app.transcripts.corrections import Rewording, corrected
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
-from app.transcripts.stored import in_order, transcript_bytes, transcript_of, words_of
+from app.transcripts.stored import (
+    in_order,
+    piece_bytes,
+    piece_of,
+    transcript_bytes,
+    transcript_of,
+    turn_of,
+    words_of,
+)
 from tests.unit.transcripts import any_text, transcript
 
 times = st.integers(-5_000, 50_000)
@@ -181,3 +189,20 @@ def test_correction_of_an_unintelligible_turn_gives_it_words() -> None:
     heard = assembled([_piece(1, 0, 900, LOST)])
     turn = corrected(heard, [Rewording(0, 1, "no")]).turns[0]
     assert (turn.text, turn.is_unintelligible) == ("no", False)
+
+
+def test_uncertain_segment_is_an_uncertain_turn_until_a_doctor_words_it() -> None:
+    figures = Figures(-1.2, 0.1, 1.5)
+    said = HeardSegment(0, 900, "Thank you.", figures=figures, is_uncertain=True)
+    piece = _piece(1, 0, 900, said)
+    assert piece_of(piece_bytes(piece)) == piece
+    heard = assembled([piece])
+    assert heard.turns[0] == Turn(
+        0, 0, 900, Speaker.PATIENT, "Thank you.", 1, is_uncertain=True, figures=figures
+    )
+    stored = transcript_bytes(heard)
+    assert transcript_of(stored) == heard
+    assert turn_of(stored, 0).is_uncertain
+    rewording = Rewording(0, 1, "Forty.")
+    assert not corrected(heard, [rewording]).turns[0].is_uncertain
+    assert not turn_of(stored, 0, [rewording]).is_uncertain

@@ -14,6 +14,9 @@ from app.devstack.openai.recogniser import Said
 from app.devstack.openai.refusals import Refusal
 
 _HOUR = 3600
+_INVENTED = "Thank you so much for watching, and do not forget to subscribe."
+_SURE, _UNSURE = -0.3, -1.2
+"""`avg_logprob` of what was said, and of what whisper tiny.en invents."""
 
 
 def answer(request: Asked, said: Sequence[Said], seconds: float, order: Order | None) -> Response:
@@ -45,6 +48,12 @@ def _spoilt(said: Sequence[Said], kind: str) -> Sequence[Said]:
         return [replace(one, start=one.end, end=one.start) for one in said]
     if kind == "flood":
         return [replace(one, text=" ".join([one.text] * 1000)) for one in said]
+    if kind == "invented":
+        return [replace(one, text=_INVENTED) for one in said]
+    if kind == "loop":
+        return [replace(one, text=" ".join(["no,"] * 111)) for one in said]
+    if kind == "late_start":
+        return [replace(one, start=(one.start + one.end) / 2) for one in said]
     return said
 
 
@@ -54,7 +63,9 @@ def _body(request: Asked, said: Sequence[Said], seconds: float, kind: str) -> di
         usage = {"type": "tokens", "input_tokens": round(seconds * 10), "output_tokens": len(text) // 4}
         usage["total_tokens"] = usage["input_tokens"] + usage["output_tokens"]  # type: ignore[operator]
         languages = {"languages": [{"code": "en"}] if said else []} if request.model == SUCCESSOR else {}
-        return {"text": "" if kind == "empty_segments" else text, **languages, "usage": usage}
+        tokens = text.split() if request.with_logprobs else []
+        logprobs = {"logprobs": [_token(token, kind) for token in tokens]} if request.with_logprobs else {}
+        return {"text": "" if kind == "empty_segments" else text, **languages, **logprobs, "usage": usage}
     listed = [] if kind == "empty_segments" else list(enumerate(said))
     whole = {
         "task": "transcribe",
@@ -63,12 +74,24 @@ def _body(request: Asked, said: Sequence[Said], seconds: float, kind: str) -> di
         "usage": {"type": "duration", "seconds": seconds},
     }
     if request.response_format == "verbose_json":
-        return {**whole, "language": "english", "segments": [_segment(number, one) for number, one in listed]}
+        return {
+            **whole,
+            "language": "english",
+            "segments": [_segment(number, one, kind) for number, one in listed],
+        }
     speakers = "AB" if kind == "two_speakers" else "A"
     return {**whole, "segments": [_turn(number, one, speakers) for number, one in listed]}
 
 
-def _segment(number: int, said: Said) -> dict[str, Any]:
+def _token(token: str, kind: str) -> dict[str, Any]:
+    return {
+        "token": token,
+        "bytes": list(token.encode()),
+        "logprob": _UNSURE if kind == "invented" else _SURE,
+    }
+
+
+def _segment(number: int, said: Said, kind: str) -> dict[str, Any]:
     return {
         "id": number,
         "seek": 0,
@@ -77,8 +100,8 @@ def _segment(number: int, said: Said) -> dict[str, Any]:
         "text": f" {said.text}",
         "tokens": [50364, 50414],
         "temperature": 0.0,
-        "avg_logprob": -0.3,
-        "compression_ratio": 1.2,
+        "avg_logprob": _UNSURE if kind == "invented" else _SURE,
+        "compression_ratio": 18.6 if kind == "loop" else 1.2,
         "no_speech_prob": 0.01,
     }
 

@@ -32,7 +32,10 @@ _LONGEST_DIARIZED_SECONDS: Final = 1400
 _SCALARS: Final = frozenset(
     ("model", "response_format", "language", "chunking_strategy", "prompt", "temperature")
 )
-_LISTS: Final = frozenset(("languages[]", "timestamp_granularities[]"))
+_LISTS: Final = frozenset(("include[]", "languages[]", "timestamp_granularities[]"))
+_GIVE_LOGPROBS: Final = frozenset(
+    ("gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-mini-transcribe-2025-12-15")
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Asked:
     suffix: str
     content: bytes
     is_chunked: bool
+    with_logprobs: bool = False
 
 
 def asked(form: Form) -> Asked:
@@ -62,7 +66,14 @@ def asked(form: Form) -> Asked:
     if "prompt" in fields and model == DIARIZE:
         raise invalid("prompt is not supported for diarization models", "prompt")
     suffix, content = _file(form)
-    return Asked(model, response_format, suffix, content, _is_chunked(fields.get("chunking_strategy")))
+    return Asked(
+        model,
+        response_format,
+        suffix,
+        content,
+        _is_chunked(fields.get("chunking_strategy")),
+        _with_logprobs(form, model, response_format),
+    )
 
 
 def check_length(request: Asked, seconds: float) -> None:
@@ -106,6 +117,15 @@ def _check_granularities(form: Form, response_format: str) -> None:
         raise invalid("timestamp_granularities needs verbose_json", "timestamp_granularities")
     if not set(given) <= {"word", "segment"}:
         raise invalid("Unknown granularity", "timestamp_granularities")
+
+
+def _with_logprobs(form: Form, model: str, response_format: str) -> bool:
+    given = form.fields.get("include[]", [])
+    if not set(given) <= {"logprobs"}:
+        raise invalid("Unknown value in include", "include")
+    if given and (model not in _GIVE_LOGPROBS or response_format != "json"):
+        raise invalid(f"logprobs is not supported for model '{model}'", "include", "unsupported_value")
+    return bool(given)
 
 
 def _is_chunked(strategy: str | None) -> bool:

@@ -16,6 +16,9 @@ KINDS: Final = {
     "times_outside": "200 with each segment an hour later",
     "backwards": "200 with each segment's end before its start",
     "flood": "200 with the text a thousand times over",
+    "invented": "200 with words that nobody said, of which the figures are low",
+    "loop": "200 with the same word 111 times in each segment",
+    "late_start": "200 with each segment's start in its middle",
     "two_speakers": "`diarized_json` with the speakers A and B in turn",
 }
 
