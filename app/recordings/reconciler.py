@@ -38,8 +38,8 @@ RECORDER_GONE: Final = timedelta(minutes=5)
 
 STOP_AGAIN: Final = timedelta(seconds=60)
 LONGEST_STOP_PAUSE: Final = timedelta(hours=1)
-"""An egress that does not end is asked to stop after 1, 2, 4, ... minutes, and at most so long apart. LiveKit lists the
-egress of a node that died for ever, and takes 3 s for each request to stop it."""
+"""An egress that does not end is asked again in the next pass, then after 1, 2, 4, ... minutes, at most this long
+apart. LiveKit lists the egress of a node that died for ever, and takes 3 s for each request to stop it."""
 
 
 @dataclass
@@ -72,8 +72,9 @@ class _Stopping:
     times: int
 
     def is_due(self, now: datetime) -> bool:
-        """Whether the pause after the last request is over."""
-        return now - self.asked_at >= min(STOP_AGAIN * (1 << min(self.times - 1, 10)), LONGEST_STOP_PAUSE)
+        """Whether the pause after the last request is over; after the first there is none."""
+        growing = STOP_AGAIN * ((1 << min(self.times - 1, 10)) // 2)
+        return now - self.asked_at >= min(growing, LONGEST_STOP_PAUSE)
 
 
 @dataclass
