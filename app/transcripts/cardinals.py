@@ -13,7 +13,7 @@ from app.transcripts import vocabulary as known
 class Token(NamedTuple):
     """Letters without accents in lower case, a number as it is written, or `%`.
 
-    `gap` is what stands before it: nothing, ` `, `-`, `/` or `:`, spaces around it left out; `.` is anything else.
+    `gap` is what stands before it: nothing, ` `, `-`, `/`, `:` or `,`, spaces around it left out; `.` is anything else.
     """
 
     raw: str

@@ -6,8 +6,9 @@ comes out is a key to compare by, not always a word (`headache` and `headaches` 
 `ñ` is a letter of its own, as in the Spanish alphabet and in CLDR's collation of Spanish: `año` is not `ano`, and a
 search for `uña` must not find every `una`. Whoever has no such key does not find it by `n`.
 
-A number folds to its digits with a decimal point, in whatever way it is written or said: `.5`, `0,5`, `½` and `zero
-point five` are `0.5`; `1,000`, `a thousand` and `mil` are `1000`. Units and their abbreviations are alike (`numbers`).
+A number folds to its digits with a decimal point, in whatever way it is written or said: `.5`, `0,5`, `0'5`, `½` and
+`zero point five` are `0.5`; `1,000`, `a thousand` and `mil` are `1000`. Units and their abbreviations are alike
+(`numbers`).
 Letters and digits part (`covid-19`, `covid19`), hyphens part words, apostrophes do not, and a possessive goes with
 its `s`. The dots of an abbreviation go (`O.K.`, `p.m.`).
 
@@ -24,7 +25,10 @@ from app.transcripts.numbers import MAX_WORD_CHARACTERS, Mode, Read, Word, read
 
 __all__ = ["MAX_WORD_CHARACTERS", "Word", "fold", "fold_query", "fold_text", "words"]
 
-_MARKS: Final = r"\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
+_MARKS: Final = (
+    r"\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
+    r"\u0653-\u0655\u093c\u0bd7\u102e\u1b35\u3099\u309a\U000110ba"  # these compose with letters
+)
 _JOINER: Final = re.compile(r"[\u00ad\u200b-\u200d\u2060\ufeff]+")
 _APOSTROPHES: Final = r"'\u2019\u02bc"
 _POINTS: Final = r".\u00b7\uff0e\u066b"
@@ -48,11 +52,13 @@ _FRACTION: Final = re.compile(r"(\d*)([\u00bc-\u00be])")
 _FRACTIONS: Final = {"\u00bc": ".25", "\u00bd": ".5", "\u00be": ".75"}
 _OTHER_FRACTION: Final = re.compile(r"([\u2150-\u215e\u2189])")
 _BETWEEN_DIGITS: Final = re.compile(rf"(?<=\d)[{_APOSTROPHES}](?=\d)")
+_FEET: Final = re.compile(rf"[3-8][{_APOSTROPHES}](?:1[01]|\d)")
+_INCHES: Final = frozenset({'"', "\u201d", "\u2033"})
 _POINT: Final = re.compile(rf"(?<=\d)[{_POINTS}](?=\d)")
 _COMMA: Final = re.compile(rf"(?<=\d)[{_COMMAS}](?=\d)")
 _DIGIT: Final = re.compile(r"\d")
 _PART: Final = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|%")
-_GAPS: Final = {"": " ", "/": "/", ":": ":", **dict.fromkeys("-\u2010\u2011\u2013", "-")}
+_GAPS: Final = {"": " ", "/": "/", ":": ":", ",": ",", **dict.fromkeys("-\u2010\u2011\u2013", "-")}
 
 _IRREGULAR: Final = {
     "analyses": "analysis", "children": "child", "crises": "crisis", "diagnoses": "diagnosis", "feet": "foot",
@@ -106,6 +112,8 @@ def _tokens(text: str) -> list[Token]:
     before = 0
     for match in _TOKEN.finditer(text):
         token, (start, end) = match[0], match.span()
+        if text[end : end + 1] in _INCHES and _FEET.fullmatch(token):
+            token = _BETWEEN_DIGITS.sub("-", token)
         if token not in known:
             known[token] = (
                 (_DOTS.sub("", token).lower(),) if match["dotted"] or match["spaced"] else _parts(token)
@@ -120,7 +128,7 @@ def _tokens(text: str) -> list[Token]:
 
 def _parts(token: str) -> tuple[str, ...]:
     """The letters and the numbers in it, without accents, in lower case."""
-    bare = _BETWEEN_DIGITS.sub(" ", _POSSESSIVE.sub("", token))
+    bare = _BETWEEN_DIGITS.sub(".", _POSSESSIVE.sub("", token))
     cased = bare.lower() if bare.isascii() else _without_marks(_plain_digits(bare))
     return tuple(_PART.findall(_SILENT.sub("", cased if cased[:1] not in (".", ",") else f"0{cased}")))
 

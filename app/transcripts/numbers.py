@@ -142,7 +142,7 @@ class _Reader:
 
     def _is_over(self, place: int) -> bool:
         """Whether a second number of a blood pressure follows."""
-        if self._tokens.joined(place) in known.OVER:
+        if self._tokens.raw(place) in known.OVER and self._tokens.gap(place) in (" ", "-", ","):
             return self._may_begin_number(place + 1) and self._is_lower_pressure(place + 1)
         is_fraction = self._is_slash(place) and not self._is_slash(place + 1)
         return is_fraction and self._is_lower_pressure(place)

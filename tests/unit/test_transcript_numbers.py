@@ -20,14 +20,16 @@ def _list(words: str) -> list[str]:
 KEY = IndexKey(bytes(range(32)))
 
 ALIKE = (
-    (".5 mg", "0.5 mg", "0,5 mg", "0·5 mg", "zero point five milligrams", "point five milligrams", "½ mg", "0.50mg",
+    (".5 mg", "0.5 mg", "0,5 mg", "0·5 mg", "zero point five milligrams", "point five milligrams", "½ mg",
+     "0'5 mg", "0\u20195 mg", "0.50mg",
      "cero coma cinco miligramos", "cero punto cinco mg", "\uff10\uff0e\uff15 mg", ",5 mg", "0 point 5 mg"),
     ("1.5 mg", "1,5 mg", "one point five milligrams", "uno coma cinco miligramos", "1½ mg", "1 ½ mg",
      "one and a half milligrams", "1.50 mg"),
     ("2.25 ml", "two point two five milliliters", "dos coma veinticinco mililitros", "2,25 mL"),
     ("1.05 g", "one point oh five grams", "one point zero five g", "uno coma cero cinco gramos"),
     ("1,000 mg", "1000 milligrams", "a thousand mg", "one thousand milligrams", "mil miligramos", "1 thousand mg"),
-    ("142 over 90", "142/90", "142 / 90", "1.42 over 90", "1-42 over 90", "1:42 over 90", "one forty two over ninety",
+    ("142 over 90", "142/90", "142 / 90", "1.42 over 90", "1.42, over 90", "one forty two, over 90",
+     "1-42 over 90", "1:42 over 90", "one forty two over ninety",
      "one forty-two over ninety", "one hundred forty two over ninety", "one hundred and forty-two over 90",
      "142 sobre 90", "ciento cuarenta y dos sobre noventa", "1,42 sobre 90", "1 42 over 90"),
     ("102 over 64", "one oh two over sixty four", "1.02/64", "ciento dos sobre sesenta y cuatro"),
@@ -71,7 +73,8 @@ APART = (
     ("5 mg", ".5 mg"), ("5 mg", "0.5 mg"), ("5 mg", "zero point five mg"), ("5 mg", "point five milligrams"),
     ("5 mg", "(.5 mg)"), ("5 mg", "-.5 mg"), ("5 mg", "dose:.5mg"), ("5 mg", "take.5 mg"), ("5 mg", "0\u200b.5 mg"),
     ("5 mg", "0.\u200b5 mg"), ("5 mg", "½ mg"), ("2 mg", "½ mg"), ("5", "1.5"), ("15", "1.5"), ("15", "1,5"),
-    ("15", "one point five"), ("11 tablets", "1½ tablets"), ("11", "1½"), ("510", "5'10"),
+    ("15", "one point five"), ("11 tablets", "1½ tablets"), ("11", "1½"), ("510", "5'10"), ("5 mg", "0'5 mg"),
+     ("5 mg", "\"0'5\" mg"),
     ("125", "1.25 over 30 minutes"), ("125", "give 1.25 over 10"),
     ("125", "1.25 over thirty minutes"), ("150", "1.50 over 60 days"), ("125", "2 over 1.25"),
     ("125", "levodopa 1.25/50 mg"),
