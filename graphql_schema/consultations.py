@@ -17,6 +17,11 @@ from graphql_schema.scalars import parse_id, parse_optional_id, to_id
 from graphql_schema.selection import selected
 
 strawberry.enum(model.Sensitivity, name="Sensitivity")
+strawberry.enum(
+    model.SpokenLanguage,
+    name="SpokenLanguage",
+    description="What is spoken in a consultation; MIXED for more than one language, or another one.",
+)
 strawberry.enum(model.ParticipantKind, name="ParticipantKind")
 strawberry.enum(model.GuestRole, name="GuestRole")
 
@@ -53,6 +58,9 @@ class Consultation:
     auto_record: bool
     separate_speakers: bool
     is_transcribed: bool = strawberry.field(description="Whether its recordings are turned into words.")
+    language: model.SpokenLanguage | None = strawberry.field(
+        description="What is spoken, as it was given at the registration."
+    )
     created_at: datetime
     participants: list[Participant]
     consents: list[Consent] = strawberry.field(description="Every word about being recorded, oldest first.")
@@ -71,6 +79,7 @@ class Consultation:
             auto_record=consultation.auto_record,
             separate_speakers=consultation.separate_speakers,
             is_transcribed=consultation.is_transcribed,
+            language=consultation.language,
             created_at=consultation.created_at,
             participants=[Participant.of(participant) for participant in consultation.participants or ()],
             consents=[Consent.of(consent) for consent in consultation.consents or ()],
@@ -157,6 +166,11 @@ class ConsultationInput:
         default=None,
         description="Whether its recordings are turned into words; yes by default, unless the kind is sensitive.",
     )
+    language: model.SpokenLanguage | None = strawberry.field(
+        default=None,
+        description="What is spoken, which the speech service is told; by default what everybody consented in."
+        " With MIXED it is told nothing.",
+    )
     patient_birth_date: date | None = strawberry.field(
         default=None,
         description="Given once, it decides how long what is recorded of a minor is kept; it is shown to nobody.",
@@ -174,6 +188,7 @@ class ConsultationInput:
             auto_record=self.auto_record,
             separate_speakers=self.separate_speakers,
             transcribe=self.transcribe,
+            language=self.language,
             patient_birth_date=self.patient_birth_date,
         )
 

@@ -13,6 +13,14 @@ MAX_EXTERNAL_ID_LENGTH = 128
 _FIRST_YEAR, _LAST_YEAR = 1900, 2200
 
 
+class SpokenLanguage(StrEnum):
+    """What is spoken in a consultation; MIXED for more than one language, or another one."""
+
+    EN = "EN"
+    ES = "ES"
+    MIXED = "MIXED"
+
+
 class Sensitivity(StrEnum):
     """Psychotherapy notes (45 CFR 164.501) and substance use records (42 CFR part 2) have rules of their own."""
 
@@ -66,6 +74,7 @@ class Consultation:
     separate_speakers: bool
     is_transcribed: bool
     created_at: datetime
+    language: SpokenLanguage | None = None
     participants: tuple[Participant, ...] | None = None
     consents: tuple[Consent, ...] | None = None
 
@@ -76,7 +85,8 @@ class Registration:
 
     `auto_record`: recorded as soon as doctor and patient are in the room and everybody consents. `separate_speakers`:
     the sound is recorded once more, with each of the two on a channel. `transcribe`: whether what is recorded is turned
-    into words, None for yes unless the kind is sensitive; it can be switched later. `patient_birth_date` may be left
+    into words, None for yes unless the kind is sensitive; it can be switched later. `language`: what is
+    spoken, None for what everybody consented in. `patient_birth_date` may be left
     out, then and ever after: the patient is then taken to be of age.
     """
 
@@ -90,6 +100,7 @@ class Registration:
     auto_record: bool = False
     separate_speakers: bool = False
     transcribe: bool | None = None
+    language: SpokenLanguage | None = None
     patient_birth_date: date | None = None
 
     def __post_init__(self) -> None:
@@ -120,6 +131,7 @@ class Registration:
             self.sensitivity,
             self.auto_record,
             self.separate_speakers,
+            self.language,
             patient_id,
         ) == (
             consultation.scheduled_at,
@@ -127,6 +139,7 @@ class Registration:
             consultation.sensitivity,
             consultation.auto_record,
             consultation.separate_speakers,
+            consultation.language,
             consultation.patient_id,
         )
 

@@ -1,7 +1,7 @@
 -- name: insert_consultation
 insert into resguardo.consultations (
     id, external_id, doctor_id, patient_id, scheduled_at, kind, sensitivity, room_name, auto_record,
-    separate_speakers, transcribe
+    separate_speakers, transcribe, language
 ) values (
     %(id)s,
     %(external_id)s,
@@ -13,7 +13,8 @@ insert into resguardo.consultations (
     %(room_name)s,
     %(auto_record)s,
     %(separate_speakers)s,
-    %(transcribe)s
+    %(transcribe)s,
+    %(language)s
 )
 on conflict (external_id) do nothing
 returning id;

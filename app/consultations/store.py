@@ -47,6 +47,7 @@ async def insert(
             "auto_record": registration.auto_record,
             "separate_speakers": registration.separate_speakers,
             "transcribe": registration.transcribe,
+            "language": registration.language,
         },
     )
     return row is not None

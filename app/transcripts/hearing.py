@@ -43,6 +43,7 @@ class Hearing:
     recording_id: UUID
     run: int
     key: FieldKey = field(repr=False)
+    language: str | None
     _failure: AppError | None = field(default=None, init=False)
     _spoilt: list[AppError] = field(default_factory=list, init=False)
     _refused: list[AppError] = field(default_factory=list, init=False)
@@ -94,7 +95,7 @@ class Hearing:
 
     async def _ask_and_keep(self, number: int, span: Span, flac: bytes) -> None:
         try:
-            piece = _sane(Piece(span, await self.speech.transcribe(flac, language=None)))
+            piece = _sane(Piece(span, await self.speech.transcribe(flac, language=self.language)))
         except AppError as error:
             if error.reason not in OF_ONE_PIECE:
                 raise

@@ -123,7 +123,9 @@ class Transcriber:
             _CONTAINERS[work.begun.medium],
             list(left.values()),
         )
-        hearing = Hearing(self._database, speech, work.recording_id, work.begun.run, work.key)
+        hearing = Hearing(
+            self._database, speech, work.recording_id, work.begun.run, work.key, work.begun.language
+        )
         async with aclosing(cut) as pieces:
             return await hearing.hear(pieces, {span: number for number, span in left.items()})
 

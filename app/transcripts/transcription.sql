@@ -9,7 +9,8 @@ select
     b.is_planned,
     b.run,
     b.late_ms,
-    b.is_of_two
+    b.is_of_two,
+    b.language
 from private.begin_transcription(%(id)s, %(texts)s) as b;
 
 -- name: keep_pieces

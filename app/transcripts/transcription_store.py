@@ -20,6 +20,7 @@ class Begun:
 
     `late_ms` is how much later than the video the sound begins, below zero where it begins before. `is_of_two` says
     that its channels are the doctor's and the patient's: the speakers were recorded apart, and no guest was let in.
+    `language` is the code of ISO 639-1 that the speech service is told, None if it finds out by itself.
     """
 
     sound: UUID
@@ -32,6 +33,7 @@ class Begun:
     run: int
     late_ms: int
     is_of_two: bool
+    language: str | None
 
 
 async def begin(tx: Transaction, recording_id: UUID, texts: Sequence[str]) -> Begun | None:

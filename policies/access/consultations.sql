@@ -6,7 +6,7 @@ alter table resguardo.consultations enable row level security;
 grant select on resguardo.consultations to clinician, patient, resguardo_worker;
 grant insert (
     id, external_id, doctor_id, patient_id, scheduled_at, kind, sensitivity, room_name, auto_record,
-    separate_speakers, transcribe
+    separate_speakers, transcribe, language
 ) on resguardo.consultations to clinician;
 
 create policy consultations_select_clinician on resguardo.consultations for select to clinician

@@ -6618,6 +6618,10 @@ alter table resguardo.consultations
 add column transcribe boolean,
 add column is_transcribed boolean not null
 generated always as (coalesce(transcribe, sensitivity = 'ORDINARY')) stored;
+alter table resguardo.consultations add column language text
+constraint consultations_language_is_known check (language in ('EN', 'ES', 'MIXED'));
+comment on column resguardo.consultations.language is
+'The language that is spoken, as the doctor gave it; null if nobody did.';
 comment on column resguardo.consultations.transcribe is 'What the doctor said of it; null is the default.';
 comment on column resguardo.consultations.is_transcribed is
 'Whether its recordings are turned into words: by default, unless the kind is sensitive.';
@@ -6869,12 +6873,42 @@ begin
 end
 $$;
 
+-- The language that the speech service is told, as a code of ISO 639-1; null if it is to find out by itself. It is the
+-- consultation's, if one was given; else the one in which everybody consented, unless an interpreter joined.
+create function private.spoken_language(of_consultation uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    given constant text := (select c.language from resguardo.consultations as c where c.id = of_consultation);
+    consented text[];
+begin
+    if given is not null then
+        return lower(nullif(given, 'MIXED'));
+    end if;
+    if exists (
+        select from resguardo.participants as p
+        where p.consultation_id = of_consultation and p.guest_role = 'INTERPRETER' and p.joined_at is not null
+    ) then
+        return null;
+    end if;
+    select array_agg(distinct lower(n.text_language)) into consented
+    from resguardo.participants as p
+    cross join lateral (
+        select k.text_language from resguardo.consents as k
+        where k.participant_id = p.id and k.decision = 'GIVEN'
+        order by k.recorded_at desc, k.id desc limit 1
+    ) as n
+    where p.consultation_id = of_consultation and (p.kind <> 'GUEST' or p.joined_at is not null);
+    return case when cardinality(consented) = 1 and consented[1] ~ '^[a-z]{2}$' then consented[1] end;
+end
+$$;
+
 -- Begins or goes on, after the audit row: whose sound it is, where that is, and the data key. No row where there is
 -- nothing to do. `sound` is null while the speakers' own recording is still to come. Whoever began before is overtaken.
 create function private.begin_transcription(of_recording uuid, texts text[])
 returns table (
     sound uuid, medium text, object_key text, size_bytes bigint, wrapped bytea, root_key text, is_planned boolean,
-    run integer, late_ms integer, is_of_two boolean
+    run integer, late_ms integer, is_of_two boolean, language text
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6895,7 +6929,7 @@ begin
     order by (r.status = 'READY') desc, private.is_finished(r.status), r.created_at desc limit 1;
     if heard is null and speakers.id is not null and not private.is_finished(speakers.status) then
         return query select null::uuid, null::text, null::text, null::bigint, null::bytea, null::text, false, 0, 0,
-            false;
+            false, null::text;
         return;
     end if;
     if not exists (select from private.recording_keys as k where k.recording_id = of_recording) then
@@ -6920,7 +6954,8 @@ begin
         r.medium = 'SPEAKERS' and not exists (
             select from resguardo.participants as p
             where p.consultation_id = r.consultation_id and p.kind = 'GUEST' and p.joined_at is not null
-        )
+        ),
+        private.spoken_language(wanted.consultation_id)
     from resguardo.recordings as r
     inner join private.recording_secrets as s on s.recording_id = r.id
     inner join private.recording_keys as k on k.recording_id = of_recording

@@ -17,7 +17,7 @@ _CONSENT = """
   textVersion textLanguage textSha256 recordedAt
 """
 _PLAIN = """
-  id externalId doctorId patientId scheduledAt kind sensitivity roomName autoRecord separateSpeakers
+  id externalId doctorId patientId scheduledAt kind sensitivity roomName autoRecord separateSpeakers language
   isTranscribed createdAt
 """
 _CONSULTATION = f"{_PLAIN} {_PARTICIPANTS} consents {{ {_CONSENT} }}"

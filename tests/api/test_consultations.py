@@ -189,3 +189,12 @@ async def test_another_patient_does_not_find_the_consultation(world: World, case
     stranger = (await world.case()).patient
     code, reason = await stranger.refused(documents.CONSULTATION, id=case.id)
     assert (code, reason) == ("NOT_FOUND", "consultation_not_found")
+
+
+@pytest.mark.parametrize("language", ["ES", "MIXED", None])
+async def test_language_of_a_consultation_is_kept_as_it_was_given(
+    world: World, doctor: Person, language: str | None
+) -> None:
+    case = await world.case(doctor, language=language)
+    read = await doctor.ask(documents.CONSULTATION, id=case.id)
+    assert read["language"] == language

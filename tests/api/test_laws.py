@@ -26,6 +26,7 @@ CONSULTATION_FIELDS = [
     "id",
     "isTranscribed",
     "kind",
+    "language",
     "participants",
     "patientId",
     "roomName",

@@ -743,3 +743,54 @@ async def test_transcription_without_a_job_gets_one_and_no_second(words: Words) 
     for _ in range(2):
         await words.transcriber().resume()
         assert await jobs() == [str(video)]
+
+
+@pytest.mark.parametrize(
+    ("given", "consented", "interpreter", "told"),
+    [
+        ("ES", ("en", "en"), False, "es"),
+        ("EN", (), False, "en"),
+        ("MIXED", ("es", "es"), False, None),
+        (None, ("es", "es"), False, "es"),
+        (None, ("en",), False, "en"),
+        (None, ("en", "es"), False, None),
+        (None, (), False, None),
+        (None, ("es", "es"), True, None),
+        ("ES", ("es", "es"), True, "es"),
+    ],
+)
+async def test_speech_service_is_told_the_given_language_or_that_of_the_consents(
+    words: Words, given: str | None, consented: tuple[str, ...], interpreter: bool, told: str | None
+) -> None:
+    world = words.world
+    consultation = await world.consultation()
+    await world.rows("update resguardo.consultations set language = %s where id = %s", given, consultation)
+    for kind, language in zip(("DOCTOR", "PATIENT"), consented, strict=False):
+        person = await _participant(words, consultation, kind)
+        for decision_language in ("en" if language == "es" else "es", language):  # the last word counts
+            await world.rows(
+                "insert into resguardo.consents (id, participant_id, consultation_id, doctor_id, patient_id,"
+                " participant_kind, decision, source, recorded_by, text_version, text_language, text_sha256)"
+                " select gen_random_uuid(), p.id, p.consultation_id, p.doctor_id, p.patient_id, p.kind, 'GIVEN',"
+                " 'SELF', p.doctor_id, %s, %s, repeat('a', 64) from resguardo.participants as p where p.id = %s",
+                ABOUT_WORDS[0],
+                decision_language,
+                person,
+            )
+    if interpreter:
+        person = await _participant(words, consultation, "GUEST", "INTERPRETER")
+        await world.rows("update resguardo.participants set joined_at = now() where id = %s", person)
+    await words.transcriber().transcribe(await world.recording(consultation))
+    assert words.speech.languages == {told}
+
+
+async def _participant(words: Words, consultation: UUID, kind: str, guest_role: str | None = None) -> UUID:
+    person: UUID = await words.world.value(
+        "insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role)"
+        " select gen_random_uuid(), c.id, c.doctor_id, c.patient_id, %s, %s from resguardo.consultations as c"
+        " where c.id = %s returning id",
+        kind,
+        guest_role,
+        consultation,
+    )
+    return person

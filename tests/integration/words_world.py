@@ -76,6 +76,7 @@ class ScriptedSpeech(Speech):
     asked: list[int] = field(default_factory=list)
     now: int = 0
     most_at_once: int = 0
+    languages: set[str | None] = field(default_factory=set)
 
     @property
     def cut(self) -> Cut:
@@ -86,6 +87,7 @@ class ScriptedSpeech(Speech):
         self.life.step()
         before = self.asked.count(number)
         self.asked.append(number)
+        self.languages.add(language)
         self.now += 1
         self.most_at_once = max(self.most_at_once, self.now)
         try:
