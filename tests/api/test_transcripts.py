@@ -309,7 +309,7 @@ async def test_uncertain_words_are_marked_in_transcript_search_and_subtitles_unt
         for form in ("webvtt", "srt"):
             answer = await world.http.get(urls[form], headers={"Accept-Language": language})
             assert answer.text.count(words) == 1
-    await doctor.ask(documents.CORRECT_TRANSCRIPT, id=str(made), turn=1, text="Fifty-five.")
+    await doctor.ask(documents.CORRECT_TRANSCRIPT, id=str(made), turn=1, text="Fifty, I said.")
     assert await marked() == [False, False]
     assert await found("fifty") == [False]
     assert "[uncertain]" not in (await world.http.get(urls["webvtt"])).text
