@@ -6,6 +6,7 @@ handed on, grants the processor as sound is heard, and ends a timeline that is t
 
 import errno
 import resource
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -166,13 +167,21 @@ class Track:
 
     def _given(self, frames: list[AudioFrame]) -> Iterator[tuple[int, Planes]]:
         for frame in frames:
-            size = frame.samples * SAMPLE_BYTES
-            at, planes = self._next(
-                tuple(bytes(memoryview(plane)[:size]) for plane in frame.planes[: self._channels])
-            )
+            at, planes = self._next(self._planes(frame))
             if at + samples_of(planes) > 0:
                 early = max(0, -at)
                 yield at + early, tuple(plane[early * SAMPLE_BYTES :] for plane in planes)
+
+    def _planes(self, frame: AudioFrame) -> Planes:
+        """The samples of each channel.
+
+        The resampler interleaves them: PyAV 18.1 and 19.0 cannot read a frame of eight planes.
+        """
+        content = bytes(memoryview(frame.planes[0])[: frame.samples * self._channels * SAMPLE_BYTES])
+        if self._channels == 1:
+            return (content,)
+        samples = array("h", content)
+        return tuple(samples[number :: self._channels].tobytes() for number in range(self._channels))
 
     def _next(self, planes: Planes) -> tuple[int, Planes]:
         at, self._at = self._at, self._at + samples_of(planes)
@@ -180,7 +189,7 @@ class Track:
         return at, planes
 
     def _fresh(self) -> tuple[AudioFifo, AudioResampler]:
-        return AudioFifo(), AudioResampler("s16p", self._layout, RATE)
+        return AudioFifo(), AudioResampler("s16", self._layout, RATE)
 
 
 def samples_of(planes: Planes) -> int:
