@@ -46,7 +46,7 @@ STEADY_SECONDS = 60
 
 
 async def run(settings: WorkerSettings) -> None:
-    """Works until it gets SIGINT or SIGTERM; an outage of any kind, at the start or later, is waited for.
+    """Runs until the process gets SIGINT or SIGTERM. It waits for the end of any outage, at the start or later.
 
     Jobs still running `SHUTDOWN_SECONDS` after the signal are cut short and run again later. Raises SettingsError, and
     an AppError that no waiting ends (another practice's database, a missing root key) before it has worked once.

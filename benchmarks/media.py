@@ -6,7 +6,7 @@ Each recording is the fixture's streams again and again. The bare decode opens t
 resamples its sound to 16 kHz; ours reads it by ranges, plans in a confined child and cuts what it planned as FLAC in
 another: windows, which is more than turns. Each is measured in a process of its own: the processor with all its
 children, the most memory that any child has held (for the bare decode: the process itself), and what was read of the
-file. Held: 60 seconds of processor for an hour of sound in both passes, at any length, and 300 MB.
+file. The limits are 60 seconds of processor for an hour of sound in both passes together, and 300 MB, at any length.
 """
 
 import argparse

@@ -137,7 +137,8 @@ class Mutation:
     correct_transcript = root_field(
         transcript_fields.correct_transcript,
         permissions.CORRECT_TRANSCRIPT,
-        description="Every version is kept, with who wrote it and when. The same words again change nothing.",
+        description="Every version is kept, with who wrote it and when. "
+        "A call with the words that the turn has already changes nothing.",
     )
     attribute_turn = root_field(
         transcript_fields.attribute_turn,

@@ -1,4 +1,4 @@
-"""The sound of one track, laid on its file's timeline: loaded by the child processes alone, never by the app.
+"""Places the sound of one track on its file's timeline. Only the child processes load this module.
 
 Timestamps come from the file and may lie, so this module bounds what they may cost. It makes silence as the silence is
 handed on, grants the processor as sound is heard, and ends a timeline that is too long.

@@ -77,7 +77,9 @@ class Transcripts:
         return _shown(read, zip(opened.corrected_by, opened.corrected_at, strict=True))
 
     async def reword(self, asker: Asker, recording_id: UUID, turn_number: int, text: str) -> ReadTranscript:
-        """Puts other words on top of a turn; what was there is kept. The same words again change nothing.
+        """Replaces the words of a turn, and keeps the earlier words.
+
+        A call with the words that the turn has already changes nothing.
 
         Raises InvalidInput (correction_...) before anything is read, NotFound (transcript_not_found, turn_unknown),
         Conflict (transcript_changed, recording_being_deleted), RateLimited (quota_pages).

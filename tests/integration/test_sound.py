@@ -761,7 +761,7 @@ async def test_a_track_that_cannot_be_decoded_is_reported(speech: bytes, is_firs
 
 
 async def test_a_track_of_which_too_much_is_damaged_is_reported(speech: bytes) -> None:
-    """It is the first one, and the second one is whole."""
+    """The first track is damaged; the second one is whole."""
     movie = bytearray(_movie(_encoded(speech), _encoded(speech)))
     with av.open(io.BytesIO(bytes(movie)), "r") as file:
         packets = [packet for packet in file.demux(audio=0) if packet.pos is not None and packet.size]

@@ -29,7 +29,7 @@ class SpokenTurn:
 
 @dataclass(frozen=True)
 class Login:
-    """Somebody whom a web developer may sign in as: `otpauth` is the second factor for an authenticator app."""
+    """A login that a web developer may use. `otpauth` is the URI of its second factor for an authenticator app."""
 
     email: str
     password: str = field(repr=False)
