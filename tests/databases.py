@@ -127,6 +127,7 @@ class Cluster:
         for made in self.meeting_place.glob("template.*"):
             grants: Grants = "older" if made.suffix == ".older" else "newer"
             drop_project(self.superuser_url, self.template(grants))
+            made.unlink()  # a later host of this run begins with a new server, and makes them anew
 
 
 def unregistered_terms(database: Database) -> list[tuple[str, str]]:
