@@ -20,7 +20,9 @@ from livekit.protocol.egress import (
     EgressInfo,
     ListEgressRequest,
     RoomCompositeEgressRequest,
+    StartEgressRequest,
     StopEgressRequest,
+    TrackCompositeEgressRequest,
 )
 from livekit.protocol.room import ListParticipantsRequest, ListRoomsRequest, RoomParticipantIdentity
 
@@ -136,13 +138,44 @@ class LiveKit:
         """
         return await self._start(requests.video(room_name, object_key, upload))
 
-    async def start_speakers(self, *, room_name: str, object_key: str, upload: S3Target) -> EgressSnapshot:
-        """Record the sound of `room_name` alone into one Ogg of two channels, which the tracks take in turn.
+    async def start_microphone(
+        self, *, room_name: str, track_sid: str, object_key: str, upload: S3Target
+    ) -> EgressSnapshot:
+        """Record the sound of one published track, until it is unpublished, its room closes or it is stopped.
+
+        As `start_room_composite`, but the key ends in `.mp4` (AAC) or `.ogg` (Opus). LiveKit accepts a SID that
+        it does not know, and the recording is FAILED after 30 s. It needs no browser and a quarter of the
+        processor.
+        """
+        return await self._start(requests.microphone(room_name, track_sid, object_key, upload))
+
+    async def start_speakers(
+        self,
+        *,
+        room_name: str,
+        doctor_identity: str,
+        patient_identity: str,
+        object_key: str,
+        upload: S3Target,
+    ) -> EgressSnapshot:
+        """Record the sound of two people into one Ogg: the doctor is the left channel, the patient the right.
+
+        As `start_microphone`, but the key ends in `.ogg`. LiveKit waits 30 s for both to be in the room. An egress
+        service that does not know the call refuses it (LiveKitRefused `invalid_argument`; egress 1.9.1, read
+        2026-11-29).
+        """
+        people = doctor_identity, patient_identity
+        return await self._start(requests.speakers(room_name, *people, object_key, upload))
+
+    async def start_alternating_speakers(
+        self, *, room_name: str, object_key: str, upload: S3Target
+    ) -> EgressSnapshot:
+        """Record the sound of `room_name` alone into one Ogg of two channels, which the tracks take at random.
 
         As `start_room_composite`, but the key ends in `.ogg`; it needs no browser and a quarter of the
         processor.
         """
-        return await self._start(requests.speakers(room_name, object_key, upload))
+        return await self._start(requests.alternating_speakers(room_name, object_key, upload))
 
     async def stop_egress(self, egress_id: str) -> StopOutcome:
         """Ask that a recording end; asking again is harmless.
@@ -228,9 +261,17 @@ class LiveKit:
             return "no_egress"
         return "ok"
 
-    async def _start(self, request: RoomCompositeEgressRequest) -> EgressSnapshot:
+    async def _start(
+        self, request: RoomCompositeEgressRequest | TrackCompositeEgressRequest | StartEgressRequest
+    ) -> EgressSnapshot:
         async with self._call(self._start_timeout_seconds) as api:
-            info = await api.egress.start_room_composite_egress(request)
+            match request:
+                case RoomCompositeEgressRequest():
+                    info = await api.egress.start_room_composite_egress(request)
+                case TrackCompositeEgressRequest():
+                    info = await api.egress.start_track_composite_egress(request)
+                case StartEgressRequest():
+                    info = await api.egress.start_egress(request)
         return snapshots.egress(info)
 
     @asynccontextmanager

@@ -1,22 +1,48 @@
-"""What Resguardo asks LiveKit to record, as its requests: the video of a room, or its speakers apart.
+"""What Resguardo asks LiveKit to record, as its requests: the video of a room, one microphone, or two speakers.
 
 Pure. Refuses object keys that LiveKit would change: it appends the extension of the file type where it is
 missing, fills braces in, and cleans paths (`pkg/config/output_file.go` of livekit/egress, read 2026-11-21).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from livekit.protocol.egress import (
+    AudioChannel,
+    AudioConfig,
     AudioMixing,
+    AudioRoute,
     EncodedFileOutput,
     EncodedFileType,
     EncodingOptions,
+    FileOutput,
+    MediaSource,
+    Output,
     RoomCompositeEgressRequest,
     S3Upload,
+    StartEgressRequest,
+    StorageConfig,
+    TrackCompositeEgressRequest,
 )
+from livekit.protocol.models import AudioCodec
 
 KEY_FRAME_INTERVAL_SECONDS: Final = 2.0
+
+AUDIO_BITRATE_KBPS: Final = 64
+"""Six hours take 173 MB, so the transcription can read them; LiveKit's default of 128 would take 346 MB."""
+
+AAC_FREQUENCY_HZ: Final = 44_100
+"""With AAC at 48 kHz egress 1.9.1 writes the start of a turn up to 0.94 s early (measured 2026-11-29)."""
+
+_TYPES: Final = {".mp4": EncodedFileType.MP4, ".ogg": EncodedFileType.OGG}
+_SOUND: Final[Mapping[str, EncodingOptions]] = {
+    ".mp4": EncodingOptions(
+        audio_codec=AudioCodec.AAC, audio_frequency=AAC_FREQUENCY_HZ, audio_bitrate=AUDIO_BITRATE_KBPS
+    ),
+    ".ogg": EncodingOptions(audio_codec=AudioCodec.OPUS, audio_bitrate=AUDIO_BITRATE_KBPS),
+}
+"""How sound is encoded in a file of each type. LiveKit always writes Opus at 48 kHz."""
 
 
 class S3Credentials(Protocol):
@@ -45,32 +71,84 @@ class S3Target:
 
 def video(room_name: str, object_key: str, upload: S3Target) -> RoomCompositeEgressRequest:
     """Everybody in one MP4. Raises ValueError for a key LiveKit would change."""
-    output = _output(EncodedFileType.MP4, ".mp4", object_key, upload)
+    output = _output(_extension(object_key, ".mp4"), object_key, upload)
     encoding = EncodingOptions(key_frame_interval=KEY_FRAME_INTERVAL_SECONDS)
     return RoomCompositeEgressRequest(room_name=room_name, file_outputs=[output], advanced=encoding)
 
 
-def speakers(room_name: str, object_key: str, upload: S3Target) -> RoomCompositeEgressRequest:
+def microphone(
+    room_name: str, track_sid: str, object_key: str, upload: S3Target
+) -> TrackCompositeEgressRequest:
+    """The sound of one track; the key's extension (`.mp4`, `.ogg`) says in which file. Raises as `video`.
+
+    The track comes alone: beside a video track LiveKit would wait for both.
+    """
+    if not track_sid:
+        raise ValueError("a microphone is recorded by the SID of its track")
+    extension = _extension(object_key, *_SOUND)
+    return TrackCompositeEgressRequest(
+        room_name=room_name,
+        audio_track_id=track_sid,
+        file_outputs=[_output(extension, object_key, upload)],
+        advanced=_SOUND[extension],
+    )
+
+
+def speakers(
+    room_name: str, doctor_identity: str, patient_identity: str, object_key: str, upload: S3Target
+) -> StartEgressRequest:
+    """The sound of two people in one Ogg, the doctor LEFT and the patient RIGHT. Raises as `video`.
+
+    A route takes every track of sound of its participant, and LiveKit waits 30 s for both to be there
+    (`matchesAudioRoute`, `awaitMediaTracks` in `pkg/pipeline/source/sdk.go` of livekit/egress, read 2026-11-29).
+    """
+    if not doctor_identity or not patient_identity or doctor_identity == patient_identity:
+        raise ValueError("two speakers are recorded by two identities")
+    extension = _extension(object_key, ".ogg")
+    routes = [
+        AudioRoute(participant_identity=doctor_identity, channel=AudioChannel.AUDIO_CHANNEL_LEFT),
+        AudioRoute(participant_identity=patient_identity, channel=AudioChannel.AUDIO_CHANNEL_RIGHT),
+    ]
+    file = FileOutput(file_type=_TYPES[extension], filepath=object_key, disable_manifest=True)
+    return StartEgressRequest(
+        room_name=room_name,
+        media=MediaSource(audio=AudioConfig(routes=routes)),
+        advanced=_SOUND[extension],
+        outputs=[Output(file=file, storage=StorageConfig(s3=_s3(upload)))],
+    )
+
+
+def alternating_speakers(room_name: str, object_key: str, upload: S3Target) -> RoomCompositeEgressRequest:
     """The sound alone as an Ogg of two channels, which people take in turn as they join. Raises as `video`.
 
     No layout: with one LiveKit records from a browser and ignores the mixing (`ShouldUseSDKSource` in
     `pkg/config/pipeline.go` of livekit/egress, read 2026-11-21).
     """
-    output = _output(EncodedFileType.OGG, ".ogg", object_key, upload)
     return RoomCompositeEgressRequest(
         room_name=room_name,
         audio_only=True,
         audio_mixing=AudioMixing.DUAL_CHANNEL_ALTERNATE,
-        file_outputs=[output],
+        file_outputs=[_output(_extension(object_key, ".ogg"), object_key, upload)],
     )
 
 
-def _output(
-    file_type: EncodedFileType, extension: str, object_key: str, upload: S3Target
-) -> EncodedFileOutput:
-    if not object_key.endswith(extension) or object_key.startswith(("/", ".")) or set(object_key) & set("{}"):
-        raise ValueError(f"an object key of a recording is relative, ends in {extension} and holds no braces")
-    s3 = S3Upload(
+def _extension(object_key: str, *allowed: str) -> str:
+    """The one of `allowed` that the key ends in. Raises ValueError for a key LiveKit would change."""
+    found = next((extension for extension in allowed if object_key.endswith(extension)), None)
+    if found is None or object_key.startswith(("/", ".")) or set(object_key) & set("{}"):
+        expected = " or ".join(allowed)
+        raise ValueError(f"an object key of a recording is relative, ends in {expected} and holds no braces")
+    return found
+
+
+def _output(extension: str, object_key: str, upload: S3Target) -> EncodedFileOutput:
+    return EncodedFileOutput(
+        file_type=_TYPES[extension], filepath=object_key, disable_manifest=True, s3=_s3(upload)
+    )
+
+
+def _s3(upload: S3Target) -> S3Upload:
+    return S3Upload(
         access_key=upload.credentials.access_key_id,
         secret=upload.credentials.secret_access_key,
         session_token=upload.credentials.session_token or "",
@@ -80,4 +158,3 @@ def _output(
         force_path_style=upload.force_path_style,
         content_disposition="attachment",
     )
-    return EncodedFileOutput(file_type=file_type, filepath=object_key, disable_manifest=True, s3=s3)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from livekit.protocol.egress import EgressInfo, EgressStatus
-from livekit.protocol.models import ParticipantInfo, Room
+from livekit.protocol.models import ParticipantInfo, Room, TrackSource, TrackType
 
 _NANOSECONDS: Final = 1_000_000_000
 
@@ -90,6 +90,8 @@ class RoomSnapshot:
 class ParticipantSnapshot:
     """Someone or something in a room; `kind` is `standard`, `egress`, `ingress`, `sip`, `agent` and the
     like.
+
+    `microphones` are the SIDs of the tracks of sound that are published as microphones, muted ones too.
     """
 
     identity: str
@@ -98,6 +100,7 @@ class ParticipantSnapshot:
     state: str
     joined_at: datetime
     is_publisher: bool
+    microphones: tuple[str, ...] = ()
 
 
 def egress(info: EgressInfo) -> EgressSnapshot:
@@ -137,11 +140,18 @@ def participant(info: ParticipantInfo) -> ParticipantSnapshot:
         state=_enum_name(ParticipantInfo.State.items(), info.state),
         joined_at=datetime.fromtimestamp(info.joined_at, tz=UTC),
         is_publisher=info.is_publisher,
+        microphones=tuple(
+            track.sid
+            for track in info.tracks
+            if track.source == TrackSource.MICROPHONE and track.type == TrackType.AUDIO
+        ),
     )
 
 
 def _object_key(info: EgressInfo) -> str | None:
-    request = info.room_composite
+    if info.WhichOneof("request") == "egress":
+        return next((one.file.filepath for one in info.egress.outputs), "") or None
+    request = info.track_composite if info.HasField("track_composite") else info.room_composite
     output = request.file_outputs[0] if request.file_outputs else request.file
     return output.filepath or None
 

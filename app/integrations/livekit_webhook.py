@@ -49,6 +49,9 @@ _SECONDS: Final = re.compile(r"[0-9]{1,11}")
 class WebhookEvent:
     """One verified notification. `egress_id` is None when LiveKit left it empty, as it does for a failed
     auto-egress.
+
+    `microphone_sid` and `publisher_identity` are set exactly when somebody has published a microphone
+    (`track_published`); the room then has a name.
     """
 
     event_id: str
@@ -57,6 +60,8 @@ class WebhookEvent:
     room_name: str | None
     room_sid: str | None
     created_at: datetime
+    publisher_identity: str | None = None
+    microphone_sid: str | None = None
 
 
 class WebhookVerifier:
@@ -124,14 +129,35 @@ def _read(body: bytes) -> WebhookEvent:
     status = egress.get("status", "EGRESS_STARTING")
     if not isinstance(status, str) or status not in EGRESS_STATUSES:
         raise InvalidInput("webhook_status")
+    publisher_identity, microphone_sid = (
+        _microphone(notification) if event == "track_published" else (None, None)
+    )
+    room_name = _name(egress.get("roomName")) or _name(room.get("name"))
+    if microphone_sid and room_name is None:
+        raise InvalidInput("webhook_body")
     return WebhookEvent(
         event_id=_matching(_ID, notification.get("id")),
         event=event,
         egress_id=_optional(_ID, egress.get("egressId")),
-        room_name=_name(egress.get("roomName")) or _name(room.get("name")),
+        room_name=room_name,
         room_sid=_optional(_ID, egress.get("roomId")) or _optional(_ID, room.get("sid")),
         created_at=_instant(notification.get("createdAt")),
+        publisher_identity=publisher_identity,
+        microphone_sid=microphone_sid,
     )
+
+
+def _microphone(notification: Mapping[str, object]) -> tuple[str | None, str | None]:
+    """Who published the microphone, and its track's SID; None twice for any other track.
+
+    A track of sound has no `type` in proto3 JSON: AUDIO is zero.
+    """
+    track, publisher = _object(notification.get("track")), _object(notification.get("participant"))
+    source, kind = track.get("source", "UNKNOWN"), track.get("type", "AUDIO")
+    sid, identity = _matching(_ID, track.get("sid")), _name(publisher.get("identity"))
+    if not isinstance(source, str) or not isinstance(kind, str) or identity is None:
+        raise InvalidInput("webhook_body")
+    return (identity, sid) if (source, kind) == ("MICROPHONE", "AUDIO") else (None, None)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

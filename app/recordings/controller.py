@@ -217,7 +217,7 @@ class RecordingController:
     async def _ask(self, recording: Recording, key: str) -> EgressSnapshot | None:
         start = {
             Medium.VIDEO: self._livekit.start_room_composite,
-            Medium.SPEAKERS: self._livekit.start_speakers,
+            Medium.SPEAKERS: self._livekit.start_alternating_speakers,
         }[recording.medium]
         try:
             target = await self._recorder_target(key)

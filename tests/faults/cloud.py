@@ -224,7 +224,27 @@ class Cloud(LiveKit):
         """As the real one."""
         return await self._begin(room_name, object_key, "mp4")
 
-    async def start_speakers(self, *, room_name: str, object_key: str, upload: S3Target) -> EgressSnapshot:
+    async def start_microphone(
+        self, *, room_name: str, track_sid: str, object_key: str, upload: S3Target
+    ) -> EgressSnapshot:
+        """As the real one."""
+        return await self._begin(room_name, object_key, "mp4" if object_key.endswith(".mp4") else "ogg")
+
+    async def start_speakers(
+        self,
+        *,
+        room_name: str,
+        doctor_identity: str,
+        patient_identity: str,
+        object_key: str,
+        upload: S3Target,
+    ) -> EgressSnapshot:
+        """As the real one."""
+        return await self._begin(room_name, object_key, "ogg")
+
+    async def start_alternating_speakers(
+        self, *, room_name: str, object_key: str, upload: S3Target
+    ) -> EgressSnapshot:
         """As the real one."""
         return await self._begin(room_name, object_key, "ogg")
 

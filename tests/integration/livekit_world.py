@@ -103,7 +103,9 @@ class World:
         return await self.livekit.start_room_composite(room_name=ROOM, object_key=OBJECT_KEY, upload=upload)
 
     async def start_speakers(self, upload: S3Target = NOWHERE) -> EgressSnapshot:
-        return await self.livekit.start_speakers(room_name=ROOM, object_key=SPEAKERS_KEY, upload=upload)
+        return await self.livekit.start_alternating_speakers(
+            room_name=ROOM, object_key=SPEAKERS_KEY, upload=upload
+        )
 
     async def listed(self, egress_id: str) -> EgressSnapshot:
         (found,) = await self.livekit.list_egress(egress_id=egress_id)

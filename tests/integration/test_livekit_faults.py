@@ -120,7 +120,7 @@ async def test_speakers_are_asked_for_without_layout_manifest_or_picture(world: 
 @pytest.mark.parametrize("key", ["r/x.mp4", "r/{time}.ogg", "/r/x.ogg"])
 async def test_speakers_are_refused_when_livekit_would_change_the_key(world: World, key: str) -> None:
     with pytest.raises(ValueError, match="object key"):
-        await world.livekit.start_speakers(room_name=ROOM, object_key=key, upload=NOWHERE)
+        await world.livekit.start_alternating_speakers(room_name=ROOM, object_key=key, upload=NOWHERE)
 
 
 @pytest.mark.parametrize(

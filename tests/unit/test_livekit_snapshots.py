@@ -1,9 +1,16 @@
-"""LiveKit's words for an egress that ended before it began, as reasons of ours."""
+"""LiveKit's words for egresses and participants, as ours."""
+
+from typing import Any
 
 import pytest
-from livekit.protocol.egress import EgressInfo, EgressStatus
+from livekit.protocol.egress import EgressInfo, EgressStatus, StartEgressRequest
+from livekit.protocol.models import ParticipantInfo, TrackInfo, TrackSource, TrackType
 
-from app.integrations.livekit_snapshots import egress
+from app.integrations.livekit_requests import S3Target, microphone, speakers, video
+from app.integrations.livekit_snapshots import egress, participant
+from app.integrations.storage import Credentials
+
+TARGET = S3Target("http://127.0.0.1:1", "auto", "bucket", Credentials("key-id", "secret", "token"))
 
 NOT_RECEIVED = "Start signal not received"
 STOP_CALLED = "Stop called before pipeline could start"
@@ -45,3 +52,37 @@ def test_stopped_egress_without_an_error_has_no_reason() -> None:
         egress_id="EG_1", status=EgressStatus.EGRESS_COMPLETE, details="End reason: StopEgress API"
     )
     assert egress(info).error_reason is None
+
+
+def test_participant_names_published_microphones_alone() -> None:
+    tracks = [
+        TrackInfo(sid="TR_mic", source=TrackSource.MICROPHONE, muted=True),
+        TrackInfo(sid="TR_cam", source=TrackSource.CAMERA, type=TrackType.VIDEO),
+        TrackInfo(sid="TR_odd", source=TrackSource.MICROPHONE, type=TrackType.VIDEO),
+        TrackInfo(sid="TR_screen", source=TrackSource.SCREEN_SHARE_AUDIO),
+        TrackInfo(sid="TR_unknown"),
+        TrackInfo(sid="TR_again", source=TrackSource.MICROPHONE),
+    ]
+    assert participant(ParticipantInfo(identity="p", tracks=tracks)).microphones == ("TR_mic", "TR_again")
+    assert participant(ParticipantInfo(identity="p")).microphones == ()
+
+
+@pytest.mark.parametrize(
+    "request_of_ours",
+    [
+        {"room_composite": video("room", "r/x.mp4", TARGET)},
+        {"track_composite": microphone("room", "TR_1", "r/x.mp4", TARGET)},
+        {"egress": speakers("room", "doctor", "patient", "r/x.ogg", TARGET)},
+    ],
+    ids=lambda request: next(iter(request)),
+)
+def test_recording_of_each_kind_is_found_by_its_key(request_of_ours: dict[str, Any]) -> None:
+    key = egress(EgressInfo(egress_id="EG_1", **request_of_ours)).object_key
+    assert key is not None
+    assert key.startswith("r/x.")
+
+
+def test_recording_that_is_not_ours_has_no_key() -> None:
+    assert egress(EgressInfo(egress_id="EG_1", track={"room_name": "room"})).object_key is None
+    assert egress(EgressInfo(egress_id="EG_1", egress=StartEgressRequest(outputs=[{}]))).object_key is None
+    assert egress(EgressInfo(egress_id="EG_1")).object_key is None

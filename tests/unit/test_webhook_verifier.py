@@ -291,3 +291,72 @@ def test_what_passes_is_what_livekits_own_receiver_reads(raw: dict[str, object])
     assert (ours.egress_id or "") == theirs.egress_info.egress_id
     assert (ours.room_name or "") == (theirs.egress_info.room_name or theirs.room.name)
     assert int(ours.created_at.timestamp()) == theirs.created_at
+
+
+def published(**changes: object) -> bytes:
+    """As livekit-server 1.13.5 tells of a microphone (seen 2026-11-29)."""
+    told = {
+        "event": "track_published",
+        "id": "EV_1",
+        "createdAt": "5",
+        "room": {"sid": "RM_1", "name": "room-1", "turnPassword": "turn-secret", "enabledCodecs": []},
+        "participant": {"sid": "PA_1", "identity": "person-1"},
+        "track": {"sid": "TR_1", "source": "MICROPHONE", "mimeType": "audio/red"},
+        **changes,
+    }
+    return json.dumps(told).encode()
+
+
+def test_published_microphone_is_read_with_its_publisher_and_without_secrets_of_the_room() -> None:
+    body = published()
+    event = verifier.verify(body, signed(body))
+    assert (event.room_name, event.publisher_identity, event.microphone_sid) == ("room-1", "person-1", "TR_1")
+    assert "turn-secret" not in repr(event)
+
+
+@pytest.mark.parametrize(
+    "track",
+    [
+        {"sid": "TR_1", "source": "CAMERA", "type": "VIDEO"},
+        {"sid": "TR_1", "source": "MICROPHONE", "type": "VIDEO"},
+        {"sid": "TR_1", "source": "SCREEN_SHARE_AUDIO"},
+        {"sid": "TR_1", "source": "NEVER_HEARD_OF"},
+        {"sid": "TR_1"},
+    ],
+)
+def test_published_track_that_is_no_microphone_is_read_as_none(track: object) -> None:
+    body = published(track=track)
+    event = verifier.verify(body, signed(body))
+    assert (event.room_name, event.publisher_identity, event.microphone_sid) == ("room-1", None, None)
+
+
+def test_microphone_that_is_gone_is_read_as_none() -> None:
+    body = published(event="track_unpublished")
+    assert verifier.verify(body, signed(body)).microphone_sid is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"track": None},
+        {"track": []},
+        {"track": {"source": "MICROPHONE"}},
+        {"track": {"sid": "", "source": "MICROPHONE"}},
+        {"track": {"sid": "TR 1", "source": "MICROPHONE"}},
+        {"track": {"sid": 1, "source": "MICROPHONE"}},
+        {"track": {"sid": "TR_1", "source": 2}},
+        {"track": {"sid": "TR_1", "source": "MICROPHONE", "type": 0}},
+        {"participant": None},
+        {"participant": {}},
+        {"participant": {"identity": ""}},
+        {"participant": {"identity": 5}},
+        {"participant": {"identity": "a\nb"}},
+        {"participant": {"identity": "x" * 300}},
+        {"room": {}},
+    ],
+)
+def test_published_microphone_that_is_not_as_livekit_tells_it_is_refused(changes: dict[str, object]) -> None:
+    body = published(**changes)
+    with pytest.raises(InvalidInput, match="webhook_body") as refused:
+        verifier.verify(body, signed(body))
+    assert "turn-secret" not in repr(refused.value)
