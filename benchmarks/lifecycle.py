@@ -28,8 +28,8 @@ from app.db import Database
 from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
 from app.deployment import mark_database
-from app.devstack import object_store, postgres
 from app.integrations.storage import Storage
+from devstack import object_store, postgres
 from tests.databases import Cluster
 
 DEPLOYMENT = "bench"

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
-from app.devstack.livekit.webhooks import CONTENT_TYPE, sign
 from benchmarks.loopback import post
+from devstack.livekit.webhooks import CONTENT_TYPE, sign
 
 EVENTS = (
     "room_started",

@@ -13,9 +13,9 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from app.devstack.children import child, free_port
-from app.devstack.gotrue.signing import load_signer
-from app.devstack.stack import Stack
+from devstack.children import child, free_port
+from devstack.gotrue.signing import load_signer
+from devstack.stack import Stack
 from tests.databases import Cluster
 from tests.integration import small_stack
 

@@ -23,7 +23,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from app.db import Access, Asker, Database
-from app.devstack import postgres
 from app.keyring import Keyring
 from app.quotas import Quotas
 from app.sql import Queries
@@ -31,6 +30,7 @@ from app.transcripts.model import SearchFilter
 from app.transcripts.search import TranscriptSearch
 from benchmarks.search_practice import fill
 from benchmarks.search_words import queries
+from devstack import postgres
 from tests.databases import Cluster
 
 FIRST: Final = 20

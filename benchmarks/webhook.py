@@ -29,11 +29,11 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
-from app.devstack import postgres
 from benchmarks import practice
 from benchmarks.loopback import Connection, UnexpectedAnswerError, connected, post
 from benchmarks.notifications import EVENTS, notifications, signed
 from benchmarks.practice import Practice
+from devstack import postgres
 from tests.databases import Cluster
 
 LEAST_RATIO = 0.5

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
-from app.devstack.totp import totp_code
+from devstack.totp import totp_code
 
 _SIMPLE_METHODS = frozenset({"GET", "HEAD", "POST"})
 _SIMPLE_HEADERS = frozenset({"accept", "accept-language", "content-language"})

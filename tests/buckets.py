@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.config import Config
 
-from app.devstack.object_store import ObjectStore
 from app.integrations.storage import Credentials
+from devstack.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

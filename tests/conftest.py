@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from app.devstack import object_store as stores
-from app.devstack.object_store import ObjectStore
-from app.devstack.supabase_project import Grants
+from devstack import object_store as stores
+from devstack.object_store import ObjectStore
+from devstack.supabase_project import Grants
 from tests.buckets import empty_bucket
 from tests.databases import Cluster, Database, shared_cluster, unregistered_terms
 

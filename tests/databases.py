@@ -4,7 +4,7 @@ One cluster a test run: embedded, or the external server whose superuser's URL i
 pytest-xdist worker that needs it starts it, all use it, and that first one stops it when the last has let go.
 Per variant of grants there is one migrated template, closed to connections, which is cloned per test.
 
-`PG_BIN` runs the embedded cluster with another Postgres (`app/devstack/postgres.py`).
+`PG_BIN` runs the embedded cluster with another Postgres (`devstack/postgres.py`).
 """
 
 import fcntl
@@ -24,8 +24,8 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from app.deployment import prepare_database
-from app.devstack.postgres import running
-from app.devstack.supabase_project import (
+from devstack.postgres import running
+from devstack.supabase_project import (
     Grants,
     create_project,
     drop_project,

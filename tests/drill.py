@@ -22,16 +22,16 @@ from uuid import UUID, uuid4
 import psycopg
 
 from app.deployment import mark_database
-from app.devstack import object_store
-from app.devstack.object_store import ObjectStore
-from app.devstack.postgres import binaries_directory
-from app.drill.restoring import SCHEMAS
 from app.integrations.storage import Storage
 from app.keyring import FieldKey, Keyring, new_key_line
 from app.keys.escrow import Escrow, seal
 from app.transcripts import places
 from app.transcripts.model import Speaker, Transcript, Turn
 from app.transcripts.stored import transcript_bytes
+from devstack import object_store
+from devstack.object_store import ObjectStore
+from devstack.postgres import binaries_directory
+from devstack.restoring import SCHEMAS
 from tests.databases import Database, shared_cluster
 from tests.policies.seed import seed
 from tests.policies.world import ANA, Case, Connection

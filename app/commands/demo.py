@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from app import settings
+from app.commands.checkout import load_devstack
 from app.commands.console import err, out, refusals_told
 
 FIXTURES = Path(__file__).parent.parent.parent / "tests" / "fixtures"
@@ -56,14 +57,12 @@ def demo(
     context.obj = data
     if context.invoked_subcommand is not None:
         return
-    from app.devstack import showing
-    from app.devstack.demo import Sources
-
+    showing = load_devstack("showing", command="resguardo demo")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     asked = {"api": port, "auth": auth_port, "store": store_port, "livekit": livekit_port}
     options = showing.Options(
         data_dir=data,
-        sources=Sources(media, audio),
+        sources=showing.Sources(media, audio),
         once=once,
         report_to=json,
         ports={name: number for name, number in asked.items() if number is not None},
@@ -94,8 +93,7 @@ def join(
 
     Again, it puts in whoever has left. Ends with 1 where no demo runs or there is no such consultation.
     """
-    from app.devstack import joining
-
+    joining = load_devstack("joining", command="resguardo demo join")
     try:
         entered = asyncio.run(joining.join(data or context.obj, consultation, with_consents=consents))
     except joining.JoinFailed as error:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app import settings
+from app.commands.checkout import load_devstack
 from app.commands.console import out, refusals_told
 from app.commands.keys import ask_passphrase
 from app.drill import run as drills
@@ -62,20 +63,21 @@ def restore(
 
     Ends with 0 where every check held, 1 where one did not.
     """
+    restorer = load_devstack("restoring", command="resguardo drill")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with refusals_told():
         loaded = settings.load(BucketWriterSettings)
         if report is not None and report.exists():
             raise typer.BadParameter("the file is there already", param_hint="--report")
         order = drills.Order(dump, escrow, ask_passphrase(confirm=False), sample)
-        made = _watched(loaded, order)
+        made = _watched(loaded, order, restorer)
     if report is not None:
         report.write_text(json.dumps(made.as_json(), indent=2) + "\n", encoding="utf-8")
     _conclude(made)
     raise typer.Exit(0 if made.is_ok else 1)
 
 
-def _watched(loaded: BucketWriterSettings, order: drills.Order) -> Report:
+def _watched(loaded: BucketWriterSettings, order: drills.Order, restorer: drills.Restorer) -> Report:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out, transient=True) as progress:
         shown = progress.add_task("", total=None)
@@ -91,6 +93,7 @@ def _watched(loaded: BucketWriterSettings, order: drills.Order) -> Report:
                 on_end=end,
                 on_checked=lambda done, total: progress.update(shown, completed=done, total=total),
             ),
+            restorer,
         )
 
 

@@ -6,11 +6,11 @@ A step that fails does not stop the next ones, unless they would mean nothing wi
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 import psycopg
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from app.certificates.signing import CertificateSigner, read_public_key
 from app.deletions.ledger import Ledger
 from app.deployment import require_own_bucket
-from app.drill import checking, objects, restoring
+from app.drill import checking, objects
 from app.drill.checking import Sampled
 from app.drill.model import Notes, Problem, Report, Step
 from app.errors import AppError
@@ -50,6 +50,27 @@ class Watcher:
     on_checked: Callable[[int, int], None] = lambda done, total: None
 
 
+@dataclass(frozen=True)
+class Server:
+    """A fresh server with an empty database and the roles that a dump names."""
+
+    home: Path
+    url: str
+
+
+class Restorer(Protocol):
+    """Restores a dump into a server that it starts: `devstack.restoring`."""
+
+    def examine(self, dump: Path, notes: Notes) -> None:
+        """Notes what the file is. Raises InvalidInput."""
+
+    def fresh_server(self) -> AbstractContextManager[Server]:
+        """Runs a server and removes it when the block ends. Raises InvalidInput, UpstreamFailed."""
+
+    def restore(self, server: Server, dump: Path, notes: Notes) -> None:
+        """Restores the dump and notes what went wrong. Raises InvalidInput."""
+
+
 class _Stopped(Exception):  # noqa: N818 - it reads as what happened
     """A step failed without which the next ones mean nothing."""
 
@@ -76,9 +97,11 @@ class _Course:
             raise _Stopped
 
 
-def run(settings: BucketWriterSettings, order: Order, watcher: Watcher) -> Report:
+def run(settings: BucketWriterSettings, order: Order, watcher: Watcher, restorer: Restorer) -> Report:
     """Restores, compares, and removes what it restored. What went wrong is in the report, not raised."""
-    return _reported(settings, watcher, lambda course: _restore_and_compare(course, settings, order))
+    return _reported(
+        settings, watcher, lambda course: _restore_and_compare(course, settings, order, restorer)
+    )
 
 
 def compare(settings: BucketWriterSettings, order: Order, url: str, watcher: Watcher) -> Report:
@@ -100,15 +123,17 @@ def _reported(settings: BucketWriterSettings, watcher: Watcher, take: Callable[[
     return Report(settings.deployment, began_at, time.monotonic() - began, tuple(course.steps), is_complete)
 
 
-def _restore_and_compare(course: _Course, settings: BucketWriterSettings, order: Order) -> None:
+def _restore_and_compare(
+    course: _Course, settings: BucketWriterSettings, order: Order, restorer: Restorer
+) -> None:
     kept = _open_escrow(course, settings, order)
     with course.step("dump", is_essential=True) as notes:
-        restoring.examine(order.dump, notes)
+        restorer.examine(order.dump, notes)
     with ExitStack() as stack:
         with course.step("start Postgres", is_essential=True):
-            server = stack.enter_context(restoring.fresh_server())
+            server = stack.enter_context(restorer.fresh_server())
         with course.step("restore the dump") as notes:
-            restoring.restore(server, order.dump, notes)
+            restorer.restore(server, order.dump, notes)
         _compare(course, settings, order, kept, server.url)
 
 

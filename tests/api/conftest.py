@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.devstack.object_store import ObjectStore
+from devstack.object_store import ObjectStore
 from tests.api.world import Case, Person, World, opened
 from tests.databases import Cluster
 

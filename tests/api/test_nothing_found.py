@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.devstack.object_store import ObjectStore
+from devstack.object_store import ObjectStore
 from graphql_schema.root_fields import permission_of
 from tests.api import documents, requesting
 from tests.api.deleting import destroyed

@@ -12,7 +12,7 @@ import pytest
 from graphql import GraphQLSchema, build_schema
 from websockets.exceptions import ConnectionClosed
 
-from app.devstack.livekit.webhooks import sign
+from devstack.livekit.webhooks import sign
 from graphql_schema.schema import make_schema
 from tests.api import documents, requesting
 from tests.api.deleting import destroyed, requested

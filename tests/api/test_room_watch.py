@@ -10,8 +10,8 @@ import httpx
 import pytest
 from livekit.protocol.models import ParticipantInfo
 
-from app.devstack.livekit import Order
 from app.texts import LANGUAGES, recording_error_text
+from devstack.livekit import Order
 from tests.api import documents
 from tests.api.importing import completed
 from tests.api.socket_client import connected

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 from supabase_auth.errors import AuthApiError
 
-from app.devstack.sign_in import sign_in
 from app.integrations.supabase import SupabaseAdmin
 from app.quotas import load_quotas
+from devstack.sign_in import sign_in
 from tests.api import documents
 from tests.api.world import PUBLISHABLE_KEY, SECRET_KEY, Case, Person, World
 

@@ -18,7 +18,7 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from app.deployment import mark_database
-from app.devstack.livekit.webhooks import sign
+from devstack.livekit.webhooks import sign
 from tests.api import documents
 from tests.api.world import DEPLOYMENT, LIVEKIT_KEY, LIVEKIT_SECRET, World, from_address
 from tests.databases import Cluster

@@ -28,14 +28,14 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from app.deployment import mark_database
-from app.devstack.gotrue import GotrueConfig, create_gotrue_app
-from app.devstack.gotrue.signing import Signer, load_signer
-from app.devstack.livekit import LiveKitStandIn, Pace, create_livekit_app
-from app.devstack.object_store import ObjectStore
 from app.duties import Services, open_queue, open_services
 from app.integrations.storage import Storage
 from app.main import create_app
 from app.settings import ApiSettings, Environment, WorkerSettings
+from devstack.gotrue import GotrueConfig, create_gotrue_app
+from devstack.gotrue.signing import Signer, load_signer
+from devstack.livekit import LiveKitStandIn, Pace, create_livekit_app
+from devstack.object_store import ObjectStore
 from tests.api import documents
 from tests.databases import Database
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psycopg
 
-from app.devstack.stack import DATABASE
-from app.devstack.supabase_project import with_database
+from devstack.stack import DATABASE
+from devstack.supabase_project import with_database
 from tests.faults.acts import ACTIVE, ENDED
 from tests.faults.catalogue import UPLOAD_FAILED
 from tests.faults.fault import Act, Fault, Tell, Verdict

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from app.devstack import postgres
-from app.devstack.stack import DATABASE
-from app.devstack.supabase_project import with_database
+from devstack import postgres
+from devstack.stack import DATABASE
+from devstack.supabase_project import with_database
 from tests.faults.processes import Parent
 from tests.faults.proxy import Address
 

@@ -25,7 +25,6 @@ from app.consultations.model import Consultation, Registration, Sensitivity
 from app.consultations.service import Consultations
 from app.db import Database as Pool
 from app.db import Transaction
-from app.devstack.livekit.webhooks import sign
 from app.duties import Services, tasks
 from app.errors import AppError
 from app.integrations.livekit import S3Target, WebhookVerifier
@@ -41,6 +40,7 @@ from app.recordings.presence import RoomWatch
 from app.recordings.reconciler import Reconciler
 from app.recordings.service import Recordings
 from app.transcripts.transcriber import Transcriber
+from devstack.livekit.webhooks import sign
 from tests.databases import Database
 from tests.faults.cloud import Cloud, Crashed, Faults, Told, quick_probe
 from tests.integration.recording_world import DOCTOR, KEY, KEYRING, PATIENT, SECRET, asker, seed_people

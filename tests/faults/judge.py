@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from app.devstack.api_client import Refused
+from devstack.api_client import Refused
 from tests.faults.fault import Fault, Verdict
 from tests.faults.visit import Row, Visit
 from tests.faults.world import RECONCILE_SECONDS

@@ -10,7 +10,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import TypeVar
 
-from app.devstack.children import child
+from devstack.children import child
 
 T = TypeVar("T")
 _LOOK_SECONDS = 0.05

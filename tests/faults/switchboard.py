@@ -18,10 +18,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from app.devstack.livekit import LiveKitStandIn, Order, Pace
-from app.devstack.livekit.media import generate, generate_silence
-from app.devstack.livekit.rows import ENDED
-from app.devstack.livekit.twirp import TokenError, TwirpError, decode, encode, grants_of_request, media_type
+from devstack.livekit import LiveKitStandIn, Order, Pace
+from devstack.livekit.media import generate, generate_silence
+from devstack.livekit.rows import ENDED
+from devstack.livekit.twirp import TokenError, TwirpError, decode, encode, grants_of_request, media_type
 from tests.integration.recording_world import served
 
 DEPARTURE_SECONDS = 2

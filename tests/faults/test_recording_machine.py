@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.devstack.livekit.media import generate, generate_silence
 from app.media.probe import probe
+from devstack.livekit.media import generate, generate_silence
 from tests.databases import Database
 from tests.faults.ground import ground
 from tests.faults.soak import LOT, run_sequences

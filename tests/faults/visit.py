@@ -13,11 +13,11 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from app.devstack import documents
-from app.devstack.api_client import ApiClient, Refused
-from app.devstack.livekit import LiveKitStandIn
-from app.devstack.livekit.rows import Recording
-from app.devstack.livekit.twirp import grants_of_token
+from devstack import documents
+from devstack.api_client import ApiClient, Refused
+from devstack.livekit import LiveKitStandIn
+from devstack.livekit.rows import Recording
+from devstack.livekit.twirp import grants_of_token
 from tests.faults.watches import Watch
 from tests.faults.world import World
 

@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from app.devstack import object_store
-from app.devstack import stack as devstack
-from app.devstack.api_client import ApiClient
-from app.devstack.children import child
-from app.devstack.gotrue.config import GotrueConfig, save_config
-from app.devstack.people import People, Person
-from app.devstack.stack import ACCESS_TOKEN_HOOK, Stack
 from app.integrations.storage import Storage
+from devstack import object_store
+from devstack import stack as devstack
+from devstack.api_client import ApiClient
+from devstack.children import child
+from devstack.gotrue.config import GotrueConfig, save_config
+from devstack.people import People, Person
+from devstack.stack import ACCESS_TOKEN_HOOK, Stack
 from tests.faults.commits import PostgresProxy
 from tests.faults.database import Postgres, address
 from tests.faults.processes import Parent, Supervised
@@ -174,7 +174,7 @@ async def _start_auth(parent: Parent, made: Stack, directory: Path) -> None:
     save_config(config, directory / "auth.json")
     await parent.enter(
         child(
-            "app.devstack.gotrue",
+            "devstack.gotrue",
             ["--config", str(directory / "auth.json")],
             log=directory / "auth.log",
             environment={},

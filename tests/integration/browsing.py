@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from app.devstack.children import dying_with_parent
+from devstack.children import dying_with_parent
 from tests.browsers import authenticator_code
 
 PAGE = Path(__file__).with_name("browser_page.html")

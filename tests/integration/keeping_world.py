@@ -21,10 +21,10 @@ from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
 from app.deletions.restore import RestoreCheck
 from app.deployment import mark_database
-from app.devstack.object_store import ObjectStore
 from app.integrations.storage import Storage
 from app.integrations.storage_listing import ObjectPage
 from app.keyring import Keyring
+from devstack.object_store import ObjectStore
 from tests.databases import Database
 
 DEPLOYMENT = "test"

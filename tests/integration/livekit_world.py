@@ -18,10 +18,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.devstack import object_store
-from app.devstack.livekit import LiveKitStandIn, Pace, create_livekit_app
 from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target, WebhookEvent, WebhookVerifier
 from app.integrations.storage import Credentials
+from devstack import object_store
+from devstack.livekit import LiveKitStandIn, Pace, create_livekit_app
 from tests.buckets import s3_client
 
 KEY, SECRET = "APIdevelopment", "a-secret-of-more-than-thirty-two-bytes"

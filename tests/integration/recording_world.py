@@ -26,10 +26,6 @@ from app.consultations.model import Consultation, ParticipantKind, Registration,
 from app.consultations.service import Consultations
 from app.db import Asker, Transaction
 from app.db import Database as Pool
-from app.devstack.livekit import LiveKitStandIn, Order, Pace, create_livekit_app
-from app.devstack.livekit.webhooks import sign
-from app.devstack.object_store import ObjectStore
-from app.devstack.supabase_project import ProjectUrls
 from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target, WebhookVerifier
 from app.integrations.storage import Storage
 from app.keyring import Keyring
@@ -40,6 +36,10 @@ from app.recordings.controller import RecordingController
 from app.recordings.model import Recording, RecordingStatus
 from app.recordings.reconciler import Reconciler
 from app.recordings.service import Recordings
+from devstack.livekit import LiveKitStandIn, Order, Pace, create_livekit_app
+from devstack.livekit.webhooks import sign
+from devstack.object_store import ObjectStore
+from devstack.supabase_project import ProjectUrls
 from tests.databases import Database
 
 KEYRING = Keyring({"tests-1": b"a root key of a world of records"})

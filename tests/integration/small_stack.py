@@ -11,11 +11,11 @@ from pathlib import Path
 import anyio
 
 from app.deployment import mark_database
-from app.devstack import object_store
-from app.devstack import stack as devstack
-from app.devstack.stack import Stack
-from app.devstack.supabase_project import project_urls
 from app.keyring import new_key_line
+from devstack import object_store
+from devstack import stack as devstack
+from devstack.stack import Stack
+from devstack.supabase_project import project_urls
 from tests.databases import API_ROLE, WORKER_ROLE, Cluster
 
 

@@ -28,15 +28,15 @@ from app.bucket.service import BucketPolicies
 from app.bucket.surroundings import Surroundings
 from app.db import Database as Pool
 from app.deployment import mark_database
-from app.devstack.children import free_port
-from app.devstack.cloudflare import Bucket, CloudflareConfig, create_cloudflare_app
-from app.devstack.object_store import ObjectStore
 from app.errors import Conflict, UpstreamFailed
 from app.integrations.cloudflare import API_URL, Cloudflare, LockRule
 from app.integrations.storage import MARK_KEY, Credentials, Storage
 from app.integrations.storage_listing import PAGE_SIZE, UploadPage
 from app.integrations.storage_rules import CorsRule, LifecycleRule, StorageRules
 from app.settings import WorkerSettings
+from devstack.children import free_port
+from devstack.cloudflare import Bucket, CloudflareConfig, create_cloudflare_app
+from devstack.object_store import ObjectStore
 from tests.buckets import s3_client
 from tests.databases import Database
 from tests.unit.environments import ENVIRONMENTS, set_environment

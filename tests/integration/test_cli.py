@@ -12,11 +12,11 @@ from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from app import access_policies, checks, cli, migrations
-from app.devstack import postgres, stack
-from app.devstack.children import child
-from app.devstack.stack import Stack
-from app.devstack.supabase_project import ProjectUrls, create_project, drop_project, with_login
 from app.settings import ApiSettings, DeploymentSettings, WorkerSettings
+from devstack import postgres, stack
+from devstack.children import child
+from devstack.stack import Stack
+from devstack.supabase_project import ProjectUrls, create_project, drop_project, with_login
 from tests.databases import API_ROLE, WORKER_ROLE, Cluster
 from tests.integration import openai_stand_in, small_stack
 from tests.unit.environments import ENVIRONMENTS, set_environment
@@ -212,6 +212,8 @@ def test_every_remedy_of_a_start_is_known() -> None:
         "ledger_versions_unknown",
         "database_of_pre_release",
         "devstack_of_pre_release",
+        "dump_missing",
+        "dump_unreadable",
         "access_not_applied",
         "login_password_failed",
         "livekit_no_egress",

@@ -14,10 +14,10 @@ import pytest
 from starlette.applications import Starlette
 
 from app import checks
-from app.devstack.cloudflare import Bucket, CloudflareConfig, create_cloudflare_app
-from app.devstack.cloudflare.config import load_config, save_config
 from app.errors import AppError, InvalidInput, Timeout, UpstreamFailed
 from app.integrations.cloudflare import MAX_LOCK_RULES, Cloudflare, LockRule, PublicDomain
+from devstack.cloudflare import Bucket, CloudflareConfig, create_cloudflare_app
+from devstack.cloudflare.config import load_config, save_config
 
 pytestmark = pytest.mark.anyio
 

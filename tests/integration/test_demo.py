@@ -20,12 +20,12 @@ import httpx
 import pytest
 from av.video.stream import VideoStream
 
-from app.devstack import postgres
-from app.devstack.api_client import ApiClient
-from app.devstack.demo import Audience, DemoFailed, Report, words
-from app.devstack.demo.scene import Scene
-from app.devstack.demo.visit import Visit
-from app.devstack.stack import DEFAULT_ORIGINS
+from devstack import postgres
+from devstack.api_client import ApiClient
+from devstack.demo import Audience, DemoFailed, Report, words
+from devstack.demo.scene import Scene
+from devstack.demo.visit import Visit
+from devstack.stack import DEFAULT_ORIGINS
 from tests.integration.small_stack import processes_of
 from tests.integration.spoken import turns as spoken_turns
 from tests.integration.spoken import word_error_rate
@@ -281,8 +281,8 @@ async def test_demo_tells_each_piece_once_and_nobody_speaking_is_no_failure(
 
 _FAILING = textwrap.dedent(
     """
-    from app.devstack.demo import DemoFailed
-    from app.devstack.demo.visit import Visit
+    from devstack.demo import DemoFailed
+    from devstack.demo.visit import Visit
 
     async def fail(self, *whoever):
         raise DemoFailed("the consent [/] did not hold")

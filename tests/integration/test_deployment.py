@@ -7,10 +7,10 @@ import pytest
 
 from app.db import Database as Pool
 from app.deployment import mark_database, require_own_bucket, require_own_database
-from app.devstack.object_store import ObjectStore
-from app.devstack.supabase_project import with_database
 from app.errors import Conflict
 from app.integrations.storage import Storage
+from devstack.object_store import ObjectStore
+from devstack.supabase_project import with_database
 from tests.databases import Database
 
 pytestmark = pytest.mark.anyio

@@ -14,10 +14,10 @@ from psycopg import sql
 from app.certificates.model import Certificate, Ground
 from app.certificates.signing import check
 from app.deletions.destroyer import DestructionReport
-from app.devstack.object_store import ObjectStore
 from app.errors import Conflict, Timeout
 from app.holds.protection import Protection
 from app.integrations.storage import StoredObject
+from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import DAY, SIGNER, START, ClockedStorage, World, opened
 

@@ -11,10 +11,10 @@ from uuid import uuid4
 import pytest
 
 from app.deletions.destroyer import DestructionReport
-from app.devstack.object_store import ObjectStore
 from app.holds.protection import Protection
 from app.integrations.storage_listing import ObjectPage
 from app.recordings.missing import MissingObjects
+from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import DAY, DEPLOYMENT, SIGNER, START, ClockedStorage, World, opened
 from tests.integration.test_destroyer import (

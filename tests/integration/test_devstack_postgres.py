@@ -14,9 +14,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from app.devstack import postgres
-from app.devstack.postgres import running
 from app.errors import Conflict, InvalidInput
+from devstack import postgres
+from devstack.postgres import running
 from tests.databases import Cluster, Database
 
 
@@ -100,7 +100,7 @@ def test_postgres_stops_when_its_process_is_killed(tmp_path: Path) -> None:
     program = textwrap.dedent(
         f"""
         import pathlib, sys
-        from app.devstack.postgres import running
+        from devstack.postgres import running
         with running(pathlib.Path({str(tmp_path)!r}), durable=False) as url:
             print(url, flush=True)
             sys.stdin.read()

@@ -22,14 +22,15 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from app.certificates.signing import CertificateSigner
-from app.devstack.object_store import ObjectStore
-from app.devstack.object_store import running as running_store
-from app.drill import restoring, run
+from app.drill import run
 from app.drill.checking import sample
 from app.drill.model import LIMIT_HOURS, Report, Step
 from app.drill.run import Order, Watcher
 from app.keyring import new_key_line
 from app.settings import BucketWriterSettings, Environment
+from devstack import restoring
+from devstack.object_store import ObjectStore
+from devstack.object_store import running as running_store
 from tests import drill as rehearsal
 from tests.databases import Cluster, in_memory
 from tests.drill import DEPLOYMENT, PASSPHRASE, Practice
@@ -80,7 +81,8 @@ def _settings(made: Practice, deployment: str) -> BucketWriterSettings:
 
 def _drill(made: Practice, dump: Path, escrow: Path, **watched: Any) -> Report:
     """The whole of it."""
-    return run.run(_settings(made, DEPLOYMENT), Order(dump, escrow, PASSPHRASE, 100), Watcher(**watched))
+    order = Order(dump, escrow, PASSPHRASE, 100)
+    return run.run(_settings(made, DEPLOYMENT), order, Watcher(**watched), restoring)
 
 
 def _compared(

@@ -24,11 +24,11 @@ from app.access_requests.model import new_secret
 from app.db import Database as Pool
 from app.db import Transaction
 from app.deployment import mark_database
-from app.devstack.object_store import ObjectStore
 from app.errors import Conflict, UpstreamFailed
 from app.integrations import storage_listing, storage_uploads
 from app.integrations.storage import Storage, StoredObject
 from app.integrations.storage_listing import ObjectPage, UploadPage
+from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.winzip import TamperedError, WrongSecretError, read_archive
 

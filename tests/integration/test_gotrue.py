@@ -23,13 +23,13 @@ import pytest
 from supabase_auth.errors import AuthApiError, AuthRetryableError, AuthWeakPasswordError
 
 from app.auth import Principal, TokenVerifier
-from app.devstack.gotrue import GotrueConfig, create_gotrue_app
-from app.devstack.gotrue.config import save_config
-from app.devstack.gotrue.signing import KEY_FILE
-from app.devstack.sign_in import enrol_totp, sign_in
-from app.devstack.totp import totp_code
 from app.errors import Conflict, InvalidInput, NotFound, Timeout, Unauthenticated, UpstreamFailed
 from app.integrations.supabase import SupabaseAdmin
+from devstack.gotrue import GotrueConfig, create_gotrue_app
+from devstack.gotrue.config import save_config
+from devstack.gotrue.signing import KEY_FILE
+from devstack.sign_in import enrol_totp, sign_in
+from devstack.totp import totp_code
 from supabase import AsyncClient, AsyncClientOptions
 from tests.databases import Database
 
@@ -660,7 +660,7 @@ async def test_it_serves_as_a_child_process(database: Database, tmp_path: Path) 
     save_config(config, tmp_path / "gotrue.json")
     assert stat.S_IMODE((tmp_path / "gotrue.json").stat().st_mode) == 0o600
     child = subprocess.Popen(  # noqa: ASYNC220 - returns at once
-        [sys.executable, "-m", "app.devstack.gotrue", "--config", str(tmp_path / "gotrue.json")],
+        [sys.executable, "-m", "devstack.gotrue", "--config", str(tmp_path / "gotrue.json")],
         env={**os.environ, "PYTHONWARNINGS": "error::ResourceWarning"},
     )
     admin = SupabaseAdmin(url, SECRET_KEY)

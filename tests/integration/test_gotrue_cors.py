@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from app.devstack.totp import totp_code
+from devstack.totp import totp_code
 from tests.browsers import Answer, Blocked, Page
 from tests.integration.test_gotrue import EMAIL, PASSWORD, PUBLISHABLE_KEY, URL, Project, doctor, project
 

@@ -12,8 +12,8 @@ import pytest
 from psycopg.types.json import Jsonb
 from supabase_auth.errors import AuthApiError, AuthRetryableError
 
-from app.devstack.sign_in import sign_in
 from app.session_macs import set_session_macs
+from devstack.sign_in import sign_in
 from tests.databases import Database
 from tests.integration.test_gotrue import (
     EMAIL,

@@ -13,12 +13,12 @@ from typer.testing import CliRunner, Result
 from app import checks
 from app.cli import cli
 from app.db import Database as Pool
-from app.devstack.object_store import ObjectStore
-from app.devstack.stack import Stack
 from app.errors import Conflict
 from app.keyring import Field, FieldKey, Keyring, new_key_line
 from app.keys import service
 from app.recordings.model import RecordingStatus
+from devstack.object_store import ObjectStore
+from devstack.stack import Stack
 from tests.databases import Cluster, Database
 from tests.integration import small_stack
 from tests.integration.recording_world import KEYRING, World, opened

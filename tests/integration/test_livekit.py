@@ -24,8 +24,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app.devstack import object_store
-from app.devstack.livekit import Order, Pace
 from app.errors import Timeout, UpstreamFailed
 from app.integrations.livekit import (
     LiveKit,
@@ -33,6 +31,8 @@ from app.integrations.livekit import (
     S3Target,
     is_definite,
 )
+from devstack import object_store
+from devstack.livekit import Order, Pace
 from tests.integration.livekit_world import (
     KEY,
     MEDIA,
@@ -440,7 +440,7 @@ async def test_child_process_serves_what_its_config_says_and_prints_nothing(tmp_
     config = tmp_path / "livekit.json"
     config.write_text(json.dumps({"port": port, "api_key": KEY, "api_secret": SECRET}))
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app.devstack.livekit", "--config", str(config), stdout=-1, stderr=-2
+        sys.executable, "-m", "devstack.livekit", "--config", str(config), stdout=-1, stderr=-2
     )
     try:
         async with asyncio.timeout(30), LiveKit(f"http://127.0.0.1:{port}", KEY, SECRET) as livekit:

@@ -20,12 +20,12 @@ from livekit.protocol.egress import (
 from livekit.protocol.models import ParticipantInfo
 from livekit.protocol.webhook import WebhookEvent as VendorEvent
 
-from app.devstack import object_store
-from app.devstack.livekit import Order, Pace, signed
-from app.devstack.livekit.media import generate_silence
-from app.devstack.livekit.orders import KINDS
 from app.errors import InvalidInput, Timeout, UpstreamFailed
 from app.integrations.livekit import S3Target, WebhookVerifier, is_definite
+from devstack import object_store
+from devstack.livekit import Order, Pace, signed
+from devstack.livekit.media import generate_silence
+from devstack.livekit.orders import KINDS
 from tests.integration.livekit_world import (
     KEY,
     NOWHERE,

@@ -17,8 +17,8 @@ from typer.testing import CliRunner, Result
 
 from app import checks, cli
 from app.db import Database
-from app.devstack import postgres
-from app.devstack.supabase_project import ProjectUrls, create_project, with_login
+from devstack import postgres
+from devstack.supabase_project import ProjectUrls, create_project, with_login
 from tests.unit.environments import set_environment
 
 Migrate = Callable[..., Result]

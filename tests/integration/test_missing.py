@@ -8,11 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from app.devstack.object_store import ObjectStore
 from app.errors import Conflict
 from app.integrations.storage_listing import ObjectPage
 from app.recordings import missing
 from app.recordings.missing import TOO_MANY_MISSING, MissingObjects, MissingReport
+from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import DAY, DEPLOYMENT, ClockedStorage, World, opened
 

@@ -19,8 +19,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as SigningKey
 from botocore.exceptions import ClientError
 
-from app.devstack.object_store import ObjectStore, ObjectStoreError, running
 from app.integrations.storage import Credentials
+from devstack.object_store import ObjectStore, ObjectStoreError, running
 from tests.buckets import s3_client
 
 if TYPE_CHECKING:
@@ -304,7 +304,7 @@ def test_nothing_runs_after_the_block(tmp_path: Path) -> None:
 def test_nothing_runs_after_the_parent_is_killed(tmp_path: Path, end: signal.Signals) -> None:
     script = (
         "import pathlib, sys, time\n"
-        "from app.devstack.object_store import running\n"
+        "from devstack.object_store import running\n"
         "with running(pathlib.Path(sys.argv[1])):\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(60)\n"

@@ -9,10 +9,10 @@ import openai
 import pytest
 from starlette.applications import Starlette
 
-from app.devstack.openai import create_openai_app
-from app.devstack.openai.app import MAX_BYTES
-from app.devstack.openai.config import OpenAIConfig, load_config, save_config
-from app.devstack.openai.recogniser import RATE, Recogniser, decode
+from devstack.openai import create_openai_app
+from devstack.openai.app import MAX_BYTES
+from devstack.openai.config import OpenAIConfig, load_config, save_config
+from devstack.openai.recogniser import RATE, Recogniser, decode
 from tests.integration.recording_world import served
 from tests.integration.spoken import silence_flac, turn_flac, turns, word_error_rate
 

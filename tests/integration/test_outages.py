@@ -15,11 +15,11 @@ from app.connections import Connection
 from app.db import Access
 from app.db import Database as Pool
 from app.deployment import require_own_database
-from app.devstack.supabase_project import with_database
 from app.errors import AppError, Timeout, UpstreamFailed
 from app.http import health
 from app.jobs.connector import QueueConnector
 from app.worker import PAUSES_SECONDS, STEADY_SECONDS, Outage
+from devstack.supabase_project import with_database
 from tests.databases import Database
 from tests.faults.proxy import Proxy
 from tests.integration.recording_world import DOCTOR, asker, seed_people

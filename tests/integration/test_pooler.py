@@ -17,9 +17,9 @@ from app import checks
 from app.connections import connect
 from app.db import Database as Pool
 from app.deployment import require_own_database
-from app.devstack.children import free_port
 from app.errors import Conflict
 from app.pooler import require_session
+from devstack.children import free_port
 from tests.databases import Database
 from tests.pooler import PICKS, Mode, Pooler
 

@@ -8,9 +8,9 @@ import anyio
 import httpx
 import pytest
 
-from app.devstack.object_store import ObjectStore
 from app.errors import InvalidInput
 from app.integrations.storage import MAX_PUT_BYTES, MAX_URL_SECONDS, Storage, upload_headers
+from devstack.object_store import ObjectStore
 
 pytestmark = pytest.mark.anyio
 

@@ -10,11 +10,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.bucket.drift import Drift, Prefix, of_holds
-from app.devstack.object_store import ObjectStore
 from app.errors import Conflict, UpstreamFailed
 from app.holds.protection import Protection, plan_locks
 from app.integrations.cloudflare import MAX_LOCK_RULES, LockRule
 from app.integrations.storage import Storage, StoredObject
+from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import DAY, DEPLOYMENT, World, opened
 

@@ -12,13 +12,13 @@ import httpx
 import pytest
 
 from app.consultations.model import ParticipantKind
-from app.devstack.object_store import ObjectStore
 from app.errors import Timeout, UpstreamFailed
 from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target
 from app.recordings.deadlines import Deadlines
 from app.recordings.lost import LostRecordings
 from app.recordings.model import TRANSITIONS, RecordingStatus, failed, lost
 from app.recordings.reconciler import MISSES, RECORDER_GONE, STOP_AGAIN, Report
+from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.recording_world import DOCTOR, KEY, SECRET, World, asker, opened
 

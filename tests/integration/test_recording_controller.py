@@ -15,8 +15,6 @@ import httpx
 import pytest
 from livekit.protocol.egress import EgressInfo, RoomCompositeEgressRequest
 
-from app.devstack.livekit import Pace
-from app.devstack.object_store import ObjectStore
 from app.errors import AppError, Conflict, Timeout, UpstreamFailed
 from app.failures import describe_failure
 from app.integrations.livekit import EgressSnapshot, LiveKit, LiveKitRefused, ParticipantSnapshot, S3Target
@@ -24,6 +22,8 @@ from app.integrations.r2 import recorder_credentials
 from app.integrations.storage import Credentials, StoredObject
 from app.recordings.controller import AMBIGUOUS_START, RecordingController
 from app.recordings.model import RecordingStatus, failed
+from devstack.livekit import Pace
+from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.recording_world import DOCTOR, KEY, KEYRING, PACE, SECRET, World, asker, opened
 

@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 from app import worker
 from app.cli import cli
 from app.deletions.restore import RestoreReport
-from app.devstack.object_store import ObjectStore
 from app.settings import WorkerSettings
+from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import DAY, START, World, opened
 from tests.integration.test_destroyer import restore, snapshot

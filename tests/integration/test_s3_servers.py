@@ -26,12 +26,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app import checks
-from app.devstack.object_store import ObjectStore
 from app.errors import InvalidInput, UpstreamFailed
 from app.integrations import sts
 from app.integrations.storage import MARK_KEY, Credentials, Storage
 from app.integrations.storage_access import prove_access
 from app.integrations.storage_rules import StorageRules
+from devstack.object_store import ObjectStore
 from tests.integration.recording_world import served
 
 pytestmark = pytest.mark.anyio

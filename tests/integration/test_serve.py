@@ -11,10 +11,10 @@ import httpx
 import psycopg
 import pytest
 
-from app.devstack.children import child, free_port
-from app.devstack.livekit.webhooks import CONTENT_TYPE, sign
-from app.devstack.stack import Stack
 from benchmarks.notifications import notification
+from devstack.children import child, free_port
+from devstack.livekit.webhooks import CONTENT_TYPE, sign
+from devstack.stack import Stack
 from tests.databases import API_ROLE, Cluster
 from tests.integration import small_stack
 

@@ -17,16 +17,16 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from app import checks
-from app.devstack.openai import OpenAIStandIn, Order, create_openai_app
-from app.devstack.openai.app import MAX_BYTES
-from app.devstack.openai.forms import parse_form
-from app.devstack.openai.starting import openai_environment, running
 from app.errors import AppError, Conflict, InvalidInput, RateLimited, Timeout, UpstreamFailed
 from app.integrations import configured, speech
 from app.integrations.speech import Heard, Speech
 from app.integrations.speech_pieces import duration_ms
 from app.media.sound import Cut
 from app.settings import SpeechApi, WorkerSettings, load
+from devstack.openai import OpenAIStandIn, Order, create_openai_app
+from devstack.openai.app import MAX_BYTES
+from devstack.openai.forms import parse_form
+from devstack.openai.starting import openai_environment, running
 from tests.integration.recording_world import served
 from tests.integration.spoken import silence_flac, turn_flac, turns, word_error_rate
 from tests.unit.environments import ENVIRONMENTS, set_environment

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app import checks, cli
-from app.devstack.stack import Stack
+from devstack.stack import Stack
 from tests.databases import Cluster
 from tests.integration import small_stack
 from tests.unit.environments import set_environment

@@ -13,8 +13,6 @@ import pytest
 
 from app import checks
 from app.db import Database as Pool
-from app.devstack.gotrue import GotrueConfig, create_gotrue_app
-from app.devstack.sign_in import enrol_totp, sign_in
 from app.duties import _by_id
 from app.errors import AppError, Conflict, InvalidInput, Timeout, UpstreamFailed
 from app.integrations.supabase import MAIL_SECONDS, SupabaseAdmin
@@ -22,6 +20,8 @@ from app.jobs.queue import GrowingPauses, JobFailed, Task, _runner
 from app.staff.invitations import StaffInvitations
 from app.staff.model import NewMember, StaffRole
 from app.texts import LANGUAGES, error_texts, reason_text
+from devstack.gotrue import GotrueConfig, create_gotrue_app
+from devstack.sign_in import enrol_totp, sign_in
 from supabase import AsyncClient, AsyncClientOptions
 from tests.databases import Database
 

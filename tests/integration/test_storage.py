@@ -18,9 +18,9 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore import auth as botocore_auth
 
-from app.devstack.object_store import ObjectStore, running
 from app.errors import Conflict, InvalidInput, NotFound, Timeout, UpstreamFailed
 from app.integrations.storage import MARK_KEY, Credentials, Storage, StoredObject
+from devstack.object_store import ObjectStore, running
 from tests.buckets import s3_client
 
 pytestmark = pytest.mark.anyio

@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from app.bucket.documents import DIRECTORY
-from app.devstack import object_store as stores
-from app.devstack.object_store import ObjectStore
 from app.integrations.storage import Storage, upload_headers
+from devstack import object_store as stores
+from devstack.object_store import ObjectStore
 from tests.browsers import Blocked, Page
 from tests.buckets import s3_client
 

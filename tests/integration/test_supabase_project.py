@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from app.devstack.supabase_project import create_project, drop_project
 from app.errors import Conflict
+from devstack.supabase_project import create_project, drop_project
 from tests.databases import Cluster, Database
 
 

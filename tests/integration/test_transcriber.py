@@ -11,8 +11,6 @@ from uuid import UUID
 import av
 import pytest
 
-from app.devstack.object_store import ObjectStore
-from app.devstack.openai import OpenAIStandIn, Order, create_openai_app
 from app.errors import Conflict, RateLimited
 from app.integrations.speech import Speech
 from app.settings import SpeechApi
@@ -20,6 +18,8 @@ from app.transcripts import places
 from app.transcripts.model import Speaker, Transcript
 from app.transcripts.stored import transcript_of
 from app.transcripts.transcriber import Transcriber
+from devstack.object_store import ObjectStore
+from devstack.openai import OpenAIStandIn, Order, create_openai_app
 from tests.databases import Database
 from tests.integration.keeping_world import KEYRING, World, opened
 from tests.integration.recording_world import served

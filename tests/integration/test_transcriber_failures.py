@@ -13,7 +13,6 @@ from procrastinate.jobs import Job, Status
 from app import permissions
 from app.consents.texts import ABOUT_WORDS
 from app.db import Database as Pool
-from app.devstack.object_store import ObjectStore
 from app.duties import TRANSCRIPTION_ATTEMPTS, tasks
 from app.errors import AppError, Conflict, InvalidInput, NotFound, RateLimited, Timeout, UpstreamFailed
 from app.jobs.queue import WORDS_QUEUE, GrowingPauses, JobFailed, Task, _runner, make_queue
@@ -22,6 +21,7 @@ from app.media.sound import Cut
 from app.transcripts import assembling, store, transcription_store
 from app.transcripts.hearing import AT_ONCE, MOST_SPOILT
 from app.transcripts.transcriber import AHEAD_SECONDS
+from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import KEYRING, opened
 from tests.integration.recording_world import asker

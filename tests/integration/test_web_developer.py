@@ -15,9 +15,9 @@ import av
 import httpx
 import pytest
 
-from app.devstack import documents, showing
-from app.devstack.children import free_port
-from app.devstack.stack import DEFAULT_ORIGINS
+from devstack import documents, showing
+from devstack.children import free_port
+from devstack.stack import DEFAULT_ORIGINS
 from tests.browsers import Answer, Blocked, Page, authenticator_code
 from tests.integration import browsing
 from tests.integration.spoken import FIXTURES

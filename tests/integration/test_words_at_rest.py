@@ -12,8 +12,6 @@ import anyio.to_thread
 import pytest
 
 from app.certificates.signing import check
-from app.devstack.object_store import ObjectStore
-from app.devstack.postgres import binaries_directory
 from app.errors import Conflict, InvalidInput, RateLimited
 from app.keyring import FieldKey, Keyring, new_key_line
 from app.keys import service
@@ -22,6 +20,8 @@ from app.transcripts import places
 from app.transcripts.blind import IndexKey, blind_text
 from app.transcripts.sealing import unseal
 from app.transcripts.store import Sealed
+from devstack.object_store import ObjectStore
+from devstack.postgres import binaries_directory
 from tests.databases import Database
 from tests.integration.keeping_world import KEYRING, SIGNER, opened
 from tests.integration.words_world import SAID, ScriptedSpeech, Words, register_keys, script_sound

@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.devstack.object_store import ObjectStore
 from app.integrations.speech import Heard, HeardSegment
 from app.transcripts.transcriber import Transcriber
+from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import KEYRING, opened
 from tests.integration.words_world import ScriptedSpeech, Words, register_keys, script_sound

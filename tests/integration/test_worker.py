@@ -25,9 +25,9 @@ from app.consents.texts import CURRENT_VERSION, consent_texts
 from app.consultations.model import Registration, Sensitivity
 from app.consultations.service import Consultations
 from app.db import Database
-from app.devstack.children import child
-from app.devstack.stack import Stack
 from app.integrations.livekit import LiveKit
+from devstack.children import child
+from devstack.stack import Stack
 from tests.databases import Cluster
 from tests.integration import small_stack
 from tests.integration.recording_world import DOCTOR, PATIENT, QUOTAS, asker, seed_people
@@ -199,7 +199,7 @@ def test_recording_of_which_every_webhook_is_dropped_is_finished_by_the_worker(
 
 def _store_of(directory: Path) -> int:
     running = small_stack.processes_of(directory / "store").items()
-    (pid,) = (pid for pid, command in running if "app.devstack.swift" in command)
+    (pid,) = (pid for pid, command in running if "devstack.swift" in command)
     return pid
 
 

@@ -13,7 +13,7 @@ import livekit.rtc as rtc
 import pytest
 from livekit.protocol.rtc import SignalResponse
 
-from app.devstack.api_client import ApiClient
+from devstack.api_client import ApiClient
 from tests.api import documents
 from tests.live.world import PATIENCE_SECONDS, Case, inside, speaking, until
 

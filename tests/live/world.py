@@ -16,12 +16,12 @@ import livekit.rtc as rtc
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from app.devstack import stack as devstack
-from app.devstack.api_client import ApiClient
-from app.devstack.children import free_port
-from app.devstack.people import People
-from app.devstack.stack import Stack
 from app.integrations.livekit import LiveKit
+from devstack import stack as devstack
+from devstack.api_client import ApiClient
+from devstack.children import free_port
+from devstack.people import People
+from devstack.stack import Stack
 from tests.api import documents
 from tests.api.world import consent_input, consultation_input
 from tests.databases import Cluster

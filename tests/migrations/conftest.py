@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from app.devstack.supabase_project import Grants, ProjectUrls, create_project, drop_project
+from devstack.supabase_project import Grants, ProjectUrls, create_project, drop_project
 from tests.databases import Cluster
 
 

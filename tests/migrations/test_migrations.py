@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from app.devstack.supabase_project import ProjectUrls
 from app.errors import Conflict, InvalidInput, UpstreamFailed
 from app.migrations import migrate, pending, set_login_passwords
+from devstack.supabase_project import ProjectUrls
 from tests.databases import MIGRATIONS, Database
 
 

@@ -19,10 +19,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from app.devstack.postgres import binaries_directory
-from app.devstack.supabase_project import ProjectUrls
 from app.errors import Conflict
 from app.migrations import migrate, pending
+from devstack.postgres import binaries_directory
+from devstack.supabase_project import ProjectUrls
 from tests.databases import MIGRATIONS, Database
 
 PACKAGE = Path(__file__).parent / "supabase-cli"

@@ -9,8 +9,8 @@ import pytest
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
-from app.devstack.supabase_project import Grants
 from app.recordings.model import TRANSITIONS, RecordingStatus
+from devstack.supabase_project import Grants
 from tests.databases import Database
 from tests.policies.acting import RELEASE, acting, at_once, outcome, refused, superuser, value
 from tests.policies.world import ANA, BRUNO, DATA_API_ROLES, FINISHED, Connection, id_of

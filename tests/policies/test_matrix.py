@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from app.devstack.supabase_project import Grants
+from devstack.supabase_project import Grants
 from tests.databases import Cluster, Database
 from tests.policies.matrix import MATRIX, Cell, read_cells, read_columns, read_functions, read_legend
 from tests.policies.probes import Population, answer, population_of

@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 
 from app.db import Database as Pool
 from app.deployment import mark_database
-from app.devstack.object_store import ObjectStore
+from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.simulation.oracle import Oracle
 from tests.simulation.process import Deaths, Process, SimulatedStorage, Weather

@@ -8,7 +8,7 @@ from time import monotonic
 from rich.console import Console
 from rich.progress import Progress
 
-from app.devstack import object_store as stores
+from devstack import object_store as stores
 from tests.databases import shared_cluster
 from tests.simulation.opening import opened
 from tests.simulation.play import START, Play, Scale

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from app.devstack.object_store import ObjectStore
 from app.holds.model import HoldOrder, Scope
 from app.integrations.storage import StoredObject
+from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.simulation.facts import Hold, Recording, Wrong
 from tests.simulation.opening import opened

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.devstack.object_store import ObjectStore
+from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.simulation.opening import opened
 from tests.simulation.play import START, Play, Scale

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.devstack.children import free_port
-from app.devstack.ports import FILE, PortRefused, Ports, choose, keep
+from devstack.children import free_port
+from devstack.ports import FILE, PortRefused, Ports, choose, keep
 
 
 @contextmanager

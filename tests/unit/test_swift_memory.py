@@ -1,6 +1,6 @@
 """What the store's process remembers of accounts and containers: copies, for their time."""
 
-from app.devstack.swift.memory import Memory
+from devstack.swift.memory import Memory
 
 
 def test_what_was_set_is_there_for_its_time_alone() -> None:

@@ -1,0 +1,7 @@
+"""A stand-in for the part of Cloudflare's API that R2's buckets need, as strict as its documentation."""
+
+from devstack.cloudflare.app import create_cloudflare_app
+from devstack.cloudflare.bucket import Bucket
+from devstack.cloudflare.config import CloudflareConfig
+
+__all__ = ["Bucket", "CloudflareConfig", "create_cloudflare_app"]

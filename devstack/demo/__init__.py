@@ -1,0 +1,22 @@
+"""The demo: one consultation from its registration to the audit log, against everything it must withstand.
+
+Each step does what a user or an attacker would do, through the same doors, and checks the answer. A check that fails
+ends the demo.
+"""
+
+from devstack.demo.report import DemoFailed, Project, Report, Step
+from devstack.demo.run import run_demo
+from devstack.demo.scene import Audience
+from devstack.demo.sources import BadFile, Sources, require_playable
+
+__all__ = [
+    "Audience",
+    "BadFile",
+    "DemoFailed",
+    "Project",
+    "Report",
+    "Sources",
+    "Step",
+    "require_playable",
+    "run_demo",
+]

@@ -1,0 +1,118 @@
+"""What the doctor downloads, byte for byte what the room showed and sounded like; and the URLs that open nothing."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from app.integrations.storage import Storage
+from devstack import documents
+from devstack.api_client import ApiClient
+from devstack.demo.report import require
+from devstack.demo.scene import Scene
+from devstack.demo.sources import digest_of
+
+_EXPIRED_SECONDS = 2.1
+"""After a URL of one second: the store compares whole seconds."""
+
+
+@dataclass(frozen=True)
+class BriefUrl:
+    """A URL that is good for a second, and when it was signed by the monotonic clock."""
+
+    url: str
+    signed_at: float
+
+
+class Downloads:
+    """The doctor's, of one recording with both its media READY."""
+
+    def __init__(self, scene: Scene, api: ApiClient, recording: Any) -> None:
+        self._scene = scene
+        self._api = api
+        self._recording = recording
+
+    async def take_video(self) -> str:
+        """The URL of the video, whose bytes were the source's."""
+        recording = self._recording
+        listed = (await self._api.ask(documents.RECORDINGS))["recordings"]["edges"]
+        require(
+            [edge["node"]["id"] for edge in listed] == [recording["id"]], "the list is not this recording"
+        )
+        detail = (await self._api.ask(documents.RECORDING_STORAGE, id=recording["id"]))["recording"]
+        require(detail["storage"]["sizeBytes"] == recording["sizeBytes"], "the bucket's size differs")
+        url = await self._take(recording, self._scene.sources.media)
+        self._scene.report.recording |= _told(recording)
+        return url
+
+    async def take_speakers(self) -> None:
+        """The sound, whose bytes were the source's."""
+        speakers = self._recording["speakers"]
+        await self._take(speakers, self._scene.sources.audio)
+        self._scene.report.recording["speakers"] = _told(speakers)
+
+    async def refuse_altered(self, url: str) -> None:
+        """One byte of the URL changed, each of its parts once."""
+        for altered in _altered(url):
+            answer = await self._scene.http.get(altered)
+            require(answer.status_code in (400, 403), "an altered URL was not refused")
+
+    def sign_briefly(self, url: str) -> BriefUrl:
+        """Another URL of the same object."""
+        environment = self._scene.stack.environment
+        reader = Storage(
+            endpoint_url=environment["R2_ENDPOINT_URL"],
+            bucket=environment["R2_BUCKET_NAME"],
+            credentials=self._scene.stack.store.reader,
+        )
+        key = urlsplit(url).path.removeprefix(f"/{environment['R2_BUCKET_NAME']}/")
+        with closing(reader):
+            brief = reader.presign_get(key, expires_in_seconds=1, filename="late.mp4")
+        return BriefUrl(brief, time.monotonic())
+
+    async def refuse_expired(self, brief: BriefUrl) -> None:
+        """Waits until it has expired, if it has not yet."""
+        await asyncio.sleep(max(0, brief.signed_at + _EXPIRED_SECONDS - time.monotonic()))
+        answer = await self._scene.http.get(brief.url)
+        require(answer.status_code == 403, "an expired URL was served")
+
+    async def _take(self, medium: Any, source: Path) -> str:
+        issued = await self._api.ask(documents.ISSUE_URL, recordingId=medium["id"])
+        url = str(issued["issueDownloadUrl"]["url"])
+        found, downloaded = await digest_of(source), hashlib.sha256()
+        async with self._scene.http.stream("GET", url) as answer:
+            require(answer.status_code == 200, "the download failed")
+            async for piece in answer.aiter_bytes():
+                downloaded.update(piece)
+        require(downloaded.hexdigest() == found.sha256 == medium["sha256"], "the SHA-256 differs")
+        require(medium["sizeBytes"] == found.size_bytes, "the size differs")
+        return url
+
+
+def _told(medium: Any) -> dict[str, object]:
+    """A medium, in the report's words."""
+    return {
+        "id": medium["id"],
+        "size": medium["sizeBytes"],
+        "sha256": medium["sha256"],
+        "duration": medium["durationSeconds"],
+    }
+
+
+def _altered(url: str) -> Iterator[str]:
+    """The URL with one byte changed: in the path, in each parameter's value."""
+    head, query = url.split("?", 1)
+    yield f"{head[:-5]}{_other(head[-5])}{head[-4:]}?{query}"
+    parameters = query.split("&")
+    for index, parameter in enumerate(parameters):
+        changed = parameter[:-1] + _other(parameter[-1])
+        yield head + "?" + "&".join([*parameters[:index], changed, *parameters[index + 1 :]])
+
+
+def _other(character: str) -> str:
+    return "0" if character != "0" else "1"

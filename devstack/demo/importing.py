@@ -1,0 +1,28 @@
+"""A recording made elsewhere, brought along by the doctor."""
+
+from typing import Any
+
+from devstack import documents
+from devstack.demo.report import require
+from devstack.demo.sources import digest_of, pieces_of
+from devstack.demo.visit import Visit
+
+
+async def import_video(visit: Visit) -> Any:
+    """Declares the MP4 that the room showed, uploads it as was asked for, and says so; the recording READY."""
+    source = visit.scene.sources.media
+    digest = await digest_of(source)
+    declared = {
+        "consultationId": visit.id,
+        "contentType": "video/mp4",
+        "sizeBytes": digest.size_bytes,
+        "sha256": digest.sha256,
+    }
+    found = (await visit.api.ask(documents.IMPORT, wanted=declared))["importRecording"]
+    headers = {header["name"]: header["value"] for header in found["uploadHeaders"]}
+    stored = await visit.scene.http.put(found["uploadUrl"], content=pieces_of(source), headers=headers)
+    require(stored.status_code == 200, f"the store answered {stored.status_code} to the upload")
+    completed = (await visit.api.ask(documents.COMPLETE_IMPORT, id=found["id"]))["completeImport"]
+    recording = await visit.wait_for(completed["id"], "READY")
+    require(recording["sha256"] == digest.sha256, "the SHA-256 of the import differs")
+    return recording

@@ -1,0 +1,121 @@
+"""The order of the demo: each step does what a user or an attacker would do, through the same doors."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from devstack import documents
+from devstack.demo.downloads import BriefUrl, Downloads
+from devstack.demo.examination import examine
+from devstack.demo.importing import import_video
+from devstack.demo.intruders import Cast, Intruders
+from devstack.demo.keeping import Keeping
+from devstack.demo.live import require_in_order, watching
+from devstack.demo.report import Login, Report
+from devstack.demo.scene import Audience, Scene, expect
+from devstack.demo.sources import Sources
+from devstack.demo.visit import Visit
+from devstack.demo.words import show_words
+from devstack.people import People, Person
+from devstack.stack import Stack
+
+
+async def run_demo(stack: Stack, sources: Sources, report: Report, audience: Audience) -> None:
+    """One consultation on a running stack. Raises DemoFailed, Refused."""
+    async with httpx.AsyncClient(timeout=60) as http:
+        await _run(Scene(stack, sources, http, report, audience, People(stack)))
+
+
+async def _run(scene: Scene) -> None:
+    began_at = datetime.now(UTC)
+    async with scene.step("staff and patient get their logins"):
+        cast, patient = await _hire(scene.people)
+        scene.report.logins = _logins(scene.people, doctor=cast.doctor, officer=cast.officer, patient=patient)
+    async with scene.step("the doctor signs in with password and TOTP"):
+        session = await scene.people.sign_in(cast.doctor)
+        api, scene.report.token = scene.client(session), session.access_token
+    async with scene.step("the consultation is registered by its external id"):
+        visit = await Visit.register(scene, api, patient)
+        scene.report.consultation = {"id": visit.id, "external_id": visit.external_id}
+    async with scene.step("recording without consent is refused"):
+        await expect(api, "FORBIDDEN", documents.START_RECORDING, consultationId=visit.id)
+    patient_api = await scene.sign_in(patient, with_totp=False)
+    async with scene.step("patient and doctor consent"):
+        await visit.consent(patient_api)
+    async with scene.step("each joins with a LiveKit token"):
+        await visit.join(patient_api)
+    recording = await _record(scene, visit)
+    brief, downloads = await _download(scene, visit, recording)
+    looks = await show_words(visit, recording["id"])
+    async with scene.step("the doctor switches words off: the rest of this visit is recorded alone"):
+        await visit.switch_words_off()
+    async with scene.step("a stranger enters the room: the next recording stops, and its doctor sees why"):
+        ended_early = await visit.end_by_stranger()
+    async with scene.step("a recording made elsewhere is uploaded, verified and READY"):
+        imported = await import_video(visit)
+    await _keep(scene, visit, imported["id"], cast)
+    async with scene.step("the object store refuses a URL that has expired"):
+        await downloads.refuse_expired(brief)
+    session = await Intruders(scene, recording["id"]).try_all(cast, patient_api)
+    scene.report.token = session.access_token
+    async with scene.step("what was recorded until the stranger came is kept, sound and picture"):
+        await visit.wait_for(ended_early, "READY")
+        await visit.wait_for_speakers(ended_early)
+    async with scene.step("and not turned into words"):
+        await visit.require_wordless(ended_early)
+    async with scene.step("the compliance officer reads who did all that, and gets no URL"):
+        await examine(scene, await scene.sign_in(cast.officer), recording["id"], began_at, looks)
+
+
+async def _hire(people: People) -> tuple[Cast, Person]:
+    """The staff and a patient, all at once."""
+    roles = ("clinician", "clinician", "clinician", "compliance", "compliance")
+    *staff, patient = await asyncio.gather(*(people.hire(role) for role in roles), people.patient())
+    return Cast(*staff), patient
+
+
+def _logins(people: People, **persons: Person) -> dict[str, Login]:
+    """Those whom a web developer needs."""
+    return {
+        name: Login(person.email, person.password, people.authenticator_uri(person))
+        for name, person in persons.items()
+    }
+
+
+async def _keep(scene: Scene, visit: Visit, recording_id: str, cast: Cast) -> None:
+    """One recording from a legal hold to its certificate."""
+    officer, second = await scene.sign_in(cast.officer), await scene.sign_in(cast.second_officer)
+    keeping = Keeping(scene, visit.api, recording_id)
+    async with scene.step("a legal hold: the doctor cannot delete, and only a second officer releases it"):
+        await keeping.hold(visit.id, officer, second)
+    async with scene.step("the doctor deletes the import, and within the grace period takes it back"):
+        await keeping.delete_and_undo()
+    async with scene.step("its grace period over, it is destroyed; the certificate verifies"):
+        await keeping.destroy(officer)
+
+
+async def _record(scene: Scene, visit: Visit) -> Any:
+    """One recording from its start to its end, with a page that watches it."""
+    async with watching(visit.api, visit.id) as page:
+        async with scene.step("the doctor starts the recording"):
+            recording_id = await visit.start()
+        async with scene.step("the doctor stops it; LiveKit uploads; webhooks arrive; it becomes READY"):
+            await visit.stop(recording_id)
+        async with scene.step("the doctor's page heard of each state by its subscription"):
+            require_in_order(await page.states_until_ready(recording_id))
+    async with scene.step("the speakers, recorded apart beside it, are READY too"):
+        return await visit.wait_for_speakers(recording_id)
+
+
+async def _download(scene: Scene, visit: Visit, recording: Any) -> tuple[BriefUrl, Downloads]:
+    """Both media, and URLs of the video that open nothing; one of them is still to expire."""
+    downloads = Downloads(scene, visit.api, recording)
+    async with scene.step("the doctor lists recordings and downloads this one, byte for byte the source"):
+        url = await downloads.take_video()
+    async with scene.step("and the sound of the speakers apart, byte for byte the source"):
+        await downloads.take_speakers()
+    async with scene.step("the object store refuses the URL altered in one byte"):
+        await downloads.refuse_altered(url)
+    return downloads.sign_briefly(url), downloads

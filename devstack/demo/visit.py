@@ -1,0 +1,142 @@
+"""A consultation and its recordings, as its doctor and its patient go through them."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self
+from uuid import uuid4
+
+from app.recordings.model import UNKNOWN_PARTICIPANT
+from devstack import documents
+from devstack.api_client import ApiClient
+from devstack.demo.report import DemoFailed, require
+from devstack.demo.scene import Scene
+from devstack.people import Person
+
+PATIENCE_SECONDS = 120
+RECORDING_SECONDS = 0.5
+_POLL_SECONDS = 0.1
+_STOPPED = ("STOPPING", "VERIFYING", "READY")
+_UNFORTUNATE = ("FAILED", "ABORTED", "LOST")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A registered consultation. `api` is its doctor's."""
+
+    scene: Scene
+    api: ApiClient
+    id: str
+    external_id: str
+    room_name: str
+    participants: dict[str, str]
+
+    @classmethod
+    async def register(cls, scene: Scene, api: ApiClient, patient: Person) -> Self:
+        """Its speakers are to be recorded apart. `participants` are by kind."""
+        asked = {
+            "externalId": f"demo-{uuid4().hex[:12]}",
+            "patientExternalId": f"patient-{uuid4().hex[:12]}",
+            "patientUserId": str(patient.user_id),
+            "scheduledAt": datetime.now(UTC).isoformat(),
+            "separateSpeakers": True,
+        }
+        made = (await api.ask(documents.REGISTER, consultation=asked))["registerConsultation"]
+        participants = {one["kind"]: one["id"] for one in made["participants"]}
+        return cls(scene, api, made["id"], made["externalId"], made["roomName"], participants)
+
+    async def consent(self, patient: ApiClient) -> None:
+        """Patient and doctor consent to the words that are shown."""
+        text = (await self.api.ask(documents.CONSENT_TEXT))["consentText"]
+        for kind, by in (("PATIENT", patient), ("DOCTOR", self.api)):
+            consent = {
+                "participantId": self.participants[kind],
+                "textVersion": text["version"],
+                "language": "EN",
+                "textSha256": text["sha256"],
+            }
+            await by.ask(documents.RECORD_CONSENT, consent=consent)
+
+    async def join(self, patient: ApiClient) -> None:
+        """Patient and doctor enter the room, each under the identity of their own token."""
+        for api in (patient, self.api):
+            token = (await api.ask(documents.JOIN, consultationId=self.id))["joinConsultation"]["token"]
+            await self._of_livekit("join", {"token": token})
+        rooms = (await self.api.ask(documents.ACTIVE_ROOMS))["activeRooms"]
+        require(any(room["consultationId"] == self.id for room in rooms), "the room is not active")
+
+    async def start(self) -> str:
+        """Has the room recorded; the recording's id once LiveKit records."""
+        started = await self.api.ask(documents.START_RECORDING, consultationId=self.id)
+        recording_id = str(started["startRecording"]["id"])
+        await self.wait_for(recording_id, "RECORDING")
+        return recording_id
+
+    async def stop(self, recording_id: str) -> None:
+        """Stops it after a moment, and waits until it is READY."""
+        await asyncio.sleep(RECORDING_SECONDS)
+        await self.api.ask(documents.STOP_RECORDING, recordingId=recording_id)
+        await self.wait_for(recording_id, "READY")
+
+    async def end_by_stranger(self) -> str:
+        """Has the room recorded again, and somebody enters whom we did not let in; the recording's id once it stops.
+
+        Raises DemoFailed where anything but the stranger stopped it.
+        """
+        recording_id = await self.start()
+        stranger = {"room": self.room_name, "identity": f"stranger-{uuid4().hex[:8]}"}
+        await self._of_livekit("join", stranger)
+        stopped = await self._wait(recording_id, _STOPPED, lambda one: one)
+        require(stopped["error"] == UNKNOWN_PARTICIPANT, f"it was stopped by {stopped['error'] or 'nobody'}")
+        await self._of_livekit("leave", stranger)
+        return recording_id
+
+    async def switch_words_off(self) -> None:
+        """Nothing that is recorded from now on is sent to the speech service."""
+        await self.api.ask(documents.SWITCH_WORDS, consultationId=self.id, isOn=False)
+
+    async def require_wordless(self, recording_id: str) -> None:
+        """A recording that is READY stays without words: it was switched off. Raises DemoFailed."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (words := await self.transcription(recording_id))["status"] == "PENDING":
+            require(time.monotonic() < deadline, "it still waits to be turned into words")
+            await asyncio.sleep(_POLL_SECONDS)
+        told = (words["status"], words["error"])
+        require(told == ("OFF", "switched_off"), f"its words are {' '.join(filter(None, told))}")
+
+    async def transcription(self, recording_id: str) -> Any:
+        """How far the words of a recording are that is READY."""
+        found = await self.api.ask(documents.TRANSCRIPTION, id=recording_id)
+        return found["recording"]["transcription"]
+
+    async def wait_for_speakers(self, recording_id: str) -> Any:
+        """The recording when the sound beside it is READY. Raises DemoFailed as `wait_for`."""
+        return await self._wait(recording_id, ("READY",), lambda one: one["speakers"])
+
+    async def wait_for(self, recording_id: str, status: str) -> Any:
+        """The recording in that status. Raises DemoFailed where it ends otherwise, or takes too long."""
+        return await self._wait(recording_id, (status,), lambda one: one)
+
+    async def _wait(self, recording_id: str, statuses: tuple[str, ...], medium: Callable[[Any], Any]) -> Any:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            recording = (await self.api.ask(documents.RECORDING_MEDIA, id=recording_id))["recording"]
+            waited_for = medium(recording)
+            require(waited_for is not None, "the speakers are not recorded apart")
+            if waited_for["status"] in statuses:
+                return recording
+            require(
+                waited_for["status"] not in _UNFORTUNATE,
+                f"the recording ended {waited_for['status']}: {waited_for['error']}",
+            )
+            await asyncio.sleep(_POLL_SECONDS)
+        raise DemoFailed(f"the recording did not become {statuses[-1]} within {PATIENCE_SECONDS} s")
+
+    async def _of_livekit(self, what: str, body: dict[str, str]) -> None:
+        """What people do in a room; without a token of ours it takes the secret of LiveKit's own server."""
+        secret = {} if "token" in body else {"Authorization": f"Bearer {self.scene.stack.livekit_api_secret}"}
+        url = f"{self.scene.stack.livekit_url}/stand-in/{what}"
+        answer = await self.scene.http.post(url, json=body, headers=secret)
+        require(answer.status_code < 300, f"LiveKit answered {answer.status_code} to {what}")

@@ -1,0 +1,113 @@
+"""What was said: made from the recording's sound, read by its doctor, searched, and shown by a player as subtitles."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from devstack import documents
+from devstack.demo.report import SpokenTurn, require
+from devstack.demo.visit import Visit
+
+PATIENCE_SECONDS: Final = 120
+"""For one piece after another, or for the first look at the sound; the whole takes as long as it takes."""
+LOOKS: Final = {"transcript.read": 2, "transcript.search": 1, "transcript.issue_url": 1}
+"""What the steps below do, by the audit log's names; a player that fetches subtitles reads."""
+_POLL_SECONDS = 0.25
+_PHRASE_WORDS = 3
+
+
+async def show_words(visit: Visit, recording_id: str) -> Mapping[str, int]:
+    """A step for each; how often words were looked at, by action: never, where nobody speaks. Raises DemoFailed."""
+    scene, words = visit.scene, Words(visit, recording_id)
+    async with scene.step("what was said is turned into words, in the background"):
+        is_spoken = await words.wait()
+    if not is_spoken:
+        scene.audience.on_line("nobody says a word in it")
+        return {}
+    async with scene.step("the doctor reads who said what, and when"):
+        turns = scene.report.turns = await words.read()
+    for turn in turns:
+        scene.audience.on_line(_line(turn.start, turn.speaker, turn.text))
+    async with scene.step("and finds it again by a phrase, though the database has no word in clear"):
+        found = await words.search(_phrase(turns))
+    scene.audience.on_line(found)
+    async with scene.step("a player shows it as subtitles, by a URL that is good for minutes"):
+        cue = await words.subtitles(len(turns))
+    scene.audience.on_line(cue)
+    return LOOKS
+
+
+class Words:
+    """Those of one recording that is READY."""
+
+    def __init__(self, visit: Visit, recording_id: str) -> None:
+        self._visit = visit
+        self._recording_id = recording_id
+
+    async def wait(self) -> bool:
+        """Until they are there; False where nobody speaks. Raises DemoFailed where it fails, or stands still."""
+        seen, moved_at = None, time.monotonic()
+        while True:
+            found = await self._visit.transcription(self._recording_id)
+            pieces = (found["piecesDone"], found["piecesTotal"])
+            if pieces != seen:
+                seen, moved_at = pieces, time.monotonic()
+                self._tell(*pieces)
+            if found["status"] in ("READY", "NO_SPEECH"):
+                return bool(found["status"] == "READY")
+            require(
+                found["status"] in ("PENDING", "RUNNING"),
+                f"it was not turned into words: {found['status']}, {found['error']}",
+            )
+            require(
+                time.monotonic() < moved_at + PATIENCE_SECONDS,
+                f"it was not turned into words: {found['status']} for {PATIENCE_SECONDS} s",
+            )
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def read(self) -> list[SpokenTurn]:
+        """By GraphQL, as the doctor."""
+        read = (await self._visit.api.ask(documents.TRANSCRIPT, id=self._recording_id))["transcript"]
+        turns = [
+            SpokenTurn(turn["start"], turn["end"], turn["speaker"].lower(), turn["text"])
+            for turn in read["turns"]
+        ]
+        require(bool(turns), "the transcript has no turn")
+        return turns
+
+    async def search(self, phrase: str) -> str:
+        """Where it was said, on a line. Raises DemoFailed where it is not found in this recording."""
+        asked: dict[str, Any] = {"query": f'"{phrase}"', "filter": {"consultationId": self._visit.id}}
+        hits = (await self._visit.api.ask(documents.SEARCH, **asked))["searchTranscripts"]["hits"]
+        require(
+            {hit["recordingId"] for hit in hits} == {self._recording_id}, "the search does not find its words"
+        )
+        hit = hits[0]
+        require(bool(hit["highlights"]), "the search does not show where it was said")
+        return f'"{phrase}": ' + _line(hit["start"], hit["speaker"].lower(), hit["text"]).lstrip()
+
+    async def subtitles(self, turns: int) -> str:
+        """Fetched without a token, as a player does; the first cue on a line. Raises DemoFailed."""
+        issued = await self._visit.api.ask(documents.ISSUE_SUBTITLES, id=self._recording_id)
+        stack, http = self._visit.scene.stack, self._visit.scene.http
+        answer = await http.get(stack.api_url + issued["issueSubtitleUrls"]["webvtt"])
+        require(answer.status_code == 200, f"the subtitles were answered {answer.status_code}")
+        head, *cues = answer.text.rstrip("\n").split("\n\n")
+        require(head == "WEBVTT" and len(cues) >= turns, "the subtitles are not all of it in WebVTT")
+        return " ".join(cues[0].splitlines())
+
+    def _tell(self, done: int, total: int | None) -> None:
+        if total:
+            self._visit.scene.audience.on_progress(done, total)
+
+
+def _line(start: float, speaker: str, text: str) -> str:
+    return f"{start:7.1f}  {speaker:<7}  {text}"
+
+
+def _phrase(turns: list[SpokenTurn]) -> str:
+    """Some words that follow each other, from the middle of the longest turn."""
+    words = max(turns, key=lambda turn: len(turn.text)).text.split()
+    middle = max(0, len(words) // 2 - 1)
+    return " ".join(words[middle : middle + _PHRASE_WORDS])

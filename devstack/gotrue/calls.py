@@ -1,0 +1,213 @@
+"""One request: past the gateway, its body read, its caller known, its refusals told as GoTrue tells them."""
+
+import json
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from hmac import compare_digest
+from typing import Any, Literal
+from uuid import UUID
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from devstack.gotrue.config import GotrueConfig
+from devstack.gotrue.outbox import Outbox
+from devstack.gotrue.refusals import GatewayRefusal, Refusal, invalid
+from devstack.gotrue.rows import Connection, Json, Session, User, find
+from devstack.gotrue.signing import Signer
+
+MAX_BODY_BYTES = 1 << 20
+UNEXPECTED = "Unexpected failure, please check server logs for more information"
+
+logger = logging.getLogger(__name__)
+
+ApiRole = Literal["anon", "service_role"]
+
+_EMAIL = re.compile(
+    r"[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+    r"(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*"
+)
+"""badoux/checkmail at d0a759655d62, `emailRegexp`."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """What every call is served with; `clock` gives aware UTC."""
+
+    config: GotrueConfig
+    signer: Signer
+    pool: AsyncConnectionPool[Connection]
+    clock: Callable[[], datetime]
+    outbox: Outbox
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A person with a token of a session that stands."""
+
+    user: User
+    session: Session
+
+
+@dataclass(frozen=True)
+class Body:
+    """A JSON object read as Go reads it: what is missing or null is empty, another type is 400 bad_json."""
+
+    values: Mapping[str, Any]
+
+    def text(self, name: str) -> str:
+        """A string, empty if there is none."""
+        return str(self._typed(name, str, ""))
+
+    def flag(self, name: str) -> bool:
+        """A boolean, false if there is none."""
+        return bool(self._typed(name, bool, False))
+
+    def document(self, name: str) -> Json | None:
+        """An object, None if there is none."""
+        value: Json | None = self._typed(name, dict, None)
+        return value
+
+    def _typed(self, name: str, kind: type, empty: object) -> Any:
+        value = self.values.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise Refusal(400, "bad_json", f"Could not parse request body as JSON: field {name}")
+        return empty if value is None else value
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request that passed the gateway; `bearer` is the role of an API key, or a person's token."""
+
+    request: Request
+    service: Service
+    bearer: ApiRole | str
+
+    @property
+    def now(self) -> datetime:
+        """The stand-in's time."""
+        return self.service.clock()
+
+    @property
+    def ip_address(self) -> str:
+        """Where the request comes from; headers of proxies are not believed."""
+        return self.request.client.host if self.request.client else "127.0.0.1"
+
+    @property
+    def user_agent(self) -> str | None:
+        """What the client calls itself."""
+        return self.request.headers.get("user-agent")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A transaction that commits unless something is raised in it."""
+        async with self.service.pool.connection() as connection, connection.transaction():
+            yield connection
+
+    def path_id(self, name: str) -> UUID:
+        """A UUID of the path; refuses 404 validation_failed."""
+        try:
+            return UUID(self.request.path_params[name])
+        except ValueError:
+            raise Refusal(404, "validation_failed", f"{name} must be an UUID") from None
+
+    async def body(self) -> Body:
+        """The JSON body; refuses 413, and 400 bad_json."""
+        received = bytearray()
+        async for chunk in self.request.stream():
+            received += chunk
+            if len(received) > MAX_BODY_BYTES:
+                message = f"Request body too large (max {MAX_BODY_BYTES} bytes)"
+                raise Refusal(413, "request_entity_too_large", message)
+        try:
+            values = json.loads(received)
+        except (ValueError, RecursionError):
+            raise Refusal(400, "bad_json", "Could not parse request body as JSON") from None
+        if not isinstance(values, dict):
+            raise Refusal(400, "bad_json", "Could not parse request body as JSON: not an object")
+        return Body(values)
+
+    async def caller(self, connection: Connection) -> Caller:
+        """The person behind the token; refuses tokens without user or session, and who is banned."""
+        if self.bearer in ("anon", "service_role"):
+            raise Refusal(403, "bad_jwt", "invalid claim: missing sub claim")
+        claims = self.service.signer.verify(self.bearer, self.now)
+        user = await find(connection, User, "id = %s", claims["sub"])
+        if user is None:
+            raise Refusal(403, "user_not_found", "User from sub claim in JWT does not exist")
+        session = await find(connection, Session, "id = %s", claims["session_id"])
+        if session is None:
+            message = "Session from session_id claim in JWT does not exist"
+            raise Refusal(403, "session_not_found", message)
+        if user.is_banned(self.now):
+            raise Refusal(403, "user_banned", "User is banned")
+        return Caller(user, session)
+
+    async def require_service_role(self) -> None:
+        """Refuses all but the secret key."""
+        if self.bearer == "service_role":
+            return
+        if self.bearer != "anon":
+            async with self.transaction() as connection:
+                await self.caller(connection)
+        raise Refusal(403, "not_admin", "User not allowed")
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+def endpoint(service: Service, handle: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """A Starlette endpoint behind the gateway's check of `apikey`."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handle(Call(request, service, _pass_gateway(request, service.config)))
+        except Refusal as refusal:
+            return refusal.response(request)
+        except psycopg.Error as error:
+            logger.error("database refused with %s", error.sqlstate)  # noqa: TRY400 - details name people
+            return Refusal(500, "unexpected_failure", UNEXPECTED).response(request)
+
+    return answer
+
+
+def _pass_gateway(request: Request, config: GotrueConfig) -> ApiRole | str:
+    """The gateway puts a JWT of the key's role in place of a key, and lets a person's token through."""
+    api_key = request.headers.get("apikey", "")
+    if not api_key:
+        hint = "No `apikey` request header or url param was found."
+        raise GatewayRefusal("No API key found in request", hint)
+    role = _role_of(api_key, config)
+    if role is None:
+        hint = "Double check your Supabase `anon` or `service_role` API key."
+        raise GatewayRefusal("Invalid API key", hint)
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not bearer or bearer.startswith("sb_") or bearer == api_key:
+        return role
+    return bearer
+
+
+def _role_of(api_key: str, config: GotrueConfig) -> ApiRole | None:
+    if compare_digest(api_key.encode(), config.secret_key.encode()):
+        return "service_role"
+    if compare_digest(api_key.encode(), config.publishable_key.encode()):
+        return "anon"
+    return None
+
+
+def email_of(body: Body) -> str:
+    """The lower-case address; refuses 400 validation_failed."""
+    email = body.text("email")
+    if not email:
+        raise invalid("An email address is required")
+    if len(email) > 255:
+        raise invalid("An email address is too long")
+    if not _EMAIL.fullmatch(email):
+        raise invalid("Unable to validate email address: invalid format")
+    return email.lower()

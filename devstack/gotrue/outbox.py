@@ -1,0 +1,106 @@
+"""The mails that the stand-in would have sent, for tests and the demo: nothing leaves this machine.
+
+It keeps the newest in memory. An hour's limit holds as GoTrue's does: beyond it nothing is done that needs a
+mail. GoTrue hands a mail over inside the request's transaction, so a mail server that refuses or is slow rolls the
+request back; `Order` asks the stand-in for such a mail server.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from devstack.gotrue.refusals import Refusal
+
+KEPT = 1000
+_WINDOW = timedelta(hours=1)
+
+KINDS: Final = {
+    "refuse": "the mail server does not take the mail: 500",
+    "refuse_late": "it takes the mail, which goes out, and then breaks the connection: 500",
+    "slow": "it takes the mail, which goes out, after `seconds`: 504 if Auth's request limit is shorter",
+}
+_OF_KIND: Final = {
+    "invite": "Error sending invite email",
+    "recovery": "Error sending recovery email",
+    "email_change": "Error sending email change email",
+}
+
+
+@dataclass(frozen=True)
+class Mail:
+    """A mail with a link: `token` is the code in it, `token_hash` what the link bears; `sent_at` is ISO 8601."""
+
+    to: str
+    type: str
+    token: str
+    token_hash: str
+    link: str
+    sent_at: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """Do `kind` to the next `count` mails to the address, or to any if it is empty."""
+
+    kind: str
+    address: str = ""
+    count: int = 1
+    seconds: float = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS or self.count < 1 or self.seconds < 0:
+            raise ValueError("no such order")
+
+
+class Outbox:
+    """What was sent, oldest first; `limit` is per hour of the stand-in's clock, `request_seconds` Auth's own limit."""
+
+    def __init__(self, limit: int, clock: Callable[[], datetime], request_seconds: float = 10) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._request_seconds = request_seconds
+        self._sent: deque[tuple[datetime, Mail]] = deque(maxlen=KEPT)
+        self._orders: list[Order] = []
+
+    def order(self, order: Order) -> None:
+        """Queues an order."""
+        self._orders.append(order)
+
+    def check(self) -> None:
+        """Refuses 429 over_email_send_rate_limit."""
+        since = self._clock() - _WINDOW
+        if sum(sent_at > since for sent_at, _ in self._sent) >= self._limit:
+            raise Refusal(429, "over_email_send_rate_limit", "email rate limit exceeded")
+
+    async def send(self, to: str, kind: str, token: str, token_hash: str, link: str) -> None:
+        """Keeps a mail. Call it inside the request's transaction: what it refuses rolls that back.
+
+        Refuses 500 unexpected_failure and 504 request_timeout, as the orders say.
+        """
+        order = self._take(to)
+        if order is not None and order.kind == "refuse":
+            raise Refusal(500, "unexpected_failure", _OF_KIND[kind])
+        if order is not None and order.kind == "slow":
+            await asyncio.sleep(min(order.seconds, self._request_seconds))
+        now = self._clock()
+        self._sent.append((now, Mail(to, kind, token, token_hash, link, now.isoformat())))
+        if order is not None and order.kind == "refuse_late":
+            raise Refusal(500, "unexpected_failure", _OF_KIND[kind])
+        if order is not None and order.kind == "slow" and order.seconds >= self._request_seconds:
+            message = "Processing this request timed out, please retry after a moment."
+            raise Refusal(504, "request_timeout", message)
+
+    def mails(self) -> list[dict[str, Any]]:
+        """Every mail kept, as JSON."""
+        return [asdict(mail) for _, mail in self._sent]
+
+    def _take(self, to: str) -> Order | None:
+        for place, order in enumerate(self._orders):
+            if order.address in ("", to):
+                left = [replace(order, count=order.count - 1)] if order.count > 1 else []
+                self._orders[place : place + 1] = left
+                return order
+        return None

@@ -1,0 +1,48 @@
+"""Passwords, kept with scrypt because bcrypt is not among our libraries.
+
+`$scrypt$ln=14,r=8,p=1$<salt>$<hash>` is ours alone: GoTrue reads bcrypt, argon2 and Firebase's scrypt.
+"""
+
+import asyncio
+import base64
+import os
+
+from cryptography.exceptions import InvalidKey
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from devstack.gotrue.refusals import WeakPassword, invalid
+
+PREFIX = "$scrypt$ln=14,r=8,p=1$"
+MIN_LENGTH = 6
+MAX_LENGTH = 72
+
+
+def check_strength(password: str) -> None:
+    """GoTrue's default rules: at least 6 characters, at most 72."""
+    if len(password.encode()) > MAX_LENGTH:
+        raise invalid(f"Password cannot be longer than {MAX_LENGTH} characters")
+    if len(password.encode()) < MIN_LENGTH:
+        raise WeakPassword(f"Password should be at least {MIN_LENGTH} characters.", ["length"])
+
+
+async def hash_password(password: str) -> str:
+    """What `auth.users.encrypted_password` keeps."""
+    salt = os.urandom(16)
+    derived = await asyncio.to_thread(_kdf(salt).derive, password.encode())
+    return f"{PREFIX}{base64.b64encode(salt).decode()}${base64.b64encode(derived).decode()}"
+
+
+async def password_matches(password: str, kept: str | None) -> bool:
+    """False as well for a user without a password or with a hash made elsewhere."""
+    if not kept or not kept.startswith(PREFIX):
+        return False
+    salt, derived = (base64.b64decode(part) for part in kept.removeprefix(PREFIX).split("$"))
+    try:
+        await asyncio.to_thread(_kdf(salt).verify, password.encode(), derived)
+    except InvalidKey:
+        return False
+    return True
+
+
+def _kdf(salt: bytes) -> Scrypt:
+    return Scrypt(salt=salt, length=32, n=2**14, r=8, p=1)

@@ -1,0 +1,87 @@
+"""The project's signing key and the access tokens made with it."""
+
+import base64
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from jwt.algorithms import ECAlgorithm
+
+from devstack.gotrue.refusals import Refusal
+
+KEY_FILE = "gotrue-signing-key.pem"
+
+
+@dataclass(frozen=True)
+class Signer:
+    """An ES256 key; its id follows from the public key, so a restart keeps it."""
+
+    key: ec.EllipticCurvePrivateKey
+    issuer: str
+
+    @property
+    def kid(self) -> str:
+        """The key's id in token headers and in the JWKS."""
+        public = self.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        return base64.urlsafe_b64encode(hashlib.sha256(public).digest()[:18]).decode()
+
+    def jwks(self) -> dict[str, object]:
+        """The public key set as the project publishes it."""
+        public = ECAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
+        entry = {**public, "kid": self.kid, "alg": "ES256", "use": "sig", "key_ops": ["verify"], "ext": True}
+        return {"keys": [entry]}
+
+    def sign(self, claims: Mapping[str, object]) -> str:
+        """An access token with these claims and the project's `iss`."""
+        return self.sign_exactly({**claims, "iss": self.issuer})
+
+    def sign_exactly(self, claims: Mapping[str, object]) -> str:
+        """An access token with these claims and no other."""
+        return jwt.encode(dict(claims), self.key, algorithm="ES256", headers={"kid": self.kid})
+
+    def verify(self, token: str, now: datetime) -> Mapping[str, object]:
+        """The claims of a token of ours that has not expired; refuses 403 bad_jwt."""
+        try:
+            claims = jwt.decode(
+                token,
+                self.key.public_key(),
+                algorithms=["ES256"],
+                options={"verify_exp": False, "verify_aud": False, "verify_iat": False, "require": ["exp"]},
+            )
+        except jwt.PyJWTError:
+            raise Refusal(403, "bad_jwt", "invalid JWT: unable to parse or verify signature") from None
+        if claims["exp"] <= now.timestamp():
+            message = "invalid JWT: unable to parse or verify signature, token is expired"
+            raise Refusal(403, "bad_jwt", message)
+        return dict(claims)
+
+
+def load_signer(data_dir: Path, issuer: str) -> Signer:
+    """The key kept in `data_dir`, or a new one, readable by its owner alone."""
+    path = data_dir / KEY_FILE
+    if not path.exists():
+        _write_new_key(path)
+    key = load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError(f"{KEY_FILE} holds no elliptic curve key")
+    return Signer(key, issuer)
+
+
+def _write_new_key(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(pem)

@@ -1,0 +1,93 @@
+"""`/user` and `/logout`: what people do with their own account."""
+
+from collections.abc import Mapping
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+from starlette.responses import JSONResponse, Response
+
+from devstack.gotrue.calls import Call, Caller
+from devstack.gotrue.passwords import check_strength, hash_password, password_matches
+from devstack.gotrue.refusals import Refusal, invalid
+from devstack.gotrue.rows import Connection, Factor, Json, User, find, user_json
+
+_LOG_OUT = {
+    "global": "delete from auth.sessions where user_id = %(user)s",
+    "local": "delete from auth.sessions where id = %(session)s",
+    "others": "delete from auth.sessions where user_id = %(user)s and id <> %(session)s",
+}
+
+
+async def get_user(call: Call) -> Response:
+    """`GET /user`."""
+    async with call.transaction() as connection:
+        return JSONResponse(await user_json(connection, (await call.caller(connection)).user))
+
+
+async def put_user(call: Call) -> Response:
+    """`PUT /user`: password and metadata; a new address would need mail, so it is refused."""
+    async with call.transaction() as connection:
+        caller = await call.caller(connection)
+        body = await call.body()
+        if body.document("app_metadata") is not None:
+            raise Refusal(403, "not_admin", "Updating app_metadata requires admin privileges")
+        if body.text("email") or body.text("phone"):
+            raise Refusal(422, "email_provider_disabled", "The stand-in sends no mail")
+        if password := body.text("password"):
+            await _change_password(call, connection, caller, password)
+        await merge_metadata(connection, caller.user, "raw_user_meta_data", body.document("data"))
+        return JSONResponse(await user_json(connection, await reload(connection, caller.user)))
+
+
+async def log_out(call: Call) -> Response:
+    """`POST /logout`: deletes sessions, and with them their refresh tokens and proofs."""
+    scope = call.request.query_params.get("scope") or "global"
+    async with call.transaction() as connection:
+        caller = await call.caller(connection)
+        if scope not in _LOG_OUT:
+            raise invalid(f'Unsupported logout scope "{scope}"')
+        values = {"user": caller.user.id, "session": caller.session.id}
+        await connection.execute(_LOG_OUT[scope].encode(), values)
+    return Response(status_code=204)
+
+
+async def reload(connection: Connection, user: User) -> User:
+    """The user's row as it is now."""
+    current = await find(connection, User, "id = %s", user.id)
+    if current is None:
+        raise Refusal(404, "user_not_found", "User not found")
+    return current
+
+
+async def merge_metadata(connection: Connection, user: User, column: str, changes: Json | None) -> None:
+    """Set the named entries of a metadata column and drop those given as null; the others stay."""
+    if changes is None:
+        return
+    kept: Json = dict(getattr(user, column) or {}) | changes
+    merged = {name: value for name, value in kept.items() if value is not None}
+    await set_columns(connection, user, {column: Jsonb(merged)})
+
+
+async def set_columns(connection: Connection, user: User, values: Mapping[str, object]) -> None:
+    """Update named columns of the user's row."""
+    assignments = sql.SQL(", ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in values
+    )
+    statement = sql.SQL("update auth.users set {}, updated_at = now() where id = {}")
+    await connection.execute(
+        statement.format(assignments, sql.Placeholder("user_id")), {**values, "user_id": user.id}
+    )
+
+
+async def _change_password(call: Call, connection: Connection, caller: Caller, password: str) -> None:
+    """As GoTrue: AAL2 where a factor is verified, not the same again, and the other sessions end."""
+    check_strength(password)
+    factor = await find(connection, Factor, "user_id = %s and status = 'verified'", caller.user.id)
+    if factor is not None and caller.session.aal != "aal2":
+        message = "AAL2 session is required to update email or password when MFA is enabled."
+        raise Refusal(401, "insufficient_aal", message)
+    if await password_matches(password, caller.user.encrypted_password):
+        raise Refusal(422, "same_password", "New password should be different from the old password.")
+    await set_columns(connection, caller.user, {"encrypted_password": await hash_password(password)})
+    values = {"user": caller.user.id, "session": caller.session.id}
+    await connection.execute(_LOG_OUT["others"].encode(), values)

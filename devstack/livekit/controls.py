@@ -1,0 +1,188 @@
+"""What is done to the stand-in from outside, under `/stand-in`: people come and go, and faults are ordered.
+
+A client with a join token needs no more: `POST join` and `POST leave`, `{"token": ...}`. All else needs the
+API secret as bearer:
+
+- `POST join` `{"room", "identity", "metadata": "", "publishes": true}` lets in anybody, known or not;
+  `POST leave`, `POST publish`, `POST unpublish` `{"room", "identity"}`;
+- `POST orders` `{"order": KIND, "count": 1, "seconds": 0, "event": null, "file": null, "code":
+  "resource_exhausted"}` takes an order (`orders.KINDS`), `GET orders` lists those still open, `DELETE orders`
+  takes back all, or those of one kind (`?order=KIND`);
+- `POST die`, `POST forget` `{"egress_id"}` do to a recording now what the orders of that name do to the next;
+- `POST restart` loses every queued webhook, as a restart of the server does; rooms and recordings stay;
+- `POST forge` signs any JSON object as a notification, sends it once and answers `{"status": ...}`, what the
+  receiver answered, null when it did not.
+
+Done is 204 (`join` 200 with ids), malformed 400, without the secret 401; what LiveKit would refuse is refused
+in its words.
+"""
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from devstack.livekit.orders import as_json, parse
+from devstack.livekit.rooms import Rooms
+from devstack.livekit.services import LiveKitStandIn
+from devstack.livekit.twirp import TokenError, TwirpError, grants_of_token
+
+_Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class _Anybody(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    room: str
+    identity: str
+    metadata: str = ""
+    publishes: bool = True
+
+
+class _Someone(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    room: str
+    identity: str
+
+
+class _Egress(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    egress_id: str
+
+
+def _answered(endpoint: _Endpoint) -> _Endpoint:
+    """Turn LiveKit's refusals and malformed bodies into answers."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except (TwirpError, TokenError) as error:
+            return error.response()
+        except ValueError:
+            return PlainTextResponse("no such order", status_code=400)
+
+    return answer
+
+
+def _guarded(endpoint: _Endpoint) -> _Endpoint:
+    """Let through only who knows the API secret."""
+
+    async def answer(request: Request) -> Response:
+        given = request.headers.get("authorization", "").encode()
+        secrets = _stand_in(request).keys.values()
+        if not any(hmac.compare_digest(given, f"Bearer {secret}".encode()) for secret in secrets):
+            return PlainTextResponse("unauthorized", status_code=401)
+        return await endpoint(request)
+
+    return _answered(answer)
+
+
+async def _join(request: Request) -> Response:
+    body = await _object(request)
+    if "token" not in body:
+        return await _guarded(_admit)(request)
+    grants = grants_of_token(str(body["token"]), _stand_in(request).keys)
+    rooms = _stand_in(request).rooms
+    return _entered(rooms, grants.video.get("room", ""), rooms.join(grants).sid)
+
+
+async def _admit(request: Request) -> Response:
+    asked = _Anybody.model_validate_json(await request.body())
+    rooms = _stand_in(request).rooms
+    person = rooms.admit(asked.room, asked.identity, metadata=asked.metadata, publishes=asked.publishes)
+    return _entered(rooms, asked.room, person.sid)
+
+
+def _entered(rooms: Rooms, name: str, participant_sid: str) -> Response:
+    room = rooms.snapshot(name)
+    return JSONResponse({"room": room.name, "room_sid": room.sid, "participant_sid": participant_sid})
+
+
+async def _leave(request: Request) -> Response:
+    body = await _object(request)
+    if "token" not in body:
+        return await _guarded(_of_someone(Rooms.leave))(request)
+    grants = grants_of_token(str(body["token"]), _stand_in(request).keys)
+    grants.require("roomJoin")
+    _stand_in(request).rooms.leave(grants.video.get("room", ""), grants.identity)
+    return Response(status_code=204)
+
+
+def _of_someone(act: Callable[[Rooms, str, str], None]) -> _Endpoint:
+    async def endpoint(request: Request) -> Response:
+        asked = _Someone.model_validate_json(await request.body())
+        act(_stand_in(request).rooms, asked.room, asked.identity)
+        return Response(status_code=204)
+
+    return endpoint
+
+
+async def _order(request: Request) -> Response:
+    _stand_in(request).orders.add(parse(await request.body()))
+    return Response(status_code=204)
+
+
+async def _still_open(request: Request) -> Response:
+    orders = _stand_in(request).orders.still_open()
+    return JSONResponse([as_json(one) for one in orders])
+
+
+async def _take_back(request: Request) -> Response:
+    _stand_in(request).orders.clear(request.query_params.get("order"))
+    return Response(status_code=204)
+
+
+async def _die(request: Request) -> Response:
+    _stand_in(request).recorder.die(_Egress.model_validate_json(await request.body()).egress_id)
+    return Response(status_code=204)
+
+
+async def _forget(request: Request) -> Response:
+    _stand_in(request).recorder.forget(_Egress.model_validate_json(await request.body()).egress_id)
+    return Response(status_code=204)
+
+
+async def _restart(request: Request) -> Response:
+    await _stand_in(request).notifier.restart()
+    return Response(status_code=204)
+
+
+async def _forge(request: Request) -> Response:
+    return JSONResponse({"status": await _stand_in(request).notifier.forge(await _object(request))})
+
+
+async def _object(request: Request) -> dict[str, Any]:
+    try:
+        raw = json.loads(await request.body())
+    except ValueError as error:
+        raise TwirpError("malformed", "the request could not be decoded") from error
+    if not isinstance(raw, dict):
+        raise TwirpError("malformed", "the request could not be decoded")
+    return raw
+
+
+def _stand_in(request: Request) -> LiveKitStandIn:
+    stand_in: LiveKitStandIn = request.app.state.stand_in
+    return stand_in
+
+
+ROUTES: Final = (
+    Route("/stand-in/join", _answered(_join), methods=["POST"]),
+    Route("/stand-in/leave", _answered(_leave), methods=["POST"]),
+    Route("/stand-in/publish", _guarded(_of_someone(Rooms.publish)), methods=["POST"]),
+    Route("/stand-in/unpublish", _guarded(_of_someone(Rooms.unpublish)), methods=["POST"]),
+    Route("/stand-in/orders", _guarded(_order), methods=["POST"]),
+    Route("/stand-in/orders", _guarded(_still_open), methods=["GET"]),
+    Route("/stand-in/orders", _guarded(_take_back), methods=["DELETE"]),
+    Route("/stand-in/die", _guarded(_die), methods=["POST"]),
+    Route("/stand-in/forget", _guarded(_forget), methods=["POST"]),
+    Route("/stand-in/restart", _guarded(_restart), methods=["POST"]),
+    Route("/stand-in/forge", _guarded(_forge), methods=["POST"]),
+)

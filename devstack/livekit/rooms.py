@@ -1,0 +1,210 @@
+"""The rooms that are open and who is in them, as RoomService tells it.
+
+A room opens with its first participant or when it is created, and closes when it is deleted or has stood
+empty for the departure timeout (20 s in livekit-server; `pkg/config/config.go`). Whoever may publish does so
+as they join: a microphone and a camera. Recorders come and go like people, with the same notifications, but
+hidden, and keep no room open (`pkg/service/roommanager.go`, `pkg/telemetry/events.go`; read 2026-11-21).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from livekit.protocol.models import (
+    ParticipantInfo,
+    ParticipantPermission,
+    Room,
+    TrackInfo,
+    TrackSource,
+    TrackType,
+)
+from livekit.protocol.room import CreateRoomRequest
+
+from devstack.livekit.twirp import Grants, TwirpError, new_id
+from devstack.livekit.webhooks import Notifier
+
+DEPARTURE_TIMEOUT_SECONDS: Final = 20
+EMPTY_TIMEOUT_SECONDS: Final = 300
+MAX_NAME_CHARACTERS: Final = 256
+
+_TRACKS: Final = (
+    (TrackType.AUDIO, TrackSource.MICROPHONE, "audio/opus"),
+    (TrackType.VIDEO, TrackSource.CAMERA, "video/VP8"),
+)
+_PEOPLE: Final = (ParticipantInfo.Kind.STANDARD, ParticipantInfo.Kind.SIP, ParticipantInfo.Kind.INGRESS)
+
+
+class Rooms:
+    """`on_publish(name)` is called when somebody publishes, `on_close(name)` when a room is gone."""
+
+    def __init__(
+        self, notifier: Notifier, *, departure_timeout_seconds: float = DEPARTURE_TIMEOUT_SECONDS
+    ) -> None:
+        self._notifier = notifier
+        self._departure_timeout_seconds = departure_timeout_seconds
+        self._rooms: dict[str, Room] = {}
+        self._people: dict[str, dict[str, ParticipantInfo]] = {}
+        self._closing: dict[str, asyncio.TimerHandle] = {}
+        self.on_publish: Callable[[str], None] = lambda _name: None
+        self.on_close: Callable[[str], None] = lambda _name: None
+
+    def create(self, request: CreateRoomRequest) -> Room:
+        if len(request.name) > MAX_NAME_CHARACTERS:
+            raise TwirpError("invalid_argument", "room name length exceeds limits")
+        if not request.name:
+            raise TwirpError("invalid_argument", "no room name")
+        if request.name not in self._rooms:
+            self._open(request.name, request.metadata)
+        return self.snapshot(request.name)
+
+    def find(self, names: Sequence[str]) -> list[Room]:
+        """The open rooms among `names`; all of them when there is no name."""
+        return [self.snapshot(name) for name in (names or list(self._rooms)) if name in self._rooms]
+
+    def snapshot(self, name: str) -> Room:
+        """Raises TwirpError `not_found`."""
+        if name not in self._rooms:
+            raise TwirpError("not_found", "requested room does not exist")
+        room = Room()
+        room.CopyFrom(self._rooms[name])
+        inside = self._people[name].values()
+        room.num_participants = sum(one.kind in _PEOPLE for one in inside)
+        room.num_publishers = sum(one.is_publisher for one in inside)
+        room.active_recording = any(one.kind == ParticipantInfo.Kind.EGRESS for one in inside)
+        return room
+
+    def participants(self, name: str) -> list[ParticipantInfo]:
+        return list(self._people.get(name, {}).values())
+
+    def participant(self, name: str, identity: str) -> ParticipantInfo:
+        """Raises TwirpError `not_found`."""
+        found = self._people.get(name, {}).get(identity)
+        if found is None:
+            raise TwirpError("not_found", "participant does not exist")
+        return found
+
+    def join(self, grants: Grants) -> ParticipantInfo:
+        """Let the holder of a join token in. Raises TwirpError."""
+        grants.require("roomJoin")
+        name = grants.video.get("room", "")
+        publishes = grants.video.get("canPublish", True) is True
+        return self.admit(name, grants.identity, metadata=grants.metadata, publishes=publishes)
+
+    def admit(
+        self, name: str, identity: str, *, metadata: str = "", publishes: bool = True
+    ) -> ParticipantInfo:
+        """Let anybody in; whoever was there under the same identity leaves. Raises TwirpError."""
+        if not identity or not name:
+            raise TwirpError("invalid_argument", "identity cannot be empty" if name else "no room name")
+        if name not in self._rooms:
+            self._open(name, "")
+        if identity in self._people[name]:
+            self.leave(name, identity)
+        person = self._enter(name, identity, ParticipantInfo.Kind.STANDARD, metadata)
+        if publishes:
+            self.publish(name, identity)
+        return person
+
+    def publish(self, name: str, identity: str) -> None:
+        """Let someone turn microphone and camera on, unless they are on. Raises TwirpError `not_found`."""
+        person = self.participant(name, identity)
+        if person.tracks:
+            return
+        for kind, source, mime_type in _TRACKS:
+            track = person.tracks.add(sid=new_id("TR_"), type=kind, source=source, mime_type=mime_type)
+            person.is_publisher = True
+            self._tell_of_track("track_published", name, person, track)
+        self.on_publish(name)
+
+    def unpublish(self, name: str, identity: str) -> None:
+        """Let someone turn all off. Raises TwirpError `not_found`."""
+        person = self.participant(name, identity)
+        person.is_publisher = False
+        while person.tracks:
+            self._tell_of_track("track_unpublished", name, person, person.tracks.pop())
+
+    def join_recorder(self, name: str, egress_id: str) -> None:
+        """Let a recorder in, unseen by the people there."""
+        if name in self._rooms:
+            self._enter(name, egress_id, ParticipantInfo.Kind.EGRESS)
+
+    def leave(self, name: str, identity: str) -> None:
+        """Raises TwirpError `not_found`."""
+        self.unpublish(name, identity)
+        person = self._people[name].pop(identity)
+        person.state = ParticipantInfo.State.DISCONNECTED
+        self._notifier.room("participant_left", self.snapshot(name), person)
+        if person.kind in _PEOPLE:
+            self._close_later(name, self._departure_timeout_seconds)
+
+    def leave_recorder(self, name: str, egress_id: str) -> None:
+        """Let a recorder go, if it is still there."""
+        if egress_id in self._people.get(name, {}):
+            self.leave(name, egress_id)
+
+    def delete(self, name: str) -> None:
+        """Close a room and put everybody out. Raises TwirpError `not_found`."""
+        room = self.snapshot(name)
+        for identity in list(self._people[name]):
+            self.leave(name, identity)
+        if timer := self._closing.pop(name, None):
+            timer.cancel()
+        del self._rooms[name], self._people[name]
+        self._notifier.room("room_finished", room)
+        self.on_close(name)
+
+    def close(self) -> None:
+        """Forget the timers."""
+        for timer in self._closing.values():
+            timer.cancel()
+
+    def _open(self, name: str, metadata: str) -> None:
+        now = time.time()
+        self._rooms[name] = Room(
+            sid=new_id("RM_"),
+            name=name,
+            metadata=metadata,
+            empty_timeout=EMPTY_TIMEOUT_SECONDS,
+            departure_timeout=int(self._departure_timeout_seconds),
+            creation_time=int(now),
+            creation_time_ms=int(now * 1000),
+        )
+        self._people[name] = {}
+        self._close_later(name, EMPTY_TIMEOUT_SECONDS)
+        self._notifier.room("room_started", self.snapshot(name))
+
+    def _enter(
+        self, name: str, identity: str, kind: ParticipantInfo.Kind, metadata: str = ""
+    ) -> ParticipantInfo:
+        if kind in _PEOPLE and (timer := self._closing.pop(name, None)):
+            timer.cancel()
+        now = time.time()
+        is_recorder = kind == ParticipantInfo.Kind.EGRESS
+        person = ParticipantInfo(
+            sid=new_id("PA_"),
+            identity=identity,
+            metadata=metadata,
+            state=ParticipantInfo.State.ACTIVE,
+            joined_at=int(now),
+            joined_at_ms=int(now * 1000),
+            permission=ParticipantPermission(
+                can_subscribe=True, can_publish=not is_recorder, hidden=is_recorder, recorder=is_recorder
+            ),
+            kind=kind,
+        )
+        self._people[name][identity] = person
+        self._notifier.room("participant_joined", self.snapshot(name), person)
+        return person
+
+    def _tell_of_track(self, event: str, name: str, person: ParticipantInfo, track: TrackInfo) -> None:
+        """Of the person a notification on a track carries the ids only."""
+        publisher = ParticipantInfo(sid=person.sid, identity=person.identity)
+        self._notifier.room(event, self.snapshot(name), publisher, track)
+
+    def _close_later(self, name: str, seconds: float) -> None:
+        if any(one.kind in _PEOPLE for one in self._people[name].values()):
+            return
+        if timer := self._closing.pop(name, None):
+            timer.cancel()
+        self._closing[name] = asyncio.get_running_loop().call_later(seconds, self.delete, name)

@@ -1,0 +1,94 @@
+"""The rows that livekit-server keeps of recordings, ended ones too, and how ListEgress answers from them."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from livekit.protocol.egress import (
+    EgressInfo,
+    EgressStatus,
+    EncodedFileOutput,
+    ListEgressRequest,
+    ListEgressResponse,
+)
+
+from devstack.livekit.media import Media
+from devstack.livekit.twirp import TwirpError
+
+ENDED: Final = EgressStatus.EGRESS_COMPLETE
+"""The first status of those that end a recording."""
+
+
+@dataclass(slots=True)
+class Recording:
+    """One egress: what may be shown of it, what to upload, and what has befallen it."""
+
+    info: EgressInfo
+    output: EncodedFileOutput
+    media: Media
+    publishing: asyncio.Event = field(default_factory=asyncio.Event)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    is_dead: bool = False
+    is_forgotten: bool = False
+    limit_seconds: float | None = None
+    is_limited: bool = False
+
+
+class Rows:
+    """Recordings by egress id, oldest first.
+
+    `page_size` makes ListEgress answer in pages, as LiveKit Cloud does; None: all at once, as livekit-server
+    does (`pkg/service/ioservice.go`, read 2026-11-21).
+    """
+
+    page_size: int | None = None
+
+    def __init__(self) -> None:
+        self._recordings: dict[str, Recording] = {}
+
+    def add(self, recording: Recording) -> None:
+        self._recordings[recording.info.egress_id] = recording
+
+    def of_room(self, name: str) -> Sequence[Recording]:
+        return [one for one in self._recordings.values() if one.info.room_name == name]
+
+    def answer(self, request: ListEgressRequest) -> ListEgressResponse:
+        """Raises TwirpError `not_found` for an unknown id, as LiveKit does; for an unknown room there are
+        none.
+        """
+        if request.egress_id:
+            return ListEgressResponse(items=[self.row(request.egress_id).info])
+        found = [
+            one.info
+            for one in self._recordings.values()
+            if not one.is_forgotten
+            and request.room_name in ("", one.info.room_name)
+            and (not request.active or one.info.status < ENDED)
+        ]
+        return self._page(found, int(request.page_token.token or 0))
+
+    def row(self, egress_id: str) -> Recording:
+        """Raises TwirpError `not_found`, for a forgotten one too."""
+        recording = self._recordings.get(egress_id)
+        if recording is None or recording.is_forgotten:
+            raise TwirpError("not_found", "egress does not exist")
+        return recording
+
+    def running(self, egress_id: str) -> Recording:
+        """A recording that has not ended; its node is asked first, and the row only when none answers.
+
+        Raises TwirpError `not_found`, `failed_precondition`.
+        """
+        recording = self._recordings.get(egress_id) or self.row(egress_id)
+        if recording.info.status >= ENDED:
+            name = EgressStatus.Name(self.row(egress_id).info.status)
+            raise TwirpError("failed_precondition", f"egress with status {name} cannot be stopped")
+        return recording
+
+    def _page(self, found: Sequence[EgressInfo], start: int) -> ListEgressResponse:
+        end = len(found) if self.page_size is None else start + self.page_size
+        answer = ListEgressResponse(items=found[start:end])
+        if end < len(found):
+            answer.next_page_token.token = str(end)
+        return answer

@@ -1,0 +1,165 @@
+"""The methods of RoomService and Egress that the stand-in has, each behind the grant LiveKit asks for."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.message import Message
+from livekit.protocol.egress import (
+    ListEgressRequest,
+    ListEgressResponse,
+    RoomCompositeEgressRequest,
+    StopEgressRequest,
+)
+from livekit.protocol.room import (
+    CreateRoomRequest,
+    DeleteRoomRequest,
+    DeleteRoomResponse,
+    ListParticipantsRequest,
+    ListParticipantsResponse,
+    ListRoomsRequest,
+    ListRoomsResponse,
+    RemoveParticipantResponse,
+    RoomParticipantIdentity,
+)
+
+from devstack.livekit.orders import Orders
+from devstack.livekit.recorder import Pace, Recorder
+from devstack.livekit.rooms import Rooms
+from devstack.livekit.twirp import Grants, TwirpError, decode
+from devstack.livekit.webhooks import Notifier
+
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[M]):
+    """A Twirp method: what it takes and who answers."""
+
+    request: type[M]
+    handler: Callable[[Grants, M], Awaitable[Message]]
+
+    async def serve(self, grants: Grants, media: str, body: bytes) -> Message:
+        """Raises TwirpError."""
+        message = self.request()
+        decode(media, body, message)
+        return await self.handler(grants, message)
+
+
+class LiveKitStandIn:
+    """The state behind the app (`app.state.stand_in`): tests reach `orders`, `rooms`, `recorder`,
+    `notifier`.
+    """
+
+    def __init__(
+        self,
+        api_key: str,
+        api_secret: str,
+        webhook_url: str | None,
+        pace: Pace,
+        departure_timeout_seconds: float,
+        retry_wait_seconds: float,
+    ) -> None:
+        self.keys = {api_key: api_secret}
+        self.orders = Orders()
+        self.notifier = Notifier(
+            webhook_url, api_key, api_secret, self.orders, retry_wait_seconds=retry_wait_seconds
+        )
+        self.rooms = Rooms(self.notifier, departure_timeout_seconds=departure_timeout_seconds)
+        self.recorder = Recorder(self.rooms, self.notifier, self.orders, pace)
+        self._methods: dict[str, Method[Any]] = {
+            "RoomService/CreateRoom": Method(CreateRoomRequest, self._create_room),
+            "RoomService/ListRooms": Method(ListRoomsRequest, self._list_rooms),
+            "RoomService/DeleteRoom": Method(DeleteRoomRequest, self._delete_room),
+            "RoomService/ListParticipants": Method(ListParticipantsRequest, self._list_participants),
+            "RoomService/GetParticipant": Method(RoomParticipantIdentity, self._get_participant),
+            "RoomService/RemoveParticipant": Method(RoomParticipantIdentity, self._remove_participant),
+            "Egress/StartRoomCompositeEgress": Method(RoomCompositeEgressRequest, self._start_egress),
+            "Egress/ListEgress": Method(ListEgressRequest, self._list_egress),
+            "Egress/StopEgress": Method(StopEgressRequest, self._stop_egress),
+        }
+
+    def method(self, path: str) -> Method[Any]:
+        """Raises TwirpError `bad_route`."""
+        if path not in self._methods:
+            raise TwirpError("bad_route", f"no handler for path {path!r}")
+        return self._methods[path]
+
+    async def aclose(self) -> None:
+        await self.recorder.aclose()
+        self.rooms.close()
+        await self.notifier.aclose()
+
+    async def _create_room(self, grants: Grants, request: CreateRoomRequest) -> Message:
+        self._allow(grants, "roomCreate")
+        return self.rooms.create(request)
+
+    async def _list_rooms(self, grants: Grants, request: ListRoomsRequest) -> Message:
+        self._allow(grants, "roomList")
+        return ListRoomsResponse(rooms=self.rooms.find(request.names))
+
+    async def _delete_room(self, grants: Grants, request: DeleteRoomRequest) -> Message:
+        self._allow(grants, "roomCreate")
+        self.rooms.delete(request.room)
+        return DeleteRoomResponse()
+
+    async def _list_participants(self, grants: Grants, request: ListParticipantsRequest) -> Message:
+        self._allow(grants, "roomAdmin", request.room)
+        return ListParticipantsResponse(participants=self.rooms.participants(request.room))
+
+    async def _get_participant(self, grants: Grants, request: RoomParticipantIdentity) -> Message:
+        self._allow(grants, "roomAdmin", request.room)
+        return self.rooms.participant(request.room, request.identity)
+
+    async def _remove_participant(self, grants: Grants, request: RoomParticipantIdentity) -> Message:
+        self._allow(grants, "roomAdmin", request.room)
+        self.rooms.leave(request.room, request.identity)
+        return RemoveParticipantResponse()
+
+    def _allow(self, grants: Grants, grant: str, room: str | None = None) -> None:
+        """Let a call of RoomService through, unless by order nobody answers."""
+        grants.require(grant, room)
+        if self.orders.take("rooms_unavailable"):
+            raise _unavailable()
+
+    async def _start_egress(self, grants: Grants, request: RoomCompositeEgressRequest) -> Message:
+        grants.require("roomRecord")
+        if order := self.orders.take("refuse_start"):
+            raise TwirpError(order.code, "refused by order")
+        if order := self.orders.take("late_start"):
+            self.recorder.start_later(request, order.seconds)
+            raise _unavailable()
+        if order := self.orders.take("hang_start"):
+            await asyncio.sleep(order.seconds)
+        info = self.recorder.start(request)
+        if order := self.orders.take("answer_start_late"):
+            await asyncio.sleep(order.seconds)
+        if self.orders.take("start_but_answer_503"):
+            raise _unavailable()
+        return info
+
+    async def _list_egress(self, grants: Grants, request: ListEgressRequest) -> Message:
+        grants.require("roomRecord")
+        if self.orders.take("list_unavailable"):
+            raise _unavailable()
+        if self.orders.take("list_empty"):
+            return ListEgressResponse()
+        return self.recorder.rows.answer(request)
+
+    async def _stop_egress(self, grants: Grants, request: StopEgressRequest) -> Message:
+        grants.require("roomRecord")
+        self.recorder.rows.running(request.egress_id)
+        if order := self.orders.take("refuse_stop"):
+            raise TwirpError(order.code, "refused by order")
+        if self.orders.take("stop_times_out"):
+            raise TwirpError("deadline_exceeded", "request timed out")
+        info = self.recorder.stop(request.egress_id)
+        if self.orders.take("stop_but_times_out"):
+            raise TwirpError("deadline_exceeded", "request timed out")
+        return info
+
+
+def _unavailable() -> TwirpError:
+    """What livekit-server answers when nobody behind it does."""
+    return TwirpError("unavailable", "no response from servers")

@@ -1,0 +1,176 @@
+"""The embedded object store: OpenStack Swift with s3api, as one child process on loopback.
+
+It stands in for R2 in development and tests because it refuses what R2 refuses: forged, stretched and
+expired URLs, unknown keys, and users who ask for more than their part. It is no place for patients'
+recordings: one replica, plain HTTP, no encryption. Swift 2.38.3, tried 2026-11-21; it knows no session
+tokens, so the recorder is a user of its own.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from app.bucket import documents, model
+from app.integrations.storage import Credentials
+from devstack.swift.configuration import ACCOUNT, REGION, RULES_FILE, Secrets
+from devstack.swift.cors import PageRule, save_rules
+
+_READY_SECONDS = 60.0
+_STOP_SECONDS = 5.0
+_LOG_TAIL_LINES = 20
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
+
+
+class ObjectStoreError(Exception):
+    """The store did not start; the message says why and ends with the tail of its log."""
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """A running store.
+
+    `reader` may GET and HEAD objects of the bucket, `recorder` may only put them (multipart included),
+    `writer` may do everything. Clients sign for `region` and address the bucket in the path.
+    """
+
+    endpoint_url: str
+    bucket: str
+    reader: Credentials
+    writer: Credentials
+    recorder: Credentials
+    region: str = REGION
+
+
+@contextmanager
+def running(
+    data_dir: Path, *, bucket: str = "resguardo", port: int = 0, allowed_origins: Collection[str] = ()
+) -> Iterator[ObjectStore]:
+    """Runs the store until the block ends, or this process does, however it dies; on a free port if `port` is 0.
+
+    What is under `data_dir` stays, secrets included, and a later start finds it. `bucket` is a DNS-like
+    name. Pages of `allowed_origins` may do what `policies/bucket/cors.json` allows, other pages nothing.
+    Raises ObjectStoreError if the file system keeps no extended attributes, another store uses the
+    directory, or the child does not get ready.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _sole_user(data_dir):
+        _require_extended_attributes(data_dir)
+        made = _load_or_make_secrets(data_dir / "secrets.json")
+        save_rules(_page_rules(allowed_origins), data_dir / RULES_FILE)
+        with _child(data_dir, bucket, port) as bound_port:
+            yield ObjectStore(
+                endpoint_url=f"http://127.0.0.1:{bound_port}",
+                bucket=bucket,
+                reader=Credentials(f"{ACCOUNT}:reader", made.reader),
+                writer=Credentials(f"{ACCOUNT}:writer", made.writer),
+                recorder=Credentials(f"{ACCOUNT}:recorder", made.recorder),
+            )
+
+
+def _page_rules(origins: Collection[str]) -> list[PageRule]:
+    """The rules that `resguardo policies apply` would give a bucket for these origins."""
+    return [
+        PageRule(rule.origins, rule.methods, rule.headers, rule.exposed, rule.max_age_seconds or 0)
+        for rule in model.meant(documents.load(), (), origins).cors or ()
+    ]
+
+
+@contextmanager
+def _sole_user(data_dir: Path) -> Iterator[None]:
+    with (data_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ObjectStoreError(f"another object store runs in {data_dir}") from error
+        yield
+
+
+def _require_extended_attributes(data_dir: Path) -> None:
+    """Swift keeps an object's metadata in `user.*` attributes of its file."""
+    if not hasattr(os, "setxattr"):
+        raise ObjectStoreError("the embedded object store needs Linux; configure an S3 endpoint instead")
+    probe = data_dir / "attributes"
+    probe.touch()
+    try:
+        os.setxattr(probe, "user.resguardo", b"1")
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
+            raise
+        raise ObjectStoreError(
+            f"the file system of {data_dir} keeps no extended attributes (user.*), which the embedded "
+            "object store needs; choose a directory on ext4, xfs, btrfs or overlayfs (tmpfs has them since "
+            "Linux 6.6)"
+        ) from error
+    finally:
+        probe.unlink()
+
+
+def _load_or_make_secrets(path: Path) -> Secrets:
+    if path.exists():
+        return Secrets(**json.loads(path.read_text()))
+    made = Secrets(*(secrets.token_hex(32) for _ in range(4)))
+    draft = path.with_suffix(".draft")
+    draft.unlink(missing_ok=True)
+    with open(draft, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        json.dump(asdict(made), file)
+    draft.rename(path)
+    return made
+
+
+@contextmanager
+def _child(data_dir: Path, bucket: str, port: int) -> Iterator[int]:
+    log = data_dir / "log"
+    arguments = [str(data_dir.resolve()), bucket, str(port)]
+    with log.open("wb") as stderr:
+        child = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "devstack.swift", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            start_new_session=True,  # Ctrl-C is for the parent, which stops the store when it is done with it
+        )
+    try:
+        yield _port(child, log)
+    finally:
+        _stop(child)
+
+
+def _port(child: subprocess.Popen[bytes], log: Path) -> int:
+    """Waits for the child's one line of JSON."""
+    assert child.stdout is not None  # noqa: S101  # a pipe was asked for
+    line, deadline = b"", time.monotonic() + _READY_SECONDS
+    while not line.endswith(b"\n"):
+        ready, _, _ = select.select([child.stdout], [], [], max(0.0, deadline - time.monotonic()))
+        chunk = os.read(child.stdout.fileno(), 4096) if ready else b""
+        if not chunk:
+            what = "ended before it was ready" if ready else f"was not ready within {_READY_SECONDS:.0f} s"
+            raise ObjectStoreError(f"the object store {what}; its log ends:\n{_tail(log)}")
+        line += chunk
+    port: int = json.loads(line)["port"]
+    return port
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """Closes the child's stdin, which ends it; kills it if that does not."""
+    with child:
+        assert child.stdin is not None  # noqa: S101  # a pipe was asked for
+        child.stdin.close()
+        try:
+            child.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()

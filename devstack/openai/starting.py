@@ -1,0 +1,35 @@
+"""The stand-in as a child of the dev stack."""
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from devstack.children import free_port, starting
+from devstack.openai.config import OpenAIConfig, save_config
+
+
+def openai_environment() -> dict[str, str]:
+    """The settings that lead to it; the key is of this start."""
+    return {
+        "OPENAI_API_KEY": f"sk-{secrets.token_urlsafe(24)}",
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{free_port()}/v1",
+    }
+
+
+@contextmanager
+def running(environment: Mapping[str, str], data_dir: Path) -> Iterator[None]:
+    """At the address and with the key of this environment, until the block ends."""
+    url, key = environment["OPENAI_BASE_URL"], environment["OPENAI_API_KEY"]
+    port = int(url.removesuffix("/v1").rpartition(":")[2])
+    save_config(OpenAIConfig(api_key=key, port=port), data_dir / "openai.json")
+    with starting(
+        "devstack.openai",
+        ["--config", str(data_dir / "openai.json")],
+        log=data_dir / "openai.log",
+        environment={},
+        ready_url=f"{url}/models",
+        headers={"Authorization": f"Bearer {key}"},
+    ) as child:
+        child.wait_until_ready()
+        yield

@@ -1,0 +1,112 @@
+"""A WSGI filter that answers web pages as a bucket with CORS rules does.
+
+Swift's own CORS is a property of a container and knows neither methods nor headers, and its s3api answers preflight
+requests for every bucket alike; so the rules are held here, in front of the *door*. As in S3, a preflight that no
+rule allows is answered 403, and every other answer, refusals included, names the origin where a rule allows it. It
+lets nobody in: a request still needs its signature.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from devstack.swift.guard import Application, Environ, StartResponse
+
+_REFUSED = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n'
+    b"<Error><Code>AccessForbidden</Code><Message>CORSResponse: This CORS request is not allowed.</Message></Error>"
+)
+_VARY = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method"
+
+
+@dataclass(frozen=True)
+class PageRule:
+    """Which origins may use which methods and headers. Headers are in lower case, origins are exact."""
+
+    origins: tuple[str, ...]
+    methods: tuple[str, ...]
+    headers: tuple[str, ...]
+    exposed: tuple[str, ...]
+    max_age_seconds: int
+
+
+def save_rules(rules: Sequence[PageRule], path: Path) -> None:
+    """Writes them where `cors_factory` finds them."""
+    path.write_text(json.dumps([asdict(rule) for rule in rules]))
+
+
+@dataclass
+class Pages:
+    """The filter. `bucket` is the only one that has rules."""
+
+    app: Application
+    bucket: str
+    rules: tuple[PageRule, ...]
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answers a preflight; passes everything else on and adds what the page may know."""
+        origin = environ.get("HTTP_ORIGIN")
+        if origin is None or "swift.authorize_override" in environ:
+            return self.app(environ, start_response)
+        wanted = environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD")
+        if environ["REQUEST_METHOD"] == "OPTIONS" and wanted is not None:
+            return self._answer_preflight(environ, origin, wanted, start_response)
+        rule = self._rule(environ, origin, environ["REQUEST_METHOD"], frozenset())
+        if rule is None:
+            return self.app(environ, start_response)
+
+        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            told = [
+                ("Access-Control-Allow-Origin", origin),
+                ("Access-Control-Expose-Headers", ", ".join(rule.exposed)),
+                ("Vary", _VARY),
+            ]
+            return start_response(status, [*headers, *told], *more)
+
+        return self.app(environ, start)
+
+    def _answer_preflight(
+        self, environ: Environ, origin: str, method: str, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        asked = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
+        headers = frozenset(name.strip().lower() for name in asked.split(",") if name.strip())
+        rule = self._rule(environ, origin, method, headers)
+        if rule is None:
+            kind = [("Content-Type", "application/xml"), ("Content-Length", str(len(_REFUSED)))]
+            start_response("403 Forbidden", [*kind, ("Vary", _VARY)])
+            return [_REFUSED]
+        told = [
+            ("Content-Length", "0"),
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Allow-Methods", ", ".join(rule.methods)),
+            ("Access-Control-Max-Age", str(rule.max_age_seconds)),
+            ("Vary", _VARY),
+        ]
+        if headers:
+            told.append(("Access-Control-Allow-Headers", ", ".join(sorted(headers))))
+        start_response("200 OK", told)
+        return [b""]
+
+    def _rule(self, environ: Environ, origin: str, method: str, headers: frozenset[str]) -> PageRule | None:
+        """The first that allows all of it."""
+        if environ["PATH_INFO"].removeprefix("/").partition("/")[0] != self.bucket:
+            return None
+        for rule in self.rules:
+            if origin in rule.origins and method in rule.methods and headers <= {*rule.headers}:
+                return rule
+        return None
+
+
+def cors_factory(
+    global_conf: dict[str, str], *, bucket: str, rules: str, **local_conf: str
+) -> Callable[[Application], Pages]:
+    """What paste calls for `[filter:cors]`; `rules` is the path of a file that `save_rules` wrote."""
+    found = json.loads(Path(rules).read_text())
+    read = tuple(PageRule(**{name: _frozen(value) for name, value in one.items()}) for one in found)
+    return lambda app: Pages(app, bucket, read)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
