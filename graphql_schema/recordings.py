@@ -20,7 +20,8 @@ from graphql_schema.selection import selected
 strawberry.enum(model.RecordingStatus, name="RecordingStatus")
 strawberry.enum(model.TranscriptionStatus)
 strawberry.enum(
-    model.Medium, description="The room as a picture with its sound, or the sound alone, on two channels."
+    model.Medium,
+    description="The room with its mixed sound, the sound of one microphone track, or two channels of sound.",
 )
 strawberry.enum(model.RecordingSource, description="Recorded by LiveKit, or brought along by its doctor.")
 strawberry.enum(PurposeOfUse, description="Why PHI is asked for (HL7 PurposeOfUse).")

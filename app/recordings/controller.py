@@ -42,7 +42,6 @@ AMBIGUOUS_START = timedelta(seconds=60)
 NO_EGRESS = "livekit_no_egress"
 Clock = Callable[[Transaction], Awaitable[datetime]]
 Probe = Callable[[ReadRange, int, Container], Awaitable[MediaInfo]]
-_CONTAINERS: dict[Medium, Container] = {Medium.VIDEO: "mp4", Medium.SPEAKERS: "ogg"}
 
 
 @dataclass(frozen=True)
@@ -276,7 +275,7 @@ class RecordingController:
             info = await self._probe(
                 partial(self._storage.read_range, key, etag=stored.etag),
                 stored.size_bytes,
-                _CONTAINERS[recording.medium],
+                "ogg" if key.endswith(".ogg") else "mp4",
             )
         except MediaRefused as refused:
             reason = refused.reason

@@ -42,9 +42,10 @@ class RecordingStatus(StrEnum):
 
 
 class Medium(StrEnum):
-    """What was recorded: the room as one picture with its sound, or the sound alone with each speaker on a channel."""
+    """What is recorded: the room with its mixed sound, the sound of one microphone track, or two channels of sound."""
 
     VIDEO = "VIDEO"
+    MICROPHONE = "MICROPHONE"
     SPEAKERS = "SPEAKERS"
 
 
@@ -170,10 +171,11 @@ class Transcription:
 class Recording:
     """A recording; `consultation`, `speakers` and `transcription` are None where they were not asked for.
 
-    Duration in seconds, size in bytes. `beside` is the video of a SPEAKERS recording. `error` says what went wrong or
-    what stopped it: a READY recording may bear one. `status_at` is when it came to its status; `expected_sha256` what
-    whoever imports it says of it; `stored_at` when its object was stored, by the bucket's clock;
-    `due_at` when its term is over.
+    Duration in seconds, size in bytes. `beside` is the video of a MICROPHONE or SPEAKERS recording. A MICROPHONE has
+    the `participant_id` of the publisher and LiveKit's `track_sid`. `is_routed` is true for SPEAKERS with the doctor on
+    the left channel and the patient on the right one. `error` says what went wrong or what stopped it: a READY
+    recording may bear one. `status_at` is when it came to its status; `expected_sha256` what whoever imports it says of
+    it; `stored_at` when its object was stored, by the bucket's clock; `due_at` when its term is over.
     """
 
     id: UUID
@@ -197,6 +199,9 @@ class Recording:
     status_at: datetime
     medium: Medium = Medium.VIDEO
     beside: UUID | None = None
+    participant_id: UUID | None = None
+    track_sid: str | None = None
+    is_routed: bool = False
     source: RecordingSource = RecordingSource.EGRESS
     expected_sha256: str | None = None
     stored_at: datetime | None = None

@@ -158,7 +158,7 @@ select r.* from resguardo.recordings as r where r.beside = %(id)s for update;
 -- name: find_recording
 select r.id
 from resguardo.recordings as r
-where case %(medium)s when 'VIDEO' then r.id else r.beside end = %(video_id)s and r.medium = %(medium)s;
+where (r.id = %(media_id)s or r.beside = %(media_id)s) and r.medium = %(medium)s;
 
 -- name: unfinished
 select r.*

@@ -136,8 +136,8 @@ async def lock_speakers(tx: Transaction, video_id: UUID) -> Recording | None:
 
 async def find(tx: Transaction, media: MediaId) -> UUID | None:
     """The id of the recording that an object key names, or None."""
-    video_id, medium = media
-    found = await tx.value(_sql["find_recording"], {"video_id": video_id, "medium": medium})
+    media_id, medium = media
+    found = await tx.value(_sql["find_recording"], {"media_id": media_id, "medium": medium})
     return None if found is None else UUID(str(found))
 
 

@@ -127,7 +127,8 @@ create table resguardo.participants (
     constraint participants_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
     references resguardo.consultations (id, doctor_id, patient_id),
     constraint participants_guest_has_role check ((kind = 'GUEST') = (guest_role is not null)),
-    constraint participants_consultation_key unique (id, kind, consultation_id, doctor_id, patient_id)
+    constraint participants_consultation_key unique (id, kind, consultation_id, doctor_id, patient_id),
+    constraint participants_of_consultation_key unique (id, consultation_id)
 );
 alter table resguardo.participants enable row level security;
 comment on column resguardo.participants.id is 'Also the identity in the LiveKit room: it names nobody.';
@@ -2571,26 +2572,44 @@ comment on column resguardo.consultations.separate_speakers is
 
 alter table resguardo.recordings
 add column medium text not null default 'VIDEO'
-constraint recordings_medium_is_known check (medium in ('VIDEO', 'SPEAKERS')),
+constraint recordings_medium_is_known check (medium in ('VIDEO', 'MICROPHONE', 'SPEAKERS')),
 add column beside uuid,
+add column participant_id uuid,
+add column track_sid text constraint recordings_track_sid_is_id check (track_sid ~ '^[A-Za-z0-9_-]{1,64}$'),
+add column is_routed boolean not null default false,
 add column source text not null default 'EGRESS'
 constraint recordings_source_is_known check (source in ('EGRESS', 'IMPORT')),
 add column status_at timestamptz not null default clock_timestamp(),
-add constraint recordings_speakers_are_beside check ((medium = 'SPEAKERS') = (beside is not null)),
+add constraint recordings_sound_is_beside check ((medium <> 'VIDEO') = (beside is not null)),
+add constraint recordings_microphone_has_participant check ((medium = 'MICROPHONE') = (participant_id is not null)),
+add constraint recordings_microphone_has_track check ((medium = 'MICROPHONE') = (track_sid is not null)),
+add constraint recordings_routes_are_of_speakers check (medium = 'SPEAKERS' or not is_routed),
 add constraint recordings_of_consultation_key unique (id, consultation_id),
 add constraint recordings_beside_fkey foreign key (beside, consultation_id)
-references resguardo.recordings (id, consultation_id);
+references resguardo.recordings (id, consultation_id),
+add constraint recordings_participant_fkey foreign key (participant_id, consultation_id)
+references resguardo.participants (id, consultation_id);
+comment on column resguardo.recordings.medium is
+'VIDEO: the room with its mixed sound. MICROPHONE: the sound of one microphone track. SPEAKERS: sound on two channels.';
 comment on column resguardo.recordings.beside is 'The video that this sound was recorded beside.';
+comment on column resguardo.recordings.participant_id is 'The participant who published the microphone track.';
+comment on column resguardo.recordings.track_sid is
+'LiveKit''s id of the microphone track. A microphone that is published again is another track.';
+comment on column resguardo.recordings.is_routed is
+'The doctor is on the left channel, the patient on the right one. False for SPEAKERS: nobody knows who is where.';
 comment on column resguardo.recordings.status_at is 'When it came to its status: deadlines count from here.';
 comment on column resguardo.recordings.error is
 'What went wrong, or what stopped it; a READY recording may bear one.';
 
-create unique index recordings_beside_key on resguardo.recordings (beside, consultation_id);
+create index recordings_beside_idx on resguardo.recordings (beside, consultation_id);
+create index recordings_participant_idx on resguardo.recordings (participant_id, consultation_id);
+create unique index recordings_track_key on resguardo.recordings (beside, track_sid) where medium = 'MICROPHONE';
+create unique index recordings_speakers_key on resguardo.recordings (beside) where medium = 'SPEAKERS';
 create index recordings_unfinished_idx on resguardo.recordings (status_at)
 where status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING', 'VERIFYING', 'LOST');
 
-create unique index recordings_one_live_key on resguardo.recordings (consultation_id, medium)
-where status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING');
+create unique index recordings_one_live_key on resguardo.recordings (consultation_id)
+where medium = 'VIDEO' and status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING');
 
 -- The same table as TRANSITIONS in app/recordings/model.py; a test holds them together.
 create function private.may_become(before text, after text) returns boolean
@@ -2622,12 +2641,16 @@ begin
 end
 $$;
 
-create function private.first_object_key(of_recording resguardo.recordings) returns text
+-- `sound_file` is the extension of a MICROPHONE's file: mp4 or ogg.
+create function private.first_object_key(of_recording resguardo.recordings, sound_file text default 'mp4') returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return private.object_prefix(of_recording)
-        || case of_recording.medium when 'SPEAKERS' then 'speakers.ogg' else 'video.mp4' end;
+    return private.object_prefix(of_recording) || case of_recording.medium
+            when 'MICROPHONE' then format('microphone-%s.%s', of_recording.id, sound_file)
+            when 'SPEAKERS' then 'speakers.ogg'
+            else 'video.mp4'
+        end;
 end
 $$;
 
@@ -2645,7 +2668,9 @@ begin
         or not starts_with(key, private.object_prefix(wanted))
         or substr(key, length(private.object_prefix(wanted)) + 1) !~ (
             case wanted.medium
-                when 'SPEAKERS' then '^speakers(-[0-9]{1,3})?[.]ogg$' else '^video(-[0-9]{1,3})?[.]mp4$'
+                when 'MICROPHONE' then format('^microphone-%s(-[0-9]{1,3})?[.](mp4|ogg)$', wanted.id)
+                when 'SPEAKERS' then '^speakers(-[0-9]{1,3})?[.]ogg$'
+                else '^video(-[0-9]{1,3})?[.]mp4$'
             end
         )
     then

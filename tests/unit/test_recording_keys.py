@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.recordings.keys import media_of_key, next_key
+from app.recordings.keys import MediaId, media_of_key, next_key
 from app.recordings.model import Medium
 
 VIDEO = UUID(int=7)
+PART = UUID(int=9)
 FOLDER = f"r/d90/{UUID(int=2)}/{VIDEO}"
 
 
@@ -22,8 +23,28 @@ FOLDER = f"r/d90/{UUID(int=2)}/{VIDEO}"
         ("speakers-12.ogg", Medium.SPEAKERS),
     ],
 )
-def test_key_names_its_video_and_what_was_recorded(file: str, medium: Medium) -> None:
+def test_key_names_its_video_and_medium(file: str, medium: Medium) -> None:
     assert media_of_key(f"{FOLDER}/{file}") == (VIDEO, medium)
+
+
+@pytest.mark.parametrize("end", [".mp4", ".ogg", "-2.mp4", "-999.ogg"])
+def test_key_names_the_microphone_recording_itself(end: str) -> None:
+    assert media_of_key(f"{FOLDER}/microphone-{PART}{end}") == (PART, Medium.MICROPHONE)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "microphone.mp4",
+        f"microphone-{UUID(int=9)}.mp3",
+        f"microphone-{UUID(int=9)}-.mp4",
+        f"microphone-{'-' * 36}.mp4",
+        f"speakers-{UUID(int=9)}.ogg",
+        f"video-{UUID(int=9)}.mp4",
+    ],
+)
+def test_key_without_a_microphone_recording_names_nothing(file: str) -> None:
+    assert media_of_key(f"{FOLDER}/{file}") is None
 
 
 @pytest.mark.parametrize("place", ["keep", "r/d90", "r/d36500", "r/standard"])
@@ -65,13 +86,23 @@ def test_key_with_a_broken_id_names_nothing() -> None:
     assert media_of_key(f"r/d90/{uuid4()}/{'-' * 36}/video.mp4") is None
 
 
-def test_next_keys_differ_and_name_the_same_media() -> None:
-    key, seen = f"{FOLDER}/speakers.ogg", []
+@pytest.mark.parametrize(
+    ("name", "file_type", "media"),
+    [
+        ("speakers", "ogg", (VIDEO, Medium.SPEAKERS)),
+        (f"microphone-{PART}", "mp4", (PART, Medium.MICROPHONE)),
+        (f"microphone-{PART}", "ogg", (PART, Medium.MICROPHONE)),
+    ],
+)
+def test_next_keys_differ_and_name_the_same_media(name: str, file_type: str, media: MediaId) -> None:
+    key, seen = f"{FOLDER}/{name}.{file_type}", []
     for _ in range(3):
         seen.append(key)
-        assert media_of_key(key) == (VIDEO, Medium.SPEAKERS)
+        assert media_of_key(key) == media
         key = next_key(key)
-    assert [one.rpartition("/")[2] for one in seen] == ["speakers.ogg", "speakers-2.ogg", "speakers-3.ogg"]
+    assert [one.rpartition("/")[2] for one in seen] == [
+        f"{name}{ask}.{file_type}" for ask in ("", "-2", "-3")
+    ]
 
 
 @pytest.mark.parametrize("key", ["someone/else.mp4", f"{FOLDER}/import.mp4"])
