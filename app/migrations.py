@@ -1,14 +1,14 @@
-"""Applies `supabase/migrations` to a database, exactly as `supabase db push` does, and keeps the same ledger.
+"""Applies `supabase/migrations` to a database as `supabase db push` does, and keeps the same ledger.
 
-After either of the two, the other finds nothing to do. The ledger's DDL, the order, the refusals, the
-splitting into statements and the one transaction a file come from supabase/cli (pkg/migration and pkg/parser,
-read 2026-11-21).
+After either of the two, the other finds nothing to do. The ledger's DDL, the order, the refusals and the one
+transaction for each file come from supabase/cli (pkg/migration, read 2026-11-21). The CLI sends a file statement by
+statement and keeps each statement in the ledger; `migrate` sends the file at once and keeps its whole text.
 
-It refuses a migration older than the newest applied one, a ledger with versions that are not in the
-directory, and a database of before the first release: one with versions that a single file replaced, or one
+`migrate` refuses a migration older than the newest applied one, a ledger with versions that are not in the
+directory, and a database from before the first release: one with versions that a single file replaced, or one
 made from an earlier text of a file. It refuses a `.sql` file that is not named
-`<YYYYMMDDHHMMSS>_<name>.sql` (the CLI skips that one, with a note). It never repairs or reverts. Run it as the
-migrations' owner, `postgres` on Supabase, and over a direct or session-mode connection: the lock against a
+`<YYYYMMDDHHMMSS>_<name>.sql` (the CLI skips that file, with a note). It never repairs or reverts. Run it as the
+owner of the migrations, `postgres` on Supabase, over a direct or session-mode connection: the lock against a
 second run belongs to the session.
 """
 
@@ -26,7 +26,6 @@ from psycopg import sql
 from app.connections import set_again
 from app.errors import Conflict, InvalidInput, UpstreamFailed
 from app.owner import as_owner
-from app.sql_statements import split
 
 _FILE_NAME = re.compile(r"(?P<version>[0-9]{14})_(?P<name>.+)\.sql", re.ASCII)
 _SEARCH_PATH = '"$user", public'
@@ -68,8 +67,8 @@ class Migration:
     path: Path
 
     @cached_property
-    def statements(self) -> list[str]:
-        return split(self.path.read_bytes().decode())
+    def text(self) -> str:
+        return self.path.read_bytes().decode()
 
 
 def migrate(
@@ -80,8 +79,8 @@ def migrate(
 
     Each file commits with its ledger row or not at all; the ones before a failing file stay. Two at once are
     safe: the second waits, then finds nothing to do. Raises InvalidInput for the directory, Conflict for the
-    ledger, UpstreamFailed (`migration_failed`, with version, statement from 1, SQLSTATE) for a statement that
-    failed.
+    ledger, UpstreamFailed (`migration_failed`, with version, SQLSTATE, and the line if Postgres names the place)
+    for a statement that failed.
     """
     migrations = list_migrations(directory)
     with as_owner(database_url, autocommit=True) as connection:
@@ -160,12 +159,27 @@ def _pending(migrations: Iterable[Migration], applied: _Ledger) -> list[Migratio
     if unknown:
         raise Conflict("ledger_versions_unknown", versions=", ".join(unknown))
     for version, statements in applied.items():
-        if statements is not None and statements != known[version].statements:
+        if statements is not None and not _are_whole(statements, known[version].text):
             raise Conflict("database_of_pre_release", version=version)
     todo = [migration for migration in migrations if migration.version not in applied]
     if todo and applied and todo[0].version < max(applied):
         raise Conflict("migration_out_of_order", version=todo[0].version, newest=max(applied))
     return todo
+
+
+def _are_whole(statements: Iterable[str], text: str) -> bool:
+    """Whether the statements, in this order, are all of the text but for semicolons and white space."""
+    at = 0
+    for statement in statements:
+        found = text.find(statement, at)
+        if found < 0 or _has_words(text[at:found]):
+            return False
+        at = found + len(statement)
+    return not _has_words(text[at:])
+
+
+def _has_words(text: str) -> bool:
+    return bool(text.replace(";", " ").strip())
 
 
 def _make_ledger(connection: psycopg.Connection) -> None:
@@ -177,17 +191,23 @@ def _make_ledger(connection: psycopg.Connection) -> None:
 def _apply(connection: psycopg.Connection, migration: Migration) -> None:
     connection.execute("reset all")
     set_again(connection, _SEARCH_PATH)
-    number = 0
     try:
         with connection.transaction():
-            for statement in migration.statements:
-                number += 1
-                connection.execute(statement.encode())
-            connection.execute(_RECORD, (migration.version, migration.name, migration.statements))
+            connection.execute(migration.text.encode())
+            connection.execute(_RECORD, (migration.version, migration.name, [migration.text]))
     except psycopg.Error as error:
         raise UpstreamFailed(
-            "migration_failed", version=migration.version, statement=number, sqlstate=_state(error)
+            "migration_failed",
+            version=migration.version,
+            sqlstate=_state(error),
+            **_line_of(error, migration.text),
         ) from error
+
+
+def _line_of(error: psycopg.Error, text: str) -> dict[str, int]:
+    """The line that failed, counted from 1; nothing if the error came from a statement that was running."""
+    position = error.diag.statement_position
+    return {} if position is None else {"line": text.count("\n", 0, int(position) - 1) + 1}
 
 
 def _state(error: psycopg.Error) -> str:

@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import takewhile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -95,8 +94,7 @@ def _prepare(superuser_url: str) -> str:
         create_roles(superuser_url, owner)
     first = list_migrations(MIGRATIONS_DIRECTORY)[0]
     with connect_as_owner(superuser_url, application="resguardo-drill", autocommit=True) as connection:
-        for statement in takewhile(lambda one: not one.startswith("create schema"), first.statements):
-            connection.execute(statement.encode())
+        connection.execute(first.text.partition("\ncreate schema ")[0].encode())
         connection.execute(f"create database {DATABASE}".encode())
     return with_database(superuser_url, DATABASE)
 

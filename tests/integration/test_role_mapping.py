@@ -8,7 +8,6 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from app.sql_statements import split
 from tests.databases import Database
 from tests.policies.acting import acting, at_once, refused, superuser, value
 from tests.policies.seed import seed
@@ -38,8 +37,7 @@ def practice(database: Database) -> Database:
 
 def _install(database: Database, edit: Callable[[str], str] = str) -> None:
     with psycopg.connect(database.owner_url) as owner:
-        for statement in split(edit(MAPPING.read_text(encoding="utf-8"))):
-            owner.execute(statement.encode())
+        owner.execute(edit(MAPPING.read_text(encoding="utf-8")).encode())
 
 
 def _member(database: Database, user_id: UUID) -> tuple[Any, ...] | None:

@@ -46,8 +46,8 @@ def test_migrate_applies_oldest_first_and_writes_the_ledger(project: ProjectUrls
     assert heard == ["20260101000000", "20260102000000"]
     assert _rows(project.owner_url, "select n from s.t order by n") == [(1,), (2,)]
     assert _rows(project.owner_url, LEDGER) == [
-        ("20260101000000", "first", ["create schema s", "-- a table\ncreate table s.t (n int)"]),
-        ("20260102000000", "second", ["insert into s.t values (1)", "insert into s.t values (2)"]),
+        ("20260101000000", "first", ["create schema s;\n\n-- a table\ncreate table s.t (n int);\n"]),
+        ("20260102000000", "second", ["insert into s.t values (1); insert into s.t values (2);"]),
     ]
 
 
@@ -118,6 +118,33 @@ def test_database_of_an_earlier_text_of_a_file_is_refused(project: ProjectUrls, 
         assert refusal.value.detail == {"version": "20260101000000"}
 
 
+LEDGERS_OF_THE_CLI: list[tuple[list[str], bool]] = [
+    (["create schema s", "-- a table\ncreate table s.t (n int)"], True),
+    (["create schema s"], False),
+    (["-- a table\ncreate table s.t (n int)"], False),
+    (["-- a table\ncreate table s.t (n int)", "create schema s"], False),
+    (["create schema s", "-- a table\ncreate table s.t (n text)"], False),
+    ([], False),
+]
+
+
+@pytest.mark.parametrize(("statements", "is_accepted"), LEDGERS_OF_THE_CLI)
+def test_ledger_of_the_supabase_cli_is_accepted_if_its_statements_are_the_whole_file(
+    project: ProjectUrls, directory: Path, statements: list[str], is_accepted: bool
+) -> None:
+    migrate(project.owner_url, directory)
+    with psycopg.connect(project.owner_url) as connection:
+        connection.execute(
+            "update supabase_migrations.schema_migrations set statements = %s where name = 'first'",
+            [statements],
+        )
+    if is_accepted:
+        assert migrate(project.owner_url, directory) == []
+    else:
+        with pytest.raises(Conflict, match="database_of_pre_release"):
+            migrate(project.owner_url, directory)
+
+
 def test_ledger_without_statements_is_taken_as_it_is(project: ProjectUrls, directory: Path) -> None:
     migrate(project.owner_url, directory)
     with psycopg.connect(project.owner_url) as connection:
@@ -135,9 +162,18 @@ def test_failing_file_rolls_back_whole_and_keeps_the_ones_before(
     )
     with pytest.raises(UpstreamFailed, match="migration_failed") as failure:
         migrate(project.owner_url, directory)
-    assert failure.value.detail == {"version": "20260103000000", "statement": 2, "sqlstate": "22012"}
+    assert failure.value.detail == {"version": "20260103000000", "sqlstate": "22012"}
     assert _rows(project.owner_url, "select to_regclass('s.third')") == [(None,)]
     assert [row[0] for row in _rows(project.owner_url, LEDGER)] == ["20260101000000", "20260102000000"]
+
+
+def test_failing_statement_is_reported_with_its_line_if_postgres_names_it(
+    project: ProjectUrls, directory: Path
+) -> None:
+    _write(directory, "20260103000000_third.sql", "create table s.third ();\n\nselect 'é', no_such_column;\n")
+    with pytest.raises(UpstreamFailed, match="migration_failed") as failure:
+        migrate(project.owner_url, directory)
+    assert failure.value.detail == {"version": "20260103000000", "sqlstate": "42703", "line": 3}
 
 
 def test_setting_of_one_file_does_not_reach_the_next(project: ProjectUrls, directory: Path) -> None:

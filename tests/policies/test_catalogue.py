@@ -10,7 +10,6 @@ import pytest
 from psycopg import sql
 
 from app.access_policies import access_sql, access_version
-from app.sql_statements import split
 from tests.databases import Cluster, Database
 from tests.policies.acting import RELEASE, refused, superuser, value
 from tests.policies.seed import seed
@@ -322,8 +321,7 @@ def test_the_database_has_the_version_of_the_access_files(migrated: Database) ->
 def test_setting_the_access_again_changes_nothing(migrated: Database) -> None:
     with psycopg.connect(migrated.owner_url) as owner:
         before = {part: rows(owner, statement) for part, statement in ACCESS.items()}
-        for statement in split(access_sql()):
-            owner.execute(statement.encode())
+        owner.execute(access_sql().encode())
         after = {part: rows(owner, statement) for part, statement in ACCESS.items()}
         owner.rollback()
     for part, found in before.items():
