@@ -144,6 +144,9 @@ class Recording:
     truncated: bool = strawberry.field(
         description="It ended before the consultation did, at a limit or a failure: whole as a file, not as a record."
     )
+    interrupted: bool = strawberry.field(
+        description="The recorder lost the room and came back: a part of the consultation is missing inside it."
+    )
     error: str | None = strawberry.field(
         description="What went wrong, or what stopped it, in snake_case; a READY recording may bear one."
     )
@@ -189,6 +192,7 @@ class Recording:
             sha256=recording.sha256,
             due_at=recording.due_at,
             truncated=recording.truncated,
+            interrupted=recording.interrupted,
             error=recording.error,
             medium=recording.medium,
             source=recording.source,

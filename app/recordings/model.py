@@ -92,6 +92,13 @@ _BEFORE_START: Final = frozenset(
 )
 """LiveKit's reasons for an egress that ended before anything was recorded."""
 
+REJOIN_MARGIN: Final = timedelta(seconds=10)
+"""The clocks of LiveKit's server and of its recorder may differ by so much."""
+
+SHORTFALL_SECONDS: Final = 5.0
+"""A file that is shorter than LiveKit reported by more than this lacks a part. The two differ by up to 0.7 s for a
+video, and a sound file is some 4 s longer than reported (livekit/egress 1.9.1, seen 2026-11-29)."""
+
 OBJECT_PATIENCE: Final = timedelta(minutes=10)
 """How long an object that LiveKit says it uploaded is waited for."""
 
@@ -174,8 +181,10 @@ class Recording:
     Duration in seconds, size in bytes. `beside` is the video of a MICROPHONE or SPEAKERS recording. A MICROPHONE has
     the `participant_id` of the publisher and LiveKit's `track_sid`. `is_routed` is true for SPEAKERS with the doctor on
     the left channel and the patient on the right one. `error` says what went wrong or what stopped it: a READY
-    recording may bear one. `status_at` is when it came to its status; `expected_sha256` what whoever imports it says of
-    it; `stored_at` when its object was stored, by the bucket's clock; `due_at` when its term is over.
+    recording may bear one. `interrupted` says that a part is missing inside it, and `recorder_sid` is the participant
+    SID under which its recorder was seen in the room. `status_at` is when it came to its status; `expected_sha256` what
+    whoever imports it says of it; `stored_at` when its object was stored, by the bucket's clock; `due_at` when its term
+    is over.
     """
 
     id: UUID
@@ -206,6 +215,8 @@ class Recording:
     expected_sha256: str | None = None
     stored_at: datetime | None = None
     due_at: datetime | None = None
+    interrupted: bool = False
+    recorder_sid: str | None = None
     consultation: RecordedConsultation | None = None
     speakers: SpeakerAudio | None = None
     transcription: Transcription | None = None
@@ -308,7 +319,8 @@ def verified(
 
     `duration_seconds` is what the file states, None if it states none. It replaces what LiveKit reported, which was
     wrong by up to 17 s (livekit/egress 1.9.1, seen 2026-11-29). If no size was reported, because the egress failed or
-    was lost, the object is taken as it is: READY and truncated. A recording in another status than VERIFYING and LOST
+    was lost, the object is taken as it is: READY and truncated. If it is much shorter than LiveKit reported, it is
+    interrupted. A recording in another status than VERIFYING and LOST
     stays as it is.
     """
     if recording.status not in (RecordingStatus.VERIFYING, RecordingStatus.LOST):
@@ -324,7 +336,23 @@ def verified(
         sha256=sha256,
         duration_seconds=duration_seconds or recording.duration_seconds,
         truncated=recording.truncated or recording.size_bytes is None,
+        interrupted=recording.interrupted or _lacks_a_part(recording, duration_seconds),
     )
+
+
+def seen_recorder(recording: Recording, participant_sid: str, joined_at: datetime) -> Recording:
+    """The recording after its recorder was seen in the room.
+
+    LiveKit gives a recorder that comes back, for example after a crash of the server, another SID (livekit-server
+    1.13.5, read 2026-11-29): the recording is then `interrupted`. So it is if the recorder is seen for the first time
+    and joined after the recording had begun. A recording that has not begun or is not live is not interrupted.
+    """
+    if not recording.status.is_live or participant_sid == recording.recorder_sid:
+        return recording
+    has_begun = recording.status in (RecordingStatus.RECORDING, RecordingStatus.STOPPING)
+    is_late = recording.started_at is not None and joined_at > recording.started_at + REJOIN_MARGIN
+    is_back = has_begun and (recording.recorder_sid is not None or is_late)
+    return replace(recording, recorder_sid=participant_sid, interrupted=recording.interrupted or is_back)
 
 
 def stored_since(recording: Recording, stored_at: datetime) -> Recording:
@@ -379,6 +407,12 @@ def require_ready(object_key: str, reason: str = "recording_not_ready") -> str:
     if not object_key:
         raise Conflict(reason)
     return object_key
+
+
+def _lacks_a_part(recording: Recording, duration_seconds: float | None) -> bool:
+    if recording.duration_seconds is None or duration_seconds is None:
+        return False
+    return recording.duration_seconds - duration_seconds > SHORTFALL_SECONDS
 
 
 def _after_egress(egress: EgressSnapshot) -> RecordingStatus:

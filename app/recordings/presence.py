@@ -9,11 +9,17 @@ from collections.abc import Collection, Iterable
 
 from app.consents import service as consents
 from app.consents.model import Standing, missing_consents
-from app.db import Database
+from app.db import Database, Transaction
 from app.integrations.livekit import LiveKit, ParticipantSnapshot
 from app.recordings import store
-from app.recordings.model import CONSENT_MISSING, CONSENT_WITHDRAWN, UNKNOWN_PARTICIPANT
-from app.recordings.steps import stop_consultation
+from app.recordings.model import (
+    CONSENT_MISSING,
+    CONSENT_WITHDRAWN,
+    UNKNOWN_PARTICIPANT,
+    Recording,
+    seen_recorder,
+)
+from app.recordings.steps import stop_consultation, take
 
 
 def objection(standings: Iterable[Standing], identities: Collection[str]) -> str | None:
@@ -60,9 +66,10 @@ class RoomWatch:
             consultation_id = await store.watched_consultation(tx, room_name)
         if consultation_id is None:
             return None
-        identities = await self.people(room_name)
+        present = await self._present(room_name)
+        identities = {somebody.identity for somebody in present if not is_recorder(somebody)}
         async with self._database.as_service("watch_room") as tx:
-            live = await store.lock_live(tx, consultation_id)
+            live = [await _mark(tx, one, present) for one in await store.lock_live(tx, consultation_id)]
             standings = await consents.standings(tx, consultation_id)
             why = objection_to_recording(standings, identities)
             if live and why is not None:
@@ -73,11 +80,21 @@ class RoomWatch:
 
     async def people(self, room_name: str) -> set[str]:
         """The identities in the room, recorders left out."""
-        return {
-            somebody.identity
-            for somebody in await self._livekit.participants(room_name)
-            if not is_recorder(somebody) and somebody.state != "disconnected"
-        }
+        return {one.identity for one in await self._present(room_name) if not is_recorder(one)}
+
+    async def _present(self, room_name: str) -> list[ParticipantSnapshot]:
+        listed = await self._livekit.participants(room_name)
+        return [somebody for somebody in listed if somebody.state != "disconnected"]
+
+
+async def _mark(tx: Transaction, recording: Recording, present: list[ParticipantSnapshot]) -> Recording:
+    """Writes under which SID the recorder is in the room; the recording after it, `interrupted` if it came back."""
+    after = recording
+    for somebody in present:
+        if is_recorder(somebody) and somebody.identity == recording.egress_id:
+            after = seen_recorder(recording, somebody.sid, somebody.joined_at)
+    await take(tx, recording, after)
+    return after
 
 
 def is_recorder(somebody: ParticipantSnapshot) -> bool:

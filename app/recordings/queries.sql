@@ -191,6 +191,8 @@ set
     size_bytes = %(size_bytes)s,
     sha256 = %(sha256)s,
     truncated = %(truncated)s,
+    interrupted = %(interrupted)s,
+    recorder_sid = %(recorder_sid)s,
     error = %(error)s,
     stored_at = %(stored_at)s
 where id = %(id)s;

@@ -11,7 +11,7 @@ grant insert (
 grant update (status) on resguardo.recordings to clinician;
 grant update (
     status, room_sid, egress_id, egress_updated_at, started_at, ended_at, duration_seconds, size_bytes, sha256,
-    truncated, error, stored_at
+    truncated, interrupted, recorder_sid, error, stored_at
 ) on resguardo.recordings to resguardo_worker;
 
 create policy recordings_select_clinician on resguardo.recordings for select to clinician

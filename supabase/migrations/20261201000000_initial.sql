@@ -204,6 +204,8 @@ create table resguardo.recordings (
     size_bytes bigint constraint recordings_size_is_positive check (size_bytes > 0),
     sha256 text constraint recordings_sha256_is_hex check (sha256 ~ '^[0-9a-f]{64}$'),
     truncated boolean not null default false,
+    interrupted boolean not null default false,
+    recorder_sid text,
     error text constraint recordings_error_is_slug check (error ~ '^[a-z][a-z0-9_]{0,63}$'),
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
@@ -216,6 +218,10 @@ create table resguardo.recordings (
 alter table resguardo.recordings enable row level security;
 comment on column resguardo.recordings.truncated is
 'LiveKit ended it at a limit: it is complete as a file, not as a record.';
+comment on column resguardo.recordings.interrupted is
+'The recorder lost its room and came back: a part of the consultation is missing inside the recording.';
+comment on column resguardo.recordings.recorder_sid is
+'The participant SID under which the recorder was first seen in its room. It gets another one when it comes back.';
 create index recordings_consultation_idx on resguardo.recordings (consultation_id, doctor_id, patient_id);
 create index recordings_doctor_idx on resguardo.recordings (doctor_id, created_at desc, id desc);
 create index recordings_patient_idx on resguardo.recordings (patient_id);
@@ -853,10 +859,10 @@ select 'field', t.term from unnest(array[
     'extendedAt', 'extension', 'extension_reason', 'externalId', 'fields', 'finishedAt', 'fulfilledAt', 'gbMonth',
     'graceDays', 'ground', 'guestRole', 'hasConsented', 'hasNextPage', 'hasPreviousPage', 'heardText', 'held',
     'heldBytes', 'heldRecordings', 'highlights', 'hits', 'hold', 'holds', 'howToOpen', 'id', 'index_key',
-    'invitation', 'isActive', 'isCut', 'isOverdue', 'isRetried', 'isReviewable', 'isTranscribed', 'isUncertain',
-    'isUnintelligible', 'joinedAt', 'json', 'jurisdiction', 'key', 'kind', 'kinds', 'language', 'lifecycle',
-    'locks', 'matter', 'medium', 'minorsUntilAgeYears', 'missing', 'missing_since', 'month', 'months', 'name',
-    'node', 'numParticipants', 'number', 'object', 'object_key', 'objects', 'operation', 'operationsPerMonth',
+    'interrupted', 'invitation', 'isActive', 'isCut', 'isOverdue', 'isRetried', 'isReviewable', 'isTranscribed',
+    'isUncertain', 'isUnintelligible', 'joinedAt', 'json', 'jurisdiction', 'key', 'kind', 'kinds', 'language',
+    'lifecycle', 'locks', 'matter', 'medium', 'minorsUntilAgeYears', 'missing', 'missing_since', 'month', 'months',
+    'name', 'node', 'numParticipants', 'number', 'object', 'object_key', 'objects', 'operation', 'operationsPerMonth',
     'outcome', 'pageInfo', 'participantId', 'participants', 'patientId', 'patientIds', 'pdf', 'piecesDone',
     'piecesTotal', 'placedAt', 'placedBy', 'policyVersion', 'prices', 'proposedAt', 'purpose', 'reason',
     'receivedOn', 'received_on', 'recordedAt', 'recordedBy', 'recordedSince', 'recordedUntil', 'recordingDays',
@@ -2014,10 +2020,10 @@ begin
     if old.status in ('READY', 'FAILED', 'ABORTED', 'DELETED')
         and (
             new.egress_id, new.room_sid, new.started_at, new.ended_at, new.duration_seconds, new.size_bytes,
-            new.sha256, new.truncated, new.error, new.stored_at
+            new.sha256, new.truncated, new.interrupted, new.error, new.stored_at
         ) is distinct from (
             old.egress_id, old.room_sid, old.started_at, old.ended_at, old.duration_seconds, old.size_bytes,
-            old.sha256, old.truncated, old.error, old.stored_at
+            old.sha256, old.truncated, old.interrupted, old.error, old.stored_at
         )
     then
         raise exception 'recording_is_finished' using errcode = 'RG409';

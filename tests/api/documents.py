@@ -23,7 +23,7 @@ _PLAIN = """
 _CONSULTATION = f"{_PLAIN} {_PARTICIPANTS} consents {{ {_CONSENT} }}"
 _RECORDING = """
   id consultationId consultation { id externalId scheduledAt kind sensitivity } egressId roomName roomSid status
-  startedAt endedAt durationSeconds sizeBytes sha256 truncated error errorText medium source
+  startedAt endedAt durationSeconds sizeBytes sha256 truncated interrupted error errorText medium source
   speakers { id status durationSeconds sizeBytes sha256 error errorText } dueAt createdAt updatedAt
   transcription { status language piecesDone piecesTotal attempt unintelligibleCount isRetried error errorText }
 """

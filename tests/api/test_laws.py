@@ -45,6 +45,7 @@ RECORDING_FIELDS = [
     "error",
     "errorText",
     "id",
+    "interrupted",
     "medium",
     "roomName",
     "roomSid",

@@ -75,6 +75,7 @@ async def test_recording_of_which_no_webhook_ever_comes_is_ready_all_the_same(wo
 
 async def test_pass_over_what_is_as_it_should_be_changes_nothing(world: World) -> None:
     recording_id = await world.recording()
+    await world.reconciler.run_once()  # notes under which SID the recorder is in the room
     before = await world.read(recording_id)
     report = await world.reconciler.run_once()
     assert (report.egresses, report.unfinished, report.problems) == (1, 1, 0)
@@ -356,6 +357,24 @@ async def _recorder_leaves(world: World) -> None:
             world.stand_in.rooms.leave_recorder(room, one.identity)
 
 
+async def test_recorder_that_comes_back_into_its_room_marks_the_recording_interrupted(world: World) -> None:
+    recording_id = await world.recording()
+    await world.reconciler.run_once()
+    assert not (await world.read(recording_id)).interrupted
+    await _recorder_leaves(world)
+    await world.reconciler.run_once()
+    (egress,) = await world.egresses()
+    world.stand_in.rooms.join_recorder(world.consultation.room_name, egress.egress_id)
+    await world.reconciler.run_once()
+    assert (await world.read(recording_id)).interrupted
+    await world.recordings.stop(asker(DOCTOR), recording_id)
+    await world.controller.stop(recording_id)
+    await _until(world, recording_id, RecordingStatus.VERIFYING)
+    await world.controller.verify(recording_id)
+    ready = await world.read(recording_id)
+    assert (ready.status, ready.interrupted, ready.truncated) == (RecordingStatus.READY, True, False)
+
+
 async def test_list_that_is_empty_once_or_fails_proves_nothing(world: World) -> None:
     recording_id = await world.recording()
     before = await world.read(recording_id)
@@ -431,6 +450,7 @@ async def test_status_that_nobody_knows_is_told_and_changes_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording_id = await world.recording()
+    await world.reconciler.run_once()  # notes under which SID the recorder is in the room
     (egress,) = await world.egresses()
     before, strange = await world.read(recording_id), replace(egress, status="unknown")
 

@@ -22,6 +22,7 @@ from app.recordings.model import (
     followed,
     lost,
     require_ready,
+    seen_recorder,
     stopped,
     verified,
 )
@@ -342,3 +343,51 @@ def test_empty_object_key_is_of_a_recording_that_is_not_ready() -> None:
     assert require_ready("r/a/b/c/d") == "r/a/b/c/d"
     with pytest.raises(Conflict, match="recording_not_ready"):
         require_ready("")
+
+
+def _recorded(**changes: object) -> Recording:
+    return _recording(RecordingStatus.RECORDING, egress_id="EG_1", started_at=NOON, **changes)
+
+
+@pytest.mark.parametrize("status", [RecordingStatus.RECORDING, RecordingStatus.STOPPING])
+def test_recording_is_interrupted_when_its_recorder_comes_back_under_another_sid(
+    status: RecordingStatus,
+) -> None:
+    seen = seen_recorder(replace(_recorded(), status=status), "PA_1", NOON - timedelta(seconds=1))
+    assert (seen.recorder_sid, seen.interrupted) == ("PA_1", False)
+    assert seen_recorder(seen, "PA_1", NOON) == seen
+    back = seen_recorder(seen, "PA_2", NOON + timedelta(seconds=1))
+    assert (back.recorder_sid, back.interrupted) == ("PA_2", True)
+    assert seen_recorder(back, "PA_2", NOON).interrupted
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(-2, False), (3, False), (10, False), (11, True), (3600, True)]
+)
+def test_recorder_seen_first_is_back_if_it_joined_long_after_the_start(seconds: int, expected: bool) -> None:
+    seen = seen_recorder(_recorded(), "PA_1", NOON + timedelta(seconds=seconds))
+    assert seen.interrupted is expected
+
+
+def test_recorder_that_joins_twice_before_the_start_interrupts_nothing() -> None:
+    starting = _recording(RecordingStatus.STARTING, egress_id="EG_1", started_at=NOON)
+    seen = seen_recorder(seen_recorder(starting, "PA_1", NOON), "PA_2", NOON + timedelta(minutes=1))
+    assert (seen.recorder_sid, seen.interrupted) == ("PA_2", False)
+
+
+@pytest.mark.parametrize("status", [one for one in RecordingStatus if not one.is_live])
+def test_recorder_of_a_recording_that_is_not_live_changes_nothing(status: RecordingStatus) -> None:
+    recording = replace(_recorded(recorder_sid="PA_1"), status=status)
+    assert seen_recorder(recording, "PA_2", NOON + timedelta(hours=1)) == recording
+
+
+@pytest.mark.parametrize(
+    ("reported", "in_file", "expected"),
+    [(62.75, 45.17, True), (60.7, 60.0, False), (50.0, 54.2, False), (None, 1.0, False), (60.0, None, False)],
+)
+def test_file_much_shorter_than_reported_is_interrupted(
+    reported: float | None, in_file: float | None, expected: bool
+) -> None:
+    verifying = _recording(RecordingStatus.VERIFYING, size_bytes=SIZE, duration_seconds=reported)
+    ready = verified(verifying, SIZE, SHA256, in_file)
+    assert (ready.status, ready.interrupted) == (RecordingStatus.READY, expected)
