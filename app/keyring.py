@@ -1,8 +1,9 @@
-"""The root keys, the data keys that they wrap, and the one way in which a field is encrypted with a data key.
+"""Root keys, the data keys that they wrap, and the encryption of fields with a data key.
 
-It keeps nothing and asks nobody: what is wrapped is stored by `app/keys`. A key is in no repr, no error and no log.
-AES Key Wrap is RFC 3394, as `cryptography` has it; a field is AES-256-GCM (NIST SP 800-38D) with 96 random bits of
-nonce: a data key serves the few fields of one recording, far below the 2^32 that such nonces allow.
+The module stores nothing; `app/keys` stores the wrapped keys. No key appears in a repr, an error or a log. AES Key
+Wrap is RFC 3394, as implemented by `cryptography`. A field is encrypted with AES-256-GCM (NIST SP 800-38D) and a
+random nonce of 96 bits. A data key encrypts only the few fields of one recording, far fewer than the 2^32 messages
+that such nonces allow.
 """
 
 import base64
@@ -23,7 +24,7 @@ from app.errors import Conflict, InvalidInput
 KEY_BYTES: Final = 32
 CHECK_VALUE_BYTES: Final = 16
 FIELD_VERSION: Final = 1
-"""The first byte of what `FieldKey.encrypt` makes; another format would begin with another."""
+"""The first byte of an encrypted field. Another format would use another byte."""
 
 _ID = re.compile(r"[a-z0-9-]{1,32}")
 _PART = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -35,7 +36,7 @@ _CHECK_LABEL: Final = b"resguardo root key check value 1\0"
 
 @dataclass(frozen=True)
 class DataKey:
-    """A data key as it is stored: wrapped by the root key of that id."""
+    """A data key as stored: wrapped by the root key with this id."""
 
     wrapped: bytes = field(repr=False)
     root_key_id: str
@@ -43,7 +44,9 @@ class DataKey:
 
 @dataclass(frozen=True)
 class Field:
-    """Where an encrypted field belongs: it can be read there alone. `key_id` names its data key."""
+    """The place of an encrypted field. The field can be decrypted only with the same place. `key_id` names its data
+    key.
+    """
 
     table: str
     row: str
@@ -51,31 +54,35 @@ class Field:
     key_id: str
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a part that could be taken for two."""
+        """Raise ValueError for a part that would make two different places look equal."""
         if not all(_PART.fullmatch(part) for part in (self.table, self.row, self.column, self.key_id)):
             raise ValueError(
                 "a part of a field's place is empty, too long, or has a character that none may have"
             )
 
     def associated_data(self, version: int) -> bytes:
-        """What GCM authenticates beside the text: `table|row|column|key id|version`."""
+        """Return the associated data that GCM authenticates: `table|row|column|key id|version`."""
         return f"{self.table}|{self.row}|{self.column}|{self.key_id}|{version}".encode()
 
 
 class FieldKey:
-    """An unwrapped data key. It encrypts and decrypts fields, and does not give itself away."""
+    """An unwrapped data key. It encrypts and decrypts fields, and never reveals its bytes."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
 
     def encrypt(self, place: Field, text: bytes) -> bytes:
-        """Version (a byte), nonce (12), ciphertext with its tag (16 more than the text)."""
+        """Return the encrypted text: version (1 byte), nonce (12 bytes), ciphertext with its tag (16 bytes longer
+        than the text).
+        """
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = self._cipher.encrypt(nonce, text, place.associated_data(FIELD_VERSION))
         return bytes([FIELD_VERSION]) + nonce + sealed
 
     def decrypt(self, place: Field, blob: bytes) -> bytes:
-        """The text. Raises Conflict (field_unreadable): another key, another place, or not what was written."""
+        """Return the decrypted text. Raises Conflict (field_unreadable) for another key, another place or changed
+        bytes.
+        """
         if len(blob) < 1 + _NONCE_BYTES + _TAG_BYTES or blob[0] != FIELD_VERSION:
             raise Conflict("field_unreadable")
         nonce, sealed = blob[1 : 1 + _NONCE_BYTES], blob[1 + _NONCE_BYTES :]
@@ -86,7 +93,7 @@ class FieldKey:
 
 
 class Keyring:
-    """Root keys by id; the first is the current one, which wraps what is new."""
+    """The root keys by id. The first one is the current root key and wraps new data keys."""
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._keys = dict(keys)
@@ -97,7 +104,9 @@ class Keyring:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Of `id:base64 of 32 bytes[,id:...]`. InvalidInput (root_keys_malformed, root_key_twice, root_key_weak)."""
+        """Parse `id:base64 of 32 bytes[,id:...]`. Raises InvalidInput (root_keys_malformed, root_key_twice,
+        root_key_weak).
+        """
         keys: dict[str, bytes] = {}
         for number, part in enumerate(text.split(","), start=1):
             key_id, key = _parsed(part.strip(), number)
@@ -108,30 +117,32 @@ class Keyring:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Every id, the current one first."""
+        """Return all ids, the current one first."""
         return tuple(self._keys)
 
     def check_values(self) -> dict[str, bytes]:
-        """By id, 16 bytes that tell whether a key is the same one, and nothing else about it."""
+        """Return for each id a check value of 16 bytes, which identifies the key and reveals nothing else about it."""
         return {
             key_id: hmac.digest(key, _CHECK_LABEL + key_id.encode(), "sha256")[:CHECK_VALUE_BYTES]
             for key_id, key in self._keys.items()
         }
 
     def new_data_key(self) -> DataKey:
-        """A random one, wrapped by the current root key; who wants to use it unwraps it."""
+        """Return a random data key, wrapped by the current root key."""
         return self._wrap(secrets.token_bytes(KEY_BYTES))
 
     def unwrap(self, wrapped: bytes, root_key_id: str) -> FieldKey:
-        """The data key, to be used. Raises Conflict (root_key_unknown, data_key_wrong)."""
+        """Return the unwrapped data key. Raises Conflict (root_key_unknown, data_key_wrong)."""
         return FieldKey(self._unwrap(wrapped, root_key_id))
 
     def unwrap_secret(self, wrapped: bytes, root_key_id: str) -> bytes:
-        """The key of an index, 32 bytes, which encrypts nothing. Raises Conflict (root_key_unknown, data_key_wrong)."""
+        """Return the unwrapped key of an index, 32 bytes, which encrypts nothing. Raises Conflict
+        (root_key_unknown, data_key_wrong).
+        """
         return self._unwrap(wrapped, root_key_id)
 
     def rewrap(self, wrapped: bytes, root_key_id: str) -> DataKey:
-        """The same data key under the current root key. Raises Conflict (root_key_unknown, data_key_wrong)."""
+        """Wrap the same data key with the current root key. Raises Conflict (root_key_unknown, data_key_wrong)."""
         return self._wrap(self._unwrap(wrapped, root_key_id))
 
     def _wrap(self, key: bytes) -> DataKey:
@@ -151,7 +162,7 @@ class Keyring:
 
 
 def new_key_line(key_id: str) -> str:
-    """A new root key as ROOT_KEYS has it. Raises InvalidInput (root_key_id)."""
+    """Return a new root key in the format of ROOT_KEYS. Raises InvalidInput (root_key_id)."""
     if _ID.fullmatch(key_id) is None:
         raise InvalidInput("root_key_id")
     return f"{key_id}:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"

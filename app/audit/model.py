@@ -1,4 +1,4 @@
-"""A row of the audit log, as compliance reads it. Pure, no I/O."""
+"""An audit row as compliance reads it. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,9 @@ from uuid import UUID
 
 
 class Outcome(StrEnum):
-    """How it ended: DENIED what exists, ABSENT what does not; the one who asked was told the same."""
+    """The result of an action. DENIED: the row exists but is not the caller's. ABSENT: it does not exist. The
+    caller gets equal answers.
+    """
 
     ALLOWED = "ALLOWED"
     DENIED = "DENIED"
@@ -18,9 +20,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class AuditEvent:
-    """Who did what, on whose data, why, from where, and how it ended. Ids and field names, never values.
+    """An audit event: who did what, to whose data, why, from where, and with which result. Contains ids and field
+    names, never values.
 
-    `session_fingerprint` is a one-way hash of the session's id, which is a key: one session, one fingerprint.
+    `session_fingerprint` is a one-way hash of the session's id. All events of one session have the same
+    fingerprint.
     """
 
     id: UUID
@@ -49,7 +53,7 @@ class AuditEvent:
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """Which rows; None is any. `until` is excluded."""
+    """A filter for audit rows; None matches everything. `until` is exclusive."""
 
     actor_id: UUID | None = None
     action: str | None = None

@@ -1,4 +1,4 @@
-"""What one does with the audit log: compliance reads it, the edge adds what it turned away. Nobody changes it."""
+"""Reads the audit log for compliance, and adds counts of rejected requests. No code changes existing audit rows."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +27,9 @@ class Audit:
         self._quotas = quotas
 
     async def page(self, asker: Asker, request: PageRequest, wanted: AuditFilter) -> Page[AuditEvent]:
-        """The log, newest first, for compliance alone; the look is itself logged. Raises InvalidInput (bad_date)."""
+        """Return a page of the log, newest first, for compliance only. The read itself is audited. Raises
+        InvalidInput (bad_date).
+        """
         if any(time is not None and time.tzinfo is None for time in (wanted.since, wanted.until)):
             raise InvalidInput("bad_date")
         access = permissions.LIST_AUDIT_EVENTS.on()
@@ -39,6 +41,6 @@ class Audit:
         return Page.of(_events.validate_python(rows), request)
 
     async def record_rejections(self, kind: str, address: str | None, count: int) -> None:
-        """One row for so many requests from an address that bore no valid token or signature."""
+        """Write one audit row for a number of requests from an address that had no valid token or signature."""
         async with self._database.as_service("count_rejections") as tx:
             await tx.run(_sql["record_rejections"], {"action": kind, "address": address, "count": count})

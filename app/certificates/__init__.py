@@ -1,1 +1,1 @@
-"""Certificates of destruction: what was destroyed, by which rule, that nothing held it, and proof that this says so."""
+"""Certificates of destruction: what was destroyed, under which rule, that no hold covered it, and the proof."""

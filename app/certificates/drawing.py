@@ -1,6 +1,6 @@
-"""The pages of a certificate, drawn: A4, black, in the fonts that every reader has. It knows lines, not what they say.
+"""Draws the pages of a certificate: A4, black, in the standard fonts of every PDF reader.
 
-Nothing of a page depends on the clock, the place, the language or the settings of the machine.
+The result does not depend on the clock, the location, the language or the settings of the machine.
 """
 
 import io
@@ -22,12 +22,12 @@ _FONTS = {
     Style.ENTRY: ("Helvetica", 8, 11),
     Style.GAP: ("Helvetica", 8, 7),
 }
-"""The font of a style, its size and the height of its lines, in points."""
+"""The font, font size and line height of each style, in points."""
 _VALUE_FONT = "Courier"
 
 
 def draw(chapters: Sequence[tuple[str, Iterable[Line]]]) -> bytes:
-    """A PDF in which each chapter begins a page; a chapter is what stands before its page numbers, and its lines."""
+    """Return a PDF in which each chapter begins a page. A chapter has a label for its page numbers, and its lines."""
     drawn = io.BytesIO()
     canvas = Canvas(
         drawn, pagesize=A4, pageCompression=0, invariant=1, initialFontName="Helvetica", initialFontSize=9
@@ -49,7 +49,7 @@ class _Chapter:
         self._at = _HEIGHT - _TOP
 
     def write(self, line: Line) -> None:
-        """Draws a line below the one before, on as many rows as it takes."""
+        """Draw a line below the previous one, on as many rows as it needs."""
         font, size, height = _FONTS[line.style]
         if line.style is not Style.ENTRY:
             for row in simpleSplit(line.text, font, size, _RIGHT - _LEFT) or [""]:
@@ -64,7 +64,7 @@ class _Chapter:
             self._put(_VALUE_LEFT, values[row] if row < len(values) else "", _VALUE_FONT, size)
 
     def end(self) -> None:
-        """Ends the page with its number."""
+        """End the page with its number."""
         self._put(_LEFT, f"{self._foot} {self._page}", "Helvetica", 7, at=_FOOT)
         self._canvas.showPage()
         self._page += 1
@@ -82,7 +82,9 @@ class _Chapter:
 
 
 def _broken(value: str, size: float) -> list[str]:
-    """A value on rows of their own: words where there are some, a digest or a signature after so many characters."""
+    """Return the rows of a value: broken between words, or a digest or signature broken after a fixed number of
+    characters.
+    """
     most = int((_RIGHT - _VALUE_LEFT) / (0.6 * size))  # each character of Courier is 0.6 of its size wide
     rows = simpleSplit(value, _VALUE_FONT, size, _RIGHT - _VALUE_LEFT)
     return [row[start : start + most] for row in rows for start in range(0, len(row), most)]

@@ -1,7 +1,8 @@
-"""What a certificate of destruction says. Pure, and it names nobody: ids, digests, moments and words of our own alone.
+"""The content of a certificate of destruction. Pure. It contains only ids, digests, times and words of a fixed
+vocabulary.
 
-It says nothing of what was said or seen, nor whose it was: the consultation's id leads there, for those who may ask.
-It cannot say that something was destroyed while a hold stood, or that an object answered otherwise than 404.
+A certificate reveals nothing about the content of the recording or its patient. Only the practice can look up the
+consultation's id. The model cannot represent a destruction under a hold, or an object that did not answer 404.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ MAX_OBJECTS = 1_000
 Format = Annotated[str, Pattern(FORMAT)]
 Digest = Annotated[str, Pattern("[0-9a-f]{64}")]
 Slug = Annotated[str, Pattern("[a-z][a-z0-9_]{0,63}")]
-"""A word of our own in snake_case."""
+"""A word of our vocabulary in snake_case."""
 Deployment = Annotated[str, Pattern("[a-z][a-z0-9-]{1,38}[a-z0-9]")]
 PolicyName = Annotated[str, Pattern("[0-9A-Za-z][0-9A-Za-z ._-]{0,63}")]
 FileName = Annotated[str, Pattern("[a-z0-9][a-z0-9._-]{0,63}")]
@@ -28,12 +29,14 @@ ETag = Annotated[str, Pattern("[0-9A-Za-z+/=:._-]{1,128}")]
 RootKeyId = Annotated[str, Pattern("[a-z0-9-]{1,32}")]
 TableName = Annotated[str, Pattern("[a-z][a-z0-9_]{0,63}([.][a-z][a-z0-9_]{0,63})?")]
 Size = Annotated[int, Between(0, MAX_INTEGER)]
-"""Bytes."""
+"""A size in bytes."""
 Count = Annotated[int, Between(0, MAX_INTEGER)]
 
 
 class Ground(StrEnum):
-    """Why it was destroyed: its term was over, somebody asked, nothing was there, or a restore had brought it back."""
+    """The ground of a destruction: the term was over, somebody asked for it, the object was missing, or a restore
+    had brought it back.
+    """
 
     RETENTION = "RETENTION"
     REQUEST = "REQUEST"
@@ -43,7 +46,9 @@ class Ground(StrEnum):
 
 @dataclass(frozen=True)
 class AppliedPolicy:
-    """The version of the retention policy; `term_days` and `due_at` are None where it set none for this one."""
+    """The version of the retention policy. `term_days` and `due_at` are None if the policy set no term for this
+    recording.
+    """
 
     name: PolicyName
     sha256: Digest
@@ -53,7 +58,9 @@ class AppliedPolicy:
 
 @dataclass(frozen=True)
 class HoldCheck:
-    """When holds and open access requests were looked for; `holds` is empty, for none may have stood."""
+    """When holds and open access requests were checked. `holds` is always empty, because a hold forbids the
+    destruction.
+    """
 
     checked_at: datetime
     holds: tuple[UUID, ...] = ()
@@ -65,9 +72,11 @@ class HoldCheck:
 
 @dataclass(frozen=True)
 class DestroyedObject:
-    """An object of the bucket, by the SHA-256 of its key; size, digest and ETag are None where they never were known.
+    """An object of the bucket, named by the SHA-256 of its key. Size, digest and ETag are None if they were never
+    known.
 
-    `kind` is its file name, `video.mp4`. `head_status` is what the bucket answered at `head_at` when asked for it.
+    `kind` is the file name, such as `video.mp4`. `head_status` is the bucket's answer to a HEAD request at
+    `head_at`.
     """
 
     key_sha256: Digest
@@ -82,7 +91,9 @@ class DestroyedObject:
 
 @dataclass(frozen=True)
 class DestroyedKey:
-    """A data key, by the SHA-256 of its wrapped bytes; it is gone for good once no backup has those."""
+    """A data key, named by the SHA-256 of its wrapped bytes. The key is gone for good once no backup contains these
+    bytes.
+    """
 
     kind: Slug
     wrapped_key_sha256: Digest
@@ -92,7 +103,7 @@ class DestroyedKey:
 
 @dataclass(frozen=True)
 class ClearedWords:
-    """How many rows of a table lost their words, or were deleted."""
+    """How many rows of a table lost their text or were deleted."""
 
     table: TableName
     rows: Count
@@ -102,9 +113,10 @@ class ClearedWords:
 class Certificate:
     """The destruction of one recording.
 
-    `requested_at` is None where its term ended it, `policy` where none was in force. `number` counts the times that it
-    had to be destroyed: after the first, because a restore had brought it back; `repeats` is then the SHA-256 of the
-    signed file before, None where that is not known. On the day `backups_until` the last backup is gone that has it.
+    `requested_at` is None if the term ended. `policy` is None if none was in force. `number` counts the
+    destructions of this recording: a second one happens after a restore brought it back. `repeats` is then the
+    SHA-256 of the previous signed file, or None if it is unknown. On the day `backups_until` the last backup with
+    the recording's data has expired.
     """
 
     deployment: Deployment
@@ -135,12 +147,14 @@ class Certificate:
 
 
 def backups_until(destroyed_at: datetime, retention_days: int) -> date:
-    """The day, in UTC, on which a backup made just before the destruction is old enough to go."""
+    """Return the day, in UTC, on which a backup made just before the destruction expires."""
     return (destroyed_at.astimezone(UTC) + timedelta(days=retention_days)).date()
 
 
 def certificate_bytes(certificate: Certificate) -> bytes:
-    """Its canonical JSON. Raises ValueError for one that says what it may not, such as a name for a reason."""
+    """Return the canonical JSON of the certificate. Raises ValueError for forbidden content, such as a name in
+    place of a reason.
+    """
     plain = to_plain(certificate)
     if to_plain(from_plain(Certificate, plain)) != plain:
         raise ValueError("does not read as it was written")
@@ -148,7 +162,7 @@ def certificate_bytes(certificate: Certificate) -> bytes:
 
 
 def certificate_from(content: bytes) -> Certificate:
-    """The certificate of its canonical JSON. Raises InvalidInput (certificate_malformed)."""
+    """Return the certificate in canonical JSON. Raises InvalidInput (certificate_malformed)."""
     try:
         return from_plain(Certificate, parsed(content))
     except ValueError:

@@ -1,4 +1,6 @@
-"""How a certificate reads: the lines of one language, from labels of `app/texts` and the certificate's own values."""
+"""Builds the lines of a certificate in one language, from the labels in `app/texts` and the values of the
+certificate.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from app.texts import Language, certificate_words
 
 
 class Style(Enum):
-    """What a line is."""
+    """The style of a line."""
 
     TITLE = "title"
     TEXT = "text"
@@ -22,7 +24,7 @@ class Style(Enum):
 
 @dataclass(frozen=True)
 class Line:
-    """One line before it is wrapped; an entry has its label and its value."""
+    """One line before it is wrapped. An entry has a label and a value."""
 
     style: Style
     text: str = ""
@@ -30,7 +32,7 @@ class Line:
 
 
 def lines(signed: SignedCertificate, language: Language) -> Iterator[Line]:
-    """Everything that the certificate says, and its signature."""
+    """Yield all lines of the certificate and its signature."""
     words = certificate_words(language)
     certificate = signed.certificate
     yield Line(Style.TITLE, words["title"])

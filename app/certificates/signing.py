@@ -1,7 +1,7 @@
-"""A certificate signed with Ed25519 (RFC 8032), as a file, and the check that needs the public key and nothing else.
+"""Signs certificates with Ed25519 (RFC 8032), and checks signed files with only the public key.
 
-A file has one form: one altered byte, wherever it is, is found. The name of the algorithm is in it, so that another can
-follow; today any other is refused.
+A certificate has exactly one valid file, so a change of any byte is detected. The file names its algorithm, so that
+a later release can add another one. Today every other algorithm is refused.
 """
 
 import base64
@@ -21,7 +21,7 @@ from app.errors import InvalidInput
 
 ALGORITHM = "Ed25519"
 MAX_FILE_BYTES = 1024 * 1024
-"""More than a certificate of as many objects as there may be."""
+"""The size limit: more than a certificate with the maximum number of objects needs."""
 SEED_BYTES = 32
 _MAX_KEY_BYTES = 4096
 _DOMAIN = FORMAT.encode() + b"\n"
@@ -29,8 +29,8 @@ _DOMAIN = FORMAT.encode() + b"\n"
 
 @dataclass(frozen=True)
 class Signature:
-    """`key_id` is the first half of the SHA-256 of the public key's 32 bytes, in hex; `value` is base64, whose last
-    digit before the padding has no bits to spare.
+    """A signature. `key_id` is the first half of the SHA-256 of the public key's 32 bytes, in hex. `value` is
+    canonical base64, whose last digit before the padding has no unused bits.
     """
 
     key_id: Annotated[str, Pattern("[0-9a-f]{32}")]
@@ -40,29 +40,31 @@ class Signature:
 
 @dataclass(frozen=True)
 class SignedCertificate:
-    """A certificate and its signature, which nobody has checked yet."""
+    """A certificate and its signature, not yet checked."""
 
     certificate: Certificate
     signature: Signature
 
     @cached_property
     def file(self) -> bytes:
-        """The signed file, in its one form."""
+        """Return the signed file in its only valid form."""
         return canonical(to_plain(self))
 
     @property
     def sha256(self) -> str:
-        """Of the signed file, as `sha256sum` tells it."""
+        """Return the SHA-256 of the signed file, as `sha256sum` prints it."""
         return hashlib.sha256(self.file).hexdigest()
 
     @property
     def message(self) -> bytes:
-        """What is signed: the format's name, a line feed, and the certificate's canonical JSON."""
+        """Return the signed message: the name of the format, a line feed, and the canonical JSON of the
+        certificate.
+        """
         return _DOMAIN + certificate_bytes(self.certificate)
 
 
 class CertificateSigner:
-    """Signs certificates with one key, which it never shows."""
+    """Signs certificates with one key, and never reveals the key."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
@@ -71,30 +73,34 @@ class CertificateSigner:
 
     @classmethod
     def from_seed(cls, seed: str) -> "CertificateSigner":
-        """The signer of a seed, 32 bytes in base64. Raises ValueError, without the seed."""
+        """Return the signer of a seed, 32 bytes in base64. Raises ValueError, whose text does not contain the seed."""
         try:
             return cls(Ed25519PrivateKey.from_private_bytes(base64.b64decode(seed, validate=True)))
         except ValueError:
             raise ValueError("not 32 bytes in base64") from None
 
     def sign(self, certificate: Certificate) -> SignedCertificate:
-        """Signs; the same certificate gets the same signature. Raises ValueError for one that may not be."""
+        """Sign the certificate. Equal certificates get equal signatures. Raises ValueError for a certificate with
+        forbidden content.
+        """
         value = base64.b64encode(self._key.sign(_DOMAIN + certificate_bytes(certificate))).decode()
         return SignedCertificate(certificate, Signature(self.key_id, value))
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """By what a signature names its key."""
+    """Return the id with which a signature names its key."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:32]
 
 
 def public_key_pem(key: Ed25519PublicKey) -> str:
-    """As auditors get it (SubjectPublicKeyInfo)."""
+    """Return the public key in PEM (SubjectPublicKeyInfo), the form for auditors."""
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def read_public_key(content: bytes) -> Ed25519PublicKey:
-    """A public key from its file: PEM, or the 32 bytes in base64. Raises InvalidInput (certificate_public_key)."""
+    """Return the public key in a file: PEM, or the 32 bytes in base64. Raises InvalidInput
+    (certificate_public_key).
+    """
     if len(content) > _MAX_KEY_BYTES:
         raise InvalidInput("certificate_public_key")
     try:
@@ -109,7 +115,7 @@ def read_public_key(content: bytes) -> Ed25519PublicKey:
 
 
 def read_signed(file: bytes) -> SignedCertificate:
-    """What a signed file says, unchecked. Raises InvalidInput (certificate_malformed)."""
+    """Return the content of a signed file, unchecked. Raises InvalidInput (certificate_malformed)."""
     if len(file) > MAX_FILE_BYTES:
         raise InvalidInput("certificate_malformed")
     try:
@@ -119,7 +125,7 @@ def read_signed(file: bytes) -> SignedCertificate:
 
 
 def check(file: bytes, key: Ed25519PublicKey) -> Certificate:
-    """The certificate of a file that the holder of this key signed, to the last byte.
+    """Return the certificate of a file if the holder of this key signed exactly these bytes.
 
     Raises InvalidInput (certificate_malformed, certificate_other_key, certificate_signature).
     """

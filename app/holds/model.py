@@ -1,4 +1,4 @@
-"""A legal hold and what it is on. Pure, no I/O."""
+"""Legal holds and their scopes. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,15 +8,16 @@ from uuid import UUID
 from app.errors import InvalidInput
 
 MAX_TEXT_LENGTH: Final = 200
-"""Characters of a matter, and of a custodian."""
+"""The length limit of a matter and of a custodian, in characters."""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """One of three: a consultation, a patient, or what was recorded from `recorded_since` until before the other.
+    """The scope of a hold: one consultation, one patient, or the recordings from `recorded_since` until before
+    `recorded_until`.
 
-    Raises InvalidInput: hold_scope (none, or several), hold_dates (half a range, an empty or a reversed one), bad_date
-    (without an offset).
+    Raises InvalidInput: hold_scope (none or several), hold_dates (half a range, an empty or a reversed one),
+    bad_date (no offset).
     """
 
     consultation_id: UUID | None
@@ -37,7 +38,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class HoldOrder:
-    """A hold that is to be placed. Raises InvalidInput (hold_matter, hold_custodian) for an empty or too long text."""
+    """A hold to be placed. Raises InvalidInput (hold_matter, hold_custodian) for an empty or too long text."""
 
     scope: Scope
     matter: str
@@ -52,7 +53,7 @@ class HoldOrder:
 
 @dataclass(frozen=True)
 class LegalHold:
-    """A hold; active while `released_at` is None. `recorded_until` is excluded."""
+    """A hold. It is active while `released_at` is None. `recorded_until` is exclusive."""
 
     id: UUID
     consultation_id: UUID | None
@@ -68,13 +69,13 @@ class LegalHold:
 
     @property
     def is_active(self) -> bool:
-        """Whether it still holds."""
+        """Return whether the hold is active."""
         return self.released_at is None
 
 
 @dataclass(frozen=True)
 class PlacedHold:
-    """A hold as it was placed: how many recordings it covers now, and of how many the destruction had begun before."""
+    """A newly placed hold: how many recordings it covers now, and for how many a destruction had already begun."""
 
     hold: LegalHold
     covered_recordings: int

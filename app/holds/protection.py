@@ -1,12 +1,13 @@
-"""What is held, or has outgrown its class, survives the bucket's own rule.
+"""Protects held recordings, and recordings whose term became longer, from the bucket's own lifecycle rules.
 
-Under `r/` the bucket deletes by itself a while after we should have. So what must stay longer is locked there, or moved
-to `keep/`, where no rule reaches it: what has outgrown its class is always moved; what is held is locked where
-Cloudflare's API is configured and the consultation's folder holds nothing else, and moved otherwise, or where the
-bucket has no room for another rule. Locks that nothing needs any more are taken away; what was moved stays in `keep/`.
+The bucket deletes objects under `r/` some time after our own deletion is due. Objects that must stay longer are
+locked, or moved to `keep/`, which no rule covers. A recording whose term became longer than its class is always
+moved. A held recording is locked if Cloudflare's API is configured and everything in the consultation's folder is
+held. It is moved otherwise, and if the bucket has no room for another rule. Locks that are no longer needed are
+removed. Moved objects stay in `keep/`.
 
-It destroys no recording: a source is deleted once the recording is read from its copy. A move is written down before
-it begins, and goes on after a crash from wherever it was.
+The module destroys no recording: it deletes a source only after the recording is read from its copy. Each move is
+stored before it begins, and continues after a crash.
 """
 
 import logging
@@ -29,22 +30,24 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 REASON: Final = "protect_held"
 HOLD_RULE: Final = "hold-"
-"""What the ids of our lock rules begin with; no other rule is touched."""
+"""The prefix of the ids of our lock rules. Other rules are never changed."""
 
 
 class BucketLocks(Protocol):
-    """The bucket's lock rules: Cloudflare's API."""
+    """The lock rules of the bucket (Cloudflare's API)."""
 
     async def read_locks(self) -> tuple[LockRule, ...]:
-        """All of them."""
+        """Return all lock rules."""
 
     async def replace_locks(self, rules: Sequence[LockRule]) -> None:
-        """These, and no others."""
+        """Replace all lock rules."""
 
 
 @dataclass(frozen=True)
 class ProtectionReport:
-    """What one pass found and did. `waiting` must be protected and is not yet: unfinished, or the move failed."""
+    """The counts of one pass. `waiting` recordings need protection and have none yet, because they are unfinished
+    or their move failed.
+    """
 
     locked: int
     moved: int
@@ -70,7 +73,9 @@ class _Move:
 
 
 class Protection:
-    """One pass at a time; two at once, or one killed between any two lines and run again, come to the same."""
+    """Protects recordings, one pass at a time. Concurrent passes, and passes that died and run again, give the same
+    result.
+    """
 
     def __init__(
         self, database: Database, storage: Storage, locks: BucketLocks | None, *, deployment: str
@@ -82,14 +87,14 @@ class Protection:
         self._empty: set[UUID] = set()
 
     def forget(self) -> None:
-        """Looks again at what had no object, as whoever has just become the leader does."""
+        """Forget which recordings had no object, so that a new leader checks them again."""
         self._empty = set()
 
     async def run_once(self) -> ProtectionReport:
-        """Ends the moves that were begun, then locks and moves whatever must stay.
+        """Finish the moves that had begun, and then lock or move every recording that must stay.
 
-        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout: what was not done
-        then is done by the next pass.
+        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed and Timeout. The next pass
+        does the remaining work.
         """
         await require_own_bucket(self._storage, self._deployment)
         endangered = await self._endangered()
@@ -105,7 +110,7 @@ class Protection:
         )
 
     async def secure_held(self, _: UUID) -> None:
-        """The same, at once, for a hold that was placed or released. Raises as `run_once`."""
+        """Run a pass at once, after a hold was placed or released. Raises like `run_once`."""
         await self.run_once()
 
     async def _endangered(self) -> list[_Endangered]:
@@ -117,7 +122,9 @@ class Protection:
             return [row["id"] for row in await tx.all(_sql["moving_videos"])]
 
     async def _lock(self) -> Collection[str]:
-        """The prefixes that are locked now. Nobody else rewrites the rules meanwhile."""
+        """Write the lock rules and return the locked prefixes. A database lock keeps other processes from writing
+        rules meanwhile.
+        """
         if self._locks is None:
             return ()
         async with self._database.as_service(REASON) as tx:
@@ -132,7 +139,7 @@ class Protection:
         return {rule.prefix for rule in planned if rule.id.startswith(HOLD_RULE)}
 
     async def _move_all(self, videos: Collection[UUID]) -> set[UUID]:
-        """Those that are in `keep/` then; what fails is told, and tried again by the next pass."""
+        """Move the videos and return those that are in `keep/`. A failure is logged, and the next pass tries again."""
         moved = set()
         for video in videos:
             try:
@@ -161,9 +168,10 @@ class Protection:
         return bool(kept)
 
     async def _copy(self, move: _Move) -> bool:
-        """False for a verified recording without an object: that is missing, and not to be looked for elsewhere.
+        """Copy one object. Return False if the object of a verified recording is missing.
 
-        A source that is gone after its copy was made leaves the copy alone; what never had an object needs none.
+        If the source is gone after its copy was made, only the copy remains. A recording that never had an object
+        needs no copy.
         """
         stored = await self._storage.head(move.source_key)
         if stored is None:
@@ -172,7 +180,9 @@ class Protection:
         return True
 
     async def _switch(self, moves: Sequence[_Move]) -> bool:
-        """All or none; False where the recording is being destroyed."""
+        """Switch all files of a recording to their copies. Return False, and switch none, if the recording is being
+        destroyed.
+        """
         async with self._database.as_service(REASON) as tx:
             kept = [await tx.value(_sql["keep_object"], _parameters(move)) for move in moves]
             if any(kept) and not all(kept):
@@ -180,14 +190,18 @@ class Protection:
         return all(kept)
 
     async def _forget_copies(self, moves: Sequence[_Move]) -> None:
-        """Of a recording that is being destroyed: that destroys its sources, and knows of no copies."""
+        """Forget the copies of a recording that is being destroyed, because the destruction deletes the sources and
+        does not know the copies.
+        """
         for move in moves:
             await self._storage.delete(move.target_key)
             if await self._storage.head(move.target_key) is None:
                 await self._end(move)
 
     async def _clear_source(self, move: _Move) -> None:
-        """Deletes what the recording is no longer read from; what a lock still holds waits for the next pass."""
+        """Delete the source from which the recording is no longer read. If a lock still protects it, the next pass
+        tries again.
+        """
         try:
             await self._storage.delete(move.source_key)
         except UpstreamFailed as error:
@@ -202,9 +216,11 @@ class Protection:
 
 
 def plan_locks(rules: Sequence[LockRule], wanted: Sequence[str]) -> list[LockRule]:
-    """The rules as they should be: what others made, then ours for the prefixes wanted, as far as there is room.
+    """Return the complete rules: foreign rules first, then our rules for the wanted prefixes, as far as there is
+    room.
 
-    Those locked already come first, so that none is unlocked for another; then in the order of `wanted`.
+    Prefixes that are already locked come first, so that no lock is replaced by another. The rest follows in the
+    order of `wanted`.
     """
     others = [rule for rule in rules if not rule.id.startswith(HOLD_RULE)]
     needed = set(wanted)

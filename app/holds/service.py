@@ -1,7 +1,7 @@
-"""What compliance does about legal holds: places them, releases another's, looks at them.
+"""Services for legal holds: compliance officers place holds, release another officer's holds, and list them.
 
-What a hold covers is not destroyed, by nobody and for no reason: the database sees to that. What survives the bucket's
-own rule, `protection.py` sees to.
+The database prevents the destruction of a held recording. `protection.py` protects its objects from the bucket's
+rules.
 """
 
 from uuid import UUID
@@ -16,14 +16,15 @@ from app.quotas import Quotas
 
 
 class LegalHolds:
-    """The API's part of the service."""
+    """The service of the API."""
 
     def __init__(self, database: Database, *, quotas: Quotas) -> None:
         self._database = database
         self._quotas = quotas
 
     async def place(self, asker: Asker, order: HoldOrder) -> PlacedHold:
-        """Holds at once, what is recorded later too. Again by the same person it answers with the hold that stands.
+        """Place a hold, which takes effect at once and also covers later recordings. If the same person repeats the
+        call, return the existing hold.
 
         Raises NotFound (consultation_not_found, patient_not_found).
         """
@@ -37,7 +38,8 @@ class LegalHolds:
         return placed
 
     async def release(self, asker: Asker, hold_id: UUID) -> LegalHold:
-        """Releases what somebody else placed. Again by the same person it answers with the hold as it is.
+        """Release a hold that another officer placed. If the same person repeats the call, return the released
+        hold.
 
         Raises NotFound (hold_not_found), Conflict (own_hold, hold_released).
         """
@@ -49,7 +51,9 @@ class LegalHolds:
         return released
 
     async def page(self, asker: Asker, request: PageRequest, is_active: bool | None) -> Page[LegalHold]:
-        """The holds, newest first: the active, the released, or (None) all. Raises RateLimited (quota_pages)."""
+        """Return a page of holds, newest first: the active, the released, or (None) all. Raises RateLimited
+        (quota_pages).
+        """
         access = permissions.LIST_HOLDS.on()
         async with self._database.as_user(asker, access) as tx:
             rows = await store.page(tx, request, is_active, quota=self._quotas.pages)
@@ -57,7 +61,7 @@ class LegalHolds:
 
 
 def _place_access(scope: Scope) -> Access:
-    """The access to what the hold covers, which the audit row of a refusal names."""
+    """Return the access whose audit row names the hold's scope if the call is refused."""
     if scope.consultation_id is not None:
         return permissions.PLACE_HOLD.on(scope.consultation_id, entity_type="consultation")
     if scope.patient_id is not None:

@@ -1,4 +1,4 @@
-"""Holds as rows."""
+"""The database rows of legal holds."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +17,7 @@ _holds = TypeAdapter(list[LegalHold])
 
 
 async def place(tx: Transaction, order: HoldOrder) -> PlacedHold | None:
-    """The hold, with its audit row and its job; None where the consultation or the patient is unknown."""
+    """Insert the hold, its audit row and its job. Return None if the consultation or the patient is unknown."""
     scope = order.scope
     row = await tx.one(
         _sql["place_hold"], {**asdict(scope), "matter": order.matter, "custodian": order.custodian}
@@ -41,7 +41,7 @@ async def place(tx: Transaction, order: HoldOrder) -> PlacedHold | None:
 
 
 async def release(tx: Transaction, hold_id: UUID) -> LegalHold | None:
-    """The hold as it is then, with its audit row; None where there is none. Raises Conflict."""
+    """Release the hold, with its audit row, and return it. Return None if there is none. Raises Conflict."""
     row = await tx.one(_sql["release_hold"], {"id": hold_id})
     return None if row is None else LegalHold(**row)
 
@@ -49,6 +49,6 @@ async def release(tx: Transaction, hold_id: UUID) -> LegalHold | None:
 async def page(
     tx: Transaction, request: PageRequest, is_active: bool | None, *, quota: int | None
 ) -> list[LegalHold]:
-    """A page, newest first, with the audit row of the look; one more than asked for tells that more follow."""
+    """Return a page, newest first, with its audit row. One row more than requested means that more rows follow."""
     parameters = {**request.parameters, "is_active": is_active, "quota": quota}
     return await read_audited(tx, _sql["list_holds"], parameters, _holds)

@@ -1,7 +1,9 @@
-"""How procrastinate reaches the database: by connections like all others, of which one listens for all its workers.
+"""Connects procrastinate to the database through the project's own connections, one of which listens for all queue
+workers.
 
-What it cannot bear is told by `lost`: a job whose end could not be written stays with a worker that lives, and nobody
-would ever run it again. So the workers end, and those that follow them return their jobs to the queue.
+If the database fails in a way that the queue cannot handle, the event `lost` is set. A job whose end could not be
+written would otherwise stay with a living worker, and no worker would run it again. The queue workers therefore
+end, and their successors return the jobs to the queue.
 """
 
 import asyncio
@@ -19,10 +21,10 @@ from app.connections import Connection, connect
 from app.pool import Pool
 
 CONNECTIONS: Final = 4
-"""Three that are used in turn, and one that listens."""
+"""Three connections in turn, and one that listens."""
 
 _WAIT_SECONDS = 10
-"""For a connection while all are in use."""
+"""The longest wait for a connection while all are in use."""
 
 _CHECK_SECONDS = 5.0
 _APPLICATION = "resguardo-queue"
@@ -30,7 +32,7 @@ _SEARCH_PATH = "jobs, pg_catalog, pg_temp"
 
 
 class QueueConnector(PsycopgConnector):
-    """`lost` is set once the database failed in a way that the queue's workers do not get over; `failure` says how."""
+    """`lost` is set after a database failure that the queue's workers cannot handle; `failure` describes it."""
 
     def __init__(self, url: str, channels: Sequence[str]) -> None:
         super().__init__()
@@ -42,7 +44,7 @@ class QueueConnector(PsycopgConnector):
         self._listening: asyncio.Task[None] | None = None
 
     async def open_async(self, pool: Any = None) -> None:
-        """Opens a pool of our own. Raises ConnectorException."""
+        """Open the pool. Raises ConnectorException."""
         made = Pool(
             self._url,
             application=_APPLICATION,
@@ -57,24 +59,26 @@ class QueueConnector(PsycopgConnector):
         self._async_pool = made  # type: ignore[assignment]  # it has what is used of a psycopg_pool: connection, close
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
-        """As procrastinate says."""
+        """Implement procrastinate's method."""
         with self._told():
             await super().execute_query_async(query, **arguments)
 
     async def execute_query_one_async(self, query: LiteralString, **arguments: Any) -> dict[str, Any]:
-        """As procrastinate says."""
+        """Implement procrastinate's method."""
         with self._told():
             row: dict[str, Any] = await super().execute_query_one_async(query, **arguments)
             return row
 
     async def execute_query_all_async(self, query: LiteralString, **arguments: Any) -> list[dict[str, Any]]:
-        """As procrastinate says."""
+        """Implement procrastinate's method."""
         with self._told():
             rows: list[dict[str, Any]] = await super().execute_query_all_async(query, **arguments)
             return rows
 
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
-        """Calls back until it is cancelled, on one connection for all who listen. Raises ConnectorException."""
+        """Call back for each notification until cancelled, on one connection for all listeners. Raises
+        ConnectorException.
+        """
         mine = [channel for channel in channels if channel in self._heard]
         for channel in mine:
             self._heard[channel].append(on_notification)
@@ -117,7 +121,9 @@ class QueueConnector(PsycopgConnector):
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        """A refusal of a function in `jobs` is no loss: another worker has changed the job in the meantime."""
+        """Set `lost` after a failure. A refusal by a function in `jobs` is none: another worker has changed the job
+        in the meantime.
+        """
         try:
             yield
         except (UniqueViolation, NoResult):

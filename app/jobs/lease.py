@@ -1,7 +1,7 @@
-"""The lease of the rounds: whose turn it is to lead, by the database's clock. The worker's login alone can write it.
+"""The lease of the leader, measured by the database's clock. Only the worker's login can write it.
 
-It lasts 15 s (`private.lease_length`) and is renewed every 5 s. A leader that dies, stands still or is cut off is
-followed by another worker within 20 s, and finds its lease lost when it comes back.
+A lease lasts 15 s (`private.lease_length`) and is renewed every 5 s. If a leader dies, freezes or is cut off,
+another worker takes over within 20 s. The former leader finds its lease lost when it returns.
 """
 
 import asyncio
@@ -19,18 +19,18 @@ from app.sql import Queries
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 ANSWER_SECONDS = 3
-"""How long the database may take to answer: with the pause before it less than the lease."""
+"""How long the database may take to answer. Together with the pause before it, this is shorter than the lease."""
 
 UNLED_SECONDS = 30
-"""From here on it is worth a warning that nobody leads: a leader that stands still is followed after 20 s."""
+"""After this time without a leader, a warning is logged. A frozen leader is replaced after 20 s."""
 
 
 @dataclass(frozen=True)
 class Lease:
     """A lease that this process took.
 
-    `seconds_unled` is how long nobody led before, None if nobody ever did; `lapsed_leader` is the worker that let its
-    lease end, None if it gave it back.
+    `seconds_unled` is how long there was no leader before, or None if there never was one. `lapsed_leader` is the
+    worker whose lease expired, or None if it returned its lease.
     """
 
     number: int
@@ -39,7 +39,9 @@ class Lease:
     connection: AsyncConnection[Any] = field(repr=False)
 
     async def renew(self) -> None:
-        """Raises Conflict (lead_lost) if it has ended, psycopg.Error or TimeoutError if the database does not say."""
+        """Renew the lease. Raises Conflict (lead_lost) if it has expired, and psycopg.Error or TimeoutError if the
+        database does not answer.
+        """
         async with asyncio.timeout(ANSWER_SECONDS):
             cursor = await self.connection.execute(_sql["renew_lease"], {"number": self.number})
             row = await cursor.fetchone()
@@ -47,7 +49,7 @@ class Lease:
             raise Conflict("lead_lost")
 
     async def is_held(self) -> bool:
-        """Renews it; False if it has ended, and if the database does not say."""
+        """Renew the lease. Return False if it has expired or the database does not answer."""
         try:
             await self.renew()
         except (AppError, psycopg.Error, TimeoutError):
@@ -55,7 +57,7 @@ class Lease:
         return True
 
     async def give_back(self) -> None:
-        """Ends it, so that another worker need not wait for its end; a lease that is lost stays as it is."""
+        """Return the lease, so that another worker need not wait until it expires. A lost lease stays unchanged."""
         with suppress(psycopg.Error, TimeoutError):
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self.connection.execute(_sql["give_lease_back"], {"number": self.number})
@@ -64,7 +66,9 @@ class Lease:
 async def take_lease(
     connection: AsyncConnection[Any], leader: str, former_number: int | None
 ) -> Lease | None:
-    """A new lease, None while another worker has one. `former_number` is that of this process's own last lease."""
+    """Return a new lease, or None while another worker has one. `former_number` is the number of this process's
+    previous lease.
+    """
     async with asyncio.timeout(ANSWER_SECONDS):
         cursor = await connection.execute(
             _sql["take_lease"], {"leader": leader, "former_number": former_number}

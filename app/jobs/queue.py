@@ -1,8 +1,8 @@
-"""The job queue: procrastinate in the schema `jobs`. What a task does is given from above; this knows how it is run.
+"""The job queue: procrastinate in the schema `jobs`. The worker passes in the tasks; this module runs them.
 
-A job's argument is one id. It runs with no open transaction, is tried again with growing pauses, and at the end of its
-tries hands the reason to `give_up`, so that nothing fails silently. Pauses are durations here, and the database adds
-them to its own clock (`JobTable`), since a worker's clock can be wrong by years.
+A job has one argument, an id. It runs without an open transaction, and is retried with growing pauses. After its
+last attempt it passes the reason to `give_up`, so that no job fails silently. Pauses are durations, and the
+database adds them to its own clock (`JobTable`), because a worker's clock can be wrong by years.
 """
 
 import asyncio
@@ -28,28 +28,34 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 LONGEST_PAUSE_SECONDS = 60
 LONGEST_ASKED_PAUSE_SECONDS = 3600
-"""What a vendor that names a time is believed."""
+"""The longest pause that a vendor may ask for."""
 
 QUEUE = "default"
 STARTS_QUEUE = "starts"
-"""Of what waits for LiveKit to begin, up to a minute: whoever withdraws consent does not wait behind it."""
+"""The queue of jobs that wait for LiveKit to start, up to a minute each. It is separate so that a withdrawal of
+consent does not wait behind them.
+"""
 
 MEDIA_QUEUE = "media"
-"""Of what reads whole objects, minutes of work: nothing urgent waits behind it."""
+"""The queue of jobs that read whole objects for minutes. It is separate so that urgent jobs do not wait behind
+them.
+"""
 
 WORDS_QUEUE = "words"
-"""Of what waits for a speech service, as long as somebody spoke: nothing else waits behind it."""
+"""The queue of jobs that wait for a speech service, for as long as the recorded speech. It is separate so that
+other jobs do not wait behind them.
+"""
 
 HEARTBEAT_SECONDS = 5
 STALLED_SECONDS = 20
-"""A worker without a heartbeat for so long is taken for dead, and its jobs are given to another (repair.py)."""
+"""A worker without a heartbeat for this long counts as dead, and its jobs return to the queue (repair.py)."""
 
 
 class JobFailed(Exception):
-    """What the queue gets to see of an error: its code, and nothing that a vendor or the database said.
+    """The error of a job as the queue sees it: its code, and no text of a vendor or the database.
 
-    `retry_after_seconds` is how long whoever refused wants to be left alone, 0 where nothing was said. `most_attempts`
-    is how often the job may be tried if it fails like this, None where the task's own limit alone counts.
+    `retry_after_seconds` is the pause that the vendor asked for, or 0. `most_attempts` is the maximum number of
+    attempts after this error, or None if only the task's own limit counts.
     """
 
     def __init__(
@@ -61,14 +67,15 @@ class JobFailed(Exception):
 
 
 class NotGivenUp(JobFailed):
-    """The tries are over and saying so failed: the job goes on until it is said."""
+    """The last attempt failed and `give_up` failed too: the job is retried until `give_up` succeeds."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is done for one id, how often it is tried (None: for ever), and what is said at the end of the tries.
+    """A task: what is done for one id, the maximum number of attempts (None: no limit), and what happens after the
+    last one.
 
-    `queue` is the one that the database puts it into.
+    `queue` is the queue into which the database puts its jobs.
     """
 
     name: str
@@ -79,7 +86,7 @@ class Task:
 
 
 class Retry(RetryDecision):
-    """A retry after a pause. Procrastinate passes a date on: it is the pause after `BEGINNING`, no time of day."""
+    """A retry after a pause. Procrastinate passes a date: it is the pause added to `BEGINNING`, not a time of day."""
 
     BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -89,13 +96,15 @@ class Retry(RetryDecision):
 
 
 class GrowingPauses(BaseRetryStrategy):
-    """Tries again after 1, 2, 4, ... seconds, at most a minute apart, or when a vendor said, at most an hour later."""
+    """Retries after 1, 2, 4, ... seconds, at most a minute apart, or after the pause that a vendor asked for, at
+    most an hour.
+    """
 
     def __init__(self, attempts: int | None) -> None:
         self.attempts = attempts
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> Retry | None:
-        """None at the last attempt, unless it ended by a shutdown; `job.attempts` counts the earlier ones."""
+        """Return None at the last attempt, unless a shutdown ended it. `job.attempts` counts the earlier attempts."""
         is_cut_short = isinstance(exception, (NotGivenUp, asyncio.CancelledError))
         if _is_last(job, self.attempts, exception) and not is_cut_short:
             return None
@@ -105,10 +114,10 @@ class GrowingPauses(BaseRetryStrategy):
 
 
 class JobTable(JobManager):
-    """The queue's rows: dated by the database's clock, and ended only by the worker that still has the job.
+    """The rows of the queue: dated by the database's clock, and ended only by the worker that still owns the job.
 
-    A worker that stood still for longer than `STALLED_SECONDS` finds its job with another worker: the result that it
-    brings late is logged and dropped, and the job ends as the other worker ends it.
+    If a worker was frozen for longer than `STALLED_SECONDS`, another worker owns its job. The late result of the
+    frozen worker is logged and ignored, and the other worker ends the job.
     """
 
     async def retry_job(
@@ -119,17 +128,19 @@ class JobTable(JobManager):
         queue: str | None = None,
         lock: str | None = None,
     ) -> None:
-        """Puts the job back into the queue after the pause of a `Retry` (None: at once)."""
+        """Return the job to the queue after the pause of a `Retry` (None: at once)."""
         pause = timedelta() if retry_at is None else retry_at - Retry.BEGINNING
         changes = {"priority": priority, "queue": queue, "lock": lock}
         await self._end(job, "retry_job", pause=pause, **changes)
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
-        """Ends the job."""
+        """End the job."""
         await self._end(job, "finish_job", status=status.value, delete_job=delete_job)
 
     async def update_heartbeat(self, worker_id: int) -> None:
-        """A heartbeat that fails is tried again at the next one: procrastinate would send no more."""
+        """Send a heartbeat. A failed heartbeat is repeated at the next one; procrastinate itself would send no
+        more.
+        """
         try:
             await super().update_heartbeat(worker_id)
         except ConnectorException:
@@ -144,7 +155,7 @@ class JobTable(JobManager):
 
 
 def make_queue(database_url: str, tasks: Iterable[Task]) -> App:
-    """The procrastinate app of one worker; it opens a pool of its own when it is opened."""
+    """Return the procrastinate app of one worker. Opening the app opens its pool."""
     connector = QueueConnector(
         database_url, list(get_channel_for_queues((QUEUE, STARTS_QUEUE, MEDIA_QUEUE, WORDS_QUEUE)))
     )
@@ -177,7 +188,7 @@ def _runner(task: Task) -> Callable[..., Awaitable[None]]:
 
 
 def _is_last(job: Job, attempts: int | None, failed: BaseException) -> bool:
-    """Whether the job has had its tries: those of its task, or the fewer that this failure allows."""
+    """Return whether the job has used its attempts: those of its task, or the fewer that this error allows."""
     allowed = failed.most_attempts if isinstance(failed, JobFailed) else None
     return any(most is not None and job.attempts + 1 >= most for most in (attempts, allowed))
 

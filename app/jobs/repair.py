@@ -1,4 +1,4 @@
-"""Repairs the queue: jobs of dead workers, and dates that a wrong clock left behind. Every time is the database's."""
+"""Repairs the queue: jobs of dead workers, and dates written under a wrong clock. All times are the database's."""
 
 import logging
 from datetime import timedelta
@@ -16,15 +16,16 @@ _LONGEST_PAUSE = timedelta(seconds=LONGEST_ASKED_PAUSE_SECONDS)
 
 
 class JobRepair:
-    """A round of the leader."""
+    """A periodic task of the leader."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def run_once(self) -> None:
-        """Returns the jobs of dead workers to the queue, and runs now what is due later than any pause allows.
+        """Return the jobs of dead workers to the queue, and run now every job that is due later than any pause
+        allows.
 
-        A heartbeat dated later than the database's present is dated anew, once: its worker is dead 20 s later.
+        A heartbeat with a date in the future gets the present date once, so its worker counts as dead 20 s later.
         """
         async with self._database.as_service("repair_jobs") as tx:
             await tx.run(_sql["mend_heartbeats"], {"stalled": _STALLED})

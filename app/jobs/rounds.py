@@ -1,7 +1,7 @@
-"""What one worker at a time does every so often: the rounds. Which rounds there are is given from above.
+"""Runs the periodic tasks of the leader. The worker passes in the tasks.
 
-The leader is the worker that holds the lease (lease.py). Each round goes at its own pace; one that fails is logged and
-comes again, and the others go on.
+The leader is the worker that holds the lease (lease.py). Each task has its own interval. A failed task is logged
+and runs again at its next interval, and the other tasks continue.
 """
 
 import asyncio
@@ -22,14 +22,18 @@ from app.jobs.lease import UNLED_SECONDS, Lease, take_lease
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5.0
-"""How often the lease is asked for and renewed: with an answer that is late well within its 15 s."""
+"""The interval at which a worker tries to take, or renews, the lease: short enough for a late answer within the 15
+s of the lease.
+"""
 
 CANCEL_AGAIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Round:
-    """What is done, at once and then every so many seconds. `begin` is called when this process becomes the leader."""
+    """A periodic task, which runs at once and then at its interval. `begin` is called when this process becomes the
+    leader.
+    """
 
     name: str
     every_seconds: float
@@ -38,7 +42,9 @@ class Round:
 
 
 async def run_rounds(database: Database, rounds: Sequence[Round]) -> None:
-    """Tries to lead, and leads, until it is cancelled; a database that goes away is waited for."""
+    """Try to become the leader, and run the tasks while leading, until cancelled. Waits while the database is
+    unreachable.
+    """
     former: int | None = None
     while True:
         try:
@@ -74,7 +80,7 @@ def _tell(lease: Lease) -> None:
 
 
 async def _lead(rounds: Sequence[Round], lease: Lease) -> None:
-    """Raises what ends the lead: Conflict (lead_lost), psycopg.Error, TimeoutError."""
+    """Run the tasks until the lead ends. Raises Conflict (lead_lost), psycopg.Error, TimeoutError."""
     for each in rounds:
         each.begin()
     going = [asyncio.create_task(_repeat(each, lease)) for each in rounds]
@@ -88,8 +94,9 @@ async def _lead(rounds: Sequence[Round], lease: Lease) -> None:
 
 
 async def _end(going: Iterable[asyncio.Task[None]]) -> None:
-    """Cancels until all have ended, since one cancellation may be lost: before Python 3.12 `asyncio.wait_for`, by which
-    the pool of connections waits, swallows one that comes together with its answer (python/cpython#86296).
+    """Cancel the tasks repeatedly until all have ended. A single cancellation can be lost: before Python 3.12
+    `asyncio.wait_for`, which the connection pool uses, swallows a cancellation that arrives together with its
+    answer (python/cpython#86296).
     """
     pending = set(going)
     while pending:
@@ -99,9 +106,10 @@ async def _end(going: Iterable[asyncio.Task[None]]) -> None:
 
 
 async def _repeat(each: Round, lease: Lease) -> None:
-    """Each time the lease is asked for first: a process that stood still does not go on where another one leads.
+    """Run one task at its interval, and check the lease before each run, so that a process that was frozen does not
+    continue beside a new leader.
 
-    What wakes up in the middle of a round meets its lease in the next transaction (`Database.as_service`).
+    If a process freezes during a run, its next transaction checks the lease (`Database.as_service`).
     """
     required_lease.set(lease.number)
     while True:

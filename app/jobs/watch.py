@@ -1,4 +1,4 @@
-"""Watches from outside whether a worker leads the rounds: a frozen worker cannot say that it is."""
+"""Checks from outside whether a worker leads, because a frozen leader cannot report itself."""
 
 import asyncio
 import logging
@@ -24,33 +24,34 @@ REPEAT_SECONDS: Final = 600
 
 @dataclass(frozen=True)
 class LastLed:
-    """When a worker last led, None before the first one did; `seconds` ago, 0 while one leads."""
+    """When a worker last led: `seconds` ago, 0 while one leads, or None if none ever did."""
 
     at: datetime | None
     seconds: float | None
 
     @property
     def is_overdue(self) -> bool:
-        """Whether nobody has led for longer than a change of leaders takes."""
+        """Return whether there has been no leader for longer than a normal change of leaders takes."""
         return self.seconds is not None and self.seconds > UNLED_SECONDS
 
     def __str__(self) -> str:
-        """For people."""
+        """Return a description for people."""
         if self.at is None:
             return "nobody has led yet"
         return f"nobody has led since {self.at:%Y-%m-%d %H:%M:%SZ} ({self.seconds:.0f} s)"
 
 
 async def read_last_led(tx: Transaction) -> LastLed:
-    """By the database's clock."""
+    """Read when a worker last led, by the database's clock."""
     row = await tx.one(_sql["last_led"])
     return LastLed(None, None) if row is None else LastLed(row["led_until"], row["seconds"])
 
 
 class LeaderWatch:
-    """Warns in the API's log once nobody has led for 30 s, and again every ten minutes; `async with` runs it.
+    """Warns in the API's log if there has been no leader for 30 s, and again every ten minutes. `async with` runs
+    it.
 
-    `clock` counts seconds and never goes back.
+    `clock` returns seconds and never goes back.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
@@ -60,12 +61,12 @@ class LeaderWatch:
         self._task: asyncio.Task[None] | None = None
 
     async def read(self) -> LastLed:
-        """Raises AppError."""
+        """Read when a worker last led. Raises AppError."""
         async with self._database.as_service("watch_leader") as tx:
             return await read_last_led(tx)
 
     async def look(self) -> None:
-        """Warns, or says that it is over. Raises AppError."""
+        """Log a warning, or that the warning is over. Raises AppError."""
         found = await self.read()
         if not found.is_overdue:
             if self._warned_at is not None:
@@ -76,14 +77,14 @@ class LeaderWatch:
             log.warning("%s: does a worker run?", found)
 
     async def __aenter__(self) -> Self:
-        """Starts looking."""
+        """Start the checks."""
         self._task = asyncio.create_task(self._run())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stops looking."""
+        """Stop the checks."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))

@@ -1,1 +1,1 @@
-"""The data keys of recordings in the database, and the escrow of what opens them."""
+"""The data keys of recordings in the database, and the escrow file with the root keys."""

@@ -1,9 +1,9 @@
-"""The escrow: root keys and the certificate's signing key in one file, under a passphrase.
+"""The escrow file: the root keys and the certificates' signing key, encrypted with a passphrase.
 
-Three lines: what it is and how its key is derived (JSON, authenticated and readable), then the ciphertext in base64.
-scrypt (RFC 7914) with N = 2^17, r = 8, p = 1: 128 MB and 0.3 s a try on one core here (measured 2026-11-21; OWASP's
-first choice of parameters, checked the same day), AES-256-GCM. A file that asks for other parameters is refused: it
-could ask for all the memory there is.
+The file has three lines: its type, its key derivation (JSON, readable and authenticated), and the ciphertext in
+base64. The key derivation is scrypt (RFC 7914) with N = 2^17, r = 8, p = 1, which costs 128 MB and 0.3 s for each
+guess on one core (measured 2026-11-21; OWASP's first choice of parameters, checked on the same day). The cipher is
+AES-256-GCM. A file with other parameters is refused, because it could demand any amount of memory.
 """
 
 import base64
@@ -24,7 +24,7 @@ from app.errors import AppError, Conflict, InvalidInput
 from app.keyring import Keyring
 
 LEAST_PASSPHRASE: Final = 16
-"""Characters."""
+"""The minimum length of a passphrase, in characters."""
 
 _MAGIC: Final = "resguardo escrow 1"
 _DERIVATION: Final = {"kdf": "scrypt", "n": 2**17, "r": 8, "p": 1}
@@ -35,7 +35,7 @@ _NONCE_BYTES: Final = 12
 
 @dataclass(frozen=True)
 class Escrow:
-    """What is kept, as the settings have it; `deployment` is whose it is, and may be read without the passphrase."""
+    """The content of an escrow file, in the form of the settings. `deployment` can be read without the passphrase."""
 
     deployment: str
     made_at: datetime
@@ -45,12 +45,12 @@ class Escrow:
 
     @property
     def keyring(self) -> Keyring:
-        """The root keys, to be used."""
+        """Return the keyring with the root keys."""
         return Keyring.parse(self.root_keys)
 
 
 def seal(escrow: Escrow, passphrase: str) -> bytes:
-    """The file's content. Raises InvalidInput (passphrase_short)."""
+    """Return the content of the file, encrypted. Raises InvalidInput (passphrase_short)."""
     salt, nonce = secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_NONCE_BYTES)
     header = _header(escrow, salt, nonce)
     kept = {
@@ -63,7 +63,9 @@ def seal(escrow: Escrow, passphrase: str) -> bytes:
 
 
 def unseal(content: bytes, passphrase: str) -> Escrow:
-    """What was sealed. Raises InvalidInput (escrow_unreadable): the passphrase, an altered byte or another file."""
+    """Return the decrypted content. Raises InvalidInput (escrow_unreadable) for a wrong passphrase, a changed byte
+    or another file.
+    """
     try:
         header, encoded, told = _parts(content)
         key = _derive(passphrase, base64.b64decode(told["salt"], validate=True))
@@ -78,7 +80,7 @@ def unseal(content: bytes, passphrase: str) -> Escrow:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Writes a file that only its owner reads, and that is on the disk. Raises Conflict (escrow_exists)."""
+    """Write a file that only its owner can read, and flush it to the disk. Raises Conflict (escrow_exists)."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
@@ -96,7 +98,7 @@ def write_new(path: Path, content: bytes) -> None:
 
 
 def read(path: Path, passphrase: str) -> Escrow:
-    """What is in the file. Raises InvalidInput (escrow_unreadable)."""
+    """Return the content of the escrow file. Raises InvalidInput (escrow_unreadable)."""
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_BYTES + 1)
@@ -119,7 +121,7 @@ def _header(escrow: Escrow, salt: bytes, nonce: bytes) -> bytes:
 
 
 def _parts(content: bytes) -> tuple[bytes, bytes, dict[str, str]]:
-    """Header, ciphertext in base64, and what the header tells. Raises ValueError, KeyError, TypeError."""
+    """Return the header, the ciphertext in base64, and the parsed header. Raises ValueError, KeyError, TypeError."""
     magic, told, encoded, rest = content.split(b"\n")
     read_: dict[str, str] = json.loads(told)
     is_known = magic.decode() == _MAGIC and {name: read_[name] for name in _DERIVATION} == _DERIVATION
@@ -130,7 +132,9 @@ def _parts(content: bytes) -> tuple[bytes, bytes, dict[str, str]]:
 
 
 def _derive(passphrase: str, salt: bytes) -> bytes:
-    """The same characters are the same passphrase, however a keyboard composes them (NFC)."""
+    """Derive the key. The passphrase is normalised (NFC), so keyboards that compose characters differently give the
+    same key.
+    """
     if len(passphrase) < LEAST_PASSPHRASE:
         raise InvalidInput("passphrase_short", characters=LEAST_PASSPHRASE)
     scrypt = Scrypt(salt=salt, length=32, n=2**17, r=8, p=1)

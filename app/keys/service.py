@@ -1,6 +1,7 @@
-"""The root keys that the database knows by their check values, and the data keys that they wrap.
+"""Manages the root keys' check values in the database, and the data keys that the root keys wrap.
 
-The database never sees a root key or an unwrapped data key. What is destroyed with a recording is not destroyed here.
+The database never receives a root key or an unwrapped data key. The destruction of a recording's data key is in
+`app/deletions`.
 """
 
 from collections.abc import Callable
@@ -17,14 +18,14 @@ from app.keyring import DataKey, Keyring
 from app.sql import Queries
 
 BATCH = 200
-"""How many data keys are wrapped anew in one transaction, and locked for as long."""
+"""How many data keys one transaction of a rotation wraps and locks."""
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """What a rotation did. `unreadable` are the recordings whose data key no root key here opens."""
+    """The result of a rotation. `unreadable` lists the recordings whose data key no configured root key can unwrap."""
 
     rewrapped: int
     unreadable: tuple[UUID, ...]
@@ -32,13 +33,13 @@ class Rotation:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing needs an older root key any more."""
+        """Return whether no older root key is needed any more."""
         return not (self.unreadable or self.is_word_index_unreadable)
 
 
 @dataclass(frozen=True)
 class KeyCount:
-    """How many keys of a kind a root key wraps."""
+    """The number of keys of one kind that a root key wraps."""
 
     kind: Literal["recording", "word_index"]
     root_key_id: str
@@ -46,7 +47,9 @@ class KeyCount:
 
 
 async def require_root_keys(database: Database, keyring: Keyring) -> None:
-    """Raises Conflict: root_key_missing (data keys need one that is not here), root_key_wrong, database_unmigrated."""
+    """Check the root keys. Raises Conflict: root_key_missing (data keys need a root key that is not configured),
+    root_key_wrong, database_unmigrated.
+    """
     values = keyring.check_values()
     try:
         async with database.as_service("start_up") as tx:
@@ -58,7 +61,7 @@ async def require_root_keys(database: Database, keyring: Keyring) -> None:
 
 
 async def register_root_key(database: Database, keyring: Keyring) -> None:
-    """The same, and from now on the current root key is known. Again is harmless."""
+    """Check the root keys like `require_root_keys`, and register the current one. Safe to repeat."""
     await require_root_keys(database, keyring)
     current = keyring.current_id
     async with database.as_service("start_up") as tx:
@@ -68,16 +71,17 @@ async def register_root_key(database: Database, keyring: Keyring) -> None:
 
 
 async def count_keys(database: Database) -> list[KeyCount]:
-    """What each root key wraps, whether it is here or not; it changes nothing."""
+    """Return how many keys each root key wraps, including root keys that are not configured. Changes nothing."""
     async with database.as_service("rotate_keys") as tx:
         rows = await tx.all(_sql["count_keys"])
     return [KeyCount(row["kind"], row["root_key"], row["keys"]) for row in rows]
 
 
 async def make_recording_key(tx: Transaction, keyring: Keyring, recording_id: UUID) -> bool:
-    """As the worker: a data key for a video that is READY, with its audit row; False where it has one.
+    """Create the data key of a READY video, with its audit row. Return False if the video already has one. Needs
+    the worker's role.
 
-    Raises Conflict (recording_not_ready, root_key_unknown: the current root key is not registered).
+    Raises Conflict (recording_not_ready, or root_key_unknown if the current root key is not registered).
     """
     made = keyring.new_data_key()
     is_new: bool = await tx.value(
@@ -94,9 +98,10 @@ async def rotate(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     batch: int = BATCH,
 ) -> Rotation:
-    """Wraps by the current root key whatever another one wraps, a batch a transaction; begun again, it goes on.
+    """Wrap with the current root key every key that another root key wraps, one batch in each transaction. A second
+    call continues.
 
-    `on_progress` hears how many of how many are done. Raises as `register_root_key`.
+    `on_progress` receives how many keys are done, and how many there are. Raises like `register_root_key`.
     """
     await register_root_key(database, keyring)
     is_rotated = await _rotate_word_index(database, keyring)
@@ -114,7 +119,9 @@ async def rotate(
 
 
 async def _rotate_word_index(database: Database, keyring: Keyring) -> bool:
-    """One key for the whole deployment; False where no root key here opens it: it stays as it is."""
+    """Wrap the key of the word index again. Return False, and leave the key unchanged, if no configured root key
+    can unwrap it.
+    """
     async with database.as_service("rotate_keys") as tx:
         row = await tx.one(_sql["lock_word_index_key"], {"root_key_id": keyring.current_id})
         if row is None:
@@ -131,7 +138,7 @@ async def _rotate_word_index(database: Database, keyring: Keyring) -> bool:
 async def _rotate_some(
     database: Database, keyring: Keyring, after: UUID | None, batch: int
 ) -> tuple[list[UUID], list[UUID]]:
-    """The recordings of one batch, and those of them whose key could not be opened."""
+    """Wrap one batch. Return the recordings of the batch, and those whose key could not be unwrapped."""
     async with database.as_service("rotate_keys") as tx:
         rows = await tx.all(
             _sql["read_keys_to_rewrap"],

@@ -1,7 +1,7 @@
-"""What is kept how long: policies/retention.toml read strictly, compared, and applied to one recording. Pure, no I/O.
+"""Retention policies: parses policies/retention.toml strictly, compares policies, and computes due dates. Pure.
 
-It deletes nothing and activates nothing: the database judges a policy again, by the same rules, when officers approve
-it (private.approve_policy).
+This module deletes and activates nothing. When officers approve a policy, the database checks it again by the same
+rules (private.approve_policy).
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _Kind = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,39}$")]
 
 
 class PolicyStatus(StrEnum):
-    """From proposed to in force, and what came after."""
+    """The status of a policy version."""
 
     PROPOSED = "PROPOSED"
     ACTIVE = "ACTIVE"
@@ -37,7 +37,7 @@ class PolicyStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Terms:
-    """For how many days."""
+    """Retention terms in days."""
 
     recording_days: int
     signed_note_days: int
@@ -45,7 +45,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """One version of the file. `minors_until_age_years` None: nothing is said of minors."""
+    """One version of the policy file. If `minors_until_age_years` is None, the policy has no rule for minors."""
 
     name: str
     default: Terms
@@ -56,12 +56,12 @@ class RetentionPolicy:
     applies_to_existing: bool
 
     def terms_of(self, kind: str | None) -> Terms:
-        """The terms of a kind of consultation; the default of None and of a kind that is not named."""
+        """Return the terms of a kind of consultation. None and unnamed kinds get the default."""
         return self.default if kind is None else self.kinds.get(kind, self.default)
 
     @property
     def terms(self) -> dict[str, object]:
-        """As the database keeps them."""
+        """Return the terms in the form that the database stores."""
         minors = self.minors_until_age_years
         return {
             "grace_days": self.grace_days,
@@ -74,7 +74,9 @@ class RetentionPolicy:
 
     @classmethod
     def of_terms(cls, name: str, terms: Mapping[str, object]) -> "RetentionPolicy":
-        """The policy of what the database keeps. Raises ValidationError for what `terms` never made."""
+        """Return the policy from its stored form. Raises ValidationError for a value that `terms` cannot have
+        written.
+        """
         kept = _Kept.model_validate(terms)
         return cls(
             name=name,
@@ -89,7 +91,7 @@ class RetentionPolicy:
 
 @dataclass(frozen=True)
 class Change:
-    """What two policies say differently at one place; None where one says nothing there."""
+    """A difference between two policies at one place of the file. None means that one of them has no value there."""
 
     place: str
     before: int | str | None
@@ -97,7 +99,9 @@ class Change:
 
     @property
     def is_shorter(self) -> bool:
-        """Whether it takes something away sooner than before, or the jurisdiction whose floors kept it from that."""
+        """Return whether the change makes something due earlier, or removes the jurisdiction whose minimum terms
+        prevented that.
+        """
         if isinstance(self.before, str) or isinstance(self.after, str):
             return self.before is not None
         return (self.after or 0) < (self.before or 0)
@@ -105,7 +109,7 @@ class Change:
 
 @dataclass(frozen=True)
 class KeptPolicy:
-    """A version as the database has it. `shortens`: it takes two officers, as it was last judged."""
+    """A version as stored. `shortens` means that it needs two officers, according to the last check."""
 
     id: int
     policy: RetentionPolicy
@@ -119,7 +123,7 @@ class KeptPolicy:
 
 @dataclass(frozen=True)
 class MonthOfDeletions:
-    """What a policy would delete in a month: `sooner` than today's, `held` and therefore kept all the same."""
+    """The deletions of one month under a policy: `sooner` than today, and `held`, which stay although they are due."""
 
     month: date
     recordings: int
@@ -130,18 +134,20 @@ class MonthOfDeletions:
 
 @dataclass(frozen=True)
 class Preview:
-    """What a policy would do to what exists; nothing where it leaves that alone. `earliest_due_at` of all of it."""
+    """The effect of a policy on existing recordings; empty if it does not apply to them. `earliest_due_at` is the
+    first due date.
+    """
 
     months: tuple[MonthOfDeletions, ...]
     earliest_due_at: datetime | None
 
 
 def parse(text: str) -> RetentionPolicy:
-    """The policy of a file, complete and by the floors of its jurisdiction.
+    """Return the policy in a file, checked for completeness and against the minimum terms of its jurisdiction.
 
-    Raises InvalidInput with the `place`: retention_malformed, retention_unknown_key, retention_term_absurd (a term is 1
-    to 36,500 days, an age 1 to 100 years), retention_kinds_overlap, retention_jurisdiction_unknown (it has no floors
-    here), retention_below_floor.
+    Raises InvalidInput with the `place`: retention_malformed, retention_unknown_key, retention_term_absurd (a term
+    is 1 to 36,500 days, an age 1 to 100 years), retention_kinds_overlap, retention_jurisdiction_unknown (the file
+    has no minimum terms for it), retention_below_floor.
     """
     file = _read(text)
     policy = RetentionPolicy(
@@ -161,12 +167,12 @@ def parse(text: str) -> RetentionPolicy:
 
 
 def sha256_of(text: str) -> str:
-    """By which a version of the file is known, in hexadecimal."""
+    """Return the SHA-256 in hex that identifies a version of the file."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def changes(before: RetentionPolicy, after: RetentionPolicy) -> tuple[Change, ...]:
-    """Every term that differs, kind by kind, and the jurisdiction."""
+    """Return all differing terms, kind by kind, and the jurisdiction."""
     found = [
         Change("jurisdiction", before.jurisdiction, after.jurisdiction),
         Change("deletion.grace_days", before.grace_days, after.grace_days),
@@ -181,12 +187,14 @@ def changes(before: RetentionPolicy, after: RetentionPolicy) -> tuple[Change, ..
 
 
 def shortened(before: RetentionPolicy, after: RetentionPolicy) -> tuple[str, ...]:
-    """The places of what gets shorter, or loses its floors; two officers have to approve these."""
+    """Return the places where terms become shorter or lose their minimum. Two officers must approve these."""
     return tuple(change.place for change in changes(before, after) if change.is_shorter)
 
 
 def due_at(policy: RetentionPolicy, kind: str, birth_date: date | None, counted_from: datetime) -> datetime:
-    """When a recording is to be destroyed whose term counts from then; of a minor not before coming of age."""
+    """Return when a recording is due whose term starts at `counted_from`. A minor's recording is not due before the
+    coming of age.
+    """
     due = counted_from.astimezone(UTC) + timedelta(days=policy.terms_of(kind).recording_days)
     if birth_date is None or policy.minors_until_age_years is None:
         return due
@@ -194,7 +202,7 @@ def due_at(policy: RetentionPolicy, kind: str, birth_date: date | None, counted_
 
 
 def of_age_at(birth_date: date, years: int) -> datetime:
-    """When that birthday has begun everywhere on earth; who was born on a 29 February has it on 1 March."""
+    """Return when the birthday has begun everywhere on earth. A person born on 29 February has it on 1 March."""
     birthday = date(birth_date.year + years, birth_date.month, 1) + timedelta(days=birth_date.day - 1)
     return datetime(birthday.year, birthday.month, birthday.day, tzinfo=UTC) + LAST_DAY_BEGINS
 

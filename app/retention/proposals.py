@@ -1,6 +1,7 @@
-"""The owner's part: puts a version of policies/retention.toml before the compliance officers, or adopts the first one.
+"""The owner's commands for retention: proposes a version of policies/retention.toml to the officers, or adopts the
+first one.
 
-It decides on nothing: a policy is adopted only where nothing is recorded and none was ever proposed.
+A policy is adopted without officers only if nothing is recorded and no policy was ever proposed.
 """
 
 from dataclasses import dataclass
@@ -30,9 +31,9 @@ RETENTION_FILE: Final = Path(__file__).parent.parent.parent / "policies" / "rete
 
 @dataclass(frozen=True)
 class Proposal:
-    """What was proposed, what it says differently from what is in force, and what it would do to what exists.
+    """A proposed policy, its differences from the policy in force, and its effect on existing recordings.
 
-    `active` is None, and `changes` empty, where no policy is in force.
+    If no policy is in force, `active` is None and `changes` is empty.
     """
 
     kept: KeptPolicy
@@ -42,13 +43,15 @@ class Proposal:
 
 
 class Proposals:
-    """Needs the owner's login."""
+    """The service. Needs the owner's login."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def propose(self, source: str) -> Proposal:
-        """Keeps it as PROPOSED. Raises InvalidInput as `parse` does, Conflict (retention_policies_name_key)."""
+        """Store the policy as PROPOSED. Raises InvalidInput like `parse`, and Conflict
+        (retention_policies_name_key).
+        """
         proposed = parse(source)
         async with self._database.as_service("retention_propose") as tx:
             standing = await store.standing(tx)
@@ -60,13 +63,13 @@ class Proposals:
         return Proposal(kept, active, changes(active.policy, proposed) if active else (), preview)
 
     async def standing(self) -> list[KeptPolicy]:
-        """The policy in force, if there is one, and then what is proposed."""
+        """Return the policy in force, if there is one, followed by the proposed policies."""
         async with self._database.as_service("retention_show") as tx:
             return await store.standing(tx)
 
 
 def read_policy_file(path: Path = RETENTION_FILE) -> str:
-    """The text of a policy file. Raises InvalidInput (retention_malformed) for what is none."""
+    """Return the text of a policy file. Raises InvalidInput (retention_malformed) if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1).decode()
@@ -75,9 +78,9 @@ def read_policy_file(path: Path = RETENTION_FILE) -> str:
 
 
 def adopt_first_policy(owner_url: str, path: Path = RETENTION_FILE) -> RetentionPolicy | None:
-    """Puts the file into force where nothing is recorded and no policy was ever proposed; else None.
+    """Put the file into force if nothing is recorded and no policy was ever proposed; otherwise return None.
 
-    Raises InvalidInput as `parse` does.
+    Raises InvalidInput like `parse`.
     """
     source = read_policy_file(path)
     policy = parse(source)

@@ -1,4 +1,4 @@
-"""What is stored, what of it goes soon, and what it costs. Pure: the prices are the settings', never asked for."""
+"""The storage report: stored bytes, upcoming deletions, and cost. Pure. Prices come from the settings."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,7 +9,7 @@ _GIGABYTE: Final = 10**9
 
 @dataclass(frozen=True)
 class Prices:
-    """In US dollars. `as_of` is the day, month or year they were looked up."""
+    """Prices in US dollars. `as_of` is the day, month or year of the prices."""
 
     gb_month: float
     class_a_million: float
@@ -19,7 +19,7 @@ class Prices:
 
 @dataclass(frozen=True)
 class StoredBytes:
-    """What lies in one class of the bucket and is that many days old, up to the next row's."""
+    """The bytes in one class of the bucket, from this age in days up to the age of the next row."""
 
     retention_class: str
     age_from_days: int
@@ -29,9 +29,9 @@ class StoredBytes:
 
 @dataclass(frozen=True)
 class Coming:
-    """What the next 30 days will delete, what is due then and held, and what the last 30 days brought.
+    """The deletions of the next 30 days, the held recordings due by then, and the additions of the last 30 days.
 
-    Sizes in bytes. Recordings are videos with their sound; `objects_stored` counts each apart.
+    Sizes are in bytes. A recording is a video with its sound; `objects_stored` counts each object.
     """
 
     recordings: int
@@ -44,7 +44,7 @@ class Coming:
 
 @dataclass(frozen=True)
 class StorageReport:
-    """Counts and bytes alone: it names nobody."""
+    """Counts and bytes of all recordings. The report names no person."""
 
     stored: tuple[StoredBytes, ...]
     coming: Coming
@@ -52,17 +52,19 @@ class StorageReport:
 
     @property
     def size_bytes(self) -> int:
-        """Of everything that is stored."""
+        """Return the size of everything that is stored, in bytes."""
         return sum(each.size_bytes for each in self.stored)
 
     @property
     def storage_per_month(self) -> float:
-        """In US dollars, of what is stored now; a gigabyte is 10^9 bytes."""
+        """Return the monthly price of the stored bytes in US dollars. A gigabyte has 10^9 bytes."""
         return round(self.size_bytes / _GIGABYTE * self.prices.gb_month, 4)
 
     @property
     def operations_per_month(self) -> float:
-        """In US dollars, the least that the last 30 days can have cost: one write an object, one read a URL."""
+        """Return a lower bound of the operations' cost of the last 30 days in US dollars: one write for each
+        object, one read for each URL.
+        """
         writes = self.coming.objects_stored * self.prices.class_a_million
         reads = self.coming.urls_issued * self.prices.class_b_million
         return round((writes + reads) / 1_000_000, 4)

@@ -1,6 +1,7 @@
-"""What compliance does about retention: looks at policies, sees what one would delete, decides, reads the report.
+"""Services for retention: compliance officers list policies, preview their effect, decide, and read the storage
+report.
 
-Nobody changes a policy here, and none comes into force but by the officers whom the database counts.
+Only the approvals of officers, which the database counts, put a policy into force.
 """
 
 from dataclasses import dataclass
@@ -16,14 +17,14 @@ from app.retention.report import COMING_DAYS, Prices, StorageReport
 
 @dataclass(frozen=True)
 class JudgedPolicy:
-    """A policy, and which of the terms in force it shortens; nothing where none is in force."""
+    """A policy, and the terms in force that it would shorten; empty if no policy is in force."""
 
     kept: KeptPolicy
     shortened: tuple[str, ...]
 
 
 class Retention:
-    """The API's part of the service."""
+    """The service of the API."""
 
     def __init__(self, database: Database, *, quotas: Quotas, prices: Prices) -> None:
         self._database = database
@@ -31,7 +32,7 @@ class Retention:
         self._prices = prices
 
     async def policies(self, asker: Asker) -> list[JudgedPolicy]:
-        """The newest hundred, the newest first. Raises RateLimited (quota_pages)."""
+        """Return the newest hundred policies, newest first. Raises RateLimited (quota_pages)."""
         access = permissions.LIST_RETENTION_POLICIES.on()
         async with self._database.as_user(asker, access) as tx:
             found = await store.policies(tx, self._quotas.pages)
@@ -39,7 +40,7 @@ class Retention:
         return [_judged(each, active) for each in found]
 
     async def preview(self, asker: Asker, policy_id: int) -> Preview:
-        """What it would do to what exists if it came into force now.
+        """Return the effect on existing recordings if the policy came into force now.
 
         Raises NotFound (retention_policy_not_found), Conflict (retention_policy_settled), RateLimited.
         """
@@ -50,7 +51,7 @@ class Retention:
         return preview
 
     async def approve(self, asker: Asker, policy_id: int) -> KeptPolicy:
-        """The policy after one's approval: ACTIVE, or still PROPOSED where a second officer has to approve it too.
+        """Approve the policy and return it: ACTIVE, or still PROPOSED if it needs a second officer.
 
         Raises NotFound (retention_policy_not_found), Conflict (retention_policy_settled, retention_same_officer).
         """
@@ -61,7 +62,9 @@ class Retention:
             return _found(await store.policy(tx, policy_id))
 
     async def reject(self, asker: Asker, policy_id: int) -> KeptPolicy:
-        """The policy, REJECTED. Raises NotFound (retention_policy_not_found), Conflict (retention_policy_settled)."""
+        """Reject the policy and return it. Raises NotFound (retention_policy_not_found), Conflict
+        (retention_policy_settled).
+        """
         access = permissions.REJECT_RETENTION.on()
         async with self._database.as_user(asker, access) as tx:
             if not await store.reject(tx, policy_id):
@@ -69,7 +72,9 @@ class Retention:
             return _found(await store.policy(tx, policy_id))
 
     async def storage_report(self, asker: Asker) -> StorageReport:
-        """Bytes by age and class, what goes within 30 days, and the cost. Raises RateLimited (quota_pages)."""
+        """Return the stored bytes by age and class, the deletions of the next 30 days, and the cost. Raises
+        RateLimited (quota_pages).
+        """
         access = permissions.REPORT_STORAGE.on()
         async with self._database.as_user(asker, access) as tx:
             stored = await store.stored(tx, self._quotas.pages)

@@ -1,4 +1,4 @@
-"""Retention policies as rows."""
+"""The database rows of retention policies."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,7 +25,9 @@ from app.retention.report import Coming, StoredBytes
 from app.sql import Queries
 
 ACTIVATION_SECONDS: Final = 120
-"""For the one statement that may date every recording there is: 100,000 took 26 s on two busy cores (2026-11-21)."""
+"""The time limit of the statement that may compute the due date of every recording: 100,000 took 26 s on two busy
+cores (2026-11-21).
+"""
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
@@ -47,45 +49,49 @@ _policies = TypeAdapter(list[_PolicyRow])
 
 
 async def policies(tx: Transaction, quota: int) -> list[KeptPolicy]:
-    """As compliance: the newest hundred, the newest first, with the audit row of the look."""
+    """Return the newest hundred policies, newest first, with the audit row. Needs the compliance role."""
     rows = await read_audited(tx, _sql["list_policies"], {"quota": quota}, _policies)
     return [_policy(asdict(row)) for row in rows]
 
 
 async def policy(tx: Transaction, policy_id: int) -> KeptPolicy | None:
-    """As compliance or the owner: one of them."""
+    """Return one policy. Needs the compliance role or the owner."""
     row = await tx.one(_sql["read_policy"], {"id": policy_id})
     return None if row is None else _policy(row)
 
 
 async def standing(tx: Transaction) -> list[KeptPolicy]:
-    """As the owner: the one in force, if there is one, and then what is proposed."""
+    """Return the policy in force, if there is one, followed by the proposed policies. Needs the owner."""
     return [_policy(row) for row in await tx.all(_sql["standing_policies"])]
 
 
 async def approve(tx: Transaction, policy_id: int) -> bool:
-    """False where there is none. Raises Conflict (retention_policy_settled, retention_same_officer)."""
+    """Approve the policy. Return False if it does not exist. Raises Conflict (retention_policy_settled,
+    retention_same_officer).
+    """
     await tx.run(_sql["allow_time"], {"seconds": ACTIVATION_SECONDS})
     return bool(await tx.value(_sql["approve_policy"], {"id": policy_id}))
 
 
 async def reject(tx: Transaction, policy_id: int) -> bool:
-    """False where there is none. Raises Conflict (retention_policy_settled)."""
+    """Reject the policy. Return False if it does not exist. Raises Conflict (retention_policy_settled)."""
     return bool(await tx.value(_sql["reject_policy"], {"id": policy_id}))
 
 
 async def preview(tx: Transaction, policy_id: int, quota: int) -> Preview:
-    """As compliance, with its audit row; empty, too, where there is none. Raises Conflict."""
+    """Return the effect of a policy, with the audit row; empty if it does not exist. Needs the compliance role.
+    Raises Conflict.
+    """
     return _preview(await tx.all(_sql["preview_policy"], {"id": policy_id, "quota": quota}))
 
 
 async def effects(tx: Transaction, policy_id: int) -> Preview:
-    """The same as the owner."""
+    """Return the effect of a policy. Needs the owner."""
     return _preview(await tx.all(_sql["policy_effects"], {"id": policy_id}))
 
 
 async def propose(tx: Transaction, proposed: RetentionPolicy, source: str) -> int:
-    """As the owner; its id. Raises Conflict (retention_policies_name_key)."""
+    """Store a proposed policy and return its id. Needs the owner. Raises Conflict (retention_policies_name_key)."""
     parameters = {
         "name": proposed.name,
         "sha256": sha256_of(source),
@@ -96,7 +102,7 @@ async def propose(tx: Transaction, proposed: RetentionPolicy, source: str) -> in
 
 
 async def stored(tx: Transaction, quota: int) -> tuple[StoredBytes, ...]:
-    """As compliance, with the audit row."""
+    """Return the stored bytes, with the audit row. Needs the compliance role."""
     return tuple(StoredBytes(**row) for row in await tx.all(_sql["report_storage"], {"quota": quota}))
 
 

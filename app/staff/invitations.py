@@ -1,8 +1,9 @@
-"""Brings invitations to their end: a login at Supabase Auth, and a member of staff here.
+"""Completes staff invitations: creates the login at Supabase Auth and the staff member in the database.
 
-The worker does it for compliance, the command for the owner. Which login may become a member is decided by the
-database (`private.staff_login`), again after each answer of Supabase's: a login may come to be, or become a
-patient's, at any moment. It adopts no login that somebody else made and nobody confirmed.
+The worker does this for compliance officers, and a command does it for the owner. The database decides which login
+may become a staff member (`private.staff_login`). It decides again after each answer of Supabase, because a login
+can be created or become a patient's at any moment. An unconfirmed login that somebody else created is never
+accepted.
 """
 
 from pathlib import Path
@@ -19,9 +20,10 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 
 class StaffInvitations:
-    """Needs a login that may settle invitations (the worker's, or the owner's) and Supabase's secret key.
+    """Completes invitations with a database login that may settle them (the worker's or the owner's), and
+    Supabase's secret key.
 
-    `basis` is why, in the audit log.
+    `basis` is the basis in the audit log.
     """
 
     def __init__(self, database: Database, admin: SupabaseAdmin, *, basis: LiteralString) -> None:
@@ -30,10 +32,11 @@ class StaffInvitations:
         self._basis = basis
 
     async def send(self, invitation_id: UUID) -> None:
-        """Settles a pending invitation, inviting the address where it has no login yet; else does nothing.
+        """Settle a pending invitation, and invite its address if the address has no login yet. Does nothing for a
+        settled invitation.
 
-        Killed anywhere, it goes on from what is in the database the next time. Raises UpstreamFailed, Timeout
-        and Conflict: to be tried again.
+        If the process dies, the next call continues from the state in the database. Raises UpstreamFailed, Timeout
+        and Conflict, after which the job retries.
         """
         email = await self._settle(invitation_id, None)
         if email is None:
@@ -43,21 +46,21 @@ class StaffInvitations:
         except InvalidInput as refusal:
             await self.give_up(invitation_id, refusal.reason)
             return
-        except Conflict:  # the login was confirmed since we looked: look again
+        except Conflict:  # the login was confirmed in the meantime, so read it again
             invited = None
         if await self._settle(invitation_id, invited) is not None:
             raise UpstreamFailed("login_missing")
 
     async def give_up(self, invitation_id: UUID, reason: str) -> None:
-        """FAILED for this reason, unless it is settled."""
+        """Mark the invitation FAILED with this reason, unless it is settled."""
         async with self._database.as_service(self._basis) as tx:
             await tx.run(_sql["fail_staff_invitation"], {"id": invitation_id, "reason": reason})
 
     async def add(self, email: str, role: StaffRole) -> NewMember:
-        """The owner's way: invites and waits for the outcome.
+        """Invite an address for the owner, and wait for the result.
 
         Raises InvalidInput (bad_email, email_refused), Conflict for an address that cannot be invited (as
-        `Staff.invite`), UpstreamFailed, Timeout; nothing pending is left behind then.
+        `Staff.invite`), UpstreamFailed, and Timeout. An error leaves no pending invitation.
         """
         async with self._database.as_service(self._basis) as tx:
             opened = await tx.one(_sql["add_staff"], {"email": email_address(email), "role": role.value})
@@ -71,7 +74,7 @@ class StaffInvitations:
         return await self._outcome(opened["invitation"])
 
     async def _settle(self, invitation_id: UUID, invited: UUID | None) -> str | None:
-        """The address that is to be invited still; None once it is settled."""
+        """Return the address that still must be invited, or None if the invitation is settled."""
         async with self._database.as_service(self._basis) as tx:
             email = await tx.value(_sql["settle_staff_invitation"], {"id": invitation_id, "invited": invited})
         return None if email is None else str(email)

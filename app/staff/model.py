@@ -1,4 +1,4 @@
-"""Who works here, and as what. Pure, no I/O."""
+"""Staff members, their roles and their invitations. Pure."""
 
 import re
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from uuid import UUID
 from app.errors import InvalidInput
 
 LONGEST_EMAIL = 254
-"""Characters, by RFC 5321's limit on a path. Supabase Auth's is 255."""
+"""The length limit in characters, from RFC 5321's limit on a path. Supabase Auth's limit is 255."""
 
 _EMAIL = re.compile(
     r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
@@ -19,7 +19,7 @@ _EMAIL = re.compile(
 
 @dataclass(frozen=True)
 class Viewer:
-    """The person who asks: `role` is clinician, compliance or patient; `patient_id` is set for patients."""
+    """The caller. `role` is clinician, compliance or patient. `patient_id` is set for patients."""
 
     user_id: UUID
     role: str
@@ -28,14 +28,16 @@ class Viewer:
 
 
 class StaffRole(Enum):
-    """What a member of staff is."""
+    """The role of a staff member."""
 
     CLINICIAN = "clinician"
     COMPLIANCE = "compliance"
 
 
 class InvitationStatus(Enum):
-    """PENDING until the worker has settled it; SENT: the login is a member of staff, and a new one has its mail."""
+    """The status of an invitation: PENDING until the worker settles it. SENT means that the login is a staff
+    member, and a new login got its mail.
+    """
 
     PENDING = "PENDING"
     SENT = "SENT"
@@ -44,7 +46,9 @@ class InvitationStatus(Enum):
 
 @dataclass(frozen=True)
 class StaffInvitation:
-    """An invitation; `error` says in snake_case why it FAILED, `email` is None for all but the person who invited."""
+    """An invitation. `error` is the code of the reason if it FAILED. `email` is None for everyone except the
+    officer who invited.
+    """
 
     id: UUID
     role: StaffRole
@@ -56,16 +60,16 @@ class StaffInvitation:
 
 @dataclass(frozen=True)
 class NewMember:
-    """A member of staff just made; `has_login` is False for who follows the link of the mail first."""
+    """A new staff member. `has_login` is False if the person must first follow the link in the mail."""
 
     user_id: UUID
     has_login: bool
 
 
 def email_address(text: str) -> str:
-    """The address in the one form we keep: lower case.
+    """Return the address in the stored form, which is lower case.
 
-    What can be written without quotes, comments and foreign letters. Raises InvalidInput (bad_email).
+    Accepts addresses without quotes, comments and non-ASCII characters. Raises InvalidInput (bad_email).
     """
     address = text.lower()
     if len(text) > LONGEST_EMAIL or not _EMAIL.fullmatch(address):

@@ -1,4 +1,4 @@
-"""What one does about people: ask who one is, invite somebody to work here, suspend a member of staff."""
+"""Services for people: the caller's identity, invitations of staff, and suspension of staff."""
 
 import logging
 from dataclasses import asdict, dataclass
@@ -34,14 +34,14 @@ _people = TypeAdapter(list[_Person])
 
 
 class Staff:
-    """The API's part of the service."""
+    """The service of the API."""
 
     def __init__(self, database: Database, *, quotas: Quotas) -> None:
         self._database = database
         self._quotas = quotas
 
     async def viewer(self, asker: Asker) -> Viewer:
-        """Who asks, in good standing."""
+        """Return the caller, if their session and account are valid."""
         access = permissions.READ_VIEWER.on()
         async with self._database.as_user(asker, access) as tx:
             statement = _sql["view_patient" if tx.role == "patient" else "view_staff"]
@@ -51,11 +51,12 @@ class Staff:
         return Viewer(aal=str((asker.claims or {}).get("aal")), **asdict(people[0]))
 
     async def invite(self, asker: Asker, email: str, role: StaffRole) -> StaffInvitation:
-        """Writes the invitation down and queues its sending; while it is pending, again only sends it again.
+        """Store an invitation and queue its sending. While the invitation is pending, a second call only queues the
+        sending again.
 
         Raises InvalidInput (bad_email), RateLimited (quota_invitations) and Conflict: already_staff,
-        staff_member_suspended, login_is_patient, login_banned, login_unconfirmed, invitation_differs. A
-        conflict is in the audit log already, with the login or the patient that it told of.
+        staff_member_suspended, login_is_patient, login_banned, login_unconfirmed, invitation_differs. The audit log
+        already contains a conflict, with the login or the patient that it revealed.
         """
         wanted = {
             "email": email_address(email),
@@ -69,14 +70,14 @@ class Staff:
         return _invitation(row)
 
     async def invitations(self, asker: Asker) -> list[StaffInvitation]:
-        """The newest hundred."""
+        """Return the newest hundred invitations."""
         access = permissions.LIST_STAFF_INVITATIONS.on()
         async with self._database.as_user(asker, access) as tx:
             rows = await tx.all(_sql["read_staff_invitations"], {"quota": self._quotas.pages})
         return [_invitation(row) for row in rows]
 
     async def suspend(self, asker: Asker, user_id: UUID) -> None:
-        """Suspends at once, ends every session, and queues the ban at the identity provider; again is harmless.
+        """Suspend a member at once, end their sessions, and queue the ban at Supabase Auth. Safe to repeat.
 
         Raises NotFound and Conflict (own_suspension).
         """
@@ -98,17 +99,17 @@ def _invitation(row: DictRow) -> StaffInvitation:
 
 
 class StaffBans:
-    """The worker's part."""
+    """The service of the worker."""
 
     def __init__(self, database: Database, admin: SupabaseAdmin) -> None:
         self._database = database
         self._admin = admin
 
     async def ban(self, user_id: UUID) -> None:
-        """Has Supabase Auth refuse the person, then ends the sessions that opened since the suspension.
+        """Ban the person at Supabase Auth, and then end the sessions that were opened since the suspension.
 
-        A login that is gone and a final refusal end it, recorded in the audit log. Raises UpstreamFailed, Timeout: the
-        job then runs again.
+        If the login no longer exists, or the refusal is final, the job ends and the audit log records it. Raises
+        UpstreamFailed and Timeout, after which the job retries.
         """
         outcome, reason = "ALLOWED", None
         try:
@@ -122,14 +123,15 @@ class StaffBans:
         await self.end_sessions()
 
     async def give_up(self, user_id: UUID, reason: str) -> None:
-        """Records that the ban could not be set. The suspension stands: it closes every door of ours by itself."""
+        """Record that the ban could not be set. The suspension itself already denies all access."""
         log.error("not banned: user=%s %s", user_id, reason)
         await self._record(user_id, "FAILED", reason)
 
     async def end_sessions(self) -> int:
-        """Ends every session of the members whom compliance suspended, and returns how many there were.
+        """End all sessions of the members whom compliance suspended. Return how many there were.
 
-        Auth looks at the ban when a sign-in begins, and commits its session up to 10 s later: so this is repeated.
+        Auth checks the ban when a sign-in begins, and can commit its session up to 10 s later, so the worker
+        repeats this.
         """
         async with self._database.as_service("ban_user") as tx:
             ended = int(await tx.value(_sql["end_sessions_of_suspended"]))
