@@ -12,7 +12,7 @@ tests.
 
 from devstack.livekit.config import LiveKitConfig
 from devstack.livekit.orders import Order
-from devstack.livekit.recorder import Pace
+from devstack.livekit.pace import Pace
 from devstack.livekit.server import create_livekit_app
 from devstack.livekit.services import LiveKitStandIn
 from devstack.livekit.webhooks import Signed, signed

@@ -6,7 +6,7 @@ from pathlib import Path
 import uvicorn
 
 from devstack.livekit.config import load_config
-from devstack.livekit.recorder import Pace
+from devstack.livekit.pace import Pace
 from devstack.livekit.server import create_livekit_app
 
 
@@ -21,7 +21,11 @@ def main() -> None:
         config.webhook_url,
         config.media,
         audio=config.audio,
-        pace=Pace(start_delay_seconds=config.start_delay_seconds, record_seconds=config.record_seconds),
+        pace=Pace(
+            start_delay_seconds=config.start_delay_seconds,
+            record_seconds=config.record_seconds,
+            scale=config.scale,
+        ),
     )
     uvicorn.run(app, host=config.host, port=config.port, access_log=False, log_level="warning")
 

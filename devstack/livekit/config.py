@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
 class LiveKitConfig(BaseModel):
     """Read from a JSON file. Without `media` the room shows one grey second; without `audio` (an Ogg) it is
-    silent for as long as it shows something; without `webhook_url` nobody is told.
+    silent for as long as it shows something; without `webhook_url` nobody is told. `scale` is as in `Pace`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -21,6 +21,7 @@ class LiveKitConfig(BaseModel):
     audio: Path | None = None
     start_delay_seconds: float = 0.2
     record_seconds: float | None = None
+    scale: float = Field(default=0.05, ge=0)
 
 
 def load_config(path: Path) -> LiveKitConfig:

@@ -1,10 +1,13 @@
 """What is done to the stand-in from outside, under `/stand-in`: people come and go, and faults are ordered.
 
-A client with a join token needs no more: `POST join` and `POST leave`, `{"token": ...}`. All else needs the
-API secret as bearer:
+A client with a join token needs no more: `POST join` and `POST leave`, `{"token": ...}`. Each `join` may say which
+channel of the stand-in's sound is the person's voice (`"channel"`, from 0); without it they get the first that is
+nobody's in that room. All else needs the API secret as bearer:
 
 - `POST join` `{"room", "identity", "metadata": "", "publishes": true}` lets in anybody, known or not;
   `POST leave`, `POST publish`, `POST unpublish` `{"room", "identity"}`;
+- `POST republish` `{"room", "identity"}` publishes the microphone anew, the new track before the old one ends, and
+  `POST kill` lets somebody's device die, which LiveKit notices 21 s later (scaled);
 - `POST orders` `{"order": KIND, "count": 1, "seconds": 0, "event": null, "file": null, "code":
   "resource_exhausted"}` takes an order (`orders.KINDS`), `GET orders` lists those still open, `DELETE orders`
   takes back all, or those of one kind (`?order=KIND`);
@@ -22,12 +25,13 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from devstack.livekit.orders import as_json, parse
+from devstack.livekit.pace import LOST_PARTICIPANT_SECONDS
 from devstack.livekit.rooms import Rooms
 from devstack.livekit.services import LiveKitStandIn
 from devstack.livekit.twirp import TokenError, TwirpError, grants_of_token
@@ -42,6 +46,13 @@ class _Anybody(BaseModel):
     identity: str
     metadata: str = ""
     publishes: bool = True
+    channel: int | None = Field(default=None, ge=0)
+
+
+class _Voice(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    channel: int | None = Field(default=None, ge=0)
 
 
 class _Someone(BaseModel):
@@ -89,14 +100,20 @@ async def _join(request: Request) -> Response:
     if "token" not in body:
         return await _guarded(_admit)(request)
     grants = grants_of_token(str(body["token"]), _stand_in(request).keys)
-    rooms = _stand_in(request).rooms
-    return _entered(rooms, grants.video.get("room", ""), rooms.join(grants).sid)
+    rooms, channel = _stand_in(request).rooms, _Voice.model_validate(body).channel
+    return _entered(rooms, grants.video.get("room", ""), rooms.join(grants, channel=channel).sid)
 
 
 async def _admit(request: Request) -> Response:
     asked = _Anybody.model_validate_json(await request.body())
     rooms = _stand_in(request).rooms
-    person = rooms.admit(asked.room, asked.identity, metadata=asked.metadata, publishes=asked.publishes)
+    person = rooms.admit(
+        asked.room,
+        asked.identity,
+        metadata=asked.metadata,
+        publishes=asked.publishes,
+        channel=asked.channel,
+    )
     return _entered(rooms, asked.room, person.sid)
 
 
@@ -122,6 +139,14 @@ def _of_someone(act: Callable[[Rooms, str, str], None]) -> _Endpoint:
         return Response(status_code=204)
 
     return endpoint
+
+
+async def _kill(request: Request) -> Response:
+    asked = _Someone.model_validate_json(await request.body())
+    stand_in = _stand_in(request)
+    seconds = stand_in.delays.seconds(LOST_PARTICIPANT_SECONDS)
+    stand_in.rooms.kill(asked.room, asked.identity, seconds)
+    return Response(status_code=204)
 
 
 async def _order(request: Request) -> Response:
@@ -178,6 +203,8 @@ ROUTES: Final = (
     Route("/stand-in/leave", _answered(_leave), methods=["POST"]),
     Route("/stand-in/publish", _guarded(_of_someone(Rooms.publish)), methods=["POST"]),
     Route("/stand-in/unpublish", _guarded(_of_someone(Rooms.unpublish)), methods=["POST"]),
+    Route("/stand-in/republish", _guarded(_of_someone(Rooms.republish)), methods=["POST"]),
+    Route("/stand-in/kill", _guarded(_kill), methods=["POST"]),
     Route("/stand-in/orders", _guarded(_order), methods=["POST"]),
     Route("/stand-in/orders", _guarded(_still_open), methods=["GET"]),
     Route("/stand-in/orders", _guarded(_take_back), methods=["DELETE"]),

@@ -1,8 +1,9 @@
 """What a room "showed": the file that stands for the recording, and its upload as livekit/egress does it.
 
 The upload uses the credentials, endpoint, region, bucket and path style that the caller handed over and
-nothing of the machine's own; parts are 5 MB, five at a time; a failure is tried five times unless the store
-refuses it for good (livekit/storage `s3.go`, read 2026-11-21).
+nothing of the machine's own; more than 5 MiB go in parts, five at a time; a failure is tried five times unless the
+store refuses it for good (livekit/storage `s3.go`, read 2026-11-21). Its requests look like those of the AWS SDK for
+Go, which names some operations in the query (seen 2026-11-29).
 """
 
 import math
@@ -17,9 +18,10 @@ import av
 import boto3
 from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from livekit.protocol.egress import EncodedFileOutput, S3Upload
+from livekit.protocol.egress import EncodedFileOutput, EncodedFileType, S3Upload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -59,6 +61,11 @@ def probe(path: Path) -> Media:
 def probe_audio(path: Path) -> Media:
     """Read an Ogg's length; raises as `probe` does."""
     return _probe(path, "ogg", AUDIO_TYPE)
+
+
+def probe_sound(path: Path, file_type: EncodedFileType) -> Media:
+    """Read the length of a recording of sound. LiveKit calls an MP4 of sound `video/mp4`, too."""
+    return probe_audio(path) if file_type == EncodedFileType.OGG else probe(path)
 
 
 def generate(path: Path) -> Media:
@@ -127,7 +134,7 @@ def _put(local: Path, content_type: str, output: EncodedFileOutput, *, broken: b
     if s3.tagging:
         extra["Tagging"] = s3.tagging
     transfer = TransferConfig(
-        multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=5
+        multipart_threshold=PART_BYTES + 1, multipart_chunksize=PART_BYTES, max_concurrency=5
     )
     client = _client(s3)
     try:
@@ -143,7 +150,7 @@ def _client(s3: S3Upload) -> "S3Client":
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    return boto3.client(
+    client = boto3.client(
         "s3",
         endpoint_url=s3.endpoint or None,
         region_name=s3.region or "us-east-1",
@@ -152,6 +159,16 @@ def _client(s3: S3Upload) -> "S3Client":
         aws_session_token=s3.session_token or None,
         config=config,
     )
+    client.meta.events.register("before-sign.s3", _as_go_asks)
+    return client
+
+
+def _as_go_asks(request: AWSRequest, operation_name: str, **_: object) -> None:
+    url = request.url or ""
+    if operation_name in ("PutObject", "UploadPart"):
+        request.url = f"{url}{'&' if '?' in url else '?'}x-id={operation_name}"
+    elif url.endswith("?uploads"):
+        request.url = f"{url}="
 
 
 def _is_final(error: Exception) -> bool:

@@ -51,8 +51,12 @@ RECORDING_KINDS: Final = {
     "size_differs": "it ends COMPLETE with a size one byte larger than its object",
 }
 
-KINDS: Final = WEBHOOK_KINDS | CALL_KINDS | RECORDING_KINDS
-_LASTING: Final = frozenset(("drop_all",))
+PACE_KINDS: Final = {
+    "scale": "each second of LiveKit's own delays takes `seconds` (1: as slow as the real one); never used up",
+}
+
+KINDS: Final = WEBHOOK_KINDS | CALL_KINDS | RECORDING_KINDS | PACE_KINDS
+_LASTING: Final = frozenset(("drop_all", "scale"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,10 @@ class Orders:
     def clear(self, kind: str | None = None) -> None:
         """Take back the open orders of one kind, or all."""
         self._open = [order for order in self._open if kind not in (None, order.kind)]
+
+    def standing(self, kind: str) -> Order | None:
+        """The newest open order of a kind that is never used up."""
+        return next((order for order in reversed(self._open) if order.kind == kind), None)
 
     def take(self, *kinds: str, event: str | None = None, file: str | None = None) -> Order | None:
         """Use up one of the oldest open order among `kinds` that fits."""

@@ -3,16 +3,23 @@ livekit/egress.
 
 A room composite waits in STARTING until somebody publishes, is ACTIVE until it is stopped, its room closes or
 the media ends, uploads in ENDING, and ends COMPLETE, FAILED (400, upload), ABORTED (412, never began) or
-LIMIT_REACHED (413, whole file, no ENDING before). A room may have several at once. The storage keys that were
-handed over are kept for the upload and never shown (`pkg/pipeline/controller.go` of livekit/egress and
+LIMIT_REACHED (413, whole file, no ENDING before). A recording of a track waits 30 s for it (FAILED, 404), and ends
+with it; one of routed participants waits as long for them. A room may have several at once. The storage keys that
+were handed over are kept for the upload and never shown (`pkg/pipeline/controller.go` of livekit/egress and
 `livekit_egress.go` of livekit/protocol, read 2026-11-21). What goes wrong by order is in
 `orders.RECORDING_KINDS`.
+
+A recording takes as long as it takes, and its media the length of the files that the stand-in was given: an hour is
+recorded in a second. So the sound of a track begins where the video was when it began, and holds what its
+publisher still says, to the end; if they unpublish it and stay, or their device dies, it holds what they had said
+until then.
 """
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from livekit.protocol.egress import (
@@ -20,29 +27,23 @@ from livekit.protocol.egress import (
     EgressStatus,
     EncodedFileType,
     FileInfo,
-    RoomCompositeEgressRequest,
 )
 
+from devstack.livekit import pace as paces
+from devstack.livekit import requests, sound
 from devstack.livekit.media import Media, UploadFailedError, location, upload
 from devstack.livekit.orders import Order, Orders
-from devstack.livekit.requests import output_of, redacted, source_of
+from devstack.livekit.pace import Delays, Pace
+from devstack.livekit.requests import StartRequest
 from devstack.livekit.rooms import Rooms
-from devstack.livekit.rows import ENDED, Recording, Rows
+from devstack.livekit.rows import ENDED, Recording, Rows, Sound
+from devstack.livekit.sources import RoomSources
 from devstack.livekit.twirp import TwirpError, new_id
 from devstack.livekit.webhooks import Notifier
 
 _NANOSECONDS: Final = 1_000_000_000
 _NOT_BEGUN: Final = "Start signal not received"
 """LiveKit ends such a recording ABORTED (egress#911, egress#858); FAILED is for those who expect no more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How fast things go. `record_seconds` is when the media ends; None: at its own length."""
-
-    start_delay_seconds: float = 0.2
-    record_seconds: float | None = None
-    upload_backoff_seconds: float = 0.2
 
 
 class Recorder:
@@ -53,44 +54,58 @@ class Recorder:
     media: Media
     audio: Media
 
-    def __init__(self, rooms: Rooms, notifier: Notifier, orders: Orders, pace: Pace) -> None:
+    def __init__(
+        self,
+        rooms: Rooms,
+        notifier: Notifier,
+        orders: Orders,
+        pace: Pace,
+        delays: Delays,
+    ) -> None:
         self._rooms = rooms
+        self._delays = delays
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._notifier = notifier
         self._orders = orders
         self._pace = pace
         self.rows = Rows()
+        self._sources = RoomSources(rooms, self.rows)
         self._tasks: list[asyncio.Task[None]] = []
         rooms.on_publish = self._room_publishes
         rooms.on_close = self._room_closed
+        rooms.on_silence = self._track_silent
+        rooms.on_unpublish = self._track_unpublished
 
-    def start(self, request: RoomCompositeEgressRequest) -> EgressInfo:
+    def start(self, request: StartRequest) -> EgressInfo:
         """Begin to record; `egress_started` may reach the receiver before this answer. Raises TwirpError."""
+        requests.require_room_name(request)
         room = self._rooms.snapshot(request.room_name)
-        output = output_of(request)
+        output = requests.output_of(request)
         now = time.time_ns()
         info = EgressInfo(
             egress_id=new_id("EG_"),
             room_id=room.sid,
             room_name=room.name,
-            source_type=source_of(request),
+            source_type=requests.source_of(request),
             status=EgressStatus.EGRESS_STARTING,
             started_at=now,
             updated_at=now,
-            room_composite=redacted(request),
             file_results=[FileInfo(filename=output.filepath)],
             file=FileInfo(filename=output.filepath),
         )
+        requests.keep(request, info)
         is_audio = output.file_type == EncodedFileType.OGG
         recording = Recording(info, output, self.audio if is_audio else self.media)
+        if (sources := requests.sources_of(request)) is not None:
+            recording.sound = Sound(sources, requests.encoding_of(request, output.file_type))
         self.rows.add(recording)
         self._notifier.egress("egress_started", info)
         self._rooms.join_recorder(room.name, info.egress_id)
-        if room.num_publishers:
-            recording.publishing.set()
+        self._look_for_source(recording)
         self._spawn(self._record(recording))
         return info
 
-    def start_later(self, request: RoomCompositeEgressRequest, seconds: float) -> None:
+    def start_later(self, request: StartRequest, seconds: float) -> None:
         """Begin to record in `seconds`, if the room is there by then; nobody is told that it was refused."""
 
         async def begin() -> None:
@@ -127,6 +142,8 @@ class Recorder:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._directory is not None:
+            self._directory.cleanup()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
@@ -136,7 +153,35 @@ class Recorder:
 
     def _room_publishes(self, name: str) -> None:
         for one in self.rows.of_room(name):
-            one.publishing.set()
+            self._look_for_source(one)
+
+    def _look_for_source(self, recording: Recording) -> None:
+        if self._sources.missing(recording) is None:
+            recording.publishing.set()
+
+    def _sounds(self, name: str, track_sid: str) -> list[tuple[Recording, Sound]]:
+        """What is being recorded of one track."""
+        return [
+            (one, one.sound)
+            for one in self.rows.of_room(name)
+            if one.sound and one.sound.sources.track_sid == track_sid and one.info.status < ENDED
+        ]
+
+    def _track_silent(self, name: str, track_sid: str, has_left: bool) -> None:
+        for _, one in self._sounds(name, track_sid):
+            if not has_left and one.muted_ns is None:
+                one.muted_ns = time.time_ns()
+
+    def _track_unpublished(self, name: str, track_sid: str) -> None:
+        for recording, _ in self._sounds(name, track_sid):
+            recording.publishing.clear()
+            if recording.info.status == EgressStatus.EGRESS_ACTIVE and not recording.is_dead:
+                self._spawn(self._end_with_track(recording))
+
+    async def _end_with_track(self, recording: Recording) -> None:
+        await self._delays.wait(paces.UNPUBLISHED_END_SECONDS)
+        if recording.info.status == EgressStatus.EGRESS_ACTIVE and not recording.is_dead:
+            self._end(recording, "Source closed")
 
     def _room_closed(self, name: str) -> None:
         for one in self.rows.of_room(name):
@@ -149,6 +194,8 @@ class Recorder:
             return
         recording.stopping.set()
         info.details = f"End reason: {reason}"
+        if recording.sound:
+            recording.sound.is_stopped = reason == "StopEgress API"
         if info.status == EgressStatus.EGRESS_STARTING:
             self._end_with(
                 recording, EgressStatus.EGRESS_ABORTED, 412, "Stop called before pipeline could start"
@@ -166,7 +213,11 @@ class Recorder:
             await self._finish(recording)
 
     async def _begin(self, recording: Recording) -> None:
-        await asyncio.sleep(self._pace.start_delay_seconds)
+        if recording.sound:
+            await self._delays.wait(paces.SOUND_START_SECONDS)
+        else:
+            video = self._delays.seconds(paces.VIDEO_START_SECONDS)
+            await asyncio.sleep(max(self._pace.start_delay_seconds, video))
         if recording.stopping.is_set() or recording.is_dead:
             return
         if order := self._take(recording, "fail_start", "abort_start"):
@@ -178,13 +229,34 @@ class Recorder:
                 _NOT_BEGUN,
             )
             return
-        signals = [recording.stopping]
+        if not await self._source_arrives(recording) or recording.stopping.is_set() or recording.is_dead:
+            return
+        self._activate(recording)
+
+    async def _source_arrives(self, recording: Recording) -> bool:
+        """Wait until there is something to record, or the recording is stopped.
+
+        False: a track or a participant did not come within 30 s, and the recording is FAILED.
+        """
+        signals, seconds = [recording.stopping], None
         if not self._take(recording, "no_start_signal"):
             signals.append(recording.publishing)
-        await _any(signals)
-        if not recording.stopping.is_set() and not recording.is_dead:
-            recording.info.file_results[0].started_at = time.time_ns()
-            self._update(recording, EgressStatus.EGRESS_ACTIVE)
+            seconds = self._delays.seconds(paces.SOURCE_WAIT_SECONDS) if recording.sound else None
+        if await _any(signals, seconds) or recording.is_dead:
+            return True
+        recording.stopping.set()
+        missing = self._sources.missing(recording) or "track"
+        self._end_with(recording, EgressStatus.EGRESS_FAILED, 404, f"{missing} not found")
+        return False
+
+    def _activate(self, recording: Recording) -> None:
+        now, name, one = time.time_ns(), recording.info.room_name, recording.sound
+        lead = paces.SOUND_LEAD_SECONDS if one else paces.VIDEO_LEAD_SECONDS
+        recording.zero_ns = now - int(self._delays.seconds(lead) * _NANOSECONDS)
+        if one:
+            one.voices = self._sources.voices(name, one.sources)
+        recording.info.file_results[0].started_at = now
+        self._update(recording, EgressStatus.EGRESS_ACTIVE)
 
     def _strike(self, recording: Recording) -> None:
         if self._take(recording, "die"):
@@ -208,6 +280,7 @@ class Recorder:
 
     async def _finish(self, recording: Recording) -> None:
         file = recording.info.file_results[0]
+        tail = await self._drain(recording)
         file.ended_at = time.time_ns()
         try:
             if late := self._take(recording, "upload_late"):
@@ -226,11 +299,30 @@ class Recorder:
             return
         file.location = location(recording.output)
         file.size = recording.media.size_bytes + bool(self._take(recording, "size_differs"))
-        file.duration = int(recording.media.duration_seconds * _NANOSECONDS)
+        file.duration = int(max(recording.media.duration_seconds - tail, 0) * _NANOSECONDS)
         if recording.is_limited:
             self._end_with(recording, EgressStatus.EGRESS_LIMIT_REACHED, 413, "Session limit reached")
         else:
             self._update(recording, EgressStatus.EGRESS_COMPLETE)
+
+    async def _drain(self, recording: Recording) -> float:
+        """Let the pipeline run empty, and write what was recorded of sound; how many seconds of it LiveKit will
+        not count.
+        """
+        one = recording.sound
+        if one is None:
+            if recording.info.details == "End reason: StopEgress API":
+                await self._delays.wait(paces.VIDEO_END_SECONDS)
+            return 0
+        tail = self._delays.seconds(paces.SOUND_END_SECONDS) if one.is_stopped else 0
+        await asyncio.sleep(tail)
+        if self._directory is None:
+            self._directory = tempfile.TemporaryDirectory(prefix="livekit-", ignore_cleanup_errors=True)
+        suffix = Path(recording.output.filepath).suffix
+        path = Path(self._directory.name) / f"{recording.info.egress_id}{suffix}"
+        cut = self._sources.cut(recording, one, tail)
+        recording.media = await asyncio.to_thread(sound.write, path, self.audio, cut, one.encoding)
+        return tail
 
     async def _upload(self, recording: Recording) -> None:
         broken = self._take(recording, "fail_upload") is not None
@@ -262,10 +354,12 @@ class Recorder:
         self._notifier.egress("egress_ended" if status >= ENDED else "egress_updated", info)
 
 
-async def _any(signals: list[asyncio.Event]) -> None:
+async def _any(signals: list[asyncio.Event], seconds: float | None = None) -> bool:
+    """Wait for one of them, at most so long; False if the time ran out."""
     waiting = [asyncio.ensure_future(signal.wait()) for signal in signals]
     try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        return bool(done)
     finally:
         for one in waiting:
             one.cancel()

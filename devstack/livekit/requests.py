@@ -1,83 +1,268 @@
-"""What a start of a room composite asks for: checked as livekit/egress checks it, and what of it may be
-shown.
+"""What a start asks for: checked as livekit/egress checks it, and what of it may be shown.
 
-Files to S3 only, an MP4 of the room or an Ogg of its sound; what LiveKit could do besides is refused as
-`unimplemented`, not as invalid. A layout beside `audio_mixing` is not refused: LiveKit then records from a
-browser and mixes as if nothing had been asked (`ShouldUseSDKSource`, `pkg/config/pipeline.go` and
-`output_file.go` of livekit/egress at e948d1e, read 2026-11-21).
+Files to S3 only: an MP4 of the room, or the sound of the room, of one track or of routed participants as MP4 or Ogg.
+What LiveKit could do besides is refused as `unimplemented`, not as invalid. A layout beside `audio_mixing` is not
+refused: LiveKit then records from a browser and mixes as if nothing had been asked (`ShouldUseSDKSource`,
+`pkg/config/pipeline.go` and `output_file.go` of livekit/egress at e948d1e, read 2026-11-29).
 """
 
 import posixpath
 import time
+from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from livekit.protocol.egress import (
+    AudioChannel,
+    AudioMixing,
+    EgressInfo,
     EgressSourceType,
     EncodedFileOutput,
     EncodedFileType,
+    EncodingOptions,
+    EncodingOptionsPreset,
+    Output,
     RoomCompositeEgressRequest,
+    S3Upload,
+    StartEgressRequest,
+    TrackCompositeEgressRequest,
 )
+from livekit.protocol.models import AudioCodec
 
 from devstack.livekit.twirp import TwirpError
 
+StartRequest = RoomCompositeEgressRequest | TrackCompositeEgressRequest | StartEgressRequest
+
+DEFAULT_BITRATE_KBPS: Final = 128
+DEFAULT_FREQUENCY: Final = 44_100
+OPUS_FREQUENCY: Final = 48_000
+
 _EXTENSIONS: Final = {EncodedFileType.MP4: ".mp4", EncodedFileType.OGG: ".ogg"}
+_SOUND_CODECS: Final = {EncodedFileType.MP4: AudioCodec.AAC, EncodedFileType.OGG: AudioCodec.OPUS}
 _REPLACED: Final = frozenset((".raw", ".ogg", ".mp3", ".ivf", ".mp4", ".ts", ".webm", ".m3u8", ".jpeg"))
 _SECRETS: Final = ("access_key", "secret", "session_token")
 
 
-def redacted(request: RoomCompositeEgressRequest) -> RoomCompositeEgressRequest:
-    """A copy whose storage keys are replaced by their names (`egress/redact.go` of livekit/protocol)."""
-    copy = RoomCompositeEgressRequest()
-    copy.CopyFrom(request)
-    for output in (*copy.file_outputs, *([copy.file] if copy.HasField("file") else [])):
-        for name in _SECRETS:
-            if getattr(output.s3, name):
-                setattr(output.s3, name, f"{{{name}}}")
-    return copy
+@dataclass(frozen=True, slots=True)
+class SoundEncoding:
+    """How sound is written. `frequency` is in Hz."""
+
+    file_type: EncodedFileType
+    frequency: int
+    bitrate_kbps: int
 
 
-def output_of(request: RoomCompositeEgressRequest) -> EncodedFileOutput:
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Whose sound goes to which channel: everybody's tracks by `identity`, or one track by its SID."""
+
+    identity: str
+    track_sid: str
+    channel: AudioChannel
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What is recorded, if it is not the room: one track of sound (`track_sid`), or what the routes match."""
+
+    track_sid: str = ""
+    routes: tuple[Route, ...] = ()
+
+
+def keep(request: StartRequest, info: EgressInfo) -> None:
+    """Show in `info` what was asked, the storage keys replaced by their names (`egress/redact.go` of
+    livekit/protocol).
+    """
+    match request:
+        case RoomCompositeEgressRequest():
+            info.room_composite.CopyFrom(request)
+            _redact_files(info.room_composite)
+        case TrackCompositeEgressRequest():
+            info.track_composite.CopyFrom(request)
+            _redact_files(info.track_composite)
+        case StartEgressRequest():
+            info.egress.CopyFrom(request)
+            _redact_storage(info.egress)
+            for output in info.egress.outputs:
+                _redact_storage(output)
+
+
+def require_room_name(request: StartRequest) -> None:
+    """Raises TwirpError: without a room there is no token for it (`pkg/config/pipeline.go`)."""
+    if not request.room_name:
+        _refuse("token or api key/secret")
+
+
+def output_of(request: StartRequest) -> EncodedFileOutput:
     """What is to be written where: `file_type` and `filepath` as they will be. Raises TwirpError."""
-    if request.audio_only and request.video_only:
-        _refuse("audio_only and video_only")
-    asked = _only_file(request)
-    if asked.WhichOneof("output") != "s3":
+    _require_encoding(request)
+    is_sound = _is_sound(request)
+    output = _only_file(request)
+    if output.WhichOneof("output") != "s3":
         _refuse("output")
-    output = EncodedFileOutput()
-    output.CopyFrom(asked)
     if not output.s3.bucket or not output.s3.access_key or not output.s3.secret:
         _refuse("s3")
-    output.file_type = _file_type(request, asked.file_type)
-    output.filepath = _stored_path(asked.filepath, request.room_name, _EXTENSIONS[output.file_type])
+    output.file_type = _file_type(output.file_type, request.advanced.audio_codec, is_sound=is_sound)
+    if (
+        isinstance(request, RoomCompositeEgressRequest)
+        and is_sound
+        and output.file_type == EncodedFileType.MP4
+    ):
+        _unimplemented("the sound of a room as MP4")
+    output.filepath = _stored_path(output.filepath, request.room_name, _EXTENSIONS[output.file_type])
     return output
 
 
-def source_of(request: RoomCompositeEgressRequest) -> EgressSourceType:
+def sources_of(request: StartRequest) -> Sources | None:
+    """Whose sound alone is recorded; None: the room."""
+    match request:
+        case TrackCompositeEgressRequest():
+            return Sources(track_sid=request.audio_track_id)
+        case StartEgressRequest():
+            routes = request.media.audio.routes
+            return Sources(
+                routes=tuple(Route(one.participant_identity, one.track_id, one.channel) for one in routes)
+            )
+        case RoomCompositeEgressRequest():
+            return None
+
+
+def encoding_of(request: StartRequest, file_type: EncodedFileType) -> SoundEncoding:
+    """How the sound is written; Opus always at 48 kHz (`newAudioCapsFilter`)."""
+    asked = request.advanced
+    frequency = asked.audio_frequency or DEFAULT_FREQUENCY
+    return SoundEncoding(
+        file_type,
+        OPUS_FREQUENCY if file_type == EncodedFileType.OGG else frequency,
+        asked.audio_bitrate or DEFAULT_BITRATE_KBPS,
+    )
+
+
+def source_of(request: StartRequest) -> EgressSourceType:
     """Sound alone needs no browser, unless a layout or a page of one's own is asked for."""
+    if not isinstance(request, RoomCompositeEgressRequest):
+        return EgressSourceType.EGRESS_SOURCE_TYPE_SDK
     if request.audio_only and not request.layout and not request.custom_base_url:
         return EgressSourceType.EGRESS_SOURCE_TYPE_SDK
     return EgressSourceType.EGRESS_SOURCE_TYPE_WEB
 
 
-def _only_file(request: RoomCompositeEgressRequest) -> EncodedFileOutput:
+def is_alternating(request: StartRequest) -> bool:
+    """Whether the tracks take the two channels in turn."""
+    return (
+        isinstance(request, RoomCompositeEgressRequest)
+        and source_of(request) == EgressSourceType.EGRESS_SOURCE_TYPE_SDK
+        and request.audio_mixing == AudioMixing.DUAL_CHANNEL_ALTERNATE
+    )
+
+
+def _redact_files(request: RoomCompositeEgressRequest | TrackCompositeEgressRequest) -> None:
+    for output in (*request.file_outputs, *([request.file] if request.HasField("file") else [])):
+        if output.HasField("s3"):
+            _redact(output.s3)
+
+
+def _redact_storage(asked: StartEgressRequest | Output) -> None:
+    if asked.HasField("storage"):
+        _redact(asked.storage.s3)
+
+
+def _redact(s3: S3Upload) -> None:
+    for name in _SECRETS:
+        if getattr(s3, name):
+            setattr(s3, name, f"{{{name}}}")
+
+
+def _require_encoding(request: StartRequest) -> None:
+    if request.preset == EncodingOptionsPreset.PASSTHROUGH:
+        if isinstance(request, StartEgressRequest):
+            _unimplemented("passthrough")
+        _refuse("preset")
+    advanced: EncodingOptions = request.advanced
+    for name in ("width", "height"):
+        asked = getattr(advanced, name)
+        if asked > 0 and (asked < 16 or asked % 2):
+            _refuse(name)
+    if advanced.depth not in (0, 8, 16, 24):
+        _refuse("depth")
+
+
+def _is_sound(request: StartRequest) -> bool:
+    """Whether no picture is asked for. Raises TwirpError where nothing is, or what the stand-in does not record."""
+    match request:
+        case RoomCompositeEgressRequest():
+            if request.audio_only and request.video_only:
+                _refuse("audio_only and video_only")
+            return request.audio_only
+        case TrackCompositeEgressRequest():
+            if request.video_track_id:
+                _unimplemented("a track of video")
+            if not request.audio_track_id:
+                _refuse("audio_track_id or video_track_id")
+        case StartEgressRequest():
+            _require_routes(request)
+    return True
+
+
+def _require_routes(request: StartEgressRequest) -> None:
+    if request.WhichOneof("source") != "media":
+        _unimplemented("a template or a page") if request.WhichOneof("source") else _refuse("source")
+    media = request.media
+    if media.WhichOneof("video") or media.audio.capture_all:
+        _unimplemented("video, or the sound of everybody")
+    if not media.audio.routes:
+        _refuse("audio or video")
+    if any(route.WhichOneof("match") == "participant_kind" for route in media.audio.routes):
+        _unimplemented("a route by kind")
+
+
+def _only_file(request: StartRequest) -> EncodedFileOutput:
+    """A copy of the one file that is asked for, its storage included."""
+    if isinstance(request, StartEgressRequest):
+        return _only_output(request)
     if len(request.file_outputs) > 1:
         _refuse("multiple file outputs")
     if request.stream_outputs or request.segment_outputs or request.image_outputs:
-        raise TwirpError("unimplemented", "the stand-in writes files only")
-    if request.file_outputs:
-        return request.file_outputs[0]
-    if not request.HasField("file"):
+        _unimplemented("other outputs than files")
+    if not request.file_outputs and not request.HasField("file"):
         _refuse("output")
-    return request.file
+    output = EncodedFileOutput()
+    output.CopyFrom(request.file_outputs[0] if request.file_outputs else request.file)
+    return output
 
 
-def _file_type(request: RoomCompositeEgressRequest, asked: EncodedFileType) -> EncodedFileType:
+def _only_output(request: StartEgressRequest) -> EncodedFileOutput:
+    if not request.outputs:
+        _refuse("output")
+    for one in request.outputs:
+        if one.WhichOneof("config") is None:
+            _refuse("output config")
+        if one.WhichOneof("config") != "file":
+            _unimplemented("other outputs than files")
+    if len(request.outputs) > 1:
+        _refuse("multiple file outputs")
+    (asked,) = request.outputs
+    storage = asked.storage if asked.HasField("storage") else request.storage
+    output = EncodedFileOutput(
+        file_type=asked.file.file_type,
+        filepath=asked.file.filepath,
+        disable_manifest=asked.file.disable_manifest,
+    )
+    if storage.HasField("s3"):
+        output.s3.CopyFrom(storage.s3)
+    return output
+
+
+def _file_type(asked: EncodedFileType, codec: AudioCodec, *, is_sound: bool) -> EncodedFileType:
     if asked == EncodedFileType.DEFAULT_FILETYPE:
-        return EncodedFileType.OGG if request.audio_only else EncodedFileType.MP4
-    if not request.audio_only and asked in (EncodedFileType.OGG, EncodedFileType.MP3):
+        asked = EncodedFileType.OGG if is_sound and codec != AudioCodec.AAC else EncodedFileType.MP4
+    if not is_sound and asked in (EncodedFileType.OGG, EncodedFileType.MP3):
         raise TwirpError("invalid_argument", "no supported codec is compatible with all outputs")
-    if asked not in _EXTENSIONS or (request.audio_only and asked == EncodedFileType.MP4):
-        raise TwirpError("unimplemented", "the stand-in writes an MP4 of a room and an Ogg of its sound")
+    if asked not in _EXTENSIONS or codec == AudioCodec.AC_MP3:
+        _unimplemented("MP3")
+    if is_sound and codec not in (AudioCodec.DEFAULT_AC, _SOUND_CODECS[asked]):
+        if asked == EncodedFileType.MP4:
+            _unimplemented("Opus in MP4")
+        raise TwirpError("invalid_argument", "format audio/ogg incompatible with codec audio/aac")
     return asked
 
 
@@ -95,3 +280,7 @@ def _stored_path(filepath: str, room_name: str, extension: str) -> str:
 
 def _refuse(field: str) -> NoReturn:
     raise TwirpError("invalid_argument", f"request has missing or invalid field: {field}")
+
+
+def _unimplemented(what: str) -> NoReturn:
+    raise TwirpError("unimplemented", f"the stand-in does not record or write {what}")

@@ -7,6 +7,7 @@ hidden, and keep no room open (`pkg/service/roommanager.go`, `pkg/telemetry/even
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -36,7 +37,12 @@ _PEOPLE: Final = (ParticipantInfo.Kind.STANDARD, ParticipantInfo.Kind.SIP, Parti
 
 
 class Rooms:
-    """`on_publish(name)` is called when somebody publishes, `on_close(name)` when a room is gone."""
+    """`on_publish(name)` is called when somebody publishes, `on_close(name)` when a room is gone.
+
+    `on_silence(name, track_sid, has_left)` is called when a track of sound carries nothing more: it is unpublished, by
+    somebody who stays or leaves (`has_left`), or its publisher's device has died. `on_unpublish(name, track_sid)` is
+    called when a track is gone.
+    """
 
     def __init__(
         self, notifier: Notifier, *, departure_timeout_seconds: float = DEPARTURE_TIMEOUT_SECONDS
@@ -47,6 +53,9 @@ class Rooms:
         self._people: dict[str, dict[str, ParticipantInfo]] = {}
         self._closing: dict[str, asyncio.TimerHandle] = {}
         self.on_publish: Callable[[str], None] = lambda _name: None
+        self._channels: dict[str, dict[str, int]] = {}
+        self.on_silence: Callable[[str, str, bool], None] = lambda _name, _sid, _left: None
+        self.on_unpublish: Callable[[str, str], None] = lambda _name, _sid: None
         self.on_close: Callable[[str], None] = lambda _name: None
 
     def create(self, request: CreateRoomRequest) -> Room:
@@ -84,17 +93,45 @@ class Rooms:
             raise TwirpError("not_found", "participant does not exist")
         return found
 
-    def join(self, grants: Grants) -> ParticipantInfo:
+    def publisher(self, name: str, track_sid: str) -> str | None:
+        """Who publishes this track of sound; None while nobody does."""
+        for person in self.participants(name):
+            for track in person.tracks:
+                if track.sid == track_sid and track.type == TrackType.AUDIO:
+                    return person.identity
+        return None
+
+    def channel(self, name: str, identity: str) -> int:
+        """Which channel of the stand-in's sound is somebody's voice: as given when they came in, else the first
+        that is nobody's; they keep it while the room is open.
+        """
+        taken = self._channels.setdefault(name, {})
+        if identity not in taken:
+            taken[identity] = next(number for number in itertools.count() if number not in taken.values())
+        return taken[identity]
+
+    def join(self, grants: Grants, *, channel: int | None = None) -> ParticipantInfo:
         """Let the holder of a join token in. Raises TwirpError."""
         grants.require("roomJoin")
         name = grants.video.get("room", "")
         publishes = grants.video.get("canPublish", True) is True
-        return self.admit(name, grants.identity, metadata=grants.metadata, publishes=publishes)
+        return self.admit(
+            name, grants.identity, metadata=grants.metadata, publishes=publishes, channel=channel
+        )
 
     def admit(
-        self, name: str, identity: str, *, metadata: str = "", publishes: bool = True
+        self,
+        name: str,
+        identity: str,
+        *,
+        metadata: str = "",
+        publishes: bool = True,
+        channel: int | None = None,
     ) -> ParticipantInfo:
-        """Let anybody in; whoever was there under the same identity leaves. Raises TwirpError."""
+        """Let anybody in; whoever was there under the same identity leaves. Raises TwirpError.
+
+        `channel` says which channel of the stand-in's sound is their voice (`channel`).
+        """
         if not identity or not name:
             raise TwirpError("invalid_argument", "identity cannot be empty" if name else "no room name")
         if name not in self._rooms:
@@ -102,6 +139,9 @@ class Rooms:
         if identity in self._people[name]:
             self.leave(name, identity)
         person = self._enter(name, identity, ParticipantInfo.Kind.STANDARD, metadata)
+        if channel is not None:
+            self._channels.setdefault(name, {})[identity] = channel
+        self.channel(name, identity)
         if publishes:
             self.publish(name, identity)
         return person
@@ -111,18 +151,39 @@ class Rooms:
         person = self.participant(name, identity)
         if person.tracks:
             return
-        for kind, source, mime_type in _TRACKS:
-            track = person.tracks.add(sid=new_id("TR_"), type=kind, source=source, mime_type=mime_type)
-            person.is_publisher = True
-            self._tell_of_track("track_published", name, person, track)
+        for track in _TRACKS:
+            self._add_track(name, person, *track)
         self.on_publish(name)
+
+    def republish(self, name: str, identity: str) -> None:
+        """Let someone publish the microphone anew: the new track is told before the old one's end.
+
+        Raises TwirpError `not_found`.
+        """
+        person = self.participant(name, identity)
+        old = next((track for track in person.tracks if track.source == TrackSource.MICROPHONE), None)
+        self._add_track(name, person, *_TRACKS[0])
+        self.on_publish(name)
+        if old is not None:
+            self._remove_track(name, person, old)
 
     def unpublish(self, name: str, identity: str) -> None:
         """Let someone turn all off. Raises TwirpError `not_found`."""
+        self._unpublish(name, self.participant(name, identity), has_left=False)
+
+    def kill(self, name: str, identity: str, after_seconds: float) -> None:
+        """Let somebody's device die: LiveKit notices it `after_seconds`, until when they and their tracks are
+        listed. Raises TwirpError `not_found`.
+        """
         person = self.participant(name, identity)
-        person.is_publisher = False
-        while person.tracks:
-            self._tell_of_track("track_unpublished", name, person, person.tracks.pop())
+        for track in person.tracks:
+            self.on_silence(name, track.sid, False)
+
+        def notice() -> None:
+            if self._people.get(name, {}).get(identity) is person:
+                self.leave(name, identity)
+
+        asyncio.get_running_loop().call_later(after_seconds, notice)
 
     def join_recorder(self, name: str, egress_id: str) -> None:
         """Let a recorder in, unseen by the people there."""
@@ -131,7 +192,7 @@ class Rooms:
 
     def leave(self, name: str, identity: str) -> None:
         """Raises TwirpError `not_found`."""
-        self.unpublish(name, identity)
+        self._unpublish(name, self.participant(name, identity), has_left=True)
         person = self._people[name].pop(identity)
         person.state = ParticipantInfo.State.DISCONNECTED
         self._notifier.room("participant_left", self.snapshot(name), person)
@@ -151,6 +212,7 @@ class Rooms:
         if timer := self._closing.pop(name, None):
             timer.cancel()
         del self._rooms[name], self._people[name]
+        self._channels.pop(name, None)
         self._notifier.room("room_finished", room)
         self.on_close(name)
 
@@ -196,6 +258,28 @@ class Rooms:
         self._people[name][identity] = person
         self._notifier.room("participant_joined", self.snapshot(name), person)
         return person
+
+    def _add_track(
+        self, name: str, person: ParticipantInfo, kind: TrackType, source: TrackSource, mime_type: str
+    ) -> None:
+        track = person.tracks.add(sid=new_id("TR_"), type=kind, source=source, mime_type=mime_type)
+        person.is_publisher = True
+        self._tell_of_track("track_published", name, person, track)
+
+    def _remove_track(
+        self, name: str, person: ParticipantInfo, track: TrackInfo, *, has_left: bool = False
+    ) -> None:
+        gone = TrackInfo()
+        gone.CopyFrom(track)
+        self.on_silence(name, gone.sid, has_left)
+        person.tracks.remove(track)
+        self._tell_of_track("track_unpublished", name, person, gone)
+        self.on_unpublish(name, gone.sid)
+
+    def _unpublish(self, name: str, person: ParticipantInfo, *, has_left: bool) -> None:
+        person.is_publisher = False
+        while person.tracks:
+            self._remove_track(name, person, person.tracks[-1], has_left=has_left)
 
     def _tell_of_track(self, event: str, name: str, person: ParticipantInfo, track: TrackInfo) -> None:
         """Of the person a notification on a track carries the ids only."""

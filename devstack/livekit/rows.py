@@ -14,6 +14,7 @@ from livekit.protocol.egress import (
 )
 
 from devstack.livekit.media import Media
+from devstack.livekit.requests import SoundEncoding, Sources
 from devstack.livekit.twirp import TwirpError
 
 ENDED: Final = EgressStatus.EGRESS_COMPLETE
@@ -21,18 +22,40 @@ ENDED: Final = EgressStatus.EGRESS_COMPLETE
 
 
 @dataclass(slots=True)
+class Sound:
+    """What is recorded of people's sound alone, and how far. `voices` are the channels of the stand-in's sound
+    that the file's left and right channel carry.
+
+    The times are nanoseconds of the machine's clock: `muted_ns` is when the source fell silent (None: it speaks
+    to the end), `is_stopped` whether somebody ended the recording, which adds silence.
+    """
+
+    sources: Sources
+    encoding: SoundEncoding
+    voices: tuple[int | None, int | None] = (None, None)
+    muted_ns: int | None = None
+    is_stopped: bool = False
+
+
+@dataclass(slots=True)
 class Recording:
-    """One egress: what may be shown of it, what to upload, and what has befallen it."""
+    """One egress: what may be shown of it, what to upload, and what has befallen it.
+
+    `media` is the file of a room's recording; that of a `sound` is written when it ends. `zero_ns` is when the
+    file's zero was, by the machine's clock; None before it is ACTIVE.
+    """
 
     info: EgressInfo
     output: EncodedFileOutput
     media: Media
+    sound: Sound | None = None
     publishing: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     is_dead: bool = False
     is_forgotten: bool = False
     limit_seconds: float | None = None
     is_limited: bool = False
+    zero_ns: int | None = None
 
 
 class Rows:

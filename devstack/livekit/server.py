@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from devstack.livekit.controls import ROUTES
 from devstack.livekit.media import generate, generate_silence, probe, probe_audio
-from devstack.livekit.recorder import Pace
+from devstack.livekit.pace import Pace
 from devstack.livekit.rooms import DEPARTURE_TIMEOUT_SECONDS
 from devstack.livekit.services import LiveKitStandIn
 from devstack.livekit.twirp import TokenError, TwirpError, encode, grants_of_request, media_type

@@ -1,6 +1,7 @@
 """The methods of RoomService and Egress that the stand-in has, each behind the grant LiveKit asks for."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -10,7 +11,9 @@ from livekit.protocol.egress import (
     ListEgressRequest,
     ListEgressResponse,
     RoomCompositeEgressRequest,
+    StartEgressRequest,
     StopEgressRequest,
+    TrackCompositeEgressRequest,
 )
 from livekit.protocol.room import (
     CreateRoomRequest,
@@ -25,7 +28,9 @@ from livekit.protocol.room import (
 )
 
 from devstack.livekit.orders import Orders
-from devstack.livekit.recorder import Pace, Recorder
+from devstack.livekit.pace import Delays, Pace
+from devstack.livekit.recorder import Recorder
+from devstack.livekit.requests import StartRequest
 from devstack.livekit.rooms import Rooms
 from devstack.livekit.twirp import Grants, TwirpError, decode
 from devstack.livekit.webhooks import Notifier
@@ -49,7 +54,7 @@ class Method(Generic[M]):
 
 class LiveKitStandIn:
     """The state behind the app (`app.state.stand_in`): tests reach `orders`, `rooms`, `recorder`,
-    `notifier`.
+    `notifier`, `delays`.
     """
 
     def __init__(
@@ -60,14 +65,17 @@ class LiveKitStandIn:
         pace: Pace,
         departure_timeout_seconds: float,
         retry_wait_seconds: float,
+        chance: random.Random | None = None,
     ) -> None:
+        chance = chance or random.SystemRandom()
         self.keys = {api_key: api_secret}
         self.orders = Orders()
         self.notifier = Notifier(
             webhook_url, api_key, api_secret, self.orders, retry_wait_seconds=retry_wait_seconds
         )
         self.rooms = Rooms(self.notifier, departure_timeout_seconds=departure_timeout_seconds)
-        self.recorder = Recorder(self.rooms, self.notifier, self.orders, pace)
+        self.delays = Delays(pace, self.orders, chance)
+        self.recorder = Recorder(self.rooms, self.notifier, self.orders, pace, self.delays)
         self._methods: dict[str, Method[Any]] = {
             "RoomService/CreateRoom": Method(CreateRoomRequest, self._create_room),
             "RoomService/ListRooms": Method(ListRoomsRequest, self._list_rooms),
@@ -76,6 +84,8 @@ class LiveKitStandIn:
             "RoomService/GetParticipant": Method(RoomParticipantIdentity, self._get_participant),
             "RoomService/RemoveParticipant": Method(RoomParticipantIdentity, self._remove_participant),
             "Egress/StartRoomCompositeEgress": Method(RoomCompositeEgressRequest, self._start_egress),
+            "Egress/StartTrackCompositeEgress": Method(TrackCompositeEgressRequest, self._start_egress),
+            "Egress/StartEgress": Method(StartEgressRequest, self._start_egress),
             "Egress/ListEgress": Method(ListEgressRequest, self._list_egress),
             "Egress/StopEgress": Method(StopEgressRequest, self._stop_egress),
         }
@@ -123,7 +133,7 @@ class LiveKitStandIn:
         if self.orders.take("rooms_unavailable"):
             raise _unavailable()
 
-    async def _start_egress(self, grants: Grants, request: RoomCompositeEgressRequest) -> Message:
+    async def _start_egress(self, grants: Grants, request: StartRequest) -> Message:
         grants.require("roomRecord")
         if order := self.orders.take("refuse_start"):
             raise TwirpError(order.code, "refused by order")

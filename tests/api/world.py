@@ -404,7 +404,7 @@ async def opened(database: Database, store: ObjectStore, data_dir: Path) -> Asyn
             LIVEKIT_SECRET,
             f"{_url(api)}/webhooks/livekit",
             MEDIA,
-            pace=Pace(start_delay_seconds=0.001, record_seconds=60, upload_backoff_seconds=0.001),
+            pace=Pace(0.001, record_seconds=60, upload_backoff_seconds=0.001, scale=0.002),
             retry_wait_seconds=0.01,
         )
         await stack.enter_async_context(served(livekit, rooms))

@@ -33,7 +33,7 @@ AUTHORIZED = {"authorization": f"Bearer {SECRET}"}
 NOWHERE = S3Target(
     "http://127.0.0.1:1", "us-east-1", "bucket", Credentials("ID-KEPT", "SECRET-KEPT", "SESSION-KEPT")
 )
-PACE = Pace(start_delay_seconds=0.01, record_seconds=60, upload_backoff_seconds=0.001)
+PACE = Pace(start_delay_seconds=0.01, record_seconds=60, upload_backoff_seconds=0.001, scale=0.002)
 
 
 @dataclass

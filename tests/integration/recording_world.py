@@ -44,7 +44,7 @@ from tests.databases import Database
 
 KEYRING = Keyring({"tests-1": b"a root key of a world of records"})
 KEY, SECRET = "APItest", "a-secret-of-more-than-thirty-two-bytes"
-PACE = Pace(start_delay_seconds=0.01, record_seconds=60, upload_backoff_seconds=0.001)
+PACE = Pace(start_delay_seconds=0.01, record_seconds=60, upload_backoff_seconds=0.001, scale=0.002)
 QUOTAS = Quotas(urls=1000, subtitles=1000, pages=1000, invitations=1000)
 DOCTOR, PATIENT = UUID(int=1), UUID(int=2)
 TRANSITIONS = (

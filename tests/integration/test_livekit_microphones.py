@@ -1,0 +1,526 @@
+"""Recordings of one microphone's track, and of two routed speakers, on LiveKit's own client against the stand-in."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from av.audio.frame import AudioFrame
+from livekit.api import LiveKitAPI, ServerError
+from livekit.protocol.egress import (
+    AudioConfig,
+    AudioRoute,
+    EgressInfo,
+    EgressSourceType,
+    EgressStatus,
+    EncodedFileOutput,
+    EncodedFileType,
+    EncodingOptions,
+    EncodingOptionsPreset,
+    FileOutput,
+    ListEgressRequest,
+    MediaSource,
+    Output,
+    S3Upload,
+    SegmentedFileOutput,
+    StartEgressRequest,
+    StorageConfig,
+    TemplateSource,
+    TrackCompositeEgressRequest,
+)
+from livekit.protocol.models import AudioCodec, ParticipantInfo
+
+from app.integrations.livekit import EgressSnapshot, LiveKitRefused, S3Target
+from devstack import object_store
+from devstack.livekit import Order, Pace
+from tests.integration.livekit_world import (
+    KEY,
+    NOWHERE,
+    OBJECT_KEY,
+    PACE,
+    ROOM,
+    SECRET,
+    World,
+    opened,
+    stored,
+)
+
+pytestmark = pytest.mark.anyio
+
+FOLDER = "r/10y/consultation/recording"
+PERSONS = ("person-1", "person-2")
+TONES_HZ = (400, 1500)
+SOUND_SECONDS = 3
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seconds of a low tone on the left channel, and of a high one on the right."""
+    path = tmp_path_factory.mktemp("sound") / "tones.ogg"
+    tones = "|".join(f"0.3*sin(2*PI*{hertz}*t)" for hertz in TONES_HZ)
+    with av.open(str(path), mode="w", format="ogg") as container:
+        stream = container.add_stream("libopus", rate=48_000, layout="stereo")
+        graph = av.filter.Graph()
+        source = graph.add("aevalsrc", f"{tones}:s=48000:d={SOUND_SECONDS}")
+        shape = graph.add("aformat", "sample_fmts=s16:channel_layouts=stereo")
+        frames = graph.add("asetnsamples", "n=960")
+        graph.link_nodes(source, shape, frames, graph.add("abuffersink")).configure()
+        while True:
+            try:
+                frame = graph.pull()
+            except (av.BlockingIOError, av.EOFError):
+                break
+            container.mux(stream.encode(frame))  # type: ignore[arg-type]
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture
+async def world(anyio_backend: str, sound: Path) -> AsyncIterator[World]:
+    async with opened(audio=sound) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.ObjectStore]:
+    with object_store.running(tmp_path_factory.mktemp("store")) as store:
+        yield store
+
+
+@pytest.fixture
+def target(store: object_store.ObjectStore) -> S3Target:
+    return S3Target(store.endpoint_url, "us-east-1", store.bucket, store.recorder)
+
+
+def loudness(path: Path, hertz: int, channel: int = 0) -> float:
+    """The highest sample of a tone in a channel of a file, of 1."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        graph = av.filter.Graph()
+        nodes = [
+            graph.add_abuffer(template=stream),
+            graph.add("pan", f"mono|c0=c{channel}"),
+            graph.add("bandpass", f"f={hertz}:width_type=h:w=100"),
+            graph.add("aformat", "sample_fmts=s16"),
+            graph.add("abuffersink"),
+        ]
+        graph.link_nodes(*nodes).configure()
+        for decoded in container.decode(stream):
+            graph.push(decoded)
+        graph.push(None)
+        peak = 1
+        while True:
+            try:
+                frame = graph.pull()
+            except (av.BlockingIOError, av.EOFError):
+                break
+            assert isinstance(frame, AudioFrame)
+            samples = memoryview(bytes(frame.planes[0])[: frame.samples * 2]).cast("h")
+            peak = max(peak, *(abs(sample) for sample in samples))
+    return peak / 32768
+
+
+async def microphones(world: World, identity: str = PERSONS[0]) -> tuple[str, ...]:
+    people = {one.identity: one for one in await world.livekit.participants(ROOM)}
+    return people[identity].microphones
+
+
+async def start(
+    world: World, identity: str = PERSONS[0], upload: S3Target = NOWHERE, *, extension: str = "mp4"
+) -> EgressSnapshot:
+    """Record somebody's microphone."""
+    (track_sid,) = await microphones(world, identity)
+    key = f"{FOLDER}/microphone-{identity}.{extension}"
+    return await world.livekit.start_microphone(
+        room_name=ROOM, track_sid=track_sid, object_key=key, upload=upload
+    )
+
+
+async def object_of(store: object_store.ObjectStore, ended: EgressSnapshot, path: Path) -> Path:
+    assert ended.object_key is not None
+    found = await asyncio.to_thread(stored, store, ended.object_key)
+    assert found is not None
+    assert len(found.content) == ended.size_bytes
+    await asyncio.to_thread(path.write_bytes, found.content)
+    return path
+
+
+def asked(**changes: Any) -> TrackCompositeEgressRequest:
+    """A start as some other program makes it."""
+    s3 = S3Upload(access_key="a", secret="s", bucket="b", endpoint="http://127.0.0.1:1")
+    file = {"file_type": EncodedFileType.MP4, "filepath": "x.mp4"} | changes.pop("file", {})
+    output = EncodedFileOutput(s3=s3, **file)
+    request: dict[str, Any] = {"room_name": ROOM, "audio_track_id": "TR_1", "file_outputs": [output]}
+    return TrackCompositeEgressRequest(**request | changes)
+
+
+def routed(**changes: Any) -> StartEgressRequest:
+    s3 = S3Upload(access_key="a", secret="s", bucket="b", endpoint="http://127.0.0.1:1")
+    output = Output(file=FileOutput(file_type=EncodedFileType.OGG, filepath="x.ogg"))
+    media = MediaSource(audio=AudioConfig(routes=[AudioRoute(participant_identity="p")]))
+    request: dict[str, Any] = {
+        "room_name": ROOM,
+        "media": media,
+        "outputs": [output],
+        "storage": StorageConfig(s3=s3),
+    }
+    return StartEgressRequest(**request | changes)
+
+
+async def test_microphones_of_the_room_are_named_by_its_participants(world: World) -> None:
+    for identity in PERSONS:
+        await world.join(identity)
+    await world.stand_in.notifier.idle()
+    told = {
+        one.publisher_identity: one.microphone_sid for one in world.receiver.events() if one.microphone_sid
+    }
+    assert told == {identity: (await microphones(world, identity))[0] for identity in PERSONS}
+    (event, *_) = [one for one in world.receiver.vendor_events() if one.event == "track_published"]
+    assert event.participant.identity == PERSONS[0]
+    bodies = [body for body, _, _ in world.receiver.bodies if b"MICROPHONE" in body]
+    assert len(bodies) == len(PERSONS)
+    assert not any(b'"type"' in body for body in bodies)
+
+
+async def test_each_microphone_gets_the_channel_of_its_person(
+    world: World, target: S3Target, store: object_store.ObjectStore, tmp_path: Path
+) -> None:
+    for identity in PERSONS:
+        await world.join(identity)
+    started = [await start(world, identity, target) for identity in reversed(PERSONS)]
+    for one in started:
+        await world.until(one.egress_id, "active")
+        await world.livekit.stop_egress(one.egress_id)
+    for number, one in zip((1, 0), started, strict=True):
+        ended = await world.until(one.egress_id, "complete")
+        path = await object_of(store, ended, tmp_path / f"{number}.mp4")
+        for channel in (0, 1):
+            assert loudness(path, TONES_HZ[number], channel) > 4 * loudness(
+                path, TONES_HZ[1 - number], channel
+            )
+
+
+@pytest.mark.parametrize(
+    ("extension", "content_type", "codec", "frequency"),
+    [("mp4", "video/mp4", "aac", 44_100), ("ogg", "audio/ogg", "opus", 48_000)],
+)
+async def test_microphone_is_recorded_as_a_real_file_with_silence_at_its_end(
+    target: S3Target,
+    store: object_store.ObjectStore,
+    sound: Path,
+    tmp_path: Path,
+    extension: str,
+    content_type: str,
+    codec: str,
+    frequency: int,
+) -> None:
+    async with opened(audio=sound) as world:
+        world.stand_in.orders.add(Order("scale", seconds=0.1))
+        await world.join()
+        started = await start(world, upload=target, extension=extension)
+        await world.until(started.egress_id, "active")
+        await world.livekit.stop_egress(started.egress_id)
+        ended = await world.until(started.egress_id, "complete")
+    path = await object_of(store, ended, tmp_path / "x")
+    assert ended.object_key is not None
+    found = await asyncio.to_thread(stored, store, ended.object_key)
+    assert found is not None
+    assert (found.content_type, found.disposition) == (content_type, "attachment")
+    with av.open(str(path)) as container:
+        (stream,) = container.streams
+        assert isinstance(stream, av.AudioStream)
+        assert (stream.codec_context.name, stream.rate, stream.channels) == (codec, frequency, 2)
+        seconds = (container.duration or 0) / av.time_base
+    assert ended.duration_seconds is not None
+    assert seconds == pytest.approx(SOUND_SECONDS + 0.42, abs=0.08)
+    assert seconds - ended.duration_seconds == pytest.approx(0.42, abs=0.03)
+
+
+async def test_recording_ends_with_its_track_and_a_new_one_begins_anew(world: World) -> None:
+    await world.join()
+    first = await start(world)
+    await world.until(first.egress_id, "active")
+    (old,) = await microphones(world)
+    assert (await world.control("republish", {"room": ROOM, "identity": PERSONS[0]})).status_code == 204
+    ended = await world.until(first.egress_id, "failed")
+    assert ended.error_reason == "upload_failed"
+    (new,) = await microphones(world)
+    assert new != old
+    second = await start(world)
+    await world.until(second.egress_id, "active")
+    await world.stand_in.notifier.idle()
+    tracks = [
+        (one.event, one.track.sid) for one in world.receiver.vendor_events() if one.event.startswith("track_")
+    ]
+    assert tracks.index(("track_published", new)) < tracks.index(("track_unpublished", old))
+    info = world.stand_in.recorder.rows.row(first.egress_id).info
+    assert info.details == "End reason: Source closed"
+
+
+async def test_recording_of_an_unpublished_track_holds_what_was_said_until_then(
+    world: World, target: S3Target
+) -> None:
+    await world.join()
+    started = await start(world, upload=target)
+    await world.until(started.egress_id, "active")
+    await world.control("unpublish", {"room": ROOM, "identity": PERSONS[0]})
+    ended = await world.until(started.egress_id, "complete")
+    assert ended.duration_seconds is not None
+    assert ended.duration_seconds < SOUND_SECONDS / 2
+    assert world.receiver.names()[-2:] == ["egress_updated", "egress_ended"]
+
+
+async def test_recording_of_somebody_who_leaves_holds_all(world: World, target: S3Target) -> None:
+    await world.join()
+    await world.join(PERSONS[1])
+    started = await start(world, upload=target)
+    await world.until(started.egress_id, "active")
+    await world.control("leave", {"room": ROOM, "identity": PERSONS[0]})
+    ended = await world.until(started.egress_id, "complete")
+    assert ended.duration_seconds == pytest.approx(SOUND_SECONDS, abs=0.1)
+
+
+async def test_recording_of_a_dead_device_ends_later_with_as_much_silence(
+    sound: Path, target: S3Target, store: object_store.ObjectStore, tmp_path: Path
+) -> None:
+    async with opened(audio=sound, pace=PACE) as world:
+        world.stand_in.orders.add(Order("scale", seconds=0.02))
+        await world.join()
+        await world.join(PERSONS[1])
+        started = await start(world, upload=target)
+        await world.until(started.egress_id, "active")
+        await world.control("kill", {"room": ROOM, "identity": PERSONS[0]})
+        assert len(await microphones(world)) == 1
+        assert (await world.listed(started.egress_id)).status == "active"
+        ended = await world.until(started.egress_id, "complete")
+        assert [one.identity for one in await world.livekit.participants(ROOM)] == [PERSONS[1]]
+    path = await object_of(store, ended, tmp_path / "x.mp4")
+    with av.open(str(path)) as container:
+        assert (container.duration or 0) / av.time_base > 21 * 0.02
+
+
+async def test_microphone_is_cut_to_where_the_video_of_its_room_is(
+    world: World, target: S3Target, store: object_store.ObjectStore, tmp_path: Path
+) -> None:
+    await world.control("join", {"room": ROOM, "identity": PERSONS[1], "channel": 1})
+    video = await world.start(target)
+    began = await world.until(video.egress_id, "active")
+    await asyncio.sleep(0.3)
+    await world.control("join", {"room": ROOM, "identity": PERSONS[0], "channel": 0})
+    started = await start(world, upload=target)
+    active = await world.until(started.egress_id, "active")
+    await world.livekit.stop_egress(started.egress_id)
+    ended = await world.until(started.egress_id, "complete")
+    assert began.started_at is not None
+    assert active.started_at is not None
+    assert ended.duration_seconds is not None
+    late = (active.started_at - began.started_at).total_seconds()
+    assert late > 0.3
+    assert ended.duration_seconds == pytest.approx(SOUND_SECONDS - late, abs=0.15)
+
+
+async def test_unknown_track_is_accepted_and_failed_later(world: World) -> None:
+    await world.join()
+    world.stand_in.orders.add(Order("scale", seconds=0.002))
+    started = await world.livekit.start_microphone(
+        room_name=ROOM, track_sid="TR_unknown", object_key="r/x.mp4", upload=NOWHERE
+    )
+    assert started.status == "starting"
+    failed = await world.until(started.egress_id, "failed")
+    assert (failed.error_code, failed.error_reason) == (404, "failed")
+    await world.stand_in.notifier.idle()
+    assert world.receiver.names() == ["egress_started", "egress_ended"]
+
+
+async def test_track_that_is_published_while_it_is_waited_for_is_recorded(world: World) -> None:
+    await world.control("join", {"room": ROOM, "identity": PERSONS[0], "publishes": False})
+    started = await world.livekit.start_speakers(
+        room_name=ROOM,
+        doctor_identity=PERSONS[0],
+        patient_identity=PERSONS[1],
+        object_key=f"{FOLDER}/speakers.ogg",
+        upload=NOWHERE,
+    )
+    await world.join(PERSONS[1])
+    assert (await world.listed(started.egress_id)).status == "starting"
+    await world.control("publish", {"room": ROOM, "identity": PERSONS[0]})
+    await world.until(started.egress_id, "active")
+
+
+@pytest.mark.parametrize("doctor", PERSONS)
+async def test_routed_speakers_are_doctor_left_and_patient_right_in_any_order_of_joining(
+    world: World, target: S3Target, store: object_store.ObjectStore, tmp_path: Path, doctor: str
+) -> None:
+    for identity in PERSONS:
+        await world.join(identity)
+    (patient,) = set(PERSONS) - {doctor}
+    started = await world.livekit.start_speakers(
+        room_name=ROOM,
+        doctor_identity=doctor,
+        patient_identity=patient,
+        object_key=f"{FOLDER}/{doctor}/speakers.ogg",
+        upload=target,
+    )
+    await world.until(started.egress_id, "active")
+    await world.livekit.stop_egress(started.egress_id)
+    ended = await world.until(started.egress_id, "complete")
+    path = await object_of(store, ended, tmp_path / "x.ogg")
+    for channel, identity in enumerate((doctor, patient)):
+        number = PERSONS.index(identity)
+        assert loudness(path, TONES_HZ[number], channel) > 4 * loudness(path, TONES_HZ[1 - number], channel)
+
+
+async def test_routed_speakers_fail_when_one_does_not_come(world: World) -> None:
+    world.stand_in.orders.add(Order("scale", seconds=0.002))
+    await world.join(PERSONS[0])
+    started = await world.livekit.start_speakers(
+        room_name=ROOM,
+        doctor_identity=PERSONS[0],
+        patient_identity=PERSONS[1],
+        object_key=f"{FOLDER}/speakers.ogg",
+        upload=NOWHERE,
+    )
+    assert (await world.until(started.egress_id, "failed")).error_code == 404
+
+
+async def test_recording_of_sound_shows_what_was_asked_without_storage_keys(world: World) -> None:
+    for identity in PERSONS:
+        await world.join(identity)
+    await start(world)
+    await world.livekit.start_speakers(
+        room_name=ROOM,
+        doctor_identity=PERSONS[0],
+        patient_identity=PERSONS[1],
+        object_key=f"{FOLDER}/speakers.ogg",
+        upload=NOWHERE,
+    )
+    async with LiveKitAPI(world.url, KEY, SECRET) as api:
+        listed = await api.egress.list_egress(ListEgressRequest())
+    track = next(one for one in listed.items if one.HasField("track_composite"))
+    routes = next(one for one in listed.items if one.HasField("egress"))
+    assert track.track_composite.file_outputs[0].s3.secret == "{secret}"
+    assert routes.egress.outputs[0].storage.s3.session_token == "{session_token}"
+    assert {one.source_type for one in listed.items} == {EgressSourceType.EGRESS_SOURCE_TYPE_SDK}
+    await world.stand_in.notifier.idle()
+    told = b"".join(body for body, _, _ in world.receiver.bodies) + listed.SerializeToString()
+    assert b"-KEPT" not in told
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "message"),
+    [
+        (asked(room_name=""), "invalid_argument", "token or api key/secret"),
+        (asked(room_name="nowhere"), "not_found", "requested room does not exist"),
+        (asked(audio_track_id=""), "invalid_argument", "audio_track_id or video_track_id"),
+        (asked(video_track_id="TR_2"), "unimplemented", "video"),
+        (asked(file_outputs=[]), "invalid_argument", "output"),
+        (asked(file_outputs=[EncodedFileOutput()] * 2), "invalid_argument", "multiple file outputs"),
+        (asked(file_outputs=[EncodedFileOutput(filepath="x.mp4")]), "invalid_argument", "output"),
+        (asked(segment_outputs=[SegmentedFileOutput()]), "unimplemented", "files"),
+        (asked(preset=EncodingOptionsPreset.PASSTHROUGH), "invalid_argument", "preset"),
+        (
+            asked(
+                file={"file_type": EncodedFileType.OGG}, advanced=EncodingOptions(audio_codec=AudioCodec.AAC)
+            ),
+            "invalid_argument",
+            "format audio/ogg incompatible with codec audio/aac",
+        ),
+        (asked(advanced=EncodingOptions(audio_codec=AudioCodec.AC_MP3)), "unimplemented", "MP3"),
+        (asked(advanced=EncodingOptions(width=15)), "invalid_argument", "width"),
+        (routed(room_name=""), "invalid_argument", "token or api key/secret"),
+        (routed(room_name="nowhere"), "not_found", "requested room does not exist"),
+        (routed(media=None), "invalid_argument", "source"),
+        (routed(media=None, template=TemplateSource()), "unimplemented", "template"),
+        (routed(media=MediaSource()), "invalid_argument", "audio or video"),
+        (routed(media=MediaSource(audio=AudioConfig(capture_all=True))), "unimplemented", "everybody"),
+        (
+            routed(
+                media=MediaSource(
+                    audio=AudioConfig(routes=[AudioRoute(participant_kind=ParticipantInfo.Kind.STANDARD)])
+                )
+            ),
+            "unimplemented",
+            "kind",
+        ),
+        (routed(outputs=[]), "invalid_argument", "output"),
+        (routed(outputs=[Output()]), "invalid_argument", "output config"),
+        (routed(outputs=[Output(file=FileOutput())] * 2), "invalid_argument", "multiple file outputs"),
+        (routed(storage=None), "invalid_argument", "output"),
+        (routed(preset=EncodingOptionsPreset.PASSTHROUGH), "unimplemented", "passthrough"),
+    ],
+)
+async def test_start_of_sound_is_refused_as_livekit_would(
+    world: World, request_: TrackCompositeEgressRequest | StartEgressRequest, code: str, message: str
+) -> None:
+    await world.join()
+    with pytest.raises(ServerError) as refused:
+        await called(world, request_)
+    assert refused.value.code == code
+    assert message in refused.value.message
+    assert await world.livekit.list_egress() == []
+
+
+@pytest.mark.parametrize(
+    ("file", "codec", "filename"),
+    [
+        ({"filepath": "a/x.opus", "file_type": EncodedFileType.OGG}, 0, "a/x.opus.ogg"),
+        ({"filepath": "a/x.ogg", "file_type": EncodedFileType.MP4}, 0, "a/x.mp4"),
+        ({"filepath": "a/x.aac", "file_type": EncodedFileType.MP4}, 0, "a/x.aac.mp4"),
+        ({"filepath": "a/x", "file_type": EncodedFileType.DEFAULT_FILETYPE}, 0, "a/x.ogg"),
+        ({"filepath": "a/x", "file_type": EncodedFileType.DEFAULT_FILETYPE}, AudioCodec.AAC, "a/x.mp4"),
+    ],
+)
+async def test_key_keeps_only_the_extension_of_its_type(
+    world: World, file: dict[str, Any], codec: Any, filename: str
+) -> None:
+    await world.join()
+    info = await called(world, asked(file=file, advanced=EncodingOptions(audio_codec=codec)))
+    assert info.file_results[0].filename == info.file.filename == filename
+    assert info.status == EgressStatus.EGRESS_STARTING
+
+
+async def called(world: World, request: TrackCompositeEgressRequest | StartEgressRequest) -> EgressInfo:
+    """Ask on the vendor's own client."""
+    async with LiveKitAPI(world.url, KEY, SECRET) as api:
+        if isinstance(request, StartEgressRequest):
+            return await api.egress.start_egress(request)
+        return await api.egress.start_track_composite_egress(request)
+
+
+@pytest.mark.parametrize("kind", ["refuse_start", "start_but_answer_503"])
+async def test_order_on_a_start_holds_for_a_microphone_too(world: World, kind: str) -> None:
+    await world.join()
+    world.stand_in.orders.add(Order(kind))
+    with pytest.raises(Exception, match="livekit_") as refused:
+        await start(world)
+    assert isinstance(refused.value, LiveKitRefused) == (kind == "refuse_start")
+
+
+async def test_stop_before_the_start_aborts_a_microphone(world: World) -> None:
+    await world.join()
+    world.stand_in.orders.add(Order("no_start_signal"))
+    started = await start(world)
+    await world.livekit.stop_egress(started.egress_id)
+    assert (await world.until(started.egress_id, "aborted")).error_reason == "stopped_before_start"
+
+
+async def test_delays_are_livekits_own_by_the_scale_of_one() -> None:
+    async with opened(pace=Pace(scale=0.001)) as world:
+        assert world.stand_in.delays.seconds(30) == pytest.approx(0.03)
+        await world.control("orders", {"order": "scale", "seconds": 1})
+        assert world.stand_in.delays.seconds(30) == 30
+        assert all(0.3 <= world.stand_in.delays.seconds((0.3, 0.9)) <= 0.9 for _ in range(50))
+        await world.control("orders", {"order": "scale", "seconds": 0})
+        assert world.stand_in.delays.seconds(30) == 0
+
+
+async def test_object_key_of_the_video_is_not_the_microphones(world: World) -> None:
+    await world.join()
+    video, microphone = await world.start(), await start(world)
+    keys = {one.egress_id: one.object_key for one in await world.livekit.list_egress(room_name=ROOM)}
+    assert keys == {
+        video.egress_id: OBJECT_KEY,
+        microphone.egress_id: f"{FOLDER}/microphone-{PERSONS[0]}.mp4",
+    }
