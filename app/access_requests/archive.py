@@ -1,7 +1,7 @@
-"""The encrypted copy: a ZIP in WinZip's AES-256 (AE-2), made as it is read, one chunk in memory.
+"""Writes the encrypted copy: a ZIP with WinZip's AES-256 (AE-2), streamed with one chunk in memory.
 
-Media are stored, not compressed: they are compressed already. Names in the archive are dates and ids, for whoever has
-the object sees them without its secret; what is in it nobody does. It knows no bucket and no database.
+Media files are stored without compression, because they are compressed already. File names contain only dates and
+ids, because they can be read without the secret. The module knows neither the bucket nor the database.
 """
 
 import hashlib
@@ -26,17 +26,17 @@ Read = Callable[[ExportedFile], AsyncIterable[bytes]]
 
 
 def file_name(file: ExportedFile) -> str:
-    """The date of the recording, its video's id and what it is: `2026-11-20_<id>_video.mp4`."""
+    """Return the name of a file: recording date, video id and kind, such as `2026-11-20_<id>_video.mp4`."""
     kind = file.medium.lower()
     return f"{file.recorded_at.date().isoformat()}_{file.video_id}_{kind}{PurePosixPath(file.recording_key).suffix}"
 
 
 def archive(request_id: UUID, plan: ExportPlan, read: Read, *, secret: str) -> AsyncIterable[bytes]:
-    """The archive in chunks of `CHUNK_BYTES`: the read-me, each file, and the manifest at the end.
+    """Yield the archive in chunks of `CHUNK_BYTES`: the read-me, each file, and the manifest at the end.
 
-    Raises Conflict (export_mismatch) as soon as a file was read that is not what the database says, and what `read`
-    raises: what was given out by then is no archive. Every file bears the plan's `made_at`, in UTC: a ZIP has no
-    dates before 1980, and the names have that of the recording.
+    Raises Conflict (export_mismatch) as soon as a file differs from its stored digest, and every exception of
+    `read`. The chunks before an exception are not a valid archive. Every file has the date `made_at` of the plan,
+    in UTC, because a ZIP cannot store dates before 1980. The file names contain the recording dates.
     """
     return async_stream_zip(
         _members(request_id, plan, read),
@@ -48,8 +48,8 @@ def archive(request_id: UUID, plan: ExportPlan, read: Read, *, secret: str) -> A
 
 
 def _stored() -> "zlib._Compress":
-    """Deflate that compresses nothing: stream-zip's own way to store needs a file's CRC before its first byte
-    (stream-zip 0.0.84, checked 2026-11-21).
+    """Return a Deflate object that does not compress. stream-zip's own method "stored" needs the CRC of a file
+    before its first byte (stream-zip 0.0.84, checked 2026-11-21).
     """
     return zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS)
 
@@ -62,7 +62,7 @@ async def _members(request_id: UUID, plan: ExportPlan, read: Read) -> AsyncItera
 
 
 def _readme(plan: ExportPlan) -> str:
-    """In each language; where something is left out, it is named by its id."""
+    """Return the read-me in each language. It names each omitted recording by its id."""
     parts: list[str] = []
     for language in LANGUAGES:
         words = access_request_words(language)
@@ -84,7 +84,7 @@ async def _checked(file: ExportedFile, read: Read) -> AsyncIterator[bytes]:
 
 
 def _manifest(request_id: UUID, plan: ExportPlan) -> str:
-    """What is in the archive: each digest is the database's, and the file was just read and had it."""
+    """Return the manifest. Each digest is the one in the database, and the file that was just read has this digest."""
     files = [
         {
             "name": file_name(file),

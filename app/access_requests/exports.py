@@ -1,8 +1,9 @@
-"""The worker's part: makes the encrypted copies, ends them after their time, and tells what is overdue.
+"""The worker's tasks for access requests: make encrypted copies, delete expired copies, and report overdue
+requests.
 
-Each attempt writes an object of its own name, which is committed before the first byte; the request is fulfilled by
-the one attempt whose object it still names. What a crash leaves in `exports/` can be opened by nobody, for its secret
-went with the attempt, and is swept after a day.
+Each attempt writes an object with a new name, which is committed before the first byte. The request is fulfilled by
+the attempt whose object it still names. If an attempt crashes, its secret is deleted and nobody can open its
+object, and the sweep deletes the object after a day.
 """
 
 import logging
@@ -25,7 +26,9 @@ log = logging.getLogger(__name__)
 
 PREFIX: Final = "exports/"
 QUARANTINE: Final = timedelta(days=1)
-"""How old an object is that no copy has, before it is swept: a copy that is being made is no older."""
+"""The minimum age at which an object in `exports/` without a copy is swept. A copy in preparation is always
+younger.
+"""
 
 _READ_BYTES: Final = 8 * 1024 * 1024
 _FILENAME: Final = "recordings.zip"
@@ -35,7 +38,7 @@ _KEY: Final = re.compile(f"exports/({_UUID})/{_UUID}[.]zip")
 
 @dataclass(frozen=True)
 class ExportsReport:
-    """What one pass did: copies ended, objects and uploads swept that no copy has, requests overdue."""
+    """The counts of one pass: expired copies, swept objects and uploads without a copy, overdue requests."""
 
     ended: int
     swept: int
@@ -44,7 +47,7 @@ class ExportsReport:
 
 
 class Exports:
-    """Two at once, or one killed between any two lines and run again, come to the same."""
+    """Makes and ends copies. Concurrent passes, and passes that died and run again, give the same result."""
 
     def __init__(self, database: Database, storage: Storage, *, deployment: str) -> None:
         self._database = database
@@ -52,11 +55,11 @@ class Exports:
         self._deployment = deployment
 
     async def export(self, request_id: UUID) -> None:
-        """Makes the copy of an APPROVED request; of any other nothing.
+        """Make the copy of an APPROVED request. Does nothing for other requests.
 
-        What is gone, or is not what its digest says, is left out, and named in it. Raises UpstreamFailed, Timeout,
-        Conflict (recording_not_finished, recording_being_deleted), and NotFound or Conflict of an object that is being
-        moved: the job then runs again.
+        A file that is missing, or differs from its digest, is omitted and named in the copy. Raises UpstreamFailed,
+        Timeout, Conflict (recording_not_finished, recording_being_deleted), and NotFound or Conflict for an object
+        that is being moved. The job then retries.
         """
         secret = new_secret()
         planned = await self._plan(request_id, secret)
@@ -72,13 +75,13 @@ class Exports:
             await self._storage.delete(plan.object_key)
 
     async def give_up(self, request_id: UUID, reason: str) -> None:
-        """Says on the request that no copy could be made, and in the log."""
+        """Store in the request, and log, that no copy could be made."""
         async with self._database.as_service("export_access_request") as tx:
             await store.fail_export(tx, request_id, reason)
         log.error("no copy could be made: access_request=%s %s", request_id, reason)
 
     async def run_once(self) -> ExportsReport:
-        """One pass. Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout."""
+        """Run one pass. Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout."""
         await require_own_bucket(self._storage, self._deployment)
         async with self._database.as_service("keep_exports") as tx:
             overdue = await store.overdue(tx)
@@ -94,8 +97,8 @@ class Exports:
         )
 
     async def _plan(self, request_id: UUID, secret: str) -> ExportPlan | None:
-        """What is there. What is not is looked for twice, for where it is may have changed after it was read: an object
-        that moves is deleted in its old place after the database knows the new one.
+        """Return the plan of the existing files. A missing object is looked up twice, because it may have moved
+        after its key was read: a moved object is deleted in its old place after the database stores the new key.
         """
         seen: set[str] = set()
         while True:
@@ -121,7 +124,9 @@ class Exports:
         return found
 
     async def _upload(self, request_id: UUID, plan: ExportPlan, secret: str) -> tuple[ExportPlan, int]:
-        """What was stored in the end, and its size in bytes: anew, as often as a file turns out not to be whole."""
+        """Upload the copy, and start again without a file that turns out to be incomplete. Return the final plan
+        and the size in bytes.
+        """
         while True:
             try:
                 return plan, await self._storage.put_stream(
@@ -136,8 +141,8 @@ class Exports:
                 plan = plan.without_broken(UUID(str(error.detail["recordingId"])))
 
     async def _clear(self, request_id: UUID) -> None:
-        """An attempt that crashed may have left an object with what this copy does not have: whoever destroys that does
-        not look here any more once this one is finished.
+        """Delete the objects of earlier attempts that crashed. Such an object may contain a recording that this
+        copy lacks, and the destruction of that recording no longer checks this request once it is fulfilled.
         """
         async for page in self._storage.list_objects(f"{PREFIX}{request_id}/"):
             async with self._database.as_service("keep_exports") as tx:
@@ -154,7 +159,7 @@ class Exports:
             yield await self._storage.read_range(file.recording_key, start, length, etag=stored.etag)
 
     async def _end(self, request_id: UUID, key: str) -> bool:
-        """Deletes the object, sees that it is gone, and says so; what cannot be done now waits for the next pass."""
+        """Delete the object, check that it is gone, and mark the copy as ended. The next pass repeats what fails."""
         try:
             await self._storage.delete(key)
             if await self._storage.head(key) is not None:

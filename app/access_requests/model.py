@@ -1,7 +1,7 @@
-"""Requests of patients for a copy of what was recorded of them: 45 CFR 164.524, as types. Pure, no I/O.
+"""A patient's request for a copy of their recordings (45 CFR 164.524). Pure types.
 
-The grounds are the rule's own, in its order (45 CFR 164.524(a)(2) and (a)(3), in public copies read 2026-11-21). It
-decides nothing: people do, and the database keeps them to the rule.
+The grounds of denial are those of the rule, in its order (45 CFR 164.524(a)(2) and (a)(3), read in public copies
+2026-11-21). People decide a request, and the database enforces the rule.
 """
 
 import secrets
@@ -15,7 +15,7 @@ from app.consents.model import Relationship, Representative
 from app.errors import Conflict, InvalidInput
 
 MAX_EXTENSION_DAYS: Final = 30
-"""164.524(b)(2)(ii)."""
+"""The longest extension: 164.524(b)(2)(ii)."""
 
 _LONGEST_NAME: Final = 200
 _ALPHABET: Final = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
@@ -23,7 +23,9 @@ _GROUPS, _GROUP_LENGTH = 5, 4
 
 
 class AccessRequestStatus(StrEnum):
-    """OPEN and APPROVED hold what they ask for, and so, for 60 days, does DENIED while it may be reviewed."""
+    """The status of a request. OPEN and APPROVED protect the requested recordings. DENIED protects them for 60 days
+    if the denial can be reviewed.
+    """
 
     OPEN = "OPEN"
     APPROVED = "APPROVED"
@@ -33,14 +35,14 @@ class AccessRequestStatus(StrEnum):
 
 
 class Channel(StrEnum):
-    """How it came: by the patient's own login, or in writing, and compliance wrote it down here."""
+    """How the request was filed: with the patient's own login, or in writing and entered by compliance."""
 
     LOGIN = "LOGIN"
     WRITTEN = "WRITTEN"
 
 
 class DenialGround(StrEnum):
-    """Why access may be denied, and nothing else may be the reason."""
+    """The grounds on which access may be denied. No other ground is allowed."""
 
     EXCEPTED = "EXCEPTED"
     CORRECTIONAL = "CORRECTIONAL"
@@ -53,7 +55,7 @@ class DenialGround(StrEnum):
 
     @property
     def is_reviewable(self) -> bool:
-        """A licensed professional determined the harm, and the patient may have that reviewed by another."""
+        """Return whether another professional may review the denial: a licensed professional determined the harm."""
         return self in _REVIEWABLE
 
 
@@ -63,7 +65,7 @@ _REVIEWABLE: Final = frozenset(
 
 
 class ExtensionReason(StrEnum):
-    """Why 30 days do not suffice; what the patient is told in writing."""
+    """The reason of an extension, which the practice tells the patient in writing."""
 
     VOLUME = "VOLUME"
     STORED_ELSEWHERE = "STORED_ELSEWHERE"
@@ -73,14 +75,14 @@ class ExtensionReason(StrEnum):
 
 
 class ReviewOutcome(StrEnum):
-    """What the reviewing professional came to; REVERSED approves the request."""
+    """The outcome of a review. REVERSED approves the request."""
 
     UPHELD = "UPHELD"
     REVERSED = "REVERSED"
 
 
 class ExportStatus(StrEnum):
-    """What became of the copy. DELETED: a recording in it was destroyed, and the copy with it."""
+    """The status of the copy. DELETED: a recording in it was destroyed, and therefore the copy was deleted."""
 
     PREPARING = "PREPARING"
     READY = "READY"
@@ -92,7 +94,9 @@ class ExportStatus(StrEnum):
 
 @dataclass(frozen=True)
 class AccessRequest:
-    """A request. `consultation_id` None: all that was recorded of the patient. `due_on` is the last day to act, UTC."""
+    """A request. `consultation_id` None means all recordings of the patient. `due_on` is the last day to act, in
+    UTC.
+    """
 
     id: UUID
     patient_id: UUID
@@ -126,7 +130,9 @@ class AccessRequest:
 
 @dataclass(frozen=True)
 class ExportUrl:
-    """A presigned GET of the encrypted copy. Whoever holds it may download until it expires, and opens nothing."""
+    """A presigned GET of the encrypted copy. Everyone who has the URL can download the file until it expires, but
+    needs the secret to open it.
+    """
 
     url: str
     expires_at: datetime
@@ -134,7 +140,7 @@ class ExportUrl:
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """What goes into a copy: `video_id` is its own id, or that of the video that the sound was recorded beside."""
+    """A file of a copy. `video_id` is the id of the video to which the file belongs."""
 
     recording_id: UUID
     video_id: UUID
@@ -147,10 +153,10 @@ class ExportedFile:
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """One attempt at a copy: where it goes, and what goes into it, in the order of recording.
+    """One attempt at a copy: its object key and its files, in the order of recording.
 
-    What was recorded and does not go into it is left out: what is gone from the bucket is `missing`, and what is not
-    what was stored is `not_whole`.
+    `missing` lists recordings whose object is gone, and `not_whole` those whose object differs from its digest. The
+    copy omits both.
     """
 
     object_key: str
@@ -178,7 +184,9 @@ class ExportPlan:
 
 
 def named(representative: Representative | None) -> Representative | None:
-    """The same, with a name of 1 to 200 characters. Raises InvalidInput (bad_representative)."""
+    """Return the representative, checked for a name of 1 to 200 characters. Raises InvalidInput
+    (bad_representative).
+    """
     if representative is None:
         return None
     name = representative.name.strip()
@@ -188,32 +196,36 @@ def named(representative: Representative | None) -> Representative | None:
 
 
 def require_determination(ground: DenialGround, determined_by: UUID | None) -> None:
-    """Raises InvalidInput (bad_determination): a professional is named where the ground is reviewable, else nobody."""
+    """Raise InvalidInput (bad_determination) unless a professional is named exactly if the ground can be reviewed."""
     if ground.is_reviewable != (determined_by is not None):
         raise InvalidInput("bad_determination")
 
 
 def require_days(days: int) -> int:
-    """Raises InvalidInput (bad_extension) for an extension that the rule does not know."""
+    """Return the days of an extension. Raises InvalidInput (bad_extension) if the rule does not allow them."""
     if not 1 <= days <= MAX_EXTENSION_DAYS:
         raise InvalidInput("bad_extension", maximum=MAX_EXTENSION_DAYS)
     return days
 
 
 def require_key(released: str) -> str:
-    """Raises Conflict (export_not_there) for the '' of a copy that is not there."""
+    """Return the object key. Raises Conflict (export_not_there) for '', which means that there is no copy."""
     if not released:
         raise Conflict("export_not_there")
     return released
 
 
 def require_secret(released: str) -> str:
-    """Raises Conflict (export_secret_gone) for the '' of a secret that was revealed before, or never was."""
+    """Return the secret. Raises Conflict (export_secret_gone) for '', which means that it was revealed before or
+    never existed.
+    """
     if not released:
         raise Conflict("export_secret_gone")
     return released
 
 
 def new_secret() -> str:
-    """Twenty letters and digits in groups of four, 100 bits, none of which sounds or looks like another in print."""
+    """Return a random secret: twenty letters and digits in groups of four, 100 bits, without characters that look
+    or sound alike.
+    """
     return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP_LENGTH)) for _ in range(_GROUPS))

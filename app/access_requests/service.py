@@ -1,7 +1,7 @@
-"""What a patient and compliance do with a request for a copy. The worker's part is in `exports.py`.
+"""Services for access requests of patients and compliance officers. The worker's tasks are in `exports.py`.
 
-Compliance runs the process and gets no URL; the patient gets the encrypted copy and not its secret: the two meet
-outside of this system. Who may do what, the database decides.
+Compliance officers run the process and get no URL. The patient gets the encrypted copy and not its secret, which
+the practice tells them outside of Resguardo. The database enforces these permissions.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -33,7 +33,7 @@ from app.quotas import Quotas
 
 
 class AccessRequests:
-    """The API's part. `url_lifetime_seconds` is 1 to 900."""
+    """The service of the API. `url_lifetime_seconds` is 1 to 900."""
 
     def __init__(
         self, database: Database, storage: Storage, *, quotas: Quotas, url_lifetime_seconds: int
@@ -46,7 +46,7 @@ class AccessRequests:
     async def page(
         self, asker: Asker, request: PageRequest, status: AccessRequestStatus | None, fields: Sequence[str]
     ) -> Page[AccessRequest]:
-        """The patient's own requests, or, for compliance, everybody's; newest first."""
+        """Return a page of the patient's own requests or, for compliance, of all requests, newest first."""
         access = permissions.LIST_ACCESS_REQUESTS.on()
         async with self._database.as_user(asker, access) as tx:
             rows = await store.list_page(tx, request, status, fields, self._quotas.pages)
@@ -55,7 +55,7 @@ class AccessRequests:
     async def file(
         self, asker: Asker, consultation_id: UUID | None, representative: Representative | None
     ) -> AccessRequest:
-        """By the patient's login; the same scope again, while one is open, returns that one.
+        """File a request with the patient's login. If a request with this scope is open, return that one.
 
         Raises NotFound, InvalidInput (bad_representative), Conflict (representative_differs), RateLimited
         (quota_pages).
@@ -83,9 +83,9 @@ class AccessRequests:
         received_on: date,
         representative: Representative | None,
     ) -> AccessRequest:
-        """By compliance, of a letter that came on a day of the last 60; else like `file`.
+        """File a request for a letter that arrived within the last 60 days, as compliance. Otherwise like `file`.
 
-        Raises Conflict (bad_received_on) too.
+        Also raises Conflict (bad_received_on).
         """
         speaker = named(representative)
         access = permissions.RECORD_ACCESS_REQUEST.on(patient_id)
@@ -103,7 +103,7 @@ class AccessRequests:
             )
 
     async def withdraw(self, asker: Asker, request_id: UUID) -> AccessRequest:
-        """By its patient, or by compliance of one that came in writing; again, it changes nothing.
+        """Withdraw a request, as its patient, or as compliance for a written request. Safe to repeat.
 
         Raises NotFound, Conflict (access_request_closed, request_not_written), RateLimited (quota_pages).
         """
@@ -115,7 +115,7 @@ class AccessRequests:
         )
 
     async def approve(self, asker: Asker, request_id: UUID) -> AccessRequest:
-        """Has the copy made; again, where that failed, once more.
+        """Approve a request and queue its copy. If an earlier copy failed, queue it again.
 
         Raises NotFound, Conflict (access_request_closed, review_pending), RateLimited (quota_pages).
         """
@@ -129,8 +129,8 @@ class AccessRequests:
     async def deny(
         self, asker: Asker, request_id: UUID, ground: DenialGround, determined_by: UUID | None
     ) -> AccessRequest:
-        """Raises NotFound, InvalidInput (bad_determination), Conflict (access_request_closed, review_pending,
-        clinician_unknown, request_has_no_representative).
+        """Deny a request. Raises NotFound, InvalidInput (bad_determination), Conflict (access_request_closed,
+        review_pending, clinician_unknown, request_has_no_representative).
         """
         require_determination(ground, determined_by)
         return await self._change(
@@ -143,8 +143,8 @@ class AccessRequests:
     async def extend(
         self, asker: Asker, request_id: UUID, days: int, reason: ExtensionReason
     ) -> AccessRequest:
-        """Once, before it is overdue. Raises NotFound, InvalidInput (bad_extension), Conflict (access_request_closed,
-        review_pending, extended_already, past_due).
+        """Extend the deadline once, before it has passed. Raises NotFound, InvalidInput (bad_extension), Conflict
+        (access_request_closed, review_pending, extended_already, past_due).
         """
         longer = require_days(days)
         return await self._change(
@@ -155,11 +155,11 @@ class AccessRequests:
         )
 
     async def ask_review(self, asker: Asker, request_id: UUID) -> AccessRequest:
-        """By its patient, or by compliance of one that came in writing, of a denial on a reviewable ground: it is open
-        again until the review is recorded.
+        """Ask for the review of a denial, as its patient, or as compliance for a written request. The request is
+        open until the review is recorded.
 
-        Raises NotFound, Conflict (not_reviewable, reviewed_already, access_request_open_already, request_not_written),
-        RateLimited (quota_pages).
+        Raises NotFound, Conflict (not_reviewable, reviewed_already, access_request_open_already,
+        request_not_written), RateLimited (quota_pages).
         """
         return await self._change(
             asker,
@@ -171,7 +171,9 @@ class AccessRequests:
     async def record_review(
         self, asker: Asker, request_id: UUID, reviewer_id: UUID, outcome: ReviewOutcome
     ) -> AccessRequest:
-        """Raises NotFound, Conflict (no_review_asked, clinician_unknown, reviewer_took_part)."""
+        """Record the outcome of a review. Raises NotFound, Conflict (no_review_asked, clinician_unknown,
+        reviewer_took_part).
+        """
         return await self._change(
             asker,
             permissions.RECORD_ACCESS_REVIEW,
@@ -180,7 +182,7 @@ class AccessRequests:
         )
 
     async def issue_url(self, asker: Asker, request_id: UUID) -> ExportUrl:
-        """A presigned URL of the encrypted copy, to its patient alone, after the audit row is committed.
+        """Return a presigned URL of the encrypted copy, for its patient only. The audit row is committed before.
 
         Raises NotFound, Conflict (export_not_there), RateLimited (quota_urls).
         """
@@ -196,7 +198,7 @@ class AccessRequests:
         return ExportUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime))
 
     async def reveal_secret(self, asker: Asker, request_id: UUID) -> str:
-        """What opens the copy, once, to compliance: to be told by telephone or post. It is erased with the answer.
+        """Return the secret of the copy once, for compliance, to be told by telephone or post. The call erases it.
 
         Raises NotFound, Conflict (export_secret_gone).
         """

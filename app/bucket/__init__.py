@@ -1,1 +1,1 @@
-"""The bucket as code: what `policies/bucket/` means, how the bucket differs from it, and how it is brought to it."""
+"""The bucket's rules as code: parses `policies/bucket/`, compares the bucket with it, and applies it."""

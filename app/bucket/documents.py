@@ -1,7 +1,7 @@
-"""The files of `policies/bucket/`: documents for people, read strictly.
+"""Parses the files of `policies/bucket/` strictly.
 
-A field that is missing, unknown or of another kind is refused with the file's and the field's name; so is a document
-that would let the bucket destroy what must stay. What rules they amount to, `model.py` says.
+A missing, unknown or mistyped field is refused with the names of the file and the field. A document that would let
+the bucket destroy objects that must stay is refused too. `model.py` derives the rules from the documents.
 """
 
 import json
@@ -16,11 +16,13 @@ from app.errors import InvalidInput
 DIRECTORY: Final = Path(__file__).parent.parent.parent / "policies" / "bucket"
 
 NEVER_UNDER: Final = ("audit/", "keep/", "ledger/")
-"""What no rule of the bucket may delete, whatever the documents say."""
+"""The prefixes that no rule of the bucket may delete, whatever the documents say."""
 NEVER: Final = ("deployment",)
-"""The mark (`app.integrations.storage.MARK_KEY`)."""
+"""The key of the deployment's mark (`app.integrations.storage.MARK_KEY`)."""
 BACKSTOP_DAYS: Final = 7
-"""How much later than we the bucket deletes, at the least: `private.endangered_prefixes()` reckons with it."""
+"""How many days after our own deletion the bucket deletes at the earliest. `private.endangered_prefixes()` uses the
+same number.
+"""
 
 _Prefix = Annotated[str, StringConstraints(pattern=r"^[a-z]+/$")]
 _Days = Annotated[int, Field(ge=1, le=36_500)]
@@ -36,7 +38,7 @@ class _Strict(BaseModel):
 
 
 class Backstop(_Strict):
-    """A rule for each term of what is recorded; `under` has `<term>` where its days stand."""
+    """A rule for each retention term of recordings. In `under`, `<term>` stands for the days of the term."""
 
     under: Annotated[str, StringConstraints(pattern=r"^r/d<term>/$")]
     terms_in_days: list[_Days] = Field(min_length=1)
@@ -44,27 +46,27 @@ class Backstop(_Strict):
 
 
 class Exports(_Strict):
-    """What was made for access requests."""
+    """The rule for the copies of access requests."""
 
     under: _Prefix
     days: _Days
 
 
 class UnfinishedUploads(_Strict):
-    """Uploads that nobody finished, anywhere."""
+    """The rule for unfinished uploads under any prefix."""
 
     days: _Days
 
 
 class Never(_Strict):
-    """What no rule that deletes objects may cover."""
+    """The prefixes that no deleting rule may cover."""
 
     under: list[_Prefix]
     objects: list[str]
 
 
 class LifecycleDocument(_Strict):
-    """`lifecycle.json`."""
+    """The content of `lifecycle.json`."""
 
     recordings: Backstop
     exports: Exports
@@ -73,7 +75,7 @@ class LifecycleDocument(_Strict):
 
 
 class WebApp(_Strict):
-    """What the web app's pages may do."""
+    """What the pages of the web app may request."""
 
     may: list[_Method] = Field(min_length=1)
     with_headers: list[_Header]
@@ -82,33 +84,33 @@ class WebApp(_Strict):
 
 
 class CorsDocument(_Strict):
-    """`cors.json`."""
+    """The content of `cors.json`."""
 
     web_app: WebApp
 
 
 class FixedLock(_Strict):
-    """A prefix that is locked for ever."""
+    """A prefix that is locked without end."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
     under: _Prefix
 
 
 class HoldLocks(_Strict):
-    """How the locks are named that holds place."""
+    """The prefix of the names of locks that holds create."""
 
     named: Annotated[str, StringConstraints(pattern=r"^hold-$")]
 
 
 class LocksDocument(_Strict):
-    """`locks.json`."""
+    """The content of `locks.json`."""
 
     for_ever: list[FixedLock]
     holds: HoldLocks
 
 
 class Documents(BaseModel):
-    """All three."""
+    """The three documents."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -118,10 +120,11 @@ class Documents(BaseModel):
 
 
 def load(directory: Path = DIRECTORY) -> Documents:
-    """Reads and checks the three files.
+    """Read and check the three files.
 
-    Raises InvalidInput: `bucket_policy_unreadable` (file), `bucket_policy_malformed` (file, field),
-    `bucket_policy_unsafe` (file, field) where the bucket could destroy what must stay, or unlock what must not change.
+    Raises InvalidInput: `bucket_policy_unreadable` (file), `bucket_policy_malformed` (file, field), and
+    `bucket_policy_unsafe` (file, field) if the bucket could destroy objects that must stay, or unlock objects that
+    must not change.
     """
     documents = Documents(
         lifecycle=_read(directory / "lifecycle.json", LifecycleDocument),
@@ -133,7 +136,7 @@ def load(directory: Path = DIRECTORY) -> Documents:
 
 
 def overlap(prefix: str, other: str) -> bool:
-    """Whether an object can be under both."""
+    """Return whether an object can be under both prefixes."""
     return prefix.startswith(other) or other.startswith(prefix)
 
 

@@ -1,6 +1,8 @@
-"""What differs from what is meant, as codes and sentences. Pure; what could not be looked at is said, too.
+"""Represents differences between the policies and reality as codes and sentences. Pure. It also represents what
+could not be checked.
 
-A drift names rules, prefixes, hosts, database objects and ids, nothing else: it goes into the log and the audit.
+A drift contains only the names of rules, prefixes, hosts, database objects and ids, because it is written to the
+log and the audit log.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,11 +17,11 @@ from app.integrations.cloudflare import LockRule, PublicDomain
 from app.integrations.storage_rules import LifecycleRule
 
 AT_MOST: Final = 200
-"""Drifts of one topic that are told one by one."""
+"""The maximum number of drifts of one topic that are listed one by one."""
 
 
 class Topic(StrEnum):
-    """What is looked at."""
+    """A topic of the check."""
 
     LIFECYCLE = "lifecycle"
     CORS = "cors"
@@ -59,7 +61,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Drift:
-    """One difference that lasts until it is undone."""
+    """One difference, which lasts until somebody corrects it."""
 
     topic: Topic
     code: str
@@ -72,20 +74,22 @@ class Drift:
 
 @dataclass(frozen=True)
 class Look:
-    """What a look found, and why it could not look at some topics: a code each, from whoever was asked."""
+    """The result of a check, with an error code for each topic that could not be checked."""
 
     drifts: tuple[Drift, ...]
     unlooked: Mapping[Topic, str]
 
     @property
     def looked(self) -> tuple[Topic, ...]:
-        """The topics that it did look at."""
+        """Return the topics that were checked."""
         return tuple(topic for topic in Topic if topic not in self.unlooked)
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """A consultation's place in the bucket; until something there is finished it need not be protected yet."""
+    """The folder of a consultation in the bucket. Until a recording in it is finished, it need not be protected
+    yet.
+    """
 
     consultation_id: UUID
     prefix: str
@@ -93,7 +97,7 @@ class Prefix:
 
 
 def of_rules(plans: Iterable[PartPlan]) -> list[Drift]:
-    """Each difference of the plan; of foreign lifecycle rules, those that delete objects."""
+    """Return each difference of the plan. Foreign lifecycle rules count only if they delete objects."""
     return [found for plan in plans for line in plan.lines if (found := _of_line(line)) is not None]
 
 
@@ -107,18 +111,18 @@ def _of_line(line: Line) -> Drift | None:
 
 
 def of_domains(managed: PublicDomain, custom: Iterable[PublicDomain]) -> list[Drift]:
-    """An enabled r2.dev address, and each domain that is attached, enabled or not."""
+    """Return a drift for an enabled r2.dev address, and for each attached domain, enabled or not."""
     found = [Drift(Topic.DOMAINS, "r2dev_enabled", managed.domain)] if managed.enabled else []
     return found + [Drift(Topic.DOMAINS, "custom_domain", one.domain) for one in custom]
 
 
 def of_addresses(served_hosts: Iterable[str]) -> list[Drift]:
-    """Each host that served somebody without a key."""
+    """Return a drift for each host that answered a request without a key."""
     return [Drift(Topic.ANONYMOUS, "served", host) for host in sorted(set(served_hosts))]
 
 
 def of_uploads(old_keys: Iterable[str]) -> list[Drift]:
-    """Unfinished uploads, by the first part of their keys: more than that a key does not have to tell here."""
+    """Return a drift for unfinished uploads, named only by the first part of their keys."""
     places = sorted({key.partition("/")[0] + "/" if "/" in key else key for key in old_keys})
     return [Drift(Topic.UPLOADS, "upload_unfinished", place) for place in places]
 
@@ -126,9 +130,10 @@ def of_uploads(old_keys: Iterable[str]) -> list[Drift]:
 def of_holds(
     held: Sequence[Prefix], endangered: Sequence[Prefix], locks: Collection[LockRule] | None
 ) -> list[Drift]:
-    """What is held, or not due yet, and could be deleted by the bucket; and locks that hold nothing any more.
+    """Return a drift for held or not yet due objects that the bucket could delete, and for locks that protect
+    nothing any more.
 
-    Without locks (None: there is no Cloudflare here) nothing held may be under r/.
+    If `locks` is None (Cloudflare's API is not configured), no held object may be under r/.
     """
     standing = tuple(locks or ())
     found = [
@@ -146,7 +151,9 @@ def of_holds(
 
 
 def of_access(policy_version: str, expected_version: str, changed: Iterable[str]) -> list[Drift]:
-    """The database's version of policies/access, and what was changed by hand since it was set."""
+    """Return a drift if the database has another version of policies/access, or if rights were changed by hand
+    since.
+    """
     found = [Drift(Topic.ACCESS, "access_changed", name) for name in changed]
     if policy_version != expected_version:
         found.insert(0, Drift(Topic.ACCESS, "policy_version", policy_version))
@@ -154,7 +161,7 @@ def of_access(policy_version: str, expected_version: str, changed: Iterable[str]
 
 
 def bounded(drifts: Sequence[Drift]) -> tuple[Drift, ...]:
-    """Each once, at most `AT_MOST` of a topic, and a last one that stands for the rest of it."""
+    """Return each drift once, at most `AT_MOST` for a topic, and one more that represents the rest of the topic."""
     kept: list[Drift] = []
     for topic in Topic:
         of_topic = list(dict.fromkeys(one for one in drifts if one.topic is topic))

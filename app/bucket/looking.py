@@ -1,6 +1,6 @@
-"""Looks at the bucket, at Cloudflare, at the addresses that must serve nobody, and at the database's rights.
+"""Checks the bucket, Cloudflare, the addresses that must refuse everyone, and the rights in the database.
 
-It changes nothing anywhere.
+The check changes nothing.
 """
 
 from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
@@ -25,26 +25,29 @@ T = TypeVar("T")
 Unlooked = MutableMapping[Topic, str]
 
 UPLOADS_END_AFTER: Final = timedelta(days=8)
-"""The bucket's rule ends them after seven days, and may take one more (Cloudflare, "Object lifecycles")."""
+"""The bucket's rule ends unfinished uploads after seven days and may take one more day (Cloudflare, "Object
+lifecycles").
+"""
 
 
 class Looker:
-    """Compares what is meant with what is there."""
+    """Compares the policies with reality."""
 
     def __init__(self, database: Database, around: Surroundings) -> None:
         self._database = database
         self._around = around
 
     async def meant(self) -> Rules:
-        """The rules of the documents, for the terms that are in use."""
+        """Return the rules of the documents, for the terms that are in use."""
         async with self._database.as_service("check_bucket") as tx:
             terms = await store.retention_days(tx)
         return model.meant(documents.load(), terms, self._around.origins)
 
     async def found(self, unlooked: Unlooked, *, only: Collection[str] | None = None) -> Rules:
-        """The bucket's rules; None for a part that could not be read, whose reason is then in `unlooked`.
+        """Return the bucket's rules. A part that could not be read is None, and its error code is added to
+        `unlooked`.
 
-        Of what raises, `only` these reasons; the others are raised.
+        With `only`, errors with other codes are raised.
         """
         rules, cloudflare = self._around.rules, self._around.cloudflare
         admin, token = "r2_admin_key_missing", "cloudflare_token_missing"
@@ -55,7 +58,7 @@ class Looker:
         )
 
     async def look(self) -> Look:
-        """Everything that differs; whoever could not be asked is in `unlooked`, with the reason."""
+        """Return all differences. Parts that could not be checked are in `unlooked`, with their error codes."""
         unlooked: dict[Topic, str] = {}
         found = drift.of_rules(plan(await self.meant(), await self.found(unlooked)))
         found += await self._addresses(unlooked)
@@ -72,10 +75,11 @@ class Looker:
         return Look(drift.bounded(found), unlooked)
 
     async def holds(self, locks: Sequence[LockRule] | None = None) -> list[Drift]:
-        """What is held or not due yet, beside the bucket's locks, or those that are given.
+        """Compare held and not yet due objects with the bucket's locks, or with the given locks.
 
-        The database is asked before the locks and after: what begins or ends meanwhile is no drift. Nor is a place
-        where there is no object: it may never have come, and is moved by nobody.
+        The database is read before and after the locks, so that a hold that begins or ends meanwhile is no drift. A
+        folder without any object is no drift either, because its object may never have arrived and no task moves
+        it.
         """
         cloudflare = self._around.cloudflare
         before = await self._kept()
@@ -103,7 +107,9 @@ class Looker:
         return drift.of_domains(await cloudflare.managed_domain(), await cloudflare.custom_domains())
 
     async def _addresses(self, unlooked: Unlooked) -> list[Drift]:
-        """The S3 host, and each former address itself and with the mark, which is in every bucket of ours."""
+        """Request the S3 host and each former public address, for its root and for the mark, which every bucket of
+        ours contains.
+        """
         asked: list[tuple[str, tuple[int, ...]]] = [(f"{self._around.bucket_url}/{MARK_KEY}", (400,))]
         for url in self._around.former_urls:
             asked += [(url, ()), (f"{url.rstrip('/')}/{MARK_KEY}", ())]

@@ -1,7 +1,8 @@
-"""Which rules the bucket ought to have, and what a rule says in words. Pure.
+"""Derives the rules that the bucket must have, and describes a rule in words. Pure.
 
-A rule is known by its id: ours begin with `backstop-` or are `unfinished-uploads` (lifecycle), are `web-app` (CORS), or
-begin with `fixed-` (locks). Locks that begin with `hold-` belong to app/holds; whatever else is there is foreign.
+A rule is recognised by its id. Ours begin with `backstop-` or are `unfinished-uploads` (lifecycle), are `web-app`
+(CORS), or begin with `fixed-` (locks). Locks that begin with `hold-` belong to app/holds. All other rules are
+foreign.
 """
 
 from collections.abc import Collection, Sequence
@@ -24,7 +25,7 @@ Rule = LifecycleRule | CorsRule | LockRule
 
 
 class Part(StrEnum):
-    """What of the bucket is code."""
+    """A part of the bucket's configuration that is code."""
 
     LIFECYCLE = "lifecycle"
     CORS = "cors"
@@ -33,14 +34,14 @@ class Part(StrEnum):
 
 @dataclass(frozen=True)
 class Rules:
-    """Every rule of a bucket, part by part; None where a part could not be read."""
+    """All rules of a bucket, by part. None means that a part could not be read."""
 
     lifecycle: tuple[LifecycleRule, ...] | None
     cors: tuple[CorsRule, ...] | None
     locks: tuple[LockRule, ...] | None
 
     def of(self, part: Part) -> Sequence[Rule] | None:
-        """The rules of one part."""
+        """Return the rules of one part."""
         found: dict[Part, Sequence[Rule] | None] = {
             Part.LIFECYCLE: self.lifecycle,
             Part.CORS: self.cors,
@@ -50,10 +51,10 @@ class Rules:
 
 
 def meant(documents: Documents, terms_in_days: Collection[int], origins: Collection[str]) -> Rules:
-    """The rules that the bucket ought to have.
+    """Return the rules that the bucket must have.
 
-    `terms_in_days` are those in use; the documents' own come on top. Without origins no page reaches the bucket. Raises
-    InvalidInput("bucket_policy_unsafe") for a term that is none.
+    `terms_in_days` are the terms in use, in addition to those of the documents. Without origins, no web page may
+    use the bucket. Raises InvalidInput("bucket_policy_unsafe") for an invalid term.
     """
     return Rules(_lifecycle(documents, terms_in_days), _cors(documents, origins), _locks(documents))
 
@@ -98,7 +99,7 @@ def _locks(documents: Documents) -> tuple[LockRule, ...]:
 
 
 def is_ours(rule: Rule) -> bool:
-    """Whether it is one that the documents may name, by its id."""
+    """Return whether the rule's id is one that the documents may use."""
     match rule:
         case LifecycleRule():
             return rule.id.startswith(BACKSTOP) or rule.id == UNFINISHED
@@ -109,17 +110,17 @@ def is_ours(rule: Rule) -> bool:
 
 
 def is_of_a_hold(rule: Rule) -> bool:
-    """Whether app/holds placed it."""
+    """Return whether app/holds created the rule."""
     return isinstance(rule, LockRule) and rule.id.startswith(HOLD)
 
 
 def deletes(rule: LifecycleRule) -> bool:
-    """Whether objects go by it, or may: what we do not know of it counts as that."""
+    """Return whether the rule deletes objects or might do so, because it has actions that we do not know."""
     return rule.enabled and (rule.delete_after_days is not None or bool(rule.other))
 
 
 def threatens(rule: LifecycleRule) -> tuple[str, ...]:
-    """What of that which must stay the rule would delete."""
+    """Return which protected prefixes the rule would delete."""
     if not deletes(rule):
         return ()
     return (
@@ -129,12 +130,12 @@ def threatens(rule: LifecycleRule) -> tuple[str, ...]:
 
 
 def is_locked(prefix: str, locks: Sequence[LockRule]) -> bool:
-    """Whether nothing under the prefix can be deleted, for ever."""
+    """Return whether everything under the prefix is locked without end."""
     return any(lock.enabled and lock.is_indefinite and prefix.startswith(lock.prefix) for lock in locks)
 
 
 def words(rule: Rule) -> str:
-    """What the rule says, for people."""
+    """Return a description of the rule for people."""
     match rule:
         case LifecycleRule():
             return _lifecycle_words(rule)

@@ -1,4 +1,4 @@
-"""How the bucket's rules differ from what is meant, as a plan that people can read, and what would be put. Pure."""
+"""Compares the bucket's rules with the policies, and returns a readable plan and the rules to write. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from app.integrations.storage_rules import CorsRule, LifecycleRule
 
 
 class Sign(StrEnum):
-    """What is done with a rule; a foreign one stays unless it is asked to go."""
+    """What happens to a rule. A foreign rule stays unless `prune` is set."""
 
     ADD = "+"
     CHANGE = "~"
@@ -19,7 +19,7 @@ class Sign(StrEnum):
 
 @dataclass(frozen=True)
 class Line:
-    """One difference: of which rule, and what is said of it, before and after a change."""
+    """One difference: its rule, and descriptions before and after the change."""
 
     sign: Sign
     part: Part
@@ -28,7 +28,7 @@ class Line:
 
     @property
     def puts(self) -> bool:
-        """Whether the bucket would have a rule by it that it has not."""
+        """Return whether the change would give the bucket a rule that it lacks."""
         return self.sign in (Sign.ADD, Sign.CHANGE)
 
     def __str__(self) -> str:
@@ -37,9 +37,10 @@ class Line:
 
 @dataclass(frozen=True)
 class PartPlan:
-    """One part: its differences, and every rule that it would then have.
+    """The plan of one part: its differences, and all rules after the change.
 
-    `is_unread`: it could not be compared, since there is no key, or the S3 server has no such rules (not `is_offered`).
+    `is_unread` means that the part could not be compared, because there is no key or the S3 server has no such
+    rules (`is_offered` is then False).
     """
 
     part: Part
@@ -50,15 +51,15 @@ class PartPlan:
 
     @property
     def has_changes(self) -> bool:
-        """Whether anything would be put."""
+        """Return whether anything would be written."""
         return any(line.sign is not Sign.FOREIGN for line in self.lines)
 
 
 def plan(wanted: Rules, found: Rules, *, prune: bool = False) -> tuple[PartPlan, ...]:
-    """What it takes to bring the bucket to what is meant.
+    """Return the changes that bring the bucket to the policies.
 
-    Foreign rules stay, and are shown, unless `prune`; locks of holds always stay. What stays is put back as it was
-    read, in its order.
+    Foreign rules are shown and stay, unless `prune` is set. Locks of holds always stay. Rules that stay are written
+    back unchanged and in their order.
     """
     return tuple(_part(part, wanted.of(part) or (), found.of(part), prune=prune) for part in Part)
 
@@ -89,7 +90,7 @@ def _part(part: Part, wanted: Sequence[Rule], found: Sequence[Rule] | None, *, p
 
 
 def _counterpart(rule: Rule, missing: Mapping[str, Rule]) -> Rule | None:
-    """Which of the rules that are meant this one is: by its id, or, where a store keeps no ids, by what it says."""
+    """Return the wanted rule that corresponds to this rule: by id or, if the store keeps no ids, by content."""
     if rule.id:
         return missing.get(rule.id)
     return next((meant for meant in missing.values() if _says_the_same(rule, meant)), None)

@@ -1,7 +1,7 @@
-"""Plans, applies and watches the bucket's rules.
+"""Plans, applies and checks the bucket's rules.
 
-It changes nothing but lifecycle, CORS and the fixed locks, and those only when `apply` is called; `look` and the hourly
-`run_once` change nothing in the bucket. What could not be looked at is said and neither found nor found in order.
+Only `apply` writes, and it writes only lifecycle rules, CORS rules and fixed locks. `look` and the hourly
+`run_once` change nothing in the bucket. A part that could not be checked is reported as such.
 """
 
 import logging
@@ -27,7 +27,7 @@ NOT_OFFERED: Final = "storage_not_implemented"
 
 
 class BucketPolicies:
-    """The bucket beside `policies/bucket`, and the database's rights beside `policies/access`."""
+    """Compares the bucket with `policies/bucket`, and the database's rights with `policies/access`."""
 
     def __init__(self, database: Database, around: Surroundings) -> None:
         self._database = database
@@ -35,7 +35,7 @@ class BucketPolicies:
         self._looker = Looker(database, around)
 
     async def plan(self, *, prune: bool = False) -> tuple[PartPlan, ...]:
-        """What `apply` would do; a part for which no key is there, or which the server does not offer, is unread.
+        """Return what `apply` would do. A part without a key, or that the server does not offer, is unread.
 
         Raises InvalidInput for the documents, UpstreamFailed and Timeout.
         """
@@ -47,12 +47,14 @@ class BucketPolicies:
         )
 
     async def apply(self, shown: Sequence[PartPlan], *, prune: bool = False) -> None:
-        """Does what was shown, part by part, each audited before it is put and read back after.
+        """Apply the plan that was shown, part by part. Each part is audited before it is written, and read back
+        afterwards.
 
-        Raises Conflict: `bucket_changed` where the bucket is no longer as it was shown, `holds_unprotected` where a
-        rule that deletes would reach what is held without a lock; UpstreamFailed("bucket_not_as_put").
+        Raises Conflict: `bucket_changed` if the bucket has changed since the plan was shown, and
+        `holds_unprotected` if a deleting rule would cover a held object without a lock. Raises
+        UpstreamFailed("bucket_not_as_put").
 
-        The transaction that stays open meanwhile is the lock against whoever else rewrites the bucket's locks.
+        The transaction stays open meanwhile, because its lock excludes other writers of the bucket's locks.
         """
         async with self._database.as_service("apply_bucket_policies") as lock:
             await store.lock(lock)
@@ -87,7 +89,7 @@ class BucketPolicies:
             await rules.replace_lifecycle(cast("tuple[LifecycleRule, ...]", part.result))
 
     async def _require_held_out_of_reach(self, part: PartPlan) -> None:
-        """Law 7: no rule that deletes is put where something lies in its reach that is held, or not due by then."""
+        """Raise if a deleting rule would cover an object that is held or not due by then (law 7)."""
         reach = [
             line.rule.prefix
             for line in part.lines
@@ -98,7 +100,7 @@ class BucketPolicies:
             raise Conflict("holds_unprotected")
 
     async def _require_nothing_unlocked(self, locks: Sequence[LockRule]) -> None:
-        """Law 7: what is held and locked stays locked, by whomever the lock is that would go."""
+        """Raise if removing these locks would unlock a held object (law 7)."""
         now, then = await self._looker.holds(), await self._looker.holds(locks)
         if any(one.code != "hold_left_behind" and one not in now for one in then):
             raise Conflict("holds_unprotected")
@@ -108,11 +110,11 @@ class BucketPolicies:
             await store.record_change(tx, part, outcome)
 
     async def look(self) -> Look:
-        """What differs now, told to nobody else. It raises for the documents and the database alone."""
+        """Return the present differences without reporting them. Raises only for the documents and the database."""
         return await self._looker.look()
 
     async def run_once(self) -> Look:
-        """Looks, audits what begins and what ends, and alerts: `drift: ...` in the log, an error each."""
+        """Check, audit new and ended differences, and log each difference as an error (`drift: ...`)."""
         look = await self._looker.look()
         async with self._database.as_service("check_bucket") as tx:
             begun, over = await store.settle(tx, look)

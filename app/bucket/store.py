@@ -1,4 +1,4 @@
-"""What the database says of the bucket: terms in use, what is held, what was found to differ."""
+"""The database rows about the bucket: terms in use, held folders, and found differences."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,41 +16,43 @@ _sql: Final = Queries(Path(__file__).with_name("queries.sql"))
 
 
 async def lock(tx: Transaction) -> None:
-    """Nobody else rewrites the bucket's rules until the transaction ends."""
+    """Lock the bucket's rules against other writers until the transaction ends."""
     await tx.run(_sql["lock_bucket"])
 
 
 async def retention_days(tx: Transaction) -> tuple[int, ...]:
-    """The terms, in days, of the policy in force and of what stands under r/."""
+    """Return the terms, in days, of the policy in force and of the objects under r/."""
     return tuple(await tx.value(_sql["retention_days"]))
 
 
 async def protected_prefixes(tx: Transaction) -> tuple[Prefix, ...]:
-    """The consultations under r/ that are held, by hold or access request."""
+    """Return the folders of consultations under r/ that a legal hold or an access request protects."""
     return _prefixes(await tx.all(_sql["protected_prefixes"]))
 
 
 async def endangered_prefixes(tx: Transaction) -> tuple[Prefix, ...]:
-    """The consultations under r/ that the bucket would delete before they are due."""
+    """Return the folders of consultations under r/ that the bucket would delete before they are due."""
     return _prefixes(await tx.all(_sql["endangered_prefixes"]))
 
 
 async def access_standing(tx: Transaction) -> tuple[str, tuple[str, ...] | None]:
-    """The database's version of policies/access, and what was changed since it was sealed; None before any seal."""
+    """Return the database's version of policies/access, and what was changed since it was sealed (None before any
+    seal).
+    """
     row = await tx.one(_sql["access_standing"])
     assert row is not None  # noqa: S101 - the function returns one row
     return row["policy_version"], None if row["changed"] is None else tuple(row["changed"])
 
 
 async def record_change(tx: Transaction, part: Part, outcome: str) -> None:
-    """Audits that a part of the bucket's rules is about to be put, or could not be."""
+    """Write the audit row before a part of the bucket's rules is written, or after it could not be written."""
     await tx.run(_sql["record_change"], {"part": part.value, "outcome": outcome})
 
 
 async def settle(
     tx: Transaction, look: Look
 ) -> tuple[frozenset[tuple[str, str]], tuple[tuple[str, str], ...]]:
-    """Keeps what the look found, audits what is new and what is over; (code, subject) of each."""
+    """Store the result of a check, and audit new and ended differences. Return the code and subject of each."""
     rows = await tx.all(
         _sql["settle_drifts"],
         {

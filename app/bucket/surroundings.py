@@ -1,4 +1,4 @@
-"""What is outside of the bucket's policies: stores, vendors and addresses, as the settings describe them."""
+"""Builds the clients and addresses that the check of the bucket needs, from the settings."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,9 +13,10 @@ from app.settings import BucketRuleSettings
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The keys that are there (None: there is none), and the addresses that must serve nobody.
+    """The clients (None if no key is configured), and the addresses that must refuse everyone.
 
-    `bucket_url` is the bucket on its S3 host, `former_urls` where it was once public, `origins` are the web app's.
+    `bucket_url` is the bucket on its S3 host. `former_urls` are its former public addresses. `origins` are those of
+    the web app.
     """
 
     storage: Storage
@@ -28,7 +29,7 @@ class Surroundings:
 
 @asynccontextmanager
 async def surroundings(settings: BucketRuleSettings, storage: Storage) -> AsyncIterator[Surroundings]:
-    """With clients of its own, which it closes; `storage` it leaves open."""
+    """Create the clients and close them at the end. `storage` stays open."""
     async with AsyncExitStack() as stack:
         rules, cloudflare = configured.storage_rules(settings), configured.cloudflare(settings)
         if rules is not None:

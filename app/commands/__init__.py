@@ -1,1 +1,1 @@
-"""The commands of `resguardo` that are not about running it: a module for each noun."""
+"""The subcommands of `resguardo`, one module for each noun."""

@@ -1,6 +1,6 @@
-"""`resguardo certificate`: for auditors too, who have a file, a public key and nothing else of ours.
+"""`resguardo certificate`: commands for auditors, who have only a file and a public key.
 
-These commands read no settings, and ask no database and no network.
+These commands read no settings and use neither a database nor the network.
 """
 
 import logging
@@ -25,7 +25,7 @@ from app.certificates.signing import (
 from app.commands.console import out, refusals_told
 
 _MOST_BYTES = 5 * 1024 * 1024 + 1
-"""More than any certificate has, JSON or PDF: what is read of a file before it is refused."""
+"""The number of bytes that are read: one more than any certificate has, JSON or PDF."""
 
 commands = typer.Typer(no_args_is_help=True, help="Certificates of destruction.")
 
@@ -42,10 +42,15 @@ def check_file(
         ),
     ],
 ) -> None:
-    """Says whether a certificate is genuine, to the last byte, and what it certifies; 0 if it is, 1 if not."""
-    from app.certificates.pdf import MAGIC, check_pdf  # a tenth of a second that no other command needs
+    """Check that a certificate is genuine, and print what it certifies. The exit code is 0 if it is genuine, and 1
+    if not.
+    """
+    from app.certificates.pdf import (
+        MAGIC,
+        check_pdf,
+    )  # this import takes a tenth of a second, and no other command needs it
 
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it quotes the file
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # its messages quote the file
     with refusals_told():
         public_key = read_public_key(_content(key))
         content = _content(file)
@@ -62,7 +67,7 @@ def write_pdf(
     ],
     to: Annotated[Path, typer.Argument(help="The PDF to write; none may be there.")],
 ) -> None:
-    """Writes a certificate as a PDF for people, with the signed file attached. It checks no signature."""
+    """Write a certificate as a PDF for people, with the signed file attached. Does not check the signature."""
     from app.certificates.pdf import render_pdf
 
     with refusals_told():
@@ -77,7 +82,7 @@ def write_pdf(
 
 @commands.command("new-key")
 def make_key() -> None:
-    """Prints a new seed for CERTIFICATE_SIGNING_KEY and its public key, and keeps neither."""
+    """Print a new seed for CERTIFICATE_SIGNING_KEY and its public key. Stores neither."""
     seed = b64encode(secrets.token_bytes(SEED_BYTES)).decode()
     signer = CertificateSigner.from_seed(seed)
     out.print(f"CERTIFICATE_SIGNING_KEY={seed}")

@@ -1,4 +1,4 @@
-"""How the commands speak: to standard output, to standard error, and of what was refused."""
+"""Output of the commands: logging to standard error, and error messages."""
 
 import logging
 import os
@@ -23,11 +23,15 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _CHATTY = ("httpx", "httpx2", "httpcore", "botocore", "uvicorn")
 _TOLD_BY_US = ("procrastinate", "psycopg")
-"""Libraries of which each event that matters has a line of our own: theirs quote hosts, logins and errors' messages."""
+"""Libraries whose important events our own log lines report. The libraries' lines quote hosts, logins and error
+messages.
+"""
 
 
 def log_to_stderr(stream: TextIO | None = None) -> None:
-    """Our own lines from INFO on, those of chatty libraries from WARNING on; an exception by its type and frames."""
+    """Log our own lines from INFO on, and those of verbose libraries from WARNING on. Exceptions appear as type and
+    frames.
+    """
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.addFilter(_is_told)
@@ -37,20 +41,22 @@ def log_to_stderr(stream: TextIO | None = None) -> None:
 
 
 class _Formatter(logging.Formatter):
-    """Tells an exception without its message, which may carry a password, a URL or a word of a consultation."""
+    """Formats an exception without its message, which may contain a password, a URL or text of a consultation."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Does not take the text that another handler has made of the exception."""
+        """Format the record, ignoring an exception text that another handler has cached."""
         record.exc_text = None
         return super().format(record)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the base class names it
-        """The type and the frames."""
+        """Return the type and the frames of the exception."""
         return describe_failure(ei[1])
 
 
 def _is_told(record: logging.LogRecord) -> bool:
-    """Keeps a library's exceptions out of its line: asyncio and uvicorn write them into the text itself."""
+    """Return whether a record may be logged. asyncio and uvicorn write exceptions into the text itself, which is
+    removed.
+    """
     library = record.name.partition(".")[0]
     if library in _TOLD_BY_US and getattr(record, "action", None) != "task_not_found":
         return False
@@ -60,7 +66,7 @@ def _is_told(record: logging.LogRecord) -> bool:
 
 
 def ends_without_a_message(command: Callable[[], None]) -> None:
-    """Runs a command; an exception that nobody expected ends it with 1, and is told by its type and frames."""
+    """Run a command. An unexpected exception ends it with exit code 1, and prints only its type and frames."""
     try:
         command()
     except Exception as error:  # noqa: BLE001 - the outermost frame: Python would print the message
@@ -70,7 +76,7 @@ def ends_without_a_message(command: Callable[[], None]) -> None:
 
 @contextmanager
 def refusals_told() -> Iterator[None]:
-    """Ends the command with 2 for wrong settings, with 1 for what was refused, and says what helps."""
+    """End the command with exit code 2 for wrong settings and 1 for a refusal, and print the remedy."""
     try:
         yield
     except SettingsError as error:
@@ -86,8 +92,8 @@ def refusals_told() -> Iterator[None]:
 
 
 def leave_threads_behind() -> NoReturn:
-    """Ends the process well and now: a thread whose call to the bucket was given up would hold it up for up to half a
-    minute, as Python waits for every thread.
+    """End the process successfully without waiting for threads. A thread with an abandoned call to the bucket would
+    otherwise delay the end by up to half a minute.
     """
     logging.shutdown()
     sys.stdout.flush()

@@ -46,13 +46,13 @@ def demo(
         int | None, typer.Option(min=1, max=65_535, help="The port of the LiveKit stand-in.")
     ] = None,
 ) -> None:
-    """Carries one consultation through a whole stack on this machine, then serves it until Ctrl-C.
+    """Run one consultation through a whole stack on this machine, then serve it until Ctrl-C.
 
-    Ends with 0 where every check held, 1 where one did not, 2 for an option that cannot be used.
+    The exit code is 0 if every check passed, 1 if one failed, and 2 for an invalid option.
 
     Ports that are not given stay those of the last start. ALLOWED_ORIGINS are the origins of your web app.
 
-    With DATABASE_URL it uses that plain Postgres instead of the embedded one.
+    With DATABASE_URL, the demo uses that plain Postgres instead of the embedded one.
     """
     context.obj = data
     if context.invoked_subcommand is not None:
@@ -73,7 +73,7 @@ def demo(
 
 
 def _plain_postgres() -> str | None:
-    """The superuser's URL of a Postgres to use instead of the embedded one."""
+    """Return the superuser's URL of a Postgres to use instead of the embedded one."""
     with refusals_told():
         return settings.check_database_url("DATABASE_URL", os.environ.get("DATABASE_URL"))
 
@@ -89,9 +89,10 @@ def join(
         Path | None, typer.Option(help="Where the running demo keeps its data.", show_default=False)
     ] = None,
 ) -> None:
-    """Puts the people of a consultation into its room of the running demo, so that it can be recorded.
+    """Put the participants of a consultation into its room in the running demo, so that it can be recorded.
 
-    Again, it puts in whoever has left. Ends with 1 where no demo runs or there is no such consultation.
+    A second call adds participants who have left. The exit code is 1 if no demo is running or the consultation does
+    not exist.
     """
     joining = load_devstack("joining", command="resguardo demo join")
     try:

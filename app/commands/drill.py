@@ -42,7 +42,7 @@ commands = typer.Typer(no_args_is_help=True, help="Whether the backups can be re
 
 @commands.callback()
 def _commands() -> None:
-    """Keeps `restore` a command of its own."""
+    """Keeps `restore` as a subcommand."""
 
 
 @commands.command("restore")
@@ -56,12 +56,13 @@ def restore(
         Path | None, typer.Option(help="Write what was found to this file, which is not there yet.")
     ] = None,
 ) -> None:
-    """Restores a dump into a fresh Postgres on this machine, with the keys from the escrow, and removes it again.
+    """Restore a dump into a new Postgres on this machine, with the keys from the escrow file, and remove it
+    afterwards.
 
-    It compares a sample of recordings with their hashes, in the bucket of the settings (DEPLOYMENT, R2_...), where it
-    reads and writes nothing.
+    The command compares a sample of recordings with their hashes. It reads the bucket of the settings (DEPLOYMENT,
+    R2_...) and writes nothing to it.
 
-    Ends with 0 where every check held, 1 where one did not.
+    The exit code is 0 if every check passed, and 1 if one failed.
     """
     restorer = load_devstack("restoring", command="resguardo drill")
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -29,7 +29,7 @@ commands = typer.Typer(no_args_is_help=True, help="The root keys, their rotation
 
 @commands.command("new")
 def new_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="Its name, such as 2026-11.")]) -> None:
-    """Prints a new root key, to be put first into ROOT_KEYS. It is kept nowhere else."""
+    """Print a new root key, to be put first into ROOT_KEYS. The command does not store it."""
     with refusals_told():
         typer.echo(new_key_line(key_id))
         err.print("Put it before the others in ROOT_KEYS, restart every worker, then: resguardo keys rotate.")
@@ -40,9 +40,9 @@ def new_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="Its name, 
 
 @commands.command("status")
 def show_status() -> None:
-    """Says how many keys each root key wraps, and which root keys may leave ROOT_KEYS.
+    """Show how many keys each root key wraps, and which root keys may be removed from ROOT_KEYS.
 
-    Ends with 1 where one that is needed is not in ROOT_KEYS, or is another one of the same name.
+    The exit code is 1 if a needed root key is not in ROOT_KEYS, or is a different key with the same name.
     """
     with refusals_told():
         loaded = settings.load(WorkerSettings)
@@ -54,9 +54,10 @@ def show_status() -> None:
 
 @commands.command("rotate")
 def rotate_keys() -> None:
-    """Wraps every recording's data key, and the word index's, by the current root key. Begun again, it goes on.
+    """Wrap every recording's data key, and the word index's key, with the current root key. A second call
+    continues.
 
-    Ends with 1 where a key could not be opened: the old root keys then have to stay.
+    The exit code is 1 if a key could not be unwrapped. The old root keys must then stay.
     """
     with refusals_told():
         done = asyncio.run(_rotate(settings.load(WorkerSettings)))
@@ -73,9 +74,10 @@ def rotate_keys() -> None:
 
 @commands.command("escrow")
 def write_escrow(file: Annotated[Path, typer.Argument(help="A file that is not there yet.")]) -> None:
-    """Writes the root keys and the certificate's signing key under a passphrase.
+    """Write the root keys and the certificates' signing key into a file, encrypted with a passphrase.
 
-    It is asked for twice, or read from RESGUARDO_ESCROW_PASSPHRASE; 16 characters at least.
+    The command asks for the passphrase twice, or reads it from RESGUARDO_ESCROW_PASSPHRASE. It has at least 16
+    characters.
     """
     with refusals_told():
         loaded = settings.load(WorkerSettings)
@@ -96,13 +98,15 @@ def write_escrow(file: Annotated[Path, typer.Argument(help="A file that is not t
 
 @commands.command("check")
 def check_escrow(file: Annotated[Path, typer.Argument(help="What `keys escrow` wrote.")]) -> None:
-    """Opens an escrow and says whose it is and which keys are in it, never the keys."""
+    """Open an escrow file and show its deployment and the names of its keys, never the keys."""
     with refusals_told():
         _show(escrows.read(file, ask_passphrase(confirm=False)))
 
 
 def ask_passphrase(*, confirm: bool) -> str:
-    """From the environment, else from the terminal. Raises InvalidInput (passphrase_short, passphrases_differ)."""
+    """Return the passphrase from the environment, or ask in the terminal. Raises InvalidInput (passphrase_short,
+    passphrases_differ).
+    """
     given = os.environ.get(PASSPHRASE)
     if given is None:
         given = str(typer.prompt("Passphrase", hide_input=True))
@@ -122,7 +126,7 @@ def _show(kept: escrows.Escrow) -> None:
 
 
 def _show_root_key(key_id: str, keyring: Keyring, wrapped: list[service.KeyCount]) -> None:
-    """One line: whether it is here, and what it wraps."""
+    """Print one line: whether the root key is configured, and what it wraps."""
     kinds = {"recording": "recordings' data keys", "word_index": "key of the word index"}
     told = ", ".join(f"{one.count} {kinds[one.kind]}" for one in wrapped) or "wraps nothing"
     if key_id not in keyring.ids:
@@ -148,7 +152,7 @@ async def _rotate(loaded: WorkerSettings) -> service.Rotation:
 
 
 async def _with_database(loaded: WorkerSettings, work: Callable[[Database, Keyring], Awaitable[T]]) -> T:
-    """Over this deployment's database and no other."""
+    """Run `work` with the database of this deployment, and refuse another deployment's database."""
     database = Database(
         loaded.worker_database_url.get_secret_value(), application="resguardo-keys", max_size=2
     )

@@ -32,9 +32,9 @@ _COLOURS = {Sign.ADD: "green", Sign.CHANGE: "yellow", Sign.REMOVE: "red", Sign.F
 
 @commands.command("plan")
 def plan_bucket(prune: Prune = False) -> None:
-    """Shows how the bucket's rules differ from policies/bucket: + is added, ~ changes, - goes, ! is foreign and stays.
+    """Show how the bucket's rules differ from policies/bucket: + added, ~ changed, - removed, ! foreign and kept.
 
-    With the worker's settings.
+    Uses the worker's settings.
     """
     with refusals_told():
         _show(_run(lambda bucket: bucket.plan(prune=prune)))
@@ -45,7 +45,7 @@ def apply_bucket(
     prune: Prune = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before changing anything.")] = False,
 ) -> None:
-    """Brings the bucket's rules to policies/bucket, as `plan` shows it; asks first, and again is harmless."""
+    """Change the bucket's rules to those in policies/bucket, as `plan` shows. Asks first, and is safe to repeat."""
 
     async def apply(bucket: BucketPolicies) -> bool:
         shown = await bucket.plan(prune=prune)
@@ -65,9 +65,9 @@ def apply_bucket(
 
 @commands.command("check")
 def check_drift() -> None:
-    """Looks at everything that the worker looks at hourly; ends with 1 where anything differs from what is meant.
+    """Run the worker's hourly check now. The exit code is 1 if anything differs from the policies.
 
-    Bucket rules, public addresses, unfinished uploads, what is held, and the database's rights.
+    Checks bucket rules, public addresses, unfinished uploads, held objects, and the rights in the database.
     """
     with refusals_told():
         look = _run(lambda bucket: bucket.look())
@@ -106,7 +106,7 @@ def _run(work: Callable[[BucketPolicies], Awaitable[T]]) -> T:
 
 @asynccontextmanager
 async def _bucket(loaded: WorkerSettings) -> AsyncIterator[BucketPolicies]:
-    """Of our own deployment alone: the rules of another's are never touched."""
+    """Yield the service for our own deployment's bucket. Another deployment's rules are never touched."""
     database = Database(
         loaded.worker_database_url.get_secret_value(), application="resguardo-policies", max_size=4
     )

@@ -1,4 +1,4 @@
-"""`resguardo restore`: after the database was restored from a backup."""
+"""`resguardo restore`: commands for use after the database was restored from a backup."""
 
 import asyncio
 from typing import Annotated
@@ -16,19 +16,19 @@ commands = typer.Typer(no_args_is_help=True, help="After the database was restor
 
 @commands.callback()
 def _restore() -> None:
-    """A group, though there is one command."""
+    """Keeps `check` as a subcommand."""
 
 
 @commands.command("check")
 def check_restore(
     repeat: Annotated[bool, typer.Option("--repeat", help="Destroy again what came back.")] = False,
 ) -> None:
-    """Compares the ledger of deletions in the bucket with the database.
+    """Compare the ledger of deletions in the bucket with the database.
 
-    What the ledger says is destroyed, and the restored database has again, is listed; with --repeat the worker
-    destroys it again, and objects that were moved to keep/ since the backup are found there.
+    Lists recordings that the ledger says are destroyed and that the restored database contains. With --repeat the
+    worker destroys them again, and objects that were moved to keep/ since the backup are found there.
 
-    Ends with 1 while something is left that came back, or the ledger has entries that are not ours.
+    The exit code is 1 while such a recording remains, or if the ledger has foreign entries.
     """
     with refusals_told():
         report = asyncio.run(worker.check_restore(settings.load(WorkerSettings), repeat=repeat))

@@ -23,7 +23,7 @@ _Said = TypeVar("_Said")
 def propose(
     file: Annotated[Path, typer.Argument(help="The policy to propose.")] = RETENTION_FILE,
 ) -> None:
-    """Puts a retention policy before the compliance officers, as the owner; shows what it changes and deletes."""
+    """Propose a retention policy to the compliance officers, as the owner. Shows what it changes and deletes."""
     with refusals_told():
         source = read_policy_file(file)
         _tell(_as_owner(lambda proposals: proposals.propose(source)))
@@ -31,7 +31,7 @@ def propose(
 
 @commands.command("show")
 def show() -> None:
-    """Shows the policy in force and what is proposed, as the owner."""
+    """Show the policy in force and the proposed policies, as the owner."""
     with refusals_told():
         standing = _as_owner(lambda proposals: proposals.standing())
         for kept in standing:

@@ -21,7 +21,7 @@ def add_staff(
     email: Annotated[str, typer.Argument(help="The address of the new member of staff.")],
     role: Annotated[StaffRole, typer.Option(help="What they will be.")],
 ) -> None:
-    """Adds a member of staff, as the owner: the first compliance officer, who can then invite everybody else."""
+    """Add a staff member, as the owner: usually the first compliance officer, who can then invite everyone else."""
     with refusals_told():
         member = asyncio.run(_add_staff(settings.load(StaffSettings), email, role))
         out.print(f"[green]added[/] {member.user_id} as {role.value}")

@@ -1,4 +1,4 @@
-"""A consultation and who takes part in it. Pure, no I/O."""
+"""Consultations and their participants. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _FIRST_YEAR, _LAST_YEAR = 1900, 2200
 
 
 class SpokenLanguage(StrEnum):
-    """What is spoken in a consultation; MIXED for more than one language, or another one."""
+    """The language spoken in a consultation. MIXED means several languages, or another language."""
 
     EN = "EN"
     ES = "ES"
@@ -22,7 +22,9 @@ class SpokenLanguage(StrEnum):
 
 
 class Sensitivity(StrEnum):
-    """Psychotherapy notes (45 CFR 164.501) and substance use records (42 CFR part 2) have rules of their own."""
+    """The sensitivity of a consultation. Psychotherapy notes (45 CFR 164.501) and substance use records (42 CFR
+    part 2) have stricter rules.
+    """
 
     ORDINARY = "ORDINARY"
     PSYCHOTHERAPY = "PSYCHOTHERAPY"
@@ -30,7 +32,7 @@ class Sensitivity(StrEnum):
 
 
 class ParticipantKind(StrEnum):
-    """In which capacity somebody takes part."""
+    """The kind of a participant."""
 
     DOCTOR = "DOCTOR"
     PATIENT = "PATIENT"
@@ -38,7 +40,7 @@ class ParticipantKind(StrEnum):
 
 
 class GuestRole(StrEnum):
-    """What a guest is there for."""
+    """The role of a guest."""
 
     INTERPRETER = "INTERPRETER"
     COMPANION = "COMPANION"
@@ -49,7 +51,7 @@ class GuestRole(StrEnum):
 
 @dataclass(frozen=True)
 class Participant:
-    """Somebody in a consultation; the id is also the identity in the LiveKit room."""
+    """A participant of a consultation. The id is also the participant's identity in the LiveKit room."""
 
     id: UUID
     kind: ParticipantKind
@@ -60,7 +62,7 @@ class Participant:
 
 @dataclass(frozen=True)
 class Consultation:
-    """A consultation; `participants` and `consents` are None where they were not asked for."""
+    """A consultation. `participants` and `consents` are None if the caller did not select them."""
 
     id: UUID
     external_id: str
@@ -81,13 +83,13 @@ class Consultation:
 
 @dataclass(frozen=True)
 class Registration:
-    """What is said of a consultation that is to take place; `doctor_id` None is the doctor who asks.
+    """The data of a consultation to be registered. `doctor_id` None means the calling doctor.
 
-    `auto_record`: recorded as soon as doctor and patient are in the room and everybody consents. `separate_speakers`:
-    the sound is recorded once more, with each of the two on a channel. `transcribe`: whether what is recorded is turned
-    into words, None for yes unless the kind is sensitive; it can be switched later. `language`: what is
-    spoken, None for what everybody consented in. `patient_birth_date` may be left
-    out, then and ever after: the patient is then taken to be of age.
+    `auto_record`: recording starts as soon as the doctor and the patient are in the room and every participant has
+    consented. `separate_speakers`: the speakers' sound is also recorded apart. `transcribe`: whether recordings are
+    transcribed. None means yes unless the kind is sensitive, and the doctor can switch it later. `language`: the
+    spoken language. None means the language in which every participant consented. `patient_birth_date` may be left
+    out; the patient then counts as an adult.
     """
 
     external_id: str
@@ -121,9 +123,10 @@ class Registration:
             raise InvalidInput("bad_birth_date")
 
     def matches(self, consultation: Consultation, patient_id: UUID) -> bool:
-        """Whether that consultation is what this registration would make: then it has been made before.
+        """Return whether this registration would create that consultation, which means that it was registered
+        before.
 
-        Whether it is transcribed may have been switched since.
+        The comparison ignores the transcription switch, because the doctor may have changed it since.
         """
         return (
             self.scheduled_at,
@@ -146,7 +149,7 @@ class Registration:
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a consultation was asked for: field names for the audit row, and which of the nested lists."""
+    """The selected fields of a consultation: their names for the audit row, and which nested lists to read."""
 
     fields: tuple[str, ...] = ()
     with_participants: bool = False
@@ -154,7 +157,7 @@ class Selection:
 
     @property
     def parameters(self) -> dict[str, object]:
-        """For the statements."""
+        """Return the parameters of the SQL statements."""
         return {
             "fields": list(self.fields),
             "with_participants": self.with_participants,
@@ -163,11 +166,13 @@ class Selection:
 
 
 def room_name(deployment: str, consultation_id: UUID) -> str:
-    """The consultation's LiveKit room; the prefix tells our rooms from others' in the same project."""
+    """Return the name of the consultation's LiveKit room. Its prefix distinguishes our rooms from other rooms of
+    the same LiveKit project.
+    """
     return f"{deployment}_{consultation_id}"
 
 
 def require_consent_to_enter(is_given: bool, is_recorded: bool) -> None:
-    """Law 6: nobody enters a room that is being recorded without a standing consent. Raises Forbidden."""
+    """Raise Forbidden if a person without a standing consent would enter a room that is being recorded (law 6)."""
     if is_recorded and not is_given:
         raise Forbidden("consent_missing_to_join")

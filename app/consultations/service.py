@@ -1,4 +1,4 @@
-"""What one does with a consultation: register it, look at it, join its room, invite a guest."""
+"""Services for consultations: register one, read it, join its room, and invite a guest."""
 
 import base64
 import binascii
@@ -35,7 +35,7 @@ _WHOLE = Selection(with_participants=True)
 
 @dataclass(frozen=True)
 class JoinPass:
-    """What a client needs to enter the room. The token is a secret."""
+    """The data with which a client enters the room. The token is a secret."""
 
     url: str
     token: str
@@ -46,7 +46,7 @@ class JoinPass:
 
 @dataclass(frozen=True)
 class Invitation:
-    """A guest's way in, once. The secret is shown here and never again."""
+    """A guest's invitation, valid once. Only this answer contains its secret."""
 
     participant_id: UUID
     secret: str
@@ -55,14 +55,14 @@ class Invitation:
 
 @dataclass(frozen=True)
 class ActiveRoom:
-    """A room that LiveKit says is open now."""
+    """A room that LiveKit lists as open."""
 
     consultation_id: UUID
     room: RoomSnapshot
 
 
 class Consultations:
-    """The service; `livekit_url` is what clients connect to."""
+    """The service. `livekit_url` is the address to which clients connect."""
 
     def __init__(
         self, database: Database, livekit: LiveKit, *, livekit_url: str, deployment: str, quotas: Quotas
@@ -76,7 +76,8 @@ class Consultations:
     async def register(
         self, asker: Asker, registration: Registration, selection: Selection = _WHOLE
     ) -> Consultation:
-        """Registers a consultation of the asking doctor's; the same again returns the first, as it is now.
+        """Register a consultation of the calling doctor. If it was registered before, return it in its present
+        state.
 
         Raises Conflict (external_id_taken, patient_user_differs, patient_birth_date_differs).
         """
@@ -106,7 +107,9 @@ class Consultations:
     async def get(
         self, asker: Asker, consultation_id: UUID | None, external_id: str | None, selection: Selection
     ) -> Consultation:
-        """The consultation of that id or external id. Raises NotFound, and InvalidInput unless just one is given."""
+        """Return the consultation with this id or external id. Raises NotFound, and InvalidInput unless exactly one
+        of them is given.
+        """
         if (consultation_id is None) == (external_id is None):
             raise InvalidInput("id_or_external_id")
         access = permissions.READ_CONSULTATION.on(consultation_id, external_id=external_id)
@@ -121,16 +124,17 @@ class Consultations:
             return _found(consultation)
 
     async def page(self, asker: Asker, request: PageRequest, selection: Selection) -> Page[Consultation]:
-        """The asker's consultations, newest appointment first."""
+        """Return a page of the caller's consultations, newest appointment first."""
         access = permissions.LIST_CONSULTATIONS.on()
         async with self._database.as_user(asker, access) as tx:
             rows = await store.list_page(tx, request, selection, self._quotas.pages)
         return Page.of(rows, request)
 
     async def join(self, asker: Asker, consultation_id: UUID) -> JoinPass:
-        """A LiveKit token for the asking doctor or patient.
+        """Return a LiveKit token for the calling doctor or patient.
 
-        Raises NotFound, and Forbidden (consent_missing_to_join) where the room is being recorded without their consent.
+        Raises NotFound, and Forbidden (consent_missing_to_join) if the room is being recorded and the caller has
+        not consented.
         """
         access = permissions.JOIN_CONSULTATION.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
@@ -153,7 +157,7 @@ class Consultations:
         return self._pass(participant.id, consultation.id, consultation.room_name)
 
     async def invite_guest(self, asker: Asker, consultation_id: UUID, role: GuestRole) -> Invitation:
-        """Adds a guest and returns the one-time secret that lets the guest in. Raises NotFound."""
+        """Add a guest, and return the one-time secret of their invitation. Raises NotFound."""
         secret = secrets.token_bytes(_SECRET_BYTES)
         access = permissions.INVITE_GUEST.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
@@ -168,10 +172,10 @@ class Consultations:
         return Invitation(guest_id, base64.urlsafe_b64encode(secret).decode(), expires_at)
 
     async def join_as_guest(self, asker: Asker, invitation: str) -> JoinPass:
-        """A LiveKit token for whoever holds an unused invitation.
+        """Return a LiveKit token for the holder of an unused invitation.
 
-        Raises NotFound (invitation_unknown), and Forbidden (consent_missing_to_join) where the room is being recorded
-        and the guest's consent has not been recorded; the invitation then stays good.
+        Raises NotFound (invitation_unknown), and Forbidden (consent_missing_to_join) if the room is being recorded
+        and no consent of the guest is recorded. The invitation then stays valid.
         """
         secret = _decode_secret(invitation)
         access = permissions.JOIN_AS_GUEST.on()
@@ -182,7 +186,7 @@ class Consultations:
         return self._pass(*guest)
 
     async def active_rooms(self, asker: Asker, fields: tuple[str, ...]) -> list[ActiveRoom]:
-        """The asking doctor's rooms that LiveKit lists as open. Raises UpstreamFailed, Timeout."""
+        """Return the calling doctor's rooms that LiveKit lists as open. Raises UpstreamFailed, Timeout."""
         async with self._database.as_user(asker, permissions.LIST_ROOMS.on()) as tx:
             joined = await store.joined_rooms(tx, fields, self._quotas.pages)
         ids = {room.room_name: room.id for room in joined}
@@ -200,7 +204,9 @@ class Consultations:
 
 
 async def open_locked(tx: Transaction, consultation_id: UUID, action: LiteralString) -> Consultation:
-    """The consultation for another noun's transaction, locked, with the audit row of that action. Raises NotFound."""
+    """Lock the consultation in the transaction of another service, write that action's audit row, and return it.
+    Raises NotFound.
+    """
     await consents.lock_consultation(tx, consultation_id)
     return _found(await store.read(tx, consultation_id=consultation_id, selection=Selection(), action=action))
 

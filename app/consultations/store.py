@@ -1,4 +1,4 @@
-"""Consultations as rows."""
+"""The database rows of consultations."""
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -20,7 +20,7 @@ _consultations = TypeAdapter(list[Consultation])
 
 @dataclass(frozen=True)
 class JoinedRoom:
-    """A room for which a join token was issued of late."""
+    """A room for which a join token was issued recently."""
 
     id: UUID
     room_name: str
@@ -32,7 +32,7 @@ _rooms = TypeAdapter(list[JoinedRoom])
 async def insert(
     tx: Transaction, consultation_id: UUID, registration: Registration, patient_id: UUID, room_name: str
 ) -> bool:
-    """Inserts it for the asking doctor; False where the external id is taken."""
+    """Insert a consultation of the calling doctor. Return False if the external id exists."""
     row = await tx.one(
         _sql["insert_consultation"],
         {
@@ -56,7 +56,7 @@ async def insert(
 async def insert_participant(
     tx: Transaction, consultation_id: UUID, kind: ParticipantKind, guest_role: GuestRole | None = None
 ) -> UUID:
-    """Adds somebody and returns the new id."""
+    """Insert a participant and return the new id."""
     participant_id = uuid4()
     await tx.run(
         _sql["insert_participant"],
@@ -74,7 +74,9 @@ async def read(
     action: LiteralString = "consultation.read",
     quota: int | None = None,
 ) -> Consultation | None:
-    """The one asked for, with its audit row; None where it is hidden or does not exist. `quota` counts it as a page."""
+    """Return the consultation, with its audit row, or None if it is hidden or does not exist. With `quota`, the
+    read counts as a page.
+    """
     rows = await read_audited(
         tx,
         _sql["read_consultation"],
@@ -94,13 +96,13 @@ async def read(
 async def list_page(
     tx: Transaction, request: PageRequest, selection: Selection, quota: int
 ) -> list[Consultation]:
-    """One row more than asked for, newest appointment first, with the audit row."""
+    """Return one row more than requested, newest appointment first, with the audit row."""
     parameters = {**request.parameters, **selection.parameters, "quota": quota}
     return await read_audited(tx, _sql["list_consultations"], parameters, _consultations)
 
 
 async def joined_rooms(tx: Transaction, fields: tuple[str, ...], quota: int) -> list[JoinedRoom]:
-    """The rooms of the asking doctor that somebody may be in, at most 100, with the audit row."""
+    """Return at most 100 rooms of the calling doctor that a participant may be in, with the audit row."""
     parameters = {"fields": list(fields), "quota": quota}
     return await read_audited(tx, _sql["joined_rooms"], parameters, _rooms)
 
@@ -112,7 +114,7 @@ async def record_access(
     entity_id: UUID,
     entity_type: LiteralString,
 ) -> None:
-    """The audit row of a change to something of this consultation."""
+    """Write the audit row of a change to an entity of this consultation."""
     await tx.run(
         _sql["record_access"],
         {
@@ -129,7 +131,7 @@ async def record_access(
 async def register_patient(
     tx: Transaction, external_id: str, user_id: UUID | None, birth_date: date | None
 ) -> UUID:
-    """The patient's id, made if new.
+    """Return the patient's id, and create the patient if it is new.
 
     Raises Conflict (patient_user_differs, patient_birth_date_differs, patient_birth_date_ahead).
     """
@@ -138,19 +140,19 @@ async def register_patient(
 
 
 async def has_live_recording(tx: Transaction, consultation_id: UUID) -> bool:
-    """Whether it is being recorded now."""
+    """Return whether the consultation is being recorded."""
     return bool(await tx.value(_sql["has_live_recording"], {"id": consultation_id}))
 
 
 async def mark_joined(tx: Transaction, participant_id: UUID) -> int:
-    """Notes that a join token was issued; returns the number of rows that the policies let through."""
+    """Store that a join token was issued. Return the number of rows that the policies let the caller update."""
     return await tx.run(_sql["mark_joined"], {"id": participant_id})
 
 
 async def keep_invitation(
     tx: Transaction, participant_id: UUID, secret: bytes, lifetime: timedelta
 ) -> datetime:
-    """Keeps the hash of a guest's one-time secret. When it expires, by the database's clock."""
+    """Store the hash of a guest's one-time secret. Return its expiry, by the database's clock."""
     expires_at: datetime = await tx.value(
         _sql["keep_invitation"], {"participant_id": participant_id, "secret": secret, "lifetime": lifetime}
     )
@@ -158,6 +160,6 @@ async def keep_invitation(
 
 
 async def redeem_invitation(tx: Transaction, secret: bytes) -> tuple[UUID, UUID, str] | None:
-    """Participant, consultation and room of an invitation that was not used before; None otherwise."""
+    """Use an invitation. Return its participant, consultation and room, or None if it was used before."""
     row = await tx.one(_sql["redeem_invitation"], {"secret": secret})
     return None if row is None else (row["participant_id"], row["consultation_id"], row["room_name"])

@@ -1,7 +1,7 @@
-"""What is configured: read once from the environment (and `.env`), frozen.
+"""The settings: read once from the environment (and `.env`), and frozen.
 
-Each process reads only what it needs: the API has no secret of the worker's, the worker none of the owner's. A missing
-or malformed setting stops the start with its name and never its value.
+Each process reads only the settings that it needs: the API has no secret of the worker, and the worker has none of
+the owner. A missing or malformed setting stops the start. The error names the setting and never contains its value.
 """
 
 from app.settings.base import (

@@ -1,4 +1,4 @@
-"""What every process reads, and how any setting is refused."""
+"""The settings that every process reads, and the error for wrong settings."""
 
 from base64 import b64decode
 from enum import StrEnum
@@ -16,18 +16,20 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class SettingsError(Exception):
-    """Some settings are missing or wrong. The message has a line for each: its name, what is wrong, never its value."""
+    """Some settings are missing or wrong. The message has one line for each: its name and the problem, never its
+    value.
+    """
 
 
 class Environment(StrEnum):
-    """Where a process runs."""
+    """The environment in which a process runs."""
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"
 
 
 class DeploymentSettings(BaseSettings):
-    """What every process reads."""
+    """The settings that every process reads."""
 
     model_config = SettingsConfigDict(
         env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
@@ -44,7 +46,7 @@ class DeploymentSettings(BaseSettings):
 
     @property
     def is_production(self) -> bool:
-        """Whether the strict rules hold."""
+        """Return whether the strict rules of production apply."""
         return self.environment is Environment.PRODUCTION
 
     def _require_tls(self, name: str, url: str, schemes: tuple[str, ...]) -> None:
@@ -68,7 +70,7 @@ class DeploymentSettings(BaseSettings):
 
     @staticmethod
     def _require_role(name: str, read: DatabaseUrl, role: str | None) -> None:
-        """A pooler's login is the role, a dot and the project."""
+        """Raise unless the URL's login is the role, or the role, a dot and the project (the form of a pooler)."""
         if role is not None and (read.role or "").split(".")[0] != role:
             raise SettingProblem(f"{name}: must log in as {role}")
         if role is not None and not read.password:
@@ -76,7 +78,7 @@ class DeploymentSettings(BaseSettings):
 
 
 def check_database_url(name: str, url: str | None) -> str | None:
-    """The URL as it is; empty counts as None. Raises SettingsError, which quotes nothing of it."""
+    """Return the URL unchanged, or None if it is empty. Raises SettingsError, whose text quotes nothing of it."""
     try:
         return url if url and read_database_url(url) else None
     except SettingProblem as problem:
@@ -84,7 +86,7 @@ def check_database_url(name: str, url: str | None) -> str | None:
 
 
 def split_url(name: str, url: str) -> SplitResult:
-    """The parts of a setting's URL. Raises SettingProblem, since the library's own refusal quotes the URL."""
+    """Return the parts of a URL. Raises SettingProblem, because the library's own error quotes the URL."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -94,7 +96,7 @@ def split_url(name: str, url: str) -> SplitResult:
 
 
 def is_key(value: str) -> bool:
-    """Whether it is 32 bytes in base64."""
+    """Return whether the value is 32 bytes in base64."""
     try:
         return len(b64decode(value, validate=True)) == 32
     except ValueError:

@@ -1,7 +1,7 @@
-"""Reads a database's URL once, strictly, so that no library ever has to complain about it and quote it.
+"""Parses a database URL strictly, so that no library ever quotes it in an error.
 
-A refusal names what is wrong with the URL and never repeats any part of it: a password with an unencoded `@` or `/`
-would otherwise be taken for a host or a port, and printed by whoever fails to reach it.
+An error names the problem and never repeats a part of the URL. Otherwise a password with an unencoded `@` or `/`
+could be read as a host or a port, and be printed in a connection error.
 """
 
 import re
@@ -28,7 +28,7 @@ _URL = re.compile(
     r"(?:\?(?P<query>[^#?\[\]@]*))?"
 )
 _ELSEWHERE: Final = frozenset({"user", "password", "dbname", "port"})
-"""What the URL says before its `?`, and nowhere else."""
+"""The parameters that may only appear before the `?` of the URL."""
 
 _SET_AFTER_CONNECTING: Final = frozenset({"options", "client_encoding"})
 _NO_PLACE: Final = frozenset({"service", "servicefile", "replication"})
@@ -36,12 +36,12 @@ _LARGEST_PORT: Final = 65_535
 
 
 class SettingProblem(ValueError):  # noqa: N818 - it is what is wrong, and is collected, not raised at anybody
-    """What is wrong with a setting, in words that repeat nothing of its value."""
+    """The problem with a setting, in words that contain nothing of its value."""
 
 
 @dataclass(frozen=True)
 class DatabaseUrl:
-    """The parts that the settings judge. `parameters` are those after the `?`."""
+    """The parts of the URL that the settings check. `parameters` are those after the `?`."""
 
     role: str | None
     password: str | None = field(repr=False)
@@ -49,7 +49,7 @@ class DatabaseUrl:
 
 
 def read_database_url(value: str) -> DatabaseUrl:
-    """The parts of a URL that libpq reads in the same way. Raises SettingProblem."""
+    """Return the parts of a URL, if libpq reads it in the same way. Raises SettingProblem."""
     if not value.isascii() or not value.isprintable() or " " in value:
         raise SettingProblem(_ENCODE)
     if not re.match(r"postgres(ql)?://", value):
@@ -76,7 +76,7 @@ def _decoded(text: str | None) -> str | None:
 
 
 def _parameters(query: str) -> dict[str, str]:
-    """Each parameter is one of libpq's, has a value, and is there once."""
+    """Return the parameters. Raises unless each is a libpq parameter, has a value, and appears once."""
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
     found: dict[str, str] = {}
     for pair in query.split("&") if query else ():
@@ -105,7 +105,9 @@ def _check_hosts(hosts: str, parameters: Mapping[str, str]) -> None:
 
 
 def _require_same(value: str, ours: Mapping[str, str | None]) -> None:
-    """What libpq reads is what we read: else it would connect elsewhere, or as somebody else, than was judged."""
+    """Raise if libpq reads other values than this parser, because it would then connect elsewhere or as another
+    user.
+    """
     try:
         theirs = conninfo_to_dict(value)
     except (psycopg.Error, ValueError):

@@ -1,4 +1,4 @@
-"""The root keys, which whoever makes, reads or searches words has."""
+"""The root keys, for processes that create, read or search transcripts."""
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -9,7 +9,7 @@ from app.settings.database_url import SettingProblem
 
 
 class KeySettings(DeploymentSettings):
-    """The keyring."""
+    """The setting of the keyring."""
 
     root_keys: SecretStr = Field(
         description="The keys that wrap each recording's own, the current one first, comma-separated; `resguardo keys "
@@ -18,7 +18,7 @@ class KeySettings(DeploymentSettings):
 
     @property
     def keyring(self) -> Keyring:
-        """The root keys, to be used."""
+        """Return the keyring with the root keys."""
         return Keyring.parse(self.root_keys.get_secret_value())
 
     @field_validator("root_keys")

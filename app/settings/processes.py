@@ -1,4 +1,4 @@
-"""What each process reads, and nothing of another's."""
+"""The settings of each process."""
 
 from typing import Annotated, Self, TypeVar
 
@@ -34,7 +34,7 @@ class ApiSettings(
     WebAppSettings,
     KeySettings,
 ):
-    """`resguardo serve`."""
+    """The settings of `resguardo serve`."""
 
     api_database_url: SecretStr = Field(
         description="postgresql://resguardo_api:...; the database as the API."
@@ -95,7 +95,7 @@ class ApiSettings(
 
     @property
     def issuer(self) -> str | None:
-        """The `iss` of the project's tokens; None if they have none."""
+        """Return the `iss` of the project's tokens, or None if they have none."""
         if self.supabase_jwt_issuer is None:
             return self.auth_url
         return None if self.supabase_jwt_issuer == NO_ISSUER else self.supabase_jwt_issuer
@@ -120,7 +120,7 @@ class WorkerSettings(
     SpeechSettings,
     KeySettings,
 ):
-    """`resguardo worker`."""
+    """The settings of `resguardo worker`."""
 
     worker_database_url: SecretStr = Field(
         description="postgresql://resguardo_worker:...; the same, as the worker."
@@ -206,7 +206,7 @@ class WorkerSettings(
 
 
 class MigrationSettings(DeploymentSettings):
-    """`resguardo migrate`: the owner's login, and the two whose passwords it sets."""
+    """The settings of `resguardo migrate`: the owner's URL, and the URLs of the two logins whose passwords it sets."""
 
     database_url: SecretStr = Field(
         description="The database as its owner (Supabase: postgres); for the owner's commands only."
@@ -228,7 +228,7 @@ class MigrationSettings(DeploymentSettings):
 
     @property
     def login_passwords(self) -> dict[str, SecretStr]:
-        """The password of each login role, as its URL has it."""
+        """Return the password of each login role, from its URL."""
         urls = {"resguardo_api": self.api_database_url, "resguardo_worker": self.worker_database_url}
         return {
             role: SecretStr(read_database_url(url.get_secret_value()).password or "")
@@ -237,7 +237,7 @@ class MigrationSettings(DeploymentSettings):
 
 
 class OwnerSettings(DeploymentSettings):
-    """`resguardo retention`: the owner's login."""
+    """The settings of `resguardo retention`: the owner's URL."""
 
     database_url: SecretStr = Field(description="As above.")
 
@@ -248,7 +248,7 @@ class OwnerSettings(DeploymentSettings):
 
 
 class StaffSettings(SupabaseSettings):
-    """`resguardo staff add`: the owner's login, and the key that invites."""
+    """The settings of `resguardo staff add`: the owner's URL, and the key that invites."""
 
     database_url: SecretStr = Field(description="As above.")
     supabase_secret_key: SecretStr = Field(min_length=1, description="As above.")
@@ -278,11 +278,11 @@ _TOLD_AS_THEY_ARE = frozenset(
         "too_short",
     }
 )
-"""Pydantic's refusals of which the text names the rule and nothing of the value (pydantic-core 2.x, errors.rs)."""
+"""The pydantic errors whose text names the rule and nothing of the value (pydantic-core 2.x, errors.rs)."""
 
 
 def load(kind: type[_Loaded]) -> _Loaded:
-    """Reads the settings of one process. Raises SettingsError."""
+    """Read the settings of one process. Raises SettingsError."""
     try:
         return kind()
     except ValidationError as error:
@@ -295,7 +295,7 @@ def load(kind: type[_Loaded]) -> _Loaded:
 
 
 def _line(problem: ErrorDetails) -> str:
-    """The setting's name and what is wrong with it, never in a library's words, which may quote the value."""
+    """Return the setting's name and its problem. A library's own text is not used, because it may quote the value."""
     name = "".join(str(part).upper() for part in problem["loc"][:1])
     cause = problem.get("ctx", {}).get("error")
     if problem["type"] == "missing":

@@ -1,4 +1,4 @@
-"""The vendors, each as those processes read it that talk to it."""
+"""The settings of each vendor."""
 
 import re
 from enum import StrEnum
@@ -12,7 +12,7 @@ from app.settings.database_url import SettingProblem
 
 
 class BusinessAssociateSettings(DeploymentSettings):
-    """HIPAA: no PHI reaches a vendor before its business associate agreement is signed."""
+    """Affirmations of business associate agreements. HIPAA: no PHI reaches a vendor before its agreement is signed."""
 
     baa_supabase: bool = Field(False, description="`true` once the BAA with Supabase is signed.")
     baa_cloudflare: bool = Field(
@@ -42,18 +42,18 @@ class BusinessAssociateSettings(DeploymentSettings):
 
 
 class SupabaseSettings(DeploymentSettings):
-    """The project whose Auth signs the tokens."""
+    """The Supabase project whose Auth signs the tokens."""
 
     supabase_url: str = Field(description="https://<project ref>.supabase.co")
 
     @property
     def auth_url(self) -> str:
-        """The address of Supabase Auth."""
+        """Return the address of Supabase Auth."""
         return self.supabase_url.rstrip("/") + "/auth/v1"
 
     @property
     def jwks_url(self) -> str:
-        """Where Supabase Auth publishes its signing keys."""
+        """Return the address of Supabase Auth's signing keys."""
         return f"{self.auth_url}/.well-known/jwks.json"
 
     @model_validator(mode="after")
@@ -63,7 +63,7 @@ class SupabaseSettings(DeploymentSettings):
 
 
 class BucketSettings(DeploymentSettings):
-    """The private bucket; keys are per process, each with the rights it needs."""
+    """The private bucket. Each process has its own key, with the rights that it needs."""
 
     r2_account_id: str | None = Field(None, pattern=r"^[0-9a-f]{32}$", description="Cloudflare's account id.")
     r2_bucket_name: str = Field(
@@ -98,7 +98,7 @@ class BucketSettings(DeploymentSettings):
 
     @property
     def is_r2(self) -> bool:
-        """Whether the bucket is at Cloudflare R2, or at a stand-in for it."""
+        """Return whether the bucket is on Cloudflare R2, or on a stand-in for it."""
         return self.s3_endpoint_url is None
 
     @model_validator(mode="after")
@@ -157,14 +157,14 @@ class BucketSettings(DeploymentSettings):
 
 
 class BucketWriterSettings(BucketSettings):
-    """The bucket, with the key that may write and list. All that `resguardo drill restore` reads."""
+    """The bucket with the key that may write and list. `resguardo drill restore` reads only these settings."""
 
     r2_access_key_id: str = Field(min_length=1, description="The worker's bucket key: Object Read & Write.")
     r2_secret_access_key: SecretStr = Field(min_length=1, description="Belongs to R2_ACCESS_KEY_ID.")
 
 
 class WebAppSettings(DeploymentSettings):
-    """The web app, whose pages alone may reach the API and the bucket from a browser."""
+    """The web app. Browsers may call the API and the bucket only from its pages."""
 
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of the web app, comma-separated; none by default."
@@ -184,7 +184,7 @@ class WebAppSettings(DeploymentSettings):
 
 
 class BucketRuleSettings(BucketSettings, WebAppSettings):
-    """What it takes to read and set the bucket's rules, and where the bucket must be served to nobody."""
+    """The keys that read and write the bucket's rules, and the addresses at which the bucket must refuse everyone."""
 
     cloudflare_api_token: SecretStr | None = Field(
         None,
@@ -270,7 +270,7 @@ class OpenAISettings(DeploymentSettings):
 
 
 class SpeechApi(StrEnum):
-    """What a speech model answers: words alone, words with times, or words with times and speakers."""
+    """The format of a speech model's answer: text alone, text with times, or text with times and speakers."""
 
     TEXT = "text"
     VERBOSE_JSON = "verbose_json"
@@ -282,11 +282,11 @@ SPEECH_MODELS: Final = {
     SpeechApi.VERBOSE_JSON: "whisper-1",
     SpeechApi.DIARIZED_JSON: "gpt-4o-transcribe-diarize",
 }
-"""OpenAI's for each answer. The last two end on 2027-02-26 (openai 3.52, `AudioModel`, checked 2026-11-21)."""
+"""OpenAI's model for each format. The last two end on 2027-02-26 (openai 3.52, `AudioModel`, checked 2026-11-21)."""
 
 
 class SpeechSettings(OpenAISettings):
-    """How recordings become words."""
+    """The settings of transcription."""
 
     speech_api: SpeechApi = Field(
         SpeechApi.TEXT,
@@ -311,5 +311,5 @@ class SpeechSettings(OpenAISettings):
 
     @property
     def speech_model(self) -> str:
-        """The model to ask."""
+        """Return the model that the client asks for."""
         return self.whisper_model or SPEECH_MODELS[self.speech_api]
