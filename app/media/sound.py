@@ -7,9 +7,9 @@ made of sample offsets: nobody else's clock is asked. The sound is never held as
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +31,7 @@ from app.media.child import (
     Wanted,
     running,
 )
-from app.media.turns import FRAME_MS, MAX_CHANNELS, turns, voices, windows
+from app.media.turns import FRAME_MS, LOUDNESS, MAX_CHANNELS, own_speech, turns, voices, windows
 
 BLOCK_BYTES: Final = 4 * 1024 * 1024
 """FFmpeg asks for 32 KB at a time, the store is asked for these: an hour of video in 64 KB blocks took 200 s."""
@@ -92,6 +92,24 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Listened:
+    """One file's sound: for each channel a byte for each 30 ms, as `turns` reads them, all channels equally long.
+
+    `unused_channels` are those of tracks of which too much is damaged. `unused_tracks` is as in `Plan`.
+    """
+
+    duration_ms: int
+    channels: tuple[bytes, ...]
+    unused_channels: frozenset[int] = frozenset()
+    unused_tracks: int = 0
+
+    @property
+    def used(self) -> dict[int, bytes]:
+        """The channels that are not damaged, by number."""
+        return {n: frames for n, frames in enumerate(self.channels) if n not in self.unused_channels}
+
+
+@dataclass(frozen=True)
 class Limits:
     """What hearing one recording may cost.
 
@@ -116,15 +134,47 @@ LIMITS: Final = Limits()
 async def plan(
     read_range: ReadRange, size_bytes: int, container: Container, *, cut: Cut, limits: Limits = LIMITS
 ) -> Plan:
-    """Finds where somebody speaks; a file without sound, or with silence alone, has no spans.
+    """Finds where somebody speaks; a file without sound, or with silence alone, has no spans. Raises as `listen`."""
+    listened = await listen(read_range, size_bytes, container, limits=limits)
+    return await anyio.to_thread.run_sync(planned, listened, cut)
+
+
+async def listen(
+    read_range: ReadRange, size_bytes: int, container: Container, *, limits: Limits = LIMITS
+) -> Listened:
+    """Finds out how loud each moment is, and whether somebody speaks.
 
     `read_range(start, length)` gives exactly these bytes; what it raises is passed on unchanged. Packets that cannot be
     decoded are silence, up to one in ten. Raises MediaRefused beyond that, and as the probe does; UpstreamFailed
     (`media_sound_ended`) if the child ended through no fault of the object.
     """
     async with _hearing("hear", read_range, size_bytes, container, limits, _HEARD) as child:
-        frames, sound = await _all_heard(child, limits)
-    return await anyio.to_thread.run_sync(_planned, frames, sound, cut)
+        return await _all_heard(child, limits)
+
+
+def planned(listened: Listened, cut: Cut) -> Plan:
+    """The plan of one file by itself."""
+    kept = voices(listened.used)
+    return _plan(listened, kept, Cut.TURNS if len(kept) > 1 else cut)
+
+
+def planned_beside(listened: Listened, others: bytes) -> Plan:
+    """The plan of one person's own microphone, beside the microphones of others, always in turns.
+
+    `others` says how loud the loudest of the other microphones was at each moment of this file, and whether somebody
+    spoke into it. What is but a trace of it is left out.
+    """
+    kept = {number: own_speech(frames, others) for number, frames in voices(listened.used).items()}
+    return _plan(listened, kept, Cut.TURNS)
+
+
+def without_speech(listened: Listened, silenced: bytes) -> Listened:
+    """The same sound, in which nobody speaks at the moments that are not 0 in `silenced`."""
+    channels = tuple(
+        bytes(frame & LOUDNESS if silent else frame for frame, silent in zip(frames, silenced, strict=True))
+        for frames in listened.channels
+    )
+    return replace(listened, channels=channels)
 
 
 async def pieces(
@@ -210,8 +260,7 @@ async def _hearing(
         )
 
 
-async def _all_heard(child: Conversation[_Heard], limits: Limits) -> tuple[list[bytes], _Sound]:
-    """What the child heard on each channel, a byte for each 30 ms, all channels equally long."""
+async def _all_heard(child: Conversation[_Heard], limits: Limits) -> Listened:
     frames: dict[int, bytearray] = defaultdict(bytearray)
     sound = None
     while sound is None:
@@ -228,22 +277,22 @@ async def _all_heard(child: Conversation[_Heard], limits: Limits) -> tuple[list[
         frames[number] for number in frames if number >= sound.channels
     ):
         raise MediaRefused("media_unreadable")
-    return [channel.ljust(length, b"\0") for channel in channels], sound
+    return Listened(
+        sound.samples // _SAMPLES_PER_MS,
+        tuple(channel.ljust(length, b"\0") for channel in channels),
+        frozenset(sound.unused_channels),
+        sound.unused_tracks,
+    )
 
 
-def _planned(frames: Sequence[bytes], sound: _Sound, cut: Cut) -> Plan:
-    used = {number: heard for number, heard in enumerate(frames) if number not in sound.unused_channels}
-    kept = voices(used)
-    if len(kept) > 1:
-        cut = Cut.TURNS
-    duration_ms = sound.samples // _SAMPLES_PER_MS
+def _plan(listened: Listened, kept: Mapping[int, bytes], cut: Cut) -> Plan:
     spans = [
         Span(number if len(kept) > 1 else None, *interval, source=number)
-        for number, heard in kept.items()
-        for interval in _CUTS[cut](heard, longest_ms=_LONGEST_MS[cut], duration_ms=duration_ms)
+        for number, frames in kept.items()
+        for interval in _CUTS[cut](frames, longest_ms=_LONGEST_MS[cut], duration_ms=listened.duration_ms)
     ]
     spans.sort(key=lambda span: (span.start_ms, span.source))
-    return Plan(duration_ms, len(kept), tuple(spans), sound.unused_tracks)
+    return Plan(listened.duration_ms, len(kept), tuple(spans), listened.unused_tracks)
 
 
 def _check(spans: Sequence[Span]) -> None:

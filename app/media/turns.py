@@ -12,7 +12,7 @@ SPEECH: Final = 0x80
 MAX_CHANNELS: Final = 16
 """Of all tracks of a file: the child process mixes the channels of tracks where there would be more."""
 
-_LOUDNESS: Final = 0x7F
+LOUDNESS: Final = 0x7F
 
 _PAUSE_FRAMES: Final = 17
 """About half a second: a shorter pause is within a turn."""
@@ -73,12 +73,23 @@ def own_speech(frames: bytes, other: bytes) -> bytes:
     is one, too. What is 15 dB softer than the other always is, what is not even 6 dB softer never.
     """
     around = _loudest_around(other)
-    softer = [loudest - (frame & _LOUDNESS) for frame, loudest in zip(frames, around, strict=True)]
+    softer = [loudest - (frame & LOUDNESS) for frame, loudest in zip(frames, around, strict=True)]
     while_other = [steps for steps, frame in zip(softer, other, strict=True) if frame & SPEECH and steps > 0]
     usual = median_high(while_other) if while_other else _MOST_TRACE_STEPS
     least = max(_LEAST_TRACE_STEPS, min(_MOST_TRACE_STEPS, usual - _TRACE_MARGIN_STEPS))
     return bytes(
-        frame & _LOUDNESS if steps > least else frame for frame, steps in zip(frames, softer, strict=True)
+        frame & LOUDNESS if steps > least else frame for frame, steps in zip(frames, softer, strict=True)
+    )
+
+
+def loudest(channels: Sequence[bytes]) -> bytes:
+    """For each frame how loud the loudest of the channels is, and whether somebody speaks on one of them."""
+    if len(channels) == 1:
+        return channels[0]
+    return bytes(
+        max(frame & LOUDNESS for frame in together)
+        | (SPEECH if any(frame & SPEECH for frame in together) else 0)
+        for together in zip(*channels, strict=True)
     )
 
 
@@ -107,14 +118,7 @@ def voices(channels: Mapping[int, bytes]) -> dict[int, bytes]:
 
 def _others(channels: Mapping[int, bytes], number: int) -> bytes:
     """For each frame how loud the loudest of the other channels is, and whether somebody speaks on one of them."""
-    others = [frames for other, frames in channels.items() if other != number]
-    if len(others) == 1:
-        return others[0]
-    return bytes(
-        max((frame & _LOUDNESS for frame in together), default=0)
-        | (SPEECH if any(frame & SPEECH for frame in together) else 0)
-        for together in zip(*others, strict=True)
-    )
+    return loudest([frames for other, frames in channels.items() if other != number])
 
 
 def _carries(frames: bytes, other: bytes) -> bool:
@@ -123,13 +127,13 @@ def _carries(frames: bytes, other: bytes) -> bool:
     for one, another in zip(frames, other, strict=True):
         if another & SPEECH:
             spoken += 1
-            unlike += abs((one & _LOUDNESS) - (another & _LOUDNESS)) > _ALIKE_STEPS
+            unlike += abs((one & LOUDNESS) - (another & LOUDNESS)) > _ALIKE_STEPS
     return spoken > 0 and unlike <= spoken * _MAX_UNLIKE
 
 
 def _loudest_around(frames: bytes) -> Iterator[int]:
     """For each frame the loudest of it, those before while a room rings, and the one after."""
-    padded = bytes(_TAIL_FRAMES) + bytes(frame & _LOUDNESS for frame in frames) + b"\0"
+    padded = bytes(_TAIL_FRAMES) + bytes(frame & LOUDNESS for frame in frames) + b"\0"
     return map(max, *(padded[start:] for start in range(_TAIL_FRAMES + 2)))
 
 
@@ -170,6 +174,6 @@ def _quietest(frames: Sequence[int], earliest_ms: int, latest_ms: int) -> int:
     half = _QUIET_FRAMES // 2
 
     def loudness(number: int) -> int:
-        return sum(frame & _LOUDNESS for frame in frames[max(0, number - half) : number + half + 1])
+        return sum(frame & LOUDNESS for frame in frames[max(0, number - half) : number + half + 1])
 
     return min(range(last, first - 1, -1), key=loudness) * FRAME_MS

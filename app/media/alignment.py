@@ -1,0 +1,180 @@
+"""Where one file's sound stands in another file that has the same sound: by how loud both are at each moment.
+
+Pure. Frames are those of `turns`: a byte for each 30 ms. The cost is bounded: of each ten minutes at most 90 s of
+speech are compared, at the offsets within three seconds of the one that is expected.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate, compress, pairwise
+from operator import mul
+from statistics import median
+from typing import Final
+
+from app.media.turns import FRAME_MS, LOUDNESS, SPEECH
+
+_MAX_LAG: Final = 100
+"""Three seconds: what LiveKit reports of a video's beginning is up to one second wrong."""
+
+_BLOCK_FRAMES: Final = 20_000
+_MAX_FRAMES: Final = 3_000
+_MIN_FRAMES: Final = 100
+_MARGIN_FRAMES: Final = 10
+"""The frames before and after speech that are compared too: they have its beginning and end."""
+
+_MIN_LIKENESS: Final = 0.65
+_MIN_LEAD: Final = 0.15
+"""How much more alike the sounds are at the best offset than at any other that is not next to it."""
+
+_FEW_LIKENESS: Final = 20
+_FEW_LEAD: Final = 15
+"""What is asked for besides, divided by the number of frames: a few frames are like many others by chance."""
+
+_PEAK_FRAMES: Final = 10
+_TO_LOUDNESS: Final = bytes(frame & LOUDNESS for frame in range(256))
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How much later than the whole a part begins, in milliseconds: measured around some of the part's moments.
+
+    `measured` has these moments, in order, each with what was measured there. The clocks of two files may drift apart.
+    """
+
+    measured: tuple[tuple[int, int], ...]
+
+    @property
+    def late_ms(self) -> int:
+        """For the part as a whole."""
+        return round(median(late_ms for _, late_ms in self.measured))
+
+    def late_ms_at(self, moment_ms: int) -> int:
+        """For one moment of the part: between two that were measured, a straight line."""
+        first, last = self.measured[0], self.measured[-1]
+        if moment_ms <= first[0]:
+            return first[1]
+        for (start, late_ms), (end, late_ms_after) in pairwise(self.measured):
+            if moment_ms <= end:
+                return round(late_ms + (late_ms_after - late_ms) * (moment_ms - start) / (end - start))
+        return last[1]
+
+
+def align(part: bytes, whole: bytes, expected_ms: int) -> Alignment | None:
+    """Measures how much later than `whole` a `part` of its sound begins, within three seconds of what is expected.
+
+    None if that cannot be told: the part has too little speech, the whole does not have it, or it fits as well at
+    another offset, as a sound does that repeats itself.
+    """
+    margin = bytes(_MAX_LAG)
+    padded = margin + whole.translate(_TO_LOUDNESS) + margin
+    expected = round(expected_ms / FRAME_MS)
+    measured = []
+    for start in range(0, len(part), _BLOCK_FRAMES):
+        block = part[start : start + _BLOCK_FRAMES]
+        lag = _best_lag(block, padded, start + expected + _MAX_LAG)
+        if lag is not None:
+            middle = start + len(block) // 2
+            measured.append((middle * FRAME_MS, round((expected + lag) * FRAME_MS)))
+    if not measured:
+        return None
+    return Alignment(tuple(measured))
+
+
+def _best_lag(block: bytes, whole: bytes, at: int) -> float | None:
+    """By how many frames the block is later than `at` in the whole, which has a margin of silence at both ends."""
+    compared, likeness = _likeness(block, whole, at)
+    if compared < _MIN_FRAMES:
+        return None
+    best = max(range(len(likeness)), key=likeness.__getitem__)
+    others = (*likeness[: max(0, best - _PEAK_FRAMES)], *likeness[best + _PEAK_FRAMES + 1 :])
+    if (
+        not 0 < best < len(likeness) - 1
+        or likeness[best] < _MIN_LIKENESS + _FEW_LIKENESS / compared
+        or likeness[best] - max(others) < _MIN_LEAD + _FEW_LEAD / compared
+    ):
+        return None
+    before, peak, after = likeness[best - 1 : best + 2]
+    bend = before - 2 * peak + after
+    return best - _MAX_LAG + ((before - after) / (2 * bend) if bend < 0 else 0.0)
+
+
+def _likeness(block: bytes, whole: bytes, at: int) -> tuple[int, list[float]]:
+    """How many frames were compared, and their correlation (Pearson's) with the whole, at each lag."""
+    chosen = _chosen(block)
+    first, last = max(0, _MAX_LAG - at), max(0, len(whole) - _MAX_LAG - at)
+    stretches = [
+        (start, chosen[start:end])
+        for stretch in _stretches(chosen)
+        for start, end in ((max(first, stretch[0]), min(last, stretch[1])),)
+        if start < end
+    ]
+    frames = b"".join(
+        bytes(compress(block[start : start + len(mask)], mask)) for start, mask in stretches
+    ).translate(_TO_LOUDNESS)
+    count, total = len(frames), sum(frames)
+    spread = count * sum(map(mul, frames, frames)) - total * total
+    if count < _MIN_FRAMES or not spread:
+        return 0, []
+    found = []
+    for lag in range(-_MAX_LAG, _MAX_LAG + 1):
+        others = b"".join(
+            bytes(compress(whole[at + start + lag : at + start + lag + len(mask)], mask))
+            for start, mask in stretches
+        )
+        other_total = sum(others)
+        other_spread = count * sum(map(mul, others, others)) - other_total * other_total
+        together = count * sum(map(mul, frames, others)) - total * other_total
+        found.append(together / (spread * other_spread) ** 0.5 if other_spread else 0.0)
+    return count, found
+
+
+def _chosen(block: bytes) -> bytes:
+    """1 for the frames with speech and those around it, up to so many in all, spread over the block; 0 for others."""
+    chosen = bytearray(len(block))
+    for number, frame in enumerate(block):
+        if frame & SPEECH:
+            start = max(0, number - _MARGIN_FRAMES)
+            end = min(len(block), number + _MARGIN_FRAMES + 1)
+            chosen[start:end] = b"\1" * (end - start)
+    counts = list(accumulate(chosen))
+    if not counts or counts[-1] <= _MAX_FRAMES:
+        return bytes(chosen)
+    return _thinned(chosen, counts[-1])
+
+
+def _thinned(chosen: bytearray, count: int) -> bytes:
+    """Ten stretches of it, far from each other."""
+    stretches = 10
+    length = _MAX_FRAMES // stretches
+    thinned = bytearray(len(chosen))
+    seen = 0
+    for number, is_chosen in enumerate(chosen):
+        if is_chosen and seen * stretches % count < length * stretches:
+            thinned[number] = 1
+        seen += is_chosen
+    return bytes(thinned)
+
+
+def _stretches(chosen: bytes) -> Iterator[tuple[int, int]]:
+    end = 0
+    while (start := chosen.find(1, end)) >= 0:
+        end = chosen.find(0, start)
+        if end < 0:
+            end = len(chosen)
+        yield start, end
+
+
+def cover(covered: bytearray, part: bytes, alignment: Alignment, error_ms: int) -> None:
+    """Sets a byte for each frame of the whole in which a part has speech, if its place is wrong by so much or less."""
+    error = -(-error_ms // FRAME_MS)
+    for start, end in _stretches(bytes(frame >> 7 for frame in part)):
+        late = round(alignment.late_ms_at(start * FRAME_MS) / FRAME_MS)
+        first = min(len(covered), max(0, start + late - error))
+        last = min(len(covered), max(first, end + late + error))
+        covered[first:last] = b"\1" * (last - first)
+
+
+def placed(part: bytes, late_ms: int, frames: int) -> bytes:
+    """So many frames of the whole, with the part where it stands in it, and silence before and after."""
+    late = round(late_ms / FRAME_MS)
+    return (bytes(max(0, late)) + part[max(0, -late) :])[:frames].ljust(frames, b"\0")

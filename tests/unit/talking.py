@@ -1,0 +1,41 @@
+"""Made-up speech, as the frames that `app.media.turns` reads: a byte for each 30 ms."""
+
+import random
+
+from app.media.alignment import placed
+from app.media.turns import FRAME_MS, SPEECH, loudest
+
+HOUR = 120_000
+"""In frames."""
+
+
+def talk(frames: int, *, seed: int, share: float = 0.4) -> bytes:
+    """Somebody who speaks in turns of 1 to 5 s for such a share of the time, over a quiet room."""
+    dice = random.Random(seed)  # noqa: S311 - made-up speech
+    made = bytearray()
+    while len(made) < frames:
+        made += bytes(
+            dice.randrange(6) for _ in range(int(dice.uniform(0.5, 1.5) * 100 * (1 - share) / share))
+        )
+        for _ in range(dice.randrange(6, 30)):
+            loud = dice.randrange(50, 110)
+            syllable = (loud - 25, loud, loud - dice.randrange(8), loud - 12, loud - dice.randrange(20, 40))
+            made += bytes(SPEECH | max(1, value) for value in syllable)
+    return bytes(made[:frames])
+
+
+def noisy(frames: bytes, *, seed: int, level: int) -> bytes:
+    """The same in a room of such a noise, encoded with losses."""
+    dice = random.Random(seed)  # noqa: S311 - made-up speech
+    return bytes(
+        frame & SPEECH | min(127, max(dice.randrange(level + 1), (frame & 127) + dice.randrange(-3, 4)))
+        if frame & 127
+        else dice.randrange(level + 1)
+        for frame in frames
+    )
+
+
+def video_of(*parts: tuple[bytes, int], frames: int, noise: int = 10) -> bytes:
+    """What the room sounds like: parts, each so many frames later than the video."""
+    mixed = loudest([placed(part, late * FRAME_MS, frames) for part, late in parts])
+    return noisy(mixed, seed=9, level=noise)
