@@ -10,7 +10,7 @@ from app.transcripts import model, search, service
 from app.transcripts.corrections import Attribution, Rewording
 from app.transcripts.matching import Snippet as ModelSnippet
 from graphql_schema.context import Info
-from graphql_schema.scalars import parse_id, parse_optional_id, to_id
+from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_optional_id
 
 MOST_HITS = 50
 _USUAL_HITS = 20
@@ -27,6 +27,10 @@ class Turn:
     start: float
     end: float
     speaker: model.Speaker
+    participant_id: strawberry.ID | None = strawberry.field(
+        description="The participant into whose microphone it was said. Null if nobody knows, and if a doctor has said"
+        " who speaks. Two guests of one role have different ids."
+    )
     text: str = strawberry.field(description="Empty for an unintelligible turn.")
     is_unintelligible: bool = strawberry.field(
         description="Somebody spoke, and the speech service could not make out what was said."
@@ -43,6 +47,7 @@ class Turn:
             start=turn.start_ms / 1000,
             end=turn.end_ms / 1000,
             speaker=turn.speaker,
+            participant_id=to_optional_id(turn.participant_id),
             text=turn.text,
             is_unintelligible=turn.is_unintelligible,
             is_uncertain=turn.is_uncertain,
@@ -106,6 +111,7 @@ class TranscriptHit:
     start: float
     end: float
     speaker: model.Speaker
+    participant_id: strawberry.ID | None = strawberry.field(description="As in `Turn`.")
     text: str = strawberry.field(description="At most 160 characters of the turn.")
     highlights: list[Highlight]
     is_uncertain: bool = strawberry.field(description="As in `Turn`: the words may be wrong.")
@@ -121,6 +127,7 @@ class TranscriptHit:
             start=shown.start_ms / 1000,
             end=shown.end_ms / 1000,
             speaker=shown.speaker,
+            participant_id=to_optional_id(shown.participant_id),
             text=shown.text,
             highlights=[Highlight(start=start, end=end) for start, end in shown.highlights],
             is_uncertain=shown.is_uncertain,

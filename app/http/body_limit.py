@@ -1,8 +1,8 @@
-"""Limits the size of a request body, whatever its Content-Length says, and the time that it may take.
+"""No request body grows past the limit, whatever its Content-Length says, or takes longer than its time.
 
-The middleware does not buffer the body: it passes on each chunk within the limit, and stops at the chunk that
-exceeds it. It answers a client that sends too much at once, and then reads and discards the rest of the body for a
-moment. Otherwise the closed connection would be reset, and the client would not receive the answer.
+It holds nothing back itself: what is within the limit goes on chunk by chunk, the chunk that passes it does not.
+Whoever sends too much is answered at once; what is on its way already is read and thrown away for a moment, since a
+connection that is closed over it is reset, and the answer with it.
 """
 
 import asyncio
@@ -27,10 +27,9 @@ class _RefusedBodyError(Exception):
 
 
 class BodyLimit:
-    """ASGI middleware: answers 413 to a body larger than `limit_bytes`, and 408 to a body that takes longer than
-    `seconds`.
+    """ASGI middleware: answers 413 to bodies of more than `limit_bytes`, 408 to those that take more than `seconds`.
 
-    Both answers close the connection.
+    Both close the connection.
     """
 
     def __init__(self, app: ASGIApp, limit_bytes: int, seconds: float = BODY_SECONDS) -> None:
@@ -39,7 +38,7 @@ class BodyLimit:
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
+        """Serves one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

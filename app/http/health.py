@@ -1,7 +1,6 @@
-"""`GET /health/live`, `GET /health/ready` and `GET /metrics`: the process, its database, and the leading worker.
+"""`GET /health/live`, `GET /health/ready`, `GET /metrics`: is it alive, has it a database, and a leader?
 
-Anyone may call these routes. One caller at a time queries the database, and all concurrent callers get the same
-answer.
+Anybody may ask, so the database is asked by one caller at a time, and all who ask meanwhile get the same answer.
 """
 
 import asyncio
@@ -16,9 +15,7 @@ from app.errors import AppError
 from app.jobs.watch import LeaderWatch
 
 READY_SECONDS = 1.2
-"""The time limit of the database query. A health check waits two seconds, and cancelling the query needs the
-difference.
-"""
+"""Leaves time to cancel the question: whoever asks waits two seconds."""
 
 _METRICS = """\
 # HELP resguardo_leader_present Whether a worker leads the rounds.
@@ -34,14 +31,14 @@ _Answer = TypeVar("_Answer")
 
 
 class _Shared(Generic[_Answer]):
-    """Runs a query once for all callers that wait for its answer at the same time."""
+    """A question that is asked once for all who want its answer at the same time."""
 
     def __init__(self, ask: Callable[[], Awaitable[_Answer]]) -> None:
         self._ask = ask
         self._asking: asyncio.Future[_Answer] | None = None
 
     async def answer(self) -> _Answer:
-        """Return the answer. The query runs to its end even if a waiting caller disconnects."""
+        """The answer; it is found to its end, whoever of those that wait for it goes away."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.ensure_future(self._ask())
             self._asking.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
@@ -49,19 +46,19 @@ class _Shared(Generic[_Answer]):
 
 
 async def live(_: Request) -> Response:
-    """Answer that the process runs."""
+    """The process answers."""
     return JSONResponse({"status": "ok"})
 
 
 class Ready:
-    """The route `GET /health/ready`."""
+    """The route."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._reason = _Shared(self._find_reason)
 
     async def __call__(self, _: Request) -> Response:
-        """Answer 200, or 503 with the code of the reason, within two seconds."""
+        """200, or 503 with the reason's code, within two seconds."""
         reason = await self._reason.answer()
         if reason is not None:
             return JSONResponse({"status": "unavailable", "reason": reason}, status_code=503)
@@ -76,13 +73,13 @@ class Ready:
 
 
 class Metrics:
-    """The route `GET /metrics`, in the text format of Prometheus."""
+    """The route, in the text format of Prometheus."""
 
     def __init__(self, watch: LeaderWatch) -> None:
         self._found = _Shared(watch.read)
 
     async def __call__(self, _: Request) -> Response:
-        """Answer 200, or 503 with the code of the reason. The value is `NaN` if no worker has ever led."""
+        """200, or 503 with the reason's code; `NaN` before any worker led."""
         try:
             found = await self._found.answer()
         except AppError as error:

@@ -1,14 +1,13 @@
-"""Selects the language of an answer."""
+"""Which of our languages a client reads."""
 
 from app.http.negotiation import preferences
 from app.texts import DEFAULT_LANGUAGE, LANGUAGES, Language
 
 
 def pick_language(accept_language: str | None) -> Language:
-    """Return the best supported language for an `Accept-Language` header, or English if it names no supported
-    language.
+    """The best of our languages by an `Accept-Language` header; English where it names none of them.
 
-    Regions are ignored: `es-MX` selects Spanish.
+    Regions are not told apart: `es-MX` is Spanish.
     """
     wanted = preferences(accept_language or "")
     refused = {member.value.partition("-")[0] for member in wanted if member.quality == 0}

@@ -1,7 +1,6 @@
-"""`GET /subtitles/<secret>.vtt` and `.srt`: subtitles for a video player, which cannot send a token.
+"""`GET /subtitles/<secret>.vtt` and `.srt`: for a player, which can send no token.
 
-The secret is valid for a short time. The subtitles are read as the person who asked for the link, and only while
-their session lasts.
+The secret is short-lived, and read as whoever asked for it: it ends with that session.
 """
 
 from dataclasses import replace
@@ -50,10 +49,9 @@ class Subtitles:
         self._trusted_proxies = trusted_proxies
 
     async def __call__(self, request: Request) -> Response:
-        """Answer 200 with the subtitles, labelled in the request's language, or 404 for a link that is not valid.
+        """200 with the subtitles, whose labels are in the request's language; 404 for a link that reads nothing.
 
-        Answers 401 if the session of the person who asked for the link has ended, and 429 or 503 if too many
-        operations run at once.
+        401 where the session of whoever asked for it is over; 429 or 503 where too much runs at once.
         """
         try:
             read = await self._read(request)
@@ -83,13 +81,13 @@ class Subtitles:
         reader = (
             "subtitles",
             asker.person,
-        )  # separate slots, so that a leaked link does not use up the person's own
+        )  # apart, so that a leaked link does not use up the person's own slots
         async with self._limits.people.slot(reader):
             return await self._transcripts.read(asker, recording_id)
 
 
 def _marked(turn: Turn, language: Language) -> Turn:
-    """Return the turn as subtitles show it: with a mark in place of missing words, or before uncertain words."""
+    """The turn with the words that subtitles show: a mark in place of words, or before uncertain ones."""
     if turn.is_unintelligible:
         return replace(turn, text=subtitle_text("unintelligible", language))
     if turn.is_uncertain:

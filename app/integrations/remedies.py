@@ -1,4 +1,4 @@
-"""The remedy for each reason of a vendor's refusal, for operators."""
+"""What an operator does about each refusal of a vendor, by its reason."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,9 +1,9 @@
-"""Client of a speech service that speaks OpenAI's wire format.
+"""Speech to words, by any service that speaks OpenAI's wire format.
 
-Only this module sends sound to the service. It sends each request once; the job retries, because the job knows
-which requests may be billed. The client follows no redirect, reads no environment variable, and sends only the key
-and the form. It reads at most 16 KiB of an error response, to find the vendor's code (`speech_refusals`), and never
-repeats the text. `speech_answers` validates each answer.
+The only place that sends sound to it. It asks once: retries are the job's, which knows what was paid for. It follows no
+redirect, reads no variable of the environment, and sends no header but the key and the form. Of a refusal it reads
+16 KiB at most, for the vendor's code (`speech_refusals`), and repeats nothing of its text. What it answers is checked
+in `speech_answers` before anybody sees it.
 """
 
 import asyncio
@@ -26,27 +26,26 @@ __all__ = ["MAX_PIECE_BYTES", "MAX_PIECE_MS", "Heard", "HeardSegment", "Speech"]
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 MAX_PIECE_BYTES: Final = 25 * 1024 * 1024 - 16 * 1024
-"""The vendor limits the whole form: "Maximum content size limit (26214400) exceeded" (as users quote it, checked
-2026-11-21). The rest of the form is far smaller than 16 KiB.
-"""
+"""The vendor's limit is of the whole form: "Maximum content size limit (26214400) exceeded" (as users quote it, checked
+2026-11-21); the rest of the form is far below 16 KiB."""
 
 MAX_PIECE_MS: Final = 20 * 60 * 1000
-"""gpt-4o-transcribe-diarize accepts at most 1,400 s (as users quote its refusal, checked 2026-11-21)."""
+"""gpt-4o-transcribe-diarize takes 1,400 s at most (as users quote its refusal, checked 2026-11-21)."""
 
 MIN_PIECE_MS: Final = 100
-"""OpenAI answers 400 `audio_too_short` below this length (as users quote it, checked 2026-11-21)."""
+"""Below it OpenAI answers 400 `audio_too_short` (as users quote it, checked 2026-11-21)."""
 
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _CONNECT_SECONDS: Final = 10.0
 _MAX_RETRY_AFTER_SECONDS: Final = 3600
 _MAX_REFUSAL_BYTES: Final = 16 * 1024
 _REFUSAL_SECONDS: Final = 5.0
-"""How long the client waits for the body of an error response. Without the body, the status alone decides."""
+"""How long the body of a refusal is waited for; the status alone says enough then."""
 
 _GIVE_LOGPROBS: Final = frozenset(
     ("gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-mini-transcribe-2025-12-15")
 )
-"""The models that return log probabilities with a text (openai 3.52, `transcription_create_params`)."""
+"""The models that give log probabilities beside a text (openai 3.52, `transcription_create_params`)."""
 
 _NOT_YET_SENT: Final = (httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _OWN_HEADERS: Final = frozenset(
@@ -60,21 +59,21 @@ _OWN_HEADERS: Final = frozenset(
         "content-type",
         "transfer-encoding",
         "user-agent",
-        "x-stainless-raw-response",  # tells the client not to parse the answer
+        "x-stainless-raw-response",  # by it the client knows that the answer is ours to read
     )
 )
 
 for _chatty in ("openai", "httpx2", "httpcore2"):
     logging.getLogger(_chatty).setLevel(
         logging.WARNING
-    )  # these loggers print URLs, and `OPENAI_LOG` would make them print more
+    )  # they tell URLs; `OPENAI_LOG` would have them tell more
 
 
 class Speech:
-    """One speech service and one of its models. Close it with `aclose`.
+    """One service and one of its models; closed by `aclose`.
 
-    `model` must answer in the format that `api` names. `base_url` None means OpenAI. Text with a mean log
-    probability below `uncertain_logprob` is uncertain.
+    `model` must be one that answers as `api` says; `base_url` is OpenAI's where it is None. Words whose mean log
+    probability is below `uncertain_logprob` are uncertain.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class Speech:
         self._uncertain_logprob = uncertain_logprob
         self._client = openai.AsyncOpenAI(
             api_key=api_key,
-            admin_api_key="",  # given explicitly, so that the client does not read them from the environment
+            admin_api_key="",  # None of these is looked for in the environment when it is given.
             organization="",
             project="",
             webhook_secret="",
@@ -107,24 +106,21 @@ class Speech:
 
     @property
     def cut(self) -> Cut:
-        """Return how sound must be cut: a model that returns no times gets one turn in each request."""
+        """How sound must be cut for it: a model without times hears one turn at a time."""
         return Cut.TURNS if self._api is SpeechApi.TEXT else Cut.WINDOWS
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         await self._client.close()
 
     async def transcribe(self, flac: bytes, *, language: str | None) -> Heard:
-        """Return the text of a piece of sound: one FLAC of at most `MAX_PIECE_BYTES` and `MAX_PIECE_MS`.
+        """The words in a piece of sound, one FLAC of at most `MAX_PIECE_BYTES` and `MAX_PIECE_MS`.
 
-        `language` is a code of ISO 639-1, or None if it is unknown. A piece shorter than `MIN_PIECE_MS` contains no
-        word and is not sent.
-
-        Temporary errors: RateLimited (`speech_busy`), UpstreamFailed (`speech_failed`), and two errors after which
-        the request may be billed: Timeout (`speech_timeout`) and UpstreamFailed (`speech_nonsense`, also for an
-        incomplete answer). They have `retry_after_seconds`, at most an hour, if the vendor names a time. Permanent
-        errors: Conflict and InvalidInput, with a reason of `speech_refusals` (`speech_quota`, `speech_key_refused`,
-        `speech_refused` ...).
+        `language` is a code of ISO 639-1, None if it is not known. A piece below `MIN_PIECE_MS` holds no word and is
+        not sent. What passes: RateLimited (`speech_busy`), UpstreamFailed (`speech_failed`), and what may be paid for:
+        Timeout (`speech_timeout`), UpstreamFailed (`speech_nonsense`, also an answer that breaks off); with
+        `retry_after_seconds`, an hour at most, if the vendor names them. What does not: Conflict and InvalidInput, with
+        a reason of `speech_refusals` (`speech_quota`, `speech_key_refused`, `speech_refused` ...).
         """
         length_ms = duration_ms(flac)
         if len(flac) > MAX_PIECE_BYTES or length_ms > MAX_PIECE_MS:
@@ -144,12 +140,12 @@ class Speech:
             failure = Timeout("speech_timeout") if is_sent else UpstreamFailed("speech_failed")
         except openai.OpenAIError:
             failure = UpstreamFailed("speech_failed")
-        except httpx2.HTTPError:  # during the answer, so the request may be billed
+        except httpx2.HTTPError:  # amid the answer, which may be paid for
             failure = UpstreamFailed("speech_nonsense")
-        raise failure  # outside of the blocks, because the client's exception may quote the answer
+        raise failure  # outside of the blocks: what the client raises may quote what it received
 
     async def _ask(self, flac: bytes, language: str | None) -> bytes:
-        # The client sends a file in blocks and lets other tasks run between them. It would send bytes as one block.
+        # A file is sent in blocks, between which others have their turn; bytes would be sent as one.
         async with self._transcriptions.create(
             file=("piece.flac", BytesIO(flac), "audio/flac"),
             model=self._model,
@@ -159,9 +155,7 @@ class Speech:
 
 
 def _options(api: SpeechApi, model: str, language: str | None) -> dict[str, Any]:
-    """Return the form fields. gpt-transcribe takes `languages` instead of `language` (OpenAI's transcription guide,
-    checked 2026-11-21).
-    """
+    """gpt-transcribe takes `languages` for `language` (OpenAI's transcription guide, checked 2026-11-21)."""
     options: dict[str, Any] = {"response_format": "json" if api is SpeechApi.TEXT else api.value}
     if api is SpeechApi.TEXT and model in _GIVE_LOGPROBS:
         options["include"] = ["logprobs"]
@@ -196,9 +190,7 @@ async def _refuse(response: httpx2.Response) -> None:
 
 
 async def _refusal_body(response: httpx2.Response) -> bytes:
-    """Return the body as far as it arrived within the time and size limits; "" if it is compressed, which was not
-    requested.
-    """
+    """What came of it in time and within the limit; "" if it is compressed, which we never asked for."""
     body = bytearray()
     if response.headers.get("content-encoding", "identity") != "identity":
         return b""
@@ -214,9 +206,7 @@ async def _refusal_body(response: httpx2.Response) -> bytes:
 
 
 def _retry_after(response: httpx2.Response) -> dict[str, int]:
-    """Return `Retry-After` in seconds. Its other form, a date, is ignored and our own pauses apply (RFC 9110,
-    10.2.3, checked 2026-11-22).
-    """
+    """Seconds; the header's other form, a date, is left to our own pauses (RFC 9110, 10.2.3, checked 2026-11-22)."""
     given = response.headers.get("retry-after", "")
     if not (given.isascii() and given.isdigit()):
         return {}

@@ -33,6 +33,10 @@ class Attribution:
         """Whether it says who speaks in this turn."""
         return turn.number == self.turn_number if self.label is None else turn.label == self.label
 
+    def applied(self, turn: Turn) -> Turn:
+        """The turn with this speaker, if it is of the turn: then a role is known, and no participant."""
+        return replace(turn, speaker=self.speaker, participant_id=None) if self.is_of(turn) else turn
+
 
 Correction = Rewording | Attribution
 
@@ -47,10 +51,7 @@ def corrected(heard: Transcript, corrections: Sequence[Correction]) -> Transcrip
     for correction in corrections:
         turn = heard.turn(correction.turn_number)
         if isinstance(correction, Attribution):
-            turns = [
-                replace(each, speaker=correction.speaker) if correction.is_of(each) else each
-                for each in turns
-            ]
+            turns = [correction.applied(each) for each in turns]
             continue
         if correction.version != versions.get(turn.number, 0) + 1:
             raise Conflict("correction_order")

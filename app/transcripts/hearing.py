@@ -15,12 +15,13 @@ from uuid import UUID
 
 from app.db import Database
 from app.errors import AppError
-from app.integrations.speech import Speech
+from app.integrations.speech import Heard, Speech
 from app.keyring import FieldKey
-from app.media.sound import Cut, Span
+from app.media.sound import Cut
 from app.transcripts import places
 from app.transcripts import transcription_store as store
 from app.transcripts.assembling import Piece, assembled, without_words
+from app.transcripts.planning import PlannedPiece
 from app.transcripts.stored import piece_bytes
 
 REASON: Final = "transcribe"
@@ -50,19 +51,23 @@ class Hearing:
     _is_any_heard: bool = field(default=False, init=False)
     _is_wanted: bool = field(default=True, init=False)
 
-    async def hear(self, pieces: AsyncIterator[tuple[Span, bytes]], numbers: Mapping[Span, int]) -> bool:
+    async def hear(
+        self, pieces: AsyncIterator[tuple[int, bytes]], planned: Mapping[int, PlannedPiece]
+    ) -> bool:
         """Asks for all of them; False where they are not wanted any more. Raises what failed first.
+
+        `pieces` are numbers of planned pieces, each with its sound as FLAC.
 
         Beside the speech service's: Conflict (transcription_overtaken).
         """
         slots = asyncio.Semaphore(AT_ONCE[self.speech.cut])
         async with asyncio.TaskGroup() as asked:
             try:
-                async for span, flac in pieces:
+                async for number, flac in pieces:
                     await slots.acquire()
                     if not self._goes_on:
                         break
-                    asked.create_task(self._take_turn(slots, numbers[span], span, flac))
+                    asked.create_task(self._take_turn(slots, number, planned[number], flac))
             except AppError as error:
                 self._fail(error)
         if self._failure is not None:
@@ -78,10 +83,12 @@ class Hearing:
     def _fail(self, error: AppError) -> None:
         self._failure = self._failure or error
 
-    async def _take_turn(self, slots: asyncio.Semaphore, number: int, span: Span, flac: bytes) -> None:
+    async def _take_turn(
+        self, slots: asyncio.Semaphore, number: int, planned: PlannedPiece, flac: bytes
+    ) -> None:
         try:
             if await self._is_to_be_asked(number):
-                await self._ask_and_keep(number, span, flac)
+                await self._ask_and_keep(number, planned, flac)
         except AppError as error:
             self._fail(error)
         finally:
@@ -93,9 +100,10 @@ class Hearing:
         self._is_wanted = self._is_wanted and wanted is not None
         return bool(wanted) and self._goes_on
 
-    async def _ask_and_keep(self, number: int, span: Span, flac: bytes) -> None:
+    async def _ask_and_keep(self, number: int, planned: PlannedPiece, flac: bytes) -> None:
         try:
-            piece = _sane(Piece(span, await self.speech.transcribe(flac, language=self.language)))
+            heard = await self.speech.transcribe(flac, language=self.language)
+            piece = _sane(_piece(planned, heard))
         except AppError as error:
             if error.reason not in OF_ONE_PIECE:
                 raise
@@ -105,7 +113,7 @@ class Hearing:
             self._is_any_heard = True
             await self._keep(number, piece)
             return
-        await self._keep(number, without_words(span), gives_up=True)
+        await self._keep(number, _piece(planned, without_words(planned.span)), gives_up=True)
 
     async def _is_to_be_tried_again(self, number: int, error: AppError) -> bool:
         """Whether the piece gets another try. Raises the error if it is no longer one piece's alone.
@@ -133,6 +141,10 @@ class Hearing:
         sealed = self.key.encrypt(places.of_piece(self.recording_id, number), piece_bytes(piece))
         async with self.database.as_service(REASON) as tx:
             await store.keep_heard(tx, self.recording_id, number, sealed, gives_up=gives_up)
+
+
+def _piece(planned: PlannedPiece, heard: Heard) -> Piece:
+    return Piece(planned.span, heard, planned.voice, planned.late_ms)
 
 
 def _sane(piece: Piece) -> Piece:

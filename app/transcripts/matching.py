@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
+from uuid import UUID
 
 from app.transcripts.folding import fold_text
 from app.transcripts.model import Speaker, Turn
@@ -55,6 +56,7 @@ class Snippet:
     text: str = field(repr=False)
     highlights: tuple[Span, ...]
     is_uncertain: bool = False
+    participant_id: UUID | None = None
 
 
 def match(folded: bytes, query: Query) -> Match | None:
@@ -109,7 +111,16 @@ def snippet(turn: Turn, query: Query) -> Snippet:
         for first, last in found
         if first < end and last > start
     )
-    return Snippet(turn.number, turn.start_ms, turn.end_ms, turn.speaker, text, ranges, turn.is_uncertain)
+    return Snippet(
+        turn.number,
+        turn.start_ms,
+        turn.end_ms,
+        turn.speaker,
+        text,
+        ranges,
+        turn.is_uncertain,
+        turn.participant_id,
+    )
 
 
 def _close_together(folded: bytes, needles: Sequence[bytes], counts: Sequence[int]) -> Span:

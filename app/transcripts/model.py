@@ -14,7 +14,7 @@ MAX_TURN_CHARACTERS: Final = 30_000
 
 
 class Speaker(StrEnum):
-    """Who speaks; UNKNOWN until a doctor says so, where nothing else tells. Guests are named by a doctor alone."""
+    """Who speaks: by whose microphone it was, or by a doctor's word; else UNKNOWN. Guests are named by their role."""
 
     DOCTOR = "DOCTOR"
     PATIENT = "PATIENT"
@@ -30,8 +30,10 @@ class Speaker(StrEnum):
 class Turn:
     """What one speaker said at a stretch. `number` counts from 0; times are from the recording's beginning.
 
-    `label` is one voice of the recording as a small integer, by which a doctor can rename it: 0 and 1 are the left
-    and the right channel, others are those that a vendor told apart; None where nothing tells voices apart.
+    `label` is one voice of the recording as a small integer, by which a doctor can rename it: a participant's, if the
+    microphones were recorded apart; else a channel's, or one that a vendor told apart; None where nothing tells voices
+    apart. `participant_id` is the participant into whose microphone it was said, None where that is not known and where
+    a doctor said who speaks. Two guests of one role have different ones.
     An unintelligible turn has no words: somebody spoke, and nobody knows what was said. A turn without words that is
     not unintelligible is empty: its piece was transcribed again and had no speech. It keeps its number, not shown.
     An uncertain turn has words that its speech model was not sure of, by its `figures`, and that nobody corrected.
@@ -46,6 +48,7 @@ class Turn:
     is_unintelligible: bool = False
     is_uncertain: bool = False
     figures: Figures = NO_FIGURES
+    participant_id: UUID | None = None
 
     @property
     def is_empty(self) -> bool:

@@ -10,17 +10,18 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
+from uuid import UUID
 
 from app.errors import Conflict, NotFound
 from app.integrations.speech_answers import Figures, Heard, HeardSegment
 from app.media.sound import Span
-from app.transcripts.assembling import Piece
+from app.transcripts.assembling import Piece, Voice
 from app.transcripts.corrections import Attribution, Correction, Rewording
 from app.transcripts.folding import fold_text
 from app.transcripts.model import Speaker, Transcript, Turn
 
-TRANSCRIPT_FORMAT: Final = 1
-PIECE_FORMAT: Final = 1
+TRANSCRIPT_FORMAT: Final = 2
+PIECE_FORMAT: Final = 2
 CORRECTION_FORMAT: Final = 1
 WORDS_FORMAT: Final = 2
 """How folded words are written, and by which rules of `folding` they were folded: both change it."""
@@ -68,7 +69,7 @@ def turn_of(stored: bytes, number: int, corrections: Sequence[Correction] = ()) 
         raise Conflict("transcript_malformed") from None
     for correction in corrections:
         if isinstance(correction, Attribution):
-            turn = replace(turn, speaker=correction.speaker) if correction.is_of(turn) else turn
+            turn = correction.applied(turn)
         elif correction.turn_number == number:
             turn = replace(turn, text=correction.text, is_unintelligible=False, is_uncertain=False)
     return turn
@@ -111,7 +112,9 @@ def piece_bytes(piece: Piece) -> bytes:
     span, heard = piece.span, piece.heard
     written = {
         "piece": PIECE_FORMAT,
-        "span": [span.channel, span.start_ms, span.end_ms],
+        "span": [span.channel, span.start_ms, span.end_ms, span.source],
+        "voice": [piece.voice.label, piece.voice.speaker.value, _id_row(piece.voice.participant_id)],
+        "late_ms": piece.late_ms,
         "language": heard.language,
         "segments": [_segment_row(each) for each in heard.segments],
     }
@@ -123,10 +126,15 @@ def piece_of(stored: bytes) -> Piece:
     read = _read(stored, "piece", PIECE_FORMAT)
     try:
         match read:
-            case {"span": span, "language": str() | None as language, "segments": list(rows)} if (
-                len(read) == 4
-            ):
-                return Piece(_span(span), Heard(tuple(_segment(row) for row in rows), language))
+            case {
+                "span": span,
+                "voice": voice,
+                "late_ms": int(late_ms),
+                "language": str() | None as language,
+                "segments": list(rows),
+            } if len(read) == 6:
+                heard = Heard(tuple(_segment(row) for row in rows), language)
+                return Piece(_span(span), heard, _voice(voice), late_ms)
     except ValueError:
         pass
     raise Conflict("transcript_malformed")
@@ -201,6 +209,7 @@ def _row(turn: Turn) -> list[object]:
         turn.is_unintelligible,
         turn.is_uncertain,
         _figures_row(turn.figures),
+        _id_row(turn.participant_id),
     ]
 
 
@@ -215,6 +224,7 @@ def _turn(number: int, row: object) -> Turn:
             bool(is_lost),
             bool(is_uncertain),
             figures,
+            str() | None as participant_id,
         ] if not (text and is_lost):
             _require_time(start_ms, end_ms)
             _require_whole(label)
@@ -228,17 +238,34 @@ def _turn(number: int, row: object) -> Turn:
                 is_lost,
                 is_uncertain,
                 _figures(figures),
+                _id(participant_id),
             )
     raise ValueError("no turn")
 
 
 def _span(row: object) -> Span:
     match row:
-        case [int() | None as channel, int(start_ms), int(end_ms)]:
+        case [int() | None as channel, int(start_ms), int(end_ms), int(source)]:
             _require_time(start_ms, end_ms)
-            _require_whole(channel)
-            return Span(channel, start_ms, end_ms)
+            _require_whole(channel, source)
+            return Span(channel, start_ms, end_ms, source)
     raise ValueError("no span")
+
+
+def _voice(row: object) -> Voice:
+    match row:
+        case [int() | None as label, str(speaker), str() | None as participant_id]:
+            _require_whole(label)
+            return Voice(label, Speaker(speaker), _id(participant_id))
+    raise ValueError("no voice")
+
+
+def _id_row(participant_id: UUID | None) -> str | None:
+    return None if participant_id is None else str(participant_id)
+
+
+def _id(row: str | None) -> UUID | None:
+    return None if row is None else UUID(row)
 
 
 def _segment_row(segment: HeardSegment) -> list[object]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
+from uuid import UUID
 
 from app.texts.plain import plain
 from app.transcripts.cue_text import Block, divide_text, reading_ms
@@ -19,18 +20,22 @@ _ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _LOOK_ALIKES: Final = str.maketrans({"<": "\u2039", ">": "\u203a", "{": "(", "}": ")", "\\": "/"})
 
 
+_Voice = tuple[Speaker, UUID | None]
+
+
 @dataclass(frozen=True)
 class _Cue:
     start_ms: int
     end_ms: int
-    speaker: Speaker
+    voice: _Voice
     lines: Block
 
 
 def webvtt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
     """The turns as WebVTT, each cue in the voice of its speaker by the caller's labels; no label, no voice."""
     voices = {
-        speaker: plain(label).translate(_ESCAPES).replace("--", "-&#45;") for speaker, label in labels.items()
+        voice: name.translate(_ESCAPES).replace("--", "-&#45;")
+        for voice, name in _names(turns, labels).items()
     }
     cues = _cues(turns, {})
     return "WEBVTT\n\n" + "".join(f"{_times(cue, '.')}\n{_spoken(cue, voices)}\n\n" for cue in cues)
@@ -38,21 +43,38 @@ def webvtt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
 
 def srt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
     """The turns as SRT, numbered from 1; each cue begins with the caller's label of its speaker, if it has one."""
-    names = {speaker: plain(label) for speaker, label in labels.items()}
-    cues = _cues(turns, names)
+    cues = _cues(turns, _names(turns, labels))
     return "".join(
         f"{number}\n{_times(cue, ',')}\n{chr(10).join(cue.lines).translate(_LOOK_ALIKES)}\n\n"
         for number, cue in enumerate(cues, start=1)
     )
 
 
-def _spoken(cue: _Cue, voices: Mapping[Speaker, str]) -> str:
+def _names(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> dict[_Voice, str]:
+    """The name of each voice that has a label: numbered, if several participants have the same role."""
+    known = dict.fromkeys(_voice(turn) for turn in turns if turn.participant_id)
+    of_role: dict[Speaker, list[_Voice]] = {}
+    for voice in known:
+        of_role.setdefault(voice[0], []).append(voice)
+    names: dict[_Voice, str] = {(speaker, None): plain(label) for speaker, label in labels.items()}
+    for speaker, voices in of_role.items():
+        if speaker in labels:
+            for number, voice in enumerate(voices, start=1):
+                names[voice] = names[speaker, None] + (f" {number}" if len(voices) > 1 else "")
+    return names
+
+
+def _voice(turn: Turn) -> _Voice:
+    return turn.speaker, turn.participant_id
+
+
+def _spoken(cue: _Cue, voices: Mapping[_Voice, str]) -> str:
     words = "\n".join(line.translate(_ESCAPES) for line in cue.lines)
-    voice = voices.get(cue.speaker)
+    voice = voices.get(cue.voice)
     return f"<v {voice}>{words}</v>" if voice else words
 
 
-def _cues(turns: Sequence[Turn], names: Mapping[Speaker, str]) -> list[_Cue]:
+def _cues(turns: Sequence[Turn], names: Mapping[_Voice, str]) -> list[_Cue]:
     """The cues of all turns in order of start, each begun by its speaker's name, if there is one."""
     spans = sorted(
         ((max(0, turn.start_ms), max(0, turn.start_ms, turn.end_ms), turn) for turn in turns),
@@ -60,7 +82,7 @@ def _cues(turns: Sequence[Turn], names: Mapping[Speaker, str]) -> list[_Cue]:
     )
     cues: list[_Cue] = []
     for at, (start_ms, end_ms, turn) in enumerate(spans):
-        name = names.get(turn.speaker, "")
+        name = names.get(_voice(turn), "")
         cues += _turn_cues(turn, start_ms, end_ms, _latest_end_ms(spans, at), f"{name}: " if name else "")
     return sorted(cues, key=lambda cue: cue.start_ms)
 
@@ -98,7 +120,7 @@ def _turn_cues(
     begin = 0
     for block, end in zip(blocks, ends, strict=True):
         end = max(begin + 1, end)
-        yield _Cue(start_ms + begin, start_ms + end, turn.speaker, block)
+        yield _Cue(start_ms + begin, start_ms + end, _voice(turn), block)
         begin = end
 
 

@@ -5,7 +5,7 @@ are in memory alone, and in no log and no error. A consultation that is switched
 piece is sent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +21,7 @@ from app.integrations.speech import Speech
 from app.integrations.storage import Storage
 from app.keyring import FieldKey, Keyring
 from app.media import sound
-from app.media.child import Container, ReadRange
+from app.media.child import ReadRange
 from app.transcripts import places
 from app.transcripts import transcription_store as store
 from app.transcripts.assembling import Piece, assembled, retried, turn_of_piece
@@ -29,13 +29,12 @@ from app.transcripts.blind import IndexKey, blind_transcript
 from app.transcripts.corrections import Correction, Rewording, corrected
 from app.transcripts.hearing import OF_ONE_PIECE, REASON, Hearing
 from app.transcripts.model import Transcript
+from app.transcripts.planning import PlannedPiece, Sound, plan_pieces
 from app.transcripts.stored import correction_of, piece_of, transcript_bytes, transcript_of
 
 OVERTAKEN: Final = "transcription_overtaken"
 AHEAD_SECONDS: Final = 600
 """How long who was overtaken leaves it to the other, which it would overtake in turn by coming sooner."""
-
-_CONTAINERS: Final[dict[str, Container]] = {"VIDEO": "mp4", "SPEAKERS": "ogg"}
 
 
 @dataclass(frozen=True)
@@ -105,11 +104,10 @@ class Transcriber:
             await self._assemble(work)
 
     async def _plan(self, work: _Work, speech: Speech) -> None:
-        plan = await sound.plan(
-            self._reading(work), work.begun.size_bytes, _CONTAINERS[work.begun.medium], cut=speech.cut
-        )
-        if plan.unused_tracks and not plan.spans:
-            raise Conflict("sound_not_decodable")
+        async def listen(one: Sound) -> sound.Listened:
+            return await sound.listen(self._reading(one), one.size_bytes, one.container)
+
+        plan = await plan_pieces(work.begun.sounds, listen, speech.cut)
         async with self._database.as_service(REASON) as tx:
             await store.keep_pieces(tx, work.recording_id, plan)
 
@@ -117,17 +115,20 @@ class Transcriber:
         """Asks for every piece that is left; False where it is not wanted any more."""
         async with self._database.as_service(REASON) as tx:
             left = await store.pieces_left(tx, work.recording_id)
-        cut = sound.pieces(
-            self._reading(work),
-            work.begun.size_bytes,
-            _CONTAINERS[work.begun.medium],
-            list(left.values()),
-        )
         hearing = Hearing(
             self._database, speech, work.recording_id, work.begun.run, work.key, work.begun.language
         )
-        async with aclosing(cut) as pieces:
-            return await hearing.hear(pieces, {span: number for number, span in left.items()})
+        async with aclosing(self._cut(work, left)) as pieces:
+            return await hearing.hear(pieces, left)
+
+    async def _cut(self, work: _Work, left: Mapping[int, PlannedPiece]) -> AsyncGenerator[tuple[int, bytes]]:
+        """Each piece's number and its sound as FLAC, one file after the other."""
+        for one in work.begun.sounds:
+            numbers = {piece.span: number for number, piece in left.items() if piece.sound == one.id}
+            cut = sound.pieces(self._reading(one), one.size_bytes, one.container, list(numbers))
+            async with aclosing(cut) as pieces:
+                async for span, flac in pieces:
+                    yield numbers[span], flac
 
     async def _assemble(self, work: _Work) -> None:
         async with self._database.as_service(REASON) as tx:
@@ -145,8 +146,8 @@ class Transcriber:
         wrapped, root_key_id = await store.word_index_key(tx, offered)
         return IndexKey(self._keyring.unwrap_secret(wrapped, root_key_id))
 
-    def _reading(self, work: _Work) -> ReadRange:
-        return partial(self._storage.read_range, work.begun.object_key)
+    def _reading(self, one: Sound) -> ReadRange:
+        return partial(self._storage.read_range, one.object_key)
 
 
 def _may_pass(error: AppError) -> bool:
@@ -165,15 +166,13 @@ def _finished(
     try:
         if before is not None:
             return _retried(work, heard, pieces, before, index_key)
-        transcript = _assembled(work, list(pieces.values()))
+        transcript = assembled(list(pieces.values()))
     except UpstreamFailed as error:
         raise Conflict(error.reason) from None
     turns: dict[int, int] = {}
     for number, one in heard.items():
         if one.is_unintelligible:
-            turns[number] = turn_of_piece(
-                transcript, pieces[number], late_ms=work.begun.late_ms, taken=turns.values()
-            )
+            turns[number] = turn_of_piece(transcript, pieces[number], taken=turns.values())
     return _sealed(work, transcript, (), turns, index_key)
 
 
@@ -189,7 +188,7 @@ def _retried(
         for number, sealed in enumerate(before.corrections, start=1)
     ]
     replaced = {
-        one.turn: _assembled(work, [pieces[number]])
+        one.turn: pieces[number]
         for number, one in heard.items()
         if one.turn is not None and not one.is_unintelligible
     }
@@ -199,10 +198,6 @@ def _retried(
         number: one.turn for number, one in heard.items() if one.turn is not None and one.is_unintelligible
     }
     return _sealed(work, retried(old, replaced, reworded), corrections, turns, index_key)
-
-
-def _assembled(work: _Work, pieces: Sequence[Piece]) -> Transcript:
-    return assembled(pieces, late_ms=work.begun.late_ms, is_of_two=work.begun.is_of_two)
 
 
 def _sealed(

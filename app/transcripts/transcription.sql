@@ -4,28 +4,30 @@ select
     b.medium,
     b.object_key,
     b.size_bytes,
+    b.late_ms,
+    b.voices,
     b.wrapped,
     b.root_key,
     b.is_planned,
     b.run,
-    b.late_ms,
-    b.is_of_two,
     b.language
 from private.begin_transcription(%(id)s, %(texts)s) as b;
 
 -- name: keep_pieces
-select private.keep_pieces(
-    %(id)s, cast(%(channels)s as smallint[]), cast(%(sources)s as smallint[]), %(starts)s, %(ends)s,
-    cast(%(unused_tracks)s as smallint)
-);
+select private.keep_pieces(%(id)s, %(pieces)s, cast(%(unused_tracks)s as smallint));
 
 -- name: pieces_left
 select
     p.number,
+    p.sound,
+    p.late_ms,
     p.channel,
     p.source,
     p.start_ms,
-    p.end_ms
+    p.end_ms,
+    p.label,
+    p.speaker,
+    p.participant_id
 from private.pieces_left(%(id)s) as p;
 
 -- name: wants_piece

@@ -6,65 +6,93 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
+
 from app.db import Transaction
 from app.keyring import DataKey
-from app.media.sound import Plan, Span
+from app.media.sound import Span
 from app.sql import Queries
+from app.transcripts.assembling import Voice
+from app.transcripts.model import Speaker
+from app.transcripts.planning import PiecePlan, PlannedPiece, Sound
 
 _sql = Queries(Path(__file__).with_name("transcription.sql"))
 
 
 @dataclass(frozen=True)
 class Begun:
-    """Whose sound is heard, where it is, and the recording's data key, wrapped; `run` says whose turn it is.
+    """The sounds that are transcribed, and the recording's data key, wrapped; `run` says whose turn it is.
 
-    `late_ms` is how much later than the video the sound begins, below zero where it begins before. `is_of_two` says
-    that its channels are the doctor's and the patient's: the speakers were recorded apart, and no guest was let in.
-    `language` is the code of ISO 639-1 that the speech service is told, None if it finds out by itself.
+    Before there is a plan, `sounds` has the video and the parts beside it that are to be transcribed; afterwards those
+    of the plan. `language` is the code of ISO 639-1 that the speech service is told, None if it finds out by itself.
     """
 
-    sound: UUID
-    medium: Literal["VIDEO", "SPEAKERS"]
-    object_key: str = field(repr=False)
-    size_bytes: int
+    sounds: tuple[Sound, ...]
     wrapped: bytes = field(repr=False)
     root_key_id: str
     is_planned: bool
     run: int
-    late_ms: int
-    is_of_two: bool
     language: str | None
 
 
 async def begin(tx: Transaction, recording_id: UUID, texts: Sequence[str]) -> Begun | None:
-    """None where there is nothing to do, or the speakers' own sound is still to come."""
-    row = await tx.one(_sql["begin"], {"id": recording_id, "texts": list(texts)})
-    if row is None or row["sound"] is None:
+    """None where there is nothing to do, or a part beside the video is still to come."""
+    rows = await tx.all(_sql["begin"], {"id": recording_id, "texts": list(texts)})
+    if not rows:
         return None
-    return Begun(**{name: row[name] for name in row if name != "root_key"}, root_key_id=row["root_key"])
-
-
-async def keep_pieces(tx: Transaction, recording_id: UUID, plan: Plan) -> None:
-    """The plan, once."""
-    spans = plan.spans
-    await tx.run(
-        _sql["keep_pieces"],
-        {
-            "id": recording_id,
-            "channels": [span.channel for span in spans],
-            "sources": [span.source for span in spans],
-            "starts": [span.start_ms for span in spans],
-            "ends": [span.end_ms for span in spans],
-            "unused_tracks": plan.unused_tracks,
-        },
+    first = rows[0]
+    sounds = (
+        Sound(
+            row["sound"],
+            row["medium"],
+            row["object_key"],
+            row["size_bytes"],
+            row["late_ms"],
+            tuple(Voice(label, Speaker(speaker), UUID(one)) for label, speaker, one in row["voices"]),
+        )
+        for row in rows
+    )
+    return Begun(
+        tuple(sounds),
+        first["wrapped"],
+        first["root_key"],
+        first["is_planned"],
+        first["run"],
+        first["language"],
     )
 
 
-async def pieces_left(tx: Transaction, recording_id: UUID) -> dict[int, Span]:
+async def keep_pieces(tx: Transaction, recording_id: UUID, plan: PiecePlan) -> None:
+    """The plan, once."""
+    rows = [
+        {
+            "sound": str(piece.sound),
+            "late_ms": piece.late_ms,
+            "channel": piece.span.channel,
+            "source": piece.span.source,
+            "start_ms": piece.span.start_ms,
+            "end_ms": piece.span.end_ms,
+            "label": piece.voice.label,
+            "speaker": piece.voice.speaker.value,
+            "participant_id": piece.voice.participant_id and str(piece.voice.participant_id),
+        }
+        for piece in plan.pieces
+    ]
+    parameters = {"id": recording_id, "pieces": Jsonb(rows), "unused_tracks": plan.unused_tracks}
+    await tx.run(_sql["keep_pieces"], parameters)
+
+
+async def pieces_left(tx: Transaction, recording_id: UUID) -> dict[int, PlannedPiece]:
     """What is still to be heard, by number."""
     rows = await tx.all(_sql["pieces_left"], {"id": recording_id})
     return {
-        row["number"]: Span(row["channel"], row["start_ms"], row["end_ms"], row["source"]) for row in rows
+        row["number"]: PlannedPiece(
+            row["sound"],
+            Span(row["channel"], row["start_ms"], row["end_ms"], row["source"]),
+            Voice(row["label"], Speaker(row["speaker"]), row["participant_id"]),
+            row["late_ms"],
+        )
+        for row in rows
     }
 
 

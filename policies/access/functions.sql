@@ -140,7 +140,7 @@ to clinician;
 
 grant execute on function
 private.begin_transcription(uuid, text[]),
-private.keep_pieces(uuid, smallint[], smallint[], integer[], integer[], smallint),
+private.keep_pieces(uuid, jsonb, smallint),
 private.pieces_left(uuid),
 private.keep_heard(uuid, integer, bytea, boolean),
 private.wants_piece(uuid, integer, integer),

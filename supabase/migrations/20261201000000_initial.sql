@@ -6706,6 +6706,11 @@ create table private.transcript_pieces (
     recording_id uuid not null
     constraint transcript_pieces_recording_id_fkey references resguardo.transcripts (recording_id),
     number integer not null constraint transcript_pieces_number_range check (number >= 0),
+    sound uuid not null constraint transcript_pieces_sound_fkey references resguardo.recordings (id),
+    late_ms integer not null default 0,
+    label smallint constraint transcript_pieces_label_range check (label between 0 and 255),
+    speaker text not null default 'UNKNOWN',
+    participant_id uuid constraint transcript_pieces_participant_id_fkey references resguardo.participants (id),
     channel smallint constraint transcript_pieces_channel_range check (channel between 0 and 15),
     source smallint not null default 0 constraint transcript_pieces_source_range check (source between 0 and 15),
     start_ms integer not null constraint transcript_pieces_start_range check (start_ms >= 0),
@@ -6716,8 +6721,16 @@ create table private.transcript_pieces (
     constraint transcript_pieces_pkey primary key (recording_id, number),
     constraint transcript_pieces_end_range check (end_ms > start_ms)
 );
+create index transcript_pieces_sound_idx on private.transcript_pieces (sound);
+create index transcript_pieces_participant_idx on private.transcript_pieces (participant_id);
+comment on column private.transcript_pieces.sound is
+'The recording that the piece is cut from: the video, or a part beside it.';
+comment on column private.transcript_pieces.late_ms is 'How much later than the video its sound begins, at this piece.';
+comment on column private.transcript_pieces.label is
+'The voice: the same for all sound of a participant, or of a channel. Null if nothing tells voices apart.';
+comment on column private.transcript_pieces.participant_id is 'Whose microphone it is, if the microphones are apart.';
 comment on column private.transcript_pieces.channel is
-'The channel that tells voices apart; null where the sound has one channel to transcribe.';
+'The channel of its file, if the file has several to transcribe.';
 comment on column private.transcript_pieces.source is 'The channel of the file that the piece is cut from.';
 comment on column private.transcript_pieces.heard is 'What the vendor answered, encrypted; null until it did.';
 comment on column private.transcript_pieces.is_unintelligible is
@@ -6838,12 +6851,6 @@ constraint transcripts_run_range check (run >= 0);
 comment on column resguardo.transcripts.run is
 'How often a worker began or went on: the last one asks, whoever was taken for dead and is not asks no more.';
 
-alter table resguardo.transcripts add column sound uuid
-constraint transcripts_sound_fkey references resguardo.recordings (id);
-create index transcripts_sound_idx on resguardo.transcripts (sound);
-comment on column resguardo.transcripts.sound is
-'Whose sound is heard: the speakers'' own, or the video''s. Once it is planned it stays, whatever turns up.';
-
 alter table private.transcript_pieces add column spoilt integer not null default 0
 constraint transcript_pieces_spoilt_range check (spoilt >= 0);
 comment on column private.transcript_pieces.spoilt is
@@ -6890,17 +6897,47 @@ begin
 end
 $$;
 
--- How much later than the video the sound beside it begins, in milliseconds, below zero where it begins before; 0 where
--- nobody said, and for the video itself. An hour at most: it is LiveKit's word.
+-- How much later than the video a part beside it begins, in milliseconds, below zero if it begins before; 0 if LiveKit
+-- reported no times, and for the video itself. A part's file begins 0.09 s before the reported time. A video's file
+-- begins as much before it as the file is longer than reported, up to a second (measured with egress 1.9.1). The worker
+-- measures the rest. A day at most: it is LiveKit's word.
 create function private.lateness_ms(of_sound resguardo.recordings, of_video uuid) returns integer
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     seconds numeric;
 begin
-    select extract(epoch from of_sound.started_at - v.started_at) into seconds
+    if of_sound.id = of_video then
+        return 0;
+    end if;
+    select extract(epoch from of_sound.started_at - v.started_at) - 0.09 + greatest(
+            0, least(1, coalesce(v.duration_seconds - extract(epoch from v.ended_at - v.started_at), 0))
+        ) into seconds
     from resguardo.recordings as v where v.id = of_video;
-    return round(1000 * greatest(-3600, least(3600, coalesce(seconds, 0))));
+    return round(1000 * greatest(-86400, least(86400, coalesce(seconds, 0))));
+end
+$$;
+
+-- Whose voices the channels of a sound have, each as its label, who speaks, and the participant's id. A microphone has
+-- one voice. Two channels have the doctor's and the patient's if they were routed there. Else nobody knows.
+create function private.voices_of(of_sound resguardo.recordings) returns jsonb
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select coalesce(jsonb_agg(jsonb_build_array(v.label, v.speaker, v.id) order by v.label), '[]')
+        from (
+            select p.id, coalesce(p.guest_role, p.kind) as speaker, p.kind,
+                case p.kind
+                    when 'DOCTOR' then 0
+                    when 'PATIENT' then 1
+                    else least(255, 1 + row_number() over (partition by p.kind order by p.created_at, p.id))
+                end as label
+            from resguardo.participants as p
+            where p.consultation_id = of_sound.consultation_id
+        ) as v
+        where v.id = of_sound.participant_id or (of_sound.is_routed and v.kind in ('DOCTOR', 'PATIENT'))
+    );
 end
 $$;
 
@@ -6934,19 +6971,56 @@ begin
 end
 $$;
 
--- Begins or goes on, after the audit row: whose sound it is, where that is, and the data key. No row where there is
--- nothing to do. `sound` is null while the speakers' own recording is still to come. Whoever began before is overtaken.
+-- The sounds that a transcript is to be made of: the parts beside the video that are READY, and the video, which has
+-- what no part has. The video alone if there is no part, or if a part is gone that recorded something: then everybody
+-- is heard in the video. A FAILED or ABORTED part that never began had no sound. Null while a part is still to come.
+create function private.sounds_to_transcribe(of_recording uuid) returns uuid[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parts uuid[];
+begin
+    if exists (
+        select from resguardo.recordings as r
+        where r.beside = of_recording and not private.is_finished(r.status) and r.status <> 'DELETED'
+    ) then
+        return null;
+    end if;
+    if exists (
+        select from resguardo.recordings as r
+        where r.beside = of_recording and (
+            r.status = 'LOST' or (r.status = 'FAILED' and r.started_at is not null)
+            or (r.status = 'READY' and r.missing_since is not null)
+        )
+    ) then
+        return array[of_recording];
+    end if;
+    parts := array(
+        select r.id from resguardo.recordings as r
+        where r.beside = of_recording and r.status = 'READY' and r.medium = 'MICROPHONE'
+    );
+    if cardinality(parts) = 0 then
+        parts := array(
+            select r.id from resguardo.recordings as r where r.beside = of_recording and r.status = 'READY'
+        );
+    end if;
+    return parts || of_recording;
+end
+$$;
+
+-- Begins or goes on, after the audit row: the sounds, where they are, whose voices they have, and the data key. No row
+-- if there is nothing to do, or a part beside the video is still to come. Once there is a plan, the sounds are those of
+-- the plan, whatever turns up. Whoever began before is overtaken.
 create function private.begin_transcription(of_recording uuid, texts text[])
 returns table (
-    sound uuid, medium text, object_key text, size_bytes bigint, wrapped bytea, root_key text, is_planned boolean,
-    run integer, late_ms integer, is_of_two boolean, language text
+    sound uuid, medium text, object_key text, size_bytes bigint, late_ms integer, voices jsonb, wrapped bytea,
+    root_key text, is_planned boolean, run integer, language text
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
-    speakers resguardo.recordings;
-    heard uuid := case when wanted.pieces_total is not null then wanted.sound end;
+    sounds uuid[];
 begin
     if wanted.recording_id is null then
         return;
@@ -6955,21 +7029,22 @@ begin
         perform private.end_transcription(of_recording, 'OFF', 'consent_text');
         return;
     end if;
-    select r.* into speakers from resguardo.recordings as r
-    where r.beside = of_recording and r.medium = 'SPEAKERS'
-    order by (r.status = 'READY') desc, private.is_finished(r.status), r.created_at desc limit 1;
-    if heard is null and speakers.id is not null and not private.is_finished(speakers.status) then
-        return query select null::uuid, null::text, null::text, null::bigint, null::bytea, null::text, false, 0, 0,
-            false, null::text;
+    if wanted.pieces_total is null then
+        sounds := private.sounds_to_transcribe(of_recording);
+    else
+        sounds := array(
+            select distinct p.sound from private.transcript_pieces as p where p.recording_id = of_recording
+        );
+    end if;
+    if sounds is null then
         return;
     end if;
     if not exists (select from private.recording_keys as k where k.recording_id = of_recording) then
         perform private.end_transcription(of_recording, 'FAILED', 'data_key_missing');
         return;
     end if;
-    heard := coalesce(heard, case when speakers.status = 'READY' then speakers.id else of_recording end);
     update resguardo.transcripts as t
-    set run = t.run + 1, status = case when t.is_retried then t.status else 'RUNNING' end, sound = heard,
+    set run = t.run + 1, status = case when t.is_retried then t.status else 'RUNNING' end,
         status_at = case t.status when 'PENDING' then private.now() else t.status_at end
     where t.recording_id = of_recording;
     if wanted.status = 'PENDING' then
@@ -6977,27 +7052,22 @@ begin
     end if;
     perform private.write_audit(
         'transcript.begin', 'ALLOWED', null, 'recording', array[of_recording], array[wanted.patient_id],
-        array[wanted.consultation_id], array['object_key', 'data_key'], 1, null
+        array[wanted.consultation_id], array['object_key', 'data_key'], cardinality(sounds), null
     );
     return query
-    select r.id, r.medium, s.object_key, r.size_bytes, k.wrapped_key, k.root_key_id, wanted.pieces_total is not null,
-        wanted.run + 1, private.lateness_ms(r, of_recording),
-        r.medium = 'SPEAKERS' and not exists (
-            select from resguardo.participants as p
-            where p.consultation_id = r.consultation_id and p.kind = 'GUEST' and p.joined_at is not null
-        ),
+    select r.id, r.medium, s.object_key, r.size_bytes, private.lateness_ms(r, of_recording), private.voices_of(r),
+        k.wrapped_key, k.root_key_id, wanted.pieces_total is not null, wanted.run + 1,
         private.spoken_language(wanted.consultation_id)
     from resguardo.recordings as r
     inner join private.recording_secrets as s on s.recording_id = r.id
     inner join private.recording_keys as k on k.recording_id = of_recording
-    where r.id = heard;
+    where r.id = any (sounds)
+    order by r.id = of_recording, r.started_at, r.id;
 end
 $$;
 
 -- Keeps the plan of a transcription, once. A sound without speech is finished by it.
-create function private.keep_pieces(
-    of_recording uuid, channels smallint[], sources smallint[], starts integer[], ends integer[], unused_tracks smallint
-) returns void
+create function private.keep_pieces(of_recording uuid, pieces jsonb, unused_tracks smallint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -7006,12 +7076,21 @@ begin
     if wanted.recording_id is null or wanted.pieces_total is not null then
         return;
     end if;
-    insert into private.transcript_pieces (recording_id, number, channel, source, start_ms, end_ms)
-    select of_recording, p.number - 1, p.channel, p.source, p.start_ms, p.end_ms
-    from unnest(channels, sources, starts, ends) with ordinality as p (channel, source, start_ms, end_ms, number);
-    update resguardo.transcripts as t set pieces_total = cardinality(starts), unused_track_count = unused_tracks
+    insert into private.transcript_pieces (
+        recording_id, number, sound, late_ms, label, speaker, participant_id, channel, source, start_ms, end_ms
+    )
+    select
+        of_recording, p.place - 1, e.sound, e.late_ms, e.label, e.speaker, e.participant_id, e.channel, e.source,
+        e.start_ms, e.end_ms
+    from jsonb_array_elements(pieces) with ordinality as p (piece, place)
+    cross join lateral jsonb_to_record(p.piece) as e (
+        sound uuid, late_ms integer, label smallint, speaker text, participant_id uuid, channel smallint,
+        source smallint, start_ms integer, end_ms integer
+    );
+    update resguardo.transcripts as t
+    set pieces_total = jsonb_array_length(pieces), unused_track_count = unused_tracks
     where t.recording_id = of_recording;
-    if cardinality(starts) = 0 then
+    if jsonb_array_length(pieces) = 0 then
         perform private.end_transcription(of_recording, 'NO_SPEECH', null);
     end if;
 end
@@ -7019,14 +7098,18 @@ $$;
 
 -- What is still to be heard; nothing where it is not wanted any more.
 create function private.pieces_left(of_recording uuid)
-returns table (number integer, channel smallint, source smallint, start_ms integer, end_ms integer)
+returns table (
+    number integer, sound uuid, late_ms integer, channel smallint, source smallint, start_ms integer, end_ms integer,
+    label smallint, speaker text, participant_id uuid
+)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
 begin
     return query
-    select p.number, p.channel, p.source, p.start_ms, p.end_ms
+    select
+        p.number, p.sound, p.late_ms, p.channel, p.source, p.start_ms, p.end_ms, p.label, p.speaker, p.participant_id
     from private.transcript_pieces as p
     where p.recording_id = wanted.recording_id and p.heard is null
     order by p.number;
@@ -7186,7 +7269,7 @@ begin
 end
 $$;
 
--- The speakers' own recording is over, one way or the other: what waited for its sound goes on.
+-- A part beside a video is over, one way or the other: the transcription that waited for it goes on.
 create function private.resume_transcription() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7219,7 +7302,7 @@ end
 $$;
 
 -- Puts a job for each transcription under way that has none: a worker that was taken for dead can end the job of the
--- one that goes on. Those that wait for the speakers' sound get one too, which finds nothing to do. How many those are.
+-- one that goes on. Those that wait for a part beside the video get one too, which finds nothing to do. How many.
 create function private.resume_transcriptions() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -129,7 +129,7 @@ query ($recordingId: ID!) { deletionCertificates(recordingId: $recordingId) { nu
 """
 
 _TRANSCRIPT = """
-  recordingId language turns { number start end speaker text isUnintelligible isUncertain heardText }
+  recordingId language turns { number start end speaker participantId text isUnintelligible isUncertain heardText }
   corrections { turn text speaker correctedBy correctedAt }
 """
 TRANSCRIPT = f"query ($id: ID!) {{ transcript(recordingId: $id) {{ {_TRANSCRIPT} }} }}"
@@ -137,7 +137,8 @@ SEARCH_TRANSCRIPTS = """
 query ($query: String!, $filter: TranscriptFilter, $first: Int! = 20) {
   searchTranscripts(query: $query, filter: $filter, first: $first) {
     hits {
-      recordingId consultationId scheduledAt turn start end speaker text isUncertain highlights { start end }
+      recordingId consultationId scheduledAt turn start end speaker participantId text isUncertain
+      highlights { start end }
     }
     isCut unreadable
   }

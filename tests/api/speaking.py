@@ -1,5 +1,6 @@
 """Words of a recording, put where the worker puts them, as it does."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from app.transcripts import places
@@ -20,9 +21,14 @@ UNCERTAIN = "? "
 
 
 async def spoken(
-    world: World, recording: UUID, said: tuple[tuple[Speaker, str], ...] = SAID, *, language: str = "en"
+    world: World,
+    recording: UUID,
+    said: tuple[tuple[Speaker, str], ...] = SAID,
+    *,
+    language: str = "en",
+    microphones: Sequence[UUID] = (),
 ) -> Transcript:
-    """Makes these the recording's words."""
+    """Makes these the recording's words. `microphones`: for each turn the participant whose it was."""
     keyring = world.worker_settings.keyring
     turns = (
         Turn(
@@ -31,9 +37,10 @@ async def spoken(
             number * 5000 + 4000,
             speaker,
             text.removeprefix(UNCERTAIN),
-            number % 2,
+            microphones.index(microphones[number]) if microphones else number % 2,
             is_unintelligible=not text,
             is_uncertain=text.startswith(UNCERTAIN),
+            participant_id=microphones[number] if microphones else None,
         )
         for number, (speaker, text) in enumerate(said)
     )

@@ -148,6 +148,40 @@ async def test_speaker_is_renamed_wherever_the_voice_speaks(doctor: Person, reco
     assert await doctor.ask(documents.ATTRIBUTE_TURN, **given) == changed
 
 
+async def test_two_guests_of_one_role_stay_apart_in_transcript_search_and_subtitles(
+    world: World, doctor: Person, case: Case
+) -> None:
+    made = await world.recording(case)
+    guests = [(Speaker.COMPANION, "He fell on Monday."), (Speaker.COMPANION, "No, on Tuesday.")]
+    said = ((Speaker.DOCTOR, "When did he fall?"), *guests, (Speaker.COMPANION, "Monday, I am sure."))
+    mother, father, doctors = uuid4(), uuid4(), uuid4()
+    await spoken(world, made, said, microphones=[doctors, mother, father, mother])
+    read = await doctor.ask(documents.TRANSCRIPT, id=str(made))
+    assert [(turn["speaker"], turn["participantId"]) for turn in read["turns"]] == [
+        ("DOCTOR", str(doctors)),
+        ("COMPANION", str(mother)),
+        ("COMPANION", str(father)),
+        ("COMPANION", str(mother)),
+    ]
+    found = await doctor.ask(documents.SEARCH_TRANSCRIPTS, query="tuesday", filter=None)
+    assert [(hit["speaker"], hit["participantId"]) for hit in found["hits"]] == [("COMPANION", str(father))]
+    urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(made))
+    webvtt = (await world.http.get(urls["webvtt"])).text
+    names = ["Doctor", "Companion 1", "Companion 2", "Companion 1"]
+    assert [line[3 : line.index(">")] for line in webvtt.splitlines() if line.startswith("<v ")] == names
+    srt = (await world.http.get(urls["srt"], headers={"Accept-Language": "es"})).text
+    assert "Acompañante 2: No, on Tuesday." in srt
+    changed = await doctor.ask(documents.ATTRIBUTE_TURN, id=str(made), turn=1, speaker="REPRESENTATIVE")
+    assert [(turn["speaker"], turn["participantId"]) for turn in changed["turns"]] == [
+        ("DOCTOR", str(doctors)),
+        ("REPRESENTATIVE", None),
+        ("COMPANION", str(father)),
+        ("REPRESENTATIVE", None),
+    ]
+    webvtt = (await world.http.get(urls["webvtt"])).text
+    assert "<v Companion>No, on Tuesday.</v>" in webvtt
+
+
 async def test_what_failed_is_tried_again_and_what_is_ready_is_not(
     world: World, doctor: Person, recording: UUID
 ) -> None:
@@ -274,7 +308,9 @@ async def test_unintelligible_turn_is_marked_counted_never_found_and_can_be_retr
     assert await doctor.refused(documents.RETRY_TRANSCRIPTION, id=str(made)) == refusal
     await world.rows(
         "insert into private.transcript_pieces"
-        " (recording_id, number, start_ms, end_ms, heard, is_unintelligible, turn) values (%s, 0, 0, 1, '', true, 1)",
+        " (recording_id, number, sound, start_ms, end_ms, heard, is_unintelligible, turn)"
+        " values (%s, 0, %s, 0, 1, '', true, 1)",
+        made,
         made,
     )
     await world.rows(

@@ -139,6 +139,21 @@ class World:
         )
         return consultation
 
+    async def participant(self, consultation: UUID, kind: str, guest_role: str | None = None) -> UUID:
+        """Somebody who joined the consultation."""
+        participant = uuid4()
+        await self.rows(
+            "insert into resguardo.participants"
+            " (id, consultation_id, doctor_id, patient_id, kind, guest_role, joined_at)"
+            " select %s, c.id, c.doctor_id, c.patient_id, %s, %s, private.now()"
+            " from resguardo.consultations as c where c.id = %s",
+            participant,
+            kind,
+            guest_role,
+            consultation,
+        )
+        return participant
+
     async def recording(
         self,
         consultation: UUID | None = None,
@@ -147,17 +162,23 @@ class World:
         medium: str = "VIDEO",
         beside: UUID | None = None,
         content: bytes | None = None,
+        participant: UUID | None = None,
+        is_routed: bool = False,
     ) -> UUID:
         """A recording that comes to this status now, as the worker makes it; a READY one has its object and its key."""
         consultation = consultation or await self.consultation()
         recording, content = uuid4(), content or secrets.token_bytes(64)
         await self.rows(
             "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name,"
-            " medium, beside, status, created_at) select %s, c.id, c.doctor_id, c.patient_id, c.doctor_id, c.room_name,"
-            " %s, %s, %s, %s from resguardo.consultations as c where c.id = %s",
+            " medium, beside, participant_id, track_sid, is_routed, status, created_at) select %s, c.id, c.doctor_id,"
+            " c.patient_id, c.doctor_id, c.room_name, %s, %s, %s, %s, %s, %s, %s"
+            " from resguardo.consultations as c where c.id = %s",
             recording,
             medium,
             beside,
+            participant,
+            f"TR_{recording.hex[:12]}" if medium == "MICROPHONE" else None,
+            is_routed,
             "ABORTED" if status == "ABORTED" else "VERIFYING",
             self.time,
             consultation,

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -58,6 +59,20 @@ def flac(samples: bytes) -> bytes:
         frame.planes[0].update(samples.ljust(frame.planes[0].buffer_size, b"\0"))
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def mp4(samples: bytes) -> bytes:
+    """16-bit mono samples at 16 kHz as LiveKit writes a microphone: AAC at 44.1 kHz."""
+    file = BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=44_100, layout="mono")
+        frame = av.AudioFrame(format="s16", layout="mono", samples=len(samples) // _SAMPLE_BYTES)
+        frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
+        frame.planes[0].update(samples.ljust(frame.planes[0].buffer_size, b"\0"))
+        resampler = av.AudioResampler(stream.format, "mono", 44_100, frame_size=1024)
+        for one in (*resampler.resample(frame), *resampler.resample(None), None):
+            container.mux(stream.encode(one))
     return file.getvalue()
 
 

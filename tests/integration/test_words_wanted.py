@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from app.errors import RateLimited
 from app.integrations.speech import Heard, HeardSegment
 from app.transcripts.transcriber import Transcriber
 from devstack.object_store import ObjectStore
@@ -140,55 +141,234 @@ async def test_speech_in_spanish_is_kept_as_it_was_said(
     assert {turn.text for turn in made.turns} == {"Me duele la cabeza desde el año pasado."}
 
 
-async def beside(words: Words, consultation: UUID, *, seconds: float) -> UUID:
-    """A video, READY, that began so long after the sound beside it."""
-    video = await words.world.recording(consultation, status="VERIFYING")
-    speakers = await words.world.recording(consultation, medium="SPEAKERS", beside=video, status="VERIFYING")
+async def parts_beside(
+    words: Words,
+    consultation: UUID,
+    *parts: dict[str, Any],
+    video_began: float = 0.0,
+    video_longer: float | None = None,
+) -> tuple[UUID, list[UUID]]:
+    """A video that is READY, and its parts, each of which began so many seconds after START and has such a status.
+
+    `video_longer`: by how many seconds the video's file is longer than LiveKit reported.
+    """
+    world = words.world
+    video = await world.recording(consultation, status="VERIFYING")
     key = KEYRING.new_data_key()
-    await words.world.rows(
+    await world.rows(
         "insert into private.recording_keys values (%s, %s, %s)", video, key.wrapped, key.root_key_id
     )
-    for one, began in ((speakers, 0.0), (video, seconds)):
-        await words.world.storage.put_new(await words.world.key_of(one), b"x" * 64, "video/mp4")
-        await words.world.rows(
-            "update resguardo.recordings set status = 'READY', started_at = private.now() + make_interval(secs => %s)"
+    made = []
+    for part in parts:
+        given = {name: part[name] for name in part if name not in ("began", "status")}
+        status = part.get("status", "READY")
+        first = status if status == "ABORTED" else "VERIFYING"
+        one = await world.recording(consultation, beside=video, status=first, **given)
+        made.append(one)
+        if part.get("began") is not None:
+            await _set_began(words, one, part["began"])
+        if status == "READY":
+            await world.storage.put_new(await world.key_of(one), b"x" * 64, "audio/mp4")
+        await world.rows("update resguardo.recordings set status = %s where id = %s", status, one)
+    await world.storage.put_new(await world.key_of(video), b"x" * 64, "video/mp4")
+    await _set_began(words, video, video_began)
+    if video_longer is not None:
+        await world.rows(
+            "update resguardo.recordings set ended_at = started_at + interval '50 s', duration_seconds = %s"
             " where id = %s",
-            began,
-            one,
+            50 + video_longer,
+            video,
         )
-    return video
+    await world.rows("update resguardo.recordings set status = 'READY' where id = %s", video)
+    return video, made
+
+
+async def _set_began(words: Words, recording: UUID, seconds: float) -> None:
+    await words.world.rows(
+        "update resguardo.recordings set started_at = private.now() + make_interval(secs => %s) where id = %s",
+        seconds,
+        recording,
+    )
+
+
+async def shown(words: Words, video: UUID) -> list[tuple[int, str, int | None, UUID | None]]:
+    """The transcript's turns: start, speaker, label and participant."""
+    await words.transcriber().transcribe(video)
+    turns = (await words.transcript_of(video)).turns
+    return [(turn.start_ms, turn.speaker.value, turn.label, turn.participant_id) for turn in turns]
 
 
 @pytest.mark.parametrize(
-    ("seconds", "starts"), [(1.5, [0, 0, 500]), (0.0, [0, 1000, 2000]), (-0.25, [250, 1250, 2250])]
+    ("seconds", "starts"), [(1.5, [0, 0, 410]), (0.0, [0, 910, 1910]), (-0.25, [160, 1160, 2160])]
 )
 async def test_turns_are_told_on_the_videos_timeline_whenever_the_sound_began(
     words: Words, seconds: float, starts: list[int]
 ) -> None:
-    video = await beside(words, await words.world.consultation(), seconds=seconds)
-    await words.transcriber().transcribe(video)
-    made = await words.transcript_of(video)
-    assert [turn.start_ms for turn in made.turns] == starts
-    assert [turn.speaker.value for turn in made.turns] == ["DOCTOR", "PATIENT", "DOCTOR"]
-
-
-@pytest.mark.parametrize("has_joined", [True, False])
-async def test_channels_name_nobody_where_a_guest_was_let_in(words: Words, has_joined: bool) -> None:
+    """The file of a part begins 0.09 s before it is reported to begin."""
     consultation = await words.world.consultation()
-    await words.world.rows(
-        "insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role, joined_at)"
-        " select gen_random_uuid(), c.id, c.doctor_id, c.patient_id, 'GUEST', 'INTERPRETER',"
-        " case when %s then private.now() end from resguardo.consultations as c where c.id = %s",
-        has_joined,
+    routed = {"medium": "SPEAKERS", "is_routed": True, "began": 0.0}
+    video, _ = await parts_beside(words, consultation, routed, video_began=seconds)
+    assert [turn[0] for turn in await shown(words, video)] == starts
+
+
+@pytest.mark.parametrize(("longer", "late_ms"), [(None, -90), (0.7, 610), (4.2, 910), (-3.0, -90)])
+async def test_video_begins_earlier_than_reported_by_what_its_file_is_longer_up_to_a_second(
+    words: Words, longer: float | None, late_ms: int
+) -> None:
+    consultation = await words.world.consultation()
+    routed = {"medium": "SPEAKERS", "is_routed": True, "began": 0.0}
+    video, _ = await parts_beside(words, consultation, routed, video_longer=longer)
+    assert [turn[0] for turn in await shown(words, video)] == [max(0, n + late_ms) for n in (0, 1000, 2000)]
+
+
+async def test_each_microphone_has_the_voice_of_its_participant(words: Words) -> None:
+    world = words.world
+    consultation = await world.consultation()
+    patient = await world.participant(consultation, "PATIENT")
+    doctor = await world.participant(consultation, "DOCTOR")
+    mother, father = [await world.participant(consultation, "GUEST", "COMPANION") for _ in range(2)]
+    video, _ = await parts_beside(
+        words,
         consultation,
+        *(
+            {"medium": "MICROPHONE", "participant": one, "began": began}
+            for one, began in (
+                (patient, 0.09),
+                (doctor, 10.09),
+                (mother, 20.09),
+                (father, 30.09),
+                (patient, 7200.09),
+            )
+        ),
     )
-    video = await beside(words, consultation, seconds=0)
+    read = await shown(words, video)
+    assert {turn[1:] for turn in read} == {
+        ("DOCTOR", 0, doctor),
+        ("PATIENT", 1, patient),
+        *{("COMPANION", read[n][2], one) for n, one in ((6, mother), (9, father))},
+    }
+    assert {read[6][2], read[9][2]} == {2, 3}, "two guests of one role are two voices"
+    assert [turn[0] for turn in read if turn[3] == patient] == [
+        0,
+        1000,
+        2000,
+        7_200_000,
+        7_201_000,
+        7_202_000,
+    ]
+    assert len(read) == len({*words.speech.asked}) * 5 == 15
+    assert await words.state_of(video) == ("READY", None, 15, 15)
+
+
+@pytest.mark.parametrize(
+    ("is_routed", "speakers"),
+    [(True, ["DOCTOR", "PATIENT", "DOCTOR"]), (False, ["UNKNOWN"] * 3)],
+)
+@pytest.mark.parametrize("has_guest", [True, False])
+async def test_channels_name_nobody_unless_each_was_routed_there(
+    words: Words, is_routed: bool, speakers: list[str], has_guest: bool
+) -> None:
+    """LiveKit's channels are in random order: no rule about who came first is right."""
+    consultation = await words.world.consultation()
+    doctor = await words.world.participant(consultation, "DOCTOR")
+    patient = await words.world.participant(consultation, "PATIENT")
+    if has_guest:
+        await words.world.participant(consultation, "GUEST", "INTERPRETER")
+    part = {"medium": "SPEAKERS", "is_routed": is_routed, "began": 0.09}
+    video, _ = await parts_beside(words, consultation, part)
+    read = await shown(words, video)
+    assert [turn[1] for turn in read] == speakers
+    assert [turn[2] for turn in read] == [0, 1, 0], "so that each voice is named in one call"
+    assert [turn[3] for turn in read] == ([doctor, patient, doctor] if is_routed else [None] * 3)
+
+
+@pytest.mark.parametrize(
+    ("status", "began", "is_video"),
+    [
+        ("LOST", None, True),
+        ("LOST", 5.0, True),
+        ("FAILED", 5.0, True),
+        ("FAILED", None, False),
+        ("ABORTED", None, False),
+    ],
+)
+async def test_video_is_transcribed_if_a_part_that_recorded_something_is_gone(
+    words: Words, status: str, began: float | None, is_video: bool
+) -> None:
+    """A part that never began, as of a track that was gone before it was recorded, had no sound."""
+    consultation = await words.world.consultation()
+    doctor = await words.world.participant(consultation, "DOCTOR")
+    patient = await words.world.participant(consultation, "PATIENT")
+    video, _ = await parts_beside(
+        words,
+        consultation,
+        {"medium": "MICROPHONE", "participant": doctor, "began": 0.09},
+        {"medium": "MICROPHONE", "participant": patient, "began": began, "status": status},
+    )
+    read = await shown(words, video)
+    assert {turn[1] for turn in read} == ({"UNKNOWN"} if is_video else {"DOCTOR"})
+
+
+async def test_video_is_transcribed_if_the_object_of_a_part_is_missing(words: Words) -> None:
+    consultation = await words.world.consultation()
+    doctor = await words.world.participant(consultation, "DOCTOR")
+    video, (part,) = await parts_beside(
+        words, consultation, {"medium": "MICROPHONE", "participant": doctor, "began": 0.09}
+    )
+    await words.world.rows(
+        "update resguardo.recordings set missing_since = private.now() where id = %s", part
+    )
+    assert {turn[1] for turn in await shown(words, video)} == {"UNKNOWN"}
+
+
+@pytest.mark.parametrize("status", ["REQUESTED", "STARTING", "RECORDING", "STOPPING", "VERIFYING"])
+async def test_transcription_waits_for_each_part_that_is_not_over(words: Words, status: str) -> None:
+    consultation = await words.world.consultation()
+    doctor = await words.world.participant(consultation, "DOCTOR")
+    patient = await words.world.participant(consultation, "PATIENT")
+    video, (_, late) = await parts_beside(
+        words,
+        consultation,
+        {"medium": "MICROPHONE", "participant": doctor, "began": 0.09},
+        {"medium": "MICROPHONE", "participant": patient, "began": 0.09, "status": "VERIFYING"},
+    )
+    await words.world.rows("alter table resguardo.recordings disable trigger user")
+    await words.world.rows("update resguardo.recordings set status = %s where id = %s", status, late)
+    await words.world.rows("alter table resguardo.recordings enable trigger user")
     await words.transcriber().transcribe(video)
-    made = await words.transcript_of(video)
-    assert {turn.speaker.value for turn in made.turns} == (
-        {"UNKNOWN"} if has_joined else {"DOCTOR", "PATIENT"}
+    assert await words.state_of(video) == ("PENDING", None, 0, None)
+    await words.world.rows("alter table resguardo.recordings disable trigger user")
+    await words.world.rows("update resguardo.recordings set status = 'VERIFYING' where id = %s", late)
+    await words.world.rows("alter table resguardo.recordings enable trigger user")
+    jobs = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcribe_recording'"
+    await words.world.rows("delete from jobs.procrastinate_jobs")
+    await words.world.storage.put_new(await words.world.key_of(late), b"x" * 64, "audio/mp4")
+    await words.world.rows("update resguardo.recordings set status = 'READY' where id = %s", late)
+    assert await words.world.value(jobs) == 1
+    assert {turn[1] for turn in await shown(words, video)} == {"DOCTOR", "PATIENT"}
+
+
+async def test_part_that_becomes_ready_after_the_plan_changes_nothing(words: Words) -> None:
+    consultation = await words.world.consultation()
+    doctor = await words.world.participant(consultation, "DOCTOR")
+    patient = await words.world.participant(consultation, "PATIENT")
+    video, (_, late) = await parts_beside(
+        words,
+        consultation,
+        {"medium": "MICROPHONE", "participant": doctor, "began": 0.09},
+        {"medium": "MICROPHONE", "participant": patient, "began": 0.09, "status": "LOST"},
     )
-    assert [turn.label for turn in made.turns] == [0, 1, 0], "so that each voice is named in one call"
+
+    async def busy(number: int, before: int) -> None:
+        raise RateLimited("speech_busy")
+
+    words.speech.script = busy
+    with pytest.raises(RateLimited):
+        await words.transcriber().transcribe(video)
+    await words.world.storage.put_new(await words.world.key_of(late), b"x" * 64, "audio/mp4")
+    await words.world.rows("update resguardo.recordings set status = 'READY' where id = %s", late)
+    words.speech.script = None
+    assert [turn[:2] for turn in await shown(words, video)] == [(n, "UNKNOWN") for n in (0, 1000, 2000)]
 
 
 async def test_channels_of_a_movie_name_nobody(words: Words) -> None:

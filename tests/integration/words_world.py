@@ -20,7 +20,8 @@ from app.integrations.speech import Heard, HeardSegment, Speech
 from app.keyring import Keyring
 from app.media import sound
 from app.media.child import Container, ReadRange
-from app.media.sound import Cut, Plan, Span
+from app.media.sound import Cut, Listened, Plan, Span
+from app.media.turns import FRAME_MS
 from app.transcripts import places
 from app.transcripts.model import Transcript
 from app.transcripts.stored import transcript_of
@@ -106,12 +107,22 @@ class ScriptedSpeech(Speech):
 
 
 def script_sound(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
-    """Every sound has so many turns; each piece reads a byte of the object, as cutting does."""
+    """Every file has so many turns, a second each, on two channels in turn; listening and cutting read a byte of it.
 
-    async def plan(read_range: ReadRange, size_bytes: int, container: Container, *, cut: Cut) -> Plan:
+    Nothing can be told of where a file stands in another one. A microphone has one channel.
+    """
+
+    async def listen(read_range: ReadRange, size_bytes: int, container: Container) -> Listened:
         await read_range(0, 1)
-        spans = (Span(number % 2, number * TURN_MS, (number + 1) * TURN_MS - 100) for number in range(turns))
+        frames = bytes(turns * TURN_MS // FRAME_MS + 1)
+        return Listened(turns * TURN_MS, (frames, frames))
+
+    def planned(listened: Listened, cut: Cut) -> Plan:
+        spans = (Span(number % 2, *times, number % 2) for number, times in enumerate(_times(turns)))
         return Plan(turns * TURN_MS, 2, tuple(spans))
+
+    def planned_beside(listened: Listened, others: bytes) -> Plan:
+        return Plan(turns * TURN_MS, 1, tuple(Span(None, *times) for times in _times(turns)))
 
     async def pieces(
         read_range: ReadRange, size_bytes: int, container: Container, plan_spans: list[Span]
@@ -120,8 +131,12 @@ def script_sound(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
             await read_range(0, 1)
             yield span, str(span.start_ms // TURN_MS).encode()
 
-    monkeypatch.setattr(sound, "plan", plan)
-    monkeypatch.setattr(sound, "pieces", pieces)
+    for scripted in (listen, planned, planned_beside, pieces):
+        monkeypatch.setattr(sound, scripted.__name__, scripted)
+
+
+def _times(turns: int) -> list[tuple[int, int]]:
+    return [(number * TURN_MS, (number + 1) * TURN_MS - 100) for number in range(turns)]
 
 
 @dataclass

@@ -135,8 +135,9 @@ def _words(connection: Connection, case: Case) -> None:
         [recording, case.id_of("over"), case.doctor_id, case.patient_id],
     )
     connection.execute(
-        "insert into private.transcript_pieces (recording_id, number, start_ms, end_ms) values (%s, 0, 0, 1)",
-        [recording],
+        "insert into private.transcript_pieces (recording_id, number, sound, start_ms, end_ms)"
+        " values (%s, 0, %s, 0, 1)",
+        [recording, recording],
     )
     connection.execute(
         "insert into private.transcript_words (recording_id, sealed, terms) values (%s, %s, '{1}')",

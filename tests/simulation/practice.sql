@@ -95,9 +95,9 @@ begin
         update resguardo.transcripts as t
         set status = 'RUNNING', pieces_total = 3, pieces_done = 1, run = 1, status_at = private.now()
         where t.recording_id = recording;
-        insert into private.transcript_pieces (recording_id, number, start_ms, end_ms, heard)
+        insert into private.transcript_pieces (recording_id, number, sound, start_ms, end_ms, heard)
         select
-            recording, n.number, n.number, n.number + 1,
+            recording, n.number, recording, n.number, n.number + 1,
             case n.number when 0 then decode(repeat('ef', 99), 'hex') end
         from generate_series(0, 2) as n (number);
         return 3;

@@ -1,6 +1,7 @@
 """Corrections: append-only, in order, plain words; and the bytes in which all of it is encrypted."""
 
 import json
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from app.errors import AppError, Conflict, InvalidInput
 from app.integrations.speech_answers import Heard, HeardSegment
 from app.media.sound import Span
 from app.texts.plain import is_steering, plain
-from app.transcripts.assembling import Piece
+from app.transcripts.assembling import Piece, Voice
 from app.transcripts.corrections import (
     Attribution,
     Correction,
@@ -24,6 +25,8 @@ from app.transcripts.folding import fold
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
 from app.transcripts.stored import (
     ALIAS_MARK,
+    PIECE_FORMAT,
+    TRANSCRIPT_FORMAT,
     WORDS_FORMAT,
     correction_bytes,
     correction_of,
@@ -148,9 +151,11 @@ def test_piece_is_read_back_as_it_was_but_for_halves_of_pairs(text: str, voice: 
     def encodable(words: str) -> str:
         return words.encode("utf-8", errors="replace").decode()
 
-    piece = Piece(Span(None, 3, 5), Heard((HeardSegment(at, at + 1, text, voice),), "es"))
+    spoken = Voice(3, Speaker.COMPANION, uuid4())
+    said = HeardSegment(at, at + 1, text, voice)
+    piece = Piece(Span(None, 3, 5, 2), Heard((said,), "es"), spoken, -90)
     whole = HeardSegment(at, at + 1, encodable(text), None if voice is None else encodable(voice))
-    assert piece_of(piece_bytes(piece)) == Piece(piece.span, Heard((whole,), "es"))
+    assert piece_of(piece_bytes(piece)) == Piece(piece.span, Heard((whole,), "es"), spoken, -90)
 
 
 def test_correction_is_read_back_as_it_was() -> None:
@@ -158,9 +163,20 @@ def test_correction_is_read_back_as_it_was() -> None:
     assert correction_of(correction_bytes(correction)) == correction
 
 
+_ROW = [0, 5, "DOCTOR", None, "secret", False, False, [None, None, None], None]
+
+
 def _with_json(**changes: object) -> bytes:
-    read = {"transcript": 1, "language": None, "turns": [[0, 5, "DOCTOR", None, "secret"]]} | changes
+    read = {"transcript": TRANSCRIPT_FORMAT, "language": None, "turns": [_ROW]} | changes
     return _HEADER + json.dumps(read).encode()
+
+
+def _with_row(place: int, value: object) -> bytes:
+    return _with_json(turns=[[*_ROW[:place], value, *_ROW[place + 1 :]]])
+
+
+def test_bytes_of_the_right_shape_are_read() -> None:
+    assert transcript_of(_with_json()).turns[0].text == "secret"
 
 
 @pytest.mark.parametrize(
@@ -175,15 +191,19 @@ def _with_json(**changes: object) -> bytes:
         b"words x\n{}",
         b"\xff",
         _with_json(turns=None),
-        _with_json(turns=[[0, 5, "DOCTOR", None]]),
-        _with_json(turns=[[0, 5, "DOCTOR", None, ""]]),
-        _with_json(turns=[[5, 0, "DOCTOR", None, "secret"]]),
-        _with_json(turns=[[-5, 0, "DOCTOR", None, "secret"]]),
-        _with_json(turns=[[True, 5, "DOCTOR", None, "secret"]]),
-        _with_json(turns=[[0.5, 5, "DOCTOR", None, "secret"]]),
-        _with_json(turns=[[0, 5, "NURSE", None, "secret"]]),
-        _with_json(turns=[[0, 5, "DOCTOR", -1, "secret"]]),
-        _with_json(turns=[[0, 5, "DOCTOR", "A", "secret"]]),
+        _with_json(turns=[_ROW[:-1]]),
+        _with_json(turns=[[*_ROW, None]]),
+        _with_row(0, 6),
+        _with_row(0, -5),
+        _with_row(0, True),
+        _with_row(0, 0.5),
+        _with_row(2, "NURSE"),
+        _with_row(3, -1),
+        _with_row(3, "A"),
+        _with_row(5, True),
+        _with_row(7, [None, None]),
+        _with_row(8, "secret"),
+        _with_row(8, 7),
         _with_json(turns=["secret"]),
         _with_json(language=3),
         _with_json(more="secret"),
@@ -200,26 +220,49 @@ def test_bytes_of_another_shape_are_refused_without_a_word_of_them(stored: bytes
     assert refused.value.__suppress_context__ or refused.value.__context__ is None
 
 
-@pytest.mark.parametrize("stored", [_with_json(transcript=2), b"words %d 0\n{}" % (WORDS_FORMAT + 1)])
+@pytest.mark.parametrize(
+    "stored", [_with_json(transcript=1), _with_json(transcript=3), b"words %d 0\n{}" % (WORDS_FORMAT + 1)]
+)
 def test_bytes_of_another_version_are_refused(stored: bytes) -> None:
     with pytest.raises(Conflict) as refused:
         transcript_of(stored)
     assert refused.value.reason == "transcript_format_unknown"
 
 
+_PIECE: dict[str, object] = {
+    "piece": PIECE_FORMAT,
+    "span": [None, 0, 1, 0],
+    "voice": [0, "DOCTOR", None],
+    "late_ms": 0,
+    "language": None,
+    "segments": [],
+}
+
+
+def test_piece_of_the_right_shape_is_read() -> None:
+    assert piece_of(json.dumps(_PIECE).encode()).heard == Heard(())
+
+
 @pytest.mark.parametrize(
-    "stored",
+    "read",
     [
-        b'{"piece":1,"span":[2,0],"language":null,"segments":[]}',
-        b'{"piece":1,"span":[0,0,true],"language":null,"segments":[]}',
-        b'{"piece":1,"span":[0,0,1],"language":null,"segments":[[0,1,"x"]]}',
-        b'{"piece":1,"span":[0,0,1],"language":null}',
-        b'{"transcript":1,"span":[0,0,1],"language":null,"segments":[]}',
+        _PIECE | {"span": [None, 2, 0, 0]},
+        _PIECE | {"span": [None, 0, True, 0]},
+        _PIECE | {"span": [None, 0, 1]},
+        _PIECE | {"span": [None, 0, 1, -1]},
+        _PIECE | {"voice": [0, "NURSE", None]},
+        _PIECE | {"voice": [-1, "DOCTOR", None]},
+        _PIECE | {"voice": [0, "DOCTOR", "secret"]},
+        _PIECE | {"late_ms": 0.5},
+        _PIECE | {"segments": [[0, 1, "x"]]},
+        _PIECE | {"more": "secret"},
+        {name: _PIECE[name] for name in _PIECE if name != "segments"},
+        {"transcript": 2} | {name: _PIECE[name] for name in _PIECE if name != "piece"},
     ],
 )
-def test_piece_of_another_shape_is_refused(stored: bytes) -> None:
+def test_piece_of_another_shape_is_refused(read: dict[str, object]) -> None:
     with pytest.raises(Conflict) as refused:
-        piece_of(stored)
+        piece_of(json.dumps(read).encode())
     assert refused.value.reason == "transcript_malformed"
 
 

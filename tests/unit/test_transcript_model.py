@@ -1,6 +1,7 @@
 """Turns on our own timeline, and the steps of a transcription: nothing jumps, and nothing heard is heard again."""
 
 import unicodedata
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -10,8 +11,8 @@ from app.errors import AppError, UpstreamFailed
 from app.integrations.speech_answers import Figures, Heard, HeardSegment
 from app.media.sound import Span
 from app.transcripts import assembling
-from app.transcripts.assembling import MAX_LABELS, Piece, assembled, retried
-from app.transcripts.corrections import Rewording, corrected
+from app.transcripts.assembling import MAX_LABELS, UNKNOWN_VOICE, Piece, Voice, assembled, retried
+from app.transcripts.corrections import Rewording, attributed, corrected
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
 from app.transcripts.stored import (
     in_order,
@@ -32,20 +33,30 @@ spans = st.builds(
     st.integers(0, 40_000),
     st.integers(1, 20_000),
 )
+DOCTOR, PATIENT = Voice(0, Speaker.DOCTOR, UUID(int=1)), Voice(1, Speaker.PATIENT, UUID(int=2))
+INTERPRETER = Voice(2, Speaker.INTERPRETER, UUID(int=3))
+COMPANION, OTHER_COMPANION = (Voice(n, Speaker.COMPANION, UUID(int=n + 1)) for n in (3, 4))
+VOICES = {None: UNKNOWN_VOICE, 0: DOCTOR, 1: PATIENT, 2: INTERPRETER, 3: COMPANION, 4: OTHER_COMPANION}
 pieces = st.builds(
     Piece,
     spans,
     st.builds(Heard, st.lists(segments, max_size=4).map(tuple), st.sampled_from([None, "en", "es"])),
+    st.sampled_from(list(VOICES.values())),
 )
 
 
 def _piece(
-    channel: int | None, start_ms: int, end_ms: int, *said: HeardSegment, language: str | None = None
+    label: int | None,
+    start_ms: int,
+    end_ms: int,
+    *said: HeardSegment,
+    language: str | None = None,
+    late_ms: int = 0,
 ) -> Piece:
-    return Piece(Span(channel, start_ms, end_ms), Heard(said, language))
+    return Piece(Span(None, start_ms, end_ms), Heard(said, language), VOICES[label], late_ms)
 
 
-def test_turn_takes_its_time_from_the_span_and_its_speaker_from_the_channel() -> None:
+def test_turn_takes_its_time_from_the_span_and_its_speaker_from_the_voice() -> None:
     heard = assembled([
         _piece(1, 4_000, 6_000, HeardSegment(0, 2_000, " I have\na headache. ")),
         _piece(0, 1_000, 3_000, HeardSegment(500, 1_500, "What brings you in?")),
@@ -85,8 +96,8 @@ def test_voice_is_unknown_where_the_vendor_tells_none_or_too_many() -> None:
 def test_any_answer_of_a_vendor_stays_inside_its_span_and_in_order(heard: list[Piece]) -> None:
     made = assembled(heard)
     assert [turn.number for turn in made.turns] == list(range(len(made.turns)))
-    order = [(turn.start_ms, 2 if turn.label not in (0, 1) else turn.label) for turn in made.turns]
-    assert order == sorted(order)
+    starts = [turn.start_ms for turn in made.turns]
+    assert starts == sorted(starts)
     for turn in made.turns:
         assert turn.text
         assert "\n" not in turn.text
@@ -146,7 +157,16 @@ LOST = HeardSegment(0, 900, "", is_unintelligible=True)
 
 def test_unintelligible_segment_is_a_turn_without_words_in_its_voice() -> None:
     heard = assembled([_piece(1, 2_000, 2_900, LOST), _piece(0, 0, 900, HeardSegment(0, 900, "Hello."))])
-    assert heard.turns[1] == Turn(1, 2_000, 2_900, Speaker.PATIENT, "", 1, is_unintelligible=True)
+    assert heard.turns[1] == Turn(
+        1,
+        2_000,
+        2_900,
+        Speaker.PATIENT,
+        "",
+        1,
+        is_unintelligible=True,
+        participant_id=PATIENT.participant_id,
+    )
     assert transcript_of(transcript_bytes(heard)) == heard
     assert words_of(transcript_bytes(heard)).count(b"\n") == 2
 
@@ -158,7 +178,7 @@ def _retried(*said: HeardSegment, reworded: tuple[int, ...] = ()) -> Transcript:
         _piece(1, 1_000, 9_900, LOST),
         _piece(0, 10_000, 10_900, HeardSegment(0, 900, "two")),
     ])  # fmt: skip
-    return retried(before, {1: assembled([_piece(1, 1_000, 9_900, *said)])}, reworded)
+    return retried(before, {1: _piece(1, 1_000, 9_900, *said)}, reworded)
 
 
 def test_retried_piece_of_several_turns_renumbers_no_other_turn() -> None:
@@ -198,7 +218,15 @@ def test_uncertain_segment_is_an_uncertain_turn_until_a_doctor_words_it() -> Non
     assert piece_of(piece_bytes(piece)) == piece
     heard = assembled([piece])
     assert heard.turns[0] == Turn(
-        0, 0, 900, Speaker.PATIENT, "Thank you.", 1, is_uncertain=True, figures=figures
+        0,
+        0,
+        900,
+        Speaker.PATIENT,
+        "Thank you.",
+        1,
+        is_uncertain=True,
+        figures=figures,
+        participant_id=PATIENT.participant_id,
     )
     stored = transcript_bytes(heard)
     assert transcript_of(stored) == heard
@@ -206,3 +234,66 @@ def test_uncertain_segment_is_an_uncertain_turn_until_a_doctor_words_it() -> Non
     rewording = Rewording(0, 1, "Forty.")
     assert not corrected(heard, [rewording]).turns[0].is_uncertain
     assert not turn_of(stored, 0, [rewording]).is_uncertain
+
+
+def test_all_sound_of_a_participant_is_one_voice_and_two_guests_of_one_role_are_two() -> None:
+    def said(text: str) -> HeardSegment:
+        return HeardSegment(0, 900, text)
+
+    heard = assembled([
+        _piece(1, 0, 900, said("before the cable fell out"), late_ms=1_000),
+        _piece(1, 0, 900, said("and after"), late_ms=61_000),
+        _piece(3, 0, 900, said("I am his wife"), late_ms=3_000),
+        _piece(4, 0, 900, said("and I his sister"), late_ms=5_000),
+        _piece(None, 20_000, 20_900, said("hello?")),
+    ])  # fmt: skip
+    assert [(turn.start_ms, turn.speaker, turn.label, turn.participant_id) for turn in heard.turns] == [
+        (1_000, Speaker.PATIENT, 1, PATIENT.participant_id),
+        (3_000, Speaker.COMPANION, 3, COMPANION.participant_id),
+        (5_000, Speaker.COMPANION, 4, OTHER_COMPANION.participant_id),
+        (20_000, Speaker.UNKNOWN, None, None),
+        (61_000, Speaker.PATIENT, 1, PATIENT.participant_id),
+    ]
+    assert transcript_of(transcript_bytes(heard)) == heard
+    named = attributed(heard, (), 0, Speaker.REPRESENTATIVE, only_this_turn=False)
+    assert named is not None
+    shown = corrected(heard, [named])
+    assert [(turn.speaker, turn.participant_id) for turn in shown.turns if turn.label == 1] == [
+        (Speaker.REPRESENTATIVE, None)
+    ] * 2
+    assert turn_of(transcript_bytes(heard), 4, [named]) == shown.turns[4]
+
+
+def test_voice_of_a_guest_stays_the_guests_in_a_piece_that_is_transcribed_again() -> None:
+    before = assembled([_piece(0, 0, 900, HeardSegment(0, 900, "one")), _piece(3, 1_000, 1_900, LOST)])
+    now = retried(before, {1: _piece(3, 1_000, 1_900, HeardSegment(0, 900, "two"))}, ())
+    assert [(turn.label, turn.speaker) for turn in now.turns] == [(0, Speaker.DOCTOR), (3, Speaker.COMPANION)]
+
+
+def test_voices_that_a_vendor_told_apart_again_are_no_voices_from_before() -> None:
+    before = assembled(
+        [_piece(None, 0, 900, HeardSegment(0, 900, "one", "A")), _piece(None, 1_000, 1_900, LOST)]
+    )
+    now = retried(before, {1: _piece(None, 1_000, 1_900, HeardSegment(0, 900, "two", "A"))}, ())
+    assert [turn.label for turn in now.turns] == [2, 3]
+
+
+@pytest.mark.parametrize("late_ms", [-5_000, -500])
+def test_words_from_before_the_video_began_are_at_its_beginning(late_ms: int) -> None:
+    (turn,) = assembled([_piece(1, 0, 900, HeardSegment(0, 900, "hello"), late_ms=late_ms)]).turns
+    assert (turn.start_ms, turn.end_ms) == (0, max(0, 900 + late_ms))
+
+
+def test_transcript_of_an_unknown_format_says_so() -> None:
+    stored = transcript_bytes(transcript("a"))
+    for version in (1, 3):
+        other = stored.replace(b'"transcript":2', b'"transcript":%d' % version)
+        with pytest.raises(AppError) as refused:
+            transcript_of(other)
+        assert (refused.value.reason, refused.value.detail) == (
+            "transcript_format_unknown",
+            {"version": version},
+        )
+    with pytest.raises(AppError) as refused:
+        piece_of(piece_bytes(_piece(0, 0, 9)).replace(b'"piece":2', b'"piece":1'))
+    assert refused.value.reason == "transcript_format_unknown"

@@ -1,0 +1,202 @@
+"""Which pieces of which sound are transcribed, who speaks in each, and where each stands on the video's timeline.
+
+Each microphone is a file of its own. Speech that no microphone has is taken from the video, in which everybody is
+heard, and nobody is named for it. So nothing is lost because a microphone was not recorded, or not from the beginning.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Final, Literal
+from uuid import UUID
+
+import anyio.to_thread
+
+from app.errors import Conflict
+from app.media import sound
+from app.media.alignment import Alignment, align, cover, placed
+from app.media.child import Container, MediaRefused
+from app.media.sound import Cut, Listened, Span
+from app.media.turns import SPEECH, loudest
+from app.transcripts.assembling import UNKNOWN_VOICE, Voice
+
+Medium = Literal["VIDEO", "MICROPHONE", "SPEAKERS"]
+
+_MEASURED_ERROR_MS: Final = 300
+_UNMEASURED_ERROR_MS: Final = 2_000
+"""How wrong a part's place may be: for so long around a part's speech nothing is taken from the video."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A file that may be transcribed. `late_ms` is how much later than the video it begins, by what LiveKit reported.
+
+    `voices` are whose its channels are: one for a microphone, whatever its channels; two where the doctor and the
+    patient were routed to a channel each; none where nobody knows.
+    """
+
+    id: UUID
+    medium: Medium
+    object_key: str = field(repr=False)
+    size_bytes: int
+    late_ms: int
+    voices: tuple[Voice, ...]
+
+    @property
+    def container(self) -> Container:
+        """By the name that was given to the file."""
+        return "ogg" if self.object_key.endswith(".ogg") else "mp4"
+
+
+@dataclass(frozen=True)
+class PlannedPiece:
+    """A span of a sound, whose voice it is, and how much later than the video its sound begins."""
+
+    sound: UUID
+    span: Span
+    voice: Voice
+    late_ms: int
+
+
+@dataclass(frozen=True)
+class PiecePlan:
+    """All pieces, in order of their sounds and, within each, of start. `unused_tracks` as in `app.media.sound.Plan`."""
+
+    pieces: tuple[PlannedPiece, ...]
+    unused_tracks: int
+
+
+Listen = Callable[[Sound], Awaitable[Listened]]
+
+
+async def plan_pieces(sounds: Sequence[Sound], listen: Listen, cut: Cut) -> PiecePlan:
+    """The plan of a recording. `sounds` has the video, and the parts beside it that are to be transcribed.
+
+    If a part cannot be decoded, the video is transcribed in place of all parts. Raises what `listen` raises, but for a
+    sound that is refused while another one is not, and Conflict (sound_not_decodable) if nothing was found and a track
+    could not be decoded.
+    """
+    refusals: dict[UUID, MediaRefused] = {}
+    listened: dict[UUID, Listened] = {}
+    for one in sounds:
+        try:
+            listened[one.id] = await listen(one)
+        except MediaRefused as refusal:
+            refusals[one.id] = refusal
+    if not listened:
+        raise next(iter(refusals.values()))
+    plan = await anyio.to_thread.run_sync(_plan, sounds, listened, cut)
+    if plan.unused_tracks and not plan.pieces:
+        raise Conflict("sound_not_decodable")
+    return plan
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part that can be transcribed, and where it stands on the video's timeline, wrong by at most `error_ms`."""
+
+    sound: Sound
+    listened: Listened
+    frames: bytes = field(repr=False)
+    alignment: Alignment
+    error_ms: int
+
+
+def _plan(sounds: Sequence[Sound], listened: Mapping[UUID, Listened], cut: Cut) -> PiecePlan:
+    video = next(one for one in sounds if one.medium == "VIDEO")
+    beside = [one for one in sounds if one is not video]
+    usable = [one for one in beside if one.id in listened and _is_usable(listened[one.id])]
+    heard = listened.get(video.id)
+    whole = heard if heard is not None and _is_usable(heard) else None
+    lost = len(beside) - len(usable)
+    if not usable or (lost and whole):
+        of_video = tuple(_pieces_of_video(video, heard, cut)) if heard else ()
+        return PiecePlan(of_video, (0 if whole else lost) + (heard.unused_tracks if heard else 0))
+    parts = _aligned(usable, listened, whole)
+    pieces = [piece for part in parts for piece in _pieces_of_part(part, parts, cut)]
+    if whole:
+        pieces += _pieces_of_nobody(video, whole, parts)
+    return PiecePlan(tuple(pieces), lost + sum(part.listened.unused_tracks for part in parts))
+
+
+def _is_usable(listened: Listened) -> bool:
+    """Whether there is sound, and nobody can have spoken on a track that could not be decoded alone."""
+    has_speech = any(_has_speech(frames) for frames in listened.used.values())
+    return bool(listened.used) and (has_speech or not listened.unused_tracks)
+
+
+def _has_speech(frames: bytes) -> bool:
+    return max(frames, default=0) >= SPEECH
+
+
+def _aligned(
+    sounds: Sequence[Sound], listened: Mapping[UUID, Listened], whole: Listened | None
+) -> list[_Part]:
+    """The parts on the video's timeline.
+
+    LiveKit reports when microphones begin well, and when the video begins badly: what was measured of other parts is
+    true of a part of which nothing could be measured.
+    """
+    frames = {one.id: loudest(list(listened[one.id].used.values())) for one in sounds}
+    of_video = loudest(list(whole.used.values())) if whole else b""
+    measured = {one.id: align(frames[one.id], of_video, one.late_ms) for one in sounds}
+    errors = [found.late_ms - one.late_ms for one in sounds if (found := measured[one.id])]
+    usual = round(median(errors)) if errors else 0
+    return [
+        _Part(
+            one,
+            listened[one.id],
+            frames[one.id],
+            measured[one.id] or Alignment(((0, one.late_ms + usual),)),
+            _MEASURED_ERROR_MS if errors else _UNMEASURED_ERROR_MS,
+        )
+        for one in sounds
+    ]
+
+
+def _pieces_of_part(part: _Part, parts: Sequence[_Part], cut: Cut) -> Iterator[PlannedPiece]:
+    if part.sound.medium == "MICROPHONE":
+        plan = sound.planned_beside(part.listened, _others(part, parts))
+    else:
+        plan = sound.planned(part.listened, cut)
+    for span in plan.spans:
+        late_ms = part.alignment.late_ms_at((span.start_ms + span.end_ms) // 2)
+        yield PlannedPiece(part.sound.id, span, _voice(part.sound, span), late_ms)
+
+
+def _others(part: _Part, parts: Sequence[_Part]) -> bytes:
+    """The microphones of the other participants, on the part's own timeline."""
+    return loudest(
+        [
+            bytes(len(part.frames)),
+            *(
+                placed(other.frames, other.alignment.late_ms - part.alignment.late_ms, len(part.frames))
+                for other in parts
+                if other.sound.voices != part.sound.voices
+            ),
+        ]
+    )
+
+
+def _voice(one: Sound, span: Span) -> Voice:
+    if one.medium == "MICROPHONE":
+        return one.voices[0]
+    if span.channel is not None and span.channel < len(one.voices):
+        return one.voices[span.channel]
+    return Voice(span.channel)
+
+
+def _pieces_of_video(video: Sound, listened: Listened, cut: Cut) -> Iterator[PlannedPiece]:
+    for span in sound.planned(listened, cut).spans:
+        yield PlannedPiece(video.id, span, _voice(video, span), 0)
+
+
+def _pieces_of_nobody(video: Sound, listened: Listened, parts: Sequence[_Part]) -> Iterator[PlannedPiece]:
+    """The speech of the video that no part has."""
+    covered = bytearray(len(listened.channels[0]))
+    for part in parts:
+        cover(covered, part.frames, part.alignment, part.error_ms)
+    rest = sound.without_speech(listened, bytes(covered))
+    if any(_has_speech(frames) for frames in rest.used.values()):
+        for span in sound.planned(rest, Cut.TURNS).spans:
+            yield PlannedPiece(video.id, span, UNKNOWN_VOICE, 0)
