@@ -1,1 +1,1 @@
-"""Resguardo: consultation recordings, kept the way a court would want them kept."""
+"""Resguardo: the recording backend of a telehealth practice."""

@@ -1,6 +1,7 @@
-"""The access files of `policies/access`, which state the complete access of every table and function.
+"""Reads the files of `policies/access`, which define the complete access to every table and function.
 
-`resguardo migrate` alone applies them, at every run. Their version stands in the database, and in every audit row.
+Only `resguardo migrate` applies them, at every run. The database stores their version, and every audit row contains
+it.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ _IS_APPLIED = "select to_regprocedure('private.policy_version()') is not null"
 
 
 def access_version(directory: Path = ACCESS_DIRECTORY) -> str:
-    """The first 16 hex digits of the SHA-256 over the files' names and contents."""
+    """Return the first 16 hex digits of the SHA-256 over the names and contents of the files."""
     digest = hashlib.sha256()
     for path in sorted(directory.glob("*.sql")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -35,16 +36,16 @@ def access_version(directory: Path = ACCESS_DIRECTORY) -> str:
 
 
 def access_sql(directory: Path = ACCESS_DIRECTORY) -> str:
-    """The statements that set all access anew; running them twice changes nothing."""
+    """Return the statements that set all access. Running them twice changes nothing."""
     files = [path.read_text(encoding="utf-8").strip() for path in sorted(directory.glob("*.sql"))]
     return "\n\n".join([_VERSION.format(version=access_version(directory)).strip(), *files]) + "\n"
 
 
 def apply_access(owner_url: str) -> tuple[str, ...]:
-    """Sets all access anew in one transaction, as the owner, and seals it: what differs later was changed by hand.
+    """Set all access in one transaction, as the owner, and seal it. Any later difference was made by hand.
 
-    Waits for other transactions that use the tables, as a migration does. Returns what differed from the last seal:
-    what a migration changed, or what somebody changed by hand. The bodies of functions are sealed as they are.
+    The call waits for other transactions that use the tables, as a migration does. Returns the differences from the
+    previous seal: changes by a migration or by hand. The present bodies of functions become part of the seal.
     """
     with as_owner(owner_url) as connection:
         changed = _changed(connection)

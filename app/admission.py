@@ -1,4 +1,4 @@
-"""Whether a person may take an action at all, before anybody looks at what the action is about."""
+"""Checks whether a person may take an action at all, before the action's input is read."""
 
 from app.db import Asker, Database
 from app.permissions import Permission
@@ -11,10 +11,10 @@ class Admission:
         self._database = database
 
     async def require(self, asker: Asker, permission: Permission) -> None:
-        """Returns if the session is valid and its person has one of the roles.
+        """Return if the session is valid and its person has one of the permission's roles.
 
-        Raises Unauthenticated or Forbidden, after the audit row of the refusal, UpstreamFailed or Timeout. It writes no
-        audit row if it returns.
+        Raises Unauthenticated or Forbidden after the audit row of the refusal is written, UpstreamFailed or
+        Timeout. Writes no audit row if it returns.
         """
         async with self._database.as_user(asker, permission.on()) as tx:
             await tx.run("select private.patient()" if tx.role == "patient" else "select private.person()")

@@ -1,12 +1,12 @@
-"""Supabase JWT -> Principal: who is asking, by which session, proven how.
+"""Verifies Supabase access tokens and returns a Principal: the person, the session, and how they authenticated.
 
-It checks everything that a token can prove by itself: signature, algorithm, audience, issuer, times, role. It
-cannot know that the session was ended or the person banned since: the database asks that in every transaction
-(`private.person()`). It knows nothing of HTTP, and neither a token nor a part of one is ever in an error.
+The verifier checks everything in the token: signature, algorithm, audience, issuer, times and role. It cannot know
+whether the session has ended or the person was banned; the database checks that in every transaction
+(`private.person()`). The module does not know HTTP. No error contains a token or a part of one.
 
 Supabase signs `{aud, exp, iat, iss, sub, role, aal, amr, session_id, is_anonymous, ...}` (supabase/auth,
-internal/tokens/service.go; checked 2026-11-21). The vendor's `get_claims` checks only signature and `exp`,
-hence this.
+internal/tokens/service.go; checked 2026-11-21). The vendor's `get_claims` checks only the signature and `exp`, so
+this module checks the rest.
 """
 
 import json
@@ -29,17 +29,17 @@ ROLE = "authenticated"
 MAX_TOKEN_BYTES = 8 * 1024
 MAX_AMR_ENTRIES = 32
 MAX_UNIX_SECONDS = 253_402_300_799
-"""The last second of the year 9999, beyond which datetime ends."""
+"""The last second of the year 9999, the latest time that datetime supports."""
 MAX_MAC_LENGTH = 200
 LEEWAY_SECONDS = 5
 """How long after its `exp` a token is still accepted."""
 AHEAD_SECONDS = 30
-"""How far in the future `iat` and `nbf` may be: the clock of Supabase may be ahead of ours by as much."""
+"""How far in the future `iat` and `nbf` may be, because Supabase's clock may be ahead of ours."""
 REFUSED_HEADERS = frozenset({"crit", "b64", "jku", "jwk", "x5u", "x5c"})
 DELEGATED_CLAIMS = frozenset({"client_id", "scope"})
-"""Supabase Auth's OAuth 2.1 server puts them into the tokens of third-party clients, and into no other token.
+"""Supabase Auth's OAuth 2.1 server adds these claims to the tokens of third-party clients, and to no other token.
 
-Their presence is refused whatever their value is, so that an empty or null `client_id` is refused, too.
+A token with one of these claims is refused whatever its value is, including an empty or null `client_id`.
 """
 
 Aal = Literal["aal1", "aal2"]
@@ -47,7 +47,7 @@ Aal = Literal["aal1", "aal2"]
 
 @dataclass(frozen=True)
 class Amr:
-    """One proof of identity: `password`, `totp`, ... and when it was given (aware UTC, whole seconds)."""
+    """One authentication: its method (`password`, `totp`, ...) and its time (aware UTC, whole seconds)."""
 
     method: str
     at: datetime
@@ -55,9 +55,9 @@ class Amr:
 
 @dataclass(frozen=True)
 class Principal:
-    """A person with a valid token; `amr` is as Supabase orders it, most recent first.
+    """A person with a valid token. `amr` is in Supabase's order, most recent first.
 
-    `mac` is the token's `resguardo_mac`, which the database alone can make and check; None if it has none.
+    `mac` is the token's `resguardo_mac`, or None. Only the database can compute and check it.
     """
 
     user_id: UUID
@@ -68,7 +68,7 @@ class Principal:
     mac: str | None = field(default=None, repr=False)
 
     def claims(self) -> dict[str, object]:
-        """The `request.jwt.claims` of the database: ids, level and times, nothing that names anyone."""
+        """Return the `request.jwt.claims` for the database: ids, assurance level and times, and no names."""
         mac = {} if self.mac is None else {"resguardo_mac": self.mac}
         return mac | {
             "sub": str(self.user_id),
@@ -83,8 +83,8 @@ class Principal:
 class TokenVerifier:
     """Verifies the access tokens of one Supabase project.
 
-    `issuer` is compared exactly with `iss`; None is for a project whose tokens have no `iss`. `clock` gives Unix
-    seconds. The caller keeps `http` open and closes the verifier before it.
+    `issuer` must equal `iss`; None is for a project whose tokens have no `iss`. `clock` returns Unix seconds. The
+    caller keeps `http` open, and closes the verifier first.
     """
 
     def __init__(
@@ -102,11 +102,12 @@ class TokenVerifier:
         self._keys = SigningKeys(jwks_url, http, monotonic=monotonic)
 
     async def verify(self, token: str) -> Principal:
-        """The person this token speaks for.
+        """Return the person of this token.
 
-        Raises Unauthenticated with reason token_missing, token_malformed, token_algorithm, token_key_unknown,
+        Raises Unauthenticated with the reason token_missing, token_malformed, token_algorithm, token_key_unknown,
         token_signature, token_expired, token_clock, token_audience, token_issuer, token_claims, token_role,
-        token_anonymous or session_delegated; UpstreamFailed("jwks_unavailable") when no recent keys can be had.
+        token_anonymous or session_delegated. Raises UpstreamFailed("jwks_unavailable") if no recent keys are
+        available.
         """
         if not token:
             raise Unauthenticated("token_missing")
@@ -116,11 +117,11 @@ class TokenVerifier:
         return self._principal(_claims(self._signed_payload(token, key)))
 
     async def aclose(self) -> None:
-        """Stop a key fetch that may still run."""
+        """Stop a key fetch that is still running."""
         await self._keys.aclose()
 
     async def _key_of(self, token: str) -> SigningKey:
-        """The published key that the header names; a header that disagrees with the key's type is refused."""
+        """Return the published key that the header names. A header that contradicts the key's type is refused."""
         try:
             header = self._jws.get_unverified_header(token)
         except (PyJWTError, RecursionError):
@@ -199,7 +200,7 @@ def _unix_seconds(value: object) -> float:
 
 
 def _uuid(value: object) -> UUID:
-    """A UUID in its usual form alone; `UUID()` would take braces and `urn:uuid:` too."""
+    """Return a UUID in its usual form. `UUID()` would also accept braces and `urn:uuid:`."""
     try:
         parsed = UUID(value) if isinstance(value, str) else None
     except ValueError:
@@ -218,14 +219,14 @@ def _aal(value: object) -> Aal:
 
 
 def _mac(value: object) -> str | None:
-    """The code as it is: the database judges it, and only where it is required."""
+    """Return the MAC unchanged. The database checks it, if MACs are required."""
     return value if isinstance(value, str) and 0 < len(value) <= MAX_MAC_LENGTH else None
 
 
 def _amr(value: object) -> tuple[Amr, ...]:
-    """The proofs that say when they were given.
+    """Return the authentications that have a time.
 
-    A custom access token hook may issue bare method names (RFC 8176): they prove no time and are left out.
+    A custom access token hook may issue bare method names (RFC 8176). They have no time and are left out.
     """
     if not isinstance(value, list) or len(value) > MAX_AMR_ENTRIES:
         raise Unauthenticated("token_claims")

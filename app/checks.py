@@ -1,6 +1,6 @@
-"""What of the configured world can be reached, and what to do about what cannot.
+"""Checks whether the configured services are reachable, and names a remedy for each failure.
 
-A check never prints a setting's value, and reads no person's data.
+A check never prints the value of a setting, and reads no person's data.
 """
 
 import asyncio
@@ -131,7 +131,7 @@ Check = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Result:
-    """One check. `problem` is a code and `remedy` a sentence where it is not ok."""
+    """The result of one check. `problem` is a code and `remedy` a sentence if the check failed."""
 
     name: str
     ok: bool
@@ -140,12 +140,12 @@ class Result:
 
 
 def remedy(reason: str) -> str:
-    """What to do about a reason; a pointer to the documentation where there is nothing particular."""
+    """Return the remedy for a reason, or a pointer to the documentation if there is no specific one."""
     return _REMEDIES.get(reason, "See docs/operations.md.")
 
 
 async def everything() -> list[Result]:
-    """Every check for which the settings are there; settings that are not there are a failed check."""
+    """Run every check whose settings exist. Missing settings are a failed check."""
     results: list[Result] = []
     try:
         api = load(ApiSettings)
@@ -163,7 +163,7 @@ async def everything() -> list[Result]:
 
 
 async def require_own_world(settings: ApiSettings) -> None:
-    """Raises AppError where the API's database or bucket is not reached, or not this deployment's."""
+    """Raise AppError if the API's database or bucket is unreachable or belongs to another deployment."""
     await _database(settings.api_database_url, settings.deployment)
     await _api_bucket(settings)
 
@@ -225,7 +225,7 @@ async def _root_keys(url: SecretStr, keyring: Keyring) -> None:
 
 
 async def _leader(url: SecretStr) -> None:
-    """A deployment of which no worker ever ran is not told that nobody leads."""
+    """Raise if there is no leader. A deployment on which no worker has ever run passes."""
     database = Database(url.get_secret_value(), application="resguardo-check", max_size=1)
     try:
         await database.open()
@@ -265,7 +265,7 @@ async def _bucket(
 
 
 async def _recorder_key(settings: WorkerSettings) -> None:
-    """LiveKit's key must be refused the mark, which is in every bucket of ours."""
+    """Raise unless the store refuses LiveKit's key for reading the mark, which every bucket of ours contains."""
     target = await configured.recorder_target(settings, "resguardo-check.mp4")
     storage = configured.storage_of(target)
     try:
@@ -312,11 +312,11 @@ _OF_SPEECH = {
     "speech_key_refused": "openai_key_refused",
     "speech_refused": "openai_unreachable",
 }
-"""What a refusal of the list of models is called here."""
+"""Our reasons for refusals of the list of models."""
 
 
 async def _openai(settings: WorkerSettings) -> None:
-    import openai  # half a second of imports that nothing else needs
+    import openai  # this import takes half a second, and nothing else needs it
 
     if settings.openai_api_key is None:
         raise UpstreamFailed("openai_missing")

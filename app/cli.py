@@ -1,4 +1,4 @@
-"""The `resguardo` command: serve, work, migrate, check, and a demo of it all."""
+"""The command line `resguardo`: serve, worker, migrate, check, demo and others."""
 
 import asyncio
 import gc
@@ -60,8 +60,8 @@ def serve(
         ),
     ] = False,
 ) -> None:
-    """Runs the API."""
-    from app.main import create_app  # a second of imports that no other command needs
+    """Run the API."""
+    from app.main import create_app  # this import takes a second, and no other command needs it
 
     with refusals_told():
         loaded = settings.load(ApiSettings)
@@ -82,14 +82,16 @@ def serve(
 
 
 def _spare_what_stays() -> None:
-    """Modules, schema and clients live as long as the process: a full collection that walks them stops it for 60 ms."""
+    """Exclude modules, schema and clients from garbage collection, because a full collection that visits them stops
+    the process for 60 ms.
+    """
     gc.collect()
     gc.freeze()
 
 
 @cli.command(name="worker")
 def run_worker() -> None:
-    """Runs the jobs."""
+    """Run the worker."""
     with refusals_told():
         asyncio.run(worker.run(settings.load(WorkerSettings)))
     leave_threads_behind()
@@ -121,9 +123,9 @@ def migrate(
         list[str] | None, typer.Option(metavar="ROLE", help="A role that may still make temporary tables.")
     ] = None,
 ) -> None:
-    """Applies the migrations and all access, sets the logins' passwords from the settings and marks the database.
+    """Apply the migrations and all access, set the logins' passwords from the settings, and mark the database.
 
-    Settings that our roles have of their own are taken away.
+    Removes settings that our roles have set for themselves.
     """
     if keep_temp and not revoke_temp:
         raise typer.BadParameter("it needs --revoke-temp", param_hint="--keep-temp")
@@ -167,7 +169,7 @@ def _set_session_macs(url: str, *, is_required: bool | None, new_key: bool) -> N
 
 @cli.command()
 def claim_bucket() -> None:
-    """Marks the bucket as this deployment's, with the worker's key; again is harmless."""
+    """Mark the bucket as this deployment's, with the worker's key. Safe to repeat."""
     with refusals_told():
         loaded = settings.load(WorkerSettings)
         asyncio.run(configured.worker_storage(loaded).claim(loaded.deployment))
@@ -176,7 +178,7 @@ def claim_bucket() -> None:
 
 @cli.command()
 def check() -> None:
-    """Says what of the configured world can be reached, with a remedy for what cannot."""
+    """Check whether the configured services are reachable, and print a remedy for each failure."""
     failed = 0
     for result in asyncio.run(checks.everything()):
         failed += not result.ok
@@ -189,17 +191,17 @@ def check() -> None:
 
 @cli.command()
 def reconcile() -> None:
-    """Makes one pass over what is unfinished and due and one sweep of the bucket, and prints what it found.
+    """Run one pass over unfinished and due recordings and one sweep of the bucket, and print the counts.
 
-    The pass stops what runs in our rooms for no recording, and ends what is overdue.
+    The pass stops egresses in our rooms that belong to no recording, and ends overdue states.
 
-    The sweep deletes what is older than ORPHAN_QUARANTINE_DAYS and no recording has.
+    The sweep deletes orphaned objects that are older than ORPHAN_QUARANTINE_DAYS.
 
-    After a restore of the database set that to 365 first.
+    After a restore of the database, set ORPHAN_QUARANTINE_DAYS to 365 first.
 
-    What is due is destroyed, and proven.
+    The pass destroys due recordings and writes their certificates.
 
-    A running worker does all of it by itself; beside it this is harmless.
+    A running worker does all of this by itself. Running the command beside it is harmless.
     """
     with refusals_told():
         for line in asyncio.run(worker.reconcile_once(settings.load(WorkerSettings))):
@@ -208,7 +210,7 @@ def reconcile() -> None:
 
 @cli.command()
 def schema() -> None:
-    """Prints the GraphQL schema."""
+    """Print the GraphQL schema."""
     from graphql_schema.schema import make_schema
 
     sys.stdout.write(make_schema(is_production=False).as_str() + "\n")

@@ -1,7 +1,7 @@
-"""How much runs at once in this process: in all, and for each person or client address.
+"""Limits concurrent operations in this process: in total, and for each person or client address.
 
-Work over a bound waits a little, in a queue that has an end, or is refused at once. So one caller's flood holds neither
-the database's connections nor the turn of anybody else.
+An operation above a limit waits in a bounded queue, or is refused at once. One caller's flood therefore occupies
+neither the database connections nor the place of other callers.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ _LOG_SECONDS = 60
 
 @dataclass(frozen=True)
 class Bounds:
-    """At most `running` at once in all and `running_per_key` for each key; None: no bound.
+    """The limits: at most `running` in total and `running_per_key` for each key run at once; None means no limit.
 
-    At most `waiting` and `waiting_per_key` wait for that.
+    At most `waiting` in total and `waiting_per_key` for each key wait.
     """
 
     running_per_key: int
@@ -37,9 +37,10 @@ class Bounds:
 
 
 class ConcurrencyLimit:
-    """Gives out slots. `reason` is what a key is told that is over its own bound; `server_busy` if all slots are taken.
+    """Gives out slots. `reason` is the error reason for a key above its own limit; if all slots are taken, it is
+    `server_busy`.
 
-    `clock` gives seconds that never go back; it only spaces out the lines of the log.
+    `clock` returns seconds that never go back. It only limits the rate of log lines.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class ConcurrencyLimit:
 
     @asynccontextmanager
     async def slot(self, key: Hashable) -> AsyncIterator[None]:
-        """Holds a slot. Raises RateLimited (the limit's own reason, or server_busy) if none can be had soon."""
+        """Hold a slot. Raises RateLimited (the limit's own reason, or server_busy) if no slot becomes free soon."""
         await self._take(key)
         try:
             yield
@@ -99,7 +100,9 @@ class ConcurrencyLimit:
         return not is_full and self._running[key] < bounds.running_per_key
 
     def _release(self, key: Hashable) -> None:
-        """Passes the slot on: to the key that has the fewest, and for that key to whoever has waited longest."""
+        """Pass the slot on to the key with the fewest slots, and within that key to the operation that has waited
+        longest.
+        """
         _decrement(self._running, key)
         free = [waiter for waiter, waiting in self._waiters.items() if self._is_free(waiting)]
         if free:
@@ -122,7 +125,7 @@ class ConcurrencyLimit:
 
 
 def network_of(address: str | None) -> str | None:
-    """What counts as one client: an IPv4 address, or the /64 that a network gives to one IPv6 customer."""
+    """Return what counts as one client: an IPv4 address, or the /64 that a provider assigns to one IPv6 customer."""
     if address is None:
         return None
     parsed = ip_address(address)

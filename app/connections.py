@@ -1,8 +1,8 @@
-"""How every connection to Postgres is made: its settings, its deadlines, and how a statement is given up.
+"""Makes every connection to Postgres: its settings, its time limits, and the cancelling of statements.
 
-Settings are made after connecting, by one function, and never by start-up `options`, which a pooler may refuse or drop.
-What a database, a role or the environment has set otherwise is overridden where the code's answers depend on it.
-`default_transaction_read_only` is respected: Supabase sets it to protect a full disk.
+One function makes the settings after connecting. No connection uses start-up `options`, because a pooler may refuse
+or drop them. Where the code's results depend on a setting, it overrides the settings of the database, the role and
+the environment. `default_transaction_read_only` is respected, because Supabase sets it to protect a full disk.
 """
 
 import asyncio
@@ -22,11 +22,13 @@ from psycopg.rows import DictRow, dict_row
 STATEMENT_TIMEOUT_MILLISECONDS: Final = 10_000
 CONNECT_SECONDS = 5.0
 EXCHANGE_SECONDS = STATEMENT_TIMEOUT_MILLISECONDS / 1000 + 2
-"""How long one statement may take, as seen from here: the server's own timeout comes first unless it stands still."""
+"""The client's time limit for one statement. The server's own timeout ends the statement first, unless the server
+is frozen.
+"""
 
 CANCEL_SECONDS = 0.3
 ALIVE_SECONDS = 1.0
-"""How old an answer may be for a connection to count as alive without a question."""
+"""The age of the last answer up to which a connection counts as alive without a test."""
 
 ASK_SECONDS = 2.0
 SEARCH_PATH: Final = "pg_catalog, pg_temp"
@@ -38,8 +40,8 @@ _CONNECTING: Final[Mapping[str, str | int]] = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,  # milliseconds until a network that swallows everything counts as cut
-    "options": "",  # nor those of the environment's PGOPTIONS
+    "tcp_user_timeout": 10_000,  # milliseconds until a network that drops all packets counts as broken
+    "options": "",  # also ignores PGOPTIONS of the environment
 }
 _SETTINGS: Final[Mapping[str, str]] = {
     "search_path": SEARCH_PATH,
@@ -53,14 +55,14 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "transform_null_equals": "off",
     "standard_conforming_strings": "on",
     "quote_all_identifiers": "off",
-    "row_security": "on",  # off raises where a policy would hide
-    "gin_fuzzy_search_limit": "0",  # else an index leaves rows out
+    "row_security": "on",  # with off, a statement that a policy restricts would raise
+    "gin_fuzzy_search_limit": "0",  # with another value, an index would leave rows out
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
-    "synchronous_commit": "on",  # an answer may depend on what was committed
+    "synchronous_commit": "on",  # an answer may depend on committed data
     "exit_on_error": "off",
-    "log_parameter_max_length_on_error": "0",  # parameters may be words of a consultation
-    "lock_timeout": "0",  # the statement's timeout bounds both
+    "log_parameter_max_length_on_error": "0",  # parameters may contain text of a consultation
+    "lock_timeout": "0",  # the statement timeout limits both
     "idle_session_timeout": "0",
     "transaction_timeout": "0",
 }
@@ -69,7 +71,7 @@ _OF_A_PROCESS: Final[Mapping[str, str]] = {
     "idle_in_transaction_session_timeout": "120000",
 }
 _OF_THE_OWNER: Final[Mapping[str, str]] = {
-    "statement_timeout": "0",  # a migration takes as long as it takes
+    "statement_timeout": "0",  # a migration may take any time
     "idle_in_transaction_session_timeout": "0",
 }
 _SET: Final = """
@@ -81,20 +83,24 @@ from rows from (
 ) as w (name, value)
 inner join pg_catalog.pg_settings as s on s.name operator(pg_catalog.=) w.name
 """
-"""A setting that this version of Postgres does not have is left out; `role`, which none lists, is set by itself."""
+"""Sets the settings. A setting that this version of Postgres lacks is left out; `role`, which no view lists, is set
+separately.
+"""
 
 T = TypeVar("T")
 
 
 class Unanswered(psycopg.OperationalError):
-    """The server did not answer in time. The connection is closed; whether the statement acted is not known."""
+    """The server did not answer in time. The connection is closed, and it is unknown whether the statement took
+    effect.
+    """
 
 
 class Connection(AsyncConnection[DictRow]):
-    """Never waits for a server without end: each exchange has a deadline, and so has giving one up.
+    """A connection that never waits without a limit: each exchange has a time limit, and so does its cancellation.
 
-    psycopg 3.3 waits for an answer without any deadline, and for up to 10 s when it is cancelled
-    (connection_async.py, `wait`; checked 2026-11-29).
+    psycopg 3.3 waits without a limit for an answer, and up to 10 s for a cancellation (connection_async.py, `wait`;
+    checked 2026-11-29).
     """
 
     exchange_seconds = EXCHANGE_SECONDS
@@ -110,7 +116,9 @@ class Connection(AsyncConnection[DictRow]):
         interval: float = _INTERVAL_SECONDS,
         timeout: float | None = None,  # noqa: ASYNC109 - the base class has it
     ) -> T:
-        """As the base class. Raises Unanswered after `exchange_seconds` where nobody has set another timeout."""
+        """Wait like the base class. Raises Unanswered after `exchange_seconds`, unless the caller set another
+        timeout.
+        """
         is_bounded = timeout is None and not self._is_listening
         try:
             return await waiting.wait_async(
@@ -130,7 +138,7 @@ class Connection(AsyncConnection[DictRow]):
             raise
 
     async def _give_up(self, gen: PQGen[Any]) -> None:
-        """Asks the server to cancel, and closes the connection unless it does so at once."""
+        """Ask the server to cancel, and close the connection unless it does so at once."""
         try:
             async with asyncio.timeout(2 * CANCEL_SECONDS):
                 await self.cancel_safe(timeout=CANCEL_SECONDS)
@@ -151,7 +159,7 @@ class Connection(AsyncConnection[DictRow]):
         timeout: float | None = None,  # noqa: ASYNC109 - the base class has it
         stop_after: int | None = None,
     ) -> AsyncGenerator[Notify]:
-        """As the base class: this alone may wait without end."""
+        """Yield notifications like the base class. Only this method may wait without a limit."""
         self._is_listening = True
         try:
             async for notify in super().notifies(timeout=timeout, stop_after=stop_after):
@@ -161,7 +169,7 @@ class Connection(AsyncConnection[DictRow]):
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Another deadline for each exchange in the block."""
+        """Set another time limit for each exchange in the block."""
         before, self.exchange_seconds = self.exchange_seconds, seconds
         try:
             yield
@@ -169,9 +177,11 @@ class Connection(AsyncConnection[DictRow]):
             self.exchange_seconds = before
 
     async def is_alive(self) -> bool:
-        """Whether the server still answers; it is asked only if it has said something or been silent for a second.
+        """Return whether the server answers. A test is sent only if the socket has data or the last answer is a
+        second old.
 
-        A server that ends a session says so on the socket. A silent end, as of a cut network, takes a question.
+        A server that ends a session says so on the socket. A broken network is silent, so detecting it needs a
+        test.
         """
         if self.closed:
             return False
@@ -193,7 +203,9 @@ class Connection(AsyncConnection[DictRow]):
 async def connect(
     url: str, *, application: str, search_path: str = SEARCH_PATH, autocommit: bool = False
 ) -> Connection:
-    """A connection of a process, with its settings made. Raises psycopg.OperationalError within a few seconds."""
+    """Return a connection for a process, with its settings made. Raises psycopg.OperationalError within a few
+    seconds.
+    """
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             connection = await Connection.connect(
@@ -212,7 +224,7 @@ async def connect(
 
 
 def connect_as_owner(url: str, *, application: str, autocommit: bool = False) -> psycopg.Connection[Any]:
-    """A connection of a command, with its settings made and without a limit of time. Raises psycopg.Error."""
+    """Return a connection for a command, with its settings made and without a time limit. Raises psycopg.Error."""
     connection = psycopg.connect(_conninfo(url, application), autocommit=True)
     try:
         set_again(connection)
@@ -224,12 +236,12 @@ def connect_as_owner(url: str, *, application: str, autocommit: bool = False) ->
 
 
 def set_again(connection: psycopg.Connection[Any], search_path: str = SEARCH_PATH) -> None:
-    """Makes an owner's settings, also after `reset all`; not within a transaction that may be rolled back."""
+    """Make an owner's settings, also after `reset all`. Do not call it in a transaction that may be rolled back."""
     connection.execute(_SET, _names_and_values(_OF_THE_OWNER, search_path))
 
 
 def _conninfo(url: str, application: str) -> str:
-    """What the URL says of keepalives and timeouts wins, but for `options`."""
+    """Return the connection string. Keepalives and timeouts in the URL take precedence, but `options` do not."""
     chosen = {name: value for name, value in conninfo_to_dict(url).items() if name != "options"}
     return make_conninfo("", **{**_CONNECTING, "fallback_application_name": application, **chosen})
 

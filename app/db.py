@@ -1,8 +1,9 @@
-"""The only doors to Postgres: `as_user` for a person, `as_service` for the process itself; `standing` returns no rows.
+"""The only access to Postgres: `as_user` for a person, and `as_service` for the process itself. `standing` returns
+no rows of ours.
 
-Each opens one transaction, says in it who asks and why (the audit rows read that), and translates what the database
-raises into AppErrors. What raises in a person's transaction is audited in a second one, since the rollback would erase
-it. Nothing here decides which rows anybody sees: policies do.
+Each method opens one transaction, stores in it who asks and why (the audit rows contain this), and translates the
+database's errors into AppErrors. If a person's transaction raises, the refusal is audited in a second transaction,
+because the rollback would erase the row. Policies decide which rows a person sees.
 """
 
 import asyncio
@@ -42,7 +43,7 @@ POOL_SECONDS = 10.0
 """How long a transaction waits for a connection while all are in use."""
 
 TRANSACTION_SECONDS = 60.0
-"""How long a transaction may take, the wait for its connection included. A request's is shorter."""
+"""The time limit of a transaction, including the wait for its connection. A request has a shorter limit."""
 
 _SINGLE: LiteralString = """
 with said as materialized (select set_config('resguardo.service_reason', %(service_reason)s, true) as reason)
@@ -53,7 +54,7 @@ Parameters = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Asker:
-    """Who asks, by the claims of a valid token (None: a guest, who has none), and how the request came."""
+    """The caller: the claims of a valid token (None for a guest, who has no token), and the data of the request."""
 
     claims: dict[str, object] | None = field(repr=False)
     request_id: UUID
@@ -61,13 +62,13 @@ class Asker:
 
     @property
     def person(self) -> object:
-        """Whose token it is; None for a guest."""
+        """Return the person of the token, or None for a guest."""
         return None if self.claims is None else self.claims.get("sub")
 
 
 @dataclass(frozen=True)
 class Access:
-    """What is about to be done: the audit's action, on what, by whom at most, and for which purpose of use.
+    """An intended access: the audit action, the entity, the allowed roles, and the purpose of use.
 
     `external_id` names a consultation whose id is not known yet.
     """
@@ -81,38 +82,40 @@ class Access:
 
 
 required_lease: ContextVar[int | None] = ContextVar("required_lease", default=None)
-"""The number of the lease that transactions of a round require (app/jobs/rounds.py); None outside of rounds."""
+"""The number of the lease that transactions of a periodic task require (app/jobs/rounds.py), or None."""
 
 
 class Transaction:
-    """Statements of one transaction; rows come back as dicts by column name."""
+    """The statements of one transaction. Rows are dicts by column name."""
 
     def __init__(self, connection: Connection, role: str) -> None:
         self._connection = connection
         self.role = role
 
     async def one(self, sql: LiteralString, parameters: Parameters | None = None) -> DictRow | None:
-        """The first row, or None."""
+        """Return the first row, or None."""
         cursor = await self._execute(sql, parameters)
         return await cursor.fetchone()
 
     async def all(self, sql: LiteralString, parameters: Parameters | None = None) -> list[DictRow]:
-        """Every row, in the statement's order."""
+        """Return all rows in the statement's order."""
         cursor = await self._execute(sql, parameters)
         return await cursor.fetchall()
 
     async def all_in_binary(self, sql: LiteralString, parameters: Parameters | None = None) -> list[DictRow]:
-        """Like `all`, for rows with long `bytea`: as text it is twice as long, and read while nobody else is served."""
+        """Return all rows like `all`, in binary. For long `bytea` the text format would be twice as long and block
+        the event loop.
+        """
         cursor = await self._connection.execute(sql, parameters, binary=True)
         return await cursor.fetchall()
 
     async def value(self, sql: LiteralString, parameters: Parameters | None = None) -> Any:
-        """The first column of the first row, or None."""
+        """Return the first column of the first row, or None."""
         row = await self.one(sql, parameters)
         return None if row is None else next(iter(row.values()))
 
     async def run(self, sql: LiteralString, parameters: Parameters | None = None) -> int:
-        """Runs it for its effect and returns the number of rows."""
+        """Run a statement and return the number of rows."""
         cursor = await self._execute(sql, parameters)
         return cursor.rowcount
 
@@ -121,9 +124,9 @@ class Transaction:
 
 
 class _Single(Transaction):
-    """A `select` of one value that is a whole transaction, and says its reason within itself.
+    """A transaction of a single `select` of one value, which sets its reason within itself.
 
-    No statement obeys a timeout that it sets itself: this one is given up from here.
+    A statement cannot obey a timeout that it sets itself, so the client cancels this one.
     """
 
     def __init__(self, connection: Connection, reason: LiteralString) -> None:
@@ -141,7 +144,7 @@ class _Single(Transaction):
 
 
 class Database:
-    """One login's pool; the caller opens and closes it."""
+    """The connection pool of one login. The caller opens and closes it."""
 
     def __init__(
         self, url: str, *, max_size: int = 16, application: str, seconds: float = TRANSACTION_SECONDS
@@ -153,12 +156,12 @@ class Database:
         self._trouble: str | None = None
 
     async def open(self) -> None:
-        """Makes a first connection. Raises UpstreamFailed and Timeout, as every transaction does."""
+        """Make a first connection. Raises UpstreamFailed and Timeout like every transaction."""
         async with self._transaction():
             pass
 
     async def require_ready(self, seconds: float = TRANSACTION_SECONDS) -> None:
-        """Raises UpstreamFailed or Timeout unless the database answers in time and takes writes."""
+        """Raise UpstreamFailed or Timeout unless the database answers in time and accepts writes."""
         try:
             async with asyncio.timeout(seconds) as deadline, self.as_service("health") as tx:
                 is_read_only = await tx.value("select current_setting('transaction_read_only') = 'on'")
@@ -170,20 +173,20 @@ class Database:
             raise UpstreamFailed("database_read_only")
 
     async def require_session(self) -> None:
-        """Raises Conflict (pooler_keeps_no_session) behind a pooler that gives each transaction another session."""
+        """Raise Conflict (pooler_keeps_no_session) behind a pooler that gives each transaction another session."""
         await require_session(self._url)
 
     async def close(self) -> None:
-        """Closes every connection."""
+        """Close all connections."""
         await self._pool.close()
 
     @asynccontextmanager
     async def as_user(self, asker: Asker, access: Access) -> AsyncIterator[Transaction]:
-        """A transaction in the person's role, under row level security.
+        """Open a transaction in the person's role, under row level security.
 
-        Raises Unauthenticated (the session is over), Forbidden (the role may not), RateLimited, Conflict, Timeout or
-        UpstreamFailed; each refusal has been audited when it reaches the caller. NotFound alone commits on its way out:
-        the row that says DENIED or ABSENT stands in this very transaction.
+        Raises Unauthenticated (the session has ended), Forbidden (the role may not), RateLimited, Conflict, Timeout
+        or UpstreamFailed. Each refusal is audited before the caller receives it. A NotFound commits the
+        transaction, because the audit row that says DENIED or ABSENT is in this transaction.
         """
         async with self._audited(asker, access) as (connection, committed):
             role = await self._begin_as(connection, asker, access)
@@ -192,7 +195,9 @@ class Database:
 
     @asynccontextmanager
     async def as_guest(self, asker: Asker, access: Access) -> AsyncIterator[Transaction]:
-        """A transaction of the login itself for somebody without one, who holds an invitation; else like `as_user`."""
+        """Open a transaction of the login itself for a person without a token who holds an invitation. Otherwise
+        like `as_user`.
+        """
         async with self._audited(asker, access) as (connection, committed):
             await self._describe(connection, asker, access)
             with committed:
@@ -200,9 +205,9 @@ class Database:
 
     @asynccontextmanager
     async def as_service(self, reason: LiteralString) -> AsyncIterator[Transaction]:
-        """A transaction of the process's own login; `reason` becomes the basis of its audit rows.
+        """Open a transaction of the process's own login. `reason` becomes the basis of its audit rows.
 
-        Within a round it raises Conflict (lead_lost) once another worker leads.
+        In a periodic task it raises Conflict (lead_lost) if another worker has taken over.
         """
         async with self._transaction() as connection:
             await connection.execute(
@@ -215,17 +220,19 @@ class Database:
 
     @asynccontextmanager
     async def as_service_once(self, reason: LiteralString) -> AsyncIterator[Transaction]:
-        """Like `as_service`, for a single `select` of one value, which costs a single exchange."""
+        """Open a transaction like `as_service` for a single `select` of one value, which needs only one exchange."""
         async with self._transaction() as connection:
             await connection.set_autocommit(True)
             try:
                 yield _Single(connection, reason)
             finally:
-                if connection.info.transaction_status == TransactionStatus.IDLE:  # else the pool discards it
+                if (
+                    connection.info.transaction_status == TransactionStatus.IDLE
+                ):  # otherwise the pool closes it
                     await connection.set_autocommit(False)
 
     async def refuse(self, asker: Asker, access: Access, error: AppError) -> None:
-        """Audits a refusal in a transaction of its own: FAILED for a Conflict, else DENIED."""
+        """Audit a refusal in a separate transaction: FAILED for a Conflict, otherwise DENIED."""
         async with self._transaction() as connection:
             await self._describe(connection, asker, access)
             await connection.execute(
@@ -291,7 +298,7 @@ class Database:
         self._note(None)
 
     def _note(self, trouble: str | None) -> None:
-        """One line of the log for each change of what is wrong with the database, and one once nothing is."""
+        """Log one line for each change of the database's problem, and one when the problem has ended."""
         if trouble == self._trouble:
             return
         self._trouble = trouble
@@ -302,7 +309,7 @@ class Database:
 
 
 class _Committed:
-    """Holds a NotFound back until the transaction is committed."""
+    """Delays a NotFound until the transaction is committed."""
 
     def __init__(self) -> None:
         self.missing: NotFound | None = None

@@ -1,4 +1,4 @@
-"""What the database raises, as errors of ours: its own refusals by their SQLSTATE, the rest by what can be done."""
+"""Translates database errors into AppErrors: refusals of our functions by their SQLSTATE, outages by their cause."""
 
 import re
 from typing import Final
@@ -56,7 +56,7 @@ REASONS: Final = {
     "28P01": "database_login_refused",
     "3D000": "database_login_refused",
 }
-"""What can be told apart of a database that does not work, by the SQLSTATE. All of it may pass, and is retryable."""
+"""The causes of an outage, by SQLSTATE. All of them are temporary and retryable."""
 
 _REFUSED_CONNECTIONS = (
     (
@@ -73,13 +73,15 @@ _REFUSED_CONNECTIONS = (
         "database_login_refused",
     ),
 )
-"""What servers and poolers say in English when they refuse a connection: libpq keeps no SQLSTATE of it."""
+"""The English messages with which servers and poolers refuse a connection, because libpq keeps no SQLSTATE for
+them.
+"""
 
 
 def translate(error: psycopg.Error) -> AppError | psycopg.Error:
-    """The AppError for what the database raised; the error itself where it is a bug.
+    """Return the AppError for a database error, or the error itself if it is a bug.
 
-    A DataError without a SQLSTATE is psycopg's own refusal of a NUL, which no `text` can hold (3.3.9,
+    A DataError without a SQLSTATE is psycopg's own refusal of a NUL character, which `text` cannot store (3.3.9,
     types/string.py; checked 2026-11-21).
     """
     state = error.sqlstate or ""
@@ -100,14 +102,16 @@ def translate(error: psycopg.Error) -> AppError | psycopg.Error:
 
 
 def _own_refusal(kind: type[AppError], error: psycopg.Error) -> AppError:
-    """What one of our functions raised; a quota says in its detail after how many seconds to come again."""
+    """Return the error that one of our functions raised. The detail of a quota error says after how many seconds to
+    retry.
+    """
     seconds = error.diag.message_detail if kind is RateLimited else None
     detail = {"retry_after_seconds": int(seconds)} if seconds and seconds.isdecimal() else {}
     return kind(error.diag.message_primary or "refused", **detail)
 
 
 def _reason(error: psycopg.OperationalError) -> str:
-    """Why a connection was refused, where that is known; the text itself goes no further."""
+    """Return the reason of a refused connection, if known. The message text itself is not passed on."""
     if error.sqlstate is None:
         for words, reason in _REFUSED_CONNECTIONS:
             if words.search(str(error)):

@@ -1,4 +1,4 @@
-"""One deployment, one practice: the database and the bucket bear its mark, and nothing starts over another's."""
+"""Marks the database and the bucket with their deployment, so that no process starts on those of another practice."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,9 @@ from app.owner import as_owner
 
 @dataclass(frozen=True)
 class Preparation:
-    """What was done to a database: the migrations applied, and whose access had been changed by hand."""
+    """The result of preparing a database: the applied migrations, and the access rights that somebody had changed
+    by hand.
+    """
 
     applied: list[str]
     changed: tuple[str, ...]
@@ -27,9 +29,9 @@ def prepare_database(
     *,
     on_applied: Callable[[str], None] = lambda version: None,
 ) -> Preparation:
-    """Applies the pending migrations, then all access, and sets the logins' passwords; again is harmless.
+    """Apply the pending migrations and then all access, and set the logins' passwords. Safe to repeat.
 
-    `on_applied` is called with each version once it is committed. Raises what the three raise.
+    Calls `on_applied` with each version after its commit. Raises the errors of the three steps.
     """
     applied = migrate(owner_url, MIGRATIONS_DIRECTORY, on_applied=on_applied)
     changed = apply_access(owner_url)
@@ -38,8 +40,9 @@ def prepare_database(
 
 
 async def require_own_database(database: Database, deployment: str) -> None:
-    """Raises Conflict (access_not_applied, database_unmarked, database_of_another_deployment,
-    pooler_keeps_no_session), UpstreamFailed (database_read_only and others), Timeout.
+    """Check that the database belongs to this deployment. Raises Conflict (access_not_applied, database_unmarked,
+    database_of_another_deployment, pooler_keeps_no_session), UpstreamFailed (database_read_only and others),
+    Timeout.
     """
     await database.require_session()
     await database.require_ready()
@@ -47,14 +50,16 @@ async def require_own_database(database: Database, deployment: str) -> None:
         async with database.as_service("start_up") as tx:
             mark = await tx.value("select private.deployment_name()")
     except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction):
-        mark = None  # no migration has run here
+        mark = None  # no migration has been applied
     except Forbidden as error:
         raise Conflict("access_not_applied") from error
     _compare("database", None if mark is None else str(mark), deployment)
 
 
 async def require_own_bucket(storage: Storage, deployment: str) -> None:
-    """Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout."""
+    """Check that the bucket belongs to this deployment. Raises Conflict (bucket_unmarked,
+    bucket_of_another_deployment), UpstreamFailed, Timeout.
+    """
     _compare("bucket", await storage.read_mark(), deployment)
 
 
@@ -66,7 +71,7 @@ def _compare(what: str, mark: str | None, deployment: str) -> None:
 
 
 def mark_database(owner_url: str, deployment: str) -> None:
-    """Puts the mark on a migrated database, as its owner. Raises Conflict (database_of_another_deployment)."""
+    """Mark a migrated database, as its owner. Raises Conflict (database_of_another_deployment)."""
     with as_owner(owner_url) as connection:
         connection.execute(
             "insert into private.deployment (name) values (%s) on conflict do nothing", (deployment,)

@@ -1,4 +1,4 @@
-"""What the worker does: which task and which round calls which service, with which parts."""
+"""Composes the worker: which task and which periodic task calls which service."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -51,7 +51,9 @@ P = ParamSpec("P")
 
 LEADER_CONNECTIONS = 1
 A_DAY_OF_ATTEMPTS = 24 * 60
-"""A minute apart. VERIFYING ends at its deadline (app/recordings/deadlines.py); what is LOST is looked for anew."""
+"""Attempts a minute apart. A VERIFYING recording ends at its deadline (app/recordings/deadlines.py), and a LOST one
+is checked again.
+"""
 
 REPAIR_JOBS_SECONDS = 10
 LOOK_FOR_LOST_SECONDS = 60
@@ -66,12 +68,12 @@ KEEP_EXPORTS_SECONDS = 3600
 EXPORT_ATTEMPTS = 60
 RESUME_TRANSCRIPTIONS_SECONDS = 600
 TRANSCRIPTION_ATTEMPTS = 120
-"""Some two hours: a speech service may be busy for one."""
+"""About two hours, because a speech service may be busy for one."""
 
 
 @dataclass(frozen=True)
 class Services:
-    """What the worker's tasks and rounds call."""
+    """The services that the worker's tasks and periodic tasks call."""
 
     database: Database
     controller: RecordingController
@@ -94,7 +96,7 @@ class Services:
 
 @asynccontextmanager
 async def open_services(settings: WorkerSettings) -> AsyncIterator[Services]:
-    """The services over parts that live as long as they. Raises SettingsError, UpstreamFailed, Conflict."""
+    """Open the services and their clients. Raises SettingsError, UpstreamFailed, Conflict."""
     database = Database(
         settings.worker_database_url.get_secret_value(),
         application="resguardo-worker",
@@ -160,14 +162,14 @@ def _services(
 
 @asynccontextmanager
 async def open_queue(settings: WorkerSettings, services: Services) -> AsyncIterator[App]:
-    """The queue with its tasks."""
+    """Open the queue with its tasks."""
     queue = make_queue(settings.worker_database_url.get_secret_value(), tasks(services))
     async with queue.open_async():
         yield queue
 
 
 def rounds(services: Services, reconcile_seconds: float) -> list[Round]:
-    """What one worker at a time does every so often."""
+    """Return the periodic tasks of the leader."""
 
     async def expire_imports() -> None:
         async with services.database.as_service("expire_imports") as tx:
@@ -190,7 +192,7 @@ def rounds(services: Services, reconcile_seconds: float) -> list[Round]:
 
 
 def tasks(services: Services) -> list[Task]:
-    """Every task there is."""
+    """Return all tasks."""
 
     controller, bans = services.controller, services.bans
     invitations, uploads = services.invitations, services.uploads

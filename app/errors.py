@@ -1,22 +1,22 @@
-"""The few kinds of error a caller may see.
+"""The kinds of error that a caller may see.
 
-An AppError carries a stable code and no PHI: its detail names settings, ids, roles and limits, never a person,
-a word, a token or a URL. What people read is looked up by the code in `app/texts`; anything else that is raised is
-a bug, logged with ids and masked to the client.
+An AppError has a stable code and no PHI. Its detail names settings, ids, roles and limits, never a person, a text,
+a token or a URL. `app/texts` contains the sentences for people. Every other exception is a bug: it is logged with
+ids and masked for the client.
 """
 
 from collections.abc import Mapping
 from typing import ClassVar
 
 RETRY_AFTER_SECONDS = 1
-"""When to try again after a RATE_LIMITED that names no time of its own: limits of what runs at once pass quickly."""
+"""The default pause after RATE_LIMITED: limits on concurrent operations pass quickly."""
 
 
 class AppError(Exception):
     """A refusal or a failure with a public code.
 
-    `reason` is a second, finer code in snake_case (`consent_missing`, `quota_urls`); `detail` maps a few public,
-    PHI-free values that the message and the client may use, such as the role whose consent is missing.
+    `reason` is a finer code in snake_case (`consent_missing`, `quota_urls`). `detail` contains a few public values
+    without PHI, such as the role whose consent is missing.
     """
 
     code: ClassVar[str] = "INTERNAL"
@@ -29,45 +29,46 @@ class AppError(Exception):
 
     @property
     def summary(self) -> str:
-        """The reason, then what a vendor called it if we have no name for it: for logs and for operators."""
+        """Return the reason, followed by the vendor's own code if we have no reason for it, for logs and operators."""
         named = [str(self.detail[key]) for key in ("vendor_code", "region") if key in self.detail]
         return f"{self.reason} ({', '.join(named)})" if named else self.reason
 
 
 class InvalidInput(AppError):
-    """The request itself is wrong; the same one will fail again."""
+    """The request is wrong and will fail again."""
 
     code = "INVALID_INPUT"
 
 
 class Unauthenticated(AppError):
-    """No valid token, or its session is over."""
+    """The request has no valid token, or its session has ended."""
 
     code = "UNAUTHENTICATED"
 
 
 class Forbidden(AppError):
-    """The person is known and may not do this."""
+    """The person is known and lacks the permission."""
 
     code = "FORBIDDEN"
 
 
 class NotFound(AppError):
-    """It does not exist, or it is hidden from this person: the two are told alike."""
+    """The row does not exist or is hidden from this person. Both look the same to the caller."""
 
     code = "NOT_FOUND"
 
 
 class Conflict(AppError):
-    """What is stored already stands against it."""
+    """The stored state does not allow the change."""
 
     code = "CONFLICT"
 
 
 class RateLimited(AppError):
-    """A quota of `policies/quotas.toml` is used up, or somebody asks for too much at once.
+    """A quota of `policies/quotas.toml` is used up, or the caller runs too many operations at once.
 
-    The detail `retry_after_seconds` says when the same request can succeed. Answers name it, or `RETRY_AFTER_SECONDS`.
+    The detail `retry_after_seconds` says when the same request can succeed. Without it, answers name
+    `RETRY_AFTER_SECONDS`.
     """
 
     code = "RATE_LIMITED"
@@ -75,21 +76,21 @@ class RateLimited(AppError):
 
 
 class UpstreamFailed(AppError):
-    """LiveKit, the object store, Supabase or OpenAI answered with a failure."""
+    """LiveKit, the object store, Supabase or the speech service failed."""
 
     code = "UPSTREAM_FAILED"
     retryable = True
 
 
 class Timeout(AppError):
-    """A vendor or the database did not answer in time; whether it acted is not known."""
+    """A vendor or the database did not answer in time. It is unknown whether the call took effect."""
 
     code = "TIMEOUT"
     retryable = True
 
 
 def public_extensions(error: AppError, request_id: str | None) -> dict[str, object]:
-    """The `extensions` of an error as every answer has them, in GraphQL, over HTTP and over a WebSocket."""
+    """Return the `extensions` of an error, for GraphQL, HTTP and WebSocket answers."""
     extensions: dict[str, object] = camel_case_keys(error.detail)
     if isinstance(error, RateLimited):
         extensions.setdefault("retryAfterSeconds", RETRY_AFTER_SECONDS)
@@ -102,7 +103,7 @@ def public_extensions(error: AppError, request_id: str | None) -> dict[str, obje
 
 
 def camel_case_keys(detail: Mapping[str, str | int]) -> dict[str, object]:
-    """The detail of an error, with its names as GraphQL writes them."""
+    """Return the detail of an error with GraphQL's spelling of the names."""
     return {_camel_case(name): value for name, value in detail.items()}
 
 

@@ -1,7 +1,7 @@
-"""What may be logged of an exception: its type and where it came from.
+"""Describes an exception for the log: its type and where it was raised.
 
-It never says what the exception says: messages and arguments may carry words of a consultation, tokens or signed
-URLs (law 8).
+The description never contains the message or arguments, because they may contain text of a consultation, tokens or
+presigned URLs (law 8).
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ _MAX_CAUSES = 5
 
 
 def describe_failure(error: BaseException) -> str:
-    """The type and the frames of an exception, outermost first, then the same of what caused it."""
+    """Return the type and the frames of an exception, outermost first, followed by those of its causes."""
     chain: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in chain and len(chain) < _MAX_CAUSES:

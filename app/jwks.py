@@ -1,14 +1,13 @@
-"""The public signing keys of a Supabase project, fetched rarely and kept parsed.
+"""Fetches and caches the public signing keys of a Supabase project.
 
-One fetch serves everybody who waits for it. A key id nobody knows costs at most one fetch per
-`min_refresh_seconds` for the whole process, however many tokens name it. Old keys are renewed behind the
-request that finds them old, and while Supabase cannot be reached they stay good for `keep_seconds` and no
-longer.
+All waiting callers share one fetch. Tokens with an unknown key id cause at most one fetch per `min_refresh_seconds`
+for the whole process. Old keys are refreshed in the background. While Supabase is unreachable, the keys stay valid
+for at most `keep_seconds`.
 
-It takes ES256 (P-256) and RS256 (2048 bits or more) keys and ignores every other entry of the set, so that
-one odd key cannot lock everybody out. It never follows a redirect, reads at most `MAX_DOCUMENT_BYTES` and
-ignores private parts. Supabase serves the set at `<project>/auth/v1/.well-known/jwks.json` with `max-age=600`
-and without symmetric keys (supabase/auth, internal/api/jwks.go; checked 2026-11-21).
+The module accepts ES256 (P-256) and RS256 (2048 bits or more) keys and ignores every other entry of the set, so
+that one unusual key does not lock everyone out. It follows no redirect, reads at most `MAX_DOCUMENT_BYTES`, and
+ignores private parts. Supabase serves the set at `<project>/auth/v1/.well-known/jwks.json` with `max-age=600` and
+without symmetric keys (supabase/auth, internal/api/jwks.go; checked 2026-11-21).
 """
 
 import asyncio
@@ -36,16 +35,16 @@ MAX_RSA_BITS = 8192
 MAX_RSA_EXPONENT = 2**33
 FETCH_SECONDS = 5.0
 MAX_WAITING = 1000
-"""Callers that wait for one fetch. A token whose key is known waits for none."""
+"""The maximum number of callers that wait for one fetch. A token with a known key does not wait."""
 MIN_REFRESH_SECONDS = 2.0
-"""The pause between two fetches for key ids that are unknown: a new key is accepted this soon after it is published."""
+"""The pause between two fetches for unknown key ids. A new key is accepted this soon after it is published."""
 RETRY_SECONDS = 2.0
-"""How soon a fetch is tried again while there is no key to work with."""
+"""The pause before another fetch while there is no usable key."""
 
 
 @dataclass(frozen=True)
 class SigningKey:
-    """A parsed public key; its algorithm follows from its type, never from a token."""
+    """A parsed public key. Its algorithm follows from its type, never from a token."""
 
     kid: str
     algorithm: Algorithm
@@ -53,9 +52,9 @@ class SigningKey:
 
 
 def parse_keys(document: bytes) -> dict[str, SigningKey]:
-    """The usable keys of a JWK set by their id; the first of two with the same id counts.
+    """Return the usable keys of a JWK set by their id. Of two keys with one id, the first counts.
 
-    Raises ValueError if the document is no JWK set at all. What is odd inside it is left out.
+    Raises ValueError if the document is not a JWK set. Unusable keys are left out.
     """
     try:
         entries = json.loads(document)["keys"]
@@ -91,7 +90,7 @@ def _parse_key(entry: object) -> SigningKey | None:
 
 
 def _is_sound(key: RSAPublicKey) -> bool:
-    """Whether a signature can be checked with it, at a bounded cost."""
+    """Return whether the key can check a signature at a bounded cost."""
     numbers = key.public_numbers()
     return (
         MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS and numbers.n % 2 == 1 and numbers.e <= MAX_RSA_EXPONENT
@@ -106,8 +105,8 @@ def _may_verify(entry: Mapping[str, object]) -> bool:
 class SigningKeys:
     """The key set at one URL.
 
-    `monotonic` counts seconds. Keys younger than `refresh_seconds` are used as they are, older ones are used
-    while a fetch runs behind them, and those older than `keep_seconds` are not used any more.
+    `monotonic` counts seconds. Keys younger than `refresh_seconds` are used directly. Older keys are used while a
+    fetch runs in the background. Keys older than `keep_seconds` are not used.
     """
 
     def __init__(
@@ -133,9 +132,9 @@ class SigningKeys:
         self._waiting = 0
 
     async def find(self, kid: str) -> SigningKey | None:
-        """The key with this id; None if the project does not publish it (any more).
+        """Return the key with this id, or None if the project does not publish it.
 
-        Raises UpstreamFailed("jwks_unavailable") when there is no set recent enough to tell.
+        Raises UpstreamFailed("jwks_unavailable") if there is no recent key set.
         """
         if not self._younger_than(self._keep_seconds) or kid not in self._keys:
             await self._refresh()
@@ -146,7 +145,7 @@ class SigningKeys:
         return self._keys.get(kid)
 
     async def aclose(self) -> None:
-        """Stop a fetch that still runs; the HTTP client stays open, it belongs to the caller."""
+        """Stop a running fetch. The HTTP client belongs to the caller and stays open."""
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.wait([self._fetching])
@@ -155,7 +154,9 @@ class SigningKeys:
         return self._fetched_at is not None and self._monotonic() - self._fetched_at < seconds
 
     async def _refresh(self) -> None:
-        """Waits for a fetch. Raises UpstreamFailed if too many callers do: their tokens may all name invented keys."""
+        """Wait for a fetch. Raises UpstreamFailed if too many callers wait, because all their tokens may name
+        invented keys.
+        """
         fetching = self._start_fetch()
         if fetching is None:
             return
@@ -168,7 +169,7 @@ class SigningKeys:
             self._waiting -= 1
 
     def _start_fetch(self) -> asyncio.Task[None] | None:
-        """The fetch that runs, or a new one if it is time; None if the last one is too recent."""
+        """Return the running fetch, or a new one if it is due, or None if the last fetch is too recent."""
         if self._fetching is not None and not self._fetching.done():
             return self._fetching
         pause = self._min_refresh_seconds if self._younger_than(self._keep_seconds) else RETRY_SECONDS
@@ -179,7 +180,9 @@ class SigningKeys:
         return self._fetching
 
     async def _fetch(self) -> None:
-        """Replace the keys; on failure leave them and their age as they are, for `find` to judge."""
+        """Replace the keys. After a failure the keys and their age stay, and `find` decides whether they are still
+        valid.
+        """
         try:
             async with asyncio.timeout(FETCH_SECONDS):
                 keys = parse_keys(await self._download())

@@ -1,4 +1,4 @@
-"""The API's one composition: settings in, an ASGI application out, its parts open for as long as it runs."""
+"""Composes the API: builds an ASGI application from the settings, and keeps its clients open while it runs."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -58,14 +58,14 @@ from graphql_schema.schema import make_schema
 WAITING_PER_OPERATION = 15
 
 REQUEST_SECONDS = 15.0
-"""How long a request's transaction may take, its wait for a connection included, whatever the database does."""
+"""The time limit of a request's transaction, including the wait for its connection."""
 
 LISTENING_CONNECTIONS = 1
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """What the services share; opened at the start and closed at the end."""
+    """The clients that the services share, opened at the start and closed at the end."""
 
     database: Database
     quotas: Quotas
@@ -87,9 +87,10 @@ def create_app(
     socket_limits: SocketLimits | None = None,
     on_open: Callable[[], None] = lambda: None,
 ) -> Starlette:
-    """The API. Its start raises AppError where the database or the bucket is not reached or not this deployment's.
+    """Return the API. Its start raises AppError if the database or the bucket is unreachable or belongs to another
+    deployment.
 
-    `only_webhooks` leaves GraphQL out. `on_open` is called when everything is open, before the first request.
+    `only_webhooks` leaves out GraphQL. `on_open` is called when everything is open, before the first request.
     """
     parts = _parts(settings)
     services = _services(settings, parts)
@@ -119,7 +120,9 @@ def create_app(
         ),
         exception_handlers={404: no_such_route, 405: no_such_route},
     )
-    app.router.redirect_slashes = False  # behind a proxy that ends TLS, it would redirect to plain HTTP
+    app.router.redirect_slashes = (
+        False  # behind a proxy that ends TLS, Starlette would redirect to plain HTTP
+    )
     return app
 
 
@@ -173,7 +176,9 @@ def _parts(settings: ApiSettings) -> _Parts:
 
 
 def _limits(settings: ApiSettings) -> OperationLimits:
-    """For each operation that may run, several may wait; a page that asks for much at once is slow, and not refused."""
+    """Return the limits. Several operations may wait for each one that may run, so a page with many requests is
+    slow but not refused.
+    """
     people, guests = settings.operations_per_person, settings.guest_operations
     return OperationLimits(
         people=ConcurrencyLimit(
@@ -282,7 +287,9 @@ async def _connect(
     websocket: WebSocket,
     payload: Mapping[str, object],
 ) -> Connected:
-    """Reads the authorization, as its header would be, and `acceptLanguage`, which a browser cannot set otherwise."""
+    """Connect with the authorization and `acceptLanguage` in the payload, because a browser cannot set headers for
+    a WebSocket.
+    """
     language = payload.get("acceptLanguage")
     context = _context(
         settings,

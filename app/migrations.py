@@ -1,15 +1,14 @@
-"""Applies `supabase/migrations` to a database as `supabase db push` does, and keeps the same ledger.
+"""Applies `supabase/migrations` to a database like `supabase db push`, and keeps the same ledger.
 
-After either of the two, the other finds nothing to do. The ledger's DDL, the order, the refusals and the one
-transaction for each file come from supabase/cli (pkg/migration, read 2026-11-21). The CLI sends a file statement by
-statement and keeps each statement in the ledger; `migrate` sends the file at once and keeps its whole text.
+After either of the two, the other finds nothing to do. The ledger's DDL, the order, the refusals, and one
+transaction for each file follow supabase/cli (pkg/migration, read 2026-11-21). The CLI sends a file statement by
+statement and stores each statement in the ledger. `migrate` sends the file at once and stores its whole text.
 
 `migrate` refuses a migration older than the newest applied one, a ledger with versions that are not in the
-directory, and a database from before the first release: one with versions that a single file replaced, or one
-made from an earlier text of a file. It refuses a `.sql` file that is not named
-`<YYYYMMDDHHMMSS>_<name>.sql` (the CLI skips that file, with a note). It never repairs or reverts. Run it as the
-owner of the migrations, `postgres` on Supabase, over a direct or session-mode connection: the lock against a
-second run belongs to the session.
+directory, and a database from before the first release: one with versions that a single file has replaced, or one
+made from an earlier text of a file. It refuses a `.sql` file that is not named `<YYYYMMDDHHMMSS>_<name>.sql` (the
+CLI skips that file with a note). It never repairs or reverts. Run it as the owner of the migrations, `postgres` on
+Supabase, over a direct or session-mode connection, because the lock against a second run belongs to the session.
 """
 
 import re
@@ -29,7 +28,7 @@ from app.owner import as_owner
 
 _FILE_NAME = re.compile(r"(?P<version>[0-9]{14})_(?P<name>.+)\.sql", re.ASCII)
 _SEARCH_PATH = '"$user", public'
-"""Postgres's own default, by which `supabase db push` runs the same files."""
+"""Postgres's own default, with which `supabase db push` runs the same files."""
 
 _LOCK = "select pg_advisory_lock(hashtextextended('supabase_migrations.schema_migrations', 0))"
 _LEDGER = (
@@ -46,21 +45,21 @@ _RECORD = "insert into supabase_migrations.schema_migrations (version, name, sta
 
 
 _PRE_RELEASE: Final = "20261121"
-"""The versions that begin like this were replaced by one file, and never released."""
+"""The prefix of the versions that one file replaced before the first release."""
 
 _Ledger = Mapping[str, list[str] | None]
-"""The statements of each applied version; None where the ledger does not say."""
+"""The statements of each applied version, or None if the ledger does not contain them."""
 
 
 class Secret(Protocol):
-    """What hides its value when printed: pydantic's SecretStr."""
+    """A value that is hidden when printed: pydantic's SecretStr."""
 
     def get_secret_value(self) -> str: ...
 
 
 @dataclass(frozen=True)
 class Migration:
-    """One file: `name` is what follows the version, without `.sql`."""
+    """One migration file. `name` is the part after the version, without `.sql`."""
 
     version: str
     name: str
@@ -74,13 +73,12 @@ class Migration:
 def migrate(
     database_url: str, directory: Path, *, on_applied: Callable[[str], None] = lambda version: None
 ) -> list[str]:
-    """Applies what is pending, oldest first, and returns its versions; `on_applied` hears of each once
-    committed.
+    """Apply the pending migrations, oldest first, and return their versions. Calls `on_applied` after each commit.
 
-    Each file commits with its ledger row or not at all; the ones before a failing file stay. Two at once are
-    safe: the second waits, then finds nothing to do. Raises InvalidInput for the directory, Conflict for the
-    ledger, UpstreamFailed (`migration_failed`, with version, SQLSTATE, and the line if Postgres names the place)
-    for a statement that failed.
+    Each file and its ledger row commit together or not at all. If a file fails, the earlier files stay applied.
+    Concurrent runs are safe: the second one waits and finds nothing to do. Raises InvalidInput for the directory,
+    Conflict for the ledger, and UpstreamFailed (`migration_failed`, with version, SQLSTATE, and the line if
+    Postgres names the place) for a failed statement.
     """
     migrations = list_migrations(directory)
     with as_owner(database_url, autocommit=True) as connection:
@@ -95,14 +93,14 @@ def migrate(
 
 
 def pending(database_url: str, directory: Path) -> list[Migration]:
-    """What `migrate` would apply, oldest first; changes nothing and raises the same refusals."""
+    """Return what `migrate` would apply, oldest first. Changes nothing, and raises the same refusals."""
     migrations = list_migrations(directory)
     with as_owner(database_url, autocommit=True) as connection:
         return _pending(migrations, _applied(connection))
 
 
 def list_migrations(directory: Path) -> list[Migration]:
-    """The directory's migrations, oldest first. Raises InvalidInput for a misnamed file or two of one
+    """Return the directory's migrations, oldest first. Raises InvalidInput for a misnamed file or two files of one
     version.
     """
     if not directory.is_dir():
@@ -116,10 +114,10 @@ def list_migrations(directory: Path) -> list[Migration]:
 
 
 def set_login_passwords(owner_url: str, passwords: Mapping[str, Secret]) -> None:
-    """Gives login roles their passwords as SCRAM verifiers computed here: the server and its log see no
+    """Set the passwords of login roles as SCRAM verifiers computed here, so that the server and its log see no
     password.
 
-    The roles must exist and be of the connecting role's making. Raises UpstreamFailed
+    The roles must exist and have been created by the connecting role. Raises UpstreamFailed
     (`login_password_failed`).
     """
     with as_owner(owner_url, autocommit=True) as connection, connection.transaction():
@@ -168,7 +166,7 @@ def _pending(migrations: Iterable[Migration], applied: _Ledger) -> list[Migratio
 
 
 def _are_whole(statements: Iterable[str], text: str) -> bool:
-    """Whether the statements, in this order, are all of the text but for semicolons and white space."""
+    """Return whether the statements, in this order, are the whole text except for semicolons and white space."""
     at = 0
     for statement in statements:
         found = text.find(statement, at)
@@ -205,7 +203,7 @@ def _apply(connection: psycopg.Connection, migration: Migration) -> None:
 
 
 def _line_of(error: psycopg.Error, text: str) -> dict[str, int]:
-    """The line that failed, counted from 1; nothing if the error came from a statement that was running."""
+    """Return the line that failed, counted from 1, or nothing if the error came from a running statement."""
     position = error.diag.statement_position
     return {} if position is None else {"line": text.count("\n", 0, int(position) - 1) + 1}
 

@@ -1,4 +1,4 @@
-"""The owner's connection: for `resguardo migrate` and the few commands that act as the database's owner."""
+"""Connects as the owner of the database, for `resguardo migrate` and the few other commands of the owner."""
 
 import asyncio
 from collections.abc import Iterator
@@ -14,16 +14,19 @@ from app.pooler import require_session
 
 
 def require_owner_session(url: str) -> None:
-    """Raises Conflict (pooler_keeps_no_session) where the owner's commands could lose their lock, or UpstreamFailed."""
+    """Raise Conflict (pooler_keeps_no_session) if a pooler could lose the lock of the owner's commands, or
+    UpstreamFailed.
+    """
     with _told():
         asyncio.run(require_session(url))
 
 
 @contextmanager
 def as_owner(url: str, *, autocommit: bool = False) -> Iterator[psycopg.Connection[Any]]:
-    """A connection of the owner; what is done in the block is committed at its end.
+    """Yield a connection of the owner. The work in the block is committed at its end.
 
-    Raises UpstreamFailed: `database_unreachable`, or why the database refuses the connection or the work as a whole.
+    Raises UpstreamFailed: `database_unreachable`, or the reason why the database refuses the connection or all
+    work.
     """
     with _told(), connect_as_owner(url, application="resguardo-owner", autocommit=autocommit) as connection:
         yield connection
@@ -31,7 +34,7 @@ def as_owner(url: str, *, autocommit: bool = False) -> Iterator[psycopg.Connecti
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Names DATABASE_URL's remedy, which `database_unreachable` has, where nothing else is known."""
+    """Raise `database_unreachable`, whose remedy names DATABASE_URL, if no other reason is known."""
     try:
         yield
     except (psycopg.Error, UpstreamFailed) as error:

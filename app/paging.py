@@ -1,4 +1,4 @@
-"""Keyset pages: a cursor names the last row that was seen, so that a page costs the same wherever it is."""
+"""Keyset pagination: a cursor names the last row of a page, so every page costs the same."""
 
 import base64
 import json
@@ -17,26 +17,28 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Cursor:
-    """A place in a list ordered by time and id, newest first."""
+    """A position in a list that is ordered by time and id, newest first."""
 
     at: datetime
     id: UUID
 
     def encode(self) -> str:
-        """An opaque, URL-safe string."""
+        """Return the cursor as an opaque, URL-safe string."""
         return base64.urlsafe_b64encode(json.dumps([self.at.isoformat(), str(self.id)]).encode()).decode()
 
 
 @dataclass(frozen=True)
 class PageRequest:
-    """How many rows, and after which; `after` None is the beginning."""
+    """The size of a page and the cursor after which it begins. None means the beginning of the list."""
 
     first: int
     after: Cursor | None
 
     @property
     def parameters(self) -> dict[str, object]:
-        """For a statement that fetches one row more than `first`, to know whether there is a next page."""
+        """Return the parameters of a statement that fetches one row more than `first`, which shows whether a next
+        page exists.
+        """
         return {
             "before_at": self.after.at if self.after else None,
             "before_id": self.after.id if self.after else None,
@@ -54,12 +56,12 @@ class Page(Generic[Item]):
 
     @classmethod
     def of(cls, rows: list[Item], request: PageRequest) -> "Page[Item]":
-        """The page from one row more than was asked for."""
+        """Return the page from one row more than was requested."""
         return cls(tuple(rows[: request.first]), len(rows) > request.first)
 
 
 def page_request(first: int | None, after: str | None) -> PageRequest:
-    """Checks what a client asked for. Raises InvalidInput (bad_page_size, bad_cursor)."""
+    """Validate a client's page arguments. Raises InvalidInput (bad_page_size, bad_cursor)."""
     size = DEFAULT_PAGE_SIZE if first is None else first
     if not 1 <= size <= MAX_PAGE_SIZE:
         raise InvalidInput("bad_page_size", minimum=1, maximum=MAX_PAGE_SIZE)
@@ -67,7 +69,7 @@ def page_request(first: int | None, after: str | None) -> PageRequest:
 
 
 def decode_cursor(text: str) -> Cursor:
-    """The place a cursor names. Raises InvalidInput (bad_cursor)."""
+    """Return the position that a cursor names. Raises InvalidInput (bad_cursor)."""
     if len(text) > _MAX_CURSOR_LENGTH:
         raise InvalidInput("bad_cursor")
     try:

@@ -1,7 +1,7 @@
-"""The permissions of the API: for each thing that a person can do, its action in the audit log and who may do it.
+"""The permissions of the API: the audit action of each operation, and the roles that may take it.
 
-Each permission is declared here, once. The root field of the GraphQL schema names it, the service opens its transaction
-with it, and the tests walk it. The policies of the database decide which rows the person sees.
+Each permission is declared here once. The GraphQL root field names it, the service opens its transaction with it,
+and a test checks all of them. The policies of the database decide which rows the person sees.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _EVERYBODY: Final = _STAFF | _PATIENT
 
 @dataclass(frozen=True)
 class Permission:
-    """An action of the audit log, the roles that may take it, and the type of the entity that it is about."""
+    """An audit action, the roles that may take it, and the type of its entity."""
 
     action: LiteralString
     roles: frozenset[LiteralString]
@@ -35,7 +35,7 @@ class Permission:
         purpose: str | None = None,
         external_id: str | None = None,
     ) -> Access:
-        """The access to one entity, or to a list. `entity_type` is given where the action has several."""
+        """Return the access to one entity or to a list. `entity_type` is given if the action has several types."""
         return Access(
             self.action,
             self.roles,
@@ -64,7 +64,7 @@ READ_RECORDING: Final = Permission("recording.read", _CLINICIAN, "recording")
 READ_STORAGE: Final = Permission("recording.read_storage", _CLINICIAN, "recording")
 WATCH_RECORDINGS: Final = Permission("recording.watch", _CLINICIAN, "consultation")
 CONNECT: Final = Permission("recording.watch", _EVERYBODY, "recording")
-"""A WebSocket: anybody who is signed in may connect; each subscription then has a permission of its own."""
+"""The permission to open a WebSocket, for everyone who is signed in. Each subscription has its own permission."""
 START_RECORDING: Final = Permission("recording.start", _CLINICIAN, "consultation")
 STOP_RECORDING: Final = Permission("recording.stop", _CLINICIAN, "recording")
 ISSUE_DOWNLOAD_URL: Final = Permission("recording.issue_url", _CLINICIAN, "recording")

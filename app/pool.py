@@ -1,7 +1,8 @@
-"""A pool of connections to Postgres. Whoever needs one connects himself, and hears at once why it fails.
+"""A pool of connections to Postgres. A caller that needs a new connection makes it itself, and gets its error at
+once.
 
-psycopg_pool connects in the background, with pauses that grow to minutes, and tells a caller only that none came; after
-a restart of the server it finds dead connections one by one, with a pause after each (3.3.3, pool_async.py).
+psycopg_pool connects in the background, with pauses that grow to minutes, and tells a caller only that none came.
+After a restart of the server it finds dead connections one by one, with a pause after each (3.3.3, pool_async.py).
 """
 
 import asyncio
@@ -21,11 +22,11 @@ LIFETIME_SECONDS: Final = 3600
 
 
 class PoolBusy(psycopg.OperationalError):
-    """Every connection was in use for too long."""
+    """All connections were in use for too long."""
 
 
 class Pool:
-    """At most `max_size` connections of one login, made when they are needed."""
+    """A pool of at most `max_size` connections of one login, made when they are needed."""
 
     def __init__(
         self, url: str, *, application: str, max_size: int, timeout: float, search_path: str = SEARCH_PATH
@@ -39,20 +40,20 @@ class Pool:
         self._is_closed = False
 
     async def open(self) -> None:
-        """Proves that a connection can be made. Raises psycopg.OperationalError."""
+        """Make a first connection as a test. Raises psycopg.OperationalError."""
         async with self.connection():
             pass
 
     async def close(self) -> None:
-        """Closes what is idle now, and what is in use once it is returned."""
+        """Close idle connections now, and the others when they are returned."""
         self._is_closed = True
         await self._discard_idle()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection; what is done with it is committed, or rolled back where the block raises.
+        """Yield a connection. The work in the block is committed, or rolled back if the block raises.
 
-        Raises PoolBusy, and psycopg.OperationalError where none can be made.
+        Raises PoolBusy, and psycopg.OperationalError if no connection can be made.
         """
         connection = await self._take()
         try:
@@ -81,7 +82,7 @@ class Pool:
             raise
 
     async def _alive(self) -> Connection:
-        """The connection used last, if it lives; where one is dead, all idle ones are discarded with it."""
+        """Return the most recently used connection if it is alive. If it is dead, close all idle connections."""
         if self._is_closed:
             raise psycopg.OperationalError("the pool is closed")
         while self._idle:
@@ -117,7 +118,7 @@ class Pool:
 
 
 async def _roll_back(connection: Connection) -> None:
-    """Leaves the connection idle, or closed where the server does not answer at once."""
+    """Roll back, or close the connection if the server does not answer at once."""
     status = connection.pgconn.transaction_status
     if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
         with suppress(psycopg.Error), connection.within(ASK_SECONDS):

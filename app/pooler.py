@@ -1,8 +1,8 @@
-"""Refuses a pooler that does not keep a session, as pgbouncer and Supavisor do not in transaction and statement mode.
+"""Refuses a pooler that does not keep a session, such as pgbouncer and Supavisor in transaction and statement mode.
 
-Behind one, prepared statements, LISTEN, session settings and the queue's connections fail in part and at random. The
-proof needs no traffic: while one client is idle, another client gets its server session, or its own next statement gets
-another session than its first. Neither happens where each client has a session of its own.
+Behind such a pooler, prepared statements, LISTEN, session settings and the queue's connections fail at random. The
+test needs no traffic: while one client is idle, either another client gets its server session, or its own next
+statement runs in another session. If each client has its own session, neither happens.
 """
 
 from typing import Final
@@ -27,10 +27,10 @@ Session = tuple[str | None, str | None]
 
 
 async def require_session(url: str) -> None:
-    """Raises Conflict (pooler_keeps_no_session), UpstreamFailed or Timeout. Uses two connections for a moment.
+    """Raise Conflict (pooler_keeps_no_session), UpstreamFailed or Timeout. Uses two connections for a moment.
 
-    A pooler that hands out the session that was used last gives it to the other client; one that hands them out in
-    turn gives the idle client another one.
+    A pooler that reuses the last session gives it to the other client. A pooler that rotates its sessions gives the
+    idle client another one.
     """
     try:
         async with (
@@ -48,9 +48,10 @@ async def require_session(url: str) -> None:
 
 
 async def _is_kept(idle: Connection, own: Session, other: Connection) -> bool:
-    """Whether the idle client still has its own session, and the other has another, within a transaction and without.
+    """Return whether the idle client keeps its session and the other client has another one, with and without a
+    transaction.
 
-    Statement mode refuses a transaction, by a violation of its protocol.
+    A pooler in statement mode refuses a transaction with a protocol violation.
     """
     if _are_one(own, await _session(other)):
         return False
@@ -69,7 +70,7 @@ def _are_one(one: Session, other: Session) -> bool:
 
 
 async def _session(connection: Connection) -> Session:
-    """Which server session answers, and the mark that was left in it."""
+    """Return the id of the server session that answers, and the mark that was stored in it."""
     cursor = await connection.execute(_SESSION)
     row = await cursor.fetchone()
     return (None, None) if row is None else (row["session"], row["mark"])

@@ -1,7 +1,6 @@
-"""The rule that a session counts only with a MAC, and the key: what `resguardo migrate` changes as the owner.
+"""Manages the requirement of session MACs and their key, for `resguardo migrate` as the owner.
 
-The MAC itself is made and checked inside the database (`private.add_session_mac`, `private.has_session_mac`), which
-alone has the key.
+The database alone has the key. It makes and checks the MACs (`private.add_session_mac`, `private.has_session_mac`).
 """
 
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from private.session_mac_rule as r
 
 @dataclass(frozen=True)
 class SessionMacs:
-    """Whether a session counts only with a MAC, and the number of the key that signs from now on."""
+    """Whether sessions need a MAC, and the number of the signing key."""
 
     is_required: bool
     key_number: int
@@ -29,9 +28,9 @@ class SessionMacs:
 def set_session_macs(
     owner_url: str, *, is_required: bool | None = None, new_key: bool = False
 ) -> SessionMacs:
-    """Changes the rule, unless `is_required` is None, and makes a new key if asked; both in one transaction.
+    """Change the requirement, unless `is_required` is None, and make a new key if asked, in one transaction.
 
-    The key before a new one is still accepted. Raises UpstreamFailed (database_unreachable).
+    The previous key stays valid. Raises UpstreamFailed (database_unreachable).
     """
     with as_owner(owner_url) as connection:
         if new_key:

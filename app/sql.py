@@ -1,4 +1,4 @@
-"""Named SQL: statements live in `queries.sql` beside the noun that uses them, under `-- name: <identifier>`."""
+"""Loads named SQL: the statements in the `queries.sql` of each noun, under `-- name: <identifier>`."""
 
 import re
 from pathlib import Path
@@ -8,9 +8,9 @@ _NAME = re.compile(r"^-- name: ([a-z_][a-z0-9_]*)$", re.MULTILINE)
 
 
 class Queries:
-    """The statements of one file, by name.
+    """The statements of one file by name.
 
-    Raises ValueError for a file with text before its first name, or with a name twice.
+    Raises ValueError for a file with text before its first name, or with a repeated name.
     """
 
     def __init__(self, path: Path) -> None:

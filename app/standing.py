@@ -1,6 +1,6 @@
-"""Connections that stand for as long as something is heard or led: never pooled, and they return no rows of ours.
+"""Dedicated connections for listening and for the leader's lease. They are never pooled and return no rows of ours.
 
-Not through a pooler that gives a connection away after each transaction.
+A pooler that gives a connection away after each transaction cannot carry them.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from app.db_errors import translate
 from app.errors import UpstreamFailed
 
 CHECK_SECONDS = 5
-"""How often it is asked whether it still stands, and how long the answer may take."""
+"""The interval at which the connection is tested, and the time limit of the answer."""
 
 
 class StandingConnections:
-    """Of one login."""
+    """The dedicated connections of one login."""
 
     def __init__(self, url: str, application: str) -> None:
         self._url = url
@@ -29,9 +29,9 @@ class StandingConnections:
 
     @asynccontextmanager
     async def listen(self, channel: LiteralString) -> AsyncIterator[AsyncGenerator[str]]:
-        """The payloads notified on a channel from now on; anybody who can connect may have sent them.
+        """Yield the payloads of a channel. Everyone who can connect to the database may have sent them.
 
-        Raises UpstreamFailed (database_unavailable) where the connection fails or is silent.
+        Raises UpstreamFailed (database_unavailable) if the connection fails or does not answer.
         """
         async with self._opened("listen") as connection:
             await connection.execute(f'listen "{channel}"')
@@ -40,7 +40,7 @@ class StandingConnections:
 
     @asynccontextmanager
     async def connection(self, what_for: LiteralString) -> AsyncIterator[AsyncConnection[Any]]:
-        """A connection in autocommit. Raises UpstreamFailed (database_unavailable), Timeout or Conflict."""
+        """Yield a connection in autocommit mode. Raises UpstreamFailed (database_unavailable), Timeout or Conflict."""
         async with self._opened(what_for) as connection:
             yield connection
 
@@ -63,7 +63,7 @@ class StandingConnections:
 
 
 async def _payloads(connection: AsyncConnection[Any]) -> AsyncGenerator[str]:
-    """What arrives while the connection is asked whether it stands is kept by psycopg, from 3.2.4 on."""
+    """Yield payloads. psycopg 3.2.4 and later keeps payloads that arrive while the connection is being tested."""
     while True:
         async for notification in connection.notifies(timeout=CHECK_SECONDS):
             yield notification.payload

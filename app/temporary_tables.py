@@ -1,6 +1,6 @@
-"""Takes the right to make temporary tables from everybody but those listed, which `resguardo migrate` does if asked.
+"""Revokes the right to create temporary tables from all roles except those listed, for `resguardo migrate`.
 
-Postgres gives this right (TEMP) on a new database to PUBLIC, so that it cannot be taken from one login alone.
+Postgres grants this right (TEMP) on a new database to PUBLIC, so it cannot be revoked from one login alone.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ order by r.rolname
 
 
 def revoke_temp(owner_url: str, keepers: Sequence[str]) -> tuple[str, ...]:
-    """Revokes TEMP on the database from PUBLIC and from our roles, grants it to the keepers, and seals the access.
+    """Revoke TEMP on the database from PUBLIC and from our roles, grant it to the keepers, and seal the access.
 
-    Returns every role that has TEMP afterwards, superusers and the database's owner among them. Raises InvalidInput
-    (temp_role_is_ours, temp_role_unknown) for a keeper, Conflict (temp_not_revoked) where the login may not do it:
-    nothing is changed then.
+    Returns every role that has TEMP afterwards, including superusers and the database's owner. Raises InvalidInput
+    (temp_role_is_ours, temp_role_unknown) for a keeper, and Conflict (temp_not_revoked) if the login may not revoke
+    it. Nothing is changed then.
     """
     with as_owner(owner_url) as connection:
         for role in keepers:

@@ -1,4 +1,4 @@
-"""The job loop: it works until it is told to end, and one worker at a time leads the rounds."""
+"""Runs the worker: processes jobs until it is told to stop, and runs the periodic tasks while it is the leader."""
 
 import asyncio
 import logging
@@ -34,22 +34,23 @@ log = logging.getLogger(__name__)
 
 SHUTDOWN_SECONDS = 5
 MEDIA_CONCURRENCY = 2
-"""How many objects are read at once: each needs a child process with its own memory (app/media/probe.py)."""
+"""The number of objects read at once. Each needs a child process with its own memory (app/media/probe.py)."""
 WORDS_CONCURRENCY = 2
-"""How many recordings are turned into words at once: each has a child process of its own while it is listened to."""
+"""The number of recordings transcribed at once. Each has its own child process while its sound is cut."""
 
 PAUSES_SECONDS = (1, 2, 5, 10, 20, 30)
-"""After the first failure, the second, ...; the last one stays."""
+"""The pauses after the first failure, the second, and so on. The last one repeats."""
 
 STEADY_SECONDS = 60
-"""A worker that worked for so long starts again with the shortest pause."""
+"""A worker that has worked for this long starts again with the shortest pause."""
 
 
 async def run(settings: WorkerSettings) -> None:
-    """Runs until the process gets SIGINT or SIGTERM. It waits for the end of any outage, at the start or later.
+    """Run until the process gets SIGINT or SIGTERM. Waits for the end of any outage.
 
-    Jobs still running `SHUTDOWN_SECONDS` after the signal are cut short and run again later. Raises SettingsError, and
-    an AppError that no waiting ends (another practice's database, a missing root key) before it has worked once.
+    Jobs that are still running `SHUTDOWN_SECONDS` after the signal are interrupted and run again later. Raises
+    SettingsError, and an AppError that no waiting can end (another practice's database, a missing root key) if it
+    occurs before the worker has worked once.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -70,7 +71,7 @@ async def run(settings: WorkerSettings) -> None:
 
 
 class Outage:
-    """What keeps the worker from working: one line of the log for each change, and pauses that grow."""
+    """The reason why the worker cannot work: logs one line for each change, and returns growing pauses."""
 
     def __init__(self) -> None:
         self.has_worked = False
@@ -79,7 +80,7 @@ class Outage:
         self._began_at: float | None = None
 
     def tell(self, reason: str) -> None:
-        """The worker does not work; a reason that is known already is not logged again."""
+        """Record that the worker cannot work. A repeated reason is not logged again."""
         if self._began_at is not None and time.monotonic() - self._began_at > STEADY_SECONDS:
             self._failures = 0
         self._began_at = None
@@ -88,20 +89,22 @@ class Outage:
         self._reason = reason
 
     def end(self) -> None:
-        """The worker works."""
+        """Record that the worker works."""
         if self._reason is not None:
             log.info("the worker works again")
         self.has_worked, self._reason, self._began_at = True, None, time.monotonic()
 
     def next_pause(self) -> float:
-        """In seconds, up to a fifth shorter, so that several workers do not come back in step."""
+        """Return the next pause in seconds, shortened at random by up to a fifth, so that several workers do not
+        return together.
+        """
         pause = PAUSES_SECONDS[min(self._failures, len(PAUSES_SECONDS) - 1)]
         self._failures += 1
         return pause * random.uniform(0.8, 1)  # noqa: S311 - nothing is kept secret by it
 
 
 async def _work_once(settings: WorkerSettings, stopping: asyncio.Event, outage: Outage) -> None:
-    """Until the signal, or until the queue is lost. Raises what keeps it from working."""
+    """Work until the signal or until the queue is lost. Raises the reason that ends the work."""
     async with open_services(settings) as services, open_queue(settings, services) as queue:
         outage.end()
         leading = asyncio.create_task(
@@ -115,21 +118,21 @@ async def _work_once(settings: WorkerSettings, stopping: asyncio.Event, outage: 
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether it is an outage, rather than something that is wrong with the deployment or with us."""
+    """Return whether the error is an outage, and not a defect of the deployment or of Resguardo."""
     if isinstance(error, AppError):
         return error.retryable or error.reason == "concurrent_change"
     return isinstance(error, (psycopg.Error, ConnectorException, TimeoutError))
 
 
 def _reason(error: Exception) -> str:
-    """A reason of ours where there is one, else the type of the error and where it came from."""
+    """Return our reason for the error, or its type and where it was raised."""
     cause = error.__cause__ if isinstance(error, ConnectorException) else error
     translated = translate(cause) if isinstance(cause, psycopg.Error) else cause
     return translated.reason if isinstance(translated, AppError) else describe_failure(error)
 
 
 async def reconcile_once(settings: WorkerSettings) -> list[str]:
-    """One pass over everything, in lines for people. Raises SettingsError and AppError."""
+    """Run one pass over everything, and return lines for people. Raises SettingsError and AppError."""
     async with open_services(settings) as services:
         passed = await services.reconciler.run_once()
         found_again = await services.lost.run_once()
@@ -141,13 +144,13 @@ async def reconcile_once(settings: WorkerSettings) -> list[str]:
 
 
 async def check_restore(settings: WorkerSettings, *, repeat: bool) -> RestoreReport:
-    """One look at the ledger of deletions. Raises SettingsError and AppError."""
+    """Compare the ledger of deletions with the database once. Raises SettingsError and AppError."""
     async with open_services(settings) as services:
         return await services.restores.run(repeat=repeat)
 
 
 async def _work(queue: App, concurrency: int, stopping: asyncio.Event) -> None:
-    """Until the signal, or until the database fails a queue, which then ends with the others."""
+    """Run until the signal, or until the database fails one queue. The other queues then end too."""
     working = [
         asyncio.create_task(
             queue.run_worker_async(

@@ -1,8 +1,8 @@
-"""A dump, restored into a Postgres of its own that leaves nothing behind.
+"""Restores a dump into its own Postgres and removes everything at the end.
 
-Of an archive (pg_dump's custom format) only the schemas that a deployment needs are taken; a plain dump is run as it
-is, by psql, which also runs the commands in it: restore a dump of one's own alone. Errors are told by the object or the
-line and the SQLSTATE, never by their text, which may quote a row.
+From an archive (pg_dump's custom format) only the schemas of a deployment are restored. psql runs a plain dump with
+all commands in it, so restore only your own dumps. An error is described by its object or line and its SQLSTATE,
+never by its text, which may quote a row.
 """
 
 import fcntl
@@ -42,9 +42,9 @@ _LINE_FAILED = re.compile(r":(\d+): (?:ERROR|FATAL):  (\w{5})$", re.MULTILINE)
 
 @contextmanager
 def fresh_server() -> Iterator[Server]:
-    """Runs it, without fsync, in a directory that is removed with all that is in it, however the block ends.
+    """Run a server without fsync in a directory that is removed at the end of the block.
 
-    What a drill that was killed left is removed first. Raises InvalidInput, UpstreamFailed.
+    Removes what a killed drill left behind first. Raises InvalidInput, UpstreamFailed.
     """
     _remove_abandoned()
     with (
@@ -56,7 +56,7 @@ def fresh_server() -> Iterator[Server]:
 
 
 def examine(dump: Path, notes: Notes) -> None:
-    """What the file is. Raises InvalidInput (dump_missing, dump_unreadable)."""
+    """Note the type of the file. Raises InvalidInput (dump_missing, dump_unreadable)."""
     beginning, end = _ends(dump)
     notes.found["bytes"] = dump.stat().st_size
     if _is_archive(beginning):
@@ -67,7 +67,7 @@ def examine(dump: Path, notes: Notes) -> None:
 
 
 def restore(server: Server, dump: Path, notes: Notes) -> None:
-    """Restores the dump and notes what went wrong. Raises InvalidInput (dump_missing, dump_unreadable)."""
+    """Restore the dump and note its problems. Raises InvalidInput (dump_missing, dump_unreadable)."""
     if _is_archive(_ends(dump)[0]):
         _restore_archive(server, dump, notes)
     else:
@@ -89,7 +89,7 @@ def _ends(dump: Path) -> tuple[bytes, bytes]:
 
 
 def _prepare(superuser_url: str) -> str:
-    """The roles of a Supabase project and ours, and an empty database; its URL."""
+    """Create the roles of a Supabase project and ours, and an empty database. Return its URL."""
     for owner in ("postgres", OTHER_OWNER):
         create_roles(superuser_url, owner)
     first = list_migrations(MIGRATIONS_DIRECTORY)[0]
@@ -113,7 +113,7 @@ def _restore_archive(server: Server, dump: Path, notes: Notes) -> None:
 
 
 def _is_ours(line: str) -> bool:
-    """Whether an entry is in one of our schemas, or is one, or has rights or a comment on one."""
+    """Return whether an entry of the dump belongs to one of our schemas."""
     entry = _TOC_ENTRY.match(line)
     if entry is None:
         return False
@@ -134,7 +134,7 @@ def _restore_plain(server: Server, dump: Path, notes: Notes) -> None:
 
 
 def _run(server: Server, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The password goes by the environment: arguments are read by everybody on the machine."""
+    """Run a program. The environment carries the password, because every user of the machine can read arguments."""
     url = urlsplit(server.url)
     environment = {
         "PATH": os.defpath,
@@ -157,14 +157,14 @@ def _run(server: Server, program: str, *arguments: str) -> subprocess.CompletedP
 
 @contextmanager
 def _held(home: Path) -> Iterator[None]:
-    """Says that the directory is in use, for as long as this process lives."""
+    """Mark the directory as in use while this process lives."""
     with (home / "in-use").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _remove_abandoned() -> None:
-    """What is of this user, older than a minute and in nobody's use."""
+    """Remove directories of this user that are older than a minute and not in use."""
     for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError):
             found = home.lstat()

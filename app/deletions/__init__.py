@@ -1,1 +1,1 @@
-"""Destroying recordings, and proving it."""
+"""Destroys recordings and proves it."""

@@ -1,10 +1,11 @@
-"""The deletion worker: destroys what is due or was asked for, sees it gone, and keeps the proof.
+"""Destroys recordings that are due or whose deletion was requested, checks that their objects are gone, and stores
+the proof.
 
-A batch goes through four transactions, with the bucket between them: claim (nothing held is claimed, law 7), inventory
-(what was found, before it goes), shred (once every object answered 404), finish (the certificate, which the ledger has
-by then). Killed between any two lines, the next pass takes it up from its claim and ends the same; what fails is tried
-again within the hour, for ever, and said loudly. It deletes nothing that it did not claim, and nothing from a bucket
-that bears another mark.
+A batch takes four transactions, with calls to the bucket between them: claim (a held recording is not claimed, law
+7), inventory (the objects before deletion), shred (after every object answered 404), and finish (the certificate,
+which is already in the ledger). If the process dies, the next pass continues from the claim with the same result. A
+failed deletion is retried within the hour, without end, and logged. The destroyer deletes nothing that it did not
+claim, and nothing from a bucket with another mark.
 """
 
 import asyncio
@@ -31,27 +32,29 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BATCH: Final = 100
-"""How many deletions go through the transactions together, and are in memory at once."""
+"""The number of deletions that share the transactions and are in memory at once."""
 
 HANDS: Final = 10
-"""How many of them ask the store at once: as many as it has connections, so that none waits for its turn."""
+"""The number of concurrent calls to the store, which is the number of its connections."""
 
 ATTEMPT_SECONDS: Final = 600
-"""Well within the lease of a claim, 15 minutes: who has stood still for longer deletes no more."""
+"""The time limit of an attempt, shorter than the 15-minute lease of a claim. A process that was frozen for longer
+deletes nothing more.
+"""
 
 REASON: Final = "destroy_recordings"
 
 
 @dataclass(frozen=True)
 class DestructionReport:
-    """What one pass did: `failed` ones are tried again."""
+    """The counts of one pass. `failed` deletions are retried."""
 
     destroyed: int
     failed: int
 
 
 class Destroyer:
-    """One pass at a time. A certificate's moments are the database's clock, carried on by `time.monotonic`."""
+    """Runs one pass at a time. Times in certificates are the database's clock, advanced with `time.monotonic`."""
 
     def __init__(
         self,
@@ -71,10 +74,10 @@ class Destroyer:
         self._backup_retention_days = backup_retention_days
 
     async def run_once(self) -> DestructionReport:
-        """Destroys all that is due, a batch at a time.
+        """Destroy all due recordings, one batch at a time.
 
-        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout: what was not done
-        then is done by the next pass.
+        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout. The next pass does
+        the remaining work.
         """
         total = DestructionReport(0, 0)
         while (batch := await self.run_batch()) != DestructionReport(0, 0):
@@ -82,15 +85,16 @@ class Destroyer:
         return total
 
     async def run_batch(self) -> DestructionReport:
-        """The same for one batch; nothing where nothing is due. Raises what `run_once` raises."""
+        """Destroy one batch. Does nothing if no recording is due. Raises like `run_once`."""
         claims, clock = await self._claim()
         destroyed = await self._destroy(claims, clock) if claims else 0
         return DestructionReport(destroyed, len(claims) - destroyed)
 
     async def _claim(self) -> tuple[list[Claim], Callable[[], datetime]]:
-        """A HEAD cannot tell a missing object from a missing bucket: the mark is asked for before each batch.
+        """Claim a batch, after checking the bucket's mark, because a HEAD cannot distinguish a missing object from
+        a missing bucket.
 
-        With the claims comes a clock that goes on from the database's time.
+        Also returns a clock that continues from the database's time.
         """
         await require_own_bucket(self._storage, self._deployment)
         by_clock = await self._store_time()
@@ -105,7 +109,7 @@ class Destroyer:
         raise UpstreamFailed("storage_failed", operation="list_objects")
 
     async def _destroy(self, claims: Sequence[Claim], clock: Callable[[], datetime]) -> int:
-        """How many are proven destroyed."""
+        """Destroy the claimed recordings, and return how many have a proof."""
         deadline = time.monotonic() + ATTEMPT_SECONDS
         found = await self._each(claims, self._look)
         async with self._database.as_service(REASON) as tx:
@@ -130,7 +134,7 @@ class Destroyer:
     async def _each(
         self, claims: Iterable[Claim], work: Callable[[Claim], Awaitable[T | None]]
     ) -> dict[UUID, T]:
-        """What came of those that did not fail, nor end here; of those that failed the reason is kept."""
+        """Run `work` for each claim. Return the results, and store the reason of each failure."""
         done: dict[UUID, T] = {}
         hands = asyncio.Semaphore(HANDS)
 
@@ -149,9 +153,10 @@ class Destroyer:
         return done
 
     async def _look(self, claim: Claim) -> list[FoundObject] | None:
-        """What is there; None for what was taken for missing and is there: it stays.
+        """Return the objects of a deletion, or None if a recording that counted as missing has its object, and
+        therefore stays.
 
-        Raises Conflict (too_many_objects) for more than one certificate has room for.
+        Raises Conflict (too_many_objects) if there are more than a certificate can list.
         """
         found = [
             FoundObject(claim.deletion_id, one.key, one.size_bytes, one.etag)
@@ -174,8 +179,9 @@ class Destroyer:
     async def _delete(
         self, claim: Claim, found: Sequence[FoundObject], deadline: float, clock: Callable[[], datetime]
     ) -> list[GoneObject]:
-        """Raises Conflict: object_still_there (a lock of the bucket, or somebody writes it again), or
-        object_appeared since it was looked for; Timeout (attempt_overdue) where another attempt may have begun.
+        """Delete the objects and check each with a HEAD. Raises Conflict: object_still_there (a lock, or another
+        writer), or object_appeared (an object arrived after the inventory). Raises Timeout (attempt_overdue) if
+        another attempt may have begun.
         """
         keys = {one.key for one in found}
         gone = []
@@ -195,8 +201,9 @@ class Destroyer:
         return gone
 
     async def _certify(self, claim: Claim, told: dict[str, object]) -> str:
-        """Raises Conflict: certificate_impossible (what would be certified is not so), ledger_number_taken (by a
-        destruction that the database has forgotten: the next attempt has the next number).
+        """Sign the certificate and write it to the ledger. Raises Conflict: certificate_impossible (the facts
+        contradict each other), or ledger_number_taken (by a destruction that the database has forgotten; the next
+        attempt uses the next number).
         """
         try:
             certificate = certificate_of(

@@ -1,6 +1,7 @@
-"""The ledger of deletions in the bucket: each certificate under `ledger/<recording>/<number>.json`, written once.
+"""The ledger of deletions in the bucket: each certificate is at `ledger/<recording>/<number>.json`, written once.
 
-It is what a restored database is compared with. It bears a bucket lock, and nothing here deletes or overwrites.
+A restored database is compared with the ledger. A bucket lock protects the ledger, and this module deletes and
+overwrites nothing.
 """
 
 import re
@@ -21,14 +22,14 @@ _KEY = re.compile(r"ledger/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([1-9][
 
 @dataclass(frozen=True)
 class LedgerPage:
-    """Some entries by recording and number, and the keys under `ledger/` that are none."""
+    """A page of entries by recording and number, and the keys under `ledger/` that are not entries."""
 
     entries: tuple[tuple[UUID, int], ...]
     foreign_keys: int
 
 
 class Ledger:
-    """The entries, checked with our public keys: the present one and those that it followed."""
+    """The entries, checked with our present and earlier public keys."""
 
     def __init__(self, storage: Storage, keys: Collection[Ed25519PublicKey], *, deployment: str) -> None:
         self._storage = storage
@@ -36,9 +37,10 @@ class Ledger:
         self._keys = {key_id(key): key for key in keys}
 
     async def enter(self, signed: SignedCertificate) -> bool:
-        """Writes an entry, unless an earlier attempt has; False where there is one of an earlier destruction.
+        """Write an entry unless an earlier attempt has written it. Return False if the entry belongs to an earlier
+        destruction.
 
-        Raises Conflict (ledger_entry_foreign) where there is one that is not ours; UpstreamFailed, Timeout.
+        Raises Conflict (ledger_entry_foreign) if the existing entry is not ours; UpstreamFailed, Timeout.
         """
         of = signed.certificate
         if await self._storage.put_new(_key(of.recording_id, of.number), signed.file, "application/json"):
@@ -46,7 +48,9 @@ class Ledger:
         return await self.read(of.recording_id, of.number) == signed.file
 
     async def read(self, recording_id: UUID, number: int) -> bytes:
-        """An entry that a key of ours signed. Raises Conflict (ledger_entry_foreign), UpstreamFailed, Timeout."""
+        """Return an entry that one of our keys signed. Raises Conflict (ledger_entry_foreign), UpstreamFailed,
+        Timeout.
+        """
         try:
             file = await self._storage.get_small(_key(recording_id, number), MAX_FILE_BYTES)
         except UpstreamFailed as error:
@@ -63,9 +67,9 @@ class Ledger:
         return file or b""
 
     async def entries_of(self, recording_id: UUID) -> list[bytes]:
-        """The entries of a recording, the first one first.
+        """Return the entries of a recording in order.
 
-        Raises Conflict (ledger_entry_foreign; also where one in between is missing), UpstreamFailed, Timeout.
+        Raises Conflict (ledger_entry_foreign, also if an entry in between is missing), UpstreamFailed, Timeout.
         """
         numbers: list[int] = []
         async for page in self._pages(f"{PREFIX}{recording_id}/"):
@@ -75,7 +79,7 @@ class Ledger:
         return [await self.read(recording_id, number) for number in sorted(numbers)]
 
     def pages(self) -> AsyncIterator[LedgerPage]:
-        """Every entry by its key alone, a page at a time."""
+        """Yield all entries by their keys, one page at a time."""
         return self._pages(PREFIX)
 
     async def _pages(self, prefix: str) -> AsyncIterator[LedgerPage]:

@@ -1,4 +1,4 @@
-"""What a deletion is, and when it is told loudly. Pure, no I/O."""
+"""Deletions and their rules for alerts. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,11 +7,11 @@ from typing import Final
 from uuid import UUID
 
 ALERT_AFTER_ATTEMPTS: Final = 3
-"""A deletion that failed so often is told as an error, and again with each further attempt."""
+"""After this many failed attempts, the deletion and each further attempt are logged as errors."""
 
 
 class DeletionStatus(StrEnum):
-    """From the wish to the proof."""
+    """The status of a deletion."""
 
     REQUESTED = "REQUESTED"
     UNDONE = "UNDONE"
@@ -20,7 +20,7 @@ class DeletionStatus(StrEnum):
 
 
 class DeletionGround(StrEnum):
-    """Why something is destroyed."""
+    """The ground of a destruction."""
 
     RETENTION = "RETENTION"
     REQUEST = "REQUEST"
@@ -29,7 +29,7 @@ class DeletionGround(StrEnum):
 
 
 class DeletionReason(StrEnum):
-    """Why somebody asks for it: of a list, so that nothing of a patient is told in it."""
+    """The reason of a requested deletion, from a fixed list, so that it reveals nothing about the patient."""
 
     RECORDED_IN_ERROR = "RECORDED_IN_ERROR"
     WRONG_PATIENT = "WRONG_PATIENT"
@@ -41,7 +41,7 @@ class DeletionReason(StrEnum):
 
 @dataclass(frozen=True)
 class Deletion:
-    """A deletion; `undo_until` is of a REQUEST alone, `error` why the newest attempt failed."""
+    """A deletion. `undo_until` is set only for a REQUEST. `error` is the reason why the newest attempt failed."""
 
     id: UUID
     recording_id: UUID
@@ -61,7 +61,9 @@ class Deletion:
 
 @dataclass(frozen=True)
 class DeletionFilter:
-    """Which deletions; None is any. `is_failing`: begun, and the newest attempt failed."""
+    """A filter for deletions; None matches all. `is_failing` selects deletions that have begun and whose newest
+    attempt failed.
+    """
 
     status: DeletionStatus | None = None
     recording_id: UUID | None = None
@@ -70,7 +72,7 @@ class DeletionFilter:
 
 @dataclass(frozen=True)
 class KeptCertificate:
-    """A certificate as it is kept: `document` is the signed file, the same bytes as in the ledger."""
+    """A stored certificate. `document` is the signed file, with the same bytes as in the ledger."""
 
     number: int
     document: str
@@ -79,9 +81,9 @@ class KeptCertificate:
 
 @dataclass(frozen=True)
 class Claim:
-    """What one attempt has to delete: what is under the prefixes, and under the keys.
+    """The objects that one attempt must delete: those under the prefixes, and those with the keys.
 
-    The claim is this attempt's until another has taken it up: `attempt` is asked for at each step.
+    The claim belongs to this attempt until another attempt takes it over. Each step checks `attempt`.
     """
 
     deletion_id: UUID
@@ -94,7 +96,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class FoundObject:
-    """An object of a deletion, as it was before; `etag` is without quotes."""
+    """An object of a deletion before it is deleted. `etag` has no quotes."""
 
     deletion_id: UUID
     key: str
@@ -104,7 +106,7 @@ class FoundObject:
 
 @dataclass(frozen=True)
 class GoneObject:
-    """An object of a deletion that a HEAD did not find any more; times by the store's clock or this machine's."""
+    """An object of a deletion that a HEAD no longer found. Times are the store's clock or this machine's."""
 
     deletion_id: UUID
     key: str

@@ -1,4 +1,4 @@
-"""From what the database and the bucket said of a deletion to its certificate. Pure, no I/O."""
+"""Builds the certificate of a deletion from the facts of the database and the bucket. Pure."""
 
 import hashlib
 import re
@@ -21,7 +21,7 @@ from app.certificates.model import (
 )
 
 OTHER: Final = "other"
-"""The kind of an object whose file name is none of ours: what it is called could tell something."""
+"""The kind of an object whose file name is not one of ours, because the name itself could reveal something."""
 
 _KIND = re.compile(r"[a-z0-9][a-z0-9-]{0,40}\.[a-z0-9]{2,8}")
 _ETAG = re.compile(r"[0-9A-Za-z+/=:._-]{1,128}")
@@ -61,7 +61,7 @@ class _Cleared:
 
 @dataclass(frozen=True)
 class Facts:
-    """What `private.shred_keys` tells of one deletion."""
+    """The facts that `private.shred_keys` returns for one deletion."""
 
     recording_id: UUID
     consultation_id: UUID
@@ -82,7 +82,9 @@ _facts = TypeAdapter(Facts)
 
 
 def certificate_of(told: dict[str, object], *, deployment: str, backup_retention_days: int) -> Certificate:
-    """The certificate of a deletion; told the same again, it is the same. Raises ValueError for what cannot be."""
+    """Return the certificate of a deletion. Equal facts give an equal certificate. Raises ValueError for
+    contradictory facts.
+    """
     facts = _facts.validate_python(told)
     return Certificate(
         deployment=deployment,

@@ -1,7 +1,8 @@
-"""After a database was restored: what the ledger says is destroyed, and the database does not know of, goes again.
+"""After a restore of the database, destroys again what the ledger lists as destroyed and the database does not.
 
-Nothing here trusts a key of the bucket: an entry counts once its signature was checked. A restore brings back rows and
-wrapped keys, never objects; what is repeated is the shredding, and the proof says that it is a repetition.
+An entry of the bucket counts only after its signature was checked. A restore brings back rows and wrapped keys,
+never objects. Repeating a deletion therefore destroys the keys again, and its certificate says that it is a
+repetition.
 """
 
 from dataclasses import dataclass, field
@@ -20,11 +21,12 @@ KEPT = "keep/"
 
 @dataclass
 class RestoreReport:
-    """What was found, by recording.
+    """The result, by recording.
 
-    `undone` are known and not DELETED: `repeated` of them were begun anew, `held` may not be, `unfinished` are not over
-    yet. `unknown` are of after the backup: the database never knew them. `foreign` entries are not ours, or altered.
-    `moved` objects lie under keep/ since after the backup; with `repeat` their recordings look for them there.
+    `undone` recordings are known and not DELETED: `repeated` ones were begun again, `held` ones may not be
+    destroyed, `unfinished` ones are still running. `unknown` recordings were created after the backup. `foreign`
+    entries are not ours, or were changed. `moved` objects were moved under keep/ after the backup; with `repeat`,
+    their recordings are pointed to them.
     """
 
     entries: int = 0
@@ -38,12 +40,12 @@ class RestoreReport:
 
     @property
     def is_clean(self) -> bool:
-        """Whether no deletion is undone, and nobody wrote into the ledger but us."""
+        """Return whether no deletion is undone and the ledger has only our entries."""
         return not (set(self.undone) - set(self.repeated)) and not self.foreign and not self.foreign_keys
 
 
 class RestoreCheck:
-    """One look; again is harmless."""
+    """Compares the ledger with the database. Safe to repeat."""
 
     def __init__(self, database: Database, storage: Storage, ledger: Ledger, *, deployment: str) -> None:
         self._database = database
@@ -52,7 +54,7 @@ class RestoreCheck:
         self._deployment = deployment
 
     async def run(self, *, repeat: bool) -> RestoreReport:
-        """Compares the whole ledger with the database; with `repeat` begins anew what was undone.
+        """Compare the whole ledger with the database. With `repeat`, begin to destroy again what came back.
 
         Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout.
         """
@@ -67,7 +69,7 @@ class RestoreCheck:
         return report
 
     async def _find_moved(self) -> int:
-        """Before the sweeper takes them for nobody's: how many were found."""
+        """Find moved objects before the sweep treats them as orphaned. Return how many were found."""
         found = 0
         async for page in self._storage.list_objects(KEPT):
             sizes = {one.key: one.size_bytes for one in page.objects}

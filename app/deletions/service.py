@@ -1,4 +1,4 @@
-"""What people do with deletions: ask, take back, look, and read the proof. The worker's part is in `destroyer.py`."""
+"""Services for deletions: request, undo, list, and read certificates. The worker's part is in `destroyer.py`."""
 
 from uuid import UUID
 
@@ -19,7 +19,8 @@ class Deletions:
         self._quotas = quotas
 
     async def request(self, asker: Asker, recording_id: UUID, reason: DeletionReason) -> Deletion:
-        """A recording goes once the policy's grace period is over; asked again, it is the same deletion.
+        """Request the deletion of a recording after the policy's grace period. A second call returns the same
+        deletion.
 
         Raises NotFound, Conflict (recording_held, recording_not_finished, recording_deleted).
         """
@@ -28,7 +29,7 @@ class Deletions:
             return await store.request(tx, recording_id, reason)
 
     async def undo(self, asker: Asker, recording_id: UUID) -> Deletion:
-        """Takes it back within the grace period; again it changes nothing.
+        """Undo a requested deletion within the grace period. Safe to repeat.
 
         Raises NotFound, Conflict (deletion_not_undoable).
         """
@@ -37,14 +38,14 @@ class Deletions:
             return await store.undo(tx, recording_id)
 
     async def page(self, asker: Asker, request: PageRequest, wanted: DeletionFilter) -> Page[Deletion]:
-        """One's own recordings' deletions, for compliance all, newest first."""
+        """Return a page of deletions, newest first: of the doctor's own recordings, or for compliance of all."""
         access = permissions.LIST_DELETIONS.on()
         async with self._database.as_user(asker, access) as tx:
             rows = await store.list_page(tx, request, wanted, self._quotas.pages)
         return Page.of(rows, request)
 
     async def certificates(self, asker: Asker, recording_id: UUID) -> list[KeptCertificate]:
-        """The certificates of a recording, the first one first; none unless it is destroyed. Raises NotFound."""
+        """Return the certificates of a recording in order; none unless it is destroyed. Raises NotFound."""
         access = permissions.READ_CERTIFICATES.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             found = await store.certificates(tx, recording_id, self._quotas.pages)

@@ -1,4 +1,4 @@
-"""Rows of deletions and certificates. Named SQL in `queries.sql`; transactions are the caller's."""
+"""The database rows of deletions and certificates. The caller opens the transactions."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -31,13 +31,15 @@ _claims = TypeAdapter(list[Claim])
 
 
 async def request(tx: Transaction, recording_id: UUID, reason: DeletionReason) -> Deletion:
-    """As whoever asks. Raises NotFound, Conflict (recording_held, recording_not_finished, recording_deleted)."""
+    """Request a deletion, in the caller's role. Raises NotFound, Conflict (recording_held, recording_not_finished,
+    recording_deleted).
+    """
     parameters = {"recording_id": recording_id, "reason": reason}
     return await _read(tx, await tx.value(_sql["request_deletion"], parameters))
 
 
 async def undo(tx: Transaction, recording_id: UUID) -> Deletion:
-    """As whoever asks. Raises NotFound, Conflict (deletion_not_undoable)."""
+    """Undo a deletion, in the caller's role. Raises NotFound, Conflict (deletion_not_undoable)."""
     return await _read(tx, await tx.value(_sql["undo_deletion"], {"recording_id": recording_id}))
 
 
@@ -50,7 +52,7 @@ async def _read(tx: Transaction, deletion_id: UUID | None) -> Deletion:
 async def list_page(
     tx: Transaction, request: PageRequest, wanted: DeletionFilter, quota: int | None
 ) -> list[Deletion]:
-    """Newest first, one more than a page, after the audit row."""
+    """Return one row more than a page, newest first, with the audit row."""
     parameters = {**request.parameters, **asdict(wanted), "quota": quota}
     return await read_audited(tx, _sql["list_deletions"], parameters, _deletions)
 
@@ -58,20 +60,22 @@ async def list_page(
 async def certificates(
     tx: Transaction, recording_id: UUID, quota: int | None
 ) -> list[KeptCertificate] | None:
-    """Those of a recording by their numbers, with the audit row; None if it is hidden or does not exist."""
+    """Return the certificates of a recording by number, with the audit row, or None if it is hidden or does not
+    exist.
+    """
     parameters = {"recording_id": recording_id, "quota": quota}
     looked = await look(tx, _sql["read_certificates"], parameters, _certificates)
     return looked.found if looked.is_allowed else None
 
 
 async def claim(tx: Transaction, by_clock: datetime, most: int) -> list[Claim]:
-    """As the worker: begins what is due, at most so much; each is this worker's for 15 minutes."""
+    """Claim at most `most` due deletions for 15 minutes. Needs the worker's role."""
     rows = await tx.all(_sql["claim_deletions"], {"by_clock": by_clock, "most": most})
     return _claims.validate_python(rows)
 
 
 async def database_time(tx: Transaction) -> datetime:
-    """Now, by the database's clock."""
+    """Return the database's time."""
     now: datetime = await tx.value(_sql["database_time"])
     return now
 
@@ -79,7 +83,7 @@ async def database_time(tx: Transaction) -> datetime:
 async def keep_inventory(
     tx: Transaction, claims: Sequence[Claim], objects: Sequence[FoundObject]
 ) -> set[UUID]:
-    """As the worker: what was found, before it goes. The deletions of these claims that may go on."""
+    """Store the objects before they are deleted. Return the deletions that may continue. Needs the worker's role."""
     return set(
         await tx.value(
             _sql["keep_inventory"],
@@ -97,7 +101,9 @@ async def keep_inventory(
 async def shred_keys(
     tx: Transaction, claims: Sequence[Claim], objects: Sequence[GoneObject]
 ) -> dict[UUID, dict[str, object]]:
-    """As the worker: destroys the keys of those whose objects are all gone; the facts for each one's certificate."""
+    """Destroy the keys of deletions whose objects are all gone. Return the facts for each certificate. Needs the
+    worker's role.
+    """
     rows = await tx.all(
         _sql["shred_keys"],
         {
@@ -119,7 +125,7 @@ def _claimed(claims: Sequence[Claim]) -> dict[str, object]:
 
 
 async def finish(tx: Transaction, documents: dict[UUID, str]) -> None:
-    """As the worker: keeps the certificates; their recordings are DELETED."""
+    """Store the certificates. Their recordings become DELETED. Needs the worker's role."""
     await tx.run(
         _sql["finish_deletions"],
         {"deletions": list(documents), "documents": list(documents.values())},
@@ -127,39 +133,49 @@ async def finish(tx: Transaction, documents: dict[UUID, str]) -> None:
 
 
 async def fail(tx: Transaction, claim: Claim, reason: str) -> int:
-    """As the worker: why an attempt failed. How many attempts there were; 0 where another has taken it up."""
+    """Store why an attempt failed. Return the number of attempts, or 0 if another attempt has taken over. Needs the
+    worker's role.
+    """
     parameters = {"id": claim.deletion_id, "attempt": claim.attempt, "reason": reason}
     return int(await tx.value(_sql["fail_deletion"], parameters) or 0)
 
 
 async def call_off_missing(tx: Transaction, deletion_id: UUID) -> None:
-    """As the worker: the object of what was taken for missing is there, and the recording stays."""
+    """End the deletion of a recording that counted as missing and whose object exists. Needs the worker's role."""
     await tx.run(_sql["call_off_missing"], {"id": deletion_id})
 
 
 async def keep_earlier_certificates(tx: Transaction, deletion_id: UUID, documents: Sequence[str]) -> None:
-    """As the worker: the certificates of earlier destructions, the first one first; the deletion's number follows."""
+    """Store the certificates of earlier destructions, in order. The deletion gets the next number. Needs the
+    worker's role.
+    """
     await tx.run(_sql["keep_earlier_certificates"], {"id": deletion_id, "documents": list(documents)})
 
 
 async def restored(tx: Transaction, recordings: Sequence[UUID]) -> dict[UUID, tuple[str | None, bool, bool]]:
-    """As the worker: status (None: unknown), whether held, whether begun again, of those that are not DELETED."""
+    """Return, for recordings that are not DELETED: status (None if unknown), whether held, whether begun again.
+    Needs the worker's role.
+    """
     rows = await tx.all(_sql["restored_recordings"], {"recordings": list(recordings)})
     return {row["recording_id"]: (row["status"], row["is_held"], row["is_begun"]) for row in rows}
 
 
 async def repeat(tx: Transaction, recording_id: UUID, documents: Sequence[str]) -> bool:
-    """As the worker: begins to destroy again what a restore brought back; False where that cannot be."""
+    """Begin to destroy again what a restore brought back. Return False if that is not possible. Needs the worker's
+    role.
+    """
     return bool(
         await tx.value(_sql["repeat_deletion"], {"recording_id": recording_id, "documents": list(documents)})
     )
 
 
 async def find_moved_object(tx: Transaction, key: str, size_bytes: int) -> bool:
-    """As the worker: the recording whose object lies there looks for it there; False where it is nobody's."""
+    """Point the recording to its object under keep/. Return False if the object is orphaned. Needs the worker's
+    role.
+    """
     return bool(await tx.value(_sql["find_moved_object"], {"key": key, "size_bytes": size_bytes}))
 
 
 async def unknown_object_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
-    """As the worker: which of these no recording has."""
+    """Return which of these keys belong to no recording. Needs the worker's role."""
     return set(await tx.value(_sql["unknown_object_keys"], {"keys": list(keys)}))

@@ -1,1 +1,1 @@
-"""The restore drill: a dump becomes a database on this machine, is compared with the bucket, and is gone again."""
+"""The restore drill: restores a dump on this machine, compares it with the bucket, and removes it again."""

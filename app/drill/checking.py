@@ -1,6 +1,6 @@
-"""What a restored database says of itself: whose it is, whether it is whole, and which keys it needs.
+"""Checks a restored database: its deployment, its completeness, and the keys that it needs.
 
-It reads as the restored server's superuser; the server has no other guest and is gone within the hour.
+The checks run as the superuser of the restored server, which has no other users and is removed at the end.
 """
 
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ order by random() limit %(size)s
 
 @dataclass(frozen=True)
 class Sampled:
-    """A READY recording as the database has it."""
+    """A READY recording as the database describes it."""
 
     id: UUID
     medium: str
@@ -57,7 +57,7 @@ class Sampled:
 
 
 def check_mark(url: str, deployment: str, notes: Notes) -> None:
-    """Whether the dump is of this deployment."""
+    """Check that the dump belongs to this deployment."""
     with connect_as_owner(url, application="resguardo-drill") as connection:
         row = connection.execute("select d.name from private.deployment as d").fetchone()
     notes.require(row is not None, "database_unmarked")
@@ -65,7 +65,7 @@ def check_mark(url: str, deployment: str, notes: Notes) -> None:
 
 
 def check_migrations(url: str, notes: Notes) -> None:
-    """Whether the ledger of migrations is this release's, to the last."""
+    """Check that the dump has exactly the migrations of this release."""
     try:
         for migration in pending(url, MIGRATIONS_DIRECTORY):
             notes.require(False, "migration_missing", migration.version)
@@ -74,7 +74,7 @@ def check_migrations(url: str, notes: Notes) -> None:
 
 
 def check_policies(url: str, notes: Notes) -> None:
-    """Whether who may do what is what `policies/access` says."""
+    """Check that the rights in the dump are those of `policies/access`."""
     with connect_as_owner(url, application="resguardo-drill") as connection:
         row = connection.execute("select private.policy_version()").fetchone()
     notes.found["version"] = str(row[0]) if row else ""
@@ -82,7 +82,7 @@ def check_policies(url: str, notes: Notes) -> None:
 
 
 def check_audit_log(url: str, notes: Notes) -> None:
-    """How much of the log there is, until when, and that nobody can alter it."""
+    """Count the audit rows, note the time of the last one, and check that the log's triggers exist."""
     with connect_as_owner(url, application="resguardo-drill") as connection:
         row = connection.execute(_AUDIT).fetchone()
     rows, newest, guards = row or (0, "", 0)
@@ -92,7 +92,7 @@ def check_audit_log(url: str, notes: Notes) -> None:
 
 
 def check_root_keys(url: str, keyring: Keyring, notes: Notes) -> None:
-    """Whether the escrow has every root key that any data key needs, and the very same ones."""
+    """Check that the escrow file contains every root key that any data key needs."""
     with connect_as_owner(url, application="resguardo-drill") as connection:
         used: dict[str, int] = {str(key_id): count for key_id, count in connection.execute(_KEYS)}
         known = connection.execute("select k.id, k.check_value from private.root_keys as k").fetchall()
@@ -105,20 +105,22 @@ def check_root_keys(url: str, keyring: Keyring, notes: Notes) -> None:
 
 
 def undone_deletions(url: str, recordings: list[UUID]) -> list[UUID]:
-    """Those of the ledger's recordings that the restored database still has."""
+    """Return the recordings of the ledger that the restored database still contains."""
     with connect_as_owner(url, application="resguardo-drill") as connection:
         return [row[0] for row in connection.execute(_UNDONE, [recordings])]
 
 
 def sample(url: str, size: int, gone: list[UUID]) -> list[Sampled]:
-    """READY recordings at random, but for those of which the ledger says that they are destroyed."""
+    """Return random READY recordings, without those that the ledger lists as destroyed."""
     with connect_as_owner(url, application="resguardo-drill") as connection:
         cursor = connection.cursor(row_factory=class_row(Sampled))
         return cursor.execute(_SAMPLE, {"gone": gone, "size": size}).fetchall()
 
 
 def check_data_keys(recordings: list[Sampled], keyring: Keyring, notes: Notes) -> None:
-    """Whether each data key of the sample opens. A video of before data keys were made has none."""
+    """Check that each data key of the sample can be unwrapped. A video from before data keys were introduced has
+    none.
+    """
     notes.found |= {"opened": 0, "without_key": 0}
     for one in recordings:
         if one.medium != "VIDEO":
@@ -134,7 +136,9 @@ def check_data_keys(recordings: list[Sampled], keyring: Keyring, notes: Notes) -
 
 
 def check_words(url: str, recordings: list[Sampled], keyring: Keyring, notes: Notes) -> None:
-    """Whether the words of the sample can be read, where their key opens, and searched: none is kept or told."""
+    """Check that the transcripts of the sample can be decrypted, and that the index key can be unwrapped. Keeps and
+    prints no text.
+    """
     notes.found |= {"transcripts": 0, "index": 0}
     for one in recordings:
         if one.words is None or one.wrapped_key is None or one.root_key_id is None:

@@ -1,4 +1,4 @@
-"""What a drill found, step by step. Pure; ids and counts alone, no person's data."""
+"""The findings of a drill, step by step. Pure. They contain ids and counts, and no person's data."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,7 +10,7 @@ RULE: Final = "proposed: HIPAA Security Rule NPRM, 90 FR 898 (restore within 72 
 
 @dataclass(frozen=True)
 class Problem:
-    """A reason in snake_case, and what it is about: the id of a recording, the name of a table."""
+    """A reason in snake_case, and its subject: the id of a recording or the name of a table."""
 
     reason: str
     about: str = ""
@@ -18,20 +18,20 @@ class Problem:
 
 @dataclass
 class Notes:
-    """What a step writes down while it runs."""
+    """The notes of a step while it runs."""
 
     found: dict[str, int | str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def require(self, holds: bool, reason: str, about: object = "") -> None:
-        """Notes a problem unless it holds."""
+        """Note a problem unless the condition holds."""
         if not holds:
             self.problems.append(Problem(reason, str(about)))
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step that ended, well where it has no problem."""
+    """A finished step. It succeeded if it has no problem."""
 
     name: str
     seconds: float
@@ -40,13 +40,13 @@ class Step:
 
     @property
     def is_ok(self) -> bool:
-        """Whether nothing was wrong."""
+        """Return whether the step has no problem."""
         return not self.problems
 
 
 @dataclass(frozen=True)
 class Report:
-    """The whole drill. A drill that stopped before its last step is no success, whatever came before."""
+    """The result of the whole drill. A drill that stopped before its last step has failed."""
 
     deployment: str
     began_at: datetime
@@ -56,16 +56,16 @@ class Report:
 
     @property
     def is_ok(self) -> bool:
-        """Whether every step was taken, and well."""
+        """Return whether every step ran and succeeded."""
         return self.is_complete and all(step.is_ok for step in self.steps)
 
     @property
     def is_within_limit(self) -> bool:
-        """Whether it took less than the proposed rule allows."""
+        """Return whether the drill took less time than the proposed rule allows."""
         return self.seconds < LIMIT_HOURS * 3600
 
     def as_json(self) -> dict[str, object]:
-        """For a file that is kept as evidence."""
+        """Return the report for a file that is kept as evidence."""
         return {
             "deployment": self.deployment,
             "began_at": self.began_at.isoformat(),

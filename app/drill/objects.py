@@ -1,6 +1,6 @@
-"""What the bucket says of what was restored: the ledger of deletions, and the recordings by their SHA-256.
+"""Compares the restored database with the bucket: the ledger of deletions, and the SHA-256 of recordings.
 
-It reads, and nothing else.
+The module only reads.
 """
 
 import re
@@ -17,7 +17,7 @@ _LIFECYCLE = re.compile(r"^r/[a-z0-9_]+/")
 
 
 async def read_ledger(ledger: Ledger, notes: Notes) -> list[UUID]:
-    """Whose recordings the ledger says are destroyed. Raises UpstreamFailed, Timeout."""
+    """Return the recordings that the ledger lists as destroyed. Raises UpstreamFailed, Timeout."""
     recordings: set[UUID] = set()
     entries = foreign = 0
     async for page in ledger.pages():
@@ -30,7 +30,7 @@ async def read_ledger(ledger: Ledger, notes: Notes) -> list[UUID]:
 
 
 async def check_entries(ledger: Ledger, undone: list[UUID], notes: Notes) -> list[UUID]:
-    """Those of the undone deletions that we signed: `resguardo restore check` will repeat them."""
+    """Return the undone deletions that we signed. `resguardo restore check` will repeat them."""
     signed = []
     for recording_id in undone:
         try:
@@ -45,7 +45,9 @@ async def check_entries(ledger: Ledger, undone: list[UUID], notes: Notes) -> lis
 async def check_recordings(
     storage: Storage, recordings: list[Sampled], notes: Notes, on_checked: Callable[[int, int], None]
 ) -> None:
-    """Whether each object is there, of its size and with its hash; `on_checked` hears how many of how many."""
+    """Check that each object exists with its size and hash. Calls `on_checked` with the checked and the total
+    number.
+    """
     notes.found |= {"recordings": len(recordings), "bytes": 0, "moved": 0}
     for number, one in enumerate(recordings, start=1):
         notes.require(one.is_logged, "transition_not_logged", one.id)
@@ -73,7 +75,7 @@ async def _check(storage: Storage, one: Sampled, notes: Notes) -> None:
 
 
 async def _find(storage: Storage, key: str) -> tuple[str, StoredObject | None]:
-    """The object, or what a hold has moved out of the lifecycle's reach since the dump was made."""
+    """Return the object, or the object under keep/ if a hold has moved it since the dump."""
     stored = await storage.head(key)
     kept = _LIFECYCLE.sub("keep/", key)
     if stored is None and kept != key:

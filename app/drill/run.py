@@ -1,6 +1,6 @@
-"""The course of a drill: its steps in order, each timed, and what each found wrong.
+"""Runs a drill: its steps in order, with the duration and the problems of each.
 
-A step that fails does not stop the next ones, unless they would mean nothing without it.
+A failed step does not stop the following steps, unless they depend on it.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ DEFAULT_SAMPLE: Final = 20
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be restored, and how many recordings are compared."""
+    """What to restore, and how many recordings to compare."""
 
     dump: Path
     escrow: Path
@@ -43,7 +43,9 @@ class Order:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who hears how it goes: the name of a step that begins, a step that ended, recordings checked of so many."""
+    """Receives the progress: the name of a step that begins, a step that ended, and the number of checked
+    recordings.
+    """
 
     on_begin: Callable[[str], None] = lambda name: None
     on_end: Callable[[Step], None] = lambda step: None
@@ -52,7 +54,7 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Server:
-    """A fresh server with an empty database and the roles that a dump names."""
+    """A new server with an empty database and the roles that a dump names."""
 
     home: Path
     url: str
@@ -62,17 +64,17 @@ class Restorer(Protocol):
     """Restores a dump into a server that it starts: `devstack.restoring`."""
 
     def examine(self, dump: Path, notes: Notes) -> None:
-        """Notes what the file is. Raises InvalidInput."""
+        """Note the type of the file. Raises InvalidInput."""
 
     def fresh_server(self) -> AbstractContextManager[Server]:
-        """Runs a server and removes it when the block ends. Raises InvalidInput, UpstreamFailed."""
+        """Run a server, and remove it at the end of the block. Raises InvalidInput, UpstreamFailed."""
 
     def restore(self, server: Server, dump: Path, notes: Notes) -> None:
-        """Restores the dump and notes what went wrong. Raises InvalidInput."""
+        """Restore the dump and note its problems. Raises InvalidInput."""
 
 
 class _Stopped(Exception):  # noqa: N818 - it reads as what happened
-    """A step failed without which the next ones mean nothing."""
+    """A step failed on which the following steps depend."""
 
 
 @dataclass
@@ -98,14 +100,14 @@ class _Course:
 
 
 def run(settings: BucketWriterSettings, order: Order, watcher: Watcher, restorer: Restorer) -> Report:
-    """Restores, compares, and removes what it restored. What went wrong is in the report, not raised."""
+    """Restore, compare, and remove the restored data. Problems are in the report and are not raised."""
     return _reported(
         settings, watcher, lambda course: _restore_and_compare(course, settings, order, restorer)
     )
 
 
 def compare(settings: BucketWriterSettings, order: Order, url: str, watcher: Watcher) -> Report:
-    """The same of a database that is restored already, at a superuser's URL; `order.dump` is not read."""
+    """Compare a database that is already restored, at a superuser's URL. Does not read `order.dump`."""
     return _reported(
         settings,
         watcher,
@@ -160,7 +162,7 @@ def _open_escrow(course: _Course, settings: BucketWriterSettings, order: Order) 
 
 
 def _public_keys(kept: Escrow) -> list[Ed25519PublicKey]:
-    """The key that signs certificates now, and those that did before."""
+    """Return the present and earlier public keys of certificates."""
     former = [read_public_key(key.encode()) for key in kept.certificate_former_public_keys]
     return [CertificateSigner.from_seed(kept.certificate_signing_key).public_key, *former]
 
@@ -168,7 +170,7 @@ def _public_keys(kept: Escrow) -> list[Ed25519PublicKey]:
 async def _compare_with_bucket(
     course: _Course, settings: BucketWriterSettings, order: Order, kept: Escrow, url: str
 ) -> None:
-    """The restored database beside the bucket."""
+    """Compare the restored database with the bucket."""
     storage = configured.worker_storage(settings)
     try:
         with course.step("bucket", is_essential=True):

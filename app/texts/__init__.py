@@ -1,8 +1,9 @@
-"""What people read, in English and Spanish: sentences for errors and for recordings' errors, the words of certificates.
+"""The texts that people read, in English and Spanish: error messages, errors of recordings, and the words of
+certificates.
 
-Sentences are in `en.toml` and `es.toml`, which have the same keys and the same blanks. A sentence is filled from an
-error's public detail alone, so it can say no more than the error does; where a blank has no value, or a reason has
-no sentence of its own, the code's sentence is used.
+The sentences are in `en.toml` and `es.toml`, which have the same keys and placeholders. A sentence is filled only
+from the public detail of an error. If a placeholder has no value, or a reason has no sentence of its own, the
+sentence of the code is used.
 """
 
 import tomllib
@@ -16,7 +17,7 @@ LANGUAGES: tuple[Language, ...] = ("en", "es")
 DEFAULT_LANGUAGE: Language = "en"
 
 _LISTS_OF_ROLES = frozenset({"missing"})
-"""Details that are roles, separated by a comma and a space, and are named in the reader's language."""
+"""Details that list roles, separated by a comma and a space. They are translated into the reader's language."""
 
 
 class ErrorTexts(TypedDict):
@@ -33,7 +34,7 @@ class ErrorTexts(TypedDict):
 
 
 def error_message(code: str, reason: str | None, language: Language, detail: Mapping[str, str | int]) -> str:
-    """The sentence for an error, in the given language; never raises, not even for an unknown code."""
+    """Return the sentence for an error in the given language. Never raises, not even for an unknown code."""
     texts = error_texts(language)
     general = texts["codes"].get(code, texts["codes"]["INTERNAL"])
     template = texts["reasons"].get(reason or "", general)
@@ -45,45 +46,45 @@ def error_message(code: str, reason: str | None, language: Language, detail: Map
 
 
 def reason_text(reason: str, language: Language) -> str:
-    """The sentence for a reason that is kept without its detail; never raises."""
+    """Return the sentence for a stored reason without detail. Never raises."""
     return error_message("INTERNAL", reason, language, {})
 
 
 def recording_error_text(error: str, language: Language) -> str:
-    """The sentence for what went wrong with a recording, or stopped it; never raises."""
+    """Return the sentence for the error of a recording. Never raises."""
     sentences = error_texts(language)["recording_errors"]
     return sentences.get(error, sentences["internal_error"])
 
 
 def transcription_error_text(error: str, language: Language) -> str:
-    """The sentence for why a recording has no words; never raises."""
+    """Return the sentence that explains why a recording has no transcript. Never raises."""
     sentences = error_texts(language)["transcription_errors"]
     return sentences.get(error, sentences["internal_error"])
 
 
 def role_name(role: str, language: Language) -> str:
-    """What somebody of this role is called; never raises."""
+    """Return the name of a role. Never raises."""
     return error_texts(language)["roles"].get(role, role)
 
 
 def subtitle_text(name: str, language: Language) -> str:
-    """What subtitles show in place of words, or beside them."""
+    """Return the text that subtitles show in place of missing words, or before uncertain words."""
     return error_texts(language)["subtitles"][name]
 
 
 def certificate_words(language: Language) -> dict[str, str]:
-    """The words of a certificate of destruction, by what they are said of."""
+    """Return the labels of a certificate of destruction."""
     return error_texts(language)["certificate"]
 
 
 def access_request_words(language: Language) -> dict[str, str]:
-    """What a patient reads about a copy and about a denial, by what it is."""
+    """Return the texts that a patient reads about a copy and about a denial."""
     return error_texts(language)["access_request"]
 
 
 @cache
 def error_texts(language: Language) -> ErrorTexts:
-    """All sentences of one language."""
+    """Return all sentences of one language."""
     return cast("ErrorTexts", tomllib.loads(files(__name__).joinpath(f"{language}.toml").read_text("utf-8")))
 
 

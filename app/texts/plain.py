@@ -1,9 +1,9 @@
-"""One line of plain text: NFC, single spaces, nothing that steers a display or a parser. Every text from outside is
-cleaned here.
+"""Cleans text from outside: one line of plain text in NFC, with single spaces, and without characters that control
+a display or a parser.
 
-It refuses nothing: it drops what cannot stay, or makes a space of it. Letters of right-to-left scripts stay; the marks
-that turn the direction of what follows do not. Characters that nobody sees do not stay either, but for the two joiners
-that words of some scripts, and emoji, need.
+The module refuses nothing: it drops unwanted characters or replaces them by a space. Letters of right-to-left
+scripts stay, and direction marks do not. Invisible characters are dropped, except the two joiners that some scripts
+and emoji need.
 """
 
 import re
@@ -25,7 +25,7 @@ _STEERING: Final = re.compile(f"[{_CONTROLS}{_DIRECTIONS}{_HALVES}]")
 
 
 def plain(text: str) -> str:
-    """The same words on one line, empty where nothing in it can be seen.
+    """Return the text on one line, or an empty string if it has no visible character.
 
     Half a surrogate pair becomes U+FFFD, so that the line can be encoded.
     """
@@ -35,5 +35,7 @@ def plain(text: str) -> str:
 
 
 def is_steering(text: str) -> bool:
-    """Whether it has control characters, line breaks among them, marks of direction, or half a surrogate pair."""
+    """Return whether the text has control characters (including line breaks), direction marks, or half a surrogate
+    pair.
+    """
     return _STEERING.search(text) is not None
