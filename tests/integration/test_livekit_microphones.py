@@ -335,6 +335,7 @@ async def test_unknown_track_is_accepted_and_failed_later(world: World) -> None:
 
 
 async def test_track_that_is_published_while_it_is_waited_for_is_recorded(world: World) -> None:
+    world.stand_in.orders.add(Order("scale", seconds=0.3))
     await world.control("join", {"room": ROOM, "identity": PERSONS[0], "publishes": False})
     started = await world.livekit.start_speakers(
         room_name=ROOM,

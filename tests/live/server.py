@@ -127,12 +127,12 @@ def fetch(what: str, command: list[str], seconds: float, environment: dict[str, 
 
 @contextmanager
 def running(
-    data_dir: Path, *, port: int, api_key: str, api_secret: str, webhook_url: str
+    data_dir: Path, *, port: int, api_key: str, api_secret: str, webhook_urls: list[str]
 ) -> Iterator[LiveServer]:
     """Runs the installed server until the block ends. Raises ChildError where it does not get ready."""
     config, log = data_dir / "livekit-server.json", data_dir / "livekit-server.log"
     config.touch(mode=0o600)
-    config.write_text(json.dumps(_config(port, api_key, api_secret, webhook_url)))  # JSON is YAML
+    config.write_text(json.dumps(_config(port, api_key, api_secret, webhook_urls)))  # JSON is YAML
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -152,7 +152,7 @@ def running(
         children._stop(process)
 
 
-def _config(port: int, api_key: str, api_secret: str, webhook_url: str) -> dict[str, object]:
+def _config(port: int, api_key: str, api_secret: str, webhook_urls: list[str]) -> dict[str, object]:
     udp_port = free_port()
     return {
         "port": port,
@@ -169,5 +169,5 @@ def _config(port: int, api_key: str, api_secret: str, webhook_url: str) -> dict[
         },
         "room": {"departure_timeout": DEPARTURE_TIMEOUT_SECONDS},
         "keys": {api_key: api_secret},
-        "webhook": {"api_key": api_key, "urls": [webhook_url]},
+        "webhook": {"api_key": api_key, "urls": webhook_urls},
     }

@@ -1,6 +1,7 @@
 """What the real LiveKit server says to our tokens, our calls and our webhook's door."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,9 +14,10 @@ import livekit.rtc as rtc
 import pytest
 from livekit.protocol.rtc import SignalResponse
 
+from app.integrations.livekit import WebhookVerifier
 from devstack.api_client import ApiClient
 from tests.api import documents
-from tests.live.world import PATIENCE_SECONDS, Case, inside, speaking, until
+from tests.live.world import PATIENCE_SECONDS, Case, inside, showing, speaking, until
 
 pytestmark = pytest.mark.anyio
 
@@ -76,6 +78,77 @@ async def test_our_calls_see_who_is_in_the_room(case: Case) -> None:
         assert not people[case.participant("PATIENT")].is_publisher
         assert [room.name for room in rooms] == [case.room_name]
         await until(lambda: _doctor_counts(case, people=2))  # the server's count comes up to 5 s late
+
+
+async def test_published_microphones_are_listed_with_their_participants_muted_or_not(case: Case) -> None:
+    async with AsyncExitStack() as stack:
+        livekit = await stack.enter_async_context(case.live.livekit())
+        doctor = await stack.enter_async_context(_inside_as(case, case.doctor))
+        patient = await stack.enter_async_context(_inside_as(case, case.patient))
+        published = [await stack.enter_async_context(speaking(one)) for one in (doctor, patient)]
+        ours = {
+            case.participant("DOCTOR"): (published[0].sid,),
+            case.participant("PATIENT"): (published[1].sid,),
+        }
+
+        async def listed() -> dict[str, tuple[str, ...]]:
+            return {one.identity: one.microphones for one in await livekit.participants(case.room_name)}
+
+        async def are_listed() -> bool:
+            return await listed() == ours
+
+        await until(are_listed)
+        assert published[0].track is not None
+        published[0].track.mute()
+        await stack.enter_async_context(showing(doctor))
+
+        async def camera_is_published() -> bool:
+            return len(case.live.witness.of("track_published", case.room_name)) == 3
+
+        await until(camera_is_published)
+        assert await listed() == ours
+
+
+async def test_webhook_of_a_published_microphone_names_publisher_and_track(case: Case) -> None:
+    async with (
+        _inside_as(case, case.doctor) as doctor,
+        speaking(doctor) as published,
+        showing(doctor) as camera,
+    ):
+        await until(lambda: len(case.live.witness.of("track_published", case.room_name)) == 2)
+        async with speaking(doctor) as anew:
+            await until(lambda: len(case.live.witness.of("track_published", case.room_name)) == 3)
+    server = case.live.server
+    verifier = WebhookVerifier({server.api_key: server.api_secret})
+    webhooks = case.live.witness.of("track_published", case.room_name)
+    events = [verifier.verify(one.body, one.authorization) for one in webhooks]
+    told = {
+        one.microphone_sid: (one.publisher_identity, one.room_name) for one in events if one.microphone_sid
+    }
+    publisher = case.participant("DOCTOR"), case.room_name
+    assert told == {published.sid: publisher, anew.sid: publisher}
+    assert camera.sid not in told
+    bodies = [json.loads(one.body) for one in webhooks]
+    assert ["type" in one["track"] for one in bodies if one["track"].get("source") == "MICROPHONE"] == [
+        False
+    ] * 2
+    assert {one.content_type for one in webhooks} == {"application/webhook+json"}
+
+
+async def test_secrets_of_a_room_in_its_webhooks_stay_out_of_database_and_logs(case: Case) -> None:
+    async with _inside_as(case, case.doctor) as doctor, speaking(doctor):
+        await until(lambda: len(case.live.witness.of("participant_joined", case.room_name)) == 1)
+        await until(lambda: _events(case).keys() >= {"room_started", "participant_joined", "track_published"})
+    rooms = [json.loads(one.body)["room"] for one in case.live.witness.of("room_started", case.room_name)]
+    secrets = [room["turnPassword"] for room in rooms]
+    assert len(secrets) == 1
+    assert len(secrets[0]) > 8
+    kept = case.live.rows("select e::text as whole from private.livekit_events as e")
+    ours = [path for path in case.live.stack.data_dir.glob("*.log") if path != case.live.server.log]
+    logs = [path.read_text(errors="replace") for path in ours]
+    assert logs
+    for text in (*(row["whole"] for row in kept), *logs):
+        assert secrets[0] not in text
 
 
 async def test_a_token_that_expired_is_refused(case: Case) -> None:

@@ -26,8 +26,9 @@ from tests.api import documents
 from tests.api.world import consent_input, consultation_input
 from tests.databases import Cluster
 from tests.integration import small_stack
-from tests.live import server
+from tests.live import server, witnesses
 from tests.live.server import LiveServer
+from tests.live.witnesses import Witness
 
 PATIENCE_SECONDS = 30
 SAMPLE_RATE_HZ = 48_000
@@ -36,10 +37,11 @@ FRAME_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class Live:
-    """What runs."""
+    """What runs, and who else is told by the server's webhooks."""
 
     stack: Stack
     server: LiveServer
+    witness: Witness
 
     def rows(self, sql: LiteralString, *values: object) -> list[DictRow]:
         """What a superuser finds."""
@@ -89,7 +91,7 @@ class Case:
 def running(cluster: Cluster, data_dir: Path) -> Iterator[Live]:
     """Starts everything and stops it with the block."""
     with small_stack.running(cluster, data_dir) as idle, ExitStack() as stack:
-        port = free_port()
+        port, witness = free_port(), stack.enter_context(witnesses.listening())
         url = f"http://127.0.0.1:{port}"
         made = replace(idle, livekit_url=url, environment={**idle.environment, "LIVEKIT_URL": url})
         real = server.running(
@@ -97,9 +99,9 @@ def running(cluster: Cluster, data_dir: Path) -> Iterator[Live]:
             port=port,
             api_key=made.environment["LIVEKIT_API_KEY"],
             api_secret=made.livekit_api_secret,
-            webhook_url=f"{made.api_url}/webhooks/livekit",
+            webhook_urls=[f"{made.api_url}/webhooks/livekit", witness.url],
         )
-        live = Live(made, stack.enter_context(real))
+        live = Live(made, stack.enter_context(real), witness)
         devstack._start_worker(stack, data_dir, made)
         devstack._start_api(stack, data_dir, made).wait_until_ready()
         yield live
@@ -140,6 +142,19 @@ async def speaking(room: rtc.Room) -> AsyncIterator[rtc.LocalTrackPublication]:
         publication = await room.local_participant.publish_track(track, options)
         talking = asyncio.create_task(_talk(source))
         stack.push_async_callback(_cancelled, talking)
+        yield publication
+        await room.local_participant.unpublish_track(publication.sid)
+
+
+@asynccontextmanager
+async def showing(room: rtc.Room) -> AsyncIterator[rtc.LocalTrackPublication]:
+    """Publishes a camera's track until the block ends."""
+    source = rtc.VideoSource(64, 64)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(source.aclose)
+        track = rtc.LocalVideoTrack.create_video_track("camera", source)
+        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_CAMERA)
+        publication = await room.local_participant.publish_track(track, options)
         yield publication
         await room.local_participant.unpublish_track(publication.sid)
 
