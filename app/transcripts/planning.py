@@ -6,7 +6,7 @@ heard, and nobody is named for it. So nothing is lost because a microphone was n
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import fmean, median
 from typing import Final, Literal
 from uuid import UUID
 
@@ -17,13 +17,15 @@ from app.media import sound
 from app.media.alignment import Alignment, align, cover, placed
 from app.media.child import Container, MediaRefused
 from app.media.sound import Cut, Listened, Span
-from app.media.turns import SPEECH, loudest
+from app.media.turns import FRAME_MS, LOUDNESS, SPEECH, loudest
 from app.transcripts.assembling import UNKNOWN_VOICE, Voice
 
 Medium = Literal["VIDEO", "MICROPHONE", "SPEAKERS"]
 
 _MEASURED_ERROR_MS: Final = 300
 _UNMEASURED_ERROR_MS: Final = 2_000
+_STRANGER_STEPS: Final = 12
+"""9 dB: by so much the video is louder than usual where somebody speaks into no part's microphone."""
 """How wrong a part's place may be: for so long around a part's speech nothing is taken from the video."""
 
 
@@ -101,6 +103,10 @@ class _Part:
     alignment: Alignment
     error_ms: int
 
+    def late_ms(self, span: Span) -> int:
+        """How much later than the video the part begins, as measured at this span."""
+        return self.alignment.late_ms_at((span.start_ms + span.end_ms) // 2)
+
 
 def _plan(sounds: Sequence[Sound], listened: Mapping[UUID, Listened], cut: Cut) -> PiecePlan:
     video = next(one for one in sounds if one.medium == "VIDEO")
@@ -113,9 +119,17 @@ def _plan(sounds: Sequence[Sound], listened: Mapping[UUID, Listened], cut: Cut) 
         of_video = tuple(_pieces_of_video(video, heard, cut)) if heard else ()
         return PiecePlan(of_video, (0 if whole else lost) + (heard.unused_tracks if heard else 0))
     parts = _aligned(usable, listened, whole)
-    pieces = [piece for part in parts for piece in _pieces_of_part(part, parts, cut)]
+    own = {part.sound.id: _spans(part, parts, cut) for part in parts}
+    pieces: list[PlannedPiece] = []
     if whole:
-        pieces += _pieces_of_nobody(video, whole, parts)
+        strangers = _strangers(own, parts, loudest(list(whole.used.values())))
+        own = {one: tuple(span for span in own[one] if span not in strangers[one]) for one in own}
+        pieces += _pieces_of_nobody(video, whole, parts, strangers)
+    pieces += [
+        PlannedPiece(part.sound.id, span, _voice(part.sound, span), part.late_ms(span))
+        for part in parts
+        for span in own[part.sound.id]
+    ]
     return PiecePlan(tuple(pieces), lost + sum(part.listened.unused_tracks for part in parts))
 
 
@@ -154,14 +168,48 @@ def _aligned(
     ]
 
 
-def _pieces_of_part(part: _Part, parts: Sequence[_Part], cut: Cut) -> Iterator[PlannedPiece]:
+def _spans(part: _Part, parts: Sequence[_Part], cut: Cut) -> tuple[Span, ...]:
     if part.sound.medium == "MICROPHONE":
-        plan = sound.planned_beside(part.listened, _others(part, parts))
-    else:
-        plan = sound.planned(part.listened, cut)
-    for span in plan.spans:
-        late_ms = part.alignment.late_ms_at((span.start_ms + span.end_ms) // 2)
-        yield PlannedPiece(part.sound.id, span, _voice(part.sound, span), late_ms)
+        return sound.planned_beside(part.listened, _others(part, parts)).spans
+    return sound.planned(part.listened, cut).spans
+
+
+def _strangers(
+    spans: Mapping[UUID, Sequence[Span]], parts: Sequence[_Part], video: bytes
+) -> dict[UUID, set[Span]]:
+    """The spans in which a part hears somebody whose own microphone was not recorded.
+
+    There the video is louder than all parts together, by more than is usual in this recording. The lower quartile is
+    taken for usual, since a stranger makes the difference larger.
+    """
+    placed_parts = (placed(part.frames, part.alignment.late_ms, len(video)) for part in parts)
+    together = loudest([bytes(len(video)), *placed_parts])
+    louder = {
+        (part.sound.id, span): _louder(part, span, video, together)
+        for part in parts
+        for span in spans[part.sound.id]
+    }
+    differences = sorted(one for found in louder.values() for one in found)
+    usual = differences[len(differences) // 4] if differences else 0
+    return {
+        one: {
+            span
+            for span in spans[one]
+            if (found := louder[one, span]) and fmean(found) >= usual + _STRANGER_STEPS
+        }
+        for one in spans
+    }
+
+
+def _louder(part: _Part, span: Span, video: bytes, together: bytes) -> list[int]:
+    """By how much the video is louder than all parts together, in each frame of the span with speech."""
+    late = round(part.late_ms(span) / FRAME_MS)
+    frames = range(max(span.start_ms // FRAME_MS, -late), min(-(-span.end_ms // FRAME_MS), len(video) - late))
+    return [
+        (video[number + late] & LOUDNESS) - (together[number + late] & LOUDNESS)
+        for number in frames
+        if number < len(part.frames) and part.frames[number] & SPEECH
+    ]
 
 
 def _others(part: _Part, parts: Sequence[_Part]) -> bytes:
@@ -191,11 +239,17 @@ def _pieces_of_video(video: Sound, listened: Listened, cut: Cut) -> Iterator[Pla
         yield PlannedPiece(video.id, span, _voice(video, span), 0)
 
 
-def _pieces_of_nobody(video: Sound, listened: Listened, parts: Sequence[_Part]) -> Iterator[PlannedPiece]:
-    """The speech of the video that no part has."""
+def _pieces_of_nobody(
+    video: Sound, listened: Listened, parts: Sequence[_Part], strangers: Mapping[UUID, set[Span]]
+) -> Iterator[PlannedPiece]:
+    """The speech of the video that no part has, or only as a stranger's."""
     covered = bytearray(len(listened.channels[0]))
     for part in parts:
-        cover(covered, part.frames, part.alignment, part.error_ms)
+        own = bytearray(part.frames)
+        for span in strangers[part.sound.id]:
+            heard = slice(span.start_ms // FRAME_MS, -(-span.end_ms // FRAME_MS))
+            own[heard] = bytes(frame & LOUDNESS for frame in own[heard])
+        cover(covered, bytes(own), part.alignment, part.error_ms)
     rest = sound.without_speech(listened, bytes(covered))
     if any(_has_speech(frames) for frames in rest.used.values()):
         for span in sound.planned(rest, Cut.TURNS).spans:

@@ -205,12 +205,44 @@ async def test_silent_parts_and_a_silent_video_have_no_pieces() -> None:
     ) == PiecePlan((), 0)
 
 
+def with_trace(own: bytes, other: bytes, decibels: float) -> bytes:
+    """A microphone that hears another person so much softer."""
+    softer = round(decibels / 6.02 * 8)
+    leak = bytes(max(0, (frame & 127) - softer) | (frame & SPEECH) for frame in other)
+    return bytes(
+        max(one & 127, other & 127) | (one | other) & SPEECH for one, other in zip(own, leak, strict=True)
+    )
+
+
+@pytest.mark.parametrize("decibels", [12, 20, 28])
+@pytest.mark.parametrize("video_softer", [-16, 0, 16])
+async def test_stranger_who_is_heard_by_anothers_microphone_is_not_taken_for_that_person(
+    decibels: float, video_softer: int
+) -> None:
+    """The doctor's microphone hears the patient, who has none of his own; the video's level is another one."""
+    doctor = microphone(DOCTOR)
+    room = video_of((A, 0), (B, 0), frames=FRAMES, noise=4)
+    video = bytes(min(127, max(0, (frame & 127) - video_softer)) | (frame & SPEECH) for frame in room)
+    plan = await planned({doctor: listened(with_trace(A, B, decibels)), VIDEO: listened(video)})
+    assert voices(plan) == {doctor.id: {DOCTOR}, VIDEO.id: {Voice()}}
+    assert spoken(B, times(plan, VIDEO)) > 0.95
+    assert spoken(B, times(plan, doctor)) < 0.05
+    assert spoken(A, times(plan, doctor)) > 0.95
+
+
+async def test_soft_voice_is_its_owners_however_loud_the_other_is() -> None:
+    """The patient is 15 dB softer than the doctor, in the microphones as in the video."""
+    soft = bytes(max(0, (frame & 127) - 20) | (frame & SPEECH) for frame in B)
+    doctor, patient = microphone(DOCTOR), microphone(PATIENT)
+    video = listened(video_of((A, 0), (soft, 0), frames=FRAMES, noise=4))
+    plan = await planned({doctor: listened(A), patient: listened(soft), VIDEO: video})
+    assert voices(plan) == {doctor.id: {DOCTOR}, patient.id: {PATIENT}}
+    assert spoken(soft, times(plan, patient)) > 0.95
+
+
 async def test_trace_of_another_microphone_is_not_said_twice() -> None:
     """The patient's microphone hears the doctor, 20 dB softer, and began at another time."""
-    leak = bytes(max(0, (frame & 127) - 27) | (frame & SPEECH) for frame in A[10:] + bytes(10))
-    both = bytes(
-        max(one & 127, other & 127) | (one | other) & SPEECH for one, other in zip(B, leak, strict=True)
-    )
+    both = with_trace(B, A[10:] + bytes(10), 20)
     doctor, patient = microphone(DOCTOR), microphone(PATIENT, 300)
     video = listened(video_of((A, 0), (both, 10), frames=FRAMES))
     plan = await planned({doctor: listened(A), patient: listened(both), VIDEO: video})
