@@ -7051,8 +7051,9 @@ begin
         update private.transcript_pieces as p set spoilt = 0 where p.recording_id = of_recording and p.spoilt > 0;
     end if;
     perform private.write_audit(
-        'transcript.begin', 'ALLOWED', null, 'recording', array[of_recording], array[wanted.patient_id],
-        array[wanted.consultation_id], array['object_key', 'data_key'], cardinality(sounds), null
+        'transcript.begin', 'ALLOWED', null, 'recording', of_recording || array_remove(sounds, of_recording),
+        array[wanted.patient_id], array[wanted.consultation_id], array['object_key', 'data_key'], cardinality(sounds),
+        null
     );
     return query
     select r.id, r.medium, s.object_key, r.size_bytes, private.lateness_ms(r, of_recording), private.voices_of(r),

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.errors import RateLimited
+from app.errors import RateLimited, UpstreamFailed
 from app.integrations.speech import Heard, HeardSegment
 from app.transcripts.transcriber import Transcriber
 from devstack.object_store import ObjectStore
@@ -227,7 +227,7 @@ async def test_each_microphone_has_the_voice_of_its_participant(words: Words) ->
     patient = await world.participant(consultation, "PATIENT")
     doctor = await world.participant(consultation, "DOCTOR")
     mother, father = [await world.participant(consultation, "GUEST", "COMPANION") for _ in range(2)]
-    video, _ = await parts_beside(
+    video, parts = await parts_beside(
         words,
         consultation,
         *(
@@ -258,6 +258,8 @@ async def test_each_microphone_has_the_voice_of_its_participant(words: Words) ->
     ]
     assert len(read) == len({*words.speech.asked}) * 5 == 15
     assert await words.state_of(video) == ("READY", None, 15, 15)
+    (row,) = await world.rows("select entity_ids from audit.events where action = 'transcript.begin'")
+    assert set(row["entity_ids"]) == {video, *parts}, "each object key that was given out"
 
 
 @pytest.mark.parametrize(
@@ -375,3 +377,35 @@ async def test_channels_of_a_movie_name_nobody(words: Words) -> None:
     video = await words.recorded()
     await words.transcriber().transcribe(video)
     assert {turn.speaker.value for turn in (await words.transcript_of(video)).turns} == {"UNKNOWN"}
+
+
+async def test_piece_of_a_microphone_that_is_tried_again_keeps_its_voice_and_place(words: Words) -> None:
+    consultation = await words.world.consultation()
+    doctor = await words.world.participant(consultation, "DOCTOR")
+    guest = await words.world.participant(consultation, "GUEST", "STUDENT")
+    video, _ = await parts_beside(
+        words,
+        consultation,
+        {"medium": "MICROPHONE", "participant": doctor, "began": 0.09},
+        {"medium": "MICROPHONE", "participant": guest, "began": 0.59},
+    )
+
+    async def refused(number: int, before: int) -> None:
+        if number == 1:
+            raise UpstreamFailed("speech_refused")
+
+    words.speech.script = refused
+    before = await shown(words, video)
+    assert [turn[:3] for turn in before][2:4] == [(1000, "DOCTOR", 0), (1500, "STUDENT", 2)]
+    assert sum(turn.is_unintelligible for turn in (await words.transcript_of(video)).turns) == 2
+    words.speech.script = None
+    await words.world.rows(
+        "update private.transcript_pieces set heard = null, spoilt = 0 where recording_id = %s", video
+    )
+    await words.world.rows(
+        "update resguardo.transcripts set is_retried = true, pieces_total = 2, pieces_done = 0"
+        " where recording_id = %s",
+        video,
+    )
+    assert await shown(words, video) == before
+    assert not any(turn.is_unintelligible for turn in (await words.transcript_of(video)).turns)
