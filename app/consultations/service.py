@@ -1,10 +1,11 @@
 """Services for consultations: register one, read it, join its room, and invite a guest."""
 
+import asyncio
 import base64
 import binascii
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import LiteralString
 from uuid import UUID, uuid4
@@ -186,12 +187,25 @@ class Consultations:
         return self._pass(*guest)
 
     async def active_rooms(self, asker: Asker, fields: tuple[str, ...]) -> list[ActiveRoom]:
-        """Return the calling doctor's rooms that LiveKit lists as open. Raises UpstreamFailed, Timeout."""
+        """Return the calling doctor's rooms that are open. Raises UpstreamFailed, Timeout.
+
+        After a crash LiveKit lists rooms whose people have gone. A room is left out if nobody whom it lists is there.
+        """
         async with self._database.as_user(asker, permissions.LIST_ROOMS.on()) as tx:
             joined = await store.joined_rooms(tx, fields, self._quotas.pages)
         ids = {room.room_name: room.id for room in joined}
         listed = await self._livekit.rooms(list(ids)) if ids else []
-        return [ActiveRoom(ids[room.name], room) for room in listed if room.name in ids]
+        ours = [room for room in listed if room.name in ids]
+        seen = await asyncio.gather(*(self._as_it_is(room) for room in ours))
+        return [ActiveRoom(ids[room.name], room) for room in seen if room is not None]
+
+    async def _as_it_is(self, room: RoomSnapshot) -> RoomSnapshot | None:
+        """The room with those who are there; None if somebody is listed and nobody is there."""
+        listed = await self._livekit.participants(room.name)
+        there = await self._livekit.connected_of(room.name, listed)
+        if listed and not there:
+            return None
+        return replace(room, num_participants=sum(one.is_person for one in there))
 
     def _pass(self, participant_id: UUID, consultation_id: UUID, room: str) -> JoinPass:
         token = self._livekit.join_token(

@@ -23,14 +23,20 @@ from livekit.protocol.egress import (
     StartEgressRequest,
     StopEgressRequest,
     TrackCompositeEgressRequest,
+    UpdateStreamRequest,
 )
-from livekit.protocol.room import ListParticipantsRequest, ListRoomsRequest, RoomParticipantIdentity
+from livekit.protocol.room import (
+    ListParticipantsRequest,
+    ListRoomsRequest,
+    RoomParticipantIdentity,
+    UpdateParticipantRequest,
+)
 
 from app.errors import AppError, Timeout, UpstreamFailed
 from app.integrations import livekit_requests as requests
 from app.integrations import livekit_snapshots as snapshots
 from app.integrations.clocks import ahead_seconds
-from app.integrations.livekit_refusals import LiveKitRefused, refusal_of
+from app.integrations.livekit_refusals import LiveKitRefused, LiveKitUnanswered, refusal_of
 from app.integrations.livekit_requests import S3Target
 from app.integrations.livekit_snapshots import EgressSnapshot, ParticipantSnapshot, RoomSnapshot
 from app.integrations.livekit_webhook import WebhookEvent, WebhookVerifier
@@ -216,6 +222,53 @@ class LiveKit:
             if egress_id is None or refused.detail["code"] != "not_found":
                 raise
         return [snapshots.egress(info) for info in found]
+
+    async def recorder_answers(self, egress_id: str) -> bool | None:
+        """Whether the process that records answers; None if LiveKit does not say.
+
+        LiveKit's list shows a recording as active for ever if its process died. An update of its streams that names
+        none reaches that process, which refuses it: nothing changes (livekit-server 1.13.5 and livekit/egress 1.9.1,
+        tried 2026-11-29). LiveKit does not say it of a recording that is ending or has ended; nor does a process that
+        is still starting answer. Silence takes 3 s.
+        """
+        try:
+            async with self._call(self._timeout_seconds) as api:
+                await api.egress.update_stream(UpdateStreamRequest(egress_id=egress_id))
+        except LiveKitUnanswered:
+            return False
+        except LiveKitRefused as refused:
+            return True if refused.detail["code"] == "invalid_argument" else None
+        except (UpstreamFailed, Timeout):
+            return None
+        return True
+
+    async def is_connected(self, room: str, identity: str) -> bool | None:
+        """Whether LiveKit's server is connected to somebody whom it lists; None if LiveKit does not say.
+
+        After a crash of the server its list shows everybody who was there. An update that names no change reaches the
+        connection itself, and changes nothing (livekit-server 1.13.5, tried 2026-11-29). Silence takes 3 s.
+        """
+        try:
+            async with self._call(self._timeout_seconds) as api:
+                await api.room.update_participant(UpdateParticipantRequest(room=room, identity=identity))
+        except LiveKitUnanswered:
+            return False
+        except LiveKitRefused as refused:
+            return False if refused.detail["code"] == "not_found" else None
+        except (UpstreamFailed, Timeout):
+            return None
+        return True
+
+    async def connected(self, room: str) -> list[ParticipantSnapshot]:
+        """Who is listed in `room`, without those of whom LiveKit says that it is not connected to them."""
+        return await self.connected_of(room, await self.participants(room))
+
+    async def connected_of(
+        self, room: str, listed: Sequence[ParticipantSnapshot]
+    ) -> list[ParticipantSnapshot]:
+        """Those of `listed` of whom LiveKit does not say that it is not connected to them."""
+        answers = await asyncio.gather(*(self.is_connected(room, somebody.identity) for somebody in listed))
+        return [somebody for somebody, answer in zip(listed, answers, strict=True) if answer is not False]
 
     async def rooms(self, names: Sequence[str] | None) -> list[RoomSnapshot]:
         """Those of `names` that are open now; every open room when None; asks nothing when there is no

@@ -33,6 +33,10 @@ OTHER_CODES: Final = frozenset(
 NO_EGRESS_MARK: Final = "egress not connected"
 """Of a server without Redis, which can have no recorder at all: 500 (livekit-server 1.13.5, tried 2026-11-21)."""
 
+NO_RESPONSE_MARK: Final = "no response from servers"
+"""Of a server that passed a request on and heard nothing: 503, with `twirp error unknown: ` before it (livekit-server
+1.13.5, tried 2026-11-29)."""
+
 MOST_SKEW_SECONDS: Final = 60
 """What LiveKit forgives in a token's times: the leeway of go-jose."""
 
@@ -53,12 +57,18 @@ class LiveKitRefused(UpstreamFailed):
     retryable = False
 
 
+class LiveKitUnanswered(UpstreamFailed):
+    """LiveKit's server answered, but the process that it asked did not: `livekit_unavailable`."""
+
+
 def refusal_of(error: ServerError, our_clock_ahead_seconds: float | None) -> AppError:
     """The AppError for what LiveKit answered: LiveKitRefused if it certainly did nothing."""
     if error.status == _AMBIGUOUS_STATUS:
         return Timeout("livekit_timeout")
     if NO_EGRESS_MARK in error.message:
         return LiveKitRefused("livekit_no_egress", code="unavailable", status=error.status)
+    if error.status == 503 and NO_RESPONSE_MARK in error.message:
+        return LiveKitUnanswered("livekit_unavailable", status=error.status, **vendor_code(error.code))
     named = vendor_code(error.code) if error.code not in ("unknown", *REASONS, *OTHER_CODES) else {}
     if error.status >= 500:
         return UpstreamFailed("livekit_unavailable", status=error.status, **named)

@@ -102,6 +102,11 @@ class ParticipantSnapshot:
     is_publisher: bool
     microphones: tuple[str, ...] = ()
 
+    @property
+    def is_person(self) -> bool:
+        """Whether LiveKit counts them among a room's participants."""
+        return self.kind in ("standard", "sip", "ingress")
+
 
 def egress(info: EgressInfo) -> EgressSnapshot:
     """A status that this version of the client does not know is `unknown`; impossible figures are None."""

@@ -6,6 +6,7 @@ doctor why.
 """
 
 from collections.abc import Collection, Iterable
+from uuid import UUID
 
 from app.consents import service as consents
 from app.consents.model import Standing, missing_consents
@@ -76,7 +77,18 @@ class RoomWatch:
                 return why if await stop_consultation(tx, live, why) else None
             if live or why is not None or not has_doctor_and_patient(standings, identities):
                 return None
-            return "auto_record" if await store.request(tx, consultation_id) else None
+        return "auto_record" if await self._begin(room_name, consultation_id) else None
+
+    async def _begin(self, room_name: str, consultation_id: UUID) -> bool:
+        """Requests the recording if doctor and patient are really there: after a crash LiveKit lists ghosts."""
+        there = {one.identity for one in await self._livekit.connected(room_name) if not is_recorder(one)}
+        async with self._database.as_service("watch_room") as tx:
+            live = await store.lock_live(tx, consultation_id)
+            standings = await consents.standings(tx, consultation_id)
+            why = objection_to_recording(standings, there)
+            if live or why is not None or not has_doctor_and_patient(standings, there):
+                return False
+            return await store.request(tx, consultation_id) is not None
 
     async def people(self, room_name: str) -> set[str]:
         """The identities in the room, recorders left out."""

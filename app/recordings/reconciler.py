@@ -5,6 +5,7 @@ LiveKit's list concludes nothing; what is merely missing is missed several times
 other deployments in the same LiveKit project are left alone.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -35,6 +36,12 @@ MISSES: Final = 3
 UNLISTED: Final = timedelta(seconds=40)
 RECORDER_GONE: Final = timedelta(minutes=5)
 """With its room, or from its room."""
+
+RECORDER_SILENT: Final = timedelta(seconds=60)
+"""Neither the process that records answers, nor is LiveKit's server connected to it."""
+
+ASKED_AT_ONCE: Final = 20
+"""So many recorders are asked at the same time: a dead one takes 6 s."""
 
 STOP_AGAIN: Final = timedelta(seconds=60)
 LONGEST_STOP_PAUSE: Final = timedelta(hours=1)
@@ -140,9 +147,10 @@ class Reconciler:
             async with self._one(report, egress.egress_id):
                 await self._settle(egress, by_media, now, report)
         by_id = {egress.egress_id: egress for egress in listed}
+        signs = await self._signs_of_life(unfinished, by_id)
         for recording in unfinished:
             async with self._one(report, str(recording.id)):
-                await self._attend(recording, by_id, rooms, now, report)
+                await self._attend(recording, by_id, rooms, signs.get(recording.id), now, report)
         for name in rooms | {one.room_name for one in unfinished if one.status.is_live}:
             async with self._one(report, name):
                 self._count_look(await self._rooms.look(name), report)
@@ -229,11 +237,49 @@ class Reconciler:
             report.problems += 1
             return False
 
+    async def _signs_of_life(
+        self, unfinished: list[Recording], listed: dict[str, EgressSnapshot]
+    ) -> dict[UUID, bool | None]:
+        """Whether the recorders live whose egress is listed as going on, by recording; None if LiveKit does not say."""
+        turns = asyncio.Semaphore(ASKED_AT_ONCE)
+
+        async def ask(recording: Recording, egress: EgressSnapshot) -> bool | None:
+            async with turns:
+                return await self._is_alive(recording, egress)
+
+        begun = (RecordingStatus.RECORDING, RecordingStatus.STOPPING)
+        asked = {
+            one.id: ask(one, listed[one.egress_id])
+            for one in unfinished
+            if one.status in begun and one.egress_id in listed and not listed[one.egress_id].is_over
+        }
+        return dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+
+    async def _is_alive(self, recording: Recording, egress: EgressSnapshot) -> bool | None:
+        """Asks the process that records; if it is silent, asks LiveKit's server whether it is connected to it.
+
+        What is ending refuses that question, and takes a second stop instead, which changes nothing.
+        """
+        if egress.status == "ending":
+            answers = await self._takes_a_stop(egress.egress_id)
+        else:
+            answers = await self._livekit.recorder_answers(egress.egress_id)
+        if answers is not False:
+            return answers
+        return await self._livekit.is_connected(recording.room_name, egress.egress_id)
+
+    async def _takes_a_stop(self, egress_id: str) -> bool | None:
+        try:
+            return await self._livekit.stop_egress(egress_id) == "stopping"
+        except AppError:
+            return None
+
     async def _attend(
         self,
         as_listed: Recording,
         listed: dict[str, EgressSnapshot],
         rooms: set[str],
+        is_alive: bool | None,
         now: datetime,
         report: Report,
     ) -> None:
@@ -244,7 +290,8 @@ class Reconciler:
         people = await self._people(recording, report) if recording.status.is_live else None
         if people is not None and recording.egress_id is not None:
             async with self._one(report, str(recording.id)):
-                await self._miss(recording, listed.get(recording.egress_id), people, rooms, now, report)
+                egress = listed.get(recording.egress_id)
+                await self._miss(recording, egress, people, rooms, is_alive, now, report)
         is_in_use = any(somebody.is_publisher and not is_recorder(somebody) for somebody in people or ())
         await self._end_overdue(recording, report, is_room_in_use=is_in_use)
 
@@ -274,13 +321,15 @@ class Reconciler:
         egress: EgressSnapshot | None,
         people: list[ParticipantSnapshot],
         rooms: set[str],
+        is_alive: bool | None,
         now: datetime,
         report: Report,
     ) -> None:
         """Missed often and long enough, an egress is dead.
 
-        It is missed where it is not listed, or is listed as going on while its room is gone, or it is not in its room;
-        the last only where this LiveKit has shown a recorder before. It is never missed while it is in its room.
+        It is missed if it gives no sign of life, never if it gives one. If LiveKit does not say, it is missed if it is
+        not listed, or is listed as going on while its room is gone, or it is not in its room; the last only if this
+        LiveKit has shown a recorder before. It is then never missed while it is listed in its room.
         """
         is_there = any(is_recorder(one) and one.identity == recording.egress_id for one in people)
         self._shows_recorders = self._shows_recorders or is_there
@@ -288,14 +337,14 @@ class Reconciler:
         is_listed = egress is not None and (
             egress.is_over or egress.status == "ending" or (recording.room_name in rooms and not is_absent)
         )
-        if is_there or is_listed:
+        if is_alive if is_alive is not None else is_there or is_listed:
             self._memory.missing.pop(recording.id, None)
             return
         known = self._memory.missing.get(recording.id, _Missing(now, 0))
         missing = replace(known, passes=known.passes + 1)
         self._memory.missing[recording.id] = missing
         report.missing += 1
-        patience = UNLISTED if egress is None else RECORDER_GONE
+        patience = RECORDER_SILENT if is_alive is False else UNLISTED if egress is None else RECORDER_GONE
         if missing.passes >= MISSES and now - missing.since >= patience:
             await self._pronounce_dead(recording.id, report)
 

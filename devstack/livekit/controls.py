@@ -13,6 +13,8 @@ nobody's in that room. All else needs the API secret as bearer:
   takes back all, or those of one kind (`?order=KIND`);
 - `POST die`, `POST forget` `{"egress_id"}` do to a recording now what the orders of that name do to the next;
 - `POST restart` loses every queued webhook, as a restart of the server does; rooms and recordings stay;
+- `POST crash` `{"with_recorders": false}` lets the server crash and come back: webhooks are lost, too, everybody
+  stays listed without being there, and what records comes back, or has died with the server;
 - `POST forge` signs any JSON object as a notification, sends it once and answers `{"status": ...}`, what the
   receiver answered, null when it did not.
 
@@ -60,6 +62,12 @@ class _Someone(BaseModel):
 
     room: str
     identity: str
+
+
+class _Crash(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    with_recorders: bool = False
 
 
 class _Egress(BaseModel):
@@ -179,6 +187,12 @@ async def _restart(request: Request) -> Response:
     return Response(status_code=204)
 
 
+async def _crash(request: Request) -> Response:
+    asked = _Crash.model_validate_json(await request.body())
+    await _stand_in(request).crash(with_recorders=asked.with_recorders)
+    return Response(status_code=204)
+
+
 async def _forge(request: Request) -> Response:
     return JSONResponse({"status": await _stand_in(request).notifier.forge(await _object(request))})
 
@@ -211,5 +225,6 @@ ROUTES: Final = (
     Route("/stand-in/die", _guarded(_die), methods=["POST"]),
     Route("/stand-in/forget", _guarded(_forget), methods=["POST"]),
     Route("/stand-in/restart", _guarded(_restart), methods=["POST"]),
+    Route("/stand-in/crash", _guarded(_crash), methods=["POST"]),
     Route("/stand-in/forge", _guarded(_forge), methods=["POST"]),
 )

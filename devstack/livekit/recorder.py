@@ -122,6 +122,9 @@ class Recorder:
         dead.
         """
         recording = self.rows.running(egress_id)
+        if recording.is_dead and recording.info.status >= EgressStatus.EGRESS_ENDING:
+            name = EgressStatus.Name(recording.info.status)
+            raise TwirpError("failed_precondition", f"egress with status {name} cannot be stopped")
         if recording.is_dead:
             raise TwirpError("deadline_exceeded", "request timed out")
         self._end(recording, "StopEgress API")
@@ -132,6 +135,14 @@ class Recorder:
         recording = self.rows.running(egress_id)
         recording.is_dead = True
         self._rooms.leave_recorder(recording.info.room_name, egress_id)
+
+    def come_back(self, *, are_dead: bool = False) -> None:
+        """After a crash of the server: what records enters its room again, or has died with the server."""
+        for one in self.rows.running_now():
+            if are_dead:
+                one.is_dead = True
+            elif not one.is_dead:
+                self._rooms.join_recorder(one.info.room_name, one.info.egress_id)
 
     def forget(self, egress_id: str) -> None:
         """Lose the row of a recording; what records goes on and can still be stopped. Raises TwirpError."""

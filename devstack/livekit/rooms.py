@@ -52,6 +52,8 @@ class Rooms:
         self._rooms: dict[str, Room] = {}
         self._people: dict[str, dict[str, ParticipantInfo]] = {}
         self._closing: dict[str, asyncio.TimerHandle] = {}
+        self._ghosts: dict[str, set[str]] = {}
+        self._is_open: set[str] = set()
         self.on_publish: Callable[[str], None] = lambda _name: None
         self._channels: dict[str, dict[str, int]] = {}
         self.on_silence: Callable[[str, str, bool], None] = lambda _name, _sid, _left: None
@@ -110,6 +112,21 @@ class Rooms:
             taken[identity] = next(number for number in itertools.count() if number not in taken.values())
         return taken[identity]
 
+    def is_ghost(self, name: str, identity: str) -> bool:
+        """Whether somebody is listed although the server has lost them in a crash."""
+        return identity in self._ghosts.get(name, ())
+
+    def crash(self) -> None:
+        """Lose every connection and tell nobody: whoever was there stays listed, in the room that keeps its SID.
+
+        Redis keeps them. The room is told of once more, as started, when somebody enters it again; only whoever is
+        really there keeps it open then (livekit-server 1.13.5, seen 2026-11-29).
+        """
+        self.close()
+        self._closing.clear()
+        self._is_open.clear()
+        self._ghosts = {name: set(people) for name, people in self._people.items()}
+
     def join(self, grants: Grants, *, channel: int | None = None) -> ParticipantInfo:
         """Let the holder of a join token in. Raises TwirpError."""
         grants.require("roomJoin")
@@ -136,7 +153,7 @@ class Rooms:
             raise TwirpError("invalid_argument", "identity cannot be empty" if name else "no room name")
         if name not in self._rooms:
             self._open(name, "")
-        if identity in self._people[name]:
+        if identity in self._people[name] and not self.is_ghost(name, identity):
             self.leave(name, identity)
         person = self._enter(name, identity, ParticipantInfo.Kind.STANDARD, metadata)
         if channel is not None:
@@ -192,6 +209,8 @@ class Rooms:
 
     def leave(self, name: str, identity: str) -> None:
         """Raises TwirpError `not_found`."""
+        if self.is_ghost(name, identity):
+            raise TwirpError("not_found", "participant does not exist")
         self._unpublish(name, self.participant(name, identity), has_left=True)
         person = self._people[name].pop(identity)
         person.state = ParticipantInfo.State.DISCONNECTED
@@ -201,18 +220,20 @@ class Rooms:
 
     def leave_recorder(self, name: str, egress_id: str) -> None:
         """Let a recorder go, if it is still there."""
-        if egress_id in self._people.get(name, {}):
+        if egress_id in self._people.get(name, {}) and not self.is_ghost(name, egress_id):
             self.leave(name, egress_id)
 
     def delete(self, name: str) -> None:
         """Close a room and put everybody out. Raises TwirpError `not_found`."""
         room = self.snapshot(name)
-        for identity in list(self._people[name]):
+        for identity in set(self._people[name]) - self._ghosts.get(name, set()):
             self.leave(name, identity)
         if timer := self._closing.pop(name, None):
             timer.cancel()
         del self._rooms[name], self._people[name]
         self._channels.pop(name, None)
+        self._ghosts.pop(name, None)
+        self._is_open.discard(name)
         self._notifier.room("room_finished", room)
         self.on_close(name)
 
@@ -233,12 +254,17 @@ class Rooms:
             creation_time_ms=int(now * 1000),
         )
         self._people[name] = {}
+        self._is_open.add(name)
         self._close_later(name, EMPTY_TIMEOUT_SECONDS)
         self._notifier.room("room_started", self.snapshot(name))
 
     def _enter(
         self, name: str, identity: str, kind: ParticipantInfo.Kind, metadata: str = ""
     ) -> ParticipantInfo:
+        if name not in self._is_open:
+            self._is_open.add(name)
+            self._notifier.room("room_started", self.snapshot(name))
+        self._ghosts.get(name, set()).discard(identity)
         if kind in _PEOPLE and (timer := self._closing.pop(name, None)):
             timer.cancel()
         now = time.time()
@@ -287,7 +313,8 @@ class Rooms:
         self._notifier.room(event, self.snapshot(name), publisher, track)
 
     def _close_later(self, name: str, seconds: float) -> None:
-        if any(one.kind in _PEOPLE for one in self._people[name].values()):
+        there = (one for who, one in self._people[name].items() if not self.is_ghost(name, who))
+        if any(one.kind in _PEOPLE for one in there):
             return
         if timer := self._closing.pop(name, None):
             timer.cancel()

@@ -76,6 +76,10 @@ class Rows:
     def of_room(self, name: str) -> Sequence[Recording]:
         return [one for one in self._recordings.values() if one.info.room_name == name]
 
+    def running_now(self) -> Sequence[Recording]:
+        """Those that have not ended, dead ones too."""
+        return [one for one in self._recordings.values() if one.info.status < ENDED]
+
     def answer(self, request: ListEgressRequest) -> ListEgressResponse:
         """Raises TwirpError `not_found` for an unknown id, as LiveKit does; for an unknown room there are
         none.

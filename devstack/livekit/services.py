@@ -8,12 +8,14 @@ from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 from livekit.protocol.egress import (
+    EgressStatus,
     ListEgressRequest,
     ListEgressResponse,
     RoomCompositeEgressRequest,
     StartEgressRequest,
     StopEgressRequest,
     TrackCompositeEgressRequest,
+    UpdateStreamRequest,
 )
 from livekit.protocol.room import (
     CreateRoomRequest,
@@ -25,6 +27,7 @@ from livekit.protocol.room import (
     ListRoomsResponse,
     RemoveParticipantResponse,
     RoomParticipantIdentity,
+    UpdateParticipantRequest,
 )
 
 from devstack.livekit.orders import Orders
@@ -83,11 +86,13 @@ class LiveKitStandIn:
             "RoomService/ListParticipants": Method(ListParticipantsRequest, self._list_participants),
             "RoomService/GetParticipant": Method(RoomParticipantIdentity, self._get_participant),
             "RoomService/RemoveParticipant": Method(RoomParticipantIdentity, self._remove_participant),
+            "RoomService/UpdateParticipant": Method(UpdateParticipantRequest, self._update_participant),
             "Egress/StartRoomCompositeEgress": Method(RoomCompositeEgressRequest, self._start_egress),
             "Egress/StartTrackCompositeEgress": Method(TrackCompositeEgressRequest, self._start_egress),
             "Egress/StartEgress": Method(StartEgressRequest, self._start_egress),
             "Egress/ListEgress": Method(ListEgressRequest, self._list_egress),
             "Egress/StopEgress": Method(StopEgressRequest, self._stop_egress),
+            "Egress/UpdateStream": Method(UpdateStreamRequest, self._update_stream),
         }
 
     def method(self, path: str) -> Method[Any]:
@@ -95,6 +100,15 @@ class LiveKitStandIn:
         if path not in self._methods:
             raise TwirpError("bad_route", f"no handler for path {path!r}")
         return self._methods[path]
+
+    async def crash(self, *, with_recorders: bool = False) -> None:
+        """Let the server crash and come back: queued webhooks are lost, and whoever was there is listed as a ghost.
+
+        Recorders come back by themselves; `with_recorders`, they die in the same moment and stay listed.
+        """
+        await self.notifier.restart()
+        self.rooms.crash()
+        self.recorder.come_back(are_dead=with_recorders)
 
     async def aclose(self) -> None:
         await self.recorder.aclose()
@@ -124,8 +138,18 @@ class LiveKitStandIn:
 
     async def _remove_participant(self, grants: Grants, request: RoomParticipantIdentity) -> Message:
         self._allow(grants, "roomAdmin", request.room)
+        if self.rooms.is_ghost(request.room, request.identity):
+            raise _unavailable()
         self.rooms.leave(request.room, request.identity)
         return RemoveParticipantResponse()
+
+    async def _update_participant(self, grants: Grants, request: UpdateParticipantRequest) -> Message:
+        """Answers what is there, as of an update that names no change; nobody answers for a ghost."""
+        self._allow(grants, "roomAdmin", request.room)
+        found = self.rooms.participant(request.room, request.identity)
+        if self.rooms.is_ghost(request.room, request.identity):
+            raise _unavailable()
+        return found
 
     def _allow(self, grants: Grants, grant: str, room: str | None = None) -> None:
         """Let a call of RoomService through, unless by order nobody answers."""
@@ -148,6 +172,17 @@ class LiveKitStandIn:
         if self.orders.take("start_but_answer_503"):
             raise _unavailable()
         return info
+
+    async def _update_stream(self, grants: Grants, request: UpdateStreamRequest) -> Message:
+        """The process that records a file refuses it; a dead one says nothing, and the row of an ended one speaks."""
+        grants.require("roomRecord")
+        recording = self.recorder.rows.row(request.egress_id)
+        if recording.info.status not in (EgressStatus.EGRESS_STARTING, EgressStatus.EGRESS_ACTIVE):
+            name = EgressStatus.Name(recording.info.status)
+            raise TwirpError("failed_precondition", f"egress with status {name} cannot be updated")
+        if recording.is_dead:
+            raise _unavailable()
+        raise TwirpError("invalid_argument", "UpdateStream called on non-streaming egress")
 
     async def _list_egress(self, grants: Grants, request: ListEgressRequest) -> Message:
         grants.require("roomRecord")

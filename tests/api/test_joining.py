@@ -213,6 +213,21 @@ async def test_active_rooms_are_the_doctors_own_that_livekit_lists(
     assert await other_doctor.ask(documents.ACTIVE_ROOMS) == []
 
 
+async def test_active_rooms_leave_out_a_room_whose_people_are_ghosts_of_a_crash(
+    world: World, case: Case
+) -> None:
+    room = case.consultation["roomName"]
+    for identity in ("somebody", "somebody else"):
+        world.livekit.rooms.admit(room, identity)
+    await case.doctor.ask(documents.JOIN, consultationId=case.id)
+    assert [one["numParticipants"] for one in await case.doctor.ask(documents.ACTIVE_ROOMS)] == [2]
+    await world.livekit.crash()
+    assert [one.name for one in world.livekit.rooms.find([room])] == [room]
+    assert await case.doctor.ask(documents.ACTIVE_ROOMS) == []
+    world.livekit.rooms.admit(room, "somebody")
+    assert [one["numParticipants"] for one in await case.doctor.ask(documents.ACTIVE_ROOMS)] == [1]
+
+
 async def test_active_rooms_fail_upstream_where_livekit_is_down(world: World, case: Case) -> None:
     await _join(case.doctor, case)
     async with world.another_api(livekit_url="http://127.0.0.1:1") as http:

@@ -311,6 +311,18 @@ class Cloud(LiveKit):
                 if room_name in (None, one.room_name) and egress_id in (None, one.egress_id)
             ]
 
+    async def recorder_answers(self, egress_id: str) -> bool | None:
+        """As the real one."""
+        async with _call(self):
+            egress = self.egresses.get(egress_id)
+            if egress is None or egress.is_forgotten or egress.snapshot.status not in ("starting", "active"):
+                return None
+            return not egress.is_dead
+
+    async def is_connected(self, room: str, identity: str) -> bool | None:
+        """As the real one: everybody whom it lists is there."""
+        return identity in {one.identity for one in await self.participants(room)}
+
     async def rooms(self, names: Sequence[str] | None) -> list[RoomSnapshot]:
         """As the real one."""
         async with _call(self):

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from livekit.protocol.egress import EgressStatus
 
 from app.consultations.model import ParticipantKind
 from app.errors import Timeout, UpstreamFailed
@@ -17,7 +18,7 @@ from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target
 from app.recordings.deadlines import Deadlines
 from app.recordings.lost import LostRecordings
 from app.recordings.model import TRANSITIONS, RecordingStatus, failed, lost
-from app.recordings.reconciler import MISSES, RECORDER_GONE, STOP_AGAIN, Report
+from app.recordings.reconciler import MISSES, RECORDER_GONE, RECORDER_SILENT, STOP_AGAIN, Report
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.recording_world import DOCTOR, KEY, SECRET, World, asker, opened
@@ -392,6 +393,17 @@ async def test_list_that_is_empty_once_or_fails_proves_nothing(world: World) -> 
     assert await world.read(recording_id) == before
 
 
+@pytest.fixture
+def says_nothing_of_recorders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A LiveKit that does not say whether a recorder answers."""
+
+    async def recorder_answers(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(LiveKit, "recorder_answers", recorder_answers)
+
+
+@pytest.mark.usefixtures("says_nothing_of_recorders")
 async def test_zombie_in_a_room_that_is_gone_is_lost_after_five_minutes(
     database: Database, object_store: ObjectStore
 ) -> None:
@@ -411,6 +423,7 @@ async def test_zombie_in_a_room_that_is_gone_is_lost_after_five_minutes(
         assert (recording.status, recording.error) == (RecordingStatus.LOST, "egress_lost")
 
 
+@pytest.mark.usefixtures("says_nothing_of_recorders")
 async def test_egress_that_is_gone_from_its_room_is_lost_though_it_is_listed_and_people_are_there(
     world: World,
 ) -> None:
@@ -427,6 +440,122 @@ async def test_egress_that_is_gone_from_its_room_is_lost_though_it_is_listed_and
     assert (recording.status, recording.error) == (RecordingStatus.LOST, "egress_lost")
     (listed,) = await world.egresses()
     assert (listed.status, await world.livekit.rooms([room]) != []) == ("active", True)
+
+
+async def _pass_by(world: World, duration: timedelta, passes: int) -> None:
+    """That many passes, the last of them so much later."""
+    for _ in range(passes - 1):
+        await world.reconciler.run_once()
+        world.ahead += duration / (passes - 1)
+    await world.reconciler.run_once()
+
+
+async def test_ghost_recorder_is_lost_within_two_minutes_and_the_doctor_can_record_again(
+    world: World,
+) -> None:
+    recording_id = await world.recording()
+    await world.stand_in.crash(with_recorders=True)
+    (egress,) = await world.egresses()
+    there = {one.identity for one in await world.livekit.participants(world.consultation.room_name)}
+    assert (egress.status, egress.egress_id in there) == ("active", True)
+    await _pass_by(world, timedelta(seconds=100), 6)
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.LOST, "egress_lost")
+    await world.join()
+    assert await world.recording() != recording_id
+
+
+async def test_recorder_of_a_dead_node_is_lost_within_two_minutes_though_somebody_stops_it(
+    world: World,
+) -> None:
+    recording_id = await world.recording()
+    (egress,) = await world.egresses()
+    world.stand_in.recorder.die(egress.egress_id)
+    await world.recordings.stop(asker(DOCTOR), recording_id)
+    await _pass_by(world, timedelta(seconds=100), 6)
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.LOST, "egress_lost")
+
+
+async def test_recorder_that_dies_while_it_uploads_is_lost_within_two_minutes(world: World) -> None:
+    recording_id = await world.recording()
+    (egress,) = await world.egresses()
+    world.stand_in.recorder.die(egress.egress_id)
+    world.stand_in.recorder.rows.row(egress.egress_id).info.status = EgressStatus.EGRESS_ENDING
+    await _pass_by(world, timedelta(seconds=100), 6)
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.error) == (RecordingStatus.LOST, "egress_lost")
+
+
+async def test_recorder_that_lives_through_a_crash_of_the_server_records_on_and_is_interrupted(
+    world: World,
+) -> None:
+    recording_id = await world.recording()
+    await world.reconciler.run_once()
+    await world.stand_in.crash()
+    await _pass_by(world, timedelta(hours=1), 20)
+    recording = await world.read(recording_id)
+    assert (recording.status, recording.interrupted) == (RecordingStatus.RECORDING, True)
+
+
+async def test_recorder_that_answers_is_never_lost_though_it_is_gone_from_its_room(world: World) -> None:
+    recording_id = await world.recording()
+    await world.reconciler.run_once()
+    await _recorder_leaves(world)
+    await _pass_by(world, timedelta(hours=3), 20)
+    assert (await world.read(recording_id)).status is RecordingStatus.RECORDING
+
+
+async def test_recorder_that_is_connected_is_never_lost_though_it_does_not_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording_id = await world.recording()
+
+    async def recorder_answers(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(LiveKit, "recorder_answers", recorder_answers)
+    await _pass_by(world, timedelta(hours=3), 20)
+    assert (await world.read(recording_id)).status is RecordingStatus.RECORDING
+
+
+async def test_recorder_silent_in_fewer_passes_than_it_takes_is_not_lost_by_a_leap_of_the_clock(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording_id = await world.recording()
+    answers = LiveKit.recorder_answers
+
+    async def silent(*_: object) -> bool:
+        return False
+
+    await _recorder_leaves(world)
+    for _ in range(5):
+        monkeypatch.setattr(LiveKit, "recorder_answers", silent)
+        await _pass_by(world, timedelta(minutes=30), MISSES - 1)
+        monkeypatch.setattr(LiveKit, "recorder_answers", answers)
+        await world.reconciler.run_once()
+    assert (await world.read(recording_id)).status is RecordingStatus.RECORDING
+
+
+async def test_dead_recorder_is_not_lost_before_a_minute_of_silence(world: World) -> None:
+    recording_id = await world.recording()
+    await world.stand_in.crash(with_recorders=True)
+    await _pass_by(world, RECORDER_SILENT / 2, 10)
+    assert (await world.read(recording_id)).status is RecordingStatus.RECORDING
+    world.ahead += RECORDER_SILENT
+    await world.reconciler.run_once()
+    assert (await world.read(recording_id)).status is RecordingStatus.LOST
+
+
+async def test_room_records_by_itself_only_once_its_people_are_there_and_no_ghosts(
+    database: Database, object_store: ObjectStore
+) -> None:
+    async with opened(database, object_store, auto_record=True) as world:
+        await world.stand_in.crash()
+        await world.join(world.participant(ParticipantKind.PATIENT))
+        assert (await world.reconciler.run_once()).started_by_themselves == 0
+        await world.join()
+        assert (await world.reconciler.run_once()).started_by_themselves == 1
 
 
 async def test_figure_that_cannot_be_is_a_problem_of_its_own_recording_alone(
