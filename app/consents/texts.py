@@ -11,9 +11,9 @@ from pathlib import Path
 from app.consents.model import ShownText
 from app.errors import InvalidInput
 
-CURRENT_VERSION = "2026-11"
+CURRENT_VERSION = "2026-12"
 LANGUAGES = ("en", "es")
-ABOUT_WORDS = ("2026-11",)
+ABOUT_WORDS = ("2026-11", "2026-12")
 """The versions that say that a recording may be turned into words by service providers."""
 _DIRECTORY = Path(__file__).parent.parent / "texts" / "consent"
 

@@ -152,9 +152,10 @@ class Transcripts:
         return link
 
     async def retry(self, asker: Asker, recording_id: UUID) -> None:
-        """Raises NotFound (transcript_not_found).
+        """Try again what failed, what is off and may be transcribed now, or the unintelligible turns.
 
-        And Conflict (transcription_not_failed, transcription_switched_off, recording_being_deleted).
+        Raises NotFound (transcript_not_found), Conflict (transcription_not_failed, transcription_switched_off,
+        transcription_consent_withdrawn, recording_being_deleted).
         """
         access = permissions.RETRY_TRANSCRIPTION.on(recording_id)
         async with self._database.as_user(asker, access) as tx:

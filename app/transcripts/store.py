@@ -117,9 +117,10 @@ async def search(
 
 
 async def retry(tx: Transaction, recording_id: UUID) -> bool:
-    """False where it is not the person's.
+    """Return False if the recording is not the person's.
 
-    Raises Conflict (transcription_not_failed, transcription_switched_off, recording_being_deleted).
+    Raises Conflict (transcription_not_failed, transcription_switched_off, transcription_consent_withdrawn,
+    recording_being_deleted).
     """
     return bool(await tx.value(_sql["retry"], {"id": recording_id}))
 

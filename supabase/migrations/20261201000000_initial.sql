@@ -821,7 +821,8 @@ select 'reason', t.term from unnest(array[
     'too_many_at_once',
     'too_many_selections', 'too_many_subscriptions', 'totp_stale', 'transcript_changed',
     'transcript_format_unknown', 'transcript_malformed', 'transcript_not_found', 'transcription_not_failed',
-    'transcription_overtaken', 'transcription_switched_off', 'turn_unknown', 'unknown_action',
+    'transcription_consent_withdrawn', 'transcription_overtaken', 'transcription_switched_off', 'turn_unknown',
+    'unknown_action',
     'unknown_input_field',
     'unfinished_upload',
     'unknown_participant', 'unknown_task', 'upload_unfinished', 'url_lifetime', 'user_unknown',
@@ -6780,12 +6781,21 @@ for each row when (
     or 20 * new.pieces_done / nullif(new.pieces_total, 0) <> 20 * old.pieces_done / nullif(old.pieces_total, 0)
 ) execute function private.announce_recording();
 
--- Whether a consultation's recordings are to be turned into words.
-create function private.wants_words(of_consultation uuid) returns boolean
+-- Returns why the recordings of a consultation may not be transcribed now: `switched_off`, or `consent_withdrawn` if
+-- the newest statement of anybody who must consent is a withdrawal. Returns null if they may.
+create function private.transcription_objection(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (select c.is_transcribed from resguardo.consultations as c where c.id = of_consultation);
+    if not (select c.is_transcribed from resguardo.consultations as c where c.id = of_consultation) then
+        return 'switched_off';
+    elsif exists (
+        select from resguardo.standing_consents as s
+        where s.consultation_id = of_consultation and s.is_required and s.is_withdrawn
+    ) then
+        return 'consent_withdrawn';
+    end if;
+    return null;
 end
 $$;
 
@@ -6801,8 +6811,7 @@ begin
 end
 $$;
 
--- Whether everybody who consented was shown a text that speaks of it. A withdrawal leaves what was recorded before
--- under the same rules.
+-- Returns whether everybody who consented was shown a text that mentions transcription.
 create function private.text_allows_words(of_consultation uuid, texts text[]) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6819,19 +6828,19 @@ begin
 end
 $$;
 
--- A video that becomes READY, by whichever way, is to be turned into words in the same transaction.
+-- Adds the transcript of a video that becomes READY, with its job if the video may be transcribed.
 create function private.await_words() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    is_wanted constant boolean := private.wants_words(new.consultation_id);
+    objection constant text := private.transcription_objection(new.consultation_id);
 begin
     insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status, error)
     values (
         new.id, new.consultation_id, new.doctor_id, new.patient_id,
-        case when is_wanted then 'PENDING' else 'OFF' end, case when not is_wanted then 'switched_off' end
+        case when objection is null then 'PENDING' else 'OFF' end, objection
     ) on conflict do nothing;
-    if found and is_wanted then
+    if found and objection is null then
         perform private.put_job('transcribe_recording', new.id);
     end if;
     return null;
@@ -6875,13 +6884,14 @@ begin
 end
 $$;
 
--- The transcript, locked, where the worker may go on with it: not finished, not switched off meanwhile, and of a
--- recording that is not to be destroyed. No row otherwise; what was switched off is OFF from now on.
+-- Locks and returns the transcript if the worker may go on with it: it is not finished, the recording is not to be
+-- destroyed, and there is no objection. Returns null otherwise. An objection ends the transcription as OFF.
 create function private.lock_transcription(of_recording uuid) returns resguardo.transcripts
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted resguardo.transcripts;
+    objection text;
 begin
     select t.* into wanted from resguardo.transcripts as t where t.recording_id = of_recording for update;
     if wanted.recording_id is null or not (wanted.status in ('PENDING', 'RUNNING') or wanted.is_retried)
@@ -6889,8 +6899,9 @@ begin
     then
         return null;
     end if;
-    if not private.wants_words(wanted.consultation_id) then
-        perform private.end_transcription(of_recording, 'OFF', 'switched_off');
+    objection := private.transcription_objection(wanted.consultation_id);
+    if objection is not null then
+        perform private.end_transcription(of_recording, 'OFF', objection);
         return null;
     end if;
     return wanted;
@@ -7569,6 +7580,7 @@ as $$
 declare
     wanted constant resguardo.transcripts :=
         private.find_transcript('transcript.retry', of_recording, array['transcript'], is_locked => true);
+    objection constant text := private.transcription_objection(wanted.consultation_id);
     is_in_part constant boolean := wanted.status = 'READY' and not wanted.is_retried and exists (
         select from private.transcript_pieces as p where p.recording_id = wanted.recording_id
     );
@@ -7582,8 +7594,10 @@ begin
     if wanted.status not in ('FAILED', 'OFF') and not is_in_part then
         raise exception 'transcription_not_failed' using errcode = 'RG409';
     end if;
-    if not private.wants_words(wanted.consultation_id) then
+    if objection = 'switched_off' then
         raise exception 'transcription_switched_off' using errcode = 'RG409';
+    elsif objection = 'consent_withdrawn' then
+        raise exception 'transcription_consent_withdrawn' using errcode = 'RG409';
     end if;
     update private.transcript_pieces as p
     set heard = case when not p.is_unintelligible then p.heard end, is_unintelligible = false, spoilt = 0

@@ -135,6 +135,22 @@ async def test_nothing_begins_by_itself_without_everybodys_consent_until_it_is_t
     await world.until(case.doctor, recording["id"], "RECORDING")
 
 
+async def test_nothing_begins_by_itself_again_after_a_withdrawal_and_a_new_consent(world: World) -> None:
+    case = await world.case(autoRecord=True)
+    await case.consent()
+    await _enter(world, case, case.doctor, case.patient)
+    await _settle(world)
+    (recording,) = await _recordings(case)
+    await world.until(case.doctor, recording["id"], "RECORDING")
+    await case.patient.ask(documents.WITHDRAW_CONSENT, participantId=case.participant("PATIENT"))
+    await world.until(case.doctor, recording["id"], "READY")
+    transcription = (await case.doctor.ask(documents.RECORDING, id=recording["id"]))["transcription"]
+    assert (transcription["status"], transcription["error"]) == ("OFF", "consent_withdrawn")
+    await case.consent()
+    await world.services.reconciler.run_once()
+    assert [one["id"] for one in await _recordings(case)] == [recording["id"]]
+
+
 async def test_recording_begins_by_itself_though_another_was_imported(world: World) -> None:
     case = await world.case(autoRecord=True)
     await case.consent()

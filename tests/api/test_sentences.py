@@ -322,6 +322,7 @@ def test_every_error_of_a_transcription_has_a_sentence_in_both_languages() -> No
         | OF_OUR_KEYS
         | OF_DATABASE
         | {
+            "consent_withdrawn",
             "switched_off",
             "recording_destroyed",
             "speech_not_configured",

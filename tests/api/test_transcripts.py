@@ -13,7 +13,7 @@ from app.transcripts import store
 from app.transcripts.model import Speaker
 from tests.api import documents
 from tests.api.speaking import SAID, UNCERTAIN, spoken
-from tests.api.world import Case, Person, World
+from tests.api.world import Case, Person, World, consent_input
 
 pytestmark = pytest.mark.anyio
 
@@ -194,6 +194,50 @@ async def test_what_failed_is_tried_again_and_what_is_ready_is_not(
     assert await doctor.ask(documents.RETRY_TRANSCRIPTION, id=str(recording)) is True
     shown = (await doctor.ask(documents.RECORDING, id=str(recording)))["transcription"]
     assert (shown["status"], shown["attempt"], shown["error"]) == ("PENDING", 2, None)
+
+
+async def test_finished_transcript_is_read_found_and_corrected_after_a_withdrawal(
+    world: World, doctor: Person, case: Case, recording: UUID
+) -> None:
+    await case.consent()
+    await case.patient.ask(documents.WITHDRAW_CONSENT, participantId=case.participant("PATIENT"))
+    read = await doctor.ask(documents.TRANSCRIPT, id=str(recording))
+    assert [turn["text"] for turn in read["turns"]] == [text for _, text in SAID]
+    assert await search(doctor, "ibuprofen") == [str(recording)]
+    urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
+    assert (await world.http.get(urls["webvtt"])).status_code == 200
+    given: dict[str, Any] = {"id": str(recording), "turn": 2, "text": "Take paracetamol."}
+    changed = await doctor.ask(documents.CORRECT_TRANSCRIPT, **given)
+    assert changed["turns"][2]["text"] == "Take paracetamol."
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", "consented again"), ("es", "de nuevo su consentimiento")]
+)
+async def test_transcription_that_a_withdrawal_ended_says_why_and_is_retried_after_a_new_consent(
+    world: World, doctor: Person, case: Case, language: str, words: str
+) -> None:
+    await case.consent()
+    made = str(await world.recording(case))
+    await world.rows(
+        "insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status)"
+        " select r.id, r.consultation_id, r.doctor_id, r.patient_id, 'PENDING' from resguardo.recordings as r"
+        " where r.id = %s",
+        made,
+    )
+    patient = case.participant("PATIENT")
+    await case.patient.ask(documents.WITHDRAW_CONSENT, participantId=patient)
+    await world.services.transcriber.transcribe(UUID(made))
+    shown = (await doctor.send(documents.RECORDING, in_language=language, id=made)).data["recording"]
+    assert shown["transcription"]["status"] == "OFF"
+    assert shown["transcription"]["error"] == "consent_withdrawn"
+    assert words in shown["transcription"]["errorText"]
+    refusal = ("CONFLICT", "transcription_consent_withdrawn")
+    assert await doctor.refused(documents.RETRY_TRANSCRIPTION, id=made) == refusal
+    await case.patient.ask(documents.RECORD_CONSENT, consent=consent_input(patient))
+    assert await doctor.ask(documents.RETRY_TRANSCRIPTION, id=made) is True
+    shown = await doctor.ask(documents.RECORDING, id=made)
+    assert (shown["transcription"]["status"], shown["transcription"]["error"]) == ("PENDING", None)
 
 
 async def test_switch_is_the_doctors_alone(world: World, doctor: Person, case: Case) -> None:

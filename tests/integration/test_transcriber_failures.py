@@ -10,21 +10,18 @@ from uuid import UUID
 import pytest
 from procrastinate.jobs import Job, Status
 
-from app import permissions
 from app.consents.texts import ABOUT_WORDS
-from app.db import Database as Pool
 from app.duties import TRANSCRIPTION_ATTEMPTS, tasks
 from app.errors import AppError, Conflict, InvalidInput, NotFound, RateLimited, Timeout, UpstreamFailed
 from app.jobs.queue import WORDS_QUEUE, GrowingPauses, JobFailed, Task, _runner, make_queue
 from app.keyring import Keyring, new_key_line
 from app.media.sound import Cut
-from app.transcripts import assembling, store, transcription_store
+from app.transcripts import assembling, transcription_store
 from app.transcripts.hearing import AT_ONCE, MOST_SPOILT
 from app.transcripts.transcriber import AHEAD_SECONDS
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import KEYRING, opened
-from tests.integration.recording_world import asker
 from tests.integration.words_world import (
     SAID,
     Killed,
@@ -32,6 +29,7 @@ from tests.integration.words_world import (
     ScriptedSpeech,
     Words,
     register_keys,
+    retry,
     script_sound,
 )
 
@@ -233,29 +231,9 @@ async def _ready_without(words: Words, *lost: int) -> UUID:
     return video
 
 
-async def _retry(words: Words, video: UUID) -> None:
-    """As the doctor asks for it."""
-    doctor = words.world.doctor
-    await words.world.rows(
-        "insert into auth.users (id, email) values (%s, 'doctor@x.org') on conflict do nothing", doctor
-    )
-    await words.world.rows(
-        "insert into auth.sessions (id, user_id, aal) values (%s, %s, 'aal2') on conflict do nothing",
-        doctor,
-        doctor,
-    )
-    pool = Pool(words.world.database.api_url, application="test", max_size=1)
-    await pool.open()
-    try:
-        async with pool.as_user(asker(doctor), permissions.RETRY_TRANSCRIPTION.on(video)) as tx:
-            assert await store.retry(tx, video)
-    finally:
-        await pool.close()
-
-
 async def test_retry_of_a_ready_transcript_asks_for_its_unintelligible_pieces_alone(words: Words) -> None:
     video = await _ready_without(words, 3, 6)
-    await _retry(words, video)
+    await retry(words, video)
     assert await words.state_of(video) == ("READY", None, TURNS - 2, TURNS)
     await words.transcriber().transcribe(video)
     assert sorted(words.speech.asked) == [3, 6]
@@ -263,16 +241,16 @@ async def test_retry_of_a_ready_transcript_asks_for_its_unintelligible_pieces_al
     await _lacks(words, video)
     assert await words.left(video) == []
     with pytest.raises(Conflict, match="transcription_not_failed"):
-        await _retry(words, video)
+        await retry(words, video)
 
 
 async def test_piece_that_stays_unintelligible_can_be_retried_again(words: Words) -> None:
     video = await _ready_without(words, 3, 6)
     words.speech.script = fail(InvalidInput("speech_refused"), at=6, times=1)
-    await _retry(words, video)
+    await retry(words, video)
     await words.transcriber().transcribe(video)
     await _lacks(words, video, 6)
-    await _retry(words, video)
+    await retry(words, video)
     await words.transcriber().transcribe(video)
     await _lacks(words, video)
 
@@ -280,11 +258,11 @@ async def test_piece_that_stays_unintelligible_can_be_retried_again(words: Words
 async def test_retry_that_fails_leaves_the_words_and_says_why(words: Words) -> None:
     video = await _ready_without(words, 3)
     words.speech.script = fail(Conflict("speech_key_refused"))
-    await _retry(words, video)
+    await retry(words, video)
     await words.transcriber().transcribe(video)
     assert await words.state_of(video) == ("READY", "speech_key_refused", TURNS - 1, TURNS)
     await _lacks(words, video, 3)
-    await _retry(words, video)
+    await retry(words, video)
     await words.transcriber().transcribe(video)
     assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
     await _lacks(words, video)
@@ -292,7 +270,7 @@ async def test_retry_that_fails_leaves_the_words_and_says_why(words: Words) -> N
 
 async def test_retry_that_is_switched_off_leaves_the_words(words: Words) -> None:
     video = await _ready_without(words, 3)
-    await _retry(words, video)
+    await retry(words, video)
     await words.world.rows("update resguardo.consultations set transcribe = false")
     await words.transcriber().transcribe(video)
     assert (await words.state_of(video))[:2] == ("READY", "switched_off")
@@ -302,7 +280,7 @@ async def test_retry_that_is_switched_off_leaves_the_words(words: Words) -> None
 
 async def test_worker_that_lost_the_job_of_a_retry_gets_another(words: Words) -> None:
     video = await _ready_without(words, 3)
-    await _retry(words, video)
+    await retry(words, video)
     await words.world.rows("delete from jobs.procrastinate_jobs")
     await words.transcriber().resume()
     assert await words.world.value("select count(*) from jobs.procrastinate_jobs") == 1
@@ -340,7 +318,7 @@ async def test_retry_gives_a_spoilt_piece_as_many_tries(words: Words) -> None:
     for _ in range(MOST_SPOILT):
         await _try(words, video)
     await _lacks(words, video, 3)
-    await _retry(words, video)
+    await retry(words, video)
     await _try(words, video)
     await _lacks(words, video, 3)
     await _try(words, video)

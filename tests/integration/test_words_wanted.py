@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -12,7 +12,7 @@ from app.transcripts.transcriber import Transcriber
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import KEYRING, opened
-from tests.integration.words_world import ScriptedSpeech, Words, register_keys, script_sound
+from tests.integration.words_world import ScriptedSpeech, Words, consents, register_keys, script_sound
 
 pytestmark = pytest.mark.anyio
 
@@ -27,35 +27,13 @@ async def words(
         yield Words(world, ScriptedSpeech())
 
 
-async def consents(words: Words, consultation: UUID, kind: str, *decisions: tuple[str, str]) -> None:
-    """A participant, and each word of theirs: what was decided, by which version of the text."""
-    participant = uuid4()
-    await words.world.rows(
-        "insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind)"
-        " select %s, c.id, c.doctor_id, c.patient_id, %s from resguardo.consultations as c where c.id = %s",
-        participant,
-        kind,
-        consultation,
-    )
-    for decision, version in decisions:
-        await words.world.rows(
-            "insert into resguardo.consents (id, consultation_id, doctor_id, patient_id, participant_id,"
-            " participant_kind, decision, source, recorded_by, text_version, text_language, text_sha256)"
-            " select gen_random_uuid(), p.consultation_id, p.doctor_id, p.patient_id, p.id, p.kind, %s, 'SELF',"
-            " p.doctor_id, %s, 'en', repeat('a', 64) from resguardo.participants as p where p.id = %s",
-            decision,
-            version,
-            participant,
-        )
-
-
 @pytest.mark.parametrize(
     ("decisions", "state"),
     [
         ([("GIVEN", "2026-11")], ("READY", None)),
         ([("GIVEN", "2025-01")], ("OFF", "consent_text")),
         ([("GIVEN", "2026-11"), ("GIVEN", "2025-01")], ("OFF", "consent_text")),
-        ([("GIVEN", "2025-01"), ("WITHDRAWN", "2026-11")], ("OFF", "consent_text")),
+        ([("GIVEN", "2026-11"), ("GIVEN", "2026-12")], ("READY", None)),
         ([("GIVEN", "2025-01"), ("GIVEN", "2026-11")], ("READY", None)),
         ([], ("READY", None)),
     ],

@@ -10,10 +10,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import LiteralString
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
+from app import permissions
 from app.db import Database as Pool
 from app.db import Transaction
 from app.integrations.speech import Heard, HeardSegment, Speech
@@ -22,11 +23,12 @@ from app.media import sound
 from app.media.child import Container, ReadRange
 from app.media.sound import Cut, Listened, Plan, Span
 from app.media.turns import FRAME_MS
-from app.transcripts import places
+from app.transcripts import places, store
 from app.transcripts.model import Transcript
 from app.transcripts.stored import transcript_of
 from app.transcripts.transcriber import Transcriber
 from tests.integration.keeping_world import KEYRING, World
+from tests.integration.recording_world import asker
 
 TURN_MS = 1000
 SAID = "cefaléa{number} tinnitüs{number}"
@@ -191,3 +193,61 @@ async def register_keys(world: World, keyring: Keyring = KEYRING) -> None:
             key_id,
             value,
         )
+
+
+async def consents(
+    words: Words,
+    consultation: UUID,
+    kind: str,
+    *decisions: tuple[str, str],
+    guest_role: str | None = None,
+    has_joined: bool = False,
+) -> UUID:
+    """Add a participant with these consent decisions, each with the version of its text."""
+    participant = uuid4()
+    await words.world.rows(
+        "insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role, joined_at)"
+        " select %s, c.id, c.doctor_id, c.patient_id, %s, %s, case when %s then private.now() end"
+        " from resguardo.consultations as c where c.id = %s",
+        participant,
+        kind,
+        guest_role,
+        has_joined,
+        consultation,
+    )
+    for decision, version in decisions:
+        await decide(words, participant, decision, version)
+    return participant
+
+
+async def decide(words: Words, participant: UUID, decision: str, version: str = "2026-12") -> None:
+    """Record one more consent decision of a participant."""
+    await words.world.rows(
+        "insert into resguardo.consents (id, consultation_id, doctor_id, patient_id, participant_id,"
+        " participant_kind, decision, source, recorded_by, text_version, text_language, text_sha256)"
+        " select gen_random_uuid(), p.consultation_id, p.doctor_id, p.patient_id, p.id, p.kind, %s, 'SELF',"
+        " p.doctor_id, %s, 'en', repeat('a', 64) from resguardo.participants as p where p.id = %s",
+        decision,
+        version,
+        participant,
+    )
+
+
+async def retry(words: Words, video: UUID) -> None:
+    """Ask for a retry as the doctor of the recording. Raises Conflict."""
+    doctor = words.world.doctor
+    await words.world.rows(
+        "insert into auth.users (id, email) values (%s, 'doctor@x.org') on conflict do nothing", doctor
+    )
+    await words.world.rows(
+        "insert into auth.sessions (id, user_id, aal) values (%s, %s, 'aal2') on conflict do nothing",
+        doctor,
+        doctor,
+    )
+    pool = Pool(words.world.database.api_url, application="test", max_size=1)
+    await pool.open()
+    try:
+        async with pool.as_user(asker(doctor), permissions.RETRY_TRANSCRIPTION.on(video)) as tx:
+            assert await store.retry(tx, video)
+    finally:
+        await pool.close()

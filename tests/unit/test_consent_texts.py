@@ -11,6 +11,8 @@ from app.errors import InvalidInput
 SHOWN = {
     ("2026-11", "en"): "4d91ee8d645ee38b9f20beb5d4adfe66d1f99ad82b8860f90278899d8419f6d6",
     ("2026-11", "es"): "ad06438482d6ca0d7270f63f42a19421934c484f328e51b0c890359f11a07c8a",
+    ("2026-12", "en"): "29e09d5ae08065a8c1e48c2bebb9ff3b8d6eae9d27d29a581795da1eb93623a7",
+    ("2026-12", "es"): "0892e53fb35021d2f434ce728f8f6292bd5e6b95b1173ac1873342d04270c933",
 }
 """A change of words is a new version with a line of its own; no line here ever changes."""
 

@@ -1,0 +1,210 @@
+"""What a withdrawn consent means for the transcripts of what was recorded before it."""
+
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+
+from app.errors import Conflict, InvalidInput, RateLimited
+from app.media.sound import Cut
+from app.transcripts import transcription_store
+from devstack.object_store import ObjectStore
+from tests.databases import Database
+from tests.integration.keeping_world import opened
+from tests.integration.words_world import (
+    SAID,
+    ScriptedSpeech,
+    Words,
+    consents,
+    decide,
+    register_keys,
+    retry,
+    script_sound,
+)
+
+pytestmark = pytest.mark.anyio
+
+TURNS = 6
+GIVEN = ("GIVEN", "2026-12")
+WITHDRAWN = ("WITHDRAWN", "2026-12")
+OF_THE_FIRST_TEXT = [("GIVEN", "2026-11"), ("WITHDRAWN", "2026-11")]
+JOBS = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcribe_recording'"
+
+
+@pytest.fixture
+async def words(
+    database: Database, emptied_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Words]:
+    script_sound(monkeypatch, TURNS)
+    async with opened(database, emptied_store) as world:
+        await register_keys(world)
+        yield Words(world, ScriptedSpeech())
+
+
+@pytest.mark.parametrize("kind", ["DOCTOR", "PATIENT"])
+@pytest.mark.parametrize(
+    "decisions", [[GIVEN, WITHDRAWN], OF_THE_FIRST_TEXT, [GIVEN, WITHDRAWN, GIVEN, WITHDRAWN]]
+)
+async def test_recording_is_not_transcribed_after_a_withdrawal(
+    words: Words, kind: str, decisions: list[tuple[str, str]]
+) -> None:
+    consultation = await words.world.consultation()
+    await consents(words, consultation, "PATIENT" if kind == "DOCTOR" else "DOCTOR", GIVEN)
+    await consents(words, consultation, kind, *decisions)
+    video = await words.world.recording(consultation)
+    assert (await words.state_of(video))[:2] == ("OFF", "consent_withdrawn")
+    assert await words.world.value(JOBS) == 0
+    await words.transcriber().transcribe(video)
+    assert (await words.state_of(video))[:2] == ("OFF", "consent_withdrawn")
+    assert words.speech.asked == []
+
+
+@pytest.mark.parametrize(("has_joined", "status"), [(True, "OFF"), (False, "PENDING")])
+async def test_withdrawal_of_a_guest_counts_once_the_guest_has_joined(
+    words: Words, has_joined: bool, status: str
+) -> None:
+    consultation = await words.world.consultation()
+    for kind in ("DOCTOR", "PATIENT"):
+        await consents(words, consultation, kind, GIVEN)
+    await consents(
+        words, consultation, "GUEST", GIVEN, WITHDRAWN, guest_role="COMPANION", has_joined=has_joined
+    )
+    video = await words.world.recording(consultation)
+    assert (await words.state_of(video))[0] == status
+
+
+async def test_withdrawal_before_the_transcription_begins_turns_it_off(words: Words) -> None:
+    consultation = await words.world.consultation()
+    patient = await consents(words, consultation, "PATIENT", GIVEN)
+    video = await words.world.recording(consultation)
+    assert (await words.state_of(video))[0] == "PENDING"
+    await decide(words, patient, "WITHDRAWN")
+    await words.transcriber().transcribe(video)
+    assert (await words.state_of(video))[:2] == ("OFF", "consent_withdrawn")
+    assert words.speech.asked == []
+    reason = (
+        "select reason from audit.events where action = 'transcript.transition' and %s = any (entity_ids)"
+    )
+    assert await words.world.value(reason, video) == "consent_withdrawn"
+
+
+async def test_withdrawal_during_the_transcription_ends_it_before_the_next_chunk(words: Words) -> None:
+    consultation = await words.world.consultation()
+    patient = await consents(words, consultation, "PATIENT", GIVEN)
+
+    async def script(number: int, before: int) -> None:
+        if number == 2:
+            await decide(words, patient, "WITHDRAWN")
+
+    words.speech.how, words.speech.script = Cut.WINDOWS, script
+    video = await words.world.recording(consultation)
+    await words.transcriber().transcribe(video)
+    assert words.speech.asked == [0, 1, 2]
+    assert (await words.state_of(video))[:3] == ("OFF", "consent_withdrawn", 2)
+    assert 2 in await words.left(video), "the answer that came after the withdrawal is not kept"
+    assert await words.world.value("select count(*) from private.transcript_words") == 0
+
+
+async def test_answers_are_not_assembled_after_a_withdrawal(words: Words) -> None:
+    consultation = await words.world.consultation()
+    patient = await consents(words, consultation, "PATIENT", GIVEN)
+    video = await _transcribed_but_not_assembled(words, consultation)
+    await decide(words, patient, "WITHDRAWN")
+    async with words.world.worker.as_service("test") as tx:
+        assert await transcription_store.read_heard(tx, video) is None
+    assert (await words.state_of(video))[:2] == ("OFF", "consent_withdrawn")
+
+
+async def _transcribed_but_not_assembled(words: Words, consultation: UUID) -> UUID:
+    async def script(number: int, before: int) -> None:
+        if number == TURNS - 1:
+            raise RateLimited("speech_busy")
+
+    words.speech.script = script
+    video = await words.world.recording(consultation)
+    with pytest.raises(RateLimited):
+        await words.transcriber().transcribe(video)
+    words.speech.script = None
+    await words.world.rows("update resguardo.transcripts set pieces_done = pieces_total")
+    return video
+
+
+async def test_finished_transcript_stays_after_a_withdrawal(words: Words) -> None:
+    consultation = await words.world.consultation()
+    patient = await consents(words, consultation, "PATIENT", GIVEN)
+    video = await words.world.recording(consultation)
+    await words.transcriber().transcribe(video)
+    await decide(words, patient, "WITHDRAWN")
+    await words.transcriber().transcribe(video)
+    assert (await words.state_of(video))[:2] == ("READY", None)
+    said = [turn.text for turn in (await words.transcript_of(video)).turns]
+    assert said == [SAID.format(number=number) for number in range(TURNS)]
+
+
+async def test_retry_of_unintelligible_turns_ends_with_a_withdrawal_and_leaves_the_transcript(
+    words: Words,
+) -> None:
+    consultation = await words.world.consultation()
+    patient = await consents(words, consultation, "PATIENT", GIVEN)
+    video = await words.world.recording(consultation)
+    words.speech.script = _refuse_one
+    await words.transcriber().transcribe(video)
+    before = (await words.transcript_of(video)).turns
+    words.speech.script = None
+    words.speech.asked.clear()
+    await retry(words, video)
+    await decide(words, patient, "WITHDRAWN")
+    await words.transcriber().transcribe(video)
+    assert words.speech.asked == []
+    assert (await words.state_of(video))[:2] == ("READY", "consent_withdrawn")
+    assert (await words.transcript_of(video)).turns == before
+    with pytest.raises(Conflict, match="transcription_consent_withdrawn"):
+        await retry(words, video)
+
+
+async def _refuse_one(number: int, before: int) -> None:
+    if number == 3:
+        raise InvalidInput("speech_refused")
+
+
+async def test_retry_is_refused_until_the_consent_is_given_again(words: Words) -> None:
+    consultation = await words.world.consultation()
+    patient = await consents(words, consultation, "PATIENT", GIVEN)
+
+    async def script(number: int, before: int) -> None:
+        if number == 2:
+            await decide(words, patient, "WITHDRAWN")
+
+    words.speech.how, words.speech.script = Cut.WINDOWS, script
+    video = await words.world.recording(consultation)
+    await words.transcriber().transcribe(video)
+    words.speech.script = None
+    with pytest.raises(Conflict, match="transcription_consent_withdrawn"):
+        await retry(words, video)
+    assert (await words.state_of(video))[0] == "OFF"
+    await decide(words, patient, "GIVEN")
+    await retry(words, video)
+    words.speech.asked.clear()
+    await words.transcriber().transcribe(video)
+    assert words.speech.asked == [2, 3, 4, 5], "what was answered before the withdrawal is not sent again"
+    assert (await words.state_of(video))[:2] == ("READY", None)
+
+
+async def test_consent_given_again_before_the_worker_looks_lets_the_transcription_go_on(words: Words) -> None:
+    consultation = await words.world.consultation()
+    patient = await consents(words, consultation, "PATIENT", GIVEN)
+    video = await words.world.recording(consultation)
+    for decision in ("WITHDRAWN", "GIVEN"):
+        await decide(words, patient, decision)
+    await words.transcriber().transcribe(video)
+    assert (await words.state_of(video))[:2] == ("READY", None)
+
+
+async def test_withdrawal_in_one_consultation_leaves_the_others_alone(words: Words) -> None:
+    patient_id = await words.world.patient()
+    one, other = [await words.world.consultation(patient_id) for _ in range(2)]
+    await consents(words, one, "PATIENT", GIVEN, WITHDRAWN)
+    await consents(words, other, "PATIENT", GIVEN)
+    video = await words.world.recording(other)
+    await words.transcriber().transcribe(video)
+    assert (await words.state_of(video))[:2] == ("READY", None)
