@@ -7,12 +7,13 @@ INSTALLED := $(VENV)/.installed
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help demo example test test-postgres-15 bench-webhook bench-lifecycle bench-media bench-search live drill faults soak simulate check format schema lock clean
+.PHONY: help demo example test test-wheel test-postgres-15 bench-webhook bench-lifecycle bench-media bench-search live drill faults soak simulate check format schema lock clean
 
 help:
 	@echo "make demo          one consultation through the whole stack, then serve until Ctrl-C (ONCE=1: end)"
 	@echo "make example       install, generate and type-check examples/typescript, where npm is (DEMO=report.json: and run it)"
 	@echo "make test          all tests"
+	@echo "make test-wheel    install the wheel into an empty environment and run its commands"
 	@echo "make test-postgres-15  those that meet the database, on Debian's Postgres 15, where it is installed"
 	@echo "make live          against a real LiveKit server, where Go can install it"
 	@echo "make drill         back a small practice up and restore it, keys, recordings and all (docs/restore.md)"
@@ -38,6 +39,10 @@ example:
 		cd examples/typescript && npm ci --ignore-scripts --loglevel=error && npm run generate && npm run check \
 		$(if $(DEMO),&& npm run smoke -- $(abspath $(DEMO))); \
 	else echo "npm is not installed: the TypeScript example is not checked"; fi
+
+# Installs with pip from its index, so it needs the network.
+test-wheel: $(INSTALLED)
+	$(BIN)/python -m tests.wheel
 
 test: $(INSTALLED)
 	$(BIN)/pytest -n auto --dist worksteal
@@ -100,7 +105,7 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 
 lock:
 	$(COMPILE) pyproject.toml --output-file requirements.lock
-	$(COMPILE) pyproject.toml --extra devstack --group dev --constraint requirements.lock \
+	$(COMPILE) pyproject.toml --group devstack --group dev --constraint requirements.lock \
 		--output-file requirements-dev.lock
 	$(COMPILE) --group live --constraint requirements-dev.lock --output-file requirements-live.lock
 

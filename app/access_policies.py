@@ -11,9 +11,10 @@ from typing import Any, LiteralString
 import psycopg
 
 from app.owner import as_owner
+from app.packaged import repository_path
 
-ACCESS_DIRECTORY = Path(__file__).parent.parent / "policies" / "access"
-MIGRATIONS_DIRECTORY = Path(__file__).parent.parent / "supabase" / "migrations"
+ACCESS_DIRECTORY = repository_path("policies/access")
+MIGRATIONS_DIRECTORY = repository_path("supabase/migrations")
 
 _VERSION = """\
 create or replace function private.policy_version() returns text

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import sys
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -47,6 +48,21 @@ def main() -> None:
     """The entry point."""
     log_to_stderr()
     ends_without_a_message(cli)
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        out.print(f"resguardo {version('resguardo')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """The recording backend of a telehealth practice."""
 
 
 @cli.command()

@@ -4,7 +4,9 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-QUOTAS_FILE = Path(__file__).parent.parent / "policies" / "quotas.toml"
+from app.packaged import repository_path
+
+QUOTAS_FILE = repository_path("policies/quotas.toml")
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def starting(
     environment: Mapping[str, str],
     ready_url: str | None,
     headers: Mapping[str, str] | None = None,
+    python: Path = Path(sys.executable),
 ) -> Iterator[Starting]:
     """Runs `python -m module` until the block ends, which is entered at once.
 
@@ -67,7 +68,7 @@ def starting(
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [python, "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

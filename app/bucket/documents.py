@@ -12,8 +12,9 @@ from typing import Annotated, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from app.errors import InvalidInput
+from app.packaged import repository_path
 
-DIRECTORY: Final = Path(__file__).parent.parent.parent / "policies" / "bucket"
+DIRECTORY: Final = repository_path("policies/bucket")
 
 NEVER_UNDER: Final = ("audit/", "keep/", "ledger/")
 """The prefixes that no rule of the bucket may delete, whatever the documents say."""

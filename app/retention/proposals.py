@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from app.db import Database
 from app.errors import InvalidInput
 from app.owner import as_owner
+from app.packaged import repository_path
 from app.retention import store
 from app.retention.model import (
     MAX_BYTES,
@@ -26,7 +27,7 @@ from app.retention.model import (
     sha256_of,
 )
 
-RETENTION_FILE: Final = Path(__file__).parent.parent.parent / "policies" / "retention.toml"
+RETENTION_FILE: Final = repository_path("policies/retention.toml")
 
 
 @dataclass(frozen=True)

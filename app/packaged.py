@@ -1,0 +1,15 @@
+"""The files of the repository that the product reads while it runs: migrations and policies.
+
+A wheel has copies of them in `app/data` (`pyproject.toml`, `tool.hatch.build.targets.wheel.sources`). A checkout has no
+such directory, and the files are read where they are.
+"""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def repository_path(name: str) -> Path:
+    """Return where a file or directory is that the repository calls `name`, such as `policies/access`."""
+    copies = _PACKAGE / "data"
+    return (copies if copies.is_dir() else _PACKAGE.parent) / name

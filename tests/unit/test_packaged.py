@@ -1,0 +1,39 @@
+"""Where the product finds migrations and policies. `make test-wheel` installs a wheel and runs it."""
+
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app import packaged
+from app.cli import cli
+from app.packaged import repository_path
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", ["policies/access", "policies/quotas.toml", "supabase/migrations"])
+def test_files_are_read_where_they_are_in_a_checkout(name: str) -> None:
+    assert repository_path(name) == ROOT / name
+    assert repository_path(name).exists()
+
+
+def test_copies_are_read_in_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "app" / "data").mkdir(parents=True)
+    monkeypatch.setattr(packaged, "_PACKAGE", tmp_path / "app")
+    assert repository_path("policies/access") == tmp_path / "app" / "data" / "policies" / "access"
+
+
+def test_no_other_module_looks_beside_its_package() -> None:
+    """A wheel has nothing there. Child processes put the package's parent on their path; the demo needs a checkout."""
+    beside = re.compile(r"\.parent\.parent\.parent|\.parents\[2\]|\.\./")
+    product = [path for top in ("app", "graphql_schema") for path in (ROOT / top).rglob("*.py")]
+    looking = {path.name for path in product if beside.search(path.read_text(encoding="utf-8"))}
+    assert looking == {"demo.py", "probe_child.py", "sound_child.py"}
+
+
+def test_version_option_names_the_installed_version() -> None:
+    result = CliRunner().invoke(cli, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"resguardo {version('resguardo')}\n")
