@@ -5,10 +5,11 @@ the secret of LiveKit's own server, under the identity that a join token would g
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 import httpx
@@ -41,6 +42,9 @@ _PARTICIPANTS = """
     where s.consultation_id = %s and s.is_required
     order by s.kind, s.participant_id
 """
+CHANNELS: Final[Mapping[str, int]] = {"DOCTOR": 0, "PATIENT": 1}
+"""Whose voice each channel of the demo's sound is, by the kind of participant; guests say nothing."""
+
 _MARK_JOINED = "update resguardo.participants set joined_at = clock_timestamp() where id = %s"
 
 
@@ -130,13 +134,13 @@ class _Room:
         api = self.apis.get(one.kind)
         if api is None:
             await self._enter(
-                {"room": self.consultation.room_name, "identity": str(one.id)},
+                {"room": self.consultation.room_name, "identity": str(one.id), **_voice(one.kind)},
                 {"Authorization": f"Bearer {self.here.livekit_api_secret}"},
             )
             await asyncio.to_thread(_mark_joined, self.here, one.id)
         else:
             issued = await api.ask(documents.JOIN, consultationId=str(self.consultation.id))
-            await self._enter({"token": issued["joinConsultation"]["token"]}, {})
+            await self._enter({"token": issued["joinConsultation"]["token"], **_voice(one.kind)}, {})
         return Entered(one.kind, "is in the room", consent)
 
     async def _consent(self, one: Participant, *, with_consents: bool) -> str:
@@ -157,11 +161,16 @@ class _Room:
         await by.ask(documents.RECORD_CONSENT, consent=consent)
         return "consents now"
 
-    async def _enter(self, body: dict[str, str], headers: dict[str, str]) -> None:
+    async def _enter(self, body: Mapping[str, str | int], headers: dict[str, str]) -> None:
         url = f"{self.here.livekit_url}/stand-in/join"
         answer = await self.http.post(url, json=body, headers=headers)
         if not answer.is_success:
             raise JoinFailed(f"the LiveKit stand-in answered {answer.status_code}")
+
+
+def _voice(kind: str) -> dict[str, int]:
+    """Which channel of the demo's sound somebody of this kind speaks."""
+    return {"channel": CHANNELS[kind]} if kind in CHANNELS else {}
 
 
 @asynccontextmanager

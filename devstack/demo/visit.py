@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -13,6 +13,7 @@ from devstack import documents
 from devstack.api_client import ApiClient
 from devstack.demo.report import DemoFailed, require
 from devstack.demo.scene import Scene
+from devstack.joining import CHANNELS
 from devstack.people import Person
 
 PATIENCE_SECONDS = 120
@@ -60,10 +61,10 @@ class Visit:
             await by.ask(documents.RECORD_CONSENT, consent=consent)
 
     async def join(self, patient: ApiClient) -> None:
-        """Patient and doctor enter the room, each under the identity of their own token."""
-        for api in (patient, self.api):
+        """Patient and doctor enter the room, each under the identity of their own token and with their own voice."""
+        for kind, api in (("PATIENT", patient), ("DOCTOR", self.api)):
             token = (await api.ask(documents.JOIN, consultationId=self.id))["joinConsultation"]["token"]
-            await self._of_livekit("join", {"token": token})
+            await self._of_livekit("join", {"token": token, "channel": CHANNELS[kind]})
         rooms = (await self.api.ask(documents.ACTIVE_ROOMS))["activeRooms"]
         require(any(room["consultationId"] == self.id for room in rooms), "the room is not active")
 
@@ -134,7 +135,7 @@ class Visit:
             await asyncio.sleep(_POLL_SECONDS)
         raise DemoFailed(f"the recording did not become {statuses[-1]} within {PATIENCE_SECONDS} s")
 
-    async def _of_livekit(self, what: str, body: dict[str, str]) -> None:
+    async def _of_livekit(self, what: str, body: Mapping[str, str | int]) -> None:
         """What people do in a room; without a token of ours it takes the secret of LiveKit's own server."""
         secret = {} if "token" in body else {"Authorization": f"Bearer {self.scene.stack.livekit_api_secret}"}
         url = f"{self.scene.stack.livekit_url}/stand-in/{what}"

@@ -1,6 +1,7 @@
 """Recordings of one microphone's track, and of two routed speakers, on LiveKit's own client against the stand-in."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,11 @@ from livekit.protocol.models import AudioCodec, ParticipantInfo
 
 from app.integrations.livekit import EgressSnapshot, LiveKitRefused, S3Target
 from devstack import object_store
+from devstack.joining import CHANNELS
 from devstack.livekit import Order, Pace
 from tests.integration.livekit_world import (
     KEY,
+    MEDIA,
     NOWHERE,
     OBJECT_KEY,
     PACE,
@@ -524,4 +527,27 @@ async def test_object_key_of_the_video_is_not_the_microphones(world: World) -> N
     assert keys == {
         video.egress_id: OBJECT_KEY,
         microphone.egress_id: f"{FOLDER}/microphone-{PERSONS[0]}.mp4",
+    }
+
+
+async def test_voice_is_the_channel_that_is_given_at_joining_with_a_token(world: World) -> None:
+    token = world.livekit.join_token(identity="patient", room=ROOM, metadata="")
+    for wrong in (-1, "1", True, 0.5):
+        assert (await world.post("join", {"token": token, "channel": wrong})).status_code == 400
+    assert await world.livekit.participants(ROOM) == []
+    assert (await world.post("join", {"token": token, "channel": 1})).status_code == 200
+    await world.join("doctor")
+    await world.join("guest")
+    rooms = world.stand_in.rooms
+    assert [rooms.channel(ROOM, identity) for identity in ("patient", "doctor", "guest")] == [1, 0, 2]
+    await world.control("leave", {"room": ROOM, "identity": "patient"})
+    await world.join("patient")
+    assert rooms.channel(ROOM, "patient") == 1
+
+
+def test_demo_gives_the_doctor_the_first_channel_and_the_patient_the_second() -> None:
+    reference = json.loads(MEDIA.with_suffix(".ref.json").read_text())
+    assert {kind: reference["channels"][channel].upper() for kind, channel in CHANNELS.items()} == {
+        "DOCTOR": "DOCTOR",
+        "PATIENT": "PATIENT",
     }
