@@ -1,4 +1,4 @@
-"""Requests of patients for a copy of what was recorded of them, in GraphQL (45 CFR 164.524)."""
+"""GraphQL types and root fields for access requests (45 CFR 164.524)."""
 
 from datetime import date, datetime
 from typing import Self
@@ -19,51 +19,69 @@ from graphql_schema.selection import selected
 strawberry.enum(
     model.AccessRequestStatus,
     description=(
-        "OPEN and APPROVED hold what is asked for: nothing of it is destroyed. So does DENIED, for 60 days, while the "
-        "patient may have it reviewed."
+        "The status of an access request. While it is OPEN or APPROVED, the requested recordings "
+        "are not destroyed. After DENIED this protection lasts 60 days if the patient may ask for a "
+        "review."
     ),
 )
 strawberry.enum(
     model.Channel,
     name="AccessRequestChannel",
-    description="By the patient's login, or in writing to compliance.",
+    description=(
+        "How the request was filed: LOGIN by the patient's login, WRITTEN by a letter that "
+        "compliance entered."
+    ),
 )
 strawberry.enum(
     model.DenialGround,
     description=(
-        "The only grounds there are. Without a review, 45 CFR 164.524(a)(2): EXCEPTED (i), psychotherapy notes and "
-        "what was compiled for a proceeding, by (a)(1); CORRECTIONAL (ii); RESEARCH (iii), while it goes on; "
-        "PRIVACY_ACT (iv), 5 U.S.C. 552a; CONFIDENTIAL_SOURCE (v). With the right to a review, (a)(3), where a "
-        "licensed professional has determined that it is reasonably likely: ENDANGERS_LIFE (i), or physical safety, "
-        "of the patient or another; HARMS_ANOTHER (ii), substantially, a person whom the recording refers to; "
-        "REPRESENTATIVE_HARMS (iii), substantially, if the representative who asks gets it."
+        "The grounds on which access may be denied. Without a right to a review (45 CFR "
+        "164.524(a)(2)): EXCEPTED (i), psychotherapy notes and information compiled for a "
+        "proceeding; CORRECTIONAL (ii); RESEARCH (iii), while the research continues; PRIVACY_ACT "
+        "(iv), 5 U.S.C. 552a; CONFIDENTIAL_SOURCE (v). With a right to a review (45 CFR "
+        "164.524(a)(3)), if a licensed professional determined that the harm is reasonably likely: "
+        "ENDANGERS_LIFE (i), the life or physical safety of the patient or another person; "
+        "HARMS_ANOTHER (ii), substantial harm to a person whom the recording mentions; "
+        "REPRESENTATIVE_HARMS (iii), substantial harm if the representative gets access."
     ),
 )
 strawberry.enum(
     model.ExtensionReason,
     name="AccessExtensionReason",
-    description="Why it takes longer, 45 CFR 164.524(b)(2)(ii): the patient is to be told in writing.",
+    description=(
+        "The reason for an extension (45 CFR 164.524(b)(2)(ii)). The practice must tell the patient "
+        "in writing."
+    ),
 )
-strawberry.enum(model.ReviewOutcome, name="AccessReviewOutcome", description="REVERSED approves the request.")
+strawberry.enum(
+    model.ReviewOutcome,
+    name="AccessReviewOutcome",
+    description="The outcome of a review. REVERSED approves the request.",
+)
 strawberry.enum(
     model.ExportStatus,
     name="AccessExportStatus",
-    description="DELETED: a recording in the copy was destroyed, and the copy with it.",
+    description=(
+        "The status of the copy. DELETED means that a recording in the copy was destroyed, and the "
+        "copy was deleted for that reason."
+    ),
 )
 
 
-@strawberry.type(description="Why it took longer than 30 days.")
+@strawberry.type(description="The extension of an access request beyond 30 days.")
 class AccessExtension:
     reason: model.ExtensionReason
     extended_at: datetime
 
 
-@strawberry.type(description="Why access was denied, and what the patient may do.")
+@strawberry.type(
+    description="The denial of an access request: its ground, and the patient's right to a review."
+)
 class AccessDenial:
     ground: model.DenialGround
     is_reviewable: bool
     determined_by: strawberry.ID | None = strawberry.field(
-        description="The professional who determined the harm; null where the ground needs none."
+        description="The professional who determined the harm. Null if the ground needs no professional."
     )
     review_asked_at: datetime | None
     reviewed_by: strawberry.ID | None
@@ -71,40 +89,47 @@ class AccessDenial:
     review_outcome: model.ReviewOutcome | None
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="The ground, the right to a review and to complain, in the reader's language."
+        description="The ground and the rights to a review and a complaint, as a text in the reader's language."
     )
     def text(self, info: Info) -> str:
         return _denial_text(self.ground, self.review_outcome, info.context.language)
 
 
-@strawberry.type(description="The encrypted copy.")
+@strawberry.type(description="The encrypted copy of an access request.")
 class AccessExport:
     status: model.ExportStatus
-    error: str | None = strawberry.field(description="Why it FAILED; approving again tries again.")
+    error: str | None = strawberry.field(
+        description=(
+            "The code of the reason if the copy FAILED. Approving the request again makes another attempt."
+        )
+    )
     size_bytes: BigInt | None
-    recordings: int | None = strawberry.field(description="How many files of media are in it.")
+    recordings: int | None = strawberry.field(description="How many media files the copy contains.")
     missing: int | None = strawberry.field(
-        description="How many files are not in it: gone, or not what was stored. Its manifest names them."
+        description=(
+            "How many files the copy lacks because they are missing or changed. The manifest in the "
+            "copy names them."
+        )
     )
-    expires_at: datetime | None = strawberry.field(description="When it is deleted.")
+    expires_at: datetime | None = strawberry.field(description="When the copy is deleted.")
     secret_revealed_at: datetime | None = strawberry.field(
-        description="When compliance saw its secret, to tell it by telephone or post."
+        description="When a compliance officer saw the secret, to tell it to the patient by telephone or post."
     )
 
 
-@strawberry.type(description="A request for a copy of what was recorded of a patient.")
+@strawberry.type(description="A request for a copy of a patient's recordings.")
 class AccessRequest:
     id: strawberry.ID
     patient_id: strawberry.ID
     consultation_id: strawberry.ID | None = strawberry.field(
-        description="Null: everything that was recorded."
+        description="The requested consultation. Null means all recordings of the patient."
     )
     status: model.AccessRequestStatus
     channel: model.Channel
     representative: Representative | None
     received_on: date
     due_on: date = strawberry.field(
-        description="The last day to act, in UTC: 30 days after receipt, extended once by 30 at most."
+        description="The last day to act, in UTC: 30 days after receipt, extended once by at most 30 days."
     )
     is_overdue: bool
     extension: AccessExtension | None
@@ -135,32 +160,44 @@ class AccessRequest:
         )
 
 
-@strawberry.type(description="A presigned URL of the encrypted copy. Its secret comes by telephone or post.")
+@strawberry.type(
+    description=(
+        "A presigned URL of the encrypted copy. The practice tells the patient the secret by "
+        "telephone or post."
+    )
+)
 class ExportUrl:
     url: str
     expires_at: datetime
-    how_to_open: str = strawberry.field(description="In the reader's language.")
+    how_to_open: str = strawberry.field(
+        description="Instructions for opening the copy, in the reader's language."
+    )
 
 
-@strawberry.type(description="What opens a copy. It was shown once, now, and is kept nowhere any more.")
+@strawberry.type(
+    description="The secret that opens a copy. Only this answer contains it, because the API has erased it."
+)
 class ExportSecret:
-    secret: str = strawberry.field(description="Twenty letters and digits, and four hyphens.")
+    secret: str = strawberry.field(description="The secret: twenty letters and digits, and four hyphens.")
 
 
-@strawberry.input(description="A patient's own request.")
+@strawberry.input(description="A request that a patient files with their own login.")
 class AccessRequestInput:
     consultation_id: strawberry.ID | None = strawberry.field(
-        default=None, description="Left out: everything that was recorded."
+        default=None, description="The requested consultation. Without it, the request is for all recordings."
     )
     representative: RepresentativeInput | None = strawberry.field(
-        default=None, description="Who asks for the patient, where the patient does not."
+        default=None,
+        description="The representative who asks for the patient, if the patient does not ask in person.",
     )
 
 
-@strawberry.input(description="A patient's request in writing.")
+@strawberry.input(description="A patient's access request that arrived in writing.")
 class WrittenAccessRequestInput:
     patient_id: strawberry.ID
-    received_on: date = strawberry.field(description="Of the last 60 days: the 30 days count from it.")
+    received_on: date = strawberry.field(
+        description="The day of receipt, at most 60 days ago. The 30 days count from it."
+    )
     consultation_id: strawberry.ID | None = None
     representative: RepresentativeInput | None = None
 
@@ -227,7 +264,7 @@ async def access_requests(
     after: str | None = None,
     status: model.AccessRequestStatus | None = None,
 ) -> Connection[AccessRequest]:
-    """A patient's own requests, or everybody's for compliance, newest first."""
+    """List access requests, newest first: the patient's own, or all for compliance."""
     page = await _service(info).page(
         await info.context.asker(), page_request(first, after), status, selected(info, "edges", "node")
     )
@@ -235,7 +272,7 @@ async def access_requests(
 
 
 async def request_access(info: Info, request: AccessRequestInput) -> AccessRequest:
-    """Files the request of whoever is signed in as a patient."""
+    """File a request for the signed-in patient."""
     filed = await _service(info).file(
         await info.context.asker(),
         parse_optional_id(request.consultation_id),
@@ -245,7 +282,7 @@ async def request_access(info: Info, request: AccessRequestInput) -> AccessReque
 
 
 async def record_access_request(info: Info, request: WrittenAccessRequestInput) -> AccessRequest:
-    """Files a request that came in writing."""
+    """File a request that arrived in writing."""
     filed = await _service(info).file_written(
         await info.context.asker(),
         parse_id(request.patient_id),
@@ -257,19 +294,19 @@ async def record_access_request(info: Info, request: WrittenAccessRequestInput) 
 
 
 async def withdraw_access_request(info: Info, id: strawberry.ID) -> AccessRequest:
-    """Ends the patient's own request, or, by compliance, one that came in writing: what it held may be destroyed."""
+    """Withdraw the patient's own request or, for compliance, a written one. Its recordings may then be destroyed."""
     return AccessRequest.of(await _service(info).withdraw(await info.context.asker(), parse_id(id)))
 
 
 async def approve_access_request(info: Info, id: strawberry.ID) -> AccessRequest:
-    """Has the copy made."""
+    """Approve the request and queue its copy."""
     return AccessRequest.of(await _service(info).approve(await info.context.asker(), parse_id(id)))
 
 
 async def deny_access_request(
     info: Info, id: strawberry.ID, ground: model.DenialGround, determined_by: strawberry.ID | None = None
 ) -> AccessRequest:
-    """Denies the request on a ground of the rule."""
+    """Deny the request on a ground of the rule."""
     denied = await _service(info).deny(
         await info.context.asker(), parse_id(id), ground, parse_optional_id(determined_by)
     )
@@ -279,20 +316,20 @@ async def deny_access_request(
 async def extend_access_request(
     info: Info, id: strawberry.ID, reason: model.ExtensionReason, days: int = model.MAX_EXTENSION_DAYS
 ) -> AccessRequest:
-    """Moves the day on which it is due."""
+    """Extend the deadline of the request."""
     extended = await _service(info).extend(await info.context.asker(), parse_id(id), days, reason)
     return AccessRequest.of(extended)
 
 
 async def ask_access_review(info: Info, id: strawberry.ID) -> AccessRequest:
-    """Has a denial on a reviewable ground reviewed: for the patient, or, by compliance, of what came in writing."""
+    """Ask for the review of a denial, for the patient or, after a written request, for compliance."""
     return AccessRequest.of(await _service(info).ask_review(await info.context.asker(), parse_id(id)))
 
 
 async def record_access_review(
     info: Info, id: strawberry.ID, reviewer_id: strawberry.ID, outcome: model.ReviewOutcome
 ) -> AccessRequest:
-    """Writes down what another professional came to."""
+    """Record the outcome of a review by another professional."""
     reviewed = await _service(info).record_review(
         await info.context.asker(), parse_id(id), parse_id(reviewer_id), outcome
     )
@@ -300,12 +337,12 @@ async def record_access_review(
 
 
 async def issue_export_url(info: Info, id: strawberry.ID) -> ExportUrl:
-    """A URL that downloads the encrypted copy for a few minutes."""
+    """Issue a URL that downloads the encrypted copy for a few minutes."""
     issued = await _service(info).issue_url(await info.context.asker(), parse_id(id))
     how_to_open = access_request_words(info.context.language)["how_to_open"]
     return ExportUrl(url=issued.url, expires_at=issued.expires_at, how_to_open=how_to_open)
 
 
 async def reveal_export_secret(info: Info, id: strawberry.ID) -> ExportSecret:
-    """Shows the secret of the copy, once."""
+    """Reveal the secret of the copy once."""
     return ExportSecret(secret=await _service(info).reveal_secret(await info.context.asker(), parse_id(id)))

@@ -1,4 +1,4 @@
-"""The audit log in GraphQL."""
+"""GraphQL types and root fields for the audit log."""
 
 from datetime import datetime
 from typing import Self
@@ -14,22 +14,32 @@ from graphql_schema.scalars import BigInt, big, parse_optional_id, to_id, to_opt
 strawberry.enum(model.Outcome, name="AuditOutcome")
 
 
-@strawberry.type(description="Who did what, on whose data, why, from where, and how it ended. Never a value.")
+@strawberry.type(
+    description=(
+        "An audit event: who did what, to whose data, why, from where, and with which result. It "
+        "never contains a value."
+    )
+)
 class AuditEvent:
     id: strawberry.ID
-    recorded_at: datetime = strawberry.field(description="By the database's clock.")
+    recorded_at: datetime = strawberry.field(description="The time by the database's clock.")
     actor_id: strawberry.ID | None
     actor_role: str
     session_id: strawberry.ID | None = strawberry.field(
-        description="A one-way fingerprint of the session's id: the same session, the same value. Nobody can act by it."
+        description=(
+            "A one-way fingerprint of the session's id. All events of one session have the same "
+            "fingerprint, and nobody can act with it."
+        )
     )
     aal: str | None
     action: str
-    operation: str = strawberry.field(description="C, R, U, D or E, as in FHIR's AuditEvent.action.")
+    operation: str = strawberry.field(
+        description="The operation: C, R, U, D or E, as in FHIR's AuditEvent.action."
+    )
     outcome: model.Outcome
     reason: str | None
     purpose: str
-    basis: str = strawberry.field(description="Why it was allowed, or on what ground it was asked.")
+    basis: str = strawberry.field(description="The basis on which the action was allowed or requested.")
     entity_type: str
     entity_ids: list[strawberry.ID]
     patient_ids: list[strawberry.ID]
@@ -71,7 +81,7 @@ class AuditEvent:
         )
 
 
-@strawberry.input(description="Which events; what is left out is any.")
+@strawberry.input(description="A filter for audit events. An omitted field matches everything.")
 class AuditEventFilter:
     actor_id: strawberry.ID | None = None
     action: str | None = None
@@ -79,7 +89,9 @@ class AuditEventFilter:
     patient_id: strawberry.ID | None = None
     consultation_id: strawberry.ID | None = None
     recorded_since: datetime | None = None
-    recorded_until: datetime | None = strawberry.field(default=None, description="Excluded.")
+    recorded_until: datetime | None = strawberry.field(
+        default=None, description="The exclusive end of the range."
+    )
 
     def to_model(self) -> model.AuditFilter:
         return model.AuditFilter(
@@ -100,7 +112,7 @@ def _place(event: model.AuditEvent) -> Cursor:
 async def audit_events(
     info: Info, first: int | None = None, after: str | None = None, filter: AuditEventFilter | None = None
 ) -> Connection[AuditEvent]:
-    """The audit log, newest first; for compliance alone."""
+    """List the audit log, newest first, for compliance only."""
     page = await info.context.services.audit.page(
         await info.context.asker(),
         page_request(first, after),

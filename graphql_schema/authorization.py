@@ -1,8 +1,8 @@
-"""Authorization before input: an operation that cannot run is answered only to a caller who may ask for its fields.
+"""Checks permissions before input errors are returned, so that only permitted callers see errors about the input.
 
-graphql-core refuses a document that is not valid, a variable and an argument that have the wrong type before any
-resolver runs, so no service has checked the caller. Here each root field of such an operation is authorized by the
-permission that it declares. If one is refused, the refusals, which are audited, are the answer.
+graphql-core refuses an invalid document, variable or argument before any resolver runs, so no service has checked
+the caller. For such an operation, this extension checks the permission that each root field declares. If a
+permission is refused, the audited refusal replaces the input error.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -34,12 +34,14 @@ from graphql_schema.root_fields import permission_of, run_to_end
 
 _BEFORE_RESOLVERS: Final = frozenset({"GRAPHQL_VALIDATION_FAILED", "BAD_USER_INPUT", "TOO_COMPLEX"})
 _IN_SUBSCRIPTIONS: Final = _BEFORE_RESOLVERS | {"INVALID_INPUT"}
-"""Strawberry runs no field extension around a subscription (0.341.2): what its resolver refuses is handled here too."""
+"""Strawberry runs no field extension around a subscription (0.341.2), so this extension also handles input errors
+of its resolver.
+"""
 
 
 @dataclass(frozen=True)
 class _Root:
-    """A root field as the document selects it, with the permission that it declares."""
+    """A root field as the document selects it, with its declared permission."""
 
     node: FieldNode
     key: str
@@ -47,10 +49,12 @@ class _Root:
 
 
 class AuthorizationFirst(SchemaExtension):
-    """Replaces errors about the input of an operation by the refusals of a caller who may not ask for its fields."""
+    """Replaces errors about the input of an operation by refusals, if the caller lacks the permission for its
+    fields.
+    """
 
     async def on_operation(self) -> AsyncIterator[None]:
-        """After a query or a mutation."""
+        """Check after a query or a mutation."""
         yield
         result = self.execution_context.result
         if (
@@ -62,7 +66,7 @@ class AuthorizationFirst(SchemaExtension):
             await self._authorize(result, _BEFORE_RESOLVERS)
 
     async def on_stream_result(self, result: StreamExecutionResult) -> AsyncIterator[None]:
-        """Before each result of a subscription is sent."""
+        """Check before each result of a subscription is sent."""
         if isinstance(result, ExecutionResult | GraphQLExecutionResult) and result.errors:
             await self._authorize(result, _IN_SUBSCRIPTIONS)
         yield
@@ -88,7 +92,7 @@ class AuthorizationFirst(SchemaExtension):
             result.data, result.errors = None, refusals
 
     def _roots(self, document: DocumentNode) -> Sequence[_Root]:
-        """The root fields of the operation that need a permission, at most as many as an operation may have."""
+        """Return the root fields that need a permission, at most as many as an operation may have."""
         schema = self.execution_context.schema._schema  # noqa: SLF001 - as in `limits.py`
         roots: list[_Root] = []
         for operation in document.definitions:
@@ -116,7 +120,7 @@ async def _refusal(context: Context, root: _Root) -> GraphQLError | None:
 
 
 def _fields(document: DocumentNode, operation: OperationDefinitionNode) -> Iterator[FieldNode]:
-    """The fields of the first level in their order, through fragments, each of which is entered once."""
+    """Yield the root-level fields in order, entering each fragment once."""
     fragments = {
         node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
     }

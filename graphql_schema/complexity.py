@@ -1,10 +1,10 @@
-"""How much an operation asks for, told from its text before anything is executed.
+"""Computes the cost of an operation from its text, before it is executed.
 
-A field costs 1. A connection (a field with the argument `first`) multiplies what is selected below it by its page
-size. Fragments cost what they would cost written out, aliases are fields of their own, and `@skip` or `@include`
-save nothing. Each fragment is measured once, so that fragments which double each other cost no time: Strawberry's own
-limiters for depth and aliases (0.341.2, checked 2026-11-21) walk them anew at each spread, exponentially, and fail on
-unknown ones. Documents need not be valid; introspection counts as one field.
+A field costs 1. A connection (a field with the argument `first`) multiplies the cost of its selection by its page
+size. A fragment costs as much as its fields, each alias counts as a field, and `@skip` or `@include` save nothing.
+Each fragment is measured once, so fragments that double each other cost no time. Strawberry's own limiters for
+depth and aliases (0.341.2, checked 2026-11-21) visit a fragment again at each spread, which is exponential, and
+fail on unknown fragments. Documents need not be valid. Introspection counts as one field.
 """
 
 import math
@@ -39,7 +39,7 @@ _MAX_DIGITS = 9
 
 @dataclass(frozen=True)
 class Complexity:
-    """The sums over a selection set; `depth` counts levels of fields, `fields` those of the first level."""
+    """The sums over a selection set. `depth` counts levels of fields, and `fields` those of the first level."""
 
     cost: int = 0
     depth: int = 0
@@ -47,7 +47,7 @@ class Complexity:
     fields: int = 0
 
     def __add__(self, other: "Complexity") -> "Complexity":
-        """Both beside each other."""
+        """Return the sum of two selections side by side."""
         return Complexity(
             self.cost + other.cost,
             max(self.depth, other.depth),
@@ -58,7 +58,7 @@ class Complexity:
 
 @dataclass(frozen=True)
 class PageSizes:
-    """What a connection returns: without `first`, and at most; the services refuse more than `maximum`."""
+    """The page size of a connection without `first`, and the maximum. Services refuse a larger page."""
 
     default: int
     maximum: int
@@ -66,14 +66,14 @@ class PageSizes:
 
 @dataclass(frozen=True)
 class Written:
-    """What a document has as it is written: selections of every kind, and fragment definitions."""
+    """The counts of a document as written: selections of every kind, and fragment definitions."""
 
     selections: int
     fragments: int
 
 
 def count_written(document: DocumentNode) -> Written:
-    """Counts without following spreads, and without recursion."""
+    """Count without following spreads and without recursion."""
     sets = [node.selection_set for node in document.definitions if isinstance(node, ExecutableDefinitionNode)]
     selections = 0
     while sets:
@@ -86,16 +86,16 @@ def count_written(document: DocumentNode) -> Written:
 
 
 def operations_of(document: DocumentNode) -> list[OperationDefinitionNode]:
-    """The operations of a document, in their order."""
+    """Return the operations of a document in order."""
     return [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
 
 
 def measure(
     schema: GraphQLSchema, document: DocumentNode, variables: Mapping[str, object], page_sizes: PageSizes
 ) -> Complexity:
-    """The complexity of a document's first operation, given raw variables.
+    """Return the complexity of a document's first operation, for raw variables.
 
-    Raises RecursionError where it is nested beyond what Python can follow.
+    Raises RecursionError if the nesting exceeds Python's limit.
     """
     operation = operations_of(document)[0]
     return _Surveyor(schema, document, operation, variables, page_sizes).selection_set(
@@ -199,7 +199,9 @@ class _Surveyor:
         return self._bounded(int(value))
 
     def _bounded(self, first: int) -> int:
-        """The page size that is counted: one that is negative or too large will be refused, and is not cheaper."""
+        """Return the page size that is counted. An invalid size counts as the maximum, because the service refuses
+        it later.
+        """
         return max(1, first) if 0 <= first <= self._page_sizes.maximum else self._page_sizes.maximum
 
 

@@ -1,4 +1,4 @@
-"""Relay connections over keyset pages."""
+"""Relay connections for keyset pages."""
 
 from collections.abc import Callable
 from typing import Generic, Self, TypeVar
@@ -11,15 +11,17 @@ Node = TypeVar("Node")
 Item = TypeVar("Item")
 
 
-@strawberry.type(description="Where a page ends, and whether more follow.")
+@strawberry.type(description="The cursors of a page, and whether another page follows.")
 class PageInfo:
     has_next_page: bool
-    has_previous_page: bool = strawberry.field(description="Always false: pages are read forward only.")
+    has_previous_page: bool = strawberry.field(
+        description="Always false, because lists can only be read forward."
+    )
     start_cursor: str | None
     end_cursor: str | None
 
 
-@strawberry.type(description="One of a page, with its place in the list.")
+@strawberry.type(description="An item of a page, with its cursor.")
 class Edge(Generic[Node]):
     node: Node
     cursor: str

@@ -1,4 +1,4 @@
-"""Consents in GraphQL."""
+"""GraphQL types and root fields for consents."""
 
 from datetime import datetime
 from enum import Enum
@@ -15,36 +15,41 @@ strawberry.enum(model.Source, name="ConsentSource")
 strawberry.enum(model.Relationship, name="RepresentativeRelationship")
 
 
-@strawberry.enum(description="A language that people read here.")
+@strawberry.enum(description="A language of the product's texts.")
 class Language(Enum):
     EN = "en"
     ES = "es"
 
 
-@strawberry.type(description="The words to show before anybody consents.")
+@strawberry.type(description="The text to show before a participant consents.")
 class ConsentText:
     version: str
     language: str
-    text: str = strawberry.field(description="Markdown.")
+    text: str = strawberry.field(description="The text in Markdown.")
     sha256: str = strawberry.field(
-        description="Of the text's UTF-8 bytes, in hex; recordConsent wants it back."
+        description="The SHA-256 of the text's UTF-8 bytes, in hex. `recordConsent` takes it."
     )
 
 
-@strawberry.type(description="Who spoke for a participant.")
+@strawberry.type(description="A representative who acted for a participant.")
 class Representative:
     relationship: model.Relationship
     name: str
 
 
 @strawberry.type(
-    description="One word of a participant about being recorded. Never changed; the newest stands."
+    description=(
+        "A participant's statement that gives or withdraws consent. It never changes; the newest "
+        "statement counts."
+    )
 )
 class Consent:
     id: strawberry.ID
     participant_id: strawberry.ID
     decision: model.Decision
-    source: model.Source = strawberry.field(description="SELF, or ATTESTED by the doctor.")
+    source: model.Source = strawberry.field(
+        description="SELF if the participant made the statement, ATTESTED if the doctor attested it."
+    )
     recorded_by: strawberry.ID
     representative: Representative | None
     text_version: str
@@ -71,7 +76,7 @@ class Consent:
         )
 
 
-@strawberry.input(description="Who speaks for a participant, and on what ground.")
+@strawberry.input(description="A representative who acts for a participant, and the ground for that.")
 class RepresentativeInput:
     relationship: model.Relationship
     name: str
@@ -80,10 +85,13 @@ class RepresentativeInput:
         return model.Representative(self.relationship, self.name.strip())
 
 
-@strawberry.input(description="A participant's consent to the words that were shown.")
+@strawberry.input(description="A participant's consent to the text that was shown.")
 class ConsentInput:
     participant_id: strawberry.ID = strawberry.field(
-        description="Whose consent: one's own, or, attested by the doctor, the patient's or a guest's."
+        description=(
+            "The consenting participant: the caller, or a patient or guest for whom the doctor attests "
+            "the consent."
+        )
     )
     text_version: str
     language: Language
@@ -92,13 +100,13 @@ class ConsentInput:
 
 
 async def consent_text(language: Language = Language.EN) -> ConsentText:
-    """The current words, in a language."""
+    """Return the current consent text in a language."""
     found = texts.consent_texts()[texts.CURRENT_VERSION, language.value]
     return ConsentText(version=found.version, language=found.language, text=found.text, sha256=found.sha256)
 
 
 async def record_consent(info: Info, consent: ConsentInput) -> Consent:
-    """Records a consent."""
+    """Record a consent."""
     shown = model.ShownText(consent.text_version, consent.language.value, consent.text_sha256.lower())
     given = await info.context.services.consents.give(
         await info.context.asker(),
@@ -112,7 +120,7 @@ async def record_consent(info: Info, consent: ConsentInput) -> Consent:
 async def withdraw_consent(
     info: Info, participant_id: strawberry.ID, representative: RepresentativeInput | None = None
 ) -> Consent:
-    """Records a withdrawal; a running recording stops."""
+    """Record a withdrawal, which stops a running recording."""
     withdrawn = await info.context.services.consents.withdraw(
         await info.context.asker(),
         parse_id(participant_id),

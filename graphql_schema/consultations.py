@@ -1,4 +1,4 @@
-"""Consultations, their participants and rooms in GraphQL."""
+"""GraphQL types and root fields for consultations, participants and rooms."""
 
 from datetime import date, datetime
 from typing import Self
@@ -20,19 +20,23 @@ strawberry.enum(model.Sensitivity, name="Sensitivity")
 strawberry.enum(
     model.SpokenLanguage,
     name="SpokenLanguage",
-    description="What is spoken in a consultation; MIXED for more than one language, or another one.",
+    description="The language spoken in a consultation. MIXED means several languages, or another language.",
 )
 strawberry.enum(model.ParticipantKind, name="ParticipantKind")
 strawberry.enum(model.GuestRole, name="GuestRole")
 
 
-@strawberry.type(description="Somebody in a consultation. The id is also the identity in the room.")
+@strawberry.type(
+    description=(
+        "A participant of a consultation. The id is also the participant's identity in the LiveKit room."
+    )
+)
 class Participant:
     id: strawberry.ID
     kind: model.ParticipantKind
     guest_role: model.GuestRole | None
     joined_at: datetime | None = strawberry.field(description="When the newest join token was issued.")
-    has_consented: bool = strawberry.field(description="Whether a consent stands now.")
+    has_consented: bool = strawberry.field(description="Whether the participant has a standing consent.")
 
     @classmethod
     def of(cls, participant: model.Participant) -> Self:
@@ -57,13 +61,15 @@ class Consultation:
     room_name: str
     auto_record: bool
     separate_speakers: bool
-    is_transcribed: bool = strawberry.field(description="Whether its recordings are turned into words.")
+    is_transcribed: bool = strawberry.field(
+        description="Whether recordings of the consultation are transcribed."
+    )
     language: model.SpokenLanguage | None = strawberry.field(
-        description="What is spoken, as it was given at the registration."
+        description="The spoken language that was given at registration."
     )
     created_at: datetime
     participants: list[Participant]
-    consents: list[Consent] = strawberry.field(description="Every word about being recorded, oldest first.")
+    consents: list[Consent] = strawberry.field(description="All statements of consent, oldest first.")
 
     @classmethod
     def of(cls, consultation: model.Consultation) -> Self:
@@ -86,7 +92,7 @@ class Consultation:
         )
 
 
-@strawberry.type(description="What a client needs to enter the room. The token is a secret.")
+@strawberry.type(description="The data with which a client enters the room. The token is a secret.")
 class JoinToken:
     url: str
     token: str
@@ -106,7 +112,9 @@ class JoinToken:
 
 
 @strawberry.type(
-    description="A guest's way in, good for one joinConsultation. The secret is shown here and never again."
+    description=(
+        "A guest's invitation, valid for one `joinConsultation`. Only this answer contains its secret."
+    )
 )
 class GuestInvitation:
     participant_id: strawberry.ID
@@ -122,7 +130,7 @@ class GuestInvitation:
         )
 
 
-@strawberry.type(description="A room of one's own that LiveKit lists as open.")
+@strawberry.type(description="A room of the doctor that LiveKit lists as open.")
 class ActiveRoom:
     consultation_id: strawberry.ID
     name: str
@@ -141,22 +149,29 @@ class ActiveRoom:
         )
 
 
-@strawberry.input(description="A consultation that is to take place.")
+@strawberry.input(description="A consultation to be registered.")
 class ConsultationInput:
-    external_id: str = strawberry.field(description="The practice's own id of the consultation, unique.")
+    external_id: str = strawberry.field(description="The practice's own, unique id of the consultation.")
     doctor_id: strawberry.ID | None = strawberry.field(
-        default=None, description="The doctor's user id; the one who asks, by default, and nobody else's."
+        default=None,
+        description="The user id of the doctor, which must be the caller's own. The default is the caller.",
     )
     patient_external_id: str = strawberry.field(description="The practice's own id of the patient.")
     patient_user_id: strawberry.ID | None = strawberry.field(
-        default=None, description="The patient's login, linked when the patient is first named."
+        default=None,
+        description="The user id of the patient's login. It is linked when the patient is first named.",
     )
     scheduled_at: datetime
-    kind: str = strawberry.field(default="general", description="In snake_case, such as `follow_up`.")
+    kind: str = strawberry.field(
+        default="general", description="The kind of consultation in snake_case, such as `follow_up`."
+    )
     sensitivity: model.Sensitivity = model.Sensitivity.ORDINARY
     auto_record: bool = strawberry.field(
         default=False,
-        description="Recorded, once, as soon as doctor and patient are in the room and everybody consents.",
+        description=(
+            "Whether recording starts by itself, once, as soon as the doctor and the patient are in the "
+            "room and every participant has consented."
+        ),
     )
     separate_speakers: bool = strawberry.field(
         default=False,
@@ -164,16 +179,23 @@ class ConsultationInput:
     )
     transcribe: bool | None = strawberry.field(
         default=None,
-        description="Whether its recordings are turned into words; yes by default, unless the kind is sensitive.",
+        description=(
+            "Whether recordings are transcribed. The default is yes, unless the consultation is sensitive."
+        ),
     )
     language: model.SpokenLanguage | None = strawberry.field(
         default=None,
-        description="What is spoken, which the speech service is told; by default what everybody consented in."
-        " With MIXED it is told nothing.",
+        description=(
+            "The spoken language, which is sent to the speech service. The default is the language in "
+            "which every participant consented. With MIXED, no language is sent."
+        ),
     )
     patient_birth_date: date | None = strawberry.field(
         default=None,
-        description="Given once, it decides how long what is recorded of a minor is kept; it is shown to nobody.",
+        description=(
+            "The patient's birth date, which decides how long recordings of a minor are kept. It can be "
+            "set once, and no query returns it."
+        ),
     )
 
     def to_model(self) -> model.Registration:
@@ -205,7 +227,7 @@ def _place(consultation: model.Consultation) -> Cursor:
 async def consultation(
     info: Info, id: strawberry.ID | None = None, external_id: str | None = None
 ) -> Consultation:
-    """One consultation, by its id or its external id."""
+    """Return one consultation by its id or its external id."""
     found = await info.context.services.consultations.get(
         await info.context.asker(), parse_optional_id(id), external_id, _selection(info)
     )
@@ -215,7 +237,7 @@ async def consultation(
 async def consultations(
     info: Info, first: int | None = None, after: str | None = None
 ) -> Connection[Consultation]:
-    """One's consultations, the newest appointment first; a doctor's or a patient's own."""
+    """List the caller's consultations as doctor or patient, newest appointment first."""
     page = await info.context.services.consultations.page(
         await info.context.asker(), page_request(first, after), _selection(info, "edges", "node")
     )
@@ -223,13 +245,13 @@ async def consultations(
 
 
 async def active_rooms(info: Info) -> list[ActiveRoom]:
-    """The doctor's rooms that are open now."""
+    """List the doctor's rooms that are open now."""
     rooms = await info.context.services.consultations.active_rooms(await info.context.asker(), selected(info))
     return [ActiveRoom.of(room) for room in rooms]
 
 
 async def register_consultation(info: Info, consultation: ConsultationInput) -> Consultation:
-    """Registers a consultation; the same again returns the first."""
+    """Register a consultation. If it is already registered, return it."""
     registered = await info.context.services.consultations.register(
         await info.context.asker(), consultation.to_model(), _selection(info)
     )
@@ -239,7 +261,9 @@ async def register_consultation(info: Info, consultation: ConsultationInput) -> 
 async def join_consultation(
     info: Info, consultation_id: strawberry.ID | None = None, invitation: str | None = None
 ) -> JoinToken:
-    """A LiveKit token: for the doctor or the patient by the consultation's id, for a guest by the invitation."""
+    """Return a LiveKit token, for the doctor or the patient by the consultation's id, and for a guest by the
+    invitation.
+    """
     service = info.context.services.consultations
     if (consultation_id is None) == (invitation is None):
         raise InvalidInput("id_or_invitation")
@@ -255,7 +279,7 @@ async def join_consultation(
 
 
 async def invite_guest(info: Info, consultation_id: strawberry.ID, role: model.GuestRole) -> GuestInvitation:
-    """Invites a guest, such as an interpreter."""
+    """Invite a guest, such as an interpreter."""
     invitation = await info.context.services.consultations.invite_guest(
         await info.context.asker(), parse_id(consultation_id), role
     )

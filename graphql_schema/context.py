@@ -1,4 +1,4 @@
-"""What a resolver has to hand: the services, who asks, and in which language to answer."""
+"""The context of resolvers: the services, the caller, and the language of the answer."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -33,7 +33,7 @@ from app.transcripts.service import Transcripts
 
 @dataclass(frozen=True)
 class Services:
-    """One of each for the whole process."""
+    """The services of the process."""
 
     admission: Admission
     consultations: Consultations
@@ -53,14 +53,14 @@ class Services:
 
 @dataclass(frozen=True)
 class OperationLimits:
-    """How many operations run at once: of each person, and of callers without a token, by their address."""
+    """The limits on concurrent operations of each person, and of callers without a token, by their address."""
 
     people: ConcurrencyLimit
     guests: ConcurrencyLimit
 
 
 class Context:
-    """One request, or one WebSocket. `on_rejected` is told when its token, or a webhook's signature, is none."""
+    """One request or one WebSocket. `on_rejected` is called if its token, or a webhook's signature, is invalid."""
 
     def __init__(
         self,
@@ -85,33 +85,33 @@ class Context:
         self._principal: asyncio.Task[Principal] | None = None
 
     async def principal(self) -> Principal:
-        """Whose token it is; it is verified once, however many fields want to know. Raises Unauthenticated."""
+        """Return the person of the token, which is verified once for all fields. Raises Unauthenticated."""
         if self._principal is None:
             self._principal = asyncio.create_task(self._verify())
         return await asyncio.shield(self._principal)
 
     async def asker(self) -> Asker:
-        """Who asks. Raises Unauthenticated."""
+        """Return the caller. Raises Unauthenticated."""
         return Asker((await self.principal()).claims(), self.request_id, self.address)
 
     async def require(self, permission: Permission) -> None:
-        """Returns if the caller has the permission. Raises Unauthenticated or Forbidden, after the audit row."""
+        """Return if the caller has the permission. Raises Unauthenticated or Forbidden, after the audit row."""
         await self.services.admission.require(await self.asker(), permission)
 
     def guest(self) -> Asker:
-        """Somebody without a login."""
+        """Return a caller without a login."""
         return Asker(None, self.request_id, self.address)
 
     @asynccontextmanager
     async def person_slot(self) -> AsyncIterator[None]:
-        """Holds one of the operations that a person may run at once. Raises RateLimited.
+        """Hold one of the person's slots for concurrent operations. Raises RateLimited.
 
-        It holds none for a caller without a valid token, who is refused before anything is asked of the database.
+        A caller without a valid token needs no slot, because the caller is refused before the database is used.
         """
         try:
             person = str((await self.principal()).user_id) if self._authorization else None
         except AppError:
-            person = None  # the service that asks for the principal is told why
+            person = None  # the service raises the reason when it reads the principal
         if person is None:
             yield
             return
@@ -120,12 +120,12 @@ class Context:
 
     @asynccontextmanager
     async def guest_slot(self) -> AsyncIterator[None]:
-        """Holds one of the operations that callers without a token may run at once. Raises RateLimited."""
+        """Hold one of the slots of callers without a token. Raises RateLimited."""
         async with self._limits.guests.slot(network_of(self.address)):
             yield
 
     def reject(self, kind: Rejection) -> None:
-        """Counts an attempt that nobody can be held to: without a valid token, signature or invitation."""
+        """Count a rejected attempt without a valid token, signature or invitation."""
         self._on_rejected(kind)
 
     async def _verify(self) -> Principal:

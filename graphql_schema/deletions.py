@@ -1,4 +1,4 @@
-"""Deletions and their certificates in GraphQL."""
+"""GraphQL types and root fields for deletions and certificates."""
 
 import base64
 from datetime import datetime
@@ -17,16 +17,26 @@ from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_option
 
 strawberry.enum(
     model.DeletionStatus,
-    description="REQUESTED until its grace period is over, then DELETING, and DELETED once there is a certificate.",
+    description=(
+        "The status of a deletion: REQUESTED until the grace period is over, then DELETING, and "
+        "DELETED once the certificate exists."
+    ),
 )
 strawberry.enum(
     model.DeletionGround,
-    description="RETENTION: its term is over. MISSING: its object was not there. RESTORE: a backup brought it back.",
+    description=(
+        "The ground of a deletion. RETENTION: the term is over. REQUEST: a doctor or compliance "
+        "asked for it. MISSING: the object was missing. RESTORE: a backup brought the recording "
+        "back."
+    ),
 )
-strawberry.enum(model.DeletionReason, description="Why somebody asks for it. It tells nothing of a patient.")
+strawberry.enum(
+    model.DeletionReason,
+    description="The reason for a requested deletion. It reveals nothing about the patient.",
+)
 
 
-@strawberry.type(description="A recording's way out.")
+@strawberry.type(description="The deletion of a recording.")
 class Deletion:
     id: strawberry.ID
     recording_id: strawberry.ID
@@ -36,11 +46,13 @@ class Deletion:
     requested_by: strawberry.ID | None
     requested_at: datetime
     undo_until: datetime | None = strawberry.field(
-        description="Until then, and until it is DELETING, `undoDeletion` takes it back."
+        description="Until this time, and while the deletion is REQUESTED, `undoDeletion` withdraws it."
     )
-    due_at: datetime | None = strawberry.field(description="When its term is over.")
+    due_at: datetime | None = strawberry.field(description="When the retention term of the recording ends.")
     attempts: int
-    error: str | None = strawberry.field(description="Why the newest attempt failed; it is tried again.")
+    error: str | None = strawberry.field(
+        description="The code of the reason why the newest attempt failed. The deletion is retried."
+    )
     finished_at: datetime | None
 
     @classmethod
@@ -62,33 +74,38 @@ class Deletion:
 
 
 @strawberry.type(
-    description="The signed proof that a recording is gone. `resguardo certificate check` verifies it."
+    description=(
+        "The signed proof that a recording was destroyed. `resguardo certificate check` verifies it."
+    )
 )
 class DeletionCertificate:
     number: int = strawberry.field(
-        description="Above 1 where a restored database made a repetition necessary."
+        description=(
+            "The number of the certificate. It is above 1 if a restored database made another "
+            "destruction necessary."
+        )
     )
-    sha256: str = strawberry.field(description="Of `json`.")
-    json: str = strawberry.field(description="The signed file, byte for byte.")
+    sha256: str = strawberry.field(description="The SHA-256 of `json`.")
+    json: str = strawberry.field(description="The signed certificate file, byte for byte.")
 
     @classmethod
     def of(cls, certificate: model.KeptCertificate) -> Self:
         return cls(number=certificate.number, sha256=certificate.sha256, json=certificate.document)
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="The same for people to read, in Base64, with the signed file attached."
+        description="The certificate as a PDF in Base64, with the signed file attached."
     )
     async def pdf(self) -> str:
         document = await anyio.to_thread.run_sync(render_pdf, read_signed(self.json.encode()))
         return base64.b64encode(document).decode()
 
 
-@strawberry.input(description="Which deletions; what is left out is any.")
+@strawberry.input(description="A filter for deletions. An omitted field matches everything.")
 class DeletionFilter:
     status: model.DeletionStatus | None = None
     recording_id: strawberry.ID | None = None
     is_failing: bool | None = strawberry.field(
-        default=None, description="Begun, and the newest attempt failed."
+        default=None, description="Whether the deletion has begun and its newest attempt failed."
     )
 
     def to_model(self) -> model.DeletionFilter:
@@ -102,7 +119,7 @@ def _place(deletion: model.Deletion) -> Cursor:
 async def deletions(
     info: Info, first: int | None = None, after: str | None = None, filter: DeletionFilter | None = None
 ) -> Connection[Deletion]:
-    """Deletions, newest first."""
+    """List deletions, newest first."""
     page = await info.context.services.deletions.page(
         await info.context.asker(), page_request(first, after), (filter or DeletionFilter()).to_model()
     )
@@ -110,7 +127,7 @@ async def deletions(
 
 
 async def deletion_certificates(info: Info, recording_id: strawberry.ID) -> list[DeletionCertificate]:
-    """The certificates of a destroyed recording, the first one first."""
+    """Return the certificates of a destroyed recording in order."""
     found = await info.context.services.deletions.certificates(
         await info.context.asker(), parse_id(recording_id)
     )
@@ -118,14 +135,14 @@ async def deletion_certificates(info: Info, recording_id: strawberry.ID) -> list
 
 
 async def delete_recording(info: Info, id: strawberry.ID, reason: model.DeletionReason) -> Deletion:
-    """Asks for a recording to be destroyed."""
+    """Request the destruction of a recording."""
     return Deletion.of(
         await info.context.services.deletions.request(await info.context.asker(), parse_id(id), reason)
     )
 
 
 async def undo_deletion(info: Info, recording_id: strawberry.ID) -> Deletion:
-    """Takes it back."""
+    """Undo a requested deletion."""
     return Deletion.of(
         await info.context.services.deletions.undo(await info.context.asker(), parse_id(recording_id))
     )

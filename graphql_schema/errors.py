@@ -1,10 +1,10 @@
-"""What a client may read of an error, and what the log may.
+"""Masks the errors of an operation for the client, and logs them without data.
 
-Every error of an operation passes here, on its way to the client. An AppError gets its sentence in the reader's
-language; the mistakes that graphql-core finds in a document pass through, but never the value of a variable, of a
-literal or of a token, which graphql-core puts into its messages (3.3.2, checked 2026-11-29): `input_errors.py` tells
-where it is instead. Everything else is a bug: masked to the client, and logged by type and place. Neither query,
-variables, arguments nor messages are ever logged.
+Every error of an operation passes through this module. An AppError gets its sentence in the reader's language.
+Errors that graphql-core finds in a document pass through, but never the value of a variable, a literal or a token,
+which graphql-core puts into its messages (3.3.2, checked 2026-11-29); `input_errors.py` names the place instead.
+Every other error is a bug: it is masked for the client, and its type and place are logged. The query, variables,
+arguments and messages are never logged.
 """
 
 import logging
@@ -24,19 +24,19 @@ from graphql_schema.input_errors import InvalidLiteralError, Refused, bad_argume
 logger = logging.getLogger(__name__)
 
 _TOKEN_VALUE = re.compile(r"\b(Name|Int|Float|String|BlockString|Comment|sequence:) '.*'(?=\.?$)", re.DOTALL)
-"""The value of a token, as graphql-core writes it at the end of a message (3.3.2, language/parser.py, lexer.py)."""
+"""The value of a token at the end of graphql-core's message (3.3.2, language/parser.py, lexer.py)."""
 
 
 class PublicError(GraphQLError):
-    """An error that is as the client may see it."""
+    """An error in the form that the client may see."""
 
 
 class InvalidDocumentError(GraphQLError):
-    """A rule of validation, which sees no variables, was broken by the document."""
+    """The document breaks a validation rule. Validation does not see variables."""
 
 
 class MaskedSchema(strawberry.Schema):
-    """A schema whose errors are fit for the client, and whose log holds ids only.
+    """A schema that masks errors for the client, and logs only ids.
 
     The context should have `language` and `request_id`.
     """
@@ -44,7 +44,7 @@ class MaskedSchema(strawberry.Schema):
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
     ) -> None:
-        """Replaces the errors by public ones, in place; Strawberry's own method would log the query."""
+        """Replace the errors by public ones in place. Strawberry's own method would log the query."""
         context = execution_context.context if execution_context is not None else None
         language = getattr(context, "language", None)
         request_id = getattr(context, "request_id", None)
@@ -53,7 +53,7 @@ class MaskedSchema(strawberry.Schema):
 
 
 class _Reader:
-    """Who will read: a language, and the id under which the log knows the request."""
+    """The reader of an error: a language, and the request id that the log contains."""
 
     def __init__(self, schema: GraphQLSchema, language: Language, request_id: object) -> None:
         self._schema = schema
@@ -61,7 +61,7 @@ class _Reader:
         self._request_id = None if request_id is None else str(request_id)
 
     def public(self, error: GraphQLError) -> GraphQLError:
-        """The same error as the client may see it."""
+        """Return the error in the form that the client may see."""
         if isinstance(error, PublicError):
             return error
         if isinstance(error, GraphQLSyntaxError):
@@ -108,7 +108,7 @@ class _Reader:
 
 
 def _root_cause(error: GraphQLError) -> Exception | None:
-    """What was raised below GraphQL's own wrappers; None where GraphQL itself raised it."""
+    """Return the exception below GraphQL's own wrappers, or None if GraphQL itself raised it."""
     current: Exception | None = error
     while isinstance(current, GraphQLError):
         if isinstance(current, StrawberryInputCoercionError):
@@ -118,7 +118,7 @@ def _root_cause(error: GraphQLError) -> Exception | None:
 
 
 def _bad_input(schema: GraphQLSchema, error: GraphQLError, cause: Exception | None) -> Refused | None:
-    """The reason and detail of an input value that could not be taken; None where it was something else."""
+    """Return the reason and detail of an invalid input value, or None for another error."""
     node = error.nodes[0] if error.nodes else None
     if error.path is None and isinstance(node, VariableDefinitionNode):
         return bad_variable(schema, error, node)

@@ -1,4 +1,4 @@
-"""Legal holds in GraphQL."""
+"""GraphQL types and root fields for legal holds."""
 
 from datetime import datetime
 from typing import Self
@@ -13,14 +13,17 @@ from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_option
 
 
 @strawberry.type(
-    description="What must not be destroyed, and why. One of a consultation, a patient, a range of time."
+    description=(
+        "A legal hold: recordings that must not be destroyed, and why. It covers a consultation, a "
+        "patient or a range of time."
+    )
 )
 class LegalHold:
     id: strawberry.ID
     consultation_id: strawberry.ID | None
     patient_id: strawberry.ID | None
     recorded_since: datetime | None
-    recorded_until: datetime | None = strawberry.field(description="Excluded.")
+    recorded_until: datetime | None = strawberry.field(description="The exclusive end of the range.")
     matter: str
     custodian: str
     placed_by: strawberry.ID
@@ -47,14 +50,14 @@ class LegalHold:
         )
 
 
-@strawberry.type(description="A hold as it was placed, and what it found.")
+@strawberry.type(description="A newly placed hold, and the recordings that it covers.")
 class PlacedLegalHold:
     hold: LegalHold
     covered_recordings: int = strawberry.field(
-        description="How many it covers now. It covers what is recorded later, too."
+        description="How many existing recordings the hold covers. It also covers later recordings."
     )
     recordings_in_destruction: int = strawberry.field(
-        description="Of these, how many were being destroyed already: they cannot be brought back."
+        description="How many of the covered recordings were already being destroyed. These cannot be saved."
     )
 
     @classmethod
@@ -67,15 +70,24 @@ class PlacedLegalHold:
 
 
 @strawberry.input(
-    description="Exactly one of `consultationId`, `patientId`, and the range from `recordedSince` to `recordedUntil`."
+    description=(
+        "A legal hold to be placed, with exactly one scope: `consultationId`, `patientId`, or the "
+        "range from `recordedSince` to `recordedUntil`."
+    )
 )
 class LegalHoldInput:
-    matter: str = strawberry.field(description="What for: 1 to 200 characters, and no patient's name.")
-    custodian: str = strawberry.field(description="Who answers for it: 1 to 200 characters.")
+    matter: str = strawberry.field(
+        description="The legal matter: 1 to 200 characters, without any patient's name."
+    )
+    custodian: str = strawberry.field(
+        description="The custodian who is responsible for the hold: 1 to 200 characters."
+    )
     consultation_id: strawberry.ID | None = None
     patient_id: strawberry.ID | None = None
     recorded_since: datetime | None = None
-    recorded_until: datetime | None = strawberry.field(default=None, description="Excluded.")
+    recorded_until: datetime | None = strawberry.field(
+        default=None, description="The exclusive end of the range."
+    )
 
     def to_model(self) -> model.HoldOrder:
         return model.HoldOrder(
@@ -95,21 +107,21 @@ def _place(hold: model.LegalHold) -> Cursor:
 
 
 async def place_legal_hold(info: Info, hold: LegalHoldInput) -> PlacedLegalHold:
-    """Holds what is recorded, and what will be, until a second person releases it."""
+    """Place a hold on existing and later recordings, until a second officer releases it."""
     order = hold.to_model()
     placed = await info.context.services.holds.place(await info.context.asker(), order)
     return PlacedLegalHold.of(placed)
 
 
 async def release_legal_hold(info: Info, id: strawberry.ID) -> LegalHold:
-    """Releases a hold that somebody else placed."""
+    """Release a hold that another officer placed."""
     return LegalHold.of(await info.context.services.holds.release(await info.context.asker(), parse_id(id)))
 
 
 async def legal_holds(
     info: Info, first: int | None = None, after: str | None = None, is_active: bool | None = None
 ) -> Connection[LegalHold]:
-    """The holds, newest first; for compliance alone."""
+    """List holds, newest first, for compliance only."""
     page = await info.context.services.holds.page(
         await info.context.asker(), page_request(first, after), is_active
     )

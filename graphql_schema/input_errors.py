@@ -1,7 +1,8 @@
-"""Which input value could not be taken: where it is, and which type is expected there. Never what it is.
+"""Describes an invalid input value by its place and its expected type, never by the value itself.
 
-graphql-core puts values into its messages (3.3.2, execution/values.py and utilities/validate_input_value.py; checked
-2026-11-29). What is read from them here stands before the value, and names only what the schema or the document names.
+graphql-core puts values into its messages (3.3.2, execution/values.py and utilities/validate_input_value.py;
+checked 2026-11-29). This module reads only the part of a message before the value, which contains only names of the
+schema or the document.
 """
 
 import re
@@ -53,7 +54,7 @@ Refused = tuple[str, dict[str, str | int]]
 
 
 class InvalidLiteralError(GraphQLError):
-    """A literal of the document is not of the type that is expected in its place."""
+    """A literal of the document does not have the expected type."""
 
     def __init__(self, refused: Refused, nodes: Any) -> None:
         super().__init__(refused[0], nodes)
@@ -61,20 +62,20 @@ class InvalidLiteralError(GraphQLError):
 
 
 class PlacesOfLiterals(ValuesOfCorrectTypeRule):
-    """Graphql-core's own rule; its errors tell the place and the expected type instead of the value."""
+    """graphql-core's own rule, whose errors name the place and the expected type instead of the value."""
 
     _place = ""
 
     def enter_argument(self, node: ArgumentNode, *_: Any) -> None:
-        """Remembers the argument that the following literals belong to."""
+        """Remember the argument to which the following literals belong."""
         self._place = node.name.value
 
     def enter_variable_definition(self, node: VariableDefinitionNode, *_: Any) -> None:
-        """Remembers the variable that the following default belongs to."""
+        """Remember the variable to which the following default belongs."""
         self._place = f"${node.variable.name.value}"
 
     def is_valid_value_node(self, node: ValueNode, input_type: GraphQLInputType | None) -> VisitorAction:
-        """Reports what is wrong with a whole literal, and does not visit its parts."""
+        """Report the error of a whole literal, and do not visit its parts."""
 
         def report(error: GraphQLError, path: list[str | int]) -> None:
             assert input_type is not None  # noqa: S101 - else nothing is validated
@@ -87,7 +88,7 @@ class PlacesOfLiterals(ValuesOfCorrectTypeRule):
 
 
 def bad_variable(schema: GraphQLSchema, error: GraphQLError, node: VariableDefinitionNode) -> Refused:
-    """What is told of a variable that graphql-core could not coerce."""
+    """Return the reason and detail for a variable that graphql-core could not coerce."""
     name = node.variable.name.value
     declared = type_from_ast(schema, node.type)
     matched = _VARIABLE.match(error.message)
@@ -100,7 +101,7 @@ def bad_variable(schema: GraphQLSchema, error: GraphQLError, node: VariableDefin
 
 
 def bad_argument(message: str) -> Refused | None:
-    """What is told of an argument that graphql-core could not coerce for a field; None if it says something else."""
+    """Return the reason and detail for an argument that graphql-core could not coerce, or None for another message."""
     missing = _ARGUMENT_MISSING.match(message)
     if missing is not None:
         name, expected = missing["name"], missing["type"]
@@ -119,7 +120,7 @@ def bad_argument(message: str) -> Refused | None:
 def _refused(
     reason: str, root: str, path: Sequence[str | int], declared: GraphQLInputType, message: str
 ) -> Refused:
-    """By the path to what could not be taken, and what graphql-core says of it."""
+    """Return the reason and detail for the value at a path, from graphql-core's message."""
     unknown = _FIELD_UNKNOWN.match(message)
     if unknown is not None and len(unknown["field"]) <= _MAX_NAME_LENGTH:
         place = _written(root, [*path, unknown["field"]])
@@ -131,7 +132,7 @@ def _refused(
 
 
 def _type_at(declared: GraphQLInputType, path: Sequence[str | int]) -> GraphQLInputType:
-    """The type that is expected at a path, which lacks an index where a single value is given for a list of one."""
+    """Return the expected type at a path. The path has no index if a single value is given for a list of one."""
     expected = declared
     for step in path:
         inner: Any = get_nullable_type(expected)

@@ -1,8 +1,8 @@
-"""What a document may ask for at most, and the caches that make documents cheap.
+"""Limits the size of a document, and caches parsed documents and validation errors.
 
-Tokens are limited while the document is parsed; operations, root fields, depth, aliases and cost before it is
-validated, since validation takes time that grows with them. Cached are parsed documents and their validation errors,
-by the text of the query, a bounded number of each; never variables or results.
+Tokens are limited during parsing. Operations, root fields, depth, aliases and cost are limited before validation,
+because validation takes time that grows with them. The caches hold a bounded number of parsed documents and
+validation errors by the text of the query, and never variables or results.
 """
 
 from collections import OrderedDict
@@ -34,7 +34,7 @@ _LARGEST_TOLD = 1_000_000_000
 
 
 class TooComplex(AppError):  # noqa: N818 - the kinds of AppError read as what happened
-    """The operation asks for more than its limits allow; `detail` says how much, and the limit."""
+    """The operation exceeds a limit. `detail` contains the measured value and the limit."""
 
     code = "TOO_COMPLEX"
 
@@ -43,8 +43,8 @@ class TooComplex(AppError):  # noqa: N818 - the kinds of AppError read as what h
 class Limits:
     """The limits of one operation.
 
-    Selections and fragments are counted as they are written: some rules of validation take time that grows with the
-    square of them, before anybody is asked for a token.
+    Selections and fragments are counted as written, because some validation rules take time that grows with their
+    square, before the token is checked.
     """
 
     tokens: int = 600
@@ -60,7 +60,9 @@ class Limits:
 
 
 def limit_extensions(limits: Limits, *, allow_introspection: bool) -> list[Callable[[], SchemaExtension]]:
-    """The extensions of one schema. Without introspection, error messages suggest no names of the schema either."""
+    """Return the extensions of one schema. Without introspection, error messages also suggest no names of the
+    schema.
+    """
     validations = _Validations(limits.cached_documents, allow_introspection=allow_introspection)
     return [
         lambda: MaxTokensLimiter(limits.tokens),
@@ -72,7 +74,7 @@ def limit_extensions(limits: Limits, *, allow_introspection: bool) -> list[Calla
 def find_excess(
     limits: Limits, schema: GraphQLSchema, document: DocumentNode, variables: Mapping[str, object]
 ) -> TooComplex | None:
-    """The first limit that a document is over; it need not be valid. Never raises."""
+    """Return the first limit that a document exceeds. The document need not be valid. Never raises."""
     operations = len(operations_of(document))
     if operations != 1:
         return _over("too_many_operations", 1, count=operations) if operations else None
@@ -109,10 +111,11 @@ def _over(reason: str, limit: int, **found: int) -> TooComplex:
 
 
 class _Guard(SchemaExtension):
-    """Refuses what is over the limits, then validates by the cache, in the place of Strawberry's own validation.
+    """Refuses documents above the limits, and then validates with the cache, in place of Strawberry's own
+    validation.
 
-    Strawberry skips its validation where errors, even none, are already set (schema/schema.py, `_run_validation`;
-    0.341.2).
+    Strawberry skips its validation if errors are already set, even an empty list (schema/schema.py,
+    `_run_validation`; 0.341.2).
     """
 
     def __init__(self, limits: Limits, validations: "_Validations") -> None:
@@ -120,7 +123,7 @@ class _Guard(SchemaExtension):
         self._validations = validations
 
     def on_validate(self) -> Iterator[None]:
-        """Sets the errors of the document."""
+        """Set the errors of the document."""
         context = self.execution_context
         schema = context.schema._schema  # noqa: SLF001 - Strawberry's own extensions reach it so; nothing else does
         document = context.graphql_document
@@ -137,8 +140,8 @@ class _Guard(SchemaExtension):
 class _Validations:
     """The validation errors of the latest documents.
 
-    Strawberry's cache returns the same error objects to every request, and masking would change them; its rules that
-    are made for each request make it miss.
+    Strawberry's own cache returns the same error objects to every request, and masking would change them. It also
+    misses whenever rules are created for each request.
     """
 
     def __init__(self, size: int, *, allow_introspection: bool) -> None:
@@ -153,7 +156,7 @@ class _Validations:
         self._kept: OrderedDict[tuple[GraphQLSchema, str], list[GraphQLError]] = OrderedDict()
 
     def errors(self, schema: GraphQLSchema, query: str, document: DocumentNode) -> list[GraphQLError]:
-        """The errors of a document, new ones at each call; `query` is its text."""
+        """Return the errors of a document as new objects at each call. `query` is its text."""
         key = (schema, query)
         if key not in self._kept:
             self._kept[key] = self._validate(schema, document)
@@ -173,7 +176,7 @@ class _Validations:
 
 
 def _renewed(error: GraphQLError) -> GraphQLError:
-    """The same error once more, since masking changes it."""
+    """Return a copy of an error, because masking changes the error."""
     if isinstance(error, InvalidLiteralError):
         return InvalidLiteralError(error.refused, error.nodes)
     return InvalidDocumentError(error.message, nodes=error.nodes)

@@ -1,4 +1,4 @@
-"""Recordings as they change, in GraphQL."""
+"""The GraphQL subscription for recordings that change."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -11,7 +11,7 @@ from graphql_schema.scalars import parse_id
 
 
 async def recording_changed(info: Info, consultation_id: strawberry.ID) -> AsyncGenerator[Recording, None]:
-    """The newest recording of the consultation, and then each that changes."""
+    """Yield the newest recording of the consultation, and then each recording that changes."""
     selection = select_recording(info)
     watching = info.context.services.recording_changes.watch(
         await info.context.asker(),

@@ -1,4 +1,4 @@
-"""Imports of recordings in GraphQL."""
+"""GraphQL types and root fields for imports of recordings."""
 
 from datetime import datetime
 from typing import Self
@@ -13,27 +13,27 @@ from graphql_schema.scalars import BigInt, parse_id, to_id
 strawberry.enum(model.ImportStatus, name="RecordingImportStatus")
 
 
-@strawberry.type(description="A header of a request.")
+@strawberry.type(description="An HTTP request header.")
 class RequestHeader:
     name: str
     value: str
 
 
 @strawberry.type(
-    description="A recording made elsewhere that may be uploaded now: PUT it to the URL, which is a secret."
+    description="An import that waits for its upload: PUT the file to the URL, which is a secret."
 )
 class RecordingImport:
     id: strawberry.ID
     consultation_id: strawberry.ID
     status: model.ImportStatus
-    upload_url: str = strawberry.field(description="Stores one object of the declared type and size, once.")
+    upload_url: str = strawberry.field(
+        description="A presigned URL that stores one object of the declared type and size, once."
+    )
     upload_headers: list[RequestHeader] = strawberry.field(
-        description="To be sent as they are; a browser sets Content-Length by itself."
+        description="The headers of the upload, to be sent unchanged. A browser sets Content-Length by itself."
     )
-    recorded_at: datetime | None = strawberry.field(
-        description="When the recording began, as it was declared."
-    )
-    expires_at: datetime = strawberry.field(description="The upload has to begin before.")
+    recorded_at: datetime | None = strawberry.field(description="The declared beginning of the recording.")
+    expires_at: datetime = strawberry.field(description="The time before which the upload must begin.")
 
     @classmethod
     def of(cls, signed: model.SignedUpload) -> Self:
@@ -48,18 +48,23 @@ class RecordingImport:
         )
 
 
-@strawberry.input(description="A recording that was made elsewhere and is to be kept here.")
+@strawberry.input(description="A recording that was made elsewhere and is to be imported.")
 class RecordingImportInput:
     consultation_id: strawberry.ID
-    content_type: str = strawberry.field(default="video/mp4", description="`video/mp4`, and nothing else.")
-    size_bytes: BigInt = strawberry.field(description="Exactly; at most 5,000,000,000.")
+    content_type: str = strawberry.field(
+        default="video/mp4", description="The media type, which must be `video/mp4`."
+    )
+    size_bytes: BigInt = strawberry.field(description="The exact size in bytes, at most 5,000,000,000.")
     sha256: str | None = strawberry.field(
-        default=None, description="In hex; what is uploaded must then have this digest."
+        default=None,
+        description="The SHA-256 of the file in hex. If it is given, the upload must have this digest.",
     )
     recorded_at: datetime | None = strawberry.field(
         default=None,
-        description="When the recording began, with an offset; from 1990 on, not in the future: becomes `startedAt`. "
-        "How long the recording is kept counts from the import, never from this date.",
+        description=(
+            "The beginning of the recording, with an offset, not before 1990 and not in the future. It "
+            "becomes `startedAt`. The retention term counts from the import and never from this date."
+        ),
     )
 
     def to_model(self) -> model.ImportRequest:
@@ -73,13 +78,13 @@ class RecordingImportInput:
 
 
 async def import_recording(info: Info, input: RecordingImportInput) -> RecordingImport:
-    """How to upload a recording; the same again, while it is pending, returns the same import."""
+    """Begin an import, or return the pending import with the same declaration."""
     signed = await info.context.services.imports.begin(await info.context.asker(), input.to_model())
     return RecordingImport.of(signed)
 
 
 async def complete_import(info: Info, id: strawberry.ID) -> Recording:
-    """Makes what was uploaded a recording, which is then verified; again, it returns the same."""
+    """Turn the upload into a recording, which is then verified. Safe to repeat."""
     completed = await info.context.services.imports.complete(
         await info.context.asker(), parse_id(id), select_recording(info)
     )

@@ -1,4 +1,4 @@
-"""Recordings in GraphQL."""
+"""GraphQL types and root fields for recordings."""
 
 from datetime import datetime
 from typing import Self
@@ -23,11 +23,13 @@ strawberry.enum(
     model.Medium,
     description="The room with its mixed sound, the sound of one microphone track, or two channels of sound.",
 )
-strawberry.enum(model.RecordingSource, description="Recorded by LiveKit, or brought along by its doctor.")
-strawberry.enum(PurposeOfUse, description="Why PHI is asked for (HL7 PurposeOfUse).")
+strawberry.enum(
+    model.RecordingSource, description="The source of a recording: EGRESS by LiveKit, IMPORT by its doctor."
+)
+strawberry.enum(PurposeOfUse, description="The purpose for which PHI is requested (HL7 PurposeOfUse).")
 
 
-@strawberry.type(description="What a recording shows of its consultation.")
+@strawberry.type(description="The consultation of a recording.")
 class RecordedConsultation:
     id: strawberry.ID
     external_id: str
@@ -46,7 +48,7 @@ class RecordedConsultation:
         )
 
 
-@strawberry.type(description="What the bucket says of the object, asked now.")
+@strawberry.type(description="The present state of the object in the bucket.")
 class Storage:
     exists: bool
     size_bytes: BigInt | None
@@ -69,7 +71,7 @@ class SpeakerAudio:
     error: str | None
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="Its error as a sentence, in the reader's language."
+        description="The `error` as a sentence in the reader's language."
     )
     def error_text(self, info: Info) -> str | None:
         return _in_words(self.error, info)
@@ -86,28 +88,43 @@ class SpeakerAudio:
         )
 
 
-@strawberry.type(description="How far the words of a recording are; the words are in `transcript`.")
+@strawberry.type(description="The state of a recording's transcription. `transcript` returns the text.")
 class Transcription:
     status: model.TranscriptionStatus
-    language: str | None = strawberry.field(description="A code of ISO 639, as the speech service told it.")
+    language: str | None = strawberry.field(
+        description="The language that the speech service reported, as a code of ISO 639."
+    )
     pieces_done: int
-    pieces_total: int | None = strawberry.field(description="Null before the sound was looked at.")
-    attempt: int = strawberry.field(description="Above 1 where it was tried again.")
+    pieces_total: int | None = strawberry.field(
+        description="How many pieces of sound there are. Null before the sound was examined."
+    )
+    attempt: int = strawberry.field(description="The number of the attempt. It is above 1 after a retry.")
     unused_track_count: int = strawberry.field(
-        description="How many tracks of sound could not be decoded. Above 0 the transcript lacks what was said on them."
+        description=(
+            "How many audio tracks could not be decoded. If it is above 0, the transcript lacks their speech."
+        )
     )
     unintelligible_count: int = strawberry.field(
-        description="How many turns of a READY transcript have no words. `retryTranscription` asks for them again."
+        description=(
+            "How many turns of a READY transcript are unintelligible. `retryTranscription` sends them "
+            "to the speech service again."
+        )
     )
     is_retried: bool = strawberry.field(
-        description="Whether unintelligible turns of a READY transcript are asked for again. It can be read meanwhile."
+        description=(
+            "Whether the unintelligible turns of a READY transcript are being retried. The transcript "
+            "can be read meanwhile."
+        )
     )
     error: str | None = strawberry.field(
-        description="Why it FAILED or is OFF, or why the last retry of a READY one ended, in snake_case."
+        description=(
+            "The code of the reason, in snake_case, if the transcription FAILED or is OFF, or if the "
+            "last retry of a READY transcript ended early."
+        )
     )
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="Its error as a sentence, in the reader's language."
+        description="The `error` as a sentence in the reader's language."
     )
     def error_text(self, info: Info) -> str | None:
         return None if self.error is None else transcription_error_text(self.error, info.context.language)
@@ -127,7 +144,7 @@ class Transcription:
         )
 
 
-@strawberry.type(description="The recording of a consultation.")
+@strawberry.type(description="A recording of a consultation.")
 class Recording:
     id: strawberry.ID
     consultation_id: strawberry.ID
@@ -142,13 +159,19 @@ class Recording:
     size_bytes: BigInt | None
     sha256: str | None
     truncated: bool = strawberry.field(
-        description="It ended before the consultation did, at a limit or a failure: whole as a file, not as a record."
+        description="Whether the recording ended before the consultation, because of a limit or a failure."
     )
     interrupted: bool = strawberry.field(
-        description="The recorder lost the room and came back: a part of the consultation is missing inside it."
+        description=(
+            "Whether a part is missing inside the recording, because the recorder lost the room and "
+            "came back."
+        )
     )
     error: str | None = strawberry.field(
-        description="What went wrong, or what stopped it, in snake_case; a READY recording may bear one."
+        description=(
+            "The code of what went wrong or stopped the recording, in snake_case. A READY recording can "
+            "also have one."
+        )
     )
     medium: model.Medium
     source: model.RecordingSource
@@ -156,19 +179,22 @@ class Recording:
         description="The sound beside it, where the consultation asked for it."
     )
     transcription: Transcription | None = strawberry.field(
-        description="How far its words are; null before it is READY."
+        description="The state of the transcription. Null before the recording is READY."
     )
     due_at: datetime | None = strawberry.field(
-        description="When its term is over and it is destroyed, unless something holds it; null where no term runs."
+        description=(
+            "When the retention term ends and the recording is destroyed, unless a hold covers it. Null "
+            "if no term is running."
+        )
     )
     created_at: datetime
     updated_at: datetime
     storage: Storage | None = strawberry.field(
-        description="Of a READY recording, on `recording(id)` only; null before it is READY."
+        description="The object in the bucket, on `recording(id)` only. Null before the recording is READY."
     )
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="Its error as a sentence, in the reader's language."
+        description="The `error` as a sentence in the reader's language."
     )
     def error_text(self, info: Info) -> str | None:
         return _in_words(self.error, info)
@@ -206,7 +232,7 @@ class Recording:
         )
 
 
-@strawberry.input(description="Which recordings; what is left out is any.")
+@strawberry.input(description="A filter for recordings. An omitted field matches everything.")
 class RecordingFilter:
     statuses: list[model.RecordingStatus] | None = None
     consultation_id: strawberry.ID | None = None
@@ -215,7 +241,9 @@ class RecordingFilter:
         default=None, description="LiveKit's id of the egress that records the video."
     )
     created_since: datetime | None = None
-    created_until: datetime | None = strawberry.field(default=None, description="Excluded.")
+    created_until: datetime | None = strawberry.field(
+        default=None, description="The exclusive end of the range."
+    )
 
     def to_model(self) -> model.RecordingFilter:
         return model.RecordingFilter(
@@ -228,7 +256,9 @@ class RecordingFilter:
         )
 
 
-@strawberry.type(description="A presigned URL. Whoever holds it may download until it expires.")
+@strawberry.type(
+    description="A presigned URL. Everyone who has the URL can download the file until it expires."
+)
 class DownloadUrl:
     url: str
     expires_at: datetime
@@ -238,9 +268,9 @@ class DownloadUrl:
         return cls(url=issued.url, expires_at=issued.expires_at)
 
 
-@strawberry.type(description="What became of a webhook.")
+@strawberry.type(description="The result of a webhook delivery.")
 class WebhookReceipt:
-    duplicate: bool = strawberry.field(description="It was in the inbox already.")
+    duplicate: bool = strawberry.field(description="Whether the event was already in the inbox.")
 
 
 def _in_words(error: str | None, info: Info) -> str | None:
@@ -248,9 +278,10 @@ def _in_words(error: str | None, info: Info) -> str | None:
 
 
 def select_recording(info: Info, *path: str) -> model.Selection:
-    """The fields of a recording that are asked for at `path`. Raises InvalidInput (storage_in_list) for `storage`.
+    """Return the selected fields of a recording at `path`. Raises InvalidInput (storage_in_list) for `storage`.
 
-    Every root field that returns recordings uses this, except `recording`: `storage` costs a request to the bucket.
+    Every root field that returns recordings uses this function, except `recording`, because `storage` costs a
+    request to the bucket.
     """
     fields = selected(info, *path)
     if "storage" in fields:
@@ -263,7 +294,7 @@ def _place(recording: model.Recording) -> Cursor:
 
 
 async def recording(info: Info, id: strawberry.ID) -> Recording:
-    """One recording."""
+    """Return one recording."""
     service, asker = info.context.services.recordings, await info.context.asker()
     selection = model.Selection(selected(info))
     found = await service.get(asker, parse_id(id), selection)
@@ -275,7 +306,7 @@ async def recording(info: Info, id: strawberry.ID) -> Recording:
 async def recordings(
     info: Info, first: int | None = None, after: str | None = None, filter: RecordingFilter | None = None
 ) -> Connection[Recording]:
-    """The doctor's recordings, newest first."""
+    """List the doctor's recordings, newest first."""
     selection = select_recording(info, "edges", "node")
     page = await info.context.services.recordings.page(
         await info.context.asker(),
@@ -287,7 +318,7 @@ async def recordings(
 
 
 async def start_recording(info: Info, consultation_id: strawberry.ID) -> Recording:
-    """Starts the recording, where everybody has consented."""
+    """Start a recording. Every participant must have consented."""
     started = await info.context.services.recordings.start(
         await info.context.asker(), parse_id(consultation_id), select_recording(info)
     )
@@ -295,7 +326,7 @@ async def start_recording(info: Info, consultation_id: strawberry.ID) -> Recordi
 
 
 async def stop_recording(info: Info, recording_id: strawberry.ID) -> Recording:
-    """Stops the recording; again, it changes nothing."""
+    """Stop the recording. Safe to repeat."""
     after = await info.context.services.recordings.stop(
         await info.context.asker(), parse_id(recording_id), select_recording(info)
     )
@@ -305,7 +336,7 @@ async def stop_recording(info: Info, recording_id: strawberry.ID) -> Recording:
 async def issue_download_url(
     info: Info, recording_id: strawberry.ID, purpose_of_use: PurposeOfUse
 ) -> DownloadUrl:
-    """A URL that downloads a READY recording for a few minutes."""
+    """Issue a URL that downloads a READY recording for a few minutes."""
     issued = await info.context.services.recordings.issue_download_url(
         await info.context.asker(), parse_id(recording_id), purpose_of_use
     )
@@ -313,7 +344,7 @@ async def issue_download_url(
 
 
 async def process_livekit_webhook(info: Info, body: str, authorization: str) -> WebhookReceipt:
-    """The webhook's other door, for a gateway that forwards LiveKit's events: body and header as they came."""
+    """Receive a webhook through a gateway that forwards LiveKit's events, with the original body and header."""
     try:
         is_new = await info.context.services.recordings.receive_webhook(body.encode(), authorization)
     except Unauthenticated:

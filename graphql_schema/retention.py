@@ -1,4 +1,4 @@
-"""Retention in GraphQL: what is kept how long, what a change would delete, what is stored."""
+"""GraphQL types and root fields for retention policies and the storage report."""
 
 from datetime import date, datetime
 from typing import Self
@@ -13,36 +13,46 @@ from graphql_schema.scalars import BigInt, to_id
 strawberry.enum(
     model.PolicyStatus,
     name="RetentionPolicyStatus",
-    description="One is ACTIVE at a time. A PROPOSED one waits for compliance officers.",
+    description=(
+        "The status of a policy. At most one policy is ACTIVE. A PROPOSED policy waits for "
+        "compliance officers."
+    ),
 )
 
 
-@strawberry.type(description="The terms of a kind of consultation that has terms of its own.")
+@strawberry.type(description="The retention terms of one kind of consultation.")
 class RetentionTerms:
     kind: str
     recording_days: int
     signed_note_days: int
 
 
-@strawberry.type(description="A version of what is kept how long.")
+@strawberry.type(description="A version of the retention policy.")
 class RetentionPolicy:
     id: int
     name: str
     status: model.PolicyStatus
-    sha256: str = strawberry.field(description="Of the file that was proposed.")
+    sha256: str = strawberry.field(description="The SHA-256 of the proposed file.")
     recording_days: int
     signed_note_days: int
     kinds: list[RetentionTerms]
     minors_until_age_years: int | None = strawberry.field(
-        description="What is recorded of a minor is kept at least until this birthday."
+        description="Recordings of a minor are kept at least until this birthday."
     )
     grace_days: int = strawberry.field(
-        description="For how long a deletion somebody asked for can be undone."
+        description="The number of days during which a requested deletion can be undone."
     )
-    jurisdiction: str | None = strawberry.field(description="Whose floors its terms were held against.")
-    applies_to_existing: bool = strawberry.field(description="Whether it dates what is recorded already.")
-    shortens: bool = strawberry.field(description="It needs two officers, as it was last judged.")
-    shortened: list[str] = strawberry.field(description="Which terms now in force a PROPOSED one shortens.")
+    jurisdiction: str | None = strawberry.field(description="The jurisdiction whose minimum terms apply.")
+    applies_to_existing: bool = strawberry.field(
+        description="Whether the policy also applies to existing recordings."
+    )
+    shortens: bool = strawberry.field(
+        description=(
+            "Whether the policy shortens a term and therefore needs two officers, according to the last "
+            "check."
+        )
+    )
+    shortened: list[str] = strawberry.field(description="The terms in force that a PROPOSED policy shortens.")
     approved_by: list[strawberry.ID]
     proposed_at: datetime
     activated_at: datetime | None
@@ -79,16 +89,21 @@ class RetentionPolicy:
         return cls.of(judged.kept, judged.shortened)
 
 
-@strawberry.type(description="What a policy would delete in a month.")
+@strawberry.type(description="The deletions of one month under a policy.")
 class RetentionMonth:
-    month: date = strawberry.field(description="Its first day.")
+    month: date = strawberry.field(description="The first day of the month.")
     recordings: int
     size_bytes: BigInt
-    sooner: int = strawberry.field(description="Of these, how many sooner than it is to be today, or at all.")
-    held: int = strawberry.field(description="Of these, how many are held now, and stay as long as they are.")
+    sooner: int = strawberry.field(
+        description=(
+            "How many of these recordings would be deleted sooner than under the present policy, or are "
+            "not due at all today."
+        )
+    )
+    held: int = strawberry.field(description="How many of these recordings are held now and therefore stay.")
 
 
-@strawberry.type(description="What a PROPOSED policy would do to what exists if it came into force now.")
+@strawberry.type(description="The effect on existing recordings if a PROPOSED policy came into force now.")
 class RetentionPreview:
     months: list[RetentionMonth]
     earliest_due_at: datetime | None
@@ -111,11 +126,13 @@ class RetentionPreview:
 
 
 @strawberry.type(
-    description="What lies in one class of the bucket and is at least so old, and younger than the next."
+    description=(
+        "The bytes of one retention class in one range of ages. The range ends where the next row's begins."
+    )
 )
 class StoredBytes:
     retention_class: str = strawberry.field(
-        description="`d90`: kept 90 days. `keep`: no rule of the bucket's."
+        description="The retention class: `d90` is kept for 90 days, and no rule of the bucket covers `keep`."
     )
     age_from_days: int
     objects: int
@@ -131,25 +148,33 @@ class StoredBytes:
         )
 
 
-@strawberry.type(description="In US dollars, as the settings have them.")
+@strawberry.type(description="The configured prices in US dollars.")
 class StoragePrices:
     gb_month: float
     class_a_million: float
     class_b_million: float
-    as_of: str = strawberry.field(description="When they were looked up.")
+    as_of: str = strawberry.field(description="The day, month or year of the prices.")
 
 
-@strawberry.type(description="What is stored, what of it goes soon, and what it costs. It names nobody.")
+@strawberry.type(
+    description="The stored bytes, the upcoming deletions and the cost. The report names no person."
+)
 class StorageReport:
     size_bytes: BigInt
     stored: list[StoredBytes]
-    due_recordings: int = strawberry.field(description="Within 30 days, and not held.")
+    due_recordings: int = strawberry.field(
+        description="How many recordings are due within 30 days and not held."
+    )
     due_bytes: BigInt
-    held_recordings: int = strawberry.field(description="Due within 30 days, and held: they stay.")
+    held_recordings: int = strawberry.field(
+        description="How many recordings are due within 30 days and stay because they are held."
+    )
     held_bytes: BigInt
-    storage_per_month: float = strawberry.field(description="In US dollars, of what is stored now.")
+    storage_per_month: float = strawberry.field(
+        description="The monthly cost of the stored bytes in US dollars."
+    )
     operations_per_month: float = strawberry.field(
-        description="In US dollars, the least that the last 30 days can have cost."
+        description="A lower bound of the cost of operations in the last 30 days, in US dollars."
     )
     prices: StoragePrices
 
@@ -174,32 +199,32 @@ class StorageReport:
 
 
 async def retention_policies(info: Info) -> list[RetentionPolicy]:
-    """The newest hundred, the newest first."""
+    """List the newest hundred policies, newest first."""
     found = await info.context.services.retention.policies(await info.context.asker())
     return [RetentionPolicy.of_judged(each) for each in found]
 
 
 async def retention_preview(info: Info, policy_id: int) -> RetentionPreview:
-    """What a PROPOSED policy would delete, and when."""
+    """Return what a PROPOSED policy would delete, and when."""
     return RetentionPreview.of(
         await info.context.services.retention.preview(await info.context.asker(), policy_id)
     )
 
 
 async def approve_retention_policy(info: Info, policy_id: int) -> RetentionPolicy:
-    """One's approval; the policy comes into force with it, or with a second officer's."""
+    """Approve a policy. It comes into force with this approval, or with that of a second officer."""
     return RetentionPolicy.of(
         await info.context.services.retention.approve(await info.context.asker(), policy_id)
     )
 
 
 async def reject_retention_policy(info: Info, policy_id: int) -> RetentionPolicy:
-    """Ends a proposal."""
+    """Reject a proposed policy."""
     return RetentionPolicy.of(
         await info.context.services.retention.reject(await info.context.asker(), policy_id)
     )
 
 
 async def storage_report(info: Info) -> StorageReport:
-    """Bytes by age and class, what goes within 30 days, and the cost."""
+    """Return the stored bytes by age and class, the deletions of the next 30 days, and the cost."""
     return StorageReport.of(await info.context.services.retention.storage_report(await info.context.asker()))

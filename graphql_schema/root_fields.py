@@ -16,7 +16,9 @@ _Value = TypeVar("_Value")
 
 
 def root_field(resolver: Callable[..., Any], permission: Permission | None, *, description: str) -> Any:
-    """A field of the query or the mutation. `permission` None: anybody may ask, without a token."""
+    """Return a field of the query or the mutation. `permission` None means that everyone may use it without a
+    token.
+    """
     return strawberry.field(
         resolver,
         description=description,
@@ -26,21 +28,21 @@ def root_field(resolver: Callable[..., Any], permission: Permission | None, *, d
 
 
 def root_subscription(resolver: Callable[..., Any], permission: Permission, *, description: str) -> Any:
-    """A field of the subscription."""
+    """Return a field of the subscription."""
     return strawberry.subscription(resolver, description=description, metadata={_PERMISSION: permission})
 
 
 def permission_of(field: GraphQLField) -> Permission | None:
-    """What a root field of the schema declares. Raises KeyError if it declares nothing."""
+    """Return the permission that a root field declares. Raises KeyError if it declares nothing."""
     permission: Permission | None = field.extensions["strawberry-definition"].metadata[_PERMISSION]
     return permission
 
 
 async def run_to_end(work: Coroutine[Any, Any, _Value]) -> _Value:
-    """The result of `work`, which goes on if its caller is cancelled.
+    """Return the result of `work`, which continues if its caller is cancelled.
 
-    graphql-core cancels the siblings of a failed field (3.3.2). Without this, ten probes in one operation, the first of
-    which is refused, would leave one audit row.
+    graphql-core cancels the siblings of a failed field (3.3.2). Without this function, ten fields of one operation
+    would leave one audit row if the first one is refused.
     """
     task = asyncio.ensure_future(work)
     task.add_done_callback(_retrieve)
@@ -48,10 +50,11 @@ async def run_to_end(work: Coroutine[Any, Any, _Value]) -> _Value:
 
 
 class _RootField(FieldExtension):
-    """Runs a field to its end. A caller without the permission is told so, and never that the input is wrong.
+    """Runs a field to its end. A caller without the permission gets that refusal, and never an error about the
+    input.
 
-    Services open their transaction, which checks the permission, after they have read their input. Input that they
-    refuse is therefore answered only after the permission has been checked on its own.
+    A service reads its input before it opens its transaction, which checks the permission. If the service refuses
+    the input, this extension checks the permission separately before the error is returned.
     """
 
     def __init__(self, permission: Permission | None) -> None:
@@ -60,7 +63,7 @@ class _RootField(FieldExtension):
     async def resolve_async(
         self, next_: Callable[..., Awaitable[Any]], source: Any, info: strawberry.Info, **kwargs: Any
     ) -> Any:
-        """The field's value. Raises RateLimited if the person runs too much at once."""
+        """Return the field's value. Raises RateLimited if the person runs too many operations at once."""
         return await run_to_end(self._admitted(next_, source, info, kwargs))
 
     async def _admitted(
@@ -83,6 +86,6 @@ class _RootField(FieldExtension):
 
 
 def _retrieve(task: "asyncio.Future[Any]") -> None:
-    """Marks the error of a task that nobody waits for as seen: it has been audited, and asyncio need not log it."""
+    """Mark the error of an abandoned task as handled, because it is audited and asyncio need not log it."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""The scalars and ids that GraphQL lacks."""
+"""Scalars and ids that GraphQL lacks."""
 
 from typing import NewType
 from uuid import UUID
@@ -11,7 +11,7 @@ _MAX_BIG_INT = 2**63 - 1
 
 
 def _whole_number(value: object) -> int:
-    """A whole number of 64 bits, also one written as `5e3`. Raises ValueError for anything else, text included."""
+    """Return a whole number of 64 bits; `5e3` is accepted. Raises ValueError for anything else, including text."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MAX_BIG_INT:
@@ -29,7 +29,7 @@ BIG_INT = strawberry.scalar(
 
 
 def parse_id(value: strawberry.ID) -> UUID:
-    """The UUID of an id. Raises InvalidInput (bad_id)."""
+    """Return the UUID of an id. Raises InvalidInput (bad_id)."""
     try:
         return UUID(value)
     except ValueError as error:
@@ -37,20 +37,20 @@ def parse_id(value: strawberry.ID) -> UUID:
 
 
 def parse_optional_id(value: strawberry.ID | None) -> UUID | None:
-    """The same, where there is one."""
+    """Return the UUID of an id, or None."""
     return None if value is None else parse_id(value)
 
 
 def to_id(value: UUID) -> strawberry.ID:
-    """The id of a UUID."""
+    """Return the id of a UUID."""
     return strawberry.ID(str(value))
 
 
 def to_optional_id(value: UUID | None) -> strawberry.ID | None:
-    """The same, where there is one."""
+    """Return the id of a UUID, or None."""
     return None if value is None else to_id(value)
 
 
 def big(value: int | None) -> BigInt | None:
-    """A whole number of any size, where there is one."""
+    """Return a whole number of any size, or None."""
     return None if value is None else BigInt(value)

@@ -1,4 +1,4 @@
-"""The whole API on one page: every root field with the permission that it needs."""
+"""The whole API: every root field with its permission."""
 
 import strawberry
 from strawberry.schema.config import StrawberryConfig
@@ -21,83 +21,99 @@ from graphql_schema.scalars import BIG_INT, BigInt
 
 @strawberry.type
 class Query:
-    viewer = root_field(staff.viewer, permissions.READ_VIEWER, description="The person who asks.")
+    viewer = root_field(staff.viewer, permissions.READ_VIEWER, description="The calling person.")
     consent_text = root_field(
-        consents.consent_text, permission=None, description="The words to show before consent."
+        consents.consent_text,
+        permission=None,
+        description="The consent text to show before a participant consents.",
     )
     consultation = root_field(
         consultation_fields.consultation,
         permissions.READ_CONSULTATION,
-        description="By `id` or by `externalId`.",
+        description="Returns the consultation with this `id` or `externalId`.",
     )
     consultations = root_field(
         consultation_fields.consultations,
         permissions.LIST_CONSULTATIONS,
-        description="One's own consultations, the newest appointment first.",
+        description="Lists the calling doctor's or patient's consultations, newest appointment first.",
     )
     recording = root_field(
         recording_fields.recording,
         permissions.READ_RECORDING,
-        description="A recording of one's own patient's.",
+        description="Returns a recording of the calling doctor.",
     )
     recordings = root_field(
         recording_fields.recordings,
         permissions.LIST_RECORDINGS,
-        description="One's recordings, newest first.",
+        description="Lists the calling doctor's recordings, newest first.",
     )
     transcript = root_field(
         transcript_fields.transcript,
         permissions.READ_TRANSCRIPT,
-        description="The words of a recording of one's own, once they are READY.",
+        description="Returns the READY transcript of a recording of the calling doctor.",
     )
     search_transcripts = root_field(
         transcript_fields.search_transcripts,
         permissions.SEARCH_TRANSCRIPTS,
-        description="In all recordings of one's own, best first.",
+        description="Searches the transcripts of the calling doctor, best hits first.",
     )
     active_rooms = root_field(
-        consultation_fields.active_rooms, permissions.LIST_ROOMS, description="One's rooms that are open now."
+        consultation_fields.active_rooms,
+        permissions.LIST_ROOMS,
+        description="Lists the calling doctor's rooms that are open now.",
     )
     audit_events = root_field(
-        audit.audit_events, permissions.LIST_AUDIT_EVENTS, description="The audit log, for compliance alone."
+        audit.audit_events,
+        permissions.LIST_AUDIT_EVENTS,
+        description="Lists the audit log, newest first. For compliance only.",
     )
     deletions = root_field(
         deletion_fields.deletions,
         permissions.LIST_DELETIONS,
-        description="Of one's own recordings; for compliance of all. Newest first.",
+        description=(
+            "Lists deletions, newest first: of the calling doctor's recordings, or for compliance of "
+            "all recordings."
+        ),
     )
     deletion_certificates = root_field(
         deletion_fields.deletion_certificates,
         permissions.READ_CERTIFICATES,
-        description="The proof that a recording is destroyed, for its doctor and for compliance; empty until then.",
+        description=(
+            "Returns the certificates of a destroyed recording, for its doctor and for compliance. The "
+            "list is empty before the destruction."
+        ),
     )
     staff_invitations = root_field(
         staff.staff_invitations,
         permissions.LIST_STAFF_INVITATIONS,
-        description="The newest hundred, newest first, for compliance alone.",
+        description="Lists the newest hundred staff invitations, newest first. For compliance only.",
     )
     access_requests = root_field(
         access_fields.access_requests,
         permissions.LIST_ACCESS_REQUESTS,
-        description="A patient's own; for compliance all of them. Newest first.",
+        description="Lists access requests, newest first: the calling patient's, or for compliance all.",
     )
     legal_holds = root_field(
-        hold_fields.legal_holds, permissions.LIST_HOLDS, description="Newest first, for compliance alone."
+        hold_fields.legal_holds,
+        permissions.LIST_HOLDS,
+        description="Lists legal holds, newest first. For compliance only.",
     )
     retention_policies = root_field(
         retention_fields.retention_policies,
         permissions.LIST_RETENTION_POLICIES,
-        description="Newest first, for compliance alone.",
+        description="Lists retention policies, newest first. For compliance only.",
     )
     retention_preview = root_field(
         retention_fields.retention_preview,
         permissions.PREVIEW_RETENTION,
-        description="What a PROPOSED policy would delete and when, for compliance alone.",
+        description="Returns what a PROPOSED policy would delete, and when. For compliance only.",
     )
     storage_report = root_field(
         retention_fields.storage_report,
         permissions.REPORT_STORAGE,
-        description="What is stored, what goes within 30 days, what it costs; for compliance alone.",
+        description=(
+            "Returns the stored bytes, the deletions of the next 30 days, and the cost. For compliance only."
+        ),
     )
 
 
@@ -106,181 +122,242 @@ class Mutation:
     register_consultation = root_field(
         consultation_fields.register_consultation,
         permissions.REGISTER_CONSULTATION,
-        description="Idempotent by external id.",
+        description="Registers a consultation of the calling doctor. Idempotent by `externalId`.",
     )
     record_consent = root_field(
         consents.record_consent,
         permissions.GIVE_CONSENT,
-        description="One's own consent, or one that the doctor attests.",
+        description="Records the caller's own consent, or a consent that the doctor attests.",
     )
     withdraw_consent = root_field(
         consents.withdraw_consent,
         permissions.WITHDRAW_CONSENT,
-        description="Stops a running recording at once.",
+        description="Withdraws a consent. A running recording is stopped at once.",
     )
     invite_guest = root_field(
-        consultation_fields.invite_guest, permissions.INVITE_GUEST, description="An interpreter, say."
+        consultation_fields.invite_guest,
+        permissions.INVITE_GUEST,
+        description="Invites a guest, such as an interpreter, to a consultation of the calling doctor.",
     )
     join_consultation = root_field(
         consultation_fields.join_consultation,
         permissions.JOIN_CONSULTATION,
-        description="A LiveKit token for two hours.",
+        description="Returns a LiveKit token that is valid for two hours.",
     )
     start_recording = root_field(
         recording_fields.start_recording,
         permissions.START_RECORDING,
-        description="Needs the consent of every participant.",
+        description="Starts a recording. Every participant must have consented.",
     )
     stop_recording = root_field(
-        recording_fields.stop_recording, permissions.STOP_RECORDING, description="Idempotent."
+        recording_fields.stop_recording,
+        permissions.STOP_RECORDING,
+        description="Stops a recording. Idempotent.",
     )
     correct_transcript = root_field(
         transcript_fields.correct_transcript,
         permissions.CORRECT_TRANSCRIPT,
-        description="Every version is kept, with who wrote it and when. "
-        "A call with the words that the turn has already changes nothing.",
+        description=(
+            "Corrects the text of a turn. Every version is kept with its author and time. A call with "
+            "the present text changes nothing."
+        ),
     )
     attribute_turn = root_field(
         transcript_fields.attribute_turn,
         permissions.CORRECT_TRANSCRIPT,
-        description="Renames a speaker. Every version is kept, likewise. The same speaker again changes nothing.",
+        description=(
+            "Names the speaker of a turn or of its voice. Every version is kept with its author and "
+            "time. A call with the present speaker changes nothing."
+        ),
     )
     issue_subtitle_urls = root_field(
         transcript_fields.issue_subtitle_urls,
         permissions.ISSUE_SUBTITLE_URLS,
-        description="For a few minutes, to whoever holds them.",
+        description="Issues subtitle links that are valid for a few minutes, for everyone who has them.",
     )
     retry_transcription = root_field(
         transcript_fields.retry_transcription,
         permissions.RETRY_TRANSCRIPTION,
-        description="Of what FAILED, or was OFF and is wanted now.",
+        description=(
+            "Retries a transcription that FAILED or was OFF, or the unintelligible turns of a READY "
+            "transcript."
+        ),
     )
     switch_transcription = root_field(
         transcript_fields.switch_transcription,
         permissions.SWITCH_TRANSCRIPTION,
-        description="Off by default for sensitive kinds. Nothing more is sent to a service from then on.",
+        description=(
+            "Switches the transcription of a consultation on or off. The default is off for sensitive "
+            "consultations. After switching off, no more sound is sent to the speech service."
+        ),
     )
     import_recording = root_field(
         recording_imports.import_recording,
         permissions.IMPORT_RECORDING,
-        description="A recording made elsewhere. Needs the consent of every participant; idempotent while pending.",
+        description=(
+            "Begins to import a recording that was made elsewhere. Every participant must have "
+            "consented. Idempotent while the import is pending."
+        ),
     )
     complete_import = root_field(
         recording_imports.complete_import,
         permissions.COMPLETE_IMPORT,
-        description="After the upload, which is then verified. Idempotent.",
+        description="Completes an import after the upload. The uploaded file is then verified. Idempotent.",
     )
     delete_recording = root_field(
         deletion_fields.delete_recording,
         permissions.DELETE_RECORDING,
-        description="Once the grace period is over. By its doctor or compliance; nothing that is held. Idempotent.",
+        description=(
+            "Requests that a recording is destroyed after the grace period, as its doctor or as "
+            "compliance. A held recording is refused. Idempotent."
+        ),
     )
     undo_deletion = root_field(
         deletion_fields.undo_deletion,
         permissions.UNDO_DELETION,
-        description="Within the grace period of a request. Idempotent.",
+        description="Withdraws a requested deletion within its grace period. Idempotent.",
     )
     request_access = root_field(
         access_fields.request_access,
         permissions.REQUEST_ACCESS,
-        description="By the patient's login, for the patient or who speaks for the patient. Idempotent while open.",
+        description=(
+            "Files an access request with the patient's login, for the patient or a representative. "
+            "Idempotent while the request is open."
+        ),
     )
     record_access_request = root_field(
         access_fields.record_access_request,
         permissions.RECORD_ACCESS_REQUEST,
-        description="For compliance alone: a request that came in writing. Idempotent while open.",
+        description=(
+            "Files an access request that arrived in writing. For compliance only. Idempotent while the "
+            "request is open."
+        ),
     )
     withdraw_access_request = root_field(
         access_fields.withdraw_access_request,
         permissions.WITHDRAW_ACCESS_REQUEST,
-        description="One's own, while it is open. Idempotent.",
+        description=(
+            "Withdraws an open access request: the patient's own, or for compliance a written one. "
+            "Idempotent."
+        ),
     )
     approve_access_request = root_field(
         access_fields.approve_access_request,
         permissions.APPROVE_ACCESS_REQUEST,
-        description="For compliance alone: an encrypted copy is made. Again, where that failed, once more.",
+        description=(
+            "Approves an access request, and queues its encrypted copy. If the copy failed, another "
+            "call queues it again. For compliance only."
+        ),
     )
     deny_access_request = root_field(
         access_fields.deny_access_request,
         permissions.DENY_ACCESS_REQUEST,
-        description="For compliance alone, on a ground of 45 CFR 164.524(a).",
+        description="Denies an access request on a ground of 45 CFR 164.524(a). For compliance only.",
     )
     extend_access_request = root_field(
         access_fields.extend_access_request,
         permissions.EXTEND_ACCESS_REQUEST,
-        description="For compliance alone: once, before it is overdue, by 1 to 30 days.",
+        description=(
+            "Extends the deadline of an access request once, before it has passed, by 1 to 30 days. For "
+            "compliance only."
+        ),
     )
     ask_access_review = root_field(
         access_fields.ask_access_review,
         permissions.ASK_ACCESS_REVIEW,
-        description="Of a denial of one's own request on a reviewable ground. Idempotent.",
+        description=(
+            "Asks for the review of a denial whose ground allows a review. For the patient, or for "
+            "compliance after a written request. Idempotent."
+        ),
     )
     record_access_review = root_field(
         access_fields.record_access_review,
         permissions.RECORD_ACCESS_REVIEW,
-        description="For compliance alone: by a clinician who took no part in the denial.",
+        description="Records the review by a clinician who took no part in the denial. For compliance only.",
     )
     issue_export_url = root_field(
         access_fields.issue_export_url,
         permissions.ISSUE_EXPORT_URL,
-        description="For the patient alone: the encrypted copy, for a few minutes.",
+        description="Issues a URL of the encrypted copy that is valid for a few minutes. For the patient only.",
     )
     reveal_export_secret = root_field(
         access_fields.reveal_export_secret,
         permissions.REVEAL_EXPORT_SECRET,
-        description="For compliance alone, once: to be told to the patient by telephone or post.",
+        description=(
+            "Reveals the secret of a copy once, to be told to the patient by telephone or post. For "
+            "compliance only."
+        ),
     )
     issue_download_url = root_field(
         recording_fields.issue_download_url,
         permissions.ISSUE_DOWNLOAD_URL,
-        description="A URL for a few minutes, to whoever holds it.",
+        description=(
+            "Issues a download URL of a recording that is valid for a few minutes, for everyone who has it."
+        ),
     )
     process_livekit_webhook = root_field(
         recording_fields.process_livekit_webhook,
         permission=None,
-        description="The same as POST /webhooks/livekit.",
+        description="Receives a signed LiveKit webhook, like `POST /webhooks/livekit`.",
     )
     suspend_staff = root_field(
-        staff.suspend_staff, permissions.SUSPEND_STAFF, description="For compliance alone."
+        staff.suspend_staff,
+        permissions.SUSPEND_STAFF,
+        description="Suspends a staff member at once and ends their sessions. For compliance only.",
     )
     invite_staff = root_field(
         staff.invite_staff,
         permissions.INVITE_STAFF,
-        description="For compliance alone. Again while it is PENDING sends it again.",
+        description=(
+            "Invites a staff member by email. A second call while the invitation is PENDING sends it "
+            "again. For compliance only."
+        ),
     )
     place_legal_hold = root_field(
         hold_fields.place_legal_hold,
         permissions.PLACE_HOLD,
-        description="For compliance alone. Nothing that it covers begins to be destroyed from then on.",
+        description=(
+            "Places a legal hold. From then on, no destruction of a covered recording begins. For "
+            "compliance only."
+        ),
     )
     release_legal_hold = root_field(
         hold_fields.release_legal_hold,
         permissions.RELEASE_HOLD,
-        description="For compliance alone, and not for whoever placed it. Idempotent for whoever released it.",
+        description=(
+            "Releases a legal hold that another officer placed. Idempotent for the officer who released "
+            "it. For compliance only."
+        ),
     )
     approve_retention_policy = root_field(
         retention_fields.approve_retention_policy,
         permissions.APPROVE_RETENTION,
-        description="For compliance alone. In force at once, or with a second officer's where it shortens a term.",
+        description=(
+            "Approves a retention policy. It comes into force at once, or after the approval of a "
+            "second officer if it shortens a term. For compliance only."
+        ),
     )
     reject_retention_policy = root_field(
         retention_fields.reject_retention_policy,
         permissions.REJECT_RETENTION,
-        description="For compliance alone. Ends a proposal.",
+        description="Rejects a proposed retention policy. For compliance only.",
     )
 
 
-@strawberry.type(description="Over WebSocket alone, by graphql-transport-ws.")
+@strawberry.type(description="Subscriptions over WebSocket, with the protocol graphql-transport-ws.")
 class Subscription:
     recording_changed = root_subscription(
         recording_changes.recording_changed,
         permissions.WATCH_RECORDINGS,
-        description="The consultation's newest recording, if there is one, and then each recording of it that changes.",
+        description=(
+            "Sends the newest recording of the consultation, if there is one, and then each recording "
+            "of it that changes."
+        ),
     )
 
 
 def make_schema(*, is_production: bool) -> MaskedSchema:
-    """The executable schema; production answers no introspection."""
+    """Return the executable schema. In production it answers no introspection."""
     return MaskedSchema(
         Query,
         Mutation,

@@ -1,4 +1,6 @@
-"""Which fields were asked for below a root field: what the statement fetches, and what the audit row names."""
+"""Reads which fields a root field selects, which decides what the SQL statement fetches and what the audit row
+names.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,7 +10,9 @@ from graphql_schema.context import Info
 
 
 def selected(info: Info, *path: str) -> tuple[str, ...]:
-    """The names of the fields at `path` below the root field, through fragments and aliases, sorted, each once."""
+    """Return the names of the fields at `path` below the root field, through fragments and aliases, sorted and
+    unique.
+    """
     selections: list[Selection] = [selection for root in info.selected_fields for selection in _of(root)]
     for name in path:
         selections = [

@@ -1,4 +1,4 @@
-"""People in GraphQL."""
+"""GraphQL types and root fields for the caller and staff."""
 
 from datetime import datetime
 from typing import Self
@@ -10,19 +10,24 @@ from app.texts import reason_text
 from graphql_schema.context import Info
 from graphql_schema.scalars import parse_id, to_id, to_optional_id
 
-strawberry.enum(model.StaffRole, description="What a member of staff is.")
+strawberry.enum(model.StaffRole, description="The role of a staff member.")
 strawberry.enum(
     model.InvitationStatus,
     name="StaffInvitationStatus",
-    description="PENDING until it is settled. SENT: the person is staff; a new login has a link by mail.",
+    description=(
+        "The status of an invitation. PENDING: the worker has not settled it. SENT: the person is a "
+        "staff member, and a new login got a link by mail."
+    ),
 )
 
 
-@strawberry.type(description="The person who asks.")
+@strawberry.type(description="The calling person.")
 class Viewer:
     user_id: strawberry.ID
-    role: str = strawberry.field(description="`clinician`, `compliance` or `patient`.")
-    aal: str = strawberry.field(description="`aal2` after a second factor.")
+    role: str = strawberry.field(description="The caller's role: `clinician`, `compliance` or `patient`.")
+    aal: str = strawberry.field(
+        description="The assurance level of the session: `aal2` after a second factor."
+    )
     patient_id: strawberry.ID | None
 
     @classmethod
@@ -35,21 +40,21 @@ class Viewer:
         )
 
 
-@strawberry.type(description="A member of staff who may do nothing any more.")
+@strawberry.type(description="A suspended staff member.")
 class Suspension:
     user_id: strawberry.ID
 
 
 @strawberry.type(
-    description="An invitation to work here. The person who invited sees its address, nobody else does."
+    description="An invitation of a staff member. Only the officer who invited can read its address."
 )
 class StaffInvitation:
     id: strawberry.ID
     role: model.StaffRole
     status: model.InvitationStatus
-    error: str | None = strawberry.field(description="Why it FAILED, as the `reason` of an error.")
+    error: str | None = strawberry.field(description="The code of the reason if the invitation FAILED.")
     email: str | None = strawberry.field(
-        description="The address, for the person who invited it; null for everybody else."
+        description="The invited address, for the officer who invited. Null for everyone else."
     )
     created_at: datetime
 
@@ -65,31 +70,31 @@ class StaffInvitation:
         )
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="Why it FAILED and what helps, in the reader's language."
+        description="The reason why the invitation FAILED and its remedy, in the reader's language."
     )
     def error_text(self, info: Info) -> str | None:
         return None if self.error is None else reason_text(self.error, info.context.language)
 
 
 async def viewer(info: Info) -> Viewer:
-    """Who asks."""
+    """Return the caller."""
     return Viewer.of(await info.context.services.staff.viewer(await info.context.asker()))
 
 
 async def staff_invitations(info: Info) -> list[StaffInvitation]:
-    """The newest hundred invitations, the newest first."""
+    """List the newest hundred invitations, newest first."""
     found = await info.context.services.staff.invitations(await info.context.asker())
     return [StaffInvitation.of(invitation) for invitation in found]
 
 
 async def invite_staff(info: Info, email: str, role: model.StaffRole) -> StaffInvitation:
-    """Invites somebody to work here, by Supabase Auth's mail."""
+    """Invite a staff member by Supabase Auth's mail."""
     return StaffInvitation.of(
         await info.context.services.staff.invite(await info.context.asker(), email, role)
     )
 
 
 async def suspend_staff(info: Info, user_id: strawberry.ID) -> Suspension:
-    """Bans a member of staff and ends every session, at once."""
+    """Ban a staff member and end all their sessions at once."""
     await info.context.services.staff.suspend(await info.context.asker(), parse_id(user_id))
     return Suspension(user_id=user_id)

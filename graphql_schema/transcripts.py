@@ -1,4 +1,4 @@
-"""Words in GraphQL: a transcript, the search in all of one's own, corrections, and what a doctor decides about them."""
+"""GraphQL types and root fields for transcripts: reading, search, corrections and switches."""
 
 from datetime import datetime
 from typing import Self
@@ -15,12 +15,16 @@ from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_option
 MOST_HITS = 50
 _USUAL_HITS = 20
 
-strawberry.enum(model.Speaker, description="Who speaks, where it is known.")
+strawberry.enum(
+    model.Speaker, description="The speaker of a turn. UNKNOWN means that nobody knows who speaks."
+)
 
 
 @strawberry.type(
-    description="What one speaker said at a stretch. Times are seconds from the recording's beginning."
-    " `number` names the turn for good; turns are in order of start."
+    description=(
+        "Speech of one speaker without an interruption. Times are seconds from the beginning of the "
+        "recording. `number` identifies the turn permanently; turns are ordered by start."
+    )
 )
 class Turn:
     number: int
@@ -28,17 +32,24 @@ class Turn:
     end: float
     speaker: model.Speaker
     participant_id: strawberry.ID | None = strawberry.field(
-        description="The participant into whose microphone it was said. Null if nobody knows, and if a doctor has said"
-        " who speaks. Two guests of one role have different ids."
+        description=(
+            "The participant whose microphone recorded the turn. Null if that is unknown, or if a "
+            "doctor has named the speaker. Two guests with one role have different ids."
+        )
     )
-    text: str = strawberry.field(description="Empty for an unintelligible turn.")
+    text: str = strawberry.field(description="The text of the turn. Empty for an unintelligible turn.")
     is_unintelligible: bool = strawberry.field(
-        description="Somebody spoke, and the speech service could not make out what was said."
+        description="Whether the speech service could not understand the speech of this turn."
     )
     is_uncertain: bool = strawberry.field(
-        description="The speech service was not sure of these words, and nobody has corrected them: show them as such."
+        description=(
+            "Whether the speech service was not sure of the text and nobody has corrected it. Show such "
+            "a text as uncertain."
+        )
     )
-    heard_text: str | None = strawberry.field(description="What was heard, where its words were corrected.")
+    heard_text: str | None = strawberry.field(
+        description="The text of the speech service, if the turn was corrected."
+    )
 
     @classmethod
     def of(cls, turn: model.Turn, heard: model.Turn) -> Self:
@@ -55,14 +66,14 @@ class Turn:
         )
 
 
-@strawberry.type(description="Who corrected a turn, and when.")
+@strawberry.type(description="A correction of a turn.")
 class Correction:
     turn: int
     text: str | None = strawberry.field(
-        description="Its words from then on; null where its voice was given away."
+        description="The corrected text. Null if the correction named the speaker."
     )
     speaker: model.Speaker | None = strawberry.field(
-        description="Whom its voice was given to; null where its words were changed."
+        description="The speaker that the correction named. Null if it changed the text."
     )
     corrected_by: strawberry.ID
     corrected_at: datetime
@@ -79,7 +90,7 @@ class Correction:
         )
 
 
-@strawberry.type(description="The words of a recording, as they were corrected last.")
+@strawberry.type(description="The transcript of a recording, with the latest corrections.")
 class Transcript:
     recording_id: strawberry.ID
     language: str | None
@@ -96,13 +107,13 @@ class Transcript:
         )
 
 
-@strawberry.type(description="From which character to which, the last excluded, counted in code points.")
+@strawberry.type(description="A range of characters, counted in code points. `end` is exclusive.")
 class Highlight:
     start: int
     end: int
 
 
-@strawberry.type(description="A recording in which all of it was said, and where.")
+@strawberry.type(description="A hit: a recording that contains all search terms, and the best matching turn.")
 class TranscriptHit:
     recording_id: strawberry.ID
     consultation_id: strawberry.ID
@@ -111,10 +122,14 @@ class TranscriptHit:
     start: float
     end: float
     speaker: model.Speaker
-    participant_id: strawberry.ID | None = strawberry.field(description="As in `Turn`.")
-    text: str = strawberry.field(description="At most 160 characters of the turn.")
+    participant_id: strawberry.ID | None = strawberry.field(
+        description="The participant, as in `Turn.participantId`."
+    )
+    text: str = strawberry.field(description="An excerpt of the turn, at most 160 characters.")
     highlights: list[Highlight]
-    is_uncertain: bool = strawberry.field(description="As in `Turn`: the words may be wrong.")
+    is_uncertain: bool = strawberry.field(
+        description="Whether the text is uncertain, as in `Turn.isUncertain`."
+    )
 
     @classmethod
     def of(cls, hit: search.Hit) -> Self:
@@ -135,27 +150,35 @@ class TranscriptHit:
 
 
 @strawberry.type(
-    description="What was found: best first, or as it was said where one recording or consultation is searched."
+    description=(
+        "The hits of a search: best first, or in order of time if one recording or consultation is searched."
+    )
 )
 class TranscriptHits:
     hits: list[TranscriptHit]
     is_cut: bool = strawberry.field(
-        description="More recordings than are looked at have these words: the oldest were left out."
+        description=(
+            "Whether more recordings contain the terms than a search examines. The oldest ones were left out."
+        )
     )
     unreadable: int = strawberry.field(
-        description="How many recordings may have these words and could not be opened: they were left out."
+        description=(
+            "How many recordings may contain the terms and were left out because they could not be decrypted."
+        )
     )
 
 
-@strawberry.input(description="Where is searched; what is left out is everywhere.")
+@strawberry.input(description="A filter for searches. An omitted field matches everything.")
 class TranscriptFilter:
     recording_id: strawberry.ID | None = None
     consultation_id: strawberry.ID | None = None
     patient_id: strawberry.ID | None = None
     scheduled_since: datetime | None = None
-    scheduled_until: datetime | None = strawberry.field(default=None, description="Excluded.")
+    scheduled_until: datetime | None = strawberry.field(
+        default=None, description="The exclusive end of the range."
+    )
     with_sensitive: bool = strawberry.field(
-        default=False, description="Psychotherapy and substance use too, which are left out otherwise."
+        default=False, description="Whether to include psychotherapy and substance use consultations."
     )
 
     def to_model(self) -> model.SearchFilter:
@@ -170,7 +193,7 @@ class TranscriptFilter:
 
 
 async def transcript(info: Info, recording_id: strawberry.ID) -> Transcript:
-    """What was said in a recording of one's own."""
+    """Return the transcript of one of the doctor's recordings."""
     read = await info.context.services.transcripts.read(await info.context.asker(), parse_id(recording_id))
     return Transcript.of(recording_id, read)
 
@@ -178,7 +201,7 @@ async def transcript(info: Info, recording_id: strawberry.ID) -> Transcript:
 async def search_transcripts(
     info: Info, query: str, filter: TranscriptFilter | None = None, first: int = _USUAL_HITS
 ) -> TranscriptHits:
-    """One's own recordings in which all these words were said; phrases stand in quotes."""
+    """Search the doctor's recordings for transcripts that contain all words. Quotes mark phrases."""
     if not 1 <= first <= MOST_HITS:
         raise InvalidInput("bad_page_size", minimum=1, maximum=MOST_HITS)
     found = await info.context.services.transcript_search.search(
@@ -189,7 +212,7 @@ async def search_transcripts(
 
 
 async def correct_transcript(info: Info, recording_id: strawberry.ID, turn: int, text: str) -> Transcript:
-    """Puts other words on top of a turn; what was there is kept."""
+    """Correct the text of a turn. The earlier text is kept."""
     read = await info.context.services.transcripts.reword(
         await info.context.asker(), parse_id(recording_id), turn, text
     )
@@ -199,9 +222,9 @@ async def correct_transcript(info: Info, recording_id: strawberry.ID, turn: int,
 async def attribute_turn(
     info: Info, recording_id: strawberry.ID, turn: int, speaker: model.Speaker, only_this_turn: bool = False
 ) -> Transcript:
-    """Gives a turn, and all that its voice says, to a speaker; the turn alone where nothing tells voices apart.
+    """Name the speaker of a turn and of all turns with its voice, or of the turn alone if its voice is unknown.
 
-    `onlyThisTurn` is for a voice that is two people's: a guest beside the patient, at one microphone.
+    `onlyThisTurn` is for a voice label that covers two people, such as a patient and a companion at one microphone.
     """
     read = await info.context.services.transcripts.attribute(
         await info.context.asker(), parse_id(recording_id), turn, speaker, only_this_turn=only_this_turn
@@ -209,9 +232,11 @@ async def attribute_turn(
     return Transcript.of(recording_id, read)
 
 
-@strawberry.type(description="Two addresses of this API that read the subtitles, while the session stands.")
+@strawberry.type(description="Two subtitle links of this API, which work while the session lasts.")
 class SubtitleUrls:
-    webvtt: str = strawberry.field(description="Relative to the API's own address.")
+    webvtt: str = strawberry.field(
+        description="The address of the WebVTT subtitles, relative to the API's address."
+    )
     srt: str
     expires_at: datetime
 
@@ -222,7 +247,7 @@ class SubtitleUrls:
 
 
 async def issue_subtitle_urls(info: Info, recording_id: strawberry.ID) -> SubtitleUrls:
-    """For a player: short-lived addresses of the subtitles."""
+    """Issue short-lived subtitle links for a video player."""
     link = await info.context.services.transcripts.issue_subtitle_link(
         await info.context.asker(), parse_id(recording_id)
     )
@@ -230,16 +255,18 @@ async def issue_subtitle_urls(info: Info, recording_id: strawberry.ID) -> Subtit
 
 
 async def retry_transcription(info: Info, recording_id: strawberry.ID) -> bool:
-    """Tries again what FAILED, or was OFF and is wanted now; of a READY transcript its unintelligible turns alone.
+    """Retry a transcription that FAILED or was OFF, or only the unintelligible turns of a READY transcript.
 
-    What was heard is not asked again. The transcript stays readable, and no turn changes its number.
+    Pieces with an answer are not sent again. A READY transcript stays readable, and no turn changes its number.
     """
     await info.context.services.transcripts.retry(await info.context.asker(), parse_id(recording_id))
     return True
 
 
 async def switch_transcription(info: Info, consultation_id: strawberry.ID, is_on: bool) -> bool:
-    """Whether the consultation's recordings are turned into words from now on; what is under way ends."""
+    """Switch transcription of the consultation's later recordings on or off. Switching off ends a running
+    transcription.
+    """
     await info.context.services.transcripts.switch(
         await info.context.asker(), parse_id(consultation_id), is_on=is_on
     )
