@@ -4,7 +4,7 @@ Each microphone is a file of its own. Speech that no microphone has is taken fro
 heard, and nobody is named for it. So nothing is lost because a microphone was not recorded, or not from the beginning.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Final, Literal
@@ -26,6 +26,9 @@ _MEASURED_ERROR_MS: Final = 300
 _UNMEASURED_ERROR_MS: Final = 2_000
 _STRANGER_STEPS: Final = 12
 """9 dB: by so much the video is louder than usual where somebody speaks into no part's microphone."""
+
+_SOFT_STEPS: Final = 12
+"""9 dB: by so much a microphone hears such a person softer than those who speak into it."""
 """How wrong a part's place may be: for so long around a part's speech nothing is taken from the video."""
 
 
@@ -179,36 +182,51 @@ def _strangers(
 ) -> dict[UUID, set[Span]]:
     """The spans in which a part hears somebody whose own microphone was not recorded.
 
-    There the video is louder than all parts together, by more than is usual in this recording. The lower quartile is
-    taken for usual, since a stranger makes the difference larger.
+    There the video is louder than all parts together, by more than is usual in this recording and in the part, and the
+    parts are softer than usual. The lower quartile of the differences is usual, and the upper one of the loudness:
+    strangers make the first larger and the second smaller.
     """
     placed_parts = (placed(part.frames, part.alignment.late_ms, len(video)) for part in parts)
     together = loudest([bytes(len(video)), *placed_parts])
-    louder = {
-        (part.sound.id, span): _louder(part, span, video, together)
+    compared = {
+        (part.sound.id, span): _compared(part, span, video, together)
         for part in parts
         for span in spans[part.sound.id]
     }
-    differences = sorted(one for found in louder.values() for one in found)
-    usual = differences[len(differences) // 4] if differences else 0
-    return {
-        one: {
-            span
-            for span in spans[one]
-            if (found := louder[one, span]) and fmean(found) >= usual + _STRANGER_STEPS
-        }
+    everything = [pair for found in compared.values() for pair in found]
+    loudness = _quartile((loud for loud, _ in everything), 3)
+    difference = _quartile((louder for _, louder in everything), 1)
+    usual = {
+        one: max(
+            difference, _quartile((louder for span in spans[one] for _, louder in compared[one, span]), 1)
+        )
         for one in spans
     }
 
+    def is_stranger(one: UUID, span: Span) -> bool:
+        found = compared[one, span]
+        return (
+            bool(found)
+            and fmean(loud for loud, _ in found) <= loudness - _SOFT_STEPS
+            and fmean(louder for _, louder in found) >= usual[one] + _STRANGER_STEPS
+        )
 
-def _louder(part: _Part, span: Span, video: bytes, together: bytes) -> list[int]:
-    """By how much the video is louder than all parts together, in each frame of the span with speech."""
+    return {one: {span for span in spans[one] if is_stranger(one, span)} for one in spans}
+
+
+def _quartile(values: Iterable[int], number: int) -> int:
+    ordered = sorted(values)
+    return ordered[len(ordered) * number // 4] if ordered else 0
+
+
+def _compared(part: _Part, span: Span, video: bytes, together: bytes) -> list[tuple[int, int]]:
+    """How loud all parts together are, and by how much the video is louder, in each frame with speech in both."""
     late = round(part.late_ms(span) / FRAME_MS)
-    frames = range(max(span.start_ms // FRAME_MS, -late), min(-(-span.end_ms // FRAME_MS), len(video) - late))
+    first, last = span.start_ms // FRAME_MS, min(-(-span.end_ms // FRAME_MS), len(part.frames))
     return [
-        (video[number + late] & LOUDNESS) - (together[number + late] & LOUDNESS)
-        for number in frames
-        if number < len(part.frames) and part.frames[number] & SPEECH
+        (loud := together[number + late] & LOUDNESS, (video[number + late] & LOUDNESS) - loud)
+        for number in range(max(first, -late), min(last, len(video) - late))
+        if part.frames[number] & video[number + late] & SPEECH
     ]
 
 

@@ -240,6 +240,24 @@ async def test_soft_voice_is_its_owners_however_loud_the_other_is() -> None:
     assert spoken(soft, times(plan, patient)) > 0.95
 
 
+@pytest.mark.parametrize("video_lacks", ["a loud doctor", "a doctor", "half a minute"])
+async def test_voices_stay_their_owners_in_a_video_that_has_one_of_them_softer_or_not_at_all(
+    video_lacks: str,
+) -> None:
+    softer = bytes(max(0, (frame & 127) - 20) | (frame & SPEECH) for frame in A)
+    of_doctor, hole = {
+        "a loud doctor": (softer, 0),
+        "a doctor": (bytes(FRAMES), 0),
+        "half a minute": (A, 1_000),
+    }[video_lacks]
+    room = video_of((of_doctor, 0), (B, 0), frames=FRAMES, noise=4)
+    doctor, patient = microphone(DOCTOR), microphone(PATIENT)
+    video = listened(room[:500] + bytes(hole) + room[500 + hole :])
+    plan = await planned({doctor: listened(A), patient: listened(B), VIDEO: video})
+    assert voices(plan) == {doctor.id: {DOCTOR}, patient.id: {PATIENT}}
+    assert min(spoken(A, times(plan, doctor)), spoken(B, times(plan, patient))) > 0.99
+
+
 async def test_trace_of_another_microphone_is_not_said_twice() -> None:
     """The patient's microphone hears the doctor, 20 dB softer, and began at another time."""
     both = with_trace(B, A[10:] + bytes(10), 20)
