@@ -23,7 +23,7 @@ from app.transcripts.assembling import UNKNOWN_VOICE, Voice
 Medium = Literal["VIDEO", "MICROPHONE", "SPEAKERS"]
 
 _MEASURED_ERROR_MS: Final = 300
-_UNMEASURED_ERROR_MS: Final = 2_000
+_UNMEASURED_ERROR_MS: Final = 1_000
 _STRANGER_STEPS: Final = 12
 """9 dB: by so much the video is louder than usual where somebody speaks into no part's microphone."""
 
