@@ -1,7 +1,8 @@
-"""How many requests of one client address are open at once, before anything is read or asked of anybody.
+"""Limits how many requests of one client address are open at once, before the API reads them.
 
-It bounds what a single address can tie up: bodies that come slowly, tokens whose key is being fetched, work that waits.
-Who asks is known only later, where `app/concurrency.py` bounds what each person runs.
+The limit bounds the resources that one address can occupy: slow bodies, tokens whose key is being fetched, and
+waiting operations. The API does not know the person yet; `app/concurrency.py` later limits the operations of each
+person.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,17 +16,18 @@ from app.http.client_address import Network, client_address
 from app.http.refusals import app_error_refusal
 
 CONNECTING_PER_ADDRESS = 32
-"""WebSockets of one address on which nobody has said yet who connects."""
+"""The number of WebSockets of one address that may be open before `connection_init` has identified a person."""
 
 Connecting = Callable[[Scope], AbstractAsyncContextManager[None]]
 """Holds a slot while a WebSocket connects. Raises RateLimited."""
 
 
 class AddressLimit:
-    """ASGI middleware: answers 429 to a request of an address that has `requests` open already; None: no bound.
+    """ASGI middleware: answers 429 if an address already has `requests` open requests. None means no limit.
 
-    Each first segment of a path is counted apart, so that a flood of one kind does not shed LiveKit's webhooks or the
-    health checks that come from the same address. A request counts until its answer begins; WebSockets do not count.
+    Each first segment of a path has its own count, so a flood of one kind does not cause refusals of LiveKit's
+    webhooks or of health checks from the same address. A request counts until its answer begins. WebSockets do not
+    count.
     """
 
     def __init__(self, app: ASGIApp, requests: int | None, trusted_proxies: Sequence[Network]) -> None:
@@ -34,7 +36,7 @@ class AddressLimit:
         self._limit = None if requests is None else _limit(requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
+        """Handle one request."""
         if scope["type"] != "http" or self._limit is None:
             await self._app(scope, receive, send)
             return
@@ -58,7 +60,7 @@ class AddressLimit:
 def connecting_limit(
     trusted_proxies: Sequence[Network], connections: int = CONNECTING_PER_ADDRESS
 ) -> Connecting:
-    """Bounds the WebSockets of each address on which nobody has said yet who connects."""
+    """Return a limit on the WebSockets of each address that have not identified a person yet."""
     limit = _limit(connections)
     return lambda scope: limit.slot(network_of(client_address(scope, trusted_proxies)))
 

@@ -1,8 +1,8 @@
-"""No request body grows past the limit, whatever its Content-Length says, or takes longer than its time.
+"""Limits the size of a request body, whatever its Content-Length says, and the time that it may take.
 
-It holds nothing back itself: what is within the limit goes on chunk by chunk, the chunk that passes it does not.
-Whoever sends too much is answered at once; what is on its way already is read and thrown away for a moment, since a
-connection that is closed over it is reset, and the answer with it.
+The middleware does not buffer the body: it passes on each chunk within the limit, and stops at the chunk that
+exceeds it. It answers a client that sends too much at once, and then reads and discards the rest of the body for a
+moment. Otherwise the closed connection would be reset, and the client would not receive the answer.
 """
 
 import asyncio
@@ -27,9 +27,10 @@ class _RefusedBodyError(Exception):
 
 
 class BodyLimit:
-    """ASGI middleware: answers 413 to bodies of more than `limit_bytes`, 408 to those that take more than `seconds`.
+    """ASGI middleware: answers 413 to a body larger than `limit_bytes`, and 408 to a body that takes longer than
+    `seconds`.
 
-    Both close the connection.
+    Both answers close the connection.
     """
 
     def __init__(self, app: ASGIApp, limit_bytes: int, seconds: float = BODY_SECONDS) -> None:
@@ -38,7 +39,7 @@ class BodyLimit:
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,7 +1,7 @@
-"""Where a request came from, as far as it can be known.
+"""Finds the client address of a request.
 
-`X-Forwarded-For` is written by whoever likes to: an entry counts only if the hop that added it is a trusted proxy.
-uvicorn's own reading of the header must be off (`proxy_headers=False`), since it would replace the peer's address.
+Any client can send `X-Forwarded-For`, so an entry counts only if a trusted proxy added it. uvicorn's own handling
+of the header must be off (`proxy_headers=False`), because it would replace the address of the peer.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ Network = IPv4Network | IPv6Network
 
 
 def client_address(scope: Scope, trusted_proxies: Sequence[Network]) -> str | None:
-    """The address of the client: the nearest hop that is not a trusted proxy.
+    """Return the address of the client: the nearest hop that is not a trusted proxy.
 
-    An entry that is no address ends the walk, since nobody vouches for what is left of it: the last known hop is
-    the answer then. IPv4 addresses mapped into IPv6 are given as IPv4, without port or zone. None where the peer
-    has no address (a Unix socket).
+    If an entry is not an address, the search stops at the last known hop, because no trusted proxy vouches for the
+    entries to its left. An IPv4 address that is mapped into IPv6 is returned as IPv4, without port or zone. Returns
+    None if the peer has no address (a Unix socket).
     """
     peer = scope.get("client")
     current = _parse(peer[0]) if peer else None

@@ -1,7 +1,9 @@
-"""What surrounds every route: request ids, security headers, CORS, the last resort, and limits of requests and bodies.
+"""Middleware around every route: request ids, security headers, CORS, masked errors, and limits on requests and
+bodies.
 
-Pure ASGI, outermost first as `edge_middleware` lists them. It knows nothing of GraphQL, people or the database. The
-server must run with `proxy_headers=False` and a `ws_max_size`: frames of a WebSocket are not a body.
+All of it is pure ASGI, in the order of `edge_middleware`, outermost first. It does not know GraphQL, people or the
+database. The server must run with `proxy_headers=False` and with `ws_max_size`, because a WebSocket frame is not a
+request body.
 """
 
 import logging
@@ -41,13 +43,16 @@ CORS_HEADERS = (
     "apollographql-client-version",
     "apollo-require-preflight",
 )
-"""What a page may send: our own headers, and those that common clients add. Nobody reads the latter here.
+"""The request headers that CORS allows: our own, and those that common clients add. The API does not read the
+latter.
 
-supabase-js 2.109 (its `cors` module, and its trace headers) when a page sends through its `fetch`; Apollo Client 4.3.
-urql 6.0 and graphql-request 7.4 add none (read in the packages, 2026-11-29).
+supabase-js 2.109 adds headers (its `cors` module and its trace headers) if a page uses its `fetch`; so does Apollo
+Client 4.3. urql 6.0 and graphql-request 7.4 add none (read in the packages, 2026-11-29).
 """
 CORS_METHODS = ("GET", "POST")
-"""GET only so that a page whose client asks by GET reads why it is refused; a failed preflight says nothing."""
+"""CORS allows GET only so that a page whose client uses GET can read the refusal. A failed preflight shows no
+reason.
+"""
 CORS_EXPOSED = ("X-Request-Id", "Retry-After")
 CORS_MAX_AGE_SECONDS = 600
 _INTERNAL_ERROR_CLOSE = 1011
@@ -68,7 +73,9 @@ def edge_middleware(
     requests_per_address: int | None = None,
     trusted_proxies: Sequence[Network] = (),
 ) -> list[Middleware]:
-    """The edge, for `Starlette(middleware=...)`. `allowed_origins` are exact, and none is sent credentials."""
+    """Return the middleware for `Starlette(middleware=...)`. `allowed_origins` match exactly; no answer allows
+    credentials.
+    """
     if "*" in allowed_origins:
         raise ValueError("allowed_origins must name origins")
     logging.getLogger("uvicorn.error").addFilter(_is_of_the_server)
@@ -90,31 +97,32 @@ def edge_middleware(
 
 
 def _is_of_the_server(record: logging.LogRecord) -> bool:
-    """False for a client's text that is no UTF-8, which uvicorn logs as an error with its frames (0.54).
+    """Return False for the log record of a client's text frame that is not UTF-8.
 
-    It closes that connection with 1007 by itself.
+    uvicorn logs such a frame as an error with a stack trace, and closes the connection with 1007 by itself (0.54).
     """
     return record.exc_info is None or not isinstance(record.exc_info[1], UnicodeDecodeError)
 
 
 def no_such_route(request: Request, error: Exception) -> Response:
-    """Starlette's own 404 and 405, in the shape of every other refusal; for `exception_handlers`."""
+    """Answer Starlette's own 404 and 405 in the shape of every other refusal; for `exception_handlers`."""
     assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type
     code, message = _ROUTE_REFUSALS[error.status_code]
     return refusal(request.scope, RefusedError(error.status_code, code, message, error.headers))
 
 
 class RequestId:
-    """ASGI middleware: gives each request an id of our own, kept in the scope's state, told as `X-Request-Id`.
+    """ASGI middleware: gives each request its own id, stores it in the scope's state, and returns it as
+    `X-Request-Id`.
 
-    An inbound id is not believed: it could name another request, or anything else, in our logs.
+    The middleware ignores an id that the client sends, because it could name another request or contain any text.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
+        """Handle one request."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -130,9 +138,10 @@ class RequestId:
 
 
 class SecurityHeaders:
-    """ASGI middleware: nothing is cached, sniffed, framed or run; HTTPS only in production.
+    """ASGI middleware: adds headers against caching, sniffing, framing and scripts, and requires HTTPS in
+    production.
 
-    An answer that brings its own Content-Security-Policy (GraphiQL's page, in development) keeps it.
+    An answer with its own Content-Security-Policy (GraphiQL's page, in development) keeps that policy.
     """
 
     def __init__(self, app: ASGIApp, is_production: bool) -> None:
@@ -146,7 +155,7 @@ class SecurityHeaders:
             self._headers["Strict-Transport-Security"] = STRICT_TRANSPORT_SECURITY
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
+        """Handle one request."""
 
         async def secured(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -159,13 +168,13 @@ class SecurityHeaders:
 
 
 class LastResort:
-    """ASGI middleware: whatever nobody expected becomes a masked 500 and a log line with ids only."""
+    """ASGI middleware: turns an unexpected exception into a masked 500 and a log line that contains only ids."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
+        """Handle one request."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return

@@ -1,10 +1,10 @@
-"""GraphQL over HTTP: a thin, strict edge around Strawberry's ASGI application.
+"""GraphQL over HTTP: a thin, strict layer around Strawberry's ASGI application.
 
-POST with JSON in UTF-8 only, one operation a request; no GET (which could be forged, cached and logged with its
-query), no batches, no uploads, no subscriptions: those are `subscriptions.py`'s. Status codes are those of the GraphQL
-over HTTP draft (checked 2026-11-21), and 401 if nothing is answered for want of a valid token. A request that names its
-query by a hash alone, by POST or by GET, is answered as Apollo Server answers it (4.x), so that the client sends the
-query whole. What is inside an operation is the schema's business.
+It accepts only POST with JSON in UTF-8, and one operation in each request. It accepts no GET (other sites could
+forge it, and caches and logs would store its query), no batches, no uploads and no subscriptions (see
+`subscriptions.py`). The status codes are those of the GraphQL over HTTP draft (checked 2026-11-21), and 401 if no
+field was answered because the token is missing or invalid. A request by POST or GET that sends only the hash of its
+query gets the answer of Apollo Server (4.x), and the client then sends the whole query.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -39,7 +39,7 @@ GRAPHIQL_CONTENT_SECURITY_POLICY = (
     "img-src data:; font-src data: https://unpkg.com; connect-src 'self' ws: wss: https://unpkg.com; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What Strawberry's page of GraphiQL 3.8.3 loads (strawberry/static/graphiql.html, 0.341.2)."""
+"""The sources that Strawberry's page of GraphiQL 3.8.3 loads (strawberry/static/graphiql.html, 0.341.2)."""
 
 BuildContext = Callable[[Request], Awaitable[object]]
 
@@ -47,8 +47,8 @@ BuildContext = Callable[[Request], Awaitable[object]]
 class GraphQLEndpoint(GraphQL[object, None]):
     """The ASGI application of one GraphQL route.
 
-    `build_context` makes what resolvers get as their context; an AppError that it raises is answered with the HTTP
-    status of its code. `graphql_ide` serves that page to browsers by GET, in development.
+    `build_context` makes the context of the resolvers. If it raises an AppError, the answer has the HTTP status of
+    the error's code. `graphql_ide` serves GraphiQL to browsers by GET, in development.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class GraphQLEndpoint(GraphQL[object, None]):
         self._build_context = build_context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
+        """Handle one request."""
         request = Request(scope, receive)
         try:
             response = await self._respond(request)
@@ -103,22 +103,24 @@ class GraphQLEndpoint(GraphQL[object, None]):
         )
 
     def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:
-        """Never here: the page is served before the context is built."""
+        """Return False: `__call__` serves the page before the context is built."""
         return False
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> object:
-        """What resolvers get as their context."""
+        """Return the context of the resolvers."""
         assert isinstance(request, Request), "no route brings a WebSocket here"  # noqa: S101 - narrows the type
         return await self._build_context(request)
 
     async def get_sub_response(self, request: Request | WebSocket) -> Response:
-        """Carries the negotiated media type to `create_response`."""
+        """Return a response that carries the negotiated media type to `create_response`."""
         response = await super().get_sub_response(request)
         response.media_type = response_media_type(request.headers.get("accept"))
         return response
 
     async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData:
-        """The one operation in the body. Raises RefusedError where it is not the JSON that it should be."""
+        """Return the one operation in the body. Raises RefusedError if the body is not valid JSON of the expected
+        shape.
+        """
         parameters = _decode(await request.get_body())
         if not isinstance(parameters, dict):
             raise _bad_request("The body must be a JSON object; batches are not accepted.")
@@ -143,9 +145,9 @@ class GraphQLEndpoint(GraphQL[object, None]):
         root_value: None,
         request_data: GraphQLRequestData,
     ) -> ExecutionResult:
-        """Executes; an operation that cannot be chosen is an error of GraphQL's, not of HTTP.
+        """Execute the operation. An operation that cannot be selected is a GraphQL error, not an HTTP error.
 
-        Strawberry's own would execute a subscription as if it were a query (0.341.2, http/async_base_view.py).
+        Strawberry's own method would execute a subscription like a query (0.341.2, http/async_base_view.py).
         """
         try:
             return await self.schema.execute(
@@ -169,7 +171,7 @@ class GraphQLEndpoint(GraphQL[object, None]):
             return PreExecutionError(data=None, errors=[error])
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
-        """The response's content; without `data` where nothing was executed."""
+        """Return the content of the response, without `data` if nothing was executed."""
         response = await super().process_result(request, result)
         if result.data is None and result.errors and all(error.path is None for error in result.errors):
             del response["data"]
@@ -178,7 +180,7 @@ class GraphQLEndpoint(GraphQL[object, None]):
     def create_response(
         self, response_data: GraphQLHTTPResponse | list[GraphQLHTTPResponse], sub_response: Response
     ) -> Response:
-        """The answer, in the negotiated media type."""
+        """Return the answer in the negotiated media type."""
         assert isinstance(response_data, dict), "batches were refused"  # noqa: S101 - narrows the type
         media_type = sub_response.media_type or JSON
         status = _status(response_data) if media_type == GRAPHQL_RESPONSE else 200
@@ -203,7 +205,7 @@ def _require_acceptable(request: Request, allowed_methods: str) -> None:
 
 
 def _by_get(request: Request) -> dict[str, object]:
-    """The parameters of an operation in an address, as far as they tell whether its query is named by a hash."""
+    """Return the GET parameters of an operation, as far as they show whether the request names its query by a hash."""
     parameters: dict[str, object] = dict(request.query_params)
     with suppress(ValueError):
         parameters["extensions"] = decode_json(request.query_params.get("extensions", "").encode())
@@ -211,7 +213,9 @@ def _by_get(request: Request) -> dict[str, object]:
 
 
 def _persisted_query(media_type: str | None) -> RefusedError:
-    """Status 200, as Apollo Server's: clients before Apollo Client 4 do not read the errors of another status."""
+    """Return the refusal with status 200, like Apollo Server: clients before Apollo Client 4 do not read errors of
+    other statuses.
+    """
     content_type = {"Content-Type": f"{media_type or JSON}; charset=utf-8"}
     return RefusedError(200, persisted_queries.CODE, persisted_queries.MESSAGE, content_type)
 
@@ -228,9 +232,9 @@ def _status(response: GraphQLHTTPResponse) -> int:
 
 
 def _is_unauthenticated(response: GraphQLHTTPResponse) -> bool:
-    """Whether nothing was answered because the token is missing or refused, or its session is over.
+    """Return whether no field was answered because the token is missing or refused, or its session has ended.
 
-    Such an answer has status 401 in both media types, for clients that renew a token when they see one.
+    Such an answer has status 401 in both media types, for clients that renew their token on a 401.
     """
     errors: Iterable[Any] = response.get("errors") or ()
     codes = {error.get("extensions", {}).get("code") for error in errors}

@@ -1,6 +1,7 @@
-"""`GET /health/live`, `GET /health/ready`, `GET /metrics`: is it alive, has it a database, and a leader?
+"""`GET /health/live`, `GET /health/ready` and `GET /metrics`: the process, its database, and the leading worker.
 
-Anybody may ask, so the database is asked by one caller at a time, and all who ask meanwhile get the same answer.
+Anyone may call these routes. One caller at a time queries the database, and all concurrent callers get the same
+answer.
 """
 
 import asyncio
@@ -15,7 +16,9 @@ from app.errors import AppError
 from app.jobs.watch import LeaderWatch
 
 READY_SECONDS = 1.2
-"""Leaves time to cancel the question: whoever asks waits two seconds."""
+"""The time limit of the database query. A health check waits two seconds, and cancelling the query needs the
+difference.
+"""
 
 _METRICS = """\
 # HELP resguardo_leader_present Whether a worker leads the rounds.
@@ -31,14 +34,14 @@ _Answer = TypeVar("_Answer")
 
 
 class _Shared(Generic[_Answer]):
-    """A question that is asked once for all who want its answer at the same time."""
+    """Runs a query once for all callers that wait for its answer at the same time."""
 
     def __init__(self, ask: Callable[[], Awaitable[_Answer]]) -> None:
         self._ask = ask
         self._asking: asyncio.Future[_Answer] | None = None
 
     async def answer(self) -> _Answer:
-        """The answer; it is found to its end, whoever of those that wait for it goes away."""
+        """Return the answer. The query runs to its end even if a waiting caller disconnects."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.ensure_future(self._ask())
             self._asking.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
@@ -46,19 +49,19 @@ class _Shared(Generic[_Answer]):
 
 
 async def live(_: Request) -> Response:
-    """The process answers."""
+    """Answer that the process runs."""
     return JSONResponse({"status": "ok"})
 
 
 class Ready:
-    """The route."""
+    """The route `GET /health/ready`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._reason = _Shared(self._find_reason)
 
     async def __call__(self, _: Request) -> Response:
-        """200, or 503 with the reason's code, within two seconds."""
+        """Answer 200, or 503 with the code of the reason, within two seconds."""
         reason = await self._reason.answer()
         if reason is not None:
             return JSONResponse({"status": "unavailable", "reason": reason}, status_code=503)
@@ -73,13 +76,13 @@ class Ready:
 
 
 class Metrics:
-    """The route, in the text format of Prometheus."""
+    """The route `GET /metrics`, in the text format of Prometheus."""
 
     def __init__(self, watch: LeaderWatch) -> None:
         self._found = _Shared(watch.read)
 
     async def __call__(self, _: Request) -> Response:
-        """200, or 503 with the reason's code; `NaN` before any worker led."""
+        """Answer 200, or 503 with the code of the reason. The value is `NaN` if no worker has ever led."""
         try:
             found = await self._found.answer()
         except AppError as error:

@@ -1,13 +1,14 @@
-"""Which of our languages a client reads."""
+"""Selects the language of an answer."""
 
 from app.http.negotiation import preferences
 from app.texts import DEFAULT_LANGUAGE, LANGUAGES, Language
 
 
 def pick_language(accept_language: str | None) -> Language:
-    """The best of our languages by an `Accept-Language` header; English where it names none of them.
+    """Return the best supported language for an `Accept-Language` header, or English if it names no supported
+    language.
 
-    Regions are not told apart: `es-MX` is Spanish.
+    Regions are ignored: `es-MX` selects Spanish.
     """
     wanted = preferences(accept_language or "")
     refused = {member.value.partition("-")[0] for member in wanted if member.quality == 0}

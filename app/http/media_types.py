@@ -1,7 +1,7 @@
-"""Which media types GraphQL speaks over HTTP, and which of them a request asks for.
+"""The media types of GraphQL over HTTP, and which of them a request accepts.
 
-GraphQL over HTTP, draft of the GraphQL Foundation, "Media Types" (checked 2026-11-21, with the audits of npm's
-graphql-http 1.23.1): `application/json` is assumed where `Accept` is missing or `*/*`.
+If `Accept` is missing or `*/*`, the answer is `application/json`. Source: GraphQL over HTTP, draft of the GraphQL
+Foundation, "Media Types" (checked 2026-11-21, with the audits of npm's graphql-http 1.23.1).
 """
 
 from app.http.negotiation import Preference, preferences
@@ -13,7 +13,7 @@ _BY_RANGE = {"*/*": JSON, "application/*": JSON, JSON: JSON, GRAPHQL_RESPONSE: G
 
 
 def response_media_type(accept: str | None) -> str | None:
-    """What to answer with, by an `Accept` header; None where nothing that we speak is acceptable."""
+    """Return the media type of the answer for an `Accept` header, or None if the client accepts no supported type."""
     if accept is None or not accept.strip():
         return JSON
     wanted = [member for member in preferences(accept) if _is_utf8(member)]
@@ -26,7 +26,7 @@ def response_media_type(accept: str | None) -> str | None:
 
 
 def is_json_in_utf8(content_type: str | None) -> bool:
-    """Whether a request's body is declared as JSON, in UTF-8 or without a charset."""
+    """Return whether the Content-Type declares JSON, in UTF-8 or without a charset."""
     declared = preferences(content_type or "")
     return len(declared) == 1 and declared[0].value == JSON and _is_utf8(declared[0])
 

@@ -1,6 +1,6 @@
-"""Reads the headers in which a client says what it prefers (`Accept`, `Accept-Language`): RFC 9110, 12.4.
+"""Parses request headers that list preferences (`Accept`, `Accept-Language`): RFC 9110, 12.4.
 
-Malformed members are passed over: a header can be useless but never an error.
+The parser skips malformed members, so a header can be useless but never causes an error.
 """
 
 import math
@@ -17,7 +17,7 @@ class Preference:
 
 
 def preferences(header: str) -> list[Preference]:
-    """The members of a header, best first; equals stay in the client's order."""
+    """Return the members of a header, best first. Members of equal quality stay in the client's order."""
     members = (_member(text) for text in header.split(","))
     return sorted((member for member in members if member is not None), key=lambda member: -member.quality)
 

@@ -1,7 +1,7 @@
-"""Requests that name their query by a hash and do not bring it, as Apollo Client and urql can send them.
+"""Recognises requests that send only the hash of their query, as Apollo Client and urql can do.
 
-No query is kept here. The answer is Apollo Server's (4.x), by whose code or very words clients know it: they then send
-the query whole.
+The API stores no queries. It answers such a request like Apollo Server (4.x). Clients recognise the answer by its
+code or its exact text, and then send the whole query.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ MESSAGE = "PersistedQueryNotSupported"
 
 
 def is_hash_alone(parameters: Mapping[str, object]) -> bool:
-    """Whether a request, by its parameters, has a hash and no query."""
+    """Return whether the parameters of a request contain a hash and no query."""
     extensions = parameters.get("extensions")
     return (
         not parameters.get("query")
@@ -21,5 +21,5 @@ def is_hash_alone(parameters: Mapping[str, object]) -> bool:
 
 
 def not_supported(request_id: str | None) -> dict[str, object]:
-    """The error."""
+    """Return the error."""
     return {"message": MESSAGE, "extensions": {"code": CODE, "retryable": False, "requestId": request_id}}

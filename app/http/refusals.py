@@ -1,4 +1,4 @@
-"""The answers of the HTTP edge itself, before or instead of GraphQL's: the same shape, a code, never to be cached."""
+"""Refusals by the HTTP layer, before GraphQL runs: the shape of a GraphQL error, with a code, and never cached."""
 
 from collections.abc import Iterable, Mapping
 
@@ -23,7 +23,7 @@ _STATUS_BY_CODE = {
 
 
 class RefusedError(Exception):
-    """The edge will not go on with a request; `message` is English, public and holds nothing of the request."""
+    """The HTTP layer refuses a request. `message` is in English, public, and contains nothing from the request."""
 
     def __init__(
         self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
@@ -36,18 +36,20 @@ class RefusedError(Exception):
 
 
 def request_id(scope: Scope) -> str | None:
-    """The id that the edge gave to this request; None where the edge's middleware is not in use."""
+    """Return the id of this request, or None if the middleware is not in use."""
     found = scope.get("state", {}).get("request_id")
     return found if isinstance(found, str) else None
 
 
 def refusal(scope: Scope, refused: RefusedError) -> JSONResponse:
-    """The answer for a refusal of the edge."""
+    """Return the answer for a refusal."""
     return _answer(scope, refused.status, refused.message, {"code": refused.code}, refused.headers)
 
 
 def app_error_refusal(scope: Scope, error: AppError) -> JSONResponse:
-    """The answer for an AppError that was raised outside of a GraphQL operation, by the code's HTTP status."""
+    """Return the answer for an AppError that was raised outside of a GraphQL operation, with the HTTP status of its
+    code.
+    """
     message = error_message(error.code, error.reason, _language(scope), error.detail)
     extensions = public_extensions(error, request_id(scope))
     headers = {"WWW-Authenticate": "Bearer"} if error.code == "UNAUTHENTICATED" else {}
@@ -57,13 +59,13 @@ def app_error_refusal(scope: Scope, error: AppError) -> JSONResponse:
 
 
 def retry_after(extensions: Iterable[Mapping[str, object]]) -> dict[str, str]:
-    """The `Retry-After` header by the `extensions` of an answer's errors; empty if none of them names a time."""
+    """Return the `Retry-After` header for the `extensions` of an answer's errors; empty if no error names a time."""
     seconds = [named for each in extensions if isinstance(named := each.get("retryAfterSeconds"), int)]
     return {"Retry-After": str(max(seconds))} if seconds else {}
 
 
 def internal_error(scope: Scope) -> JSONResponse:
-    """The answer for a bug: it says nothing but the request's id."""
+    """Return the answer for a bug. It contains only the id of the request."""
     message = error_message("INTERNAL", None, _language(scope), {})
     return _answer(scope, 500, message, {"code": "INTERNAL", "retryable": False}, {})
 

@@ -1,8 +1,8 @@
-"""Counts what was turned away at the door, so that an attack is one audit row a minute and not a flood of them.
+"""Counts rejected requests, so that an attack writes one audit row a minute instead of thousands.
 
-Memory is bounded: past `max_addresses` in a minute all further addresses are counted together, under None. A count
-leaves memory only when it was written; a write that failed is tried again with the next flush. Nothing here ever
-raises into a request.
+Memory is bounded: after `max_addresses` in one minute, all further addresses share the count of the address None. A
+count stays in memory until it is written, and the next flush retries a failed write. No method raises an error into
+a request.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ from app.failures import describe_failure
 logger = logging.getLogger(__name__)
 
 Write = Callable[[str, str | None, int], Awaitable[None]]
-"""Keeps one count: kind, address (None for all that were over the cap), how many."""
+"""Writes one count: its kind, its address (None for all addresses above the limit), and its number."""
 
 _MINUTE_SECONDS = 60
 
 
 class Rejections:
-    """Rejections by kind and address; `async with` flushes them every `interval_seconds` and at the end.
+    """Counts of rejections by kind and address. `async with` flushes them every `interval_seconds` and at the end.
 
-    `clock` gives seconds, never going back (`time.monotonic`); only differences count. The last flush is given up
-    after `shutdown_seconds`; what is lost then is logged as a number.
+    `clock` returns seconds and never goes back (`time.monotonic`); only differences matter. The last flush is given
+    up after `shutdown_seconds`, and the number of lost counts is then logged.
     """
 
     def __init__(
@@ -51,12 +51,14 @@ class Rejections:
         self._task: asyncio.Task[None] | None = None
 
     def count(self, kind: str, address: str | None) -> None:
-        """Counts one rejection. `kind` is a word of ours, of which there are few: it is not capped."""
+        """Count one rejection. `kind` is one of a few constants, so the kinds have no limit."""
         self._forget_last_minute()
         self._pending[kind, self._within_cap(address)] += 1
 
     async def flush(self) -> None:
-        """Writes what is pending; at the first failure the rest stays for the next flush. Raises only if cancelled."""
+        """Write the pending counts. After the first failure the rest stays for the next flush. Raises only if
+        cancelled.
+        """
         async with self._flushing:
             for key in list(self._pending):
                 count = self._pending[key]
@@ -70,14 +72,14 @@ class Rejections:
                     del self._pending[key]
 
     async def __aenter__(self) -> Self:
-        """Starts the background flush."""
+        """Start the background flush."""
         self._task = asyncio.create_task(self._run())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stops the background flush and writes what is left."""
+        """Stop the background flush and write the remaining counts."""
         self._is_stopping.set()
         try:
             async with asyncio.timeout(self._shutdown_seconds):

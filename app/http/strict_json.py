@@ -1,11 +1,11 @@
-"""JSON as the API takes it: UTF-8, finite numbers, whole characters, and nested no deeper than Python follows."""
+"""Parses JSON strictly: UTF-8, finite numbers, complete characters, and no deeper than Python's recursion limit."""
 
 import json
 import math
 
 
 def decode_json(body: bytes) -> object:
-    """The value. Raises ValueError for anything else."""
+    """Return the value. Raises ValueError for anything else."""
     try:
         text = body.decode("utf-8")
         decoded: object = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
@@ -17,7 +17,7 @@ def decode_json(body: bytes) -> object:
 
 
 def _require_unicode(decoded: object) -> None:
-    """Raises UnicodeEncodeError for an escape of half a surrogate pair, which no database would take as text."""
+    """Raise UnicodeEncodeError for an escape of half a surrogate pair, which no database accepts as text."""
     json.dumps(decoded, ensure_ascii=False).encode("utf-8")
 
 

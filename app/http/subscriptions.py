@@ -1,10 +1,12 @@
-"""GraphQL subscriptions over WebSocket: whoever connects is known before anything is sent, and while they stay.
+"""GraphQL subscriptions over WebSocket. The person is known before anything is sent, and is checked during the
+connection.
 
-The token comes in `connection_init`, since browsers can set no header, and an address would end up in logs. It is
-verified then, its session is asked of the database every few seconds whatever else happens, and when it expires the
-connection ends: nothing here keeps a session alive. Only subscriptions are taken, so that a mutation has one door.
-All is bounded: time to say who one is, connections a person, operations a connection, bytes a message, and time for
-what was sent to be taken. Dead peers are found by the server's pings (uvicorn: `ws_ping_interval`).
+The token arrives in `connection_init`, because browsers cannot set headers for a WebSocket and URLs are logged. The
+API verifies the token then, and asks the database for its session every few seconds. The connection closes when the
+token expires, so a connection never extends a session. Only subscriptions are accepted, so mutations have one entry
+point. Everything has a limit: the time before `connection_init`, the connections of a person, the operations of a
+connection, the bytes of a message, and the time until the client has received a message. The server's pings detect
+dead peers (uvicorn: `ws_ping_interval`).
 """
 
 import asyncio
@@ -52,7 +54,9 @@ _MAX_TOKENS = 1000
 
 @dataclass(frozen=True)
 class SocketLimits:
-    """Of one API process. A session that ended is cut off within `recheck_seconds` and what the database takes."""
+    """The limits of one API process. A session that ended is closed within `recheck_seconds` plus the time of a
+    query.
+    """
 
     init_seconds: float = 5
     recheck_seconds: float = 5
@@ -64,10 +68,11 @@ class SocketLimits:
 
 @dataclass(frozen=True)
 class Connected:
-    """Somebody with a valid token: what resolvers get as their context, and until when, in Unix seconds.
+    """A person with a valid token: the context of the resolvers, and the expiry in Unix seconds.
 
-    `recheck` raises an AppError where the session is over. With `is_unchecked` it is first asked when the connection
-    counts among the person's, before it is acknowledged: a flood of connections asks nothing of the database.
+    `recheck` raises an AppError if the session has ended. With `is_unchecked`, the first check happens after the
+    connection counts for its person and before it is acknowledged, so a flood of connections does not reach the
+    database.
     """
 
     context: object
@@ -79,7 +84,7 @@ class Connected:
 
 
 Connect = Callable[[WebSocket, Mapping[str, Any]], Awaitable[Connected]]
-"""Who connects, by the payload of `connection_init`. Raises AppError."""
+"""Identifies the person by the payload of `connection_init`. Raises AppError."""
 
 
 def _unlimited(_: Scope) -> AbstractAsyncContextManager[None]:
@@ -89,7 +94,8 @@ def _unlimited(_: Scope) -> AbstractAsyncContextManager[None]:
 class SubscriptionEndpoint:
     """The ASGI application of one WebSocket route.
 
-    A page may connect if its origin is one of `allowed_origins`; what sends no origin is no browser.
+    A web page may connect if its origin is one of `allowed_origins`. A client that sends no origin is not a
+    browser.
     """
 
     def __init__(
@@ -109,10 +115,10 @@ class SubscriptionEndpoint:
         self._connections: Counter[Hashable] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one connection; another origin's is refused with 403.
+        """Serve one connection. A connection from another origin is refused with 403.
 
-        The query string is dropped unread: uvicorn logs it (0.54, websockets_sansio_impl.py; checked 2026-11-21), and
-        a client may have put a token there.
+        The query string is removed unread: uvicorn logs it (0.54, websockets_sansio_impl.py; checked 2026-11-21),
+        and a client may have put a token there.
         """
         scope["query_string"] = b""
         websocket = WebSocket(scope, receive, send)
@@ -136,7 +142,7 @@ class SubscriptionEndpoint:
 
     @contextmanager
     def admitted(self, person: Hashable) -> Iterator[None]:
-        """Counts a connection of a person's for as long as it lasts. Raises EndedError."""
+        """Count a connection of a person while it is open. Raises EndedError."""
         if self._connections[person] >= self.limits.connections_per_person:
             raise EndedError(Close.TOO_MANY, "too_many_connections")
         self._connections[person] += 1
@@ -149,7 +155,9 @@ class SubscriptionEndpoint:
 
 
 class _Connection:
-    """One connection. Whichever of its tasks finds that it is over raises EndedError, which ends the others."""
+    """One connection. The first of its tasks that finds the connection over raises EndedError, which ends the other
+    tasks.
+    """
 
     def __init__(
         self, endpoint: SubscriptionEndpoint, websocket: WebSocket, connecting: AsyncExitStack
@@ -163,7 +171,7 @@ class _Connection:
         self._running: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Until either side ends it."""
+        """Serve the connection until either side ends it."""
         try:
             await self._serve()
         except EndedError as ended:
@@ -208,7 +216,9 @@ class _Connection:
             raise ended_by(error) from error
 
     async def _watch_session(self, connected: Connected) -> None:
-        """Law 4, while nothing else happens. What cannot be asked now is asked again: nothing can be read either."""
+        """Check the session while nothing else happens (law 4). If the check fails for a technical reason, it is
+        repeated.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(connected.expires_at - time.time()):
                 while True:
@@ -278,9 +288,9 @@ class _Connection:
                 raise EndedError(Close.UNAUTHENTICATED, str(extensions.get("reason")))
 
     async def _stream(self, connected: Connected, operation: Operation) -> Sequence[GraphQLError]:
-        """Sends what the operation yields until it ends, or yields no data; the errors that it ended with.
+        """Send the results of an operation until it ends or returns no data. Return the errors that ended it.
 
-        What an extension raises while it parses passes through Strawberry's stream, unmasked (0.341.2).
+        An exception of a schema extension during parsing passes through Strawberry's stream unmasked (0.341.2).
         """
         schema = self._endpoint.schema
         try:
@@ -308,7 +318,9 @@ class _Connection:
         return decode_message(message.get("text"), self._limits.message_bytes)
 
     async def _send(self, message: Mapping[str, object]) -> None:
-        """A peer that takes nothing for `send_seconds` is left: what it missed, it will ask for when it is back."""
+        """Send a message. If the client does not receive it within `send_seconds`, the connection ends; the client
+        reads again later.
+        """
         try:
             async with asyncio.timeout(self._limits.send_seconds):
                 await self._websocket.send_text(json.dumps(message))
@@ -324,7 +336,7 @@ class _Connection:
 
 
 async def _deny(websocket: WebSocket, error: AppError) -> None:
-    """Answers the handshake: with the error over a server that can say more than 403."""
+    """Answer the handshake with the error if the server supports more than a bare 403."""
     if "websocket.http.response" in websocket.scope.get("extensions", {}):
         await websocket.send_denial_response(app_error_refusal(websocket.scope, error))
     else:
@@ -332,13 +344,15 @@ async def _deny(websocket: WebSocket, error: AppError) -> None:
 
 
 def _told(group: BaseExceptionGroup[EndedError]) -> EndedError:
-    """The first that has something to tell."""
+    """Return the first error that has something to send to the client."""
     ended = (error for error in group.exceptions if isinstance(error, EndedError))
     return next((error for error in ended if error.code is not None), EndedError())
 
 
 def _is_one_subscription(operation: Operation) -> bool:
-    """Whether the document has one operation, a subscription; what cannot be parsed, the schema will refuse."""
+    """Return whether the document has exactly one operation, a subscription. The schema later refuses an invalid
+    document.
+    """
     try:
         document = parse(operation.query, no_location=True, max_tokens=_MAX_TOKENS)
     except (GraphQLError, RecursionError):

@@ -1,6 +1,7 @@
-"""`GET /subtitles/<secret>.vtt` and `.srt`: for a player, which can send no token.
+"""`GET /subtitles/<secret>.vtt` and `.srt`: subtitles for a video player, which cannot send a token.
 
-The secret is short-lived, and read as whoever asked for it: it ends with that session.
+The secret is valid for a short time. The subtitles are read as the person who asked for the link, and only while
+their session lasts.
 """
 
 from dataclasses import replace
@@ -49,9 +50,10 @@ class Subtitles:
         self._trusted_proxies = trusted_proxies
 
     async def __call__(self, request: Request) -> Response:
-        """200 with the subtitles, whose labels are in the request's language; 404 for a link that reads nothing.
+        """Answer 200 with the subtitles, labelled in the request's language, or 404 for a link that is not valid.
 
-        401 where the session of whoever asked for it is over; 429 or 503 where too much runs at once.
+        Answers 401 if the session of the person who asked for the link has ended, and 429 or 503 if too many
+        operations run at once.
         """
         try:
             read = await self._read(request)
@@ -81,13 +83,13 @@ class Subtitles:
         reader = (
             "subtitles",
             asker.person,
-        )  # apart, so that a leaked link does not use up the person's own slots
+        )  # separate slots, so that a leaked link does not use up the person's own
         async with self._limits.people.slot(reader):
             return await self._transcripts.read(asker, recording_id)
 
 
 def _marked(turn: Turn, language: Language) -> Turn:
-    """The turn with the words that subtitles show: a mark in place of words, or before uncertain ones."""
+    """Return the turn as subtitles show it: with a mark in place of missing words, or before uncertain words."""
     if turn.is_unintelligible:
         return replace(turn, text=subtitle_text("unintelligible", language))
     if turn.is_uncertain:

@@ -1,7 +1,7 @@
-"""The messages of `graphql-transport-ws`: what a client may say, and what it is told when it does not.
+"""The messages of the protocol `graphql-transport-ws`: their shapes, and the codes that close a connection.
 
-GraphQL over WebSocket Protocol (enisdenjo/graphql-ws, PROTOCOL.md; checked 2026-11-21). It knows the shapes of messages
-and the codes with which a connection ends; what they mean for a session is `subscriptions.py`'s business.
+Source: GraphQL over WebSocket Protocol (enisdenjo/graphql-ws, PROTOCOL.md; checked 2026-11-21). `subscriptions.py`
+decides what the messages mean for a session.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ MAX_ID_LENGTH = 64
 
 
 class Close(IntEnum):
-    """Why a connection ends, by the protocol's codes and RFC 6455's."""
+    """The reason for which a connection closes: the codes of the protocol and of RFC 6455."""
 
     TOO_LARGE = 1009
     TRY_AGAIN_LATER = 1013
@@ -33,7 +33,7 @@ class Close(IntEnum):
 
 
 class EndedError(Exception):
-    """The connection ends; the reason is public. Without a code, nobody is there to be told."""
+    """The connection ends; the reason is public. Without a code, no client is there to receive the reason."""
 
     def __init__(self, code: Close | None = None, reason: str = "") -> None:
         super().__init__(reason)
@@ -43,7 +43,7 @@ class EndedError(Exception):
 
 @dataclass(frozen=True)
 class Operation:
-    """What a `subscribe` message asks for; the query is empty if it is named by a hash alone."""
+    """The operation of a `subscribe` message. The query is empty if the message names it only by a hash."""
 
     id: str
     query: str
@@ -52,7 +52,7 @@ class Operation:
 
 
 def decode_message(text: str | None, limit_bytes: int) -> dict[str, Any]:
-    """The message; its `type` is a string. Raises EndedError."""
+    """Return the message; its `type` is a string. Raises EndedError."""
     if text is None:
         raise EndedError(Close.BAD_REQUEST, "Messages are text")
     body = text.encode()
@@ -68,7 +68,7 @@ def decode_message(text: str | None, limit_bytes: int) -> dict[str, Any]:
 
 
 def init_payload(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What `connection_init` brings. Raises EndedError."""
+    """Return the payload of `connection_init`. Raises EndedError."""
     payload = message.get("payload")
     if payload is None:
         return {}
@@ -78,9 +78,9 @@ def init_payload(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def init_authorization(payload: Mapping[str, Any]) -> str | None:
-    """The authorization that `connection_init` brings, as the header of that name would have it; None if it has none.
+    """Return the authorization in `connection_init`, in the form of the HTTP header, or None if there is none.
 
-    It is `authorization` in the payload, or in its `headers`, in any case: clients differ in where they put it.
+    Clients put it under `authorization` in the payload, or under `headers`, in upper or lower case.
     """
     headers = payload.get("headers")
     for fields in (payload, headers if isinstance(headers, dict) else {}):
@@ -91,7 +91,7 @@ def init_authorization(payload: Mapping[str, Any]) -> str | None:
 
 
 def operation_of(message: Mapping[str, Any]) -> Operation:
-    """What `subscribe` asks for. Raises EndedError."""
+    """Return the operation of a `subscribe` message. Raises EndedError."""
     identifier, payload = operation_id(message), message.get("payload")
     if not isinstance(payload, dict):
         raise EndedError(Close.BAD_REQUEST, "The payload of subscribe is an object")
@@ -106,7 +106,7 @@ def operation_of(message: Mapping[str, Any]) -> Operation:
 
 
 def operation_id(message: Mapping[str, Any]) -> str:
-    """The id that the client chose. Raises EndedError."""
+    """Return the id that the client chose. Raises EndedError."""
     identifier = message.get("id")
     if not isinstance(identifier, str) or not 0 < len(identifier) <= MAX_ID_LENGTH:
         raise EndedError(Close.BAD_REQUEST, f"An id is a string of 1 to {MAX_ID_LENGTH} characters")
@@ -114,10 +114,10 @@ def operation_id(message: Mapping[str, Any]) -> str:
 
 
 def ended_by(error: AppError) -> EndedError:
-    """How a connection ends whose session cannot go on; the reason is the error's.
+    """Return how a connection ends if its session cannot continue; the reason is that of the error.
 
-    4401 is final; with 4403 `token_expired` the client may come back with a new token; 1013 passes by itself, as does
-    `token_clock` when the clocks agree again.
+    4401 is final. After 4403 `token_expired` the client may reconnect with a new token. 1013 is temporary, like
+    `token_clock`, which passes when the clocks agree again.
     """
     if error.reason == "token_clock":
         return EndedError(Close.TRY_AGAIN_LATER, error.reason)
@@ -131,7 +131,7 @@ def ended_by(error: AppError) -> EndedError:
 def refusal_message(
     identifier: str, error: AppError, language: Language, request_id: str | None
 ) -> dict[str, object]:
-    """The `error` message for an operation that was not begun."""
+    """Return the `error` message for an operation that did not begin."""
     extensions = public_extensions(error, request_id)
     message = error_message(error.code, error.reason, language, error.detail)
     return {"id": identifier, "type": "error", "payload": [{"message": message, "extensions": extensions}]}

@@ -1,7 +1,7 @@
-"""`POST /webhooks/livekit`: raw bytes in, one transaction, an answer in milliseconds.
+"""`POST /webhooks/livekit`: receives raw bytes, commits one transaction, and answers within milliseconds.
 
-LiveKit retries 5xx and takes 4xx for delivered (checked 2026-11-21, livekit/protocol webhook/): so 5xx only where the
-commit failed.
+LiveKit repeats a webhook after a 5xx, and treats a 4xx as delivered (checked 2026-11-21, livekit/protocol
+webhook/). The route therefore answers 5xx only if the commit failed.
 """
 
 from starlette.requests import Request
@@ -26,7 +26,9 @@ class LiveKitWebhook:
         self._trusted_proxies = trusted_proxies
 
     async def __call__(self, request: Request) -> Response:
-        """200 once the event is in the inbox, new or not; 401 for a bad signature, 400 for a bad body, else 503."""
+        """Answer 200 if the event is in the inbox, new or repeated; 401 for a bad signature; 400 for a bad body;
+        otherwise 503.
+        """
         try:
             is_new = await self._recordings.receive_webhook(
                 await request.body(), request.headers.get("Authorization")

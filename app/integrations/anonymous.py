@@ -1,4 +1,4 @@
-"""What an address gives to somebody without a key: one GET, which follows no redirect and reads no body."""
+"""Requests an address without a key: one GET that follows no redirect and reads no body."""
 
 import socket
 from enum import StrEnum
@@ -13,7 +13,7 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 class Answer(StrEnum):
-    """How an address answered."""
+    """The result of a request without a key."""
 
     REFUSED = "refused"
     SERVED = "served"
@@ -23,10 +23,12 @@ class Answer(StrEnum):
 async def ask(
     url: str, *, also_refusals: tuple[int, ...] = (), http: httpx.AsyncClient | None = None
 ) -> Answer:
-    """401, 403 and 404 refuse, as does a host that has no address; no answer says nothing; all else serves.
+    """Request the URL. 401, 403, 404 and an unknown host name mean refused; no answer means unknown; everything
+    else means served.
 
-    So does a redirect: where it leads is not asked. R2's S3 host answers 401 (error 10002, Cloudflare, "Error codes",
-    checked 2026-11-21) or, where a caller says so, 400: InvalidArgument is what some report.
+    A redirect counts as served, and its target is not requested. R2's S3 host refuses with 401 (error 10002,
+    Cloudflare, "Error codes", checked 2026-11-21) or, if `also_refusals` says so, with 400, because some users
+    report InvalidArgument.
     """
     trusts_proxies = urlsplit(url).hostname not in _LOOPBACK
     client = http or httpx.AsyncClient(timeout=_TIMEOUT_SECONDS, trust_env=trusts_proxies)

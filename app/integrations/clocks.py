@@ -1,4 +1,4 @@
-"""How far a vendor's clock is from ours, by the `Date` of an answer (RFC 9110, 6.6.1)."""
+"""Computes the difference between our clock and a vendor's clock from the `Date` header (RFC 9110, 6.6.1)."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 
 
 def ahead_seconds(headers: Mapping[str, str], now: datetime) -> float | None:
-    """How far our clock is ahead of the server that answered with these headers; None if they name no time."""
+    """Return how many seconds our clock is ahead of the server's, or None if the headers contain no time."""
     try:
         at = parsedate_to_datetime(headers.get("date", headers.get("Date", "")))
     except ValueError:

@@ -1,10 +1,10 @@
-"""Cloudflare's own API, for what S3 has no word for: a bucket's locks, its r2.dev address, its custom domains.
+"""Cloudflare's API for the features of a bucket that S3 lacks: locks, the r2.dev address, and custom domains.
 
-For the command and the worker alone. It reads and replaces; which locks there ought to be, it does not decide. The
-token is in no error and no log; what Cloudflare answers comes back as a code, never as its text.
+Only commands and the worker use it. It reads and replaces rules; other modules decide which locks must exist. The
+token appears in no error and no log. Errors carry Cloudflare's code, never its text.
 
-The API is documented at developers.cloudflare.com/api/resources/r2/subresources/buckets (`locks`, `domains`) and,
-generated from the same specification, in cloudflare-python `types/r2/buckets`; checked 2026-11-21.
+The API is documented at developers.cloudflare.com/api/resources/r2/subresources/buckets (`locks`, `domains`), and
+in cloudflare-python `types/r2/buckets`, which is generated from the same specification; checked 2026-11-21.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 API_URL: Final = "https://api.cloudflare.com/client/v4"
 MAX_LOCK_RULES: Final = 1000
-"""Of a bucket. Cloudflare, "Bucket locks", checked 2026-11-21."""
+"""The limit for one bucket. Source: Cloudflare, "Bucket locks", checked 2026-11-21."""
 
 _TIMEOUT_SECONDS: Final = 15.0
 _REASONS: Final[Mapping[int, str]] = {
@@ -44,8 +44,9 @@ _REASONS: Final[Mapping[int, str]] = {
     10043: "cloudflare_unavailable",
     10058: "cloudflare_limited",
 }
-"""What Cloudflare's codes mean: those of its API as its users quote them, and R2's ("Error codes"); checked 2026-11-29.
-A code that is not here is told by its status, and is in the detail `code`."""
+"""The meaning of Cloudflare's API error codes, as users quote them, and of R2's ("Error codes"); checked
+2026-11-29. An unlisted code is classified by its HTTP status, and is in the detail `code`.
+"""
 
 _FIRST_IMPOSSIBLE_CODE: Final = 10_000_000
 
@@ -65,10 +66,12 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class LockRule:
-    """Objects under the prefix ("" is all) can neither be deleted nor overwritten: for an age, until a day, or ever.
+    """A lock: nobody can delete or overwrite objects under the prefix ("" means all), for an age, until a day, or
+    without end.
 
-    With neither `max_age_seconds` nor `until` (aware) it has no end. Of several that cover an object the longest
-    counts, and any beats the bucket's lifecycle. Cloudflare, "Bucket locks", checked 2026-11-21.
+    The lock has no end if both `max_age_seconds` and `until` (aware) are None. If several locks cover an object,
+    the longest counts. Every lock takes precedence over the bucket's lifecycle. Source: Cloudflare, "Bucket locks",
+    checked 2026-11-21.
     """
 
     id: str
@@ -79,24 +82,25 @@ class LockRule:
 
     @property
     def is_indefinite(self) -> bool:
-        """Whether it has no end."""
+        """Return whether the lock has no end."""
         return self.max_age_seconds is None and self.until is None
 
 
 @dataclass(frozen=True)
 class PublicDomain:
-    """An address at which Cloudflare serves the bucket to anybody, where it is enabled."""
+    """A public address of the bucket. If it is enabled, Cloudflare serves the bucket to everyone at this address."""
 
     domain: str
     enabled: bool
 
 
 class Cloudflare:
-    """One bucket, by its account; `token` needs "Workers R2 Storage Write" (to read alone: "... Read").
+    """One bucket of an account. `token` needs the permission "Workers R2 Storage Write", or "... Read" for reading
+    alone.
 
-    Methods raise Timeout("cloudflare_timeout") where it is not known whether Cloudflare acted, and UpstreamFailed:
-    `cloudflare_unreachable`, a reason of `_REASONS`, and `cloudflare_failed` for everything else, with the status and
-    Cloudflare's code. An `http` client given is left open.
+    Methods raise Timeout("cloudflare_timeout") if it is unknown whether Cloudflare acted. They raise UpstreamFailed
+    with `cloudflare_unreachable`, a reason of `_REASONS`, or `cloudflare_failed` with the status and Cloudflare's
+    code. `aclose` does not close an `http` client that the caller passed in.
     """
 
     def __init__(
@@ -120,23 +124,24 @@ class Cloudflare:
         self._http = http or self._own_http
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         if self._own_http is not None:
             await self._own_http.aclose()
 
     async def read_locks(self) -> tuple[LockRule, ...]:
-        """Every lock rule, in Cloudflare's order.
+        """Return all lock rules in Cloudflare's order.
 
-        One of a kind that is not documented raises UpstreamFailed("cloudflare_lock_unknown"): whoever wrote the rules
-        back without it would unlock something.
+        Raises UpstreamFailed("cloudflare_lock_unknown") for an undocumented kind of rule, because writing the rules
+        back without it would remove a lock.
         """
         return await self._ask("GET", "/lock", _lock_rules)
 
     async def replace_locks(self, rules: Sequence[LockRule]) -> None:
-        """Makes these the rules, all of them: what is not named is unlocked from then on.
+        """Replace all lock rules with these rules. An object that no new rule covers is unlocked at once.
 
-        Cloudflare knows no condition for it, so two who read and write at once lose one's rules: see
-        `private.lock_bucket()`. Raises InvalidInput("lock_rules_limit") beyond 1,000, InvalidInput("lock_rule_twice").
+        Cloudflare has no conditional write for this call, so concurrent callers could lose a rule: see
+        `private.lock_bucket()`. Raises InvalidInput("lock_rules_limit") for more than 1,000 rules, and
+        InvalidInput("lock_rule_twice").
         """
         if len(rules) > MAX_LOCK_RULES:
             raise InvalidInput("lock_rules_limit", limit=MAX_LOCK_RULES)
@@ -145,11 +150,11 @@ class Cloudflare:
         await self._ask("PUT", "/lock", lambda _: None, {"rules": [_to_wire(rule) for rule in rules]})
 
     async def managed_domain(self) -> PublicDomain:
-        """The bucket's r2.dev address."""
+        """Return the bucket's r2.dev address."""
         return await self._ask("GET", "/domains/managed", _domain)
 
     async def custom_domains(self) -> tuple[PublicDomain, ...]:
-        """The domains of ones own that are attached to the bucket, enabled or not."""
+        """Return the custom domains of the bucket, both enabled and disabled."""
         return await self._ask(
             "GET", "/domains/custom", lambda result: tuple(_domain(one) for one in result["domains"])
         )
@@ -186,7 +191,9 @@ async def _translated() -> AsyncIterator[None]:
 
 
 def _result(answer: httpx.Response) -> object:
-    """What the envelope holds: `{"success", "errors": [{"code", "message"}], "messages", "result"}`."""
+    """Return the content of the response envelope: `{"success", "errors": [{"code", "message"}], "messages",
+    "result"}`.
+    """
     try:
         envelope = answer.json()
     except ValueError:

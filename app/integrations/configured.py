@@ -1,4 +1,4 @@
-"""The vendors as the settings describe them: which address, which key, with which rights."""
+"""Builds the vendor clients from the settings, with the addresses, keys and rights of each process."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -26,18 +26,20 @@ if TYPE_CHECKING:
 
 R2_REGION = "auto"
 RECORDER_CREDENTIALS_SECONDS = 24 * 3600
-"""The upload follows the recording: longer than the longest consultation and the retries after it."""
+"""The lifetime of upload credentials: longer than the longest consultation plus the upload and its retries."""
 
 
 def livekit(settings: LiveKitSettings) -> LiveKit:
-    """The LiveKit project."""
+    """Return the client of the LiveKit project."""
     return LiveKit(
         settings.livekit_url, settings.livekit_api_key, settings.livekit_api_secret.get_secret_value()
     )
 
 
 def reader_storage(settings: ApiSettings, *, other_style: bool = False) -> Storage:
-    """The bucket as the API may see it: read only. `other_style`: by the form of address that is not set."""
+    """Return a read-only client of the bucket, for the API. `other_style` uses the address style that is not
+    configured.
+    """
     return _storage(
         settings,
         settings.r2_reader_access_key_id,
@@ -47,14 +49,14 @@ def reader_storage(settings: ApiSettings, *, other_style: bool = False) -> Stora
 
 
 def worker_storage(settings: BucketWriterSettings, *, other_style: bool = False) -> Storage:
-    """The bucket as the worker may see it: read and write. `other_style` as in `reader_storage`."""
+    """Return a client of the bucket that reads and writes, for the worker. `other_style` as in `reader_storage`."""
     return _storage(
         settings, settings.r2_access_key_id, settings.r2_secret_access_key, other_style=other_style
     )
 
 
 def storage_of(target: S3Target) -> Storage:
-    """The bucket as the recorder may see it."""
+    """Return a client of the bucket with the recorder's credentials."""
     given = target.credentials
     return Storage(
         endpoint_url=target.endpoint_url,
@@ -66,10 +68,11 @@ def storage_of(target: S3Target) -> Storage:
 
 
 async def recorder_target(settings: WorkerSettings, object_key: str) -> S3Target:
-    """Where LiveKit uploads one recording to, with credentials as narrow as the server can give.
+    """Return the upload target of one recording for LiveKit, with the narrowest credentials that the server offers.
 
-    On R2 they are made here, and can write this object alone; so are those of a role on AWS and MinIO, which STS makes.
-    Another server has a write-only key of its own, for every object. Raises UpstreamFailed and Timeout for STS.
+    On R2 the worker computes credentials that can write only this object. On AWS and MinIO, STS issues such
+    credentials for a role. On other servers the target uses a fixed write-only key for all objects. Raises
+    UpstreamFailed and Timeout for STS.
     """
     return S3Target(
         endpoint_url=_endpoint_url(settings),
@@ -106,7 +109,7 @@ async def _recorder_credentials(settings: WorkerSettings, object_key: str) -> Cr
 
 
 def storage_rules(settings: BucketRuleSettings) -> StorageRules | None:
-    """The bucket as its administrator sees it; None where there is no such key."""
+    """Return a client for the bucket's rules, or None if no administrator's key is configured."""
     key_id, secret = settings.r2_admin_access_key_id, settings.r2_admin_secret_access_key
     if key_id is None or secret is None:
         return None
@@ -120,7 +123,7 @@ def storage_rules(settings: BucketRuleSettings) -> StorageRules | None:
 
 
 def cloudflare(settings: BucketRuleSettings) -> Cloudflare | None:
-    """Cloudflare's API for the bucket; None where there is no token."""
+    """Return a client of Cloudflare's API for the bucket, or None if no token is configured."""
     if settings.cloudflare_api_token is None or settings.r2_account_id is None or not settings.is_r2:
         return None
     return Cloudflare(
@@ -133,10 +136,10 @@ def cloudflare(settings: BucketRuleSettings) -> Cloudflare | None:
 
 
 def speech(settings: SpeechSettings) -> "Speech | None":
-    """The service that turns speech into words; None where there is no key."""
+    """Return the client of the speech service, or None if no key is configured."""
     if settings.openai_api_key is None:
         return None
-    from app.integrations.speech import Speech  # half a second of imports that the API never needs
+    from app.integrations.speech import Speech  # this import takes half a second, and the API never needs it
 
     return Speech(
         api_key=settings.openai_api_key.get_secret_value(),
@@ -149,7 +152,7 @@ def speech(settings: SpeechSettings) -> "Speech | None":
 
 
 def bucket_url(settings: BucketSettings) -> str:
-    """The bucket on its S3 host, where nobody is served without a key."""
+    """Return the URL of the bucket on its S3 host, which must refuse requests without a key."""
     endpoint, bucket = _endpoint_url(settings), settings.r2_bucket_name
     if settings.s3_force_path_style:
         return f"{endpoint}/{bucket}"

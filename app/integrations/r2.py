@@ -1,6 +1,6 @@
-"""Cloudflare R2's own: the address of an account, and credentials for one upload, made without asking R2.
+"""Functions for Cloudflare R2 alone: the endpoint of an account, and credentials for one upload, computed offline.
 
-It asks Cloudflare nothing and keeps nothing; S3 itself is `storage.py`.
+The module sends no request and stores nothing. `storage.py` implements S3 itself.
 """
 
 import base64
@@ -28,9 +28,9 @@ _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 
 
 def endpoint(account_id: str, jurisdiction: str | None = None) -> str:
-    """R2's S3 endpoint of an account; buckets of a jurisdiction (`eu`, `fedramp`) have a host of their own.
+    """Return R2's S3 endpoint of an account. Buckets of a jurisdiction (`eu`, `fedramp`) have their own host.
 
-    Cloudflare, "Authentication" (developers.cloudflare.com/r2/api/tokens), checked 2026-11-21. Raises
+    Source: Cloudflare, "Authentication" (developers.cloudflare.com/r2/api/tokens), checked 2026-11-21. Raises
     InvalidInput (`r2_account_id`, `r2_jurisdiction`).
     """
     if _ACCOUNT.fullmatch(account_id) is None:
@@ -51,15 +51,16 @@ def recorder_credentials(
     expires_in_seconds: int,
     now: datetime,
 ) -> Credentials:
-    """Credentials that can only write one object, made here from R2's `parent` key without asking Cloudflare.
+    """Return credentials that can only write one object, computed from R2's `parent` key without a request to
+    Cloudflare.
 
-    They end after `expires_in_seconds` (1 s to 7 days) or with the parent. `endpoint_host` is the host
-    alone, `now` aware. Raises InvalidInput (`credentials_lifetime`, `object_key`).
+    The credentials end after `expires_in_seconds` (1 s to 7 days), or when the parent key ends. `endpoint_host` is
+    only the host, and `now` is aware. Raises InvalidInput (`credentials_lifetime`, `object_key`).
 
-    Cloudflare, "Temporary credentials" and "Authenticate against R2 with temporary credentials" (pages
-    r2/api/s3/temporary-credentials and r2/examples/authenticate-r2-temp-credentials of
-    developers.cloudflare.com), checked 2026-11-21: `actions` narrows `scope` and is understood in locally
-    signed credentials only; they publish no test vector.
+    Source: Cloudflare, "Temporary credentials" and "Authenticate against R2 with temporary credentials" (pages
+    r2/api/s3/temporary-credentials and r2/examples/authenticate-r2-temp-credentials of developers.cloudflare.com),
+    checked 2026-11-21. `actions` narrows `scope`, and R2 accepts it only in locally signed credentials. Cloudflare
+    publishes no test vector.
     """
     if not 1 <= expires_in_seconds <= _MAX_SECONDS:
         raise InvalidInput("credentials_lifetime", max_seconds=_MAX_SECONDS)

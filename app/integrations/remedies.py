@@ -1,4 +1,4 @@
-"""What an operator does about each refusal of a vendor, by its reason."""
+"""The remedy for each reason of a vendor's refusal, for operators."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,11 +1,11 @@
-"""The bucket: signed URLs, what an object is, its digest, and small private objects.
+"""Client of the bucket: presigned URLs, object metadata, digests, and small private objects.
 
-The only place that knows boto3; botocore's errors become AppErrors here, once, and no URL or secret enters a
-message. Listing and deleting are in `storage_listing.py`. It does not decide who may download or upload:
-that is decided and audited before.
+Only this module imports boto3. It translates botocore's errors into AppErrors, and no message contains a URL or a
+secret. Listing and deletion are in `storage_listing.py`. Services decide and audit who may download or upload
+before they call this client.
 
-Cloudflare R2 and botocore: checksums only `when_required`, for R2 rejects the newer defaults as
-`Unauthorized`; no versioning, no tagging. Cloudflare's documentation and botocore 1.44, checked 2026-11-21.
+Settings for Cloudflare R2 and botocore: checksums only `when_required`, because R2 rejects the newer defaults as
+`Unauthorized`; no versioning; no tags. Source: Cloudflare's documentation and botocore 1.44, checked 2026-11-21.
 """
 
 import hashlib
@@ -38,12 +38,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MARK_KEY: Final = "deployment"
-"""Where a bucket bears the mark of the one deployment it belongs to."""
+"""The key of the object that names the deployment to which the bucket belongs."""
 
 MAX_URL_SECONDS: Final = 900
 
 MAX_PUT_BYTES: Final = 5_000_000_000
-"""What a single PUT may store: S3 takes 5 GB, R2 5 MiB less than 5 GiB (both documentations, checked 2026-11-21)."""
+"""The largest object of a single PUT: S3 takes 5 GB, R2 5 MiB less than 5 GiB (both documentations, checked
+2026-11-21).
+"""
 
 _CHUNK_BYTES: Final = 8 * 1024 * 1024
 _MARK_BYTES: Final = 200
@@ -55,7 +57,7 @@ _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Credentials:
-    """An S3 key pair, with a session token if it is temporary."""
+    """An S3 key pair, with a session token if the credentials are temporary."""
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
@@ -64,7 +66,7 @@ class Credentials:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """What the store says of an object; `etag` is without quotes, and no digest if it came by multipart."""
+    """The metadata of an object. `etag` has no quotes, and is not a digest if the object was uploaded in parts."""
 
     size_bytes: int
     content_type: str
@@ -73,16 +75,19 @@ class StoredObject:
 
 
 def upload_headers(content_type: str, size_bytes: int) -> dict[str, str]:
-    """What has to be sent with a URL of `Storage.presign_put`; a browser sets Content-Length by itself."""
+    """Return the headers that a client must send with a URL of `Storage.presign_put`. A browser sets Content-Length
+    itself.
+    """
     return {"Content-Type": content_type, "Content-Length": str(size_bytes), "If-None-Match": "*"}
 
 
 class Storage(Listing, Copying, Uploading):
-    """One bucket, seen with one pair of credentials.
+    """One bucket, accessed with one pair of credentials.
 
-    Every method that asks the store raises UpstreamFailed (`storage_unreachable`, a reason of `storage_refusals`, or
-    `storage_failed`) or Timeout (`storage_timeout`, or `storage_unreachable` if no connection came about) within
-    `call_timeout_seconds` a call; `sha256` makes one call for each 8 MB. A call is sent at most `attempts` times.
+    Every method that calls the store raises UpstreamFailed (`storage_unreachable`, a reason of `storage_refusals`,
+    or `storage_failed`) or Timeout (`storage_timeout`, or `storage_unreachable` if no connection was made), within
+    `call_timeout_seconds` for each call. `sha256` makes one call for each 8 MB. A call is sent at most `attempts`
+    times.
     """
 
     def __init__(
@@ -104,15 +109,15 @@ class Storage(Listing, Copying, Uploading):
         self._limiter = anyio.CapacityLimiter(max_connections)
 
     def close(self) -> None:
-        """Closes the pooled connections."""
+        """Close the pooled connections."""
         self._client.close()
 
     def presign_get(self, key: str, *, expires_in_seconds: int, filename: str) -> str:
-        """A URL that downloads the object as `filename`, signed here without asking the store.
+        """Return a URL that downloads the object as `filename`. The URL is signed without a call to the store.
 
-        It can be used again until it expires, 1 to 900 s from now, by whoever holds it: treat it as a
-        secret. Raises InvalidInput (`url_lifetime`, `filename`); a filename is ASCII letters, digits and
-        `._-`, at most 100.
+        Everyone who has the URL can use it repeatedly until it expires, 1 to 900 s from now, so treat it as a
+        secret. Raises InvalidInput (`url_lifetime`, `filename`). A filename has at most 100 characters: ASCII
+        letters, digits and `._-`.
         """
         if not 1 <= expires_in_seconds <= MAX_URL_SECONDS:
             raise InvalidInput("url_lifetime", max_seconds=MAX_URL_SECONDS)
@@ -127,12 +132,13 @@ class Storage(Listing, Copying, Uploading):
         )
 
     def presign_put(self, key: str, content_type: str, size_bytes: int, *, expires_in_seconds: int) -> str:
-        """A URL that stores one object of exactly that type and size, once, signed here without asking the store.
+        """Return a URL that stores one object of exactly this type and size, once. The URL is signed without a call
+        to the store.
 
-        Whoever holds it must send `upload_headers` as they are: all of them are signed, and `If-None-Match: *`
-        lets the first write alone succeed, whenever it comes (412 after that). A request that begins within
-        1 to 900 s from now may go on beyond. Treat it as a secret. Raises InvalidInput (`url_lifetime`) and
-        ValueError for a size that no single PUT can have.
+        The client must send `upload_headers` unchanged, because the signature covers them. `If-None-Match: *` lets
+        only the first write succeed; later writes get 412. A request that begins before the URL expires, 1 to 900 s
+        from now, may finish later. Treat the URL as a secret. Raises InvalidInput (`url_lifetime`), and ValueError
+        for a size that a single PUT cannot have.
         """
         if not 1 <= expires_in_seconds <= MAX_URL_SECONDS:
             raise InvalidInput("url_lifetime", max_seconds=MAX_URL_SECONDS)
@@ -152,7 +158,9 @@ class Storage(Listing, Copying, Uploading):
         )
 
     async def head(self, key: str) -> StoredObject | None:
-        """What is stored under the key; None if nothing is (or the bucket is missing: a HEAD cannot tell)."""
+        """Return the metadata of the object, or None if there is none. A HEAD request cannot distinguish a missing
+        bucket from a missing object.
+        """
 
         def ask() -> StoredObject | None:
             try:
@@ -174,9 +182,9 @@ class Storage(Listing, Copying, Uploading):
         return await self._call("head", ask)
 
     async def sha256(self, key: str, stored: StoredObject) -> str:
-        """The SHA-256 in hex of what `head` found there, read in ranges of 8 MB, one in memory at a time.
+        """Return the SHA-256, in hex, of the object that `head` found. Reads ranges of 8 MB, one at a time.
 
-        Raises Conflict (`storage_object_changed`) if it was replaced or is gone.
+        Raises Conflict (`storage_object_changed`) if the object was replaced or deleted since.
         """
         digest = hashlib.sha256()
         for start in range(0, stored.size_bytes, _CHUNK_BYTES):
@@ -186,11 +194,11 @@ class Storage(Listing, Copying, Uploading):
         return digest.hexdigest()
 
     async def read_range(self, key: str, start: int, length: int, *, etag: str | None = None) -> bytes:
-        """Exactly `length` bytes of the object, at least one, from the offset `start`.
+        """Return exactly `length` bytes of the object, at least one, from the offset `start`.
 
-        With an `etag` (of `head`) they are that object's, or it is Conflict (`storage_object_changed`);
-        without one a missing object is NotFound (`storage_object_missing`). An object that ends before is
-        `storage_failed`.
+        With an `etag` (from `head`), the method raises Conflict (`storage_object_changed`) if the object is not the
+        one with that etag. Without one, it raises NotFound (`storage_object_missing`) if the object does not exist.
+        It raises `storage_failed` if the object ends too early.
         """
         if start < 0 or length < 1:
             raise ValueError("no such range")
@@ -215,8 +223,8 @@ class Storage(Listing, Copying, Uploading):
         return await self._call("read_range", read)
 
     async def put_new(self, key: str, body: bytes, content_type: str) -> bool:
-        """Stores the object unless the key is taken: False if it is. An equal body after a lost answer is
-        True.
+        """Store the object and return True, or return False if the key already exists. If the existing body is
+        equal, as after a lost answer, return True.
         """
 
         def put() -> tuple[bool, int]:
@@ -236,8 +244,8 @@ class Storage(Listing, Copying, Uploading):
         return is_new
 
     async def get_small(self, key: str, limit_bytes: int) -> bytes | None:
-        """The object's bytes, None if there is none; UpstreamFailed (`storage_object_too_large`) past the
-        limit.
+        """Return the bytes of the object, or None if it does not exist. Raises UpstreamFailed
+        (`storage_object_too_large`) above the limit.
         """
 
         def get() -> bytes | None:
@@ -256,10 +264,11 @@ class Storage(Listing, Copying, Uploading):
         return await self._call("get_small", get)
 
     async def claim(self, mark: str) -> None:
-        """Marks the bucket as this deployment's; Conflict (`storage_of_another_deployment`) if it bears another.
+        """Mark the bucket as this deployment's. Raises Conflict (`storage_of_another_deployment`) if it has another
+        mark.
 
-        UpstreamFailed (`storage_overwrites`) if the store does not honour conditional writes, by which nothing of ours
-        is ever overwritten.
+        Raises UpstreamFailed (`storage_overwrites`) if the store ignores conditional writes, on which Resguardo
+        relies to overwrite nothing.
         """
         is_new = await self.put_new(MARK_KEY, mark.encode(), "text/plain")
         if not is_new and await self.read_mark() != mark:
@@ -268,22 +277,24 @@ class Storage(Listing, Copying, Uploading):
             raise UpstreamFailed("storage_overwrites")
 
     async def read_mark(self) -> str | None:
-        """The mark that the bucket bears, None if it bears none."""
+        """Return the bucket's mark, or None if it has none."""
         mark = await self.get_small(MARK_KEY, _MARK_BYTES)
         return None if mark is None else mark.decode(errors="replace")
 
     async def reachable(self) -> None:
-        """Returns if the endpoint answers, the bucket is there and the credentials may read it.
+        """Return if the endpoint answers, the bucket exists, and the credentials may read it; otherwise raise.
 
-        A GET tells these apart, a HEAD does not. A store may hide a missing bucket from a key that is scoped
-        to another one: then it is `storage_access_denied`, as it always is for write-only credentials.
+        The method sends a GET, because a HEAD cannot distinguish these errors. A store may hide a missing bucket
+        from a key of another bucket. The error is then `storage_access_denied`, as it always is for write-only
+        credentials.
         """
         await self.read_mark()
 
     async def require_unversioned(self, key: str) -> None:
-        """Raises UpstreamFailed (`storage_versioned`) if the bucket keeps old versions: a deleted object would stay.
+        """Raise UpstreamFailed (`storage_versioned`) if the bucket keeps old versions, in which a deleted object
+        would survive.
 
-        A server that has no versions, or does not let this key ask, is judged by the object at `key` alone.
+        If the server does not support versions, or this key may not ask, only the object at `key` is checked.
         """
 
         def ask() -> bool:
@@ -301,7 +312,7 @@ class Storage(Listing, Copying, Uploading):
             raise UpstreamFailed("storage_versioned")
 
     def _require_named_refusal(self, key: str) -> None:
-        """Asks again by GET, for one byte: S3 says in a body why it refused, and the answer to a HEAD has none."""
+        """Repeat a refused HEAD as a GET for one byte, because only the body of a GET contains S3's reason."""
         answer = self._client.get_object(Bucket=self._bucket, Key=key, Range="bytes=0-0")
         answer["Body"].close()
 
@@ -351,17 +362,17 @@ def _client(
 
 
 def _refuse_other_regions(context: dict[str, Any], **_: object) -> None:
-    """Keeps botocore from asking again in the region that the store names.
+    """Stop botocore from repeating a call in the region that the store names.
 
-    The calls would then succeed in a wrong region, and only the presigned URLs, which are made without asking, would
-    fail (botocore 1.44, `S3RegionRedirectorv2.redirect_from_error`, checked 2026-11-29).
+    Otherwise calls would succeed with a wrong region setting, and only presigned URLs, which botocore signs
+    offline, would fail (botocore 1.44, `S3RegionRedirectorv2.redirect_from_error`, checked 2026-11-29).
     """
     context["s3_redirect"] = {**context.get("s3_redirect", {}), "redirected": True}
 
 
 @contextmanager
 def translated(operation: str) -> Iterator[None]:
-    """Turns what botocore raises into AppErrors that name the operation and the status, and nothing else."""
+    """Translate botocore's exceptions into AppErrors that contain only the operation and the status."""
     try:
         yield
     except ClientError as error:
@@ -379,7 +390,7 @@ def translated(operation: str) -> Iterator[None]:
 
 
 def _require_object(answer: "Mapping[str, Any]", operation: str) -> None:
-    """Every object of an S3 server has an ETag; a web page mostly has none."""
+    """Raise if the answer has no ETag. Every object of an S3 server has one, and a web page usually has none."""
     if not answer.get("ETag"):
         raise UpstreamFailed("storage_not_s3", operation=operation)
 

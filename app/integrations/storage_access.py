@@ -1,7 +1,7 @@
-"""Proves that a bucket is reached in every way that the product reaches it, and says which way is barred.
+"""Tests that the bucket accepts every kind of request that the product sends, and names the kind that fails.
 
-A GET tells why a server refuses, a HEAD is what the worker looks by, and a presigned GET is what doctors download by: a
-server may accept one and refuse another, and a client corrects some mistakes of its settings for itself alone.
+A GET shows why a server refuses. The worker uses HEAD, and doctors download with a presigned GET. A server may
+accept one and refuse another, and botocore corrects some wrong settings only for its own requests.
 """
 
 from datetime import UTC, datetime
@@ -30,16 +30,16 @@ _MAY_BE_STYLE: Final = frozenset(
         "storage_unreachable",
     }
 )
-"""How a server answers that is asked with the bucket in the host and wants it in the path, or the other way round."""
+"""The errors of a server that got the bucket in the host name and expects it in the path, or the other way round."""
 
 
 async def prove_access(
     storage: Storage, *, url_lifetime_seconds: int, other_style: Storage | None = None
 ) -> None:
-    """Returns if a GET, a HEAD and a presigned GET succeed, and the bucket keeps no old versions.
+    """Return if a GET, a HEAD and a presigned GET succeed, and the bucket keeps no old versions.
 
-    Raises UpstreamFailed and Timeout with the reason: `storage_path_style` if it is reached by `other_style` alone,
-    `storage_presigned_refused` if the store refuses URLs alone, `storage_versioned`.
+    Raises UpstreamFailed and Timeout with the reason: `storage_path_style` if only `other_style` works,
+    `storage_presigned_refused` if the store refuses only presigned URLs, or `storage_versioned`.
     """
     try:
         await storage.reachable()
@@ -63,7 +63,7 @@ async def _is_reached(storage: Storage) -> bool:
 
 
 async def _get_presigned(url: str) -> None:
-    """Of the mark, or of nothing, which a fresh bucket answers with 404 to a URL that it accepts."""
+    """Request a presigned URL. An empty bucket answers 404 to a URL that it accepts."""
     trusts_proxies = urlsplit(url).hostname not in _LOOPBACK
     try:
         async with (
@@ -82,7 +82,9 @@ async def _get_presigned(url: str) -> None:
 
 
 def _refusal(answer: httpx.Response, code: str) -> AppError:
-    """A URL is over sooner than a signature in a header, so a clock that is a little wrong ends it alone."""
+    """Return the error. A presigned URL expires sooner than a signature in a header, so a small clock error can
+    affect only the URL.
+    """
     refusal = refusal_of(code, answer.status_code, "presigned_get")
     ahead = ahead_seconds(answer.headers, datetime.now(UTC))
     if ahead is not None and abs(ahead) > _MOST_SKEW_SECONDS:

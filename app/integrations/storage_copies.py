@@ -1,11 +1,11 @@
-"""Copies within the bucket that no byte of passes through us.
+"""Copies objects within the bucket without downloading them.
 
-It decides nothing about what is copied, and deletes no object. Beyond one part a copy goes in parts of one size, each
-a call of its own: R2 wants all parts but the last equal, from 5 MiB to 5 MiB less than 5 GiB, at most 10,000 of them,
-and drops an unfinished upload after 7 days (Cloudflare's "Multipart upload" and "Limits"). It takes
-`x-amz-copy-source-if-match` on CopyObject; its only condition on the target is a header of its own, in beta
-(Cloudflare's "S3 API compatibility" and "Extensions"): so a target must be a key that nobody else writes. All checked
-2026-11-21.
+The module does not decide what is copied, and deletes no object. A copy larger than one part is made in parts of
+equal size, with one call for each part. R2 requires equal parts except the last, from 5 MiB to 5 MiB less than 5
+GiB, and at most 10,000 parts, and drops an unfinished upload after 7 days (Cloudflare's "Multipart upload" and
+"Limits"). R2 accepts `x-amz-copy-source-if-match` on CopyObject. Its only condition on the target is a header in
+beta (Cloudflare's "S3 API compatibility" and "Extensions"), so nobody else may write to the target's key. All
+sources were checked 2026-11-21.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 COPY_PART_BYTES: Final = 128 * 1024 * 1024
-"""What one call copies: few enough to be done before the call is given up."""
+"""The bytes that one call copies, small enough to finish within the call's time limit."""
 
 
 class _Calling(Protocol):
@@ -45,16 +45,17 @@ class _Calling(Protocol):
 
 
 class Copying:
-    """The part of `Storage` that copies; its errors are those of `Storage`."""
+    """The part of `Storage` that copies objects. Its errors are those of `Storage`."""
 
     async def copy(
         self: _Calling, source: str, target: str, stored: "StoredObject", *, part_bytes: int = COPY_PART_BYTES
     ) -> None:
-        """Has the target hold what `head` found at the source, with its type; a `head` of the target confirms its size.
+        """Copy the object that `head` found at the source, with its type. A `head` of the target then confirms its
+        size.
 
-        A target of that size is taken for an earlier copy, as it is after a lost answer. Raises Conflict
-        (`storage_object_changed`) where the source was replaced or is gone: nothing is stored then; UpstreamFailed
-        (`storage_failed`) where the target is not of its size.
+        A target of that size counts as the result of an earlier copy whose answer was lost. Raises Conflict
+        (`storage_object_changed`) if the source was replaced or deleted; nothing is stored then. Raises
+        UpstreamFailed (`storage_failed`) if the target has another size.
         """
         there = await self.head(target)
         if there is None or there.size_bytes != stored.size_bytes:
@@ -132,7 +133,7 @@ def _copy_part(
 
 @contextmanager
 def _unchanged() -> Iterator[None]:
-    """Raises Conflict where the store says that the source is not the one that was looked at."""
+    """Raise Conflict if the store reports that the source is no longer the object that was inspected."""
     try:
         yield
     except ClientError as error:

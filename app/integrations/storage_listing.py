@@ -1,8 +1,8 @@
-"""What a bucket lists, and how things leave it: objects, unfinished uploads, each page with the store's own time.
+"""Lists and removes objects and unfinished uploads. Each page carries the store's own time.
 
-It decides nothing about what may go. Cloudflare R2 lists with strong consistency, takes ListObjectsV2's
-continuation token and ListMultipartUploads' two markers, and knows no `If-Match` on DeleteObject. Cloudflare's
-documentation (S3 API compatibility, consistency model), checked 2026-11-21.
+The module does not decide what may be removed. Cloudflare R2 lists with strong consistency, supports
+ListObjectsV2's continuation token and ListMultipartUploads' two markers, and does not support `If-Match` on
+DeleteObject. Source: Cloudflare's documentation (S3 API compatibility, consistency model), checked 2026-11-21.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PAGE_SIZE: Final = 1000
-"""The most that S3 lists at once."""
+"""The largest page that S3 returns."""
 
 
 @dataclass(frozen=True)
 class ListedObject:
-    """An object as the list has it; `etag` is without quotes."""
+    """An object in a listing. `etag` has no quotes."""
 
     key: str
     size_bytes: int
@@ -38,7 +38,7 @@ class ListedObject:
 
 @dataclass(frozen=True)
 class ObjectPage:
-    """Some objects in the order of their keys, and when the store says that it listed them."""
+    """A page of objects in the order of their keys, and the time at which the store listed them."""
 
     objects: tuple[ListedObject, ...]
     listed_at: datetime
@@ -47,7 +47,7 @@ class ObjectPage:
 
 @dataclass(frozen=True)
 class ListedUpload:
-    """A multipart upload that was begun and neither completed nor aborted."""
+    """A multipart upload that was started and neither completed nor aborted."""
 
     key: str
     upload_id: str
@@ -56,7 +56,7 @@ class ListedUpload:
 
 @dataclass(frozen=True)
 class UploadPage:
-    """Some unfinished uploads, and when the store says that it listed them."""
+    """A page of unfinished uploads, and the time at which the store listed them."""
 
     uploads: tuple[ListedUpload, ...]
     listed_at: datetime
@@ -71,12 +71,12 @@ class _Calling(Protocol):
 
 
 class Listing:
-    """The part of `Storage` that lists and removes; its errors are those of `Storage`."""
+    """The part of `Storage` that lists and removes. Its errors are those of `Storage`."""
 
     async def list_objects(
         self: _Calling, prefix: str, *, page_size: int = PAGE_SIZE
     ) -> AsyncIterator[ObjectPage]:
-        """What is stored under the prefix, a page at a time and only one in memory; at least one page."""
+        """Yield the objects under the prefix, one page at a time and at least one page."""
         token: str | None = None
         while True:
             page = await self._call(
@@ -90,7 +90,7 @@ class Listing:
     async def list_uploads(
         self: _Calling, prefix: str, *, page_size: int = PAGE_SIZE
     ) -> AsyncIterator[UploadPage]:
-        """The unfinished uploads under the prefix, a page at a time; at least one page."""
+        """Yield the unfinished uploads under the prefix, one page at a time and at least one page."""
         markers: tuple[str, str] | None = None
         while True:
             page = await self._call(
@@ -102,9 +102,10 @@ class Listing:
                 return
 
     async def abort_upload(self: _Calling, key: str, upload_id: str) -> bool:
-        """Ends an unfinished upload and drops its parts; False where it was ended or completed before.
+        """Abort an unfinished upload and drop its parts. Return False if it had already ended.
 
-        Of two at once Swift 2.38 tells one that a part is missing (`NoSuchKey`; tried 2026-11-21).
+        If two callers abort one upload at once, Swift 2.38 answers one of them that a part is missing (`NoSuchKey`;
+        tried 2026-11-21).
         """
 
         def abort() -> bool:
@@ -119,10 +120,10 @@ class Listing:
         return await self._call("abort_upload", abort)
 
     async def delete(self: _Calling, key: str) -> None:
-        """Deletes the object; nothing happens where there is none. That it is gone, a `head` has to tell.
+        """Delete the object. Succeeds if there is none. Only a later `head` proves that the object is gone.
 
-        R2 refuses to delete what a bucket lock keeps (`ObjectLockedByBucketPolicy`, Cloudflare, "Error codes", checked
-        2026-11-29): `storage_object_locked`; other stores answer `storage_access_denied`.
+        R2 refuses to delete an object under a bucket lock (`ObjectLockedByBucketPolicy`, Cloudflare, "Error codes",
+        checked 2026-11-29): `storage_object_locked`. Other stores answer `storage_access_denied`.
         """
         await self._call("delete", partial(self._client.delete_object, Bucket=self._bucket, Key=key))
 
@@ -130,7 +131,7 @@ class Listing:
 def _objects(client: "S3Client", bucket: str, prefix: str, page_size: int, token: str | None) -> ObjectPage:
     ask = partial(client.list_objects_v2, Bucket=bucket, Prefix=prefix, MaxKeys=page_size)
     answer = ask() if token is None else ask(ContinuationToken=token)
-    if "IsTruncated" not in answer:  # a web page, which botocore reads as an empty answer
+    if "IsTruncated" not in answer:  # botocore reads a web page as an empty answer
         raise UpstreamFailed("storage_not_s3", operation="list_objects")
     next_token = answer.get("NextContinuationToken") if answer["IsTruncated"] else None
     if answer["IsTruncated"] and next_token in (None, token):
@@ -163,7 +164,9 @@ def _uploads(
 def _next_markers(
     answer: "ListMultipartUploadsOutputTypeDef", uploads: tuple[ListedUpload, ...]
 ) -> tuple[str, str] | None:
-    """After the last one: Swift 2.38 leaves the markers of a page with a single upload empty (tried 2026-11-21)."""
+    """Return the markers after the last upload. Swift 2.38 leaves the markers of a page with one upload empty
+    (tried 2026-11-21).
+    """
     if not answer["IsTruncated"] or not uploads:
         return None
     last = uploads[-1]
@@ -171,7 +174,9 @@ def _next_markers(
 
 
 def _time_of(metadata: "ResponseMetadataTypeDef", operation: str) -> datetime:
-    """When the store answered, by its own clock: the `Date` of RFC 9110, to the second."""
+    """Return when the store answered, by its own clock: the `Date` header of RFC 9110, with a resolution of one
+    second.
+    """
     headers: Mapping[str, str] = metadata["HTTPHeaders"]
     try:
         return parsedate_to_datetime(headers["date"])

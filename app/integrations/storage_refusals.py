@@ -1,8 +1,7 @@
-"""What an S3 server's error codes mean to us: one reason for each remedy.
+"""Translates the error codes of S3 servers into our reasons: one reason for each remedy.
 
-The codes are those of S3 ("Error responses"), of Cloudflare R2 ("Error codes"), and of MinIO, Ceph, OpenStack Swift
-and versitygw 1.8 where they have their own; checked 2026-11-29. A code that is not here keeps its name in the detail
-`vendor_code`.
+The codes are those of S3 ("Error responses"), of Cloudflare R2 ("Error codes"), and the additional codes of MinIO,
+Ceph, OpenStack Swift and versitygw 1.8; checked 2026-11-29. An unlisted code is in the detail `vendor_code`.
 """
 
 import re
@@ -84,19 +83,23 @@ OF_STATUS: Final[Mapping[int, str]] = {
     503: "storage_busy",
     507: "storage_full",
 }
-"""What an answer means that has no code of the table; S3 sends none with the answer to a HEAD."""
+"""The reason for an answer without a listed code, by its status. S3 sends no code with the answer to a HEAD."""
 
 DELETE_REFUSALS: Final = frozenset(
     {"storage_credentials_refused", "storage_access_denied", "storage_object_locked"}
 )
-"""How stores say that a lock keeps an object: R2 has a code for it, S3's object lock answers AccessDenied."""
+"""The reasons with which stores refuse to delete a locked object: R2 has its own code, and S3 Object Lock answers
+AccessDenied.
+"""
 
 _CODE_IN_XML: Final = re.compile(rb"<Code>\s*([A-Za-z0-9_.]{1,64})\s*</Code>")
 _REGION: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
 def refusal(error: ClientError, operation: str) -> AppError:
-    """The AppError for what the store answered; it names the operation and the status, never the store's message."""
+    """Return the AppError for the store's answer. It contains the operation and the status, never the store's
+    message.
+    """
     answered: Mapping[str, Any] = error.response.get("Error", {})
     return refusal_of(
         str(answered.get("Code", "")), status_of(error), operation, region=str(answered.get("Region", ""))
@@ -104,7 +107,7 @@ def refusal(error: ClientError, operation: str) -> AppError:
 
 
 def refusal_of(code: str, status: int, operation: str, *, region: str = "") -> AppError:
-    """The same for a code ("" or a number if the store named none) and a status."""
+    """Return the AppError for an error code ("" or a number if the store named none) and a status."""
     reason = REASONS.get(code) or OF_STATUS.get(status)
     if reason is None and is_unnamed(code) and operation != "head" and status < 500:
         reason = "storage_not_s3"
@@ -115,16 +118,16 @@ def refusal_of(code: str, status: int, operation: str, *, region: str = "") -> A
 
 
 def code_in(body: bytes) -> str:
-    """The code of an error document, "" if the body is none."""
+    """Return the code in an S3 error document, or "" if the body is not one."""
     found = _CODE_IN_XML.search(body)
     return "" if found is None else found[1].decode()
 
 
 def is_unnamed(code: str) -> bool:
-    """Whether the answer had no code: botocore then gives the status, or nothing."""
+    """Return whether the answer had no error code. botocore then gives the status or an empty string."""
     return not code or code.isdigit()
 
 
 def status_of(error: ClientError) -> int:
-    """The HTTP status of the answer."""
+    """Return the HTTP status of the answer."""
     return int(error.response["ResponseMetadata"]["HTTPStatusCode"])

@@ -1,8 +1,8 @@
-"""The rules of a bucket that S3 has words for: when it deletes by itself, and which web pages may reach it.
+"""Reads and writes the lifecycle and CORS rules of a bucket.
 
-They need a key of their own: R2 gives bucket configuration to "Admin Read & Write" tokens alone ("Admin Read only" may
-look), never to the Object ones that the API and the worker work with (Cloudflare, "Authentication", checked
-2026-11-21). Which rules there ought to be is decided elsewhere.
+The rules need a separate key: R2 lets only "Admin Read & Write" tokens change the configuration of a bucket, and
+"Admin Read only" tokens read it. The object keys of the API and the worker may do neither (Cloudflare,
+"Authentication", checked 2026-11-21). Other modules decide which rules must exist.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CORSRuleTypeDef, LifecycleRuleTypeDef
 
 MAX_LIFECYCLE_RULES: Final = 1000
-"""Of a bucket. Cloudflare, "Object lifecycles", checked 2026-11-21."""
+"""The limit for one bucket. Source: Cloudflare, "Object lifecycles", checked 2026-11-21."""
 
 _KNOWN: Final = frozenset(
     {"ID", "Prefix", "Filter", "Status", "Expiration", "AbortIncompleteMultipartUpload"}
@@ -27,10 +27,11 @@ _KNOWN: Final = frozenset(
 
 @dataclass(frozen=True)
 class LifecycleRule:
-    """What happens by itself to what is under the prefix ("" is all), days after it was stored or begun.
+    """A rule that deletes objects under the prefix ("" means all) after a number of days, or aborts unfinished
+    uploads.
 
-    `other` names what the rule does, or asks, besides, in S3's words; `raw` is the rule as the store gave it, which is
-    what it gets back.
+    `other` names further actions or conditions of the rule in S3's words. `raw` is the rule as the store returned
+    it, and is written back unchanged.
     """
 
     id: str
@@ -44,7 +45,9 @@ class LifecycleRule:
 
 @dataclass(frozen=True)
 class CorsRule:
-    """Which origins may do what from a browser. Headers are in lower case, all but `id` in S3's order or sorted."""
+    """The origins, methods and headers that browsers may use. Headers are in lower case. All lists except `id` are
+    in S3's order or sorted.
+    """
 
     id: str
     origins: tuple[str, ...]
@@ -56,17 +59,17 @@ class CorsRule:
 
 
 class StorageRules(Storage):
-    """One bucket as its administrator sees it. Errors are those of `Storage`.
+    """One bucket, accessed with the administrator's key. Errors are those of `Storage`.
 
-    boto3 is told to send no checksums that are not required. S3's model requires one for
-    PutBucketLifecycleConfiguration and PutBucketCors: botocore then sends `x-amz-checksum-crc32` with
-    `x-amz-sdk-checksum-algorithm: CRC32`, and no Content-MD5 any more (botocore 1.44, httpchecksum.py and
-    boto/botocore#3415; a test holds the wire). R2 was said in 2025 to have learnt CRC32; no live bucket has been
-    asked (checked 2026-11-21).
+    boto3 is configured to send no optional checksums. S3's model requires a checksum for
+    PutBucketLifecycleConfiguration and PutBucketCors. botocore then sends `x-amz-checksum-crc32` with
+    `x-amz-sdk-checksum-algorithm: CRC32`, and no Content-MD5 (botocore 1.44, httpchecksum.py and
+    boto/botocore#3415; a test checks the request). R2 is said to support CRC32 since 2025. This was not tested on a
+    live bucket (checked 2026-11-21).
     """
 
     async def read_lifecycle(self) -> tuple[LifecycleRule, ...]:
-        """Every lifecycle rule; a new bucket of R2's has one, which ends uploads after seven days."""
+        """Return all lifecycle rules. A new R2 bucket has one rule, which ends uploads after seven days."""
 
         def ask() -> tuple[LifecycleRule, ...]:
             try:
@@ -80,7 +83,7 @@ class StorageRules(Storage):
         return await self._call("read_lifecycle", ask)
 
     async def replace_lifecycle(self, rules: Sequence[LifecycleRule]) -> None:
-        """Makes these the lifecycle rules, all of them. Raises InvalidInput("lifecycle_rules_limit") beyond 1,000."""
+        """Replace all lifecycle rules. Raises InvalidInput("lifecycle_rules_limit") for more than 1,000 rules."""
         if len(rules) > MAX_LIFECYCLE_RULES:
             raise InvalidInput("lifecycle_rules_limit", limit=MAX_LIFECYCLE_RULES)
 
@@ -96,7 +99,7 @@ class StorageRules(Storage):
         await self._call("replace_lifecycle", put)
 
     async def read_cors(self) -> tuple[CorsRule, ...]:
-        """Every CORS rule; none where no page may reach the bucket."""
+        """Return all CORS rules. Without a rule, no web page may use the bucket."""
 
         def ask() -> tuple[CorsRule, ...]:
             try:
@@ -110,7 +113,7 @@ class StorageRules(Storage):
         return await self._call("read_cors", ask)
 
     async def replace_cors(self, rules: Sequence[CorsRule]) -> None:
-        """Makes these the CORS rules, all of them; with none no page may reach the bucket."""
+        """Replace all CORS rules. Without a rule, no web page may use the bucket."""
 
         def put() -> None:
             if not rules:
@@ -124,7 +127,9 @@ class StorageRules(Storage):
 
 
 def _lifecycle_rule(one: "Mapping[str, Any]") -> LifecycleRule:
-    """Both shapes of S3: the prefix in `Filter`, or, older, beside it."""
+    """Parse a rule in either of S3's two shapes: the prefix is in `Filter`, or, in the older shape, at the top
+    level.
+    """
     scope = one.get("Filter") or {}
     expiration = one.get("Expiration") or {}
     days, ends = expiration.get("Days"), one.get("AbortIncompleteMultipartUpload") or {}

@@ -1,6 +1,6 @@
-"""The streaming side of the bucket: an object of unknown size, written part by part, one part in memory.
+"""Writes an object of unknown size in parts, with one part in memory.
 
-It stores whole objects or nothing: whatever goes wrong, the upload is aborted.
+An upload stores the whole object or nothing: after any error it is aborted.
 """
 
 import logging
@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PART_BYTES: Final = 16 * 1024 * 1024
-"""R2 wants parts of 5 MiB to 5 GiB, all of one size but the last, and 10,000 at most: 160 GiB in all (Cloudflare's
-documentation of multipart uploads, checked 2026-11-21)."""
+"""R2 requires parts of 5 MiB to 5 GiB, of equal size except the last, and at most 10,000 parts, so an object has at
+most 160 GiB (Cloudflare's documentation of multipart uploads, checked 2026-11-21).
+"""
 
 _ABORT_SECONDS: Final = 10
 
@@ -38,7 +39,7 @@ class _Calling(Protocol):
 
 
 class Uploading:
-    """The part of `Storage` that writes streams; its errors are those of `Storage`."""
+    """The part of `Storage` that writes streams. Its errors are those of `Storage`."""
 
     async def put_stream(
         self: _Calling,
@@ -49,10 +50,12 @@ class Uploading:
         filename: str,
         part_bytes: int = PART_BYTES,
     ) -> int:
-        """Stores the chunks, at least one byte, as one object that downloads as `filename`; its size in bytes.
+        """Store the chunks, at least one byte, as one object that downloads as `filename`. Return its size in
+        bytes.
 
-        What `chunks` raises is raised, and nothing is stored. Also raises UpstreamFailed (`storage_failed`) where the
-        store holds another size than was sent; after an answer that was lost the object may be there all the same.
+        An exception of `chunks` is raised unchanged, and nothing is stored. Raises UpstreamFailed
+        (`storage_failed`) if the store holds another size than was sent. If the last answer is lost, the object may
+        exist although the method raised.
         """
         upload_id = await self._call(
             "begin_upload",
@@ -78,7 +81,9 @@ class Uploading:
 
 
 async def _abort(storage: _Calling, key: str, upload_id: str) -> None:
-    """On the way out of a failure, or of a shutdown; what it leaves behind, the sweep of the bucket ends."""
+    """Abort the upload after an error or at shutdown. If the abort fails, the sweep of the bucket ends the upload
+    later.
+    """
     with anyio.move_on_after(_ABORT_SECONDS, shield=True):
         try:
             await storage.abort_upload(key, upload_id)

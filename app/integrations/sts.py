@@ -1,8 +1,8 @@
-"""Credentials for one upload, from the Security Token Service of AWS, MinIO or a server that speaks like them.
+"""Gets credentials for one upload from the Security Token Service of AWS, MinIO or a compatible server.
 
-AssumeRole with a session policy: what the role may do and the policy allows, both at once (AWS, "Session policies";
-MinIO, "AssumeRole"; checked 2026-11-29). On AWS the service has a host of its own, beside the region's S3 host;
-elsewhere it answers at the S3 endpoint.
+AssumeRole with a session policy grants only what both the role and the policy allow (AWS, "Session policies";
+MinIO, "AssumeRole"; checked 2026-11-29). On AWS the service has its own host in each region. Elsewhere it answers
+at the S3 endpoint.
 """
 
 import json
@@ -18,10 +18,10 @@ from app.errors import InvalidInput, Timeout, UpstreamFailed
 from app.integrations.storage import Credentials, translated
 
 RECORDER_SECONDS: Final = 12 * 3600
-"""The most that a role of AWS gives, if its MaxSessionDuration says so: it outlasts a consultation and its upload."""
+"""The longest session that an AWS role allows with MaxSessionDuration; longer than a consultation and its upload."""
 
 _ACTIONS: Final = ("s3:PutObject", "s3:AbortMultipartUpload")
-"""PutObject includes beginning, sending and completing a multipart upload."""
+"""PutObject includes starting, sending and completing a multipart upload."""
 
 _SECONDS: Final = 20.0
 _OF_A_ROLE: Final = {
@@ -32,16 +32,16 @@ _OF_A_ROLE: Final = {
 }
 
 ROLE_REFUSALS: Final = frozenset(_OF_A_ROLE.values())
-"""What no second try changes: somebody has to set the role right."""
+"""The reasons that a retry cannot change: an operator must correct the role."""
 
 
 async def recorder_credentials(
     *, endpoint_url: str, region: str, role_arn: str, bucket: str, parent: Credentials, object_key: str
 ) -> Credentials:
-    """Credentials that can only write one object, for `RECORDER_SECONDS`.
+    """Return credentials that can only write one object, for `RECORDER_SECONDS`.
 
-    Raises InvalidInput (`object_key`), UpstreamFailed (`recorder_role_refused`, `recorder_role_unsupported` if the
-    server has no token service) and, as `Storage` does, others and Timeout.
+    Raises InvalidInput (`object_key`), UpstreamFailed (`recorder_role_refused`, or `recorder_role_unsupported` if
+    the server has no token service), and the other errors of `Storage`, including Timeout.
     """
     policy = recorder_policy(role_arn, bucket, object_key)
 
@@ -76,7 +76,9 @@ async def recorder_credentials(
 
 
 def recorder_policy(role_arn: str, bucket: str, object_key: str) -> str:
-    """The session policy: this object, to write. Raises InvalidInput (`object_key`) for a key that is a pattern."""
+    """Return the session policy that allows writing this object. Raises InvalidInput (`object_key`) for a key that
+    contains a wildcard.
+    """
     if not object_key or set(object_key) & set("*?$"):
         raise InvalidInput("object_key")
     partition = role_arn.split(":")[1]
@@ -89,7 +91,7 @@ def recorder_policy(role_arn: str, bucket: str, object_key: str) -> str:
 
 
 def sts_endpoint(s3_endpoint_url: str) -> str:
-    """Where the token service of an S3 endpoint answers."""
+    """Return the endpoint of the token service that belongs to an S3 endpoint."""
     parts = urlsplit(s3_endpoint_url)
     host = parts.netloc
     if ".amazonaws.com" in host and host.startswith("s3."):

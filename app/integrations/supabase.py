@@ -1,12 +1,10 @@
-"""Supabase Auth's administration: the only module that knows the `supabase` package.
+"""Administration of Supabase Auth: the only module that imports the `supabase` package.
 
-It bans users, makes them and invites them. It signs nobody in, since a client
-that signs in turns into that person for everybody who shares it, and it reads no data: rows are asked for by
-SQL.
+It bans, creates and invites users. It signs nobody in, because a client that signs in acts as that person for
+everyone who shares the client. It reads no data: rows are read with SQL.
 
-The package sets no timeout of its own and reports a timeout as any broken connection (supabase_auth 2.34.1,
-`handle_exception`; checked 2026-11-21), so each call here is bounded twice: by the HTTP client and by the
-clock.
+The package sets no timeout and reports a timeout as a broken connection (supabase_auth 2.34.1, `handle_exception`;
+checked 2026-11-21). Each call therefore has two limits: one of the HTTP client and one of the clock.
 """
 
 import asyncio
@@ -26,32 +24,32 @@ from supabase import AsyncClient, AsyncClientOptions
 Reachability = Literal["ok", "key_refused", "unreachable"]
 
 BAN_DURATION = "876000h"
-"""A hundred years. GoTrue parses it with Go's `time.ParseDuration`, which knows hours but no days and ends at
-292 years; `none` lifts the ban (supabase/auth, internal/api/admin.go; checked 2026-11-21).
+"""A hundred years. GoTrue parses it with Go's `time.ParseDuration`, which supports hours but no days, and at most
+292 years. `none` lifts the ban (supabase/auth, internal/api/admin.go; checked 2026-11-21).
 """
 
 NOBODY = UUID(int=0)
 
 INVITATION_MARK = "staff_invitation"
-"""Where a login's `user_metadata` names the invitation that made it. Supabase Auth keeps the metadata of an
-invitation only where it makes the login, and commits that only once the mail is sent (supabase/auth,
+"""The key in a login's `user_metadata` that names the invitation. Supabase Auth stores the metadata of an
+invitation only if it creates the login, and commits it only after it has sent the mail (supabase/auth,
 internal/api/invite.go, mail.go; checked 2026-11-21). `private.staff_login` reads it.
 """
 
 MAIL_SECONDS = 30.0
-"""How long an invitation is waited for. Auth ends its own request after 10 s (`GOTRUE_API_MAX_REQUEST_DURATION`) and
-answers 504, mail server or not: whoever waits less does not learn it (supabase/auth, internal/api/middleware.go,
-`timeoutMiddleware`; checked 2026-11-29).
+"""How long the client waits for an invitation. Auth ends its own request after 10 s
+(`GOTRUE_API_MAX_REQUEST_DURATION`) and then answers 504. A client with a shorter limit would not receive that
+answer (supabase/auth, internal/api/middleware.go, `timeoutMiddleware`; checked 2026-11-29).
 """
 
 
 class SupabaseAdmin:
-    """One project, by its URL (`https://<ref>.supabase.co`) and secret key.
+    """One Supabase project, with its URL (`https://<ref>.supabase.co`) and secret key.
 
-    Methods raise Timeout("supabase_auth") if it is not known whether Supabase acted, else an AppError with a reason of
-    `supabase_refusals`: NotFound("user_unknown"), UpstreamFailed("supabase_key_refused") and others, and
-    UpstreamFailed("supabase_auth") with Supabase's status and code for what has no name there. An `http` client given
-    is used and left open.
+    Methods raise Timeout("supabase_auth") if it is unknown whether Supabase acted. Otherwise they raise an AppError
+    with a reason of `supabase_refusals`: NotFound("user_unknown"), UpstreamFailed("supabase_key_refused") and
+    others. UpstreamFailed("supabase_auth") carries the status and code of an unlisted error. `aclose` does not
+    close an `http` client that the caller passed in.
     """
 
     def __init__(
@@ -77,15 +75,15 @@ class SupabaseAdmin:
         self._admin = AsyncClient(url, secret_key, options).auth.admin
 
     async def ban(self, user_id: UUID) -> None:
-        """Refuse the user's sign-ins and refreshes from now on.
+        """Refuse the user's sign-ins and token refreshes from now on.
 
-        The sessions stay, and tokens already issued stay good for those who look at nothing but the token.
+        The user's sessions stay, and issued tokens stay valid for services that check only the token.
         """
         async with self._asking():
             await self._admin.update_user_by_id(str(user_id), {"ban_duration": BAN_DURATION})
 
     async def create_user(self, email: str, password: str, *, confirmed: bool = True) -> UUID:
-        """Make a user; `confirmed` spares the mail. Raises Conflict("email_exists")."""
+        """Create a user. With `confirmed`, Supabase sends no mail. Raises Conflict("email_exists")."""
         async with self._asking():
             created = await self._admin.create_user(
                 {"email": email, "password": password, "email_confirm": confirmed}
@@ -93,13 +91,14 @@ class SupabaseAdmin:
         return UUID(created.user.id)
 
     async def invite(self, email: str, invitation_id: UUID) -> UUID:
-        """Make a login without a password, marked with the invitation, and mail its link; the login's id.
+        """Create a login without a password, marked with the invitation, and mail its link. Return the id of the
+        login.
 
-        The address of a login that nobody confirmed gets a new link, whoever made that login, and the mark
-        stays as it was. Raises Conflict("email_exists") where it is confirmed, InvalidInput("email_refused",
-        "email_not_authorized", "email_sign_in_disabled"), UpstreamFailed("supabase_mail_limit"), and, if the mail may
-        have gone with a link that does not work, UpstreamFailed("mail_refused") and Timeout("mail_slow") with the
-        detail `most_attempts`.
+        If an unconfirmed login with this address exists, Supabase mails a new link and leaves the mark unchanged.
+        Raises Conflict("email_exists") if the login is confirmed, InvalidInput("email_refused",
+        "email_not_authorized", "email_sign_in_disabled"), and UpstreamFailed("supabase_mail_limit"). Raises
+        UpstreamFailed("mail_refused") and Timeout("mail_slow"), with the detail `most_attempts`, if a mail with a
+        link that does not work may have left.
         """
         async with self._asking(self._mail_timeout_seconds, invitation_refusal_of, "mail_slow"):
             invited = await self._admin.invite_user_by_email(
@@ -108,9 +107,9 @@ class SupabaseAdmin:
         return UUID(invited.user.id)
 
     async def reachable(self) -> Reachability:
-        """Whether Supabase Auth answers, and takes the key for a secret one; reads no user to find out.
+        """Return whether Supabase Auth answers and accepts the key as a secret key. The check reads no user.
 
-        Raises UpstreamFailed when it answers something else.
+        Raises UpstreamFailed for any other answer.
         """
         try:
             async with self._asking():

@@ -1,9 +1,9 @@
-"""What Supabase Auth's refusals mean to us: one reason for each remedy.
+"""Translates the refusals of Supabase Auth into our reasons: one reason for each remedy.
 
-The codes are GoTrue's (supabase/auth, `internal/api/apierrors/errorcode.go` at bc32168e) and the statuses those of
-Supabase's gateway ("HTTP status codes"); checked 2026-11-29. A code that is not here keeps its name in the detail
-`vendor_code`. The message is compared with one constant, since a mail that could not be handed over has no code of its
-own; it is never repeated.
+The codes are GoTrue's (supabase/auth, `internal/api/apierrors/errorcode.go` at bc32168e), and the statuses are
+those of Supabase's gateway ("HTTP status codes"); checked 2026-11-29. An unlisted code is in the detail
+`vendor_code`. The module compares the message with one constant, because a failed mail has no code of its own, and
+never repeats the message.
 """
 
 from collections.abc import Mapping
@@ -55,16 +55,20 @@ _PASSING: Final = frozenset({408, 425})
 _GATEWAY_TIMEOUTS: Final = frozenset({504, 524, 544})
 
 _MAIL_NOT_SENT: Final = "Error sending invite email"
-"""With 500 `unexpected_failure`: the mail server did not take the mail (`internal/api/mail.go`, `sendInvite`)."""
+"""The message with 500 `unexpected_failure` if the mail server refused the mail (`internal/api/mail.go`,
+`sendInvite`).
+"""
 
 MAIL_ATTEMPTS: Final = 2
-"""How often an invitation is sent whose mail may have gone with a link that does not work: each sends another."""
+"""How often an invitation is sent if a mail with a link that does not work may have left. Each attempt sends
+another mail.
+"""
 
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 def refusal_of(error: AuthError) -> AppError:
-    """The AppError for what Supabase Auth, its gateway or the network answered."""
+    """Return the AppError for an answer of Supabase Auth or its gateway, or for a network error."""
     status = int(getattr(error, "status", 0) or 0) or _status_of_cause(error)
     code: str | None = error.code if isinstance(error, AuthApiError) else None
     if isinstance(error.__cause__, httpx.TimeoutException) or status in _GATEWAY_TIMEOUTS:
@@ -78,7 +82,8 @@ def refusal_of(error: AuthError) -> AppError:
 
 
 def invitation_refusal_of(error: AuthError) -> AppError:
-    """The same for an invitation, whose mail goes out inside Auth's transaction: it may have gone although this failed.
+    """Return the AppError for a failed invitation. Auth sends the mail inside its transaction, so the mail may have
+    left although the call failed.
 
     Such an error has the detail `most_attempts`.
     """
@@ -98,6 +103,6 @@ def invitation_refusal_of(error: AuthError) -> AppError:
 
 
 def _status_of_cause(error: AuthError) -> int:
-    """Of an answer in HTML, which supabase_auth calls unknown."""
+    """Return the status of an HTML answer, which supabase_auth reports as an unknown error."""
     cause = error.__cause__
     return cause.response.status_code if isinstance(cause, httpx.HTTPStatusError) else 0
