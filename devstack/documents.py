@@ -34,7 +34,7 @@ RECORDING_MEDIA = """
 query ($id: ID!) {
   recording(id: $id) {
     id status error sizeBytes sha256 durationSeconds
-    speakers { id status error sizeBytes sha256 durationSeconds }
+    speakers { id medium participant { kind } status error sizeBytes sha256 durationSeconds }
   }
 }
 """

@@ -5,7 +5,7 @@ from typing import Self
 
 import strawberry
 
-from app.consultations.model import Sensitivity
+from app.consultations.model import GuestRole, ParticipantKind, Sensitivity
 from app.errors import InvalidInput, Unauthenticated
 from app.paging import Cursor, page_request
 from app.recordings import model
@@ -59,12 +59,29 @@ class Storage:
         return cls(exists=stored.exists, size_bytes=big(stored.size_bytes), content_type=stored.content_type)
 
 
-@strawberry.type(
-    description="The sound recorded beside a video: Ogg of two channels, a speaker a channel. Its id downloads it."
-)
-class SpeakerAudio:
+@strawberry.type(description="Whose microphone was recorded. The id is also the identity in the room.")
+class SpeakerParticipant:
     id: strawberry.ID
+    kind: ParticipantKind
+    guest_role: GuestRole | None
+
+    @classmethod
+    def of(cls, participant: model.SpeakerParticipant) -> Self:
+        return cls(id=to_id(participant.id), kind=participant.kind, guest_role=participant.guest_role)
+
+
+@strawberry.type(description="A sound recorded beside a video. Its id downloads it.")
+class SpeakerSound:
+    id: strawberry.ID
+    medium: model.Medium
+    participant: SpeakerParticipant | None = strawberry.field(
+        description="The participant of a MICROPHONE; null for SPEAKERS, which has two channels of several people."
+    )
+    track_sid: str | None = strawberry.field(
+        description="LiveKit's id of the microphone track; a microphone that is published again is another track."
+    )
     status: model.RecordingStatus
+    started_at: datetime | None
     duration_seconds: float | None
     size_bytes: BigInt | None
     sha256: str | None
@@ -77,14 +94,18 @@ class SpeakerAudio:
         return _in_words(self.error, info)
 
     @classmethod
-    def of(cls, audio: model.SpeakerAudio) -> Self:
+    def of(cls, sound: model.SpeakerSound) -> Self:
         return cls(
-            id=to_id(audio.id),
-            status=audio.status,
-            duration_seconds=audio.duration_seconds,
-            size_bytes=big(audio.size_bytes),
-            sha256=audio.sha256,
-            error=audio.error,
+            id=to_id(sound.id),
+            medium=sound.medium,
+            participant=None if sound.participant is None else SpeakerParticipant.of(sound.participant),
+            track_sid=sound.track_sid,
+            status=sound.status,
+            started_at=sound.started_at,
+            duration_seconds=sound.duration_seconds,
+            size_bytes=big(sound.size_bytes),
+            sha256=sound.sha256,
+            error=sound.error,
         )
 
 
@@ -175,8 +196,8 @@ class Recording:
     )
     medium: model.Medium
     source: model.RecordingSource
-    speakers: SpeakerAudio | None = strawberry.field(
-        description="The sound beside it, where the consultation asked for it."
+    speakers: list[SpeakerSound] = strawberry.field(
+        description="The sounds recorded beside it, oldest first: with `separateSpeakers` one per microphone track."
     )
     transcription: Transcription | None = strawberry.field(
         description="The state of the transcription. Null before the recording is READY."
@@ -222,7 +243,7 @@ class Recording:
             error=recording.error,
             medium=recording.medium,
             source=recording.source,
-            speakers=None if recording.speakers is None else SpeakerAudio.of(recording.speakers),
+            speakers=[SpeakerSound.of(sound) for sound in recording.speakers],
             transcription=(
                 None if recording.transcription is None else Transcription.of(recording.transcription)
             ),

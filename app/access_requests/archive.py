@@ -1,7 +1,8 @@
 """Writes the encrypted copy: a ZIP with WinZip's AES-256 (AE-2), streamed with one chunk in memory.
 
-Media files are stored without compression, because they are compressed already. File names contain only dates and
-ids, because they can be read without the secret. The module knows neither the bucket nor the database.
+Media files are stored without compression, because they are compressed already. File names contain only dates, ids
+and the kinds of participants (doctor, patient, guest), because they can be read without the secret. The module knows
+neither the bucket nor the database.
 """
 
 import hashlib
@@ -26,8 +27,14 @@ Read = Callable[[ExportedFile], AsyncIterable[bytes]]
 
 
 def file_name(file: ExportedFile) -> str:
-    """Return the name of a file: recording date, video id and kind, such as `2026-11-20_<id>_video.mp4`."""
-    kind = file.medium.lower()
+    """Return the name of a file: recording date, video id and kind, such as `2026-11-20_<id>_video.mp4`.
+
+    The kind of a microphone's file has the kind of its participant, and its number if it is not the first:
+    `microphone-patient`, `microphone-patient-2`.
+    """
+    kind = "-".join(word.lower() for word in (file.medium, file.participant_kind) if word is not None)
+    if file.number > 1:
+        kind = f"{kind}-{file.number}"
     return f"{file.recorded_at.date().isoformat()}_{file.video_id}_{kind}{PurePosixPath(file.recording_key).suffix}"
 
 
@@ -89,6 +96,7 @@ def _manifest(request_id: UUID, plan: ExportPlan) -> str:
         {
             "name": file_name(file),
             "recordingId": str(file.recording_id),
+            "participant": _participant(file),
             "recordedAt": file.recorded_at.isoformat(),
             "sizeBytes": file.size_bytes,
             "sha256": file.sha256,
@@ -103,6 +111,12 @@ def _manifest(request_id: UUID, plan: ExportPlan) -> str:
         "notWhole": [str(recording_id) for recording_id in plan.not_whole],
     }
     return json.dumps(manifest, indent=2)
+
+
+def _participant(file: ExportedFile) -> dict[str, str | None] | None:
+    if file.participant_id is None:
+        return None
+    return {"id": str(file.participant_id), "kind": file.participant_kind, "guestRole": file.guest_role}
 
 
 async def _text(text: str) -> AsyncIterator[bytes]:

@@ -140,11 +140,19 @@ class ExportUrl:
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file of a copy. `video_id` is the id of the video to which the file belongs."""
+    """A file of a copy. `video_id` is the id of the video to which the file belongs.
+
+    The participant is the one who published the microphone, and None for every other medium. `number` is 1 for the
+    first file of its medium and of its kind of participant, 2 for the next.
+    """
 
     recording_id: UUID
     video_id: UUID
     medium: str
+    participant_id: UUID | None
+    participant_kind: str | None
+    guest_role: str | None
+    number: int
     recorded_at: datetime
     size_bytes: int
     sha256: str

@@ -23,7 +23,7 @@ from app.certificates.model import (
 OTHER: Final = "other"
 """The kind of an object whose file name is not one of ours, because the name itself could reveal something."""
 
-_KIND = re.compile(r"[a-z0-9][a-z0-9-]{0,40}\.[a-z0-9]{2,8}")
+_KIND = re.compile(r"[a-z0-9][a-z0-9-]{0,54}\.[a-z0-9]{2,8}")
 _ETAG = re.compile(r"[0-9A-Za-z+/=:._-]{1,128}")
 
 

@@ -61,6 +61,7 @@ class _Endangered:
     is_held: bool
     is_outgrown: bool
     may_move: bool
+    movable: int
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,11 @@ class Protection:
         self._storage = storage
         self._locks = locks
         self._deployment = deployment
-        self._empty: set[UUID] = set()
+        self._empty: dict[UUID, int] = {}
 
     def forget(self) -> None:
         """Forget which recordings had no object, so that a new leader checks them again."""
-        self._empty = set()
+        self._empty = {}
 
     async def run_once(self) -> ProtectionReport:
         """Finish the moves that had begun, and then lock or move every recording that must stay.
@@ -99,19 +100,23 @@ class Protection:
         await require_own_bucket(self._storage, self._deployment)
         endangered = await self._endangered()
         outgrown = [one for one in endangered if one.is_outgrown]
-        moved = await self._move_all(dict.fromkeys([*await self._moving(), *_movable(outgrown)]))
+        moved = await self._move_all(dict.fromkeys([*await self._moving(), *self._movable(outgrown)]))
         locked = await self._lock()
         left = [one for one in await self._endangered() if one.lock_prefix not in locked or not one.is_held]
-        moved |= await self._move_all(_movable(left))
+        moved |= await self._move_all(self._movable(left))
         return ProtectionReport(
             locked=len(locked),
             moved=len(moved),
-            waiting=len([one for one in left if one.id not in moved | self._empty]),
+            waiting=len([one for one in left if one.id not in moved | self._empty.keys()]),
         )
 
     async def secure_held(self, _: UUID) -> None:
         """Run a pass at once, after a hold was placed or released. Raises like `run_once`."""
         await self.run_once()
+
+    def _movable(self, videos: Sequence[_Endangered]) -> list[UUID]:
+        """Return the ids of those that may move, without those of which the same objects were missing before."""
+        return [one.id for one in videos if one.may_move and self._empty.get(one.id) != one.movable]
 
     async def _endangered(self) -> list[_Endangered]:
         async with self._database.as_service(REASON) as tx:
@@ -143,7 +148,7 @@ class Protection:
         moved = set()
         for video in videos:
             try:
-                if video not in self._empty and await self._move(video):
+                if await self._move(video):
                     moved.add(video)
             except AppError as error:
                 log.warning("not moved to keep/, to be tried again: recording=%s %s", video, error.summary)
@@ -164,7 +169,7 @@ class Protection:
         for move in kept:
             await self._clear_source(move)
         if begun and not copied and not kept:
-            self._empty.add(video)
+            self._empty[video] = len(begun)
         return bool(kept)
 
     async def _copy(self, move: _Move) -> bool:
@@ -232,10 +237,6 @@ def plan_locks(rules: Sequence[LockRule], wanted: Sequence[str]) -> list[LockRul
 
 def _rule(prefix: str) -> LockRule:
     return LockRule(id=HOLD_RULE + prefix.strip("/").replace("/", "-"), prefix=prefix)
-
-
-def _movable(videos: Sequence[_Endangered]) -> list[UUID]:
-    return [one.id for one in videos if one.may_move]
 
 
 def _parameters(move: _Move) -> dict[str, object]:

@@ -37,7 +37,7 @@ select
     coalesce((select json_agg(h order by h.placed_at desc, h.id desc)::text from page as h), '[]') as found;
 
 -- name: unprotected_videos
-select v.id, v.lock_prefix, v.is_held, v.is_outgrown, v.may_move from private.unprotected_videos() as v;
+select v.id, v.lock_prefix, v.is_held, v.is_outgrown, v.may_move, v.movable from private.unprotected_videos() as v;
 
 -- name: moving_videos
 select m.id from private.moving_videos() as m (id);

@@ -112,9 +112,12 @@ class Storage(Listing, Copying, Uploading):
         """Close the pooled connections."""
         self._client.close()
 
-    def presign_get(self, key: str, *, expires_in_seconds: int, filename: str) -> str:
+    def presign_get(
+        self, key: str, *, expires_in_seconds: int, filename: str, content_type: str | None = None
+    ) -> str:
         """Return a URL that downloads the object as `filename`. The URL is signed without a call to the store.
 
+        The store answers with `content_type`, or with the type that the object was stored with if it is None.
         Everyone who has the URL can use it repeatedly until it expires, 1 to 900 s from now, so treat it as a
         secret. Raises InvalidInput (`url_lifetime`, `filename`). A filename has at most 100 characters: ASCII
         letters, digits and `._-`.
@@ -123,10 +126,12 @@ class Storage(Listing, Copying, Uploading):
             raise InvalidInput("url_lifetime", max_seconds=MAX_URL_SECONDS)
         if _FILENAME.fullmatch(filename) is None:
             raise InvalidInput("filename")
-        disposition = f'attachment; filename="{filename}"'
+        answered = {"ResponseContentDisposition": f'attachment; filename="{filename}"'}
+        if content_type is not None:
+            answered["ResponseContentType"] = content_type
         return self._client.generate_presigned_url(
             "get_object",
-            Params={"Bucket": self._bucket, "Key": key, "ResponseContentDisposition": disposition},
+            Params={"Bucket": self._bucket, "Key": key, **answered},
             ExpiresIn=expires_in_seconds,
             HttpMethod="GET",
         )

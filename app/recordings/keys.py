@@ -53,3 +53,11 @@ def next_key(object_key: str) -> str:
         raise ValueError("not the key of a recording")
     place = object_key[: match.end("name")]
     return f"{place}-{int(match['ask'] or 1) + 1}.{match['type']}"
+
+
+def sound_type(object_key: str) -> str | None:
+    """The content type of a sound's object, None for a video's: LiveKit stores the sound in an MP4 as `video/mp4`."""
+    media = media_of_key(object_key)
+    if media is None or media[1] is Medium.VIDEO:
+        return None
+    return "audio/ogg" if object_key.endswith(".ogg") else "audio/mp4"

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
+from app.consultations.model import GuestRole, ParticipantKind
 from app.errors import Conflict
 from app.integrations.livekit import EgressSnapshot
 
@@ -128,15 +129,28 @@ class RecordedConsultation:
 
 
 @dataclass(frozen=True)
-class SpeakerAudio:
-    """The sound that was recorded beside a video: Ogg, whose two channels take the speakers in turn as they come.
+class SpeakerParticipant:
+    """The participant whose microphone was recorded; `guest_role` is None for the doctor and the patient."""
 
-    LiveKit alternates by published track, not by person (livekit/egress, read 2026-11-21): with a track published
-    anew the sides may change.
+    id: UUID
+    kind: ParticipantKind
+    guest_role: GuestRole | None
+
+
+@dataclass(frozen=True)
+class SpeakerSound:
+    """A sound that was recorded beside a video, with a status, an object and an error of its own.
+
+    `participant` and `track_sid` are None for SPEAKERS, which has several people on two channels. Duration in seconds,
+    size in bytes.
     """
 
     id: UUID
+    medium: Medium
+    participant: SpeakerParticipant | None
+    track_sid: str | None
     status: RecordingStatus
+    started_at: datetime | None
     duration_seconds: float | None
     size_bytes: int | None
     sha256: str | None
@@ -176,7 +190,7 @@ class Transcription:
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording; `consultation`, `speakers` and `transcription` are None where they were not asked for.
+    """A recording; `consultation` and `transcription` are None, and `speakers` is empty, if they were not selected.
 
     Duration in seconds, size in bytes. `beside` is the video of a MICROPHONE or SPEAKERS recording. A MICROPHONE has
     the `participant_id` of the publisher and LiveKit's `track_sid`. `is_routed` is true for SPEAKERS with the doctor on
@@ -218,7 +232,7 @@ class Recording:
     interrupted: bool = False
     recorder_sid: str | None = None
     consultation: RecordedConsultation | None = None
-    speakers: SpeakerAudio | None = None
+    speakers: tuple[SpeakerSound, ...] = ()
     transcription: Transcription | None = None
 
 

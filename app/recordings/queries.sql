@@ -32,7 +32,7 @@ select
         (
             select json_agg(x order by x.created_at desc, x.id desc)::text
             from (
-                select p.*, n.consultation, m.speakers, w.transcription
+                select p.*, n.consultation, coalesce(m.speakers, '[]') as speakers, w.transcription
                 from page as p
                 left join lateral (
                     select row_to_json(y) as consultation
@@ -43,10 +43,20 @@ select
                     ) as y
                 ) as n on %(with_consultation)s
                 left join lateral (
-                    select row_to_json(y) as speakers
+                    select json_agg(y order by y.created_at, y.id) as speakers
                     from (
-                        select s.id, s.status, s.duration_seconds, s.size_bytes, s.sha256, s.error
+                        select
+                            s.id, s.medium, s.track_sid, s.status, s.created_at, s.started_at, s.duration_seconds,
+                            s.size_bytes, s.sha256, s.error, u.participant
                         from resguardo.recordings as s
+                        left join lateral (
+                            select row_to_json(z) as participant
+                            from (
+                                select i.id, i.kind, i.guest_role
+                                from resguardo.participants as i
+                                where i.id = s.participant_id
+                            ) as z
+                        ) as u on true
                         where s.beside = p.id
                     ) as y
                 ) as m on %(with_speakers)s
@@ -86,7 +96,7 @@ select
         (
             select json_agg(x)::text
             from (
-                select f.*, n.consultation, m.speakers, w.transcription
+                select f.*, n.consultation, coalesce(m.speakers, '[]') as speakers, w.transcription
                 from found as f
                 left join lateral (
                     select row_to_json(y) as consultation
@@ -97,10 +107,20 @@ select
                     ) as y
                 ) as n on %(with_consultation)s
                 left join lateral (
-                    select row_to_json(y) as speakers
+                    select json_agg(y order by y.created_at, y.id) as speakers
                     from (
-                        select s.id, s.status, s.duration_seconds, s.size_bytes, s.sha256, s.error
+                        select
+                            s.id, s.medium, s.track_sid, s.status, s.created_at, s.started_at, s.duration_seconds,
+                            s.size_bytes, s.sha256, s.error, u.participant
                         from resguardo.recordings as s
+                        left join lateral (
+                            select row_to_json(z) as participant
+                            from (
+                                select i.id, i.kind, i.guest_role
+                                from resguardo.participants as i
+                                where i.id = s.participant_id
+                            ) as z
+                        ) as u on true
                         where s.beside = f.id
                     ) as y
                 ) as m on %(with_speakers)s
@@ -256,11 +276,13 @@ from found as f;
 -- name: videos_of_consultation
 select
     r.id,
-    concat_ws(
-        ' ', greatest(r.updated_at, s.updated_at), t.attempt, t.status, t.pieces_total, t.pieces_done
-    ) as stand
+    concat_ws(' ', r.updated_at, s.stand, t.attempt, t.status, t.pieces_total, t.pieces_done) as stand
 from resguardo.recordings as r
-left join resguardo.recordings as s on s.beside = r.id
+left join lateral (
+    select string_agg(p.updated_at::text, ' ' order by p.id) as stand
+    from resguardo.recordings as p
+    where p.beside = r.id
+) as s on true
 left join resguardo.transcripts as t on t.recording_id = r.id
 where r.consultation_id = %(consultation_id)s and r.medium = 'VIDEO'
 order by r.created_at, r.id;
@@ -281,7 +303,7 @@ from resguardo.recordings as r
 where (r.id = any(%(ids)s::uuid[]) or r.beside = any(%(ids)s::uuid[])) and r.status = any(%(statuses)s::text[]);
 
 -- name: record_sweep
-select private.record_service('object.sweep_orphan', 'ALLOWED', 'past_quarantine', 'recording', %(recording_id)s)
+select private.record_service('object.sweep_orphan', 'ALLOWED', %(reason)s, 'recording', %(recording_id)s)
 where
     private.unknown_object_keys(array[%(object_key)s::text]) = array[%(object_key)s::text]
     and not private.is_held(%(recording_id)s)

@@ -17,6 +17,7 @@ from app.paging import Page, PageRequest
 from app.quotas import Quotas
 from app.recordings import store
 from app.recordings.inbox import Inbox
+from app.recordings.keys import sound_type
 from app.recordings.model import (
     Medium,
     Recording,
@@ -167,7 +168,12 @@ class Recordings:
             reason = "" if key else await store.unready_reason(tx, recording_id)
         lifetime = self._url_lifetime_seconds
         suffix = PurePosixPath(require_ready(key, reason)).suffix
-        url = self._storage.presign_get(key, expires_in_seconds=lifetime, filename=f"{recording_id}{suffix}")
+        url = self._storage.presign_get(
+            key,
+            expires_in_seconds=lifetime,
+            filename=f"{recording_id}{suffix}",
+            content_type=sound_type(key),
+        )
         return DownloadUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime))
 
     async def receive_webhook(self, body: bytes, authorization: str | None) -> bool:

@@ -7,7 +7,8 @@ and left to people.
 
 The quarantine is long because a restored database knows nothing of the objects of the days it lost: each would be an
 orphan, and each is somebody's recording. For the same reason nothing goes where too much would go, or where the bucket
-bears another mark than the database.
+bears another mark than the database. An orphan in the folder of a DELETED recording has no quarantine: an egress that
+was taken for dead uploaded it late, and what is destroyed must not come back.
 """
 
 import logging
@@ -76,11 +77,18 @@ class _Ids:
 
 @dataclass(frozen=True)
 class _Orphan:
-    """`seen_at` is the earlier of the store's time and the database's: both must agree on its age."""
+    """`seen_at` is the earlier of the store's time and the database's: both must agree on its age.
+
+    `is_destroyed` says that its recording is DELETED, with everything beside it.
+    """
 
     stored: ListedObject
     ids: _Ids
     seen_at: datetime
+    is_destroyed: bool
+
+    def is_past(self, quarantine: timedelta, last_modified: datetime) -> bool:
+        return self.is_destroyed or self.seen_at - last_modified >= quarantine
 
 
 @dataclass
@@ -163,11 +171,14 @@ class Sweeper:
                 [one.key for one in orphans], "no_recording_has_it", reports_left
             )
             seen_at = min(now, page.listed_at)
+            destroyed = await self._in_status([one.key for one in orphans], [RecordingStatus.DELETED])
             for one in orphans:
                 ids = _ids_of(one.key)
-                is_past = seen_at - one.last_modified >= self._quarantine
-                if ids and is_past and one.key not in self._held and len(found.past_quarantine) < AT_ONCE:
-                    found.past_quarantine.append(_Orphan(one, ids, seen_at))
+                if ids is None or one.key in self._held or len(found.past_quarantine) >= AT_ONCE:
+                    continue
+                orphan = _Orphan(one, ids, seen_at, ids.recording in destroyed)
+                if orphan.is_past(self._quarantine, one.last_modified):
+                    found.past_quarantine.append(orphan)
         return found
 
     async def _unknown(self, keys: Sequence[str]) -> set[str]:
@@ -202,11 +213,11 @@ class Sweeper:
         stored = await self._storage.head(key)
         if stored is None:
             return _Outcome.GONE
-        is_past = orphan.seen_at - stored.last_modified >= self._quarantine
+        is_past = orphan.is_past(self._quarantine, stored.last_modified)
         if stored.etag != orphan.stored.etag or not is_past:
             return _Outcome.WAITS
         async with self._database.as_service("sweep_bucket") as tx:
-            if not await _may_sweep(tx, key, orphan.ids):
+            if not await _may_sweep(tx, key, orphan):
                 return _Outcome.WAITS
         return await self._delete(key, orphan.ids)
 
@@ -235,7 +246,7 @@ class Sweeper:
     async def _sweep_uploads(self, now: datetime, *, may_abort: bool) -> Counter[_Outcome]:
         outcomes, reports_left = Counter[_Outcome](), AT_ONCE
         async for page in _under_each(self._storage.list_uploads):
-            running = await self._running([one.key for one in page.uploads])
+            running = await self._in_status([one.key for one in page.uploads], _RUNNING)
             idle = [one for one in page.uploads if _recording_of(one.key) not in running]
             outcomes[_Outcome.WAITS] += len(page.uploads) - len(idle)
             reports_left -= await self._report([one.key for one in idle], "unfinished_upload", reports_left)
@@ -245,10 +256,13 @@ class Sweeper:
                 outcomes[await self._abort(one) if may_abort and is_past else _Outcome.WAITS] += 1
         return outcomes
 
-    async def _running(self, keys: Iterable[str]) -> set[UUID]:
+    async def _in_status(self, keys: Iterable[str], statuses: Sequence[RecordingStatus]) -> set[UUID]:
+        """Of the recordings that the keys name, those of which the video or a sound beside it is in one of these."""
         ids = [recording for recording in map(_recording_of, keys) if recording]
+        if not ids:
+            return set()
         async with self._database.as_service("sweep_bucket") as tx:
-            rows = await tx.all(_sql["recordings_in_status"], {"ids": ids, "statuses": _RUNNING})
+            rows = await tx.all(_sql["recordings_in_status"], {"ids": ids, "statuses": list(statuses)})
         return {row["id"] for row in rows}
 
     async def _abort(self, upload: ListedUpload) -> _Outcome:
@@ -262,12 +276,17 @@ class Sweeper:
         return _Outcome.SWEPT if is_ended else _Outcome.GONE
 
 
-async def _may_sweep(tx: Transaction, key: str, ids: _Ids) -> bool:
+async def _may_sweep(tx: Transaction, key: str, orphan: _Orphan) -> bool:
     """Asks the database once more and, where still nobody has the object, writes the audit row of its end.
 
     An object of a recording that is not settled, LOST included, waits: it may be all that there is of it.
     """
-    parameters = {"object_key": key, "recording_id": ids.recording, "statuses": _UNSETTLED}
+    parameters = {
+        "object_key": key,
+        "recording_id": orphan.ids.recording,
+        "statuses": _UNSETTLED,
+        "reason": "recording_deleted" if orphan.is_destroyed else "past_quarantine",
+    }
     return await tx.run(_sql["record_sweep"], parameters) == 1
 
 

@@ -114,7 +114,7 @@ async def _download(scene: Scene, visit: Visit, recording: Any) -> tuple[BriefUr
     downloads = Downloads(scene, visit.api, recording)
     async with scene.step("the doctor lists recordings and downloads this one, byte for byte the source"):
         url = await downloads.take_video()
-    async with scene.step("and the sound of the speakers apart, byte for byte the source"):
+    async with scene.step("and each sound that was recorded beside it"):
         await downloads.take_speakers()
     async with scene.step("the object store refuses the URL altered in one byte"):
         await downloads.refuse_altered(url)

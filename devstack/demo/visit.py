@@ -89,7 +89,7 @@ class Visit:
         recording_id = await self.start()
         stranger = {"room": self.room_name, "identity": f"stranger-{uuid4().hex[:8]}"}
         await self._of_livekit("join", stranger)
-        stopped = await self._wait(recording_id, _STOPPED, lambda one: one)
+        stopped = await self._wait(recording_id, _STOPPED, lambda one: [one])
         require(stopped["error"] == UNKNOWN_PARTICIPANT, f"it was stopped by {stopped['error'] or 'nobody'}")
         await self._of_livekit("leave", stranger)
         return recording_id
@@ -113,25 +113,28 @@ class Visit:
         return found["recording"]["transcription"]
 
     async def wait_for_speakers(self, recording_id: str) -> Any:
-        """The recording when the sound beside it is READY. Raises DemoFailed as `wait_for`."""
+        """The recording when each sound beside it is READY. Raises DemoFailed as `wait_for`."""
         return await self._wait(recording_id, ("READY",), lambda one: one["speakers"])
 
     async def wait_for(self, recording_id: str, status: str) -> Any:
         """The recording in that status. Raises DemoFailed where it ends otherwise, or takes too long."""
-        return await self._wait(recording_id, (status,), lambda one: one)
+        return await self._wait(recording_id, (status,), lambda one: [one])
 
-    async def _wait(self, recording_id: str, statuses: tuple[str, ...], medium: Callable[[Any], Any]) -> Any:
+    async def _wait(
+        self, recording_id: str, statuses: tuple[str, ...], media: Callable[[Any], list[Any]]
+    ) -> Any:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             recording = (await self.api.ask(documents.RECORDING_MEDIA, id=recording_id))["recording"]
-            waited_for = medium(recording)
-            require(waited_for is not None, "the speakers are not recorded apart")
-            if waited_for["status"] in statuses:
+            waited_for = media(recording)
+            require(bool(waited_for), "the speakers are not recorded apart")
+            if all(one["status"] in statuses for one in waited_for):
                 return recording
-            require(
-                waited_for["status"] not in _UNFORTUNATE,
-                f"the recording ended {waited_for['status']}: {waited_for['error']}",
-            )
+            for one in waited_for:
+                require(
+                    one["status"] in statuses or one["status"] not in _UNFORTUNATE,
+                    f"the recording ended {one['status']}: {one['error']}",
+                )
             await asyncio.sleep(_POLL_SECONDS)
         raise DemoFailed(f"the recording did not become {statuses[-1]} within {PATIENCE_SECONDS} s")
 

@@ -864,8 +864,8 @@ select 'field', t.term from unnest(array[
     'isUncertain', 'isUnintelligible', 'joinedAt', 'json', 'jurisdiction', 'key', 'kind', 'kinds', 'language',
     'lifecycle', 'locks', 'matter', 'medium', 'minorsUntilAgeYears', 'missing', 'missing_since', 'month', 'months',
     'name', 'node', 'numParticipants', 'number', 'object', 'object_key', 'objects', 'operation', 'operationsPerMonth',
-    'outcome', 'pageInfo', 'participantId', 'participants', 'patientId', 'patientIds', 'pdf', 'piecesDone',
-    'piecesTotal', 'placedAt', 'placedBy', 'policyVersion', 'prices', 'proposedAt', 'purpose', 'reason',
+    'outcome', 'pageInfo', 'participant', 'participantId', 'participants', 'patientId', 'patientIds', 'pdf',
+    'piecesDone', 'piecesTotal', 'placedAt', 'placedBy', 'policyVersion', 'prices', 'proposedAt', 'purpose', 'reason',
     'receivedOn', 'received_on', 'recordedAt', 'recordedBy', 'recordedSince', 'recordedUntil', 'recordingDays',
     'recordingId', 'recordings', 'recordingsInDestruction', 'relationship', 'releasedAt', 'releasedBy',
     'released_at', 'representative', 'requestId', 'requestedAt', 'requestedBy', 'retentionClass',
@@ -874,8 +874,8 @@ select 'field', t.term from unnest(array[
     'sensitivity', 'separateSpeakers', 'sessionId', 'sha256', 'shortened', 'shortens', 'sid', 'signedNoteDays',
     'sizeBytes', 'size_bytes', 'sooner', 'source', 'speaker', 'speakers', 'srt', 'start', 'startCursor',
     'startedAt', 'status', 'storage', 'storagePerMonth', 'stored', 'terms', 'text', 'textLanguage', 'textSha256',
-    'textVersion', 'token', 'transcribe', 'transcript', 'transcription', 'truncated', 'turn', 'turns', 'undoUntil',
-    'unintelligibleCount', 'unreadable', 'unusedTrackCount', 'updatedAt', 'uploadHeaders', 'uploadUrl',
+    'textVersion', 'token', 'trackSid', 'transcribe', 'transcript', 'transcription', 'truncated', 'turn', 'turns',
+    'undoUntil', 'unintelligibleCount', 'unreadable', 'unusedTrackCount', 'updatedAt', 'uploadHeaders', 'uploadUrl',
     'upload_url', 'uploads', 'url', 'userId', 'value', 'version', 'webvtt', 'words'
 ]) as t (term);
 
@@ -3957,12 +3957,14 @@ begin
     return query
     select
         date_trunc('month', n.due_after at time zone 'UTC')::date, count(*),
-        coalesce(sum(coalesce(r.size_bytes, 0) + coalesce(s.size_bytes, 0)), 0)::bigint,
+        coalesce(sum(coalesce(r.size_bytes, 0) + s.size_bytes), 0)::bigint,
         count(*) filter (where n.due_before is null or n.due_after < n.due_before),
         count(h.id), min(n.due_after)
     from private.redated(of_policy) as n
     inner join resguardo.recordings as r on r.id = n.recording_id
-    left join resguardo.recordings as s on s.beside = r.id
+    cross join lateral (
+        select coalesce(sum(p.size_bytes), 0) as size_bytes from resguardo.recordings as p where p.beside = r.id
+    ) as s
     left join private.held_videos() as h (id) on h.id = r.id
     group by 1
     order by 1;
@@ -4036,9 +4038,11 @@ begin
     perform private.person();
     return query
     with due as (
-        select r.id, coalesce(r.size_bytes, 0) + coalesce(s.size_bytes, 0) as bytes, h.id is not null as is_held
+        select r.id, coalesce(r.size_bytes, 0) + s.size_bytes as bytes, h.id is not null as is_held
         from resguardo.recordings as r
-        left join resguardo.recordings as s on s.beside = r.id
+        cross join lateral (
+            select coalesce(sum(p.size_bytes), 0) as size_bytes from resguardo.recordings as p where p.beside = r.id
+        ) as s
         left join private.held_videos() as h (id) on h.id = r.id
         left join resguardo.deletions as d on d.recording_id = r.id and d.status in ('REQUESTED', 'DELETING')
         where (least(r.due_at, d.undo_until) < private.now() + span or d.status = 'DELETING') and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
@@ -4112,7 +4116,8 @@ comment on column resguardo.recordings.missing_since is
 create index recordings_missing_idx on resguardo.recordings (missing_since) where missing_since is not null;
 create index recording_secrets_object_key_idx on private.recording_secrets (object_key collate "C");
 
--- The videos that a hold covers, whatever their state; a sound is held with its video.
+-- The videos that a hold covers, whatever their state; a sound is held with its video. A range that covers a sound
+-- covers its video.
 create function private.videos_under(of_hold resguardo.legal_holds) returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4127,14 +4132,14 @@ begin
         where r.patient_id = of_hold.patient_id and r.medium = 'VIDEO' and r.status <> 'DELETED';
     else
         return query
-        select r.id from resguardo.recordings as r
+        select distinct coalesce(r.beside, r.id) from resguardo.recordings as r
         inner join resguardo.consultations as c on c.id = r.consultation_id
         where (
             (r.created_at >= of_hold.recorded_since and r.created_at < of_hold.recorded_until)
             or (r.started_at >= of_hold.recorded_since and r.started_at < of_hold.recorded_until)
             or (c.scheduled_at >= of_hold.recorded_since and c.scheduled_at < of_hold.recorded_until)
         )
-            and r.medium = 'VIDEO' and r.status <> 'DELETED';
+            and r.status <> 'DELETED';
     end if;
 end
 $$;
@@ -4252,9 +4257,12 @@ $$;
 
 -- What lies under r/ and must survive the bucket's own rule, the oldest first. `lock_prefix` is where a bucket lock
 -- would hold it: its consultation's folder, and null where something else is there that nothing holds, which the lock
--- would hold too. `may_move`: nobody writes to it any more, or destroys it.
+-- would hold too. `may_move`: nobody writes to it any more, or destroys it. `movable`: how many of its objects, and of
+-- the sounds beside it, would move now.
 create function private.unprotected_videos()
-returns table (id uuid, lock_prefix text, is_held boolean, is_outgrown boolean, may_move boolean)
+returns table (
+    id uuid, lock_prefix text, is_held boolean, is_outgrown boolean, may_move boolean, movable integer
+)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -4265,15 +4273,21 @@ begin
 
     wanted as materialized (
         select
-            r.id, r.status, r.status_at, r.created_at, s.status as sound_status, s.status_at as sound_status_at,
-            coalesce(substring(k.object_key from '^r/[^/]+/[^/]+/'), substring(l.object_key from '^r/[^/]+/[^/]+/'))
-                as prefix,
+            r.id, r.created_at, m.prefix, m.are_finished, m.movable,
             exists (select from held as h where h.id = r.id) as is_held,
             exists (select from outgrown as o where o.id = r.id) as is_outgrown
         from resguardo.recordings as r
-        left join private.recording_secrets as k on k.recording_id = r.id
-        left join resguardo.recordings as s on s.beside = r.id and s.status <> 'DELETED'
-        left join private.recording_secrets as l on l.recording_id = s.id
+        cross join lateral (
+            select
+                min(substring(k.object_key from '^r/[^/]+/[^/]+/')) as prefix,
+                bool_and(private.is_finished(p.status)) as are_finished,
+                count(*) filter (
+                    where private.may_move(p.status, p.status_at) and starts_with(k.object_key, 'r/')
+                )::integer as movable
+            from resguardo.recordings as p
+            left join private.recording_secrets as k on k.recording_id = p.id
+            where r.id in (p.id, p.beside) and p.status <> 'DELETED'
+        ) as m
         where r.id in (select h.id from held as h union select o.id from outgrown as o)
             and r.medium = 'VIDEO' and r.status <> 'DELETED'
     ),
@@ -4293,15 +4307,12 @@ begin
         case when not exists (select from shared as x where x.prefix = w.prefix) then w.prefix end,
         w.is_held,
         w.is_outgrown,
-        private.is_finished(w.status) and coalesce(private.is_finished(w.sound_status), true)
-        and (
-            private.may_move(w.status, w.status_at)
-            or coalesce(private.may_move(w.sound_status, w.sound_status_at), false)
-        )
+        w.are_finished and w.movable > 0
         and not exists (
             select from resguardo.deletions as d
             where d.recording_id = w.id and d.status = 'DELETING' and private.is_in_destruction(w.id)
-        )
+        ),
+        w.movable
     from wanted as w
     where w.prefix is not null
     order by w.created_at, w.id;
@@ -4353,7 +4364,15 @@ begin
         on conflict on constraint object_moves_pkey do nothing;
     end if;
     perform private.write_audit(
-        'recording.read_key', 'ALLOWED', 'object_move', 'recording', array[of_video],
+        'recording.read_key', 'ALLOWED', 'object_move', 'recording',
+        array(
+            select of_video
+            union
+            select m.recording_id
+            from private.object_moves as m
+            inner join resguardo.recordings as r on r.id = m.recording_id
+            where of_video in (r.id, r.beside)
+        ),
         array_remove(array[video.patient_id], null), array_remove(array[video.consultation_id], null),
         array['object_key'], 1, null
     );
@@ -5070,13 +5089,14 @@ end
 $$;
 
 -- Begins a copy: its object's name, new at each attempt so that two never write the same, and what goes into it, after
--- the audit row. No row where none is to be made: the request is not APPROVED, or nothing was recorded, and it is
--- fulfilled. Raises RG409 (recording_not_finished) while something of it may still become READY, what is LOST for a
--- week, and RG409 (recording_being_deleted) while an attempt to destroy something of it, from before the request, runs.
+-- the audit row. `number` counts the sounds of a video that participants of one kind have: 1 for the first. No row
+-- where none is to be made: the request is not APPROVED, or nothing was recorded, and it is fulfilled. Raises RG409
+-- (recording_not_finished) while something of it may still become READY, what is LOST for a week, and RG409
+-- (recording_being_deleted) while an attempt to destroy something of it, from before the request, runs.
 create function private.begin_export(of_request uuid, new_secret text)
 returns table (
-    object_key text, recording_id uuid, video_id uuid, medium text, recorded_at timestamptz, size_bytes bigint,
-    sha256 text, recording_key text
+    object_key text, recording_id uuid, video_id uuid, medium text, participant_id uuid, participant_kind text,
+    guest_role text, number integer, recorded_at timestamptz, size_bytes bigint, sha256 text, recording_key text
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5129,11 +5149,16 @@ begin
     );
     return query
     select
-        new_key, r.id, coalesce(r.beside, r.id), r.medium, coalesce(r.started_at, c.scheduled_at), r.size_bytes,
-        r.sha256, s.object_key
+        new_key, r.id, coalesce(r.beside, r.id), r.medium, p.id, p.kind, p.guest_role,
+        row_number() over (
+            partition by coalesce(r.beside, r.id), r.medium, p.kind
+            order by coalesce(r.started_at, r.created_at), r.id
+        )::integer,
+        coalesce(r.started_at, c.scheduled_at), r.size_bytes, r.sha256, s.object_key
     from resguardo.recordings as r
     join resguardo.consultations as c on c.id = r.consultation_id
     join private.recording_secrets as s on s.recording_id = r.id
+    left join resguardo.participants as p on p.id = r.participant_id
     where r.id = any(ids)
     order by coalesce(r.started_at, c.scheduled_at), r.id;
 end
@@ -5440,7 +5465,7 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return array(
-        select h.id
+        select distinct h.id
         from resguardo.recordings as r
         inner join resguardo.consultations as c on c.id = r.consultation_id
         inner join resguardo.legal_holds as h
@@ -5451,7 +5476,7 @@ begin
                 or (r.started_at >= h.recorded_since and r.started_at < h.recorded_until)
                 or (c.scheduled_at >= h.recorded_since and c.scheduled_at < h.recorded_until)
             )
-        where r.id = of_recording
+        where of_recording in (r.id, r.beside)
         union all
         select a.id
         from resguardo.recordings as r
@@ -5756,6 +5781,7 @@ begin
 end
 $$;
 
+-- Writes the audit row of a step of deletions. It names the videos, then every sound beside them.
 create function private.audit_deletions(action text, reason text, deletions uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5769,7 +5795,11 @@ begin
     from resguardo.deletions as d where d.id = any (deletions);
     if about.how_many > 0 then
         perform private.write_audit(
-            action, 'ALLOWED', reason, 'recording', about.recordings, about.patients, about.consultations,
+            action, 'ALLOWED', reason, 'recording',
+            about.recordings || array(
+                select r.id from resguardo.recordings as r where r.beside = any (about.recordings) order by r.id
+            ),
+            about.patients, about.consultations,
             array['object', 'key'], about.how_many, null
         );
     end if;

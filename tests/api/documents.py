@@ -24,7 +24,11 @@ _CONSULTATION = f"{_PLAIN} {_PARTICIPANTS} consents {{ {_CONSENT} }}"
 _RECORDING = """
   id consultationId consultation { id externalId scheduledAt kind sensitivity } egressId roomName roomSid status
   startedAt endedAt durationSeconds sizeBytes sha256 truncated interrupted error errorText medium source
-  speakers { id status durationSeconds sizeBytes sha256 error errorText } dueAt createdAt updatedAt
+  speakers {
+    id medium participant { id kind guestRole } trackSid
+    status startedAt durationSeconds sizeBytes sha256 error errorText
+  }
+  dueAt createdAt updatedAt
   transcription { status language piecesDone piecesTotal attempt unintelligibleCount isRetried error errorText }
 """
 _DELETION = """

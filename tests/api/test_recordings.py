@@ -165,73 +165,65 @@ async def _finished_with_speakers(world: World) -> tuple[Case, Any]:
         async with httpx.AsyncClient(trust_env=False) as http:
             await http.post(f"{world.livekit_url}/stand-in/join", json={"token": token})
     started = await _start(case)
-    assert started["speakers"]["status"] == "REQUESTED"
-    for recording_id in (started["id"], started["speakers"]["id"]):
-        await world.until(case.doctor, recording_id, "RECORDING")
+    recording = await world.until(case.doctor, started["id"], "RECORDING")
+    assert recording["speakers"] != []
+    for sound in recording["speakers"]:
+        await world.until(case.doctor, sound["id"], "RECORDING")
     refused = await case.doctor.send(documents.START, consultationId=case.id)
     assert refused.error.extensions["recordingId"] == started["id"]
     for _ in range(2):
         await case.doctor.ask(documents.STOP, recordingId=started["id"])
-    await world.until(case.doctor, started["speakers"]["id"], "READY")
+    for sound in recording["speakers"]:
+        await world.until(case.doctor, sound["id"], "READY")
     return case, await world.until(case.doctor, started["id"], "READY")
 
 
 async def test_speakers_are_told_with_their_video_and_are_no_recording_of_the_list(world: World) -> None:
     case, video = await _finished_with_speakers(world)
     assert (video["medium"], video["source"]) == ("VIDEO", "EGRESS")
-    content = _sound(world)
-    speakers = video["speakers"]
-    assert speakers == {
-        "id": speakers["id"],
-        "status": "READY",
-        "durationSeconds": speakers["durationSeconds"],
-        "sizeBytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "error": None,
-        "errorText": None,
-    }
-    assert speakers["durationSeconds"] > 0
+    for sound in video["speakers"]:
+        assert (sound["status"], sound["error"], sound["errorText"]) == ("READY", None, None)
+        assert sound["durationSeconds"] > 0
+        alone = await case.doctor.ask(documents.RECORDING, id=sound["id"])
+        assert (alone["medium"], alone["speakers"]) == (sound["medium"], [])
+        assert sound["medium"] != "VIDEO"
     page = await case.doctor.ask(documents.RECORDINGS)
     assert [edge["node"] for edge in page["edges"]] == [video]
-    alone = await case.doctor.ask(documents.RECORDING, id=speakers["id"])
-    assert (alone["medium"], alone["speakers"]) == ("SPEAKERS", None)
 
 
-def _sound(world: World) -> bytes:
-    return world.livekit.recorder.audio.path.read_bytes()
-
-
-async def test_both_media_download_under_names_of_their_kind_and_to_their_doctor_alone(
+async def test_all_media_download_under_names_of_their_kind_and_to_their_doctor_alone(
     world: World, other_doctor: Person
 ) -> None:
     case, video = await _finished_with_speakers(world)
-    for recording_id, suffix, content in (
-        (video["id"], "mp4", MEDIA.read_bytes()),
-        (video["speakers"]["id"], "ogg", _sound(world)),
-    ):
-        asked = {"recordingId": recording_id, "purposeOfUse": "TREATMENT"}
+    for medium in (video, *video["speakers"]):
+        suffix = "ogg" if medium["medium"] == "SPEAKERS" else "mp4"
+        asked = {"recordingId": medium["id"], "purposeOfUse": "TREATMENT"}
         url = (await case.doctor.ask(documents.ISSUE_URL, **asked))["url"]
         async with httpx.AsyncClient(trust_env=False) as http:
             downloaded = await http.get(url)
-        assert downloaded.content == content
-        named = f'attachment; filename="{recording_id}.{suffix}"'
+        assert len(downloaded.content) == medium["sizeBytes"]
+        assert hashlib.sha256(downloaded.content).hexdigest() == medium["sha256"]
+        named = f'attachment; filename="{medium["id"]}.{suffix}"'
         assert downloaded.headers["content-disposition"] == named
+        kind = "video" if medium["medium"] == "VIDEO" else "audio"
+        assert downloaded.headers["content-type"] == f"{kind}/{suffix}"
         assert await other_doctor.refused(documents.ISSUE_URL, **asked) == (
             "NOT_FOUND",
             "recording_not_found",
         )
 
 
-async def test_stop_stops_both_media_and_again_changes_nothing(world: World) -> None:
+async def test_stop_stops_all_media_and_again_changes_nothing(world: World) -> None:
     case, video = await _finished_with_speakers(world)
+    ids = [video["id"], *(sound["id"] for sound in video["speakers"])]
     steps = await world.rows(
         "select reason from audit.events where action = 'recording.transition' and entity_ids && %s::uuid[]"
         " and reason like 'RECORDING>STOPPING%%'",
-        [video["id"], video["speakers"]["id"]],
+        ids,
     )
-    assert [step["reason"] for step in steps] == ["RECORDING>STOPPING"] * 2
+    assert [step["reason"] for step in steps] == ["RECORDING>STOPPING"] * len(ids)
     before = await case.doctor.ask(documents.RECORDING, id=video["id"])
-    for recording_id in (video["id"], video["speakers"]["id"]):
+    for recording_id in ids:
         await case.doctor.ask(documents.STOP, recordingId=recording_id)
     assert await case.doctor.ask(documents.RECORDING, id=video["id"]) == before
 

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from graphql import build_schema
+from graphql import GraphQLObjectType, build_schema, get_nullable_type, is_list_type
 
 from app.settings import Environment
+from graphql_schema.complexity import LIST_SIZES
 from graphql_schema.schema import make_schema
 from tests.api.small_api import small_app
 from tests.api.world import World, asgi_client
@@ -37,6 +38,15 @@ def test_every_type_of_ours_has_a_description_or_is_an_enum() -> None:
     ours = {name: kind for name, kind in schema.type_map.items() if not name.startswith("__")}
     bare = {name for name, kind in ours.items() if not kind.description and not hasattr(kind, "values")}
     assert bare <= {"Query", "Mutation", "String", "Int", "Float", "Boolean", "ID"}
+
+
+def test_lists_that_are_counted_by_name_are_lists_of_the_schema() -> None:
+    schema = build_schema(EXPORTED.read_text(encoding="utf-8"))
+    for place in LIST_SIZES:
+        parent, _, name = place.partition(".")
+        kind = schema.type_map[parent]
+        assert isinstance(kind, GraphQLObjectType)
+        assert is_list_type(get_nullable_type(kind.fields[name].type))
 
 
 @pytest.mark.parametrize("document", INTROSPECTIONS)

@@ -137,18 +137,6 @@ async def test_step_of_an_older_recording_is_told_too(world: World, case: Case, 
         assert (told["id"], told["status"]) == (str(older), "READY")
 
 
-async def test_step_of_the_speakers_is_told_with_their_video(world: World, api: str) -> None:
-    case = await _consented(await world.case(separateSpeakers=True))
-    started = await case.doctor.ask(documents.START, consultationId=case.id)
-    async with _watching(api, case) as client:
-        assert await client.event() == started
-        await _become(world, UUID(started["speakers"]["id"]), "ABORTED")
-        told = await client.event()
-        assert (told["id"], told["status"]) == (started["id"], "REQUESTED")
-        assert told["speakers"]["status"] == "ABORTED"
-        await client.nothing_more()
-
-
 async def test_progress_of_the_words_is_told(world: World, case: Case, api: str) -> None:
     recording = await world.recording(case, "VERIFYING")
     async with _watching(api, case) as client:

@@ -210,6 +210,19 @@ class World:
                 )
         return recording
 
+    async def microphones(self, video: UUID, *statuses: str) -> list[UUID]:
+        """The sounds of one guest's microphone beside a video, one in each of these statuses."""
+        consultation = await self.value(
+            "select consultation_id from resguardo.recordings where id = %s", video
+        )
+        guest = await self.participant(consultation, "GUEST", "INTERPRETER")
+        return [
+            await self.recording(
+                consultation, status=status, medium="MICROPHONE", beside=video, participant=guest
+            )
+            for status in statuses
+        ]
+
     async def key_of(self, recording: UUID) -> str:
         """Where its object is."""
         return str(

@@ -126,6 +126,7 @@ class World:
         *,
         status: str = "READY",
         beside: UUID | None = None,
+        participant: UUID | None = None,
         consultation: UUID | None = None,
         sha256: str | None = None,
         started_at: str | None = "2026-11-20 23:30:00+00",
@@ -133,13 +134,15 @@ class World:
         """A recording in a status, as it is; its object is in the bucket."""
         recording, consultation = uuid4(), consultation or self.consultation
         medium, name = ("SPEAKERS", "speakers.ogg") if beside else ("VIDEO", "video.mp4")
+        if participant is not None:
+            medium, name = "MICROPHONE", f"microphone-{recording}.mp4"
         key = f"keep/{consultation}/{beside or recording}/{name}"
         with psycopg.connect(self.database.superuser_url) as connection:
             connection.execute("set session_replication_role = replica")  # as it is, not as it came to be
             connection.execute(
                 "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by,"
-                " room_name, status, sha256, size_bytes, medium, beside, started_at) select %s, c.id, c.doctor_id,"
-                " c.patient_id, c.doctor_id, c.room_name, %s, %s, %s, %s, %s, %s"
+                " room_name, status, sha256, size_bytes, medium, beside, participant_id, track_sid, started_at)"
+                " select %s, c.id, c.doctor_id, c.patient_id, c.doctor_id, c.room_name, %s, %s, %s, %s, %s, %s, %s, %s"
                 " from resguardo.consultations as c where c.id = %s",
                 (
                     recording,
@@ -148,6 +151,8 @@ class World:
                     len(content),
                     medium,
                     beside,
+                    participant,
+                    None if participant is None else f"TR_{recording.hex[:12]}",
                     started_at,
                     consultation,
                 ),
@@ -155,6 +160,21 @@ class World:
             connection.execute("insert into private.recording_secrets values (%s, %s)", (recording, key))
         await self.storage.put_new(key, content, "video/mp4")
         return recording
+
+    def participant(self, kind: str, guest_role: str | None = None) -> UUID:
+        """Somebody in the consultation."""
+        participant = uuid4()
+        self.rows(
+            "insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role)"
+            " values (%s, %s, %s, %s, %s, %s)",
+            participant,
+            self.consultation,
+            DOCTOR,
+            PATIENT,
+            kind,
+            guest_role,
+        )
+        return participant
 
     def request(self, status: str = "APPROVED", *, of_consultation: bool = False, days_ago: int = 0) -> UUID:
         """A request of the patient's that has come to this status."""
@@ -270,6 +290,71 @@ async def test_copy_holds_every_ready_recording_of_the_patient_and_nothing_else(
     assert {one["name"]: (one["sha256"], one["sizeBytes"]) for one in manifest["files"]} == {
         name: (hashlib.sha256(files[name]).hexdigest(), len(files[name])) for name in names
     }
+
+
+async def test_copy_names_each_microphone_by_the_kind_of_its_participant(world: World) -> None:
+    video = await world.recording(b"the video")
+    doctor, patient = world.participant("DOCTOR"), world.participant("PATIENT")
+    interpreter, companion = (world.participant("GUEST", role) for role in ("INTERPRETER", "COMPANION"))
+    given = [
+        ("microphone-doctor", doctor, None),
+        ("microphone-patient", patient, None),
+        ("microphone-guest", interpreter, "INTERPRETER"),
+        ("microphone-patient-2", patient, None),
+        ("microphone-guest-2", companion, "COMPANION"),
+        ("microphone-patient-3", patient, None),
+    ]
+    for minute, (name, participant, _) in enumerate(given, start=30):
+        at = f"2026-11-20 23:{minute}:00+00"
+        await world.recording(name.encode(), beside=video, participant=participant, started_at=at)
+    await world.recording(b"failed", status="FAILED", beside=video, participant=doctor)
+    await world.recording(b"two channels", beside=video)
+    request = world.request()
+    await world.exports.export(request)
+    files = await world.opened(request)
+    beginning = f"2026-11-20_{video}_"
+    assert {name: content for name, content in files.items() if name.startswith(beginning)} == {
+        f"{beginning}video.mp4": b"the video",
+        f"{beginning}speakers.ogg": b"two channels",
+        **{f"{beginning}{name}.mp4": name.encode() for name, _, _ in given},
+    }
+    named = {one["name"]: one["participant"] for one in json.loads(files["manifest.json"])["files"]}
+    for name, participant, role in given:
+        kind = name.split("-")[1].upper()
+        assert named[f"{beginning}{name}.mp4"] == {"id": str(participant), "kind": kind, "guestRole": role}
+    assert named[f"{beginning}video.mp4"] is named[f"{beginning}speakers.ogg"] is None
+    assert b"microphone" in files["README.txt"]
+    assert b"INTERPRETER" not in "".join(files).encode()
+
+
+async def test_microphone_that_is_left_out_renames_no_other(world: World) -> None:
+    video, patient = await world.recording(b"the video"), world.participant("PATIENT")
+    gone = await world.recording(b"first", beside=video, participant=patient)
+    await world.recording(b"second", beside=video, participant=patient, started_at="2026-11-20 23:40:00+00")
+    await world.storage.delete(f"keep/{world.consultation}/{video}/microphone-{gone}.mp4")
+    request = world.request()
+    await world.exports.export(request)
+    files = await world.opened(request)
+    assert files[f"2026-11-20_{video}_microphone-patient-2.mp4"] == b"second"
+    assert f"2026-11-20_{video}_microphone-patient.mp4" not in files
+    assert json.loads(files["manifest.json"])["missing"] == [str(gone)]
+
+
+@pytest.mark.parametrize("status", ["VERIFYING", "STOPPING", "LOST"])
+async def test_copy_waits_for_a_sound_that_may_still_come_and_no_longer(world: World, status: str) -> None:
+    video, patient = await world.recording(b"the video"), world.participant("PATIENT")
+    sound = await world.recording(b"late", status=status, beside=video, participant=patient)
+    request = world.request()
+    with pytest.raises(Conflict, match="recording_not_finished"):
+        await world.exports.export(request)
+    world.rows("alter table resguardo.recordings disable trigger user")
+    world.rows(
+        "update resguardo.recordings set status = 'LOST', status_at = now() - interval '8 days' where id = %s",
+        sound,
+    )
+    world.rows("alter table resguardo.recordings enable trigger user")
+    await world.exports.export(request)
+    assert len(await world.opened(request)) == 3
 
 
 async def test_copy_fulfils_the_request_and_is_audited(world: World) -> None:

@@ -17,6 +17,12 @@ KINDS = ("follow_up", "follow_up", "follow_up", "therapy", "surgery")
 Later = Callable[[timedelta, Callable[[], Awaitable[None]]], None]
 _DAY = timedelta(days=1)
 _ENDS = ("READY",) * 17 + ("FAILED", "LOST", "ABORTED")
+_SOUNDS: tuple[tuple[str, ...], ...] = (
+    *[()] * 9,
+    ("READY",),
+    ("READY", "LOST"),
+    ("READY", "FAILED", "READY", "LOST", "READY", "ABORTED", "READY"),
+)
 _PATIENCE = 6
 
 
@@ -47,7 +53,7 @@ class People:
             await world.record(
                 Recording(world.uuid(), consultation, patient, kind, birth_date, now),
                 self.dice.choice(_ENDS),
-                has_speakers=self.dice.random() < 0.25,
+                sounds=self.dice.choice(_SOUNDS),
                 extras=self.dice.random() < 0.1,
             )
 

@@ -35,21 +35,28 @@ begin
     );
 end $$;
 
--- A recording that is being verified, and the name of its object.
+-- A recording that is being verified, and the name of its object. A microphone's has a guest of its own.
 create function moved.begin_recording(
     recording uuid, consultation uuid, of_medium text, of_video uuid, created timestamptz, of_status text
 ) returns text
 language plpgsql as $$
 declare
     made text;
+    guest uuid;
 begin
+    if of_medium = 'MICROPHONE' then
+        insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role)
+        select gen_random_uuid(), c.id, c.doctor_id, c.patient_id, 'GUEST', 'INTERPRETER'
+        from resguardo.consultations as c where c.id = consultation
+        returning id into guest;
+    end if;
     insert into resguardo.recordings (
-        id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, beside, status, egress_id,
-        created_at
+        id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, beside, participant_id, track_sid,
+        status, egress_id, created_at
     )
     select
-        recording, c.id, c.doctor_id, c.patient_id, c.doctor_id, c.room_name, of_medium, of_video, of_status,
-        'EG_' || recording, created
+        recording, c.id, c.doctor_id, c.patient_id, c.doctor_id, c.room_name, of_medium, of_video, guest,
+        case when guest is not null then 'TR_' || recording end, of_status, 'EG_' || recording, created
     from resguardo.consultations as c where c.id = consultation;
     insert into private.recording_secrets
     select r.id, private.first_object_key(r) from resguardo.recordings as r where r.id = recording

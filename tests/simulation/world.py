@@ -6,7 +6,7 @@ that may die. Recordings come to their end as the worker leaves them: insert by 
 
 import random
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, LiteralString
@@ -133,18 +133,21 @@ class World:
         return consultation
 
     async def record(
-        self, recording: Recording, status: str, *, has_speakers: bool = False, extras: int = 0
+        self, recording: Recording, status: str, *, sounds: Sequence[str] = (), extras: int = 0
     ) -> None:
-        """Recorded, stored and verified, or FAILED, LOST or ABORTED, at this moment."""
+        """Recorded, stored and verified, or FAILED, LOST or ABORTED, at this moment.
+
+        `sounds` are the statuses of the microphone sounds beside it.
+        """
         self.oracle.created(recording)
         wrapped = KEYRING.new_data_key().wrapped if status == "READY" else None
         recording.wrapped_key = wrapped
         key = await self._begin(recording.id, recording, "VIDEO", status)
-        if has_speakers:
+        for of_sound in sounds:
             sound = self.uuid()
-            await self._end(
-                sound, "READY", await self._begin(sound, recording, "SPEAKERS", "READY"), recording.id
-            )
+            place = await self._begin(sound, recording, "MICROPHONE", of_sound)
+            if of_sound != "ABORTED":
+                await self._end(sound, of_sound, place if of_sound == "READY" else None, recording.id)
         if status == "ABORTED":
             self.oracle.ended(recording.id, recording.created_at, self.oracle.now + self.jump)
             return

@@ -49,6 +49,27 @@ def test_cost_is_the_fields_times_the_pages_they_are_in(query: str, cost: int) -
 
 
 @pytest.mark.parametrize(
+    ("query", "cost"),
+    [
+        ("{ recording { speakers { id } } }", 1 + 1 + 4),
+        ("{ recordings(first: 3) { speakers { id participant { kind } } } }", 1 + 3 * (1 + 4 * 3)),
+        ("{ recording { ... on Recording { a: speakers { id } b: speakers { id } } } }", 1 + 2 * 5),
+        ("{ recording { words { id } } }", 1 + 1 + 1),
+    ],
+)
+def test_list_of_sounds_costs_what_four_of_them_do(query: str, cost: int) -> None:
+    schema = build_schema(
+        """
+        type Query { recording: Recording recordings(first: Int): Recording }
+        type Recording { speakers: [Sound!]! words: [Sound!]! }
+        type Sound { id: ID participant: Person }
+        type Person { kind: String }
+        """
+    )
+    assert measure(schema, parse(query), {}, PAGES).cost == cost
+
+
+@pytest.mark.parametrize(
     "first", ["-1", "-99999999999", "11", "99999999999", "9" * 5000, '"3"', "3.5", "ENUM", "[1]"]
 )
 def test_bad_literal_page_size_costs_the_largest_page(first: str) -> None:

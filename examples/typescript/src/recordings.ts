@@ -27,10 +27,31 @@ const ISSUE_URL = graphql(`
   }
 `);
 
+const SOUNDS = graphql(`
+  query Sounds($id: ID!) {
+    recording(id: $id) {
+      speakers {
+        id
+        medium
+        participant { id kind guestRole }
+        status
+        startedAt
+        durationSeconds
+        errorText
+      }
+    }
+  }
+`);
+
 /** One page of the library; `after` is the `endCursor` of the page before. */
 export async function listRecordings(api: Api, after: string | null = null) {
   const { recordings } = await api.ask(RECORDINGS, { first: 20, after });
   return { items: recordings.edges.map((edge) => edge.node), ...recordings.pageInfo };
+}
+
+/** The sounds recorded beside a video, oldest first. `issueUrl` takes the id of each that is READY. */
+export async function listSounds(api: Api, recordingId: string) {
+  return (await api.ask(SOUNDS, { id: recordingId })).recording.speakers;
 }
 
 /** A URL that plays or downloads one recording for a few minutes. Each call is in the audit log and counts. */

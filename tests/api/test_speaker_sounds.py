@@ -1,0 +1,230 @@
+"""The sounds recorded beside a video: many per video, each shown, downloaded and told about as its video is."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from app.main import create_app
+from app.texts import recording_error_text
+from tests.api import documents
+from tests.api.socket_client import ORIGIN, connected, listening
+from tests.api.world import Case, Person, World
+
+pytestmark = pytest.mark.anyio
+
+_INSERT: LiteralString = """
+insert into resguardo.recordings (
+    id, consultation_id, doctor_id, patient_id, requested_by, room_name, status, medium, beside, participant_id,
+    track_sid, egress_id, sha256, size_bytes, error, started_at, created_at, updated_at
+)
+select
+    %s, v.consultation_id, v.doctor_id, v.patient_id, v.requested_by, v.room_name, %s, 'MICROPHONE', v.id, %s,
+    %s, %s, encode(sha256(%s), 'hex'), %s, %s, v.created_at + %s * interval '1 second',
+    v.created_at + %s * interval '1 second', clock_timestamp() + %s * interval '1 hour'
+from resguardo.recordings as v where v.id = %s
+"""
+
+
+@dataclass
+class Sounds:
+    """Inserts microphone sounds beside one video, as the worker leaves them."""
+
+    world: World
+    case: Case
+    video: UUID
+    count: int = 0
+
+    async def add(
+        self,
+        participant: str,
+        status: str = "READY",
+        *,
+        content: bytes = b"sound",
+        error: str | None = None,
+        hours_ahead: int = 0,
+    ) -> UUID:
+        """One more sound of a participant, later than those before it; the object of a READY one is in the bucket."""
+        sound = uuid4()
+        self.count += 1
+        await self.world.rows(
+            _INSERT,
+            sound,
+            status,
+            UUID(participant),
+            f"TR_{sound.hex[:12]}",
+            f"EG_{sound.hex}",
+            content,
+            len(content),
+            error,
+            self.count,
+            self.count,
+            hours_ahead,
+            self.video,
+        )
+        key = f"keep/{self.case.id}/{self.video}/microphone-{sound}.mp4"
+        await self.world.rows("insert into private.recording_secrets values (%s, %s)", sound, key)
+        if status == "READY":
+            await self.world.bucket.put_new(key, content, "video/mp4")
+        return sound
+
+    async def shown(self) -> list[Any]:
+        """What the doctor sees of them."""
+        found = await self.case.doctor.ask(documents.RECORDING, id=str(self.video))
+        return list(found["speakers"])
+
+
+@pytest.fixture
+async def sounds(world: World, case: Case) -> Sounds:
+    await case.consent()
+    return Sounds(world, case, await world.recording(case))
+
+
+async def _guest(case: Case, role: str) -> str:
+    guest = await case.doctor.ask(documents.INVITE, consultationId=case.id, role=role)
+    return str(guest["participantId"])
+
+
+async def test_recording_without_sounds_has_an_empty_list(sounds: Sounds) -> None:
+    assert await sounds.shown() == []
+
+
+async def test_sounds_are_listed_with_their_participants_in_the_order_of_their_tracks(sounds: Sounds) -> None:
+    case = sounds.case
+    doctor, patient = case.participant("DOCTOR"), case.participant("PATIENT")
+    interpreter, companion = await _guest(case, "INTERPRETER"), await _guest(case, "COMPANION")
+    given = [
+        (doctor, "DOCTOR", None, "READY"),
+        (patient, "PATIENT", None, "FAILED"),
+        (interpreter, "GUEST", "INTERPRETER", "LOST"),
+        (patient, "PATIENT", None, "STOPPING"),
+        (companion, "GUEST", "COMPANION", "READY"),
+        (patient, "PATIENT", None, "ABORTED"),
+        (doctor, "DOCTOR", None, "VERIFYING"),
+    ]
+    made = [str(await sounds.add(who, status)) for who, _, _, status in given]
+    shown = await sounds.shown()
+    assert [one["id"] for one in shown] == made
+    assert [(one["participant"], one["status"], one["medium"]) for one in shown] == [
+        ({"id": who, "kind": kind, "guestRole": role}, status, "MICROPHONE")
+        for who, kind, role, status in given
+    ]
+    assert len({one["trackSid"] for one in shown}) == len(given)
+    assert shown[0]["startedAt"] < shown[-1]["startedAt"]
+    assert shown[0]["sha256"] == hashlib.sha256(b"sound").hexdigest()
+
+
+async def test_list_shows_each_video_once_with_its_own_sounds(sounds: Sounds) -> None:
+    case, world = sounds.case, sounds.world
+    other = Sounds(world, case, await world.recording(case))
+    mine = {str(await sounds.add(case.participant("DOCTOR"))) for _ in range(3)}
+    theirs = {str(await other.add(case.participant("PATIENT"))) for _ in range(2)}
+    page = await case.doctor.ask(documents.RECORDINGS)
+    assert {
+        edge["node"]["id"]: {one["id"] for one in edge["node"]["speakers"]} for edge in page["edges"]
+    } == {
+        str(sounds.video): mine,
+        str(other.video): theirs,
+    }
+    assert len(page["edges"]) == 2
+
+
+async def test_page_with_sounds_is_one_statement_and_one_audit_row(sounds: Sounds) -> None:
+    await sounds.add(sounds.case.participant("DOCTOR"))
+    answer = await sounds.case.doctor.send(documents.RECORDINGS)
+    (row,) = await sounds.world.audit(answer.request_id)
+    assert (row["action"], row["entity_ids"]) == ("recording.list", [sounds.video])
+    assert "speakers" in row["fields"]
+
+
+async def test_sound_that_is_not_selected_is_not_named_in_the_audit_row(sounds: Sounds) -> None:
+    await sounds.add(sounds.case.participant("DOCTOR"))
+    answer = await sounds.case.doctor.send("{ recordings { edges { node { id } } } }")
+    (row,) = await sounds.world.audit(answer.request_id)
+    assert row["fields"] == ["id"]
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+async def test_error_of_a_sound_is_told_in_the_readers_language(sounds: Sounds, language: Any) -> None:
+    await sounds.add(sounds.case.participant("PATIENT"), "LOST", error="egress_lost")
+    answer = await sounds.case.doctor.send(documents.RECORDING, in_language=language, id=str(sounds.video))
+    (shown,) = answer.data["recording"]["speakers"]
+    assert shown["error"] == "egress_lost"
+    assert shown["errorText"] == recording_error_text("egress_lost", language)
+
+
+async def test_id_of_a_sound_downloads_it_as_audio_and_to_its_doctor_alone(
+    sounds: Sounds, other_doctor: Person
+) -> None:
+    for participant in ("DOCTOR", "PATIENT"):
+        content = f"what the {participant} said".encode()
+        sound = await sounds.add(sounds.case.participant(participant), content=content)
+        asked = {"recordingId": str(sound), "purposeOfUse": "TREATMENT"}
+        url = (await sounds.case.doctor.ask(documents.ISSUE_URL, **asked))["url"]
+        async with httpx.AsyncClient(trust_env=False) as http:
+            downloaded = await http.get(url)
+        assert downloaded.content == content
+        assert downloaded.headers["content-type"] == "audio/mp4"
+        assert downloaded.headers["content-disposition"] == f'attachment; filename="{sound}.mp4"'
+        assert await other_doctor.refused(documents.ISSUE_URL, **asked) == (
+            "NOT_FOUND",
+            "recording_not_found",
+        )
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("RECORDING", "recording_not_ready"),
+        ("FAILED", "recording_failed"),
+        ("ABORTED", "recording_aborted"),
+        ("LOST", "recording_lost"),
+    ],
+)
+async def test_sound_that_is_not_ready_has_no_url_though_its_video_is(
+    sounds: Sounds, status: str, reason: str
+) -> None:
+    sound = await sounds.add(sounds.case.participant("DOCTOR"), status)
+    asked = {"recordingId": str(sound), "purposeOfUse": "TREATMENT"}
+    assert await sounds.case.doctor.refused(documents.ISSUE_URL, **asked) == ("CONFLICT", reason)
+
+
+async def test_sound_read_by_its_own_id_has_no_sounds_itself(sounds: Sounds) -> None:
+    sound = await sounds.add(sounds.case.participant("DOCTOR"))
+    found = await sounds.case.doctor.ask(documents.RECORDING, id=str(sound))
+    assert (found["medium"], found["speakers"]) == ("MICROPHONE", [])
+
+
+async def test_other_doctors_do_not_see_a_sound(sounds: Sounds, other_doctor: Person) -> None:
+    sound = await sounds.add(sounds.case.participant("DOCTOR"))
+    assert await other_doctor.refused(documents.RECORDING, id=str(sound)) == (
+        "NOT_FOUND",
+        "recording_not_found",
+    )
+
+
+@pytest.fixture
+async def api(world: World) -> AsyncIterator[str]:
+    settings = world.settings.model_copy(update={"allowed_origins": (ORIGIN,)})
+    async with listening(create_app(settings)) as url:
+        yield url
+
+
+async def test_change_of_any_sound_is_told_even_if_another_is_dated_later(sounds: Sounds, api: str) -> None:
+    """Two changes may be committed in another order than the clock dated them."""
+    doctor = sounds.case.participant("DOCTOR")
+    made = [await sounds.add(doctor, "VERIFYING") for _ in range(6)]
+    await sounds.add(doctor, "VERIFYING", hours_ahead=1)
+    async with connected(api) as client:
+        await client.init(sounds.case.doctor)
+        await client.subscribe(documents.RECORDING_CHANGED, consultationId=sounds.case.id)
+        assert len((await client.event())["speakers"]) == 7
+        for number, one in enumerate(reversed(made), start=1):
+            await sounds.world.rows("update resguardo.recordings set status = 'FAILED' where id = %s", one)
+            told = (await client.event())["speakers"]
+            assert [part["status"] for part in told].count("FAILED") == number
+        await client.nothing_more()
