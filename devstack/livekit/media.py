@@ -164,11 +164,11 @@ def _client(s3: S3Upload) -> "S3Client":
 
 
 def _as_go_asks(request: AWSRequest, operation_name: str, **_: object) -> None:
-    url = request.url or ""
+    url, _mark, query = (request.url or "").partition("?")
+    names = [one if "=" in one else f"{one}=" for one in query.split("&") if one]
     if operation_name in ("PutObject", "UploadPart"):
-        request.url = f"{url}{'&' if '?' in url else '?'}x-id={operation_name}"
-    elif url.endswith("?uploads"):
-        request.url = f"{url}="
+        names.append(f"x-id={operation_name}")
+    request.url = f"{url}?{'&'.join(sorted(names))}" if names else url
 
 
 def _is_final(error: Exception) -> bool:

@@ -32,11 +32,16 @@ from livekit.protocol.egress import (
     TrackCompositeEgressRequest,
 )
 from livekit.protocol.models import AudioCodec, ParticipantInfo
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from app.integrations.livekit import EgressSnapshot, LiveKitRefused, S3Target
 from devstack import object_store
 from devstack.joining import CHANNELS
 from devstack.livekit import Order, Pace
+from devstack.livekit.media import PART_BYTES, Media, upload
 from tests.integration.livekit_world import (
     KEY,
     MEDIA,
@@ -47,6 +52,7 @@ from tests.integration.livekit_world import (
     SECRET,
     World,
     opened,
+    served,
     stored,
 )
 
@@ -551,3 +557,44 @@ def test_demo_gives_the_doctor_the_first_channel_and_the_patient_the_second() ->
         "DOCTOR": "DOCTOR",
         "PATIENT": "PATIENT",
     }
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "expected"),
+    [
+        (PART_BYTES, ["PUT x-id=PutObject"]),
+        (
+            PART_BYTES + 1,
+            [
+                "POST uploads=",
+                "PUT partNumber=1&uploadId=U&x-id=UploadPart",
+                "PUT partNumber=2&uploadId=U&x-id=UploadPart",
+                "POST uploadId=U",
+            ],
+        ),
+    ],
+)
+async def test_upload_is_one_put_up_to_5_mib_and_parts_above_as_the_go_sdk_asks(
+    tmp_path: Path, size_bytes: int, expected: list[str]
+) -> None:
+    asked: list[str] = []
+
+    async def answer(request: Request) -> Response:
+        await request.body()
+        query = request.url.query
+        asked.append(f"{request.method} {query}")
+        xml = "<{0}><UploadId>U</UploadId><ETag>e</ETag></{0}>"
+        if request.method == "POST":
+            name = "InitiateMultipartUploadResult" if query == "uploads=" else "CompleteMultipartUploadResult"
+            return Response(xml.format(name), media_type="application/xml")
+        return Response(headers={"etag": '"e"'})
+
+    path = tmp_path / "x.mp4"
+    await asyncio.to_thread(path.write_bytes, bytes(size_bytes))
+    app = Starlette(routes=[Route("/{rest:path}", answer, methods=["PUT", "POST"])])
+    async with served(app) as url:
+        s3 = S3Upload(access_key="a", secret="s", bucket="b", endpoint=url, force_path_style=True)
+        output = EncodedFileOutput(filepath="r/x.mp4", s3=s3)
+        media = Media(path, "video/mp4", size_bytes, 1)
+        await asyncio.to_thread(upload, media, output, backoff_seconds=0)
+    assert (asked[0], sorted(asked[1:-1]), asked[-1]) == (expected[0], expected[1:-1], expected[-1])
