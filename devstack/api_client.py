@@ -7,7 +7,7 @@ import httpx
 
 
 class Refused(Exception):  # noqa: N818 - it reads as what happened
-    """The API answered with an error; `code` and `reason` are those of its extensions."""
+    """The API answered with an error. `code` and `reason` are in its extensions."""
 
     def __init__(self, code: str, reason: str | None, message: str) -> None:
         super().__init__(f"{code} ({reason}): {message}")
@@ -17,14 +17,14 @@ class Refused(Exception):  # noqa: N818 - it reads as what happened
 
 @dataclass(frozen=True)
 class ApiClient:
-    """One person's requests; `token` None sends none."""
+    """Sends one person's requests. If `token` is None, it sends no token."""
 
     http: httpx.AsyncClient
     url: str
     token: str | None
 
     async def ask(self, document: str, **variables: object) -> Any:
-        """The `data` of one operation. Raises Refused for the first error."""
+        """Return the `data` of one operation. Raises Refused for the first error."""
         headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
         response = await self.http.post(
             self.url, json={"query": document, "variables": variables}, headers=headers
@@ -36,7 +36,7 @@ class ApiClient:
         return answer["data"]
 
     async def refusal(self, document: str, **variables: object) -> str | None:
-        """The code with which it is refused; None where it is answered."""
+        """Return the code of the refusal, or None if the operation succeeds."""
         try:
             await self.ask(document, **variables)
         except Refused as refused:

@@ -23,7 +23,7 @@ _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE")
 
 
 class ChildError(Exception):
-    """A child did not get ready; the message ends with the tail of its log."""
+    """A child did not become ready. The message ends with the tail of its log."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Starting:
     log: Path
 
     def wait_until_ready(self) -> None:
-        """Returns once `ready_url`, if there is one, answers with a status below 400. Raises ChildError."""
+        """Return once `ready_url`, if there is one, answers with a status below 400. Raises ChildError."""
         if self.ready_url is None:
             return
         deadline = time.monotonic() + READY_SECONDS
@@ -60,10 +60,9 @@ def starting(
     headers: Mapping[str, str] | None = None,
     python: Path = Path(sys.executable),
 ) -> Iterator[Starting]:
-    """Runs `python -m module` until the block ends, which is entered at once.
+    """Run `python -m module` until the block ends. The block is entered at once.
 
-    The child runs in the directory of its log, with the variables given and a few harmless ones of ours, nothing
-    else.
+    The child runs in the directory of its log, with the given variables and a few harmless ones of ours.
     """
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     with log.open("wb") as output:
@@ -73,8 +72,8 @@ def starting(
             stdout=output,
             stderr=output,
             env={**inherited, **environment},
-            cwd=log.parent,  # not ours, whose `.env` is of another deployment
-            start_new_session=True,  # Ctrl-C is for the parent, which stops its children in order
+            cwd=log.parent,  # not our own directory, whose `.env` belongs to another deployment
+            start_new_session=True,  # Ctrl-C goes to the parent, which stops its children in order
             preexec_fn=dying_with_parent(signal.SIGTERM),
         )
     try:
@@ -93,7 +92,7 @@ def child(
     ready_url: str | None,
     headers: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Like `starting`, but entered once the child is ready. Raises ChildError."""
+    """Run a child like `starting`, and enter the block once the child is ready. Raises ChildError."""
     with starting(
         module, arguments, log=log, environment=environment, ready_url=ready_url, headers=headers
     ) as begun:
@@ -102,7 +101,7 @@ def child(
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+    """Return a port of 127.0.0.1 on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -119,9 +118,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """A signal that would raise waits for the end of the block: within Popen it would leave a child that nobody knows.
+    """Delay a signal that would raise until the block ends. Raised inside Popen, it would leave an unknown child.
 
-    Elsewhere than in the main thread nothing is raised, and nothing has to wait.
+    Signals raise only in the main thread, so other threads need no delay.
     """
     came: list[int] = []
     before = {
@@ -142,10 +141,12 @@ def signals_deferred() -> Iterator[None]:
 
 
 def dying_with_parent(by: signal.Signals) -> Callable[[], None] | None:
-    """For `preexec_fn`: the child gets this signal when its parent's thread ends, however it does (Linux alone).
+    """Return a `preexec_fn` with which the child gets this signal when its parent's thread ends in any way (Linux
+    only).
 
-    Prepared here, since between fork and exec it may neither import nor allocate much. Python calls it after it changed
-    the user, and has to: a change of credentials clears the setting (prctl(2)).
+    The function is prepared here, because between fork and exec it may neither import nor allocate much. Python
+    calls it after changing the user, which is necessary because a change of credentials clears the setting
+    (prctl(2)).
     """
     if sys.platform != "linux":
         return None

@@ -1,4 +1,6 @@
-"""Where a running dev stack is, for other commands on this machine: a file of mode 0600 while it runs."""
+"""The coordinates of a running dev stack for other commands on this machine: a file of mode 0600 while the stack
+runs.
+"""
 
 import json
 import os
@@ -12,7 +14,7 @@ FILE = "stack.json"
 
 @dataclass(frozen=True)
 class Coordinates:
-    """What `resguardo demo join` needs of a running stack."""
+    """The data that `resguardo demo join` needs about a running stack."""
 
     graphql_url: str
     supabase_url: str
@@ -25,7 +27,7 @@ class Coordinates:
 
 @contextmanager
 def published(data_dir: Path, coordinates: Coordinates) -> Iterator[None]:
-    """The file is there until the block ends; after a `kill -9` it stays and is out of date."""
+    """Write the file, and remove it when the block ends. After a `kill -9` an outdated file stays."""
     write_private(data_dir / FILE, json.dumps(asdict(coordinates)))
     try:
         yield
@@ -34,7 +36,7 @@ def published(data_dir: Path, coordinates: Coordinates) -> Iterator[None]:
 
 
 def read(data_dir: Path) -> Coordinates | None:
-    """What the last start published; None where nothing did, or not in this form."""
+    """Return the coordinates of the last start, or None if there are none in this format."""
     try:
         return Coordinates(**json.loads((data_dir / FILE).read_text()))
     except (OSError, ValueError, TypeError):
@@ -42,7 +44,7 @@ def read(data_dir: Path) -> Coordinates | None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replaces the file in one step; its owner alone may read it."""
+    """Replace the file in one step. Only its owner can read it."""
     draft = path.with_suffix(".draft")
     draft.unlink(missing_ok=True)
     with open(draft, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:

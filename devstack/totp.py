@@ -10,13 +10,13 @@ STEP_SECONDS = 30
 
 
 def totp_code(secret: str, at_seconds: float) -> str:
-    """The code of a base32 secret (with or without padding) at a Unix time."""
+    """Return the code of a base32 secret (with or without padding) at a Unix time."""
     key = base64.b32decode(secret + "=" * (-len(secret) % 8), casefold=True)
     totp = TOTP(key, 6, SHA1(), STEP_SECONDS, enforce_key_length=False)  # noqa: S303 - what authenticators use
     return totp.generate(int(at_seconds)).decode()
 
 
 def totp_uri(secret: str, issuer: str, account: str) -> str:
-    """What an authenticator app scans: the secret with its issuer and account, as Supabase Auth writes it."""
+    """Return the URI for an authenticator app: the secret with its issuer and account, as Supabase Auth writes it."""
     query = {"algorithm": "SHA1", "digits": 6, "issuer": issuer, "period": STEP_SECONDS, "secret": secret}
     return f"otpauth://totp/{quote(f'{issuer}:{account}', safe=':@')}?{urlencode(query)}"

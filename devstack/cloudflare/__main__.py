@@ -11,7 +11,7 @@ from devstack.cloudflare.config import load_config
 
 
 def main() -> None:
-    """Serve on the configured loopback address; logs neither bodies nor headers."""
+    """Serve on the configured loopback address. Logs neither bodies nor headers."""
     parser = argparse.ArgumentParser(prog="cloudflare")
     parser.add_argument("--config", type=Path, required=True)
     config = load_config(parser.parse_args().config)

@@ -18,7 +18,7 @@ JURISDICTIONS = ("default", "eu", "fedramp")
 
 
 def create_cloudflare_app(config: CloudflareConfig, bucket: Bucket) -> Starlette:
-    """The application over that bucket's configuration; `API_URL` is its address and `/client/v4`."""
+    """Return the application for that bucket's configuration. `API_URL` is its address followed by `/client/v4`."""
 
     async def read_locks(_: Request) -> Response:
         return success({"rules": bucket.rules})
@@ -82,7 +82,7 @@ def _authenticate(config: CloudflareConfig, request: Request) -> None:
 
 
 def _require_bucket(config: CloudflareConfig, request: Request) -> None:
-    """A bucket is found in its own jurisdiction alone, and no call here takes parameters."""
+    """Refuse a bucket of another jurisdiction, and any query parameters."""
     if request.query_params:
         raise Refusal(400, 10040, "Unknown parameter.")
     jurisdiction = request.headers.get("cf-r2-jurisdiction", "default")

@@ -1,4 +1,4 @@
-"""The bucket's configuration, and what of a request the documentation allows."""
+"""The configuration of the bucket, and the validation of requests by the documentation."""
 
 import re
 from dataclasses import dataclass, field
@@ -51,7 +51,7 @@ class _Locks(_Strict):
 
 @dataclass
 class Bucket:
-    """What the account's bucket is configured to. Tests change it as somebody at the dashboard would."""
+    """The configuration of the account's bucket. Tests change it as a person at the dashboard would."""
 
     rules: list[dict[str, Any]] = field(default_factory=list)
     managed: dict[str, Any] = field(
@@ -65,7 +65,7 @@ class Bucket:
     puts: int = 0
 
     def put_locks(self, body: object) -> None:
-        """Replaces every rule. Raises Refusal for what the documentation does not know."""
+        """Replace every rule. Raises Refusal for a rule that the documentation does not describe."""
         try:
             locks = _Locks.model_validate(body)
         except ValidationError as error:
@@ -77,6 +77,6 @@ class Bucket:
         self.puts += 1
 
     def attach(self, domain: str, *, enabled: bool) -> None:
-        """Attaches a custom domain."""
+        """Attach a custom domain."""
         status = {"ownership": "active", "ssl": "active"}
         self.custom.append({"domain": domain, "enabled": enabled, "status": status, "minTLS": "1.0"})

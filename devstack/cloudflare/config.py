@@ -1,4 +1,4 @@
-"""What the stand-in is told when it starts."""
+"""The configuration of the stand-in."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -10,7 +10,9 @@ Jurisdiction = Literal["default", "eu", "fedramp"]
 
 @dataclass(frozen=True)
 class CloudflareConfig:
-    """One account with one bucket. `token` may read and write its configuration, `reading_token` only read it."""
+    """One account with one bucket. `token` may read and write the configuration, and `reading_token` may only read
+    it.
+    """
 
     account_id: str
     bucket: str
@@ -22,12 +24,12 @@ class CloudflareConfig:
 
 
 def save_config(config: CloudflareConfig, path: Path) -> None:
-    """Write the configuration for a child process, readable by its owner alone."""
+    """Write the configuration for a child process, readable only by its owner."""
     path.touch(mode=0o600)
     path.chmod(0o600)
     path.write_text(json.dumps(asdict(config)))
 
 
 def load_config(path: Path) -> CloudflareConfig:
-    """Read what `save_config` wrote."""
+    """Read a configuration that `save_config` wrote."""
     return CloudflareConfig(**json.loads(path.read_text()))

@@ -1,7 +1,7 @@
-"""Cloudflare's envelope: each answer has `success`, `errors`, `messages` and `result`.
+"""Cloudflare's response envelope: each answer has `success`, `errors`, `messages` and `result`.
 
-Of the codes, 10000 ("Authentication error"), 6003 ("Invalid request headers") and 7003 ("Could not route to") are
-Cloudflare's of every API, as public reports quote them, 10006 is R2's NoSuchBucket and 10040 its InvalidJSON
+The codes 10000 ("Authentication error"), 6003 ("Invalid request headers") and 7003 ("Could not route to") are used
+by every Cloudflare API, as public reports quote them. 10006 is R2's NoSuchBucket and 10040 its InvalidJSON
 (developers.cloudflare.com/r2/api/error-codes); checked 2026-11-21.
 """
 
@@ -18,11 +18,11 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
         self.message = message
 
     def response(self) -> JSONResponse:
-        """The envelope of a failure."""
+        """Return the envelope of a failure."""
         errors = [{"code": self.code, "message": self.message}]
         return JSONResponse({"success": False, "errors": errors, "messages": [], "result": None}, self.status)
 
 
 def success(result: object) -> JSONResponse:
-    """The envelope of a success."""
+    """Return the envelope of a success."""
     return JSONResponse({"success": True, "errors": [], "messages": [], "result": result})

@@ -1,4 +1,4 @@
-"""The stand-in as a child of the dev stack, with the fixed locks of `policies/bucket` in its bucket."""
+"""Runs the stand-in as a child of the dev stack, with the fixed locks of `policies/bucket` in its bucket."""
 
 import asyncio
 import secrets
@@ -16,7 +16,7 @@ ACCOUNT = "0" * 32
 
 
 def cloudflare_environment() -> dict[str, str]:
-    """The settings that lead to it; the token is of this start."""
+    """Return the settings that lead to the stand-in. The token is new at each start."""
     return {
         "R2_ACCOUNT_ID": ACCOUNT,
         "CLOUDFLARE_API_TOKEN": secrets.token_urlsafe(24),
@@ -26,7 +26,7 @@ def cloudflare_environment() -> dict[str, str]:
 
 @contextmanager
 def cloudflare_running(environment: Mapping[str, str], data_dir: Path) -> Iterator[None]:
-    """Until the block ends. What is locked is forgotten with it: the worker locks anew what is held."""
+    """Run the stand-in until the block ends. It then forgets its locks, and the worker sets those of holds again."""
     url, token = environment["CLOUDFLARE_API_URL"], environment["CLOUDFLARE_API_TOKEN"]
     bucket = environment["R2_BUCKET_NAME"]
     port = int(url.removesuffix("/client/v4").rpartition(":")[2])

@@ -10,7 +10,7 @@ from devstack.gotrue.config import load_config
 
 
 def main() -> None:
-    """Serve on the configured loopback address; logs neither bodies nor addresses of requests."""
+    """Serve on the configured loopback address. Logs neither bodies nor addresses of requests."""
     parser = argparse.ArgumentParser(prog="gotrue")
     parser.add_argument("--config", type=Path, required=True)
     config = load_config(parser.parse_args().config)

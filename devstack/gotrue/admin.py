@@ -1,4 +1,4 @@
-"""`/admin/users`: what the secret key may do (internal/api/admin.go)."""
+"""The routes `/admin/users`, for callers with the secret key (internal/api/admin.go)."""
 
 import base64
 import hashlib
@@ -55,7 +55,7 @@ async def create_user(call: Call) -> Response:
     email = email_of(body)
     if (
         len(body.text("password").encode()) > MAX_LENGTH
-    ):  # bcrypt refuses it, which GoTrue does not expect here
+    ):  # bcrypt refuses this value, which GoTrue does not expect at this point
         raise Refusal(500, "unexpected_failure", UNEXPECTED)
     password = await hash_password(body.text("password") or secrets.token_urlsafe(48))
     async with call.transaction() as connection:
@@ -68,7 +68,7 @@ async def create_user(call: Call) -> Response:
 
 
 async def list_users(call: Call) -> Response:
-    """`GET /admin/users`, newest first, 50 a page unless told."""
+    """`GET /admin/users`: newest first, 50 on a page by default."""
     await call.require_service_role()
     query = call.request.query_params
     try:
@@ -93,7 +93,7 @@ async def get_user(call: Call) -> Response:
 
 
 async def update_user(call: Call) -> Response:
-    """`PUT /admin/users/{user_id}`; a new password ends all of the user's sessions, a ban ends none."""
+    """`PUT /admin/users/{user_id}`: a new password ends all sessions of the user, and a ban ends none."""
     await call.require_service_role()
     async with call.transaction() as connection:
         user = await _user_of_path(call, connection)
@@ -114,7 +114,7 @@ async def update_user(call: Call) -> Response:
 
 
 async def delete_user(call: Call) -> Response:
-    """`DELETE /admin/users/{user_id}`; softly, the row stays without address, password and metadata."""
+    """`DELETE /admin/users/{user_id}`: a soft deletion keeps the row without address, password and metadata."""
     await call.require_service_role()
     body = await call.body() if call.request.headers.get("content-length", "0") != "0" else Body({})
     async with call.transaction() as connection:
@@ -149,7 +149,7 @@ async def _user_of_path(call: Call, connection: Connection) -> User:
 
 
 async def find_user(connection: Connection, user_id: UUID) -> User:
-    """The user; refuses 404 user_not_found."""
+    """Return the user. Refuses 404 user_not_found."""
     user = await find(connection, User, "id = %s", user_id)
     if user is None:
         raise Refusal(404, "user_not_found", "User not found")
@@ -157,7 +157,7 @@ async def find_user(connection: Connection, user_id: UUID) -> User:
 
 
 async def insert_user(call: Call, connection: Connection, body: Body, email: str, *, password: str) -> UUID:
-    """A new user with an identity; `password` is a hash, empty for none."""
+    """Insert a new user with an identity. `password` is a hash, or empty for none."""
     user_id = _chosen_id(body)
     app_metadata = {"provider": "email", "providers": ["email"]} | (body.document("app_metadata") or {})
     verified = {"email_verified": True} if body.flag("email_confirm") else {}

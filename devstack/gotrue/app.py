@@ -1,4 +1,6 @@
-"""The stand-in as an ASGI application: its routes under `/auth/v1` and its outbox, its pool and its key."""
+"""The stand-in as an ASGI application, with its routes under `/auth/v1`, its outbox, its connection pool and its
+key.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -45,7 +47,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 def create_gotrue_app(
     config: GotrueConfig, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> Starlette:
-    """The application; its lifespan opens and closes the connections. `clock` gives aware UTC."""
+    """Return the application. Its lifespan opens and closes the connections. `clock` returns aware UTC."""
     pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
         config.database_url, min_size=1, max_size=4, open=False, name="gotrue"
     )
@@ -70,11 +72,11 @@ def create_gotrue_app(
 
 def _routes(service: Service) -> list[Route]:
     async def jwks(_: Request) -> Response:
-        """Open: the gateway asks no key for it."""
+        """Return the JWKS. The gateway requires no key for this route."""
         return JSONResponse(service.signer.jwks(), headers={"cache-control": "public, max-age=600"})
 
     async def follow_link(request: Request) -> Response:
-        """Open: people click it in a mail."""
+        """Follow a link of a mail. The gateway requires no key for this route."""
         return await verification.follow_link(service, request)
 
     guarded = [

@@ -1,4 +1,4 @@
-"""One request: past the gateway, its body read, its caller known, its refusals told as GoTrue tells them."""
+"""One request: passes the gateway, reads the body, identifies the caller, and returns refusals in GoTrue's form."""
 
 import json
 import logging
@@ -33,12 +33,12 @@ _EMAIL = re.compile(
     r"[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
     r"(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*"
 )
-"""badoux/checkmail at d0a759655d62, `emailRegexp`."""
+"""The pattern of badoux/checkmail at d0a759655d62, `emailRegexp`."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """What every call is served with; `clock` gives aware UTC."""
+    """The objects that every call uses. `clock` returns aware UTC."""
 
     config: GotrueConfig
     signer: Signer
@@ -49,7 +49,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Caller:
-    """A person with a token of a session that stands."""
+    """A person with a token of a valid session."""
 
     user: User
     session: Session
@@ -57,20 +57,20 @@ class Caller:
 
 @dataclass(frozen=True)
 class Body:
-    """A JSON object read as Go reads it: what is missing or null is empty, another type is 400 bad_json."""
+    """A JSON object, read as Go reads it: a missing or null field is empty, and another type is 400 bad_json."""
 
     values: Mapping[str, Any]
 
     def text(self, name: str) -> str:
-        """A string, empty if there is none."""
+        """Return a string, or an empty string if the field is missing."""
         return str(self._typed(name, str, ""))
 
     def flag(self, name: str) -> bool:
-        """A boolean, false if there is none."""
+        """Return a boolean, or false if the field is missing."""
         return bool(self._typed(name, bool, False))
 
     def document(self, name: str) -> Json | None:
-        """An object, None if there is none."""
+        """Return an object, or None if the field is missing."""
         value: Json | None = self._typed(name, dict, None)
         return value
 
@@ -83,7 +83,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Call:
-    """A request that passed the gateway; `bearer` is the role of an API key, or a person's token."""
+    """A request that passed the gateway. `bearer` is the role of an API key, or a person's token."""
 
     request: Request
     service: Service
@@ -91,34 +91,34 @@ class Call:
 
     @property
     def now(self) -> datetime:
-        """The stand-in's time."""
+        """Return the stand-in's time."""
         return self.service.clock()
 
     @property
     def ip_address(self) -> str:
-        """Where the request comes from; headers of proxies are not believed."""
+        """Return the address of the client. Proxy headers are ignored."""
         return self.request.client.host if self.request.client else "127.0.0.1"
 
     @property
     def user_agent(self) -> str | None:
-        """What the client calls itself."""
+        """Return the User-Agent of the client."""
         return self.request.headers.get("user-agent")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """A transaction that commits unless something is raised in it."""
+        """Open a transaction that commits unless the block raises."""
         async with self.service.pool.connection() as connection, connection.transaction():
             yield connection
 
     def path_id(self, name: str) -> UUID:
-        """A UUID of the path; refuses 404 validation_failed."""
+        """Return a UUID of the path. Refuses 404 validation_failed."""
         try:
             return UUID(self.request.path_params[name])
         except ValueError:
             raise Refusal(404, "validation_failed", f"{name} must be an UUID") from None
 
     async def body(self) -> Body:
-        """The JSON body; refuses 413, and 400 bad_json."""
+        """Return the JSON body. Refuses 413, and 400 bad_json."""
         received = bytearray()
         async for chunk in self.request.stream():
             received += chunk
@@ -134,7 +134,7 @@ class Call:
         return Body(values)
 
     async def caller(self, connection: Connection) -> Caller:
-        """The person behind the token; refuses tokens without user or session, and who is banned."""
+        """Return the person of the token. Refuses tokens without user or session, and banned users."""
         if self.bearer in ("anon", "service_role"):
             raise Refusal(403, "bad_jwt", "invalid claim: missing sub claim")
         claims = self.service.signer.verify(self.bearer, self.now)
@@ -150,7 +150,7 @@ class Call:
         return Caller(user, session)
 
     async def require_service_role(self) -> None:
-        """Refuses all but the secret key."""
+        """Refuse every caller without the secret key."""
         if self.bearer == "service_role":
             return
         if self.bearer != "anon":
@@ -163,7 +163,7 @@ Handler = Callable[[Call], Awaitable[Response]]
 
 
 def endpoint(service: Service, handle: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """A Starlette endpoint behind the gateway's check of `apikey`."""
+    """Return a Starlette endpoint behind the gateway's check of `apikey`."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -178,7 +178,7 @@ def endpoint(service: Service, handle: Handler) -> Callable[[Request], Awaitable
 
 
 def _pass_gateway(request: Request, config: GotrueConfig) -> ApiRole | str:
-    """The gateway puts a JWT of the key's role in place of a key, and lets a person's token through."""
+    """Replace an API key by a JWT of its role, as the gateway does, and let a person's token pass."""
     api_key = request.headers.get("apikey", "")
     if not api_key:
         hint = "No `apikey` request header or url param was found."
@@ -202,7 +202,7 @@ def _role_of(api_key: str, config: GotrueConfig) -> ApiRole | None:
 
 
 def email_of(body: Body) -> str:
-    """The lower-case address; refuses 400 validation_failed."""
+    """Return the address in lower case. Refuses 400 validation_failed."""
     email = body.text("email")
     if not email:
         raise invalid("An email address is required")

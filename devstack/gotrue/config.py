@@ -1,4 +1,4 @@
-"""What the stand-in is told when it starts."""
+"""The configuration of the stand-in."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -7,12 +7,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class GotrueConfig:
-    """`url` is the project's address as clients see it; tokens are issued by `<url>/auth/v1`.
+    """The configuration. `url` is the project's address for clients; `<url>/auth/v1` is the issuer of tokens.
 
-    `database_url` logs in as `supabase_auth_admin`. `data_dir` holds the signing key. The two API keys are
-    what the gateway accepts in `apikey`. A refresh token may be used again for `reuse_interval_seconds`. A request
-    that waits for the mail server ends after `request_seconds`. Mailed links lead to `site_url`.
-    `access_token_hook` is `pg-functions://postgres/<schema>/<function>`, as GOTRUE_HOOK_CUSTOM_ACCESS_TOKEN_URI.
+    `database_url` logs in as `supabase_auth_admin`. `data_dir` contains the signing key. The gateway accepts the
+    two API keys in `apikey`. A refresh token may be reused for `reuse_interval_seconds`. A request that waits for
+    the mail server ends after `request_seconds`. Mailed links lead to `site_url`. `access_token_hook` is
+    `pg-functions://postgres/<schema>/<function>`, as in GOTRUE_HOOK_CUSTOM_ACCESS_TOKEN_URI.
     """
 
     url: str
@@ -35,18 +35,18 @@ class GotrueConfig:
 
     @property
     def issuer(self) -> str:
-        """The `iss` of every token."""
+        """Return the `iss` of every token."""
         return f"{self.url.rstrip('/')}/auth/v1"
 
 
 def save_config(config: GotrueConfig, path: Path) -> None:
-    """Write the configuration for a child process, readable by its owner alone."""
+    """Write the configuration for a child process, readable only by its owner."""
     path.touch(mode=0o600)
     path.chmod(0o600)
     path.write_text(json.dumps({**asdict(config), "data_dir": str(config.data_dir)}))
 
 
 def load_config(path: Path) -> GotrueConfig:
-    """Read what `save_config` wrote."""
+    """Read a configuration that `save_config` wrote."""
     values = json.loads(path.read_text())
     return GotrueConfig(**{**values, "data_dir": Path(values["data_dir"])})

@@ -1,9 +1,9 @@
-"""CORS as Supabase Auth answers it, and the gateway before it, which lets pages send `apikey` besides.
+"""CORS headers of Supabase Auth and of its gateway, which also allows the header `apikey`.
 
-Any origin may ask; who it is, the API key and the token say. Auth hands this to rs/cors 1.11 with the methods, headers
-and exposed headers below (supabase/auth at bc32168e, internal/api/api.go; read 2026-11-29). A preflight that asks for
-more is answered 204 without a word, and the browser refuses it. Browsers write the names of headers sorted and in
-lower case; rs/cors wants them so, here their order does not matter.
+Every origin is allowed, because the API key and the token identify the caller. Auth uses rs/cors 1.11 with the
+methods, headers and exposed headers below (supabase/auth at bc32168e, internal/api/api.go; read 2026-11-29). A
+preflight that asks for more is answered 204 without CORS headers, and the browser refuses the request. Browsers
+send header names sorted and in lower case. rs/cors requires that order; this module ignores the order.
 """
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -29,13 +29,13 @@ _PREFLIGHT_VARY = "Origin, Access-Control-Request-Method, Access-Control-Request
 
 
 class Pages:
-    """ASGI middleware, outermost: refusals of the gateway are told to pages as well."""
+    """ASGI middleware, outermost, so that web pages can also read the gateway's refusals."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""Durations as Go's `time.ParseDuration` reads them, in which `ban_duration` is given."""
+"""Parses durations like Go's `time.ParseDuration`, for `ban_duration`."""
 
 import re
 from datetime import timedelta
@@ -12,7 +12,7 @@ _MAX_SECONDS = (2**63 - 1) / 1e9
 
 
 def parse_duration(text: str) -> timedelta:
-    """Such as `876000h` or `1h30m`, up to 292 years; refuses 400 validation_failed."""
+    """Return a duration such as `876000h` or `1h30m`, at most 292 years. Refuses 400 validation_failed."""
     if text == "0":
         return timedelta(0)
     seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _PART.findall(text))

@@ -1,8 +1,8 @@
-"""`/factors`: enrolling, challenging, verifying and removing TOTP factors (internal/api/mfa.go).
+"""The routes `/factors`: enrol, challenge, verify and remove TOTP factors (internal/api/mfa.go).
 
-As in GoTrue a challenge is good for one right code, from the address that asked for it, for five minutes; the
-same code passes a second challenge while its time lasts. A right code ends the user's other sessions that are
-aal1.
+As in GoTrue, a challenge accepts one right code, from the address that asked for the challenge, within five
+minutes. The same code passes a second challenge while it is valid. A right code ends the user's other sessions that
+are aal1.
 """
 
 import base64
@@ -44,7 +44,7 @@ _DROP_PROOFS = """
 
 
 async def enrol(call: Call) -> Response:
-    """`POST /factors`: a new factor, to be verified with its first code."""
+    """`POST /factors`: create a factor, which its first code verifies."""
     async with call.transaction() as connection:
         caller = await call.caller(connection)
         body = await call.body()
@@ -64,7 +64,7 @@ async def enrol(call: Call) -> Response:
 
 
 async def challenge(call: Call) -> Response:
-    """`POST /factors/{factor_id}/challenge`: what the next code answers to."""
+    """`POST /factors/{factor_id}/challenge`: create the challenge that the next code answers."""
     async with call.transaction() as connection:
         factor = await find_factor(call, connection, (await call.caller(connection)).user)
         challenge_id, now = uuid4(), call.now
@@ -80,7 +80,7 @@ async def challenge(call: Call) -> Response:
 
 
 async def verify(call: Call) -> Response:
-    """`POST /factors/{factor_id}/verify`: a right code makes the session aal2."""
+    """`POST /factors/{factor_id}/verify`: a right code raises the session to aal2."""
     async with call.transaction() as connection:
         caller = await call.caller(connection)
         factor = await find_factor(call, connection, caller.user)
@@ -91,7 +91,7 @@ async def verify(call: Call) -> Response:
 
 
 async def unenrol(call: Call) -> Response:
-    """`DELETE /factors/{factor_id}`: the sessions proven by it fall back to aal1."""
+    """`DELETE /factors/{factor_id}`: remove the factor. Sessions that it raised fall back to aal1."""
     async with call.transaction() as connection:
         caller = await call.caller(connection)
         factor = await find_factor(call, connection, caller.user)
@@ -102,7 +102,7 @@ async def unenrol(call: Call) -> Response:
 
 
 async def find_factor(call: Call, connection: Connection, user: User) -> Factor:
-    """The user's factor that the path names; refuses 404."""
+    """Return the user's factor that the path names. Refuses 404."""
     where = "id = %s and user_id = %s"
     factor = await find(connection, Factor, where, call.path_id("factor_id"), user.id)
     if factor is None:
@@ -111,7 +111,7 @@ async def find_factor(call: Call, connection: Connection, user: User) -> Factor:
 
 
 async def delete_factor(connection: Connection, factor: Factor) -> None:
-    """Remove the factor, and what it proved, from all sessions."""
+    """Remove the factor, and its proof from all sessions."""
     await connection.execute("delete from auth.mfa_factors where id = %s", (factor.id,))
     await connection.execute(_DROP_PROOFS, (factor.id,))
     await connection.execute(
@@ -145,7 +145,7 @@ async def _check_may_enrol(call: Call, connection: Connection, caller: Caller, n
 async def _verify(
     call: Call, connection: Connection, caller: Caller, factor: Factor, body: Body
 ) -> Json | Refusal:
-    """The new tokens; a Refusal is returned where the transaction has something to keep."""
+    """Return the new tokens. A Refusal is returned, not raised, if the transaction must commit."""
     code = body.text("code")
     if not code:
         raise invalid("Code needs to be non-empty")
@@ -198,6 +198,6 @@ async def _find_challenge(
 
 
 def _code_is_right(secret: str, code: str, now_seconds: float) -> bool:
-    """One step of 30 seconds early or late is forgiven."""
+    """Return whether the code is right, now or one step of 30 seconds earlier or later."""
     steps = (now_seconds - STEP_SECONDS, now_seconds, now_seconds + STEP_SECONDS)
     return any(compare_digest(totp_code(secret, step).encode(), code.strip().encode()) for step in steps)

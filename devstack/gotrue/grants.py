@@ -1,4 +1,4 @@
-"""`POST /token`: sign-in by password, and renewal by refresh token."""
+"""`POST /token`: sign-in with a password, and renewal with a refresh token."""
 
 import re
 
@@ -11,7 +11,7 @@ from devstack.gotrue.rows import NO_INSTANCE, Connection, User, find
 from devstack.gotrue.sessions import open_session, renew
 
 _REFRESH_TOKEN = re.compile(r"[a-z0-9]{12}")
-"""Of GoTrue's version 1 (internal/api/token_refresh.go, `legacyRefreshTokenPattern`)."""
+"""The pattern of GoTrue's version 1 (internal/api/token_refresh.go, `legacyRefreshTokenPattern`)."""
 
 _BY_EMAIL = "instance_id = %s and lower(email) = %s and aud = 'authenticated' and not is_sso_user"
 
@@ -27,7 +27,7 @@ async def token(call: Call) -> Response:
 
 
 async def find_by_email(connection: Connection, email: str) -> User | None:
-    """The user who signs in with this address."""
+    """Return the user with this address."""
     return await find(connection, User, _BY_EMAIL, NO_INSTANCE, email.lower())
 
 
@@ -49,7 +49,7 @@ async def _password_grant(call: Call) -> Response:
 
 
 async def _check_may_sign_in(call: Call, user: User, password: str) -> None:
-    """GoTrue's order: the ban before the password, the unconfirmed address after it."""
+    """Check in GoTrue's order: the ban before the password, and the unconfirmed address after it."""
     if user.is_banned(call.now):
         raise Refusal(400, "user_banned", "User is banned")
     if not await password_matches(password, user.encrypted_password):

@@ -1,8 +1,9 @@
-"""The Custom Access Token hook: a Postgres function that every access token passes before it is signed.
+"""The Custom Access Token hook: a Postgres function that changes the claims of every access token before it is
+signed.
 
-After internal/hooks/hookspgfunc/hookspgfunc.go and internal/tokens/service.go of supabase/auth at bc32168e (checked
-2026-11-29). The function runs in the sign-in's own transaction, as `supabase_auth_admin`, for at most two seconds. If
-it fails, or returns claims that cannot be signed, the sign-in fails with 500.
+Source: internal/hooks/hookspgfunc/hookspgfunc.go and internal/tokens/service.go of supabase/auth at bc32168e
+(checked 2026-11-29). The function runs in the transaction of the sign-in, as `supabase_auth_admin`, for at most two
+seconds. If it fails, or returns claims that cannot be signed, the sign-in fails with 500.
 """
 
 import json
@@ -58,9 +59,10 @@ _RESET_TIMEOUT: LiteralString = "set local statement_timeout to default"
 async def run_access_token_hook(
     call: Call, connection: Connection, user_id: UUID, claims: Json, method: str
 ) -> Json:
-    """The claims to sign: those that the configured function returns, or the same if there is no hook.
+    """Return the claims to sign: those that the configured function returns, or the given claims if there is no
+    hook.
 
-    `method` is how the token came about: `password`, `totp`, `otp` or `token_refresh`. Refuses 500.
+    `method` is the origin of the token: `password`, `totp`, `otp` or `token_refresh`. Refuses 500.
     """
     uri = call.service.config.access_token_hook
     if uri is None:
@@ -92,7 +94,7 @@ async def _call(connection: Connection, uri: str, event: Json) -> object:
 
 
 def _claims_of(answer: object) -> Json:
-    """The claims in what the function returned."""
+    """Return the claims in the function's answer."""
     values = answer if isinstance(answer, dict) else {}
     failure = values.get("error")
     if isinstance(failure, dict) and failure.get("message"):

@@ -1,7 +1,8 @@
-"""`/invite`: a login is made without a password, and whoever has the mail takes it over (`verification.py`).
+"""`/invite`: creates a login without a password, which the recipient of the mail takes over (`verification.py`).
 
-After internal/api/invite.go and mail.go of supabase/auth at bc32168e (checked 2026-11-29). The mail goes to the outbox,
-read with the secret key at `/stand-in/outbox`; `POST /stand-in/mailboxes` orders a mail server that refuses or is slow.
+Source: internal/api/invite.go and mail.go of supabase/auth at bc32168e (checked 2026-11-29). The mail goes to the
+outbox, which the secret key reads at `/stand-in/outbox`. `POST /stand-in/mailboxes` simulates a mail server that
+refuses or is slow.
 """
 
 from starlette.responses import JSONResponse, Response
@@ -17,7 +18,7 @@ from devstack.gotrue.verification import new_code, send
 
 
 async def invite(call: Call) -> Response:
-    """`POST /invite`: a new login, or a new link for one that nobody confirmed, whose metadata stays."""
+    """`POST /invite`: create a login, or send a new link for an unconfirmed login, whose metadata stays."""
     await call.require_service_role()
     body = await call.body()
     email, data = email_of(body), body.document("data")
@@ -40,13 +41,13 @@ async def invite(call: Call) -> Response:
 
 
 async def read_outbox(call: Call) -> Response:
-    """`GET /stand-in/outbox`: the stand-in's own, with the secret key."""
+    """`GET /stand-in/outbox`: our own route, for the secret key."""
     await call.require_service_role()
     return JSONResponse({"mails": call.service.outbox.mails()})
 
 
 async def order_mailbox(call: Call) -> Response:
-    """`POST /stand-in/mailboxes`: the stand-in's own, `{"order", "address", "count", "seconds"}` (outbox.py)."""
+    """`POST /stand-in/mailboxes`: our own route, with `{"order", "address", "count", "seconds"}` (outbox.py)."""
     await call.require_service_role()
     body = await call.body()
     values = body.values

@@ -1,8 +1,8 @@
-"""The mails that the stand-in would have sent, for tests and the demo: nothing leaves this machine.
+"""Stores mails in place of sending them, for tests and the demo.
 
-It keeps the newest in memory. An hour's limit holds as GoTrue's does: beyond it nothing is done that needs a
-mail. GoTrue hands a mail over inside the request's transaction, so a mail server that refuses or is slow rolls the
-request back; `Order` asks the stand-in for such a mail server.
+The outbox keeps the newest mails in memory. Like GoTrue, it has an hourly limit, above which no action that needs a
+mail is taken. GoTrue hands a mail over inside the request's transaction, so a mail server that refuses or is slow
+rolls the request back. `Order` simulates such a mail server.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _OF_KIND: Final = {
 
 @dataclass(frozen=True)
 class Mail:
-    """A mail with a link: `token` is the code in it, `token_hash` what the link bears; `sent_at` is ISO 8601."""
+    """A mail with a link. `token` is the code in it, `token_hash` is in the link, and `sent_at` is ISO 8601."""
 
     to: str
     type: str
@@ -43,7 +43,7 @@ class Mail:
 
 @dataclass(frozen=True)
 class Order:
-    """Do `kind` to the next `count` mails to the address, or to any if it is empty."""
+    """An order to apply `kind` to the next `count` mails to the address, or to any address if it is empty."""
 
     kind: str
     address: str = ""
@@ -56,7 +56,9 @@ class Order:
 
 
 class Outbox:
-    """What was sent, oldest first; `limit` is per hour of the stand-in's clock, `request_seconds` Auth's own limit."""
+    """The sent mails, oldest first. `limit` counts per hour of the stand-in's clock; `request_seconds` is Auth's
+    own time limit.
+    """
 
     def __init__(self, limit: int, clock: Callable[[], datetime], request_seconds: float = 10) -> None:
         self._limit = limit
@@ -66,17 +68,17 @@ class Outbox:
         self._orders: list[Order] = []
 
     def order(self, order: Order) -> None:
-        """Queues an order."""
+        """Queue an order."""
         self._orders.append(order)
 
     def check(self) -> None:
-        """Refuses 429 over_email_send_rate_limit."""
+        """Refuse with 429 over_email_send_rate_limit if the limit is reached."""
         since = self._clock() - _WINDOW
         if sum(sent_at > since for sent_at, _ in self._sent) >= self._limit:
             raise Refusal(429, "over_email_send_rate_limit", "email rate limit exceeded")
 
     async def send(self, to: str, kind: str, token: str, token_hash: str, link: str) -> None:
-        """Keeps a mail. Call it inside the request's transaction: what it refuses rolls that back.
+        """Store a mail. Call it inside the request's transaction, which a refusal rolls back.
 
         Refuses 500 unexpected_failure and 504 request_timeout, as the orders say.
         """
@@ -94,7 +96,7 @@ class Outbox:
             raise Refusal(504, "request_timeout", message)
 
     def mails(self) -> list[dict[str, Any]]:
-        """Every mail kept, as JSON."""
+        """Return every stored mail as JSON."""
         return [asdict(mail) for _, mail in self._sent]
 
     def _take(self, to: str) -> Order | None:

@@ -1,6 +1,6 @@
-"""Passwords, kept with scrypt because bcrypt is not among our libraries.
+"""Hashes passwords with scrypt, because bcrypt is not among our libraries.
 
-`$scrypt$ln=14,r=8,p=1$<salt>$<hash>` is ours alone: GoTrue reads bcrypt, argon2 and Firebase's scrypt.
+The format `$scrypt$ln=14,r=8,p=1$<salt>$<hash>` is our own. GoTrue reads bcrypt, argon2 and Firebase's scrypt.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ MAX_LENGTH = 72
 
 
 def check_strength(password: str) -> None:
-    """GoTrue's default rules: at least 6 characters, at most 72."""
+    """Check GoTrue's default rules: at least 6 characters and at most 72."""
     if len(password.encode()) > MAX_LENGTH:
         raise invalid(f"Password cannot be longer than {MAX_LENGTH} characters")
     if len(password.encode()) < MIN_LENGTH:
@@ -26,14 +26,14 @@ def check_strength(password: str) -> None:
 
 
 async def hash_password(password: str) -> str:
-    """What `auth.users.encrypted_password` keeps."""
+    """Return the hash for `auth.users.encrypted_password`."""
     salt = os.urandom(16)
     derived = await asyncio.to_thread(_kdf(salt).derive, password.encode())
     return f"{PREFIX}{base64.b64encode(salt).decode()}${base64.b64encode(derived).decode()}"
 
 
 async def password_matches(password: str, kept: str | None) -> bool:
-    """False as well for a user without a password or with a hash made elsewhere."""
+    """Return whether the password matches. False for a user without a password or with a hash in another format."""
     if not kept or not kept.startswith(PREFIX):
         return False
     salt, derived = (base64.b64decode(part) for part in kept.removeprefix(PREFIX).split("$"))

@@ -1,4 +1,4 @@
-"""GoTrue's errors and their two JSON shapes (internal/api/errors.go; checked 2026-11-21)."""
+"""GoTrue's errors in their two JSON shapes (internal/api/errors.go; checked 2026-11-21)."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -17,7 +17,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
         self.message = message
 
     def response(self, request: Request) -> Response:
-        """The shape of the API version the client asks for."""
+        """Return the answer in the shape of the client's API version."""
         headers = {"x-sb-error-code": self.code}
         if request.headers.get(API_VERSION_HEADER, "") >= API_VERSION:
             body = self._dated_body()
@@ -34,7 +34,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
 
 
 class WeakPassword(Refusal):
-    """A password that is too short; GoTrue adds the reasons."""
+    """A password that is too short. GoTrue adds the reasons."""
 
     def __init__(self, message: str, reasons: list[str]) -> None:
         super().__init__(422, "weak_password", message)
@@ -48,19 +48,17 @@ class WeakPassword(Refusal):
 
 
 class GatewayRefusal(Refusal):
-    """What the API gateway answers before GoTrue is asked (supabase/supabase,
-    docker/volumes/api/kong.yml).
-    """
+    """An answer of the API gateway before GoTrue is called (supabase/supabase, docker/volumes/api/kong.yml)."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(401, "", message)
         self.hint = hint
 
     def response(self, request: Request) -> Response:
-        """The gateway knows no API versions."""
+        """Return the answer. The gateway has no API versions."""
         return JSONResponse({"message": self.message, "hint": self.hint}, self.status)
 
 
 def invalid(message: str) -> Refusal:
-    """400 validation_failed."""
+    """Return 400 validation_failed."""
     return Refusal(400, "validation_failed", message)

@@ -1,4 +1,4 @@
-"""The rows of schema `auth` that the stand-in works with, how they are found, and their JSON."""
+"""The rows of the schema `auth`: their types, queries and JSON."""
 
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 NO_INSTANCE = UUID(int=0)
 
 Json = dict[str, Any]
-"""A document as it goes over the wire."""
+"""A JSON document of a request or an answer."""
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
@@ -40,7 +40,7 @@ class User:
     is_anonymous: bool
 
     def is_banned(self, now: datetime) -> bool:
-        """True until `banned_until` is past."""
+        """Return whether the ban has not ended."""
         return self.banned_until is not None and now < self.banned_until
 
 
@@ -70,7 +70,7 @@ class Factor:
 
     @property
     def is_verified(self) -> bool:
-        """True once a code of it was right."""
+        """Return whether the factor has been verified with a right code."""
         return self.status == "verified"
 
 
@@ -90,7 +90,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class RefreshToken:
-    """A row of `auth.refresh_tokens`; `parent` is the token it came in place of."""
+    """A row of `auth.refresh_tokens`. `parent` is the token that it replaced."""
 
     id: int
     token: str
@@ -127,7 +127,7 @@ _CASTS = {"ip_address": "host(ip_address) as ip_address", "aal": "aal::text as a
 async def find_all(
     connection: Connection, kind: type[Row], where: LiteralString, *values: object
 ) -> list[Row]:
-    """All rows of a kind under a condition; it may end in `order by`, `limit` and `for update`."""
+    """Return all rows of a kind that meet a condition, which may end in `order by`, `limit` and `for update`."""
     columns = ", ".join(_CASTS.get(field.name, field.name) for field in fields(kind))
     query = sql.SQL("select {} from {} where {}")
     query_parts = (sql.SQL(columns), sql.SQL(_TABLES[kind]), sql.SQL(where))
@@ -137,13 +137,13 @@ async def find_all(
 
 
 async def find(connection: Connection, kind: type[Row], where: LiteralString, *values: object) -> Row | None:
-    """The first such row, or None."""
+    """Return the first such row, or None."""
     rows = await find_all(connection, kind, where, *values)
     return rows[0] if rows else None
 
 
 def factor_json(factor: Factor) -> Json:
-    """A factor as GoTrue shows it, without its secret."""
+    """Return a factor in GoTrue's JSON, without its secret."""
     return {"last_challenged_at": _time(factor.last_challenged_at)} | _without_none(
         {
             "id": str(factor.id),
@@ -158,7 +158,7 @@ def factor_json(factor: Factor) -> Json:
 
 
 async def user_json(connection: Connection, user: User) -> Json:
-    """A user as GoTrue shows it, with factors (if there are any) and identities."""
+    """Return a user in GoTrue's JSON, with identities, and with factors if there are any."""
     factors = await find_all(connection, Factor, "user_id = %s order by created_at", user.id)
     identities = await find_all(connection, Identity, "user_id = %s order by created_at", user.id)
     return _without_none(

@@ -1,6 +1,6 @@
-"""Sessions, their proofs (AMR) and their tokens, as GoTrue issues, renews and ends them.
+"""Sessions, their authentication methods (AMR) and their tokens, issued, renewed and ended like GoTrue's.
 
-The statements follow internal/tokens/service.go and internal/models/{sessions,amr,refresh_token}.go.
+Source: internal/tokens/service.go and internal/models/{sessions,amr,refresh_token}.go.
 """
 
 import secrets
@@ -49,7 +49,7 @@ _PROOFS = """
 
 
 async def open_session(call: Call, connection: Connection, user: User, method: str) -> Json:
-    """A new session of the user, proven by one method: the answer to a sign-in."""
+    """Create a session with one authentication method, and return the answer to the sign-in."""
     session_id = uuid4()
     new = {"id": session_id, "user": user.id, "agent": call.user_agent, "ip": call.ip_address}
     await connection.execute(_ADD_SESSION, {**new, "now": call.now})
@@ -59,7 +59,7 @@ async def open_session(call: Call, connection: Connection, user: User, method: s
 
 
 async def add_proof(call: Call, connection: Connection, session_id: UUID, method: str) -> None:
-    """Note that the session was just proven by this method."""
+    """Add an authentication method to the session."""
     proof = {"id": uuid4(), "session": session_id, "now": call.now, "method": method}
     await connection.execute(_ADD_PROOF, proof)
 
@@ -67,7 +67,7 @@ async def add_proof(call: Call, connection: Connection, session_id: UUID, method
 async def raise_to_aal2(
     call: Call, connection: Connection, user: User, session: Session, factor_id: UUID
 ) -> Json:
-    """Prove the session by TOTP, and end the user's sessions that are not; the answer to `verify`."""
+    """Raise the session to aal2 with TOTP, end the user's other aal1 sessions, and return the answer to `verify`."""
     await add_proof(call, connection, session.id, "totp")
     current = await find(
         connection, RefreshToken, "session_id = %s and not revoked order by created_at", session.id
@@ -84,9 +84,9 @@ async def raise_to_aal2(
 
 
 async def renew(call: Call, connection: Connection, token_text: str) -> Json | Refusal:
-    """A new pair of tokens for a refresh token.
+    """Return a new pair of tokens for a refresh token.
 
-    Raises Refusal where nothing is to be kept; returns it where the family was revoked, which must be
+    Raises Refusal if nothing must be committed. Returns the Refusal if the token family was revoked, which must be
     committed.
     """
     where = "instance_id = %s and token = %s for update"
@@ -119,8 +119,8 @@ async def _user_to_renew(call: Call, connection: Connection, token: RefreshToken
 
 
 async def _successor(call: Call, connection: Connection, user: User, token: RefreshToken) -> str | Refusal:
-    """The next refresh token; a used one gives its direct successor again, or, when too old, ends the
-    family.
+    """Return the next refresh token. A used token returns its direct successor again, or revokes the family if it
+    is too old.
     """
     if token.revoked:
         active = await find(

@@ -1,4 +1,4 @@
-"""The project's signing key and the access tokens made with it."""
+"""The project's signing key and its access tokens."""
 
 import base64
 import hashlib
@@ -26,33 +26,33 @@ KEY_FILE = "gotrue-signing-key.pem"
 
 @dataclass(frozen=True)
 class Signer:
-    """An ES256 key; its id follows from the public key, so a restart keeps it."""
+    """An ES256 key. Its id is derived from the public key, so it survives a restart."""
 
     key: ec.EllipticCurvePrivateKey
     issuer: str
 
     @property
     def kid(self) -> str:
-        """The key's id in token headers and in the JWKS."""
+        """Return the key's id for token headers and the JWKS."""
         public = self.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         return base64.urlsafe_b64encode(hashlib.sha256(public).digest()[:18]).decode()
 
     def jwks(self) -> dict[str, object]:
-        """The public key set as the project publishes it."""
+        """Return the public key set of the project."""
         public = ECAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
         entry = {**public, "kid": self.kid, "alg": "ES256", "use": "sig", "key_ops": ["verify"], "ext": True}
         return {"keys": [entry]}
 
     def sign(self, claims: Mapping[str, object]) -> str:
-        """An access token with these claims and the project's `iss`."""
+        """Return an access token with these claims and the project's `iss`."""
         return self.sign_exactly({**claims, "iss": self.issuer})
 
     def sign_exactly(self, claims: Mapping[str, object]) -> str:
-        """An access token with these claims and no other."""
+        """Return an access token with exactly these claims."""
         return jwt.encode(dict(claims), self.key, algorithm="ES256", headers={"kid": self.kid})
 
     def verify(self, token: str, now: datetime) -> Mapping[str, object]:
-        """The claims of a token of ours that has not expired; refuses 403 bad_jwt."""
+        """Return the claims of a token of ours that has not expired. Refuses 403 bad_jwt."""
         try:
             claims = jwt.decode(
                 token,
@@ -69,7 +69,7 @@ class Signer:
 
 
 def load_signer(data_dir: Path, issuer: str) -> Signer:
-    """The key kept in `data_dir`, or a new one, readable by its owner alone."""
+    """Return the key in `data_dir`, or create one that only its owner can read."""
     path = data_dir / KEY_FILE
     if not path.exists():
         _write_new_key(path)

@@ -1,4 +1,4 @@
-"""`/user` and `/logout`: what people do with their own account."""
+"""The routes `/user` and `/logout`, with which people manage their own account."""
 
 from collections.abc import Mapping
 
@@ -25,7 +25,7 @@ async def get_user(call: Call) -> Response:
 
 
 async def put_user(call: Call) -> Response:
-    """`PUT /user`: password and metadata; a new address would need mail, so it is refused."""
+    """`PUT /user`: change password and metadata. A new address is refused, because it would need a mail."""
     async with call.transaction() as connection:
         caller = await call.caller(connection)
         body = await call.body()
@@ -40,7 +40,7 @@ async def put_user(call: Call) -> Response:
 
 
 async def log_out(call: Call) -> Response:
-    """`POST /logout`: deletes sessions, and with them their refresh tokens and proofs."""
+    """`POST /logout`: delete sessions with their refresh tokens and authentication methods."""
     scope = call.request.query_params.get("scope") or "global"
     async with call.transaction() as connection:
         caller = await call.caller(connection)
@@ -52,7 +52,7 @@ async def log_out(call: Call) -> Response:
 
 
 async def reload(connection: Connection, user: User) -> User:
-    """The user's row as it is now."""
+    """Return the user's present row."""
     current = await find(connection, User, "id = %s", user.id)
     if current is None:
         raise Refusal(404, "user_not_found", "User not found")
@@ -60,7 +60,7 @@ async def reload(connection: Connection, user: User) -> User:
 
 
 async def merge_metadata(connection: Connection, user: User, column: str, changes: Json | None) -> None:
-    """Set the named entries of a metadata column and drop those given as null; the others stay."""
+    """Set the given entries of a metadata column, and drop those given as null. Other entries stay."""
     if changes is None:
         return
     kept: Json = dict(getattr(user, column) or {}) | changes
@@ -69,7 +69,7 @@ async def merge_metadata(connection: Connection, user: User, column: str, change
 
 
 async def set_columns(connection: Connection, user: User, values: Mapping[str, object]) -> None:
-    """Update named columns of the user's row."""
+    """Update columns of the user's row."""
     assignments = sql.SQL(", ").join(
         sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in values
     )
@@ -80,7 +80,9 @@ async def set_columns(connection: Connection, user: User, values: Mapping[str, o
 
 
 async def _change_password(call: Call, connection: Connection, caller: Caller, password: str) -> None:
-    """As GoTrue: AAL2 where a factor is verified, not the same again, and the other sessions end."""
+    """Change the password by GoTrue's rules: aal2 if a factor is verified, a different password, and the other
+    sessions end.
+    """
     check_strength(password)
     factor = await find(connection, Factor, "user_id = %s and status = 'verified'", caller.user.id)
     if factor is not None and caller.session.aal != "aal2":

@@ -1,7 +1,8 @@
-"""`/verify` and `/recover`: the links of mails, as people click them and as a web app exchanges them.
+"""The routes `/verify` and `/recover`: links in mails, as people click them and as a web app exchanges them.
 
-After internal/api/verify.go and recover.go of supabase/auth at bc32168e (checked 2026-11-29). There are the links of
-invitations (`invite`, or `signup`, which is the same) and of forgotten passwords (`recovery`, or `magiclink`).
+Source: internal/api/verify.go and recover.go of supabase/auth at bc32168e (checked 2026-11-29). The stand-in
+supports links of invitations (`invite`, or its synonym `signup`) and of forgotten passwords (`recovery`, or
+`magiclink`).
 """
 
 import hashlib
@@ -35,7 +36,7 @@ _OAUTH_ERRORS = {
 
 
 async def verify(call: Call) -> Response:
-    """`POST /verify`: the link's token, or the address and the code, for a session."""
+    """`POST /verify`: exchange the link's token, or the address and the code, for a session."""
     body = await call.body()
     kind = body.text("type")
     if not kind:
@@ -44,7 +45,7 @@ async def verify(call: Call) -> Response:
 
 
 async def follow_link(service: Service, request: Request) -> Response:
-    """`GET /verify`: what people click, without a key. A 303 to the web app, with the session in the fragment."""
+    """`GET /verify`: a clicked link, without a key. Answers 303 to the web app, with the session in the fragment."""
     call = Call(request, service, "anon")
     token, kind = request.query_params.get("token", ""), request.query_params.get("type", "")
     if not kind:
@@ -67,7 +68,9 @@ async def follow_link(service: Service, request: Request) -> Response:
 
 
 async def recover(call: Call) -> Response:
-    """`POST /recover`: mails a link to whoever has this address, and says nothing of whether anybody has."""
+    """`POST /recover`: mail a link to the owner of this address. The answer does not reveal whether the address
+    exists.
+    """
     body = await call.body()
     if not body.text("email"):
         raise invalid("Password recovery requires an email")
@@ -85,7 +88,7 @@ async def recover(call: Call) -> Response:
 
 
 def require_pause(call: Call, sent_at: datetime | None) -> None:
-    """Refuses 429 within the pause between two mails to one person (`SMTP.MaxFrequency`)."""
+    """Refuse with 429 during the pause between two mails to one person (`SMTP.MaxFrequency`)."""
     pause = timedelta(seconds=call.service.config.mail_pause_seconds)
     if sent_at is not None and call.now - sent_at < pause:
         left = int((pause - (call.now - sent_at)).total_seconds())
@@ -94,7 +97,7 @@ def require_pause(call: Call, sent_at: datetime | None) -> None:
 
 
 async def send(call: Call, email: str, kind: str, code: str, token_hash: str) -> None:
-    """Sends a mail with its link, inside the transaction."""
+    """Send a mail with its link, inside the transaction."""
     config = call.service.config
     query = urlencode({"token": token_hash, "type": kind, "redirect_to": config.site_url})
     link = f"{config.url.rstrip('/')}/auth/v1/verify?{query}"
@@ -102,13 +105,13 @@ async def send(call: Call, email: str, kind: str, code: str, token_hash: str) ->
 
 
 def new_code(email: str) -> tuple[str, str]:
-    """The code of a mail, and what its link bears."""
+    """Return a mail's code and the token of its link."""
     code = f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}}"
     return code, _hash(email, code)
 
 
 async def _exchange(call: Call, kind: str, token_hash: str) -> Json:
-    """A session for a link's token, used up by it. Refuses as GoTrue does."""
+    """Exchange a link's token for a session and use the token up. Refuses like GoTrue."""
     if kind not in INVITATIONS | RECOVERIES:
         raise invalid("Invalid email verification type")
     is_recovery = kind in RECOVERIES
@@ -131,7 +134,7 @@ async def _exchange(call: Call, kind: str, token_hash: str) -> Json:
 
 
 async def _confirm(call: Call, connection: Connection, user: User, *, has_new_password: bool) -> None:
-    """A login without a password gets one that nobody knows, until its owner sets another."""
+    """Confirm the login. A login without a password gets a random one until its owner sets another."""
     values: dict[str, object] = {"email_confirmed_at": call.now, "confirmation_token": ""}
     if has_new_password and not user.encrypted_password and user.invited_at is not None:
         values["encrypted_password"] = await hash_password(secrets.token_urlsafe(48))
@@ -157,12 +160,12 @@ def _token_hash(body: Body) -> str:
 
 
 def _hash(email: str, code: str) -> str:
-    """internal/crypto/crypto.go, `GenerateTokenHash`."""
+    """Return the hash of GoTrue's internal/crypto/crypto.go, `GenerateTokenHash`."""
     return hashlib.sha224(f"{email}{code}".encode()).hexdigest()
 
 
 def _page(service: Service, wanted: str) -> str:
-    """Where the web app wants people to come back to, if it is a page of the site; else the site."""
+    """Return the page to which the web app wants people to return, if it belongs to the site; otherwise the site."""
     site, page = urlsplit(service.config.site_url), urlsplit(wanted)
     return wanted if (page.scheme, page.netloc) == (site.scheme, site.netloc) else service.config.site_url
 
