@@ -1,4 +1,4 @@
-"""The compliance officer's look at the audit log: who did all that, and nothing that was recorded."""
+"""Reads the audit log as a compliance officer: it must contain every action, and nothing from the recordings."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -27,9 +27,10 @@ WRITTEN = (
 async def examine(
     scene: Scene, compliance: ApiClient, recording_id: str, began_at: datetime, looks: Mapping[str, int]
 ) -> None:
-    """Counts what was done since then, by action and outcome, into the report. Raises DemoFailed.
+    """Count the actions since `began_at` by action and outcome, and add the counts to the report. Raises
+    DemoFailed.
 
-    `looks` is how often the words were looked at, by action: each left its row.
+    `looks` is how often the transcript was read, by action. Each read must have left its row.
     """
     await expect(compliance, "FORBIDDEN", documents.ISSUE_URL, recordingId=recording_id)
     await expect(compliance, "FORBIDDEN", documents.TRANSCRIPT, id=recording_id)

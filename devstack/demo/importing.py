@@ -1,4 +1,4 @@
-"""A recording made elsewhere, brought along by the doctor."""
+"""Imports a recording that was made elsewhere, as its doctor."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from devstack.demo.visit import Visit
 
 
 async def import_video(visit: Visit) -> Any:
-    """Declares the MP4 that the room showed, uploads it as was asked for, and says so; the recording READY."""
+    """Declare and upload the MP4 of the room, complete the import, and return the READY recording."""
     source = visit.scene.sources.media
     digest = await digest_of(source)
     declared = {

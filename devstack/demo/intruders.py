@@ -1,4 +1,4 @@
-"""Whoever must not get at a recording, and what each of them gets: nothing."""
+"""Attacks on a recording. Each attacker must get nothing."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from devstack.stack import Stack
 
 @dataclass(frozen=True)
 class Cast:
-    """Who works here: the recording's doctor, two others, and two compliance officers."""
+    """The staff: the recording's doctor, two other doctors, and two compliance officers."""
 
     doctor: Person
     stranger: Person
@@ -27,14 +27,14 @@ class Cast:
 
 
 class Intruders:
-    """They try to get at one recording."""
+    """The attacks on one recording."""
 
     def __init__(self, scene: Scene, recording_id: str) -> None:
         self._scene = scene
         self._recording_id = recording_id
 
     async def try_all(self, cast: Cast, patient: ApiClient) -> Session:
-        """A step for each; the doctor's session that stands afterwards. Raises DemoFailed."""
+        """Run one step for each attack. Return the doctor's valid session afterwards. Raises DemoFailed."""
         scene = self._scene
         async with scene.step("another doctor finds nothing"):
             await self._stranger(cast.stranger)
@@ -80,7 +80,9 @@ class Intruders:
 
 
 def _nothing_for_data_api_roles(stack: Stack, session: Session) -> None:
-    """What PostgREST would do with a browser's request: take the role, set the claims, read."""
+    """Check that the roles of the Data API read nothing: take the role, set the claims and read, as PostgREST
+    would.
+    """
     claims = json.dumps({"sub": str(session.user_id), "role": "authenticated", "aal": "aal2"})
     tables = (
         "resguardo.recordings",

@@ -1,4 +1,4 @@
-"""How a recording is kept while it must be, and what proves that it is gone."""
+"""Shows how a recording is protected and destroyed, and how its certificate proves the destruction."""
 
 import asyncio
 import tempfile
@@ -19,7 +19,7 @@ _POLL_SECONDS = 0.1
 
 
 class Keeping:
-    """What the doctor and two compliance officers do with one recording that is READY."""
+    """The actions of the doctor and two compliance officers on one READY recording."""
 
     def __init__(self, scene: Scene, doctor: ApiClient, recording_id: str) -> None:
         self._scene = scene
@@ -27,7 +27,7 @@ class Keeping:
         self._recording_id = recording_id
 
     async def hold(self, consultation_id: str, officer: ApiClient, second: ApiClient) -> None:
-        """A legal hold beats the doctor's wish, and only a second person releases it."""
+        """Check that a legal hold prevents the doctor's deletion, and that only a second officer can release it."""
         scope = {"consultationId": consultation_id, "matter": "demo 1", "custodian": "the practice"}
         placed = (await officer.ask(documents.PLACE_HOLD, hold=scope))["placeLegalHold"]
         require(placed["coveredRecordings"] > 0, "the hold covers nothing")
@@ -36,7 +36,9 @@ class Keeping:
         await second.ask(documents.RELEASE_HOLD, id=placed["hold"]["id"])
 
     async def delete_and_undo(self) -> None:
-        """Within the grace period nobody downloads it, and the doctor may change their mind."""
+        """Check that nobody can download the recording in its grace period, and that the doctor can undo the
+        deletion.
+        """
         asked = (await self._doctor.ask(documents.DELETE, id=self._recording_id))["deleteRecording"]
         require(asked["status"] == "REQUESTED", f"the deletion is {asked['status']}")
         await expect(self._doctor, "CONFLICT", documents.ISSUE_URL, recordingId=self._recording_id)
@@ -44,7 +46,7 @@ class Keeping:
         await self._doctor.ask(documents.ISSUE_URL, recordingId=self._recording_id)
 
     async def destroy(self, officer: ApiClient) -> None:
-        """With its grace period over it goes, and its certificate verifies."""
+        """Check that the recording is destroyed after its grace period, and that its certificate verifies."""
         await self._doctor.ask(documents.DELETE, id=self._recording_id)
         stack = self._scene.stack
         async with await psycopg.AsyncConnection.connect(stack.project.superuser_url) as connection:
@@ -67,7 +69,7 @@ class Keeping:
         )
 
     async def _wait_until_deleted(self) -> None:
-        """The worker's own pass may have been the one that took it up."""
+        """Wait until the recording is DELETED. The worker's own pass may have claimed it."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             found = (await self._doctor.ask(documents.RECORDING_STATUS, id=self._recording_id))["recording"]
@@ -78,7 +80,7 @@ class Keeping:
 
 
 async def _reconcile(environment: dict[str, str]) -> None:
-    """`resguardo reconcile`, beside the worker."""
+    """Run `resguardo reconcile` beside the worker."""
     with (
         tempfile.TemporaryDirectory() as directory,
         child(

@@ -1,4 +1,4 @@
-"""A page that watches a consultation: the subscription `recordingChanged` over a real WebSocket."""
+"""A web page that watches a consultation: the subscription `recordingChanged` over a real WebSocket."""
 
 import asyncio
 import json
@@ -21,12 +21,12 @@ STATES = ("REQUESTED", "STARTING", "RECORDING", "STOPPING", "VERIFYING", "READY"
 
 @dataclass(frozen=True)
 class Page:
-    """An open subscription. What it is told waits in the socket until it is read."""
+    """An open subscription. Its messages wait in the socket until they are read."""
 
     connection: ClientConnection
 
     async def states_until_ready(self, recording_id: str) -> list[str]:
-        """What the page was told of a recording, without repetitions. Raises DemoFailed."""
+        """Return the states of a recording that the page received, without repetitions. Raises DemoFailed."""
         states: list[str] = []
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -40,7 +40,7 @@ class Page:
         return states
 
     async def open(self, token: str | None, consultation_id: str) -> None:
-        """Says who one is and what one watches. Raises DemoFailed where the server does not let one in."""
+        """Authenticate and subscribe. Raises DemoFailed if the server refuses."""
         subscription = {"query": documents.CHANGES, "variables": {"consultationId": consultation_id}}
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -61,7 +61,7 @@ class Page:
 
 @asynccontextmanager
 async def watching(api: ApiClient, consultation_id: str) -> AsyncIterator[Page]:
-    """A page of the person's that watches the consultation, until the block ends. Raises DemoFailed."""
+    """Yield a page of this person that watches the consultation until the block ends. Raises DemoFailed."""
     address = api.url.replace("http", "ws", 1)
     try:
         connection = await connect(address, subprotocols=[Subprotocol("graphql-transport-ws")])
@@ -76,6 +76,8 @@ async def watching(api: ApiClient, consultation_id: str) -> AsyncIterator[Page]:
 
 
 def require_in_order(states: list[str]) -> None:
-    """The page saw it recorded and READY, and nothing twice or backwards; states that pass at once are told as one."""
+    """Check that the page saw RECORDING and READY, and no state twice or backwards. Quick changes may be merged
+    into one.
+    """
     require({"RECORDING", "READY"} <= set(states), f"the subscription told of {', '.join(states)} alone")
     require(states == [one for one in STATES if one in states], f"out of order: {', '.join(states)}")

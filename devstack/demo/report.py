@@ -1,16 +1,16 @@
-"""What a run of the demo leaves behind: its steps, what was recorded and said, and what the audit log counts."""
+"""The report of a demo: its steps, the recording and its transcript, and the counts of the audit log."""
 
 import json
 from dataclasses import asdict, dataclass, field
 
 
 class DemoFailed(Exception):  # noqa: N818 - it reads as what happened
-    """A check of the demo did not hold."""
+    """A check of the demo failed."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What was done, and how long it took."""
+    """A step and its duration."""
 
     name: str
     ok: bool
@@ -19,7 +19,7 @@ class Step:
 
 @dataclass(frozen=True)
 class SpokenTurn:
-    """What somebody said at a stretch: in seconds from the beginning; `speaker` is doctor, patient or unknown."""
+    """Speech of one speaker, in seconds from the beginning. `speaker` is doctor, patient or unknown."""
 
     start: float
     end: float
@@ -29,7 +29,7 @@ class SpokenTurn:
 
 @dataclass(frozen=True)
 class Login:
-    """A login that a web developer may use. `otpauth` is the URI of its second factor for an authenticator app."""
+    """A login for a web developer. `otpauth` is the URI of its second factor for an authenticator app."""
 
     email: str
     password: str = field(repr=False)
@@ -38,7 +38,7 @@ class Login:
 
 @dataclass(frozen=True)
 class Project:
-    """Where a web app finds what it talks to, and which origins it may be served from."""
+    """The addresses that a web app needs, and the origins that it may be served from."""
 
     graphql_url: str
     subscriptions_url: str
@@ -51,9 +51,10 @@ class Project:
 
 @dataclass
 class Report:
-    """What happened, as `--json` writes it, and what a web app needs. The token is for the terminal alone.
+    """The events of the demo, as `--json` writes them, and the data for a web app. The token is shown only in the
+    terminal.
 
-    `project` is None before the stack runs. `logins` are the doctor's, the officer's and the patient's.
+    `project` is None before the stack runs. `logins` are those of the doctor, the officer and the patient.
     """
 
     project: Project | None = None
@@ -66,7 +67,7 @@ class Report:
     token: str = field(default="", repr=False)
 
     def to_json(self) -> str:
-        """Without the token."""
+        """Return the report without the token."""
         whole = {
             **(asdict(self.project) if self.project else {}),
             "logins": {name: asdict(login) for name, login in self.logins.items()},
@@ -80,6 +81,6 @@ class Report:
 
 
 def require(holds: bool, what: str) -> None:
-    """Raises DemoFailed with `what` where a check does not hold."""
+    """Raise DemoFailed with `what` if a check fails."""
     if not holds:
         raise DemoFailed(what)

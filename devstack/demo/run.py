@@ -1,4 +1,4 @@
-"""The order of the demo: each step does what a user or an attacker would do, through the same doors."""
+"""The steps of the demo in order: each does what a user or an attacker would do, through the same interfaces."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from devstack.stack import Stack
 
 
 async def run_demo(stack: Stack, sources: Sources, report: Report, audience: Audience) -> None:
-    """One consultation on a running stack. Raises DemoFailed, Refused."""
+    """Run one consultation on a running stack. Raises DemoFailed, Refused."""
     async with httpx.AsyncClient(timeout=60) as http:
         await _run(Scene(stack, sources, http, report, audience, People(stack)))
 
@@ -70,14 +70,14 @@ async def _run(scene: Scene) -> None:
 
 
 async def _hire(people: People) -> tuple[Cast, Person]:
-    """The staff and a patient, all at once."""
+    """Create the staff and a patient, all at once."""
     roles = ("clinician", "clinician", "clinician", "compliance", "compliance")
     *staff, patient = await asyncio.gather(*(people.hire(role) for role in roles), people.patient())
     return Cast(*staff), patient
 
 
 def _logins(people: People, **persons: Person) -> dict[str, Login]:
-    """Those whom a web developer needs."""
+    """Return the logins that a web developer needs."""
     return {
         name: Login(person.email, person.password, people.authenticator_uri(person))
         for name, person in persons.items()
@@ -85,7 +85,7 @@ def _logins(people: People, **persons: Person) -> dict[str, Login]:
 
 
 async def _keep(scene: Scene, visit: Visit, recording_id: str, cast: Cast) -> None:
-    """One recording from a legal hold to its certificate."""
+    """Run one recording from a legal hold to its certificate."""
     officer, second = await scene.sign_in(cast.officer), await scene.sign_in(cast.second_officer)
     keeping = Keeping(scene, visit.api, recording_id)
     async with scene.step("a legal hold: the doctor cannot delete, and only a second officer releases it"):
@@ -97,7 +97,7 @@ async def _keep(scene: Scene, visit: Visit, recording_id: str, cast: Cast) -> No
 
 
 async def _record(scene: Scene, visit: Visit) -> Any:
-    """One recording from its start to its end, with a page that watches it."""
+    """Run one recording from its start to its end, with a page that watches it."""
     async with watching(visit.api, visit.id) as page:
         async with scene.step("the doctor starts the recording"):
             recording_id = await visit.start()
@@ -110,7 +110,7 @@ async def _record(scene: Scene, visit: Visit) -> Any:
 
 
 async def _download(scene: Scene, visit: Visit, recording: Any) -> tuple[BriefUrl, Downloads]:
-    """Both media, and URLs of the video that open nothing; one of them is still to expire."""
+    """Download both media, and check URLs that must fail. One of these has yet to expire."""
     downloads = Downloads(scene, visit.api, recording)
     async with scene.step("the doctor lists recordings and downloads this one, byte for byte the source"):
         url = await downloads.take_video()

@@ -1,4 +1,4 @@
-"""What every part of the demo plays with: the running stack, its people, and what the room shows and sounds like."""
+"""The objects that all parts of the demo use: the running stack, its people, and the sources of the room."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +17,7 @@ from devstack.stack import Stack
 
 @dataclass(frozen=True)
 class Audience:
-    """Who is shown the demo while it goes on: each step when it has ended, pieces done of all, and a line of text."""
+    """Receives the progress of the demo: each finished step, the number of finished pieces, and lines of text."""
 
     on_step: Callable[[Step], None]
     on_progress: Callable[[int, int], None]
@@ -26,7 +26,7 @@ class Audience:
 
 @dataclass(frozen=True)
 class Scene:
-    """One run."""
+    """One run of the demo."""
 
     stack: Stack
     sources: Sources
@@ -37,7 +37,7 @@ class Scene:
 
     @asynccontextmanager
     async def step(self, name: str) -> AsyncIterator[None]:
-        """Reports the block as a step, whatever becomes of it."""
+        """Report the block as a step, whatever its result."""
         began, ok = time.monotonic(), False
         try:
             yield
@@ -48,15 +48,15 @@ class Scene:
             self.audience.on_step(step)
 
     async def sign_in(self, person: Person, *, with_totp: bool = True) -> ApiClient:
-        """A new session's client."""
+        """Return the client of a new session."""
         return self.client(await self.people.sign_in(person, with_totp=with_totp))
 
     def client(self, session: Session) -> ApiClient:
-        """The requests of a session."""
+        """Return the client of a session."""
         return ApiClient(self.http, self.stack.graphql_url, session.access_token)
 
 
 async def expect(api: ApiClient, code: str, document: str, **variables: object) -> None:
-    """Raises DemoFailed unless it is refused with that code."""
+    """Raise DemoFailed unless the operation is refused with that code."""
     got = await api.refusal(document, **variables)
     require(got == code, f"expected {code}, got {got}")

@@ -1,4 +1,4 @@
-"""The files that stand for what a room shows and sounds like, and what of them is refused before anything starts."""
+"""The files that provide the picture and the sound of the room, checked before anything starts."""
 
 import asyncio
 import hashlib
@@ -13,12 +13,12 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 class BadFile(Exception):  # noqa: N818 - it reads as what happened
-    """A file cannot be what it was named for; the message says which and why."""
+    """A file cannot be used. The message names the file and the reason."""
 
 
 @dataclass(frozen=True)
 class Digest:
-    """What a file is known by."""
+    """The size and digest of a file."""
 
     size_bytes: int
     sha256: str
@@ -26,16 +26,16 @@ class Digest:
 
 @dataclass(frozen=True)
 class Sources:
-    """The files that a recording must equal: an MP4, and an Ogg with each speaker on a channel."""
+    """The files that a recording must equal: an MP4, and an Ogg with one speaker on each channel."""
 
     media: Path
     audio: Path
 
 
 async def require_playable(sources: Sources) -> MediaInfo:
-    """What the sound is. Refuses now what would be refused in the end, when the stored files are verified.
+    """Return the properties of the sound. Refuses at once what the worker would refuse after verification.
 
-    Both are opened as the worker will open them. Raises BadFile.
+    Both files are opened in the way of the worker. Raises BadFile.
     """
     await _opened(sources.media, "mp4", "an MP4")
     sound = await _opened(sources.audio, "ogg", "an Ogg")
@@ -45,12 +45,12 @@ async def require_playable(sources: Sources) -> MediaInfo:
 
 
 async def digest_of(path: Path) -> Digest:
-    """Reads the file once, a piece at a time."""
+    """Read the file once in blocks, and return its digest."""
     return await asyncio.to_thread(_digest, path)
 
 
 async def pieces_of(path: Path) -> AsyncIterator[bytes]:
-    """The file's content, for an upload that does not hold all of it."""
+    """Yield the content of the file for an upload, without loading all of it."""
     file = await asyncio.to_thread(path.open, "rb")
     with file:
         while piece := await asyncio.to_thread(file.read, _CHUNK_BYTES):

@@ -1,4 +1,4 @@
-"""What was said: made from the recording's sound, read by its doctor, searched, and shown by a player as subtitles."""
+"""Shows the transcript: made from the recording's sound, read by its doctor, searched, and displayed as subtitles."""
 
 import asyncio
 import time
@@ -10,15 +10,17 @@ from devstack.demo.report import SpokenTurn, require
 from devstack.demo.visit import Visit
 
 PATIENCE_SECONDS: Final = 120
-"""For one piece after another, or for the first look at the sound; the whole takes as long as it takes."""
+"""The longest wait for the next piece, or for the plan. The whole transcription may take longer."""
 LOOKS: Final = {"transcript.read": 2, "transcript.search": 1, "transcript.issue_url": 1}
-"""What the steps below do, by the audit log's names; a player that fetches subtitles reads."""
+"""The actions of the steps below by the audit log's names. A player that fetches subtitles reads the transcript."""
 _POLL_SECONDS = 0.25
 _PHRASE_WORDS = 3
 
 
 async def show_words(visit: Visit, recording_id: str) -> Mapping[str, int]:
-    """A step for each; how often words were looked at, by action: never, where nobody speaks. Raises DemoFailed."""
+    """Run one step for each. Return how often the transcript was read by action, or nothing if nobody speaks.
+    Raises DemoFailed.
+    """
     scene, words = visit.scene, Words(visit, recording_id)
     async with scene.step("what was said is turned into words, in the background"):
         is_spoken = await words.wait()
@@ -39,14 +41,16 @@ async def show_words(visit: Visit, recording_id: str) -> Mapping[str, int]:
 
 
 class Words:
-    """Those of one recording that is READY."""
+    """The transcript of one READY recording."""
 
     def __init__(self, visit: Visit, recording_id: str) -> None:
         self._visit = visit
         self._recording_id = recording_id
 
     async def wait(self) -> bool:
-        """Until they are there; False where nobody speaks. Raises DemoFailed where it fails, or stands still."""
+        """Wait for the transcript. Return False if nobody speaks. Raises DemoFailed if it fails or makes no
+        progress.
+        """
         seen, moved_at = None, time.monotonic()
         while True:
             found = await self._visit.transcription(self._recording_id)
@@ -67,7 +71,7 @@ class Words:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def read(self) -> list[SpokenTurn]:
-        """By GraphQL, as the doctor."""
+        """Read the transcript through GraphQL, as the doctor."""
         read = (await self._visit.api.ask(documents.TRANSCRIPT, id=self._recording_id))["transcript"]
         turns = [
             SpokenTurn(turn["start"], turn["end"], turn["speaker"].lower(), turn["text"])
@@ -77,7 +81,9 @@ class Words:
         return turns
 
     async def search(self, phrase: str) -> str:
-        """Where it was said, on a line. Raises DemoFailed where it is not found in this recording."""
+        """Return the place of the phrase as one line. Raises DemoFailed if the search does not find it in this
+        recording.
+        """
         asked: dict[str, Any] = {"query": f'"{phrase}"', "filter": {"consultationId": self._visit.id}}
         hits = (await self._visit.api.ask(documents.SEARCH, **asked))["searchTranscripts"]["hits"]
         require(
@@ -88,7 +94,9 @@ class Words:
         return f'"{phrase}": ' + _line(hit["start"], hit["speaker"].lower(), hit["text"]).lstrip()
 
     async def subtitles(self, turns: int) -> str:
-        """Fetched without a token, as a player does; the first cue on a line. Raises DemoFailed."""
+        """Fetch the subtitles without a token, as a player does, and return the first cue as one line. Raises
+        DemoFailed.
+        """
         issued = await self._visit.api.ask(documents.ISSUE_SUBTITLES, id=self._recording_id)
         stack, http = self._visit.scene.stack, self._visit.scene.http
         answer = await http.get(stack.api_url + issued["issueSubtitleUrls"]["webvtt"])
@@ -107,7 +115,7 @@ def _line(start: float, speaker: str, text: str) -> str:
 
 
 def _phrase(turns: list[SpokenTurn]) -> str:
-    """Some words that follow each other, from the middle of the longest turn."""
+    """Return some consecutive words from the middle of the longest turn."""
     words = max(turns, key=lambda turn: len(turn.text)).text.split()
     middle = max(0, len(words) // 2 - 1)
     return " ".join(words[middle : middle + _PHRASE_WORDS])

@@ -1,8 +1,10 @@
-"""Makes sockets and threads green before anything else is imported, then runs the store (`server.py`)."""
+"""Patches sockets and threads for eventlet before anything else is imported, and then runs the store (`server.py`)."""
 
 import eventlet  # type: ignore[import-untyped]  # ships no types
 
-eventlet.monkey_patch(all=False, socket=True, select=True, thread=True)  # what Swift's own servers patch
+eventlet.monkey_patch(
+    all=False, socket=True, select=True, thread=True
+)  # the same patches that Swift's own servers apply
 
 from devstack.swift.server import main  # noqa: E402  # eventlet asks to be first
 

@@ -1,17 +1,17 @@
-"""The files OpenStack Swift reads: swift.conf, one paste configuration per server, and the rings.
+"""Writes the files that OpenStack Swift reads: swift.conf, one paste configuration for each server, and the rings.
 
-One device, one replica, no encryption: a store for development and tests, never for patients'
-recordings. The files hold the three users' secrets, so the process that writes them runs with umask 077.
+The store has one device, one replica and no encryption. It is for development and tests, never for patients'
+recordings. The files contain the secrets of the three users, so the process that writes them runs with umask 077.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 ACCOUNT = "resguardo"
-"""The tempauth account; access key ids are `resguardo:<user>`."""
+"""The tempauth account. Access key ids have the form `resguardo:<user>`."""
 
 REGION = "auto"
-"""What S3 clients sign for, the same word that R2 expects."""
+"""The region for which S3 clients sign, the same word that R2 expects."""
 
 RULES_FILE = "cors.json"
 
@@ -42,7 +42,7 @@ use = egg:swift#{kind}
 replication_server = false
 """
 
-# `memory`, `cors`, `door` and `guard` are the project's own; docs: the modules of these names, and guard.py.
+# `memory`, `cors`, `door` and `guard` are our own filters, in the modules of these names (`door` is in guard.py).
 _PROXY_CONF = """\
 [DEFAULT]
 swift_dir = {directory}
@@ -88,7 +88,9 @@ account_autocreate = true
 
 @dataclass(frozen=True)
 class Secrets:
-    """Made once per data directory; the hash suffix places every object on disk and may never change."""
+    """The secrets, created once for each data directory. The hash suffix places every object on the disk and must
+    never change.
+    """
 
     hash_suffix: str
     reader: str
@@ -97,7 +99,7 @@ class Secrets:
 
 
 def write_configuration(directory: Path, devices: Path, bucket: str, secrets: Secrets) -> dict[str, Path]:
-    """Writes swift.conf and the servers' files; returns the path of each server's by its kind.
+    """Write swift.conf and the files of the servers. Return the path of each server's file by its kind.
 
     The rules of `bucket` for web pages are read from `RULES_FILE` in the directory's parent.
     """

@@ -1,9 +1,9 @@
-"""A WSGI filter that answers web pages as a bucket with CORS rules does.
+"""A WSGI filter that answers web pages like a bucket with CORS rules.
 
-Swift's own CORS is a property of a container and knows neither methods nor headers, and its s3api answers preflight
-requests for every bucket alike; so the rules are held here, in front of the *door*. As in S3, a preflight that no
-rule allows is answered 403, and every other answer, refusals included, names the origin where a rule allows it. It
-lets nobody in: a request still needs its signature.
+Swift's own CORS is a property of a container and supports neither methods nor headers. Its s3api answers preflight
+requests for all buckets alike. This filter therefore holds the rules, in front of the *door*. As in S3, a preflight
+that no rule allows is answered 403. Every other answer, including refusals, names the origin if a rule allows it.
+The filter grants no access: a request still needs its signature.
 """
 
 import json
@@ -23,7 +23,7 @@ _VARY = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method"
 
 @dataclass(frozen=True)
 class PageRule:
-    """Which origins may use which methods and headers. Headers are in lower case, origins are exact."""
+    """The origins that may use certain methods and headers. Headers are in lower case, and origins match exactly."""
 
     origins: tuple[str, ...]
     methods: tuple[str, ...]
@@ -33,20 +33,20 @@ class PageRule:
 
 
 def save_rules(rules: Sequence[PageRule], path: Path) -> None:
-    """Writes them where `cors_factory` finds them."""
+    """Write the rules to the file that `cors_factory` reads."""
     path.write_text(json.dumps([asdict(rule) for rule in rules]))
 
 
 @dataclass
 class Pages:
-    """The filter. `bucket` is the only one that has rules."""
+    """The filter. Only `bucket` has rules."""
 
     app: Application
     bucket: str
     rules: tuple[PageRule, ...]
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answers a preflight; passes everything else on and adds what the page may know."""
+        """Answer a preflight. Pass on every other request, and add the CORS headers to its answer."""
         origin = environ.get("HTTP_ORIGIN")
         if origin is None or "swift.authorize_override" in environ:
             return self.app(environ, start_response)
@@ -90,7 +90,7 @@ class Pages:
         return [b""]
 
     def _rule(self, environ: Environ, origin: str, method: str, headers: frozenset[str]) -> PageRule | None:
-        """The first that allows all of it."""
+        """Return the first rule that allows the request."""
         if environ["PATH_INFO"].removeprefix("/").partition("/")[0] != self.bucket:
             return None
         for rule in self.rules:
@@ -102,7 +102,7 @@ class Pages:
 def cors_factory(
     global_conf: dict[str, str], *, bucket: str, rules: str, **local_conf: str
 ) -> Callable[[Application], Pages]:
-    """What paste calls for `[filter:cors]`; `rules` is the path of a file that `save_rules` wrote."""
+    """Return the filter for paste's `[filter:cors]`. `rules` is the path of a file that `save_rules` wrote."""
     found = json.loads(Path(rules).read_text())
     read = tuple(PageRule(**{name: _frozen(value) for name, value in one.items()}) for one in found)
     return lambda app: Pages(app, bucket, read)

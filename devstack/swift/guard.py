@@ -1,11 +1,10 @@
-"""Two small WSGI filters that give the store's three users their different powers.
+"""Two WSGI filters that give the store's three users different rights.
 
-Swift's container ACLs cannot say "write, but neither read nor delete", and a multipart upload itself reads
-and deletes in the segments container. So the *door*, in front of s3api, notes what was asked and refuses
-whatever does not address a plain bucket (Swift's own API, the segments container, requests without a
-signature); the *guard*, behind s3api and in front of tempauth, refuses what the user named in the signed
-request may not ask. The guard never lets anyone in: the signature is checked by tempauth, and the ACLs still
-apply.
+Swift's container ACLs cannot express "write, but neither read nor delete", and a multipart upload itself reads and
+deletes in the segments container. The *door*, in front of s3api, notes the client's request. It refuses requests
+that do not address a plain bucket: Swift's own API, the segments container, and requests without a signature. The
+*guard*, between s3api and tempauth, refuses requests that the user may not send. The guard grants no access:
+tempauth checks the signature, and the ACLs still apply.
 """
 
 import re
@@ -25,7 +24,9 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _SWIFT_PATHS = frozenset({"v1.0", "auth", "info"})
 _SIGNATURES = frozenset({"x-amz-signature", "signature"})
 _MEANINGLESS = frozenset({"x-id"})
-"""The operation's name, which the AWS SDKs for Go and JavaScript add: it changes nothing (seen 2026-11-29)."""
+"""The parameter with the name of the operation, which the AWS SDKs for Go and JavaScript add. It has no effect
+(seen 2026-11-29).
+"""
 
 _BODY = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -35,7 +36,7 @@ _BODY = (
 
 @dataclass(frozen=True)
 class S3Call:
-    """What the client asked, before s3api turns it into several requests of Swift's own."""
+    """The client's request, before s3api turns it into several requests to Swift."""
 
     method: str
     bucket: str
@@ -73,13 +74,13 @@ def _passes_door(call: S3Call, environ: Environ) -> bool:
 
 
 def reader_may(call: S3Call) -> bool:
-    """GET and HEAD of an object, and no other look at it or at the bucket."""
+    """Allow GET and HEAD of an object, and no other request to the object or the bucket."""
     plain = all(name.startswith(("x-amz-", "response-")) or name == "partnumber" for name in call.parameters)
     return call.method in ("GET", "HEAD") and call.key != "" and plain
 
 
 def recorder_may(call: S3Call) -> bool:
-    """PutObject and the five steps of a multipart upload; no copy, for a copy reads."""
+    """Allow PutObject and the five steps of a multipart upload, but no copy, because a copy reads."""
     if call.key == "" or call.copies_from is not None:
         return False
     steps = call.parameters & {"uploads", "uploadid", "partnumber"}
@@ -102,16 +103,16 @@ def _refuse(start_response: StartResponse) -> Iterable[bytes]:
 
 @dataclass
 class Door:
-    """In front of s3api: only signed S3 requests that address a plain bucket pass.
+    """The filter in front of s3api: only signed S3 requests to a plain bucket pass.
 
-    Writes with `If-None-Match` go through one at a time: Swift 2.38 looks for the object before it reads the
-    body, so of several at once more than one succeeds (tried 2026-11-21), where exactly one should.
+    Writes with `If-None-Match` pass one at a time. Swift 2.38 looks for the object before it reads the body, so
+    several concurrent writes would succeed (tested 2026-11-21), and only one may.
     """
 
     app: Application
     exclusive: AbstractContextManager[Any] = field(
         default_factory=threading.Lock
-    )  # green in the store's process
+    )  # an eventlet semaphore in the store's process
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         call = _call(environ)
@@ -124,7 +125,7 @@ class Door:
 
 @dataclass
 class Guard:
-    """Between s3api and tempauth: every request to Swift is judged by the S3 call it serves and its user."""
+    """The filter between s3api and tempauth: checks every request to Swift by its S3 call and its user."""
 
     app: Application
     permissions: Mapping[str, Permission]
@@ -143,15 +144,13 @@ class Guard:
 
 
 def door_factory(global_conf: dict[str, str], **local_conf: str) -> Callable[[Application], Door]:
-    """What paste calls for `[filter:door]`."""
+    """Return the filter for paste's `[filter:door]`."""
     return Door
 
 
 def guard_factory(
     global_conf: dict[str, str], *, reader: str, recorder: str, **local_conf: str
 ) -> Callable[[Application], Guard]:
-    """What paste calls for `[filter:guard]`; a user it does not know is left to tempauth, which refuses
-    strangers.
-    """
+    """Return the filter for paste's `[filter:guard]`. It leaves unknown users to tempauth, which refuses them."""
     permissions: dict[str, Permission] = {reader: reader_may, recorder: recorder_may}
     return lambda app: Guard(app, permissions)

@@ -1,4 +1,6 @@
-"""What Swift keeps in memcached, kept in its one process: else each request asks anew for its account and container."""
+"""An in-process replacement for Swift's memcached. Without it, each request would look up its account and container
+again.
+"""
 
 import json
 import time
@@ -9,35 +11,35 @@ from typing import Any
 from devstack.swift.guard import Application, Environ, StartResponse
 
 _MOST = 1000
-"""Entries; there are as many as accounts and containers, which are few."""
+"""The maximum number of entries. There are only a few accounts and containers."""
 
 
 @dataclass
 class Memory:
-    """As much of `swift.common.memcached.MemcacheRing` (2.38) as knowing accounts and containers takes."""
+    """The part of `swift.common.memcached.MemcacheRing` (2.38) that caches accounts and containers."""
 
     monotonic: Callable[[], float] = time.monotonic
     _kept: dict[str, tuple[float, str]] = field(default_factory=dict, repr=False)
 
     def get(self, key: str, raise_on_error: bool = False) -> Any:
-        """A copy of what was set, None where nothing was or its time is over."""
+        """Return a copy of the value, or None if there is none or it has expired."""
         expires_at, value = self._kept.get(key, (0.0, ""))
         return json.loads(value) if self.monotonic() < expires_at else None
 
     def set(self, key: str, value: Any, time: float = 0, raise_on_error: bool = False) -> None:
-        """Keeps it for `time` seconds, where 0 means not at all."""
+        """Store a value for `time` seconds; 0 stores nothing."""
         if len(self._kept) >= _MOST:
             self._kept.clear()
         self._kept[key] = (self.monotonic() + time, json.dumps(value))
 
     def delete(self, key: str) -> None:
-        """Forgets it."""
+        """Delete a value."""
         self._kept.pop(key, None)
 
 
 @dataclass
 class Remembering:
-    """The filter that lends Swift the memory."""
+    """The filter that gives Swift this cache."""
 
     app: Application
     memory: Memory = field(default_factory=Memory)
@@ -48,5 +50,5 @@ class Remembering:
 
 
 def memory_factory(global_conf: dict[str, str], **local_conf: str) -> Callable[[Application], Remembering]:
-    """What paste calls for `[filter:memory]`."""
+    """Return the filter for paste's `[filter:memory]`."""
     return Remembering

@@ -1,10 +1,9 @@
-"""The store's one process: Swift's account, container, object and proxy servers as green threads, on
-loopback.
+"""Runs Swift's account, container, object and proxy servers as green threads of one process, on loopback.
 
-`python -m devstack.swift DATA_DIR BUCKET PORT`, started by `devstack.object_store` alone. Port 0 is any
-free one. It writes one line of JSON, `{"port": n}`, to stdout when the store is ready, and ends when stdin does:
-that pipe closes with the parent, however the parent dies. (Linux's parent-death signal follows the *thread* that
-started a child, so it would also end the store when a worker thread retires.)
+Only `devstack.object_store` starts `python -m devstack.swift DATA_DIR BUCKET PORT`. Port 0 means any free port.
+When the store is ready, the process writes one line of JSON, `{"port": n}`, to stdout. It ends when its stdin is
+closed, which happens whenever the parent process dies. (Linux's parent-death signal follows the *thread* that
+started a child, so it would also end the store when a worker thread ends.)
 """
 
 import json
@@ -26,7 +25,7 @@ _DEVICE = "d1"
 
 
 def main() -> None:
-    """Serves until stdin ends."""
+    """Serve until stdin is closed."""
     data_dir, bucket, wanted_port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     os.umask(0o077)
     _log_to_stderr()
@@ -43,7 +42,7 @@ def _wait_for_the_end_of_stdin() -> None:
 
 
 def _log_to_stderr() -> None:
-    """Swift 2.38 logs to syslog and, without one, to UDP port 514 of this machine; neither is ours."""
+    """Redirect Swift's log. Swift 2.38 logs to syslog or, without it, to UDP port 514 of this machine."""
     logs.logging_monkey_patch()
     logs.ThreadSafeSysLogHandler = lambda **_: logging.StreamHandler(sys.stderr)
 
@@ -76,22 +75,22 @@ def _write_ring(path: Path, port: int) -> None:
 
 
 def _run(socket: Any, app: Any) -> None:
-    """Swift's own serving (`swift.common.wsgi.run_server`) with a socket that is already bound."""
+    """Run Swift's own server loop (`swift.common.wsgi.run_server`) with a socket that is already bound."""
     eventlet.wsgi.server(
         socket,
         app,
         utils.NullLogger(),
         protocol=wsgi.SwiftHttpProtocol,
-        capitalize_response_headers=False,  # S3 clients look for "ETag", not "Etag"
+        capitalize_response_headers=False,  # S3 clients expect "ETag", not "Etag"
         url_length_limit=8192,
     )
 
 
 def _make_containers(proxy: Any, bucket: str) -> None:
-    """The bucket, and the container where s3api keeps the parts of multipart uploads.
+    """Create the bucket, and the container in which s3api stores the parts of multipart uploads.
 
-    Reading a multipart object reads its segments, and uploading one lists and deletes there; the guard keeps
-    both users from addressing the segments themselves.
+    Reading a multipart object reads its segments, and uploading one lists and deletes segments. The guard keeps
+    both users from addressing the segments directly.
     """
     reader, recorder = f"{ACCOUNT}:reader", f"{ACCOUNT}:recorder"
     access = {bucket: (reader, recorder), f"{bucket}+segments": (f"{reader},{recorder}", recorder)}
@@ -99,7 +98,7 @@ def _make_containers(proxy: Any, bucket: str) -> None:
         headers = {"X-Container-Read": read, "X-Container-Write": write}
         path = f"/v1/AUTH_{ACCOUNT}/{container}"
         request = wsgi.make_pre_authed_request({}, "PUT", path, headers=headers)
-        request.environ["swift_owner"] = True  # only an owner sets ACLs
+        request.environ["swift_owner"] = True  # only an owner may set ACLs
         answer = request.get_response(proxy)
         if not answer.is_success:
             sys.exit(f"the store refused to make {container}: {answer.status}")
