@@ -174,7 +174,7 @@ def cover(covered: bytearray, part: bytes, alignment: Alignment, error_ms: int) 
         covered[first:last] = b"\1" * (last - first)
 
 
-def placed(part: bytes, late_ms: int, frames: int) -> bytes:
+def place(part: bytes, late_ms: int, frames: int) -> bytes:
     """So many frames of the whole, with the part where it stands in it, and silence before and after."""
     late = round(late_ms / FRAME_MS)
     return (bytes(max(0, late)) + part[max(0, -late) :])[:frames].ljust(frames, b"\0")

@@ -92,7 +92,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Listened:
+class SoundFrames:
     """One file's sound: for each channel a byte for each 30 ms, as `turns` reads them, all channels equally long.
 
     `unused_channels` are those of tracks of which too much is damaged. `unused_tracks` is as in `Plan`.
@@ -136,12 +136,12 @@ async def plan(
 ) -> Plan:
     """Finds where somebody speaks; a file without sound, or with silence alone, has no spans. Raises as `listen`."""
     listened = await listen(read_range, size_bytes, container, limits=limits)
-    return await anyio.to_thread.run_sync(planned, listened, cut)
+    return await anyio.to_thread.run_sync(plan_file, listened, cut)
 
 
 async def listen(
     read_range: ReadRange, size_bytes: int, container: Container, *, limits: Limits = LIMITS
-) -> Listened:
+) -> SoundFrames:
     """Finds out how loud each moment is, and whether somebody speaks.
 
     `read_range(start, length)` gives exactly these bytes; what it raises is passed on unchanged. Packets that cannot be
@@ -152,13 +152,13 @@ async def listen(
         return await _all_heard(child, limits)
 
 
-def planned(listened: Listened, cut: Cut) -> Plan:
+def plan_file(listened: SoundFrames, cut: Cut) -> Plan:
     """The plan of one file by itself."""
     kept = voices(listened.used)
     return _plan(listened, kept, Cut.TURNS if len(kept) > 1 else cut)
 
 
-def planned_beside(listened: Listened, others: bytes) -> Plan:
+def plan_microphone(listened: SoundFrames, others: bytes) -> Plan:
     """The plan of one person's own microphone, beside the microphones of others, always in turns.
 
     `others` says how loud the loudest of the other microphones was at each moment of this file, and whether somebody
@@ -168,7 +168,7 @@ def planned_beside(listened: Listened, others: bytes) -> Plan:
     return _plan(listened, kept, Cut.TURNS)
 
 
-def without_speech(listened: Listened, silenced: bytes) -> Listened:
+def silence_speech(listened: SoundFrames, silenced: bytes) -> SoundFrames:
     """The same sound, in which nobody speaks at the moments that are not 0 in `silenced`."""
     channels = tuple(
         bytes(frame & LOUDNESS if silent else frame for frame, silent in zip(frames, silenced, strict=True))
@@ -260,7 +260,7 @@ async def _hearing(
         )
 
 
-async def _all_heard(child: Conversation[_Heard], limits: Limits) -> Listened:
+async def _all_heard(child: Conversation[_Heard], limits: Limits) -> SoundFrames:
     frames: dict[int, bytearray] = defaultdict(bytearray)
     sound = None
     while sound is None:
@@ -277,7 +277,7 @@ async def _all_heard(child: Conversation[_Heard], limits: Limits) -> Listened:
         frames[number] for number in frames if number >= sound.channels
     ):
         raise MediaRefused("media_unreadable")
-    return Listened(
+    return SoundFrames(
         sound.samples // _SAMPLES_PER_MS,
         tuple(channel.ljust(length, b"\0") for channel in channels),
         frozenset(sound.unused_channels),
@@ -285,7 +285,7 @@ async def _all_heard(child: Conversation[_Heard], limits: Limits) -> Listened:
     )
 
 
-def _plan(listened: Listened, kept: Mapping[int, bytes], cut: Cut) -> Plan:
+def _plan(listened: SoundFrames, kept: Mapping[int, bytes], cut: Cut) -> Plan:
     spans = [
         Span(number if len(kept) > 1 else None, *interval, source=number)
         for number, frames in kept.items()

@@ -14,9 +14,9 @@ import anyio.to_thread
 
 from app.errors import Conflict
 from app.media import sound
-from app.media.alignment import Alignment, align, cover, placed
+from app.media.alignment import Alignment, align, cover, place
 from app.media.child import Container, MediaRefused
-from app.media.sound import Cut, Listened, Span
+from app.media.sound import Cut, SoundFrames, Span
 from app.media.turns import FRAME_MS, LOUDNESS, SPEECH, loudest
 from app.transcripts.assembling import UNKNOWN_VOICE, Voice
 
@@ -71,7 +71,7 @@ class PiecePlan:
     unused_tracks: int
 
 
-Listen = Callable[[Sound], Awaitable[Listened]]
+Listen = Callable[[Sound], Awaitable[SoundFrames]]
 
 
 async def plan_pieces(sounds: Sequence[Sound], listen: Listen, cut: Cut) -> PiecePlan:
@@ -82,7 +82,7 @@ async def plan_pieces(sounds: Sequence[Sound], listen: Listen, cut: Cut) -> Piec
     could not be decoded.
     """
     refusals: dict[UUID, MediaRefused] = {}
-    listened: dict[UUID, Listened] = {}
+    listened: dict[UUID, SoundFrames] = {}
     for one in sounds:
         try:
             listened[one.id] = await listen(one)
@@ -101,7 +101,7 @@ class _Part:
     """A part that can be transcribed, and where it stands on the video's timeline, wrong by at most `error_ms`."""
 
     sound: Sound
-    listened: Listened
+    listened: SoundFrames
     frames: bytes = field(repr=False)
     alignment: Alignment
     error_ms: int
@@ -111,7 +111,7 @@ class _Part:
         return self.alignment.late_ms_at((span.start_ms + span.end_ms) // 2)
 
 
-def _plan(sounds: Sequence[Sound], listened: Mapping[UUID, Listened], cut: Cut) -> PiecePlan:
+def _plan(sounds: Sequence[Sound], listened: Mapping[UUID, SoundFrames], cut: Cut) -> PiecePlan:
     video = next(one for one in sounds if one.medium == "VIDEO")
     beside = [one for one in sounds if one is not video]
     usable = [one for one in beside if one.id in listened and _is_usable(listened[one.id])]
@@ -121,7 +121,7 @@ def _plan(sounds: Sequence[Sound], listened: Mapping[UUID, Listened], cut: Cut) 
     if not usable or (lost and whole):
         of_video = tuple(_pieces_of_video(video, heard, cut)) if heard else ()
         return PiecePlan(of_video, (0 if whole else lost) + (heard.unused_tracks if heard else 0))
-    parts = _aligned(usable, listened, whole)
+    parts = _align_parts(usable, listened, whole)
     own = {part.sound.id: _spans(part, parts, cut) for part in parts}
     pieces: list[PlannedPiece] = []
     if whole:
@@ -136,7 +136,7 @@ def _plan(sounds: Sequence[Sound], listened: Mapping[UUID, Listened], cut: Cut) 
     return PiecePlan(tuple(pieces), lost + sum(part.listened.unused_tracks for part in parts))
 
 
-def _is_usable(listened: Listened) -> bool:
+def _is_usable(listened: SoundFrames) -> bool:
     """Whether there is sound, and nobody can have spoken on a track that could not be decoded alone."""
     has_speech = any(_has_speech(frames) for frames in listened.used.values())
     return bool(listened.used) and (has_speech or not listened.unused_tracks)
@@ -146,8 +146,8 @@ def _has_speech(frames: bytes) -> bool:
     return max(frames, default=0) >= SPEECH
 
 
-def _aligned(
-    sounds: Sequence[Sound], listened: Mapping[UUID, Listened], whole: Listened | None
+def _align_parts(
+    sounds: Sequence[Sound], listened: Mapping[UUID, SoundFrames], whole: SoundFrames | None
 ) -> list[_Part]:
     """The parts on the video's timeline.
 
@@ -173,8 +173,8 @@ def _aligned(
 
 def _spans(part: _Part, parts: Sequence[_Part], cut: Cut) -> tuple[Span, ...]:
     if part.sound.medium == "MICROPHONE":
-        return sound.planned_beside(part.listened, _others(part, parts)).spans
-    return sound.planned(part.listened, cut).spans
+        return sound.plan_microphone(part.listened, _others(part, parts)).spans
+    return sound.plan_file(part.listened, cut).spans
 
 
 def _strangers(
@@ -186,10 +186,10 @@ def _strangers(
     parts are softer than usual. The lower quartile of the differences is usual, and the upper one of the loudness:
     strangers make the first larger and the second smaller.
     """
-    placed_parts = (placed(part.frames, part.alignment.late_ms, len(video)) for part in parts)
+    placed_parts = (place(part.frames, part.alignment.late_ms, len(video)) for part in parts)
     together = loudest([bytes(len(video)), *placed_parts])
     compared = {
-        (part.sound.id, span): _compared(part, span, video, together)
+        (part.sound.id, span): _compare(part, span, video, together)
         for part in parts
         for span in spans[part.sound.id]
     }
@@ -219,7 +219,7 @@ def _quartile(values: Iterable[int], number: int) -> int:
     return ordered[len(ordered) * number // 4] if ordered else 0
 
 
-def _compared(part: _Part, span: Span, video: bytes, together: bytes) -> list[tuple[int, int]]:
+def _compare(part: _Part, span: Span, video: bytes, together: bytes) -> list[tuple[int, int]]:
     """How loud all parts together are, and by how much the video is louder, in each frame with speech in both."""
     late = round(part.late_ms(span) / FRAME_MS)
     first, last = span.start_ms // FRAME_MS, min(-(-span.end_ms // FRAME_MS), len(part.frames))
@@ -236,7 +236,7 @@ def _others(part: _Part, parts: Sequence[_Part]) -> bytes:
         [
             bytes(len(part.frames)),
             *(
-                placed(other.frames, other.alignment.late_ms - part.alignment.late_ms, len(part.frames))
+                place(other.frames, other.alignment.late_ms - part.alignment.late_ms, len(part.frames))
                 for other in parts
                 if other.sound.voices != part.sound.voices
             ),
@@ -252,13 +252,13 @@ def _voice(one: Sound, span: Span) -> Voice:
     return Voice(span.channel)
 
 
-def _pieces_of_video(video: Sound, listened: Listened, cut: Cut) -> Iterator[PlannedPiece]:
-    for span in sound.planned(listened, cut).spans:
+def _pieces_of_video(video: Sound, listened: SoundFrames, cut: Cut) -> Iterator[PlannedPiece]:
+    for span in sound.plan_file(listened, cut).spans:
         yield PlannedPiece(video.id, span, _voice(video, span), 0)
 
 
 def _pieces_of_nobody(
-    video: Sound, listened: Listened, parts: Sequence[_Part], strangers: Mapping[UUID, set[Span]]
+    video: Sound, listened: SoundFrames, parts: Sequence[_Part], strangers: Mapping[UUID, set[Span]]
 ) -> Iterator[PlannedPiece]:
     """The speech of the video that no part has, or only as a stranger's."""
     covered = bytearray(len(listened.channels[0]))
@@ -268,7 +268,7 @@ def _pieces_of_nobody(
             heard = slice(span.start_ms // FRAME_MS, -(-span.end_ms // FRAME_MS))
             own[heard] = bytes(frame & LOUDNESS for frame in own[heard])
         cover(covered, bytes(own), part.alignment, part.error_ms)
-    rest = sound.without_speech(listened, bytes(covered))
+    rest = sound.silence_speech(listened, bytes(covered))
     if any(_has_speech(frames) for frames in rest.used.values()):
-        for span in sound.planned(rest, Cut.TURNS).spans:
+        for span in sound.plan_file(rest, Cut.TURNS).spans:
             yield PlannedPiece(video.id, span, UNKNOWN_VOICE, 0)

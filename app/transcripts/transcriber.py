@@ -104,7 +104,7 @@ class Transcriber:
             await self._assemble(work)
 
     async def _plan(self, work: _Work, speech: Speech) -> None:
-        async def listen(one: Sound) -> sound.Listened:
+        async def listen(one: Sound) -> sound.SoundFrames:
             return await sound.listen(self._reading(one), one.size_bytes, one.container)
 
         plan = await plan_pieces(work.begun.sounds, listen, speech.cut)

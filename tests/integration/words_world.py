@@ -21,7 +21,7 @@ from app.integrations.speech import Heard, HeardSegment, Speech
 from app.keyring import Keyring
 from app.media import sound
 from app.media.child import Container, ReadRange
-from app.media.sound import Cut, Listened, Plan, Span
+from app.media.sound import Cut, Plan, SoundFrames, Span
 from app.media.turns import FRAME_MS
 from app.transcripts import places, store
 from app.transcripts.model import Transcript
@@ -114,16 +114,16 @@ def script_sound(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
     Nothing can be told of where a file stands in another one. A microphone has one channel.
     """
 
-    async def listen(read_range: ReadRange, size_bytes: int, container: Container) -> Listened:
+    async def listen(read_range: ReadRange, size_bytes: int, container: Container) -> SoundFrames:
         await read_range(0, 1)
         frames = bytes(turns * TURN_MS // FRAME_MS + 1)
-        return Listened(turns * TURN_MS, (frames, frames))
+        return SoundFrames(turns * TURN_MS, (frames, frames))
 
-    def planned(listened: Listened, cut: Cut) -> Plan:
+    def plan_file(listened: SoundFrames, cut: Cut) -> Plan:
         spans = (Span(number % 2, *times, number % 2) for number, times in enumerate(_times(turns)))
         return Plan(turns * TURN_MS, 2, tuple(spans))
 
-    def planned_beside(listened: Listened, others: bytes) -> Plan:
+    def plan_microphone(listened: SoundFrames, others: bytes) -> Plan:
         return Plan(turns * TURN_MS, 1, tuple(Span(None, *times) for times in _times(turns)))
 
     async def pieces(
@@ -133,7 +133,7 @@ def script_sound(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
             await read_range(0, 1)
             yield span, str(span.start_ms // TURN_MS).encode()
 
-    for scripted in (listen, planned, planned_beside, pieces):
+    for scripted in (listen, plan_file, plan_microphone, pieces):
         monkeypatch.setattr(sound, scripted.__name__, scripted)
 
 

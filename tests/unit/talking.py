@@ -2,7 +2,7 @@
 
 import random
 
-from app.media.alignment import placed
+from app.media.alignment import place
 from app.media.turns import FRAME_MS, SPEECH, loudest
 
 HOUR = 120_000
@@ -37,5 +37,5 @@ def noisy(frames: bytes, *, seed: int, level: int) -> bytes:
 
 def video_of(*parts: tuple[bytes, int], frames: int, noise: int = 10) -> bytes:
     """What the room sounds like: parts, each so many frames later than the video."""
-    mixed = loudest([placed(part, late * FRAME_MS, frames) for part, late in parts])
+    mixed = loudest([place(part, late * FRAME_MS, frames) for part, late in parts])
     return noisy(mixed, seed=9, level=noise)

@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.errors import Conflict
-from app.media.alignment import placed
+from app.media.alignment import place
 from app.media.child import MediaRefused
-from app.media.sound import Cut, Listened
+from app.media.sound import Cut, SoundFrames
 from app.media.turns import FRAME_MS, SPEECH
 from app.transcripts.assembling import Voice
 from app.transcripts.model import Speaker
@@ -21,7 +21,7 @@ FRAMES = 3_000
 DOCTOR = Voice(0, Speaker.DOCTOR, uuid4())
 PATIENT = Voice(1, Speaker.PATIENT, uuid4())
 VIDEO = Sound(uuid4(), "VIDEO", "r/video.mp4", 1, 0, ())
-BROKEN = Listened(90_000, (bytes(FRAMES),), frozenset((0,)), unused_tracks=1)
+BROKEN = SoundFrames(90_000, (bytes(FRAMES),), frozenset((0,)), unused_tracks=1)
 
 
 def microphone(voice: Voice, late_ms: int = 0) -> Sound:
@@ -32,16 +32,16 @@ def speakers(*voices: Voice, late_ms: int = 0) -> Sound:
     return Sound(uuid4(), "SPEAKERS", "r/speakers.ogg", 1, late_ms, voices)
 
 
-def listened(*channels: bytes) -> Listened:
-    return Listened(len(channels[0]) * FRAME_MS if channels else 0, channels)
+def listened(*channels: bytes) -> SoundFrames:
+    return SoundFrames(len(channels[0]) * FRAME_MS if channels else 0, channels)
 
 
 def refusal() -> MediaRefused:
     return MediaRefused("media_unreadable")
 
 
-async def planned(sounds: Mapping[Sound, Listened | MediaRefused], cut: Cut = Cut.WINDOWS) -> PiecePlan:
-    async def listen(one: Sound) -> Listened:
+async def planned(sounds: Mapping[Sound, SoundFrames | MediaRefused], cut: Cut = Cut.WINDOWS) -> PiecePlan:
+    async def listen(one: Sound) -> SoundFrames:
         found = sounds[one]
         if isinstance(found, MediaRefused):
             raise found
@@ -94,7 +94,7 @@ async def test_each_microphone_is_a_voice_on_the_videos_timeline(cut: Cut, wrong
     plan = await planned({doctor: listened(A), patient: listened(B), VIDEO: video}, cut)
     assert voices(plan) == {doctor.id: {DOCTOR}, patient.id: {PATIENT}}
     assert spoken(A, times(plan, doctor)) > 0.99
-    assert spoken(placed(B, 600, FRAMES), times(plan, patient)) > 0.97
+    assert spoken(place(B, 600, FRAMES), times(plan, patient)) > 0.97
     assert all(abs(piece.late_ms - 600) <= FRAME_MS for piece in plan.pieces if piece.sound == patient.id)
     assert all(end - start <= 30_000 for start, end in times(plan, patient)), "turns, also for windows"
 
@@ -147,7 +147,7 @@ async def test_part_with_a_word_alone_is_placed_by_what_was_measured_of_the_othe
 
 
 @pytest.mark.parametrize("video", [refusal(), listened(), listened(bytes(FRAMES)), BROKEN])
-async def test_reported_times_stay_if_the_video_has_no_sound(video: Listened | MediaRefused) -> None:
+async def test_reported_times_stay_if_the_video_has_no_sound(video: SoundFrames | MediaRefused) -> None:
     doctor, patient = microphone(DOCTOR, -90), microphone(PATIENT, 5_000)
     plan = await planned({doctor: listened(A), patient: listened(B), VIDEO: video})
     assert voices(plan) == {doctor.id: {DOCTOR}, patient.id: {PATIENT}}
@@ -164,7 +164,7 @@ async def test_words_are_not_there_twice_if_the_reported_times_are_wrong_and_not
 
 
 @pytest.mark.parametrize("part", [refusal(), BROKEN, listened()])
-async def test_video_is_transcribed_if_a_part_cannot_be_decoded(part: Listened | MediaRefused) -> None:
+async def test_video_is_transcribed_if_a_part_cannot_be_decoded(part: SoundFrames | MediaRefused) -> None:
     doctor, patient = microphone(DOCTOR), microphone(PATIENT)
     plan = await planned({
         doctor: listened(A), patient: part, VIDEO: listened(video_of((A, 0), (B, 0), frames=FRAMES))
@@ -177,7 +177,7 @@ async def test_video_is_transcribed_if_a_part_cannot_be_decoded(part: Listened |
 @pytest.mark.parametrize("video", [refusal(), BROKEN])
 @pytest.mark.parametrize("part", [refusal(), BROKEN])
 async def test_transcript_says_what_it_lacks_if_neither_a_part_nor_the_video_can_be_decoded(
-    part: Listened | MediaRefused, video: Listened | MediaRefused
+    part: SoundFrames | MediaRefused, video: SoundFrames | MediaRefused
 ) -> None:
     doctor, patient = microphone(DOCTOR), microphone(PATIENT)
     plan = await planned({doctor: listened(A), patient: part, VIDEO: video})
@@ -265,7 +265,7 @@ async def test_trace_of_another_microphone_is_not_said_twice() -> None:
     video = listened(video_of((A, 0), (both, 10), frames=FRAMES))
     plan = await planned({doctor: listened(A), patient: listened(both), VIDEO: video})
     assert spoken(A, times(plan, patient)) < 0.05
-    assert spoken(placed(B, 300, FRAMES), times(plan, patient)) > 0.95
+    assert spoken(place(B, 300, FRAMES), times(plan, patient)) > 0.95
 
 
 async def test_two_channels_are_named_only_if_they_were_routed() -> None:
