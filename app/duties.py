@@ -39,6 +39,7 @@ from app.recordings.controller import RecordingController
 from app.recordings.imports import UploadSigner, expire_due
 from app.recordings.lost import LostRecordings
 from app.recordings.missing import MissingObjects
+from app.recordings.model import SoundMode
 from app.recordings.presence import RoomWatch
 from app.recordings.reconciler import Reconciler
 from app.recordings.sweeper import Sweeper
@@ -135,12 +136,15 @@ def _services(
     former = (read_public_key(key.encode()) for key in settings.certificate_former_public_keys)
     ledger = Ledger(storage, (signer.public_key, *former), deployment=deployment)
     target = partial(configured.recorder_target, settings)
-    controller = RecordingController(database, livekit, storage, target, keyring=settings.keyring)
+    sound = SoundMode(settings.livekit_sound_file.value, settings.livekit_egress_routes)
+    controller = RecordingController(
+        database, livekit, storage, target, keyring=settings.keyring, sound=sound
+    )
     kept_in_backups = settings.backup_retention_days
     return Services(
         database=database,
         controller=controller,
-        rooms=RoomWatch(database, livekit),
+        rooms=controller.rooms,
         reconciler=Reconciler(database, livekit, storage, controller, deployment=deployment),
         lost=LostRecordings(database, storage),
         bans=StaffBans(database, admin),

@@ -213,6 +213,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
             quotas=parts.quotas,
             url_lifetime_seconds=settings.url_lifetime_seconds,
             totp_max_age_seconds=settings.totp_max_age_seconds,
+            has_routes=settings.livekit_egress_routes,
         ),
         recording_changes=RecordingChanges(parts.database, parts.feed, quotas=parts.quotas),
         imports=Imports(parts.database, quotas=parts.quotas),

@@ -5,7 +5,7 @@ lock; run twice, or killed between any two lines and run again, it comes to the 
 blindly a second time, and time is the database's, not this machine's.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,7 +14,14 @@ from uuid import UUID
 from app.consents import service as consents
 from app.db import Database, Transaction
 from app.errors import AppError, UpstreamFailed
-from app.integrations.livekit import EgressSnapshot, LiveKit, LiveKitRefused, S3Target, is_definite
+from app.integrations.livekit import (
+    EgressSnapshot,
+    LiveKit,
+    LiveKitRefused,
+    ParticipantSnapshot,
+    S3Target,
+    is_definite,
+)
 from app.integrations.storage import Storage, StoredObject
 from app.integrations.sts import ROLE_REFUSALS
 from app.keyring import Keyring
@@ -25,9 +32,11 @@ from app.recordings.deadlines import START_UNKNOWN
 from app.recordings.keys import media_of_key, next_key
 from app.recordings.model import (
     CONSENT_WITHDRAWN,
+    MICROPHONE_GONE,
     Medium,
     Recording,
     RecordingStatus,
+    SoundMode,
     absent,
     failed,
     followed,
@@ -36,7 +45,7 @@ from app.recordings.model import (
     verified,
 )
 from app.recordings.presence import RoomWatch, objection_to_recording
-from app.recordings.steps import stop_consultation, stop_speakers, take
+from app.recordings.steps import stop_consultation, stop_sound, take
 
 AMBIGUOUS_START = timedelta(seconds=60)
 NO_EGRESS = "livekit_no_egress"
@@ -58,6 +67,14 @@ class _Attempt:
         return self.recording.status is RecordingStatus.REQUESTED
 
 
+@dataclass(frozen=True)
+class _Permit:
+    """That LiveKit may be asked now: for which key, and the identity in the room of the DOCTOR and the PATIENT."""
+
+    object_key: str
+    identities: Mapping[str, str]
+
+
 class RecordingController:
     """Run by jobs. `recorder_target` gives write-only credentials for one object key."""
 
@@ -71,6 +88,7 @@ class RecordingController:
         keyring: Keyring,
         clock: Clock = store.database_time,
         probe: Probe = probe,
+        sound: SoundMode | None = None,
     ) -> None:
         self._database = database
         self._livekit = livekit
@@ -79,10 +97,10 @@ class RecordingController:
         self._keyring = keyring
         self._clock = clock
         self._probe = probe
-        self._rooms = RoomWatch(database, livekit)
+        self.rooms = RoomWatch(database, livekit, sound)
 
     async def start(self, recording_id: UUID) -> None:
-        """Has LiveKit record, or adopts what it records already.
+        """Has LiveKit record, or adopts what it records already. Beside a video it requests the sound.
 
         Raises Timeout or UpstreamFailed where it is not known whether LiveKit began: the job then runs again.
         """
@@ -104,13 +122,15 @@ class RecordingController:
         is_its_own = after is not None and after.status.is_live and after.egress_id == egress.egress_id
         if not is_its_own and not egress.is_over:
             await self._livekit.stop_egress(egress.egress_id)
+        if after is not None and after.medium is Medium.VIDEO and after.status.is_live:
+            await self.rooms.look(after.room_name)
 
     async def stop(self, recording_id: UUID) -> None:
         """Has LiveKit stop. While a start is on its way nothing is done: whatever it brings is stopped then."""
         async with self._database.as_service("stop_recording") as tx:
             recording = await store.lock(tx, recording_id)
             if recording is not None:
-                await stop_speakers(tx, recording)
+                await stop_sound(tx, recording)
         if (
             recording is None
             or recording.status is not RecordingStatus.STOPPING
@@ -210,44 +230,62 @@ class RecordingController:
         if recording.status is RecordingStatus.STOPPING:
             await self._change(recording.id, partial(_aborted_if_still, recording))
             return None
-        key = await self._permit(attempt, await self._rooms.people(recording.room_name))
-        return None if key is None else await self._ask(recording, key)
+        permit = await self._permit(attempt, await self.rooms.people(recording.room_name))
+        return None if permit is None else await self._ask(recording, permit)
 
-    async def _ask(self, recording: Recording, key: str) -> EgressSnapshot | None:
-        start = {
-            Medium.VIDEO: self._livekit.start_room_composite,
-            Medium.SPEAKERS: self._livekit.start_alternating_speakers,
-        }[recording.medium]
+    async def _ask(self, recording: Recording, permit: _Permit) -> EgressSnapshot | None:
         try:
-            target = await self._recorder_target(key)
-            return await start(room_name=recording.room_name, object_key=key, upload=target)
+            target = await self._recorder_target(permit.object_key)
+            return await self._start(recording, permit, target)
         except AppError as error:
             if not is_definite(error) and error.reason not in ROLE_REFUSALS:
                 raise
             await self._fail_unless_begun(recording.id, error.reason)
             return None
 
-    async def _permit(self, attempt: _Attempt, identities: set[str]) -> str | None:
+    async def _start(self, recording: Recording, permit: _Permit, target: S3Target) -> EgressSnapshot:
+        room, key = recording.room_name, permit.object_key
+        match recording.medium:
+            case Medium.VIDEO:
+                return await self._livekit.start_room_composite(room_name=room, object_key=key, upload=target)
+            case Medium.MICROPHONE:
+                return await self._livekit.start_microphone(
+                    room_name=room, track_sid=recording.track_sid or "", object_key=key, upload=target
+                )
+            case Medium.SPEAKERS:
+                return await self._livekit.start_speakers(
+                    room_name=room,
+                    doctor_identity=permit.identities["DOCTOR"],
+                    patient_identity=permit.identities["PATIENT"],
+                    object_key=key,
+                    upload=target,
+                )
+
+    async def _permit(self, attempt: _Attempt, people: Sequence[ParticipantSnapshot]) -> _Permit | None:
         """Commits that LiveKit is asked now, from when the next minute counts, and for which object key.
 
-        None where things moved on meanwhile, or law 6 forbids it: the recording is then ABORTED.
+        None where things moved on meanwhile. None, too, if law 6 forbids it or the microphone track is gone: the
+        recording is then ABORTED.
         """
         recording = attempt.recording
         async with self._database.as_service("start_recording") as tx:
             if await store.lock(tx, recording.id) != recording:
                 return None
             standings = await consents.standings(tx, recording.consultation_id)
-            why = objection_to_recording(standings, identities)
+            why = objection_to_recording(standings, {one.identity for one in people})
+            if why is None and not _has_track(recording, people):
+                why = MICROPHONE_GONE
             if why is not None:
                 await take(tx, recording, replace(recording, status=RecordingStatus.ABORTED, error=why))
                 return None
+            identities = {one.kind: str(one.participant_id) for one in standings}
             if attempt.is_first:
                 await take(tx, recording, replace(recording, status=RecordingStatus.STARTING))
-                return attempt.object_key
+                return _Permit(attempt.object_key, identities)
             key = next_key(attempt.object_key)
             await store.point_object_key(tx, recording.id, key)
             await store.update(tx, recording)
-            return key
+            return _Permit(key, identities)
 
     async def _fail_unless_begun(self, recording_id: UUID, reason: str) -> None:
         """After a definite refusal: FAILED, or ABORTED if it was stopped meanwhile; nothing if an earlier ask began."""
@@ -307,6 +345,14 @@ def _becomes_ready(before: Recording, after: Recording) -> bool:
     """The moment at which a video gets its data key."""
     is_ready, was_ready = (one.status is RecordingStatus.READY for one in (after, before))
     return is_ready and not was_ready and after.medium is Medium.VIDEO
+
+
+def _has_track(recording: Recording, people: Iterable[ParticipantSnapshot]) -> bool:
+    """Whether the microphone track to be recorded is published. True for a recording of another medium."""
+    return recording.medium is not Medium.MICROPHONE or any(
+        one.identity == str(recording.participant_id) and recording.track_sid in one.microphones
+        for one in people
+    )
 
 
 def _aborted_if_still(as_it_was: Recording, current: Recording, _: datetime) -> Recording:

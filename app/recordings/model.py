@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID
 
 from app.consultations.model import GuestRole, ParticipantKind
@@ -50,6 +50,18 @@ class Medium(StrEnum):
     SPEAKERS = "SPEAKERS"
 
 
+@dataclass(frozen=True)
+class SoundMode:
+    """How the sound beside a video is recorded, by the settings.
+
+    `file_type` is that of a MICROPHONE. `is_routed`: one SPEAKERS recording, the doctor left and the patient right,
+    instead of a MICROPHONE recording for each track.
+    """
+
+    file_type: Literal["mp4", "ogg"] = "mp4"
+    is_routed: bool = False
+
+
 class RecordingSource(StrEnum):
     """Where it comes from: recorded by LiveKit, or brought along by its doctor."""
 
@@ -81,6 +93,12 @@ STOPPED_BY_REQUEST: Final = "stopped_by_request"
 """The error of a recording that its doctor stopped before it had begun. The database writes it (guard_recording)."""
 
 STOPPED_BEFORE_START: Final = "egress_stopped_before_start"
+
+MICROPHONE_GONE: Final = "microphone_gone"
+"""The error of an ABORTED microphone recording whose track ended before it began: nothing was said into it."""
+
+NOT_FOUND_CODE: Final = 404
+"""LiveKit's code of an egress that did not find its track within 30 s (livekit/egress 1.9.1, seen 2026-11-29)."""
 
 CONSENT_WITHDRAWN: Final = "consent_withdrawn"
 CONSENT_MISSING: Final = "consent_missing"
@@ -300,7 +318,7 @@ def followed(recording: Recording, egress: EgressSnapshot) -> Recording:
     that has ended, well or badly, is only VERIFYING: the object is looked for before anything is said of it; but one
     that was aborted and tells of no file never had one. A status that we do not know changes no status.
     """
-    status = max(_after_egress(egress), recording.status, key=_RANK.__getitem__)
+    status = max(_after_egress(recording, egress), recording.status, key=_RANK.__getitem__)
     is_old = (
         status is recording.status
         and recording.egress_updated_at is not None
@@ -429,9 +447,16 @@ def _lacks_a_part(recording: Recording, duration_seconds: float | None) -> bool:
     return recording.duration_seconds - duration_seconds > SHORTFALL_SECONDS
 
 
-def _after_egress(egress: EgressSnapshot) -> RecordingStatus:
+def _after_egress(recording: Recording, egress: EgressSnapshot) -> RecordingStatus:
+    if _found_no_track(recording, egress):
+        return RecordingStatus.ABORTED
     has_file = egress.status == "aborted" and egress.size_bytes is not None
     return RecordingStatus.VERIFYING if has_file else _OF_EGRESS[egress.status]
+
+
+def _found_no_track(recording: Recording, egress: EgressSnapshot) -> bool:
+    is_not_found = egress.status == "failed" and egress.error_code == NOT_FOUND_CODE
+    return recording.medium is Medium.MICROPHONE and is_not_found and egress.size_bytes is None
 
 
 def _failed_if_overdue(recording: Recording, status: RecordingStatus) -> RecordingStatus:
@@ -443,6 +468,8 @@ def _error_after(recording: Recording, egress: EgressSnapshot) -> str | None:
     """Who stopped it before it had begun is told before what LiveKit says of that; a stop that came too late for that
     is no error.
     """
+    if _found_no_track(recording, egress):
+        return recording.error or MICROPHONE_GONE
     never_began = egress.error_reason in _BEFORE_START and egress.size_bytes is None
     match egress.status:
         case "failed" if never_began and recording.status is RecordingStatus.STOPPING:

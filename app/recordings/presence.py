@@ -17,7 +17,9 @@ from app.recordings.model import (
     CONSENT_MISSING,
     CONSENT_WITHDRAWN,
     UNKNOWN_PARTICIPANT,
+    Medium,
     Recording,
+    SoundMode,
     seen_recorder,
 )
 from app.recordings.steps import stop_consultation, take
@@ -47,9 +49,10 @@ def objection_to_recording(standings: Collection[Standing], identities: Collecti
 class RoomWatch:
     """Looks into rooms of ours, as the worker."""
 
-    def __init__(self, database: Database, livekit: LiveKit) -> None:
+    def __init__(self, database: Database, livekit: LiveKit, sound: SoundMode | None = None) -> None:
         self._database = database
         self._livekit = livekit
+        self._sound = sound or SoundMode()
 
     async def follow_event(self, event_id: str) -> None:
         """Somebody came or began to publish: looks who is there. Raises UpstreamFailed, Timeout."""
@@ -61,25 +64,31 @@ class RoomWatch:
     async def look(self, room_name: str) -> str | None:
         """Stops or starts what the people in the room ask for; what was done, None for nothing.
 
-        Raises UpstreamFailed, Timeout where LiveKit does not say who is there: then nothing is done.
+        What is recorded goes on with the sound of the microphones that were published since. Raises UpstreamFailed,
+        Timeout where LiveKit does not say who is there: then nothing is done.
         """
         async with self._database.as_service("watch_room") as tx:
             consultation_id = await store.watched_consultation(tx, room_name)
         if consultation_id is None:
             return None
         present = await self._present(room_name)
-        identities = {somebody.identity for somebody in present if not is_recorder(somebody)}
+        people = [somebody for somebody in present if not is_recorder(somebody)]
+        identities = {somebody.identity for somebody in people}
         async with self._database.as_service("watch_room") as tx:
             live = [await _mark(tx, one, present) for one in await store.lock_live(tx, consultation_id)]
             standings = await consents.standings(tx, consultation_id)
             why = objection_to_recording(standings, identities)
-            if live and why is not None:
+            if why is not None:
                 return why if await stop_consultation(tx, live, why) else None
-            if live or why is not None or not has_doctor_and_patient(standings, identities):
-                return None
-        return "auto_record" if await self._begin(room_name, consultation_id) else None
+            is_to_begin = not live and has_doctor_and_patient(standings, identities)
+        begun = await self._begin(room_name, consultation_id) if is_to_begin else None
+        video_id = begun or next((one.id for one in live if one.medium is Medium.VIDEO), None)
+        if video_id is None:
+            return None
+        requested = await self._request_sound(video_id, people)
+        return "auto_record" if begun else requested
 
-    async def _begin(self, room_name: str, consultation_id: UUID) -> bool:
+    async def _begin(self, room_name: str, consultation_id: UUID) -> UUID | None:
         """Requests the recording if doctor and patient are really there: after a crash LiveKit lists ghosts."""
         there = {one.identity for one in await self._livekit.connected(room_name) if not is_recorder(one)}
         async with self._database.as_service("watch_room") as tx:
@@ -87,12 +96,21 @@ class RoomWatch:
             standings = await consents.standings(tx, consultation_id)
             why = objection_to_recording(standings, there)
             if live or why is not None or not has_doctor_and_patient(standings, there):
-                return False
-            return await store.request(tx, consultation_id) is not None
+                return None
+            return await store.request(tx, consultation_id)
 
-    async def people(self, room_name: str) -> set[str]:
-        """The identities in the room, recorders left out."""
-        return {one.identity for one in await self._present(room_name) if not is_recorder(one)}
+    async def _request_sound(self, video_id: UUID, people: Iterable[ParticipantSnapshot]) -> str | None:
+        """In a transaction of its own: it locks the consultation before the recordings."""
+        microphones = [(one.identity, track_sid) for one in people for track_sid in one.microphones]
+        if not microphones and not self._sound.is_routed:
+            return None
+        async with self._database.as_service("watch_room") as tx:
+            requested = await store.request_sound(tx, video_id, microphones, self._sound)
+        return "separate_speakers" if requested else None
+
+    async def people(self, room_name: str) -> list[ParticipantSnapshot]:
+        """Who is in the room, recorders left out."""
+        return [one for one in await self._present(room_name) if not is_recorder(one)]
 
     async def _present(self, room_name: str) -> list[ParticipantSnapshot]:
         listed = await self._livekit.participants(room_name)

@@ -140,18 +140,16 @@ select
     ) as found;
 
 -- name: insert_recording
-insert into resguardo.recordings (
-    id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, beside
-) values (
-    %(id)s, %(consultation_id)s, %(doctor_id)s, %(patient_id)s, private.uid(), %(room_name)s, %(medium)s, %(beside)s
-);
+insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name)
+values (%(id)s, %(consultation_id)s, %(doctor_id)s, %(patient_id)s, private.uid(), %(room_name)s);
 
 -- name: live_recording
-select coalesce(r.beside, r.id) as id
+select r.id
 from resguardo.recordings as r
-where r.consultation_id = %(consultation_id)s and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')
-order by r.medium desc
-limit 1;
+where
+    r.consultation_id = %(consultation_id)s
+    and r.medium = 'VIDEO'
+    and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING');
 
 -- name: assign_object_key
 select private.assign_object_key(%(id)s);
@@ -169,11 +167,15 @@ select r.* from resguardo.recordings as r where r.id = %(id)s for update;
 select r.*
 from resguardo.recordings as r
 where r.consultation_id = %(consultation_id)s and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')
-order by r.medium desc
+order by r.medium desc, r.id asc
 for update;
 
--- name: lock_speakers
-select r.* from resguardo.recordings as r where r.beside = %(id)s for update;
+-- name: lock_live_sound
+select r.*
+from resguardo.recordings as r
+where r.beside = %(id)s and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')
+order by r.medium desc, r.id asc
+for update;
 
 -- name: find_recording
 select r.id
@@ -241,6 +243,11 @@ select private.point_object_key(%(id)s, %(key)s);
 
 -- name: request_recording
 select private.request_recording(%(consultation_id)s);
+
+-- name: request_sound
+select private.request_sound(
+    %(video_id)s, %(identities)s::text[], %(track_sids)s::text[], %(sound_file)s, %(is_routed)s
+);
 
 -- name: record_stray
 select private.record_service('egress.stop_stray', 'ALLOWED', %(reason)s, 'consultation', %(consultation_id)s);

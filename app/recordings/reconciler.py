@@ -25,8 +25,8 @@ from app.recordings.controller import Clock, RecordingController
 from app.recordings.deadlines import Deadlines, overdue
 from app.recordings.keys import MediaId, media_of, media_of_key
 from app.recordings.model import Recording, RecordingStatus, foremost_error, lost
-from app.recordings.presence import RoomWatch, is_recorder
-from app.recordings.steps import stop_speakers
+from app.recordings.presence import is_recorder
+from app.recordings.steps import stop_sound_of
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class Report:
     lost: int = 0
     stopped_for_consent: int = 0
     started_by_themselves: int = 0
+    sound_requested: int = 0
     problems: int = 0
 
 
@@ -115,7 +116,7 @@ class Reconciler:
         self._livekit = livekit
         self._storage = storage
         self._controller = controller
-        self._rooms = RoomWatch(database, livekit)
+        self._rooms = controller.rooms
         self._prefix = f"{deployment}_"
         self._deadlines = deadlines or Deadlines()
         self._clock = clock
@@ -148,9 +149,10 @@ class Reconciler:
                 await self._settle(egress, by_media, now, report)
         by_id = {egress.egress_id: egress for egress in listed}
         signs = await self._signs_of_life(unfinished, by_id)
+        people: dict[str, list[ParticipantSnapshot] | None] = {}
         for recording in unfinished:
             async with self._one(report, str(recording.id)):
-                await self._attend(recording, by_id, rooms, signs.get(recording.id), now, report)
+                await self._attend(recording, by_id, rooms, people, signs.get(recording.id), now, report)
         for name in rooms | {one.room_name for one in unfinished if one.status.is_live}:
             async with self._one(report, name):
                 self._count_look(await self._rooms.look(name), report)
@@ -279,15 +281,18 @@ class Reconciler:
         as_listed: Recording,
         listed: dict[str, EgressSnapshot],
         rooms: set[str],
+        people_of: dict[str, list[ParticipantSnapshot] | None],
         is_alive: bool | None,
         now: datetime,
         report: Report,
     ) -> None:
-        """What time has made of a recording: missing, or overdue."""
+        """What time has made of a recording: missing, or overdue. Each room's people are asked for once a pass."""
         recording = await self._reread(as_listed)
         if recording is None:
             return
-        people = await self._people(recording, report) if recording.status.is_live else None
+        if recording.status.is_live and recording.room_name not in people_of:
+            people_of[recording.room_name] = await self._people(recording, report)
+        people = people_of.get(recording.room_name) if recording.status.is_live else None
         if people is not None and recording.egress_id is not None:
             async with self._one(report, str(recording.id)):
                 egress = listed.get(recording.egress_id)
@@ -302,11 +307,13 @@ class Reconciler:
         report.overdue += after is not None and after.status is not recording.status
 
     async def _reread(self, recording: Recording) -> Recording | None:
-        """As it is now; the sound of a video that is recorded no more is stopped first."""
+        """As it is now. Sound whose video is recorded no more is stopped first."""
         async with self._database.as_service("reconcile") as tx:
-            video = None if recording.beside is None else await store.lock(tx, recording.beside)
-            if video is not None:
-                await stop_speakers(tx, video)
+            if recording.beside is not None:
+                video = await store.lock(tx, recording.beside)
+                sound = await store.lock(tx, recording.id)
+                if video is not None and sound is not None:
+                    await stop_sound_of(tx, sound, video)
             return await store.lock(tx, recording.id)
 
     async def _people(self, recording: Recording, report: Report) -> list[ParticipantSnapshot] | None:
@@ -329,11 +336,15 @@ class Reconciler:
 
         It is missed if it gives no sign of life, never if it gives one. If LiveKit does not say, it is missed if it is
         not listed, or is listed as going on while its room is gone, or it is not in its room; the last only if this
-        LiveKit has shown a recorder before. It is then never missed while it is listed in its room.
+        LiveKit has shown a recorder before. It is then never missed while it is listed in its room. One that is listed
+        as ending may have left its room to upload: that ends at its deadline.
         """
         is_there = any(is_recorder(one) and one.identity == recording.egress_id for one in people)
         self._shows_recorders = self._shows_recorders or is_there
-        is_absent = self._shows_recorders and recording.status is RecordingStatus.RECORDING
+        is_absent = self._shows_recorders and recording.status in (
+            RecordingStatus.RECORDING,
+            RecordingStatus.STOPPING,
+        )
         is_listed = egress is not None and (
             egress.is_over or egress.status == "ending" or (recording.room_name in rooms and not is_absent)
         )
@@ -364,6 +375,8 @@ class Reconciler:
     def _count_look(self, done: str | None, report: Report) -> None:
         if done == "auto_record":
             report.started_by_themselves += 1
+        elif done == "separate_speakers":
+            report.sound_requested += 1
         elif done is not None:
             report.stopped_for_consent += 1
 

@@ -19,7 +19,6 @@ from app.recordings import store
 from app.recordings.inbox import Inbox
 from app.recordings.keys import sound_type
 from app.recordings.model import (
-    Medium,
     Recording,
     RecordingFilter,
     Selection,
@@ -50,7 +49,7 @@ class DownloadUrl:
 
 
 class Recordings:
-    """The service. `url_lifetime_seconds` is 1 to 900."""
+    """The service. `url_lifetime_seconds` is 1 to 900; `has_routes`: the sound is recorded with LiveKit's routes."""
 
     def __init__(
         self,
@@ -61,7 +60,9 @@ class Recordings:
         quotas: Quotas,
         url_lifetime_seconds: int,
         totp_max_age_seconds: int,
+        has_routes: bool = False,
     ) -> None:
+        self._has_routes = has_routes
         self._database = database
         self._storage = storage
         self._verifier = verifier
@@ -106,7 +107,8 @@ class Recordings:
     async def start(self, asker: Asker, consultation_id: UUID, selection: Selection = _PLAIN) -> Recording:
         """Commits the wish to record and queues the call to LiveKit.
 
-        Raises NotFound, Forbidden (consent_missing, with the roles) and Conflict (live_recording_exists, with its id).
+        The worker requests the sound beside it. Raises NotFound, Forbidden (consent_missing, with the roles) and
+        Conflict (live_recording_exists, with its id; speakers_with_guests).
         """
         access = permissions.START_RECORDING.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
@@ -115,22 +117,20 @@ class Recordings:
             if running is not None:
                 raise Conflict("live_recording_exists", recordingId=str(running))
             await consents.require_consent(tx, consultation_id)
+            if consultation.separate_speakers and self._has_routes:
+                standings = await consents.standings(tx, consultation_id)
+                if any(one.kind == "GUEST" for one in standings):
+                    raise Conflict("speakers_with_guests")
             recording_id = uuid4()
-            media: list[tuple[UUID, Medium, UUID | None]] = [(recording_id, Medium.VIDEO, None)]
-            if consultation.separate_speakers:
-                media.append((uuid4(), Medium.SPEAKERS, recording_id))
-            for new_id, medium, beside in media:
-                await store.insert(
-                    tx,
-                    recording_id=new_id,
-                    consultation_id=consultation_id,
-                    doctor_id=consultation.doctor_id,
-                    patient_id=consultation.patient_id,
-                    room_name=consultation.room_name,
-                    medium=medium,
-                    beside=beside,
-                )
-                await store.defer(tx, "start_recording", new_id)
+            await store.insert(
+                tx,
+                recording_id=recording_id,
+                consultation_id=consultation_id,
+                doctor_id=consultation.doctor_id,
+                patient_id=consultation.patient_id,
+                room_name=consultation.room_name,
+            )
+            await store.defer(tx, "start_recording", recording_id)
             return _found(await store.read(tx, recording_id, selection, quota=self._quotas.pages))
 
     async def stop(self, asker: Asker, recording_id: UUID, selection: Selection = _PLAIN) -> Recording:

@@ -9,6 +9,8 @@ from app.db import Transaction
 from app.recordings import store
 from app.recordings.model import STOPPED_BEFORE_START, Medium, Recording, RecordingStatus, stopped
 
+_RECORDED = (RecordingStatus.REQUESTED, RecordingStatus.STARTING, RecordingStatus.RECORDING)
+
 
 async def take(tx: Transaction, before: Recording, after: Recording) -> None:
     """Writes the step and queues what it asks for; `before` is locked. The same on both sides changes nothing."""
@@ -21,21 +23,25 @@ async def take(tx: Transaction, before: Recording, after: Recording) -> None:
     if (has_moved or has_begun) and after.status is RecordingStatus.STOPPING:
         await store.defer(tx, "stop_recording", after.id)
     if has_moved:
-        await stop_speakers(tx, after)
+        await stop_sound(tx, after)
 
 
-async def stop_speakers(tx: Transaction, video: Recording) -> None:
-    """The sound is recorded as long as the picture is; what of it has not begun says why the picture ended."""
-    if video.medium is not Medium.VIDEO or video.status in (
-        RecordingStatus.REQUESTED,
-        RecordingStatus.STARTING,
-        RecordingStatus.RECORDING,
-    ):
+async def stop_sound(tx: Transaction, video: Recording) -> None:
+    """Stops the sound beside a video that is recorded no more. `video` is locked."""
+    if video.medium is not Medium.VIDEO or video.status in _RECORDED:
         return
-    speakers = await store.lock_speakers(tx, video.id)
-    if speakers is not None:
-        why = video.error or (None if speakers.status is RecordingStatus.RECORDING else STOPPED_BEFORE_START)
-        await take(tx, speakers, stopped(speakers, why))
+    for sound in await store.lock_live_sound(tx, video.id):
+        await stop_sound_of(tx, sound, video)
+
+
+async def stop_sound_of(tx: Transaction, sound: Recording, video: Recording) -> None:
+    """Stops one recording of sound if its video is recorded no more. Both are locked.
+
+    The sound gets the error of the video. If neither has one, sound that has not begun says that it was stopped.
+    """
+    if video.status not in _RECORDED:
+        why = video.error or (None if sound.status is RecordingStatus.RECORDING else STOPPED_BEFORE_START)
+        await take(tx, sound, stopped(sound, why))
 
 
 async def stop_consultation(tx: Transaction, live: list[Recording], why: str) -> int:

@@ -1,5 +1,6 @@
 """Recordings as rows."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from app.errors import NotFound
 from app.integrations.livekit import WebhookEvent
 from app.paging import PageRequest
 from app.recordings.keys import MediaId
-from app.recordings.model import Medium, Recording, RecordingFilter, Selection
+from app.recordings.model import Recording, RecordingFilter, Selection, SoundMode
 from app.sql import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
@@ -64,10 +65,8 @@ async def insert(
     doctor_id: UUID,
     patient_id: UUID,
     room_name: str,
-    medium: Medium = Medium.VIDEO,
-    beside: UUID | None = None,
 ) -> None:
-    """A REQUESTED recording with its object key. Raises Conflict (recordings_one_live_key)."""
+    """A REQUESTED video with its object key. Raises Conflict (recordings_one_live_key)."""
     await tx.run(
         _sql["insert_recording"],
         {
@@ -76,15 +75,13 @@ async def insert(
             "doctor_id": doctor_id,
             "patient_id": patient_id,
             "room_name": room_name,
-            "medium": medium,
-            "beside": beside,
         },
     )
     await tx.run(_sql["assign_object_key"], {"id": recording_id})
 
 
 async def live_recording(tx: Transaction, consultation_id: UUID) -> UUID | None:
-    """The id of the video that is being recorded, or the sound beside it; None where nothing is."""
+    """The id of the video that is being recorded, or None. Sound that has not ended yet does not count."""
     found = await tx.value(_sql["live_recording"], {"consultation_id": consultation_id})
     return None if found is None else UUID(str(found))
 
@@ -128,10 +125,9 @@ async def lock_live(tx: Transaction, consultation_id: UUID) -> list[Recording]:
     )
 
 
-async def lock_speakers(tx: Transaction, video_id: UUID) -> Recording | None:
-    """The sound recorded beside a video, locked; None where none was asked for."""
-    rows = _recordings.validate_python(await tx.all(_sql["lock_speakers"], {"id": video_id}))
-    return rows[0] if rows else None
+async def lock_live_sound(tx: Transaction, video_id: UUID) -> list[Recording]:
+    """The live recordings of sound beside a video, locked. There are at most 100 (`private.request_sound`)."""
+    return _recordings.validate_python(await tx.all(_sql["lock_live_sound"], {"id": video_id}))
 
 
 async def find(tx: Transaction, media: MediaId) -> UUID | None:
@@ -167,6 +163,24 @@ async def request(tx: Transaction, consultation_id: UUID) -> UUID | None:
     """As the worker: the recording of a consultation that is recorded by itself, requested once; None where not."""
     made = await tx.value(_sql["request_recording"], {"consultation_id": consultation_id})
     return None if made is None else UUID(str(made))
+
+
+async def request_sound(
+    tx: Transaction, video_id: UUID, microphones: Sequence[tuple[str, str]], sound: SoundMode
+) -> int:
+    """As the worker: requests the sound that is not recorded yet beside a live video, and returns how many recordings.
+
+    `microphones` are the published tracks, as (identity, track SID).
+    """
+    given = {
+        "video_id": video_id,
+        "identities": [identity for identity, _ in microphones],
+        "track_sids": [track_sid for _, track_sid in microphones],
+        "sound_file": sound.file_type,
+        "is_routed": sound.is_routed,
+    }
+    requested: int = await tx.value(_sql["request_sound"], given)
+    return requested
 
 
 async def watched_consultation(tx: Transaction, room_name: str) -> UUID | None:

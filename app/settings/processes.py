@@ -16,6 +16,7 @@ from app.settings.vendors import (
     BucketWriterSettings,
     BusinessAssociateSettings,
     LiveKitSettings,
+    SoundFile,
     SpeechSettings,
     SupabaseSettings,
     WebAppSettings,
@@ -130,6 +131,11 @@ class WorkerSettings(
         ge=6,
         le=200,
         description="How many connections to the database one `resguardo worker` opens at most; four are the queue's.",
+    )
+    livekit_sound_file: SoundFile = Field(
+        SoundFile.MP4,
+        description="The file of a microphone's sound, by the version of the egress service: `mp4` (AAC) up to 1.10; "
+        "`ogg` (Opus) for those from 1.11 on whose AAC drifts (docs/sound.md).",
     )
     supabase_secret_key: SecretStr = Field(min_length=1, description="sb_secret_...; bans and invites staff.")
     r2_recorder_access_key_id: str | None = Field(

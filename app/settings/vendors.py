@@ -235,11 +235,23 @@ class LiveKitSettings(DeploymentSettings):
     livekit_url: str = Field(description="wss://<project>.livekit.cloud, or a server of one's own.")
     livekit_api_key: str = Field(min_length=1, description="The API key; it also signs the webhooks.")
     livekit_api_secret: SecretStr = Field(min_length=32, description="Belongs to LIVEKIT_API_KEY.")
+    livekit_egress_routes: bool = Field(
+        False,
+        description="`true`: the speakers of a consultation are one file, the doctor left and the patient right. It "
+        "needs egress 1.14 or later, and a consultation with a guest is refused. `false`: a file for each microphone.",
+    )
 
     @model_validator(mode="after")
     def _check_livekit(self) -> Self:
         self._require_tls("LIVEKIT_URL", self.livekit_url, ("wss", "https"))
         return self
+
+
+class SoundFile(StrEnum):
+    """The file that the sound of a microphone is recorded into."""
+
+    MP4 = "mp4"
+    OGG = "ogg"
 
 
 class OpenAISettings(DeploymentSettings):

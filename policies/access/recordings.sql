@@ -1,13 +1,12 @@
 -- Recordings: their doctor alone sees them. A recording can come to be only where every required participant has a
--- standing consent; its doctor may ask it to stop; the worker takes it through its states.
+-- standing consent; its doctor may ask it to stop; the worker requests the sound beside it and takes both through their
+-- states.
 
 select private.reset_access('resguardo.recordings');
 alter table resguardo.recordings enable row level security;
 
 grant select on resguardo.recordings to clinician, resguardo_worker;
-grant insert (
-    id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, beside
-) on resguardo.recordings to clinician;
+grant insert (id, consultation_id, doctor_id, patient_id, requested_by, room_name) on resguardo.recordings to clinician;
 grant update (status) on resguardo.recordings to clinician;
 grant update (
     status, room_sid, egress_id, egress_updated_at, started_at, ended_at, duration_seconds, size_bytes, sha256,

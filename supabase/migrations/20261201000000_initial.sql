@@ -771,7 +771,8 @@ select 'reason', t.term from unnest(array[
     'livekit_permission_denied', 'livekit_refused', 'livekit_timeout', 'livekit_unavailable', 'lock_rule_twice',
     'lock_rules_limit', 'locks', 'login_banned', 'login_is_patient', 'login_missing', 'login_password_failed',
     'login_unconfirmed', 'mail_refused', 'mail_slow', 'media_probe_ended', 'media_sound_ended', 'media_too_slow',
-    'media_unreadable', 'migration_failed', 'migration_name', 'migration_out_of_order', 'migration_version_twice',
+    'media_unreadable', 'microphone_gone', 'migration_failed', 'migration_name', 'migration_out_of_order',
+    'migration_version_twice',
     'nobody_leads',
     'migrations_missing', 'no_consent_to_withdraw', 'no_export_has_it', 'no_review_asked', 'no_valid_signature',
     'no_recording_has_it',
@@ -795,10 +796,10 @@ select 'reason', t.term from unnest(array[
     'reviewed_already', 'reviewer_took_part', 'role_unknown', 'root_key_id', 'root_key_missing', 'root_key_twice',
     'root_key_unknown', 'root_key_weak', 'root_key_wrong', 'root_keys_malformed', 'rule_differs', 'rule_foreign',
     'rule_missing', 'rule_surplus', 'rule_threatens', 'search_empty', 'search_too_long', 'search_too_many_terms',
-    'second_factor_needed', 'served', 'session_delegated', 'session_over', 'speech_access_denied',
+    'second_factor_needed', 'separate_speakers', 'served', 'session_delegated', 'session_over', 'speech_access_denied',
     'sound_not_decodable',
     'server_busy',
-    'speech_account_suspended', 'speech_address_refused', 'speech_busy', 'speech_failed',
+    'speakers_with_guests', 'speech_account_suspended', 'speech_address_refused', 'speech_busy', 'speech_failed',
     'speech_format_unsupported', 'speech_key_refused', 'speech_model_unknown', 'speech_nonsense',
     'speech_not_configured', 'speech_quota', 'speech_refused', 'speech_timeout', 'staff_member_suspended',
     'staff_not_found', 'staff_suspended', 'start_overdue', 'stop_overdue', 'stopped_by_request',
@@ -817,7 +818,8 @@ select 'reason', t.term from unnest(array[
     'temp_not_revoked',
     'token_audience', 'token_claims', 'token_clock', 'token_expired', 'token_issuer', 'token_key_unknown',
     'token_malformed', 'token_missing', 'token_role', 'token_signature', 'too_costly', 'too_deep',
-    'too_many_aliases', 'too_many_fragments', 'too_many_objects', 'too_many_operations', 'too_many_root_fields',
+    'too_many_aliases', 'too_many_fragments', 'too_many_microphones', 'too_many_objects', 'too_many_operations',
+    'too_many_root_fields',
     'too_many_at_once',
     'too_many_selections', 'too_many_subscriptions', 'totp_stale', 'transcript_changed',
     'transcript_format_unknown', 'transcript_malformed', 'transcript_not_found', 'transcription_not_failed',
@@ -2575,7 +2577,7 @@ add column separate_speakers boolean not null default false;
 comment on column resguardo.consultations.auto_record is
 'Recorded as soon as the doctor and the patient are in the room and everybody consents, once.';
 comment on column resguardo.consultations.separate_speakers is
-'Beside the picture the sound alone is recorded, doctor and patient on a channel each.';
+'Beside the video the sound of each microphone is recorded apart.';
 
 alter table resguardo.recordings
 add column medium text not null default 'VIDEO'
@@ -2654,7 +2656,9 @@ language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
     return private.object_prefix(of_recording) || case of_recording.medium
-            when 'MICROPHONE' then format('microphone-%s.%s', of_recording.id, sound_file)
+            when 'MICROPHONE' then format(
+                'microphone-%s.%s', of_recording.id, case sound_file when 'ogg' then 'ogg' else 'mp4' end
+            )
             when 'SPEAKERS' then 'speakers.ogg'
             else 'video.mp4'
         end;
@@ -2710,28 +2714,131 @@ begin
     then
         return null;
     end if;
-    for made in
-        insert into resguardo.recordings (
-            id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, beside
-        )
-        select
-            case m.medium when 'VIDEO' then video else gen_random_uuid() end, wanted.id, wanted.doctor_id,
-            wanted.patient_id, wanted.doctor_id, wanted.room_name, m.medium,
-            case m.medium when 'SPEAKERS' then video end
-        from unnest(array['VIDEO', 'SPEAKERS']) with ordinality as m (medium, place)
-        where m.medium = 'VIDEO' or wanted.separate_speakers
-        order by m.place
-        returning *
-    loop
-        insert into private.recording_secrets (recording_id, object_key)
-        values (made.id, private.first_object_key(made));
-        perform private.defer_job('start_recording', made.id);
-    end loop;
+    insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name)
+    values (video, wanted.id, wanted.doctor_id, wanted.patient_id, wanted.doctor_id, wanted.room_name)
+    returning * into made;
+    insert into private.recording_secrets (recording_id, object_key)
+    values (video, private.first_object_key(made));
+    perform private.defer_job('start_recording', video);
     perform private.write_audit(
         'recording.start', 'ALLOWED', 'auto_record', 'recording', array[video], array[wanted.patient_id],
         array[wanted.id], array['status'], 1, null
     );
     return video;
+end
+$$;
+
+-- The published microphone tracks, as (identity, track_sid), that are to be recorded beside this video: each is of a
+-- participant of the consultation and has no recording yet.
+create function private.unrecorded_tracks(video resguardo.recordings, identities text[], track_sids text[])
+returns table (participant_id uuid, track_sid text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select distinct on (t.track_sid) p.id, t.track_sid
+    from unnest(identities, track_sids) as t (identity, track_sid)
+    join resguardo.participants as p on p.consultation_id = video.consultation_id and p.id::text = t.identity
+    where t.track_sid ~ '^[A-Za-z0-9_-]{1,64}$'
+        and not exists (
+            select from resguardo.recordings as r
+            where r.beside = video.id and r.medium = 'MICROPHONE' and r.track_sid = t.track_sid
+        )
+    order by t.track_sid, p.id;
+end
+$$;
+
+-- Requests the recordings of sound beside a video that is to be, or is being, recorded, if its consultation wants them:
+-- one for each of these microphone tracks, or, if `is_routed`, a single one with the doctor on the left channel and the
+-- patient on the right one. Returns how many it requested. A video keeps the way in which its sound began.
+--
+-- A track is FAILED at once (too_many_microphones) if eight recordings of its participant are live, or if it is the
+-- hundredth of the video: each costs an egress, and a participant can publish any number of tracks. A routed recording
+-- waits until the doctor and the patient both have a microphone, and is FAILED at once (speakers_with_guests) if the
+-- consultation has a guest.
+create function private.request_sound(
+    of_video uuid, identities text[], track_sids text[], sound_file text, is_routed boolean
+) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    most_tracks constant integer := 100;
+    most_live constant integer := 8;
+    video resguardo.recordings;
+    wanted record;
+    made resguardo.recordings;
+    refusal text;
+    tracks integer;
+    requested uuid[] := '{}';
+begin
+    select v.* into video from resguardo.recordings as v where v.id = of_video and v.medium = 'VIDEO';
+    if video.id is null
+        or not (is_routed or exists (select from private.unrecorded_tracks(video, identities, track_sids)))
+        or exists (select from resguardo.recordings as r where r.beside = of_video and r.medium = 'SPEAKERS')
+    then
+        return 0;
+    end if;
+    perform from resguardo.consultations as c where c.id = video.consultation_id for no key update;
+    select v.* into video from resguardo.recordings as v where v.id = of_video for no key update;
+    if video.status not in ('REQUESTED', 'STARTING', 'RECORDING')
+        or not exists (
+            select from resguardo.consultations as c where c.id = video.consultation_id and c.separate_speakers
+        )
+        or not private.everyone_consents(video.consultation_id)
+        or exists (select from resguardo.recordings as r where r.beside = of_video and r.medium = 'SPEAKERS')
+    then
+        return 0;
+    end if;
+    select count(*) into tracks from resguardo.recordings as r where r.beside = of_video and r.medium = 'MICROPHONE';
+    for wanted in
+        select 'MICROPHONE' as medium, t.participant_id, t.track_sid
+        from private.unrecorded_tracks(video, identities, track_sids) as t
+        where not is_routed or tracks > 0
+        union all
+        select 'SPEAKERS', null::uuid, null::text
+        where is_routed and tracks = 0
+    loop
+        exit when tracks >= most_tracks;
+        if wanted.medium = 'SPEAKERS' then
+            refusal := case when exists (
+                    select from resguardo.participants as p
+                    where p.consultation_id = video.consultation_id and p.kind = 'GUEST'
+                ) then 'speakers_with_guests' end;
+            exit when refusal is null and (
+                select count(distinct p.kind)
+                from resguardo.participants as p
+                where p.consultation_id = video.consultation_id and p.id::text = any(identities)
+            ) < 2;
+        else
+            tracks := tracks + 1;
+            refusal := case when tracks = most_tracks or most_live <= (
+                    select count(*) from resguardo.recordings as r
+                    where r.beside = of_video and r.participant_id = wanted.participant_id
+                        and private.is_live(r.status)
+                ) then 'too_many_microphones' end;
+        end if;
+        insert into resguardo.recordings (
+            id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, beside, participant_id,
+            track_sid, is_routed, status, error
+        ) values (
+            gen_random_uuid(), video.consultation_id, video.doctor_id, video.patient_id, video.requested_by,
+            video.room_name, wanted.medium, of_video, wanted.participant_id, wanted.track_sid,
+            wanted.medium = 'SPEAKERS', case when refusal is null then 'REQUESTED' else 'FAILED' end, refusal
+        ) returning * into made;
+        insert into private.recording_secrets (recording_id, object_key)
+        values (made.id, private.first_object_key(made, sound_file));
+        if refusal is null then
+            perform private.defer_job('start_recording', made.id);
+            requested := requested || made.id;
+        end if;
+    end loop;
+    if requested <> '{}' then
+        perform private.write_audit(
+            'recording.start', 'ALLOWED', 'separate_speakers', 'recording', requested, array[video.patient_id],
+            array[video.consultation_id], array['status'], cardinality(requested), null
+        );
+    end if;
+    return cardinality(requested);
 end
 $$;
 

@@ -287,7 +287,9 @@ def _written_in_python() -> Iterator[str]:
 
 def _written_in_sql() -> Iterator[str]:
     for path in (ROOT / "supabase" / "migrations").glob("*.sql"):
-        yield from re.findall(r"\berror = '([a-z_]+)'", path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        yield from re.findall(r"\berror = '([a-z_]+)'", text)
+        yield from re.findall(r"\brefusal := case when .*?then '([a-z_]+)' end", text, re.DOTALL)
 
 
 def test_every_error_of_a_recording_has_a_sentence_in_both_languages() -> None:

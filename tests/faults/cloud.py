@@ -28,6 +28,7 @@ from app.media.probe import Container, MediaInfo, MediaRefused, ReadRange
 
 KEPT_AFTER_END = timedelta(hours=24)
 ROOM_CLOSES_AFTER = timedelta(seconds=20)
+TRACK_IS_AWAITED = timedelta(seconds=30)
 MAGIC: dict[Container, bytes] = {"mp4": b"\0\0\0\x18ftypisom", "ogg": b"OggS\0\x02 sound"}
 
 
@@ -89,6 +90,7 @@ class Egress:
     is_dead: bool = False
     is_forgotten: bool = False
     is_uploaded: bool = False
+    track_sid: str | None = None
     history: list[EgressSnapshot] = field(default_factory=list)
     content: bytes = b""
 
@@ -111,9 +113,10 @@ class Told:
 
 @dataclass
 class Room:
-    """People by identity, with whether they publish."""
+    """People by identity, with whether they publish, and the SIDs of their microphone tracks."""
 
     people: dict[str, bool] = field(default_factory=dict)
+    microphones: dict[str, list[str]] = field(default_factory=dict)
     empty_since: datetime | None = None
 
 
@@ -228,7 +231,8 @@ class Cloud(LiveKit):
         self, *, room_name: str, track_sid: str, object_key: str, upload: S3Target
     ) -> EgressSnapshot:
         """As the real one."""
-        return await self._begin(room_name, object_key, "mp4" if object_key.endswith(".mp4") else "ogg")
+        container: Container = "mp4" if object_key.endswith(".mp4") else "ogg"
+        return await self._begin(room_name, object_key, container, track_sid)
 
     async def start_speakers(
         self,
@@ -242,13 +246,9 @@ class Cloud(LiveKit):
         """As the real one."""
         return await self._begin(room_name, object_key, "ogg")
 
-    async def start_alternating_speakers(
-        self, *, room_name: str, object_key: str, upload: S3Target
+    async def _begin(
+        self, room_name: str, object_key: str, container: Container, track_sid: str | None = None
     ) -> EgressSnapshot:
-        """As the real one."""
-        return await self._begin(room_name, object_key, "ogg")
-
-    async def _begin(self, room_name: str, object_key: str, container: Container) -> EgressSnapshot:
         async with _call(self):
             self.on_ask(room_name, object_key)
             self.asks.append(Ask(object_key, self.now()))
@@ -258,6 +258,7 @@ class Cloud(LiveKit):
             if fault == "unanswered":
                 raise Timeout("livekit_timeout")
             egress = self._made(room_name, object_key, container)
+            egress.track_sid = track_sid
             if fault == "late":
                 self.turns_up_late.append(egress)
                 raise Timeout("livekit_timeout")
@@ -347,17 +348,24 @@ class Cloud(LiveKit):
                 for one in self.egresses.values()
                 if one.snapshot.room_name == room and not one.is_dead and one.snapshot.status == "active"
             ]
-            people = self.rooms_open.get(room, Room()).people
+            found = self.rooms_open.get(room, Room())
             return [
-                *(self._somebody(name, "standard", is_publisher=it) for name, it in people.items()),
-                *(self._somebody(name, "egress", is_publisher=False) for name in recorders),
+                *(
+                    self._somebody(name, "standard", is_publisher, *found.microphones.get(name, ()))
+                    for name, is_publisher in found.people.items()
+                ),
+                *(self._somebody(name, "egress", False) for name in recorders),
             ]
 
     def _api(self) -> NoReturn:
         raise AssertionError("the application asks something that is not in memory")
 
-    def _somebody(self, identity: str, kind: str, *, is_publisher: bool) -> ParticipantSnapshot:
-        return ParticipantSnapshot(identity, f"PA_{identity}", kind, "active", self.now(), is_publisher)
+    def _somebody(
+        self, identity: str, kind: str, is_publisher: bool, *microphones: str
+    ) -> ParticipantSnapshot:
+        return ParticipantSnapshot(
+            identity, f"PA_{identity}", kind, "active", self.now(), is_publisher, microphones
+        )
 
     def _is_listed(self, egress: Egress) -> bool:
         ended = egress.snapshot.ended_at
@@ -440,12 +448,49 @@ class Cloud(LiveKit):
         room = self.rooms_open.setdefault(room_name, Room())
         room.people[identity] = is_publisher
         room.empty_since = None
-        self._tell("track_published" if is_publisher else "participant_joined", None, room_name)
+        if is_publisher and not room.microphones.get(identity):
+            self.publish(room_name, identity)
+        else:
+            self._tell("participant_joined", None, room_name)
+
+    def publish(self, room_name: str, identity: str) -> str:
+        """Somebody in the room publishes a microphone; the SID of its track, which no other ever has."""
+        track_sid = f"TR_{self._run}{next(self._ids)}"
+        self.rooms_open[room_name].microphones.setdefault(identity, []).append(track_sid)
+        self._tell("track_published", None, room_name)
+        return track_sid
+
+    def unpublish(self, room_name: str, identity: str) -> None:
+        """Somebody's microphones end, and with them what records them."""
+        for track_sid in self.rooms_open.get(room_name, Room()).microphones.pop(identity, ()):
+            self._tell("track_unpublished", None, room_name)
+            for egress in self.egresses.values():
+                if egress.track_sid == track_sid and egress.is_live:
+                    self._source_closed(egress)
+
+    def _source_closed(self, egress: Egress) -> None:
+        if egress.snapshot.status == "active":
+            self.change(egress, "ending")
+        else:
+            self.change(egress, "aborted", error_reason="room_closed_before_start")
+
+    def _is_published(self, egress: Egress) -> bool:
+        room = self.rooms_open.get(egress.snapshot.room_name, Room())
+        return any(egress.track_sid in tracks for tracks in room.microphones.values())
+
+    def give_up_tracks(self) -> None:
+        """An egress of a track that is not published FAILS after 30 s."""
+        for egress in self.egresses.values():
+            is_over = self.now() - (egress.snapshot.updated_at or self.now()) > TRACK_IS_AWAITED
+            is_awaited = egress.is_live and egress.snapshot.status == "starting" and egress.track_sid
+            if is_awaited and is_over and not self._is_published(egress):
+                self.change(egress, "failed", error_code=404, error_reason="failed")
 
     def leave(self, room_name: str, identity: str) -> None:
         """Somebody goes; a room that stays empty closes."""
         room = self.rooms_open.get(room_name, Room())
         room.people.pop(identity, None)
+        self.unpublish(room_name, identity)
         self._tell("participant_left", None, room_name)
         if not room.people:
             room.empty_since = self.now()
@@ -472,7 +517,8 @@ class Cloud(LiveKit):
             people = self.rooms_open.get(egress.snapshot.room_name, Room()).people
             if egress.is_dead:
                 continue
-            if egress.snapshot.status == "starting" and any(people.values()):
+            has_source = self._is_published(egress) if egress.track_sid else any(people.values())
+            if egress.snapshot.status == "starting" and has_source:
                 self.change(egress, "active")
             elif egress.snapshot.status == "ending":
                 self.end(egress, how)

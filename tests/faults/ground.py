@@ -36,7 +36,7 @@ from app.quotas import Quotas
 from app.recordings import store
 from app.recordings.controller import Probe, RecordingController
 from app.recordings.lost import LostRecordings
-from app.recordings.presence import RoomWatch
+from app.recordings.model import SoundMode
 from app.recordings.reconciler import Reconciler
 from app.recordings.service import Recordings
 from app.transcripts.transcriber import Transcriber
@@ -178,7 +178,7 @@ def ground(database: Database, probe: Probe = quick_probe) -> Iterator[Ground]:
 class Stage:
     """One sequence's consultation, cloud and services."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, sound: SoundMode | None = None) -> None:
         self.ground = ground
         ground.do(CLEAN)
         self.cloud = Cloud()
@@ -192,6 +192,7 @@ class Stage:
             quotas=QUOTAS,
             url_lifetime_seconds=60,
             totp_max_age_seconds=3600,
+            has_routes=sound is not None and sound.is_routed,
         )
         self.controller = RecordingController(
             ground.worker,
@@ -201,12 +202,13 @@ class Stage:
             keyring=KEYRING,
             clock=self._clock,
             probe=ground.probe,
+            sound=sound,
         )
         self.reconciler = self.another_reconciler()
         self.lost = LostRecordings(ground.worker, self.cloud.bucket, clock=self._clock)
         parts = _Parts(
             controller=self.controller,
-            rooms=RoomWatch(ground.worker, self.cloud),
+            rooms=self.controller.rooms,
             transcriber=Transcriber(ground.worker, self.cloud.bucket, None, KEYRING),
         )
         self.tasks: dict[str, Task] = {task.name: task for task in tasks(cast("Services", parts))}
@@ -225,15 +227,21 @@ class Stage:
             clock=self._clock,
         )
 
-    def register(self, **wished: bool) -> None:
+    def register(self, *, has_guest: bool = True, **wished: bool) -> None:
         """The sequence's consultation, with a guest who has not joined; `wished` of its registration."""
         self.consultation = self.ground.run(self._register(wished))
         self.room = self.consultation.room_name
-        guest = uuid4()
-        self.ground.do(GUEST_IN, guest, self.consultation.id)
-        self.people: dict[str, UUID] = {GUEST: guest}
+        self.people: dict[str, UUID] = {}
+        if has_guest:
+            self.invite()
         for one in self.consultation.participants or ():
             self.people[one.kind.value.lower()] = one.id
+
+    def invite(self) -> UUID:
+        """A guest who has not joined."""
+        self.people[GUEST] = uuid4()
+        self.ground.do(GUEST_IN, self.people[GUEST], self.consultation.id)
+        return self.people[GUEST]
 
     def standing(self) -> dict[str, tuple[bool, bool]]:
         """Whether each participant, by identity, is required to consent, and does; read from the rows themselves."""
@@ -278,6 +286,7 @@ class Stage:
         self.cloud.ahead += by
         self.ground.do("update faults.clock set ahead = %s", self.cloud.ahead)
         self.cloud.close_rooms()
+        self.cloud.give_up_tracks()
 
     def jobs(self, *, due: bool = True) -> list[Job]:
         """What a worker may take, with or without waiting for the end of the pauses.
@@ -357,6 +366,9 @@ def _message(told: Told) -> dict[str, object]:
         "createdAt": str(int(time.time())),
         "room": room,
     }
+    if told.event.startswith("track_"):
+        message["track"] = {"sid": f"TR_{told.event_id}", "source": "MICROPHONE"}
+        message["participant"] = {"identity": "somebody"}
     if told.event.startswith("egress_"):
         message["egressInfo"] = {
             "egressId": told.egress_id or "",

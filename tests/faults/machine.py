@@ -25,6 +25,7 @@ from tests.faults.oracle import (
     judge_death,
     judge_end,
     judge_found_again,
+    judge_sound,
     judge_withdrawal,
     recordings,
 )
@@ -77,7 +78,7 @@ class RecordingMachine(RuleBasedStateMachine):
         self.cloud.on_ask = self._judge_ask
         self.last_seen: dict[UUID, str] = {}
         self.is_broken = False
-        self.is_open = False
+        self.is_open = self.wants_sound = False
         self.interruptions = 0
         self.end, self.at_last = "complete", "nothing"
         self.present: tuple[str, ...] = ()
@@ -113,7 +114,7 @@ class RecordingMachine(RuleBasedStateMachine):
         When the sequence ends, `at_last` happens, and what still records ends in the manner of `end`.
         """
         self.stage.register(**wished)
-        self.is_open = True
+        self.is_open, self.wants_sound = True, wished["separate_speakers"]
         if start is not None:
             self.cloud.fault["start"] = start
         self.end, self.at_last = end, at_last
@@ -180,13 +181,17 @@ class RecordingMachine(RuleBasedStateMachine):
 
     @rule(
         who=st.sampled_from(("doctor", "patient", GUEST, STRANGER)),
-        how=st.sampled_from(("publishes", "listens", "leaves")),
+        how=st.sampled_from(("publishes", "publishes anew", "listens", "leaves")),
     )
     def somebody_moves(self, who: str, how: str) -> None:
         """Into the room, with a token of ours or, a stranger, without; or out: the last one leaves one that closes."""
         identity = str(self.stage.people.get(who, who))
         if how == "leaves":
             self.cloud.leave(self.stage.room, identity)
+        elif how == "publishes anew" and identity in self.stage.people_in_room():
+            self.cloud.publish(self.stage.room, identity)
+            self.cloud.unpublish(self.stage.room, identity)
+            self.cloud.publish(self.stage.room, identity)
         else:
             self.cloud.enter(self.stage.room, identity, is_publisher=how == "publishes")
 
@@ -331,6 +336,18 @@ class RecordingMachine(RuleBasedStateMachine):
             await self.stage.reconciler.run_once()
         with suppress(AppError):
             await self.stage.lost.run_once()
+
+    @precondition(lambda self: self.wants_sound)
+    @rule(is_another=st.booleans())
+    def every_microphone_is_recorded(self, is_another: bool) -> None:
+        """Once LiveKit answers and a pass was made, whatever events were lost."""
+        self._do(self._heard(is_another=is_another))
+
+    async def _heard(self, *, is_another: bool) -> None:
+        self.cloud.heal()
+        await self._pass(is_another=is_another)
+        if self.stage.objection() is None:
+            judge_sound(recordings(self.stage), self.cloud, self.stage.room, self.stage.standing())
 
     @rule(by=st.sampled_from(SPANS))
     def time_passes(self, by: timedelta) -> None:

@@ -3,7 +3,8 @@ really hold; it shares no rule with the code that it judges.
 """
 
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from tests.faults.cloud import Bucket, Cloud, Egress
 from tests.faults.ground import Stage
 
 LIVE = ("REQUESTED", "STARTING", "RECORDING", "STOPPING")
+RECORDED = ("REQUESTED", "STARTING", "RECORDING")
 TERMINAL = ("READY", "FAILED", "ABORTED", "LOST")
 ORDER = (*LIVE, "VERIFYING")
 DEAD = "egress_lost"
@@ -27,7 +29,8 @@ select
         where e.consultation_ids @> array[r.consultation_id] and e.action = 'recording.transition'
             and e.entity_ids = array[r.id]
         order by e.recorded_at, e.id
-    )
+    ),
+    r.beside, r.track_sid
 from resguardo.recordings r left join private.recording_secrets s on s.recording_id = r.id
 where r.consultation_id = %s
 order by r.created_at, r.medium desc
@@ -49,6 +52,8 @@ class Row:
     status_at: datetime
     object_key: str | None
     steps: list[str]
+    beside: UUID | None = None
+    track_sid: str | None = None
 
 
 def recordings(stage: Stage) -> list[Row]:
@@ -59,9 +64,10 @@ def recordings(stage: Stage) -> list[Row]:
 
 def judge(rows: list[Row], before: dict[UUID, str], cloud: Cloud) -> None:
     """At any moment. `before` is what each recording's status was when it was last judged."""
-    for medium in ("VIDEO", "SPEAKERS"):
-        live = [row for row in rows if row.medium == medium and row.status in LIVE]
-        assert len(live) <= 1, f"{len(live)} {medium} recordings are live at once"
+    live = [row for row in rows if row.medium == "VIDEO" and row.status in LIVE]
+    assert len(live) <= 1, f"{len(live)} VIDEO recordings are live at once"
+    tracks = [(row.beside, row.track_sid) for row in rows if row.medium == "MICROPHONE"]
+    assert len(tracks) == len(set(tracks)), f"a microphone is recorded twice: {tracks}"
     missing = before.keys() - {row.id for row in rows}
     assert not missing, f"recordings are gone: {missing}"
     for row in rows:
@@ -119,6 +125,15 @@ def judge_ask(
     assert why is None, f"recorded without consent: {why}"
 
 
+def judge_sound(rows: list[Row], cloud: Cloud, room: str, people: Collection[str]) -> None:
+    """After a pass that met no fault, while a video is recorded: each participant's microphone has its recording."""
+    videos = [row.id for row in rows if row.medium == "VIDEO" and row.status in RECORDED]
+    heard = {row.track_sid for row in rows if row.beside in videos}
+    published = cloud.rooms_open[room].microphones if videos and room in cloud.rooms_open else {}
+    missing = [sid for who, sids in published.items() if who in people for sid in sids if sid not in heard]
+    assert not missing, f"nobody records {missing}"
+
+
 def judge_withdrawal(cloud: Cloud, objection: str | None) -> None:
     """Once LiveKit answers, jobs have run and passes were made: nothing goes on in spite of an objection."""
     live = [one.snapshot for one in cloud.egresses.values() if one.is_live]
@@ -138,7 +153,7 @@ def _judge_steps(row: Row, last_seen: str | None) -> None:
     for number, step in enumerate(row.steps):
         path = step.partition(":")[0]
         if number == 0:
-            assert path == "REQUESTED", row
+            assert path in ("REQUESTED", *(("FAILED",) if row.medium == "MICROPHONE" else ())), row
             status = path
         else:
             start, _, status_after = path.partition(">")
@@ -160,7 +175,7 @@ def _judge_ready(row: Row, cloud: Cloud) -> None:
     """READY is what its own egress recorded, as it lies in the bucket."""
     assert row.object_key in cloud.bucket.objects, f"READY without an object: {row}"
     content, _ = cloud.bucket.objects[row.object_key]
-    container: Container = "mp4" if row.medium == "VIDEO" else "ogg"
+    container: Container = "ogg" if row.object_key.endswith(".ogg") else "mp4"
     assert content.startswith(cloud.media[container]), f"READY and no recording: {row}"
     assert (row.size_bytes, row.sha256) == (len(content), hashlib.sha256(content).hexdigest()), row
     by_key = {one.snapshot.object_key: one for one in cloud.egresses.values()}
@@ -195,5 +210,5 @@ def _is_whole(row: Row, egress: Egress, bucket: Bucket) -> bool:
 
 
 def _recording_of(object_key: str) -> str:
-    """The same for every key of one recording: its folder and what was recorded."""
-    return object_key.rpartition("/")[0] + object_key[-4:]
+    """The same for every key of one recording: the key without the number of the ask."""
+    return re.sub(r"(video|speakers|microphone-[0-9a-f-]{36})-[0-9]+[.]", r"\1.", object_key)

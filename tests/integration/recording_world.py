@@ -33,7 +33,7 @@ from app.keys.service import register_root_key
 from app.quotas import Quotas
 from app.recordings import store
 from app.recordings.controller import RecordingController
-from app.recordings.model import Recording, RecordingStatus
+from app.recordings.model import Recording, RecordingStatus, SoundMode
 from app.recordings.reconciler import Reconciler
 from app.recordings.service import Recordings
 from devstack.livekit import LiveKitStandIn, Order, Pace, create_livekit_app
@@ -114,6 +114,7 @@ class World:
     object_store: ObjectStore
     consultation: Consultation
     ahead: timedelta = timedelta()
+    sound: SoundMode | None = None
     asked_for: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -133,7 +134,13 @@ class World:
     def controller_of(self, livekit: LiveKit) -> RecordingController:
         """A worker's controller with the world's clock."""
         return RecordingController(
-            self.worker, livekit, self.storage, self._target, keyring=KEYRING, clock=self.clock
+            self.worker,
+            livekit,
+            self.storage,
+            self._target,
+            keyring=KEYRING,
+            clock=self.clock,
+            sound=self.sound,
         )
 
     def reconciler_of(self, livekit: LiveKit) -> Reconciler:
@@ -249,12 +256,31 @@ class World:
             )
         assert answer.is_success
 
-    async def speakers_of(self, recording_id: UUID) -> Recording:
-        """The sound beside a video."""
+    async def republish(self, identity: UUID | str | None = None) -> None:
+        """Somebody's microphone is published anew, before the old track ends: the doctor's, by default."""
+        who = str(identity or self.participant(ParticipantKind.DOCTOR))
+        async with httpx.AsyncClient(trust_env=False) as http:
+            answer = await http.post(
+                f"{self.livekit_url}/stand-in/republish",
+                json={"room": self.consultation.room_name, "identity": who},
+                headers={"Authorization": f"Bearer {SECRET}"},
+            )
+        assert answer.is_success
+
+    async def request_sound(self, recording_id: UUID) -> None:
+        """What is published now is to be recorded beside a video that is only requested."""
+        microphones = [
+            (one.identity, track_sid)
+            for one in await self.livekit.participants(self.consultation.room_name)
+            for track_sid in one.microphones
+        ]
         async with self.worker.as_service("test") as tx:
-            found = await store.lock_speakers(tx, recording_id)
-        assert found is not None
-        return found
+            await store.request_sound(tx, recording_id, microphones, self.sound or SoundMode())
+
+    async def sound_of(self, recording_id: UUID) -> list[Recording]:
+        """The recordings of sound beside a video, in the order in which they were requested."""
+        query = "select id from resguardo.recordings where beside = %s order by created_at, track_sid"
+        return [await self.read(sound_id) for (sound_id,) in self.rows(query, recording_id)]
 
     async def consent(self) -> None:
         """Patient and doctor, each for themselves."""
@@ -297,6 +323,7 @@ async def opened(
     pace: Pace = PACE,
     *,
     departure_timeout_seconds: float = 20,
+    sound: SoundMode | None = None,
     **wished: bool,
 ) -> AsyncIterator[World]:
     """The world with everybody's consent and the doctor in the room; `wished` of the consultation's registration."""
@@ -331,6 +358,7 @@ async def opened(
             storage,
             object_store,
             consultation,
+            sound=sound,
         )
         await world.consent()
         await world.join()

@@ -21,7 +21,7 @@ from devstack.object_store import ObjectStore
 from devstack.stack import Stack
 from tests.databases import Cluster, Database
 from tests.integration import small_stack
-from tests.integration.recording_world import KEYRING, World, opened
+from tests.integration.recording_world import DOCTOR, KEYRING, World, asker, opened
 from tests.policies.seed import seed
 from tests.policies.world import ANA, SHA256
 from tests.unit.environments import set_environment
@@ -124,9 +124,15 @@ async def practice(database: Database) -> AsyncIterator[Practice]:
 
 @pytest.mark.anyio
 async def test_video_gets_one_data_key_when_it_becomes_ready_and_the_sound_none(world: World) -> None:
-    video = await world.completed()
+    video = await world.recording()
+    (sound,) = await world.sound_of(video)
+    await world.controller.start(sound.id)
+    await world.until(sound.id, RecordingStatus.RECORDING)
+    await world.recordings.stop(asker(DOCTOR), video)
+    for each in (video, sound.id):
+        await world.controller.stop(each)
+        await world.until(each, RecordingStatus.VERIFYING)
     assert world.rows(KEYS) == []
-    sound = await world.speakers_of(video)
     for _ in range(2):
         await world.controller.verify(sound.id)
         await world.controller.verify(video)

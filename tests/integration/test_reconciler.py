@@ -17,7 +17,7 @@ from app.errors import Timeout, UpstreamFailed
 from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target
 from app.recordings.deadlines import Deadlines
 from app.recordings.lost import LostRecordings
-from app.recordings.model import TRANSITIONS, RecordingStatus, failed, lost
+from app.recordings.model import TRANSITIONS, Medium, RecordingStatus, SoundMode, failed, lost
 from app.recordings.reconciler import MISSES, RECORDER_GONE, RECORDER_SILENT, STOP_AGAIN, Report
 from devstack.object_store import ObjectStore
 from tests.databases import Database
@@ -258,14 +258,14 @@ async def test_sound_of_a_video_that_was_ended_by_hand_is_stopped(
     database: Database, object_store: ObjectStore
 ) -> None:
     async with opened(database, object_store, separate_speakers=True) as world:
-        recording_id = await world.request()
-        speakers = (await world.speakers_of(recording_id)).id
-        await world.controller.start(speakers)
+        recording_id = await world.recording()
+        (sound,) = await world.sound_of(recording_id)
+        await world.controller.start(sound.id)
         world.rows(
             "update resguardo.recordings set status = 'ABORTED' where id = %s returning id", recording_id
         )
         await _until(
-            world, speakers, RecordingStatus.STOPPING, RecordingStatus.ABORTED, RecordingStatus.VERIFYING
+            world, sound.id, RecordingStatus.STOPPING, RecordingStatus.ABORTED, RecordingStatus.VERIFYING
         )
 
 
@@ -763,51 +763,80 @@ async def test_consultation_without_consent_is_not_recorded_by_itself(
         assert world.rows("select id from resguardo.recordings") == []
 
 
-async def test_speakers_are_recorded_beside_the_video_and_stop_with_it(
+async def test_microphones_are_recorded_beside_the_video_and_stop_with_it(
     database: Database, object_store: ObjectStore
 ) -> None:
     async with opened(database, object_store, separate_speakers=True) as world:
-        recording_id = await world.request()
-        speakers = await world.speakers_of(recording_id)
-        for each in (recording_id, speakers.id):
-            await world.controller.start(each)
-        await _until(world, speakers.id, RecordingStatus.RECORDING)
-        await _until(world, recording_id, RecordingStatus.RECORDING)
-        assert len(await world.egresses()) == 2
+        await world.join(world.participant(ParticipantKind.PATIENT))
+        recording_id = await world.recording()
+        parts = [part.id for part in await world.sound_of(recording_id)]
+        assert len(parts) == 2
+        for part in parts:
+            await world.controller.start(part)
+            await _until(world, part, RecordingStatus.RECORDING)
+        assert len(await world.egresses()) == 3
         await world.recordings.stop(asker(DOCTOR), recording_id)
         await world.controller.stop(recording_id)
-        assert (await world.speakers_of(recording_id)).status is RecordingStatus.STOPPING
-        await world.controller.stop(speakers.id)
-        for each in (recording_id, speakers.id):
+        for part in parts:
+            assert (await world.read(part)).status is RecordingStatus.STOPPING
+            await world.controller.stop(part)
+        for each in (recording_id, *parts):
             await _until(world, each, RecordingStatus.VERIFYING)
             await world.controller.verify(each)
             assert (await world.read(each)).status is RecordingStatus.READY
-        keys = [(await world.object_key(each)).rpartition("/") for each in (recording_id, speakers.id)]
-        assert [name for _, _, name in keys] == ["video.mp4", "speakers.ogg"]
-        assert keys[0][0] == keys[1][0]
+        keys = [(await world.object_key(each)).rpartition("/") for each in (recording_id, *parts)]
+        assert [name for _, _, name in keys] == ["video.mp4", *(f"microphone-{part}.mp4" for part in parts)]
+        assert len({folder for folder, _, _ in keys}) == 1
 
 
-async def test_video_alone_is_enough_when_the_speakers_fail(
+async def test_video_alone_is_enough_when_a_microphone_fails(
     database: Database, object_store: ObjectStore
 ) -> None:
     async with opened(database, object_store, separate_speakers=True) as world:
-        recording_id = await world.request()
-        speakers = await world.speakers_of(recording_id)
+        recording_id = await world.recording()
+        (part,) = await world.sound_of(recording_id)
         world.order("refuse_start", code="resource_exhausted")
+        await world.controller.start(part.id)
+        assert (await world.read(part.id)).status is RecordingStatus.FAILED
+        assert (await world.read(recording_id)).status is RecordingStatus.RECORDING
+
+
+async def test_microphone_that_is_unpublished_ends_by_itself(
+    database: Database, object_store: ObjectStore
+) -> None:
+    async with opened(database, object_store, separate_speakers=True) as world:
+        recording_id = await world.recording()
+        (part,) = await world.sound_of(recording_id)
+        await world.controller.start(part.id)
+        await _until(world, part.id, RecordingStatus.RECORDING)
+        await world.republish()
+        await _until(world, part.id, RecordingStatus.VERIFYING)
+        await world.controller.verify(part.id)
+        new = [one for one in await world.sound_of(recording_id) if one.id != part.id]
+        assert (await world.read(part.id)).status is RecordingStatus.READY
+        assert [one.participant_id for one in new] == [part.participant_id]
+        assert part.track_sid not in {one.track_sid for one in new}
+        assert (await world.read(recording_id)).status is RecordingStatus.RECORDING
+
+
+async def test_speakers_are_recorded_by_routes_where_they_are_set(
+    database: Database, object_store: ObjectStore
+) -> None:
+    async with opened(
+        database, object_store, sound=SoundMode(is_routed=True), separate_speakers=True
+    ) as world:
+        await world.join(world.participant(ParticipantKind.PATIENT))
+        recording_id = await world.recording()
+        (speakers,) = await world.sound_of(recording_id)
         await world.controller.start(speakers.id)
-        assert (await world.speakers_of(recording_id)).status is RecordingStatus.FAILED
-        await world.controller.start(recording_id)
-        await world.until(recording_id, RecordingStatus.RECORDING)
-
-
-async def test_speakers_end_where_the_video_never_began(
-    database: Database, object_store: ObjectStore
-) -> None:
-    async with opened(database, object_store, separate_speakers=True) as world:
-        recording_id = await world.request()
-        world.order("refuse_start", code="resource_exhausted")
-        await world.controller.start(recording_id)
-        assert (await world.speakers_of(recording_id)).status is RecordingStatus.ABORTED
+        await _until(world, speakers.id, RecordingStatus.RECORDING)
+        await world.recordings.stop(asker(DOCTOR), recording_id)
+        await world.controller.stop(recording_id)
+        await world.controller.stop(speakers.id)
+        await _until(world, speakers.id, RecordingStatus.VERIFYING)
+        await world.controller.verify(speakers.id)
+        ready = await world.read(speakers.id)
+        assert (ready.status, ready.medium, ready.is_routed) == (RecordingStatus.READY, Medium.SPEAKERS, True)
 
 
 async def test_every_step_the_model_knows_is_one_the_database_lets_through(world: World) -> None:

@@ -629,17 +629,20 @@ async def test_recorder_credentials_are_in_no_row_and_no_log(
     async with opened(database, object_store, separate_speakers=True) as world:
         if fault is not None:
             world.order(fault, count=2)
-        recording_id = await world.request()
-        media = (recording_id, (await world.speakers_of(recording_id)).id)
-        for each in media:
-            await world.controller.start(each)
-            await world.until(each, RecordingStatus.RECORDING)
+        recording_id = await world.recording()
+        (sound,) = await world.sound_of(recording_id)
+        media = (recording_id, sound.id)
+        await world.controller.start(sound.id)
+        await world.until(sound.id, RecordingStatus.RECORDING)
         await world.recordings.stop(asker(DOCTOR), recording_id)
         for each in media:
             await world.controller.stop(each)
             await world.until(each, RecordingStatus.VERIFYING)
             await world.controller.verify(each)
-        assert [key.rpartition("/")[2] for key in world.asked_for] == ["video.mp4", "speakers.ogg"]
+        assert [key.rpartition("/")[2] for key in world.asked_for] == [
+            "video.mp4",
+            f"microphone-{sound.id}.mp4",
+        ]
         errors = [(await world.read(each)).error for each in media]
         assert errors == [None if fault is None else "egress_upload_failed"] * 2
         recorder = world.object_store.recorder
@@ -681,6 +684,8 @@ async def test_recorder_credentials_are_in_no_error(
     async with AsyncExitStack() as stack:
         world = await stack.enter_async_context(opened(database, object_store, separate_speakers=True))
         recording_id = await world.request()
+        await world.request_sound(recording_id)
+        (sound,) = await world.sound_of(recording_id)
         if fault != "no server":
             world.order(fault, seconds=1, count=2)
         url = "http://127.0.0.1:1" if fault == "no server" else world.livekit_url
@@ -690,7 +695,7 @@ async def test_recorder_credentials_are_in_no_error(
             world.worker, slow, world.storage, target, keyring=KEYRING, clock=world.clock
         )
         told = [caplog.text]
-        for each in ((await world.speakers_of(recording_id)).id, recording_id):
+        for each in (sound.id, recording_id):
             try:
                 await controller.start(each)
             except AppError as error:
