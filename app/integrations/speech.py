@@ -106,8 +106,8 @@ class Speech:
 
     @property
     def cut(self) -> Cut:
-        """How sound must be cut for it: a model without times hears one turn at a time."""
-        return Cut.TURNS if self._api is SpeechApi.TEXT else Cut.WINDOWS
+        """Return how sound must be cut: in windows for a model that tells voices apart, in turns for any other."""
+        return Cut.WINDOWS if self._api is SpeechApi.DIARIZED_JSON else Cut.TURNS
 
     async def aclose(self) -> None:
         """Closes the connections."""

@@ -7,7 +7,8 @@ the beginning, at 16 kHz, and never holds more than what it is cutting out. The 
 
 For the task `hear` it writes `{"channel": c, "heard": n}` and n bytes, again and again: a byte for each 30 ms of that
 channel, how loud and whether it is speech. The last line also has `"sound": {...}`. For the task `cut` it reads which
-samples are wanted, and writes `{"piece": number, "size_bytes": n}` and n bytes of FLAC for each.
+samples are wanted, and writes `{"piece": number, "heard": h, "size_bytes": n}` for each, then h bytes as above, of the
+piece's own frames, and n bytes of FLAC.
 """
 
 import ctypes
@@ -427,6 +428,7 @@ class _Piece:
         self.media_start = min(part.media_start or 0 for part in places)
         self.media_end = max((part.media_start or 0) + part.samples for part in places)
         self._encoded = 0
+        self._ear = _Ear()
         self._file = io.BytesIO()
         self._flac: OutputContainer | None = None
 
@@ -453,8 +455,11 @@ class _Piece:
         flac, stream = self._output()
         flac.mux(stream.encode(None))
         flac.close()
+        frames = self._ear.frames()
         with self._file.getbuffer() as content:
-            tell({"piece": self._number, "size_bytes": len(content)}, content)
+            tell({"piece": self._number, "heard": len(frames), "size_bytes": len(content)}, frames)
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
 
     def _output(self) -> tuple[OutputContainer, AudioStream]:
         if self._flac is None:
@@ -474,6 +479,7 @@ class _Piece:
             self._parts.popleft()
 
     def _encode_some(self, samples: bytes) -> None:
+        self._ear.hear(samples)
         flac, stream = self._output()
         frame = AudioFrame(format="s16", layout="mono", samples=len(samples) // SAMPLE_BYTES)
         frame.planes[0].update(samples)

@@ -3,7 +3,8 @@
 Pure. A frame is a byte: how loud (0 to 127, eight steps to a doubling), and the highest bit where it is speech.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median_high
 from typing import Final
 
@@ -14,17 +15,26 @@ MAX_CHANNELS: Final = 16
 
 LOUDNESS: Final = 0x7F
 
-_PAUSE_FRAMES: Final = 17
-"""About half a second: a shorter pause is within a turn."""
+_PAUSE_FRAMES: Final = 12
+"""A longer pause ends a turn. The detector holds on for some frames, so that every pause of half a second is one (of
+synthetic voices without a pause between words, those of 0.4 s are not; measured 2026-11-29)."""
 
 _LEAST_SPEECH_FRAMES: Final = 5
 """In all of a turn: less is a click. A short "no" is 150 ms, and the detector holds on for two frames more."""
 
 _PAD_MS: Final = 100
-_BREAK_MS: Final = 30_000
-"""A window ends at a longer pause: models make up words for long silence."""
+_BREAK_MS: Final = 2_000
+"""A window ends at a longer pause: models make up words for silence, leave out what follows it, and time it wrongly."""
 
 _QUIET_FRAMES: Final = 5
+
+_STEADY_STEPS: Final = 8
+"""Noise that the detector takes for speech is softer than this, 6 dB, above the softest moment of the seconds around
+it. Speech has a soft moment as often, before a consonant at the latest."""
+
+_STEADY_FRAMES: Final = 167
+_ONSET_FRAMES: Final = 3
+"""Speech after so short a pause has no start of its own."""
 
 _MOST_TRACE_STEPS: Final = 20
 """15 dB: what is softer than the other channel by more is a trace of it, whatever the rest sounds like."""
@@ -44,13 +54,36 @@ Interval = tuple[int, int]
 def turns(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interval]:
     """Speech with its short pauses and a tenth of a second around, in order and apart.
 
-    What is longer than `longest_ms` is cut at its quietest pauses; the parts touch.
+    What is longer than `longest_ms` is cut at its quietest pauses; the parts touch. So do the parts of a stretch in
+    which a steady noise fills the pauses: each begins with speech, and nothing is left out.
     """
     found: list[Interval] = []
+    voiced = without_noise(frames)
     for start, end in _stretches(frames):
         padded = max(0, start * FRAME_MS - _PAD_MS), min(duration_ms, end * FRAME_MS + _PAD_MS)
-        found.extend(_parts(frames, padded, longest_ms))
+        for part in _divided(padded, _stretches(voiced[start:end]), start):
+            found.extend(_parts(frames, part, longest_ms))
     return found
+
+
+def without_noise(frames: bytes) -> bytes:
+    """The frames, where what is hardly louder than the softest moment of the seconds around it is no speech."""
+    loudness = bytes(frame & LOUDNESS for frame in frames)
+    smooth = bytes(map(max, loudness[:1] + loudness[:-1], loudness, loudness[1:] + loudness[-1:]))
+    softest = _least_around(smooth, _STEADY_FRAMES)
+    return bytes(
+        frame if loud >= soft + _STEADY_STEPS else loud
+        for frame, loud, soft in zip(frames, loudness, softest, strict=True)
+    )
+
+
+def spoken(frames: bytes) -> tuple[Interval, ...]:
+    """The stretches of speech between pauses, however short, without steady noise. Clicks are left out."""
+    for heard in (without_noise(frames), frames):
+        found = [(start, end) for start, end in _runs(heard, _ONSET_FRAMES) if end - start >= _ONSET_FRAMES]
+        if found:
+            return tuple((start * FRAME_MS, end * FRAME_MS) for start, end in found)
+    return ()
 
 
 def windows(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interval]:
@@ -152,6 +185,43 @@ def _stretches(frames: bytes) -> Iterator[Interval]:
         speech += 1
     if start >= 0 and speech >= _LEAST_SPEECH_FRAMES:
         yield start, last + 1
+
+
+def _divided(whole: Interval, spoken: Iterable[Interval], offset: int) -> Iterator[Interval]:
+    """The interval, cut a little before each of these stretches but the first; `offset` is the number of frame 0."""
+    start, end = whole
+    for first, _ in list(spoken)[1:]:
+        cut = (offset + first) * FRAME_MS - _PAD_MS
+        yield start, cut
+        start = cut
+    yield start, end
+
+
+def _runs(frames: bytes, longest_pause: int) -> Iterator[Interval]:
+    """The first and the one after the last of frames with speech and no longer pause."""
+    start = last = -1
+    for number in _speaking(frames):
+        if start >= 0 and number - last > longest_pause:
+            yield start, last + 1
+            start = number
+        start = number if start < 0 else start
+        last = number
+    if start >= 0:
+        yield start, last + 1
+
+
+def _least_around(values: bytes, reach: int) -> Iterator[int]:
+    """For each value the least of it and of so many before and after it."""
+    waiting: deque[int] = deque()
+    for number in range(len(values) + reach):
+        if number < len(values):
+            while waiting and values[waiting[-1]] >= values[number]:
+                waiting.pop()
+            waiting.append(number)
+        if number >= reach:
+            while waiting[0] < number - 2 * reach:
+                waiting.popleft()
+            yield values[waiting[0]]
 
 
 def _speaking(frames: bytes) -> Iterator[int]:

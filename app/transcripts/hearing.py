@@ -8,10 +8,12 @@ asked for at once, and one piece.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
+
+import anyio.to_thread
 
 from app.db import Database
 from app.errors import AppError
@@ -20,6 +22,7 @@ from app.keyring import FieldKey
 from app.media.sound import Cut
 from app.transcripts import places
 from app.transcripts import transcription_store as store
+from app.transcripts.anchoring import anchored
 from app.transcripts.assembling import Piece, assembled, without_words
 from app.transcripts.planning import PlannedPiece
 from app.transcripts.stored import piece_bytes
@@ -51,23 +54,21 @@ class Hearing:
     _is_any_heard: bool = field(default=False, init=False)
     _is_wanted: bool = field(default=True, init=False)
 
-    async def hear(
-        self, pieces: AsyncIterator[tuple[int, bytes]], planned: Mapping[int, PlannedPiece]
-    ) -> bool:
+    async def hear(self, pieces: AsyncIterator[tuple[int, PlannedPiece, bytes]]) -> bool:
         """Asks for all of them; False where they are not wanted any more. Raises what failed first.
 
-        `pieces` are numbers of planned pieces, each with its sound as FLAC.
+        `pieces` are planned pieces as they were cut, each with its number and its sound as FLAC.
 
         Beside the speech service's: Conflict (transcription_overtaken).
         """
         slots = asyncio.Semaphore(AT_ONCE[self.speech.cut])
         async with asyncio.TaskGroup() as asked:
             try:
-                async for number, flac in pieces:
+                async for number, planned, flac in pieces:
                     await slots.acquire()
                     if not self._goes_on:
                         break
-                    asked.create_task(self._take_turn(slots, number, planned[number], flac))
+                    asked.create_task(self._take_turn(slots, number, planned, flac))
             except AppError as error:
                 self._fail(error)
         if self._failure is not None:
@@ -103,7 +104,9 @@ class Hearing:
     async def _ask_and_keep(self, number: int, planned: PlannedPiece, flac: bytes) -> None:
         try:
             heard = await self.speech.transcribe(flac, language=self.language)
-            piece = _sane(_piece(planned, heard))
+            piece = _sane(
+                _piece(planned, await anyio.to_thread.run_sync(anchored, heard, planned.span.speech))
+            )
         except AppError as error:
             if error.reason not in OF_ONE_PIECE:
                 raise

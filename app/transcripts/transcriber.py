@@ -7,7 +7,7 @@ piece is sent.
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Literal
 from uuid import UUID
@@ -119,16 +119,19 @@ class Transcriber:
             self._database, speech, work.recording_id, work.begun.run, work.key, work.begun.language
         )
         async with aclosing(self._cut(work, left)) as pieces:
-            return await hearing.hear(pieces, left)
+            return await hearing.hear(pieces)
 
-    async def _cut(self, work: _Work, left: Mapping[int, PlannedPiece]) -> AsyncGenerator[tuple[int, bytes]]:
-        """Each piece's number and its sound as FLAC, one file after the other."""
+    async def _cut(
+        self, work: _Work, left: Mapping[int, PlannedPiece]
+    ) -> AsyncGenerator[tuple[int, PlannedPiece, bytes]]:
+        """Each piece with its number and its sound as FLAC, one file after the other."""
         for one in work.begun.sounds:
             numbers = {piece.span: number for number, piece in left.items() if piece.sound == one.id}
             cut = sound.pieces(self._reading(one), one.size_bytes, one.container, list(numbers))
             async with aclosing(cut) as pieces:
                 async for span, flac in pieces:
-                    yield numbers[span], flac
+                    number = numbers[span]
+                    yield number, replace(left[number], span=span), flac
 
     async def _assemble(self, work: _Work) -> None:
         async with self._database.as_service(REASON) as tx:

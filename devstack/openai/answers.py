@@ -24,6 +24,8 @@ def answer(request: Asked, said: Sequence[Said], seconds: float, order: Order | 
     kind = order.kind if order else ""
     if kind == "nonsense":
         return HTMLResponse("<!doctype html><title>Welcome</title><p>It works!")
+    if kind == "times_off" and order is not None:
+        said = [_later(one, order.seconds, seconds) for one in said]
     body = json.dumps(_body(request, _spoilt(said, kind), seconds, kind))
     return Response(body[: len(body) // 2] if kind == "half_json" else body, media_type="application/json")
 
@@ -54,7 +56,14 @@ def _spoilt(said: Sequence[Said], kind: str) -> Sequence[Said]:
         return [replace(one, text=" ".join(["no,"] * 111)) for one in said]
     if kind == "late_start":
         return [replace(one, start=(one.start + one.end) / 2) for one in said]
+    if kind == "early_start":
+        ends = [0.0, *(one.end for one in said)]
+        return [replace(one, start=end) for one, end in zip(said, ends, strict=False)]
     return said
+
+
+def _later(said: Said, by: float, until: float) -> Said:
+    return replace(said, start=min(said.start + by, until), end=min(said.end + by, until))
 
 
 def _body(request: Asked, said: Sequence[Said], seconds: float, kind: str) -> dict[str, Any]:

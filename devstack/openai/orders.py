@@ -19,6 +19,8 @@ KINDS: Final = {
     "invented": "200 with words that nobody said, of which the figures are low",
     "loop": "200 with the same word 111 times in each segment",
     "late_start": "200 with each segment's start in its middle",
+    "early_start": "200 with each segment's start at the end of the one before, before the pause between them",
+    "times_off": "200 with each segment `seconds` later, within the sound",
     "two_speakers": "`diarized_json` with the speakers A and B in turn",
 }
 

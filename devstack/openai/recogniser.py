@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Final
+from typing import Final, Protocol
 
 import av
 from pocketsphinx import Decoder, Endpointer
@@ -32,11 +32,24 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True)
 class Said:
-    """Words without a pause between them; times in seconds from the sound's beginning."""
+    """Words without a pause between them; times in seconds from the sound's beginning.
+
+    The figures are the model's own, None where it has none.
+    """
 
     start: float
     end: float
     text: str
+    avg_logprob: float | None = None
+    no_speech_prob: float | None = None
+    compression_ratio: float | None = None
+
+
+class Hearing(Protocol):
+    """What hears: pocketsphinx, or another recogniser."""
+
+    def hear(self, samples: bytes) -> tuple[Said, ...]:
+        """What is said, in order; blocks. Not to be used by two threads at once."""
 
 
 def decode(content: bytes, suffix: str) -> bytes:

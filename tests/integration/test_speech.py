@@ -88,7 +88,7 @@ async def test_turns_are_heard_with_few_wrong_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("api", "cut"), list(zip(SpeechApi, (Cut.TURNS, Cut.WINDOWS, Cut.WINDOWS), strict=True))
+    ("api", "cut"), list(zip(SpeechApi, (Cut.TURNS, Cut.TURNS, Cut.WINDOWS), strict=True))
 )
 async def test_each_answer_becomes_segments_within_the_piece(api: SpeechApi, cut: Cut) -> None:
     length_ms = round((TURN.end - TURN.start + 0.2) * 1000)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.media.turns import FRAME_MS, SPEECH, own_speech, turns, voices, windows
+from app.media.turns import FRAME_MS, SPEECH, _least_around, own_speech, spoken, turns, voices, windows
 
 LOUD, QUIET = SPEECH | 90, 30
 
@@ -52,8 +52,28 @@ def test_windows_hold_every_turn_and_are_not_too_long(frames: bytes, longest_ms:
 
 
 def test_a_short_pause_is_within_a_turn_and_a_long_one_is_not() -> None:
-    frames = _heard((QUIET, 50), (LOUD, 50), (QUIET, 16), (LOUD, 50), (QUIET, 18), (LOUD, 50), (QUIET, 50))
-    assert turns(frames, longest_ms=30_000, duration_ms=8_520) == [(1_400, 5_080), (5_420, 7_120)]
+    frames = _heard((QUIET, 50), (LOUD, 50), (QUIET, 11), (LOUD, 50), (QUIET, 13), (LOUD, 50), (QUIET, 50))
+    assert turns(frames, longest_ms=30_000, duration_ms=8_220) == [(1_400, 4_930), (5_120, 6_820)]
+
+
+def test_speech_in_a_steady_noise_is_divided_at_its_pauses_and_nothing_is_left_out() -> None:
+    noise = SPEECH | 60
+    frames = _heard((noise, 50), (LOUD, 50), (noise, 5), (LOUD, 50), (noise, 40), (LOUD, 50), (noise, 100))
+    assert turns(frames, longest_ms=30_000, duration_ms=10_350) == [(0, 5_750), (5_750, 10_350)]
+    assert spoken(frames) == ((1_500, 3_000), (3_150, 4_650), (5_850, 7_350))
+
+
+def test_a_noise_that_is_all_there_is_stays_a_turn() -> None:
+    frames = _heard((SPEECH | 60, 100))
+    assert turns(frames, longest_ms=30_000, duration_ms=3_000) == [(0, 3_000)]
+    assert spoken(frames) == ((0, 3_000),)
+
+
+@given(recordings())
+def test_softest_moment_around_is_that_of_a_slow_search(frames: bytes) -> None:
+    reach = 7
+    slow = [min(frames[max(0, at - reach) : at + reach + 1]) for at in range(len(frames))]
+    assert list(_least_around(frames, reach)) == slow
 
 
 def test_a_long_turn_is_cut_at_its_quietest_pause() -> None:
@@ -66,8 +86,8 @@ def test_a_click_is_no_turn() -> None:
 
 
 def test_a_window_ends_at_a_long_silence() -> None:
-    frames = _heard((LOUD, 50), (QUIET, 900), (LOUD, 50), (QUIET, 1_100), (LOUD, 50))
-    assert windows(frames, longest_ms=800_000, duration_ms=64_500) == [(0, 30_100), (62_900, 64_500)]
+    frames = _heard((LOUD, 50), (QUIET, 70), (LOUD, 50), (QUIET, 80), (LOUD, 50))
+    assert windows(frames, longest_ms=800_000, duration_ms=9_000) == [(0, 5_200), (7_400, 9_000)]
 
 
 def test_a_trace_of_the_other_channel_is_no_speech() -> None:

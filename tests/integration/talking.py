@@ -1,0 +1,149 @@
+"""Sound that is made of the fixture's turns, with pauses, noise and overlaps as wanted, and how wrong times are."""
+
+import random
+import statistics
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from io import BytesIO
+
+import av
+
+from app.integrations.speech import Speech
+from app.media.sound import Span, pieces, plan
+from app.transcripts.anchoring import anchored
+from app.transcripts.assembling import Piece, assembled
+from app.transcripts.model import Transcript
+from tests.integration.spoken import RATE, channels, turns, words
+
+PAUSES = (0.5, 0.7, 1.0, 1.5, 2.5, 6.0, 12.0, 25.0, 40.0)
+
+
+@dataclass(frozen=True)
+class Talk:
+    """16-bit mono samples at 16 kHz, and what is said in them: each turn's start and end in seconds, and its words."""
+
+    samples: bytes
+    said: tuple[tuple[float, float, str], ...]
+
+
+@dataclass(frozen=True)
+class StartErrors:
+    """How many seconds each turn's start is wrong, without its sign; `unheard` turns have no word in the transcript."""
+
+    seconds: tuple[float, ...]
+    unheard: int
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def percentile_99(self) -> float:
+        return self.seconds[min(len(self.seconds) - 1, int(len(self.seconds) * 0.99))]
+
+
+def talk(count: int, pause: Callable[[int], float], *, noise: float = 0.0) -> Talk:
+    """So many turns. `pause(n)` follows turn n, in seconds; below 0 the next one begins before its end.
+
+    `noise` is white, and so loud beside the speech: 0.1 is 20 dB less.
+    """
+    sound = array("h", bytes(2 * RATE))
+    said = []
+    for number, turn in enumerate(turns()[:count]):
+        words_of_it = array(
+            "h", channels()[turn.channel][round(turn.start * RATE) * 2 : round(turn.end * RATE) * 2]
+        )
+        begin = len(sound) if number == 0 else len(sound) + round(pause(number - 1) * RATE)
+        said.append((begin / RATE, (begin + len(words_of_it)) / RATE, turn.text))
+        _add(sound, begin, words_of_it)
+    sound.extend(array("h", bytes(2 * RATE)))
+    return Talk((_with_noise(sound, noise) if noise else sound).tobytes(), tuple(said))
+
+
+def start_errors(talk: Talk, transcript: Transcript) -> StartErrors:
+    """Each turn of the talk beside the turn of the transcript that has its first word that was heard."""
+    said = [(word, number) for number, (_, _, text) in enumerate(talk.said) for word in words(text)]
+    heard = [(word, turn.start_ms / 1000) for turn in transcript.in_order for word in words(turn.text)]
+    first: dict[int, float] = {}
+    for at, place in sorted(_alike([word for word, _ in said], [word for word, _ in heard])):
+        first.setdefault(said[at][1], heard[place][1])
+    errors = sorted(
+        abs(first[number] - start) for number, (start, _, _) in enumerate(talk.said) if number in first
+    )
+    return StartErrors(tuple(errors), len(talk.said) - len(first))
+
+
+async def transcribed(
+    talk: Talk, speech: Speech, before: Callable[[Span], None] = lambda _: None
+) -> tuple[Transcript, int]:
+    """The transcript of a recording of it, made as the worker makes it, and how many pieces were sent.
+
+    `before` is called before each piece is sent.
+    """
+    content = mono_mp4(talk.samples)
+
+    async def read_range(start: int, length: int) -> bytes:
+        return content[start : start + length]
+
+    found = await plan(read_range, len(content), "mp4", cut=speech.cut)
+    heard = []
+    async with aclosing(pieces(read_range, len(content), "mp4", found.spans)) as cut:
+        async for span, flac in cut:
+            before(span)
+            heard.append(Piece(span, anchored(await speech.transcribe(flac, language="en"), span.speech)))
+    return assembled(heard), len(heard)
+
+
+@cache
+def mono_mp4(samples: bytes) -> bytes:
+    """As AAC, at 16 kHz."""
+    target = BytesIO()
+    with av.open(target, "w", format="mp4") as file:
+        stream = file.add_stream("aac", rate=RATE, layout="mono")
+        frame = av.AudioFrame(format="s16", layout="mono", samples=len(samples) // 2)
+        frame.planes[0].update(samples)
+        frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
+        resampler = av.AudioResampler(stream.format, "mono", RATE, frame_size=1024)
+        for part in (*resampler.resample(frame), *resampler.resample(None), None):
+            file.mux(stream.encode(part))
+    return target.getvalue()
+
+
+def _add(sound: "array[int]", begin: int, other: "array[int]") -> None:
+    if len(sound) < begin + len(other):
+        sound.extend(array("h", bytes(2 * (begin + len(other) - len(sound)))))
+    for number, sample in enumerate(other, begin):
+        sound[number] = max(-32_768, min(32_767, sound[number] + sample))
+
+
+def _with_noise(sound: "array[int]", share: float) -> "array[int]":
+    spoken = [sample for sample in sound if sample]
+    loud = share * (sum(sample * sample for sample in spoken) / len(spoken)) ** 0.5
+    chance = random.Random(1)  # noqa: S311 - noise, and the same each time
+    return array("h", (max(-32_768, min(32_767, round(one + chance.gauss(0, loud)))) for one in sound))
+
+
+def _alike(said: Sequence[str], heard: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """The places of the words that are the same in both, laid beside each other with the fewest errors."""
+    rows = [list(range(len(heard) + 1))]
+    for number, word in enumerate(said, 1):
+        row = [number]
+        for column, other in enumerate(heard, 1):
+            above = rows[-1]
+            row.append(min(above[column - 1] + (word != other), above[column] + 1, row[-1] + 1))
+        rows.append(row)
+    at, place = len(said), len(heard)
+    while at and place:
+        is_same = said[at - 1] == heard[place - 1]
+        if rows[at][place] == rows[at - 1][place - 1] + (not is_same):
+            at, place = at - 1, place - 1
+            if is_same:
+                yield at, place
+        elif rows[at][place] == rows[at - 1][place] + 1:
+            at -= 1
+        else:
+            place -= 1

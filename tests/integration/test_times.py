@@ -1,0 +1,114 @@
+"""Turns start when somebody begins to speak, whatever times the speech service tells: `docs/transcripts.md`, Times."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from app.integrations.speech import Speech
+from app.media.sound import Span
+from app.settings import SpeechApi
+from app.transcripts.model import Transcript
+from devstack.openai import Order, create_openai_app
+from devstack.openai.recogniser import Said
+from tests.integration.recording_world import served
+from tests.integration.talking import PAUSES, Talk, start_errors, talk, transcribed
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-that-nobody-may-see"
+MODELS = {
+    SpeechApi.TEXT: "gpt-transcribe",
+    SpeechApi.VERBOSE_JSON: "whisper-1",
+    SpeechApi.DIARIZED_JSON: "gpt-4o-transcribe-diarize",
+}
+MEDIAN_SECONDS, MOST_SECONDS = 0.1, 0.5
+ORDERS = {
+    "": None,
+    "late_start": Order("late_start", count=99),
+    "early_start": Order("early_start", count=99),
+    "times_off": Order("times_off", count=99, seconds=3),
+    "times_outside": Order("times_outside", count=99),
+    "backwards": Order("backwards", count=99),
+}
+
+
+@dataclass
+class Oracle:
+    """Hears all words of a talk at their true times: those of a turn that is cut by the share of it in the piece."""
+
+    sound: Talk
+    span: Span | None = None
+
+    def before(self, span: Span) -> None:
+        self.span = span
+
+    def hear(self, _: bytes) -> tuple[Said, ...]:
+        assert self.span is not None
+        begin, stop = self.span.start_ms / 1000, self.span.end_ms / 1000
+        found = []
+        for start, end, text in self.sound.said:
+            words = text.split()
+            first, last = (
+                round(len(words) * min(1, max(0, (at - start) / (end - start)))) for at in (begin, stop)
+            )
+            if first < last:
+                told = max(start, begin) - begin, min(end, stop) - begin
+                found.append(Said(*told, " ".join(words[first:last])))
+        return tuple(found)
+
+
+@asynccontextmanager
+async def _speech(api: SpeechApi, order: Order | None, oracle: Oracle) -> AsyncIterator[Speech]:
+    app = create_openai_app(KEY)
+    app.state.stand_in.recogniser = oracle
+    if order is not None:
+        app.state.stand_in.orders.add(order)
+    async with served(app) as url:
+        speech = Speech(api_key=KEY, model=MODELS[api], api=api, base_url=f"{url}/v1")
+        try:
+            yield speech
+        finally:
+            await speech.aclose()
+
+
+async def _transcribed(sound: Talk, api: SpeechApi, order: Order | None) -> tuple[Transcript, int]:
+    oracle = Oracle(sound)
+    async with _speech(api, order, oracle) as speech:
+        return await transcribed(sound, speech, oracle.before)
+
+
+async def _holds(sound: Talk, api: SpeechApi, order: Order | None = None) -> int:
+    """Asserts the promise; returns how many pieces were sent."""
+    transcript, sent = await _transcribed(sound, api, order)
+    errors = start_errors(sound, transcript)
+    told = f"median {errors.median:.2f} s, 99th percentile {errors.percentile_99:.2f} s, {sent} pieces"
+    print(f"{api.value} {order.kind if order else ''}: {told}")  # noqa: T201 - the measure
+    assert errors.unheard == 0
+    assert (errors.median <= MEDIAN_SECONDS, errors.percentile_99 <= MOST_SECONDS) == (True, True), told
+    return sent
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("api", SpeechApi)
+async def test_starts_are_ours_with_pauses_of_half_a_second_to_forty(api: SpeechApi, order: str) -> None:
+    sound = talk(14, lambda turn: PAUSES[turn % len(PAUSES)])
+    sent = await _holds(sound, api, ORDERS[order])
+    assert sent <= len(sound.said)
+
+
+@pytest.mark.parametrize("api", SpeechApi)
+@pytest.mark.parametrize("pause", [0.5, 2.0])
+async def test_starts_are_ours_with_noise_in_the_pauses(api: SpeechApi, pause: float) -> None:
+    await _holds(talk(14, lambda _: pause, noise=0.3), api, ORDERS["late_start"])
+
+
+@pytest.mark.parametrize("api", SpeechApi)
+async def test_turn_after_two_that_overlap_starts_when_it_does(api: SpeechApi) -> None:
+    sound = talk(5, lambda turn: -0.8 if turn == 1 else 1.0)
+    begun = tuple(one for number, one in enumerate(sound.said) if number != 2)
+    transcript, _ = await _transcribed(sound, api, ORDERS["late_start"])
+    starts = [turn.start_ms / 1000 for turn in transcript.in_order]
+    assert starts == sorted(starts)
+    assert all(min(abs(start - one) for one in starts) <= MEDIAN_SECONDS for start, _, _ in begun)
