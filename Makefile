@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help demo example test test-wheel test-postgres-15 bench-webhook bench-lifecycle bench-media bench-search live drill faults soak simulate check format schema lock clean
+.PHONY: help demo example test test-wheel test-postgres-15 bench-webhook bench-lifecycle bench-media bench-search live whisper drill faults soak simulate check format schema lock clean
 
 help:
 	@echo "make demo          one consultation through the whole stack, then serve until Ctrl-C (ONCE=1: end)"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-wheel    install the wheel into an empty environment and run its commands"
 	@echo "make test-postgres-15  those that meet the database, on Debian's Postgres 15, where it is installed"
 	@echo "make live          against a real LiveKit server, where Go can install it"
+	@echo "make whisper       install a real Whisper for the dev stack, and test it: 125 MB of downloads (docs/whisper.md)"
 	@echo "make drill         back a small practice up and restore it, keys, recordings and all (docs/restore.md)"
 	@echo "make faults        LiveKit, the network and the ground misbehave; a table of what became of each recording"
 	@echo "make simulate      two years of keeping and destroying, 5,000 consultations, judged by an oracle (docs/simulation.md)"
@@ -56,6 +57,13 @@ test-postgres-15: $(INSTALLED)
 
 live: $(INSTALLED)
 	$(BIN)/python -m tests.live
+
+# SHORT gives the installation a minute and goes on without it: then it says why, and the tests are fewer.
+whisper: $(INSTALLED)
+	@if $(if $(SHORT),timeout 60) $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		--requirement requirements-whisper.lock; then \
+		$(BIN)/pytest tests/integration/test_recognisers.py $(if $(SHORT),-k "whisper and short"); \
+	else $(if $(SHORT),echo "make whisper: skipped: it was not installed within a minute",exit 1); fi
 
 drill: $(INSTALLED)
 	$(BIN)/python -m tests.drill
@@ -108,6 +116,7 @@ lock:
 	$(COMPILE) pyproject.toml --group devstack --group dev --constraint requirements.lock \
 		--output-file requirements-dev.lock
 	$(COMPILE) --group live --constraint requirements-dev.lock --output-file requirements-live.lock
+	$(COMPILE) --group whisper --constraint requirements-dev.lock --output-file requirements-whisper.lock
 
 clean:
 	rm -rf $(VENV) .devstack

@@ -24,6 +24,10 @@ from app.texts.plain import plain
 UNCERTAIN_LOGPROB: Final = -0.95
 """Of 19 sentences that whisper tiny.en invented, 19 were below it, and of 92 others 9, each of them wrong."""
 
+UNCERTAIN_NO_SPEECH: Final = 0.9
+"""Whisper writes "You" for silence, at an `avg_logprob` of -0.7 and a probability of 0.95 that
+nobody speaks; of the fixture's turns none is above 0.06 (tiny.en, measured 2026-11-29)."""
+
 TOLERANCE_MS: Final = 1000
 """A segment's start may be so much before the piece, after its end, or before the start of the segment that it follows.
 Other starts are odd. An end may be later: Whisper hears windows of 30 s, padded with silence, and its last segment may
@@ -146,7 +150,8 @@ def understood(
 ) -> Heard:
     """What this answer says about a piece of that length; raises UpstreamFailed("speech_nonsense").
 
-    A segment whose `avg_logprob` is below `uncertain_logprob` is uncertain; one without that figure is not.
+    A segment whose `avg_logprob` is below `uncertain_logprob` is uncertain, and so is one in which the model says that
+    nobody speaks; one without figures is not.
 
     Words without times become one segment over the whole piece. Each text is one line in NFC (`app/texts/plain.py`).
     Segments come in order of start, within the piece; a segment without words is left out.
@@ -163,8 +168,10 @@ def understood(
 
 
 def _marked(segment: HeardSegment, uncertain_logprob: float) -> HeardSegment:
-    logprob = segment.figures.avg_logprob
-    is_uncertain = bool(segment.text) and logprob is not None and logprob < uncertain_logprob
+    logprob, no_speech = segment.figures.avg_logprob, segment.figures.no_speech_prob
+    is_unsure = logprob is not None and logprob < uncertain_logprob
+    is_silent = no_speech is not None and no_speech > UNCERTAIN_NO_SPEECH
+    is_uncertain = bool(segment.text) and (is_unsure or is_silent)
     return replace(segment, is_uncertain=is_uncertain)
 
 

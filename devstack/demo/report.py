@@ -54,7 +54,8 @@ class Report:
     """The events of the demo, as `--json` writes them, and the data for a web app. The token is shown only in the
     terminal.
 
-    `project` is None before the stack runs. `logins` are those of the doctor, the officer and the patient.
+    `project` is None before the stack runs, and `heard_with` (the recogniser) before the transcription.
+    `logins` are those of the doctor, the officer and the patient.
     """
 
     project: Project | None = None
@@ -63,6 +64,7 @@ class Report:
     consultation: dict[str, object] = field(default_factory=dict)
     recording: dict[str, object] = field(default_factory=dict)
     turns: list[SpokenTurn] = field(default_factory=list)
+    heard_with: str | None = None
     audit: dict[str, dict[str, int]] = field(default_factory=dict)
     token: str = field(default="", repr=False)
 
@@ -74,7 +76,7 @@ class Report:
             "steps": [asdict(step) for step in self.steps],
             "consultation": self.consultation,
             "recording": self.recording,
-            "transcript": {"turns": [asdict(turn) for turn in self.turns]},
+            "transcript": {"heard_with": self.heard_with, "turns": [asdict(turn) for turn in self.turns]},
             "audit": self.audit,
         }
         return json.dumps(whole, indent=2)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from devstack import documents
 from devstack.demo.report import SpokenTurn, require
+from devstack.demo.scene import Scene
 from devstack.demo.visit import Visit
 
 PATIENCE_SECONDS: Final = 120
@@ -22,7 +23,8 @@ async def show_words(visit: Visit, recording_id: str) -> Mapping[str, int]:
     Raises DemoFailed.
     """
     scene, words = visit.scene, Words(visit, recording_id)
-    async with scene.step("what was said is turned into words, in the background"):
+    recogniser = scene.report.heard_with = await _recogniser(scene)
+    async with scene.step(f"what was said is turned into words by {recogniser}, in the background"):
         is_spoken = await words.wait()
     if not is_spoken:
         scene.audience.on_line("nobody says a word in it")
@@ -108,6 +110,16 @@ class Words:
     def _tell(self, done: int, total: int | None) -> None:
         if total:
             self._visit.scene.audience.on_progress(done, total)
+
+
+async def _recogniser(scene: Scene) -> str:
+    """The name of what hears in the stand-in for OpenAI."""
+    environment = scene.stack.environment
+    url = environment["OPENAI_BASE_URL"].removesuffix("/v1")
+    headers = {"Authorization": f"Bearer {environment['OPENAI_API_KEY']}"}
+    answer = await scene.http.get(f"{url}/stand-in/recogniser", headers=headers)
+    require(answer.status_code == 200, f"the stand-in for OpenAI answered {answer.status_code}")
+    return str(answer.json()["name"])
 
 
 def _line(start: float, speaker: str, text: str) -> str:

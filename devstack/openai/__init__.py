@@ -1,8 +1,8 @@
 """A stand-in for OpenAI's transcriptions: its wire format, its limits and refusals over recognition on this machine.
 
-It really recognises English speech (pocketsphinx, whose model is in its wheel), badly enough to be no measure of any
-vendor. `diarized_json` hears nobody apart: everything is speaker A, or A and B in turn by order. For development and
-tests only.
+It really recognises English speech: with pocketsphinx, whose model is in its wheel, badly enough to be no measure of
+any vendor; or with a real Whisper, if `make whisper` has installed it (`whisper`). `diarized_json` hears nobody apart:
+everything is speaker A, or A and B in turn by order. For development and tests only.
 
 Orders for faults are listed in `orders`; `python -m devstack.openai --config FILE` runs it (`OpenAIConfig`),
 `create_openai_app` builds it for tests.

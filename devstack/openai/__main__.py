@@ -6,7 +6,9 @@ from pathlib import Path
 import uvicorn
 
 from devstack.openai.app import create_openai_app
-from devstack.openai.config import load_config
+from devstack.openai.config import RecogniserName, load_config
+from devstack.openai.recogniser import Hearing, Recogniser
+from devstack.openai.whisper import Whisper
 
 
 def main() -> None:
@@ -15,12 +17,21 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     config = load_config(parser.parse_args().config)
     uvicorn.run(
-        create_openai_app(config.api_key),
+        create_openai_app(config.api_key, _recogniser(config.recogniser)),
         host=config.host,
         port=config.port,
         access_log=False,
         log_level="warning",
     )
+
+
+def _recogniser(name: RecogniserName) -> Hearing:
+    """Ready to hear. Raises ChangedWeightsError for a Whisper whose files are not those that are pinned."""
+    if name == "pocketsphinx":
+        return Recogniser()
+    whisper = Whisper()
+    whisper.load()
+    return whisper
 
 
 if __name__ == "__main__":

@@ -72,8 +72,7 @@ def _body(request: Asked, said: Sequence[Said], seconds: float, kind: str) -> di
         usage = {"type": "tokens", "input_tokens": round(seconds * 10), "output_tokens": len(text) // 4}
         usage["total_tokens"] = usage["input_tokens"] + usage["output_tokens"]  # type: ignore[operator]
         languages = {"languages": [{"code": "en"}] if said else []} if request.model == SUCCESSOR else {}
-        tokens = text.split() if request.with_logprobs else []
-        logprobs = {"logprobs": [_token(token, kind) for token in tokens]} if request.with_logprobs else {}
+        logprobs = {"logprobs": _tokens(said, kind)} if request.with_logprobs else {}
         return {"text": "" if kind == "empty_segments" else text, **languages, **logprobs, "usage": usage}
     listed = [] if kind == "empty_segments" else list(enumerate(said))
     whole = {
@@ -92,11 +91,19 @@ def _body(request: Asked, said: Sequence[Said], seconds: float, kind: str) -> di
     return {**whole, "segments": [_turn(number, one, speakers) for number, one in listed]}
 
 
-def _token(token: str, kind: str) -> dict[str, Any]:
+def _tokens(said: Sequence[Said], kind: str) -> list[dict[str, Any]]:
+    return [_token(token, _logprob(one), kind) for one in said for token in one.text.split()]
+
+
+def _logprob(said: Said) -> float:
+    return _SURE if said.avg_logprob is None else said.avg_logprob
+
+
+def _token(token: str, logprob: float, kind: str) -> dict[str, Any]:
     return {
         "token": token,
         "bytes": list(token.encode()),
-        "logprob": _UNSURE if kind == "invented" else _SURE,
+        "logprob": _UNSURE if kind == "invented" else logprob,
     }
 
 
@@ -109,9 +116,9 @@ def _segment(number: int, said: Said, kind: str) -> dict[str, Any]:
         "text": f" {said.text}",
         "tokens": [50364, 50414],
         "temperature": 0.0,
-        "avg_logprob": _UNSURE if kind == "invented" else _SURE,
-        "compression_ratio": 18.6 if kind == "loop" else 1.2,
-        "no_speech_prob": 0.01,
+        "avg_logprob": _UNSURE if kind == "invented" else _logprob(said),
+        "compression_ratio": 18.6 if kind == "loop" else said.compression_ratio or 1.2,
+        "no_speech_prob": 0.01 if said.no_speech_prob is None else said.no_speech_prob,
     }
 
 

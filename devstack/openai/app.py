@@ -1,7 +1,8 @@
 """The stand-in as an ASGI application. Its base URL is its address and `/v1`.
 
 Beside OpenAI's two routes there are, with the key as bearer, `POST`, `GET` and `DELETE /stand-in/orders`
-(`{"order": KIND, "count": 1, "seconds": 0}`, see `orders`) and `GET /stand-in/calls`.
+(`{"order": KIND, "count": 1, "seconds": 0}`, see `orders`) `GET /stand-in/calls`
+and `GET /stand-in/recogniser` (what hears).
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,7 @@ from starlette.routing import Route
 from devstack.openai.asked import MODELS, asked
 from devstack.openai.forms import parse_form
 from devstack.openai.orders import as_json, parse
+from devstack.openai.recogniser import Hearing, Recogniser
 from devstack.openai.refusals import Refusal
 from devstack.openai.stand_in import OpenAIStandIn
 
@@ -23,19 +25,13 @@ MAX_BYTES: Final = 26_214_400
 _CREATED: Final = 1_677_532_384
 
 
-def create_openai_app(api_key: str) -> Starlette:
-    """The application; its `state.stand_in` is the OpenAIStandIn."""
-    stand_in = OpenAIStandIn(api_key)
+def create_openai_app(api_key: str, recogniser: Hearing | None = None) -> Starlette:
+    """The application; its `state.stand_in` is the OpenAIStandIn. `recogniser` None is pocketsphinx."""
+    stand_in = OpenAIStandIn(api_key, recogniser or Recogniser())
 
     async def transcribe(request: Request) -> Response:
         form = parse_form(request.headers.get("content-type", ""), await _body(request))
         return await stand_in.transcribe(asked(form))
-
-    async def models(_: Request) -> Response:
-        listed = [
-            {"id": name, "object": "model", "created": _CREATED, "owned_by": "system"} for name in MODELS
-        ]
-        return JSONResponse({"object": "list", "data": listed})
 
     async def order(request: Request) -> Response:
         try:
@@ -54,13 +50,17 @@ def create_openai_app(api_key: str) -> Starlette:
     async def calls(_: Request) -> Response:
         return JSONResponse([asdict(one) for one in stand_in.calls])
 
+    async def heard_with(_: Request) -> Response:
+        return JSONResponse({"name": stand_in.recogniser.name})
+
     routes = (
         ("POST", "/v1/audio/transcriptions", transcribe),
-        ("GET", "/v1/models", models),
+        ("GET", "/v1/models", _models),
         ("POST", "/stand-in/orders", order),
         ("GET", "/stand-in/orders", still_open),
         ("DELETE", "/stand-in/orders", take_back),
         ("GET", "/stand-in/calls", calls),
+        ("GET", "/stand-in/recogniser", heard_with),
     )
     app = Starlette(
         routes=[
@@ -93,6 +93,11 @@ async def _body(request: Request) -> bytes:
             message = f"Maximum content size limit ({MAX_BYTES}) exceeded ({len(body)} bytes read)"
             raise Refusal(413, message, kind="server_error")
     return bytes(body)
+
+
+async def _models(_: Request) -> Response:
+    listed = [{"id": name, "object": "model", "created": _CREATED, "owned_by": "system"} for name in MODELS]
+    return JSONResponse({"object": "list", "data": listed})
 
 
 async def _unrouted(request: Request) -> JSONResponse:

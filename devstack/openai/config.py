@@ -3,15 +3,19 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
+
+RecogniserName = Literal["pocketsphinx", "whisper"]
 
 
 @dataclass(frozen=True)
 class OpenAIConfig:
-    """One project with one key."""
+    """One project with one key. `recogniser` hears."""
 
     api_key: str = field(repr=False)
     host: str = "127.0.0.1"
     port: int = 9998
+    recogniser: RecogniserName = "pocketsphinx"
 
 
 def save_config(config: OpenAIConfig, path: Path) -> None:

@@ -46,7 +46,9 @@ class Said:
 
 
 class Hearing(Protocol):
-    """What hears: pocketsphinx, or another recogniser."""
+    """What hears: pocketsphinx, or another recogniser. `name` is for people."""
+
+    name: str
 
     def hear(self, samples: bytes) -> tuple[Said, ...]:
         """What is said, in order; blocks. Not to be used by two threads at once."""
@@ -75,7 +77,9 @@ def seconds(samples: bytes) -> float:
 
 
 class Recogniser:
-    """One decoder, loaded when it is first needed (0.5 s); not to be used by two threads at once."""
+    """pocketsphinx. One decoder, loaded when it is first needed (0.5 s); not to be used by two threads at once."""
+
+    name = "pocketsphinx"
 
     def __init__(self) -> None:
         self._decoder: Decoder | None = None

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from devstack.openai.answers import answer, refuse
 from devstack.openai.asked import Asked, check_length
 from devstack.openai.orders import Orders
-from devstack.openai.recogniser import Hearing, Recogniser, UnreadableError, decode, seconds
+from devstack.openai.recogniser import Hearing, UnreadableError, decode, seconds
 from devstack.openai.refusals import Refusal, invalid
 
 
@@ -29,9 +29,9 @@ class OpenAIStandIn:
     """One project. Tests look at `calls` and add `orders`."""
 
     api_key: str = field(repr=False)
+    recogniser: Hearing
     orders: Orders = field(default_factory=Orders)
     calls: list[Call] = field(default_factory=list)
-    recogniser: Hearing = field(default_factory=Recogniser)
     _turn: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
 
     def authenticate(self, authorization: str) -> None:

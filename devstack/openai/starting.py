@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from devstack.children import free_port, starting
-from devstack.openai.config import OpenAIConfig, save_config
+from devstack.openai import whisper
+from devstack.openai.config import OpenAIConfig, RecogniserName, save_config
 
 
 def openai_environment() -> dict[str, str]:
@@ -19,10 +20,11 @@ def openai_environment() -> dict[str, str]:
 
 @contextmanager
 def running(environment: Mapping[str, str], data_dir: Path) -> Iterator[None]:
-    """At the address and with the key of this environment, until the block ends."""
+    """At the address and with the key of this environment, until the block ends. Whisper hears if it is installed."""
     url, key = environment["OPENAI_BASE_URL"], environment["OPENAI_API_KEY"]
     port = int(url.removesuffix("/v1").rpartition(":")[2])
-    save_config(OpenAIConfig(api_key=key, port=port), data_dir / "openai.json")
+    recogniser: RecogniserName = "whisper" if whisper.is_installed() else "pocketsphinx"
+    save_config(OpenAIConfig(api_key=key, port=port, recogniser=recogniser), data_dir / "openai.json")
     with starting(
         "devstack.openai",
         ["--config", str(data_dir / "openai.json")],

@@ -419,6 +419,14 @@ def test_segment_below_the_threshold_is_uncertain_and_keeps_its_figures(
     assert segment.figures == Figures(kept, 0.7, 2.0)
 
 
+@pytest.mark.parametrize(("no_speech", "is_uncertain"), [(0.9, False), (0.91, True), (1, True), ("1", False)])
+def test_segment_in_which_the_model_hears_nobody_is_uncertain(no_speech: object, is_uncertain: bool) -> None:
+    figures = {"avg_logprob": -0.7, "no_speech_prob": no_speech}
+    answer = {"text": "", "segments": [{"start": 0.0, "end": 2.0, "text": "You", **figures}]}
+    (segment,) = _heard(answer, SpeechApi.VERBOSE_JSON).segments
+    assert (segment.text, segment.is_uncertain) == ("You", is_uncertain)
+
+
 def test_threshold_is_the_models() -> None:
     segment = {"start": 0.0, "end": 2.0, "text": "Thank you.", "avg_logprob": -0.5}
     answer = json.dumps({"text": "", "segments": [segment]}).encode()
