@@ -54,6 +54,8 @@ _REMEDIES = {
     "database_slow": "Postgres did not answer in time: look at its load and its locks.",
     "not_permitted": "The database's grants are not those of the migrations: run `resguardo migrate`.",
     "migration_failed": "Nothing of that migration was kept. The SQLSTATE says why; DATABASE_URL must be the owner's.",
+    "quotas_malformed": "policies/quotas.toml needs a table [per_person_and_hour] with urls, subtitles, pages and "
+    "invitations, and no other key. Each is a positive whole number.",
     "migration_out_of_order": "A file is older than what the database has: rename it, or use the newest release.",
     "ledger_versions_unknown": "The database has migrations that this release does not know: use the newest release.",
     "database_of_pre_release": "This database was made by a version of before the first release, whose migrations were "

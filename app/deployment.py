@@ -11,6 +11,7 @@ from app.errors import Conflict, Forbidden
 from app.integrations.storage import Storage
 from app.migrations import Secret, migrate, set_login_passwords
 from app.owner import as_owner
+from app.quotas import apply_quotas, load_quotas
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ def prepare_database(
     *,
     on_applied: Callable[[str], None] = lambda version: None,
 ) -> Preparation:
-    """Apply the pending migrations and then all access, and set the logins' passwords. Safe to repeat.
+    """Apply the pending migrations, then all access and the quotas, and set the logins' passwords. Safe to repeat.
 
-    Calls `on_applied` with each version after its commit. Raises the errors of the three steps.
+    Calls `on_applied` with each version after its commit. Raises the errors of these steps.
     """
+    quotas = load_quotas()
     applied = migrate(owner_url, MIGRATIONS_DIRECTORY, on_applied=on_applied)
     changed = apply_access(owner_url)
+    apply_quotas(owner_url, quotas)
     set_login_passwords(owner_url, passwords)
     return Preparation(applied, () if applied else changed)
 

@@ -42,7 +42,6 @@ from app.integrations.livekit import LiveKit, WebhookVerifier
 from app.integrations.storage import Storage
 from app.jobs.watch import LeaderWatch
 from app.keys.service import require_root_keys
-from app.quotas import Quotas, load_quotas
 from app.recordings.changes import Feed, RecordingChanges
 from app.recordings.imports import Imports
 from app.recordings.service import Recordings
@@ -68,7 +67,6 @@ class _Parts:
     """The clients that the services share, opened at the start and closed at the end."""
 
     database: Database
-    quotas: Quotas
     livekit: LiveKit
     storage: Storage
     http: httpx.AsyncClient
@@ -158,11 +156,9 @@ def _parts(settings: ApiSettings) -> _Parts:
         seconds=REQUEST_SECONDS,
     )
     http = httpx.AsyncClient()
-    quotas = load_quotas()
-    audit = Audit(database, quotas=quotas)
+    audit = Audit(database)
     return _Parts(
         database=database,
-        quotas=quotas,
         livekit=configured.livekit(settings),
         storage=configured.reader_storage(settings),
         http=http,
@@ -204,32 +200,28 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
             parts.livekit,
             livekit_url=settings.livekit_url,
             deployment=settings.deployment,
-            quotas=parts.quotas,
         ),
         recordings=Recordings(
             parts.database,
             parts.storage,
             WebhookVerifier({settings.livekit_api_key: settings.livekit_api_secret.get_secret_value()}),
-            quotas=parts.quotas,
             url_lifetime_seconds=settings.url_lifetime_seconds,
             totp_max_age_seconds=settings.totp_max_age_seconds,
             has_routes=settings.livekit_egress_routes,
         ),
-        recording_changes=RecordingChanges(parts.database, parts.feed, quotas=parts.quotas),
-        imports=Imports(parts.database, quotas=parts.quotas),
+        recording_changes=RecordingChanges(parts.database, parts.feed),
+        imports=Imports(parts.database),
         consents=Consents(parts.database),
         access_requests=AccessRequests(
             parts.database,
             parts.storage,
-            quotas=parts.quotas,
             url_lifetime_seconds=settings.url_lifetime_seconds,
         ),
-        deletions=Deletions(parts.database, quotas=parts.quotas),
-        staff=Staff(parts.database, quotas=parts.quotas),
-        holds=LegalHolds(parts.database, quotas=parts.quotas),
+        deletions=Deletions(parts.database),
+        staff=Staff(parts.database),
+        holds=LegalHolds(parts.database),
         retention=Retention(
             parts.database,
-            quotas=parts.quotas,
             prices=Prices(
                 settings.r2_price_gb_month,
                 settings.r2_price_class_a_million,
@@ -240,10 +232,9 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         transcripts=Transcripts(
             parts.database,
             settings.keyring,
-            quotas=parts.quotas,
             url_lifetime_seconds=settings.url_lifetime_seconds,
         ),
-        transcript_search=TranscriptSearch(parts.database, settings.keyring, quotas=parts.quotas),
+        transcript_search=TranscriptSearch(parts.database, settings.keyring),
         audit=parts.audit,
     )
 

@@ -1,12 +1,22 @@
-"""How much one person may do in an hour, from `policies/quotas.toml`."""
+"""How much a person may do in an hour: `policies/quotas.toml`, whose figures the database reads from its own rows."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
+from app.errors import InvalidInput
+from app.owner import as_owner
 from app.packaged import repository_path
 
-QUOTAS_FILE = repository_path("policies/quotas.toml")
+QUOTAS_FILE: Final = repository_path("policies/quotas.toml")
+
+_METERS: Final = {"urls", "subtitles", "pages", "invitations"}
+_MAX: Final = 2**31 - 1  # of Postgres's integer
+_APPLY: Final = (
+    "insert into private.quotas as q (meter, per_hour) values (%s, %s)"
+    " on conflict (meter) do update set per_hour = excluded.per_hour where q.per_hour <> excluded.per_hour"
+)
 
 
 @dataclass(frozen=True)
@@ -20,13 +30,26 @@ class Quotas:
 
 
 def load_quotas(path: Path = QUOTAS_FILE) -> Quotas:
-    """Reads the file. Raises ValueError where a quota is missing, unknown or not a positive integer."""
-    per_hour = tomllib.loads(path.read_text(encoding="utf-8")).get("per_person_and_hour", {})
-    if set(per_hour) != {"urls", "subtitles", "pages", "invitations"} or any(
-        type(quota) is not int or quota < 1 for quota in per_hour.values()
+    """Reads the file. Raises InvalidInput (quotas_malformed) if a quota is missing, unknown or no positive integer."""
+    try:
+        per_hour = tomllib.loads(path.read_text(encoding="utf-8")).get("per_person_and_hour", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput("quotas_malformed") from error
+    if (
+        not isinstance(per_hour, dict)
+        or set(per_hour) != _METERS
+        or not all(map(_is_quota, per_hour.values()))
     ):
-        raise ValueError(
-            f"{path.name}: [per_person_and_hour] needs urls, subtitles, pages and invitations, "
-            "each a positive whole number"
-        )
+        raise InvalidInput("quotas_malformed")
     return Quotas(**per_hour)
+
+
+def _is_quota(value: object) -> bool:
+    return type(value) is int and 1 <= value <= _MAX
+
+
+def apply_quotas(owner_url: str, quotas: Quotas) -> None:
+    """Writes the quotas into the database, as its owner. They hold from the next use on."""
+    with as_owner(owner_url) as connection:
+        for meter, per_hour in asdict(quotas).items():
+            connection.execute(_APPLY, (meter, per_hour))

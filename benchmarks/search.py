@@ -24,7 +24,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 
 from app.db import Access, Asker, Database
 from app.keyring import Keyring
-from app.quotas import Quotas
 from app.sql import Queries
 from app.transcripts.model import SearchFilter
 from app.transcripts.search import TranscriptSearch
@@ -36,7 +35,6 @@ from tests.databases import Cluster
 FIRST: Final = 20
 MOST_RATIO: Final = 2.0
 OURS, PEER, UNSHOWN = "ours", "peer", "no snippets"
-_QUOTA: Final = 1_000_000_000
 _sql = Queries(Path(__file__).with_name("search.sql"))
 
 Found = frozenset[UUID]
@@ -67,8 +65,7 @@ def _asker(doctor: UUID) -> Asker:
 
 def _searches(database: Database, keyring: Keyring, doctor: UUID) -> dict[str, Search]:
     """Each of them, as that doctor."""
-    quotas = Quotas(urls=_QUOTA, subtitles=_QUOTA, pages=_QUOTA, invitations=_QUOTA)
-    transcripts = TranscriptSearch(database, keyring, quotas=quotas)
+    transcripts = TranscriptSearch(database, keyring)
 
     async def ours(text: str) -> Found:
         found = await transcripts.search(_asker(doctor), text, SearchFilter(), first=FIRST)
@@ -77,7 +74,7 @@ def _searches(database: Database, keyring: Keyring, doctor: UUID) -> dict[str, S
     def peer(*, with_snippets: bool) -> Search:
         async def search(text: str) -> Found:
             access = Access("transcript.search", {"clinician"}, "recording")
-            given = {"wanted": text, "with_snippets": with_snippets, "most": FIRST, "quota": _QUOTA}
+            given = {"wanted": text, "with_snippets": with_snippets, "most": FIRST}
             async with database.as_user(_asker(doctor), access) as tx:
                 rows = await tx.all(_sql["peer_search"], given)
             return frozenset(row["recording_id"] for row in rows)

@@ -114,7 +114,7 @@ alter table peer.transcripts add primary key (recording_id);
 create index transcripts_doctor_idx on peer.transcripts (doctor_id, scheduled_at desc);
 create index transcripts_found_idx on peer.transcripts using gin (found) with (fastupdate = off);
 create function peer.search(
-    wanted text, with_sensitive boolean, with_snippets boolean, most integer, quota integer
+    wanted text, with_sensitive boolean, with_snippets boolean, most integer
 )
 returns table (recording_id uuid, consultation_id uuid, scheduled_at timestamptz, shown text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -125,7 +125,7 @@ declare
     asked constant tsquery := websearch_to_tsquery('peer.words', peer.without_accents(wanted));
     hits uuid[];
 begin
-    perform private.use_quota(person, 'transcript.search', quota);
+    perform private.use_quota(person, 'pages');
     hits := array(
         with matching as materialized (
             select t.recording_id, t.doctor_id, t.sensitivity, t.scheduled_at, t.found
@@ -161,4 +161,4 @@ select
     s.consultation_id,
     s.scheduled_at,
     s.shown
-from peer.search(%(wanted)s, false, %(with_snippets)s, %(most)s, %(quota)s) as s;
+from peer.search(%(wanted)s, false, %(with_snippets)s, %(most)s) as s;

@@ -41,6 +41,7 @@ def fill(superuser_url: str, transcripts: int, progress: Progress) -> tuple[UUID
     with psycopg.connect(superuser_url, autocommit=True) as connection:
         connection.execute("set session_replication_role = replica")
         connection.execute("set maintenance_work_mem = '512MB'")
+        connection.execute("update private.quotas set per_hour = 1000000000")
         connection.execute(
             _sql["practice"],
             {"doctors": doctors, "recordings": recordings, "patients": PATIENTS, "share": SHARE_PERCENT},

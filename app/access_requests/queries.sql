@@ -14,7 +14,7 @@ seen as materialized (
         private.record_access(
             'access_request.list', 'access_request', null,
             coalesce(array_agg(p.id), '{}'), array_agg(distinct p.patient_id),
-            array_remove(array_agg(distinct p.consultation_id), null), %(fields)s, 'pages', %(quota)s
+            array_remove(array_agg(distinct p.consultation_id), null), %(fields)s, 'pages'
         ) as recorded
     from (select s.* from page as s order by s.created_at desc, s.id desc limit %(first)s) as p
 )
@@ -26,14 +26,14 @@ select
 -- name: file_access_request
 select a.*, a.status in ('OPEN', 'APPROVED') and a.due_on < private.today() as is_overdue
 from private.file_access_request(
-    %(patient_id)s::uuid, %(consultation_id)s::uuid, %(received_on)s::date, %(relationship)s, %(name)s, %(quota)s
+    %(patient_id)s::uuid, %(consultation_id)s::uuid, %(received_on)s::date, %(relationship)s, %(name)s
 ) as a;
 
 -- name: withdraw_access_request
-select a.*, false as is_overdue from private.withdraw_access_request(%(id)s, %(quota)s) as a;
+select a.*, false as is_overdue from private.withdraw_access_request(%(id)s) as a;
 
 -- name: approve_access_request
-select a.*, a.due_on < private.today() as is_overdue from private.approve_access_request(%(id)s, %(quota)s) as a;
+select a.*, a.due_on < private.today() as is_overdue from private.approve_access_request(%(id)s) as a;
 
 -- name: deny_access_request
 select a.*, false as is_overdue from private.deny_access_request(%(id)s, %(ground)s, %(determined_by)s::uuid) as a;
@@ -43,14 +43,14 @@ select a.*, a.due_on < private.today() as is_overdue
 from private.extend_access_request(%(id)s, %(days)s::integer, %(reason)s) as a;
 
 -- name: ask_access_review
-select a.*, a.due_on < private.today() as is_overdue from private.ask_access_review(%(id)s, %(quota)s) as a;
+select a.*, a.due_on < private.today() as is_overdue from private.ask_access_review(%(id)s) as a;
 
 -- name: record_access_review
 select a.*, a.status = 'APPROVED' and a.due_on < private.today() as is_overdue
 from private.record_access_review(%(id)s, %(reviewer_id)s::uuid, %(outcome)s) as a;
 
 -- name: release_export_key
-select private.release_export_key(%(id)s, %(quota)s);
+select private.release_export_key(%(id)s);
 
 -- name: reveal_export_secret
 select private.reveal_export_secret(%(id)s);

@@ -29,18 +29,14 @@ from app.errors import NotFound
 from app.integrations.storage import Storage
 from app.paging import Page, PageRequest
 from app.permissions import Permission
-from app.quotas import Quotas
 
 
 class AccessRequests:
     """The service of the API. `url_lifetime_seconds` is 1 to 900."""
 
-    def __init__(
-        self, database: Database, storage: Storage, *, quotas: Quotas, url_lifetime_seconds: int
-    ) -> None:
+    def __init__(self, database: Database, storage: Storage, *, url_lifetime_seconds: int) -> None:
         self._database = database
         self._storage = storage
-        self._quotas = quotas
         self._url_lifetime_seconds = url_lifetime_seconds
 
     async def page(
@@ -49,7 +45,7 @@ class AccessRequests:
         """Return a page of the patient's own requests or, for compliance, of all requests, newest first."""
         access = permissions.LIST_ACCESS_REQUESTS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await store.list_page(tx, request, status, fields, self._quotas.pages)
+            rows = await store.list_page(tx, request, status, fields)
         return Page.of(rows, request)
 
     async def file(
@@ -70,7 +66,6 @@ class AccessRequests:
                     consultation_id=consultation_id,
                     received_on=None,
                     representative=speaker,
-                    quota=self._quotas.pages,
                 ),
                 "consultation_not_found",
             )
@@ -97,7 +92,6 @@ class AccessRequests:
                     consultation_id=consultation_id,
                     received_on=received_on,
                     representative=speaker,
-                    quota=self._quotas.pages,
                 ),
                 "consultation_not_found" if consultation_id else "patient_not_found",
             )
@@ -111,7 +105,7 @@ class AccessRequests:
             asker,
             permissions.WITHDRAW_ACCESS_REQUEST,
             request_id,
-            lambda tx: store.withdraw(tx, request_id, self._quotas.pages),
+            lambda tx: store.withdraw(tx, request_id),
         )
 
     async def approve(self, asker: Asker, request_id: UUID) -> AccessRequest:
@@ -123,7 +117,7 @@ class AccessRequests:
             asker,
             permissions.APPROVE_ACCESS_REQUEST,
             request_id,
-            lambda tx: store.approve(tx, request_id, self._quotas.pages),
+            lambda tx: store.approve(tx, request_id),
         )
 
     async def deny(
@@ -165,7 +159,7 @@ class AccessRequests:
             asker,
             permissions.ASK_ACCESS_REVIEW,
             request_id,
-            lambda tx: store.ask_review(tx, request_id, self._quotas.pages),
+            lambda tx: store.ask_review(tx, request_id),
         )
 
     async def record_review(
@@ -188,7 +182,7 @@ class AccessRequests:
         """
         access = permissions.ISSUE_EXPORT_URL.on(request_id)
         async with self._database.as_user(asker, access) as tx:
-            key = await store.release_export_key(tx, request_id, self._quotas.urls)
+            key = await store.release_export_key(tx, request_id)
             if key is None:
                 raise NotFound("access_request_not_found")
         lifetime = self._url_lifetime_seconds

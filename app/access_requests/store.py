@@ -33,10 +33,9 @@ async def list_page(
     request: PageRequest,
     status: AccessRequestStatus | None,
     fields: Sequence[str],
-    quota: int,
 ) -> list[AccessRequest]:
     """Return one row more than the page, with the audit row of the page. Raises RateLimited (quota_pages)."""
-    parameters = {**request.parameters, "status": status, "fields": list(fields), "quota": quota}
+    parameters = {**request.parameters, "status": status, "fields": list(fields)}
     return await read_audited(tx, _sql["list_access_requests"], parameters, _requests)
 
 
@@ -47,7 +46,6 @@ async def file(
     consultation_id: UUID | None,
     received_on: date | None,
     representative: Representative | None,
-    quota: int,
 ) -> AccessRequest | None:
     """Return the new request, or the open one with this scope, or None if the patient or the consultation is hidden
     or unknown.
@@ -60,22 +58,21 @@ async def file(
         received_on=received_on,
         relationship=representative.relationship if representative else None,
         name=representative.name if representative else None,
-        quota=quota,
     )
 
 
-async def withdraw(tx: Transaction, request_id: UUID, quota: int) -> AccessRequest | None:
+async def withdraw(tx: Transaction, request_id: UUID) -> AccessRequest | None:
     """Withdraw the request. Raises Conflict (access_request_closed, request_not_written), RateLimited
     (quota_pages).
     """
-    return await _one(tx, "withdraw_access_request", id=request_id, quota=quota)
+    return await _one(tx, "withdraw_access_request", id=request_id)
 
 
-async def approve(tx: Transaction, request_id: UUID, quota: int) -> AccessRequest | None:
+async def approve(tx: Transaction, request_id: UUID) -> AccessRequest | None:
     """Approve the request and queue its copy. Raises Conflict (access_request_closed, review_pending), RateLimited
     (quota_pages).
     """
-    return await _one(tx, "approve_access_request", id=request_id, quota=quota)
+    return await _one(tx, "approve_access_request", id=request_id)
 
 
 async def deny(
@@ -94,11 +91,11 @@ async def extend(
     return await _one(tx, "extend_access_request", id=request_id, days=days, reason=reason)
 
 
-async def ask_review(tx: Transaction, request_id: UUID, quota: int) -> AccessRequest | None:
+async def ask_review(tx: Transaction, request_id: UUID) -> AccessRequest | None:
     """Reopen the request for a review. Raises Conflict: not_reviewable, reviewed_already,
     access_request_open_already, request_not_written. Raises RateLimited (quota_pages).
     """
-    return await _one(tx, "ask_access_review", id=request_id, quota=quota)
+    return await _one(tx, "ask_access_review", id=request_id)
 
 
 async def record_review(
@@ -108,9 +105,9 @@ async def record_review(
     return await _one(tx, "record_access_review", id=request_id, reviewer_id=reviewer_id, outcome=outcome)
 
 
-async def release_export_key(tx: Transaction, request_id: UUID, quota: int) -> str | None:
+async def release_export_key(tx: Transaction, request_id: UUID) -> str | None:
     """Return the object key, after the audit row: None if the request is hidden or unknown, '' if there is no copy."""
-    key = await tx.value(_sql["release_export_key"], {"id": request_id, "quota": quota})
+    key = await tx.value(_sql["release_export_key"], {"id": request_id})
     return None if key is None else str(key)
 
 

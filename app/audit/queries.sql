@@ -3,7 +3,7 @@ select e.*
 from
     private.read_audit(
         %(before_at)s, %(before_id)s, %(actor_id)s, %(action)s, %(outcome)s, %(patient_id)s, %(consultation_id)s,
-        %(since)s, %(until)s, %(page_size)s, %(quota)s
+        %(since)s, %(until)s, %(page_size)s
     ) as e
 order by e.recorded_at desc, e.id desc;
 

@@ -11,7 +11,6 @@ from app.audit.model import AuditEvent, AuditFilter
 from app.db import Asker, Database
 from app.errors import InvalidInput
 from app.paging import Page, PageRequest
-from app.quotas import Quotas
 from app.sql import Queries
 
 Rejection = Literal["request.reject", "webhook.reject"]
@@ -22,9 +21,8 @@ _events = TypeAdapter(list[AuditEvent])
 class Audit:
     """The service."""
 
-    def __init__(self, database: Database, *, quotas: Quotas) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._quotas = quotas
 
     async def page(self, asker: Asker, request: PageRequest, wanted: AuditFilter) -> Page[AuditEvent]:
         """Return a page of the log, newest first, for compliance only. The read itself is audited. Raises
@@ -34,10 +32,7 @@ class Audit:
             raise InvalidInput("bad_date")
         access = permissions.LIST_AUDIT_EVENTS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await tx.all(
-                _sql["read_audit"],
-                {**request.parameters, **asdict(wanted), "quota": self._quotas.pages},
-            )
+            rows = await tx.all(_sql["read_audit"], {**request.parameters, **asdict(wanted)})
         return Page.of(_events.validate_python(rows), request)
 
     async def record_rejections(self, kind: str, address: str | None, count: int) -> None:

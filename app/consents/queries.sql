@@ -35,7 +35,7 @@ seen as materialized (
     select
         private.record_access(
             %(action)s, 'participant', %(id)s,
-            coalesce(array_agg(f.id), '{}'), array_agg(f.patient_id), array_agg(f.consultation_id), '{}', null, null
+            coalesce(array_agg(f.id), '{}'), array_agg(f.patient_id), array_agg(f.consultation_id), '{}', null
         ) as recorded
     from found as f
 )

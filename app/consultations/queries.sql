@@ -41,7 +41,7 @@ seen as materialized (
             %(action)s, 'consultation',
             coalesce(%(id)s, private.consultation_id_of(%(external_id)s)),
             coalesce(array_agg(f.id), '{}'), array_agg(f.patient_id), array_agg(f.id),
-            %(fields)s, %(meter)s, %(quota)s
+            %(fields)s, %(meter)s
         ) as recorded
     from found as f
 )
@@ -86,7 +86,7 @@ seen as materialized (
         private.record_access(
             'consultation.list', 'consultation', null,
             coalesce(array_agg(p.id), '{}'), array_agg(p.patient_id), array_agg(p.id),
-            %(fields)s, 'pages', %(quota)s
+            %(fields)s, 'pages'
         ) as recorded
     from (select s.* from page as s order by s.scheduled_at desc, s.id desc limit %(first)s) as p
 )
@@ -121,7 +121,7 @@ select
 select
     private.record_access(
         %(action)s, %(entity_type)s, null, array[%(entity_id)s::uuid], array[%(patient_id)s::uuid],
-        array[%(consultation_id)s::uuid], %(fields)s, null, null
+        array[%(consultation_id)s::uuid], %(fields)s, null
     );
 
 -- name: joined_rooms
@@ -143,7 +143,7 @@ seen as materialized (
         private.record_access(
             'rooms.list', 'room', null,
             coalesce(array_agg(p.id), '{}'), array_agg(p.patient_id), array_agg(p.id),
-            %(fields)s, 'pages', %(quota)s
+            %(fields)s, 'pages'
         ) as recorded
     from page as p
 )

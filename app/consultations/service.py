@@ -27,7 +27,6 @@ from app.db import Asker, Database, Transaction
 from app.errors import Conflict, InvalidInput, NotFound
 from app.integrations.livekit import JOIN_TTL_SECONDS, LiveKit, RoomSnapshot
 from app.paging import Page, PageRequest
-from app.quotas import Quotas
 
 INVITATION_LIFETIME = timedelta(hours=24)
 _SECRET_BYTES = 32
@@ -65,14 +64,11 @@ class ActiveRoom:
 class Consultations:
     """The service. `livekit_url` is the address to which clients connect."""
 
-    def __init__(
-        self, database: Database, livekit: LiveKit, *, livekit_url: str, deployment: str, quotas: Quotas
-    ) -> None:
+    def __init__(self, database: Database, livekit: LiveKit, *, livekit_url: str, deployment: str) -> None:
         self._database = database
         self._livekit = livekit
         self._livekit_url = livekit_url
         self._deployment = deployment
-        self._quotas = quotas
 
     async def register(
         self, asker: Asker, registration: Registration, selection: Selection = _WHOLE
@@ -99,7 +95,7 @@ class Consultations:
                 external_id=registration.external_id,
                 selection=selection,
                 action="consultation.register",
-                quota=self._quotas.pages,
+                counts_as_page=True,
             )
             if consultation is None or not registration.matches(consultation, patient_id):
                 raise Conflict("external_id_taken")
@@ -120,7 +116,7 @@ class Consultations:
                 consultation_id=consultation_id,
                 external_id=external_id,
                 selection=selection,
-                quota=self._quotas.pages,
+                counts_as_page=True,
             )
             return _found(consultation)
 
@@ -128,7 +124,7 @@ class Consultations:
         """Return a page of the caller's consultations, newest appointment first."""
         access = permissions.LIST_CONSULTATIONS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await store.list_page(tx, request, selection, self._quotas.pages)
+            rows = await store.list_page(tx, request, selection)
         return Page.of(rows, request)
 
     async def join(self, asker: Asker, consultation_id: UUID) -> JoinPass:
@@ -146,7 +142,7 @@ class Consultations:
                     consultation_id=consultation_id,
                     selection=_WHOLE,
                     action="consultation.join",
-                    quota=self._quotas.pages,
+                    counts_as_page=True,
                 )
             )
             kind = ParticipantKind.PATIENT if tx.role == "patient" else ParticipantKind.DOCTOR
@@ -192,7 +188,7 @@ class Consultations:
         After a crash LiveKit lists rooms whose people have gone. A room is left out if nobody whom it lists is there.
         """
         async with self._database.as_user(asker, permissions.LIST_ROOMS.on()) as tx:
-            joined = await store.joined_rooms(tx, fields, self._quotas.pages)
+            joined = await store.joined_rooms(tx, fields)
         ids = {room.room_name: room.id for room in joined}
         listed = await self._livekit.rooms(list(ids)) if ids else []
         ours = [room for room in listed if room.name in ids]

@@ -72,11 +72,9 @@ async def read(
     external_id: str | None = None,
     selection: Selection,
     action: LiteralString = "consultation.read",
-    quota: int | None = None,
+    counts_as_page: bool = False,
 ) -> Consultation | None:
-    """Return the consultation, with its audit row, or None if it is hidden or does not exist. With `quota`, the
-    read counts as a page.
-    """
+    """Return the consultation, with its audit row, or None if it is hidden or does not exist."""
     rows = await read_audited(
         tx,
         _sql["read_consultation"],
@@ -84,8 +82,7 @@ async def read(
             "id": consultation_id,
             "external_id": external_id,
             "action": action,
-            "meter": None if quota is None else "pages",
-            "quota": quota,
+            "meter": "pages" if counts_as_page else None,
             **selection.parameters,
         },
         _consultations,
@@ -93,17 +90,15 @@ async def read(
     return rows[0] if rows else None
 
 
-async def list_page(
-    tx: Transaction, request: PageRequest, selection: Selection, quota: int
-) -> list[Consultation]:
+async def list_page(tx: Transaction, request: PageRequest, selection: Selection) -> list[Consultation]:
     """Return one row more than requested, newest appointment first, with the audit row."""
-    parameters = {**request.parameters, **selection.parameters, "quota": quota}
+    parameters = {**request.parameters, **selection.parameters}
     return await read_audited(tx, _sql["list_consultations"], parameters, _consultations)
 
 
-async def joined_rooms(tx: Transaction, fields: tuple[str, ...], quota: int) -> list[JoinedRoom]:
+async def joined_rooms(tx: Transaction, fields: tuple[str, ...]) -> list[JoinedRoom]:
     """Return at most 100 rooms of the calling doctor that a participant may be in, with the audit row."""
-    parameters = {"fields": list(fields), "quota": quota}
+    parameters = {"fields": list(fields)}
     return await read_audited(tx, _sql["joined_rooms"], parameters, _rooms)
 
 

@@ -29,7 +29,7 @@ seen as materialized (
             'deletion.list', 'deletion', 'recording', %(recording_id)s::uuid,
             private.shows_recording(%(recording_id)s::uuid),
             coalesce(array_agg(p.id), '{}'), array_agg(p.patient_id), array_agg(p.consultation_id),
-            null, '{}', 'pages', %(quota)s
+            null, '{}', 'pages'
         ) as recorded
     from (select s.* from page as s order by s.requested_at desc, s.id desc limit %(first)s) as p
 )
@@ -49,7 +49,7 @@ seen as materialized (
             'certificate.read', 'recording', 'recording', %(recording_id)s,
             private.shows_recording(%(recording_id)s),
             coalesce(array_agg(distinct f.recording_id), '{}'), array_agg(distinct f.patient_id),
-            array_agg(distinct f.consultation_id), count(*)::integer, array['certificate'], 'pages', %(quota)s
+            array_agg(distinct f.consultation_id), count(*)::integer, array['certificate'], 'pages'
         ) as recorded
     from found as f
 )

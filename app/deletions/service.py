@@ -8,15 +8,13 @@ from app.deletions import store
 from app.deletions.model import Deletion, DeletionFilter, DeletionReason, KeptCertificate
 from app.errors import NotFound
 from app.paging import Page, PageRequest
-from app.quotas import Quotas
 
 
 class Deletions:
     """The service."""
 
-    def __init__(self, database: Database, *, quotas: Quotas) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._quotas = quotas
 
     async def request(self, asker: Asker, recording_id: UUID, reason: DeletionReason) -> Deletion:
         """Request the deletion of a recording after the policy's grace period. A second call returns the same
@@ -41,14 +39,14 @@ class Deletions:
         """Return a page of deletions, newest first: of the doctor's own recordings, or for compliance of all."""
         access = permissions.LIST_DELETIONS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await store.list_page(tx, request, wanted, self._quotas.pages)
+            rows = await store.list_page(tx, request, wanted)
         return Page.of(rows, request)
 
     async def certificates(self, asker: Asker, recording_id: UUID) -> list[KeptCertificate]:
         """Return the certificates of a recording in order; none unless it is destroyed. Raises NotFound."""
         access = permissions.READ_CERTIFICATES.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
-            found = await store.certificates(tx, recording_id, self._quotas.pages)
+            found = await store.certificates(tx, recording_id)
             if found is None:
                 raise NotFound("certificate_not_found")
             return found

@@ -49,21 +49,17 @@ async def _read(tx: Transaction, deletion_id: UUID | None) -> Deletion:
     return _deletion.validate_python(await tx.one(_sql["read_deletion"], {"id": deletion_id}))
 
 
-async def list_page(
-    tx: Transaction, request: PageRequest, wanted: DeletionFilter, quota: int | None
-) -> list[Deletion]:
+async def list_page(tx: Transaction, request: PageRequest, wanted: DeletionFilter) -> list[Deletion]:
     """Return one row more than a page, newest first, with the audit row."""
-    parameters = {**request.parameters, **asdict(wanted), "quota": quota}
+    parameters = {**request.parameters, **asdict(wanted)}
     return await read_audited(tx, _sql["list_deletions"], parameters, _deletions)
 
 
-async def certificates(
-    tx: Transaction, recording_id: UUID, quota: int | None
-) -> list[KeptCertificate] | None:
+async def certificates(tx: Transaction, recording_id: UUID) -> list[KeptCertificate] | None:
     """Return the certificates of a recording by number, with the audit row, or None if it is hidden or does not
     exist.
     """
-    parameters = {"recording_id": recording_id, "quota": quota}
+    parameters = {"recording_id": recording_id}
     looked = await look(tx, _sql["read_certificates"], parameters, _certificates)
     return looked.found if looked.is_allowed else None
 

@@ -27,7 +27,7 @@ seen as materialized (
         private.record_access(
             'hold.list', 'legal_hold', null, coalesce(array_agg(p.id), '{}'),
             array_remove(array_agg(p.patient_id), null), array_remove(array_agg(p.consultation_id), null),
-            array['scope', 'matter', 'custodian'], 'pages', %(quota)s
+            array['scope', 'matter', 'custodian'], 'pages'
         ) as recorded
     from (select h.* from page as h order by h.placed_at desc, h.id desc limit %(first)s) as p
 )

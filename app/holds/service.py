@@ -12,15 +12,13 @@ from app.errors import NotFound
 from app.holds import store
 from app.holds.model import HoldOrder, LegalHold, PlacedHold, Scope
 from app.paging import Page, PageRequest
-from app.quotas import Quotas
 
 
 class LegalHolds:
     """The service of the API."""
 
-    def __init__(self, database: Database, *, quotas: Quotas) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._quotas = quotas
 
     async def place(self, asker: Asker, order: HoldOrder) -> PlacedHold:
         """Place a hold, which takes effect at once and also covers later recordings. If the same person repeats the
@@ -56,7 +54,7 @@ class LegalHolds:
         """
         access = permissions.LIST_HOLDS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await store.page(tx, request, is_active, quota=self._quotas.pages)
+            rows = await store.page(tx, request, is_active)
         return Page.of(rows, request)
 
 

@@ -46,9 +46,7 @@ async def release(tx: Transaction, hold_id: UUID) -> LegalHold | None:
     return None if row is None else LegalHold(**row)
 
 
-async def page(
-    tx: Transaction, request: PageRequest, is_active: bool | None, *, quota: int | None
-) -> list[LegalHold]:
+async def page(tx: Transaction, request: PageRequest, is_active: bool | None) -> list[LegalHold]:
     """Return a page, newest first, with its audit row. One row more than requested means that more rows follow."""
-    parameters = {**request.parameters, "is_active": is_active, "quota": quota}
+    parameters = {**request.parameters, "is_active": is_active}
     return await read_audited(tx, _sql["list_holds"], parameters, _holds)

@@ -23,7 +23,6 @@ from app.audited import read_audited
 from app.db import Asker, Database, Transaction
 from app.errors import NotFound, RateLimited, Timeout, UpstreamFailed
 from app.failures import describe_failure
-from app.quotas import Quotas
 from app.recordings import store
 from app.recordings.model import Recording, Selection
 from app.sql import Queries
@@ -107,10 +106,9 @@ class Feed:
 class RecordingChanges:
     """The service."""
 
-    def __init__(self, database: Database, feed: Feed, *, quotas: Quotas) -> None:
+    def __init__(self, database: Database, feed: Feed) -> None:
         self._database = database
         self._feed = feed
-        self._quotas = quotas
 
     async def watch(
         self, asker: Asker, consultation_id: UUID, selection: Selection, slot: Slot = nullcontext
@@ -142,11 +140,7 @@ class RecordingChanges:
     ) -> list[Recording]:
         access = permissions.WATCH_RECORDINGS.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
-            parameters = {
-                "consultation_id": consultation_id,
-                "fields": list(selection.fields),
-                "quota": self._quotas.pages,
-            }
+            parameters = {"consultation_id": consultation_id, "fields": list(selection.fields)}
             if not await read_audited(tx, _sql["watch_consultation"], parameters, _ids):
                 raise NotFound("consultation_not_found")
             videos = await _videos(tx, consultation_id)

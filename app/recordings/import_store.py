@@ -30,17 +30,16 @@ async def pending(tx: Transaction, wanted: ImportRequest, at_least: timedelta) -
 
 
 async def read(
-    tx: Transaction, import_id: UUID, action: LiteralString, quota: int | None = None
+    tx: Transaction, import_id: UUID, action: LiteralString, *, counts_as_url: bool = False
 ) -> RecordingImport | None:
-    """The import with its audit row; None where it is hidden or does not exist. `quota` counts it as a URL."""
+    """The import with its audit row; None where it is hidden or does not exist."""
     found = await read_audited(
         tx,
         _sql["read_import"],
         {
             "id": import_id,
             "action": action,
-            "meter": None if quota is None else "urls",
-            "quota": quota,
+            "meter": "urls" if counts_as_url else None,
         },
         _imports,
     )

@@ -15,7 +15,6 @@ from app.consultations import service as consultations
 from app.db import Asker, Database, Transaction
 from app.errors import NotFound, Timeout
 from app.integrations.storage import MAX_URL_SECONDS, Storage, upload_headers
-from app.quotas import Quotas
 from app.recordings import import_store, store
 from app.recordings.import_model import ImportRequest, ImportStatus, RecordingImport, SignedUpload
 from app.recordings.model import Recording, Selection
@@ -31,9 +30,8 @@ _PLAIN = Selection()
 class Imports:
     """What the doctor does."""
 
-    def __init__(self, database: Database, *, quotas: Quotas) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._quotas = quotas
 
     async def begin(self, asker: Asker, wanted: ImportRequest) -> SignedUpload:
         """Commits the wish to import and returns how to upload; the same again, while that is pending, returns it.
@@ -57,7 +55,7 @@ class Imports:
             if found.status is not ImportStatus.COMPLETED:
                 await consents.require_consent(tx, found.consultation_id)
             recording_id = await import_store.complete(tx, import_id)
-            recording = await store.read(tx, recording_id, selection, quota=self._quotas.pages)
+            recording = await store.read(tx, recording_id, selection, counts_as_page=True)
             if recording is None:
                 raise NotFound("recording_not_found")
             return recording
@@ -74,7 +72,7 @@ class Imports:
                     tx, wanted, doctor_id=consultation.doctor_id, patient_id=consultation.patient_id
                 )
                 await store.defer(tx, "prepare_import", import_id)
-            return _found(await import_store.read(tx, import_id, access.action, self._quotas.urls))
+            return _found(await import_store.read(tx, import_id, access.action, counts_as_url=True))
 
     async def _signed_url(self, asker: Asker, import_id: UUID) -> str:
         access = permissions.ISSUE_UPLOAD_URL.on(import_id)

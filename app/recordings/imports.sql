@@ -30,7 +30,7 @@ seen as materialized (
         private.record_access(
             %(action)s, 'recording_import', %(id)s,
             coalesce(array_agg(f.id), '{}'), array_agg(f.patient_id), array_agg(f.consultation_id),
-            '{}', %(meter)s, %(quota)s
+            '{}', %(meter)s
         ) as recorded
     from found as f
 )

@@ -21,7 +21,7 @@ seen as materialized (
             'recording.list', 'recording', 'consultation', %(consultation_id)s::uuid,
             exists (select from resguardo.consultations as c where c.id = %(consultation_id)s::uuid),
             coalesce(array_agg(p.id), '{}'), array_agg(p.patient_id), array_agg(p.consultation_id),
-            null, %(fields)s, 'pages', %(quota)s
+            null, %(fields)s, 'pages'
         ) as recorded
     from (select s.* from page as s order by s.created_at desc, s.id desc limit %(first)s) as p
 )
@@ -85,7 +85,7 @@ seen as materialized (
         private.record_access(
             %(action)s, 'recording', %(id)s,
             coalesce(array_agg(f.id), '{}'), array_agg(f.patient_id), array_agg(f.consultation_id),
-            %(fields)s, %(meter)s, %(quota)s
+            %(fields)s, %(meter)s
         ) as recorded
     from found as f
 )
@@ -155,7 +155,7 @@ where
 select private.assign_object_key(%(id)s);
 
 -- name: release_object_key
-select private.release_object_key(%(action)s, %(id)s, %(totp_max_age_seconds)s, 'urls', %(quota)s);
+select private.release_object_key(%(action)s, %(id)s, %(totp_max_age_seconds)s);
 
 -- name: unready_reason
 select private.unready_reason(r.status) from resguardo.recordings as r where r.id = %(id)s;
@@ -275,7 +275,7 @@ with found as materialized (
 select
     private.record_access(
         'recording.watch', 'consultation', %(consultation_id)s,
-        coalesce(array_agg(f.id), '{}'), array_agg(f.patient_id), array_agg(f.id), %(fields)s, 'pages', %(quota)s
+        coalesce(array_agg(f.id), '{}'), array_agg(f.patient_id), array_agg(f.id), %(fields)s, 'pages'
     ) as recorded,
     coalesce(json_agg(f.id), '[]')::text as found
 from found as f;

@@ -14,7 +14,6 @@ from app.errors import Conflict, InvalidInput, NotFound
 from app.integrations.livekit import WebhookVerifier
 from app.integrations.storage import Storage
 from app.paging import Page, PageRequest
-from app.quotas import Quotas
 from app.recordings import store
 from app.recordings.inbox import Inbox
 from app.recordings.keys import sound_type
@@ -57,7 +56,6 @@ class Recordings:
         storage: Storage,
         verifier: WebhookVerifier,
         *,
-        quotas: Quotas,
         url_lifetime_seconds: int,
         totp_max_age_seconds: int,
         has_routes: bool = False,
@@ -67,7 +65,6 @@ class Recordings:
         self._storage = storage
         self._verifier = verifier
         self._inbox = Inbox(database)
-        self._quotas = quotas
         self._url_lifetime_seconds = url_lifetime_seconds
         self._totp_max_age_seconds = totp_max_age_seconds
 
@@ -79,23 +76,21 @@ class Recordings:
             raise InvalidInput("bad_date")
         access = permissions.LIST_RECORDINGS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await store.list_page(tx, request, wanted, selection, self._quotas.pages)
+            rows = await store.list_page(tx, request, wanted, selection)
         return Page.of(rows, request)
 
     async def get(self, asker: Asker, recording_id: UUID, selection: Selection) -> Recording:
         """One recording. Raises NotFound."""
         access = permissions.READ_RECORDING.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
-            recording = await store.read(tx, recording_id, selection, quota=self._quotas.pages)
+            recording = await store.read(tx, recording_id, selection, counts_as_page=True)
             return _found(recording)
 
     async def stored_media(self, asker: Asker, recording_id: UUID) -> StoredMedia:
         """What the bucket says of a READY recording's object. Raises NotFound, Conflict, UpstreamFailed, Timeout."""
         access = permissions.READ_STORAGE.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
-            key = await store.release_object_key(
-                tx, recording_id, access.action, totp_max_age_seconds=None, quota=self._quotas.urls
-            )
+            key = await store.release_object_key(tx, recording_id, access.action, totp_max_age_seconds=None)
             if key is None:
                 raise NotFound("recording_not_found")
             reason = "" if key else await store.unready_reason(tx, recording_id)
@@ -131,7 +126,7 @@ class Recordings:
                 room_name=consultation.room_name,
             )
             await store.defer(tx, "start_recording", recording_id)
-            return _found(await store.read(tx, recording_id, selection, quota=self._quotas.pages))
+            return _found(await store.read(tx, recording_id, selection, counts_as_page=True))
 
     async def stop(self, asker: Asker, recording_id: UUID, selection: Selection = _PLAIN) -> Recording:
         """Commits the wish to stop and queues the call to LiveKit; again, or after the end, it changes nothing.
@@ -144,7 +139,7 @@ class Recordings:
             if before is not None and stopped(before) != before:
                 await store.update_status(tx, stopped(before))
                 await store.defer(tx, "stop_recording", recording_id)
-            return _found(await store.read(tx, recording_id, selection, access.action, self._quotas.pages))
+            return _found(await store.read(tx, recording_id, selection, access.action, counts_as_page=True))
 
     async def issue_download_url(
         self, asker: Asker, recording_id: UUID, purpose: PurposeOfUse
@@ -161,7 +156,6 @@ class Recordings:
                 recording_id,
                 access.action,
                 totp_max_age_seconds=self._totp_max_age_seconds,
-                quota=self._quotas.urls,
             )
             if key is None:
                 raise NotFound("recording_not_found")

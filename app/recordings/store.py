@@ -23,13 +23,13 @@ _recordings = TypeAdapter(list[Recording])
 
 
 async def list_page(
-    tx: Transaction, request: PageRequest, wanted: RecordingFilter, selection: Selection, quota: int
+    tx: Transaction, request: PageRequest, wanted: RecordingFilter, selection: Selection
 ) -> list[Recording]:
     """One row more than asked for, newest first, with the audit row."""
     return await read_audited(
         tx,
         _sql["list_recordings"],
-        {**request.parameters, **wanted.parameters, **selection.parameters, "quota": quota},
+        {**request.parameters, **wanted.parameters, **selection.parameters},
         _recordings,
     )
 
@@ -39,17 +39,16 @@ async def read(
     recording_id: UUID,
     selection: Selection,
     action: LiteralString = "recording.read",
-    quota: int | None = None,
+    counts_as_page: bool = False,
 ) -> Recording | None:
-    """The recording with its audit row; None where it is hidden or does not exist. `quota` counts it as a page."""
+    """The recording with its audit row; None where it is hidden or does not exist."""
     rows = await read_audited(
         tx,
         _sql["read_recording"],
         {
             "id": recording_id,
             "action": action,
-            "meter": None if quota is None else "pages",
-            "quota": quota,
+            "meter": "pages" if counts_as_page else None,
             **selection.parameters,
         },
         _recordings,
@@ -92,7 +91,6 @@ async def release_object_key(
     action: LiteralString,
     *,
     totp_max_age_seconds: int | None,
-    quota: int,
 ) -> str | None:
     """The object key after its audit row; None where there is nothing for this person, '' where it is not READY."""
     key = await tx.value(
@@ -101,7 +99,6 @@ async def release_object_key(
             "id": recording_id,
             "action": action,
             "totp_max_age_seconds": totp_max_age_seconds,
-            "quota": quota,
         },
     )
     return None if key is None else str(key)

@@ -16,7 +16,7 @@ seen as materialized (
     select
         private.record_lookup(
             'retention.list', 'retention_policy', null, null, null, '{}', '{}', '{}', count(*)::integer,
-            array['terms', 'status'], 'pages', %(quota)s
+            array['terms', 'status'], 'pages'
         ) as recorded
     from page as p
 )
@@ -47,11 +47,11 @@ select private.reject_policy(%(id)s);
 
 -- name: preview_policy
 select e.month, e.recordings, e.size_bytes, e.sooner, e.held, e.earliest_due_at
-from private.preview_policy(%(id)s, %(quota)s) as e;
+from private.preview_policy(%(id)s) as e;
 
 -- name: report_storage
 select r.retention_class, r.age_from_days, r.objects, r.size_bytes
-from private.report_storage(%(quota)s) as r;
+from private.report_storage() as r;
 
 -- name: report_coming
 select r.recordings, r.size_bytes, r.held_recordings, r.held_bytes, r.objects_stored, r.urls_issued

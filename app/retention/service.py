@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from app import permissions
 from app.db import Asker, Database
 from app.errors import NotFound
-from app.quotas import Quotas
 from app.retention import store
 from app.retention.model import KeptPolicy, PolicyStatus, Preview, shortened
 from app.retention.report import COMING_DAYS, Prices, StorageReport
@@ -26,16 +25,15 @@ class JudgedPolicy:
 class Retention:
     """The service of the API."""
 
-    def __init__(self, database: Database, *, quotas: Quotas, prices: Prices) -> None:
+    def __init__(self, database: Database, *, prices: Prices) -> None:
         self._database = database
-        self._quotas = quotas
         self._prices = prices
 
     async def policies(self, asker: Asker) -> list[JudgedPolicy]:
         """Return the newest hundred policies, newest first. Raises RateLimited (quota_pages)."""
         access = permissions.LIST_RETENTION_POLICIES.on()
         async with self._database.as_user(asker, access) as tx:
-            found = await store.policies(tx, self._quotas.pages)
+            found = await store.policies(tx)
         active = next((each for each in found if each.status is PolicyStatus.ACTIVE), None)
         return [_judged(each, active) for each in found]
 
@@ -46,7 +44,7 @@ class Retention:
         """
         access = permissions.PREVIEW_RETENTION.on()
         async with self._database.as_user(asker, access) as tx:
-            preview = await store.preview(tx, policy_id, self._quotas.pages)
+            preview = await store.preview(tx, policy_id)
             _found(await store.policy(tx, policy_id))
         return preview
 
@@ -77,7 +75,7 @@ class Retention:
         """
         access = permissions.REPORT_STORAGE.on()
         async with self._database.as_user(asker, access) as tx:
-            stored = await store.stored(tx, self._quotas.pages)
+            stored = await store.stored(tx)
             coming = await store.coming(tx, COMING_DAYS)
         return StorageReport(stored, coming, self._prices)
 

@@ -48,9 +48,9 @@ class _PolicyRow:
 _policies = TypeAdapter(list[_PolicyRow])
 
 
-async def policies(tx: Transaction, quota: int) -> list[KeptPolicy]:
+async def policies(tx: Transaction) -> list[KeptPolicy]:
     """Return the newest hundred policies, newest first, with the audit row. Needs the compliance role."""
-    rows = await read_audited(tx, _sql["list_policies"], {"quota": quota}, _policies)
+    rows = await read_audited(tx, _sql["list_policies"], {}, _policies)
     return [_policy(asdict(row)) for row in rows]
 
 
@@ -78,11 +78,11 @@ async def reject(tx: Transaction, policy_id: int) -> bool:
     return bool(await tx.value(_sql["reject_policy"], {"id": policy_id}))
 
 
-async def preview(tx: Transaction, policy_id: int, quota: int) -> Preview:
+async def preview(tx: Transaction, policy_id: int) -> Preview:
     """Return the effect of a policy, with the audit row; empty if it does not exist. Needs the compliance role.
     Raises Conflict.
     """
-    return _preview(await tx.all(_sql["preview_policy"], {"id": policy_id, "quota": quota}))
+    return _preview(await tx.all(_sql["preview_policy"], {"id": policy_id}))
 
 
 async def effects(tx: Transaction, policy_id: int) -> Preview:
@@ -101,9 +101,9 @@ async def propose(tx: Transaction, proposed: RetentionPolicy, source: str) -> in
     return int(await tx.value(_sql["propose_policy"], parameters))
 
 
-async def stored(tx: Transaction, quota: int) -> tuple[StoredBytes, ...]:
+async def stored(tx: Transaction) -> tuple[StoredBytes, ...]:
     """Return the stored bytes, with the audit row. Needs the compliance role."""
-    return tuple(StoredBytes(**row) for row in await tx.all(_sql["report_storage"], {"quota": quota}))
+    return tuple(StoredBytes(**row) for row in await tx.all(_sql["report_storage"]))
 
 
 async def coming(tx: Transaction, days: int) -> Coming:

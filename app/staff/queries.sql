@@ -6,7 +6,7 @@ with found as materialized (
 seen as materialized (
     select
         private.record_access(
-            'viewer.read', 'staff', null, coalesce(array_agg(f.user_id), '{}'), '{}', '{}', '{}', null, null
+            'viewer.read', 'staff', null, coalesce(array_agg(f.user_id), '{}'), '{}', '{}', '{}', null
         ) as recorded
     from found as f
 )
@@ -24,7 +24,7 @@ seen as materialized (
     select
         private.record_access(
             'viewer.read', 'patient', null, coalesce(array_agg(f.patient_id), '{}'), array_agg(f.patient_id), '{}',
-            '{}', null, null
+            '{}', null
         ) as recorded
     from found as f
 )
@@ -44,11 +44,11 @@ select private.end_sessions_of_suspended();
 
 -- name: invite_staff
 select i.id, i.role, i.status, i.error, i.email, i.created_at, i.refusal
-from private.invite_staff(%(email)s, %(role)s, %(quota)s) as i;
+from private.invite_staff(%(email)s, %(role)s) as i;
 
 -- name: read_staff_invitations
 select i.id, i.role, i.status, i.error, i.email, i.created_at
-from private.read_staff_invitations(%(quota)s) as i;
+from private.read_staff_invitations() as i;
 
 -- name: settle_staff_invitation
 select private.settle_staff_invitation(%(id)s, %(invited)s::uuid);

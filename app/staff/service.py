@@ -14,7 +14,6 @@ from app.audited import read_audited
 from app.db import Asker, Database
 from app.errors import Conflict, InvalidInput, NotFound
 from app.integrations.supabase import SupabaseAdmin
-from app.quotas import Quotas
 from app.sql import Queries
 from app.staff.model import InvitationStatus, StaffInvitation, StaffRole, Viewer, email_address
 
@@ -36,9 +35,8 @@ _people = TypeAdapter(list[_Person])
 class Staff:
     """The service of the API."""
 
-    def __init__(self, database: Database, *, quotas: Quotas) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._quotas = quotas
 
     async def viewer(self, asker: Asker) -> Viewer:
         """Return the caller, if their session and account are valid."""
@@ -58,11 +56,7 @@ class Staff:
         staff_member_suspended, login_is_patient, login_banned, login_unconfirmed, invitation_differs. The audit log
         already contains a conflict, with the login or the patient that it revealed.
         """
-        wanted = {
-            "email": email_address(email),
-            "role": role.value,
-            "quota": self._quotas.invitations,
-        }
+        wanted = {"email": email_address(email), "role": role.value}
         async with self._database.as_user(asker, permissions.INVITE_STAFF.on()) as tx:
             row = await tx.one(_sql["invite_staff"], wanted)
         if row is None or row["refusal"] is not None:
@@ -73,7 +67,7 @@ class Staff:
         """Return the newest hundred invitations."""
         access = permissions.LIST_STAFF_INVITATIONS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await tx.all(_sql["read_staff_invitations"], {"quota": self._quotas.pages})
+            rows = await tx.all(_sql["read_staff_invitations"])
         return [_invitation(row) for row in rows]
 
     async def suspend(self, asker: Asker, user_id: UUID) -> None:

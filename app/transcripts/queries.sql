@@ -6,7 +6,7 @@ select
     t.corrections,
     t.corrected_by,
     t.corrected_at
-from private.open_transcript(%(action)s, %(id)s, %(quota)s) as t;
+from private.open_transcript(%(action)s, %(id)s) as t;
 
 -- name: correct
 select
@@ -32,7 +32,7 @@ select
     t.is_cut
 from private.search_transcripts(
     %(terms)s, %(patient_id)s, %(consultation_id)s, %(recording_id)s, %(since)s, %(until)s, %(with_sensitive)s,
-    %(most)s, %(quota)s
+    %(most)s
 ) as t;
 
 -- name: retry
@@ -42,7 +42,7 @@ select private.retry_transcription(%(id)s);
 select private.switch_transcription(%(id)s, %(is_on)s);
 
 -- name: keep_subtitle_link
-select private.keep_subtitle_link(%(id)s, %(secret_sha256)s, %(lifetime_seconds)s, %(quota)s);
+select private.keep_subtitle_link(%(id)s, %(secret_sha256)s, %(lifetime_seconds)s);
 
 -- name: read_subtitle_link
 select

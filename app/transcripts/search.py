@@ -22,7 +22,6 @@ from app.concurrency import Bounds, ConcurrencyLimit
 from app.db import Asker, Database
 from app.errors import Conflict, NotFound
 from app.keyring import Keyring
-from app.quotas import Quotas
 from app.transcripts import store
 from app.transcripts.blind import NO_WORD, blind_query
 from app.transcripts.matching import Match, Snippet, match, ranked, snippet, turns_with
@@ -68,10 +67,9 @@ class Hits:
 class TranscriptSearch:
     """The API's part of the service."""
 
-    def __init__(self, database: Database, keyring: Keyring, *, quotas: Quotas) -> None:
+    def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database = database
         self._keyring = keyring
-        self._quotas = quotas
         self._searching = ConcurrencyLimit("too_many_at_once", _BOUNDS)
 
     async def search(self, asker: Asker, text: str, where: SearchFilter, *, first: int) -> Hits:
@@ -90,7 +88,6 @@ class TranscriptSearch:
                     blind_query(index_key, query) if index_key else {NO_WORD},
                     where,
                     most=MOST_CANDIDATES,
-                    quota=self._quotas.pages,
                 )
             looking = _Looking(self._keyring, query)
             is_everywhere = where.consultation_id is None and where.recording_id is None

@@ -16,7 +16,6 @@ from app import permissions
 from app.db import Asker, Database
 from app.errors import NotFound
 from app.keyring import Keyring
-from app.quotas import Quotas
 from app.transcripts import sealing, store
 from app.transcripts.corrections import Correction, attributed, checked, reworded
 from app.transcripts.model import Speaker, Transcript
@@ -56,21 +55,16 @@ class SubtitleLink:
 class Transcripts:
     """The API's part of the service."""
 
-    def __init__(
-        self, database: Database, keyring: Keyring, *, quotas: Quotas, url_lifetime_seconds: int
-    ) -> None:
+    def __init__(self, database: Database, keyring: Keyring, *, url_lifetime_seconds: int) -> None:
         self._database = database
         self._lifetime_seconds = url_lifetime_seconds
         self._keyring = keyring
-        self._quotas = quotas
 
     async def read(self, asker: Asker, recording_id: UUID) -> ReadTranscript:
         """Raises NotFound (transcript_not_found), Conflict (recording_being_deleted), RateLimited (quota_pages)."""
         access = permissions.READ_TRANSCRIPT.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
-            opened = await store.open_transcript(
-                tx, "transcript.read", recording_id, quota=self._quotas.pages
-            )
+            opened = await store.open_transcript(tx, "transcript.read", recording_id)
         if opened is None:
             raise NotFound("transcript_not_found")
         read = await anyio.to_thread.run_sync(sealing.read, self._keyring, opened.sealed)
@@ -107,9 +101,7 @@ class Transcripts:
     async def _correct(self, asker: Asker, recording_id: UUID, make: _Make) -> ReadTranscript:
         access = permissions.CORRECT_TRANSCRIPT.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
-            opened = await store.open_transcript(
-                tx, "transcript.correct", recording_id, quota=self._quotas.pages
-            )
+            opened = await store.open_transcript(tx, "transcript.correct", recording_id)
             if opened is None:
                 raise NotFound("transcript_not_found")
             index_key = await store.index_key(tx, self._keyring)
@@ -135,7 +127,6 @@ class Transcripts:
                 recording_id,
                 secret,
                 lifetime_seconds=self._lifetime_seconds,
-                quota=self._quotas.subtitles,
             )
             if until is None:
                 raise NotFound("transcript_not_found")

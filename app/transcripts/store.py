@@ -58,11 +58,9 @@ async def open_transcript(
     tx: Transaction,
     action: Literal["transcript.read", "transcript.correct"],
     recording_id: UUID,
-    *,
-    quota: int,
 ) -> Opened | None:
     """None where it is not the person's, or not there, or not READY. Raises Conflict (recording_being_deleted)."""
-    row = await tx.one(_sql["open"], {"action": action, "id": recording_id, "quota": quota})
+    row = await tx.one(_sql["open"], {"action": action, "id": recording_id})
     if row is None:
         return None
     sealed = Sealed(recording_id, row["sealed"], tuple(row["corrections"]), row["wrapped"], row["root_key"])
@@ -85,9 +83,7 @@ async def index_key(tx: Transaction, keyring: Keyring) -> IndexKey | None:
     return None if row is None else IndexKey(keyring.unwrap_secret(row["wrapped"], row["root_key"]))
 
 
-async def search(
-    tx: Transaction, terms: Collection[int], where: SearchFilter, *, most: int, quota: int
-) -> Candidates:
+async def search(tx: Transaction, terms: Collection[int], where: SearchFilter, *, most: int) -> Candidates:
     """The newest of the person's own, at most so many and 40 MiB of them."""
     rows = await tx.all_in_binary(
         _sql["search"],
@@ -100,7 +96,6 @@ async def search(
             "until": where.until,
             "with_sensitive": where.with_sensitive,
             "most": most,
-            "quota": quota,
         },
     )
     found = (
@@ -131,7 +126,7 @@ async def switch(tx: Transaction, consultation_id: UUID, *, is_on: bool) -> bool
 
 
 async def keep_subtitle_link(
-    tx: Transaction, recording_id: UUID, secret: bytes, *, lifetime_seconds: int, quota: int
+    tx: Transaction, recording_id: UUID, secret: bytes, *, lifetime_seconds: int
 ) -> datetime | None:
     """Until when it is good; None where the transcript is not the person's, or not READY.
 
@@ -141,7 +136,6 @@ async def keep_subtitle_link(
         "id": recording_id,
         "secret_sha256": hashlib.sha256(secret).digest(),
         "lifetime_seconds": lifetime_seconds,
-        "quota": quota,
     }
     until: datetime | None = await tx.value(_sql["keep_subtitle_link"], parameters)
     return until

@@ -42,9 +42,9 @@ grant execute on function private.person() to clinician, compliance;
 grant execute on function private.patient() to patient;
 
 grant execute on function
-private.record_access(text, text, uuid, uuid[], uuid[], uuid[], text[], text, integer),
+private.record_access(text, text, uuid, uuid[], uuid[], uuid[], text[], text),
 private.record_lookup(
-    text, text, text, uuid, boolean, uuid[], uuid[], uuid[], integer, text[], text, integer
+    text, text, text, uuid, boolean, uuid[], uuid[], uuid[], integer, text[], text
 )
 to clinician, compliance, patient;
 
@@ -59,7 +59,7 @@ grant execute on function
 private.register_patient(text, uuid, date),
 private.everyone_consents(uuid),
 private.assign_object_key(uuid),
-private.release_object_key(text, uuid, integer, text, integer),
+private.release_object_key(text, uuid, integer),
 private.keep_invitation(uuid, bytea, timestamptz),
 private.release_upload_url(uuid),
 private.complete_import(uuid),
@@ -72,18 +72,18 @@ grant execute on function private.shows_recording(uuid) to clinician, compliance
 
 grant execute on function
 private.read_audit(
-    timestamptz, uuid, uuid, text, text, uuid, uuid, timestamptz, timestamptz, integer, integer
+    timestamptz, uuid, uuid, text, text, uuid, uuid, timestamptz, timestamptz, integer
 ),
 private.suspend_staff(uuid),
-private.invite_staff(text, text, integer),
-private.read_staff_invitations(integer)
+private.invite_staff(text, text),
+private.read_staff_invitations()
 to compliance;
 
 grant execute on function
 private.approve_policy(integer),
 private.reject_policy(integer),
-private.preview_policy(integer, integer),
-private.report_storage(integer),
+private.preview_policy(integer),
+private.report_storage(),
 private.report_coming(integer)
 to compliance;
 
@@ -93,21 +93,21 @@ private.release_hold(uuid)
 to compliance;
 
 grant execute on function
-private.file_access_request(uuid, uuid, date, text, text, integer),
-private.withdraw_access_request(uuid, integer),
-private.ask_access_review(uuid, integer),
+private.file_access_request(uuid, uuid, date, text, text),
+private.withdraw_access_request(uuid),
+private.ask_access_review(uuid),
 private.today()
 to compliance, patient;
 
 grant execute on function
-private.approve_access_request(uuid, integer),
+private.approve_access_request(uuid),
 private.deny_access_request(uuid, text, uuid),
 private.extend_access_request(uuid, integer, text),
 private.record_access_review(uuid, uuid, text),
 private.reveal_export_secret(uuid)
 to compliance;
 
-grant execute on function private.release_export_key(uuid, integer) to patient;
+grant execute on function private.release_export_key(uuid) to patient;
 
 -- Destroying: the doctor and compliance ask, the worker does.
 grant execute on function private.request_deletion(uuid, text), private.undo_deletion(uuid) to clinician, compliance;
@@ -129,11 +129,11 @@ to resguardo_worker;
 
 -- Words: the doctor reads, searches, corrects; the worker makes them.
 grant execute on function
-private.open_transcript(text, uuid, integer),
+private.open_transcript(text, uuid),
 private.correct_transcript(uuid, integer, bytea, bigint[]),
-private.search_transcripts(bigint[], uuid, uuid, uuid, timestamptz, timestamptz, boolean, integer, integer),
+private.search_transcripts(bigint[], uuid, uuid, uuid, timestamptz, timestamptz, boolean, integer),
 private.read_word_index_key(),
-private.keep_subtitle_link(uuid, bytea, integer, integer),
+private.keep_subtitle_link(uuid, bytea, integer),
 private.retry_transcription(uuid),
 private.switch_transcription(uuid, boolean)
 to clinician;

@@ -244,6 +244,14 @@ create table private.livekit_events (
 comment on table private.livekit_events is
 'The inbox: what LiveKit told us, ids only. An event is a hint to look at LiveKit''s own list.';
 
+create table private.quotas (
+    meter text primary key
+    constraint quotas_meter_is_known check (meter in ('urls', 'subtitles', 'pages', 'invitations')),
+    per_hour integer not null constraint quotas_per_hour_is_positive check (per_hour > 0)
+);
+comment on table private.quotas is
+'How often a person may do a thing in one clock hour. `resguardo migrate` loads the rows from policies/quotas.toml.';
+
 create table private.usage (
     person_id uuid not null,
     meter text not null constraint usage_meter_is_known check (meter in ('urls', 'subtitles', 'pages', 'invitations')),
@@ -251,7 +259,7 @@ create table private.usage (
     used integer not null,
     constraint usage_pkey primary key (person_id, meter, window_start)
 );
-comment on table private.usage is 'What a person used of a quota of policies/quotas.toml, by the hour.';
+comment on table private.usage is 'How much of a quota each person has used, by the hour.';
 
 -- The newest word of each participant, and who of a consultation has to give one.
 create view resguardo.standing_consents with (security_invoker = true) as
@@ -784,7 +792,7 @@ select 'reason', t.term from unnest(array[
     'passphrase_short', 'passphrases_differ', 'past_due', 'past_quarantine', 'patient_asked',
     'patient_birth_date_ahead', 'patient_birth_date_differs', 'patient_not_found', 'patient_user_differs',
     'patient_user_unknown', 'policy_', 'policy_version', 'proven', 'quota_invitations', 'quota_pages', 'quota_urls',
-    'pooler_keeps_no_session',
+    'quotas_malformed', 'pooler_keeps_no_session',
     'r2_account_id', 'r2_jurisdiction', 'r2dev_enabled', 'recorded_at_ahead', 'recorded_at_too_early',
     'recorded_in_error', 'recorder_key_reads', 'recorder_role_refused', 'recorder_role_unsupported',
     'recording_being_deleted', 'recording_deleted', 'recording_destroyed', 'recording_has_begun', 'recording_held',
@@ -976,10 +984,10 @@ begin
 end
 $$;
 
--- Counts one more use of a meter in this hour; raises RG429 past the quota (null: no limit), with the number of seconds
--- until the next hour begins as its detail. The person's row is locked until the end of the transaction, so that two at
--- once cannot both take the last one.
-create function private.use_quota(person uuid, of_meter text, quota integer) returns void
+-- Counts one more use of a meter in this hour. Raises RG429 past the quota, with the seconds until the next hour as its
+-- detail; a meter without a quota allows nothing. The person's row is locked until the end of the transaction, so that
+-- two transactions cannot both take the last use.
+create function private.use_quota(person uuid, of_meter text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -990,7 +998,7 @@ begin
     values (person, of_meter, this_hour, 1)
     on conflict (person_id, meter, window_start) do update set used = u.used + 1
     returning u.used into used_now;
-    if used_now > quota then
+    if used_now > coalesce((select q.per_hour from private.quotas as q where q.meter = of_meter), 0) then
         raise exception 'quota_%', of_meter using
             errcode = 'RG429',
             detail = ceil(extract(epoch from this_hour + interval '1 hour' - now()))::integer;
@@ -1125,7 +1133,7 @@ $$;
 -- write.
 create function private.record_lookup(
     action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
-    patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[], meter text, quota integer
+    patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[], meter text
 ) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1138,7 +1146,7 @@ begin
         raise exception 'reserved_action' using errcode = 'RG403';
     end if;
     if meter is not null then
-        perform private.use_quota(person, meter, quota);
+        perform private.use_quota(person, meter);
     end if;
     return private.write_lookup(
         action, entity_type, asked_type, asked, is_visible, found_ids, patient_ids, consultation_ids, row_count, fields
@@ -1149,14 +1157,13 @@ $$;
 -- The same for a look that names no entity (`asked` null) or only the one that it returns. Always returns true.
 create function private.record_access(
     action text, entity_type text, asked uuid, found_ids uuid[], patient_ids uuid[], consultation_ids uuid[],
-    fields text[], meter text, quota integer
+    fields text[], meter text
 ) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform private.record_lookup(
-        action, entity_type, entity_type, asked, false, found_ids, patient_ids, consultation_ids, null, fields, meter,
-        quota
+        action, entity_type, entity_type, asked, false, found_ids, patient_ids, consultation_ids, null, fields, meter
     );
     return true;
 end
@@ -1219,15 +1226,14 @@ $$;
 -- A page of the log for compliance, newest first, from (before_at, before_id) on; the look is itself recorded.
 create function private.read_audit(
     before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcome text,
-    wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer,
-    quota integer
+    wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer
 ) returns setof audit.events
 language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan
 as $$
 declare
     returned_rows integer;
 begin
-    perform private.use_quota(private.person(), 'pages', quota);
+    perform private.use_quota(private.person(), 'pages');
     return query
     select e.*
     from audit.events as e
@@ -2287,9 +2293,7 @@ $$;
 -- The object key of a READY recording for its doctor, after the audit row that says so; null where there is nothing
 -- for this person (the row then says DENIED or ABSENT), '' where it is not READY. Only a session whose TOTP code is no
 -- older than the limit gets one. Raises RG403 (totp_stale), RG429 (quota_urls), RG409 (recording_being_deleted).
-create function private.release_object_key(
-    action text, of_recording uuid, totp_max_age_seconds integer, meter text, quota integer
-) returns text
+create function private.release_object_key(action text, of_recording uuid, totp_max_age_seconds integer) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -2310,9 +2314,7 @@ begin
     then
         raise exception 'totp_stale' using errcode = 'RG403';
     end if;
-    if meter is not null then
-        perform private.use_quota(person, meter, quota);
-    end if;
+    perform private.use_quota(person, 'urls');
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
     if wanted.doctor_id = person and exists (
         select from resguardo.deletions as d
@@ -3021,7 +3023,7 @@ $$;
 -- Invites somebody by address, or says why not: the audit row then names the login or the patient that the answer
 -- told of. Again while it is pending the job is queued once more and nothing else changes. Raises RG429
 -- (quota_invitations).
-create function private.invite_staff(of_email text, of_role text, quota integer)
+create function private.invite_staff(of_email text, of_role text)
 returns table (
     id uuid, role text, status text, error text, email text, created_at timestamptz, refusal text
 )
@@ -3031,7 +3033,7 @@ declare
     person constant uuid := private.person();
     opened record;
 begin
-    perform private.use_quota(person, 'invitations', quota);
+    perform private.use_quota(person, 'invitations');
     select o.* into opened from private.open_staff_invitation(of_email, of_role, person) as o;
     perform private.write_audit(
         'staff.invite', case when opened.refusal is null then 'ALLOWED' else 'FAILED' end, opened.refusal,
@@ -3059,7 +3061,7 @@ $$;
 
 -- The newest hundred invitations, after the audit row of the look. The address is given to the person who invited it
 -- alone.
-create function private.read_staff_invitations(quota integer)
+create function private.read_staff_invitations()
 returns table (id uuid, role text, status text, error text, email text, created_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3069,7 +3071,7 @@ declare
         select i.id from private.staff_invitations as i order by i.created_at desc, i.id desc limit 100
     );
 begin
-    perform private.use_quota(person, 'pages', quota);
+    perform private.use_quota(person, 'pages');
     perform private.write_audit(
         'staff.list_invitations', 'ALLOWED', null, 'staff_invitation', shown, '{}', '{}',
         array['role', 'status', 'error', 'email'], cardinality(shown), null
@@ -4080,7 +4082,7 @@ $$;
 
 -- The same for compliance, after the audit row; no row, too, where there is no such policy. Raises RG409
 -- (retention_policy_settled) for one that is not PROPOSED.
-create function private.preview_policy(of_policy integer, quota integer)
+create function private.preview_policy(of_policy integer)
 returns table (
     month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz
 )
@@ -4089,7 +4091,7 @@ as $$
 declare
     wanted resguardo.retention_policies;
 begin
-    perform private.use_quota(private.person(), 'pages', quota);
+    perform private.use_quota(private.person(), 'pages');
     select p.* into wanted from resguardo.retention_policies as p where p.id = of_policy;
     if wanted.status <> 'PROPOSED' then
         raise exception 'retention_policy_settled' using errcode = 'RG409';
@@ -4106,12 +4108,12 @@ end
 $$;
 
 -- What is stored, by class and by age in days, for compliance, after the audit row: counts and bytes alone.
-create function private.report_storage(quota integer)
+create function private.report_storage()
 returns table (retention_class text, age_from_days integer, objects bigint, size_bytes bigint)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform private.use_quota(private.person(), 'pages', quota);
+    perform private.use_quota(private.person(), 'pages');
     perform private.write_audit(
         'storage.report', 'ALLOWED', null, 'storage', '{}', '{}', '{}', array['size_bytes', 'due_at'], 1, null
     );
@@ -4836,7 +4838,7 @@ $$;
 -- consultation is hidden or does not exist. Raises RG409 (bad_received_on, representative_differs), RG429
 -- (quota_pages).
 create function private.file_access_request(
-    of_patient uuid, of_consultation uuid, received date, relationship text, representative text, quota integer
+    of_patient uuid, of_consultation uuid, received date, relationship text, representative text
 ) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4850,7 +4852,7 @@ begin
     if not is_patient and current_setting('role') <> 'compliance' then
         raise exception 'wrong_role' using errcode = 'RG403';
     end if;
-    perform private.use_quota(person, 'pages', quota);
+    perform private.use_quota(person, 'pages');
     if is_patient then  -- not as a case below: who plans that for any caller evaluates it for compliance too
         of_patient := private.patient();
     end if;
@@ -4906,15 +4908,13 @@ $$;
 
 -- The request for its patient, or for compliance on the patient's written word, locked; all null as by
 -- lock_access_request. Raises RG409 (request_not_written), RG429 (quota_pages).
-create function private.lock_for_patient(
-    of_request uuid, of_action text, quota integer
-) returns resguardo.access_requests
+create function private.lock_for_patient(of_request uuid, of_action text) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted resguardo.access_requests;
 begin
-    perform private.use_quota(private.require_person(), 'pages', quota);
+    perform private.use_quota(private.require_person(), 'pages');
     wanted := private.lock_access_request(of_request, of_action);
     if current_setting('role') <> 'patient' and wanted.channel <> 'WRITTEN' then
         raise exception 'request_not_written' using errcode = 'RG409';
@@ -4925,15 +4925,13 @@ $$;
 
 -- By its patient, or by compliance where it came in writing; again, nothing changes. Raises RG409
 -- (access_request_closed, request_not_written), RG429 (quota_pages).
-create function private.withdraw_access_request(
-    of_request uuid, quota integer
-) returns setof resguardo.access_requests
+create function private.withdraw_access_request(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted resguardo.access_requests;
 begin
-    wanted := private.lock_for_patient(of_request, 'access_request.withdraw', quota);
+    wanted := private.lock_for_patient(of_request, 'access_request.withdraw');
     if wanted.id is null then
         return;
     elsif wanted.status not in ('OPEN', 'APPROVED', 'WITHDRAWN') then
@@ -4949,16 +4947,14 @@ $$;
 
 -- By compliance: the copy is made, or made anew where that failed; while one is being made, no other is begun. Raises
 -- RG409 (access_request_closed, review_pending), RG429 (quota_pages).
-create function private.approve_access_request(
-    of_request uuid, quota integer
-) returns setof resguardo.access_requests
+create function private.approve_access_request(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     person constant uuid := private.person();
     wanted resguardo.access_requests;
 begin
-    perform private.use_quota(person, 'pages', quota);
+    perform private.use_quota(person, 'pages');
     wanted := private.lock_access_request(of_request, 'access_request.approve');
     if wanted.id is null then
         return;
@@ -5049,15 +5045,13 @@ $$;
 -- again, and holds, until the review is recorded; for that we give ourselves 30 days (the rule: "within a reasonable
 -- period of time", (d)(4)). Again, nothing changes. Raises RG409 (not_reviewable, reviewed_already,
 -- access_request_open_already, request_not_written), RG429 (quota_pages).
-create function private.ask_access_review(
-    of_request uuid, quota integer
-) returns setof resguardo.access_requests
+create function private.ask_access_review(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted resguardo.access_requests;
 begin
-    wanted := private.lock_for_patient(of_request, 'access_request.ask_review', quota);
+    wanted := private.lock_for_patient(of_request, 'access_request.ask_review');
     if wanted.id is null then
         return;
     elsif wanted.status = 'OPEN' and wanted.review_asked_at is not null then
@@ -5406,7 +5400,7 @@ $$;
 
 -- The object key of a request's copy for its patient, after the audit row that says so; null where there is nothing
 -- for this person (the row then says DENIED or ABSENT), '' where there is no copy (now). Raises RG429 (quota_urls).
-create function private.release_export_key(of_request uuid, quota integer) returns text
+create function private.release_export_key(of_request uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -5414,7 +5408,7 @@ declare
     made private.access_exports;
 begin
     perform private.patient();
-    perform private.use_quota(private.uid(), 'urls', quota);
+    perform private.use_quota(private.uid(), 'urls');
     wanted := private.find_access_request(of_request, 'access_request.issue_url');
     if wanted.id is null then
         return null;
@@ -7520,7 +7514,7 @@ $$;
 
 -- The words of a recording of one's own, encrypted, with the key that opens them and every correction. Raises RG409
 -- (recording_being_deleted), as for the recording itself.
-create function private.open_transcript(of_action text, of_recording uuid, quota integer)
+create function private.open_transcript(of_action text, of_recording uuid)
 returns table (
     sealed bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[], corrected_at timestamptz[]
 )
@@ -7532,7 +7526,7 @@ begin
     if of_action is null or of_action not in ('transcript.read', 'transcript.correct') then
         raise exception 'unknown_action' using errcode = 'RG403';
     end if;
-    perform private.use_quota(private.person(), 'pages', quota);
+    perform private.use_quota(private.person(), 'pages');
     wanted := private.find_transcript(
         of_action, of_recording, array['words'], is_locked => of_action = 'transcript.correct'
     );
@@ -7590,7 +7584,7 @@ $$;
 -- know what it costs to read `terms` out of line, and would read those of every transcript of the doctor.
 create function private.search_transcripts(
     of_terms bigint[], of_patient uuid, of_consultation uuid, of_recording uuid, since timestamptz, until timestamptz,
-    with_sensitive boolean, most integer, quota integer
+    with_sensitive boolean, most integer
 ) returns table (
     recording_id uuid, consultation_id uuid, recorded_at timestamptz, sealed bytea, wrapped bytea, root_key text,
     corrections bytea[], is_cut boolean
@@ -7607,7 +7601,7 @@ declare
     is_own boolean;
     leaves_some_out boolean;
 begin
-    perform private.use_quota(person, 'pages', quota);
+    perform private.use_quota(person, 'pages');
     if cardinality(of_terms) = 0 then
         raise exception 'search_empty' using errcode = 'RG409';
     end if;
@@ -7791,9 +7785,8 @@ $$;
 -- Keeps a link to the subtitles of a recording of one's own, by the hash of its secret; null where it is hidden or has
 -- no words. It is good no longer than the token that asked for it. What has expired is forgotten. Raises RG409
 -- (recording_being_deleted).
-create function private.keep_subtitle_link(
-    of_recording uuid, secret_sha256 bytea, lifetime_seconds integer, quota integer
-) returns timestamptz
+create function private.keep_subtitle_link(of_recording uuid, secret_sha256 bytea, lifetime_seconds integer)
+returns timestamptz
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -7803,7 +7796,7 @@ declare
         to_timestamp((private.claims() ->> 'exp')::double precision)
     );
 begin
-    perform private.use_quota(private.person(), 'subtitles', quota);
+    perform private.use_quota(private.person(), 'subtitles');
     wanted := private.find_transcript('transcript.issue_url', of_recording, array['words'], is_locked => false);
     if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';

@@ -44,6 +44,7 @@ OF_COMMANDS = {
     "nobody_leads",
     # Raised by `resguardo migrate`, which prints the reason with its remedy.
     "migrations_missing",
+    "quotas_malformed",
     "migration_name",
     "ledger_versions_unknown",
     "database_of_pre_release",

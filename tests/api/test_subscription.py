@@ -18,7 +18,6 @@ from websockets.exceptions import InvalidStatus
 from app.db import Asker, Database
 from app.http.subscriptions import Connected, SocketLimits, SubscriptionEndpoint
 from app.main import create_app
-from app.quotas import load_quotas
 from app.recordings.changes import Feed, RecordingChanges
 from app.recordings.model import Selection
 from tests.api import documents
@@ -197,7 +196,7 @@ async def test_hundred_changes_of_a_slow_reader_are_told_as_the_last(world: Worl
     await database.open()
     try:
         async with Feed(database.standing.listen) as feed:
-            service = RecordingChanges(database, feed, quotas=load_quotas())
+            service = RecordingChanges(database, feed)
             watching = service.watch(Asker(claims, uuid4(), None), UUID(case.id), Selection())
             async with asyncio.timeout(20), aclosing(watching) as changes:
                 assert (await anext(changes)).duration_seconds is None

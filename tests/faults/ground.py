@@ -32,7 +32,6 @@ from app.integrations.storage import Credentials
 from app.jobs.queue import GrowingPauses, JobFailed, Task, _runner
 from app.keys.service import register_root_key
 from app.media.probe import Container
-from app.quotas import Quotas
 from app.recordings import store
 from app.recordings.controller import Probe, RecordingController
 from app.recordings.lost import LostRecordings
@@ -47,7 +46,6 @@ from tests.integration.recording_world import DOCTOR, KEY, KEYRING, PATIENT, SEC
 
 T = TypeVar("T")
 PLENTY = 1_000_000
-QUOTAS = Quotas(urls=PLENTY, subtitles=PLENTY, pages=PLENTY, invitations=PLENTY)
 GUEST, STRANGER = "guest", "somebody"
 
 MOVABLE_CLOCK = """
@@ -165,6 +163,7 @@ def ground(database: Database, probe: Probe = quick_probe) -> Iterator[Ground]:
     worker = FaultyPool(database.worker_url, application="machine-worker", max_size=4)
     with psycopg.connect(database.superuser_url, autocommit=True) as superuser, asyncio.Runner() as runner:
         superuser.execute(MOVABLE_CLOCK)
+        superuser.execute("update private.quotas set per_hour = %s", [PLENTY])
         for pool in (api, worker):
             runner.run(pool.open())
         runner.run(register_root_key(worker, KEYRING))
@@ -189,7 +188,6 @@ class Stage:
             ground.api,
             self.cloud.bucket,
             WebhookVerifier({KEY: SECRET}),
-            quotas=QUOTAS,
             url_lifetime_seconds=60,
             totp_max_age_seconds=3600,
             has_routes=sound is not None and sound.is_routed,
@@ -326,7 +324,7 @@ class Stage:
 
     async def _register(self, wished: dict[str, bool]) -> Consultation:
         consultations = Consultations(
-            self.ground.api, self.cloud, livekit_url="ws://nowhere", deployment="test", quotas=QUOTAS
+            self.ground.api, self.cloud, livekit_url="ws://nowhere", deployment="test"
         )
         registration = Registration(
             external_id=f"consultation-{uuid4()}",

@@ -30,7 +30,6 @@ from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target, WebhookV
 from app.integrations.storage import Storage
 from app.keyring import Keyring
 from app.keys.service import register_root_key
-from app.quotas import Quotas
 from app.recordings import store
 from app.recordings.controller import RecordingController
 from app.recordings.model import Recording, RecordingStatus, SoundMode
@@ -45,7 +44,6 @@ from tests.databases import Database
 KEYRING = Keyring({"tests-1": b"a root key of a world of records"})
 KEY, SECRET = "APItest", "a-secret-of-more-than-thirty-two-bytes"
 PACE = Pace(start_delay_seconds=0.01, record_seconds=60, upload_backoff_seconds=0.001, scale=0.002)
-QUOTAS = Quotas(urls=1000, subtitles=1000, pages=1000, invitations=1000)
 DOCTOR, PATIENT = UUID(int=1), UUID(int=2)
 TRANSITIONS = (
     "select reason from audit.events"
@@ -124,7 +122,6 @@ class World:
             self.api,
             self.storage,
             verifier,
-            quotas=QUOTAS,
             url_lifetime_seconds=60,
             totp_max_age_seconds=3600,
         )
@@ -366,9 +363,7 @@ async def opened(
 
 
 async def _register(api: Pool, livekit: LiveKit, wished: dict[str, bool]) -> Consultation:
-    consultations = Consultations(
-        api, livekit, livekit_url="ws://127.0.0.1", deployment="test", quotas=QUOTAS
-    )
+    consultations = Consultations(api, livekit, livekit_url="ws://127.0.0.1", deployment="test")
     registration = Registration(
         external_id="consultation-1",
         doctor_id=None,

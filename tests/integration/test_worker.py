@@ -30,7 +30,7 @@ from devstack.children import child
 from devstack.stack import Stack
 from tests.databases import Cluster
 from tests.integration import small_stack
-from tests.integration.recording_world import DOCTOR, PATIENT, QUOTAS, asker, seed_people
+from tests.integration.recording_world import DOCTOR, PATIENT, asker, seed_people
 
 STOP_SECONDS = 8
 
@@ -227,7 +227,7 @@ async def _arranged(world: Stack) -> UUID:
     await api.open()
     async with LiveKit(world.livekit_url, key, secret) as livekit, httpx.AsyncClient(trust_env=False) as http:
         consultations = Consultations(
-            api, livekit, livekit_url="ws://127.0.0.1", deployment=environment["DEPLOYMENT"], quotas=QUOTAS
+            api, livekit, livekit_url="ws://127.0.0.1", deployment=environment["DEPLOYMENT"]
         )
         made = await consultations.register(asker(DOCTOR), _registration())
         text = consent_texts()[CURRENT_VERSION, "en"]

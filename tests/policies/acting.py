@@ -20,7 +20,7 @@ START: LiteralString = (
     " from resguardo.consultations as c where c.id = %s"
 )
 LOCK: LiteralString = "select private.lock_consultation(%s)"
-RELEASE: LiteralString = "select private.release_object_key('recording.issue_url', %s, null, null, null)"
+RELEASE: LiteralString = "select private.release_object_key('recording.issue_url', %s, null)"
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def test_unknown_action_is_refused(seeded: Database) -> None:
 def test_access_with_unknown_fields_is_kept_without_them(seeded: Database) -> None:
     with acting(seeded, "clinician who owns") as doctor:
         doctor.execute(
-            "select private.record_access('recording.read', %s, null, '{}', '{}', '{}', %s, null, null)",
+            "select private.record_access('recording.read', %s, null, '{}', '{}', '{}', %s, null)",
             [TEXT, ["status", TEXT, "sizeBytes"]],
         )
     row = _newest(seeded)
@@ -109,7 +109,7 @@ def test_access_with_unknown_fields_is_kept_without_them(seeded: Database) -> No
 def test_unknown_meter_of_a_quota_is_refused(seeded: Database) -> None:
     with pytest.raises(psycopg.errors.CheckViolation), acting(seeded, "clinician who owns") as doctor:
         doctor.execute(
-            "select private.record_access('recording.read', 'recording', null, '{}', '{}', '{}', '{}', %s, 9)",
+            "select private.record_access('recording.read', 'recording', null, '{}', '{}', '{}', '{}', %s)",
             [TEXT],
         )
 
@@ -301,7 +301,7 @@ def test_every_meter_is_known_to_the_table_of_usage(seeded: Database) -> None:
     for meter in quotas:
         with acting(seeded, "clinician who owns") as doctor:
             doctor.execute(
-                "select private.record_access('recording.read', 'recording', null, '{}', '{}', '{}', '{}', %s, 9)",
+                "select private.record_access('recording.read', 'recording', null, '{}', '{}', '{}', '{}', %s)",
                 [meter],
             )
     with superuser(seeded) as reader:

@@ -16,8 +16,8 @@ WORDS = (
     "word_index_key",
     "subtitle_links",
 )
-OPEN = "select * from private.open_transcript(%s, %s, null)"
-SEARCH = "select * from private.search_transcripts(%s, null, null, null, null, null, true, 500, null)"
+OPEN = "select * from private.open_transcript(%s, %s)"
+SEARCH = "select * from private.search_transcripts(%s, null, null, null, null, null, true, 500)"
 GIVE_WORDS = {
     "open_transcript": "private.find_transcript(",
     "search_transcripts": "private.write_lookup(",
@@ -81,8 +81,8 @@ def test_law_1_words_are_not_opened_under_another_name(words: Database, action: 
 @pytest.mark.parametrize(
     "statement",
     [
-        "select private.open_transcript('transcript.read', gen_random_uuid(), null)",
-        "select private.search_transcripts('{1}', null, null, null, null, null, true, 500, null)",
+        "select private.open_transcript('transcript.read', gen_random_uuid())",
+        "select private.search_transcripts('{1}', null, null, null, null, null, true, 500)",
         "select private.read_word_index_key()",
         "select private.find_transcript('transcript.read', gen_random_uuid(), '{}', false)",
         *(f"select from private.{table}" for table in WORDS),

@@ -87,7 +87,7 @@ def test_law_4_a_doctor_who_sets_another_role_gets_nothing(practice: Database, r
 
 def test_law_4_a_code_that_is_too_old_releases_no_object_key(practice: Database) -> None:
     recording = ANA.id_of("over READY")
-    statement = "select private.release_object_key('recording.issue_url', %s, 900, null, null)"
+    statement = "select private.release_object_key('recording.issue_url', %s, 900)"
     for age_seconds, amr in ((0, "totp"), (901, "totp"), (0, "password")):
         with psycopg.connect(practice.api_url) as connection:
             claims = claims_of("ana")
@@ -147,8 +147,7 @@ def test_law_4_sessions_are_judged_by_the_columns_that_this_version_of_auth_has(
 
 def test_law_4_the_log_names_a_session_by_a_fingerprint_that_opens_nothing(practice: Database) -> None:
     statement: LiteralString = (
-        "select private.record_access("
-        "'recording.list', 'recording', null, '{}', '{}', '{}', '{}', null, null)"
+        "select private.record_access('recording.list', 'recording', null, '{}', '{}', '{}', '{}', null)"
     )
     for session in ("session", "session", "aal1 session"):
         with superuser(practice) as auth:

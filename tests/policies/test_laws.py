@@ -117,13 +117,13 @@ def test_law_1_only_these_functions_touch_object_keys_and_those_that_return_one_
 
 def test_law_1_an_object_key_is_not_released_under_another_name(practice: Database) -> None:
     with refused("RG403"), acting(practice, "clinician who owns") as connection:
-        connection.execute("select private.release_object_key('viewer.read', %s, null, null, null)", [READY])
+        connection.execute("select private.release_object_key('viewer.read', %s, null)", [READY])
 
 
 def test_law_1_a_patient_cannot_write_that_staff_was_suspended(practice: Database) -> None:
     with refused("RG403"), acting(practice, "patient") as connection:
         connection.execute(
-            "select private.record_access('staff.suspend', 'staff', null, %s, '{}', '{}', '{}', null, null)",
+            "select private.record_access('staff.suspend', 'staff', null, %s, '{}', '{}', '{}', null)",
             [[id_of("carla")]],
         )
 
@@ -135,7 +135,7 @@ def test_law_1_a_hidden_and_an_absent_row_look_alike_and_are_told_apart_in_the_l
         with acting(practice, "clinician who does not") as connection:
             answer = value(
                 connection,
-                "select private.record_access('recording.read', 'recording', %s, '{}', '{}', '{}', '{}', null, null)",
+                "select private.record_access('recording.read', 'recording', %s, '{}', '{}', '{}', '{}', null)",
                 recording,
             )
         assert answer is True
@@ -151,7 +151,7 @@ def test_law_1_the_log_names_the_asker_whatever_the_arguments(practice: Database
         before = value(reader, "select count(*) from audit.events")
         with acting(practice, "clinician who does not") as connection:
             connection.execute(
-                "select private.record_access('recording.read', 'recording', null, %s, %s, '{}', '{}', null, null)",
+                "select private.record_access('recording.read', 'recording', null, %s, %s, '{}', '{}', null)",
                 [[READY], [ANA.patient_id]],
             )
         actors = reader.execute(
@@ -452,13 +452,15 @@ def test_no_task_that_is_not_known_is_queued(practice: Database) -> None:
 def test_a_quota_lets_one_of_two_take_the_last_unit(practice: Database) -> None:
     def use(connection: Connection) -> None:
         connection.execute(
-            "select private.record_access('recording.list', 'recording', null, '{}', '{}', '{}', '{}', 'urls', 2)"
+            "select private.record_access('recording.list', 'recording', null, '{}', '{}', '{}', '{}', 'urls')"
         )
 
     def second() -> None:
         with acting(practice, "clinician who owns") as connection:
             use(connection)
 
+    with superuser(practice) as owner:
+        owner.execute("update private.quotas set per_hour = 2 where meter = 'urls'")
     with acting(practice, "clinician who owns") as first:
         use(first)
         with at_once(practice, first, second) as waiting:

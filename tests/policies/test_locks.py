@@ -23,14 +23,14 @@ TABLES = (
 READY = ANA.id_of("over READY")
 
 BY_A_CLINICIAN: dict[LiteralString, UUID] = {
-    "select private.open_transcript('transcript.read', %s, null)": READY,
-    "select private.open_transcript('transcript.correct', %s, null)": READY,
+    "select private.open_transcript('transcript.read', %s)": READY,
+    "select private.open_transcript('transcript.correct', %s)": READY,
     "select private.correct_transcript(%s, 2, '', '{}')": READY,
-    "select private.keep_subtitle_link(%s, sha256('x'), 60, null)": READY,
+    "select private.keep_subtitle_link(%s, sha256('x'), 60)": READY,
     "select private.retry_transcription(%s)": READY,
-    "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500, null)": READY,
+    "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500)": READY,
     "select private.switch_transcription(%s, true)": ANA.id_of("over"),
-    "select private.release_object_key('recording.issue_url', %s, null, null, null)": READY,
+    "select private.release_object_key('recording.issue_url', %s, null)": READY,
     "select private.request_deletion(%s, 'OTHER')": READY,
     "select private.undo_deletion(%s)": READY,
     "select private.lock_consultation(%s)": ANA.id_of("over"),
@@ -40,16 +40,16 @@ BY_A_CLINICIAN: dict[LiteralString, UUID] = {
     "select from resguardo.recordings where id = %s for update": READY,
 }
 BY_A_PATIENT: dict[LiteralString, str] = {
-    "select private.withdraw_access_request(%s, null)": "request",
-    "select private.ask_access_review(%s, null)": "request",
-    "select private.release_export_key(%s, null)": "request",
+    "select private.withdraw_access_request(%s)": "request",
+    "select private.ask_access_review(%s)": "request",
+    "select private.release_export_key(%s)": "request",
     "select private.lock_consultation(%s)": "over",
-    "select private.file_access_request(null, %s, null, null, null, null)": "over",
+    "select private.file_access_request(null, %s, null, null, null)": "over",
 }
 READS: tuple[LiteralString, ...] = (
-    "select private.open_transcript('transcript.read', %s, null)",
-    "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500, null)",
-    "select private.release_object_key('recording.issue_url', %s, null, null, null)",
+    "select private.open_transcript('transcript.read', %s)",
+    "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500)",
+    "select private.release_object_key('recording.issue_url', %s, null)",
 )
 
 
@@ -100,7 +100,7 @@ def test_read_of_ones_own_locks_nothing(practice: Database, statement: LiteralSt
 
 
 def test_owner_reads_a_transcript_while_a_stranger_reads_and_somebody_holds_it(practice: Database) -> None:
-    read: LiteralString = "select private.open_transcript('transcript.read', %s, null)"
+    read: LiteralString = "select private.open_transcript('transcript.read', %s)"
     with (
         acting(practice, "clinician who does not") as stranger,
         psycopg.connect(practice.superuser_url) as holder,
@@ -113,7 +113,7 @@ def test_owner_reads_a_transcript_while_a_stranger_reads_and_somebody_holds_it(p
 
 
 def test_correction_still_waits_for_another_of_the_same_transcript(practice: Database) -> None:
-    opened: LiteralString = "select private.open_transcript('transcript.correct', %s, null)"
+    opened: LiteralString = "select private.open_transcript('transcript.correct', %s)"
     with acting(practice, "clinician who owns") as first, acting(practice, "clinician who owns") as second:
         first.execute(opened, [READY])
         second.execute("set local lock_timeout = '50ms'")

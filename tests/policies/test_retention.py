@@ -527,7 +527,7 @@ def test_a_preview_says_what_activation_then_does(practice: Database) -> None:
     with acting(practice, "compliance") as connection:
         told = connection.execute(
             "select sum(recordings), sum(sooner), sum(held), min(earliest_due_at)"
-            " from private.preview_policy(%s, null)",
+            " from private.preview_policy(%s)",
             [made],
         ).fetchone()
     before = kept(practice, LIVE)
@@ -548,7 +548,7 @@ def test_a_preview_of_what_leaves_the_rest_alone_is_empty(practice: Database) ->
     activate(practice, "first", policy(90))
     made = propose(practice, "second", policy(30))
     with acting(practice, "compliance") as connection:
-        assert connection.execute("select * from private.preview_policy(%s, null)", [made]).fetchall() == []
+        assert connection.execute("select * from private.preview_policy(%s)", [made]).fetchall() == []
 
 
 def test_the_storage_report_counts_what_is_stored_and_what_goes_soon(practice: Database) -> None:
@@ -559,7 +559,7 @@ def test_the_storage_report_counts_what_is_stored_and_what_goes_soon(practice: D
             [BRUNO.patient_id],
         )
     with acting(practice, "compliance") as connection:
-        stored = connection.execute("select * from private.report_storage(null)").fetchall()
+        stored = connection.execute("select * from private.report_storage()").fetchall()
         coming = connection.execute("select * from private.report_coming(30)").fetchone()
     assert sum(row[2] for row in stored) == 2
     assert sum(row[3] for row in stored) == 2000

@@ -23,7 +23,6 @@ from app.deletions.service import Deletions
 from app.errors import AppError
 from app.holds.service import LegalHolds
 from app.keyring import Keyring
-from app.quotas import Quotas
 from app.retention.proposals import Proposals
 from app.retention.report import Prices
 from app.retention.service import Retention
@@ -35,7 +34,6 @@ from tests.simulation.process import Deaths, Process, SimulatedStorage, Weather,
 DEPLOYMENT = "simulation"
 SIGNER = CertificateSigner.from_seed("c2lnbnMgd2hhdCBhIHNpbXVsYXRpb24gZGVzdHJveXM=")
 KEYRING = Keyring({"tests-1": b"a root key of a simulated record"})
-QUOTAS = Quotas(urls=10**6, subtitles=10**6, pages=10**6, invitations=10**6)
 _NEVER = 4102444800
 Pass = Callable[["World", Process], Awaitable[object]]
 
@@ -82,19 +80,19 @@ class World:
 
     @property
     def holds(self) -> LegalHolds:
-        return LegalHolds(self.api, quotas=QUOTAS)
+        return LegalHolds(self.api)
 
     @property
     def deletions(self) -> Deletions:
-        return Deletions(self.api, quotas=QUOTAS)
+        return Deletions(self.api)
 
     @property
     def requests(self) -> AccessRequests:
-        return AccessRequests(self.api, self.storage, quotas=QUOTAS, url_lifetime_seconds=60)
+        return AccessRequests(self.api, self.storage, url_lifetime_seconds=60)
 
     @property
     def retention(self) -> Retention:
-        return Retention(self.api, quotas=QUOTAS, prices=Prices(0, 0, 0, "2026"))
+        return Retention(self.api, prices=Prices(0, 0, 0, "2026"))
 
     @property
     def proposals(self) -> Proposals:

@@ -1,9 +1,10 @@
-"""Quotas are whole and positive, or the start stops."""
+"""Quotas are whole and positive, or `resguardo migrate` stops."""
 
 from pathlib import Path
 
 import pytest
 
+from app.errors import InvalidInput
 from app.quotas import Quotas, load_quotas
 
 
@@ -36,17 +37,17 @@ def test_quotas_are_read_by_name(tmp_path: Path) -> None:
         "[per_person_and_hour]\nurls = 1\ninvitations = 3\nsubtitles = 4\npages = -2\n",
         "[per_person_and_hour]\nurls = 1\ninvitations = 3\nsubtitles = 4\npages = 2.5\n",
         '[per_person_and_hour]\nurls = 1\ninvitations = 3\nsubtitles = 4\npages = "2"\n',
+        "[per_person_and_hour]\nurls = 1\ninvitations = 3\nsubtitles = 4\npages = 2147483648\n",
+        "per_person_and_hour = 3\n",
         "[per_person_and_hour]\nurls = true\nsubtitles = 4\npages = 2\ninvitations = 3\n",
         "[per_person_and_hour]\nurls = 1\ninvitations = 3\nsubtitles = 4\npages = 2\nlooks = 3\n",
     ],
 )
 def test_quotas_missing_unknown_or_not_positive_are_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"quotas\.toml: \[per_person_and_hour\] needs urls, subtitles, pages and"
-    ):
+    with pytest.raises(InvalidInput, match="quotas_malformed"):
         load_quotas(_file(tmp_path, text))
 
 
 def test_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="line 1"):
+    with pytest.raises(InvalidInput, match="quotas_malformed"):
         load_quotas(_file(tmp_path, "urls: 1"))
