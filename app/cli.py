@@ -21,6 +21,7 @@ from app import (
     worker,
 )
 from app.commands import certificate, demo, drill, keys, policies, restore, retention, staff
+from app.commands import migrations as migration_commands
 from app.commands.console import (
     ends_without_a_message,
     leave_threads_behind,
@@ -42,6 +43,7 @@ cli.add_typer(drill.commands, name="drill")
 cli.add_typer(certificate.commands, name="certificate")
 cli.add_typer(retention.commands, name="retention")
 cli.add_typer(demo.commands, name="demo")
+cli.add_typer(migration_commands.commands, name="migrations")
 
 
 def main() -> None:

@@ -11,3 +11,18 @@ using ((select private.person()) is not null);
 
 create policy access_requests_select_patient on resguardo.access_requests for select to patient
 using (patient_id = (select private.patient()));
+
+grant execute on function
+private.approve_access_request(uuid),
+private.deny_access_request(uuid, text, uuid),
+private.extend_access_request(uuid, integer, text),
+private.record_access_review(uuid, uuid, text)
+to compliance;
+
+grant execute on function
+private.file_access_request(uuid, uuid, date, text, text),
+private.withdraw_access_request(uuid),
+private.ask_access_review(uuid)
+to compliance, patient;
+
+grant execute on function private.overdue_access_requests() to resguardo_worker;

@@ -33,3 +33,5 @@ with check (
     and source = 'SELF'
     and participant_kind = 'PATIENT'
 );
+
+grant execute on function private.everyone_consents(uuid) to clinician, resguardo_worker;

@@ -20,3 +20,8 @@ using (true);
 
 create policy consultations_insert_clinician on resguardo.consultations for insert to clinician
 with check (doctor_id = (select private.person()));
+
+grant execute on function
+private.lock_consultation(uuid),
+private.consultation_id_of(text)
+to clinician, patient;

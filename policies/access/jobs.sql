@@ -8,3 +8,5 @@ select private.reset_routines('jobs');
 grant select, insert, update, delete on all tables in schema jobs to resguardo_worker;
 grant usage on all sequences in schema jobs to resguardo_worker;
 grant execute on all routines in schema jobs to resguardo_worker;
+
+grant execute on function private.defer_job(text, uuid) to clinician, patient, resguardo_worker;

@@ -8,3 +8,10 @@ grant select on resguardo.legal_holds to compliance;
 
 create policy legal_holds_select_compliance on resguardo.legal_holds for select to compliance
 using ((select private.person()) is not null);
+
+grant execute on function
+private.place_hold(uuid, uuid, timestamptz, timestamptz, text, text),
+private.release_hold(uuid)
+to compliance;
+
+grant execute on function private.is_held(uuid) to resguardo_worker;

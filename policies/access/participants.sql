@@ -25,3 +25,7 @@ using (doctor_id = (select private.person()) and kind = 'DOCTOR');
 
 create policy participants_update_patient on resguardo.participants for update to patient
 using (patient_id = (select private.patient()) and kind = 'PATIENT');
+
+grant execute on function private.keep_invitation(uuid, bytea, timestamptz) to clinician;
+
+grant execute on function private.redeem_invitation(bytea) to resguardo_api;

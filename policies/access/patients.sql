@@ -7,3 +7,5 @@ grant select on resguardo.patients to patient;
 
 create policy patients_select_patient on resguardo.patients for select to patient
 using (id = (select private.patient()));
+
+grant execute on function private.register_patient(text, uuid, date) to clinician;

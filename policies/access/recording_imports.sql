@@ -17,3 +17,14 @@ with check (
     doctor_id = (select private.person())
     and private.everyone_consents(consultation_id)
 );
+
+grant execute on function
+private.release_upload_url(uuid),
+private.complete_import(uuid)
+to clinician;
+
+grant execute on function
+private.read_import_key(uuid),
+private.keep_upload_url(uuid, text),
+private.expire_imports()
+to resguardo_worker;

@@ -33,3 +33,17 @@ with check (doctor_id = (select private.person()) and status in ('STOPPING', 'AB
 
 create policy recordings_update_worker on resguardo.recordings for update to resguardo_worker
 using (true);
+
+grant execute on function private.unready_reason(text) to clinician;
+
+grant execute on function private.has_live_recording(uuid) to clinician, patient;
+
+grant execute on function
+private.is_live(text),
+private.may_become(text, text)
+to clinician, resguardo_worker;
+
+grant execute on function
+private.request_recording(uuid),
+private.request_sound(uuid, text[], text[], text, boolean)
+to resguardo_worker;

@@ -11,3 +11,11 @@ using ((select private.person()) is not null);
 
 create policy retention_policies_select_worker on resguardo.retention_policies for select to resguardo_worker
 using (true);
+
+grant execute on function
+private.approve_policy(integer),
+private.reject_policy(integer),
+private.preview_policy(integer)
+to compliance;
+
+grant execute on function private.active_policy() to resguardo_worker;

@@ -12,3 +12,7 @@ using (user_id = (select private.person()));
 
 create policy staff_select_compliance on resguardo.staff for select to compliance
 using ((select private.person()) is not null);
+
+grant execute on function private.suspend_staff(uuid) to compliance;
+
+grant execute on function private.end_sessions_of_suspended() to resguardo_worker;

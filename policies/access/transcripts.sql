@@ -8,3 +8,10 @@ grant select on resguardo.transcripts to clinician;
 
 create policy transcripts_select_clinician on resguardo.transcripts for select to clinician
 using (doctor_id = (select private.person()));
+
+grant execute on function
+private.open_transcript(text, uuid),
+private.correct_transcript(uuid, integer, bytea, bigint[]),
+private.retry_transcription(uuid),
+private.switch_transcription(uuid, boolean)
+to clinician;

@@ -1,13 +1,14 @@
--- The whole database: roles, schemas, tables and functions, without access. Edited in place until the first release.
+-- The whole schema. `make migration` generates this file from supabase/schemas: edit those files, not this one.
 --
--- Access is in policies/access, and `resguardo migrate` alone applies it, at every run. Until then the database is
--- closed: the end of this file takes away what Postgres grants by itself.
+-- It grants nobody anything. Access is in policies/access, and `resguardo migrate` applies it at every run.
 
 
--- The people's roles, the two logins, and the four schemas that Supabase never exposes.
+-- 00_roles.sql
+
+-- The people's roles, the two logins, and the four schemas, which Supabase never exposes.
 --
--- Roles belong to the cluster, not to the database: they may be there already, made by another deployment's
--- database or by one that runs this file at the same moment.
+-- Roles belong to the cluster, not to the database. Another database of the cluster may already have made them, or may
+-- make them at the same moment.
 
 do $$
 declare
@@ -62,8 +63,9 @@ comment on schema jobs is 'The job queue (procrastinate).';
 revoke all on schema resguardo, audit, private, jobs from public, anon, authenticated, service_role;
 
 
--- The nouns. Every table that hangs on a consultation repeats its doctor and its patient, and a composite foreign
--- key keeps the three together: policies then read one column of the row itself.
+-- 01_deployment.sql
+
+-- The name of the deployment, which marks the database: the API and the worker refuse a database of another deployment.
 
 create table private.deployment (
     singleton boolean primary key default true constraint deployment_is_single check (singleton),
@@ -71,306 +73,208 @@ create table private.deployment (
     created_at timestamptz not null default now()
 );
 
-create table resguardo.staff (
-    user_id uuid primary key,
-    role text not null constraint staff_role_is_known check (role in ('clinician', 'compliance')),
-    status text not null default 'active' constraint staff_status_is_known check (status in ('active', 'suspended')),
-    suspended_at timestamptz,
-    suspended_by uuid,
-    created_at timestamptz not null default now(),
-    constraint staff_suspension_is_whole check ((status = 'suspended') = (suspended_at is not null))
+create function private.deployment_name() returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select d.name from private.deployment as d);
+end
+$$;
+
+
+-- 02_access.sql
+
+-- The functions that the files of policies/access call, and the digest of the access that they granted.
+--
+-- Each access file first takes all access away and then grants it again, so that the file states the complete access.
+
+create table private.access_seals (
+    object text not null constraint access_seals_pkey primary key,
+    digest text not null
 );
-alter table resguardo.staff enable row level security;
+comment on table private.access_seals is
+'What private.access_catalogue() said when the owner had last set all access anew, by `resguardo migrate`.';
 
-create table resguardo.patients (
-    id uuid primary key default gen_random_uuid(),
-    external_id text not null constraint patients_external_id_key unique
-    constraint patients_external_id_length check (length(external_id) between 1 and 128),
-    user_id uuid constraint patients_user_id_key unique,
-    created_at timestamptz not null default now()
-);
-alter table resguardo.patients enable row level security;
+create function private.reset_access(of_table regclass) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    policy name;
+begin
+    for policy in select p.polname from pg_policy as p where p.polrelid = of_table loop
+        execute format('drop policy %I on %s', policy, of_table);
+    end loop;
+    execute format(
+        'revoke all on %s from public, anon, authenticated, service_role, '
+        'clinician, compliance, patient, resguardo_api, resguardo_worker',
+        of_table
+    );
+end
+$$;
 
-create table resguardo.consultations (
-    id uuid primary key,
-    external_id text not null constraint consultations_external_id_key unique
-    constraint consultations_external_id_length check (length(external_id) between 1 and 128),
-    doctor_id uuid not null constraint consultations_doctor_id_fkey references resguardo.staff (user_id),
-    patient_id uuid not null constraint consultations_patient_id_fkey references resguardo.patients (id),
-    scheduled_at timestamptz not null,
-    kind text not null constraint consultations_kind_is_slug check (kind ~ '^[a-z][a-z0-9_]{0,39}$'),
-    sensitivity text not null
-    constraint consultations_sensitivity_is_known check (
-        sensitivity in ('ORDINARY', 'PSYCHOTHERAPY', 'SUBSTANCE_USE')
-    ),
-    room_name text not null constraint consultations_room_name_key unique,
-    created_at timestamptz not null default now(),
-    constraint consultations_people_key unique (id, doctor_id, patient_id),
-    constraint consultations_room_is_own check (right(room_name, 37) = '_' || id::text)
-);
-alter table resguardo.consultations enable row level security;
-create index consultations_doctor_idx on resguardo.consultations (doctor_id, scheduled_at desc, id desc);
-create index consultations_patient_idx on resguardo.consultations (patient_id, scheduled_at desc, id desc);
-
-create table resguardo.participants (
-    id uuid primary key,
-    consultation_id uuid not null,
-    doctor_id uuid not null,
-    patient_id uuid not null,
-    kind text not null constraint participants_kind_is_known check (kind in ('DOCTOR', 'PATIENT', 'GUEST')),
-    guest_role text
-    constraint participants_guest_role_is_known check (
-        guest_role in ('INTERPRETER', 'COMPANION', 'REPRESENTATIVE', 'CLINICIAN', 'STUDENT')
-    ),
-    joined_at timestamptz,
-    created_at timestamptz not null default now(),
-    constraint participants_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id),
-    constraint participants_guest_has_role check ((kind = 'GUEST') = (guest_role is not null)),
-    constraint participants_consultation_key unique (id, kind, consultation_id, doctor_id, patient_id),
-    constraint participants_of_consultation_key unique (id, consultation_id)
-);
-alter table resguardo.participants enable row level security;
-comment on column resguardo.participants.id is 'Also the identity in the LiveKit room: it names nobody.';
-comment on column resguardo.participants.joined_at is 'When the newest join token was issued; null until the first.';
-create unique index participants_one_doctor_key on resguardo.participants (consultation_id) where kind = 'DOCTOR';
-create unique index participants_one_patient_key on resguardo.participants (consultation_id) where kind = 'PATIENT';
-create index participants_consultation_idx on resguardo.participants (consultation_id, doctor_id, patient_id);
-create index participants_doctor_idx on resguardo.participants (doctor_id);
-create index participants_patient_idx on resguardo.participants (patient_id);
-
-create table private.invitations (
-    participant_id uuid primary key
-    constraint invitations_participant_id_fkey references resguardo.participants (id),
-    secret_sha256 bytea not null constraint invitations_secret_key unique,
-    expires_at timestamptz not null,
-    redeemed_at timestamptz
-);
-
-create table resguardo.consents (
-    id uuid primary key,
-    consultation_id uuid not null,
-    doctor_id uuid not null,
-    patient_id uuid not null,
-    participant_id uuid not null,
-    participant_kind text not null,
-    decision text not null constraint consents_decision_is_known check (decision in ('GIVEN', 'WITHDRAWN')),
-    source text not null constraint consents_source_is_known check (source in ('SELF', 'ATTESTED')),
-    recorded_by uuid not null,
-    representative_relationship text
-    constraint consents_relationship_is_known check (
-        representative_relationship in ('PARENT', 'LEGAL_GUARDIAN', 'HEALTH_CARE_PROXY', 'POWER_OF_ATTORNEY', 'OTHER')
-    ),
-    representative_name text
-    constraint consents_representative_name_length check (length(representative_name) between 1 and 200),
-    text_version text not null,
-    text_language text not null,
-    text_sha256 text not null constraint consents_text_sha256_is_hex check (text_sha256 ~ '^[0-9a-f]{64}$'),
-    recorded_at timestamptz not null default clock_timestamp(),
-    constraint consents_participant_fkey foreign key (
-        participant_id, participant_kind, consultation_id, doctor_id, patient_id
-    ) references resguardo.participants (id, kind, consultation_id, doctor_id, patient_id),
-    constraint consents_representative_is_whole check (
-        (representative_relationship is null) = (representative_name is null)
-    )
-);
-alter table resguardo.consents enable row level security;
-create index consents_participant_idx
-on resguardo.consents (participant_id, participant_kind, consultation_id, doctor_id, patient_id, recorded_at desc);
-create index consents_consultation_idx on resguardo.consents (consultation_id);
-create index consents_doctor_idx on resguardo.consents (doctor_id);
-create index consents_patient_idx on resguardo.consents (patient_id);
-
-create table resguardo.recordings (
-    id uuid primary key,
-    consultation_id uuid not null,
-    doctor_id uuid not null,
-    patient_id uuid not null,
-    requested_by uuid not null,
-    status text not null default 'REQUESTED'
-    constraint recordings_status_is_known check (
-        status in (
-            'REQUESTED', 'STARTING', 'RECORDING', 'STOPPING', 'VERIFYING', 'READY', 'FAILED', 'ABORTED', 'LOST',
-            'DELETED'
-        )
-    ),
-    room_name text not null,
-    room_sid text,
-    egress_id text constraint recordings_egress_id_key unique,
-    egress_updated_at timestamptz,
-    started_at timestamptz,
-    ended_at timestamptz,
-    duration_seconds double precision constraint recordings_duration_is_positive check (duration_seconds >= 0),
-    size_bytes bigint constraint recordings_size_is_positive check (size_bytes > 0),
-    sha256 text constraint recordings_sha256_is_hex check (sha256 ~ '^[0-9a-f]{64}$'),
-    truncated boolean not null default false,
-    interrupted boolean not null default false,
-    recorder_sid text,
-    error text constraint recordings_error_is_slug check (error ~ '^[a-z][a-z0-9_]{0,63}$'),
-    created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now(),
-    constraint recordings_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id),
-    constraint recordings_ready_is_verified check (
-        status <> 'READY' or (sha256 is not null and size_bytes is not null)
-    )
-);
-alter table resguardo.recordings enable row level security;
-comment on column resguardo.recordings.truncated is
-'LiveKit ended it at a limit: it is complete as a file, not as a record.';
-comment on column resguardo.recordings.interrupted is
-'The recorder lost its room and came back: a part of the consultation is missing inside the recording.';
-comment on column resguardo.recordings.recorder_sid is
-'The participant SID under which the recorder was first seen in its room. It gets another one when it comes back.';
-create index recordings_consultation_idx on resguardo.recordings (consultation_id, doctor_id, patient_id);
-create index recordings_doctor_idx on resguardo.recordings (doctor_id, created_at desc, id desc);
-create index recordings_patient_idx on resguardo.recordings (patient_id);
-create index recordings_room_idx on resguardo.recordings (room_name);
-
-create table private.recording_secrets (
-    recording_id uuid primary key
-    constraint recording_secrets_recording_id_fkey references resguardo.recordings (id),
-    object_key text not null constraint recording_secrets_object_key_key unique
-);
-
-create table private.livekit_events (
-    event_id text primary key constraint livekit_events_event_id_is_id check (event_id ~ '^[A-Za-z0-9_-]{1,64}$'),
-    event text not null constraint livekit_events_event_is_name check (event ~ '^[a-z][a-z_]{0,63}$'),
-    egress_id text constraint livekit_events_egress_id_is_id check (egress_id ~ '^[A-Za-z0-9_-]{1,64}$'),
-    room_name text,
-    occurred_at timestamptz not null,
-    received_at timestamptz not null default clock_timestamp()
-);
-comment on table private.livekit_events is
-'The inbox: what LiveKit told us, ids only. An event is a hint to look at LiveKit''s own list.';
-
-create table private.quotas (
-    meter text primary key
-    constraint quotas_meter_is_known check (meter in ('urls', 'subtitles', 'pages', 'invitations')),
-    per_hour integer not null constraint quotas_per_hour_is_positive check (per_hour > 0)
-);
-comment on table private.quotas is
-'How often a person may do a thing in one clock hour. `resguardo migrate` loads the rows from policies/quotas.toml.';
-
-create table private.usage (
-    person_id uuid not null,
-    meter text not null constraint usage_meter_is_known check (meter in ('urls', 'subtitles', 'pages', 'invitations')),
-    window_start timestamptz not null,
-    used integer not null,
-    constraint usage_pkey primary key (person_id, meter, window_start)
-);
-comment on table private.usage is 'How much of a quota each person has used, by the hour.';
-
--- The newest word of each participant, and who of a consultation has to give one.
-create view resguardo.standing_consents with (security_invoker = true) as
-select
-    p.id as participant_id,
-    p.consultation_id,
-    p.kind,
-    p.guest_role,
-    p.joined_at,
-    p.kind <> 'GUEST' or p.joined_at is not null as is_required,
-    coalesce(c.decision = 'GIVEN', false) as is_given,
-    coalesce(c.decision = 'WITHDRAWN', false) as is_withdrawn
-from resguardo.participants as p
-left join lateral (
-    select n.decision
-    from resguardo.consents as n
-    where n.participant_id = p.id
-    order by n.recorded_at desc, n.id desc
-    limit 1
-) as c on true;
-
-
--- Who did what: one insert-only table, a partition a year made for twenty years ahead, since a missing partition would
--- stop every insert and with it every read.
-
-create table audit.events (
-    id uuid not null default gen_random_uuid(),
-    recorded_at timestamptz not null default clock_timestamp(),
-    actor_id uuid,
-    actor_role text not null,
-    session_fingerprint text,
-    aal text,
-    action text not null,
-    operation text not null constraint events_operation_is_known check (operation in ('C', 'R', 'U', 'D', 'E')),
-    outcome text not null
-    constraint events_outcome_is_known check (outcome in ('ALLOWED', 'DENIED', 'ABSENT', 'FAILED')),
-    reason text,
-    purpose text not null
-    constraint events_purpose_is_known check (
-        purpose in ('TREATMENT', 'PAYMENT', 'OPERATIONS', 'PATIENT_REQUEST', 'LEGAL')
-    ),
-    basis text not null,
-    entity_type text not null,
-    entity_ids uuid[] not null default '{}',
-    patient_ids uuid[] not null default '{}',
-    consultation_ids uuid[] not null default '{}',
-    fields text[] not null default '{}',
-    row_count integer not null default 0,
-    byte_count bigint,
-    request_id uuid,
-    address inet,
-    policy_version text not null,
-    constraint events_pkey primary key (id, recorded_at)
-) partition by range (recorded_at);
-
-comment on table audit.events is
-'Insert only. A list is one row that names every patient it touched; ids and field names, never values.';
-comment on column audit.events.recorded_at is
-'The database''s clock at the insert, not at the start of the transaction.';
-comment on column audit.events.session_fingerprint is
-'The SHA-256 of the session''s id, in hex. The id itself is a key and is kept nowhere.';
-comment on column audit.events.operation is 'Create, read, update, delete, execute: AuditEvent.action of FHIR R4.';
-comment on column audit.events.basis is 'Why it was allowed, or on what ground it was asked.';
-
-create index events_recorded_idx on audit.events (recorded_at desc, id desc);
-create index events_actor_idx on audit.events (actor_id, recorded_at desc);
-create index events_patients_idx on audit.events using gin (patient_ids);
-create index events_consultations_idx on audit.events using gin (consultation_ids);
-
-create function private.refuse_change() returns trigger
+-- The same for the functions of a schema: PUBLIC is granted EXECUTE on each new one by Postgres itself.
+create function private.reset_routines(of_schema regnamespace) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-    raise exception 'the audit log is insert only' using errcode = 'RG405';
+    execute format(
+        'revoke all on all routines in schema %s from public, anon, authenticated, service_role, '
+        'clinician, compliance, patient, resguardo_api, resguardo_worker',
+        of_schema
+    );
 end
 $$;
 
-create trigger events_refuse_change before update or delete on audit.events
-for each row execute function private.refuse_change();
-
--- TRUNCATE triggers are not inherited by partitions, and row triggers become ENABLE ALWAYS one table at a time.
-do $$
-declare
-    partition text;
+-- Everything in the catalogue that decides who may do what, each with a digest of what it says.
+create function private.access_catalogue() returns table (object text, digest text)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
 begin
-    for year in 2026..2046 loop
-        partition := format('events_%s', year);
-        execute format(
-            'create table audit.%I partition of audit.events for values from (%L) to (%L)',
-            partition, format('%s-01-01 00:00:00+00', year), format('%s-01-01 00:00:00+00', year + 1)
-        );
-        execute format(
-            'create trigger events_refuse_truncate before truncate on audit.%I '
-            'for each statement execute function private.refuse_change()',
-            partition
-        );
-        execute format('alter table audit.%I enable always trigger events_refuse_change', partition);
-        execute format('alter table audit.%I enable always trigger events_refuse_truncate', partition);
-    end loop;
+    return query
+    with ours as (
+        select n.oid, n.nspname from pg_namespace as n where n.nspname in ('resguardo', 'audit', 'private', 'jobs')
+    ),
+    our_roles as (
+        select r.oid, r.rolname from pg_roles as r
+        where r.rolname in ('resguardo_api', 'resguardo_worker', 'clinician', 'compliance', 'patient')
+    ),
+    here as (
+        select d.oid from pg_database as d where d.datname = current_database()
+    ),
+    said (object, says) as (
+        select 'schema ' || n.nspname, n.nspacl::text from pg_namespace as n join ours on ours.oid = n.oid
+        union all
+        select
+            'table ' || c.oid::regclass::text,
+            concat_ws(' ', c.relowner::regrole, c.relrowsecurity, c.relforcerowsecurity, c.relacl::text)
+        from pg_class as c join ours on ours.oid = c.relnamespace
+        where c.relkind in ('r', 'p', 'v', 'm', 'S', 'f')
+        union all
+        select 'column ' || c.oid::regclass::text || '.' || a.attname, a.attacl::text
+        from pg_attribute as a
+        join pg_class as c on c.oid = a.attrelid
+        join ours on ours.oid = c.relnamespace
+        where a.attacl is not null
+        union all
+        select
+            'policy ' || p.polrelid::regclass::text || '.' || p.polname,
+            concat_ws(
+                ' ', p.polcmd, p.polpermissive,
+                array(select r.member::regrole::text from unnest(p.polroles) as r (member) order by 1),
+                pg_get_expr(p.polqual, p.polrelid), '/', pg_get_expr(p.polwithcheck, p.polrelid)
+            )
+        from pg_policy as p
+        join pg_class as c on c.oid = p.polrelid
+        join ours on ours.oid = c.relnamespace
+        union all
+        select
+            'trigger ' || t.tgrelid::regclass::text || '.' || t.tgname,
+            concat_ws(' ', t.tgenabled, pg_get_triggerdef(t.oid))
+        from pg_trigger as t
+        join pg_class as c on c.oid = t.tgrelid
+        join ours on ours.oid = c.relnamespace
+        where not t.tgisinternal
+        union all
+        select
+            'function ' || f.oid::regprocedure::text,
+            concat_ws(' ', f.proowner::regrole, f.prosecdef, f.proconfig::text, f.proacl::text, f.prosrc)
+        from pg_proc as f join ours on ours.oid = f.pronamespace
+        union all
+        select
+            'role ' || r.rolname,
+            concat_ws(
+                ' ', r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication,
+                r.rolbypassrls, r.rolconnlimit, nullif(r.rolvaliduntil, 'infinity'), array(
+                    select m.member::regrole::text || ' is ' || m.roleid::regrole::text from pg_auth_members as m
+                    where m.member = r.oid or m.roleid = r.oid order by 1
+                )
+            )
+        from pg_roles as r join our_roles on our_roles.oid = r.oid
+        union all
+        select
+            'database rights of ' || our_roles.rolname,
+            concat_ws(
+                ' ', has_database_privilege(our_roles.oid, here.oid, 'CONNECT'),
+                has_database_privilege(our_roles.oid, here.oid, 'CREATE'),
+                has_database_privilege(our_roles.oid, here.oid, 'TEMP')
+            )
+        from our_roles cross join here
+        union all
+        select
+            concat(
+                'settings of ', coalesce(r.rolname, 'everybody'),
+                case when s.setdatabase <> 0 then ' in this database' end
+            ),
+            array(select o.setting from unnest(s.setconfig) as o (setting) order by 1)::text
+        from pg_db_role_setting as s
+        join here on s.setdatabase in (0, here.oid)
+        left join our_roles as r on r.oid = s.setrole
+        where s.setrole = 0 or r.oid is not null
+    )
+    select said.object, encode(sha256(convert_to(coalesce(said.says, ''), 'UTF8')), 'hex') from said;
 end
 $$;
 
-create trigger events_refuse_truncate before truncate on audit.events
-for each statement execute function private.refuse_change();
-alter table audit.events enable always trigger events_refuse_change;
-alter table audit.events enable always trigger events_refuse_truncate;
+-- The owner's alone.
+create function private.seal_access() returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from private.access_seals;
+    insert into private.access_seals (object, digest)
+    select c.object, c.digest from private.access_catalogue() as c;
+end
+$$;
+
+-- The version of policies/access that the database has, and what has been changed by hand since; null before any seal.
+create function private.access_standing() returns table (policy_version text, changed text[])
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    policy_version := private.policy_version();
+    if exists (select from private.access_seals) then
+        changed := array(
+            select coalesce(s.object, c.object)
+            from private.access_seals as s full join private.access_catalogue() as c on c.object = s.object
+            where s.digest is distinct from c.digest
+            order by 1
+        );
+    end if;
+    return next;
+end
+$$;
 
 
--- Who is asking. Every statement that returns our rows goes through person() or patient(), which raise RG401 when the
--- session that the token names is over. Errors of this schema: RG401 unauthenticated, RG403 forbidden, RG405 the log,
--- RG409 conflict, RG429 a quota; the message is a code in snake_case.
+-- 03_sessions.sql
+
+-- Who asks. Every statement that returns our rows calls private.person() or private.patient(), which raise RG401 if the
+-- session in the token has ended.
+--
+-- Our error codes: RG401 unauthenticated, RG403 forbidden, RG405 change of the audit log, RG409 conflict, RG429 quota.
+-- The message is a reason in snake_case.
+
+create table private.session_mac_keys (
+    number integer not null,
+    inner_block bytea not null constraint session_mac_keys_inner_block_length check (length(inner_block) = 64),
+    outer_block bytea not null constraint session_mac_keys_outer_block_length check (length(outer_block) = 64),
+    made_at timestamptz not null default now(),
+    constraint session_mac_keys_pkey primary key (number)
+);
+comment on table private.session_mac_keys is
+'The current key of session MACs, which has the highest number, and the one before it.';
+comment on column private.session_mac_keys.inner_block is
+'The key, filled up with zeros to 64 bytes, exclusive or 0x36: what HMAC (RFC 2104) puts before the message.';
+comment on column private.session_mac_keys.outer_block is 'The same with 0x5c, before the inner hash.';
+
+create table private.session_mac_rule (
+    singleton boolean primary key default true constraint session_mac_rule_is_single check (singleton),
+    is_required boolean not null,
+    changed_at timestamptz not null default now()
+);
+comment on table private.session_mac_rule is
+'Whether a session counts only with a MAC. One row, which `resguardo migrate` alone changes.';
+
+insert into private.session_mac_rule (is_required) values (false);
 
 create function private.claims() returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -396,32 +300,6 @@ begin
     return encode(sha256(uuid_send(session_id)), 'hex');
 end
 $$;
-
--- Session MACs: what the Custom Access Token hook of Supabase Auth adds to a token, so that whoever has the API's login
--- alone cannot make up claims. The keys never leave this database.
-
-create table private.session_mac_keys (
-    number integer not null,
-    inner_block bytea not null constraint session_mac_keys_inner_block_length check (length(inner_block) = 64),
-    outer_block bytea not null constraint session_mac_keys_outer_block_length check (length(outer_block) = 64),
-    made_at timestamptz not null default now(),
-    constraint session_mac_keys_pkey primary key (number)
-);
-comment on table private.session_mac_keys is
-'The current key of session MACs, which has the highest number, and the one before it.';
-comment on column private.session_mac_keys.inner_block is
-'The key, filled up with zeros to 64 bytes, exclusive or 0x36: what HMAC (RFC 2104) puts before the message.';
-comment on column private.session_mac_keys.outer_block is 'The same with 0x5c, before the inner hash.';
-
-create table private.session_mac_rule (
-    singleton boolean primary key default true constraint session_mac_rule_is_single check (singleton),
-    is_required boolean not null,
-    changed_at timestamptz not null default now()
-);
-comment on table private.session_mac_rule is
-'Whether a session counts only with a MAC. One row, which `resguardo migrate` alone changes.';
-
-insert into private.session_mac_rule (is_required) values (false);
 
 -- Makes a new key, which signs from now on. The key before it is still accepted, an older one is deleted. The 32 random
 -- bytes are hashed from three random UUIDs, since pgcrypto may not be there.
@@ -557,8 +435,6 @@ exception when query_canceled or assert_failure or others then
     return event;
 end
 $$;
-
-select private.rotate_session_mac_key();
 
 -- The user of the token, if the session it names still stands in auth.sessions, belongs to that user, and the user is
 -- neither banned nor deleted. A session of an OAuth client is refused whatever the claims say: once it has a second
@@ -700,17 +576,111 @@ begin
 end
 $$;
 
-
--- The only ways into the audit log.
-
--- Every action there is, with FHIR's AuditEvent.action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.
-create function private.operation_of(action text) returns text
+-- Whoever asks, in good standing: the member of staff or the patient's user.
+create function private.require_person() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (select a.operation from private.audit_actions as a where a.action = operation_of.action);
+    if current_setting('role') = 'patient' then
+        perform private.patient();
+        return private.uid();
+    end if;
+    return private.person();
 end
 $$;
+
+select private.rotate_session_mac_key();
+
+
+-- 04_audit.sql
+
+-- The audit log: one table that takes inserts only, and the functions that write it.
+--
+-- A partition holds one year. All partitions of twenty years are made here, because a missing partition would stop
+-- every insert, and so every read.
+
+create table audit.events (
+    id uuid not null default gen_random_uuid(),
+    recorded_at timestamptz not null default clock_timestamp(),
+    actor_id uuid,
+    actor_role text not null,
+    session_fingerprint text,
+    aal text,
+    action text not null,
+    operation text not null constraint events_operation_is_known check (operation in ('C', 'R', 'U', 'D', 'E')),
+    outcome text not null
+    constraint events_outcome_is_known check (outcome in ('ALLOWED', 'DENIED', 'ABSENT', 'FAILED')),
+    reason text,
+    purpose text not null
+    constraint events_purpose_is_known check (
+        purpose in ('TREATMENT', 'PAYMENT', 'OPERATIONS', 'PATIENT_REQUEST', 'LEGAL')
+    ),
+    basis text not null,
+    entity_type text not null,
+    entity_ids uuid[] not null default '{}',
+    patient_ids uuid[] not null default '{}',
+    consultation_ids uuid[] not null default '{}',
+    fields text[] not null default '{}',
+    row_count integer not null default 0,
+    byte_count bigint,
+    request_id uuid,
+    address inet,
+    policy_version text not null,
+    constraint events_pkey primary key (id, recorded_at)
+) partition by range (recorded_at);
+
+comment on table audit.events is
+'Insert only. A list is one row that names every patient it touched; ids and field names, never values.';
+comment on column audit.events.recorded_at is
+'The database''s clock at the insert, not at the start of the transaction.';
+comment on column audit.events.session_fingerprint is
+'The SHA-256 of the session''s id, in hex. The id itself is a key and is kept nowhere.';
+comment on column audit.events.operation is 'Create, read, update, delete, execute: AuditEvent.action of FHIR R4.';
+comment on column audit.events.basis is 'Why it was allowed, or on what ground it was asked.';
+
+create index events_recorded_idx on audit.events (recorded_at desc, id desc);
+create index events_actor_idx on audit.events (actor_id, recorded_at desc);
+create index events_patients_idx on audit.events using gin (patient_ids);
+create index events_consultations_idx on audit.events using gin (consultation_ids);
+
+create function private.refuse_change() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception 'the audit log is insert only' using errcode = 'RG405';
+end
+$$;
+
+create trigger events_refuse_change before update or delete on audit.events
+for each row execute function private.refuse_change();
+
+-- TRUNCATE triggers are not inherited by partitions, and row triggers become ENABLE ALWAYS one table at a time.
+do $$
+declare
+    partition text;
+begin
+    for year in 2026..2046 loop
+        partition := format('events_%s', year);
+        execute format(
+            'create table audit.%I partition of audit.events for values from (%L) to (%L)',
+            partition, format('%s-01-01 00:00:00+00', year), format('%s-01-01 00:00:00+00', year + 1)
+        );
+        execute format(
+            'create trigger events_refuse_truncate before truncate on audit.%I '
+            'for each statement execute function private.refuse_change()',
+            partition
+        );
+        execute format('alter table audit.%I enable always trigger events_refuse_change', partition);
+        execute format('alter table audit.%I enable always trigger events_refuse_truncate', partition);
+    end loop;
+end
+$$;
+
+create trigger events_refuse_truncate before truncate on audit.events
+for each statement execute function private.refuse_change();
+
+alter table audit.events enable always trigger events_refuse_change;
+alter table audit.events enable always trigger events_refuse_truncate;
 
 -- The words that an audit row may bear beside ids, and no others: many read the log, and whoever has the API's login
 -- calls the functions that write it.
@@ -889,6 +859,111 @@ select 'field', t.term from unnest(array[
     'upload_url', 'uploads', 'url', 'userId', 'value', 'version', 'webvtt', 'words'
 ]) as t (term);
 
+create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
+
+create table private.audit_actions (
+    action text primary key constraint audit_actions_action_is_dotted check (action ~ '^[a-z_]+[.][a-z_]+$'),
+    operation text not null constraint audit_actions_operation_is_known check (operation in ('C', 'R', 'U', 'D', 'E')),
+    is_reserved boolean not null
+);
+comment on column private.audit_actions.is_reserved is
+'Written by functions alone: no statement of a person may claim it (private.record_access).';
+
+insert into private.audit_actions (action, operation, is_reserved)
+values
+('viewer.read', 'R', false),
+('consultation.register', 'C', false),
+('consultation.read', 'R', false),
+('consultation.list', 'R', false),
+('consultation.join', 'E', false),
+('guest.invite', 'C', false),
+('guest.join', 'E', true),
+('consent.give', 'C', false),
+('consent.withdraw', 'C', false),
+('recording.list', 'R', false),
+('recording.read', 'R', false),
+('recording.watch', 'R', false),
+('recording.start', 'C', false),
+('recording.stop', 'U', false),
+('recording.import', 'C', false),
+('recording.issue_upload_url', 'R', true),
+('recording.complete_import', 'C', false),
+('recording.expire_import', 'U', true),
+('recording.transition', 'U', true),
+('recording.issue_url', 'R', true),
+('recording.read_storage', 'R', true),
+('recording.read_key', 'R', true),
+('egress.stop_stray', 'E', true),
+('object.report_orphan', 'R', true),
+('object.sweep_orphan', 'D', true),
+('object.abort_upload', 'D', true),
+('rooms.list', 'R', false),
+('audit.list', 'R', true),
+('staff.invite', 'C', true),
+('staff.list_invitations', 'R', true),
+('staff.add', 'C', true),
+('staff.map', 'U', true),
+('staff.suspend', 'U', true),
+('staff.ban', 'U', true),
+('recording.delete', 'D', true),
+('recording.undo_delete', 'U', true),
+('recording.destroy', 'D', true),
+('recording.make_key', 'C', true),
+('recording.rewrap_key', 'U', true),
+('recording.date', 'U', true),
+('deletion.list', 'R', false),
+('deletion.fail', 'U', true),
+('certificate.read', 'R', false),
+('retention.propose', 'C', true),
+('retention.approve', 'U', true),
+('retention.reject', 'U', true),
+('retention.activate', 'U', true),
+('retention.list', 'R', false),
+('retention.preview', 'R', true),
+('hold.place', 'C', true),
+('hold.release', 'U', true),
+('hold.list', 'R', false),
+('access_request.file', 'C', true),
+('access_request.withdraw', 'U', true),
+('access_request.approve', 'U', true),
+('access_request.deny', 'U', true),
+('access_request.extend', 'U', true),
+('access_request.ask_review', 'U', true),
+('access_request.review', 'U', true),
+('access_request.list', 'R', false),
+('access_request.export', 'E', true),
+('access_request.issue_url', 'E', true),
+('access_request.reveal_secret', 'R', true),
+('access_request.expire_export', 'D', true),
+('storage.report', 'R', true),
+('object.report_missing', 'R', true),
+('object.keep', 'U', true),
+('bucket.drift', 'R', true),
+('bucket.apply', 'U', true),
+('restore.check', 'R', true),
+('restore.repeat', 'D', true),
+('request.reject', 'E', true),
+('webhook.reject', 'E', true),
+('transcript.transition', 'U', true),
+('transcript.begin', 'R', true),
+('transcript.assemble', 'R', true),
+('transcript.read', 'R', true),
+('transcript.correct', 'U', true),
+('transcript.search', 'R', true),
+('transcript.retry', 'U', true),
+('transcript.issue_url', 'R', true),
+('transcript.rewrap_index_key', 'U', true),
+('consultation.switch_transcription', 'U', true);
+
+-- Every action there is, with FHIR's AuditEvent.action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.
+create function private.operation_of(action text) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select a.operation from private.audit_actions as a where a.action = operation_of.action);
+end
+$$;
+
 -- The term if it is registered, else 'unregistered': the row is kept in any case, since what it proves is more than a
 -- word. Null stays null.
 create function private.audit_term(of_kind text, given text) returns text
@@ -983,43 +1058,6 @@ begin
     );
 end
 $$;
-
--- Counts one more use of a meter in this hour. Raises RG429 past the quota, with the seconds until the next hour as its
--- detail; a meter without a quota allows nothing. The person's row is locked until the end of the transaction, so that
--- two transactions cannot both take the last use.
-create function private.use_quota(person uuid, of_meter text) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    this_hour constant timestamptz := date_trunc('hour', now(), 'UTC');
-    used_now integer;
-begin
-    insert into private.usage as u (person_id, meter, window_start, used)
-    values (person, of_meter, this_hour, 1)
-    on conflict (person_id, meter, window_start) do update set used = u.used + 1
-    returning u.used into used_now;
-    if used_now > coalesce((select q.per_hour from private.quotas as q where q.meter = of_meter), 0) then
-        raise exception 'quota_%', of_meter using
-            errcode = 'RG429',
-            detail = ceil(extract(epoch from this_hour + interval '1 hour' - now()))::integer;
-    end if;
-end
-$$;
-
--- Whoever asks, in good standing: the member of staff or the patient's user.
-create function private.require_person() returns uuid
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if current_setting('role') = 'patient' then
-        perform private.patient();
-        return private.uid();
-    end if;
-    return private.person();
-end
-$$;
-
-create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
 
 -- The patients and consultations that an entity is about, hidden or not; nulls if there is no such entity. It reads the
 -- table of that type alone, so that a lock on another table does not hold it up.
@@ -1262,6 +1300,62 @@ begin
 end
 $$;
 
+create function private.record_service(
+    action text, outcome text, reason text, entity_type text, entity uuid
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.write_audit(action, outcome, reason, entity_type, array[entity], '{}', '{}', '{}', 1, null);
+end
+$$;
+
+
+-- 05_quotas.sql
+
+-- How much a person may use in one clock hour.
+
+create table private.quotas (
+    meter text primary key
+    constraint quotas_meter_is_known check (meter in ('urls', 'subtitles', 'pages', 'invitations')),
+    per_hour integer not null constraint quotas_per_hour_is_positive check (per_hour > 0)
+);
+comment on table private.quotas is
+'How often a person may do a thing in one clock hour. `resguardo migrate` loads the rows from policies/quotas.toml.';
+
+create table private.usage (
+    person_id uuid not null,
+    meter text not null constraint usage_meter_is_known check (meter in ('urls', 'subtitles', 'pages', 'invitations')),
+    window_start timestamptz not null,
+    used integer not null,
+    constraint usage_pkey primary key (person_id, meter, window_start)
+);
+comment on table private.usage is 'How much of a quota each person has used, by the hour.';
+
+-- Counts one more use of a meter in this hour. Raises RG429 past the quota, with the seconds until the next hour as its
+-- detail; a meter without a quota allows nothing. The person's row is locked until the end of the transaction, so that
+-- two transactions cannot both take the last use.
+create function private.use_quota(person uuid, of_meter text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    this_hour constant timestamptz := date_trunc('hour', now(), 'UTC');
+    used_now integer;
+begin
+    insert into private.usage as u (person_id, meter, window_start, used)
+    values (person, of_meter, this_hour, 1)
+    on conflict (person_id, meter, window_start) do update set used = u.used + 1
+    returning u.used into used_now;
+    if used_now > coalesce((select q.per_hour from private.quotas as q where q.meter = of_meter), 0) then
+        raise exception 'quota_%', of_meter using
+            errcode = 'RG429',
+            detail = ceil(extract(epoch from this_hour + interval '1 hour' - now()))::integer;
+    end if;
+end
+$$;
+
+
+-- 06_procrastinate.sql
 
 -- The job queue: procrastinate 3.10.0's own schema (MIT licence), in a schema of ours. A test compares the two.
 -- Functions get a fixed search path, since the queue's statements are unqualified.
@@ -1883,6 +1977,81 @@ $$;
 select pg_catalog.set_config('search_path', 'public', true);
 
 
+-- 07_jobs.sql
+
+-- The jobs that the functions of this schema may put into the queue, and which roles of people may ask for them.
+
+create table private.tasks (
+    name text primary key constraint tasks_name_is_slug check (name ~ '^[a-z][a-z_]{0,63}$'),
+    queue text not null constraint tasks_queue_is_known check (queue in ('default', 'starts', 'media', 'words')),
+    may_defer text[] not null
+);
+comment on column private.tasks.may_defer is 'The roles of people that may ask for it, each for what is its own.';
+
+insert into private.tasks (name, queue, may_defer)
+values
+('start_recording', 'starts', '{clinician}'),
+('stop_recording', 'default', '{clinician}'),
+('enforce_consent', 'default', '{clinician, patient}'),
+('verify_recording', 'media', '{}'),
+('ban_user', 'default', '{}'),
+('invite_staff', 'default', '{}'),
+('prepare_import', 'default', '{clinician}'),
+('secure_held', 'default', '{}'),
+('export_access_request', 'media', '{}'),
+('transcribe_recording', 'words', '{}');
+
+-- Puts a job into the queue within the caller's transaction, with one id for its argument. Jobs of one id run one at a
+-- time.
+create function private.defer_job(task text, argument uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    asker constant text := current_setting('role');
+begin
+    if not exists (
+        select from private.tasks as t
+        where t.name = task and (asker not in ('clinician', 'patient') or asker = any (t.may_defer))
+    ) then
+        raise exception 'unknown_task' using errcode = 'RG403';
+    end if;
+    if asker in ('clinician', 'patient') then
+        perform private.require_own_consultation(
+            case task
+                when 'enforce_consent' then argument
+                when 'prepare_import' then (
+                    select i.consultation_id from resguardo.recording_imports as i where i.id = argument
+                )
+                else (select r.consultation_id from resguardo.recordings as r where r.id = argument)
+            end
+        );
+    end if;
+    perform private.put_job(task, argument);
+end
+$$;
+
+-- A job with one id for its argument, for functions that have seen to who asks. The same task for one id runs once at a
+-- time; what takes long, a start that waits for LiveKit or reading a whole object, has a queue of its own, so that
+-- nothing urgent waits behind it.
+create function private.put_job(task text, argument uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform jobs.procrastinate_defer_jobs_v1(array[
+        row(
+            (select t.queue from private.tasks as t where t.name = task),
+            task, 0, task || ':' || argument, null,
+            jsonb_build_object('id', argument), null
+        )::jobs.procrastinate_job_to_defer_v1
+    ]);
+end
+$$;
+
+
+-- 08_leadership.sql
+
+-- The lease of the worker that runs the periodic rounds: one worker holds it at a time.
+
 -- Leadership of the workers' rounds: a lease of one row, by the database's clock. Only the worker's login can write it.
 create table private.leadership (
     of text primary key constraint leadership_of_is_known check (of = 'rounds'),
@@ -1897,6 +2066,7 @@ comment on table private.leadership is
 comment on column private.leadership.number is
 'Counts the leases. A transaction of a round names the number of its lease, and is refused once another was taken.';
 comment on column private.leadership.leader is 'The host and process that took the lease: null once it was given back.';
+
 insert into private.leadership (of) values ('rounds');
 
 create function private.lease_length() returns interval
@@ -1990,479 +2160,90 @@ end
 $$;
 
 
--- What holds for a recording whoever writes it: finished is finished, and every step leaves its audit row.
+-- 09_clock.sql
 
-create function private.is_live(status text) returns boolean
-language plpgsql immutable set search_path = pg_catalog, pg_temp
+-- The clock of retention, which never goes back, and the locks that put transactions in turn.
+
+-- The latest time that the database's clock and the bucket's have agreed upon: what is reckoned from here ends no
+-- sooner for a clock that jumped back.
+create table private.keeping_clock (
+    singleton boolean primary key default true constraint keeping_clock_is_single check (singleton),
+    highest timestamptz not null
+);
+
+insert into private.keeping_clock (highest) values ('-infinity');
+
+-- Rows that transactions lock to take turns. No advisory locks: whoever can connect can hold one, and no login of ours
+-- can lock a row here but by the functions below.
+create table private.turns (
+    of text primary key constraint turns_of_is_known check (of in ('keeping', 'policies', 'bucket'))
+);
+comment on table private.turns is 'What transactions take turns at; nobody reads or writes the rows, which are locked.';
+
+insert into private.turns (of) values ('keeping'), ('policies'), ('bucket');
+
+-- The database's clock, in one place: what is due, held or overdue is reckoned by this alone.
+create function private.now() returns timestamptz
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING');
+    return clock_timestamp();
 end
 $$;
 
--- Law 5: a finished recording never moves back. Law 7: none is DELETED of which the keys are not destroyed. What its
--- doctor stops before it has begun says so: people may write the status alone.
-create function private.guard_recording() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+create function private.latest_time() returns timestamptz
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if not private.may_become(old.status, new.status) then
-        raise exception '%', case when private.is_live(old.status) then 'recording_has_begun'
-            else 'recording_is_finished' end using errcode = 'RG409';
-    end if;
-    if current_setting('role') = 'clinician'
-        and new.status = 'ABORTED' and old.status not in ('REQUESTED', 'ABORTED')
-    then
-        raise exception 'recording_has_begun' using errcode = 'RG409';
-    end if;
-    if current_setting('role') = 'clinician'
-        and new.status in ('STOPPING', 'ABORTED') and old.status in ('REQUESTED', 'STARTING')
-    then
-        new.error := 'stopped_by_request';
-    end if;
-    if new.status = 'DELETED' and old.status <> 'DELETED' and not exists (
-        select from resguardo.deletions as d
-        where d.recording_id = coalesce(new.beside, new.id) and d.status = 'DELETING' and d.shredded_at is not null
-    ) then
-        raise exception 'recording_not_destroyed' using errcode = 'RG409';
-    end if;
-    if old.status in ('READY', 'FAILED', 'ABORTED', 'DELETED')
-        and (
-            new.egress_id, new.room_sid, new.started_at, new.ended_at, new.duration_seconds, new.size_bytes,
-            new.sha256, new.truncated, new.interrupted, new.error, new.stored_at
-        ) is distinct from (
-            old.egress_id, old.room_sid, old.started_at, old.ended_at, old.duration_seconds, old.size_bytes,
-            old.sha256, old.truncated, old.interrupted, old.error, old.stored_at
-        )
-    then
-        raise exception 'recording_is_finished' using errcode = 'RG409';
-    end if;
-    new.updated_at := private.now();
-    if new.status <> old.status then
-        new.status_at := new.updated_at;
-    end if;
-    return new;
+    return greatest(private.now(), (select c.highest from private.keeping_clock as c));
 end
 $$;
 
-create trigger recordings_guard before update on resguardo.recordings
-for each row execute function private.guard_recording();
-
-create function private.audit_transition() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- Law 7: whoever takes something away holds this shared, whoever forbids it holds it alone, each to the end of the
+-- transaction. So nothing is begun to be destroyed while a hold on it is being placed.
+create function private.lock_keeping(alone boolean) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-    step text := new.status;
 begin
-    if tg_op = 'UPDATE' then
-        if new.status = old.status then
-            return null;
-        end if;
-        step := old.status || '>' || new.status;
+    if alone then
+        perform from private.turns as t where t.of = 'keeping' for update;
+    else
+        perform from private.turns as t where t.of = 'keeping' for share;
     end if;
-    perform private.write_audit(
-        'recording.transition', case new.status when 'FAILED' then 'FAILED' else 'ALLOWED' end,
-        concat_ws(':', step, new.error), 'recording', array[new.id], array[new.patient_id],
-        array[new.consultation_id], array['status'], 1, new.size_bytes
-    );
-    return null;
-end
-$$;
-
-create trigger recordings_audit_transition after insert or update of status on resguardo.recordings
-for each row execute function private.audit_transition();
-
--- A person asks about consultations of their own alone; a service, or a function on nobody's behalf, about any. Raises
--- RG403 (not_own_consultation) for a hidden one and an unknown one alike.
-create function private.require_own_consultation(consultation uuid) returns void
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    person uuid;
-begin
-    if current_setting('role') not in ('clinician', 'compliance', 'patient') then
-        return;
-    end if;
-    person := private.require_person();
-    if not exists (
-        select
-        from resguardo.consultations as c
-        join resguardo.patients as p on p.id = c.patient_id
-        where c.id = consultation
-            and case current_setting('role') when 'patient' then p.user_id else c.doctor_id end = person
-    ) then
-        raise exception 'not_own_consultation' using errcode = 'RG403';
-    end if;
-end
-$$;
-
--- Law 6, as the policy on recordings reads it: every required participant has a standing consent.
-create function private.everyone_consents(consultation uuid) returns boolean
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform private.require_own_consultation(consultation);
-    return count(*) filter (where s.kind = 'PATIENT') = 1
-        and count(*) filter (where s.kind = 'DOCTOR') = 1
-        and bool_and(s.is_given or not s.is_required)
-    from resguardo.standing_consents as s
-    where s.consultation_id = consultation;
-end
-$$;
-
-create function private.has_live_recording(consultation uuid) returns boolean
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform private.require_own_consultation(consultation);
-    return exists (
-        select from resguardo.recordings as r
-        where r.consultation_id = consultation and private.is_live(r.status)
-    );
-end
-$$;
-
--- Takes the lock under which consents, joins and starts of one consultation happen one after the other. Whoever may not
--- see the consultation locks nothing: a stranger cannot hold it up.
-create function private.lock_consultation(consultation uuid) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    person constant uuid := private.require_person();
-begin
-    perform
-    from resguardo.consultations as c
-    join resguardo.patients as p on p.id = c.patient_id
-    where c.id = consultation and person in (c.doctor_id, p.user_id)
-    for update of c;
-end
-$$;
-
--- Whoever writes a consent without having taken the lock takes it here, once the policies have let the row through: of
--- two at once one sees the other. Who withdrew in person is not made to consent again by somebody else's word.
-create function private.guard_consent() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    before resguardo.consents;
-begin
-    perform from resguardo.consultations as c where c.id = new.consultation_id for no key update;
-    select c.* into before
-    from resguardo.consents as c
-    where c.participant_id = new.participant_id and c.id <> new.id
-    order by c.recorded_at desc, c.id desc
-    limit 1;
-    if before.decision = 'WITHDRAWN' and before.source = 'SELF' and new.source = 'ATTESTED' then
-        raise exception 'withdrawn_in_person' using errcode = 'RG409';
-    end if;
-    return null;
-end
-$$;
-
-create trigger consents_guard after insert on resguardo.consents
-for each row execute function private.guard_consent();
-
-create function private.recheck_consent() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform from resguardo.consultations as c where c.id = new.consultation_id for no key update;
-    if private.is_live(new.status) and not private.everyone_consents(new.consultation_id) then
-        raise exception 'consent_missing' using errcode = 'RG403';
-    end if;
-    return null;
-end
-$$;
-
-create trigger recordings_recheck_consent after insert on resguardo.recordings
-for each row execute function private.recheck_consent();
-
-
--- What a person, the API and the worker may ask for beyond the rows that policies show: each a definer function that
--- checks who asks and writes the audit row before it gives anything away.
-
--- The patient of that external id, made if new. A login is linked when the patient is made, never changed from here,
--- and named again by every doctor: nobody's consultation falls to a login that its doctor does not know of. The day of
--- birth is given once, then or later, and dates again what is recorded of a minor already: later, never sooner. Raises
--- RG409 (patient_user_unknown, patient_user_differs, patient_birth_date_differs, patient_birth_date_ahead).
-create function private.register_patient(of_external_id text, of_user uuid, of_birth_date date) returns uuid
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    known resguardo.patients;
-begin
-    perform private.person();
-    if of_user is not null and (
-        not exists (select from auth.users as u where u.id = of_user)
-        or exists (select from resguardo.staff as s where s.user_id = of_user)
-    ) then
-        raise exception 'patient_user_unknown' using errcode = 'RG409';
-    elsif of_birth_date > (private.now() at time zone 'Etc/GMT-14')::date then
-        raise exception 'patient_birth_date_ahead' using errcode = 'RG409';
-    end if;
-    insert into resguardo.patients (external_id, user_id, birth_date)
-    values (of_external_id, of_user, of_birth_date) on conflict do nothing;
-    select p.* into known from resguardo.patients as p where p.external_id = of_external_id;
-    if known.id is null or known.user_id is distinct from of_user then
-        raise exception 'patient_user_differs' using errcode = 'RG409';
-    end if;
-    if known.birth_date is null and of_birth_date is not null then
-        perform private.give_birth_date(known.id, of_birth_date);
-    elsif known.birth_date <> of_birth_date then
-        raise exception 'patient_birth_date_differs' using errcode = 'RG409';
-    end if;
-    return known.id;
-end
-$$;
-
--- Which consultation has that external id, hidden or not, for the audit row of a look that found nothing; the nil UUID
--- where there is none.
-create function private.consultation_id_of(of_external_id text) returns uuid
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform private.require_person();
-    return coalesce(
-        (select c.id from resguardo.consultations as c where c.external_id = of_external_id),
-        '00000000-0000-0000-0000-000000000000'
-    );
-end
-$$;
-
--- Puts a job into the queue within the caller's transaction, with one id for its argument. Jobs of one id run one at a
--- time.
-create function private.defer_job(task text, argument uuid) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    asker constant text := current_setting('role');
-begin
-    if not exists (
-        select from private.tasks as t
-        where t.name = task and (asker not in ('clinician', 'patient') or asker = any (t.may_defer))
-    ) then
-        raise exception 'unknown_task' using errcode = 'RG403';
-    end if;
-    if asker in ('clinician', 'patient') then
-        perform private.require_own_consultation(
-            case task
-                when 'enforce_consent' then argument
-                when 'prepare_import' then (
-                    select i.consultation_id from resguardo.recording_imports as i where i.id = argument
-                )
-                else (select r.consultation_id from resguardo.recordings as r where r.id = argument)
-            end
-        );
-    end if;
-    perform private.put_job(task, argument);
-end
-$$;
-
--- Fixes where the recording's object will be. The key names nobody. Raises RG403 for a recording that is not the
--- caller's own.
-create function private.assign_object_key(of_recording uuid) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform private.person();
-    insert into private.recording_secrets (recording_id, object_key)
-    select r.id, private.first_object_key(r)
-    from resguardo.recordings as r
-    where r.id = of_recording and r.doctor_id = private.person();
     if not found then
-        raise exception 'not_own_recording' using errcode = 'RG403';
+        raise exception 'turn_missing';
     end if;
 end
 $$;
 
--- Why there is no object to open of a recording in this status.
-create function private.unready_reason(status text) returns text
-language plpgsql immutable set search_path = pg_catalog, pg_temp
+create function private.today() returns date
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return case status
-        when 'DELETED' then 'recording_deleted'
-        when 'FAILED' then 'recording_failed'
-        when 'ABORTED' then 'recording_aborted'
-        when 'LOST' then 'recording_lost'
-        else 'recording_not_ready'
-    end;
+    return (private.now() at time zone 'UTC')::date;
 end
 $$;
 
--- The object key of a READY recording for its doctor, after the audit row that says so; null where there is nothing
--- for this person (the row then says DENIED or ABSENT), '' where it is not READY. Only a session whose TOTP code is no
--- older than the limit gets one. Raises RG403 (totp_stale), RG429 (quota_urls), RG409 (recording_being_deleted).
-create function private.release_object_key(action text, of_recording uuid, totp_max_age_seconds integer) returns text
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    person constant uuid := private.person();
-    newest_totp double precision;
-    wanted resguardo.recordings;
-    key text;
-    is_allowed boolean;
-begin
-    if action is null or action not in ('recording.issue_url', 'recording.read_storage') then
-        raise exception 'unknown_action' using errcode = 'RG403';
-    end if;
-    select max((a.method ->> 'timestamp')::double precision) into newest_totp
-    from jsonb_array_elements(private.claims() -> 'amr') as a (method)
-    where a.method ->> 'method' in ('totp', 'mfa/totp');
-    if totp_max_age_seconds is not null
-        and coalesce(newest_totp, 0) < extract(epoch from now()) - totp_max_age_seconds
-    then
-        raise exception 'totp_stale' using errcode = 'RG403';
-    end if;
-    perform private.use_quota(person, 'urls');
-    select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
-    if wanted.doctor_id = person and exists (
-        select from resguardo.deletions as d
-        where d.recording_id = coalesce(wanted.beside, wanted.id) and d.status in ('REQUESTED', 'DELETING')
-    ) then
-        raise exception 'recording_being_deleted' using errcode = 'RG409';
-    end if;
-    select s.object_key into key from private.recording_secrets as s where s.recording_id = of_recording;
-    is_allowed := coalesce(wanted.doctor_id = person and wanted.status = 'READY' and key is not null, false);
-    perform private.write_audit(
-        action,
-        case when is_allowed then 'ALLOWED' when wanted.id is null then 'ABSENT'
-            when wanted.doctor_id <> person then 'DENIED' else 'FAILED' end,
-        case when wanted.id is null or wanted.doctor_id <> person then 'not_found'
-            when not is_allowed then private.unready_reason(wanted.status) end,
-        'recording', array[of_recording],
-        case when wanted.id is not null then array[wanted.patient_id] end,
-        case when wanted.id is not null then array[wanted.consultation_id] end,
-        array['object'], is_allowed::integer, case when is_allowed then wanted.size_bytes end
-    );
-    return case when is_allowed then key when wanted.doctor_id = person then '' end;
-end
-$$;
 
--- The object key for the worker, after the audit row.
-create function private.read_object_key(of_recording uuid) returns text
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    wanted resguardo.recordings;
-begin
-    select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
-    if wanted.id is null then
-        return null;
-    end if;
-    perform private.write_audit(
-        'recording.read_key', 'ALLOWED', null, 'recording', array[of_recording],
-        array[wanted.patient_id], array[wanted.consultation_id], array['object_key'], 1, null
-    );
-    return (select s.object_key from private.recording_secrets as s where s.recording_id = of_recording);
-end
-$$;
+-- 10_staff.sql
 
--- Keeps the hash of a guest's one-time invitation. Raises RG403 for a guest who is not of the caller's consultation.
-create function private.keep_invitation(guest uuid, secret_sha256 bytea, expires_at timestamptz) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform private.person();
-    insert into private.invitations (participant_id, secret_sha256, expires_at)
-    select p.id, keep_invitation.secret_sha256, keep_invitation.expires_at
-    from resguardo.participants as p
-    where p.id = guest and p.kind = 'GUEST' and p.doctor_id = private.person();
-    if not found then
-        raise exception 'not_own_guest' using errcode = 'RG403';
-    end if;
-end
-$$;
+-- Members of staff: clinicians and compliance officers.
 
--- Redeems an invitation, once: who the guest is and which room, or no row where it is unknown, used or expired. Into a
--- room that is being recorded only a guest who consented is let in: RG403 (consent_missing_to_join).
-create function private.redeem_invitation(secret bytea)
-returns table (participant_id uuid, consultation_id uuid, room_name text)
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    guest resguardo.participants;
-begin
-    update private.invitations as i set redeemed_at = clock_timestamp()
-    where i.secret_sha256 = sha256(secret) and i.redeemed_at is null and i.expires_at > now();
-    if not found then
-        return; -- nobody is known by it: the edge counts such attempts by address
-    end if;
-    select p.* into guest
-    from resguardo.participants as p
-    join private.invitations as i on i.participant_id = p.id
-    where i.secret_sha256 = sha256(secret);
-    perform from resguardo.consultations as c where c.id = guest.consultation_id for update;
-    if private.has_live_recording(guest.consultation_id)
-        and not (select s.is_given from resguardo.standing_consents as s where s.participant_id = guest.id)
-    then
-        raise exception 'consent_missing_to_join' using errcode = 'RG403';
-    end if;
-    update resguardo.participants as p set joined_at = clock_timestamp() where p.id = guest.id;
-    perform private.write_audit(
-        'guest.join', 'ALLOWED', null, 'participant', array[guest.id], array[guest.patient_id],
-        array[guest.consultation_id], array['token'], 1, null
-    );
-    return query
-    select guest.id, guest.consultation_id, c.room_name
-    from resguardo.consultations as c where c.id = guest.consultation_id;
-end
-$$;
-
--- Law 5: the webhook's one transaction. True where the event is new; its job is queued with it: to read LiveKit's list
--- after news of an egress, and to see who is there after news of a room that is recorded, or still to be by itself; a
--- start that follows looks for itself. Where a job already waits to look at the same, none is queued: somebody who
--- comes and goes fills the inbox, but not the queue. That needs no lock: a worker has its job once the fetch is
--- committed, so what is still seen as `todo` here asks LiveKit later than now, and now is later than what LiveKit tells
--- of. A job that failed before, and waits for its next try, does not count.
-create function private.receive_livekit_event(
-    of_event_id text, of_event text, of_egress_id text, of_room_name text, at timestamptz
-) returns boolean
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    task constant text := case
-        when of_event like 'egress\_%' then 'follow_egress'
-        when of_event in ('participant_joined', 'track_published')
-            and exists (
-                select from resguardo.consultations as c
-                where c.room_name = of_room_name
-                    and (
-                        c.auto_record and not exists (
-                            select from resguardo.recordings as r where r.consultation_id = c.id and r.source = 'EGRESS'
-                        )
-                        or exists (
-                            select from resguardo.recordings as r
-                            where r.consultation_id = c.id and private.is_live(r.status)
-                        )
-                    )
-            )
-            then 'watch_room'
-    end;
-    room constant text := case when of_room_name ~ '^[A-Za-z0-9_-]{1,128}$' then of_room_name end;
-    turn constant text := task || ':' || coalesce(room, of_egress_id, of_event_id);
-begin
-    insert into private.livekit_events (event_id, event, egress_id, room_name, occurred_at)
-    values (of_event_id, of_event, of_egress_id, room, at)
-    on conflict (event_id) do nothing;
-    if not found then
-        return false;
-    end if;
-    if task is not null and not exists (
-        select from jobs.procrastinate_jobs as j
-        inner join private.livekit_events as e on j.args ->> 'id' = e.event_id
-        where j.lock = turn and j.status = 'todo' and j.attempts = 0 and e.egress_id is not distinct from of_egress_id
-    )
-    then
-        perform jobs.procrastinate_defer_jobs_v1(array[
-            row(
-                'default', task, 0, turn, null, jsonb_build_object('id', of_event_id), null
-            )::jobs.procrastinate_job_to_defer_v1
-        ]);
-    end if;
-    return true;
-end
-$$;
+create table resguardo.staff (
+    user_id uuid primary key,
+    role text not null constraint staff_role_is_known check (role in ('clinician', 'compliance')),
+    status text not null default 'active' constraint staff_status_is_known check (status in ('active', 'suspended')),
+    suspended_at timestamptz,
+    suspended_by uuid,
+    created_at timestamptz not null default now(),
+    origin text not null default 'OWN' constraint staff_origin_is_known check (origin in ('OWN', 'MAPPED')),
+    constraint staff_suspension_is_whole check ((status = 'suspended') = (suspended_at is not null))
+);
+alter table resguardo.staff enable row level security;
+comment on column resguardo.staff.origin is
+'OWN: invited, or added by the owner. MAPPED: named by the adopter''s role table, which changes no other.';
+comment on column resguardo.staff.suspended_by is
+'The nil UUID where the adopter''s role table took the role away: it alone may give it back.';
 
 -- Suspends a member of staff at once: not active, every session gone, every recording of theirs stopped, the ban at the
 -- identity provider queued. False where there is no such member. Of two who suspend each other one comes first. It
@@ -2518,387 +2299,101 @@ exception when insufficient_privilege then
 end
 $$;
 
-create function private.record_service(
-    action text, outcome text, reason text, entity_type text, entity uuid
-) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform private.write_audit(action, outcome, reason, entity_type, array[entity], '{}', '{}', '{}', 1, null);
-end
-$$;
-
-create function private.deployment_name() returns text
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return (select d.name from private.deployment as d);
-end
-$$;
-
-
--- For the files in policies/access: each begins by taking everything away, and so states a table's complete access.
-
-create function private.reset_access(of_table regclass) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-    policy name;
-begin
-    for policy in select p.polname from pg_policy as p where p.polrelid = of_table loop
-        execute format('drop policy %I on %s', policy, of_table);
-    end loop;
-    execute format(
-        'revoke all on %s from public, anon, authenticated, service_role, '
-        'clinician, compliance, patient, resguardo_api, resguardo_worker',
-        of_table
-    );
-end
-$$;
-
--- The same for the functions of a schema: PUBLIC is granted EXECUTE on each new one by Postgres itself.
-create function private.reset_routines(of_schema regnamespace) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-    execute format(
-        'revoke all on all routines in schema %s from public, anon, authenticated, service_role, '
-        'clinician, compliance, patient, resguardo_api, resguardo_worker',
-        of_schema
-    );
-end
-$$;
-
-
--- What keeps a recording from being lost, doubled or stuck: the one table of steps, when each was taken, the sound
--- beside the picture, recordings that start by themselves, and what the reconciler asks.
-
-alter table resguardo.consultations
-add column auto_record boolean not null default false,
-add column separate_speakers boolean not null default false;
-comment on column resguardo.consultations.auto_record is
-'Recorded as soon as the doctor and the patient are in the room and everybody consents, once.';
-comment on column resguardo.consultations.separate_speakers is
-'Beside the video the sound of each microphone is recorded apart.';
-
-alter table resguardo.recordings
-add column medium text not null default 'VIDEO'
-constraint recordings_medium_is_known check (medium in ('VIDEO', 'MICROPHONE', 'SPEAKERS')),
-add column beside uuid,
-add column participant_id uuid,
-add column track_sid text constraint recordings_track_sid_is_id check (track_sid ~ '^[A-Za-z0-9_-]{1,64}$'),
-add column is_routed boolean not null default false,
-add column source text not null default 'EGRESS'
-constraint recordings_source_is_known check (source in ('EGRESS', 'IMPORT')),
-add column status_at timestamptz not null default clock_timestamp(),
-add constraint recordings_sound_is_beside check ((medium <> 'VIDEO') = (beside is not null)),
-add constraint recordings_microphone_has_participant check ((medium = 'MICROPHONE') = (participant_id is not null)),
-add constraint recordings_microphone_has_track check ((medium = 'MICROPHONE') = (track_sid is not null)),
-add constraint recordings_routes_are_of_speakers check (medium = 'SPEAKERS' or not is_routed),
-add constraint recordings_of_consultation_key unique (id, consultation_id),
-add constraint recordings_beside_fkey foreign key (beside, consultation_id)
-references resguardo.recordings (id, consultation_id),
-add constraint recordings_participant_fkey foreign key (participant_id, consultation_id)
-references resguardo.participants (id, consultation_id);
-comment on column resguardo.recordings.medium is
-'VIDEO: the room with its mixed sound. MICROPHONE: the sound of one microphone track. SPEAKERS: sound on two channels.';
-comment on column resguardo.recordings.beside is 'The video that this sound was recorded beside.';
-comment on column resguardo.recordings.participant_id is 'The participant who published the microphone track.';
-comment on column resguardo.recordings.track_sid is
-'LiveKit''s id of the microphone track. A microphone that is published again is another track.';
-comment on column resguardo.recordings.is_routed is
-'The doctor is on the left channel, the patient on the right one. False for SPEAKERS: nobody knows who is where.';
-comment on column resguardo.recordings.status_at is 'When it came to its status: deadlines count from here.';
-comment on column resguardo.recordings.error is
-'What went wrong, or what stopped it; a READY recording may bear one.';
-
-create index recordings_beside_idx on resguardo.recordings (beside, consultation_id);
-create index recordings_participant_idx on resguardo.recordings (participant_id, consultation_id);
-create unique index recordings_track_key on resguardo.recordings (beside, track_sid) where medium = 'MICROPHONE';
-create unique index recordings_speakers_key on resguardo.recordings (beside) where medium = 'SPEAKERS';
-create index recordings_unfinished_idx on resguardo.recordings (status_at)
-where status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING', 'VERIFYING', 'LOST');
-
-create unique index recordings_one_live_key on resguardo.recordings (consultation_id)
-where medium = 'VIDEO' and status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING');
-
--- The same table as TRANSITIONS in app/recordings/model.py; a test holds them together.
-create function private.may_become(before text, after text) returns boolean
-language plpgsql immutable set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return before = after or after = any(case before
-        when 'REQUESTED' then array['STARTING', 'ABORTED', 'FAILED']
-        when 'STARTING' then array['RECORDING', 'STOPPING', 'VERIFYING', 'FAILED', 'ABORTED', 'LOST']
-        when 'RECORDING' then array['STOPPING', 'VERIFYING', 'FAILED', 'ABORTED', 'LOST']
-        when 'STOPPING' then array['VERIFYING', 'FAILED', 'ABORTED', 'LOST']
-        when 'VERIFYING' then array['READY', 'FAILED', 'LOST']
-        when 'LOST' then array['READY', 'DELETED']
-        when 'READY' then array['DELETED']
-        when 'FAILED' then array['DELETED']
-        when 'ABORTED' then array['DELETED']
-        else '{}'::text[]
-    end);
-end
-$$;
-
-create function private.object_prefix(of_recording resguardo.recordings) returns text
-language plpgsql immutable set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return case of_recording.retention_class
-            when 'keep' then 'keep/' else 'r/' || of_recording.retention_class || '/'
-        end || format('%s/%s/', of_recording.consultation_id, coalesce(of_recording.beside, of_recording.id));
-end
-$$;
-
--- `sound_file` is the extension of a MICROPHONE's file: mp4 or ogg.
-create function private.first_object_key(of_recording resguardo.recordings, sound_file text default 'mp4') returns text
-language plpgsql immutable set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return private.object_prefix(of_recording) || case of_recording.medium
-            when 'MICROPHONE' then format(
-                'microphone-%s.%s', of_recording.id, case sound_file when 'ogg' then 'ogg' else 'mp4' end
-            )
-            when 'SPEAKERS' then 'speakers.ogg'
-            else 'video.mp4'
-        end;
-end
-$$;
-
--- Law 5: each time that LiveKit is asked anew it is given another key, so that an egress of an earlier ask that turns
--- up late overwrites nothing; and the key follows the egress that is adopted. Only while nothing has been recorded to
--- the end. Raises RG409 (object_key_of_another).
-create function private.point_object_key(of_recording uuid, key text) returns void
+-- Ends what a member has going on: every recording of theirs is stopped, every session gone.
+create function private.end_work_of(member uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    wanted resguardo.recordings;
+    stopped uuid;
 begin
-    select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
-    if wanted.id is null or not private.is_live(wanted.status)
-        or not starts_with(key, private.object_prefix(wanted))
-        or substr(key, length(private.object_prefix(wanted)) + 1) !~ (
-            case wanted.medium
-                when 'MICROPHONE' then format('^microphone-%s(-[0-9]{1,3})?[.](mp4|ogg)$', wanted.id)
-                when 'SPEAKERS' then '^speakers(-[0-9]{1,3})?[.]ogg$'
-                else '^video(-[0-9]{1,3})?[.]mp4$'
-            end
-        )
-    then
-        raise exception 'object_key_of_another' using errcode = 'RG409';
-    end if;
-    update private.recording_secrets as s set object_key = key
-    where s.recording_id = of_recording and s.object_key <> key;
-end
-$$;
-
--- A consultation that is to be recorded by itself, recorded: its recording with its object key and its job, or null
--- where it is not to be, was before, or somebody's consent is missing. The consultation's lock makes it once.
-create function private.request_recording(of_consultation uuid) returns uuid
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    wanted resguardo.consultations;
-    video constant uuid := gen_random_uuid();
-    made resguardo.recordings;
-begin
-    select c.* into wanted from resguardo.consultations as c where c.id = of_consultation for update;
-    if wanted.id is null or not wanted.auto_record
-        or not private.everyone_consents(of_consultation)
-        or exists (
-            select from resguardo.recordings as r where r.consultation_id = of_consultation and r.source = 'EGRESS'
-        )
-        or not exists (
-            select from resguardo.staff as s where s.user_id = wanted.doctor_id and s.status = 'active'
-        )
-    then
-        return null;
-    end if;
-    insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name)
-    values (video, wanted.id, wanted.doctor_id, wanted.patient_id, wanted.doctor_id, wanted.room_name)
-    returning * into made;
-    insert into private.recording_secrets (recording_id, object_key)
-    values (video, private.first_object_key(made));
-    perform private.defer_job('start_recording', video);
-    perform private.write_audit(
-        'recording.start', 'ALLOWED', 'auto_record', 'recording', array[video], array[wanted.patient_id],
-        array[wanted.id], array['status'], 1, null
-    );
-    return video;
-end
-$$;
-
--- The published microphone tracks, as (identity, track_sid), that are to be recorded beside this video: each is of a
--- participant of the consultation and has no recording yet.
-create function private.unrecorded_tracks(video resguardo.recordings, identities text[], track_sids text[])
-returns table (participant_id uuid, track_sid text)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return query
-    select distinct on (t.track_sid) p.id, t.track_sid
-    from unnest(identities, track_sids) as t (identity, track_sid)
-    join resguardo.participants as p on p.consultation_id = video.consultation_id and p.id::text = t.identity
-    where t.track_sid ~ '^[A-Za-z0-9_-]{1,64}$'
-        and not exists (
-            select from resguardo.recordings as r
-            where r.beside = video.id and r.medium = 'MICROPHONE' and r.track_sid = t.track_sid
-        )
-    order by t.track_sid, p.id;
-end
-$$;
-
--- Requests the recordings of sound beside a video that is to be, or is being, recorded, if its consultation wants them:
--- one for each of these microphone tracks, or, if `is_routed`, a single one with the doctor on the left channel and the
--- patient on the right one. Returns how many it requested. A video keeps the way in which its sound began.
---
--- A track is FAILED at once (too_many_microphones) if eight recordings of its participant are live, or if it is the
--- hundredth of the video: each costs an egress, and a participant can publish any number of tracks. A routed recording
--- waits until the doctor and the patient both have a microphone, and is FAILED at once (speakers_with_guests) if the
--- consultation has a guest.
-create function private.request_sound(
-    of_video uuid, identities text[], track_sids text[], sound_file text, is_routed boolean
-) returns integer
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    most_tracks constant integer := 100;
-    most_live constant integer := 8;
-    video resguardo.recordings;
-    wanted record;
-    made resguardo.recordings;
-    refusal text;
-    tracks integer;
-    requested uuid[] := '{}';
-begin
-    select v.* into video from resguardo.recordings as v where v.id = of_video and v.medium = 'VIDEO';
-    if video.id is null
-        or not (is_routed or exists (select from private.unrecorded_tracks(video, identities, track_sids)))
-        or exists (select from resguardo.recordings as r where r.beside = of_video and r.medium = 'SPEAKERS')
-    then
-        return 0;
-    end if;
-    perform from resguardo.consultations as c where c.id = video.consultation_id for no key update;
-    select v.* into video from resguardo.recordings as v where v.id = of_video for no key update;
-    if video.status not in ('REQUESTED', 'STARTING', 'RECORDING')
-        or not exists (
-            select from resguardo.consultations as c where c.id = video.consultation_id and c.separate_speakers
-        )
-        or not private.everyone_consents(video.consultation_id)
-        or exists (select from resguardo.recordings as r where r.beside = of_video and r.medium = 'SPEAKERS')
-    then
-        return 0;
-    end if;
-    select count(*) into tracks from resguardo.recordings as r where r.beside = of_video and r.medium = 'MICROPHONE';
-    for wanted in
-        select 'MICROPHONE' as medium, t.participant_id, t.track_sid
-        from private.unrecorded_tracks(video, identities, track_sids) as t
-        where not is_routed or tracks > 0
-        union all
-        select 'SPEAKERS', null::uuid, null::text
-        where is_routed and tracks = 0
+    for stopped in
+        update resguardo.recordings as r
+        set status = case r.status when 'REQUESTED' then 'ABORTED' else 'STOPPING' end, error = 'staff_suspended'
+        where r.doctor_id = member and r.status in ('REQUESTED', 'STARTING', 'RECORDING')
+        returning r.id
     loop
-        exit when tracks >= most_tracks;
-        if wanted.medium = 'SPEAKERS' then
-            refusal := case when exists (
-                    select from resguardo.participants as p
-                    where p.consultation_id = video.consultation_id and p.kind = 'GUEST'
-                ) then 'speakers_with_guests' end;
-            exit when refusal is null and (
-                select count(distinct p.kind)
-                from resguardo.participants as p
-                where p.consultation_id = video.consultation_id and p.id::text = any(identities)
-            ) < 2;
-        else
-            tracks := tracks + 1;
-            refusal := case when tracks = most_tracks or most_live <= (
-                    select count(*) from resguardo.recordings as r
-                    where r.beside = of_video and r.participant_id = wanted.participant_id
-                        and private.is_live(r.status)
-                ) then 'too_many_microphones' end;
-        end if;
-        insert into resguardo.recordings (
-            id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, beside, participant_id,
-            track_sid, is_routed, status, error
-        ) values (
-            gen_random_uuid(), video.consultation_id, video.doctor_id, video.patient_id, video.requested_by,
-            video.room_name, wanted.medium, of_video, wanted.participant_id, wanted.track_sid,
-            wanted.medium = 'SPEAKERS', case when refusal is null then 'REQUESTED' else 'FAILED' end, refusal
-        ) returning * into made;
-        insert into private.recording_secrets (recording_id, object_key)
-        values (made.id, private.first_object_key(made, sound_file));
-        if refusal is null then
-            perform private.defer_job('start_recording', made.id);
-            requested := requested || made.id;
-        end if;
+        perform private.defer_job('stop_recording', stopped);
     end loop;
-    if requested <> '{}' then
-        perform private.write_audit(
-            'recording.start', 'ALLOWED', 'separate_speakers', 'recording', requested, array[video.patient_id],
-            array[video.consultation_id], array['status'], cardinality(requested), null
-        );
-    end if;
-    return cardinality(requested);
+    begin
+        delete from auth.sessions as s where s.user_id = member;
+    exception when insufficient_privilege then
+        null; -- the project does not let us; the status alone already closes every door of ours
+    end;
 end
 $$;
 
--- Which of these keys no recording has, no import waits for, and nothing on its way to keep/ comes from or goes to, for
--- the sweep of the bucket. A recording that was given up before anything was known of it has none: what LiveKit uploads
--- for it all the same is nobody's. It tells nothing that was not asked with.
-create function private.unknown_object_keys(keys text[]) returns text[]
+-- What the adopter's role table says of one login: its role here, or null for none. It makes members, changes their
+-- role, and suspends those it no longer names; it touches none that were invited or added, gives back no access that
+-- compliance took away, and leaves a patient's login alone. See supabase/adopters/map_roles.sql. Raises RG409
+-- (role_unknown).
+create function private.map_staff(login uuid, mapped_role text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+    basis constant text := coalesce(current_setting('resguardo.service_reason', true), '');
+    member resguardo.staff;
+    patient uuid;
+    step text;
+begin
+    if mapped_role not in ('clinician', 'compliance') then
+        raise exception 'role_unknown' using errcode = 'RG409';
+    end if;
+    perform private.lock_login(login);
+    select s.* into member from resguardo.staff as s where s.user_id = login for update;
+    select p.id into patient from resguardo.patients as p where p.user_id = login;
+    step := case
+        when member.user_id is null and mapped_role is null then null
+        when member.user_id is null and patient is not null then 'refuse'
+        when member.user_id is null then 'add'
+        when member.origin <> 'MAPPED' then null
+        when mapped_role is null then case member.status when 'active' then 'suspend' end
+        when member.status = 'suspended' and member.suspended_by is distinct from nobody then null
+        when member.status = 'suspended' or member.role <> mapped_role then 'change'
+    end;
+    if step is null then
+        return;
+    end if;
+    perform set_config('resguardo.service_reason', 'role_mapping', true);
+    perform private.write_audit(
+        'staff.map', case step when 'refuse' then 'FAILED' else 'ALLOWED' end,
+        case step when 'refuse' then 'login_is_patient' else step || '_' || coalesce(mapped_role, member.role) end,
+        'staff', array[login], array_remove(array[patient], null), '{}', array['role', 'status'],
+        (step <> 'refuse')::integer, null
+    );
+    if step = 'add' then
+        insert into resguardo.staff (user_id, role, origin) values (login, mapped_role, 'MAPPED');
+    elsif step = 'suspend' then
+        update resguardo.staff as s
+        set status = 'suspended', suspended_at = clock_timestamp(), suspended_by = nobody
+        where s.user_id = login;
+    elsif step = 'change' then
+        update resguardo.staff as s
+        set role = mapped_role, status = 'active', suspended_at = null, suspended_by = null
+        where s.user_id = login;
+    end if;
+    if step = 'suspend' or (step = 'change' and member.role <> mapped_role) then
+        perform private.end_work_of(login);
+    end if;
+    perform set_config('resguardo.service_reason', basis, true);
+end
+$$;
+
+-- Whether a member of staff is a clinician who works here now.
+create function private.is_active_clinician(member uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return array(
-        select k.key from unnest(keys) as k (key)
-        where not exists (
-                select
-                from private.recording_secrets as s
-                join resguardo.recordings as r on r.id = s.recording_id
-                where s.object_key = k.key
-                    and not (r.status = 'ABORTED' or (r.status = 'FAILED' and r.egress_id is null and r.source = 'EGRESS'))
-            )
-            and not exists (
-                select
-                from private.import_secrets as s
-                join resguardo.recording_imports as i on i.id = s.import_id
-                where s.object_key = k.key and i.status in ('AWAITING_URL', 'AWAITING_UPLOAD')
-            )
-            and not exists (select from private.object_moves as m where m.source_key = k.key)
-            and not exists (select from private.object_moves as m where m.target_key = k.key)
+    return exists (
+        select from resguardo.staff as s where s.user_id = member and s.role = 'clinician' and s.status = 'active'
     );
 end
 $$;
 
 
--- Every change of a recording is told as it commits: its consultation's id on a channel, and nothing else. Postgres
--- lets whoever may connect to the database listen, and notify; so whoever is told reads the rows again under their own
--- rights, and a forged notification costs a reading. Equal ones of one transaction are told once.
+-- 11_staff_invitations.sql
 
-create function private.announce_recording() returns trigger
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform pg_notify('resguardo_recordings', new.consultation_id::text);
-    return null;
-end
-$$;
-
-create trigger recordings_announce after insert or update on resguardo.recordings
-for each row execute function private.announce_recording();
-
-
--- Who works here: invitations through Supabase Auth, members added by the owner, and members that an adopter's own
--- role table names. A login is either a member of staff or a patient's, never both.
-
-alter table resguardo.staff
-add column origin text not null default 'OWN' constraint staff_origin_is_known check (origin in ('OWN', 'MAPPED'));
-comment on column resguardo.staff.origin is
-'OWN: invited, or added by the owner. MAPPED: named by the adopter''s role table, which changes no other.';
-comment on column resguardo.staff.suspended_by is
-'The nil UUID where the adopter''s role table took the role away: it alone may give it back.';
+-- Invitations of new members of staff, and the logins that they lead to.
 
 create table private.staff_invitations (
     id uuid primary key default gen_random_uuid(),
@@ -2934,29 +2429,6 @@ begin
     perform pg_advisory_xact_lock(hashtextextended('resguardo.login ' || login::text, 0));
 end
 $$;
-
--- Raises RG409 (login_is_patient, patient_user_unknown).
-create function private.guard_login() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if new.user_id is null then
-        return new;
-    end if;
-    perform private.lock_login(new.user_id);
-    if tg_table_name = 'staff' and exists (select from resguardo.patients as p where p.user_id = new.user_id) then
-        raise exception 'login_is_patient' using errcode = 'RG409';
-    elsif tg_table_name = 'patients' and exists (select from resguardo.staff as s where s.user_id = new.user_id) then
-        raise exception 'patient_user_unknown' using errcode = 'RG409';
-    end if;
-    return new;
-end
-$$;
-
-create trigger staff_guard_login before insert or update of user_id on resguardo.staff
-for each row execute function private.guard_login();
-create trigger patients_guard_login before insert or update of user_id on resguardo.patients
-for each row execute function private.guard_login();
 
 -- The login of an address, all null where there is none, and why it may not become a member of staff. A login whose
 -- address nobody confirmed may have been made by anybody, with a password of theirs: it counts only where an
@@ -3157,423 +2629,405 @@ begin
 end
 $$;
 
--- Ends what a member has going on: every recording of theirs is stopped, every session gone.
-create function private.end_work_of(member uuid) returns void
+
+-- 12_patients.sql
+
+-- Patients, and the rule that a login is either a member of staff or a patient.
+
+create table resguardo.patients (
+    id uuid primary key default gen_random_uuid(),
+    external_id text not null constraint patients_external_id_key unique
+    constraint patients_external_id_length check (length(external_id) between 1 and 128),
+    user_id uuid constraint patients_user_id_key unique,
+    created_at timestamptz not null default now(),
+    birth_date date,
+    constraint patients_birth_date_is_possible check (birth_date >= date '1900-01-01')
+);
+alter table resguardo.patients enable row level security;
+comment on column resguardo.patients.birth_date is 'For the term of what is recorded of a minor; null: of age.';
+
+-- Raises RG409 (login_is_patient, patient_user_unknown).
+create function private.guard_login() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-    stopped uuid;
 begin
-    for stopped in
-        update resguardo.recordings as r
-        set status = case r.status when 'REQUESTED' then 'ABORTED' else 'STOPPING' end, error = 'staff_suspended'
-        where r.doctor_id = member and r.status in ('REQUESTED', 'STARTING', 'RECORDING')
-        returning r.id
-    loop
-        perform private.defer_job('stop_recording', stopped);
-    end loop;
-    begin
-        delete from auth.sessions as s where s.user_id = member;
-    exception when insufficient_privilege then
-        null; -- the project does not let us; the status alone already closes every door of ours
-    end;
+    if new.user_id is null then
+        return new;
+    end if;
+    perform private.lock_login(new.user_id);
+    if tg_table_name = 'staff' and exists (select from resguardo.patients as p where p.user_id = new.user_id) then
+        raise exception 'login_is_patient' using errcode = 'RG409';
+    elsif tg_table_name = 'patients' and exists (select from resguardo.staff as s where s.user_id = new.user_id) then
+        raise exception 'patient_user_unknown' using errcode = 'RG409';
+    end if;
+    return new;
 end
 $$;
 
--- What the adopter's role table says of one login: its role here, or null for none. It makes members, changes their
--- role, and suspends those it no longer names; it touches none that were invited or added, gives back no access that
--- compliance took away, and leaves a patient's login alone. See supabase/adopters/map_roles.sql. Raises RG409
--- (role_unknown).
-create function private.map_staff(login uuid, mapped_role text) returns void
+create trigger staff_guard_login before insert or update of user_id on resguardo.staff
+for each row execute function private.guard_login();
+
+create trigger patients_guard_login before insert or update of user_id on resguardo.patients
+for each row execute function private.guard_login();
+
+-- The patient of that external id, made if new. A login is linked when the patient is made, never changed from here,
+-- and named again by every doctor: nobody's consultation falls to a login that its doctor does not know of. The day of
+-- birth is given once, then or later, and dates again what is recorded of a minor already: later, never sooner. Raises
+-- RG409 (patient_user_unknown, patient_user_differs, patient_birth_date_differs, patient_birth_date_ahead).
+create function private.register_patient(of_external_id text, of_user uuid, of_birth_date date) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    nobody constant uuid := '00000000-0000-0000-0000-000000000000';
-    basis constant text := coalesce(current_setting('resguardo.service_reason', true), '');
-    member resguardo.staff;
-    patient uuid;
-    step text;
+    known resguardo.patients;
 begin
-    if mapped_role not in ('clinician', 'compliance') then
-        raise exception 'role_unknown' using errcode = 'RG409';
+    perform private.person();
+    if of_user is not null and (
+        not exists (select from auth.users as u where u.id = of_user)
+        or exists (select from resguardo.staff as s where s.user_id = of_user)
+    ) then
+        raise exception 'patient_user_unknown' using errcode = 'RG409';
+    elsif of_birth_date > (private.now() at time zone 'Etc/GMT-14')::date then
+        raise exception 'patient_birth_date_ahead' using errcode = 'RG409';
     end if;
-    perform private.lock_login(login);
-    select s.* into member from resguardo.staff as s where s.user_id = login for update;
-    select p.id into patient from resguardo.patients as p where p.user_id = login;
-    step := case
-        when member.user_id is null and mapped_role is null then null
-        when member.user_id is null and patient is not null then 'refuse'
-        when member.user_id is null then 'add'
-        when member.origin <> 'MAPPED' then null
-        when mapped_role is null then case member.status when 'active' then 'suspend' end
-        when member.status = 'suspended' and member.suspended_by is distinct from nobody then null
-        when member.status = 'suspended' or member.role <> mapped_role then 'change'
-    end;
-    if step is null then
+    insert into resguardo.patients (external_id, user_id, birth_date)
+    values (of_external_id, of_user, of_birth_date) on conflict do nothing;
+    select p.* into known from resguardo.patients as p where p.external_id = of_external_id;
+    if known.id is null or known.user_id is distinct from of_user then
+        raise exception 'patient_user_differs' using errcode = 'RG409';
+    end if;
+    if known.birth_date is null and of_birth_date is not null then
+        perform private.give_birth_date(known.id, of_birth_date);
+    elsif known.birth_date <> of_birth_date then
+        raise exception 'patient_birth_date_differs' using errcode = 'RG409';
+    end if;
+    return known.id;
+end
+$$;
+
+-- Whoever ends a recording of the patient meanwhile is seen here or sees the day of birth: both lock the patient.
+create function private.give_birth_date(of_patient uuid, of_birth_date date) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    dated uuid[];
+    consultations uuid[];
+begin
+    update resguardo.patients as p set birth_date = of_birth_date
+    where p.id = of_patient and coalesce(p.birth_date, of_birth_date) = of_birth_date;
+    if not found then
+        raise exception 'patient_birth_date_differs' using errcode = 'RG409';
+    end if;
+    with later as (
+        update resguardo.recordings as r set due_at = private.minor_until(p.terms, of_birth_date)
+        from resguardo.retention_policies as p
+        where r.patient_id = of_patient and p.id = r.retention_policy
+            and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+            and r.due_at < private.minor_until(p.terms, of_birth_date)
+        returning r.id, r.consultation_id
+    )
+
+    select array_agg(l.id), array_agg(distinct l.consultation_id) into dated, consultations from later as l;
+    if dated is not null then
+        perform private.write_audit(
+            'recording.date', 'ALLOWED', 'birth_date_given', 'recording', dated, array[of_patient], consultations,
+            array['due_at'], cardinality(dated), null
+        );
+    end if;
+end
+$$;
+
+
+-- 13_consultations.sql
+
+-- Consultations.
+--
+-- Every table that belongs to a consultation repeats the consultation's doctor and patient, and a composite foreign key
+-- keeps the three together. A policy therefore reads columns of the row itself.
+
+create table resguardo.consultations (
+    id uuid primary key,
+    external_id text not null constraint consultations_external_id_key unique
+    constraint consultations_external_id_length check (length(external_id) between 1 and 128),
+    doctor_id uuid not null constraint consultations_doctor_id_fkey references resguardo.staff (user_id),
+    patient_id uuid not null constraint consultations_patient_id_fkey references resguardo.patients (id),
+    scheduled_at timestamptz not null,
+    kind text not null constraint consultations_kind_is_slug check (kind ~ '^[a-z][a-z0-9_]{0,39}$'),
+    sensitivity text not null
+    constraint consultations_sensitivity_is_known check (
+        sensitivity in ('ORDINARY', 'PSYCHOTHERAPY', 'SUBSTANCE_USE')
+    ),
+    room_name text not null constraint consultations_room_name_key unique,
+    created_at timestamptz not null default now(),
+    auto_record boolean not null default false,
+    separate_speakers boolean not null default false,
+    transcribe boolean,
+    is_transcribed boolean not null
+    generated always as (coalesce(transcribe, sensitivity = 'ORDINARY')) stored,
+    language text
+    constraint consultations_language_is_known check (language in ('EN', 'ES', 'MIXED')),
+    constraint consultations_people_key unique (id, doctor_id, patient_id),
+    constraint consultations_room_is_own check (right(room_name, 37) = '_' || id::text),
+    constraint consultations_of_patient_key unique (id, patient_id)
+);
+alter table resguardo.consultations enable row level security;
+comment on column resguardo.consultations.auto_record is
+'Recorded as soon as the doctor and the patient are in the room and everybody consents, once.';
+comment on column resguardo.consultations.separate_speakers is
+'Beside the video the sound of each microphone is recorded apart.';
+comment on column resguardo.consultations.language is
+'The language that is spoken, as the doctor gave it; null if nobody did.';
+comment on column resguardo.consultations.transcribe is 'What the doctor said of it; null is the default.';
+comment on column resguardo.consultations.is_transcribed is
+'Whether its recordings are turned into words: by default, unless the kind is sensitive.';
+create index consultations_doctor_idx on resguardo.consultations (doctor_id, scheduled_at desc, id desc);
+create index consultations_patient_idx on resguardo.consultations (patient_id, scheduled_at desc, id desc);
+
+-- A person asks about consultations of their own alone; a service, or a function on nobody's behalf, about any. Raises
+-- RG403 (not_own_consultation) for a hidden one and an unknown one alike.
+create function private.require_own_consultation(consultation uuid) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person uuid;
+begin
+    if current_setting('role') not in ('clinician', 'compliance', 'patient') then
         return;
     end if;
-    perform set_config('resguardo.service_reason', 'role_mapping', true);
-    perform private.write_audit(
-        'staff.map', case step when 'refuse' then 'FAILED' else 'ALLOWED' end,
-        case step when 'refuse' then 'login_is_patient' else step || '_' || coalesce(mapped_role, member.role) end,
-        'staff', array[login], array_remove(array[patient], null), '{}', array['role', 'status'],
-        (step <> 'refuse')::integer, null
+    person := private.require_person();
+    if not exists (
+        select
+        from resguardo.consultations as c
+        join resguardo.patients as p on p.id = c.patient_id
+        where c.id = consultation
+            and case current_setting('role') when 'patient' then p.user_id else c.doctor_id end = person
+    ) then
+        raise exception 'not_own_consultation' using errcode = 'RG403';
+    end if;
+end
+$$;
+
+-- Takes the lock under which consents, joins and starts of one consultation happen one after the other. Whoever may not
+-- see the consultation locks nothing: a stranger cannot hold it up.
+create function private.lock_consultation(consultation uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.require_person();
+begin
+    perform
+    from resguardo.consultations as c
+    join resguardo.patients as p on p.id = c.patient_id
+    where c.id = consultation and person in (c.doctor_id, p.user_id)
+    for update of c;
+end
+$$;
+
+-- Which consultation has that external id, hidden or not, for the audit row of a look that found nothing; the nil UUID
+-- where there is none.
+create function private.consultation_id_of(of_external_id text) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.require_person();
+    return coalesce(
+        (select c.id from resguardo.consultations as c where c.external_id = of_external_id),
+        '00000000-0000-0000-0000-000000000000'
     );
-    if step = 'add' then
-        insert into resguardo.staff (user_id, role, origin) values (login, mapped_role, 'MAPPED');
-    elsif step = 'suspend' then
-        update resguardo.staff as s
-        set status = 'suspended', suspended_at = clock_timestamp(), suspended_by = nobody
-        where s.user_id = login;
-    elsif step = 'change' then
-        update resguardo.staff as s
-        set role = mapped_role, status = 'active', suspended_at = null, suspended_by = null
-        where s.user_id = login;
-    end if;
-    if step = 'suspend' or (step = 'change' and member.role <> mapped_role) then
-        perform private.end_work_of(login);
-    end if;
-    perform set_config('resguardo.service_reason', basis, true);
 end
 $$;
 
 
--- Recordings made elsewhere: a doctor declares one, uploads it through a URL that the worker signs for exactly that,
--- and it is verified like any other. What was declared and not uploaded in time expires.
+-- 14_participants.sql
 
-alter table resguardo.recordings
-add column expected_sha256 text
-constraint recordings_expected_sha256_is_hex check (expected_sha256 ~ '^[0-9a-f]{64}$');
-comment on column resguardo.recordings.expected_sha256 is
-'What whoever imported it said its object would hash to; null where nothing was said.';
+-- Participants of consultations, and the one-time invitations of guests.
 
--- Its ids are made here: whoever declares an import cannot aim it at a recording that there is.
-create table resguardo.recording_imports (
-    id uuid primary key default gen_random_uuid(),
+create table resguardo.participants (
+    id uuid primary key,
     consultation_id uuid not null,
     doctor_id uuid not null,
     patient_id uuid not null,
-    recording_id uuid not null default gen_random_uuid() constraint recording_imports_recording_id_key unique,
-    status text not null default 'AWAITING_URL'
-    constraint recording_imports_status_is_known check (
-        status in ('AWAITING_URL', 'AWAITING_UPLOAD', 'COMPLETED', 'EXPIRED')
+    kind text not null constraint participants_kind_is_known check (kind in ('DOCTOR', 'PATIENT', 'GUEST')),
+    guest_role text
+    constraint participants_guest_role_is_known check (
+        guest_role in ('INTERPRETER', 'COMPANION', 'REPRESENTATIVE', 'CLINICIAN', 'STUDENT')
     ),
-    content_type text not null
-    constraint recording_imports_content_type_is_known check (content_type = 'video/mp4'),
-    size_bytes bigint not null
-    constraint recording_imports_size_is_possible check (size_bytes between 1 and 5000000000),
-    sha256 text constraint recording_imports_sha256_is_hex check (sha256 ~ '^[0-9a-f]{64}$'),
-    recorded_at timestamptz,
-    expires_at timestamptz not null default clock_timestamp() + interval '15 minutes',
-    created_at timestamptz not null default clock_timestamp(),
-    constraint recording_imports_recorded_at_is_possible check (
-        recorded_at >= '1990-01-01 00:00:00+00' and recorded_at <= created_at + interval '5 minutes'
-    ),
-    constraint recording_imports_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id)
+    joined_at timestamptz,
+    created_at timestamptz not null default now(),
+    constraint participants_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id),
+    constraint participants_guest_has_role check ((kind = 'GUEST') = (guest_role is not null)),
+    constraint participants_consultation_key unique (id, kind, consultation_id, doctor_id, patient_id),
+    constraint participants_of_consultation_key unique (id, consultation_id)
 );
-alter table resguardo.recording_imports enable row level security;
-comment on column resguardo.recording_imports.recording_id is
-'The id that the recording will have: it exists once the import is COMPLETED.';
-comment on column resguardo.recording_imports.expires_at is 'When the upload URL ends.';
-comment on column resguardo.recording_imports.recorded_at is
-'When its doctor says that the recording began; becomes started_at of the recording, and never enters its term.';
-create index recording_imports_consultation_idx
-on resguardo.recording_imports (consultation_id, doctor_id, patient_id);
-create index recording_imports_doctor_idx on resguardo.recording_imports (doctor_id);
-create index recording_imports_patient_idx on resguardo.recording_imports (patient_id);
-create index recording_imports_pending_idx on resguardo.recording_imports (expires_at)
-where status in ('AWAITING_URL', 'AWAITING_UPLOAD');
+alter table resguardo.participants enable row level security;
+comment on column resguardo.participants.id is 'Also the identity in the LiveKit room: it names nobody.';
+comment on column resguardo.participants.joined_at is 'When the newest join token was issued; null until the first.';
+create unique index participants_one_doctor_key on resguardo.participants (consultation_id) where kind = 'DOCTOR';
+create unique index participants_one_patient_key on resguardo.participants (consultation_id) where kind = 'PATIENT';
+create index participants_consultation_idx on resguardo.participants (consultation_id, doctor_id, patient_id);
+create index participants_doctor_idx on resguardo.participants (doctor_id);
+create index participants_patient_idx on resguardo.participants (patient_id);
 
-create table private.import_secrets (
-    import_id uuid primary key
-    constraint import_secrets_import_id_fkey references resguardo.recording_imports (id),
-    object_key text not null constraint import_secrets_object_key_key unique,
-    upload_url text
+create table private.invitations (
+    participant_id uuid primary key
+    constraint invitations_participant_id_fkey references resguardo.participants (id),
+    secret_sha256 bytea not null constraint invitations_secret_key unique,
+    expires_at timestamptz not null,
+    redeemed_at timestamptz
 );
-comment on column private.import_secrets.upload_url is
-'Whoever holds it may upload, once: erased when it ends and when the import is COMPLETED.';
 
--- Law 6: what is imported was recorded, so everybody consents. With the row its object key is fixed: the one that the
--- recording will have, of a name that nothing recorded here has.
-create function private.guard_import() returns trigger
+-- Keeps the hash of a guest's one-time invitation. Raises RG403 for a guest who is not of the caller's consultation.
+create function private.keep_invitation(guest uuid, secret_sha256 bytea, expires_at timestamptz) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.person();
+    insert into private.invitations (participant_id, secret_sha256, expires_at)
+    select p.id, keep_invitation.secret_sha256, keep_invitation.expires_at
+    from resguardo.participants as p
+    where p.id = guest and p.kind = 'GUEST' and p.doctor_id = private.person();
+    if not found then
+        raise exception 'not_own_guest' using errcode = 'RG403';
+    end if;
+end
+$$;
+
+-- Redeems an invitation, once: who the guest is and which room, or no row where it is unknown, used or expired. Into a
+-- room that is being recorded only a guest who consented is let in: RG403 (consent_missing_to_join).
+create function private.redeem_invitation(secret bytea)
+returns table (participant_id uuid, consultation_id uuid, room_name text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    coming resguardo.recordings;
+    guest resguardo.participants;
+begin
+    update private.invitations as i set redeemed_at = clock_timestamp()
+    where i.secret_sha256 = sha256(secret) and i.redeemed_at is null and i.expires_at > now();
+    if not found then
+        return; -- nobody is known by it: the edge counts such attempts by address
+    end if;
+    select p.* into guest
+    from resguardo.participants as p
+    join private.invitations as i on i.participant_id = p.id
+    where i.secret_sha256 = sha256(secret);
+    perform from resguardo.consultations as c where c.id = guest.consultation_id for update;
+    if private.has_live_recording(guest.consultation_id)
+        and not (select s.is_given from resguardo.standing_consents as s where s.participant_id = guest.id)
+    then
+        raise exception 'consent_missing_to_join' using errcode = 'RG403';
+    end if;
+    update resguardo.participants as p set joined_at = clock_timestamp() where p.id = guest.id;
+    perform private.write_audit(
+        'guest.join', 'ALLOWED', null, 'participant', array[guest.id], array[guest.patient_id],
+        array[guest.consultation_id], array['token'], 1, null
+    );
+    return query
+    select guest.id, guest.consultation_id, c.room_name
+    from resguardo.consultations as c where c.id = guest.consultation_id;
+end
+$$;
+
+
+-- 15_consents.sql
+
+-- Consents: statements of participants about being recorded. The newest statement of a participant counts.
+
+create table resguardo.consents (
+    id uuid primary key,
+    consultation_id uuid not null,
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    participant_id uuid not null,
+    participant_kind text not null,
+    decision text not null constraint consents_decision_is_known check (decision in ('GIVEN', 'WITHDRAWN')),
+    source text not null constraint consents_source_is_known check (source in ('SELF', 'ATTESTED')),
+    recorded_by uuid not null,
+    representative_relationship text
+    constraint consents_relationship_is_known check (
+        representative_relationship in ('PARENT', 'LEGAL_GUARDIAN', 'HEALTH_CARE_PROXY', 'POWER_OF_ATTORNEY', 'OTHER')
+    ),
+    representative_name text
+    constraint consents_representative_name_length check (length(representative_name) between 1 and 200),
+    text_version text not null,
+    text_language text not null,
+    text_sha256 text not null constraint consents_text_sha256_is_hex check (text_sha256 ~ '^[0-9a-f]{64}$'),
+    recorded_at timestamptz not null default clock_timestamp(),
+    constraint consents_participant_fkey foreign key (
+        participant_id, participant_kind, consultation_id, doctor_id, patient_id
+    ) references resguardo.participants (id, kind, consultation_id, doctor_id, patient_id),
+    constraint consents_representative_is_whole check (
+        (representative_relationship is null) = (representative_name is null)
+    )
+);
+alter table resguardo.consents enable row level security;
+create index consents_participant_idx
+on resguardo.consents (participant_id, participant_kind, consultation_id, doctor_id, patient_id, recorded_at desc);
+create index consents_consultation_idx on resguardo.consents (consultation_id);
+create index consents_doctor_idx on resguardo.consents (doctor_id);
+create index consents_patient_idx on resguardo.consents (patient_id);
+
+-- The newest word of each participant, and who of a consultation has to give one.
+create view resguardo.standing_consents with (security_invoker = true) as
+select
+    p.id as participant_id,
+    p.consultation_id,
+    p.kind,
+    p.guest_role,
+    p.joined_at,
+    p.kind <> 'GUEST' or p.joined_at is not null as is_required,
+    coalesce(c.decision = 'GIVEN', false) as is_given,
+    coalesce(c.decision = 'WITHDRAWN', false) as is_withdrawn
+from resguardo.participants as p
+left join lateral (
+    select n.decision
+    from resguardo.consents as n
+    where n.participant_id = p.id
+    order by n.recorded_at desc, n.id desc
+    limit 1
+) as c on true;
+
+-- Whoever writes a consent without having taken the lock takes it here, once the policies have let the row through: of
+-- two at once one sees the other. Who withdrew in person is not made to consent again by somebody else's word.
+create function private.guard_consent() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    before resguardo.consents;
 begin
     perform from resguardo.consultations as c where c.id = new.consultation_id for no key update;
-    if not private.everyone_consents(new.consultation_id) then
-        raise exception 'consent_missing' using errcode = 'RG403';
+    select c.* into before
+    from resguardo.consents as c
+    where c.participant_id = new.participant_id and c.id <> new.id
+    order by c.recorded_at desc, c.id desc
+    limit 1;
+    if before.decision = 'WITHDRAWN' and before.source = 'SELF' and new.source = 'ATTESTED' then
+        raise exception 'withdrawn_in_person' using errcode = 'RG409';
     end if;
-    coming.id := new.recording_id;
-    coming.consultation_id := new.consultation_id;
-    coming.retention_class := new.retention_class;
-    insert into private.import_secrets (import_id, object_key)
-    values (new.id, private.object_prefix(coming) || 'import.mp4');
     return null;
 end
 $$;
 
-create trigger recording_imports_guard after insert on resguardo.recording_imports
-for each row execute function private.guard_import();
+create trigger consents_guard after insert on resguardo.consents
+for each row execute function private.guard_consent();
 
--- What the worker signs a URL for, after the audit row, and for how many seconds at most; no row where no URL is wanted
--- any more.
-create function private.read_import_key(of_import uuid)
-returns table (object_key text, content_type text, size_bytes bigint, seconds_left integer)
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    wanted resguardo.recording_imports;
-    seconds integer;
-begin
-    select i.* into wanted from resguardo.recording_imports as i where i.id = of_import;
-    seconds := floor(extract(epoch from wanted.expires_at - clock_timestamp()));
-    if wanted.status is distinct from 'AWAITING_URL' or seconds < 1 then
-        return;
-    end if;
-    perform private.write_audit(
-        'recording.read_key', 'ALLOWED', null, 'recording_import', array[wanted.id], array[wanted.patient_id],
-        array[wanted.consultation_id], array['object_key'], 1, null
-    );
-    return query
-    select s.object_key, wanted.content_type, wanted.size_bytes, seconds
-    from private.import_secrets as s where s.import_id = of_import;
-end
-$$;
-
--- Keeps the URL that the worker signed, where one is wanted still.
-create function private.keep_upload_url(of_import uuid, url text) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- Law 6, as the policy on recordings reads it: every required participant has a standing consent.
+create function private.everyone_consents(consultation uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    update resguardo.recording_imports as i set status = 'AWAITING_UPLOAD'
-    where i.id = of_import and i.status = 'AWAITING_URL' and i.expires_at > clock_timestamp();
-    if found then
-        update private.import_secrets as s set upload_url = url where s.import_id = of_import;
-    end if;
-end
-$$;
-
--- The upload URL of an import for its doctor, after the audit row that says so; null where there is none (yet), and
--- for everybody else (the row then says DENIED or ABSENT).
-create function private.release_upload_url(of_import uuid) returns text
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    person constant uuid := private.person();
-    wanted resguardo.recording_imports;
-    url text;
-    is_own boolean;
-begin
-    select i.* into wanted from resguardo.recording_imports as i where i.id = of_import;
-    is_own := coalesce(wanted.doctor_id = person, false);
-    if is_own then
-        select s.upload_url into url
-        from private.import_secrets as s
-        where s.import_id = of_import and wanted.expires_at > clock_timestamp();
-        if url is null then
-            return null;
-        end if;
-    end if;
-    perform private.write_audit(
-        'recording.issue_upload_url',
-        case when is_own then 'ALLOWED' when wanted.id is null then 'ABSENT' else 'DENIED' end,
-        case when not is_own then 'not_found' end, 'recording_import', array[of_import],
-        array_remove(array[wanted.patient_id], null), array_remove(array[wanted.consultation_id], null),
-        array['upload_url'], is_own::integer, case when is_own then wanted.size_bytes end
-    );
-    return url;
-end
-$$;
-
--- How long after the URL's end an upload that began in time may take: 5 GB at 6 Mbit/s.
-create function private.upload_grace() returns interval
-language plpgsql immutable set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return interval '2 hours';
-end
-$$;
-
--- Makes the recording of an import, VERIFYING, with its job, and erases the URL; of a completed one it changes nothing.
--- The object need not be there: verification says so. Raises RG403 (not_own_import, consent_missing) and RG409
--- (import_expired), and never takes a recording that is there for the import's.
-create function private.complete_import(of_import uuid) returns uuid
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    person constant uuid := private.person();
-    wanted resguardo.recording_imports;
-begin
-    perform
-    from resguardo.consultations as c
-    join resguardo.recording_imports as i on i.consultation_id = c.id
-    where i.id = of_import and c.doctor_id = person
-    for update of c;
-    if not found then
-        raise exception 'not_own_import' using errcode = 'RG403';
-    end if;
-    select i.* into wanted from resguardo.recording_imports as i where i.id = of_import for update;
-    if wanted.status = 'COMPLETED' then
-        return wanted.recording_id;
-    elsif wanted.status = 'EXPIRED' or wanted.expires_at + private.upload_grace() < clock_timestamp() then
-        raise exception 'import_expired' using errcode = 'RG409';
-    elsif not private.everyone_consents(wanted.consultation_id) then
-        raise exception 'consent_missing' using errcode = 'RG403';
-    end if;
-    insert into resguardo.recordings (
-        id, consultation_id, doctor_id, patient_id, requested_by, status, room_name, medium, source, size_bytes,
-        expected_sha256, started_at
-    )
-    select
-        wanted.recording_id, c.id, c.doctor_id, c.patient_id, person, 'VERIFYING', c.room_name, 'VIDEO', 'IMPORT',
-        wanted.size_bytes, wanted.sha256, wanted.recorded_at
-    from resguardo.consultations as c where c.id = wanted.consultation_id;
-    insert into private.recording_secrets (recording_id, object_key)
-    select wanted.recording_id, s.object_key from private.import_secrets as s where s.import_id = of_import;
-    update resguardo.recording_imports as i set status = 'COMPLETED' where i.id = of_import;
-    update private.import_secrets as s set upload_url = null where s.import_id = of_import;
-    perform private.put_job('verify_recording', wanted.recording_id);
-    return wanted.recording_id;
-end
-$$;
-
--- Erases the URLs that have ended, and ends the imports that nobody completed in time and grace; how many. Their
--- objects, if any came, are then nobody's, for the sweep of the bucket.
-create function private.expire_imports() returns integer
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    expired resguardo.recording_imports;
-    how_many integer := 0;
-begin
-    update private.import_secrets as s set upload_url = null
-    from resguardo.recording_imports as i
-    where i.id = s.import_id and i.status = 'AWAITING_UPLOAD' and i.expires_at < clock_timestamp()
-        and s.upload_url is not null;
-    for expired in
-        update resguardo.recording_imports as i set status = 'EXPIRED'
-        where i.status in ('AWAITING_URL', 'AWAITING_UPLOAD')
-            and i.expires_at + private.upload_grace() < clock_timestamp()
-        returning i.*
-    loop
-        how_many := how_many + 1;
-        perform private.write_audit(
-            'recording.expire_import', 'ALLOWED', null, 'recording_import', array[expired.id],
-            array[expired.patient_id], array[expired.consultation_id], array['status'], 1, null
-        );
-    end loop;
-    return how_many;
-end
-$$;
-
--- A job with one id for its argument, for functions that have seen to who asks. The same task for one id runs once at a
--- time; what takes long, a start that waits for LiveKit or reading a whole object, has a queue of its own, so that
--- nothing urgent waits behind it.
-create function private.put_job(task text, argument uuid) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform jobs.procrastinate_defer_jobs_v1(array[
-        row(
-            (select t.queue from private.tasks as t where t.name = task),
-            task, 0, task || ':' || argument, null,
-            jsonb_build_object('id', argument), null
-        )::jobs.procrastinate_job_to_defer_v1
-    ]);
+    perform private.require_own_consultation(consultation);
+    return count(*) filter (where s.kind = 'PATIENT') = 1
+        and count(*) filter (where s.kind = 'DOCTOR') = 1
+        and bool_and(s.is_given or not s.is_required)
+    from resguardo.standing_consents as s
+    where s.consultation_id = consultation;
 end
 $$;
 
 
--- What the ways of keeping and destroying share: one clock, one lock, when a recording is due, its key, and the names
--- of what is done.
+-- 20_retention_policies.sql
 
--- The database's clock, in one place: what is due, held or overdue is reckoned by this alone.
-create function private.now() returns timestamptz
-language plpgsql volatile set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return clock_timestamp();
-end
-$$;
-
--- The latest time that the database's clock and the bucket's have agreed upon: what is reckoned from here ends no
--- sooner for a clock that jumped back.
-create table private.keeping_clock (
-    singleton boolean primary key default true constraint keeping_clock_is_single check (singleton),
-    highest timestamptz not null
-);
-insert into private.keeping_clock (highest) values ('-infinity');
-
-create function private.latest_time() returns timestamptz
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return greatest(private.now(), (select c.highest from private.keeping_clock as c));
-end
-$$;
-
--- Rows that transactions lock to take turns. No advisory locks: whoever can connect can hold one, and no login of ours
--- can lock a row here but by the functions below.
-create table private.turns (
-    of text primary key constraint turns_of_is_known check (of in ('keeping', 'policies', 'bucket'))
-);
-comment on table private.turns is 'What transactions take turns at; nobody reads or writes the rows, which are locked.';
-insert into private.turns (of) values ('keeping'), ('policies'), ('bucket');
-
--- Law 7: whoever takes something away holds this shared, whoever forbids it holds it alone, each to the end of the
--- transaction. So nothing is begun to be destroyed while a hold on it is being placed.
-create function private.lock_keeping(alone boolean) returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if alone then
-        perform from private.turns as t where t.of = 'keeping' for update;
-    else
-        perform from private.turns as t where t.of = 'keeping' for share;
-    end if;
-    if not found then
-        raise exception 'turn_missing';
-    end if;
-end
-$$;
-
-alter table resguardo.patients add column birth_date date;
-comment on column resguardo.patients.birth_date is 'For the term of what is recorded of a minor; null: of age.';
-
-alter table resguardo.recordings
-add column retention_class text not null default 'keep'
-constraint recordings_retention_class_is_known check (retention_class ~ '^(keep|d[1-9][0-9]{0,4})$'),
-add column recorded_class text,
-add column stored_at timestamptz,
-add column due_at timestamptz,
-add column retention_policy integer;
-comment on column resguardo.recordings.retention_class is
-'Where its objects are: under r/d90/ for a term of 90 days, which the bucket empties too; under keep/ we alone do.';
-comment on column resguardo.recordings.recorded_class is
-'The class that it was recorded under: what was left there when it moved to keep/ goes with it.';
-comment on column resguardo.recordings.stored_at is 'When the object was stored, by the bucket''s clock.';
-comment on column resguardo.recordings.due_at is
-'When it is to be destroyed; null while it is unfinished, of sound (which goes with its video) or without a policy.';
-comment on column resguardo.recordings.retention_policy is 'The policy that its term is of.';
-create index recordings_due_idx on resguardo.recordings (due_at, id) where due_at is not null;
-
-create table private.recording_keys (
-    recording_id uuid primary key
-    constraint recording_keys_recording_id_fkey references resguardo.recordings (id),
-    wrapped_key bytea not null
-    constraint recording_keys_wrapped_key_length check (length(wrapped_key) between 40 and 64),
-    root_key_id text not null constraint recording_keys_root_key_id_is_slug check (root_key_id ~ '^[a-z0-9-]{1,32}$'),
-    created_at timestamptz not null default clock_timestamp()
-);
-comment on table private.recording_keys is
-'A data key a recording, wrapped by a root key (AES-KW, RFC 3394): the words that die with it are encrypted with it.';
-
-
--- How long what is recorded is kept: the versions of policies/retention.toml, who approved them, and the day on which
--- each recording is due. The same terms as app/retention/model.py; a test holds the two together.
+-- Retention policies: versions of policies/retention.toml, which compliance officers approve.
 
 create table resguardo.retention_policies (
     id integer generated always as identity constraint retention_policies_pkey primary key,
@@ -3613,23 +3067,6 @@ create table resguardo.retention_approvals (
 );
 alter table resguardo.retention_approvals enable row level security;
 
-alter table resguardo.recordings
-add column term_from timestamptz,
-add constraint recordings_retention_policy_fkey foreign key (retention_policy)
-references resguardo.retention_policies (id);
-comment on column resguardo.recordings.term_from is
-'From when its term counts: the latest that any clock said of its end, so that one that jumped back hastens nothing.';
-create index recordings_retention_policy_idx on resguardo.recordings (retention_policy);
-
-alter table resguardo.recording_imports
-add column retention_class text not null default 'keep'
-constraint recording_imports_retention_class_is_known check (retention_class ~ '^(keep|d[1-9][0-9]{0,4})$');
-comment on column resguardo.recording_imports.retention_class is
-'That of the recording it becomes: its object is uploaded there before there is one.';
-
-alter table resguardo.patients
-add constraint patients_birth_date_is_possible check (birth_date >= date '1900-01-01');
-
 -- The policy in force; all null where there is none.
 create function private.active_policy() returns resguardo.retention_policies
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -3641,186 +3078,6 @@ begin
     return active;
 end
 $$;
-
--- 'recording_days' or 'signed_note_days' of a kind of consultation; of none, the default.
-create function private.term_of(terms jsonb, kind text, term text) returns integer
-language plpgsql immutable set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return coalesce((terms #>> array['kinds', kind, term])::integer, (terms #>> array['default', term])::integer);
-end
-$$;
-
--- Until when what is recorded of somebody born that day is kept at the least; null where nothing is said of minors.
--- The day of coming of age has then begun everywhere on earth; who was born on a 29 February comes of age on 1 March.
-create function private.minor_until(terms jsonb, birth_date date) returns timestamptz
-language plpgsql immutable set search_path = pg_catalog, pg_temp
-as $$
-declare
-    years constant integer := (terms #>> '{minors,until_age_years}')::integer;
-begin
-    return (
-        make_date(extract(year from birth_date)::integer + years, extract(month from birth_date)::integer, 1)
-        + (extract(day from birth_date)::integer - 1)
-    )::timestamp at time zone 'Etc/GMT+12';
-end
-$$;
-
--- When a recording whose term counts from then is due. Raises nothing; null without terms or a beginning.
-create function private.due_of(terms jsonb, kind text, birth_date date, counted_from timestamptz) returns timestamptz
-language plpgsql immutable set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if terms is null or counted_from is null then
-        return null;
-    end if;
-    return greatest(
-        counted_from + make_interval(hours => 24 * private.term_of(terms, kind, 'recording_days')),
-        private.minor_until(terms, birth_date)
-    );
-end
-$$;
-
--- Where the objects of a consultation's next recording go: where the bucket's own rule cannot come before us.
-create function private.class_for(of_consultation uuid) returns text
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    terms constant jsonb := (private.active_policy()).terms;
-    of_kind text;
-    born date;
-    days integer;
-begin
-    select c.kind, p.birth_date into of_kind, born
-    from resguardo.consultations as c
-    inner join resguardo.patients as p on p.id = c.patient_id
-    where c.id = of_consultation;
-    days := private.term_of(terms, of_kind, 'recording_days');
-    if days is null or private.minor_until(terms, born) > private.now() + make_interval(hours => 24 * days) then
-        return 'keep';
-    end if;
-    return 'd' || days;
-end
-$$;
-
--- A new recording goes where its term sends it, sound beside its picture and an import where it was uploaded; one that
--- has ended is dated by the policy in force, and by that alone from then on. What LOST turns out to be keeps its policy
--- and is never due earlier.
-create function private.retain_recording() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    policy resguardo.retention_policies;
-    of_kind text;
-    born date;
-begin
-    if tg_op = 'INSERT' and new.retention_class = 'keep' then
-        new.retention_class := coalesce(
-            (select v.retention_class from resguardo.recordings as v where v.id = new.beside),
-            (
-                select i.retention_class from resguardo.recording_imports as i
-                where i.recording_id = new.id and new.source = 'IMPORT'
-            ),
-            private.class_for(new.consultation_id)
-        );
-    end if;
-    if tg_op = 'INSERT' then
-        new.recorded_class := new.retention_class;
-    end if;
-    if new.medium <> 'VIDEO' or new.status not in ('READY', 'FAILED', 'ABORTED', 'LOST') then
-        return new;
-    elsif tg_op = 'INSERT' then
-        if new.due_at is not null then
-            return new;
-        end if;
-    elsif new.status = old.status then
-        return new;
-    end if;
-    new.term_from := greatest(
-        new.term_from, new.created_at, new.ended_at, new.stored_at, new.status_at, private.latest_time()
-    );
-    policy := private.active_policy();
-    if new.retention_policy is not null then
-        select p.* into policy from resguardo.retention_policies as p where p.id = new.retention_policy;
-    end if;
-    if policy.id is not null then
-        select c.kind, p.birth_date into of_kind, born
-        from resguardo.consultations as c
-        inner join resguardo.patients as p on p.id = c.patient_id
-        where c.id = new.consultation_id
-        for share of p;
-        new.due_at := greatest(new.due_at, private.due_of(policy.terms, of_kind, born, new.term_from));
-        new.retention_policy := policy.id;
-    end if;
-    return new;
-end
-$$;
-
--- After recordings_guard, by name: that sets status_at.
-create trigger recordings_retention before insert or update of status on resguardo.recordings
-for each row execute function private.retain_recording();
-
-create function private.classify_import() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    new.retention_class := private.class_for(new.consultation_id);
-    return new;
-end
-$$;
-
-create trigger recording_imports_classify before insert on resguardo.recording_imports
-for each row execute function private.classify_import();
-
--- The videos that the bucket's own rule would empty too early: under a class of a fixed age and due later than two days
--- before its backstop, which is a week after its term and counts from when the bucket stored the object.
-create function private.outgrown() returns table (recording_id uuid)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return query
-    select r.id
-    from resguardo.recordings as r
-    where r.retention_class <> 'keep' and r.medium = 'VIDEO' and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
-        and r.due_at > coalesce(r.stored_at, r.created_at)
-        + make_interval(hours => 24 * (substr(r.retention_class, 2)::integer + 5));
-end
-$$;
-
--- Whoever ends a recording of the patient meanwhile is seen here or sees the day of birth: both lock the patient.
-create function private.give_birth_date(of_patient uuid, of_birth_date date) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    dated uuid[];
-    consultations uuid[];
-begin
-    update resguardo.patients as p set birth_date = of_birth_date
-    where p.id = of_patient and coalesce(p.birth_date, of_birth_date) = of_birth_date;
-    if not found then
-        raise exception 'patient_birth_date_differs' using errcode = 'RG409';
-    end if;
-    with later as (
-        update resguardo.recordings as r set due_at = private.minor_until(p.terms, of_birth_date)
-        from resguardo.retention_policies as p
-        where r.patient_id = of_patient and p.id = r.retention_policy
-            and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
-            and r.due_at < private.minor_until(p.terms, of_birth_date)
-        returning r.id, r.consultation_id
-    )
-
-    select array_agg(l.id), array_agg(distinct l.consultation_id) into dated, consultations from later as l;
-    if dated is not null then
-        perform private.write_audit(
-            'recording.date', 'ALLOWED', 'birth_date_given', 'recording', dated, array[of_patient], consultations,
-            array['due_at'], cardinality(dated), null
-        );
-    end if;
-end
-$$;
-
-
--- Who decides on a retention policy, what becomes of what exists then, and what compliance is told of it beforehand.
 
 -- One policy is decided on at a time, and no other becomes active meanwhile.
 create function private.lock_policies() returns void
@@ -4107,6 +3364,1073 @@ begin
 end
 $$;
 
+
+-- 21_recordings.sql
+
+-- Recordings, their states, and the rule that nothing is recorded without consent.
+
+create table resguardo.recordings (
+    id uuid primary key,
+    consultation_id uuid not null,
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    requested_by uuid not null,
+    status text not null default 'REQUESTED'
+    constraint recordings_status_is_known check (
+        status in (
+            'REQUESTED', 'STARTING', 'RECORDING', 'STOPPING', 'VERIFYING', 'READY', 'FAILED', 'ABORTED', 'LOST',
+            'DELETED'
+        )
+    ),
+    room_name text not null,
+    room_sid text,
+    egress_id text constraint recordings_egress_id_key unique,
+    egress_updated_at timestamptz,
+    started_at timestamptz,
+    ended_at timestamptz,
+    duration_seconds double precision constraint recordings_duration_is_positive check (duration_seconds >= 0),
+    size_bytes bigint constraint recordings_size_is_positive check (size_bytes > 0),
+    sha256 text constraint recordings_sha256_is_hex check (sha256 ~ '^[0-9a-f]{64}$'),
+    truncated boolean not null default false,
+    interrupted boolean not null default false,
+    recorder_sid text,
+    error text constraint recordings_error_is_slug check (error ~ '^[a-z][a-z0-9_]{0,63}$'),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    medium text not null default 'VIDEO'
+    constraint recordings_medium_is_known check (medium in ('VIDEO', 'MICROPHONE', 'SPEAKERS')),
+    beside uuid,
+    participant_id uuid,
+    track_sid text constraint recordings_track_sid_is_id check (track_sid ~ '^[A-Za-z0-9_-]{1,64}$'),
+    is_routed boolean not null default false,
+    source text not null default 'EGRESS'
+    constraint recordings_source_is_known check (source in ('EGRESS', 'IMPORT')),
+    status_at timestamptz not null default clock_timestamp(),
+    expected_sha256 text
+    constraint recordings_expected_sha256_is_hex check (expected_sha256 ~ '^[0-9a-f]{64}$'),
+    retention_class text not null default 'keep'
+    constraint recordings_retention_class_is_known check (retention_class ~ '^(keep|d[1-9][0-9]{0,4})$'),
+    recorded_class text,
+    stored_at timestamptz,
+    due_at timestamptz,
+    retention_policy integer,
+    term_from timestamptz,
+    missing_since timestamptz,
+    constraint recordings_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id),
+    constraint recordings_ready_is_verified check (
+        status <> 'READY' or (sha256 is not null and size_bytes is not null)
+    ),
+    constraint recordings_sound_is_beside check ((medium <> 'VIDEO') = (beside is not null)),
+    constraint recordings_microphone_has_participant check ((medium = 'MICROPHONE') = (participant_id is not null)),
+    constraint recordings_microphone_has_track check ((medium = 'MICROPHONE') = (track_sid is not null)),
+    constraint recordings_routes_are_of_speakers check (medium = 'SPEAKERS' or not is_routed),
+    constraint recordings_of_consultation_key unique (id, consultation_id),
+    constraint recordings_beside_fkey foreign key (beside, consultation_id)
+    references resguardo.recordings (id, consultation_id),
+    constraint recordings_participant_fkey foreign key (participant_id, consultation_id)
+    references resguardo.participants (id, consultation_id),
+    constraint recordings_retention_policy_fkey foreign key (retention_policy)
+    references resguardo.retention_policies (id)
+);
+alter table resguardo.recordings enable row level security;
+comment on column resguardo.recordings.truncated is
+'LiveKit ended it at a limit: it is complete as a file, not as a record.';
+comment on column resguardo.recordings.interrupted is
+'The recorder lost its room and came back: a part of the consultation is missing inside the recording.';
+comment on column resguardo.recordings.recorder_sid is
+'The participant SID under which the recorder was first seen in its room. It gets another one when it comes back.';
+comment on column resguardo.recordings.medium is
+'VIDEO: the room with its mixed sound. MICROPHONE: the sound of one microphone track. SPEAKERS: sound on two channels.';
+comment on column resguardo.recordings.beside is 'The video that this sound was recorded beside.';
+comment on column resguardo.recordings.participant_id is 'The participant who published the microphone track.';
+comment on column resguardo.recordings.track_sid is
+'LiveKit''s id of the microphone track. A microphone that is published again is another track.';
+comment on column resguardo.recordings.is_routed is
+'The doctor is on the left channel, the patient on the right one. False for SPEAKERS: nobody knows who is where.';
+comment on column resguardo.recordings.status_at is 'When it came to its status: deadlines count from here.';
+comment on column resguardo.recordings.error is
+'What went wrong, or what stopped it; a READY recording may bear one.';
+comment on column resguardo.recordings.expected_sha256 is
+'What whoever imported it said its object would hash to; null where nothing was said.';
+comment on column resguardo.recordings.retention_class is
+'Where its objects are: under r/d90/ for a term of 90 days, which the bucket empties too; under keep/ we alone do.';
+comment on column resguardo.recordings.recorded_class is
+'The class that it was recorded under: what was left there when it moved to keep/ goes with it.';
+comment on column resguardo.recordings.stored_at is 'When the object was stored, by the bucket''s clock.';
+comment on column resguardo.recordings.due_at is
+'When it is to be destroyed; null while it is unfinished, of sound (which goes with its video) or without a policy.';
+comment on column resguardo.recordings.retention_policy is 'The policy that its term is of.';
+comment on column resguardo.recordings.term_from is
+'From when its term counts: the latest that any clock said of its end, so that one that jumped back hastens nothing.';
+comment on column resguardo.recordings.missing_since is
+'Since when its object was not in the bucket; null while it is there.';
+create index recordings_consultation_idx on resguardo.recordings (consultation_id, doctor_id, patient_id);
+create index recordings_doctor_idx on resguardo.recordings (doctor_id, created_at desc, id desc);
+create index recordings_patient_idx on resguardo.recordings (patient_id);
+create index recordings_room_idx on resguardo.recordings (room_name);
+create index recordings_beside_idx on resguardo.recordings (beside, consultation_id);
+create index recordings_participant_idx on resguardo.recordings (participant_id, consultation_id);
+create unique index recordings_track_key on resguardo.recordings (beside, track_sid) where medium = 'MICROPHONE';
+create unique index recordings_speakers_key on resguardo.recordings (beside) where medium = 'SPEAKERS';
+create index recordings_unfinished_idx on resguardo.recordings (status_at)
+where status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING', 'VERIFYING', 'LOST');
+create unique index recordings_one_live_key on resguardo.recordings (consultation_id)
+where medium = 'VIDEO' and status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING');
+create index recordings_due_idx on resguardo.recordings (due_at, id) where due_at is not null;
+create index recordings_retention_policy_idx on resguardo.recordings (retention_policy);
+create index recordings_created_idx on resguardo.recordings (created_at);
+create index recordings_missing_idx on resguardo.recordings (missing_since) where missing_since is not null;
+
+-- Law 5: a finished recording never moves back. Law 7: none is DELETED of which the keys are not destroyed. What its
+-- doctor stops before it has begun says so: people may write the status alone.
+create function private.guard_recording() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not private.may_become(old.status, new.status) then
+        raise exception '%', case when private.is_live(old.status) then 'recording_has_begun'
+            else 'recording_is_finished' end using errcode = 'RG409';
+    end if;
+    if current_setting('role') = 'clinician'
+        and new.status = 'ABORTED' and old.status not in ('REQUESTED', 'ABORTED')
+    then
+        raise exception 'recording_has_begun' using errcode = 'RG409';
+    end if;
+    if current_setting('role') = 'clinician'
+        and new.status in ('STOPPING', 'ABORTED') and old.status in ('REQUESTED', 'STARTING')
+    then
+        new.error := 'stopped_by_request';
+    end if;
+    if new.status = 'DELETED' and old.status <> 'DELETED' and not exists (
+        select from resguardo.deletions as d
+        where d.recording_id = coalesce(new.beside, new.id) and d.status = 'DELETING' and d.shredded_at is not null
+    ) then
+        raise exception 'recording_not_destroyed' using errcode = 'RG409';
+    end if;
+    if old.status in ('READY', 'FAILED', 'ABORTED', 'DELETED')
+        and (
+            new.egress_id, new.room_sid, new.started_at, new.ended_at, new.duration_seconds, new.size_bytes,
+            new.sha256, new.truncated, new.interrupted, new.error, new.stored_at
+        ) is distinct from (
+            old.egress_id, old.room_sid, old.started_at, old.ended_at, old.duration_seconds, old.size_bytes,
+            old.sha256, old.truncated, old.interrupted, old.error, old.stored_at
+        )
+    then
+        raise exception 'recording_is_finished' using errcode = 'RG409';
+    end if;
+    new.updated_at := private.now();
+    if new.status <> old.status then
+        new.status_at := new.updated_at;
+    end if;
+    return new;
+end
+$$;
+
+create trigger recordings_guard before update on resguardo.recordings
+for each row execute function private.guard_recording();
+
+create function private.audit_transition() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    step text := new.status;
+begin
+    if tg_op = 'UPDATE' then
+        if new.status = old.status then
+            return null;
+        end if;
+        step := old.status || '>' || new.status;
+    end if;
+    perform private.write_audit(
+        'recording.transition', case new.status when 'FAILED' then 'FAILED' else 'ALLOWED' end,
+        concat_ws(':', step, new.error), 'recording', array[new.id], array[new.patient_id],
+        array[new.consultation_id], array['status'], 1, new.size_bytes
+    );
+    return null;
+end
+$$;
+
+create trigger recordings_audit_transition after insert or update of status on resguardo.recordings
+for each row execute function private.audit_transition();
+
+create function private.recheck_consent() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from resguardo.consultations as c where c.id = new.consultation_id for no key update;
+    if private.is_live(new.status) and not private.everyone_consents(new.consultation_id) then
+        raise exception 'consent_missing' using errcode = 'RG403';
+    end if;
+    return null;
+end
+$$;
+
+create trigger recordings_recheck_consent after insert on resguardo.recordings
+for each row execute function private.recheck_consent();
+
+create function private.announce_recording() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_notify('resguardo_recordings', new.consultation_id::text);
+    return null;
+end
+$$;
+
+create trigger recordings_announce after insert or update on resguardo.recordings
+for each row execute function private.announce_recording();
+
+create function private.is_live(status text) returns boolean
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING');
+end
+$$;
+
+create function private.has_live_recording(consultation uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.require_own_consultation(consultation);
+    return exists (
+        select from resguardo.recordings as r
+        where r.consultation_id = consultation and private.is_live(r.status)
+    );
+end
+$$;
+
+-- Why there is no object to open of a recording in this status.
+create function private.unready_reason(status text) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case status
+        when 'DELETED' then 'recording_deleted'
+        when 'FAILED' then 'recording_failed'
+        when 'ABORTED' then 'recording_aborted'
+        when 'LOST' then 'recording_lost'
+        else 'recording_not_ready'
+    end;
+end
+$$;
+
+-- The same table as TRANSITIONS in app/recordings/model.py; a test holds them together.
+create function private.may_become(before text, after text) returns boolean
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return before = after or after = any(case before
+        when 'REQUESTED' then array['STARTING', 'ABORTED', 'FAILED']
+        when 'STARTING' then array['RECORDING', 'STOPPING', 'VERIFYING', 'FAILED', 'ABORTED', 'LOST']
+        when 'RECORDING' then array['STOPPING', 'VERIFYING', 'FAILED', 'ABORTED', 'LOST']
+        when 'STOPPING' then array['VERIFYING', 'FAILED', 'ABORTED', 'LOST']
+        when 'VERIFYING' then array['READY', 'FAILED', 'LOST']
+        when 'LOST' then array['READY', 'DELETED']
+        when 'READY' then array['DELETED']
+        when 'FAILED' then array['DELETED']
+        when 'ABORTED' then array['DELETED']
+        else '{}'::text[]
+    end);
+end
+$$;
+
+-- A consultation that is to be recorded by itself, recorded: its recording with its object key and its job, or null
+-- where it is not to be, was before, or somebody's consent is missing. The consultation's lock makes it once.
+create function private.request_recording(of_consultation uuid) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.consultations;
+    video constant uuid := gen_random_uuid();
+    made resguardo.recordings;
+begin
+    select c.* into wanted from resguardo.consultations as c where c.id = of_consultation for update;
+    if wanted.id is null or not wanted.auto_record
+        or not private.everyone_consents(of_consultation)
+        or exists (
+            select from resguardo.recordings as r where r.consultation_id = of_consultation and r.source = 'EGRESS'
+        )
+        or not exists (
+            select from resguardo.staff as s where s.user_id = wanted.doctor_id and s.status = 'active'
+        )
+    then
+        return null;
+    end if;
+    insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name)
+    values (video, wanted.id, wanted.doctor_id, wanted.patient_id, wanted.doctor_id, wanted.room_name)
+    returning * into made;
+    insert into private.recording_secrets (recording_id, object_key)
+    values (video, private.first_object_key(made));
+    perform private.defer_job('start_recording', video);
+    perform private.write_audit(
+        'recording.start', 'ALLOWED', 'auto_record', 'recording', array[video], array[wanted.patient_id],
+        array[wanted.id], array['status'], 1, null
+    );
+    return video;
+end
+$$;
+
+-- The published microphone tracks, as (identity, track_sid), that are to be recorded beside this video: each is of a
+-- participant of the consultation and has no recording yet.
+create function private.unrecorded_tracks(video resguardo.recordings, identities text[], track_sids text[])
+returns table (participant_id uuid, track_sid text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select distinct on (t.track_sid) p.id, t.track_sid
+    from unnest(identities, track_sids) as t (identity, track_sid)
+    join resguardo.participants as p on p.consultation_id = video.consultation_id and p.id::text = t.identity
+    where t.track_sid ~ '^[A-Za-z0-9_-]{1,64}$'
+        and not exists (
+            select from resguardo.recordings as r
+            where r.beside = video.id and r.medium = 'MICROPHONE' and r.track_sid = t.track_sid
+        )
+    order by t.track_sid, p.id;
+end
+$$;
+
+-- Requests the recordings of sound beside a video that is to be, or is being, recorded, if its consultation wants them:
+-- one for each of these microphone tracks, or, if `is_routed`, a single one with the doctor on the left channel and the
+-- patient on the right one. Returns how many it requested. A video keeps the way in which its sound began.
+--
+-- A track is FAILED at once (too_many_microphones) if eight recordings of its participant are live, or if it is the
+-- hundredth of the video: each costs an egress, and a participant can publish any number of tracks. A routed recording
+-- waits until the doctor and the patient both have a microphone, and is FAILED at once (speakers_with_guests) if the
+-- consultation has a guest.
+create function private.request_sound(
+    of_video uuid, identities text[], track_sids text[], sound_file text, is_routed boolean
+) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    most_tracks constant integer := 100;
+    most_live constant integer := 8;
+    video resguardo.recordings;
+    wanted record;
+    made resguardo.recordings;
+    refusal text;
+    tracks integer;
+    requested uuid[] := '{}';
+begin
+    select v.* into video from resguardo.recordings as v where v.id = of_video and v.medium = 'VIDEO';
+    if video.id is null
+        or not (is_routed or exists (select from private.unrecorded_tracks(video, identities, track_sids)))
+        or exists (select from resguardo.recordings as r where r.beside = of_video and r.medium = 'SPEAKERS')
+    then
+        return 0;
+    end if;
+    perform from resguardo.consultations as c where c.id = video.consultation_id for no key update;
+    select v.* into video from resguardo.recordings as v where v.id = of_video for no key update;
+    if video.status not in ('REQUESTED', 'STARTING', 'RECORDING')
+        or not exists (
+            select from resguardo.consultations as c where c.id = video.consultation_id and c.separate_speakers
+        )
+        or not private.everyone_consents(video.consultation_id)
+        or exists (select from resguardo.recordings as r where r.beside = of_video and r.medium = 'SPEAKERS')
+    then
+        return 0;
+    end if;
+    select count(*) into tracks from resguardo.recordings as r where r.beside = of_video and r.medium = 'MICROPHONE';
+    for wanted in
+        select 'MICROPHONE' as medium, t.participant_id, t.track_sid
+        from private.unrecorded_tracks(video, identities, track_sids) as t
+        where not is_routed or tracks > 0
+        union all
+        select 'SPEAKERS', null::uuid, null::text
+        where is_routed and tracks = 0
+    loop
+        exit when tracks >= most_tracks;
+        if wanted.medium = 'SPEAKERS' then
+            refusal := case when exists (
+                    select from resguardo.participants as p
+                    where p.consultation_id = video.consultation_id and p.kind = 'GUEST'
+                ) then 'speakers_with_guests' end;
+            exit when refusal is null and (
+                select count(distinct p.kind)
+                from resguardo.participants as p
+                where p.consultation_id = video.consultation_id and p.id::text = any(identities)
+            ) < 2;
+        else
+            tracks := tracks + 1;
+            refusal := case when tracks = most_tracks or most_live <= (
+                    select count(*) from resguardo.recordings as r
+                    where r.beside = of_video and r.participant_id = wanted.participant_id
+                        and private.is_live(r.status)
+                ) then 'too_many_microphones' end;
+        end if;
+        insert into resguardo.recordings (
+            id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, beside, participant_id,
+            track_sid, is_routed, status, error
+        ) values (
+            gen_random_uuid(), video.consultation_id, video.doctor_id, video.patient_id, video.requested_by,
+            video.room_name, wanted.medium, of_video, wanted.participant_id, wanted.track_sid,
+            wanted.medium = 'SPEAKERS', case when refusal is null then 'REQUESTED' else 'FAILED' end, refusal
+        ) returning * into made;
+        insert into private.recording_secrets (recording_id, object_key)
+        values (made.id, private.first_object_key(made, sound_file));
+        if refusal is null then
+            perform private.defer_job('start_recording', made.id);
+            requested := requested || made.id;
+        end if;
+    end loop;
+    if requested <> '{}' then
+        perform private.write_audit(
+            'recording.start', 'ALLOWED', 'separate_speakers', 'recording', requested, array[video.patient_id],
+            array[video.consultation_id], array['status'], cardinality(requested), null
+        );
+    end if;
+    return cardinality(requested);
+end
+$$;
+
+
+-- 22_object_keys.sql
+
+-- Where the objects of recordings are in the bucket. Only functions that write the audit row first return an object
+-- key.
+
+create table private.recording_secrets (
+    recording_id uuid primary key
+    constraint recording_secrets_recording_id_fkey references resguardo.recordings (id),
+    object_key text not null constraint recording_secrets_object_key_key unique
+);
+create index recording_secrets_object_key_idx on private.recording_secrets (object_key collate "C");
+
+-- Fixes where the recording's object will be. The key names nobody. Raises RG403 for a recording that is not the
+-- caller's own.
+create function private.assign_object_key(of_recording uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.person();
+    insert into private.recording_secrets (recording_id, object_key)
+    select r.id, private.first_object_key(r)
+    from resguardo.recordings as r
+    where r.id = of_recording and r.doctor_id = private.person();
+    if not found then
+        raise exception 'not_own_recording' using errcode = 'RG403';
+    end if;
+end
+$$;
+
+-- The object key of a READY recording for its doctor, after the audit row that says so; null where there is nothing
+-- for this person (the row then says DENIED or ABSENT), '' where it is not READY. Only a session whose TOTP code is no
+-- older than the limit gets one. Raises RG403 (totp_stale), RG429 (quota_urls), RG409 (recording_being_deleted).
+create function private.release_object_key(action text, of_recording uuid, totp_max_age_seconds integer) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    newest_totp double precision;
+    wanted resguardo.recordings;
+    key text;
+    is_allowed boolean;
+begin
+    if action is null or action not in ('recording.issue_url', 'recording.read_storage') then
+        raise exception 'unknown_action' using errcode = 'RG403';
+    end if;
+    select max((a.method ->> 'timestamp')::double precision) into newest_totp
+    from jsonb_array_elements(private.claims() -> 'amr') as a (method)
+    where a.method ->> 'method' in ('totp', 'mfa/totp');
+    if totp_max_age_seconds is not null
+        and coalesce(newest_totp, 0) < extract(epoch from now()) - totp_max_age_seconds
+    then
+        raise exception 'totp_stale' using errcode = 'RG403';
+    end if;
+    perform private.use_quota(person, 'urls');
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
+    if wanted.doctor_id = person and exists (
+        select from resguardo.deletions as d
+        where d.recording_id = coalesce(wanted.beside, wanted.id) and d.status in ('REQUESTED', 'DELETING')
+    ) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    select s.object_key into key from private.recording_secrets as s where s.recording_id = of_recording;
+    is_allowed := coalesce(wanted.doctor_id = person and wanted.status = 'READY' and key is not null, false);
+    perform private.write_audit(
+        action,
+        case when is_allowed then 'ALLOWED' when wanted.id is null then 'ABSENT'
+            when wanted.doctor_id <> person then 'DENIED' else 'FAILED' end,
+        case when wanted.id is null or wanted.doctor_id <> person then 'not_found'
+            when not is_allowed then private.unready_reason(wanted.status) end,
+        'recording', array[of_recording],
+        case when wanted.id is not null then array[wanted.patient_id] end,
+        case when wanted.id is not null then array[wanted.consultation_id] end,
+        array['object'], is_allowed::integer, case when is_allowed then wanted.size_bytes end
+    );
+    return case when is_allowed then key when wanted.doctor_id = person then '' end;
+end
+$$;
+
+-- The object key for the worker, after the audit row.
+create function private.read_object_key(of_recording uuid) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.recordings;
+begin
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
+    if wanted.id is null then
+        return null;
+    end if;
+    perform private.write_audit(
+        'recording.read_key', 'ALLOWED', null, 'recording', array[of_recording],
+        array[wanted.patient_id], array[wanted.consultation_id], array['object_key'], 1, null
+    );
+    return (select s.object_key from private.recording_secrets as s where s.recording_id = of_recording);
+end
+$$;
+
+create function private.object_prefix(of_recording resguardo.recordings) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case of_recording.retention_class
+            when 'keep' then 'keep/' else 'r/' || of_recording.retention_class || '/'
+        end || format('%s/%s/', of_recording.consultation_id, coalesce(of_recording.beside, of_recording.id));
+end
+$$;
+
+-- `sound_file` is the extension of a MICROPHONE's file: mp4 or ogg.
+create function private.first_object_key(of_recording resguardo.recordings, sound_file text default 'mp4') returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return private.object_prefix(of_recording) || case of_recording.medium
+            when 'MICROPHONE' then format(
+                'microphone-%s.%s', of_recording.id, case sound_file when 'ogg' then 'ogg' else 'mp4' end
+            )
+            when 'SPEAKERS' then 'speakers.ogg'
+            else 'video.mp4'
+        end;
+end
+$$;
+
+-- Law 5: each time that LiveKit is asked anew it is given another key, so that an egress of an earlier ask that turns
+-- up late overwrites nothing; and the key follows the egress that is adopted. Only while nothing has been recorded to
+-- the end. Raises RG409 (object_key_of_another).
+create function private.point_object_key(of_recording uuid, key text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.recordings;
+begin
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
+    if wanted.id is null or not private.is_live(wanted.status)
+        or not starts_with(key, private.object_prefix(wanted))
+        or substr(key, length(private.object_prefix(wanted)) + 1) !~ (
+            case wanted.medium
+                when 'MICROPHONE' then format('^microphone-%s(-[0-9]{1,3})?[.](mp4|ogg)$', wanted.id)
+                when 'SPEAKERS' then '^speakers(-[0-9]{1,3})?[.]ogg$'
+                else '^video(-[0-9]{1,3})?[.]mp4$'
+            end
+        )
+    then
+        raise exception 'object_key_of_another' using errcode = 'RG409';
+    end if;
+    update private.recording_secrets as s set object_key = key
+    where s.recording_id = of_recording and s.object_key <> key;
+end
+$$;
+
+-- Which of these keys no recording has, no import waits for, and nothing on its way to keep/ comes from or goes to, for
+-- the sweep of the bucket. A recording that was given up before anything was known of it has none: what LiveKit uploads
+-- for it all the same is nobody's. It tells nothing that was not asked with.
+create function private.unknown_object_keys(keys text[]) returns text[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select k.key from unnest(keys) as k (key)
+        where not exists (
+                select
+                from private.recording_secrets as s
+                join resguardo.recordings as r on r.id = s.recording_id
+                where s.object_key = k.key
+                    and not (r.status = 'ABORTED' or (r.status = 'FAILED' and r.egress_id is null and r.source = 'EGRESS'))
+            )
+            and not exists (
+                select
+                from private.import_secrets as s
+                join resguardo.recording_imports as i on i.id = s.import_id
+                where s.object_key = k.key and i.status in ('AWAITING_URL', 'AWAITING_UPLOAD')
+            )
+            and not exists (select from private.object_moves as m where m.source_key = k.key)
+            and not exists (select from private.object_moves as m where m.target_key = k.key)
+    );
+end
+$$;
+
+-- Where a recording's objects are, and where they were before it moved to keep/.
+create function private.object_prefixes(of_recording resguardo.recordings) returns text[]
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    before resguardo.recordings := of_recording;
+begin
+    before.retention_class := coalesce(of_recording.recorded_class, of_recording.retention_class);
+    return array(
+        select distinct p.prefix
+        from unnest(array[private.object_prefix(of_recording), private.object_prefix(before)]) as p (prefix)
+    );
+end
+$$;
+
+
+-- 23_recording_imports.sql
+
+-- Imports of files that were recorded elsewhere.
+
+-- Its ids are made here: whoever declares an import cannot aim it at a recording that there is.
+create table resguardo.recording_imports (
+    id uuid primary key default gen_random_uuid(),
+    consultation_id uuid not null,
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    recording_id uuid not null default gen_random_uuid() constraint recording_imports_recording_id_key unique,
+    status text not null default 'AWAITING_URL'
+    constraint recording_imports_status_is_known check (
+        status in ('AWAITING_URL', 'AWAITING_UPLOAD', 'COMPLETED', 'EXPIRED')
+    ),
+    content_type text not null
+    constraint recording_imports_content_type_is_known check (content_type = 'video/mp4'),
+    size_bytes bigint not null
+    constraint recording_imports_size_is_possible check (size_bytes between 1 and 5000000000),
+    sha256 text constraint recording_imports_sha256_is_hex check (sha256 ~ '^[0-9a-f]{64}$'),
+    recorded_at timestamptz,
+    expires_at timestamptz not null default clock_timestamp() + interval '15 minutes',
+    created_at timestamptz not null default clock_timestamp(),
+    retention_class text not null default 'keep'
+    constraint recording_imports_retention_class_is_known check (retention_class ~ '^(keep|d[1-9][0-9]{0,4})$'),
+    constraint recording_imports_recorded_at_is_possible check (
+        recorded_at >= '1990-01-01 00:00:00+00' and recorded_at <= created_at + interval '5 minutes'
+    ),
+    constraint recording_imports_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id)
+);
+alter table resguardo.recording_imports enable row level security;
+comment on column resguardo.recording_imports.recording_id is
+'The id that the recording will have: it exists once the import is COMPLETED.';
+comment on column resguardo.recording_imports.expires_at is 'When the upload URL ends.';
+comment on column resguardo.recording_imports.recorded_at is
+'When its doctor says that the recording began; becomes started_at of the recording, and never enters its term.';
+comment on column resguardo.recording_imports.retention_class is
+'That of the recording it becomes: its object is uploaded there before there is one.';
+create index recording_imports_consultation_idx
+on resguardo.recording_imports (consultation_id, doctor_id, patient_id);
+create index recording_imports_doctor_idx on resguardo.recording_imports (doctor_id);
+create index recording_imports_patient_idx on resguardo.recording_imports (patient_id);
+create index recording_imports_pending_idx on resguardo.recording_imports (expires_at)
+where status in ('AWAITING_URL', 'AWAITING_UPLOAD');
+
+create table private.import_secrets (
+    import_id uuid primary key
+    constraint import_secrets_import_id_fkey references resguardo.recording_imports (id),
+    object_key text not null constraint import_secrets_object_key_key unique,
+    upload_url text
+);
+comment on column private.import_secrets.upload_url is
+'Whoever holds it may upload, once: erased when it ends and when the import is COMPLETED.';
+
+-- Law 6: what is imported was recorded, so everybody consents. With the row its object key is fixed: the one that the
+-- recording will have, of a name that nothing recorded here has.
+create function private.guard_import() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    coming resguardo.recordings;
+begin
+    perform from resguardo.consultations as c where c.id = new.consultation_id for no key update;
+    if not private.everyone_consents(new.consultation_id) then
+        raise exception 'consent_missing' using errcode = 'RG403';
+    end if;
+    coming.id := new.recording_id;
+    coming.consultation_id := new.consultation_id;
+    coming.retention_class := new.retention_class;
+    insert into private.import_secrets (import_id, object_key)
+    values (new.id, private.object_prefix(coming) || 'import.mp4');
+    return null;
+end
+$$;
+
+create trigger recording_imports_guard after insert on resguardo.recording_imports
+for each row execute function private.guard_import();
+
+-- What the worker signs a URL for, after the audit row, and for how many seconds at most; no row where no URL is wanted
+-- any more.
+create function private.read_import_key(of_import uuid)
+returns table (object_key text, content_type text, size_bytes bigint, seconds_left integer)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.recording_imports;
+    seconds integer;
+begin
+    select i.* into wanted from resguardo.recording_imports as i where i.id = of_import;
+    seconds := floor(extract(epoch from wanted.expires_at - clock_timestamp()));
+    if wanted.status is distinct from 'AWAITING_URL' or seconds < 1 then
+        return;
+    end if;
+    perform private.write_audit(
+        'recording.read_key', 'ALLOWED', null, 'recording_import', array[wanted.id], array[wanted.patient_id],
+        array[wanted.consultation_id], array['object_key'], 1, null
+    );
+    return query
+    select s.object_key, wanted.content_type, wanted.size_bytes, seconds
+    from private.import_secrets as s where s.import_id = of_import;
+end
+$$;
+
+-- Keeps the URL that the worker signed, where one is wanted still.
+create function private.keep_upload_url(of_import uuid, url text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update resguardo.recording_imports as i set status = 'AWAITING_UPLOAD'
+    where i.id = of_import and i.status = 'AWAITING_URL' and i.expires_at > clock_timestamp();
+    if found then
+        update private.import_secrets as s set upload_url = url where s.import_id = of_import;
+    end if;
+end
+$$;
+
+-- The upload URL of an import for its doctor, after the audit row that says so; null where there is none (yet), and
+-- for everybody else (the row then says DENIED or ABSENT).
+create function private.release_upload_url(of_import uuid) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    wanted resguardo.recording_imports;
+    url text;
+    is_own boolean;
+begin
+    select i.* into wanted from resguardo.recording_imports as i where i.id = of_import;
+    is_own := coalesce(wanted.doctor_id = person, false);
+    if is_own then
+        select s.upload_url into url
+        from private.import_secrets as s
+        where s.import_id = of_import and wanted.expires_at > clock_timestamp();
+        if url is null then
+            return null;
+        end if;
+    end if;
+    perform private.write_audit(
+        'recording.issue_upload_url',
+        case when is_own then 'ALLOWED' when wanted.id is null then 'ABSENT' else 'DENIED' end,
+        case when not is_own then 'not_found' end, 'recording_import', array[of_import],
+        array_remove(array[wanted.patient_id], null), array_remove(array[wanted.consultation_id], null),
+        array['upload_url'], is_own::integer, case when is_own then wanted.size_bytes end
+    );
+    return url;
+end
+$$;
+
+-- How long after the URL's end an upload that began in time may take: 5 GB at 6 Mbit/s.
+create function private.upload_grace() returns interval
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return interval '2 hours';
+end
+$$;
+
+-- Makes the recording of an import, VERIFYING, with its job, and erases the URL; of a completed one it changes nothing.
+-- The object need not be there: verification says so. Raises RG403 (not_own_import, consent_missing) and RG409
+-- (import_expired), and never takes a recording that is there for the import's.
+create function private.complete_import(of_import uuid) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    wanted resguardo.recording_imports;
+begin
+    perform
+    from resguardo.consultations as c
+    join resguardo.recording_imports as i on i.consultation_id = c.id
+    where i.id = of_import and c.doctor_id = person
+    for update of c;
+    if not found then
+        raise exception 'not_own_import' using errcode = 'RG403';
+    end if;
+    select i.* into wanted from resguardo.recording_imports as i where i.id = of_import for update;
+    if wanted.status = 'COMPLETED' then
+        return wanted.recording_id;
+    elsif wanted.status = 'EXPIRED' or wanted.expires_at + private.upload_grace() < clock_timestamp() then
+        raise exception 'import_expired' using errcode = 'RG409';
+    elsif not private.everyone_consents(wanted.consultation_id) then
+        raise exception 'consent_missing' using errcode = 'RG403';
+    end if;
+    insert into resguardo.recordings (
+        id, consultation_id, doctor_id, patient_id, requested_by, status, room_name, medium, source, size_bytes,
+        expected_sha256, started_at
+    )
+    select
+        wanted.recording_id, c.id, c.doctor_id, c.patient_id, person, 'VERIFYING', c.room_name, 'VIDEO', 'IMPORT',
+        wanted.size_bytes, wanted.sha256, wanted.recorded_at
+    from resguardo.consultations as c where c.id = wanted.consultation_id;
+    insert into private.recording_secrets (recording_id, object_key)
+    select wanted.recording_id, s.object_key from private.import_secrets as s where s.import_id = of_import;
+    update resguardo.recording_imports as i set status = 'COMPLETED' where i.id = of_import;
+    update private.import_secrets as s set upload_url = null where s.import_id = of_import;
+    perform private.put_job('verify_recording', wanted.recording_id);
+    return wanted.recording_id;
+end
+$$;
+
+-- Erases the URLs that have ended, and ends the imports that nobody completed in time and grace; how many. Their
+-- objects, if any came, are then nobody's, for the sweep of the bucket.
+create function private.expire_imports() returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    expired resguardo.recording_imports;
+    how_many integer := 0;
+begin
+    update private.import_secrets as s set upload_url = null
+    from resguardo.recording_imports as i
+    where i.id = s.import_id and i.status = 'AWAITING_UPLOAD' and i.expires_at < clock_timestamp()
+        and s.upload_url is not null;
+    for expired in
+        update resguardo.recording_imports as i set status = 'EXPIRED'
+        where i.status in ('AWAITING_URL', 'AWAITING_UPLOAD')
+            and i.expires_at + private.upload_grace() < clock_timestamp()
+        returning i.*
+    loop
+        how_many := how_many + 1;
+        perform private.write_audit(
+            'recording.expire_import', 'ALLOWED', null, 'recording_import', array[expired.id],
+            array[expired.patient_id], array[expired.consultation_id], array['status'], 1, null
+        );
+    end loop;
+    return how_many;
+end
+$$;
+
+
+-- 24_livekit_events.sql
+
+-- The inbox of LiveKit's webhook deliveries, with ids only.
+
+create table private.livekit_events (
+    event_id text primary key constraint livekit_events_event_id_is_id check (event_id ~ '^[A-Za-z0-9_-]{1,64}$'),
+    event text not null constraint livekit_events_event_is_name check (event ~ '^[a-z][a-z_]{0,63}$'),
+    egress_id text constraint livekit_events_egress_id_is_id check (egress_id ~ '^[A-Za-z0-9_-]{1,64}$'),
+    room_name text,
+    occurred_at timestamptz not null,
+    received_at timestamptz not null default clock_timestamp()
+);
+comment on table private.livekit_events is
+'The inbox: what LiveKit told us, ids only. An event is a hint to look at LiveKit''s own list.';
+
+-- Law 5: the webhook's one transaction. True where the event is new; its job is queued with it: to read LiveKit's list
+-- after news of an egress, and to see who is there after news of a room that is recorded, or still to be by itself; a
+-- start that follows looks for itself. Where a job already waits to look at the same, none is queued: somebody who
+-- comes and goes fills the inbox, but not the queue. That needs no lock: a worker has its job once the fetch is
+-- committed, so what is still seen as `todo` here asks LiveKit later than now, and now is later than what LiveKit tells
+-- of. A job that failed before, and waits for its next try, does not count.
+create function private.receive_livekit_event(
+    of_event_id text, of_event text, of_egress_id text, of_room_name text, at timestamptz
+) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    task constant text := case
+        when of_event like 'egress\_%' then 'follow_egress'
+        when of_event in ('participant_joined', 'track_published')
+            and exists (
+                select from resguardo.consultations as c
+                where c.room_name = of_room_name
+                    and (
+                        c.auto_record and not exists (
+                            select from resguardo.recordings as r where r.consultation_id = c.id and r.source = 'EGRESS'
+                        )
+                        or exists (
+                            select from resguardo.recordings as r
+                            where r.consultation_id = c.id and private.is_live(r.status)
+                        )
+                    )
+            )
+            then 'watch_room'
+    end;
+    room constant text := case when of_room_name ~ '^[A-Za-z0-9_-]{1,128}$' then of_room_name end;
+    turn constant text := task || ':' || coalesce(room, of_egress_id, of_event_id);
+begin
+    insert into private.livekit_events (event_id, event, egress_id, room_name, occurred_at)
+    values (of_event_id, of_event, of_egress_id, room, at)
+    on conflict (event_id) do nothing;
+    if not found then
+        return false;
+    end if;
+    if task is not null and not exists (
+        select from jobs.procrastinate_jobs as j
+        inner join private.livekit_events as e on j.args ->> 'id' = e.event_id
+        where j.lock = turn and j.status = 'todo' and j.attempts = 0 and e.egress_id is not distinct from of_egress_id
+    )
+    then
+        perform jobs.procrastinate_defer_jobs_v1(array[
+            row(
+                'default', task, 0, turn, null, jsonb_build_object('id', of_event_id), null
+            )::jobs.procrastinate_job_to_defer_v1
+        ]);
+    end if;
+    return true;
+end
+$$;
+
+
+-- 25_retention.sql
+
+-- The term of each recording: from when it counts, and when the recording is to be destroyed.
+
+-- A new recording goes where its term sends it, sound beside its picture and an import where it was uploaded; one that
+-- has ended is dated by the policy in force, and by that alone from then on. What LOST turns out to be keeps its policy
+-- and is never due earlier.
+create function private.retain_recording() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    policy resguardo.retention_policies;
+    of_kind text;
+    born date;
+begin
+    if tg_op = 'INSERT' and new.retention_class = 'keep' then
+        new.retention_class := coalesce(
+            (select v.retention_class from resguardo.recordings as v where v.id = new.beside),
+            (
+                select i.retention_class from resguardo.recording_imports as i
+                where i.recording_id = new.id and new.source = 'IMPORT'
+            ),
+            private.class_for(new.consultation_id)
+        );
+    end if;
+    if tg_op = 'INSERT' then
+        new.recorded_class := new.retention_class;
+    end if;
+    if new.medium <> 'VIDEO' or new.status not in ('READY', 'FAILED', 'ABORTED', 'LOST') then
+        return new;
+    elsif tg_op = 'INSERT' then
+        if new.due_at is not null then
+            return new;
+        end if;
+    elsif new.status = old.status then
+        return new;
+    end if;
+    new.term_from := greatest(
+        new.term_from, new.created_at, new.ended_at, new.stored_at, new.status_at, private.latest_time()
+    );
+    policy := private.active_policy();
+    if new.retention_policy is not null then
+        select p.* into policy from resguardo.retention_policies as p where p.id = new.retention_policy;
+    end if;
+    if policy.id is not null then
+        select c.kind, p.birth_date into of_kind, born
+        from resguardo.consultations as c
+        inner join resguardo.patients as p on p.id = c.patient_id
+        where c.id = new.consultation_id
+        for share of p;
+        new.due_at := greatest(new.due_at, private.due_of(policy.terms, of_kind, born, new.term_from));
+        new.retention_policy := policy.id;
+    end if;
+    return new;
+end
+$$;
+
+-- After recordings_guard, by name: that sets status_at.
+create trigger recordings_retention before insert or update of status on resguardo.recordings
+for each row execute function private.retain_recording();
+
+create function private.classify_import() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.retention_class := private.class_for(new.consultation_id);
+    return new;
+end
+$$;
+
+create trigger recording_imports_classify before insert on resguardo.recording_imports
+for each row execute function private.classify_import();
+
+-- 'recording_days' or 'signed_note_days' of a kind of consultation; of none, the default.
+create function private.term_of(terms jsonb, kind text, term text) returns integer
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce((terms #>> array['kinds', kind, term])::integer, (terms #>> array['default', term])::integer);
+end
+$$;
+
+-- Until when what is recorded of somebody born that day is kept at the least; null where nothing is said of minors.
+-- The day of coming of age has then begun everywhere on earth; who was born on a 29 February comes of age on 1 March.
+create function private.minor_until(terms jsonb, birth_date date) returns timestamptz
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    years constant integer := (terms #>> '{minors,until_age_years}')::integer;
+begin
+    return (
+        make_date(extract(year from birth_date)::integer + years, extract(month from birth_date)::integer, 1)
+        + (extract(day from birth_date)::integer - 1)
+    )::timestamp at time zone 'Etc/GMT+12';
+end
+$$;
+
+-- When a recording whose term counts from then is due. Raises nothing; null without terms or a beginning.
+create function private.due_of(terms jsonb, kind text, birth_date date, counted_from timestamptz) returns timestamptz
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if terms is null or counted_from is null then
+        return null;
+    end if;
+    return greatest(
+        counted_from + make_interval(hours => 24 * private.term_of(terms, kind, 'recording_days')),
+        private.minor_until(terms, birth_date)
+    );
+end
+$$;
+
+-- Where the objects of a consultation's next recording go: where the bucket's own rule cannot come before us.
+create function private.class_for(of_consultation uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    terms constant jsonb := (private.active_policy()).terms;
+    of_kind text;
+    born date;
+    days integer;
+begin
+    select c.kind, p.birth_date into of_kind, born
+    from resguardo.consultations as c
+    inner join resguardo.patients as p on p.id = c.patient_id
+    where c.id = of_consultation;
+    days := private.term_of(terms, of_kind, 'recording_days');
+    if days is null or private.minor_until(terms, born) > private.now() + make_interval(hours => 24 * days) then
+        return 'keep';
+    end if;
+    return 'd' || days;
+end
+$$;
+
+-- The videos that the bucket's own rule would empty too early: under a class of a fixed age and due later than two days
+-- before its backstop, which is a week after its term and counts from when the bucket stored the object.
+create function private.outgrown() returns table (recording_id uuid)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select r.id
+    from resguardo.recordings as r
+    where r.retention_class <> 'keep' and r.medium = 'VIDEO' and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+        and r.due_at > coalesce(r.stored_at, r.created_at)
+        + make_interval(hours => 24 * (substr(r.retention_class, 2)::integer + 5));
+end
+$$;
+
 -- What is stored, by class and by age in days, for compliance, after the audit row: counts and bytes alone.
 create function private.report_storage()
 returns table (retention_class text, age_from_days integer, objects bigint, size_bytes bigint)
@@ -4173,7 +4497,9 @@ end
 $$;
 
 
--- Legal holds, and how what is held survives the bucket's own rule; and recordings whose object is not there.
+-- 26_legal_holds.sql
+
+-- Legal holds: what must not be destroyed, for whom and in which matter.
 
 create table resguardo.legal_holds (
     id uuid primary key default gen_random_uuid(),
@@ -4204,26 +4530,6 @@ create index legal_holds_consultation_idx on resguardo.legal_holds (consultation
 create index legal_holds_patient_idx on resguardo.legal_holds (patient_id);
 create index legal_holds_placed_idx on resguardo.legal_holds (placed_at desc, id desc);
 create index legal_holds_active_idx on resguardo.legal_holds (recorded_since) where released_at is null;
-create index recordings_created_idx on resguardo.recordings (created_at);
-
-create table private.object_moves (
-    recording_id uuid primary key
-    constraint object_moves_recording_id_fkey references resguardo.recordings (id),
-    source_key text not null,
-    target_key text not null,
-    begun_at timestamptz not null default private.now(),
-    kept_at timestamptz,
-    constraint object_moves_lead_to_keep check (starts_with(target_key, 'keep/') and starts_with(source_key, 'r/'))
-);
-comment on table private.object_moves is
-'Objects on their way to keep/, where no rule of the bucket reaches them: while a row is here both keys may hold one.';
-comment on column private.object_moves.kept_at is 'When the recording began to be read from the target.';
-
-alter table resguardo.recordings add column missing_since timestamptz;
-comment on column resguardo.recordings.missing_since is
-'Since when its object was not in the bucket; null while it is there.';
-create index recordings_missing_idx on resguardo.recordings (missing_since) where missing_since is not null;
-create index recording_secrets_object_key_idx on private.recording_secrets (object_key collate "C");
 
 -- The videos that a hold covers, whatever their state; a sound is held with its video. A range that covers a sound
 -- covers its video.
@@ -4363,6 +4669,61 @@ begin
         and r.medium = 'VIDEO' and r.status <> 'DELETED';
 end
 $$;
+
+-- Law 7: what stands against destroying a recording: active legal holds and access requests that hold, by their ids.
+create function private.holds_on(of_recording uuid) returns uuid[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select distinct h.id
+        from resguardo.recordings as r
+        inner join resguardo.consultations as c on c.id = r.consultation_id
+        inner join resguardo.legal_holds as h
+            on h.released_at is null
+            and (
+                h.consultation_id = r.consultation_id or h.patient_id = r.patient_id
+                or (r.created_at >= h.recorded_since and r.created_at < h.recorded_until)
+                or (r.started_at >= h.recorded_since and r.started_at < h.recorded_until)
+                or (c.scheduled_at >= h.recorded_since and c.scheduled_at < h.recorded_until)
+            )
+        where of_recording in (r.id, r.beside)
+        union all
+        select a.id
+        from resguardo.recordings as r
+        inner join resguardo.access_requests as a
+            on a.patient_id = r.patient_id and a.status in ('OPEN', 'APPROVED', 'DENIED')
+            and (a.consultation_id is null or a.consultation_id = r.consultation_id) and private.request_holds(a)
+        where r.id = of_recording
+    );
+end
+$$;
+
+create function private.is_held(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return private.holds_on(of_recording) <> '{}';
+end
+$$;
+
+
+-- 27_object_moves.sql
+
+-- Moves of objects to keep/, which no rule of the bucket deletes, and objects that are missing from the bucket.
+
+create table private.object_moves (
+    recording_id uuid primary key
+    constraint object_moves_recording_id_fkey references resguardo.recordings (id),
+    source_key text not null,
+    target_key text not null,
+    begun_at timestamptz not null default private.now(),
+    kept_at timestamptz,
+    constraint object_moves_lead_to_keep check (starts_with(target_key, 'keep/') and starts_with(source_key, 'r/'))
+);
+comment on table private.object_moves is
+'Objects on their way to keep/, where no rule of the bucket reaches them: while a row is here both keys may hold one.';
+comment on column private.object_moves.kept_at is 'When the recording began to be read from the target.';
 
 -- What lies under r/ and must survive the bucket's own rule, the oldest first. `lock_prefix` is where a bucket lock
 -- would hold it: its consultation's folder, and null where something else is there that nothing holds, which the lock
@@ -4596,19 +4957,9 @@ end
 $$;
 
 
--- Access requests (45 CFR 164.524, in public copies read 2026-11-21): a patient, or who speaks for the patient, asks
--- for a copy of what was recorded; compliance decides, the worker makes an encrypted export, and compliance tells its
--- secret by another channel.
+-- 30_access_requests.sql
 
-create function private.today() returns date
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return (private.now() at time zone 'UTC')::date;
-end
-$$;
-
-alter table resguardo.consultations add constraint consultations_of_patient_key unique (id, patient_id);
+-- Patients' requests for a copy of what was recorded of them.
 
 create table resguardo.access_requests (
     id uuid primary key default gen_random_uuid(),
@@ -4718,17 +5069,6 @@ begin
             and asked.decided_at > private.now() - interval '60 days'
         ),
         false
-    );
-end
-$$;
-
--- Whether a member of staff is a clinician who works here now.
-create function private.is_active_clinician(member uuid) returns boolean
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return exists (
-        select from resguardo.staff as s where s.user_id = member and s.role = 'clinician' and s.status = 'active'
     );
 end
 $$;
@@ -4902,9 +5242,6 @@ begin
     return next filed;
 end
 $$;
-
-
--- What becomes of a request for access: its patient withdraws it, or has a denial reviewed; compliance decides.
 
 -- The request for its patient, or for compliance on the patient's written word, locked; all null as by
 -- lock_access_request. Raises RG409 (request_not_written), RG429 (quota_pages).
@@ -5113,9 +5450,23 @@ begin
 end
 $$;
 
+-- The requests that nobody has acted on in time.
+create function private.overdue_access_requests() returns uuid[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select a.id from resguardo.access_requests as a
+        where a.status in ('OPEN', 'APPROVED') and a.due_on < private.today()
+        order by a.due_on, a.id
+    );
+end
+$$;
 
--- The encrypted copies that fulfil access requests: the worker makes one, compliance reveals its secret once, its
--- patient downloads it, and it ends after 30 days, or with a recording in it.
+
+-- 31_access_exports.sql
+
+-- The copies that were made for access requests.
 
 create table private.access_exports (
     request_id uuid primary key
@@ -5385,19 +5736,6 @@ begin
 end
 $$;
 
--- The requests that nobody has acted on in time.
-create function private.overdue_access_requests() returns uuid[]
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return array(
-        select a.id from resguardo.access_requests as a
-        where a.status in ('OPEN', 'APPROVED') and a.due_on < private.today()
-        order by a.due_on, a.id
-    );
-end
-$$;
-
 -- The object key of a request's copy for its patient, after the audit row that says so; null where there is nothing
 -- for this person (the row then says DENIED or ABSENT), '' where there is no copy (now). Raises RG429 (quota_urls).
 create function private.release_export_key(of_request uuid) returns text
@@ -5459,8 +5797,9 @@ end
 $$;
 
 
--- Destroying a recording: who may ask for it, what stands against it, and what is kept of it. What the worker does is
--- in the next file.
+-- 32_deletions.sql
+
+-- Deletions of recordings, from the request to the proof that every object is gone.
 
 create table resguardo.deletions (
     id uuid primary key default gen_random_uuid(),
@@ -5489,6 +5828,7 @@ create table resguardo.deletions (
     shredded_at timestamptz,
     destroyed_keys jsonb not null default '[]',
     finished_at timestamptz,
+    cleared_words jsonb not null default '[]',
     constraint deletions_recording_fkey foreign key (recording_id, consultation_id)
     references resguardo.recordings (id, consultation_id),
     constraint deletions_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
@@ -5503,6 +5843,7 @@ comment on column resguardo.deletions.number is
 'The number of its certificate: 2 and more where a restored database made it necessary to destroy again.';
 comment on column resguardo.deletions.hold_checked_at is 'When nothing held it, at the start of the newest attempt.';
 comment on column resguardo.deletions.shredded_at is 'When its keys were destroyed: its objects were gone before.';
+comment on column resguardo.deletions.cleared_words is 'How many rows of which table were deleted with their words.';
 create unique index deletions_one_open_key on resguardo.deletions (recording_id)
 where status in ('REQUESTED', 'DELETING');
 create index deletions_recording_idx on resguardo.deletions (recording_id, consultation_id, requested_at desc);
@@ -5513,31 +5854,6 @@ create index deletions_policy_idx on resguardo.deletions (policy_id);
 create index deletions_requested_idx on resguardo.deletions (requested_at desc, id desc);
 create index deletions_in_grace_idx on resguardo.deletions (undo_until) where status = 'REQUESTED';
 create index deletions_begun_idx on resguardo.deletions (next_attempt_at) where status = 'DELETING';
-
-create table resguardo.certificates (
-    recording_id uuid not null,
-    number integer not null,
-    deletion_id uuid not null constraint certificates_deletion_id_fkey references resguardo.deletions (id),
-    doctor_id uuid not null,
-    patient_id uuid not null,
-    consultation_id uuid not null,
-    document text not null,
-    sha256 text not null constraint certificates_sha256_is_hex check (sha256 ~ '^[0-9a-f]{64}$'),
-    kept_at timestamptz not null default private.now(),
-    constraint certificates_pkey primary key (recording_id, number),
-    constraint certificates_recording_fkey foreign key (recording_id, consultation_id)
-    references resguardo.recordings (id, consultation_id),
-    constraint certificates_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id)
-);
-alter table resguardo.certificates enable row level security;
-comment on column resguardo.certificates.document is
-'The signed file as it is in the ledger: ids, sizes and hashes alone.';
-create index certificates_deletion_idx on resguardo.certificates (deletion_id);
-create index certificates_recording_idx on resguardo.certificates (recording_id, consultation_id);
-create index certificates_consultation_idx on resguardo.certificates (consultation_id, doctor_id, patient_id);
-create index certificates_doctor_idx on resguardo.certificates (doctor_id);
-create index certificates_patient_idx on resguardo.certificates (patient_id);
 
 create table private.deletion_objects (
     deletion_id uuid not null constraint deletion_objects_deletion_id_fkey references resguardo.deletions (id),
@@ -5557,43 +5873,6 @@ language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
     return status in ('READY', 'FAILED', 'ABORTED', 'LOST');
-end
-$$;
-
--- Law 7: what stands against destroying a recording: active legal holds and access requests that hold, by their ids.
-create function private.holds_on(of_recording uuid) returns uuid[]
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return array(
-        select distinct h.id
-        from resguardo.recordings as r
-        inner join resguardo.consultations as c on c.id = r.consultation_id
-        inner join resguardo.legal_holds as h
-            on h.released_at is null
-            and (
-                h.consultation_id = r.consultation_id or h.patient_id = r.patient_id
-                or (r.created_at >= h.recorded_since and r.created_at < h.recorded_until)
-                or (r.started_at >= h.recorded_since and r.started_at < h.recorded_until)
-                or (c.scheduled_at >= h.recorded_since and c.scheduled_at < h.recorded_until)
-            )
-        where of_recording in (r.id, r.beside)
-        union all
-        select a.id
-        from resguardo.recordings as r
-        inner join resguardo.access_requests as a
-            on a.patient_id = r.patient_id and a.status in ('OPEN', 'APPROVED', 'DENIED')
-            and (a.consultation_id is null or a.consultation_id = r.consultation_id) and private.request_holds(a)
-        where r.id = of_recording
-    );
-end
-$$;
-
-create function private.is_held(of_recording uuid) returns boolean
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return private.holds_on(of_recording) <> '{}';
 end
 $$;
 
@@ -5697,11 +5976,6 @@ begin
 end
 $$;
 
-
--- The worker's part in destroying: four transactions, between which it empties the bucket. A recording is begun under
--- the lock of law 7, its objects are seen gone, its keys are shredded, and a certificate is kept; each can be
--- repeated.
-
 -- Whether a recording may be destroyed now: it and its sound are over, nothing holds it, and none of its objects is on
 -- its way to keep/.
 create function private.may_be_destroyed(of_recording uuid) returns boolean
@@ -5733,21 +6007,6 @@ begin
             and (
                 d.shredded_at is not null or d.next_attempt_at > private.now() or not private.is_held(of_recording)
             )
-    );
-end
-$$;
-
--- Where a recording's objects are, and where they were before it moved to keep/.
-create function private.object_prefixes(of_recording resguardo.recordings) returns text[]
-language plpgsql immutable set search_path = pg_catalog, pg_temp
-as $$
-declare
-    before resguardo.recordings := of_recording;
-begin
-    before.retention_class := coalesce(of_recording.recorded_class, of_recording.retention_class);
-    return array(
-        select distinct p.prefix
-        from unnest(array[private.object_prefix(of_recording), private.object_prefix(before)]) as p (prefix)
     );
 end
 $$;
@@ -6123,7 +6382,39 @@ end
 $$;
 
 
--- After a restore: what the ledger in the bucket knows of, and the database has forgotten.
+-- 33_certificates.sql
+
+-- Certificates of destruction.
+
+create table resguardo.certificates (
+    recording_id uuid not null,
+    number integer not null,
+    deletion_id uuid not null constraint certificates_deletion_id_fkey references resguardo.deletions (id),
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    consultation_id uuid not null,
+    document text not null,
+    sha256 text not null constraint certificates_sha256_is_hex check (sha256 ~ '^[0-9a-f]{64}$'),
+    kept_at timestamptz not null default private.now(),
+    constraint certificates_pkey primary key (recording_id, number),
+    constraint certificates_recording_fkey foreign key (recording_id, consultation_id)
+    references resguardo.recordings (id, consultation_id),
+    constraint certificates_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id)
+);
+alter table resguardo.certificates enable row level security;
+comment on column resguardo.certificates.document is
+'The signed file as it is in the ledger: ids, sizes and hashes alone.';
+create index certificates_deletion_idx on resguardo.certificates (deletion_id);
+create index certificates_recording_idx on resguardo.certificates (recording_id, consultation_id);
+create index certificates_consultation_idx on resguardo.certificates (consultation_id, doctor_id, patient_id);
+create index certificates_doctor_idx on resguardo.certificates (doctor_id);
+create index certificates_patient_idx on resguardo.certificates (patient_id);
+
+
+-- 34_restores.sql
+
+-- Deletions that are repeated after a backup was restored.
 
 -- Keeps the certificates of earlier destructions of a deletion's recording, the first one first, and gives the deletion
 -- the number after theirs.
@@ -6225,7 +6516,9 @@ end
 $$;
 
 
--- The bucket as code: what its rules must cover, who may rewrite them, and what was found to differ from what is meant.
+-- 40_bucket.sql
+
+-- What the rules of the bucket have to protect.
 
 -- Two who read the bucket's locks and write them back lose one's: whoever does holds this, to its transaction's end.
 create function private.lock_bucket() returns void
@@ -6316,6 +6609,11 @@ begin
 end
 $$;
 
+
+-- 41_drifts.sql
+
+-- How the bucket and the access in the database differ from the files of policies/.
+
 create table private.drifts (
     topic text not null,
     code text not null,
@@ -6379,135 +6677,22 @@ begin
 end
 $$;
 
--- Everything in the catalogue that decides who may do what, each with a digest of what it says.
-create function private.access_catalogue() returns table (object text, digest text)
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return query
-    with ours as (
-        select n.oid, n.nspname from pg_namespace as n where n.nspname in ('resguardo', 'audit', 'private', 'jobs')
-    ),
-    our_roles as (
-        select r.oid, r.rolname from pg_roles as r
-        where r.rolname in ('resguardo_api', 'resguardo_worker', 'clinician', 'compliance', 'patient')
-    ),
-    here as (
-        select d.oid from pg_database as d where d.datname = current_database()
-    ),
-    said (object, says) as (
-        select 'schema ' || n.nspname, n.nspacl::text from pg_namespace as n join ours on ours.oid = n.oid
-        union all
-        select
-            'table ' || c.oid::regclass::text,
-            concat_ws(' ', c.relowner::regrole, c.relrowsecurity, c.relforcerowsecurity, c.relacl::text)
-        from pg_class as c join ours on ours.oid = c.relnamespace
-        where c.relkind in ('r', 'p', 'v', 'm', 'S', 'f')
-        union all
-        select 'column ' || c.oid::regclass::text || '.' || a.attname, a.attacl::text
-        from pg_attribute as a
-        join pg_class as c on c.oid = a.attrelid
-        join ours on ours.oid = c.relnamespace
-        where a.attacl is not null
-        union all
-        select
-            'policy ' || p.polrelid::regclass::text || '.' || p.polname,
-            concat_ws(
-                ' ', p.polcmd, p.polpermissive,
-                array(select r.member::regrole::text from unnest(p.polroles) as r (member) order by 1),
-                pg_get_expr(p.polqual, p.polrelid), '/', pg_get_expr(p.polwithcheck, p.polrelid)
-            )
-        from pg_policy as p
-        join pg_class as c on c.oid = p.polrelid
-        join ours on ours.oid = c.relnamespace
-        union all
-        select
-            'trigger ' || t.tgrelid::regclass::text || '.' || t.tgname,
-            concat_ws(' ', t.tgenabled, pg_get_triggerdef(t.oid))
-        from pg_trigger as t
-        join pg_class as c on c.oid = t.tgrelid
-        join ours on ours.oid = c.relnamespace
-        where not t.tgisinternal
-        union all
-        select
-            'function ' || f.oid::regprocedure::text,
-            concat_ws(' ', f.proowner::regrole, f.prosecdef, f.proconfig::text, f.proacl::text, f.prosrc)
-        from pg_proc as f join ours on ours.oid = f.pronamespace
-        union all
-        select
-            'role ' || r.rolname,
-            concat_ws(
-                ' ', r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication,
-                r.rolbypassrls, r.rolconnlimit, nullif(r.rolvaliduntil, 'infinity'), array(
-                    select m.member::regrole::text || ' is ' || m.roleid::regrole::text from pg_auth_members as m
-                    where m.member = r.oid or m.roleid = r.oid order by 1
-                )
-            )
-        from pg_roles as r join our_roles on our_roles.oid = r.oid
-        union all
-        select
-            'database rights of ' || our_roles.rolname,
-            concat_ws(
-                ' ', has_database_privilege(our_roles.oid, here.oid, 'CONNECT'),
-                has_database_privilege(our_roles.oid, here.oid, 'CREATE'),
-                has_database_privilege(our_roles.oid, here.oid, 'TEMP')
-            )
-        from our_roles cross join here
-        union all
-        select
-            concat(
-                'settings of ', coalesce(r.rolname, 'everybody'),
-                case when s.setdatabase <> 0 then ' in this database' end
-            ),
-            array(select o.setting from unnest(s.setconfig) as o (setting) order by 1)::text
-        from pg_db_role_setting as s
-        join here on s.setdatabase in (0, here.oid)
-        left join our_roles as r on r.oid = s.setrole
-        where s.setrole = 0 or r.oid is not null
-    )
-    select said.object, encode(sha256(convert_to(coalesce(said.says, ''), 'UTF8')), 'hex') from said;
-end
-$$;
 
-create table private.access_seals (
-    object text not null constraint access_seals_pkey primary key,
-    digest text not null
+-- 42_keys.sql
+
+-- The root keys, and the data key of each recording, which a root key wraps.
+
+create table private.recording_keys (
+    recording_id uuid primary key
+    constraint recording_keys_recording_id_fkey references resguardo.recordings (id),
+    wrapped_key bytea not null
+    constraint recording_keys_wrapped_key_length check (length(wrapped_key) between 40 and 64),
+    root_key_id text not null constraint recording_keys_root_key_id_is_slug check (root_key_id ~ '^[a-z0-9-]{1,32}$'),
+    created_at timestamptz not null default clock_timestamp()
 );
-comment on table private.access_seals is
-'What private.access_catalogue() said when the owner had last set all access anew, by `resguardo migrate`.';
-
--- The owner's alone.
-create function private.seal_access() returns void
-language plpgsql volatile set search_path = pg_catalog, pg_temp
-as $$
-begin
-    delete from private.access_seals;
-    insert into private.access_seals (object, digest)
-    select c.object, c.digest from private.access_catalogue() as c;
-end
-$$;
-
--- The version of policies/access that the database has, and what has been changed by hand since; null before any seal.
-create function private.access_standing() returns table (policy_version text, changed text[])
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    policy_version := private.policy_version();
-    if exists (select from private.access_seals) then
-        changed := array(
-            select coalesce(s.object, c.object)
-            from private.access_seals as s full join private.access_catalogue() as c on c.object = s.object
-            where s.digest is distinct from c.digest
-            order by 1
-        );
-    end if;
-    return next;
-end
-$$;
-
-
--- The root keys by their check values, and the data keys: made once for each video, wrapped anew when a root key is
--- changed. No root key is ever here.
+comment on table private.recording_keys is
+'A data key a recording, wrapped by a root key (AES-KW, RFC 3394): the words that die with it are encrypted with it.';
+create index recording_keys_root_key_idx on private.recording_keys (root_key_id, recording_id);
 
 create table private.root_keys (
     id text primary key constraint root_keys_id_is_slug check (id ~ '^[a-z0-9-]{1,32}$'),
@@ -6516,8 +6701,6 @@ create table private.root_keys (
 );
 comment on table private.root_keys is
 'Each root key that was ever current, by a truncated HMAC of its id: a wrong key is told from the right one by it.';
-
-create index recording_keys_root_key_idx on private.recording_keys (root_key_id, recording_id);
 
 -- Raises RG409 where the keyring lacks a root key that data keys are still wrapped by (root_key_missing), or has
 -- another one under its name (root_key_wrong).
@@ -6655,139 +6838,23 @@ begin
 end
 $$;
 
-
--- Which things an audit row may say were done, and which jobs there are: rows of tables from here on, so that another
--- one is a row and not a new version of a long function.
-
-create table private.audit_actions (
-    action text primary key constraint audit_actions_action_is_dotted check (action ~ '^[a-z_]+[.][a-z_]+$'),
-    operation text not null constraint audit_actions_operation_is_known check (operation in ('C', 'R', 'U', 'D', 'E')),
-    is_reserved boolean not null
-);
-comment on column private.audit_actions.is_reserved is
-'Written by functions alone: no statement of a person may claim it (private.record_access).';
-
-insert into private.audit_actions (action, operation, is_reserved)
-values
-('viewer.read', 'R', false),
-('consultation.register', 'C', false),
-('consultation.read', 'R', false),
-('consultation.list', 'R', false),
-('consultation.join', 'E', false),
-('guest.invite', 'C', false),
-('guest.join', 'E', true),
-('consent.give', 'C', false),
-('consent.withdraw', 'C', false),
-('recording.list', 'R', false),
-('recording.read', 'R', false),
-('recording.watch', 'R', false),
-('recording.start', 'C', false),
-('recording.stop', 'U', false),
-('recording.import', 'C', false),
-('recording.issue_upload_url', 'R', true),
-('recording.complete_import', 'C', false),
-('recording.expire_import', 'U', true),
-('recording.transition', 'U', true),
-('recording.issue_url', 'R', true),
-('recording.read_storage', 'R', true),
-('recording.read_key', 'R', true),
-('egress.stop_stray', 'E', true),
-('object.report_orphan', 'R', true),
-('object.sweep_orphan', 'D', true),
-('object.abort_upload', 'D', true),
-('rooms.list', 'R', false),
-('audit.list', 'R', true),
-('staff.invite', 'C', true),
-('staff.list_invitations', 'R', true),
-('staff.add', 'C', true),
-('staff.map', 'U', true),
-('staff.suspend', 'U', true),
-('staff.ban', 'U', true),
-('recording.delete', 'D', true),
-('recording.undo_delete', 'U', true),
-('recording.destroy', 'D', true),
-('recording.make_key', 'C', true),
-('recording.rewrap_key', 'U', true),
-('recording.date', 'U', true),
-('deletion.list', 'R', false),
-('deletion.fail', 'U', true),
-('certificate.read', 'R', false),
-('retention.propose', 'C', true),
-('retention.approve', 'U', true),
-('retention.reject', 'U', true),
-('retention.activate', 'U', true),
-('retention.list', 'R', false),
-('retention.preview', 'R', true),
-('hold.place', 'C', true),
-('hold.release', 'U', true),
-('hold.list', 'R', false),
-('access_request.file', 'C', true),
-('access_request.withdraw', 'U', true),
-('access_request.approve', 'U', true),
-('access_request.deny', 'U', true),
-('access_request.extend', 'U', true),
-('access_request.ask_review', 'U', true),
-('access_request.review', 'U', true),
-('access_request.list', 'R', false),
-('access_request.export', 'E', true),
-('access_request.issue_url', 'E', true),
-('access_request.reveal_secret', 'R', true),
-('access_request.expire_export', 'D', true),
-('storage.report', 'R', true),
-('object.report_missing', 'R', true),
-('object.keep', 'U', true),
-('bucket.drift', 'R', true),
-('bucket.apply', 'U', true),
-('restore.check', 'R', true),
-('restore.repeat', 'D', true),
-('request.reject', 'E', true),
-('webhook.reject', 'E', true),
-('transcript.transition', 'U', true),
-('transcript.begin', 'R', true),
-('transcript.assemble', 'R', true),
-('transcript.read', 'R', true),
-('transcript.correct', 'U', true),
-('transcript.search', 'R', true),
-('transcript.retry', 'U', true),
-('transcript.issue_url', 'R', true),
-('transcript.rewrap_index_key', 'U', true),
-('consultation.switch_transcription', 'U', true);
-
-create table private.tasks (
-    name text primary key constraint tasks_name_is_slug check (name ~ '^[a-z][a-z_]{0,63}$'),
-    queue text not null constraint tasks_queue_is_known check (queue in ('default', 'starts', 'media', 'words')),
-    may_defer text[] not null
-);
-comment on column private.tasks.may_defer is 'The roles of people that may ask for it, each for what is its own.';
-
-insert into private.tasks (name, queue, may_defer)
-values
-('start_recording', 'starts', '{clinician}'),
-('stop_recording', 'default', '{clinician}'),
-('enforce_consent', 'default', '{clinician, patient}'),
-('verify_recording', 'media', '{}'),
-('ban_user', 'default', '{}'),
-('invite_staff', 'default', '{}'),
-('prepare_import', 'default', '{clinician}'),
-('secure_held', 'default', '{}'),
-('export_access_request', 'media', '{}'),
-('transcribe_recording', 'words', '{}');
+-- By which root key how many keys of which kind are wrapped.
+create function private.count_keys() returns table (kind text, root_key text, keys bigint)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select 'recording', d.root_key_id, count(*) from private.recording_keys as d group by d.root_key_id
+    union all
+    select 'word_index', w.root_key_id, count(*) from private.word_index_key as w group by w.root_key_id
+    order by 1, 2;
+end
+$$;
 
 
--- What was said: whether a recording is turned into words, how far that is, and the words, which the database has only
--- as ciphertext under the recording's data key. The index by which they are searched holds keyed hashes of words.
+-- 50_transcripts.sql
 
-alter table resguardo.consultations
-add column transcribe boolean,
-add column is_transcribed boolean not null
-generated always as (coalesce(transcribe, sensitivity = 'ORDINARY')) stored;
-alter table resguardo.consultations add column language text
-constraint consultations_language_is_known check (language in ('EN', 'ES', 'MIXED'));
-comment on column resguardo.consultations.language is
-'The language that is spoken, as the doctor gave it; null if nobody did.';
-comment on column resguardo.consultations.transcribe is 'What the doctor said of it; null is the default.';
-comment on column resguardo.consultations.is_transcribed is
-'Whether its recordings are turned into words: by default, unless the kind is sensitive.';
+-- Transcripts: how far each is, and its words, which the database stores only encrypted under the recording's data key.
 
 create table resguardo.transcripts (
     recording_id uuid primary key
@@ -6812,6 +6879,8 @@ create table resguardo.transcripts (
     is_retried boolean not null default false,
     created_at timestamptz not null default private.now(),
     status_at timestamptz not null default private.now(),
+    run integer not null default 0
+    constraint transcripts_run_range check (run >= 0),
     constraint transcripts_people_fkey foreign key (consultation_id, doctor_id, patient_id)
     references resguardo.consultations (id, doctor_id, patient_id),
     constraint transcripts_error_says_why check (
@@ -6820,9 +6889,6 @@ create table resguardo.transcripts (
     constraint transcripts_retried_is_ready check (status = 'READY' or not is_retried)
 );
 alter table resguardo.transcripts enable row level security;
-create index transcripts_consultation_idx on resguardo.transcripts (consultation_id, doctor_id, patient_id);
-create index transcripts_doctor_idx on resguardo.transcripts (doctor_id);
-create index transcripts_patient_idx on resguardo.transcripts (patient_id);
 comment on column resguardo.transcripts.pieces_total is
 'How many requests it takes; null until the sound was looked at.';
 comment on column resguardo.transcripts.unused_track_count is
@@ -6833,6 +6899,11 @@ comment on column resguardo.transcripts.is_retried is
 'Whether the worker asks for the unintelligible pieces of a READY transcript again; its words can be read meanwhile.';
 comment on column resguardo.transcripts.error is
 'Why it is FAILED or OFF; of a READY transcript, why its last retry ended without an answer.';
+comment on column resguardo.transcripts.run is
+'How often a worker began or went on: the last one asks, whoever was taken for dead and is not asks no more.';
+create index transcripts_consultation_idx on resguardo.transcripts (consultation_id, doctor_id, patient_id);
+create index transcripts_doctor_idx on resguardo.transcripts (doctor_id);
+create index transcripts_patient_idx on resguardo.transcripts (patient_id);
 
 create table private.transcript_pieces (
     recording_id uuid not null
@@ -6850,11 +6921,11 @@ create table private.transcript_pieces (
     heard bytea,
     is_unintelligible boolean not null default false,
     turn integer constraint transcript_pieces_turn_range check (turn >= 0),
+    spoilt integer not null default 0
+    constraint transcript_pieces_spoilt_range check (spoilt >= 0),
     constraint transcript_pieces_pkey primary key (recording_id, number),
     constraint transcript_pieces_end_range check (end_ms > start_ms)
 );
-create index transcript_pieces_sound_idx on private.transcript_pieces (sound);
-create index transcript_pieces_participant_idx on private.transcript_pieces (participant_id);
 comment on column private.transcript_pieces.sound is
 'The recording that the piece is cut from: the video, or a part beside it.';
 comment on column private.transcript_pieces.late_ms is 'How much later than the video its sound begins, at this piece.';
@@ -6869,6 +6940,10 @@ comment on column private.transcript_pieces.is_unintelligible is
 'Whether the last try ended without a usable answer: the piece is then one turn without words.';
 comment on column private.transcript_pieces.turn is
 'The number of the turn that stands for an unintelligible piece of a READY transcript.';
+comment on column private.transcript_pieces.spoilt is
+'How often it was asked, and may have been paid for, without an answer that is of use.';
+create index transcript_pieces_sound_idx on private.transcript_pieces (sound);
+create index transcript_pieces_participant_idx on private.transcript_pieces (participant_id);
 
 create table private.transcript_words (
     recording_id uuid primary key
@@ -6891,15 +6966,28 @@ create table private.transcript_corrections (
 );
 create index transcript_corrections_corrected_by_idx on private.transcript_corrections (corrected_by);
 
-create table private.word_index_key (
-    is_the_only_one boolean primary key default true
-    constraint word_index_key_is_alone check (is_the_only_one),
-    wrapped_key bytea not null
-    constraint word_index_key_wrapped_key_length check (length(wrapped_key) between 40 and 64),
-    root_key_id text not null
-    constraint word_index_key_root_key_id_fkey references private.root_keys (id)
-);
-create index word_index_key_root_key_idx on private.word_index_key (root_key_id);
+-- Adds the transcript of a video that becomes READY, with its job if the video may be transcribed.
+create function private.await_words() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    objection constant text := private.transcription_objection(new.consultation_id);
+begin
+    insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status, error)
+    values (
+        new.id, new.consultation_id, new.doctor_id, new.patient_id,
+        case when objection is null then 'PENDING' else 'OFF' end, objection
+    ) on conflict do nothing;
+    if found and objection is null then
+        perform private.put_job('transcribe_recording', new.id);
+    end if;
+    return null;
+end
+$$;
+
+create trigger recordings_await_words after update of status on resguardo.recordings
+for each row when (new.status = 'READY' and old.status <> 'READY' and new.medium = 'VIDEO')
+execute function private.await_words();
 
 create trigger transcripts_announce after insert on resguardo.transcripts
 for each row execute function private.announce_recording();
@@ -6959,42 +7047,226 @@ begin
 end
 $$;
 
--- Adds the transcript of a video that becomes READY, with its job if the video may be transcribed.
-create function private.await_words() returns trigger
+-- The transcript of one's own recording for a doctor, after the audit row that says how it went; locked if it is to be
+-- changed. Null, which the caller cannot tell apart, if the recording is hidden, does not exist, or has no transcript.
+-- Raises RG409 (recording_deleted).
+create function private.find_transcript(of_action text, of_recording uuid, of_fields text[], is_locked boolean)
+returns resguardo.transcripts
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    objection constant text := private.transcription_objection(new.consultation_id);
+    person constant uuid := private.person();
+    is_own boolean;
+    is_deleted boolean;
+    wanted resguardo.transcripts;
 begin
-    insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status, error)
-    values (
-        new.id, new.consultation_id, new.doctor_id, new.patient_id,
-        case when objection is null then 'PENDING' else 'OFF' end, objection
-    ) on conflict do nothing;
-    if found and objection is null then
-        perform private.put_job('transcribe_recording', new.id);
+    select r.doctor_id = person, r.status = 'DELETED' into is_own, is_deleted
+    from resguardo.recordings as r where r.id = of_recording;
+    if is_own and is_deleted then
+        raise exception 'recording_deleted' using errcode = 'RG409';
+    elsif is_own and is_locked then
+        select t.* into wanted from resguardo.transcripts as t where t.recording_id = of_recording for update;
+    elsif is_own then
+        select t.* into wanted from resguardo.transcripts as t where t.recording_id = of_recording;
+    end if;
+    perform private.write_lookup(
+        of_action, 'recording', 'recording', of_recording, is_own,
+        case when wanted.recording_id is null then '{}' else array[wanted.recording_id] end,
+        array[wanted.patient_id], array[wanted.consultation_id],
+        (of_action = 'transcript.retry' or wanted.status = 'READY')::integer, of_fields
+    );
+    return wanted;
+end
+$$;
+
+-- The words of a recording of one's own, encrypted, with the key that opens them and every correction. Raises RG409
+-- (recording_being_deleted), as for the recording itself.
+create function private.open_transcript(of_action text, of_recording uuid)
+returns table (
+    sealed bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[], corrected_at timestamptz[]
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.transcripts;
+begin
+    if of_action is null or of_action not in ('transcript.read', 'transcript.correct') then
+        raise exception 'unknown_action' using errcode = 'RG403';
+    end if;
+    perform private.use_quota(private.person(), 'pages');
+    wanted := private.find_transcript(
+        of_action, of_recording, array['words'], is_locked => of_action = 'transcript.correct'
+    );
+    if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    return query
+    select
+        w.sealed, k.wrapped_key, k.root_key_id,
+        coalesce(c.sealed, '{}'), coalesce(c.corrected_by, '{}'), coalesce(c.corrected_at, '{}')
+    from private.transcript_words as w
+    inner join private.recording_keys as k on k.recording_id = w.recording_id
+    left join lateral (
+        select
+            array_agg(x.sealed order by x.number) as sealed,
+            array_agg(x.corrected_by order by x.number) as corrected_by,
+            array_agg(x.corrected_at order by x.number) as corrected_at
+        from private.transcript_corrections as x
+        where x.recording_id = w.recording_id
+    ) as c on true
+    where w.recording_id = wanted.recording_id and wanted.status = 'READY';
+end
+$$;
+
+-- Adds a correction to a transcript that was opened for it in the same transaction, and says by whom and when. Raises
+-- RG409 (transcript_changed) where another came first, or the words are going.
+create function private.correct_transcript(of_recording uuid, of_number integer, correction bytea, found_by bigint[])
+returns table (made_by uuid, made_at timestamptz)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+begin
+    perform from resguardo.transcripts as t
+    where t.recording_id = of_recording and t.doctor_id = person and t.status = 'READY' for update;
+    if not found or private.is_to_be_destroyed(of_recording) then
+        raise exception 'transcript_changed' using errcode = 'RG409';
+    end if;
+    if of_number <> 1 + (
+        select count(*) from private.transcript_corrections as c where c.recording_id = of_recording
+    ) then
+        raise exception 'transcript_changed' using errcode = 'RG409';
+    end if;
+    update private.transcript_words as w set terms = found_by where w.recording_id = of_recording;
+    return query
+    insert into private.transcript_corrections (recording_id, number, sealed, corrected_by)
+    values (of_recording, of_number, correction, person)
+    returning corrected_by, corrected_at;
+end
+$$;
+
+-- Has what failed, or was off and is wanted now, tried again; of a READY transcript the unintelligible pieces alone.
+-- False where it is not the caller's.
+create function private.retry_transcription(of_recording uuid) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts :=
+        private.find_transcript('transcript.retry', of_recording, array['transcript'], is_locked => true);
+    objection constant text := private.transcription_objection(wanted.consultation_id);
+    is_in_part constant boolean := wanted.status = 'READY' and not wanted.is_retried and exists (
+        select from private.transcript_pieces as p where p.recording_id = wanted.recording_id
+    );
+begin
+    if wanted.recording_id is null then
+        return false;
+    end if;
+    if private.is_to_be_destroyed(of_recording) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    if wanted.status not in ('FAILED', 'OFF') and not is_in_part then
+        raise exception 'transcription_not_failed' using errcode = 'RG409';
+    end if;
+    if objection = 'switched_off' then
+        raise exception 'transcription_switched_off' using errcode = 'RG409';
+    elsif objection = 'consent_withdrawn' then
+        raise exception 'transcription_consent_withdrawn' using errcode = 'RG409';
+    end if;
+    update private.transcript_pieces as p
+    set heard = case when not p.is_unintelligible then p.heard end, is_unintelligible = false, spoilt = 0
+    where p.recording_id = of_recording;
+    update resguardo.transcripts as t
+    set status = case when is_in_part then t.status else 'PENDING' end, is_retried = is_in_part, error = null,
+        attempt = t.attempt + 1, status_at = private.now(),
+        pieces_done = coalesce(t.pieces_total, 0) - (
+            select count(*) from private.transcript_pieces as p where p.recording_id = of_recording and p.heard is null
+        )
+    where t.recording_id = of_recording;
+    perform private.put_job('transcribe_recording', of_recording);
+    return true;
+end
+$$;
+
+-- Says whether a consultation's recordings are turned into words from now on; false where it is not the caller's. What
+-- is under way ends as soon as it looks.
+create function private.switch_transcription(of_consultation uuid, is_on boolean) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    wanted resguardo.consultations;
+    is_own boolean;
+begin
+    select c.* into wanted from resguardo.consultations as c where c.id = of_consultation;
+    is_own := coalesce(wanted.doctor_id = person, false);
+    perform private.write_audit(
+        'consultation.switch_transcription',
+        case when is_own then 'ALLOWED' when wanted.id is null then 'ABSENT' else 'DENIED' end,
+        case when not is_own then 'not_found' end, 'consultation', array[of_consultation],
+        case when wanted.id is not null then array[wanted.patient_id] end,
+        case when wanted.id is not null then array[wanted.id] end,
+        array['transcribe'], is_own::integer, null
+    );
+    if is_own then
+        update resguardo.consultations as c set transcribe = is_on where c.id = of_consultation;
+    end if;
+    return is_own;
+end
+$$;
+
+-- Forgets the words of a recording, and says how many rows of which table those were. Whoever writes words holds the
+-- transcript's row meanwhile: what was begun before is waited for, and goes as well.
+create function private.clear_words(of_recording uuid) returns jsonb
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    tables constant text[] := array[
+        'subtitle_links', 'transcript_corrections', 'transcript_pieces', 'transcript_words'
+    ];
+    of_table text;
+    rows_cleared bigint;
+    cleared jsonb := '[]';
+begin
+    perform from resguardo.transcripts as t where t.recording_id = of_recording for update;
+    foreach of_table in array tables loop
+        execute format('delete from private.%I where recording_id = $1', of_table) using of_recording;
+        get diagnostics rows_cleared = row_count;
+        if rows_cleared > 0 then
+            cleared := cleared || jsonb_build_object('table', of_table, 'rows', rows_cleared);
+        end if;
+    end loop;
+    update resguardo.transcripts as t
+    set status = 'OFF', error = 'recording_destroyed', is_retried = false, unintelligible_count = 0,
+        status_at = private.now()
+    where t.recording_id = of_recording and t.error is distinct from 'recording_destroyed';
+    return cleared;
+end
+$$;
+
+
+-- 51_transcription.sql
+
+-- How the worker makes a transcript. Each step checks again whether the transcript is still wanted.
+
+-- A part beside a video is over, one way or the other: the transcription that waited for it goes on.
+create function private.resume_transcription() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (
+        select from resguardo.transcripts as t where t.recording_id = new.beside and t.status = 'PENDING'
+    ) then
+        perform private.put_job('transcribe_recording', new.beside);
     end if;
     return null;
 end
 $$;
 
-create trigger recordings_await_words after update of status on resguardo.recordings
-for each row when (new.status = 'READY' and old.status <> 'READY' and new.medium = 'VIDEO')
-execute function private.await_words();
-
-
--- How the worker turns a recording into words: it begins, keeps its plan, asks for a piece at a time, and finishes.
--- Each step finds out anew whether it is still wanted, and whether the recording is still there.
-
-alter table resguardo.transcripts add column run integer not null default 0
-constraint transcripts_run_range check (run >= 0);
-comment on column resguardo.transcripts.run is
-'How often a worker began or went on: the last one asks, whoever was taken for dead and is not asks no more.';
-
-alter table private.transcript_pieces add column spoilt integer not null default 0
-constraint transcript_pieces_spoilt_range check (spoilt >= 0);
-comment on column private.transcript_pieces.spoilt is
-'How often it was asked, and may have been paid for, without an answer that is of use.';
+create trigger recordings_resume_transcription after update of status on resguardo.recordings
+for each row when (
+    new.beside is not null and new.status <> old.status and new.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+)
+execute function private.resume_transcription();
 
 -- Puts an end to it, with its audit row. The words of a READY transcript stay whatever ends its retry.
 create function private.end_transcription(of_recording uuid, ended_as text, why text) returns void
@@ -7412,38 +7684,6 @@ begin
 end
 $$;
 
--- A part beside a video is over, one way or the other: the transcription that waited for it goes on.
-create function private.resume_transcription() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if exists (
-        select from resguardo.transcripts as t where t.recording_id = new.beside and t.status = 'PENDING'
-    ) then
-        perform private.put_job('transcribe_recording', new.beside);
-    end if;
-    return null;
-end
-$$;
-
-create trigger recordings_resume_transcription after update of status on resguardo.recordings
-for each row when (
-    new.beside is not null and new.status <> old.status and new.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
-)
-execute function private.resume_transcription();
-
--- The key of the word index, made by whoever comes first: what is kept is given back.
-create function private.word_index_key(new_wrapped bytea, new_root_key text)
-returns table (wrapped bytea, root_key text)
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    insert into private.word_index_key (wrapped_key, root_key_id) values (new_wrapped, new_root_key)
-    on conflict do nothing;
-    return query select k.wrapped_key, k.root_key_id from private.word_index_key as k;
-end
-$$;
-
 -- Puts a job for each transcription under way that has none: a worker that was taken for dead can end the job of the
 -- one that goes on. Those that wait for a part beside the video get one too, which finds nothing to do. How many.
 create function private.resume_transcriptions() returns integer
@@ -7465,116 +7705,29 @@ end
 $$;
 
 
--- Words for people: whatever returns them, still encrypted, writes the audit row first.
+-- 52_transcript_search.sql
 
-create table private.subtitle_links (
-    secret_sha256 bytea primary key
-    constraint subtitle_links_secret_sha256_length check (length(secret_sha256) = 32),
-    recording_id uuid not null
-    constraint subtitle_links_recording_id_fkey references resguardo.transcripts (recording_id),
-    claims jsonb not null,
-    expires_at timestamptz not null
+-- The search in transcripts, by keyed hashes of their words.
+
+create table private.word_index_key (
+    is_the_only_one boolean primary key default true
+    constraint word_index_key_is_alone check (is_the_only_one),
+    wrapped_key bytea not null
+    constraint word_index_key_wrapped_key_length check (length(wrapped_key) between 40 and 64),
+    root_key_id text not null
+    constraint word_index_key_root_key_id_fkey references private.root_keys (id)
 );
-create index subtitle_links_recording_idx on private.subtitle_links (recording_id);
-create index subtitle_links_expires_idx on private.subtitle_links (expires_at);
-comment on column private.subtitle_links.claims is
-'As whom the link is read: the claims of whoever asked for it, with the fingerprint of the session in place of its id.';
+create index word_index_key_root_key_idx on private.word_index_key (root_key_id);
 
--- The transcript of one's own recording for a doctor, after the audit row that says how it went; locked if it is to be
--- changed. Null, which the caller cannot tell apart, if the recording is hidden, does not exist, or has no transcript.
--- Raises RG409 (recording_deleted).
-create function private.find_transcript(of_action text, of_recording uuid, of_fields text[], is_locked boolean)
-returns resguardo.transcripts
+-- The key of the word index, made by whoever comes first: what is kept is given back.
+create function private.word_index_key(new_wrapped bytea, new_root_key text)
+returns table (wrapped bytea, root_key text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-    person constant uuid := private.person();
-    is_own boolean;
-    is_deleted boolean;
-    wanted resguardo.transcripts;
 begin
-    select r.doctor_id = person, r.status = 'DELETED' into is_own, is_deleted
-    from resguardo.recordings as r where r.id = of_recording;
-    if is_own and is_deleted then
-        raise exception 'recording_deleted' using errcode = 'RG409';
-    elsif is_own and is_locked then
-        select t.* into wanted from resguardo.transcripts as t where t.recording_id = of_recording for update;
-    elsif is_own then
-        select t.* into wanted from resguardo.transcripts as t where t.recording_id = of_recording;
-    end if;
-    perform private.write_lookup(
-        of_action, 'recording', 'recording', of_recording, is_own,
-        case when wanted.recording_id is null then '{}' else array[wanted.recording_id] end,
-        array[wanted.patient_id], array[wanted.consultation_id],
-        (of_action = 'transcript.retry' or wanted.status = 'READY')::integer, of_fields
-    );
-    return wanted;
-end
-$$;
-
--- The words of a recording of one's own, encrypted, with the key that opens them and every correction. Raises RG409
--- (recording_being_deleted), as for the recording itself.
-create function private.open_transcript(of_action text, of_recording uuid)
-returns table (
-    sealed bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[], corrected_at timestamptz[]
-)
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    wanted resguardo.transcripts;
-begin
-    if of_action is null or of_action not in ('transcript.read', 'transcript.correct') then
-        raise exception 'unknown_action' using errcode = 'RG403';
-    end if;
-    perform private.use_quota(private.person(), 'pages');
-    wanted := private.find_transcript(
-        of_action, of_recording, array['words'], is_locked => of_action = 'transcript.correct'
-    );
-    if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
-        raise exception 'recording_being_deleted' using errcode = 'RG409';
-    end if;
-    return query
-    select
-        w.sealed, k.wrapped_key, k.root_key_id,
-        coalesce(c.sealed, '{}'), coalesce(c.corrected_by, '{}'), coalesce(c.corrected_at, '{}')
-    from private.transcript_words as w
-    inner join private.recording_keys as k on k.recording_id = w.recording_id
-    left join lateral (
-        select
-            array_agg(x.sealed order by x.number) as sealed,
-            array_agg(x.corrected_by order by x.number) as corrected_by,
-            array_agg(x.corrected_at order by x.number) as corrected_at
-        from private.transcript_corrections as x
-        where x.recording_id = w.recording_id
-    ) as c on true
-    where w.recording_id = wanted.recording_id and wanted.status = 'READY';
-end
-$$;
-
--- Adds a correction to a transcript that was opened for it in the same transaction, and says by whom and when. Raises
--- RG409 (transcript_changed) where another came first, or the words are going.
-create function private.correct_transcript(of_recording uuid, of_number integer, correction bytea, found_by bigint[])
-returns table (made_by uuid, made_at timestamptz)
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    person constant uuid := private.person();
-begin
-    perform from resguardo.transcripts as t
-    where t.recording_id = of_recording and t.doctor_id = person and t.status = 'READY' for update;
-    if not found or private.is_to_be_destroyed(of_recording) then
-        raise exception 'transcript_changed' using errcode = 'RG409';
-    end if;
-    if of_number <> 1 + (
-        select count(*) from private.transcript_corrections as c where c.recording_id = of_recording
-    ) then
-        raise exception 'transcript_changed' using errcode = 'RG409';
-    end if;
-    update private.transcript_words as w set terms = found_by where w.recording_id = of_recording;
-    return query
-    insert into private.transcript_corrections (recording_id, number, sealed, corrected_by)
-    values (of_recording, of_number, correction, person)
-    returning corrected_by, corrected_at;
+    insert into private.word_index_key (wrapped_key, root_key_id) values (new_wrapped, new_root_key)
+    on conflict do nothing;
+    return query select k.wrapped_key, k.root_key_id from private.word_index_key as k;
 end
 $$;
 
@@ -7703,75 +7856,6 @@ begin
 end
 $$;
 
--- Has what failed, or was off and is wanted now, tried again; of a READY transcript the unintelligible pieces alone.
--- False where it is not the caller's.
-create function private.retry_transcription(of_recording uuid) returns boolean
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    wanted constant resguardo.transcripts :=
-        private.find_transcript('transcript.retry', of_recording, array['transcript'], is_locked => true);
-    objection constant text := private.transcription_objection(wanted.consultation_id);
-    is_in_part constant boolean := wanted.status = 'READY' and not wanted.is_retried and exists (
-        select from private.transcript_pieces as p where p.recording_id = wanted.recording_id
-    );
-begin
-    if wanted.recording_id is null then
-        return false;
-    end if;
-    if private.is_to_be_destroyed(of_recording) then
-        raise exception 'recording_being_deleted' using errcode = 'RG409';
-    end if;
-    if wanted.status not in ('FAILED', 'OFF') and not is_in_part then
-        raise exception 'transcription_not_failed' using errcode = 'RG409';
-    end if;
-    if objection = 'switched_off' then
-        raise exception 'transcription_switched_off' using errcode = 'RG409';
-    elsif objection = 'consent_withdrawn' then
-        raise exception 'transcription_consent_withdrawn' using errcode = 'RG409';
-    end if;
-    update private.transcript_pieces as p
-    set heard = case when not p.is_unintelligible then p.heard end, is_unintelligible = false, spoilt = 0
-    where p.recording_id = of_recording;
-    update resguardo.transcripts as t
-    set status = case when is_in_part then t.status else 'PENDING' end, is_retried = is_in_part, error = null,
-        attempt = t.attempt + 1, status_at = private.now(),
-        pieces_done = coalesce(t.pieces_total, 0) - (
-            select count(*) from private.transcript_pieces as p where p.recording_id = of_recording and p.heard is null
-        )
-    where t.recording_id = of_recording;
-    perform private.put_job('transcribe_recording', of_recording);
-    return true;
-end
-$$;
-
--- Says whether a consultation's recordings are turned into words from now on; false where it is not the caller's. What
--- is under way ends as soon as it looks.
-create function private.switch_transcription(of_consultation uuid, is_on boolean) returns boolean
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    person constant uuid := private.person();
-    wanted resguardo.consultations;
-    is_own boolean;
-begin
-    select c.* into wanted from resguardo.consultations as c where c.id = of_consultation;
-    is_own := coalesce(wanted.doctor_id = person, false);
-    perform private.write_audit(
-        'consultation.switch_transcription',
-        case when is_own then 'ALLOWED' when wanted.id is null then 'ABSENT' else 'DENIED' end,
-        case when not is_own then 'not_found' end, 'consultation', array[of_consultation],
-        case when wanted.id is not null then array[wanted.patient_id] end,
-        case when wanted.id is not null then array[wanted.id] end,
-        array['transcribe'], is_own::integer, null
-    );
-    if is_own then
-        update resguardo.consultations as c set transcribe = is_on where c.id = of_consultation;
-    end if;
-    return is_own;
-end
-$$;
-
 -- The key of the word index, for whoever searches; no row before anything was turned into words.
 create function private.read_word_index_key() returns table (wrapped bytea, root_key text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -7781,6 +7865,47 @@ begin
     return query select k.wrapped_key, k.root_key_id from private.word_index_key as k;
 end
 $$;
+
+-- The key of the word index, where another root key wraps it, locked.
+create function private.lock_word_index_key(current_root_key text) returns table (wrapped bytea, root_key text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select k.wrapped_key, k.root_key_id from private.word_index_key as k
+    where k.root_key_id <> current_root_key for update;
+end
+$$;
+
+-- Wraps it anew.
+create function private.rewrap_word_index_key(wrapped_after bytea, root_key text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update private.word_index_key as k set wrapped_key = wrapped_after, root_key_id = root_key;
+    perform private.write_audit(
+        'transcript.rewrap_index_key', 'ALLOWED', null, 'deployment', null, null, null, array['index_key'], 1, null
+    );
+end
+$$;
+
+
+-- 53_subtitles.sql
+
+-- Links to subtitles, which work without a token.
+
+create table private.subtitle_links (
+    secret_sha256 bytea primary key
+    constraint subtitle_links_secret_sha256_length check (length(secret_sha256) = 32),
+    recording_id uuid not null
+    constraint subtitle_links_recording_id_fkey references resguardo.transcripts (recording_id),
+    claims jsonb not null,
+    expires_at timestamptz not null
+);
+comment on column private.subtitle_links.claims is
+'As whom the link is read: the claims of whoever asked for it, with the fingerprint of the session in place of its id.';
+create index subtitle_links_recording_idx on private.subtitle_links (recording_id);
+create index subtitle_links_expires_idx on private.subtitle_links (expires_at);
 
 -- Keeps a link to the subtitles of a recording of one's own, by the hash of its secret; null where it is hidden or has
 -- no words. It is good no longer than the token that asked for it. What has expired is forgotten. Raises RG409
@@ -7846,77 +7971,10 @@ end
 $$;
 
 
--- The end of words: with the recording they go, and its certificate counts them. And the key of their index is wrapped
--- anew with all others.
+-- 99_closed.sql
 
-alter table resguardo.deletions add column cleared_words jsonb not null default '[]';
-comment on column resguardo.deletions.cleared_words is 'How many rows of which table were deleted with their words.';
-
--- Forgets the words of a recording, and says how many rows of which table those were. Whoever writes words holds the
--- transcript's row meanwhile: what was begun before is waited for, and goes as well.
-create function private.clear_words(of_recording uuid) returns jsonb
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    tables constant text[] := array[
-        'subtitle_links', 'transcript_corrections', 'transcript_pieces', 'transcript_words'
-    ];
-    of_table text;
-    rows_cleared bigint;
-    cleared jsonb := '[]';
-begin
-    perform from resguardo.transcripts as t where t.recording_id = of_recording for update;
-    foreach of_table in array tables loop
-        execute format('delete from private.%I where recording_id = $1', of_table) using of_recording;
-        get diagnostics rows_cleared = row_count;
-        if rows_cleared > 0 then
-            cleared := cleared || jsonb_build_object('table', of_table, 'rows', rows_cleared);
-        end if;
-    end loop;
-    update resguardo.transcripts as t
-    set status = 'OFF', error = 'recording_destroyed', is_retried = false, unintelligible_count = 0,
-        status_at = private.now()
-    where t.recording_id = of_recording and t.error is distinct from 'recording_destroyed';
-    return cleared;
-end
-$$;
-
--- By which root key how many keys of which kind are wrapped.
-create function private.count_keys() returns table (kind text, root_key text, keys bigint)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return query
-    select 'recording', d.root_key_id, count(*) from private.recording_keys as d group by d.root_key_id
-    union all
-    select 'word_index', w.root_key_id, count(*) from private.word_index_key as w group by w.root_key_id
-    order by 1, 2;
-end
-$$;
-
--- The key of the word index, where another root key wraps it, locked.
-create function private.lock_word_index_key(current_root_key text) returns table (wrapped bytea, root_key text)
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return query
-    select k.wrapped_key, k.root_key_id from private.word_index_key as k
-    where k.root_key_id <> current_root_key for update;
-end
-$$;
-
--- Wraps it anew.
-create function private.rewrap_word_index_key(wrapped_after bytea, root_key text) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    update private.word_index_key as k set wrapped_key = wrapped_after, root_key_id = root_key;
-    perform private.write_audit(
-        'transcript.rewrap_index_key', 'ALLOWED', null, 'deployment', null, null, null, array['index_key'], 1, null
-    );
-end
-$$;
-
+-- The end of the schema. Postgres grants PUBLIC the execution of every new function, and a project may have default
+-- privileges of its own: nobody but the owner keeps any right until `resguardo migrate` applies policies/access.
 
 -- A row that is there twice is refused by the name of the index, which the API gives as the reason.
 insert into private.audit_terms (kind, term)
@@ -7932,6 +7990,7 @@ select private.reset_access(c.oid::regclass)
 from pg_catalog.pg_class as c
 inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where n.nspname in ('resguardo', 'audit', 'private', 'jobs') and c.relkind in ('r', 'p', 'v', 'S');
+
 select private.reset_routines(n.oid::regnamespace)
 from pg_catalog.pg_namespace as n
 where n.nspname in ('resguardo', 'audit', 'private', 'jobs');

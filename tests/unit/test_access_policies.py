@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.access_policies import ACCESS_DIRECTORY, access_sql, access_version
+from app.migration_files import SCHEMAS_DIRECTORY
 
 
 @pytest.fixture
@@ -36,6 +37,44 @@ def test_version_follows_names_and_contents(directory: Path) -> None:
     versions.add(access_version(directory))
     assert len(versions) == 4
     assert all(len(version) == 16 for version in versions)
+
+
+def _home_of_each_function() -> dict[str, tuple[str, str]]:
+    """By its name: the noun of its schema file, and the text of that file."""
+    return {
+        function: (path.stem[3:], text)
+        for path in SCHEMAS_DIRECTORY.glob("*.sql")
+        for text in [path.read_text(encoding="utf-8")]
+        for function in re.findall(r"^create function private\.(\w+)", text, re.MULTILINE)
+    }
+
+
+def test_access_file_grants_functions_of_its_own_noun_alone() -> None:
+    homes = _home_of_each_function()
+    granted = [
+        (path.stem, function)
+        for path in ACCESS_DIRECTORY.glob("*.sql")
+        for grant in re.findall(
+            r"^\s*grant execute on function\b[^;]*;", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
+        for function in re.findall(r"private\.(\w+)", grant)
+    ]
+    assert len(granted) > 100
+    strangers = [
+        (noun, function)
+        for noun, function in granted
+        if noun != homes[function][0] and f"create table resguardo.{noun} (" not in homes[function][1]
+    ]
+    assert strangers == []
+
+
+def test_everything_is_taken_away_before_anything_is_granted() -> None:
+    first, *others = sorted(ACCESS_DIRECTORY.glob("*.sql"))
+    assert first.name == "00_closed.sql"
+    assert "reset_routines('private')" in first.read_text(encoding="utf-8")
+    assert [
+        path.name for path in others if "reset_routines('private')" in path.read_text(encoding="utf-8")
+    ] == []
 
 
 def test_own_files_state_access_alone() -> None:

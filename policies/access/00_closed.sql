@@ -1,5 +1,15 @@
--- Who may use which schema, which roles the API's login may take, and that none of our roles has settings of its own.
--- Nobody else may use any of the four schemas.
+-- First everything is taken away; the files after this one grant it again. So a right that no file names is gone at the
+-- next `resguardo migrate`. The tables of private and audit have no policies: no role has a right on them, and only
+-- functions of the schema private read and write them.
+
+select private.reset_routines('private');
+select private.reset_routines('audit');
+select private.reset_routines('resguardo');
+select private.reset_access(c.oid::regclass)
+from pg_catalog.pg_class as c
+where c.relnamespace in ('private'::regnamespace, 'audit'::regnamespace) and c.relkind in ('r', 'p', 'v');
+
+-- Who may use which schema, and which roles the API's login may take. Nobody else may use any of the four schemas.
 
 revoke all on schema resguardo, audit, private, jobs
 from public, anon, authenticated, service_role, clinician, compliance, patient, resguardo_api, resguardo_worker;

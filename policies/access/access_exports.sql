@@ -1,0 +1,15 @@
+-- The copies for access requests: the worker makes them, compliance reveals the secret, and the patient gets the
+-- address.
+
+grant execute on function private.reveal_export_secret(uuid) to compliance;
+
+grant execute on function private.release_export_key(uuid) to patient;
+
+grant execute on function
+private.begin_export(uuid, text),
+private.finish_export(uuid, text, bigint, uuid[]),
+private.fail_export(uuid, text),
+private.ended_exports(),
+private.expire_export(uuid, text),
+private.unknown_export_keys(text[])
+to resguardo_worker;

@@ -1,0 +1,20 @@
+-- The audit log: nobody reads or writes its table. These functions write it, and compliance reads it through one of
+-- them.
+
+grant execute on function private.shows_recording(uuid) to clinician, compliance;
+
+grant execute on function
+private.record_access(text, text, uuid, uuid[], uuid[], uuid[], text[], text),
+private.record_lookup(text, text, text, uuid, boolean, uuid[], uuid[], uuid[], integer, text[], text)
+to clinician, compliance, patient;
+
+grant execute on function
+private.read_audit(timestamptz, uuid, uuid, text, text, uuid, uuid, timestamptz, timestamptz, integer)
+to compliance;
+
+grant execute on function
+private.record_refusal(text, text, text, text, uuid, text),
+private.record_rejections(text, inet, integer)
+to resguardo_api;
+
+grant execute on function private.record_service(text, text, text, text, uuid) to resguardo_worker;

@@ -1,0 +1,9 @@
+-- The rules of the bucket: the worker reads what they have to protect.
+
+grant execute on function
+private.lock_bucket(),
+private.protected_prefixes(),
+private.endangered_prefixes(),
+private.retention_days(),
+private.record_bucket_change(text, text)
+to resguardo_worker;

@@ -1,0 +1,12 @@
+-- Object keys: these functions write the audit row before they return a key.
+
+grant execute on function
+private.assign_object_key(uuid),
+private.release_object_key(text, uuid, integer)
+to clinician;
+
+grant execute on function
+private.read_object_key(uuid),
+private.point_object_key(uuid, text),
+private.unknown_object_keys(text[])
+to resguardo_worker;

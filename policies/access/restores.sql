@@ -1,0 +1,8 @@
+-- Deletions that are repeated after a restore: the worker alone.
+
+grant execute on function
+private.keep_earlier_certificates(uuid, text[]),
+private.restored_recordings(uuid[]),
+private.repeat_deletion(uuid, text[]),
+private.find_moved_object(text, bigint)
+to resguardo_worker;

@@ -1,0 +1,33 @@
+-- Sessions: the API takes the role of the person who asks. Only Supabase Auth signs sessions.
+
+grant execute on function private.person() to clinician, compliance;
+
+grant execute on function
+private.claims(),
+private.uid()
+to clinician, compliance, patient;
+
+grant execute on function private.patient() to patient;
+
+grant execute on function
+private.begin_as(jsonb, text[], uuid, inet, text, integer),
+private.role_of(uuid),
+private.require_session_mac(jsonb)
+to resguardo_api;
+
+grant execute on function
+private.describe_request(jsonb, uuid, inet, text, integer)
+to resguardo_api, resguardo_worker;
+
+-- Only Supabase Auth, where it is: its hook, and the part of it that an adopter's own hook calls.
+do $$
+begin
+    if exists (select from pg_roles where rolname = 'supabase_auth_admin') then
+        revoke all on schema resguardo, audit, private, jobs from supabase_auth_admin;
+        revoke all on all routines in schema resguardo, audit, private, jobs from supabase_auth_admin;
+        grant usage on schema private to supabase_auth_admin;
+        grant execute on function private.access_token_hook(jsonb), private.add_session_mac(jsonb)
+        to supabase_auth_admin;
+    end if;
+end
+$$;

@@ -1,0 +1,12 @@
+-- The search in transcripts: the doctor searches own transcripts, and the worker makes the index.
+
+grant execute on function
+private.search_transcripts(bigint[], uuid, uuid, uuid, timestamptz, timestamptz, boolean, integer),
+private.read_word_index_key()
+to clinician;
+
+grant execute on function
+private.word_index_key(bytea, text),
+private.lock_word_index_key(text),
+private.rewrap_word_index_key(bytea, text)
+to resguardo_worker;

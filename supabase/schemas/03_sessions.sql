@@ -1,0 +1,343 @@
+-- Who asks. Every statement that returns our rows calls private.person() or private.patient(), which raise RG401 if the
+-- session in the token has ended.
+--
+-- Our error codes: RG401 unauthenticated, RG403 forbidden, RG405 change of the audit log, RG409 conflict, RG429 quota.
+-- The message is a reason in snake_case.
+
+create table private.session_mac_keys (
+    number integer not null,
+    inner_block bytea not null constraint session_mac_keys_inner_block_length check (length(inner_block) = 64),
+    outer_block bytea not null constraint session_mac_keys_outer_block_length check (length(outer_block) = 64),
+    made_at timestamptz not null default now(),
+    constraint session_mac_keys_pkey primary key (number)
+);
+comment on table private.session_mac_keys is
+'The current key of session MACs, which has the highest number, and the one before it.';
+comment on column private.session_mac_keys.inner_block is
+'The key, filled up with zeros to 64 bytes, exclusive or 0x36: what HMAC (RFC 2104) puts before the message.';
+comment on column private.session_mac_keys.outer_block is 'The same with 0x5c, before the inner hash.';
+
+create table private.session_mac_rule (
+    singleton boolean primary key default true constraint session_mac_rule_is_single check (singleton),
+    is_required boolean not null,
+    changed_at timestamptz not null default now()
+);
+comment on table private.session_mac_rule is
+'Whether a session counts only with a MAC. One row, which `resguardo migrate` alone changes.';
+
+insert into private.session_mac_rule (is_required) values (false);
+
+create function private.claims() returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+end
+$$;
+
+create function private.uid() returns uuid
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (private.claims() ->> 'sub')::uuid;
+end
+$$;
+
+-- By which the log and the links know a session: one way, so that nobody gets from it the id, which is a key.
+create function private.session_fingerprint(session_id uuid) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return encode(sha256(uuid_send(session_id)), 'hex');
+end
+$$;
+
+-- Makes a new key, which signs from now on. The key before it is still accepted, an older one is deleted. The 32 random
+-- bytes are hashed from three random UUIDs, since pgcrypto may not be there.
+create function private.rotate_session_mac_key() returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    secret constant bytea := sha256(
+        uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+    );
+    inner_part bytea := decode(repeat('36', 64), 'hex');
+    outer_part bytea := decode(repeat('5c', 64), 'hex');
+    made integer;
+begin
+    for i in 0..31 loop
+        inner_part := set_byte(inner_part, i, get_byte(secret, i) # 54);
+        outer_part := set_byte(outer_part, i, get_byte(secret, i) # 92);
+    end loop;
+    insert into private.session_mac_keys (number, inner_block, outer_block)
+    select coalesce(max(k.number), 0) + 1, inner_part, outer_part from private.session_mac_keys as k
+    returning number into made;
+    delete from private.session_mac_keys as k
+    where k.number < (select max(f.number) from private.session_mac_keys as f where f.number < made);
+    return made;
+end
+$$;
+
+-- The MAC of claims under one key: `<number>.<HMAC-SHA-256 in hex>`; null if there is no such key. It covers the
+-- person, the session, the level, the expiry, and the proofs with their times, as the API passes them on: times in
+-- whole seconds, a missing level as aal1, proofs without a time left out.
+create function private.session_mac(claims jsonb, key_number integer) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    message constant bytea := convert_to(
+        jsonb_build_array(
+            'resguardo-session-mac-1',
+            (claims ->> 'sub')::uuid,
+            (claims ->> 'session_id')::uuid,
+            coalesce(claims ->> 'aal', 'aal1'),
+            trunc((claims ->> 'exp')::numeric),
+            case when jsonb_typeof(claims -> 'amr') = 'array' then (
+                select
+                    coalesce(
+                        jsonb_agg(
+                            jsonb_build_array(
+                                p.entry ->> 'method', trunc((p.entry ->> 'timestamp')::numeric)
+                            ) order by p.place
+                        ),
+                        '[]'
+                    )
+                from jsonb_array_elements(claims -> 'amr') with ordinality as p (entry, place)
+                where jsonb_typeof(p.entry) = 'object'
+            ) else '[]' end
+        )::text,
+        'UTF8'
+    );
+begin
+    return (
+        select k.number || '.' || encode(sha256(k.outer_block || sha256(k.inner_block || message)), 'hex')
+        from private.session_mac_keys as k
+        where k.number = key_number and claims ->> 'sub' is not null and claims ->> 'session_id' is not null
+    );
+end
+$$;
+
+-- Whether the claims bear a MAC of a key that is still accepted. Both sides are hashed before they are compared, so
+-- that the time it takes says nothing about the right one.
+create function private.has_session_mac(claims jsonb) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    given constant text := claims ->> 'resguardo_mac';
+    key_number constant text := split_part(given, '.', 1);
+begin
+    if given is null or key_number !~ '^[0-9]{1,9}$' then
+        return false;
+    end if;
+    return coalesce(
+        sha256(convert_to(given, 'UTF8'))
+        = sha256(convert_to(private.session_mac(claims, key_number::integer), 'UTF8')),
+        false
+    );
+end
+$$;
+
+-- Raises RG401 (session_over) if the rule asks for a MAC and the claims bear none that is valid.
+create function private.require_session_mac(claims jsonb) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (select r.is_required from private.session_mac_rule as r) and not private.has_session_mac(claims) then
+        raise exception 'session_over' using errcode = 'RG401';
+    end if;
+end
+$$;
+
+-- For an adopter's own Custom Access Token hook: the claims with `resguardo_mac`. Call it last, on the final claims. It
+-- never raises, since an error would stop every sign-in of the project: claims that name no session come back as they
+-- are, without a MAC, and so does everything when Auth's time limit ends the wait for a lock.
+create function private.add_session_mac(claims jsonb) returns jsonb
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    mac text;
+begin
+    if jsonb_typeof(claims) is distinct from 'object' then
+        return claims;
+    end if;
+    begin
+        mac := private.session_mac(claims, (select max(k.number) from private.session_mac_keys as k));
+    exception when query_canceled or assert_failure or others then
+        mac := null;
+    end;
+    return case
+        when mac is null then claims - 'resguardo_mac'
+        else claims || jsonb_build_object('resguardo_mac', mac)
+    end;
+end
+$$;
+
+-- Supabase Auth's Custom Access Token hook: the event with `claims.resguardo_mac`. Auth calls it as supabase_auth_admin
+-- within each sign-in and refresh, for two seconds at most. It never raises: see add_session_mac().
+create function private.access_token_hook(event jsonb) returns jsonb
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if jsonb_typeof(event -> 'claims') is distinct from 'object' then
+        return event;
+    end if;
+    return event || jsonb_build_object('claims', private.add_session_mac(event -> 'claims'));
+exception when query_canceled or assert_failure or others then
+    return event;
+end
+$$;
+
+-- The user of the token, if the session it names still stands in auth.sessions, belongs to that user, and the user is
+-- neither banned nor deleted. A session of an OAuth client is refused whatever the claims say: once it has a second
+-- factor its tokens no longer name the client. Older versions of Supabase Auth lack its two columns, hence to_jsonb().
+-- Raises RG401 (session_over, session_delegated).
+create function private.live_session() returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    claims constant jsonb := private.claims();
+    person constant uuid := (claims ->> 'sub')::uuid;
+    session jsonb;
+begin
+    select to_jsonb(s) into session
+    from auth.sessions as s
+    join auth.users as u on u.id = s.user_id
+    where s.id = (claims ->> 'session_id')::uuid
+        and s.user_id = person
+        and (s.not_after is null or s.not_after > now())
+        and to_timestamp((claims ->> 'exp')::double precision) > now() - interval '10 seconds'
+        and (claims ->> 'aal' <> 'aal2' or s.aal::text = 'aal2')
+        and (u.banned_until is null or u.banned_until <= now())
+        and u.deleted_at is null;
+    if session is null
+        or ((select r.is_required from private.session_mac_rule as r) and not private.has_session_mac(claims))
+    then
+        raise exception 'session_over' using errcode = 'RG401';
+    elsif session ->> 'oauth_client_id' is not null
+        or session ->> 'scopes' is not null
+        or claims ?| array['client_id', 'scope']
+    then
+        raise exception 'session_delegated' using errcode = 'RG401';
+    end if;
+    return person;
+end
+$$;
+
+-- The member of staff who asks: live session, active, in the role that this transaction has taken, with a second
+-- factor. Raises RG401 (session_over, staff_suspended) or RG403 (wrong_role, second_factor_needed).
+create function private.person() returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.live_session();
+    member_role text;
+    member_status text;
+begin
+    select s.role, s.status into member_role, member_status from resguardo.staff as s where s.user_id = person;
+    if member_status = 'suspended' then
+        raise exception 'staff_suspended' using errcode = 'RG401';
+    elsif member_role is distinct from current_setting('role') then
+        raise exception 'wrong_role' using errcode = 'RG403';
+    elsif private.claims() ->> 'aal' is distinct from 'aal2' then
+        raise exception 'second_factor_needed' using errcode = 'RG403';
+    end if;
+    return person;
+end
+$$;
+
+-- The id in resguardo.patients of the patient who asks. Raises RG401 (session_over) or RG403 (wrong_role).
+create function private.patient() returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.live_session();
+    found_id uuid;
+begin
+    select p.id into found_id from resguardo.patients as p where p.user_id = person;
+    if found_id is null or current_setting('role') <> 'patient' then
+        raise exception 'wrong_role' using errcode = 'RG403';
+    end if;
+    return found_id;
+end
+$$;
+
+-- The role a user takes: the staff's own, else patient, else null. Whether the session and the member are in good
+-- standing is for person() and patient() to say.
+create function private.role_of(person uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce(
+        (select s.role from resguardo.staff as s where s.user_id = person),
+        (select 'patient' from resguardo.patients as p where p.user_id = person)
+    );
+end
+$$;
+
+-- The same for the audit row of a refusal; null, too, if one of the tables is locked. It waits 0.1 s at most.
+create function private.known_role(person uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
+as $$
+begin
+    return private.role_of(person);
+exception when lock_not_available then
+    return null;
+end
+$$;
+
+-- Opens a person's transaction: sets the claims, the request and the time limit, and takes the person's role, which
+-- must be one of those allowed. An invoker function, since a definer may not set the role. Returns the role. Raises
+-- RG401 (session_over: no valid MAC, if one is required) or RG403 (not_registered, wrong_role).
+create function private.begin_as(
+    claims jsonb, allowed_roles text[], request_id uuid, address inet, purpose text, timeout_milliseconds integer
+) returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    taken text;
+begin
+    perform private.describe_request(claims, request_id, address, purpose, timeout_milliseconds);
+    perform private.require_session_mac(claims);
+    taken := private.role_of((claims ->> 'sub')::uuid);
+    if taken is null then
+        raise exception 'not_registered' using errcode = 'RG403';
+    elsif taken <> all (allowed_roles) then
+        raise exception 'wrong_role' using errcode = 'RG403';
+    end if;
+    perform set_config('role', taken, true);
+    return taken;
+end
+$$;
+
+-- What the audit rows of this transaction will say of the request. Without claims it is a service or a guest.
+create function private.describe_request(
+    claims jsonb, request_id uuid, address inet, purpose text, timeout_milliseconds integer
+) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform
+        set_config('request.jwt.claims', coalesce(claims::text, ''), true),
+        set_config('resguardo.request_id', coalesce(request_id::text, ''), true),
+        set_config('resguardo.address', coalesce(host(address), ''), true),
+        set_config('resguardo.purpose', coalesce(purpose, ''), true),
+        set_config('statement_timeout', timeout_milliseconds::text, true),
+        set_config('lock_timeout', (timeout_milliseconds / 4)::text, true),
+        set_config('idle_in_transaction_session_timeout', (timeout_milliseconds * 4)::text, true);
+end
+$$;
+
+-- Whoever asks, in good standing: the member of staff or the patient's user.
+create function private.require_person() returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if current_setting('role') = 'patient' then
+        perform private.patient();
+        return private.uid();
+    end if;
+    return private.person();
+end
+$$;
+
+select private.rotate_session_mac_key();

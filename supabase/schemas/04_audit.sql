@@ -1,0 +1,715 @@
+-- The audit log: one table that takes inserts only, and the functions that write it.
+--
+-- A partition holds one year. All partitions of twenty years are made here, because a missing partition would stop
+-- every insert, and so every read.
+
+create table audit.events (
+    id uuid not null default gen_random_uuid(),
+    recorded_at timestamptz not null default clock_timestamp(),
+    actor_id uuid,
+    actor_role text not null,
+    session_fingerprint text,
+    aal text,
+    action text not null,
+    operation text not null constraint events_operation_is_known check (operation in ('C', 'R', 'U', 'D', 'E')),
+    outcome text not null
+    constraint events_outcome_is_known check (outcome in ('ALLOWED', 'DENIED', 'ABSENT', 'FAILED')),
+    reason text,
+    purpose text not null
+    constraint events_purpose_is_known check (
+        purpose in ('TREATMENT', 'PAYMENT', 'OPERATIONS', 'PATIENT_REQUEST', 'LEGAL')
+    ),
+    basis text not null,
+    entity_type text not null,
+    entity_ids uuid[] not null default '{}',
+    patient_ids uuid[] not null default '{}',
+    consultation_ids uuid[] not null default '{}',
+    fields text[] not null default '{}',
+    row_count integer not null default 0,
+    byte_count bigint,
+    request_id uuid,
+    address inet,
+    policy_version text not null,
+    constraint events_pkey primary key (id, recorded_at)
+) partition by range (recorded_at);
+
+comment on table audit.events is
+'Insert only. A list is one row that names every patient it touched; ids and field names, never values.';
+comment on column audit.events.recorded_at is
+'The database''s clock at the insert, not at the start of the transaction.';
+comment on column audit.events.session_fingerprint is
+'The SHA-256 of the session''s id, in hex. The id itself is a key and is kept nowhere.';
+comment on column audit.events.operation is 'Create, read, update, delete, execute: AuditEvent.action of FHIR R4.';
+comment on column audit.events.basis is 'Why it was allowed, or on what ground it was asked.';
+
+create index events_recorded_idx on audit.events (recorded_at desc, id desc);
+create index events_actor_idx on audit.events (actor_id, recorded_at desc);
+create index events_patients_idx on audit.events using gin (patient_ids);
+create index events_consultations_idx on audit.events using gin (consultation_ids);
+
+create function private.refuse_change() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception 'the audit log is insert only' using errcode = 'RG405';
+end
+$$;
+
+create trigger events_refuse_change before update or delete on audit.events
+for each row execute function private.refuse_change();
+
+-- TRUNCATE triggers are not inherited by partitions, and row triggers become ENABLE ALWAYS one table at a time.
+do $$
+declare
+    partition text;
+begin
+    for year in 2026..2046 loop
+        partition := format('events_%s', year);
+        execute format(
+            'create table audit.%I partition of audit.events for values from (%L) to (%L)',
+            partition, format('%s-01-01 00:00:00+00', year), format('%s-01-01 00:00:00+00', year + 1)
+        );
+        execute format(
+            'create trigger events_refuse_truncate before truncate on audit.%I '
+            'for each statement execute function private.refuse_change()',
+            partition
+        );
+        execute format('alter table audit.%I enable always trigger events_refuse_change', partition);
+        execute format('alter table audit.%I enable always trigger events_refuse_truncate', partition);
+    end loop;
+end
+$$;
+
+create trigger events_refuse_truncate before truncate on audit.events
+for each statement execute function private.refuse_change();
+
+alter table audit.events enable always trigger events_refuse_change;
+alter table audit.events enable always trigger events_refuse_truncate;
+
+-- The words that an audit row may bear beside ids, and no others: many read the log, and whoever has the API's login
+-- calls the functions that write it.
+create table private.audit_terms (
+    kind text not null
+    constraint audit_terms_kind_is_known check (kind in ('reason', 'basis', 'entity_type', 'field')),
+    term text not null constraint audit_terms_term_is_one_word check (term ~ '^[A-Za-z][A-Za-z0-9_>]{0,62}$'),
+    constraint audit_terms_pkey primary key (kind, term)
+);
+comment on table private.audit_terms is
+'Every reason, basis, kind of entity and name of a field that the audit log may contain. Migrations alone write it.';
+
+insert into private.audit_terms (kind, term)
+select 'reason', t.term from unnest(array[
+    'cloudflare_access_denied', 'cloudflare_account_suspended', 'cloudflare_account_unknown',
+    'cloudflare_bucket_missing', 'cloudflare_limited', 'cloudflare_not_enabled', 'cloudflare_token_refused',
+    'cloudflare_unavailable', 'email_exists', 'no_intent', 'not_its_recording',
+    'deletion_not_requested',
+    'quota_subtitles',
+    'recording_lost',
+    'recording_failed',
+    'recording_aborted',
+    'ABORTED', 'ABORTED>DELETED', 'DELETED', 'FAILED', 'FAILED>DELETED', 'LOST', 'LOST>DELETED', 'LOST>READY',
+    'READY', 'READY>DELETED', 'RECORDING', 'RECORDING>ABORTED', 'RECORDING>FAILED', 'RECORDING>LOST',
+    'RECORDING>STOPPING', 'RECORDING>VERIFYING', 'REQUESTED', 'REQUESTED>ABORTED', 'REQUESTED>FAILED',
+    'REQUESTED>STARTING', 'STARTING', 'STARTING>ABORTED', 'STARTING>FAILED', 'STARTING>LOST', 'STARTING>RECORDING',
+    'STARTING>STOPPING', 'STARTING>VERIFYING', 'STOPPING', 'STOPPING>ABORTED', 'STOPPING>FAILED', 'STOPPING>LOST',
+    'STOPPING>VERIFYING', 'VERIFYING', 'VERIFYING>FAILED', 'VERIFYING>LOST', 'VERIFYING>READY', 'access_changed',
+    'access_not_applied', 'access_request_closed', 'access_request_not_found', 'access_request_open_already',
+    'add_clinician', 'add_compliance', 'already_exists', 'already_staff', 'and_more', 'attempt_overdue',
+    'auto_record', 'bad_argument', 'bad_birth_date', 'bad_cursor', 'bad_date', 'bad_determination', 'bad_email',
+    'bad_extension', 'bad_external_id', 'bad_id', 'bad_input', 'bad_kind', 'bad_page_size', 'bad_received_on',
+    'bad_literal',
+    'bad_representative', 'bad_sha256', 'bad_text', 'bad_variable', 'begun', 'birth_date_given', 'bucket_changed',
+    'bucket_keys_missing', 'bucket_not_as_put', 'bucket_policy_malformed', 'bucket_policy_unreadable',
+    'bucket_policy_unsafe', 'certificate_impossible', 'certificate_malformed', 'certificate_not_found',
+    'certificate_other_key', 'certificate_pdf_differs', 'certificate_public_key', 'certificate_signature',
+    'certificate_too_large', 'change_clinician', 'change_compliance', 'clinician_unknown', 'cloudflare_failed',
+    'cloudflare_lock_unknown', 'cloudflare_timeout', 'cloudflare_token_missing', 'cloudflare_unreachable',
+    'concurrent_change', 'consent_missing', 'consent_missing_to_join', 'consent_text', 'consent_text_differs',
+    'consent_text_unknown', 'consent_withdrawn', 'consultation_not_found', 'correction_characters',
+    'correction_empty', 'correction_order', 'correction_too_long', 'cors',
+    'credentials_lifetime', 'custom_domain', 'data_key_missing', 'data_key_wrong', 'database_busy',
+    'database_login_refused',
+    'database_disk_full',
+    'database_connections_used_up',
+    'database_of_pre_release', 'database_slow', 'database_unavailable', 'database_unmigrated',
+    'database_read_only',
+    'database_out_of_memory',
+    'database_unreachable', 'deleted_too_early', 'deletion_not_undoable', 'dump_missing', 'dump_unreadable',
+    'deletion_refused',
+    'duplicate', 'egress_aborted', 'egress_failed', 'egress_limit_before_start', 'egress_limit_reached',
+    'egress_room_closed_before_start',
+    'egress_lost', 'egress_resources_exhausted', 'egress_room_connection_lost', 'egress_start_not_received',
+    'egress_start_unknown', 'egress_stopped_before_start', 'egress_upload_failed', 'email_not_authorized',
+    'email_refused', 'email_sign_in_disabled', 'escrow_exists', 'escrow_unreadable', 'escrow_unwritable',
+    'export_mismatch', 'export_not_there', 'export_secret_gone', 'extended_already', 'external_id_taken',
+    'field_unreadable', 'filename', 'found_after_restore', 'hold_custodian', 'hold_dates', 'hold_left_behind',
+    'hold_matter', 'hold_not_found', 'hold_released', 'hold_scope', 'hold_unprotected', 'holds_unprotected',
+    'id_or_external_id', 'id_or_invitation', 'import_expired', 'import_not_found', 'import_not_prepared',
+    'import_size', 'import_type', 'in_the_ledger', 'incomplete', 'internal_error', 'invitation_differs',
+    'lead_lost',
+    'invitation_unknown', 'jwks_empty', 'jwks_unavailable', 'ledger_entry_foreign', 'ledger_number_taken',
+    'ledger_versions_unknown', 'lifecycle', 'lifecycle_rules_limit', 'limit_reached', 'live_recording_exists',
+    'livekit_at_capacity', 'livekit_clock', 'livekit_credentials_refused', 'livekit_no_egress', 'livekit_not_found',
+    'livekit_permission_denied', 'livekit_refused', 'livekit_timeout', 'livekit_unavailable', 'lock_rule_twice',
+    'lock_rules_limit', 'locks', 'login_banned', 'login_is_patient', 'login_missing', 'login_password_failed',
+    'login_unconfirmed', 'mail_refused', 'mail_slow', 'media_probe_ended', 'media_sound_ended', 'media_too_slow',
+    'media_unreadable', 'microphone_gone', 'migration_failed', 'migration_name', 'migration_out_of_order',
+    'migration_version_twice',
+    'nobody_leads',
+    'migrations_missing', 'no_consent_to_withdraw', 'no_export_has_it', 'no_review_asked', 'no_valid_signature',
+    'no_recording_has_it',
+    'no_valid_token', 'not_a_refusal', 'not_a_rejection', 'not_found', 'not_own_consultation', 'not_own_guest',
+    'not_own_import', 'not_own_recording', 'not_permitted', 'not_registered', 'not_reviewable', 'object_appeared',
+    'object_digest_differs', 'object_is_back', 'object_key', 'object_key_of_another', 'object_missing',
+    'object_move', 'object_move_undecided', 'object_size_differs', 'object_still_there', 'openai_key_refused',
+    'openai_missing', 'openai_unreachable', 'other', 'own_hold', 'own_suspension', 'participant_not_found',
+    'passphrase_short', 'passphrases_differ', 'past_due', 'past_quarantine', 'patient_asked',
+    'patient_birth_date_ahead', 'patient_birth_date_differs', 'patient_not_found', 'patient_user_differs',
+    'patient_user_unknown', 'policy_', 'policy_version', 'proven', 'quota_invitations', 'quota_pages', 'quota_urls',
+    'quotas_malformed', 'pooler_keeps_no_session',
+    'r2_account_id', 'r2_jurisdiction', 'r2dev_enabled', 'recorded_at_ahead', 'recorded_at_too_early',
+    'recorded_in_error', 'recorder_key_reads', 'recorder_role_refused', 'recorder_role_unsupported',
+    'recording_being_deleted', 'recording_deleted', 'recording_destroyed', 'recording_has_begun', 'recording_held',
+    'recording_is_finished', 'recording_not_destroyed', 'recording_not_finished', 'recording_not_found',
+    'recording_not_ready', 'refused', 'representative_differs', 'request_has_no_representative',
+    'request_not_written', 'reserved_action', 'retention_below_floor', 'retention_jurisdiction_unknown',
+    'retention_kinds_overlap', 'retention_malformed', 'retention_policy_not_found', 'retention_policy_settled',
+    'retention_same_officer', 'retention_term_absurd', 'retention_unknown_key', 'review_pending',
+    'reviewed_already', 'reviewer_took_part', 'role_unknown', 'root_key_id', 'root_key_missing', 'root_key_twice',
+    'root_key_unknown', 'root_key_weak', 'root_key_wrong', 'root_keys_malformed', 'rule_differs', 'rule_foreign',
+    'rule_missing', 'rule_surplus', 'rule_threatens', 'search_empty', 'search_too_long', 'search_too_many_terms',
+    'second_factor_needed', 'separate_speakers', 'served', 'session_delegated', 'session_over', 'speech_access_denied',
+    'sound_not_decodable',
+    'server_busy',
+    'speakers_with_guests', 'speech_account_suspended', 'speech_address_refused', 'speech_busy', 'speech_failed',
+    'speech_format_unsupported', 'speech_key_refused', 'speech_model_unknown', 'speech_nonsense',
+    'speech_not_configured', 'speech_quota', 'speech_refused', 'speech_timeout', 'staff_member_suspended',
+    'staff_not_found', 'staff_suspended', 'start_overdue', 'stop_overdue', 'stopped_by_request',
+    'still_there',
+    'storage_access_denied', 'storage_account_suspended', 'storage_bucket_missing', 'storage_busy', 'storage_clock',
+    'storage_credentials_refused', 'storage_encryption_key', 'storage_failed', 'storage_full', 'storage_in_list',
+    'storage_not_implemented', 'storage_not_s3', 'storage_object_archived', 'storage_object_changed',
+    'storage_object_locked', 'storage_object_missing', 'storage_object_too_large', 'storage_of_another_deployment',
+    'storage_overwrites', 'storage_path_style', 'storage_presigned_refused', 'storage_region_wrong',
+    'storage_timeout', 'storage_token_expired', 'storage_unreachable', 'storage_versioned', 'subscriptions_only',
+    'supabase_auth', 'supabase_busy', 'supabase_hook_failed', 'supabase_key_refused', 'supabase_mail_limit',
+    'supabase_project_paused', 'supabase_project_restricted', 'supabase_refused', 'supabase_unreachable',
+    'suspend_clinician', 'suspend_compliance', 'switched_off', 'token_algorithm', 'token_anonymous',
+    'temp_role_unknown',
+    'temp_role_is_ours',
+    'temp_not_revoked',
+    'token_audience', 'token_claims', 'token_clock', 'token_expired', 'token_issuer', 'token_key_unknown',
+    'token_malformed', 'token_missing', 'token_role', 'token_signature', 'too_costly', 'too_deep',
+    'too_many_aliases', 'too_many_fragments', 'too_many_microphones', 'too_many_objects', 'too_many_operations',
+    'too_many_root_fields',
+    'too_many_at_once',
+    'too_many_selections', 'too_many_subscriptions', 'totp_stale', 'transcript_changed',
+    'transcript_format_unknown', 'transcript_malformed', 'transcript_not_found', 'transcription_not_failed',
+    'transcription_consent_withdrawn', 'transcription_overtaken', 'transcription_switched_off', 'turn_unknown',
+    'unknown_action',
+    'unknown_input_field',
+    'unfinished_upload',
+    'unknown_participant', 'unknown_task', 'upload_unfinished', 'url_lifetime', 'user_unknown',
+    'verification_overdue', 'viewer_not_found', 'webhook_body', 'webhook_signature', 'webhook_status',
+    'webhook_too_large', 'withdrawn_in_person', 'wrong_patient', 'wrong_role'
+]) as t (term);
+
+insert into private.audit_terms (kind, term)
+select 'basis', t.term from unnest(array[
+    'apply_bucket_policies', 'ban_user', 'check', 'check_bucket', 'count_rejections', 'destroy_recordings',
+    'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
+    'keep_exports', 'livekit_webhook', 'look_for_lost', 'look_for_missing', 'prepare_import', 'protect_held',
+    'reconcile', 'recording_controller', 'repair_jobs', 'restore_check', 'resume_transcriptions', 'retention_adopt',
+    'retention_propose', 'retention_show', 'role_mapping', 'rotate_keys', 'staff_add', 'start_recording', 'start_up',
+    'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room'
+]) as t (term);
+
+insert into private.audit_terms (kind, term)
+select 'entity_type', t.term from unnest(array[
+    'access_request', 'audit_event', 'bucket', 'consultation', 'deletion', 'deployment', 'legal_hold', 'participant',
+    'patient', 'recording', 'recording_import', 'request', 'retention_policy', 'room', 'staff', 'staff_invitation',
+    'storage'
+]) as t (term);
+
+insert into private.audit_terms (kind, term)
+select 'field', t.term from unnest(array[
+    'aal', 'access', 'action', 'activatedAt', 'actorId', 'actorRole', 'address', 'ageFromDays', 'anonymous',
+    'appliesToExisting', 'approvedBy', 'asOf', 'attempt', 'attempts', 'autoRecord', 'basis', 'byteCount',
+    'certificate', 'channel', 'classAMillion', 'classBMillion', 'consents', 'consultation', 'consultationId',
+    'consultationIds', 'contentType', 'correctedAt', 'correctedBy', 'corrections', 'cors', 'coveredRecordings',
+    'createdAt', 'cursor', 'custodian', 'data_key', 'decidedAt', 'decision', 'deletion', 'denial', 'denial_ground',
+    'determinedBy', 'determined_by', 'doctorId', 'domains', 'dueAt', 'dueBytes', 'dueOn', 'dueRecordings',
+    'due_at', 'due_on', 'duplicate', 'durationSeconds', 'earliestDueAt', 'edges', 'egressId', 'email', 'end',
+    'endCursor', 'endedAt', 'entityIds', 'entityType', 'error', 'errorText', 'exists', 'expiresAt', 'export',
+    'extendedAt', 'extension', 'extension_reason', 'externalId', 'fields', 'finishedAt', 'fulfilledAt', 'gbMonth',
+    'graceDays', 'ground', 'guestRole', 'hasConsented', 'hasNextPage', 'hasPreviousPage', 'heardText', 'held',
+    'heldBytes', 'heldRecordings', 'highlights', 'hits', 'hold', 'holds', 'howToOpen', 'id', 'index_key',
+    'interrupted', 'invitation', 'isActive', 'isCut', 'isOverdue', 'isRetried', 'isReviewable', 'isTranscribed',
+    'isUncertain', 'isUnintelligible', 'joinedAt', 'json', 'jurisdiction', 'key', 'kind', 'kinds', 'language',
+    'lifecycle', 'locks', 'matter', 'medium', 'minorsUntilAgeYears', 'missing', 'missing_since', 'month', 'months',
+    'name', 'node', 'numParticipants', 'number', 'object', 'object_key', 'objects', 'operation', 'operationsPerMonth',
+    'outcome', 'pageInfo', 'participant', 'participantId', 'participants', 'patientId', 'patientIds', 'pdf',
+    'piecesDone', 'piecesTotal', 'placedAt', 'placedBy', 'policyVersion', 'prices', 'proposedAt', 'purpose', 'reason',
+    'receivedOn', 'received_on', 'recordedAt', 'recordedBy', 'recordedSince', 'recordedUntil', 'recordingDays',
+    'recordingId', 'recordings', 'recordingsInDestruction', 'relationship', 'releasedAt', 'releasedBy',
+    'released_at', 'representative', 'requestId', 'requestedAt', 'requestedBy', 'retentionClass',
+    'retention_class', 'reviewAskedAt', 'reviewOutcome', 'review_outcome', 'reviewedAt', 'reviewedBy',
+    'reviewed_by', 'role', 'roomName', 'roomSid', 'rowCount', 'scheduledAt', 'scope', 'secret', 'secretRevealedAt',
+    'sensitivity', 'separateSpeakers', 'sessionId', 'sha256', 'shortened', 'shortens', 'sid', 'signedNoteDays',
+    'sizeBytes', 'size_bytes', 'sooner', 'source', 'speaker', 'speakers', 'srt', 'start', 'startCursor',
+    'startedAt', 'status', 'storage', 'storagePerMonth', 'stored', 'terms', 'text', 'textLanguage', 'textSha256',
+    'textVersion', 'token', 'trackSid', 'transcribe', 'transcript', 'transcription', 'truncated', 'turn', 'turns',
+    'undoUntil', 'unintelligibleCount', 'unreadable', 'unusedTrackCount', 'updatedAt', 'uploadHeaders', 'uploadUrl',
+    'upload_url', 'uploads', 'url', 'userId', 'value', 'version', 'webvtt', 'words'
+]) as t (term);
+
+create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
+
+create table private.audit_actions (
+    action text primary key constraint audit_actions_action_is_dotted check (action ~ '^[a-z_]+[.][a-z_]+$'),
+    operation text not null constraint audit_actions_operation_is_known check (operation in ('C', 'R', 'U', 'D', 'E')),
+    is_reserved boolean not null
+);
+comment on column private.audit_actions.is_reserved is
+'Written by functions alone: no statement of a person may claim it (private.record_access).';
+
+insert into private.audit_actions (action, operation, is_reserved)
+values
+('viewer.read', 'R', false),
+('consultation.register', 'C', false),
+('consultation.read', 'R', false),
+('consultation.list', 'R', false),
+('consultation.join', 'E', false),
+('guest.invite', 'C', false),
+('guest.join', 'E', true),
+('consent.give', 'C', false),
+('consent.withdraw', 'C', false),
+('recording.list', 'R', false),
+('recording.read', 'R', false),
+('recording.watch', 'R', false),
+('recording.start', 'C', false),
+('recording.stop', 'U', false),
+('recording.import', 'C', false),
+('recording.issue_upload_url', 'R', true),
+('recording.complete_import', 'C', false),
+('recording.expire_import', 'U', true),
+('recording.transition', 'U', true),
+('recording.issue_url', 'R', true),
+('recording.read_storage', 'R', true),
+('recording.read_key', 'R', true),
+('egress.stop_stray', 'E', true),
+('object.report_orphan', 'R', true),
+('object.sweep_orphan', 'D', true),
+('object.abort_upload', 'D', true),
+('rooms.list', 'R', false),
+('audit.list', 'R', true),
+('staff.invite', 'C', true),
+('staff.list_invitations', 'R', true),
+('staff.add', 'C', true),
+('staff.map', 'U', true),
+('staff.suspend', 'U', true),
+('staff.ban', 'U', true),
+('recording.delete', 'D', true),
+('recording.undo_delete', 'U', true),
+('recording.destroy', 'D', true),
+('recording.make_key', 'C', true),
+('recording.rewrap_key', 'U', true),
+('recording.date', 'U', true),
+('deletion.list', 'R', false),
+('deletion.fail', 'U', true),
+('certificate.read', 'R', false),
+('retention.propose', 'C', true),
+('retention.approve', 'U', true),
+('retention.reject', 'U', true),
+('retention.activate', 'U', true),
+('retention.list', 'R', false),
+('retention.preview', 'R', true),
+('hold.place', 'C', true),
+('hold.release', 'U', true),
+('hold.list', 'R', false),
+('access_request.file', 'C', true),
+('access_request.withdraw', 'U', true),
+('access_request.approve', 'U', true),
+('access_request.deny', 'U', true),
+('access_request.extend', 'U', true),
+('access_request.ask_review', 'U', true),
+('access_request.review', 'U', true),
+('access_request.list', 'R', false),
+('access_request.export', 'E', true),
+('access_request.issue_url', 'E', true),
+('access_request.reveal_secret', 'R', true),
+('access_request.expire_export', 'D', true),
+('storage.report', 'R', true),
+('object.report_missing', 'R', true),
+('object.keep', 'U', true),
+('bucket.drift', 'R', true),
+('bucket.apply', 'U', true),
+('restore.check', 'R', true),
+('restore.repeat', 'D', true),
+('request.reject', 'E', true),
+('webhook.reject', 'E', true),
+('transcript.transition', 'U', true),
+('transcript.begin', 'R', true),
+('transcript.assemble', 'R', true),
+('transcript.read', 'R', true),
+('transcript.correct', 'U', true),
+('transcript.search', 'R', true),
+('transcript.retry', 'U', true),
+('transcript.issue_url', 'R', true),
+('transcript.rewrap_index_key', 'U', true),
+('consultation.switch_transcription', 'U', true);
+
+-- Every action there is, with FHIR's AuditEvent.action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.
+create function private.operation_of(action text) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select a.operation from private.audit_actions as a where a.action = operation_of.action);
+end
+$$;
+
+-- The term if it is registered, else 'unregistered': the row is kept in any case, since what it proves is more than a
+-- word. Null stays null.
+create function private.audit_term(of_kind text, given text) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if given is null or exists (select from private.audit_terms as t where t.kind = of_kind and t.term = given) then
+        return given;
+    end if;
+    return 'unregistered';
+end
+$$;
+
+-- Likewise for a reason, which may be of two registered terms with a colon between them (a recording's step and its
+-- error), and may name a retention policy by its number.
+create function private.audit_reason(given text) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if given is null or given ~ '^policy_[0-9]{1,10}$' then
+        return given;
+    elsif strpos(given, ':') = 0 then
+        return private.audit_term('reason', given);
+    end if;
+    return private.audit_term('reason', split_part(given, ':', 1)) || ':'
+        || private.audit_term('reason', substr(given, strpos(given, ':') + 1));
+end
+$$;
+
+-- Likewise for each field, in the order given.
+create function private.audit_fields(given text[]) returns text[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select coalesce(t.term, 'unregistered')
+        from unnest(given) with ordinality as g (term, place)
+        left join private.audit_terms as t on t.kind = 'field' and t.term = g.term
+        order by g.place
+    );
+end
+$$;
+
+-- Writes one row about the present transaction: who and in which role from the claims and the role taken (of a refusal,
+-- the role that would have been taken), the rest from what describe_request() left. For definer functions and triggers
+-- only: nobody else may execute it.
+create function private.write_audit(
+    action text, outcome text, reason text, entity_type text, entity_ids uuid[], patient_ids uuid[],
+    consultation_ids uuid[], fields text[], row_count integer, byte_count bigint
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    claims constant jsonb := private.claims();
+    is_refusal constant boolean := current_setting('role') = 'none' and claims is not null;
+    taken constant text := case
+        when is_refusal then coalesce(private.known_role((claims ->> 'sub')::uuid), session_user)
+        when current_setting('role') = 'none' then session_user
+        else current_setting('role')
+    end;
+begin
+    insert into audit.events (
+        actor_id, actor_role, session_fingerprint, aal, action, operation, outcome, reason, purpose, basis,
+        entity_type, entity_ids, patient_ids, consultation_ids, fields, row_count, byte_count,
+        request_id, address, policy_version
+    ) values (
+        (claims ->> 'sub')::uuid, taken, private.session_fingerprint((claims ->> 'session_id')::uuid),
+        case
+            when claims ->> 'aal' is null or claims ->> 'aal' in ('aal1', 'aal2', 'aal3') then claims ->> 'aal'
+            else 'unregistered'
+        end,
+        action, private.operation_of(action), outcome, private.audit_reason(reason),
+        coalesce(
+            nullif(current_setting('resguardo.purpose', true), ''),
+            case taken when 'clinician' then 'TREATMENT' when 'patient' then 'PATIENT_REQUEST' else 'OPERATIONS' end
+        ),
+        case
+            when is_refusal then 'refused'
+            when taken = 'clinician' then 'treating_clinician'
+            when taken = 'compliance' then 'compliance_review'
+            when taken = 'patient' then 'self'
+            else coalesce(
+                private.audit_term('basis', nullif(current_setting('resguardo.service_reason', true), '')),
+                'no_identity'
+            )
+        end,
+        private.audit_term('entity_type', entity_type), coalesce(entity_ids, '{}'), coalesce(patient_ids, '{}'), coalesce(consultation_ids, '{}'),
+        private.audit_fields(fields), row_count, byte_count,
+        nullif(current_setting('resguardo.request_id', true), '')::uuid,
+        nullif(current_setting('resguardo.address', true), '')::inet,
+        private.policy_version()
+    );
+end
+$$;
+
+-- The patients and consultations that an entity is about, hidden or not; nulls if there is no such entity. It reads the
+-- table of that type alone, so that a lock on another table does not hold it up.
+create function private.subjects_of(entity_type text, entity uuid) returns private.subjects
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    patient uuid;
+    consultation uuid;
+begin
+    case entity_type
+        when 'recording' then
+            select r.patient_id, r.consultation_id into patient, consultation
+            from resguardo.recordings as r where r.id = entity;
+        when 'consultation' then
+            select c.patient_id, c.id into patient, consultation from resguardo.consultations as c where c.id = entity;
+        when 'patient' then
+            select p.id into patient from resguardo.patients as p where p.id = entity;
+        when 'participant' then
+            select p.patient_id, p.consultation_id into patient, consultation
+            from resguardo.participants as p where p.id = entity;
+        when 'recording_import' then
+            select i.patient_id, i.consultation_id into patient, consultation
+            from resguardo.recording_imports as i where i.id = entity;
+        when 'deletion' then
+            select d.patient_id, d.consultation_id into patient, consultation
+            from resguardo.deletions as d where d.id = entity;
+        when 'legal_hold' then
+            select coalesce(h.patient_id, c.patient_id), h.consultation_id into patient, consultation
+            from resguardo.legal_holds as h
+            left join resguardo.consultations as c on c.id = h.consultation_id
+            where h.id = entity;
+        when 'access_request' then
+            select a.patient_id, a.consultation_id into patient, consultation
+            from resguardo.access_requests as a where a.id = entity;
+        else
+            return null;
+    end case;
+    return case
+        when found then row(
+            array_remove(array[patient], null), array_remove(array[consultation], null)
+        )::private.subjects
+    end;
+end
+$$;
+
+-- The same for the audit row of a refusal: nulls, too, if the table is locked. It waits 0.1 s at most.
+create function private.known_subjects(entity_type text, entity uuid) returns private.subjects
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
+as $$
+begin
+    return private.subjects_of(entity_type, entity);
+exception when lock_not_available then
+    return null;
+end
+$$;
+
+-- The consultation of an external id for the audit row of a refusal; null, too, if the table is locked.
+create function private.known_consultation(of_external_id text) returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
+as $$
+begin
+    return (select c.id from resguardo.consultations as c where c.external_id = of_external_id);
+exception when lock_not_available then
+    return null;
+end
+$$;
+
+-- Writes the audit row of a look at entities. A look may name one entity, `asked` of the type `asked_type`: the entity
+-- itself, or the one that a list is filtered by. If nothing was found, the row says whether the named entity is visible
+-- to the person (ALLOWED, no rows), hidden (DENIED) or does not exist (ABSENT). Returns whether it is ALLOWED: the
+-- person cannot tell the other two apart. For definer functions only.
+create function private.write_lookup(
+    action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
+    patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[]
+) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    about private.subjects;
+begin
+    if asked is null or cardinality(found_ids) > 0 then
+        perform private.write_audit(
+            action, 'ALLOWED', null, entity_type, found_ids, patient_ids, consultation_ids, fields,
+            coalesce(row_count, cardinality(found_ids)), null
+        );
+        return true;
+    end if;
+    about := private.subjects_of(asked_type, asked);
+    if about.patient_ids is null or is_visible is not true then
+        perform private.write_audit(
+            action, case when about.patient_ids is null then 'ABSENT' else 'DENIED' end, 'not_found',
+            asked_type, array[asked], about.patient_ids, about.consultation_ids, fields, 0, null
+        );
+        return false;
+    end if;
+    if asked_type <> entity_type then  -- a list that shows nobody names nobody
+        asked := null;
+        about := null;
+    end if;
+    perform private.write_audit(
+        action, 'ALLOWED', null, entity_type, array_remove(array[asked], null), about.patient_ids,
+        about.consultation_ids, fields, 0, null
+    );
+    return true;
+end
+$$;
+
+-- The same in a statement of the person's, which also counts as a use of a quota. The outer query has to refer to the
+-- result, or Postgres does not call the function. Raises RG403 (reserved_action) for an action that functions alone
+-- write.
+create function private.record_lookup(
+    action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
+    patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[], meter text
+) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.require_person();
+begin
+    if exists (
+        select from private.audit_actions as a where a.action = record_lookup.action and a.is_reserved
+    ) then
+        raise exception 'reserved_action' using errcode = 'RG403';
+    end if;
+    if meter is not null then
+        perform private.use_quota(person, meter);
+    end if;
+    return private.write_lookup(
+        action, entity_type, asked_type, asked, is_visible, found_ids, patient_ids, consultation_ids, row_count, fields
+    );
+end
+$$;
+
+-- The same for a look that names no entity (`asked` null) or only the one that it returns. Always returns true.
+create function private.record_access(
+    action text, entity_type text, asked uuid, found_ids uuid[], patient_ids uuid[], consultation_ids uuid[],
+    fields text[], meter text
+) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.record_lookup(
+        action, entity_type, entity_type, asked, false, found_ids, patient_ids, consultation_ids, null, fields, meter
+    );
+    return true;
+end
+$$;
+
+-- Whether a recording, if it exists, is visible to the person: to compliance every one is, to a doctor those that the
+-- policies show. An invoker function, so that they decide.
+create function private.shows_recording(of_recording uuid) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.person();
+    if current_setting('role') = 'compliance' then
+        return true;
+    end if;
+    return exists (select from resguardo.recordings as r where r.id = of_recording);
+end
+$$;
+
+-- What raised, in a transaction of its own: a rollback would have erased it. DENIED is what the person may not do,
+-- FAILED what stood against it. What was asked for is named by its id, or a consultation by its external id. The row
+-- needs no table that may have caused the refusal: if one is locked, the row says what is known without it.
+create function private.record_refusal(
+    action text, outcome text, reason text, entity_type text, asked uuid, asked_external_id text
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    entity constant uuid := coalesce(asked, private.known_consultation(asked_external_id));
+    about constant private.subjects := private.known_subjects(entity_type, entity);
+begin
+    if outcome not in ('DENIED', 'FAILED') then
+        raise exception 'not_a_refusal' using errcode = 'RG403';
+    end if;
+    perform private.write_audit(
+        action, outcome, reason, entity_type, array_remove(array[entity], null),
+        about.patient_ids, about.consultation_ids, '{}', 0, null
+    );
+end
+$$;
+
+-- Requests without a valid token, and webhooks without a valid signature: so many from an address within a minute.
+create function private.record_rejections(
+    action text, from_address inet, rejections integer
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if action not in ('request.reject', 'webhook.reject') then
+        raise exception 'not_a_rejection' using errcode = 'RG403';
+    end if;
+    perform set_config('resguardo.address', coalesce(host(from_address), ''), true);
+    perform private.write_audit(
+        action, 'DENIED', case action when 'webhook.reject' then 'no_valid_signature' else 'no_valid_token' end,
+        'request', '{}', '{}', '{}', '{}', rejections, null
+    );
+end
+$$;
+
+-- A page of the log for compliance, newest first, from (before_at, before_id) on; the look is itself recorded.
+create function private.read_audit(
+    before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcome text,
+    wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer
+) returns setof audit.events
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan
+as $$
+declare
+    returned_rows integer;
+begin
+    perform private.use_quota(private.person(), 'pages');
+    return query
+    select e.*
+    from audit.events as e
+    where (before_at is null or (e.recorded_at, e.id) < (before_at, before_id))
+        and (wanted_actor is null or e.actor_id = wanted_actor)
+        and (wanted_action is null or e.action = wanted_action)
+        and (wanted_outcome is null or e.outcome = wanted_outcome)
+        and (wanted_patient is null or e.patient_ids @> array[wanted_patient])
+        and (wanted_consultation is null or e.consultation_ids @> array[wanted_consultation])
+        and (since is null or e.recorded_at >= since)
+        and (until is null or e.recorded_at < until)
+    order by e.recorded_at desc, e.id desc
+    limit least(coalesce(page_size, 101), 101);
+    get diagnostics returned_rows = row_count;
+    if returned_rows = 0 and coalesce(wanted_consultation, wanted_patient) is not null then
+        perform private.write_lookup(
+            'audit.list', 'audit_event', case when wanted_consultation is null then 'patient' else 'consultation' end,
+            coalesce(wanted_consultation, wanted_patient), true, '{}', '{}', '{}', 0, '{}'
+        );
+        return;
+    end if;
+    perform private.write_audit(
+        'audit.list', 'ALLOWED', null, 'audit_event', '{}', array_remove(array[wanted_patient], null),
+        array_remove(array[wanted_consultation], null), '{}', least(returned_rows, page_size - 1), null
+    );
+end
+$$;
+
+create function private.record_service(
+    action text, outcome text, reason text, entity_type text, entity uuid
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.write_audit(action, outcome, reason, entity_type, array[entity], '{}', '{}', '{}', 1, null);
+end
+$$;

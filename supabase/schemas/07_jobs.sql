@@ -1,0 +1,67 @@
+-- The jobs that the functions of this schema may put into the queue, and which roles of people may ask for them.
+
+create table private.tasks (
+    name text primary key constraint tasks_name_is_slug check (name ~ '^[a-z][a-z_]{0,63}$'),
+    queue text not null constraint tasks_queue_is_known check (queue in ('default', 'starts', 'media', 'words')),
+    may_defer text[] not null
+);
+comment on column private.tasks.may_defer is 'The roles of people that may ask for it, each for what is its own.';
+
+insert into private.tasks (name, queue, may_defer)
+values
+('start_recording', 'starts', '{clinician}'),
+('stop_recording', 'default', '{clinician}'),
+('enforce_consent', 'default', '{clinician, patient}'),
+('verify_recording', 'media', '{}'),
+('ban_user', 'default', '{}'),
+('invite_staff', 'default', '{}'),
+('prepare_import', 'default', '{clinician}'),
+('secure_held', 'default', '{}'),
+('export_access_request', 'media', '{}'),
+('transcribe_recording', 'words', '{}');
+
+-- Puts a job into the queue within the caller's transaction, with one id for its argument. Jobs of one id run one at a
+-- time.
+create function private.defer_job(task text, argument uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    asker constant text := current_setting('role');
+begin
+    if not exists (
+        select from private.tasks as t
+        where t.name = task and (asker not in ('clinician', 'patient') or asker = any (t.may_defer))
+    ) then
+        raise exception 'unknown_task' using errcode = 'RG403';
+    end if;
+    if asker in ('clinician', 'patient') then
+        perform private.require_own_consultation(
+            case task
+                when 'enforce_consent' then argument
+                when 'prepare_import' then (
+                    select i.consultation_id from resguardo.recording_imports as i where i.id = argument
+                )
+                else (select r.consultation_id from resguardo.recordings as r where r.id = argument)
+            end
+        );
+    end if;
+    perform private.put_job(task, argument);
+end
+$$;
+
+-- A job with one id for its argument, for functions that have seen to who asks. The same task for one id runs once at a
+-- time; what takes long, a start that waits for LiveKit or reading a whole object, has a queue of its own, so that
+-- nothing urgent waits behind it.
+create function private.put_job(task text, argument uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform jobs.procrastinate_defer_jobs_v1(array[
+        row(
+            (select t.queue from private.tasks as t where t.name = task),
+            task, 0, task || ':' || argument, null,
+            jsonb_build_object('id', argument), null
+        )::jobs.procrastinate_job_to_defer_v1
+    ]);
+end
+$$;

@@ -1,0 +1,108 @@
+-- The lease of the worker that runs the periodic rounds: one worker holds it at a time.
+
+-- Leadership of the workers' rounds: a lease of one row, by the database's clock. Only the worker's login can write it.
+create table private.leadership (
+    of text primary key constraint leadership_of_is_known check (of = 'rounds'),
+    number bigint not null default 0,
+    leader text constraint leadership_leader_is_short check (char_length(leader) <= 200),
+    taken_at timestamptz,
+    renewed_at timestamptz,
+    expires_at timestamptz
+);
+comment on table private.leadership is
+'Who leads the rounds. A lease that is neither renewed nor given back ends at expires_at: another worker takes it.';
+comment on column private.leadership.number is
+'Counts the leases. A transaction of a round names the number of its lease, and is refused once another was taken.';
+comment on column private.leadership.leader is 'The host and process that took the lease: null once it was given back.';
+
+insert into private.leadership (of) values ('rounds');
+
+create function private.lease_length() returns interval
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return interval '15 seconds';
+end
+$$;
+
+-- The number of a new lease, how many seconds ago the rounds were last led (null: never), and who let the lease end
+-- (null: it was given back). No row while another worker leads; a worker that comes back names its former lease. A
+-- lease that ends later than the longest lease allows was dated by a wrong clock, and is over.
+create function private.take_lease(by_leader text, former_number bigint)
+returns table (number bigint, seconds_unled double precision, lapsed_leader text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    known private.leadership;
+    now timestamptz;
+begin
+    select l.* into strict known from private.leadership as l where l.of = 'rounds' for update;
+    now := clock_timestamp();
+    if known.leader is not null and known.number is distinct from former_number
+        and known.expires_at > now and known.expires_at <= now + private.lease_length()
+    then
+        return;
+    end if;
+    update private.leadership as l
+    set number = known.number + 1, leader = left(by_leader, 200), taken_at = now, renewed_at = now,
+        expires_at = now + private.lease_length()
+    where l.of = 'rounds';
+    return query
+    select known.number + 1,
+        case when known.renewed_at < now then extract(epoch from now - known.renewed_at)::double precision end,
+        case when known.number is distinct from former_number then known.leader end;
+end
+$$;
+
+-- Whether the lease is still this worker's; it then lasts anew. A lease that has ended is not renewed.
+create function private.renew_lease(of_number bigint) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    now constant timestamptz := clock_timestamp();
+begin
+    update private.leadership as l
+    set renewed_at = now, expires_at = now + private.lease_length()
+    where l.of = 'rounds' and l.number = of_number and l.leader is not null and l.expires_at > now;
+    return found;
+end
+$$;
+
+-- Gives the lease back, so that another worker need not wait for its end.
+create function private.give_lease_back(of_number bigint) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update private.leadership as l
+    set leader = null, renewed_at = clock_timestamp(), expires_at = clock_timestamp()
+    where l.of = 'rounds' and l.number = of_number and l.leader is not null;
+end
+$$;
+
+-- A worker that stood still may wake up in the middle of a round that another worker makes by now. Raises RG409
+-- (lead_lost) if a later lease was taken.
+create function private.require_lease(of_number bigint) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (select from private.leadership as l where l.of = 'rounds' and l.number = of_number) then
+        raise exception 'lead_lost' using errcode = 'RG409';
+    end if;
+end
+$$;
+
+-- When a worker last led, null before the first one did, and how many seconds ago that was; 0 while one leads.
+create function private.last_led() returns table (led_until timestamptz, seconds double precision)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select l.renewed_at,
+        case
+            when l.leader is not null and l.expires_at > clock_timestamp() then 0
+            else extract(epoch from greatest(clock_timestamp(), l.renewed_at) - l.renewed_at)
+        end::double precision
+    from private.leadership as l
+    where l.of = 'rounds';
+end
+$$;

@@ -1,0 +1,162 @@
+-- Members of staff: clinicians and compliance officers.
+
+create table resguardo.staff (
+    user_id uuid primary key,
+    role text not null constraint staff_role_is_known check (role in ('clinician', 'compliance')),
+    status text not null default 'active' constraint staff_status_is_known check (status in ('active', 'suspended')),
+    suspended_at timestamptz,
+    suspended_by uuid,
+    created_at timestamptz not null default now(),
+    origin text not null default 'OWN' constraint staff_origin_is_known check (origin in ('OWN', 'MAPPED')),
+    constraint staff_suspension_is_whole check ((status = 'suspended') = (suspended_at is not null))
+);
+alter table resguardo.staff enable row level security;
+comment on column resguardo.staff.origin is
+'OWN: invited, or added by the owner. MAPPED: named by the adopter''s role table, which changes no other.';
+comment on column resguardo.staff.suspended_by is
+'The nil UUID where the adopter''s role table took the role away: it alone may give it back.';
+
+-- Suspends a member of staff at once: not active, every session gone, every recording of theirs stopped, the ban at the
+-- identity provider queued. False where there is no such member. Of two who suspend each other one comes first. It
+-- outweighs a suspension by the adopter's role table, which may no longer end it. Raises RG409 (own_suspension).
+create function private.suspend_staff(member uuid) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person uuid;
+    is_member boolean;
+begin
+    perform private.person();
+    perform from resguardo.staff as s where s.user_id in (private.uid(), member) order by s.user_id for update;
+    person := private.person();  -- once more: two may suspend each other
+    if member = person then
+        raise exception 'own_suspension' using errcode = 'RG409';
+    end if;
+    update resguardo.staff as s
+    set status = 'suspended', suspended_at = coalesce(s.suspended_at, clock_timestamp()),
+        suspended_by = coalesce(nullif(s.suspended_by, '00000000-0000-0000-0000-000000000000'), person)
+    where s.user_id = member;
+    is_member := found;
+    perform private.write_audit(
+        'staff.suspend', case when is_member then 'ALLOWED' else 'ABSENT' end, null,
+        'staff', array[member], '{}', '{}', array['status'], is_member::integer, null
+    );
+    if not is_member then
+        return false;
+    end if;
+    perform private.end_work_of(member);
+    perform private.defer_job('ban_user', member);
+    return true;
+end
+$$;
+
+-- Ends every session of the members whom compliance suspended, and returns how many there were. A sign-in that began
+-- before the ban may commit one after it. Those whom the adopter's role table no longer names keep theirs: they may be
+-- users of the adopter's application. Law 4 does not rest on this: private.person() refuses a suspended member.
+create function private.end_sessions_of_suspended() returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ended integer := 0;
+begin
+    delete from auth.sessions as s
+    using resguardo.staff as m
+    where m.user_id = s.user_id and m.status = 'suspended'
+        and m.suspended_by is distinct from '00000000-0000-0000-0000-000000000000';
+    get diagnostics ended = row_count;
+    return ended;
+exception when insufficient_privilege then
+    return 0; -- the project does not let us, as in end_work_of()
+end
+$$;
+
+-- Ends what a member has going on: every recording of theirs is stopped, every session gone.
+create function private.end_work_of(member uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    stopped uuid;
+begin
+    for stopped in
+        update resguardo.recordings as r
+        set status = case r.status when 'REQUESTED' then 'ABORTED' else 'STOPPING' end, error = 'staff_suspended'
+        where r.doctor_id = member and r.status in ('REQUESTED', 'STARTING', 'RECORDING')
+        returning r.id
+    loop
+        perform private.defer_job('stop_recording', stopped);
+    end loop;
+    begin
+        delete from auth.sessions as s where s.user_id = member;
+    exception when insufficient_privilege then
+        null; -- the project does not let us; the status alone already closes every door of ours
+    end;
+end
+$$;
+
+-- What the adopter's role table says of one login: its role here, or null for none. It makes members, changes their
+-- role, and suspends those it no longer names; it touches none that were invited or added, gives back no access that
+-- compliance took away, and leaves a patient's login alone. See supabase/adopters/map_roles.sql. Raises RG409
+-- (role_unknown).
+create function private.map_staff(login uuid, mapped_role text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+    basis constant text := coalesce(current_setting('resguardo.service_reason', true), '');
+    member resguardo.staff;
+    patient uuid;
+    step text;
+begin
+    if mapped_role not in ('clinician', 'compliance') then
+        raise exception 'role_unknown' using errcode = 'RG409';
+    end if;
+    perform private.lock_login(login);
+    select s.* into member from resguardo.staff as s where s.user_id = login for update;
+    select p.id into patient from resguardo.patients as p where p.user_id = login;
+    step := case
+        when member.user_id is null and mapped_role is null then null
+        when member.user_id is null and patient is not null then 'refuse'
+        when member.user_id is null then 'add'
+        when member.origin <> 'MAPPED' then null
+        when mapped_role is null then case member.status when 'active' then 'suspend' end
+        when member.status = 'suspended' and member.suspended_by is distinct from nobody then null
+        when member.status = 'suspended' or member.role <> mapped_role then 'change'
+    end;
+    if step is null then
+        return;
+    end if;
+    perform set_config('resguardo.service_reason', 'role_mapping', true);
+    perform private.write_audit(
+        'staff.map', case step when 'refuse' then 'FAILED' else 'ALLOWED' end,
+        case step when 'refuse' then 'login_is_patient' else step || '_' || coalesce(mapped_role, member.role) end,
+        'staff', array[login], array_remove(array[patient], null), '{}', array['role', 'status'],
+        (step <> 'refuse')::integer, null
+    );
+    if step = 'add' then
+        insert into resguardo.staff (user_id, role, origin) values (login, mapped_role, 'MAPPED');
+    elsif step = 'suspend' then
+        update resguardo.staff as s
+        set status = 'suspended', suspended_at = clock_timestamp(), suspended_by = nobody
+        where s.user_id = login;
+    elsif step = 'change' then
+        update resguardo.staff as s
+        set role = mapped_role, status = 'active', suspended_at = null, suspended_by = null
+        where s.user_id = login;
+    end if;
+    if step = 'suspend' or (step = 'change' and member.role <> mapped_role) then
+        perform private.end_work_of(login);
+    end if;
+    perform set_config('resguardo.service_reason', basis, true);
+end
+$$;
+
+-- Whether a member of staff is a clinician who works here now.
+create function private.is_active_clinician(member uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from resguardo.staff as s where s.user_id = member and s.role = 'clinician' and s.status = 'active'
+    );
+end
+$$;

@@ -1,0 +1,235 @@
+-- Invitations of new members of staff, and the logins that they lead to.
+
+create table private.staff_invitations (
+    id uuid primary key default gen_random_uuid(),
+    email text not null
+    constraint staff_invitations_email_is_normal check (
+        email = lower(email) and length(email) between 3 and 254 and email ~ '^[^@[:space:]]+@[^@[:space:]]+$'
+    ),
+    role text not null constraint staff_invitations_role_is_known check (role in ('clinician', 'compliance')),
+    invited_by uuid,
+    status text not null default 'PENDING'
+    constraint staff_invitations_status_is_known check (status in ('PENDING', 'SENT', 'FAILED')),
+    user_id uuid,
+    error text constraint staff_invitations_error_is_slug check (error ~ '^[a-z][a-z0-9_]{0,63}$'),
+    created_at timestamptz not null default clock_timestamp(),
+    settled_at timestamptz,
+    constraint staff_invitations_settlement_is_whole check (
+        (status = 'PENDING') = (settled_at is null)
+        and (status = 'FAILED') = (error is not null)
+        and (status = 'SENT') = (user_id is not null)
+    )
+);
+comment on table private.staff_invitations is
+'Who was asked to work here. The address is nowhere else of ours: logs, jobs and the audit log name the invitation.';
+comment on column private.staff_invitations.invited_by is 'Null: the owner, by `resguardo staff add`.';
+create unique index staff_invitations_one_pending_key on private.staff_invitations (email) where status = 'PENDING';
+create index staff_invitations_created_idx on private.staff_invitations (created_at desc);
+
+-- Holds a login against whoever would make it a patient's, or a member's, at the same moment.
+create function private.lock_login(login uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_advisory_xact_lock(hashtextextended('resguardo.login ' || login::text, 0));
+end
+$$;
+
+-- The login of an address, all null where there is none, and why it may not become a member of staff. A login whose
+-- address nobody confirmed may have been made by anybody, with a password of theirs: it counts only where an
+-- invitation of ours made it, which leaves it without a password (supabase/auth, internal/api/invite.go, checked
+-- 2026-11-21).
+create function private.staff_login(
+    of_email text, out user_id uuid, out is_confirmed boolean, out made_by uuid, out refusal text
+)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select
+        u.id, u.email_confirmed_at is not null, i.id,
+        case
+            when s.status = 'active' then 'already_staff'
+            when s.status = 'suspended' then 'staff_member_suspended'
+            when p.id is not null then 'login_is_patient'
+            when u.banned_until > now() then 'login_banned'
+            when u.email_confirmed_at is null and i.id is null then 'login_unconfirmed'
+        end
+    into user_id, is_confirmed, made_by, refusal
+    from auth.users as u
+    left join resguardo.staff as s on s.user_id = u.id
+    left join resguardo.patients as p on p.user_id = u.id
+    left join private.staff_invitations as i
+        on i.email = of_email
+        and i.id::text = u.raw_user_meta_data ->> 'staff_invitation'
+        and coalesce(u.encrypted_password, '') = ''
+        and u.invited_at is not null
+    where u.instance_id = '00000000-0000-0000-0000-000000000000' and lower(u.email) = of_email
+        and u.aud = 'authenticated' and not u.is_sso_user and u.deleted_at is null;
+end
+$$;
+
+-- The standing invitation of an address, made if new, or why there can be none. The owner, who is nobody, may change
+-- the role of one that stands.
+create function private.open_staff_invitation(
+    of_email text, of_role text, inviter uuid, out invitation uuid, out refusal text, out login uuid
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    standing_role text;
+begin
+    perform pg_advisory_xact_lock(hashtextextended('resguardo.staff_invitation ' || of_email, 0));
+    select l.user_id, l.refusal into login, refusal from private.staff_login(of_email) as l;
+    if refusal is not null then
+        return;
+    end if;
+    select i.id, i.role into invitation, standing_role
+    from private.staff_invitations as i
+    where i.email = of_email and i.status = 'PENDING';
+    if invitation is null then
+        insert into private.staff_invitations (email, role, invited_by) values (of_email, of_role, inviter)
+        returning id into invitation;
+    elsif standing_role <> of_role and inviter is not null then
+        refusal := 'invitation_differs';
+    elsif standing_role <> of_role then
+        update private.staff_invitations as i set role = of_role where i.id = invitation;
+    end if;
+end
+$$;
+
+-- Invites somebody by address, or says why not: the audit row then names the login or the patient that the answer
+-- told of. Again while it is pending the job is queued once more and nothing else changes. Raises RG429
+-- (quota_invitations).
+create function private.invite_staff(of_email text, of_role text)
+returns table (
+    id uuid, role text, status text, error text, email text, created_at timestamptz, refusal text
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    opened record;
+begin
+    perform private.use_quota(person, 'invitations');
+    select o.* into opened from private.open_staff_invitation(of_email, of_role, person) as o;
+    perform private.write_audit(
+        'staff.invite', case when opened.refusal is null then 'ALLOWED' else 'FAILED' end, opened.refusal,
+        case when opened.invitation is null then 'staff' else 'staff_invitation' end,
+        array_remove(array[coalesce(opened.invitation, opened.login)], null),
+        array(select p.id from resguardo.patients as p where p.user_id = opened.login), '{}',
+        array['role'], (opened.refusal is null)::integer, null
+    );
+    if opened.refusal is not null then
+        return query
+        select null::uuid, null::text, null::text, null::text, null::text, null::timestamptz, opened.refusal;
+        return;
+    end if;
+    perform jobs.procrastinate_defer_jobs_v1(array[
+        row(
+            'default', 'invite_staff', 0, opened.invitation::text, null,
+            jsonb_build_object('id', opened.invitation), null
+        )::jobs.procrastinate_job_to_defer_v1
+    ]);
+    return query
+    select i.id, i.role, i.status, i.error, i.email, i.created_at, null::text
+    from private.staff_invitations as i where i.id = opened.invitation;
+end
+$$;
+
+-- The newest hundred invitations, after the audit row of the look. The address is given to the person who invited it
+-- alone.
+create function private.read_staff_invitations()
+returns table (id uuid, role text, status text, error text, email text, created_at timestamptz)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    shown constant uuid[] := array(
+        select i.id from private.staff_invitations as i order by i.created_at desc, i.id desc limit 100
+    );
+begin
+    perform private.use_quota(person, 'pages');
+    perform private.write_audit(
+        'staff.list_invitations', 'ALLOWED', null, 'staff_invitation', shown, '{}', '{}',
+        array['role', 'status', 'error', 'email'], cardinality(shown), null
+    );
+    return query
+    select
+        i.id, i.role, i.status, i.error, case when i.invited_by = person then i.email end, i.created_at
+    from private.staff_invitations as i
+    where i.id = any(shown)
+    order by i.created_at desc, i.id desc;
+end
+$$;
+
+-- The owner's `resguardo staff add`: the invitation to settle, or why there can be none.
+create function private.add_staff(of_email text, of_role text, out invitation uuid, out refusal text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select o.invitation, o.refusal into invitation, refusal
+    from private.open_staff_invitation(of_email, of_role, null) as o;
+end
+$$;
+
+create function private.close_staff_invitation(of_invitation uuid, login uuid, failure text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update private.staff_invitations as i
+    set status = case when failure is null then 'SENT' else 'FAILED' end, user_id = login, error = failure,
+        settled_at = clock_timestamp()
+    where i.id = of_invitation;
+    perform private.write_audit(
+        'staff.add', case when failure is null then 'ALLOWED' else 'FAILED' end, failure,
+        case when failure is null then 'staff' else 'staff_invitation' end,
+        array[coalesce(login, of_invitation)], '{}', '{}', array['role'], (failure is null)::integer, null
+    );
+end
+$$;
+
+-- Brings a pending invitation to its end as far as the logins allow: the member of staff is made, or it has failed, and
+-- null is returned; or the address that has to be invited still. `answered` is the login that Supabase Auth named
+-- when it was asked. An answer that was lost is found again by the mark that the invitation left on its login, which
+-- is committed only where the mail was sent.
+create function private.settle_staff_invitation(of_invitation uuid, answered uuid) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted private.staff_invitations;
+    login record;
+begin
+    select i.* into wanted from private.staff_invitations as i where i.id = of_invitation for update;
+    if wanted.id is null or wanted.status <> 'PENDING' then
+        return null;
+    end if;
+    select l.* into login from private.staff_login(wanted.email) as l;
+    if login.refusal is not null then
+        perform private.close_staff_invitation(wanted.id, null, login.refusal);
+        return null;
+    end if;
+    if login.user_id is null
+        or not (
+            login.is_confirmed or login.made_by is not distinct from wanted.id
+            or login.user_id is not distinct from answered
+        )
+    then
+        return wanted.email;
+    end if;
+    insert into resguardo.staff (user_id, role) values (login.user_id, wanted.role);
+    perform private.close_staff_invitation(wanted.id, login.user_id, null);
+    return null;
+end
+$$;
+
+create function private.fail_staff_invitation(of_invitation uuid, failure text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from private.staff_invitations as i
+    where i.id = of_invitation and i.status = 'PENDING' for update;
+    if found then
+        perform private.close_staff_invitation(of_invitation, null, failure);
+    end if;
+end
+$$;

@@ -1,0 +1,336 @@
+-- Retention policies: versions of policies/retention.toml, which compliance officers approve.
+
+create table resguardo.retention_policies (
+    id integer generated always as identity constraint retention_policies_pkey primary key,
+    name text not null constraint retention_policies_name_key unique
+    constraint retention_policies_name_is_plain check (name ~ '^[0-9A-Za-z][0-9A-Za-z ._-]{0,63}$'),
+    sha256 text not null constraint retention_policies_sha256_is_hex check (sha256 ~ '^[0-9a-f]{64}$'),
+    status text not null default 'PROPOSED'
+    constraint retention_policies_status_is_known check (status in ('PROPOSED', 'ACTIVE', 'SUPERSEDED', 'REJECTED')),
+    source text not null,
+    terms jsonb not null
+    constraint retention_policies_terms_are_whole check (
+        (terms ->> 'grace_days')::integer between 1 and 36500
+        and (terms #>> '{default,recording_days}')::integer between 1 and 36500
+        and (terms #>> '{default,signed_note_days}')::integer between 1 and 36500
+        and (terms ->> 'applies_to_existing')::boolean is not null
+    ),
+    shortens boolean not null,
+    proposed_at timestamptz not null default private.now(),
+    activated_at timestamptz,
+    constraint retention_policies_activation_is_whole check (
+        (status in ('ACTIVE', 'SUPERSEDED')) = (activated_at is not null)
+    )
+);
+alter table resguardo.retention_policies enable row level security;
+comment on column resguardo.retention_policies.source is 'The file as it was proposed, whose SHA-256 is beside it.';
+comment on column resguardo.retention_policies.shortens is
+'Whether it shortened a term of the policy that it was last judged against: it then takes two officers.';
+create unique index retention_policies_one_active_key on resguardo.retention_policies (status)
+where status = 'ACTIVE';
+
+create table resguardo.retention_approvals (
+    policy_id integer not null
+    constraint retention_approvals_policy_id_fkey references resguardo.retention_policies (id),
+    officer_id uuid not null,
+    approved_at timestamptz not null default private.now(),
+    constraint retention_approvals_pkey primary key (policy_id, officer_id)
+);
+alter table resguardo.retention_approvals enable row level security;
+
+-- The policy in force; all null where there is none.
+create function private.active_policy() returns resguardo.retention_policies
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    active resguardo.retention_policies;
+begin
+    select p.* into active from resguardo.retention_policies as p where p.status = 'ACTIVE';
+    return active;
+end
+$$;
+
+-- One policy is decided on at a time, and no other becomes active meanwhile.
+create function private.lock_policies() returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from private.turns as t where t.of = 'policies' for update;
+    if not found then
+        raise exception 'turn_missing';
+    end if;
+end
+$$;
+
+-- Whether one policy gives anything a shorter term than another: a recording or a signed note of any kind of
+-- consultation, a minor, or the grace in which a deletion can be undone; or leaves a jurisdiction, and its floors.
+create function private.shortens(before jsonb, after jsonb) returns boolean
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (after ->> 'grace_days')::integer < (before ->> 'grace_days')::integer
+        or (before ->> 'jurisdiction' is not null and before ->> 'jurisdiction' is distinct from after ->> 'jurisdiction')
+        or coalesce((after #>> '{minors,until_age_years}')::integer, 0)
+        < coalesce((before #>> '{minors,until_age_years}')::integer, 0)
+        or exists (
+            select
+            from (
+                select null::text as kind
+                union select k.kind from jsonb_object_keys(before -> 'kinds') as k (kind)
+                union select k.kind from jsonb_object_keys(after -> 'kinds') as k (kind)
+            ) as n
+            cross join unnest(array['recording_days', 'signed_note_days']) as t (term)
+            where private.term_of(after, n.kind, t.term) < private.term_of(before, n.kind, t.term)
+        );
+end
+$$;
+
+-- Whether it takes two officers to put these terms into force now: they shorten a term of the policy in force or,
+-- where they touch what exists, of one that a recording is kept by still; or there was no policy, and there is
+-- something recorded that it would be the first to end.
+create function private.is_shortening(of_terms jsonb) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    active constant resguardo.retention_policies := private.active_policy();
+begin
+    if active.id is null then
+        return exists (select from resguardo.recordings);
+    end if;
+    return private.shortens(active.terms, of_terms)
+        or (
+            (of_terms ->> 'applies_to_existing')::boolean
+            and exists (
+                select
+                from resguardo.retention_policies as p
+                where p.status = 'SUPERSEDED' and private.shortens(p.terms, of_terms)
+                    and exists (
+                        select from resguardo.recordings as r
+                        where r.retention_policy = p.id and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+                    )
+            )
+        );
+end
+$$;
+
+-- What a policy would change of what exists if it came into force now: each recording's due day before and after.
+-- Nothing becomes due before now that was not due already, and what is in destruction is left alone.
+create function private.redated(of_policy integer)
+returns table (recording_id uuid, due_before timestamptz, due_after timestamptz)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    policy resguardo.retention_policies;
+begin
+    select p.* into policy from resguardo.retention_policies as p where p.id = of_policy;
+    return query
+    select
+        r.id, r.due_at,
+        greatest(
+            private.due_of(
+                policy.terms, c.kind, p.birth_date,
+                coalesce(r.term_from, greatest(r.ended_at, r.stored_at, r.status_at))
+            ),
+            least(r.due_at, private.now())
+        )
+    from resguardo.recordings as r
+    inner join resguardo.consultations as c on c.id = r.consultation_id
+    inner join resguardo.patients as p on p.id = r.patient_id
+    where r.medium = 'VIDEO' and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+        and (r.retention_policy is null or (policy.terms ->> 'applies_to_existing')::boolean)
+        and not exists (
+            select from resguardo.deletions as d where d.recording_id = r.id and d.status = 'DELETING'
+        );
+end
+$$;
+
+-- Puts a policy into force in the place of the one before. Whoever writes a recording waits, so that each is dated
+-- either by the one before, and seen here, or by this one.
+create function private.activate_policy(of_policy integer) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    how_many integer;
+begin
+    lock table resguardo.recordings in share row exclusive mode;
+    update resguardo.retention_policies as p set status = 'SUPERSEDED' where p.status = 'ACTIVE';
+    update resguardo.retention_policies as p set status = 'ACTIVE', activated_at = private.now()
+    where p.id = of_policy;
+    update resguardo.recordings as r set due_at = n.due_after, retention_policy = of_policy
+    from private.redated(of_policy) as n
+    where r.id = n.recording_id;
+    get diagnostics how_many = row_count;
+    perform private.write_audit(
+        'retention.activate', 'ALLOWED', 'policy_' || of_policy, 'retention_policy', '{}', '{}', '{}',
+        array['status', 'due_at'], how_many, null
+    );
+end
+$$;
+
+-- The owner's: keeps a version for compliance to decide on; its id. Raises RG409 (retention_policies_name_key) for a
+-- name that was used before.
+create function private.propose_policy(of_name text, of_sha256 text, of_source text, of_terms jsonb) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    made integer;
+begin
+    perform private.lock_policies();
+    insert into resguardo.retention_policies (name, sha256, source, terms, shortens)
+    values (of_name, of_sha256, of_source, of_terms, private.is_shortening(of_terms))
+    returning id into made;
+    perform private.write_audit(
+        'retention.propose', 'ALLOWED', 'policy_' || made, 'retention_policy', '{}', '{}', '{}',
+        array['terms'], 1, null
+    );
+    return made;
+end
+$$;
+
+-- The owner's: the first policy, in force at once where nobody has decided on any and nothing is recorded; else null.
+create function private.adopt_policy(of_name text, of_sha256 text, of_source text, of_terms jsonb) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    made integer;
+begin
+    perform private.lock_policies();
+    lock table resguardo.recordings in share row exclusive mode;
+    if exists (select from resguardo.retention_policies) or exists (select from resguardo.recordings) then
+        return null;
+    end if;
+    made := private.propose_policy(of_name, of_sha256, of_source, of_terms);
+    perform private.activate_policy(made);
+    return made;
+end
+$$;
+
+-- A proposal, locked, for an officer to decide on; all null where there is none, which is then in the log. Raises RG409
+-- (retention_policy_settled).
+create function private.open_policy(of_policy integer, action text) returns resguardo.retention_policies
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.retention_policies;
+begin
+    perform private.lock_policies();
+    select p.* into wanted from resguardo.retention_policies as p where p.id = of_policy for update;
+    if wanted.id is null then
+        perform private.write_audit(
+            action, 'ABSENT', 'not_found', 'retention_policy', '{}', '{}', '{}', array['status'], 0, null
+        );
+    elsif wanted.status <> 'PROPOSED' then
+        raise exception 'retention_policy_settled' using errcode = 'RG409';
+    end if;
+    return wanted;
+end
+$$;
+
+-- One officer's approval of a proposal, judged against what is in force now; false where there is none. It comes into
+-- force with it, or with a second officer's where it shortens a term; who has been suspended since does not count.
+-- Raises RG409 (retention_policy_settled, retention_same_officer).
+create function private.approve_policy(of_policy integer) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    wanted constant resguardo.retention_policies := private.open_policy(of_policy, 'retention.approve');
+    is_shorter boolean;
+    approvals integer;
+begin
+    if wanted.id is null then
+        return false;
+    end if;
+    insert into resguardo.retention_approvals (policy_id, officer_id) values (of_policy, person)
+    on conflict do nothing;
+    if not found then
+        raise exception 'retention_same_officer' using errcode = 'RG409';
+    end if;
+    perform private.write_audit(
+        'retention.approve', 'ALLOWED', 'policy_' || of_policy, 'retention_policy', '{}', '{}', '{}',
+        array['status'], 1, null
+    );
+    lock table resguardo.recordings in share row exclusive mode;
+    is_shorter := private.is_shortening(wanted.terms);
+    update resguardo.retention_policies as p set shortens = is_shorter where p.id = of_policy;
+    select count(*) into approvals
+    from resguardo.retention_approvals as a
+    inner join resguardo.staff as s on s.user_id = a.officer_id
+    where a.policy_id = of_policy and s.status = 'active' and s.role = 'compliance';
+    if approvals >= (case when is_shorter then 2 else 1 end) then
+        perform private.activate_policy(of_policy);
+    end if;
+    return true;
+end
+$$;
+
+-- One officer's refusal ends a proposal; false where there is none. Raises RG409 (retention_policy_settled).
+create function private.reject_policy(of_policy integer) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.person();
+    if (private.open_policy(of_policy, 'retention.reject')).id is null then
+        return false;
+    end if;
+    update resguardo.retention_policies as p set status = 'REJECTED' where p.id = of_policy;
+    perform private.write_audit(
+        'retention.reject', 'ALLOWED', 'policy_' || of_policy, 'retention_policy', '{}', '{}', '{}',
+        array['status'], 1, null
+    );
+    return true;
+end
+$$;
+
+-- What a policy would do to what exists, month by month: how much would be deleted, how much of it sooner than it is to
+-- be today (or at all), how much is held and so stays.
+create function private.policy_effects(of_policy integer)
+returns table (
+    month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz
+)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select
+        date_trunc('month', n.due_after at time zone 'UTC')::date, count(*),
+        coalesce(sum(coalesce(r.size_bytes, 0) + s.size_bytes), 0)::bigint,
+        count(*) filter (where n.due_before is null or n.due_after < n.due_before),
+        count(h.id), min(n.due_after)
+    from private.redated(of_policy) as n
+    inner join resguardo.recordings as r on r.id = n.recording_id
+    cross join lateral (
+        select coalesce(sum(p.size_bytes), 0) as size_bytes from resguardo.recordings as p where p.beside = r.id
+    ) as s
+    left join private.held_videos() as h (id) on h.id = r.id
+    group by 1
+    order by 1;
+end
+$$;
+
+-- The same for compliance, after the audit row; no row, too, where there is no such policy. Raises RG409
+-- (retention_policy_settled) for one that is not PROPOSED.
+create function private.preview_policy(of_policy integer)
+returns table (
+    month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.retention_policies;
+begin
+    perform private.use_quota(private.person(), 'pages');
+    select p.* into wanted from resguardo.retention_policies as p where p.id = of_policy;
+    if wanted.status <> 'PROPOSED' then
+        raise exception 'retention_policy_settled' using errcode = 'RG409';
+    end if;
+    perform private.write_audit(
+        'retention.preview', case when wanted.id is null then 'ABSENT' else 'ALLOWED' end,
+        coalesce('policy_' || wanted.id, 'not_found'), 'retention_policy', '{}', '{}', '{}',
+        array['due_at', 'size_bytes'], (wanted.id is not null)::integer, null
+    );
+    if wanted.id is not null then
+        return query select e.* from private.policy_effects(of_policy) as e;
+    end if;
+end
+$$;

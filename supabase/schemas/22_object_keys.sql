@@ -1,0 +1,189 @@
+-- Where the objects of recordings are in the bucket. Only functions that write the audit row first return an object
+-- key.
+
+create table private.recording_secrets (
+    recording_id uuid primary key
+    constraint recording_secrets_recording_id_fkey references resguardo.recordings (id),
+    object_key text not null constraint recording_secrets_object_key_key unique
+);
+create index recording_secrets_object_key_idx on private.recording_secrets (object_key collate "C");
+
+-- Fixes where the recording's object will be. The key names nobody. Raises RG403 for a recording that is not the
+-- caller's own.
+create function private.assign_object_key(of_recording uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.person();
+    insert into private.recording_secrets (recording_id, object_key)
+    select r.id, private.first_object_key(r)
+    from resguardo.recordings as r
+    where r.id = of_recording and r.doctor_id = private.person();
+    if not found then
+        raise exception 'not_own_recording' using errcode = 'RG403';
+    end if;
+end
+$$;
+
+-- The object key of a READY recording for its doctor, after the audit row that says so; null where there is nothing
+-- for this person (the row then says DENIED or ABSENT), '' where it is not READY. Only a session whose TOTP code is no
+-- older than the limit gets one. Raises RG403 (totp_stale), RG429 (quota_urls), RG409 (recording_being_deleted).
+create function private.release_object_key(action text, of_recording uuid, totp_max_age_seconds integer) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    newest_totp double precision;
+    wanted resguardo.recordings;
+    key text;
+    is_allowed boolean;
+begin
+    if action is null or action not in ('recording.issue_url', 'recording.read_storage') then
+        raise exception 'unknown_action' using errcode = 'RG403';
+    end if;
+    select max((a.method ->> 'timestamp')::double precision) into newest_totp
+    from jsonb_array_elements(private.claims() -> 'amr') as a (method)
+    where a.method ->> 'method' in ('totp', 'mfa/totp');
+    if totp_max_age_seconds is not null
+        and coalesce(newest_totp, 0) < extract(epoch from now()) - totp_max_age_seconds
+    then
+        raise exception 'totp_stale' using errcode = 'RG403';
+    end if;
+    perform private.use_quota(person, 'urls');
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
+    if wanted.doctor_id = person and exists (
+        select from resguardo.deletions as d
+        where d.recording_id = coalesce(wanted.beside, wanted.id) and d.status in ('REQUESTED', 'DELETING')
+    ) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    select s.object_key into key from private.recording_secrets as s where s.recording_id = of_recording;
+    is_allowed := coalesce(wanted.doctor_id = person and wanted.status = 'READY' and key is not null, false);
+    perform private.write_audit(
+        action,
+        case when is_allowed then 'ALLOWED' when wanted.id is null then 'ABSENT'
+            when wanted.doctor_id <> person then 'DENIED' else 'FAILED' end,
+        case when wanted.id is null or wanted.doctor_id <> person then 'not_found'
+            when not is_allowed then private.unready_reason(wanted.status) end,
+        'recording', array[of_recording],
+        case when wanted.id is not null then array[wanted.patient_id] end,
+        case when wanted.id is not null then array[wanted.consultation_id] end,
+        array['object'], is_allowed::integer, case when is_allowed then wanted.size_bytes end
+    );
+    return case when is_allowed then key when wanted.doctor_id = person then '' end;
+end
+$$;
+
+-- The object key for the worker, after the audit row.
+create function private.read_object_key(of_recording uuid) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.recordings;
+begin
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
+    if wanted.id is null then
+        return null;
+    end if;
+    perform private.write_audit(
+        'recording.read_key', 'ALLOWED', null, 'recording', array[of_recording],
+        array[wanted.patient_id], array[wanted.consultation_id], array['object_key'], 1, null
+    );
+    return (select s.object_key from private.recording_secrets as s where s.recording_id = of_recording);
+end
+$$;
+
+create function private.object_prefix(of_recording resguardo.recordings) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case of_recording.retention_class
+            when 'keep' then 'keep/' else 'r/' || of_recording.retention_class || '/'
+        end || format('%s/%s/', of_recording.consultation_id, coalesce(of_recording.beside, of_recording.id));
+end
+$$;
+
+-- `sound_file` is the extension of a MICROPHONE's file: mp4 or ogg.
+create function private.first_object_key(of_recording resguardo.recordings, sound_file text default 'mp4') returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return private.object_prefix(of_recording) || case of_recording.medium
+            when 'MICROPHONE' then format(
+                'microphone-%s.%s', of_recording.id, case sound_file when 'ogg' then 'ogg' else 'mp4' end
+            )
+            when 'SPEAKERS' then 'speakers.ogg'
+            else 'video.mp4'
+        end;
+end
+$$;
+
+-- Law 5: each time that LiveKit is asked anew it is given another key, so that an egress of an earlier ask that turns
+-- up late overwrites nothing; and the key follows the egress that is adopted. Only while nothing has been recorded to
+-- the end. Raises RG409 (object_key_of_another).
+create function private.point_object_key(of_recording uuid, key text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.recordings;
+begin
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
+    if wanted.id is null or not private.is_live(wanted.status)
+        or not starts_with(key, private.object_prefix(wanted))
+        or substr(key, length(private.object_prefix(wanted)) + 1) !~ (
+            case wanted.medium
+                when 'MICROPHONE' then format('^microphone-%s(-[0-9]{1,3})?[.](mp4|ogg)$', wanted.id)
+                when 'SPEAKERS' then '^speakers(-[0-9]{1,3})?[.]ogg$'
+                else '^video(-[0-9]{1,3})?[.]mp4$'
+            end
+        )
+    then
+        raise exception 'object_key_of_another' using errcode = 'RG409';
+    end if;
+    update private.recording_secrets as s set object_key = key
+    where s.recording_id = of_recording and s.object_key <> key;
+end
+$$;
+
+-- Which of these keys no recording has, no import waits for, and nothing on its way to keep/ comes from or goes to, for
+-- the sweep of the bucket. A recording that was given up before anything was known of it has none: what LiveKit uploads
+-- for it all the same is nobody's. It tells nothing that was not asked with.
+create function private.unknown_object_keys(keys text[]) returns text[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select k.key from unnest(keys) as k (key)
+        where not exists (
+                select
+                from private.recording_secrets as s
+                join resguardo.recordings as r on r.id = s.recording_id
+                where s.object_key = k.key
+                    and not (r.status = 'ABORTED' or (r.status = 'FAILED' and r.egress_id is null and r.source = 'EGRESS'))
+            )
+            and not exists (
+                select
+                from private.import_secrets as s
+                join resguardo.recording_imports as i on i.id = s.import_id
+                where s.object_key = k.key and i.status in ('AWAITING_URL', 'AWAITING_UPLOAD')
+            )
+            and not exists (select from private.object_moves as m where m.source_key = k.key)
+            and not exists (select from private.object_moves as m where m.target_key = k.key)
+    );
+end
+$$;
+
+-- Where a recording's objects are, and where they were before it moved to keep/.
+create function private.object_prefixes(of_recording resguardo.recordings) returns text[]
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    before resguardo.recordings := of_recording;
+begin
+    before.retention_class := coalesce(of_recording.recorded_class, of_recording.retention_class);
+    return array(
+        select distinct p.prefix
+        from unnest(array[private.object_prefix(of_recording), private.object_prefix(before)]) as p (prefix)
+    );
+end
+$$;

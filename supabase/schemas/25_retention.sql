@@ -1,0 +1,211 @@
+-- The term of each recording: from when it counts, and when the recording is to be destroyed.
+
+-- A new recording goes where its term sends it, sound beside its picture and an import where it was uploaded; one that
+-- has ended is dated by the policy in force, and by that alone from then on. What LOST turns out to be keeps its policy
+-- and is never due earlier.
+create function private.retain_recording() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    policy resguardo.retention_policies;
+    of_kind text;
+    born date;
+begin
+    if tg_op = 'INSERT' and new.retention_class = 'keep' then
+        new.retention_class := coalesce(
+            (select v.retention_class from resguardo.recordings as v where v.id = new.beside),
+            (
+                select i.retention_class from resguardo.recording_imports as i
+                where i.recording_id = new.id and new.source = 'IMPORT'
+            ),
+            private.class_for(new.consultation_id)
+        );
+    end if;
+    if tg_op = 'INSERT' then
+        new.recorded_class := new.retention_class;
+    end if;
+    if new.medium <> 'VIDEO' or new.status not in ('READY', 'FAILED', 'ABORTED', 'LOST') then
+        return new;
+    elsif tg_op = 'INSERT' then
+        if new.due_at is not null then
+            return new;
+        end if;
+    elsif new.status = old.status then
+        return new;
+    end if;
+    new.term_from := greatest(
+        new.term_from, new.created_at, new.ended_at, new.stored_at, new.status_at, private.latest_time()
+    );
+    policy := private.active_policy();
+    if new.retention_policy is not null then
+        select p.* into policy from resguardo.retention_policies as p where p.id = new.retention_policy;
+    end if;
+    if policy.id is not null then
+        select c.kind, p.birth_date into of_kind, born
+        from resguardo.consultations as c
+        inner join resguardo.patients as p on p.id = c.patient_id
+        where c.id = new.consultation_id
+        for share of p;
+        new.due_at := greatest(new.due_at, private.due_of(policy.terms, of_kind, born, new.term_from));
+        new.retention_policy := policy.id;
+    end if;
+    return new;
+end
+$$;
+
+-- After recordings_guard, by name: that sets status_at.
+create trigger recordings_retention before insert or update of status on resguardo.recordings
+for each row execute function private.retain_recording();
+
+create function private.classify_import() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.retention_class := private.class_for(new.consultation_id);
+    return new;
+end
+$$;
+
+create trigger recording_imports_classify before insert on resguardo.recording_imports
+for each row execute function private.classify_import();
+
+-- 'recording_days' or 'signed_note_days' of a kind of consultation; of none, the default.
+create function private.term_of(terms jsonb, kind text, term text) returns integer
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce((terms #>> array['kinds', kind, term])::integer, (terms #>> array['default', term])::integer);
+end
+$$;
+
+-- Until when what is recorded of somebody born that day is kept at the least; null where nothing is said of minors.
+-- The day of coming of age has then begun everywhere on earth; who was born on a 29 February comes of age on 1 March.
+create function private.minor_until(terms jsonb, birth_date date) returns timestamptz
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    years constant integer := (terms #>> '{minors,until_age_years}')::integer;
+begin
+    return (
+        make_date(extract(year from birth_date)::integer + years, extract(month from birth_date)::integer, 1)
+        + (extract(day from birth_date)::integer - 1)
+    )::timestamp at time zone 'Etc/GMT+12';
+end
+$$;
+
+-- When a recording whose term counts from then is due. Raises nothing; null without terms or a beginning.
+create function private.due_of(terms jsonb, kind text, birth_date date, counted_from timestamptz) returns timestamptz
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if terms is null or counted_from is null then
+        return null;
+    end if;
+    return greatest(
+        counted_from + make_interval(hours => 24 * private.term_of(terms, kind, 'recording_days')),
+        private.minor_until(terms, birth_date)
+    );
+end
+$$;
+
+-- Where the objects of a consultation's next recording go: where the bucket's own rule cannot come before us.
+create function private.class_for(of_consultation uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    terms constant jsonb := (private.active_policy()).terms;
+    of_kind text;
+    born date;
+    days integer;
+begin
+    select c.kind, p.birth_date into of_kind, born
+    from resguardo.consultations as c
+    inner join resguardo.patients as p on p.id = c.patient_id
+    where c.id = of_consultation;
+    days := private.term_of(terms, of_kind, 'recording_days');
+    if days is null or private.minor_until(terms, born) > private.now() + make_interval(hours => 24 * days) then
+        return 'keep';
+    end if;
+    return 'd' || days;
+end
+$$;
+
+-- The videos that the bucket's own rule would empty too early: under a class of a fixed age and due later than two days
+-- before its backstop, which is a week after its term and counts from when the bucket stored the object.
+create function private.outgrown() returns table (recording_id uuid)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select r.id
+    from resguardo.recordings as r
+    where r.retention_class <> 'keep' and r.medium = 'VIDEO' and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+        and r.due_at > coalesce(r.stored_at, r.created_at)
+        + make_interval(hours => 24 * (substr(r.retention_class, 2)::integer + 5));
+end
+$$;
+
+-- What is stored, by class and by age in days, for compliance, after the audit row: counts and bytes alone.
+create function private.report_storage()
+returns table (retention_class text, age_from_days integer, objects bigint, size_bytes bigint)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.use_quota(private.person(), 'pages');
+    perform private.write_audit(
+        'storage.report', 'ALLOWED', null, 'storage', '{}', '{}', '{}', array['size_bytes', 'due_at'], 1, null
+    );
+    return query
+    select r.retention_class, a.from_days, count(*), coalesce(sum(r.size_bytes), 0)::bigint
+    from resguardo.recordings as r
+    cross join lateral (
+        select max(d.days) as from_days
+        from unnest(array[0, 30, 90, 365]) as d (days)
+        where d.days = 0
+            or private.now() - coalesce(r.stored_at, r.ended_at, r.created_at) >= make_interval(hours => 24 * d.days)
+    ) as a
+    where r.status = 'READY' or (r.stored_at is not null and r.status in ('VERIFYING', 'FAILED', 'ABORTED', 'LOST'))
+    group by r.retention_class, a.from_days
+    order by r.retention_class, a.from_days;
+end
+$$;
+
+-- What the next so many days will delete, how much of that is held and so will stay, and what was stored and fetched in
+-- as many days until now. report_storage() has written the audit row.
+create function private.report_coming(within_days integer)
+returns table (
+    recordings bigint, size_bytes bigint, held_recordings bigint, held_bytes bigint, objects_stored bigint,
+    urls_issued bigint
+)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    span constant interval := make_interval(hours => 24 * within_days);
+begin
+    perform private.person();
+    return query
+    with due as (
+        select r.id, coalesce(r.size_bytes, 0) + s.size_bytes as bytes, h.id is not null as is_held
+        from resguardo.recordings as r
+        cross join lateral (
+            select coalesce(sum(p.size_bytes), 0) as size_bytes from resguardo.recordings as p where p.beside = r.id
+        ) as s
+        left join private.held_videos() as h (id) on h.id = r.id
+        left join resguardo.deletions as d on d.recording_id = r.id and d.status in ('REQUESTED', 'DELETING')
+        where (least(r.due_at, d.undo_until) < private.now() + span or d.status = 'DELETING') and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+    )
+
+    select
+        count(*) filter (where not d.is_held), coalesce(sum(d.bytes) filter (where not d.is_held), 0)::bigint,
+        count(*) filter (where d.is_held), coalesce(sum(d.bytes) filter (where d.is_held), 0)::bigint,
+        (
+            select count(*) from resguardo.recordings as r
+            where coalesce(r.stored_at, r.ended_at) > private.now() - span
+        ),
+        (
+            select coalesce(sum(u.used), 0)::bigint from private.usage as u
+            where u.meter = 'urls' and u.window_start > private.now() - span
+        )
+    from due as d;
+end
+$$;

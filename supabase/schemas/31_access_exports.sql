@@ -1,0 +1,329 @@
+-- The copies that were made for access requests.
+
+create table private.access_exports (
+    request_id uuid primary key
+    constraint access_exports_request_id_fkey references resguardo.access_requests (id),
+    object_key text not null constraint access_exports_object_key_key unique
+    constraint access_exports_object_key_is_of_request check (starts_with(object_key, 'exports/' || request_id || '/')),
+    recording_ids uuid[] not null,
+    files integer not null constraint access_exports_files_is_count check (files >= 0),
+    secret text,
+    began_at timestamptz not null default private.now(),
+    ready_at timestamptz,
+    expires_at timestamptz,
+    expired_at timestamptz,
+    constraint access_exports_readiness_is_whole check ((ready_at is null) = (expires_at is null))
+);
+comment on table private.access_exports is
+'The object that was made for a request, of which recordings. Whoever deletes one of these deletes it, then this row.';
+comment on column private.access_exports.recording_ids is
+'Of the media in it and of the videos that these belong to; until it is ready, of all that may be in it.';
+comment on column private.access_exports.secret is 'What opens it: until it is revealed, once, or the copy has ended.';
+create index access_exports_recordings_idx on private.access_exports using gin (recording_ids);
+
+-- A copy that goes with a recording in it leaves word behind.
+create function private.note_deleted_export() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update resguardo.access_requests as a set export_status = 'DELETED'
+    where a.id = old.request_id and a.export_status = 'READY';
+    return null;
+end
+$$;
+
+create trigger access_exports_note_deletion after delete on private.access_exports
+for each row execute function private.note_deleted_export();
+
+-- Whether a recording is on its way to its end.
+create function private.is_being_destroyed(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from resguardo.deletions as d
+        where d.recording_id = of_recording and d.status in ('DELETING', 'DELETED')
+    );
+end
+$$;
+
+-- Whether a recording is destroyed, of which at least the key is gone for good: such a one goes into no copy.
+create function private.is_destroyed(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from resguardo.deletions as d
+        where d.recording_id = of_recording and (d.status = 'DELETED' or d.shredded_at is not null)
+    );
+end
+$$;
+
+-- What a request asks for and is not destroyed.
+create function private.wanted_recordings(asked resguardo.access_requests) returns setof resguardo.recordings
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select r.* from resguardo.recordings as r
+    where r.patient_id = asked.patient_id and r.status <> 'DELETED'
+        and (asked.consultation_id is null or r.consultation_id = asked.consultation_id)
+        and not private.is_destroyed(coalesce(r.beside, r.id));
+end
+$$;
+
+-- Begins a copy: its object's name, new at each attempt so that two never write the same, and what goes into it, after
+-- the audit row. `number` counts the sounds of a video that participants of one kind have: 1 for the first. No row
+-- where none is to be made: the request is not APPROVED, or nothing was recorded, and it is fulfilled. Raises RG409
+-- (recording_not_finished) while something of it may still become READY, what is LOST for a week, and RG409
+-- (recording_being_deleted) while an attempt to destroy something of it, from before the request, runs.
+create function private.begin_export(of_request uuid, new_secret text)
+returns table (
+    object_key text, recording_id uuid, video_id uuid, medium text, participant_id uuid, participant_kind text,
+    guest_role text, number integer, recorded_at timestamptz, size_bytes bigint, sha256 text, recording_key text
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+    new_key constant text := format('exports/%s/%s.zip', of_request, gen_random_uuid());
+    ids uuid[];
+begin
+    select a.* into wanted from resguardo.access_requests as a where a.id = of_request for update;
+    if wanted.id is null or wanted.status <> 'APPROVED' then
+        return;
+    end if;
+    if exists (
+        select from private.wanted_recordings(wanted) as r
+        where not private.is_finished(r.status)
+            or (r.status = 'LOST' and r.status_at > private.now() - interval '7 days')
+    ) then
+        raise exception 'recording_not_finished' using errcode = 'RG409';
+    elsif exists (
+        select from private.wanted_recordings(wanted) as r where private.is_in_destruction(coalesce(r.beside, r.id))
+    ) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    ids := array(select r.id from private.wanted_recordings(wanted) as r where r.status = 'READY');
+    if cardinality(ids) = 0 then
+        update resguardo.access_requests as a
+        set status = 'FULFILLED', fulfilled_at = private.now(), export_status = 'NOTHING_RECORDED',
+            export_recordings = 0, export_missing = null, export_error = null
+        where a.id = of_request;
+        perform private.audit_request('access_request.export', wanted, array['status']);
+        return;
+    end if;
+    insert into private.access_exports as e (request_id, object_key, recording_ids, files, secret)
+    values (
+        of_request, new_key,
+        array(
+            select r.id from resguardo.recordings as r where r.id = any(ids)
+            union
+            select r.beside from resguardo.recordings as r where r.id = any(ids) and r.beside is not null
+        ),
+        cardinality(ids), new_secret
+    )
+    on conflict (request_id) do update
+    set object_key = excluded.object_key, recording_ids = excluded.recording_ids, files = excluded.files,
+        secret = excluded.secret, began_at = excluded.began_at;
+    perform private.write_audit(
+        'recording.read_key', 'ALLOWED', null, 'recording', ids, array[wanted.patient_id],
+        array(select distinct r.consultation_id from resguardo.recordings as r where r.id = any(ids)),
+        array['object_key'], cardinality(ids), null
+    );
+    return query
+    select
+        new_key, r.id, coalesce(r.beside, r.id), r.medium, p.id, p.kind, p.guest_role,
+        row_number() over (
+            partition by coalesce(r.beside, r.id), r.medium, p.kind
+            order by coalesce(r.started_at, r.created_at), r.id
+        )::integer,
+        coalesce(r.started_at, c.scheduled_at), r.size_bytes, r.sha256, s.object_key
+    from resguardo.recordings as r
+    join resguardo.consultations as c on c.id = r.consultation_id
+    join private.recording_secrets as s on s.recording_id = r.id
+    left join resguardo.participants as p on p.id = r.participant_id
+    where r.id = any(ids)
+    order by coalesce(r.started_at, c.scheduled_at), r.id;
+end
+$$;
+
+-- Fulfils a request with the object that an attempt has written, with these recordings in it. False where another
+-- attempt has taken its place, or the request is not to be fulfilled any more: the object is then nobody's. Where a
+-- recording in it was destroyed meanwhile, another is begun.
+create function private.finish_export(of_request uuid, key text, size bigint, contents uuid[]) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    moment constant timestamptz := private.now();
+    wanted resguardo.access_requests;
+    made private.access_exports;
+    missing integer;
+begin
+    select a.* into wanted from resguardo.access_requests as a where a.id = of_request for update;
+    select e.* into made from private.access_exports as e where e.request_id = of_request for update;
+    if exists (select from unnest(made.recording_ids) as m (id) where private.is_destroyed(m.id)) then
+        delete from private.access_exports as e where e.request_id = of_request;
+        made := null;
+    end if;
+    if made.object_key is distinct from key or made.expired_at is not null then
+        if made.object_key is null and wanted.status = 'APPROVED' then
+            perform private.put_job('export_access_request', of_request);
+        end if;
+        return false;
+    elsif wanted.status <> 'APPROVED' then
+        return made.ready_at is not null;
+    end if;
+    missing := made.files - cardinality(contents);
+    update private.access_exports as e
+    set ready_at = moment, expires_at = moment + interval '30 days', files = cardinality(contents),
+        recording_ids = array(
+            select r.id from resguardo.recordings as r where r.id = any(contents)
+            union
+            select r.beside from resguardo.recordings as r where r.id = any(contents) and r.beside is not null
+        )
+    where e.request_id = of_request
+    returning e.* into made;
+    update resguardo.access_requests as a
+    set status = 'FULFILLED', fulfilled_at = made.ready_at, export_status = 'READY', export_error = null,
+        export_size_bytes = size, export_recordings = made.files, export_missing = missing,
+        export_expires_at = made.expires_at
+    where a.id = of_request;
+    perform private.write_audit(
+        'access_request.export', 'ALLOWED', case when missing > 0 then 'incomplete' end, 'access_request',
+        array[of_request], array[wanted.patient_id],
+        array(select distinct r.consultation_id from resguardo.recordings as r where r.id = any(made.recording_ids)),
+        array['object'], made.files, size
+    );
+    return true;
+end
+$$;
+
+-- Says that no copy could be made; compliance may approve it again.
+create function private.fail_export(of_request uuid, failure text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+begin
+    update resguardo.access_requests as a set export_status = 'FAILED', export_error = failure
+    where a.id = of_request and a.status = 'APPROVED'
+    returning a.* into wanted;
+    if wanted.id is not null then
+        perform private.write_audit(
+            'access_request.export', 'FAILED', failure, 'access_request', array[of_request],
+            array[wanted.patient_id], array_remove(array[wanted.consultation_id], null), array['status'], 0, null
+        );
+    end if;
+end
+$$;
+
+-- The copies whose end has come: 30 days old, or of a request that was withdrawn while its copy was being made.
+create function private.ended_exports() returns table (request_id uuid, object_key text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select e.request_id, e.object_key
+    from private.access_exports as e
+    join resguardo.access_requests as a on a.id = e.request_id
+    where e.expired_at is null and (e.expires_at <= private.now() or a.status = 'WITHDRAWN')
+    order by e.began_at
+    limit 100;
+end
+$$;
+
+-- Marks a copy ended, after its object was seen to be gone; false where it is another's turn by now.
+create function private.expire_export(of_request uuid, key text) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+begin
+    select a.* into wanted from resguardo.access_requests as a where a.id = of_request for update;
+    update private.access_exports as e set expired_at = private.now(), secret = null
+    where e.request_id = of_request and e.object_key = key and e.expired_at is null
+        and (e.expires_at <= private.now() or wanted.status = 'WITHDRAWN');
+    if not found then
+        return false;
+    end if;
+    update resguardo.access_requests as a set export_status = 'EXPIRED'
+    where a.id = of_request and a.export_status = 'READY';
+    perform private.audit_request('access_request.expire_export', wanted, array['object', 'secret']);
+    return true;
+end
+$$;
+
+-- Which of these keys no copy has, for the sweep of what crashes left. It tells nothing that was not asked with.
+create function private.unknown_export_keys(keys text[]) returns text[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select k.key from unnest(keys) as k (key)
+        where not exists (
+            select from private.access_exports as e where e.object_key = k.key and e.expired_at is null
+        )
+    );
+end
+$$;
+
+-- The object key of a request's copy for its patient, after the audit row that says so; null where there is nothing
+-- for this person (the row then says DENIED or ABSENT), '' where there is no copy (now). Raises RG429 (quota_urls).
+create function private.release_export_key(of_request uuid) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+    made private.access_exports;
+begin
+    perform private.patient();
+    perform private.use_quota(private.uid(), 'urls');
+    wanted := private.find_access_request(of_request, 'access_request.issue_url');
+    if wanted.id is null then
+        return null;
+    end if;
+    select e.* into made from private.access_exports as e
+    where e.request_id = of_request and e.expires_at > private.now() and e.expired_at is null;
+    perform private.write_audit(
+        'access_request.issue_url', case when made.request_id is null then 'FAILED' else 'ALLOWED' end,
+        case when made.request_id is null then 'export_not_there' end, 'access_request', array[of_request],
+        array[wanted.patient_id],
+        array(select distinct r.consultation_id from resguardo.recordings as r where r.id = any(made.recording_ids)),
+        array['object'], coalesce(made.files, 0),
+        case when made.request_id is not null then wanted.export_size_bytes end
+    );
+    return coalesce(made.object_key, '');
+end
+$$;
+
+-- What opens a request's copy, once, for compliance to tell its patient by telephone or by post; then it is erased.
+-- Null where there is no such request, '' where the copy is not there or its secret was revealed before.
+create function private.reveal_export_secret(of_request uuid) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+    revealed text;
+begin
+    perform private.person();
+    wanted := private.lock_access_request(of_request, 'access_request.reveal_secret');
+    if wanted.id is null then
+        return null;
+    end if;
+    select e.secret into revealed from private.access_exports as e
+    where e.request_id = of_request and e.ready_at is not null and e.expires_at > private.now()
+        and e.expired_at is null;
+    perform private.write_audit(
+        'access_request.reveal_secret', case when revealed is null then 'FAILED' else 'ALLOWED' end,
+        case when revealed is null then 'export_secret_gone' end, 'access_request', array[of_request],
+        array[wanted.patient_id], array_remove(array[wanted.consultation_id], null), array['secret'],
+        (revealed is not null)::integer, null
+    );
+    if revealed is not null then
+        update private.access_exports as e set secret = null where e.request_id = of_request;
+        update resguardo.access_requests as a set secret_revealed_at = private.now() where a.id = of_request;
+    end if;
+    return coalesce(revealed, '');
+end
+$$;

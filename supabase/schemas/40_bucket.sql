@@ -1,0 +1,90 @@
+-- What the rules of the bucket have to protect.
+
+-- Two who read the bucket's locks and write them back lose one's: whoever does holds this, to its transaction's end.
+create function private.lock_bucket() returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from private.turns as t where t.of = 'bucket' for update;
+    if not found then
+        raise exception 'turn_missing';
+    end if;
+end
+$$;
+
+-- The consultations under r/ that a legal hold or an access request keeps, each with its prefix in the bucket, and
+-- whether anything there is finished: what is still being recorded cannot be moved yet, and need not be.
+create function private.protected_prefixes() returns table (consultation_id uuid, prefix text, is_finished boolean)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    with videos as materialized (select v.id from private.held_videos() as v (id)),
+
+    held as (
+        select r.id, r.consultation_id, r.status
+        from videos as v
+        inner join resguardo.recordings as r on r.id = v.id
+        union all
+        select r.id, r.consultation_id, r.status
+        from videos as v
+        inner join resguardo.recordings as r on r.beside = v.id
+    )
+
+    select
+        held.consultation_id, substring(s.object_key from '^r/[^/]+/[^/]+/'),
+        bool_or(held.status in ('READY', 'FAILED', 'ABORTED', 'LOST'))
+    from held join private.recording_secrets as s on s.recording_id = held.id
+    where s.object_key like 'r/%' and held.status <> 'DELETED'
+    group by 1, 2
+    order by 2;
+end
+$$;
+
+-- What the bucket would delete before it is due: of a term that was lengthened, or that began long after the object.
+create function private.endangered_prefixes() returns table (consultation_id uuid, prefix text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select distinct r.consultation_id, substring(s.object_key from '^r/[^/]+/[^/]+/')
+    from resguardo.recordings as r join private.recording_secrets as s on s.recording_id = r.id
+    where r.due_at is not null and r.status <> 'DELETED' and s.object_key ~ '^r/d[1-9][0-9]{0,4}/'
+        and r.due_at > coalesce(r.stored_at, r.ended_at, r.created_at)
+        + make_interval(days => 7 + substring(s.object_key from '^r/d([0-9]+)/')::integer)
+    order by 2;
+end
+$$;
+
+-- The terms, in days, of what stands under r/ and of the policy in force: each needs a rule of the bucket's.
+create function private.retention_days() returns integer[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select distinct substr(r.retention_class, 2)::integer from resguardo.recordings as r
+        where r.retention_class <> 'keep' and r.status <> 'DELETED'
+        union
+        select substr(i.retention_class, 2)::integer from resguardo.recording_imports as i
+        where i.retention_class <> 'keep' and i.status in ('AWAITING_URL', 'AWAITING_UPLOAD')
+        union
+        select (t.term ->> 'recording_days')::integer
+        from resguardo.retention_policies as p
+        cross join lateral (
+            select p.terms -> 'default'
+            union all
+            select k.value from jsonb_each(coalesce(p.terms -> 'kinds', '{}')) as k
+        ) as t (term)
+        where p.status = 'ACTIVE' and t.term ->> 'recording_days' is not null
+        order by 1
+    );
+end
+$$;
+
+create function private.record_bucket_change(part text, outcome text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.write_audit('bucket.apply', outcome, part, 'bucket', '{}', '{}', '{}', array[part], 1, null);
+end
+$$;

@@ -1,0 +1,170 @@
+-- The root keys, and the data key of each recording, which a root key wraps.
+
+create table private.recording_keys (
+    recording_id uuid primary key
+    constraint recording_keys_recording_id_fkey references resguardo.recordings (id),
+    wrapped_key bytea not null
+    constraint recording_keys_wrapped_key_length check (length(wrapped_key) between 40 and 64),
+    root_key_id text not null constraint recording_keys_root_key_id_is_slug check (root_key_id ~ '^[a-z0-9-]{1,32}$'),
+    created_at timestamptz not null default clock_timestamp()
+);
+comment on table private.recording_keys is
+'A data key a recording, wrapped by a root key (AES-KW, RFC 3394): the words that die with it are encrypted with it.';
+create index recording_keys_root_key_idx on private.recording_keys (root_key_id, recording_id);
+
+create table private.root_keys (
+    id text primary key constraint root_keys_id_is_slug check (id ~ '^[a-z0-9-]{1,32}$'),
+    check_value bytea not null constraint root_keys_check_value_length check (length(check_value) = 16),
+    created_at timestamptz not null default private.now()
+);
+comment on table private.root_keys is
+'Each root key that was ever current, by a truncated HMAC of its id: a wrong key is told from the right one by it.';
+
+-- Raises RG409 where the keyring lacks a root key that data keys are still wrapped by (root_key_missing), or has
+-- another one under its name (root_key_wrong).
+create function private.require_root_keys(ids text[], check_values bytea[]) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (
+        select from unnest(ids, check_values) as given (id, check_value)
+        join private.root_keys as k on k.id = given.id
+        where k.check_value is distinct from given.check_value
+    ) then
+        raise exception 'root_key_wrong' using errcode = 'RG409';
+    end if;
+    if exists (
+        select from private.root_keys as k
+        where k.id <> all (coalesce(ids, '{}'))
+            and (
+                exists (select from private.recording_keys as d where d.root_key_id = k.id)
+                or exists (select from private.word_index_key as w where w.root_key_id = k.id)
+            )
+    ) then
+        raise exception 'root_key_missing' using errcode = 'RG409';
+    end if;
+end
+$$;
+
+-- Keeps the check value of the current root key, once. Raises RG409 (root_key_wrong): of two who bring different keys
+-- of one name at once, the second is refused.
+create function private.register_root_key(root_key_id text, value_to_check bytea) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into private.root_keys (id, check_value) values (root_key_id, value_to_check) on conflict do nothing;
+    if (select k.check_value from private.root_keys as k where k.id = root_key_id) is distinct from value_to_check then
+        raise exception 'root_key_wrong' using errcode = 'RG409';
+    end if;
+end
+$$;
+
+-- The data key of a video that is READY, once: false where it has one. Raises RG409 (recording_not_ready) for any
+-- other, so that no key comes back to what was destroyed, and (root_key_unknown) for one that no start has registered.
+create function private.make_recording_key(of_recording uuid, wrapped bytea, root_key text) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.recordings;
+begin
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording for update;
+    if wanted.id is null or wanted.medium <> 'VIDEO' or wanted.status <> 'READY'
+        or private.is_being_destroyed(wanted.id)
+    then
+        raise exception 'recording_not_ready' using errcode = 'RG409';
+    end if;
+    if not exists (select from private.root_keys as k where k.id = root_key) then
+        raise exception 'root_key_unknown' using errcode = 'RG409';
+    end if;
+    insert into private.recording_keys (recording_id, wrapped_key, root_key_id, created_at)
+    values (of_recording, wrapped, root_key, private.now())
+    on conflict do nothing;
+    if not found then
+        return false;
+    end if;
+    perform private.write_audit(
+        'recording.make_key', 'ALLOWED', null, 'recording', array[of_recording],
+        array[wanted.patient_id], array[wanted.consultation_id], array['data_key'], 1, null
+    );
+    return true;
+end
+$$;
+
+-- How many data keys another root key than this one wraps.
+create function private.count_keys_to_rewrap(current_root_key text) returns bigint
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select count(*) from private.recording_keys as d where d.root_key_id <> current_root_key);
+end
+$$;
+
+-- Some data keys that another root key wraps, after one recording in the order of their ids, locked; the audit row
+-- comes first.
+create function private.read_keys_to_rewrap(current_root_key text, after_recording uuid, at_most integer)
+returns table (of_recording uuid, wrapped bytea, root_key text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ids uuid[];
+    patients uuid[];
+    consultations uuid[];
+begin
+    select array_agg(l.recording_id order by l.recording_id) into ids
+    from (
+        select d.recording_id from private.recording_keys as d
+        where d.root_key_id <> current_root_key and (after_recording is null or d.recording_id > after_recording)
+        order by d.recording_id
+        limit at_most
+        for update
+    ) as l;
+    if ids is null then
+        return;
+    end if;
+    select array_agg(distinct r.patient_id), array_agg(distinct r.consultation_id) into patients, consultations
+    from resguardo.recordings as r
+    where r.id = any (ids);
+    perform private.write_audit(
+        'recording.rewrap_key', 'ALLOWED', null, 'recording', ids, patients, consultations, array['data_key'],
+        cardinality(ids), null
+    );
+    return query
+    select d.recording_id, d.wrapped_key, d.root_key_id
+    from private.recording_keys as d
+    where d.recording_id = any (ids)
+    order by d.recording_id;
+end
+$$;
+
+-- Replaces what is still as it was read; how many were. Raises RG409 (root_key_unknown).
+create function private.rewrap_recording_keys(
+    of_recordings uuid[], wrapped_before bytea[], wrapped_after bytea[], root_key text
+) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    replaced integer;
+begin
+    if not exists (select from private.root_keys as k where k.id = root_key) then
+        raise exception 'root_key_unknown' using errcode = 'RG409';
+    end if;
+    update private.recording_keys as d set wrapped_key = new.wrapped_after, root_key_id = root_key
+    from unnest(of_recordings, wrapped_before, wrapped_after) as new (recording_id, wrapped_before, wrapped_after)
+    where d.recording_id = new.recording_id and d.wrapped_key = new.wrapped_before;
+    get diagnostics replaced = row_count;
+    return replaced;
+end
+$$;
+
+-- By which root key how many keys of which kind are wrapped.
+create function private.count_keys() returns table (kind text, root_key text, keys bigint)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select 'recording', d.root_key_id, count(*) from private.recording_keys as d group by d.root_key_id
+    union all
+    select 'word_index', w.root_key_id, count(*) from private.word_index_key as w group by w.root_key_id
+    order by 1, 2;
+end
+$$;

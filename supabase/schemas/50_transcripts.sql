@@ -1,0 +1,388 @@
+-- Transcripts: how far each is, and its words, which the database stores only encrypted under the recording's data key.
+
+create table resguardo.transcripts (
+    recording_id uuid primary key
+    constraint transcripts_recording_id_fkey references resguardo.recordings (id),
+    consultation_id uuid not null,
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    status text not null
+    constraint transcripts_status_is_known check (
+        status in ('PENDING', 'RUNNING', 'READY', 'NO_SPEECH', 'FAILED', 'OFF')
+    ),
+    error text constraint transcripts_error_is_slug check (error ~ '^[a-z][a-z0-9_]{0,63}$'),
+    language text constraint transcripts_language_is_code check (language ~ '^[a-z]{2,3}$'),
+    pieces_total integer constraint transcripts_pieces_total_range check (pieces_total >= 0),
+    pieces_done integer not null default 0
+    constraint transcripts_pieces_done_range check (pieces_done between 0 and coalesce(pieces_total, 0)),
+    unused_track_count smallint not null default 0
+    constraint transcripts_unused_track_count_range check (unused_track_count >= 0),
+    unintelligible_count integer not null default 0
+    constraint transcripts_unintelligible_count_range check (unintelligible_count >= 0),
+    attempt integer not null default 1 constraint transcripts_attempt_range check (attempt > 0),
+    is_retried boolean not null default false,
+    created_at timestamptz not null default private.now(),
+    status_at timestamptz not null default private.now(),
+    run integer not null default 0
+    constraint transcripts_run_range check (run >= 0),
+    constraint transcripts_people_fkey foreign key (consultation_id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id),
+    constraint transcripts_error_says_why check (
+        status = 'READY' or (error is not null) = (status in ('FAILED', 'OFF'))
+    ),
+    constraint transcripts_retried_is_ready check (status = 'READY' or not is_retried)
+);
+alter table resguardo.transcripts enable row level security;
+comment on column resguardo.transcripts.pieces_total is
+'How many requests it takes; null until the sound was looked at.';
+comment on column resguardo.transcripts.unused_track_count is
+'How many tracks of sound could not be decoded, so that the transcript lacks them.';
+comment on column resguardo.transcripts.unintelligible_count is
+'How many turns have no words, since the speech service could not make them out.';
+comment on column resguardo.transcripts.is_retried is
+'Whether the worker asks for the unintelligible pieces of a READY transcript again; its words can be read meanwhile.';
+comment on column resguardo.transcripts.error is
+'Why it is FAILED or OFF; of a READY transcript, why its last retry ended without an answer.';
+comment on column resguardo.transcripts.run is
+'How often a worker began or went on: the last one asks, whoever was taken for dead and is not asks no more.';
+create index transcripts_consultation_idx on resguardo.transcripts (consultation_id, doctor_id, patient_id);
+create index transcripts_doctor_idx on resguardo.transcripts (doctor_id);
+create index transcripts_patient_idx on resguardo.transcripts (patient_id);
+
+create table private.transcript_pieces (
+    recording_id uuid not null
+    constraint transcript_pieces_recording_id_fkey references resguardo.transcripts (recording_id),
+    number integer not null constraint transcript_pieces_number_range check (number >= 0),
+    sound uuid not null constraint transcript_pieces_sound_fkey references resguardo.recordings (id),
+    late_ms integer not null default 0,
+    label smallint constraint transcript_pieces_label_range check (label between 0 and 255),
+    speaker text not null default 'UNKNOWN',
+    participant_id uuid constraint transcript_pieces_participant_id_fkey references resguardo.participants (id),
+    channel smallint constraint transcript_pieces_channel_range check (channel between 0 and 15),
+    source smallint not null default 0 constraint transcript_pieces_source_range check (source between 0 and 15),
+    start_ms integer not null constraint transcript_pieces_start_range check (start_ms >= 0),
+    end_ms integer not null,
+    heard bytea,
+    is_unintelligible boolean not null default false,
+    turn integer constraint transcript_pieces_turn_range check (turn >= 0),
+    spoilt integer not null default 0
+    constraint transcript_pieces_spoilt_range check (spoilt >= 0),
+    constraint transcript_pieces_pkey primary key (recording_id, number),
+    constraint transcript_pieces_end_range check (end_ms > start_ms)
+);
+comment on column private.transcript_pieces.sound is
+'The recording that the piece is cut from: the video, or a part beside it.';
+comment on column private.transcript_pieces.late_ms is 'How much later than the video its sound begins, at this piece.';
+comment on column private.transcript_pieces.label is
+'The voice: the same for all sound of a participant, or of a channel. Null if nothing tells voices apart.';
+comment on column private.transcript_pieces.participant_id is 'Whose microphone it is, if the microphones are apart.';
+comment on column private.transcript_pieces.channel is
+'The channel of its file, if the file has several to transcribe.';
+comment on column private.transcript_pieces.source is 'The channel of the file that the piece is cut from.';
+comment on column private.transcript_pieces.heard is 'What the vendor answered, encrypted; null until it did.';
+comment on column private.transcript_pieces.is_unintelligible is
+'Whether the last try ended without a usable answer: the piece is then one turn without words.';
+comment on column private.transcript_pieces.turn is
+'The number of the turn that stands for an unintelligible piece of a READY transcript.';
+comment on column private.transcript_pieces.spoilt is
+'How often it was asked, and may have been paid for, without an answer that is of use.';
+create index transcript_pieces_sound_idx on private.transcript_pieces (sound);
+create index transcript_pieces_participant_idx on private.transcript_pieces (participant_id);
+
+create table private.transcript_words (
+    recording_id uuid primary key
+    constraint transcript_words_recording_id_fkey references resguardo.transcripts (recording_id),
+    sealed bytea not null constraint transcript_words_sealed_length check (length(sealed) between 29 and 67108864),
+    terms bigint[] not null,
+    made_at timestamptz not null default private.now()
+);
+create index transcript_words_terms_idx on private.transcript_words using gin (terms) with (fastupdate = off);
+
+create table private.transcript_corrections (
+    recording_id uuid not null
+    constraint transcript_corrections_recording_id_fkey references private.transcript_words (recording_id),
+    number integer not null constraint transcript_corrections_number_range check (number > 0),
+    sealed bytea not null constraint transcript_corrections_sealed_length check (length(sealed) between 29 and 131072),
+    corrected_by uuid not null
+    constraint transcript_corrections_corrected_by_fkey references resguardo.staff (user_id),
+    corrected_at timestamptz not null default private.now(),
+    constraint transcript_corrections_pkey primary key (recording_id, number)
+);
+create index transcript_corrections_corrected_by_idx on private.transcript_corrections (corrected_by);
+
+-- Adds the transcript of a video that becomes READY, with its job if the video may be transcribed.
+create function private.await_words() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    objection constant text := private.transcription_objection(new.consultation_id);
+begin
+    insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status, error)
+    values (
+        new.id, new.consultation_id, new.doctor_id, new.patient_id,
+        case when objection is null then 'PENDING' else 'OFF' end, objection
+    ) on conflict do nothing;
+    if found and objection is null then
+        perform private.put_job('transcribe_recording', new.id);
+    end if;
+    return null;
+end
+$$;
+
+create trigger recordings_await_words after update of status on resguardo.recordings
+for each row when (new.status = 'READY' and old.status <> 'READY' and new.medium = 'VIDEO')
+execute function private.await_words();
+
+create trigger transcripts_announce after insert on resguardo.transcripts
+for each row execute function private.announce_recording();
+
+-- Each twentieth of the pieces is told, not each piece: whoever watches reads the recording anew, with its audit row.
+create trigger transcripts_announce_progress after update on resguardo.transcripts
+for each row when (
+    (new.status, new.attempt, new.pieces_total, new.is_retried)
+    is distinct from (old.status, old.attempt, old.pieces_total, old.is_retried)
+    or 20 * new.pieces_done / nullif(new.pieces_total, 0) <> 20 * old.pieces_done / nullif(old.pieces_total, 0)
+) execute function private.announce_recording();
+
+-- Returns why the recordings of a consultation may not be transcribed now: `switched_off`, or `consent_withdrawn` if
+-- the newest statement of anybody who must consent is a withdrawal. Returns null if they may.
+create function private.transcription_objection(of_consultation uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not (select c.is_transcribed from resguardo.consultations as c where c.id = of_consultation) then
+        return 'switched_off';
+    elsif exists (
+        select from resguardo.standing_consents as s
+        where s.consultation_id = of_consultation and s.is_required and s.is_withdrawn
+    ) then
+        return 'consent_withdrawn';
+    end if;
+    return null;
+end
+$$;
+
+-- Whether a recording is to be destroyed, or was: its words are neither made nor given out, unless that is undone.
+create function private.is_to_be_destroyed(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from resguardo.deletions as d
+        where d.recording_id = of_recording and d.status in ('REQUESTED', 'DELETING', 'DELETED')
+    );
+end
+$$;
+
+-- Returns whether everybody who consented was shown a text that mentions transcription.
+create function private.text_allows_words(of_consultation uuid, texts text[]) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return not exists (
+        select from resguardo.participants as p
+        where p.consultation_id = of_consultation
+            and (
+                select n.text_version from resguardo.consents as n
+                where n.participant_id = p.id and n.decision = 'GIVEN'
+                order by n.recorded_at desc, n.id desc limit 1
+            ) <> all (texts)
+    );
+end
+$$;
+
+-- The transcript of one's own recording for a doctor, after the audit row that says how it went; locked if it is to be
+-- changed. Null, which the caller cannot tell apart, if the recording is hidden, does not exist, or has no transcript.
+-- Raises RG409 (recording_deleted).
+create function private.find_transcript(of_action text, of_recording uuid, of_fields text[], is_locked boolean)
+returns resguardo.transcripts
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    is_own boolean;
+    is_deleted boolean;
+    wanted resguardo.transcripts;
+begin
+    select r.doctor_id = person, r.status = 'DELETED' into is_own, is_deleted
+    from resguardo.recordings as r where r.id = of_recording;
+    if is_own and is_deleted then
+        raise exception 'recording_deleted' using errcode = 'RG409';
+    elsif is_own and is_locked then
+        select t.* into wanted from resguardo.transcripts as t where t.recording_id = of_recording for update;
+    elsif is_own then
+        select t.* into wanted from resguardo.transcripts as t where t.recording_id = of_recording;
+    end if;
+    perform private.write_lookup(
+        of_action, 'recording', 'recording', of_recording, is_own,
+        case when wanted.recording_id is null then '{}' else array[wanted.recording_id] end,
+        array[wanted.patient_id], array[wanted.consultation_id],
+        (of_action = 'transcript.retry' or wanted.status = 'READY')::integer, of_fields
+    );
+    return wanted;
+end
+$$;
+
+-- The words of a recording of one's own, encrypted, with the key that opens them and every correction. Raises RG409
+-- (recording_being_deleted), as for the recording itself.
+create function private.open_transcript(of_action text, of_recording uuid)
+returns table (
+    sealed bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[], corrected_at timestamptz[]
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.transcripts;
+begin
+    if of_action is null or of_action not in ('transcript.read', 'transcript.correct') then
+        raise exception 'unknown_action' using errcode = 'RG403';
+    end if;
+    perform private.use_quota(private.person(), 'pages');
+    wanted := private.find_transcript(
+        of_action, of_recording, array['words'], is_locked => of_action = 'transcript.correct'
+    );
+    if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    return query
+    select
+        w.sealed, k.wrapped_key, k.root_key_id,
+        coalesce(c.sealed, '{}'), coalesce(c.corrected_by, '{}'), coalesce(c.corrected_at, '{}')
+    from private.transcript_words as w
+    inner join private.recording_keys as k on k.recording_id = w.recording_id
+    left join lateral (
+        select
+            array_agg(x.sealed order by x.number) as sealed,
+            array_agg(x.corrected_by order by x.number) as corrected_by,
+            array_agg(x.corrected_at order by x.number) as corrected_at
+        from private.transcript_corrections as x
+        where x.recording_id = w.recording_id
+    ) as c on true
+    where w.recording_id = wanted.recording_id and wanted.status = 'READY';
+end
+$$;
+
+-- Adds a correction to a transcript that was opened for it in the same transaction, and says by whom and when. Raises
+-- RG409 (transcript_changed) where another came first, or the words are going.
+create function private.correct_transcript(of_recording uuid, of_number integer, correction bytea, found_by bigint[])
+returns table (made_by uuid, made_at timestamptz)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+begin
+    perform from resguardo.transcripts as t
+    where t.recording_id = of_recording and t.doctor_id = person and t.status = 'READY' for update;
+    if not found or private.is_to_be_destroyed(of_recording) then
+        raise exception 'transcript_changed' using errcode = 'RG409';
+    end if;
+    if of_number <> 1 + (
+        select count(*) from private.transcript_corrections as c where c.recording_id = of_recording
+    ) then
+        raise exception 'transcript_changed' using errcode = 'RG409';
+    end if;
+    update private.transcript_words as w set terms = found_by where w.recording_id = of_recording;
+    return query
+    insert into private.transcript_corrections (recording_id, number, sealed, corrected_by)
+    values (of_recording, of_number, correction, person)
+    returning corrected_by, corrected_at;
+end
+$$;
+
+-- Has what failed, or was off and is wanted now, tried again; of a READY transcript the unintelligible pieces alone.
+-- False where it is not the caller's.
+create function private.retry_transcription(of_recording uuid) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts :=
+        private.find_transcript('transcript.retry', of_recording, array['transcript'], is_locked => true);
+    objection constant text := private.transcription_objection(wanted.consultation_id);
+    is_in_part constant boolean := wanted.status = 'READY' and not wanted.is_retried and exists (
+        select from private.transcript_pieces as p where p.recording_id = wanted.recording_id
+    );
+begin
+    if wanted.recording_id is null then
+        return false;
+    end if;
+    if private.is_to_be_destroyed(of_recording) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    if wanted.status not in ('FAILED', 'OFF') and not is_in_part then
+        raise exception 'transcription_not_failed' using errcode = 'RG409';
+    end if;
+    if objection = 'switched_off' then
+        raise exception 'transcription_switched_off' using errcode = 'RG409';
+    elsif objection = 'consent_withdrawn' then
+        raise exception 'transcription_consent_withdrawn' using errcode = 'RG409';
+    end if;
+    update private.transcript_pieces as p
+    set heard = case when not p.is_unintelligible then p.heard end, is_unintelligible = false, spoilt = 0
+    where p.recording_id = of_recording;
+    update resguardo.transcripts as t
+    set status = case when is_in_part then t.status else 'PENDING' end, is_retried = is_in_part, error = null,
+        attempt = t.attempt + 1, status_at = private.now(),
+        pieces_done = coalesce(t.pieces_total, 0) - (
+            select count(*) from private.transcript_pieces as p where p.recording_id = of_recording and p.heard is null
+        )
+    where t.recording_id = of_recording;
+    perform private.put_job('transcribe_recording', of_recording);
+    return true;
+end
+$$;
+
+-- Says whether a consultation's recordings are turned into words from now on; false where it is not the caller's. What
+-- is under way ends as soon as it looks.
+create function private.switch_transcription(of_consultation uuid, is_on boolean) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    wanted resguardo.consultations;
+    is_own boolean;
+begin
+    select c.* into wanted from resguardo.consultations as c where c.id = of_consultation;
+    is_own := coalesce(wanted.doctor_id = person, false);
+    perform private.write_audit(
+        'consultation.switch_transcription',
+        case when is_own then 'ALLOWED' when wanted.id is null then 'ABSENT' else 'DENIED' end,
+        case when not is_own then 'not_found' end, 'consultation', array[of_consultation],
+        case when wanted.id is not null then array[wanted.patient_id] end,
+        case when wanted.id is not null then array[wanted.id] end,
+        array['transcribe'], is_own::integer, null
+    );
+    if is_own then
+        update resguardo.consultations as c set transcribe = is_on where c.id = of_consultation;
+    end if;
+    return is_own;
+end
+$$;
+
+-- Forgets the words of a recording, and says how many rows of which table those were. Whoever writes words holds the
+-- transcript's row meanwhile: what was begun before is waited for, and goes as well.
+create function private.clear_words(of_recording uuid) returns jsonb
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    tables constant text[] := array[
+        'subtitle_links', 'transcript_corrections', 'transcript_pieces', 'transcript_words'
+    ];
+    of_table text;
+    rows_cleared bigint;
+    cleared jsonb := '[]';
+begin
+    perform from resguardo.transcripts as t where t.recording_id = of_recording for update;
+    foreach of_table in array tables loop
+        execute format('delete from private.%I where recording_id = $1', of_table) using of_recording;
+        get diagnostics rows_cleared = row_count;
+        if rows_cleared > 0 then
+            cleared := cleared || jsonb_build_object('table', of_table, 'rows', rows_cleared);
+        end if;
+    end loop;
+    update resguardo.transcripts as t
+    set status = 'OFF', error = 'recording_destroyed', is_retried = false, unintelligible_count = 0,
+        status_at = private.now()
+    where t.recording_id = of_recording and t.error is distinct from 'recording_destroyed';
+    return cleared;
+end
+$$;

@@ -1,0 +1,457 @@
+-- How the worker makes a transcript. Each step checks again whether the transcript is still wanted.
+
+-- A part beside a video is over, one way or the other: the transcription that waited for it goes on.
+create function private.resume_transcription() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (
+        select from resguardo.transcripts as t where t.recording_id = new.beside and t.status = 'PENDING'
+    ) then
+        perform private.put_job('transcribe_recording', new.beside);
+    end if;
+    return null;
+end
+$$;
+
+create trigger recordings_resume_transcription after update of status on resguardo.recordings
+for each row when (
+    new.beside is not null and new.status <> old.status and new.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+)
+execute function private.resume_transcription();
+
+-- Puts an end to it, with its audit row. The words of a READY transcript stay whatever ends its retry.
+create function private.end_transcription(of_recording uuid, ended_as text, why text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ended resguardo.transcripts;
+begin
+    update resguardo.transcripts as t
+    set status = case when t.is_retried then t.status else ended_as end, error = why, is_retried = false,
+        status_at = private.now()
+    where t.recording_id = of_recording
+    returning t.* into ended;
+    perform private.write_audit(
+        'transcript.transition', case ended_as when 'FAILED' then 'FAILED' else 'ALLOWED' end, why, 'recording',
+        array[of_recording], array[ended.patient_id], array[ended.consultation_id], array['transcript'], 1, null
+    );
+end
+$$;
+
+-- Locks and returns the transcript if the worker may go on with it: it is not finished, the recording is not to be
+-- destroyed, and there is no objection. Returns null otherwise. An objection ends the transcription as OFF.
+create function private.lock_transcription(of_recording uuid) returns resguardo.transcripts
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.transcripts;
+    objection text;
+begin
+    select t.* into wanted from resguardo.transcripts as t where t.recording_id = of_recording for update;
+    if wanted.recording_id is null or not (wanted.status in ('PENDING', 'RUNNING') or wanted.is_retried)
+        or private.is_to_be_destroyed(of_recording)
+    then
+        return null;
+    end if;
+    objection := private.transcription_objection(wanted.consultation_id);
+    if objection is not null then
+        perform private.end_transcription(of_recording, 'OFF', objection);
+        return null;
+    end if;
+    return wanted;
+end
+$$;
+
+-- How much later than the video a part beside it begins, in milliseconds, below zero if it begins before; 0 if LiveKit
+-- reported no times, and for the video itself. A part's file begins 0.09 s before the reported time. A video's file
+-- begins as much before it as the file is longer than reported, up to a second (measured with egress 1.9.1). The worker
+-- measures the rest. A day at most: it is LiveKit's word.
+create function private.lateness_ms(of_sound resguardo.recordings, of_video uuid) returns integer
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    seconds numeric;
+begin
+    if of_sound.id = of_video then
+        return 0;
+    end if;
+    select extract(epoch from of_sound.started_at - v.started_at) - 0.09 + greatest(
+            0, least(1, coalesce(v.duration_seconds - extract(epoch from v.ended_at - v.started_at), 0))
+        ) into seconds
+    from resguardo.recordings as v where v.id = of_video;
+    return round(1000 * greatest(-86400, least(86400, coalesce(seconds, 0))));
+end
+$$;
+
+-- Whose voices the channels of a sound have, each as its label, who speaks, and the participant's id. A microphone has
+-- one voice. Two channels have the doctor's and the patient's if they were routed there. Else nobody knows.
+create function private.voices_of(of_sound resguardo.recordings) returns jsonb
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select coalesce(jsonb_agg(jsonb_build_array(v.label, v.speaker, v.id) order by v.label), '[]')
+        from (
+            select p.id, coalesce(p.guest_role, p.kind) as speaker, p.kind,
+                case p.kind
+                    when 'DOCTOR' then 0
+                    when 'PATIENT' then 1
+                    else least(255, 1 + row_number() over (partition by p.kind order by p.created_at, p.id))
+                end as label
+            from resguardo.participants as p
+            where p.consultation_id = of_sound.consultation_id
+        ) as v
+        where v.id = of_sound.participant_id or (of_sound.is_routed and v.kind in ('DOCTOR', 'PATIENT'))
+    );
+end
+$$;
+
+-- The language that the speech service is told, as a code of ISO 639-1; null if it is to find out by itself. It is the
+-- consultation's, if one was given; else the one in which everybody consented, unless an interpreter joined.
+create function private.spoken_language(of_consultation uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    given constant text := (select c.language from resguardo.consultations as c where c.id = of_consultation);
+    consented text[];
+begin
+    if given is not null then
+        return lower(nullif(given, 'MIXED'));
+    end if;
+    if exists (
+        select from resguardo.participants as p
+        where p.consultation_id = of_consultation and p.guest_role = 'INTERPRETER' and p.joined_at is not null
+    ) then
+        return null;
+    end if;
+    select array_agg(distinct lower(n.text_language)) into consented
+    from resguardo.participants as p
+    cross join lateral (
+        select k.text_language from resguardo.consents as k
+        where k.participant_id = p.id and k.decision = 'GIVEN'
+        order by k.recorded_at desc, k.id desc limit 1
+    ) as n
+    where p.consultation_id = of_consultation and (p.kind <> 'GUEST' or p.joined_at is not null);
+    return case when cardinality(consented) = 1 and consented[1] ~ '^[a-z]{2}$' then consented[1] end;
+end
+$$;
+
+-- The sounds that a transcript is to be made of: the parts beside the video that are READY, and the video, which has
+-- what no part has. The video alone if there is no part, or if a part is gone that recorded something: then everybody
+-- is heard in the video. A FAILED or ABORTED part that never began had no sound. Null while a part is still to come.
+create function private.sounds_to_transcribe(of_recording uuid) returns uuid[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parts uuid[];
+begin
+    if exists (
+        select from resguardo.recordings as r
+        where r.beside = of_recording and not private.is_finished(r.status) and r.status <> 'DELETED'
+    ) then
+        return null;
+    end if;
+    if exists (
+        select from resguardo.recordings as r
+        where r.beside = of_recording and (
+            r.status = 'LOST' or (r.status = 'FAILED' and r.started_at is not null)
+            or (r.status = 'READY' and r.missing_since is not null)
+        )
+    ) then
+        return array[of_recording];
+    end if;
+    parts := array(
+        select r.id from resguardo.recordings as r
+        where r.beside = of_recording and r.status = 'READY' and r.medium = 'MICROPHONE'
+    );
+    if cardinality(parts) = 0 then
+        parts := array(
+            select r.id from resguardo.recordings as r where r.beside = of_recording and r.status = 'READY'
+        );
+    end if;
+    return parts || of_recording;
+end
+$$;
+
+-- Begins or goes on, after the audit row: the sounds, where they are, whose voices they have, and the data key. No row
+-- if there is nothing to do, or a part beside the video is still to come. Once there is a plan, the sounds are those of
+-- the plan, whatever turns up. Whoever began before is overtaken.
+create function private.begin_transcription(of_recording uuid, texts text[])
+returns table (
+    sound uuid, medium text, object_key text, size_bytes bigint, late_ms integer, voices jsonb, wrapped bytea,
+    root_key text, is_planned boolean, run integer, language text
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+    sounds uuid[];
+begin
+    if wanted.recording_id is null then
+        return;
+    end if;
+    if not private.text_allows_words(wanted.consultation_id, texts) then
+        perform private.end_transcription(of_recording, 'OFF', 'consent_text');
+        return;
+    end if;
+    if wanted.pieces_total is null then
+        sounds := private.sounds_to_transcribe(of_recording);
+    else
+        sounds := array(
+            select distinct p.sound from private.transcript_pieces as p where p.recording_id = of_recording
+        );
+    end if;
+    if sounds is null then
+        return;
+    end if;
+    if not exists (select from private.recording_keys as k where k.recording_id = of_recording) then
+        perform private.end_transcription(of_recording, 'FAILED', 'data_key_missing');
+        return;
+    end if;
+    update resguardo.transcripts as t
+    set run = t.run + 1, status = case when t.is_retried then t.status else 'RUNNING' end,
+        status_at = case t.status when 'PENDING' then private.now() else t.status_at end
+    where t.recording_id = of_recording;
+    if wanted.status = 'PENDING' then
+        update private.transcript_pieces as p set spoilt = 0 where p.recording_id = of_recording and p.spoilt > 0;
+    end if;
+    perform private.write_audit(
+        'transcript.begin', 'ALLOWED', null, 'recording', of_recording || array_remove(sounds, of_recording),
+        array[wanted.patient_id], array[wanted.consultation_id], array['object_key', 'data_key'], cardinality(sounds),
+        null
+    );
+    return query
+    select r.id, r.medium, s.object_key, r.size_bytes, private.lateness_ms(r, of_recording), private.voices_of(r),
+        k.wrapped_key, k.root_key_id, wanted.pieces_total is not null, wanted.run + 1,
+        private.spoken_language(wanted.consultation_id)
+    from resguardo.recordings as r
+    inner join private.recording_secrets as s on s.recording_id = r.id
+    inner join private.recording_keys as k on k.recording_id = of_recording
+    where r.id = any (sounds)
+    order by r.id = of_recording, r.started_at, r.id;
+end
+$$;
+
+-- Keeps the plan of a transcription, once. A sound without speech is finished by it.
+create function private.keep_pieces(of_recording uuid, pieces jsonb, unused_tracks smallint) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    if wanted.recording_id is null or wanted.pieces_total is not null then
+        return;
+    end if;
+    insert into private.transcript_pieces (
+        recording_id, number, sound, late_ms, label, speaker, participant_id, channel, source, start_ms, end_ms
+    )
+    select
+        of_recording, p.place - 1, e.sound, e.late_ms, e.label, e.speaker, e.participant_id, e.channel, e.source,
+        e.start_ms, e.end_ms
+    from jsonb_array_elements(pieces) with ordinality as p (piece, place)
+    cross join lateral jsonb_to_record(p.piece) as e (
+        sound uuid, late_ms integer, label smallint, speaker text, participant_id uuid, channel smallint,
+        source smallint, start_ms integer, end_ms integer
+    );
+    update resguardo.transcripts as t
+    set pieces_total = jsonb_array_length(pieces), unused_track_count = unused_tracks
+    where t.recording_id = of_recording;
+    if jsonb_array_length(pieces) = 0 then
+        perform private.end_transcription(of_recording, 'NO_SPEECH', null);
+    end if;
+end
+$$;
+
+-- What is still to be heard; nothing where it is not wanted any more.
+create function private.pieces_left(of_recording uuid)
+returns table (
+    number integer, sound uuid, late_ms integer, channel smallint, source smallint, start_ms integer, end_ms integer,
+    label smallint, speaker text, participant_id uuid
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    return query
+    select
+        p.number, p.sound, p.late_ms, p.channel, p.source, p.start_ms, p.end_ms, p.label, p.speaker, p.participant_id
+    from private.transcript_pieces as p
+    where p.recording_id = wanted.recording_id and p.heard is null
+    order by p.number;
+end
+$$;
+
+-- Whether a piece is to be asked for, right before it is: false where it was heard meanwhile, null where nothing is
+-- wanted any more. Raises RG409 (transcription_overtaken) for a worker that was taken for dead.
+create function private.wants_piece(of_recording uuid, of_run integer, of_piece integer) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    if wanted.recording_id is null then
+        return null;
+    end if;
+    if wanted.run <> of_run then
+        raise exception 'transcription_overtaken' using errcode = 'RG409';
+    end if;
+    return exists (
+        select from private.transcript_pieces as p
+        where p.recording_id = of_recording and p.number = of_piece and p.heard is null
+    );
+end
+$$;
+
+-- Counts that a piece was asked for, and may have been paid for, in vain: how often that was.
+create function private.keep_spoilt(of_recording uuid, of_piece integer) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    times integer;
+begin
+    update private.transcript_pieces as p set spoilt = p.spoilt + 1
+    where p.recording_id = of_recording and p.number = of_piece
+    returning p.spoilt into times;
+    return coalesce(times, 0);
+end
+$$;
+
+-- Keeps what was heard of one piece, encrypted, once, whoever asked: it is paid for. Nothing where it is not wanted any
+-- more. `gives_up` says that the piece had its last try and is unintelligible.
+create function private.keep_heard(of_recording uuid, of_piece integer, sealed bytea, gives_up boolean) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    update private.transcript_pieces as p set heard = sealed, is_unintelligible = gives_up
+    where p.recording_id = wanted.recording_id and p.number = of_piece and p.heard is null;
+    if found then
+        update resguardo.transcripts as t set pieces_done = t.pieces_done + 1 where t.recording_id = of_recording;
+    end if;
+end
+$$;
+
+-- All that was heard, after the audit row; nothing while a piece is missing. `turn` is the turn that a piece of a READY
+-- transcript is to replace.
+create function private.read_heard(of_recording uuid)
+returns table (number integer, heard bytea, is_unintelligible boolean, turn integer)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    if wanted.recording_id is null or wanted.pieces_done is distinct from wanted.pieces_total then
+        return;
+    end if;
+    perform private.write_audit(
+        'transcript.assemble', 'ALLOWED', null, 'recording', array[of_recording], array[wanted.patient_id],
+        array[wanted.consultation_id], array['words'], wanted.pieces_total, null
+    );
+    return query
+    select p.number, p.heard, p.is_unintelligible, p.turn
+    from private.transcript_pieces as p
+    where p.recording_id = of_recording
+    order by p.number;
+end
+$$;
+
+-- The words of a READY transcript that is retried, encrypted, with its corrections, after the audit row; no row for any
+-- other.
+create function private.read_retried(of_recording uuid)
+returns table (sealed bytea, corrections bytea[])
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    if wanted.recording_id is null or not wanted.is_retried then
+        return;
+    end if;
+    perform private.write_audit(
+        'transcript.assemble', 'ALLOWED', null, 'recording', array[of_recording], array[wanted.patient_id],
+        array[wanted.consultation_id], array['words'], 1, null
+    );
+    return query
+    select
+        w.sealed,
+        array(
+            select x.sealed from private.transcript_corrections as x
+            where x.recording_id = w.recording_id order by x.number
+        )
+    from private.transcript_words as w
+    where w.recording_id = of_recording;
+end
+$$;
+
+-- Keeps the words and what they are found by, and it is READY; without words it is NO_SPEECH. The unintelligible pieces
+-- are kept with their turns, to be asked for again; the others are deleted. Raises RG409 (concurrent_change) if the
+-- transcript was corrected since the worker read it.
+create function private.finish_transcription(
+    of_recording uuid, of_language text, words bytea, found_by bigint[], corrections integer, without_words integer,
+    unheard_pieces integer[], unheard_turns integer[]
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    if wanted.recording_id is null then
+        return;
+    end if;
+    if corrections <> (
+        select count(*) from private.transcript_corrections as c where c.recording_id = of_recording
+    ) then
+        raise exception 'concurrent_change' using errcode = 'RG409';
+    end if;
+    if wanted.is_retried then
+        update private.transcript_words as w set sealed = words, terms = found_by where w.recording_id = of_recording;
+    elsif words is not null then
+        insert into private.transcript_words (recording_id, sealed, terms) values (of_recording, words, found_by);
+    end if;
+    delete from private.transcript_pieces as p where p.recording_id = of_recording and not p.is_unintelligible;
+    update private.transcript_pieces as p set turn = u.turn
+    from unnest(unheard_pieces, unheard_turns) as u (number, turn)
+    where p.recording_id = of_recording and p.number = u.number;
+    update resguardo.transcripts as t set language = of_language, unintelligible_count = without_words
+    where t.recording_id = of_recording;
+    perform private.end_transcription(
+        of_recording, case when words is null then 'NO_SPEECH' else 'READY' end, null
+    );
+end
+$$;
+
+-- Gives up, visibly: FAILED, or OFF where nothing was tried.
+create function private.give_up_transcription(of_recording uuid, ended_as text, why text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    if wanted.recording_id is not null then
+        perform private.end_transcription(of_recording, ended_as, why);
+    end if;
+end
+$$;
+
+-- Puts a job for each transcription under way that has none: a worker that was taken for dead can end the job of the
+-- one that goes on. Those that wait for a part beside the video get one too, which finds nothing to do. How many.
+create function private.resume_transcriptions() returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    idle constant uuid[] := array(
+        select t.recording_id from resguardo.transcripts as t
+        where (t.status in ('PENDING', 'RUNNING') or t.is_retried) and not private.is_to_be_destroyed(t.recording_id)
+            and not exists (
+                select from jobs.procrastinate_jobs as j
+                where j.lock = 'transcribe_recording:' || t.recording_id and j.status in ('todo', 'doing')
+            )
+    );
+begin
+    perform private.put_job('transcribe_recording', i.id) from unnest(idle) as i (id);
+    return cardinality(idle);
+end
+$$;

@@ -1,0 +1,181 @@
+-- The search in transcripts, by keyed hashes of their words.
+
+create table private.word_index_key (
+    is_the_only_one boolean primary key default true
+    constraint word_index_key_is_alone check (is_the_only_one),
+    wrapped_key bytea not null
+    constraint word_index_key_wrapped_key_length check (length(wrapped_key) between 40 and 64),
+    root_key_id text not null
+    constraint word_index_key_root_key_id_fkey references private.root_keys (id)
+);
+create index word_index_key_root_key_idx on private.word_index_key (root_key_id);
+
+-- The key of the word index, made by whoever comes first: what is kept is given back.
+create function private.word_index_key(new_wrapped bytea, new_root_key text)
+returns table (wrapped bytea, root_key text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into private.word_index_key (wrapped_key, root_key_id) values (new_wrapped, new_root_key)
+    on conflict do nothing;
+    return query select k.wrapped_key, k.root_key_id from private.word_index_key as k;
+end
+$$;
+
+-- The newest own transcripts in which all the terms may be, encrypted, after the audit row that names them; whether
+-- older ones were left out, since there are more than so many, or they are longer than 40 MiB together. Sensitive kinds
+-- are left out unless they are asked for, and what is to be destroyed is. The index answers first: the planner does not
+-- know what it costs to read `terms` out of line, and would read those of every transcript of the doctor.
+create function private.search_transcripts(
+    of_terms bigint[], of_patient uuid, of_consultation uuid, of_recording uuid, since timestamptz, until timestamptz,
+    with_sensitive boolean, most integer
+) returns table (
+    recording_id uuid, consultation_id uuid, recorded_at timestamptz, sealed bytea, wrapped bytea, root_key text,
+    corrections bytea[], is_cut boolean
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan set enable_seqscan = off
+as $$
+declare
+    person constant uuid := private.person();
+    most_bytes constant bigint := 41943040;
+    hits uuid[];
+    named_kind text;
+    named uuid;
+    is_own boolean;
+    leaves_some_out boolean;
+begin
+    perform private.use_quota(person, 'pages');
+    if cardinality(of_terms) = 0 then
+        raise exception 'search_empty' using errcode = 'RG409';
+    end if;
+    with matching as materialized (
+        select w.recording_id, length(w.sealed) as size_bytes
+        from private.transcript_words as w
+        where w.terms @> of_terms
+    ),
+
+    found as (
+        select m.recording_id, c.scheduled_at, m.size_bytes
+        from matching as m
+        inner join resguardo.transcripts as t on t.recording_id = m.recording_id
+        inner join resguardo.consultations as c on c.id = t.consultation_id
+        where t.doctor_id = person and c.doctor_id = person and t.status = 'READY'
+            and (of_patient is null or t.patient_id = of_patient)
+            and (of_consultation is null or t.consultation_id = of_consultation)
+            and (of_recording is null or t.recording_id = of_recording)
+            and (since is null or c.scheduled_at >= since)
+            and (until is null or c.scheduled_at < until)
+            and (with_sensitive or c.sensitivity = 'ORDINARY')
+            and not exists (
+                select from resguardo.deletions as d
+                where d.recording_id = m.recording_id and d.status in ('REQUESTED', 'DELETING')
+            )
+        order by c.scheduled_at desc, m.recording_id desc
+        limit most + 1
+    ),
+
+    sized as (
+        select
+            f.recording_id,
+            row_number() over newest as place,
+            sum(
+                f.size_bytes + coalesce(
+                    (
+                        select sum(length(x.sealed)) from private.transcript_corrections as x
+                        where x.recording_id = f.recording_id
+                    ), 0
+                )
+            ) over newest as bytes_so_far
+        from found as f
+        window newest as (order by f.scheduled_at desc, f.recording_id desc)
+    ),
+
+    taken as (
+        select s.recording_id, s.place, s.place = 1 or (s.place <= most and s.bytes_so_far <= most_bytes) as is_taken
+        from sized as s
+    )
+
+    select
+        coalesce(array_agg(k.recording_id order by k.place) filter (where k.is_taken), '{}'),
+        not coalesce(bool_and(k.is_taken), true)
+    into hits, leaves_some_out
+    from taken as k;
+    if cardinality(hits) = 0 then
+        select f.kind, f.id, f.is_own into named_kind, named, is_own
+        from (
+            values
+            ('recording', of_recording, exists (
+                select from resguardo.recordings as r where r.id = of_recording and r.doctor_id = person
+            )),
+            ('consultation', of_consultation, exists (
+                select from resguardo.consultations as c where c.id = of_consultation and c.doctor_id = person
+            )),
+            ('patient', of_patient, exists (
+                select from resguardo.consultations as c where c.patient_id = of_patient and c.doctor_id = person
+            ))
+        ) as f (kind, id, is_own)
+        where f.id is not null
+        order by f.is_own
+        limit 1;
+    end if;
+    perform private.write_lookup(
+        'transcript.search', 'recording', named_kind, named, is_own,
+        hits,
+        array(
+            select distinct t.patient_id from resguardo.transcripts as t where t.recording_id = any (hits)
+        ),
+        array(
+            select distinct t.consultation_id from resguardo.transcripts as t where t.recording_id = any (hits)
+        ),
+        cardinality(hits), array['words']
+    );
+    return query
+    select
+        t.recording_id, t.consultation_id, c.scheduled_at, w.sealed, k.wrapped_key, k.root_key_id,
+        array(
+            select x.sealed from private.transcript_corrections as x
+            where x.recording_id = t.recording_id order by x.number
+        ),
+        leaves_some_out
+    from unnest(hits) with ordinality as h (id, place)
+    inner join resguardo.transcripts as t on t.recording_id = h.id
+    inner join resguardo.consultations as c on c.id = t.consultation_id
+    inner join private.transcript_words as w on w.recording_id = t.recording_id
+    inner join private.recording_keys as k on k.recording_id = t.recording_id
+    order by h.place;
+end
+$$;
+
+-- The key of the word index, for whoever searches; no row before anything was turned into words.
+create function private.read_word_index_key() returns table (wrapped bytea, root_key text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.person();
+    return query select k.wrapped_key, k.root_key_id from private.word_index_key as k;
+end
+$$;
+
+-- The key of the word index, where another root key wraps it, locked.
+create function private.lock_word_index_key(current_root_key text) returns table (wrapped bytea, root_key text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select k.wrapped_key, k.root_key_id from private.word_index_key as k
+    where k.root_key_id <> current_root_key for update;
+end
+$$;
+
+-- Wraps it anew.
+create function private.rewrap_word_index_key(wrapped_after bytea, root_key text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update private.word_index_key as k set wrapped_key = wrapped_after, root_key_id = root_key;
+    perform private.write_audit(
+        'transcript.rewrap_index_key', 'ALLOWED', null, 'deployment', null, null, null, array['index_key'], 1, null
+    );
+end
+$$;

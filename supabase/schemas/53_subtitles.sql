@@ -1,0 +1,77 @@
+-- Links to subtitles, which work without a token.
+
+create table private.subtitle_links (
+    secret_sha256 bytea primary key
+    constraint subtitle_links_secret_sha256_length check (length(secret_sha256) = 32),
+    recording_id uuid not null
+    constraint subtitle_links_recording_id_fkey references resguardo.transcripts (recording_id),
+    claims jsonb not null,
+    expires_at timestamptz not null
+);
+comment on column private.subtitle_links.claims is
+'As whom the link is read: the claims of whoever asked for it, with the fingerprint of the session in place of its id.';
+create index subtitle_links_recording_idx on private.subtitle_links (recording_id);
+create index subtitle_links_expires_idx on private.subtitle_links (expires_at);
+
+-- Keeps a link to the subtitles of a recording of one's own, by the hash of its secret; null where it is hidden or has
+-- no words. It is good no longer than the token that asked for it. What has expired is forgotten. Raises RG409
+-- (recording_being_deleted).
+create function private.keep_subtitle_link(of_recording uuid, secret_sha256 bytea, lifetime_seconds integer)
+returns timestamptz
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.transcripts;
+    until constant timestamptz := least(
+        now() + make_interval(secs => least(greatest(lifetime_seconds, 1), 900)),
+        to_timestamp((private.claims() ->> 'exp')::double precision)
+    );
+begin
+    perform private.use_quota(private.person(), 'subtitles');
+    wanted := private.find_transcript('transcript.issue_url', of_recording, array['words'], is_locked => false);
+    if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    if wanted.status is distinct from 'READY' then
+        return null;
+    end if;
+    delete from private.subtitle_links as l where l.expires_at < now() - interval '1 day';
+    insert into private.subtitle_links (secret_sha256, recording_id, claims, expires_at)
+    values (
+        secret_sha256, of_recording,
+        (
+            select jsonb_object_agg(c.key, c.value) from jsonb_each(private.claims()) as c
+            where c.key in ('sub', 'aal', 'amr')
+        ) || jsonb_build_object(
+            'session_fingerprint', private.session_fingerprint((private.claims() ->> 'session_id')::uuid),
+            'exp', floor(extract(epoch from until))
+        ),
+        until
+    );
+    return until;
+end
+$$;
+
+-- For the API as itself: as whom a link is read, and what; nothing for one that nobody gave, or that has expired. The
+-- claims name the session that the fingerprint is of, null if it has ended, and bear a MAC of their own.
+create function private.read_subtitle_link(secret bytea) returns table (claims jsonb, of_recording uuid)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select
+        private.add_session_mac(
+            l.claims - 'session_fingerprint' || jsonb_build_object(
+                'session_id',
+                (
+                    select s.id from auth.sessions as s
+                    where s.user_id = (l.claims ->> 'sub')::uuid
+                        and private.session_fingerprint(s.id) = l.claims ->> 'session_fingerprint'
+                )
+            )
+        ),
+        l.recording_id
+    from private.subtitle_links as l
+    where l.secret_sha256 = sha256(secret) and l.expires_at > now();
+end
+$$;
