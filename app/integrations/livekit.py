@@ -173,16 +173,6 @@ class LiveKit:
         people = doctor_identity, patient_identity
         return await self._start(requests.speakers(room_name, *people, object_key, upload))
 
-    async def start_alternating_speakers(
-        self, *, room_name: str, object_key: str, upload: S3Target
-    ) -> EgressSnapshot:
-        """Record the sound of `room_name` alone into one Ogg of two channels, which the tracks take at random.
-
-        As `start_room_composite`, but the key ends in `.ogg`; it needs no browser and a quarter of the
-        processor.
-        """
-        return await self._start(requests.alternating_speakers(room_name, object_key, upload))
-
     async def stop_egress(self, egress_id: str) -> StopOutcome:
         """Ask that a recording end; asking again is harmless.
 

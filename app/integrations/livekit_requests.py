@@ -11,7 +11,6 @@ from typing import Final, Protocol
 from livekit.protocol.egress import (
     AudioChannel,
     AudioConfig,
-    AudioMixing,
     AudioRoute,
     EncodedFileOutput,
     EncodedFileType,
@@ -115,20 +114,6 @@ def speakers(
         media=MediaSource(audio=AudioConfig(routes=routes)),
         advanced=_SOUND[extension],
         outputs=[Output(file=file, storage=StorageConfig(s3=_s3(upload)))],
-    )
-
-
-def alternating_speakers(room_name: str, object_key: str, upload: S3Target) -> RoomCompositeEgressRequest:
-    """The sound alone as an Ogg of two channels, which people take in turn as they join. Raises as `video`.
-
-    No layout: with one LiveKit records from a browser and ignores the mixing (`ShouldUseSDKSource` in
-    `pkg/config/pipeline.go` of livekit/egress, read 2026-11-21).
-    """
-    return RoomCompositeEgressRequest(
-        room_name=room_name,
-        audio_only=True,
-        audio_mixing=AudioMixing.DUAL_CHANNEL_ALTERNATE,
-        file_outputs=[_output(_extension(object_key, ".ogg"), object_key, upload)],
     )
 
 

@@ -16,6 +16,7 @@ until then.
 """
 
 import asyncio
+import random
 import tempfile
 import time
 from collections.abc import Coroutine
@@ -34,7 +35,7 @@ from devstack.livekit import requests, sound
 from devstack.livekit.media import Media, UploadFailedError, location, upload
 from devstack.livekit.orders import Order, Orders
 from devstack.livekit.pace import Delays, Pace
-from devstack.livekit.requests import StartRequest
+from devstack.livekit.requests import SoundEncoding, StartRequest
 from devstack.livekit.rooms import Rooms
 from devstack.livekit.rows import ENDED, Recording, Rows, Sound
 from devstack.livekit.sources import RoomSources
@@ -44,6 +45,13 @@ from devstack.livekit.webhooks import Notifier
 _NANOSECONDS: Final = 1_000_000_000
 _NOT_BEGUN: Final = "Start signal not received"
 """LiveKit ends such a recording ABORTED (egress#911, egress#858); FAILED is for those who expect no more."""
+
+
+_SWAPPED: Final = sound.Cut((1, 0), start=0, end=None, tail=0)
+_ALTERNATING: Final = SoundEncoding(
+    EncodedFileType.OGG, requests.OPUS_FREQUENCY, requests.DEFAULT_BITRATE_KBPS
+)
+"""With channels in turn the first track of the start takes LEFT, and which is the first is chance."""
 
 
 class Recorder:
@@ -61,9 +69,11 @@ class Recorder:
         orders: Orders,
         pace: Pace,
         delays: Delays,
+        chance: random.Random,
     ) -> None:
         self._rooms = rooms
         self._delays = delays
+        self._chance = chance
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._notifier = notifier
         self._orders = orders
@@ -98,6 +108,7 @@ class Recorder:
         recording = Recording(info, output, self.audio if is_audio else self.media)
         if (sources := requests.sources_of(request)) is not None:
             recording.sound = Sound(sources, requests.encoding_of(request, output.file_type))
+        recording.is_alternating = requests.is_alternating(request)
         self.rows.add(recording)
         self._notifier.egress("egress_started", info)
         self._rooms.join_recorder(room.name, info.egress_id)
@@ -324,16 +335,20 @@ class Recorder:
         if one is None:
             if recording.info.details == "End reason: StopEgress API":
                 await self._delays.wait(paces.VIDEO_END_SECONDS)
+            if recording.is_alternating and self._chance.random() < 0.5:
+                recording.media = await self._write(recording, _SWAPPED, _ALTERNATING)
             return 0
         tail = self._delays.seconds(paces.SOUND_END_SECONDS) if one.is_stopped else 0
         await asyncio.sleep(tail)
+        recording.media = await self._write(recording, self._sources.cut(recording, one, tail), one.encoding)
+        return tail
+
+    async def _write(self, recording: Recording, cut: sound.Cut, encoding: SoundEncoding) -> Media:
         if self._directory is None:
             self._directory = tempfile.TemporaryDirectory(prefix="livekit-", ignore_cleanup_errors=True)
         suffix = Path(recording.output.filepath).suffix
         path = Path(self._directory.name) / f"{recording.info.egress_id}{suffix}"
-        cut = self._sources.cut(recording, one, tail)
-        recording.media = await asyncio.to_thread(sound.write, path, self.audio, cut, one.encoding)
-        return tail
+        return await asyncio.to_thread(sound.write, path, self.audio, cut, encoding)
 
     async def _upload(self, recording: Recording) -> None:
         broken = self._take(recording, "fail_upload") is not None

@@ -42,13 +42,15 @@ class Recording:
     """One egress: what may be shown of it, what to upload, and what has befallen it.
 
     `media` is the file of a room's recording; that of a `sound` is written when it ends. `zero_ns` is when the
-    file's zero was, by the machine's clock; None before it is ACTIVE.
+    file's zero was, by the machine's clock; None before it is ACTIVE. `is_alternating`: the tracks take its two
+    channels in turn.
     """
 
     info: EgressInfo
     output: EncodedFileOutput
     media: Media
     sound: Sound | None = None
+    is_alternating: bool = False
     publishing: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     is_dead: bool = False

@@ -78,7 +78,7 @@ class LiveKitStandIn:
         )
         self.rooms = Rooms(self.notifier, departure_timeout_seconds=departure_timeout_seconds)
         self.delays = Delays(pace, self.orders, chance)
-        self.recorder = Recorder(self.rooms, self.notifier, self.orders, pace, self.delays)
+        self.recorder = Recorder(self.rooms, self.notifier, self.orders, pace, self.delays, chance)
         self._methods: dict[str, Method[Any]] = {
             "RoomService/CreateRoom": Method(CreateRoomRequest, self._create_room),
             "RoomService/ListRooms": Method(ListRoomsRequest, self._list_rooms),

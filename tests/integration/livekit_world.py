@@ -11,13 +11,15 @@ from pathlib import Path
 
 import httpx
 import uvicorn
-from livekit.api import TokenVerifier, WebhookReceiver
+from livekit.api import LiveKitAPI, TokenVerifier, WebhookReceiver
+from livekit.protocol.egress import AudioMixing, EncodedFileType
 from livekit.protocol.webhook import WebhookEvent as VendorEvent
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from app.integrations import livekit_requests, livekit_snapshots
 from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target, WebhookEvent, WebhookVerifier
 from app.integrations.storage import Credentials
 from devstack import object_store
@@ -103,9 +105,14 @@ class World:
         return await self.livekit.start_room_composite(room_name=ROOM, object_key=OBJECT_KEY, upload=upload)
 
     async def start_speakers(self, upload: S3Target = NOWHERE) -> EgressSnapshot:
-        return await self.livekit.start_alternating_speakers(
-            room_name=ROOM, object_key=SPEAKERS_KEY, upload=upload
-        )
+        """Record the sound on two channels that the tracks take in turn, as Resguardo once asked."""
+        request = livekit_requests.video(ROOM, OBJECT_KEY, upload)
+        request.audio_only, request.audio_mixing = True, AudioMixing.DUAL_CHANNEL_ALTERNATE
+        request.ClearField("advanced")
+        (output,) = request.file_outputs
+        output.file_type, output.filepath = EncodedFileType.OGG, SPEAKERS_KEY
+        async with LiveKitAPI(self.url, KEY, SECRET) as api:
+            return livekit_snapshots.egress(await api.egress.start_room_composite_egress(request))
 
     async def listed(self, egress_id: str) -> EgressSnapshot:
         (found,) = await self.livekit.list_egress(egress_id=egress_id)

@@ -1,19 +1,17 @@
 """Each fault that the stand-in has to order, seen through our adapter and the webhooks that arrive."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import av
 import httpx
 import pytest
 from livekit.api import LiveKitAPI, ServerError
 from livekit.protocol.egress import (
     AudioMixing,
-    EgressSourceType,
     EncodedFileOutput,
     EncodedFileType,
-    ListEgressRequest,
     RoomCompositeEgressRequest,
     S3Upload,
 )
@@ -28,7 +26,6 @@ from devstack.livekit.media import generate_silence
 from devstack.livekit.orders import KINDS
 from tests.integration.livekit_world import (
     KEY,
-    NOWHERE,
     OBJECT_KEY,
     ROOM,
     SECRET,
@@ -86,41 +83,33 @@ async def test_speakers_are_recorded_beside_the_video(
     assert done[1].duration_seconds == pytest.approx(done[0].duration_seconds, abs=0.05)
 
 
-async def test_speakers_are_the_file_that_was_given(
-    target: S3Target, store: object_store.ObjectStore, tmp_path: Path
+@pytest.mark.parametrize(("drawn", "is_swapped"), [(0.9, False), (0.1, True)])
+async def test_alternating_speakers_take_the_sides_by_chance(
+    target: S3Target, store: object_store.ObjectStore, tmp_path: Path, drawn: float, is_swapped: bool
 ) -> None:
     given = generate_silence(tmp_path / "talk.ogg", 2)
-    with av.open(str(given.path)) as container:
-        (stream,) = container.streams.audio
-        assert (stream.codec_context.name, stream.codec_context.layout.nb_channels) == ("opus", 2)
     async with opened(audio=given.path) as world:
+        world.stand_in.recorder._chance = Drawn(drawn)
         await world.join()
         started = await world.start_speakers(target)
         await world.until(started.egress_id, "active")
         await world.livekit.stop_egress(started.egress_id)
-        await world.until(started.egress_id, "complete")
+        ended = await world.until(started.egress_id, "complete")
     found = await asyncio.to_thread(stored, store, SPEAKERS_KEY)
     assert found is not None
-    assert found.content == given.path.read_bytes()
+    assert (found.content == given.path.read_bytes()) is not is_swapped
+    assert ended.duration_seconds == pytest.approx(given.duration_seconds, abs=0.05)
 
 
-async def test_speakers_are_asked_for_without_layout_manifest_or_picture(world: World) -> None:
-    await world.join()
-    await world.start_speakers()
-    async with LiveKitAPI(world.url, KEY, SECRET) as api:
-        (info,) = (await api.egress.list_egress(ListEgressRequest())).items
-    request, output = info.room_composite, info.room_composite.file_outputs[0]
-    assert (request.audio_only, request.layout, request.WhichOneof("options")) == (True, "", None)
-    assert request.audio_mixing == AudioMixing.DUAL_CHANNEL_ALTERNATE
-    assert (output.file_type, output.disable_manifest) == (EncodedFileType.OGG, True)
-    assert info.source_type == EgressSourceType.EGRESS_SOURCE_TYPE_SDK
-    assert output.s3.secret == "{secret}"
+class Drawn(random.Random):
+    """Chance that always draws the same."""
 
+    def __init__(self, drawn: float) -> None:
+        super().__init__(0)
+        self._drawn = drawn
 
-@pytest.mark.parametrize("key", ["r/x.mp4", "r/{time}.ogg", "/r/x.ogg"])
-async def test_speakers_are_refused_when_livekit_would_change_the_key(world: World, key: str) -> None:
-    with pytest.raises(ValueError, match="object key"):
-        await world.livekit.start_alternating_speakers(room_name=ROOM, object_key=key, upload=NOWHERE)
+    def random(self) -> float:
+        return self._drawn
 
 
 @pytest.mark.parametrize(
