@@ -51,10 +51,10 @@ class Downloads:
         return url
 
     async def take_speakers(self) -> None:
-        """Download each sound beside the video. One of two channels is the source, byte for byte."""
+        """Download the sound of each microphone beside the video."""
         sounds = self._recording["speakers"]
         for sound in sounds:
-            await self._take(sound, self._scene.sources.audio if sound["participant"] is None else None)
+            await self._take(sound, None)
         self._scene.report.recording["speakers"] = [
             _told(sound) | {"participant": sound["participant"] and sound["participant"]["kind"]}
             for sound in sounds

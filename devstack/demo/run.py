@@ -105,7 +105,7 @@ async def _record(scene: Scene, visit: Visit) -> Any:
             await visit.stop(recording_id)
         async with scene.step("the doctor's page heard of each state by its subscription"):
             require_in_order(await page.states_until_ready(recording_id))
-    async with scene.step("the speakers, recorded apart beside it, are READY too"):
+    async with scene.step("the microphones of doctor and patient, recorded apart beside it, are READY too"):
         return await visit.wait_for_speakers(recording_id)
 
 
@@ -114,7 +114,7 @@ async def _download(scene: Scene, visit: Visit, recording: Any) -> tuple[BriefUr
     downloads = Downloads(scene, visit.api, recording)
     async with scene.step("the doctor lists recordings and downloads this one, byte for byte the source"):
         url = await downloads.take_video()
-    async with scene.step("and each sound that was recorded beside it"):
+    async with scene.step("and the sound of each microphone"):
         await downloads.take_speakers()
     async with scene.step("the object store refuses the URL altered in one byte"):
         await downloads.refuse_altered(url)

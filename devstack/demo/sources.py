@@ -26,7 +26,7 @@ class Digest:
 
 @dataclass(frozen=True)
 class Sources:
-    """The files that a recording must equal: an MP4, and an Ogg with one speaker on each channel."""
+    """The MP4 that a recording must equal, and the Ogg of which each microphone carries one channel."""
 
     media: Path
     audio: Path

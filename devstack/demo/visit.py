@@ -69,10 +69,11 @@ class Visit:
         require(any(room["consultationId"] == self.id for room in rooms), "the room is not active")
 
     async def start(self) -> str:
-        """Has the room recorded; the recording's id once LiveKit records."""
+        """Has the room recorded; the recording's id once LiveKit records it, and each microphone."""
         started = await self.api.ask(documents.START_RECORDING, consultationId=self.id)
         recording_id = str(started["startRecording"]["id"])
         await self.wait_for(recording_id, "RECORDING")
+        await self._wait_for_microphones(recording_id, "RECORDING")
         return recording_id
 
     async def stop(self, recording_id: str) -> None:
@@ -113,22 +114,33 @@ class Visit:
         return found["recording"]["transcription"]
 
     async def wait_for_speakers(self, recording_id: str) -> Any:
-        """The recording when each sound beside it is READY. Raises DemoFailed as `wait_for`."""
-        return await self._wait(recording_id, ("READY",), lambda one: one["speakers"])
+        """The recording when the sound of each microphone is READY. Raises DemoFailed as `wait_for`."""
+        recording = await self._wait_for_microphones(recording_id, "READY")
+        kinds = sorted(one["participant"]["kind"] for one in recording["speakers"])
+        require(kinds == sorted(CHANNELS), f"microphones were recorded of {', '.join(kinds)}")
+        return recording
 
     async def wait_for(self, recording_id: str, status: str) -> Any:
         """The recording in that status. Raises DemoFailed where it ends otherwise, or takes too long."""
         return await self._wait(recording_id, (status,), lambda one: [one])
 
+    async def _wait_for_microphones(self, recording_id: str, status: str) -> Any:
+        """The recording when the sound of doctor and patient is in that status."""
+        return await self._wait(recording_id, (status,), lambda one: one["speakers"], count=len(CHANNELS))
+
     async def _wait(
-        self, recording_id: str, statuses: tuple[str, ...], media: Callable[[Any], list[Any]]
+        self,
+        recording_id: str,
+        statuses: tuple[str, ...],
+        media: Callable[[Any], list[Any]],
+        *,
+        count: int = 1,
     ) -> Any:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             recording = (await self.api.ask(documents.RECORDING_MEDIA, id=recording_id))["recording"]
             waited_for = media(recording)
-            require(bool(waited_for), "the speakers are not recorded apart")
-            if all(one["status"] in statuses for one in waited_for):
+            if len(waited_for) >= count and all(one["status"] in statuses for one in waited_for):
                 return recording
             for one in waited_for:
                 require(

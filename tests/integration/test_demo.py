@@ -128,7 +128,7 @@ def test_demo_with_any_mp4_and_ogg_passes_reports_and_serves_again_until_ctrl_c(
     assert status == 0, output
     assert output.splitlines()[-1] == "demo: ok"
     assert not processes_of(tmp_path)
-    _check_report(report_path, media, audio)
+    _check_report(report_path, media)
 
     first = json.loads(report_path.read_text())
     assert tuple(first["allowed_origins"]) == DEFAULT_ORIGINS
@@ -151,15 +151,15 @@ def test_demo_with_any_mp4_and_ogg_passes_reports_and_serves_again_until_ctrl_c(
     assert not processes_of(tmp_path)
 
 
-def _check_report(path: Path, media: Path, audio: Path) -> None:
+def _check_report(path: Path, media: Path) -> None:
     report = json.loads(path.read_text())
-    _check_recording(report["recording"], media.read_bytes(), audio.read_bytes())
+    _check_recording(report["recording"], media.read_bytes())
     assert {"steps", "consultation", "recording", "transcript", "audit"} <= set(report)
     assert set(report["logins"]) == {"doctor", "officer", "patient"}
     assert all(set(step) == {"name", "ok", "milliseconds"} for step in report["steps"])
     assert all(step["ok"] is True and step["milliseconds"] >= 0 for step in report["steps"])
     assert len(report["steps"]) > 20
-    assert report["audit"]["recording.issue_url"]["ALLOWED"] == 2 + len(report["recording"]["speakers"])
+    assert report["audit"]["recording.issue_url"]["ALLOWED"] == 4
     assert report["audit"]["recording.issue_url"]["DENIED"] >= 1
     assert report["audit"]["recording.import"]["ALLOWED"] >= 1
     assert report["audit"]["recording.complete_import"]["ALLOWED"] == 1
@@ -169,17 +169,14 @@ def _check_report(path: Path, media: Path, audio: Path) -> None:
     assert "Bearer" not in path.read_text()
 
 
-def _check_recording(recording: dict[str, Any], video: bytes, sound: bytes) -> None:
-    """Each sound is the source, or the sound of one participant's microphone, which has no equal here."""
-    assert recording["speakers"] != []
-    for one, content in ((recording, video), *((each, sound) for each in recording["speakers"])):
-        assert {"id", "size", "sha256", "duration"} <= set(one)
-        if one.get("participant") is None:
-            assert (one["sha256"], one["size"]) == (hashlib.sha256(content).hexdigest(), len(content))
-    assert recording["duration"] == pytest.approx(2, abs=0.2)
-    assert len({recording["id"], *(each["id"] for each in recording["speakers"])}) > len(
-        recording["speakers"]
-    )
+def _check_recording(recording: dict[str, Any], video: bytes) -> None:
+    microphones = recording.pop("speakers")
+    assert sorted(one.pop("participant") for one in microphones) == ["DOCTOR", "PATIENT"]
+    assert len({one["id"] for one in (recording, *microphones)}) == 3
+    for medium, seconds in ((recording, 2), *((one, 3.2) for one in microphones)):
+        assert set(medium) == {"id", "size", "sha256", "duration"}
+        assert medium["duration"] == pytest.approx(seconds, abs=0.4)
+    assert (recording["sha256"], recording["size"]) == (hashlib.sha256(video).hexdigest(), len(video))
 
 
 @contextmanager
