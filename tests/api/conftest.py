@@ -1,4 +1,4 @@
-"""The running API, and who commonly comes to it."""
+"""Fixtures of the API tests: the running API and the people who use it."""
 
 from collections.abc import AsyncIterator
 
@@ -13,7 +13,7 @@ from tests.databases import Cluster
 async def world(
     anyio_backend: str, cluster: Cluster, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[World]:
-    """One for all tests of a process."""
+    """Return the world that all tests of a process share."""
     with cluster.clone("newer") as database:
         async with opened(database, object_store, tmp_path_factory.mktemp("auth")) as world:
             yield world
@@ -21,29 +21,29 @@ async def world(
 
 @pytest.fixture
 async def case(world: World) -> Case:
-    """A consultation of its own, without any consent."""
+    """Return a new consultation without any consent."""
     return await world.case()
 
 
 @pytest.fixture
 async def doctor(case: Case) -> Person:
-    """The case's."""
+    """Return the doctor of the consultation."""
     return case.doctor
 
 
 @pytest.fixture
 async def patient(case: Case) -> Person:
-    """The case's."""
+    """Return the patient of the consultation."""
     return case.patient
 
 
 @pytest.fixture
 async def other_doctor(world: World) -> Person:
-    """A clinician in good standing who has no part in the case."""
+    """Return an active clinician who has no part in the consultation."""
     return await world.clinician()
 
 
 @pytest.fixture
 async def officer(world: World) -> Person:
-    """Compliance."""
+    """Return an active compliance officer."""
     return await world.staff("compliance")

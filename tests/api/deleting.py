@@ -1,4 +1,4 @@
-"""Deletions, arranged and carried out."""
+"""Helpers that request and carry out deletions."""
 
 from uuid import UUID
 
@@ -6,7 +6,7 @@ from tests.api.world import World
 
 
 async def requested(world: World, recording: UUID, *, grace: str = "7 days") -> UUID:
-    """A deletion that the recording's doctor asked for, whose grace period ends after so long."""
+    """Return the id of a deletion that the recording's doctor requested. `grace`: its grace period."""
     (row,) = await world.rows(
         "insert into resguardo.deletions (recording_id, consultation_id, doctor_id, patient_id, ground, reason,"
         " requested_by, undo_until) select r.id, r.consultation_id, r.doctor_id, r.patient_id, 'REQUEST', 'DUPLICATE',"
@@ -19,6 +19,6 @@ async def requested(world: World, recording: UUID, *, grace: str = "7 days") -> 
 
 
 async def destroyed(world: World, recording: UUID) -> None:
-    """Gone, with its certificate."""
+    """Destroy the recording and store its certificate."""
     await requested(world, recording, grace="-1 minute")
     await world.services.destroyer.run_once()

@@ -1,10 +1,10 @@
-"""The operations that the tests send: each asks for every field there is, so that each is tried."""
+"""The GraphQL operations that the tests send. Each operation selects every field that exists."""
 
 from app.consents.texts import CURRENT_VERSION, consent_texts
 
 _TEXT = consent_texts()[CURRENT_VERSION, "en"]
 SHOWN = {"textVersion": _TEXT.version, "textSha256": _TEXT.sha256}
-"""What a consent says of the current English words."""
+"""The reference of a consent to the current English text."""
 
 VIEWER = "{ viewer { userId role aal patientId } }"
 CONSENT_TEXT = (

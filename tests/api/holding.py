@@ -1,4 +1,4 @@
-"""What tests say about legal holds."""
+"""Helpers for tests of legal holds."""
 
 from uuid import UUID, uuid4
 
@@ -21,12 +21,12 @@ LEGAL_HOLDS = (
 
 
 def hold_input(**scope: object) -> dict[str, object]:
-    """A hold on that scope; other texts where they are given."""
+    """Return the input of a legal hold with this scope. Given fields replace the default texts."""
     return {"matter": "Doe v. Roe, 26-cv-1", "custodian": "Records office", **scope}
 
 
 async def held(world: World, case: Case) -> UUID:
-    """A hold on the case's patient that somebody placed before."""
+    """Return the id of a legal hold on the patient of the consultation."""
     hold = uuid4()
     await world.rows(
         "insert into resguardo.legal_holds (id, patient_id, matter, custodian, placed_by)"

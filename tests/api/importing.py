@@ -1,4 +1,4 @@
-"""Imports as a client makes them, and the operations that it sends."""
+"""Helpers that import recordings as a client does, and the operations that the client sends."""
 
 import asyncio
 from typing import Any
@@ -23,12 +23,12 @@ CONTENT = MEDIA.read_bytes()
 
 
 def import_input(case: Case, content: bytes = CONTENT, **given: object) -> dict[str, object]:
-    """What a client declares of its recording."""
+    """Return the input with which a client declares its recording."""
     return {"consultationId": case.id, "contentType": "video/mp4", "sizeBytes": len(content)} | given
 
 
 async def asked(world: World, case: Case, content: bytes = CONTENT, **given: object) -> Answer:
-    """The answer to the import, with the worker at work meanwhile."""
+    """Return the answer to `importRecording`, while the worker runs."""
     asking = asyncio.create_task(case.doctor.send(IMPORT, **{"import": import_input(case, content, **given)}))
     while not asking.done():
         await world.work()
@@ -37,20 +37,20 @@ async def asked(world: World, case: Case, content: bytes = CONTENT, **given: obj
 
 
 async def prepared(world: World, case: Case, content: bytes = CONTENT, **given: object) -> dict[str, Any]:
-    """An import that may be uploaded."""
+    """Return an import with its upload URL."""
     found: dict[str, Any] = (await asked(world, case, content, **given)).data["importRecording"]
     return found
 
 
 async def upload(found: dict[str, Any], content: bytes = CONTENT) -> int:
-    """Sends it as was asked for; the store's status."""
+    """Upload the content as the import requires. Return the HTTP status of the object store."""
     headers = {header["name"]: header["value"] for header in found["uploadHeaders"]}
     async with httpx.AsyncClient(trust_env=False) as http:
         return (await http.put(found["uploadUrl"], content=content, headers=headers)).status_code
 
 
 async def completed(world: World, case: Case, content: bytes = CONTENT, **given: object) -> dict[str, Any]:
-    """A recording that was imported and has been looked at."""
+    """Return an imported recording after the worker has verified it."""
     found = await prepared(world, case, content, **given)
     assert await upload(found, content) == 200
     recording = await case.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
@@ -61,7 +61,7 @@ async def completed(world: World, case: Case, content: bytes = CONTENT, **given:
 
 
 async def arranged(world: World, case: Case) -> str:
-    """The id of an import whose URL is ready, as if the worker had been quick."""
+    """Return the id of an import whose upload URL is ready, as if the worker had already signed it."""
     (row,) = await world.rows(
         "insert into resguardo.recording_imports"
         " (consultation_id, doctor_id, patient_id, content_type, size_bytes)"

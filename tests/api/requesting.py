@@ -1,4 +1,4 @@
-"""What tests say about access requests."""
+"""Helpers for tests of access requests."""
 
 from typing import Literal
 from uuid import UUID, uuid4
@@ -54,13 +54,13 @@ STAGES: dict[str, Stage] = {
     "issueExportUrl": "FULFILLED",
     "revealExportSecret": "FULFILLED",
 }
-"""What a request has to have come to for a field to do something with it; OPEN for the others."""
+"""The stage that a request needs before a field acts on it. Fields that are not listed need OPEN."""
 
 
 async def requested(
     world: World, case: Case, stage: Stage = "OPEN", channel: Literal["LOGIN", "WRITTEN"] = "LOGIN"
 ) -> UUID:
-    """A request for everything of the case's patient that has come so far, by other hands."""
+    """Return the id of a request for all recordings of the patient. SQL inserts the request at this stage."""
     request = uuid4()
     await world.rows(
         "insert into resguardo.access_requests (id, patient_id, channel, filed_by, received_on, due_on, status,"

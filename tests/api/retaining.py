@@ -1,4 +1,4 @@
-"""What tests say about retention."""
+"""Helpers for tests of retention."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,7 +29,7 @@ STORAGE_REPORT = (
 
 
 async def proposed(world: World, days: int = 90, *, existing: bool = False) -> int:
-    """A policy that the owner put before the officers."""
+    """Return the id of a retention policy that the database owner proposed to the officers."""
     policy = RetentionPolicy(
         name="any",
         default=Terms(days, 2557),
@@ -47,7 +47,7 @@ async def proposed(world: World, days: int = 90, *, existing: bool = False) -> i
 
 @asynccontextmanager
 async def forgotten(world: World) -> AsyncIterator[None]:
-    """Leaves the world without a policy, as it was."""
+    """Delete all retention policies at the end of the block."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""A small schema behind the real HTTP edge, and a server for it: what the tests of the edge talk to."""
+"""A small GraphQL schema behind the real HTTP edge, and a server for it. The tests of the edge use it."""
 
 import asyncio
 import socket
@@ -37,7 +37,7 @@ SECRET = "Ana Torres has asthma"
 
 @dataclass
 class Context:
-    """What the masking reads of a context."""
+    """The fields of a context that the masking reads."""
 
     language: Language
     request_id: str | None
@@ -45,49 +45,49 @@ class Context:
 
 @strawberry.type
 class Item:
-    """Something in a connection."""
+    """A node in a connection."""
 
     id: strawberry.ID
     name: str | None = None
 
     @strawberry.field
     def items(self, first: int | None = None) -> "list[Item]":
-        """Nested connections, so that cost multiplies."""
+        """Return a nested connection, which multiplies the cost."""
         return []
 
 
 @strawberry.type
 class Query:
-    """One field for each thing that can happen."""
+    """The query root: one field for each possible result."""
 
     @strawberry.field
     def hello(self, name: str = "world", times: int = 1) -> str:
-        """Fine."""
+        """Return a greeting."""
         return f"hello {name}" * times
 
     @strawberry.field
     def items(self, first: int | None = None) -> list[Item]:
-        """A connection, for the cost."""
+        """Return a connection, for the tests of cost."""
         return [Item(id=strawberry.ID("1"))]
 
     @strawberry.field
     def by_id(self, id: UUID) -> str:  # noqa: A002 - the argument's name in GraphQL
-        """Takes a scalar that can fail to parse."""
+        """Return the id. The argument is a scalar that can fail to parse."""
         return str(id)
 
     @strawberry.field
     def broken(self) -> str:
-        """A bug whose message carries PHI."""
+        """Raise an unexpected exception whose message contains PHI."""
         raise ValueError(SECRET)
 
     @strawberry.field
     def unserialisable(self) -> int:
-        """A value that graphql-core quotes in its message."""
+        """Return a value that graphql-core quotes in its error message."""
         return SECRET  # type: ignore[return-value]
 
     @strawberry.field
     def kinds(self, kind: str) -> str:
-        """Refusals."""
+        """Raise the named AppError."""
         refusals: dict[str, AppError] = {
             "consent": Forbidden("consent_missing", missing="patient, doctor"),
             "live": Conflict("live_recording_exists", recordingId="0f8f"),
@@ -98,43 +98,43 @@ class Query:
 
 @strawberry.type
 class Mutation:
-    """One mutation."""
+    """The mutation root, with one field."""
 
     @strawberry.mutation
     def touch(self) -> bool:
-        """Fine."""
+        """Return True."""
         return True
 
 
 @strawberry.type
 class Subscription:
-    """One subscription."""
+    """The subscription root."""
 
     @strawberry.subscription
     async def ticks(self) -> AsyncIterator[int]:
-        """Two events."""
+        """Yield two events."""
         yield 1
         yield 2
 
     @strawberry.subscription
     async def broken(self) -> AsyncIterator[int]:
-        """A bug whose message carries PHI, after one event."""
+        """Yield one event, then raise an unexpected exception whose message contains PHI."""
         yield 1
         raise ValueError(SECRET)
 
 
 async def connect(websocket: WebSocket, payload: Mapping[str, object]) -> Connected:
-    """Anybody, as somebody new."""
+    """Accept every connection."""
     told_as = request_id(websocket.scope)
     return Connected(Context("en", told_as), told_as, time.time() + 3600, "en", recheck=_stands)
 
 
 async def _stands() -> None:
-    """Every session does."""
+    """Accept every session."""
 
 
 async def build_context(request: Request) -> object:
-    """A context, or a refusal for the tokens `bad` and `bug`."""
+    """Return a context. Raise an error for the tokens `bad` and `bug`."""
     authorization = request.headers.get("authorization")
     if authorization == "Bearer bad":
         raise Unauthenticated("token_expired")
@@ -144,7 +144,7 @@ async def build_context(request: Request) -> object:
 
 
 def small_schema(*, is_production: bool = False, limits: Limits | None = None) -> MaskedSchema:
-    """The schema with masking and limits, as the application composes them."""
+    """Return the schema with masking and limits, composed as in the application."""
     return MaskedSchema(
         Query,
         Mutation,
@@ -155,7 +155,9 @@ def small_schema(*, is_production: bool = False, limits: Limits | None = None) -
 
 
 def small_app(*, is_production: bool = False, graphql_ide: GraphQL_IDE | None = None) -> ASGIApp:
-    """The schema's endpoint at /graphql, inside the whole edge; /broken fails outside of GraphQL."""
+    """Return an application that serves the schema at /graphql behind the whole HTTP edge. The path /broken fails
+    outside of GraphQL.
+    """
 
     def broken(request: Request) -> PlainTextResponse:
         raise RuntimeError(SECRET)
@@ -178,7 +180,7 @@ def small_app(*, is_production: bool = False, graphql_ide: GraphQL_IDE | None = 
 
 @contextmanager
 def serve(app: ASGIApp) -> Iterator[str]:
-    """Serves an application by uvicorn on a free port of the loopback; gives its base URL."""
+    """Serve an application with uvicorn on a free port of the loopback interface. Yield its base URL."""
     config = uvicorn.Config(
         app, log_config=None, proxy_headers=False, server_header=False, ws="websockets-sansio", lifespan="off"
     )

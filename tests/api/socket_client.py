@@ -1,4 +1,6 @@
-"""A client that speaks graphql-transport-ws over a real socket, and knows no more than what arrives on it."""
+"""A WebSocket client that speaks graphql-transport-ws over a real socket. Its only knowledge is the messages that
+arrive.
+"""
 
 import asyncio
 import json
@@ -23,32 +25,32 @@ PATIENCE_SECONDS = 20
 
 @dataclass(frozen=True)
 class Socket:
-    """One connection."""
+    """A WebSocket connection."""
 
     connection: ClientConnection
 
     @property
     def request_id(self) -> str:
-        """Under which the audit log knows the connection."""
+        """Return the request id of the connection in the audit log."""
         assert self.connection.response is not None
         return str(UUID(self.connection.response.headers["x-request-id"]))
 
     async def say(self, **message: Any) -> None:
-        """Sends a message."""
+        """Send a message."""
         await self.connection.send(json.dumps(message))
 
     async def hear(self) -> Any:
-        """The next message."""
+        """Return the next message."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             return json.loads(await self.connection.recv())
 
     async def knock(self, person: Person, **payload: str) -> None:
-        """Says who one is."""
+        """Send `connection_init` with the person's token."""
         token = {} if person.token is None else {"authorization": f"Bearer {person.token}"}
         await self.say(type="connection_init", payload=token | payload)
 
     async def init(self, person: Person, **payload: str) -> None:
-        """Says who one is, and is let in."""
+        """Send `connection_init` with the person's token, and require that the server accepts it."""
         await self.knock(person, **payload)
         assert await self.hear() == {"type": "connection_ack"}
 
@@ -56,26 +58,28 @@ class Socket:
         await self.say(id=identifier, type="subscribe", payload={"query": query, "variables": variables})
 
     async def event(self, identifier: str = "1") -> Any:
-        """The value of the next event's root field."""
+        """Return the value of the root field in the next event."""
         message = await self.hear()
         assert (message["type"], message["id"]) == ("next", identifier), message
         (value,) = message["payload"]["data"].values()
         return value
 
     async def error(self, identifier: str = "1") -> Any:
-        """The one error with which an operation ends."""
+        """Return the only error of an operation that failed."""
         message = await self.hear()
         assert (message["type"], message["id"]) == ("error", identifier), message
         (error,) = message["payload"]
         return error
 
     async def nothing_more(self) -> None:
-        """Nothing was sent before the answer to a ping."""
+        """Require that the server sends no message before its answer to a ping."""
         await self.say(type="ping")
         assert await self.hear() == {"type": "pong"}
 
     async def ended(self) -> tuple[int, str]:
-        """Code and reason with which the server ends the connection, before any other message."""
+        """Return the code and the reason with which the server closes the connection. Fail if another message comes
+        first.
+        """
         with pytest.raises(ConnectionClosed) as closed:
             raise AssertionError(await self.hear())
         frame = closed.value.rcvd
@@ -87,7 +91,7 @@ class Socket:
 async def connected(
     url: str, *, origin: str | None = ORIGIN, protocol: str = "graphql-transport-ws", query: str = ""
 ) -> AsyncIterator[Socket]:
-    """A connection that has said nothing yet."""
+    """Open a connection that has sent no message yet."""
     address = url.replace("http://", "ws://") + "/graphql" + query
     async with connect(
         address,
@@ -100,7 +104,7 @@ async def connected(
 
 @asynccontextmanager
 async def listening(app: ASGIApp) -> AsyncIterator[str]:
-    """Serves an application, with its lifespan; gives its URL."""
+    """Serve an application, with its lifespan. Yield its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with served(app, listener):
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"

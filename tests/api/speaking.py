@@ -1,4 +1,4 @@
-"""Words of a recording, put where the worker puts them, as it does."""
+"""Stores transcripts of recordings in the same way as the worker."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -17,7 +17,7 @@ SAID = (
 )
 
 UNCERTAIN = "? "
-"""Before words that are uncertain."""
+"""The prefix of a text that the transcription marked as uncertain."""
 
 
 async def spoken(
@@ -28,7 +28,9 @@ async def spoken(
     language: str = "en",
     microphones: Sequence[UUID] = (),
 ) -> Transcript:
-    """Makes these the recording's words. `microphones`: for each turn the participant whose it was."""
+    """Store this transcript of the recording. `microphones` names, for each turn, the participant whose microphone
+    recorded it.
+    """
     keyring = world.worker_settings.keyring
     turns = (
         Turn(

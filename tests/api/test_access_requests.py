@@ -1,4 +1,4 @@
-"""Patients ask for a copy of what was recorded of them, and get it: who may do what, by when, and what nobody sees."""
+"""Tests of access requests: permissions, due dates, encrypted copies, and what stays hidden."""
 
 import asyncio
 import logging
@@ -53,7 +53,7 @@ async def _of(world: World, request: object, column: str) -> Any:
 
 
 async def _days_pass(world: World, request: str, days: int) -> None:
-    """As if it had been received so much earlier."""
+    """Move the receipt of the request this many days into the past."""
     await world.rows(
         "update resguardo.access_requests set received_on = received_on - %s, due_on = due_on - %s where id = %s",
         days,
@@ -221,7 +221,7 @@ async def test_compliance_asks_for_the_review_of_what_came_in_writing(
 
 async def test_letters_are_written_down_however_many_came_before(world: World, officer: Person) -> None:
     today = str(await _today(world))
-    for _ in range(8):  # a connection plans what it was asked five times for any caller, from the sixth on
+    for _ in range(8):  # From the sixth execution on, a connection uses a generic plan
         case = await world.case()
         await officer.ask(RECORD_REQUEST, written={"patientId": case.patient_id, "receivedOn": today})
 
@@ -465,7 +465,7 @@ async def test_review_while_the_same_is_asked_for_anew_is_a_conflict(world: Worl
 
 @dataclass(frozen=True)
 class Fulfilled:
-    """A request whose copy is there, and what was recorded."""
+    """A fulfilled request with its copy, and the recordings of the patient."""
 
     id: str
     content: bytes
@@ -473,7 +473,7 @@ class Fulfilled:
 
 @pytest.fixture
 async def fulfilled(world: World, case: Case, officer: Person) -> Fulfilled:
-    """Asked for, approved, and made by the worker."""
+    """Return a request that was filed, approved, and fulfilled by the worker."""
     content = uuid4().bytes * 100
     await world.recording(case, content=content)
     filed = await _file(case.patient)

@@ -1,9 +1,10 @@
-"""What is hidden costs the database the same work as what does not exist: nothing tells them apart by time.
+"""The database does the same work for a hidden row as for an absent row, so the response time does not distinguish
+them.
 
-Postgres itself counts the calls of each function, in the sessions of one API that is asked nothing else, and in no
-other's: its login is counted for as long as that API is open. The counts are complete when those sessions, known by a
-name of their own, have ended. Left out are the calls by which a policy looks at the session: a plan asks it once where
-it meets any row, and not at all where an index finds none.
+Postgres counts the calls of each function. A test opens an API of its own and counts only the sessions of that API,
+which have an application name of their own. The counts are complete when those sessions have ended. The counts
+leave out the functions by which a policy reads the session, because a plan calls them once if it meets any row, and
+never if an index finds no row.
 """
 
 import asyncio
@@ -28,7 +29,9 @@ OF_POLICIES = {"claims", "uid", "live_session", "person", "patient"}
 
 @asynccontextmanager
 async def _counting(world: World) -> AsyncIterator[None]:
-    """New sessions of the API's login in this database are counted meanwhile; the world's own API has its sessions."""
+    """Count function calls in new sessions of the API's login in this database. The sessions of the world's own API
+    are already open.
+    """
     login = f"alter role {API_ROLE} in database {world.database.name}"
     await world.superuser.execute(f"{login} set track_functions = 'all'".encode())
     try:
@@ -48,7 +51,9 @@ async def _until_ended(world: World, application: str) -> None:
 async def _work_of(
     world: World, person: Person, document: str, variables: dict[str, object]
 ) -> dict[str, int]:
-    """The function calls of a few equal requests to an API that does nothing else, and the audit rows they left."""
+    """Return the number of function calls and audit rows of a few equal requests to an API that serves no other
+    request.
+    """
     application = f"alike-{uuid4().hex}"
     counted = make_conninfo(world.database.api_url, application_name=application)
     await world.rows("select pg_stat_reset()")

@@ -1,4 +1,4 @@
-"""The audit log as compliance reads it."""
+"""Tests of the audit log in the API of compliance officers."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

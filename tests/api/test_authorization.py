@@ -1,4 +1,4 @@
-"""Every root field checks who asks before it says anything about the input."""
+"""Every root field checks the caller's permission before it reports any fault of the input."""
 
 import re
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ ROLES = ("clinician", "compliance", "patient")
 
 @dataclass(frozen=True)
 class Request:
-    """An operation whose input is bad in one way."""
+    """An operation whose input is wrong in one way."""
 
     document: str
     variables: dict[str, Any] = field(default_factory=dict)
@@ -86,7 +86,7 @@ def test_services_open_transactions_with_declared_permissions_alone() -> None:
 
 
 def _good(kind: Any) -> str:
-    """A literal that graphql-core takes for the type."""
+    """Return a literal of this type that graphql-core accepts."""
     if is_non_null_type(kind):
         return _good(kind.of_type)
     if is_list_type(kind):
@@ -111,7 +111,7 @@ def _good(kind: Any) -> str:
 
 
 def _bad_literals(kind: Any) -> list[str]:
-    """Literals that graphql-core, or a service, refuses for the type."""
+    """Return literals of this type that graphql-core or a service refuses."""
     named = get_named_type(kind)
     if isinstance(named, GraphQLEnumType):
         return ["NO_SUCH_VALUE", '"text"', "[[1]]"]
@@ -132,7 +132,7 @@ def _bad_literals(kind: Any) -> list[str]:
 
 
 def _bad_values(kind: Any) -> list[Any]:
-    """The same as variables."""
+    """Return values of this type, sent as variables, that graphql-core or a service refuses."""
     named = get_named_type(kind)
     if isinstance(named, GraphQLEnumType):
         return ["NO_SUCH_VALUE", 7, []]
@@ -156,7 +156,7 @@ def _document(kind: str, name: str, arguments: dict[str, str], variables: str = 
 
 
 def good_document(name: str, selection: str) -> str:
-    """An operation of one root field with input that graphql-core takes."""
+    """Return an operation of one root field with input that graphql-core accepts."""
     kind, found = FIELDS[name]
     good = {key: _good(one.type) for key, one in found.args.items() if is_required_argument(one)}
     return _document(kind, name, good).replace("__typename", selection)
@@ -185,7 +185,9 @@ def _bad_requests(name: str) -> Iterator[Request]:
 
 
 def _is_invitation(request: Request) -> bool:
-    """Whether it presents text as a guest's invitation, which takes no login and is not found."""
+    """Return whether the request presents a text as a guest's invitation. Such a request needs no login, and its
+    answer is NOT_FOUND.
+    """
     text = re.search(r'\(invitation: ("|\$given)', request.document)
     return text is not None and isinstance(request.variables.get("given", ""), str)
 
@@ -299,7 +301,7 @@ async def test_subscription_with_bad_input_is_refused_and_audited_for_every_wron
     permission = PERMITTED["recordingChanged"]
     assert permission is not None
     for request in _bad_requests("recordingChanged"):
-        if LONG in str(request):  # longer than a message may be: the connection is closed before it is read
+        if LONG in str(request):  # The server closes the connection, because the message is too long
             continue
         async with connected(world.api_url, origin=None) as client:
             await client.knock(person)

@@ -1,4 +1,4 @@
-"""Consent given and withdrawn: by whom, for whom, to which words."""
+"""Tests of recorded and withdrawn consents: who may record one, for whom, and to which text."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Consultations registered and looked at, one at a time."""
+"""Tests of the registration and the reading of one consultation."""
 
 import asyncio
 from datetime import datetime
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 def unlike_request(body: Any) -> Any:
-    """An answer without what differs between any two requests."""
+    """Return an answer without the parts that differ between any two requests."""
     for error in body["errors"]:
         error["extensions"].pop("requestId")
     return body

@@ -1,4 +1,4 @@
-"""A recording is deleted on request: after a grace period, never under hold, and with a certificate."""
+"""Tests of deletions on request: the grace period, legal holds, and the certificate."""
 
 import base64
 import json
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def recording(world: World, case: Case) -> UUID:
-    """The case's, READY."""
+    """Return a READY recording of the consultation."""
     return await world.recording(case)
 
 
 async def delete(person: Person, recording: UUID, reason: str = "RECORDED_IN_ERROR") -> Any:
-    """What the person is answered."""
+    """Request the deletion of the recording. Return the answer."""
     return await person.ask(documents.DELETE_RECORDING, id=str(recording), reason=reason)
 
 

@@ -1,4 +1,4 @@
-"""Download URLs: to whom, for what, how long, how often, and what they download."""
+"""Tests of presigned download URLs: who receives one, its file, its lifetime, and its quota."""
 
 import os
 import time

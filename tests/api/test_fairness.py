@@ -1,7 +1,7 @@
-"""One caller's flood is shed, and everybody else is served meanwhile.
+"""The API sheds one caller's flood of requests and serves all other callers meanwhile.
 
-Floods are held by a lock on the row or the table that they ask for, until the test lets them go: what is served in the
-meantime is served beside them, however fast the machine is.
+A test holds a lock on the row or the table that the flood needs, and releases it at the end. Requests that finish
+before the release were served beside the flood, on a machine of any speed.
 """
 
 import asyncio
@@ -38,14 +38,16 @@ pytestmark = pytest.mark.anyio
 
 RUNNING, WAITING, FLOOD = 4, 60, 200
 SERVED_SECONDS = 8
-"""Shorter than the 10 s after which a statement that waits for a lock, or a request for a connection, gives up."""
+"""Shorter than the 10 s after which a statement that waits for a lock, or a request that waits for a connection,
+fails.
+"""
 
 
 @asynccontextmanager
 async def held(
     world: World, lock: LiteralString, *values: object
 ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-    """Holds a lock that the API's statements wait for, until the block ends or the transaction does."""
+    """Hold a lock that the API's statements need, until the block or the transaction ends."""
     async with await psycopg.AsyncConnection.connect(world.database.superuser_url) as connection:
         await connection.execute(lock, values)
         yield connection
@@ -55,7 +57,7 @@ async def held(
 async def flooding(
     requests: list[Coroutine[Any, Any, Any]], holding: psycopg.AsyncConnection[Any] | None = None
 ) -> AsyncIterator[list["asyncio.Task[Any]"]]:
-    """Sends the requests at once. At the end the lock is let go, and all are awaited."""
+    """Send all requests at once. At the end of the block, release the lock and await all requests."""
     tasks = [asyncio.create_task(request) for request in requests]
     try:
         yield tasks
@@ -66,7 +68,7 @@ async def flooding(
 
 
 async def waiting(world: World) -> int:
-    """How many statements of the API wait for a lock."""
+    """Return the number of API statements that wait for a lock."""
     (row,) = await world.rows(
         "select count(*) as waiting from pg_stat_activity where datname = current_database()"
         " and application_name = 'resguardo-api' and wait_event_type = 'Lock'"
@@ -75,7 +77,7 @@ async def waiting(world: World) -> int:
 
 
 async def until_waiting(world: World, number: int) -> None:
-    """Until that many statements of the API wait for a lock."""
+    """Wait until this number of API statements wait for a lock."""
     async with asyncio.timeout(SERVED_SECONDS):
         while await waiting(world) < number:  # noqa: ASYNC110 - Postgres tells nobody
             await asyncio.sleep(0.01)
@@ -317,7 +319,7 @@ def _scope(address: str, path: str = "/graphql", kind: str = "http") -> dict[str
 
 
 class Held:
-    """An application whose requests begin their answer when they are told to."""
+    """An application whose requests start their response only when the test allows it."""
 
     def __init__(self) -> None:
         self.may_answer = asyncio.Event()

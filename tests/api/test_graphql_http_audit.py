@@ -1,4 +1,6 @@
-"""The audits of npm's graphql-http, which the GraphQL Foundation's draft is read by: no errors, no warnings."""
+"""The endpoint passes the audits of the npm package graphql-http without errors or warnings. The audits follow the
+draft of the GraphQL Foundation.
+"""
 
 import asyncio
 import json
@@ -17,7 +19,7 @@ AUDIT = Path(__file__).parent / "graphql-http"
 
 @pytest.fixture(scope="module")
 def audit_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The script, beside its pinned packages, outside of the repository."""
+    """Return the path of the audit script, copied beside its pinned packages outside of the repository."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         pytest.skip("npm is not installed")
@@ -31,7 +33,7 @@ def audit_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def graphql_url() -> Iterator[str]:
-    """The endpoint under audit; introspection must be on, since the audits ask `__type`."""
+    """Yield the URL of an endpoint with introspection, because the audits query `__type`."""
     with serve(small_app()) as base:
         yield f"{base}/graphql"
 

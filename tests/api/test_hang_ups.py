@@ -1,4 +1,4 @@
-"""Clients that hang up, at any point of any route: that is no error of ours, and no line of the log says it is."""
+"""A client may close its connection at any point of any route. The server logs no error."""
 
 import asyncio
 import base64
@@ -25,7 +25,7 @@ HANDSHAKE = (
 
 
 def _frame(payload: bytes, *, opcode: int = 1) -> bytes:
-    """A whole frame as a client sends it, masked with zeros."""
+    """Return a complete WebSocket frame as a client sends it, masked with zeros."""
     return bytes([0x80 | opcode, 0x80 | len(payload)]) + bytes(4) + payload
 
 
@@ -35,7 +35,7 @@ SUBSCRIBE = _frame(b'{"id":"1","type":"subscribe","payload":{"query":"subscripti
 
 @pytest.fixture(scope="module")
 def base() -> Iterator[str]:
-    """A server as in production."""
+    """Yield the URL of a server with production settings."""
     with serve(small_app(is_production=True)) as url:
         yield url
 
@@ -46,7 +46,7 @@ def _connected(base: str) -> socket.socket:
 
 
 def _reset(connection: socket.socket) -> None:
-    """Ends a connection as a client does that was killed."""
+    """Reset the connection, as a killed client does."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
@@ -56,7 +56,7 @@ def _errors(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def _let_it_notice(base: str) -> None:
-    """Each request that the server answers here comes after what it has read before."""
+    """Send requests until the server has processed everything that it received earlier."""
     for _ in range(3):
         assert httpx.post(f"{base}/graphql", json={"query": "{ hello }"}).status_code == 200
 
@@ -136,7 +136,7 @@ async def test_client_that_hangs_up_amid_a_request_is_no_error_on_any_route(
         return arriving.pop(0) if len(arriving) > 1 else arriving[0]
 
     async def send(message: Any) -> None:
-        """Takes what is sent to nobody, as the server does."""
+        """Discard the message, as the server does after a client has disconnected."""
 
     scope = {
         "type": "http",

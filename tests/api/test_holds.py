@@ -1,4 +1,6 @@
-"""Legal holds: placed by compliance, released by another of compliance, and nothing held begins to be destroyed."""
+"""Tests of legal holds: one compliance officer places a hold, another releases it, and no held recording is
+destroyed.
+"""
 
 import asyncio
 from uuid import UUID, uuid4
@@ -222,7 +224,9 @@ async def test_a_page_counts_against_the_quota(world: World, officer: Person) ->
 async def test_hold_waits_for_what_begins_to_be_destroyed_and_keeps_it_waiting(
     world: World, case: Case, officer: Person
 ) -> None:
-    """Law 7: whoever begins a destruction holds the lock shared; the hold takes it alone."""
+    """Tests law 7: each start of a destruction takes a shared lock, and the placing of a legal hold takes the
+    exclusive lock.
+    """
     async with await psycopg.AsyncConnection.connect(world.database.superuser_url) as destroying:
         await destroying.execute("select private.lock_keeping(false)")
         placing = asyncio.create_task(officer.ask(PLACE_HOLD, hold=hold_input(patientId=case.patient_id)))

@@ -1,4 +1,4 @@
-"""The HTTP edge over real sockets: what gets in, and what every answer carries."""
+"""Tests of the HTTP edge over real sockets: which requests it accepts, and which headers each answer has."""
 
 import asyncio
 import json
@@ -21,21 +21,21 @@ GRAPHQL_JSON = "application/graphql-response+json"
 
 @pytest.fixture(scope="module")
 def base() -> Iterator[str]:
-    """A server as in production."""
+    """Yield the URL of a server with production settings."""
     with serve(small_app(is_production=True)) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def development() -> Iterator[str]:
-    """A server as in development, with GraphiQL."""
+    """Yield the URL of a server with development settings and GraphiQL."""
     with serve(small_app(graphql_ide="graphiql")) as url:
         yield url
 
 
 @pytest.fixture
 def client(base: str) -> Iterator[httpx.Client]:
-    """Speaks to the production server."""
+    """Yield a client of the server with production settings."""
     with httpx.Client(base_url=base, timeout=10) as http:
         yield http
 

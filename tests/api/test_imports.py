@@ -1,4 +1,4 @@
-"""Recordings made elsewhere: declared, uploaded, verified like any other, and refused where they are something else."""
+"""Tests of imported recordings: declaration, upload, verification, and the refusal of wrong files."""
 
 import asyncio
 import gzip
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.anyio
 
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 GRACE = timedelta(hours=2)
-"""That of `private.upload_grace`."""
+"""The duration that `private.upload_grace` returns."""
 
 
 def _in_an_hour() -> str:
@@ -50,7 +50,7 @@ def _in_an_hour() -> str:
 
 @pytest.fixture
 async def ready(case: Case) -> Case:
-    """A case in which everybody consents."""
+    """Return a consultation in which every participant has consented."""
     await case.consent()
     return case
 
@@ -396,7 +396,7 @@ async def test_expired_import_is_signed_no_more(
 
 @asynccontextmanager
 async def _acting(world: World, person: Person) -> AsyncIterator[Transaction]:
-    """A transaction as that person, for calls that the API never makes."""
+    """Open a transaction as this person, for SQL calls that the API never makes."""
     claims: dict[str, object] = {
         "sub": str(person.user_id),
         "session_id": str(person.session_id),
@@ -443,7 +443,7 @@ async def test_law_2_import_of_another_doctor_is_neither_completed_nor_prepared(
 
 
 async def _lost(world: World, case: Case) -> str:
-    """The id of a recording that began and was lost with its object."""
+    """Return the id of a recording that became LOST together with its object."""
     recording: str = (await case.doctor.ask(documents.START, consultationId=case.id))["id"]
     for status in ("STARTING", "LOST"):
         await world.rows("update resguardo.recordings set status = %s where id = %s", status, recording)
@@ -451,7 +451,7 @@ async def _lost(world: World, case: Case) -> str:
 
 
 async def _declare(world: World, case: Case, **chosen: str) -> None:
-    """By SQL as its doctor, with ids of the doctor's own choice."""
+    """Declare an import in SQL as the doctor, with ids that the doctor chose."""
     columns = "".join(f"{name}, " for name in chosen)
     values = "".join(f"%({name})s, " for name in chosen)
     async with _acting(world, case.doctor) as tx:
@@ -472,7 +472,9 @@ async def test_law_2_import_cannot_choose_what_it_becomes(world: World, ready: C
 
 
 async def test_object_of_an_import_is_never_that_of_a_lost_recording(world: World, ready: Case) -> None:
-    """Even where an import had its id, which only the database's owner could give it."""
+    """An import's object never has the key of a LOST recording, even if the import has the recording's id. Only the
+    database owner could assign that id.
+    """
     recording = await _lost(world, ready)
     (row,) = await world.rows(
         "insert into resguardo.recording_imports"

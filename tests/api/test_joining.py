@@ -1,4 +1,6 @@
-"""Ways into the room: the doctor's, the patient's, and a guest's invitation; and which rooms are open."""
+"""Tests of joining a room as the doctor, as the patient, and with a guest's invitation; and tests of the list of
+open rooms.
+"""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""Law 1 and law 8 as the API keeps them."""
+"""Tests of law 1 and law 8 in the API."""
 
 import json
 import logging
@@ -64,7 +64,7 @@ ROOM_FIELDS = ["consultationId", "createdAt", "name", "numParticipants", "sid"]
 
 @dataclass(frozen=True)
 class Read:
-    """A root field that returns PHI, and what its one row says of it."""
+    """A root field that returns PHI, and the expected content of its one audit row."""
 
     document: str
     action: str
@@ -225,11 +225,11 @@ async def test_law_1_a_guest_who_joins_leaves_a_row_without_a_person(world: Worl
 
 
 OF_THE_TEST = "httpx HTTP Request: GET http://api.test/subtitles/"
-"""The client of the test, which says where it asks."""
+"""The log line of the test's own HTTP client, which contains the URL."""
 
 
 class _Kept(logging.Handler):
-    """Every record as it would be printed, with its arguments and its traceback."""
+    """A log handler that stores every record in printed form, with its arguments and its traceback."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -242,7 +242,7 @@ class _Kept(logging.Handler):
 
 @pytest.fixture
 def logged() -> Iterator[list[str]]:
-    """What our loggers say at DEBUG, and those of the libraries at INFO."""
+    """Yield the log lines of our loggers at DEBUG and of all libraries at INFO."""
     kept, levels = _Kept(), {"app": logging.DEBUG, "graphql_schema": logging.DEBUG}
     levels |= dict.fromkeys(("psycopg", "procrastinate", "httpx", "botocore", "strawberry"), logging.INFO)
     before = {name: logging.getLogger(name).level for name in levels}
@@ -284,7 +284,9 @@ async def test_law_8_neither_logs_nor_jobs_nor_errors_say_more_than_ids(
 
 
 async def _whole_flow(world: World, case: Case, other: Person, secrets: list[str]) -> list[str]:
-    """One consultation from consent to download with all that may go wrong; returns the bodies of the errors."""
+    """Run one consultation from consent to download, with every refusal on the way. Return the bodies of the
+    errors.
+    """
     doctor, patient = case.doctor, case.patient
     parent = {"relationship": "PARENT", "name": "Rosa Quispe"}
     given = consent_input(case.participant("PATIENT"), representative=parent)

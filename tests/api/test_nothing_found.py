@@ -1,4 +1,4 @@
-"""A look that finds nothing leaves its audit row and counts against the quota; the row says why nothing was found."""
+"""A query that finds nothing writes an audit row with the reason and counts against the caller's quota."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 async def empty(
     anyio_backend: str, cluster: Cluster, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[World]:
-    """A practice in which nothing has happened."""
+    """Return a practice without any data."""
     with cluster.clone("newer") as database:
         async with opened(database, object_store, tmp_path_factory.mktemp("empty")) as world:
             yield world
@@ -36,7 +36,7 @@ async def empty(
 
 @dataclass(frozen=True)
 class Look:
-    """A query, and what its row says if there is nothing; a list if `outcome` is ALLOWED."""
+    """A query, and the expected content of its audit row if nothing is found. A list if `outcome` is ALLOWED."""
 
     document: str
     variables: dict[str, Any] = field(default_factory=dict)
@@ -63,7 +63,7 @@ QUERIES = {
     "storageReport": Look(STORAGE_REPORT),
 }
 WITHOUT_A_QUOTA = {"viewer", "consentText"}
-"""One's own name, and a text that everybody may read."""
+"""Fields without a quota: the caller's own name, and a text that everybody may read."""
 
 
 def test_every_query_is_tried() -> None:
@@ -134,7 +134,7 @@ async def test_law_1_a_subscription_to_nothing_leaves_its_row_and_uses_the_quota
 
 
 CREATE = {"registerConsultation", "inviteStaff", "processLivekitWebhook"}
-"""They look nothing up by an id."""
+"""Mutations that look up no id."""
 GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
     "recordConsent": (documents.RECORD_CONSENT, {"consent": consent_input(NOWHERE)}),
     "joinConsultation": (documents.JOIN, {"consultationId": NOWHERE}),
@@ -173,14 +173,14 @@ async def test_law_1_a_mutation_of_nothing_leaves_one_row(empty: World, name: st
 
 
 async def _rows(world: World, answer: Answer) -> tuple[str, int, list[UUID], list[UUID]]:
-    """Outcome, number of rows, and of whom, of the answer's one audit row; and the entities that it names."""
+    """Return the outcome, the number of rows, the patient ids and the entity ids of the answer's one audit row."""
     (row,) = await world.audit(answer.request_id)
     return row["outcome"], row["row_count"], row["patient_ids"], row["entity_ids"]
 
 
 @dataclass(frozen=True)
 class Filtered:
-    """A look at an id, as `document` and `variables` with the id in its place."""
+    """A query with a filter. `variables` names the variable that takes the id."""
 
     document: str
     variables: str
@@ -188,7 +188,7 @@ class Filtered:
     is_list: bool = True
 
     def given(self, entity: object) -> dict[str, Any]:
-        """The variables for that id."""
+        """Return the variables of the query for this id."""
         if not self.is_list or self.variables in ("recordingId", "id", "externalId"):
             return {self.variables: str(entity)}
         return {"filter": {self.variables: str(entity)}} | (
@@ -318,7 +318,9 @@ async def test_transcript_that_is_not_ready_is_no_denial(world: World, case: Cas
 
 
 def test_every_audited_statement_refers_to_its_row() -> None:
-    """A statement of the shape that `app/audited.py` reads: Postgres does not call a function nobody refers to."""
+    """Every statement that `app/audited.py` reads refers to its audit row, because Postgres skips a function whose
+    result no statement uses.
+    """
     found = 0
     for path in Path("app").rglob("*.sql"):
         for statement in path.read_text(encoding="utf-8").split("-- name: ")[1:]:

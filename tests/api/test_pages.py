@@ -1,4 +1,4 @@
-"""Lists by keyset pages: consultations and recordings."""
+"""Tests of keyset pagination of consultations and recordings."""
 
 import base64
 import json
@@ -194,7 +194,7 @@ def test_cursor_survives_its_encoding(at: datetime, row_id: UUID) -> None:
 
 @pytest.fixture
 async def three(world: World, case: Case) -> dict[str, str]:
-    """Recordings of one consultation by age: old FAILED, middle READY, new READY."""
+    """Return three recordings of one consultation: the oldest is FAILED, the other two are READY."""
     ages = {"old": ("FAILED", 3), "middle": ("READY", 2), "new": ("READY", 1)}
     return {
         name: str(await world.recording(case, status, age=timedelta(days=days)))

@@ -1,4 +1,4 @@
-"""Recordings started, stopped and looked at."""
+"""Tests of starting, stopping and reading recordings."""
 
 import asyncio
 import hashlib
@@ -157,7 +157,7 @@ async def test_one_consultation_is_recorded_from_start_to_ready(world: World, ca
 
 
 async def _finished_with_speakers(world: World) -> tuple[Case, Any]:
-    """A consultation of which picture and sound were recorded to the end, and its recording."""
+    """Return a consultation and its finished recording, which has a video and separate sounds of the speakers."""
     case = await world.case(separateSpeakers=True)
     await case.consent()
     for person in (case.doctor, case.patient):

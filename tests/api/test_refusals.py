@@ -1,4 +1,4 @@
-"""What the log says of what was refused: as much as of what was allowed."""
+"""The audit row of a refused request contains as much as the row of an allowed request."""
 
 import asyncio
 from uuid import UUID
@@ -12,7 +12,9 @@ pytestmark = pytest.mark.anyio
 
 
 async def rows_of(world: World, request_id: str, expected: int) -> list[dict[str, object]]:
-    """The rows of a request; its fields may still be at work when it has been answered."""
+    """Return the audit rows of a request. Waits for them, because a field can still be running after the answer was
+    sent.
+    """
     async with asyncio.timeout(PATIENCE_SECONDS):
         while len(rows := await world.audit(request_id)) < expected:  # noqa: ASYNC110 - Postgres tells nobody
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""A refusal is audited even while the table that caused it is locked."""
+"""A refusal gets its audit row even while another session locks the table that caused the refusal."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,14 +34,14 @@ DOORS = {
     "private.recording_secrets": ("clinician", documents.ISSUE_URL, "recordingId"),
     "private.usage": ("clinician", documents.CONSULTATIONS, "first"),
 }
-"""A field that needs the table, by a role that may use it, and the variable that names what is asked for."""
+"""For each table, a field that needs the table, a role that may use the field, and the variable that takes the id."""
 
 
 @asynccontextmanager
 async def _locked(
     database: Database, *tables: str, mode: LiteralString = "access exclusive"
 ) -> AsyncIterator[None]:
-    """Holds the tables in a transaction of somebody else's."""
+    """Lock the tables in another session's transaction."""
     async with await psycopg.AsyncConnection.connect(database.superuser_url) as holder:
         for table in tables:
             name = sql.Identifier(*table.split("."))

@@ -1,4 +1,4 @@
-"""Retention as compliance meets it: what is proposed, what it would delete, who decides, what is stored."""
+"""Tests of retention for compliance officers: proposals, previews, approvals, and the stored policy."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def unkept(world: World) -> AsyncIterator[World]:
-    """The world, which is left without a policy as it was found."""
+    """Return the world, and delete its retention policies at the end."""
     async with forgotten(world):
         yield world
 

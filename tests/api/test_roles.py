@@ -1,6 +1,6 @@
-"""Who may ask what: every root field of the schema, by everybody who might come.
+"""Tests of every root field of the schema with every kind of caller.
 
-A field without a row fails: this is where a new one gets its permission.
+The test fails for a field without a row in this file, so every new field gets its expected permissions here.
 """
 
 from collections.abc import Mapping
@@ -63,7 +63,7 @@ _SESSION: dict[Who, str] = {
     "signed out": "UNAUTHENTICATED",
     "suspended": "UNAUTHENTICATED",
 }
-"""What becomes of those whom no field that needs a person lets in."""
+"""The codes for callers that are refused by every field that requires a person."""
 
 
 def _row(clinician: str, compliance: str, patient: str) -> dict[Who, str]:
@@ -79,7 +79,7 @@ def _row(clinician: str, compliance: str, patient: str) -> dict[Who, str]:
 
 CLINICIAN = _row(OK, "FORBIDDEN", "FORBIDDEN")
 COMPLIANCE = {**_row("FORBIDDEN", OK, "FORBIDDEN"), "signed out": "FORBIDDEN", "suspended": "FORBIDDEN"}
-"""Whose session is over is a clinician here, and the role is looked at first."""
+"""The callers with an ended session are clinicians, and the role check comes before the session check."""
 BOTH_SIDES = _row(OK, "FORBIDDEN", OK)
 STAFF = _row(OK, OK, "FORBIDDEN")
 STAFF_AND_PATIENTS = _row(OK, OK, OK)
@@ -90,7 +90,7 @@ ANYBODY: dict[Who, str] = dict.fromkeys(WHO, OK)
 
 @dataclass(frozen=True)
 class Field:
-    """A root field: what to send, and who gets an answer."""
+    """A root field: the operation to send, and the expected result for each kind of caller."""
 
     document: str
     expected: Mapping[Who, str]
@@ -152,7 +152,7 @@ FIELDS = {
     "recordingChanged": Field(
         documents.RECORDING_CHANGED,
         CLINICIAN
-        | {"delegated patient": "UNAUTHENTICATED"},  # the connection asks for the session before the role
+        | {"delegated patient": "UNAUTHENTICATED"},  # The connection checks the session before the role
     ),
 }
 
@@ -288,7 +288,7 @@ async def test_subscription_answers_those_it_is_for(world: World, field: str, wh
 
 
 async def _subscribed(client: Socket, person: Person, document: str, variables: dict[str, object]) -> str:
-    """OK, or the code with which the operation or the connection ended."""
+    """Return OK, or the code with which the operation or the connection ended."""
     await client.knock(person)
     await client.subscribe(document, "1", **variables)
     try:

@@ -1,4 +1,4 @@
-"""Who is in the room, through the real webhook and the real queue: recordings that begin by themselves, and law 6."""
+"""Tests of the people in a room, through the real webhook and the real job queue: automatic recordings and law 6."""
 
 import asyncio
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def _ordered(world: World, *orders: Order) -> Iterator[None]:
 
 
 async def _enter(world: World, case: Case, *people: Person) -> None:
-    """With the token that our API gives them."""
+    """Let these people join the room with tokens from our API."""
     for person in people:
         token = (await person.ask(documents.JOIN, consultationId=case.id))["token"]
         async with httpx.AsyncClient(trust_env=False) as http:
@@ -42,7 +42,7 @@ async def _enter(world: World, case: Case, *people: Person) -> None:
 
 
 def _admit(world: World, case: Case, identity: str) -> None:
-    """Somebody whom LiveKit lets in and we did not."""
+    """Let a participant into the room without a token from our API."""
     world.livekit.rooms.admit(_room(case), identity, publishes=False)
 
 
@@ -51,7 +51,7 @@ def _room(case: Case) -> str:
 
 
 async def _settle(world: World) -> None:
-    """Every webhook has arrived, and what it asked for is done."""
+    """Wait until every webhook has arrived, and run the jobs that the webhooks queued."""
     await world.livekit.notifier.idle()
     await world.work()
 
@@ -62,7 +62,7 @@ async def _recordings(case: Case) -> list[Any]:
 
 
 async def _recorded(world: World, case: Case) -> str:
-    """Doctor and patient are in the room and recorded; the id of the recording."""
+    """Record the doctor and the patient in the room. Return the id of the recording."""
     await case.consent()
     await _enter(world, case, case.doctor, case.patient)
     started = await case.doctor.ask(documents.START, consultationId=case.id)
@@ -192,7 +192,7 @@ async def test_recording_begins_by_itself_though_every_event_was_dropped(world: 
 
 
 async def _guest(world: World, case: Case) -> str:
-    """Somebody we know, who was never let in."""
+    """Return the id of an invited guest whom the API refused a token."""
     invited = await case.doctor.ask(documents.INVITE, consultationId=case.id, role="COMPANION")
     refused = await world.stranger().refused(documents.JOIN, invitation=invited["invitation"])
     assert refused == ("FORBIDDEN", "consent_missing_to_join")

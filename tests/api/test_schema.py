@@ -1,4 +1,4 @@
-"""The schema as it is published, and what production keeps to itself."""
+"""Tests of the published schema, and of the parts that production hides."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Every reason for which something is refused has its sentence, in both languages, or is known to need none."""
+"""Every reason of a refusal has a sentence in both languages, or is listed as internal."""
 
 import ast
 import re
@@ -42,7 +42,7 @@ KINDS = {
 }
 OF_COMMANDS = {
     "nobody_leads",
-    # Raised by `resguardo migrate`, which prints the reason with its remedy.
+    # `resguardo migrate` raises these reasons, and prints each with its remedy.
     "migrations_missing",
     "quotas_malformed",
     "migration_name",
@@ -57,14 +57,14 @@ OF_COMMANDS = {
     "database_unreachable",
     "migration_failed",
     "login_password_failed",
-    # Raised by `resguardo retention propose`, likewise.
+    # `resguardo retention propose` raises this reason, and prints it with its remedy.
     "retention_malformed",
     "retention_unknown_key",
     "retention_term_absurd",
     "retention_kinds_overlap",
     "retention_jurisdiction_unknown",
     "retention_below_floor",
-    # Raised by `resguardo check` and at the start, likewise.
+    # `resguardo check` and every start raise these reasons, and print each with its remedy.
     "jwks_empty",
     "openai_missing",
     "openai_unreachable",
@@ -78,7 +78,7 @@ OF_COMMANDS = {
     "database_unmigrated",
     "root_key_missing",
     "root_key_wrong",
-    # Refused as settings, or raised by `resguardo keys` and `resguardo drill`, likewise.
+    # The settings, `resguardo keys` and `resguardo drill` raise these reasons, and print each with its remedy.
     "root_keys_malformed",
     "root_key_twice",
     "root_key_weak",
@@ -88,7 +88,7 @@ OF_COMMANDS = {
     "escrow_unwritable",
     "passphrase_short",
     "passphrases_differ",
-    # Raised by `resguardo policies`, likewise.
+    # `resguardo policies` raises these reasons, and prints each with its remedy.
     "bucket_policy_unreadable",
     "bucket_policy_malformed",
     "bucket_policy_unsafe",
@@ -97,7 +97,7 @@ OF_COMMANDS = {
     "bucket_not_as_put",
     "holds_unprotected",
     "lifecycle_rules_limit",
-    # Raised by `resguardo certificate`, likewise.
+    # `resguardo certificate` raises these reasons, and prints each with its remedy.
     "certificate_malformed",
     "certificate_other_key",
     "certificate_signature",
@@ -109,7 +109,8 @@ OF_THE_WORKER = {
     "recorder_role_refused",
     "recorder_role_unsupported",
     "lead_lost",
-    # They end in a recording's or a deletion's `error`, or in the log; nobody is answered with them.
+    # These reasons become the `error` of a recording or a deletion, or a log line. No answer to a caller contains
+    # them.
     "object_still_there",
     "object_appeared",
     "too_many_objects",
@@ -154,7 +155,7 @@ OF_THE_WORKER = {
     "transcription_overtaken",
 }
 OF_OUR_MISTAKES = {
-    # What a caller of ours may not pass: a bug, which the code's own sentence serves.
+    # These reasons show a bug in our own code. The sentence in the code is sufficient.
     "filename",
     "object_key",
     "credentials_lifetime",
@@ -183,7 +184,7 @@ OF_SUPABASE = {reason for _, reason in supabase_refusals.REASONS.values()} | {
     *supabase_refusals.OF_STATUS.values()
 }
 OF_DATABASE = {*db_errors.REASONS.values()}
-"""What the tables of the vendors' codes name, which no call of an error's kind shows."""
+"""The reasons in the tables of vendor codes. No call in the source names these reasons."""
 
 OF_A_START = {
     *sts._OF_A_ROLE.values(),
@@ -195,7 +196,7 @@ OF_A_START = {
     "egress_start_unknown",
     "internal_error",
 }
-"""What ends the tries of a start, or of a call to LiveKit that certainly did nothing."""
+"""The reasons that end the attempts of a start, or of a call to LiveKit that certainly had no effect."""
 SLUG = re.compile(r"[a-z]+(_[a-z]+)+_?")
 INTERNAL = OF_COMMANDS | OF_THE_WORKER | OF_OUR_MISTAKES
 
@@ -264,7 +265,7 @@ def _constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _given(call: ast.Call) -> Iterator[ast.expr]:
-    """What a call gives that may become a recording's error."""
+    """Yield the arguments of a call that may become a recording's error."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     if name in GIVES_AN_ERROR:
         yield from call.args[1:]
@@ -272,7 +273,7 @@ def _given(call: ast.Call) -> Iterator[ast.expr]:
 
 
 def _written_in_python() -> Iterator[str]:
-    """Every slug that the code can write as a recording's error."""
+    """Yield every slug that the code can store as a recording's error."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "app/recordings").glob("*.py")]
     named = {name: value for tree in trees for name, value in _constants(tree)}
     for node in (node for tree in trees for node in ast.walk(tree)):

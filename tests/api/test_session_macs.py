@@ -1,4 +1,6 @@
-"""Sessions that the database signs: with the rule on, every door takes a token of the hook and no other."""
+"""If the practice requires session MACs, the API accepts only tokens of sessions that the database's hook has
+signed.
+"""
 
 import asyncio
 import json
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def signed(world: World, case: Case) -> AsyncIterator[Case]:
-    """The case, whose people bear tokens of the hook, in a practice that requires them."""
+    """Yield a consultation of a practice that requires session MACs. Its people have tokens that the hook issued."""
     await case.consent()
     people = [await _with_mac(world, person) for person in (case.doctor, case.patient)]
     await asyncio.to_thread(set_session_macs, world.database.owner_url, is_required=True)

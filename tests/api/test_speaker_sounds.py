@@ -1,4 +1,6 @@
-"""The sounds recorded beside a video: many per video, each shown, downloaded and told about as its video is."""
+"""Tests of the sounds recorded beside a video: each sound is returned, downloaded and announced in the same way as
+the video.
+"""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -32,7 +34,7 @@ from resguardo.recordings as v where v.id = %s
 
 @dataclass
 class Sounds:
-    """Inserts microphone sounds beside one video, as the worker leaves them."""
+    """Inserts microphone sounds beside one video in the same way as the worker."""
 
     world: World
     case: Case
@@ -48,7 +50,9 @@ class Sounds:
         error: str | None = None,
         hours_ahead: int = 0,
     ) -> UUID:
-        """One more sound of a participant, later than those before it; the object of a READY one is in the bucket."""
+        """Insert a sound of a participant, later than all earlier sounds. If the status is READY, also store the
+        object in the bucket.
+        """
         sound = uuid4()
         self.count += 1
         await self.world.rows(
@@ -73,7 +77,7 @@ class Sounds:
         return sound
 
     async def shown(self) -> list[Any]:
-        """What the doctor sees of them."""
+        """Return the sounds that the doctor can read."""
         found = await self.case.doctor.ask(documents.RECORDING, id=str(self.video))
         return list(found["speakers"])
 
@@ -215,7 +219,7 @@ async def api(world: World) -> AsyncIterator[str]:
 
 
 async def test_change_of_any_sound_is_told_even_if_another_is_dated_later(sounds: Sounds, api: str) -> None:
-    """Two changes may be committed in another order than the clock dated them."""
+    """Transactions may commit two changes in another order than their timestamps."""
     doctor = sounds.case.participant("DOCTOR")
     made = [await sounds.add(doctor, "VERIFYING") for _ in range(6)]
     await sounds.add(doctor, "VERIFYING", hours_ahead=1)

@@ -1,4 +1,6 @@
-"""Members of staff are invited, and suspended: at once, here and at the identity provider."""
+"""Tests of the invitation and the suspension of staff. A suspension takes effect at once, both in Resguardo and at
+the identity provider.
+"""
 
 import json
 import logging

@@ -1,4 +1,6 @@
-"""`storage` asks the bucket: only `recording(id)` answers it, and every other field refuses before it acts."""
+"""The field `storage` sends a request to the bucket. Only `recording(id)` answers it; every other field refuses it
+before any side effect.
+"""
 
 from collections import deque
 
@@ -13,7 +15,9 @@ pytestmark = pytest.mark.anyio
 
 
 def _path_to_recording(field: GraphQLField) -> list[str] | None:
-    """The names of the fields from a root field's value to a `Recording`; [] where it is one itself."""
+    """Return the names of the fields from a root field's value to a `Recording`, or [] if the value itself is a
+    `Recording`.
+    """
     left: deque[tuple[object, list[str]]] = deque([(get_named_type(field.type), [])])
     seen: set[str] = set()
     while left:

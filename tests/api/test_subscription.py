@@ -1,4 +1,4 @@
-"""`recordingChanged` over real sockets: what is told, to whom, and how a connection ends."""
+"""Tests of `recordingChanged` over real sockets: its events, its subscribers, and the end of a connection."""
 
 import asyncio
 import json
@@ -47,21 +47,23 @@ async def _api(world: World, **limits: Any) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="module")
 async def api(world: World) -> AsyncIterator[str]:
-    """An API that asks for nobody's session unless something happens: what is cut off here, an event cut off."""
+    """Yield the URL of an API that checks a session only before it sends an event. Therefore only an event can end
+    a connection.
+    """
     async with _api(world, recheck_seconds=3600, message_bytes=4096) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 async def watchful(world: World) -> AsyncIterator[str]:
-    """An API that asks for everybody's session all the time."""
+    """Yield the URL of an API that checks every session every 20 ms."""
     async with _api(world, recheck_seconds=0.02, init_seconds=0.3) as url:
         yield url
 
 
 @pytest.fixture
 async def case(world: World) -> Case:
-    """A consultation that may be recorded."""
+    """Return a consultation in which every participant has consented."""
     return await _consented(await world.case())
 
 
@@ -79,7 +81,7 @@ async def _watching(url: str, case: Case, person: Person | None = None) -> Async
 
 
 async def _become(world: World, recording: UUID, status: str) -> float:
-    """Commits a step; gives the time after it."""
+    """Commit a change of the recording's status. Return the monotonic time after the commit."""
     await world.rows("update resguardo.recordings set status = %s where id = %s", status, recording)
     return time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Links to subtitles under attack: what they say, to whom, for how long, and what else could be made of them."""
+"""Tests of attacks on subtitle links: their content, their readers, their lifetime, and forged links."""
 
 import re
 import time

@@ -1,4 +1,4 @@
-"""Tokens of every broken kind, over HTTP; and how they are counted."""
+"""Tests of every kind of invalid token over HTTP, and of the counts of rejected tokens."""
 
 import base64
 import json
@@ -43,7 +43,9 @@ def _none(world: World, person: Person) -> str:
 
 
 def _hs256_with_the_public_key(world: World, person: Person) -> str:
-    """The classic confusion; signed by hand, since libraries refuse a PEM as a secret."""
+    """Return a token signed with HS256 and the public key as the secret. The test signs by hand, because libraries
+    refuse a PEM key as an HMAC secret.
+    """
     pem = world.signer.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     header = _base64({"alg": "HS256", "typ": "JWT", "kid": world.signer.kid})
     signed = f"{header}.{_base64(_claims(world, person))}"
@@ -97,7 +99,7 @@ BROKEN: dict[str, tuple[Forge, str]] = {
 
 @contextmanager
 def _counted_fetches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The requests that leave this process for a JWKS while the block runs."""
+    """Yield the list of JWKS requests that this process sends while the block runs."""
     fetched: list[str] = []
     send = httpx.AsyncClient.send
 

@@ -1,4 +1,6 @@
-"""Corrections under attack: each leaves its row however it ends, none is lost to another, none is too wide to keep."""
+"""Tests of attacks on corrections: each correction writes an audit row, no concurrent correction is lost, and the
+size is limited.
+"""
 
 import threading
 from uuid import UUID
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def recording(world: World, case: Case) -> UUID:
-    """The case's, READY, with its words."""
+    """Return a READY recording of the consultation with a transcript."""
     made = await world.recording(case)
     await spoken(world, made)
     return made
@@ -34,7 +36,7 @@ async def _correct(person: Person, recording: UUID, turn: int, text: str) -> Ans
 async def test_correction_that_says_what_is_there_changes_nothing_and_leaves_a_row(
     world: World, doctor: Person, recording: UUID, document: str
 ) -> None:
-    """Its answer shows the words: they were read for it."""
+    """A correction without a change writes an audit row for a read, because its answer contains the text."""
     given = {"text": SAID[0][1]} if document == documents.CORRECT_TRANSCRIPT else {"speaker": "DOCTOR"}
     before = await doctor.ask(documents.TRANSCRIPT, id=str(recording))
     answer = await doctor.send(document, id=str(recording), turn=0, **given)
@@ -134,7 +136,7 @@ async def test_correction_that_was_moved_to_another_place_opens_nothing(
 async def test_correction_is_worked_out_beside_the_loop(
     doctor: Person, recording: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All words of the transcript are folded and hashed for it: 0.2 s for twelve hours."""
+    """A correction folds and hashes the whole transcript in a thread. This takes 0.2 s for twelve hours."""
     threads: list[int] = []
 
     def blind_transcript(key: IndexKey, transcript: Transcript) -> frozenset[int]:
@@ -150,7 +152,7 @@ async def test_correction_is_worked_out_beside_the_loop(
 async def test_correction_of_what_is_asked_to_be_destroyed_meanwhile_is_refused(
     world: World, doctor: Person, recording: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After its words were opened for it, and before it is kept."""
+    """A deletion that is requested after the transcript was decrypted makes the correction fail."""
     through = store.index_key
 
     async def index_key(tx: Transaction, keyring: Keyring) -> IndexKey | None:

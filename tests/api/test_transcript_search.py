@@ -1,4 +1,4 @@
-"""Every search leaves a row, whatever is typed; and what it finds is one's own, as it was corrected last."""
+"""Every search writes an audit row. A search finds only the caller's own transcripts, in their latest correction."""
 
 import threading
 from dataclasses import replace
@@ -28,7 +28,7 @@ _MIB = 1 << 20
 
 @pytest.fixture
 async def recording(world: World, case: Case) -> UUID:
-    """The case's, READY, with its words."""
+    """Return a READY recording of the consultation with a transcript."""
     made = await world.recording(case)
     await spoken(world, made)
     return made
@@ -44,7 +44,7 @@ async def _found(person: Person, query: str, **where: object) -> list[str]:
 
 
 async def _own(world: World, doctor: Person, *said: str) -> UUID:
-    """Another recording of that doctor, in which this was said."""
+    """Return another recording of this doctor, with a transcript that contains these texts."""
     made = await world.recording(await world.case(doctor))
     await spoken(world, made, tuple((Speaker.PATIENT, text) for text in said))
     return made
@@ -55,7 +55,7 @@ async def test_search_that_finds_nothing_leaves_a_row(
     world: World, doctor: Person, recording: UUID, has_key: bool
 ) -> None:
     kept = await world.rows("select wrapped_key, root_key_id from private.word_index_key")
-    if not has_key:  # as before anything was turned into words
+    if not has_key:  # A practice without any transcript has no key
         await world.rows("delete from private.word_index_key")
     try:
         answer = await _send(doctor, "nobody-said-this" if has_key else "headache")
@@ -294,7 +294,7 @@ async def test_reading_and_searching_use_up_the_pages_of_an_hour(
 async def test_words_of_what_is_to_be_destroyed_are_given_out_no_more(
     world: World, doctor: Person, recording: UUID
 ) -> None:
-    """As the recording itself is not, from when it is asked for, unless it is undone."""
+    """A requested deletion hides the transcript together with the recording, until the request is undone."""
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
     given = {"id": str(recording), "turn": 0, "text": "Nothing."}
     await doctor.ask(documents.DELETE_RECORDING, id=str(recording), reason="OTHER")
@@ -318,7 +318,7 @@ async def test_words_of_what_is_to_be_destroyed_are_given_out_no_more(
 async def test_words_are_found_read_and_corrected_wherever_a_rotation_was_killed(
     world: World, doctor: Person, stops_after: int
 ) -> None:
-    """The API has both root keys meanwhile, and the newer one alone at the end."""
+    """The API has both root keys during the rotation, and only the newer root key at the end."""
     recordings = [await _own(world, doctor, "An aneurysm.", "Number none.") for _ in range(3)]
     line, asked = new_key_line(f"newer-{stops_after}"), 0
 
@@ -379,7 +379,9 @@ async def test_filter_at_its_ends_is_answered(
 async def test_search_tells_nothing_of_what_others_said(
     world: World, doctor: Person, recording: UUID
 ) -> None:
-    """The same answer, byte for byte, whether others said it, a sensitive recording of one's own has it, or nobody."""
+    """The answer is the same, byte for byte, if only other doctors' transcripts or the caller's own sensitive
+    recording contain the text, or if no transcript contains it.
+    """
     others = await _own(world, await world.clinician(), "A sarcoidosis.")
     case = await world.case(doctor, sensitivity="SUBSTANCE_USE", transcribe=True)
     sensitive = await world.recording(case)

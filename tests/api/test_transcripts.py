@@ -1,4 +1,4 @@
-"""Words are for the recording's doctor alone: read, searched, corrected, each time with its audit row."""
+"""Only the recording's doctor can read, search and correct a transcript. Each access writes an audit row."""
 
 from base64 import b64encode
 from typing import Any
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def recording(world: World, case: Case) -> UUID:
-    """The case's, READY, with its words."""
+    """Return a READY recording of the consultation with a transcript."""
     made = await world.recording(case)
     await spoken(world, made)
     return made
@@ -298,7 +298,7 @@ async def test_api_does_not_start_without_the_keys_that_open_words(
 async def test_words_are_not_answered_where_their_audit_row_was_not_committed(
     world: World, doctor: Person, recording: UUID, field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The session of the database ends after the words were read, and before the commit."""
+    """The database session ends after the transcript was read and before the commit."""
     last = {"transcript": "open_transcript", "searchTranscripts": "search", "correctTranscript": "correct"}
     through = getattr(store, last[field])
 

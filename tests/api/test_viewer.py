@@ -1,4 +1,4 @@
-"""Who one is, and the words that are shown before anybody consents."""
+"""Tests of the field `viewer`, and of the consent text that is shown before a person consents."""
 
 import hashlib
 

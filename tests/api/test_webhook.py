@@ -1,4 +1,4 @@
-"""LiveKit's webhook by its two doors: `POST /webhooks/livekit` and `processLivekitWebhook`."""
+"""Tests of LiveKit's webhook in both forms: `POST /webhooks/livekit` and `processLivekitWebhook`."""
 
 import asyncio
 import base64
@@ -113,7 +113,9 @@ BAD_SIGNATURES: dict[str, Callable[[], dict[str, str]]] = {
     "of another body": lambda: _headers(_bytes(_event())),
     "without hash": lambda: _token(BODY, sha256=""),
 }
-"""Signed when the test runs: a token of the collection is stale by then on a slow machine."""
+"""Functions that sign when the test runs. A token signed when pytest collects the tests may have expired by then on
+a slow machine.
+"""
 
 
 @pytest.mark.parametrize("kind", BAD_SIGNATURES)

@@ -1,8 +1,9 @@
-"""The real API over a database of its own, with the people who come to it.
+"""The real API over a database of its own, and the people who use it.
 
-Postgres, the object store, and the stand-ins of Supabase Auth and LiveKit are real servers; the API is asked in this
-process, as from `ADDRESS`, and hears LiveKit's webhooks over HTTP. Jobs run when a test says so. Tests share all of it:
-each makes people of its own, and finds its audit rows by the id of the request.
+Postgres and the object store are real servers. The stand-ins for Supabase Auth and LiveKit run as servers. The API
+is called in this process, with the client address `ADDRESS`, and receives LiveKit's webhooks over HTTP. Jobs run
+only if a test calls `work`. All tests share one world: each test creates people of its own and finds its audit rows
+by the request id.
 """
 
 import asyncio
@@ -61,7 +62,7 @@ class Error:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the API said to one operation."""
+    """The API's answer to one operation."""
 
     response: httpx.Response
 
@@ -75,13 +76,13 @@ class Answer:
 
     @property
     def data(self) -> Any:
-        """The data of an operation that went well."""
+        """Return the data of a successful operation."""
         assert "errors" not in self.body, self.body
         return self.body["data"]
 
     @property
     def error(self) -> Error:
-        """The one error of an operation that did not."""
+        """Return the only error of a failed operation."""
         (found,) = self.body["errors"]
         extensions = found["extensions"]
         return Error(extensions["code"], extensions.get("reason"), found["message"], extensions)
@@ -89,7 +90,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with a session, or with no token at all."""
+    """A person with a session, or without a token."""
 
     http: httpx.AsyncClient = field(repr=False)
     user_id: UUID
@@ -98,11 +99,11 @@ class Person:
 
     @property
     def fingerprint(self) -> str:
-        """By which the audit log knows the session."""
+        """Return the session fingerprint in the audit log."""
         return hashlib.sha256(self.session_id.bytes).hexdigest()
 
     async def send(self, document: str, *, in_language: object = None, **variables: object) -> Answer:
-        """One operation, however it ends."""
+        """Send one operation. Return its answer, successful or not."""
         headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
         if in_language is not None:
             headers["Accept-Language"] = str(in_language)
@@ -110,12 +111,12 @@ class Person:
         return Answer(await self.http.post("/graphql", json=body, headers=headers))
 
     async def ask(self, document: str, **variables: object) -> Any:
-        """The value of the operation's one root field."""
+        """Return the value of the operation's one root field."""
         (value,) = (await self.send(document, **variables)).data.values()
         return value
 
     async def refused(self, document: str, **variables: object) -> tuple[str, str | None]:
-        """Code and reason with which it is refused."""
+        """Return the code and the reason with which the API refuses the operation."""
         error = (await self.send(document, **variables)).error
         return error.code, error.reason
 
@@ -138,18 +139,18 @@ class Case:
         return str(self.consultation["patientId"])
 
     def participant(self, kind: str) -> str:
-        """The id of the doctor's, or the patient's, part in it."""
+        """Return the participant id of the doctor or the patient."""
         return next(str(one["id"]) for one in self.consultation["participants"] if one["kind"] == kind)
 
     async def consent(self) -> None:
-        """Doctor and patient consent, each for themselves."""
+        """Record the doctor's and the patient's own consents."""
         for person, kind in ((self.doctor, "DOCTOR"), (self.patient, "PATIENT")):
             await person.ask(documents.RECORD_CONSENT, consent=consent_input(self.participant(kind)))
 
 
 @dataclass(frozen=True)
 class World:
-    """Everything that runs, and doors behind the API for arranging and looking."""
+    """All running servers, and direct access to the database and the bucket."""
 
     database: Database
     store: ObjectStore
@@ -168,18 +169,20 @@ class World:
     worker_settings: WorkerSettings
 
     async def rows(self, sql: LiteralString, *values: object) -> list[DictRow]:
-        """What a superuser finds; [] for a statement that returns nothing."""
+        """Return the rows of a statement that a superuser runs, or [] if the statement returns no rows."""
         cursor = await self.superuser.execute(sql, values)
         return await cursor.fetchall() if cursor.description else []
 
     async def audit(self, request_id: str) -> list[DictRow]:
-        """The audit rows of one request, in the order of their writing."""
+        """Return the audit rows of one request in the order in which they were written."""
         return await self.rows(
             "select * from audit.events where request_id = %s order by recorded_at", request_id
         )
 
     async def user(self, *, aal: str = "aal2", totp_at: float | None = None) -> Person:
-        """Somebody who has signed in and is nobody here yet; `totp_at` in Unix seconds, now by default."""
+        """Return a person who has signed in and is not registered in Resguardo. `totp_at`: Unix seconds; now by
+        default.
+        """
         person, session = uuid4(), uuid4()
         await self.rows(
             "insert into auth.users (id, aud, role, email, created_at, updated_at)"
@@ -196,7 +199,7 @@ class World:
         return Person(self.http, person, session, self.token(person, session, aal=aal, totp_at=totp_at))
 
     async def staff(self, role: str, **session: Any) -> Person:
-        """A member of staff in good standing."""
+        """Return an active member of staff."""
         person = await self.user(**session)
         await self.rows("insert into resguardo.staff (user_id, role) values (%s, %s)", person.user_id, role)
         return person
@@ -205,11 +208,11 @@ class World:
         return await self.staff("clinician", **session)
 
     def stranger(self) -> Person:
-        """Somebody without a token."""
+        """Return a person without a token."""
         return Person(self.http, uuid4(), uuid4(), None)
 
     async def with_session(self, person: Person, **session: Any) -> Person:
-        """The same person in another session."""
+        """Return the person with another session."""
         other = await self.user(**session)
         await self.rows(
             "update auth.sessions set user_id = %s where id = %s", person.user_id, other.session_id
@@ -218,7 +221,7 @@ class World:
         return replace(other, user_id=person.user_id, token=token)
 
     async def delegated(self, person: Person) -> Person:
-        """The same person in a session that another application opened; its token names no client."""
+        """Return the person with a session that another application opened. The token names no client."""
         client = await self.with_session(person)
         await self.rows(
             "update auth.sessions set oauth_client_id = gen_random_uuid(), scopes = 'email' where id = %s",
@@ -232,7 +235,7 @@ class World:
     def token(
         self, user: UUID, session: UUID, *, aal: str = "aal2", totp_at: float | None = None, **claims: object
     ) -> str:
-        """An access token as Supabase Auth makes it, with the given claims in the place of its own."""
+        """Return an access token in the form of Supabase Auth. `claims` replace the default claims."""
         now = int(time.time())
         amr = [{"method": "password", "timestamp": now}]
         if aal == "aal2":
@@ -254,7 +257,7 @@ class World:
         )
 
     async def case(self, doctor: Person | None = None, **given: object) -> Case:
-        """A new consultation, registered by the API."""
+        """Register a new consultation with the API."""
         doctor = doctor or await self.clinician()
         patient = await self.user(aal="aal1")
         wanted = consultation_input(patientUserId=str(patient.user_id)) | given
@@ -268,7 +271,9 @@ class World:
         content: bytes = b"recorded",
         age: timedelta = timedelta(0),
     ) -> UUID:
-        """A recording that has come to this state, `age` ago; a READY one's object is in the bucket."""
+        """Return the id of a recording that reached this status `age` ago. The object of a READY recording is in
+        the bucket.
+        """
         recording = uuid4()
         created_at = datetime.now(UTC) - age
         await self.rows(
@@ -291,7 +296,9 @@ class World:
         return recording
 
     async def spend(self, person: Person, meter: str, used: int) -> None:
-        """So much of a quota is used in this hour (and the next, should it begin meanwhile)."""
+        """Store that a person has used this much of a quota in this hour and in the next hour. The next hour may
+        begin during the test.
+        """
         await self.rows(
             "insert into private.usage select %s, %s, date_trunc('hour', now() + h * interval '1 hour', 'UTC'), %s"
             " from generate_series(0, 1) as h on conflict (person_id, meter, window_start)"
@@ -302,9 +309,9 @@ class World:
         )
 
     async def work(self) -> None:
-        """Runs the jobs that are due, and those that they queue, until none can be run.
+        """Run all due jobs, and the jobs that they queue, until no job is due.
 
-        A job waits behind an earlier one of the same lock that is to be tried again later.
+        A job waits for an earlier job with the same lock, even if the earlier job will be retried later.
         """
         before, due = None, await self._due()
         while due and due != before:
@@ -320,7 +327,7 @@ class World:
         )
 
     async def until(self, person: Person, recording_id: str, status: str) -> Any:
-        """Works, and lets LiveKit's webhooks arrive, until the recording has that status."""
+        """Run jobs and wait for LiveKit's webhooks until the recording has this status."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 await self.livekit.notifier.idle()
@@ -332,14 +339,14 @@ class World:
 
     @asynccontextmanager
     async def another_api(self, **changed: Any) -> AsyncIterator[httpx.AsyncClient]:
-        """The API started once more with other settings, and stopped at the end."""
+        """Start a second API with other settings, and stop it at the end of the block."""
         app = create_app(self.settings.model_copy(update=changed))
         async with app.router.lifespan_context(app), asgi_client(app) as http:
             yield http
 
 
 def consultation_input(**given: object) -> dict[str, object]:
-    """A registration of something new."""
+    """Return the input for a new consultation."""
     return {
         "externalId": f"visit-{uuid4().hex[:12]}",
         "patientExternalId": f"mrn-{uuid4().hex[:12]}",
@@ -349,18 +356,18 @@ def consultation_input(**given: object) -> dict[str, object]:
 
 
 def consent_input(participant_id: str, **given: object) -> dict[str, object]:
-    """A consent to the current English words."""
+    """Return the input of a consent to the current English text."""
     return {"participantId": participant_id, **documents.SHOWN, "language": "EN"} | given
 
 
 def asgi_client(app: ASGIApp, address: str = ADDRESS) -> httpx.AsyncClient:
-    """A client in this process, as from `address`."""
+    """Return an HTTP client of the application in this process, with this client address."""
     transport = httpx.ASGITransport(app, client=(address, 40000))
     return httpx.AsyncClient(transport=transport, base_url="http://api.test")
 
 
 def from_address(http: httpx.AsyncClient, address: str) -> httpx.AsyncClient:
-    """Another client of the same application, as from another address."""
+    """Return another HTTP client of the same application, with another client address."""
     transport = http._transport
     assert isinstance(transport, httpx.ASGITransport)
     return asgi_client(transport.app, address)
@@ -369,13 +376,13 @@ def from_address(http: httpx.AsyncClient, address: str) -> httpx.AsyncClient:
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leaves Ctrl-C to pytest."""
+        """Leave Ctrl-C to pytest."""
         yield
 
 
 @asynccontextmanager
 async def served(app: ASGIApp, listener: socket.socket, *, lifespan: Any = "on") -> AsyncIterator[None]:
-    """Serves an application in this event loop."""
+    """Serve an application in this event loop."""
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan=lifespan, timeout_graceful_shutdown=1
     )
@@ -390,7 +397,7 @@ async def served(app: ASGIApp, listener: socket.socket, *, lifespan: Any = "on")
 
 @asynccontextmanager
 async def opened(database: Database, store: ObjectStore, data_dir: Path) -> AsyncIterator[World]:
-    """Starts everything over a migrated database and a running store."""
+    """Start all servers for a migrated database and a running object store."""
     async with AsyncExitStack() as stack:
         api, auth, rooms = (stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3))
         bucket = Storage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
