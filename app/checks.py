@@ -35,6 +35,16 @@ from app.settings import (
 )
 
 _TIMEOUT_SECONDS = 20
+_LIVEKIT = "API: LiveKit"
+_LIVEKIT_SECONDS = 40
+"""LiveKit takes up to 25 s to say that no recording service took a request."""
+
+_NOTES = {
+    _LIVEKIT: "A recording service answers. Not tried: whether it has a browser and processors for a video, and "
+    "whether it reaches the bucket. Only a recording shows that.",
+}
+"""What a check that passed cannot see."""
+
 _REMEDIES = {
     **REMEDIES,
     "database_unavailable": "Is Postgres up, and are host, port, password and sslmode in the URL right? A Supabase "
@@ -133,12 +143,16 @@ Check = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Result:
-    """The result of one check. `problem` is a code and `remedy` a sentence if the check failed."""
+    """The result of one check. `problem` is a code and `remedy` a sentence if the check failed.
+
+    `note` says what a check that passed did not try.
+    """
 
     name: str
     ok: bool
     problem: str = ""
     remedy: str = ""
+    note: str = ""
 
 
 def remedy(reason: str) -> str:
@@ -199,13 +213,13 @@ def _bad_settings(process: str, error: SettingsError) -> Result:
 
 async def _result(name: str, run: Check) -> Result:
     try:
-        async with asyncio.timeout(_TIMEOUT_SECONDS):
+        async with asyncio.timeout(_LIVEKIT_SECONDS if name == _LIVEKIT else _TIMEOUT_SECONDS):
             await run()
     except AppError as error:
         return Result(name, False, str(error.detail.get("what", error.summary)), remedy(error.reason))
     except TimeoutError:
         return Result(name, False, "timeout", "It did not answer in time: is the network open?")
-    return Result(name, ok=True)
+    return Result(name, ok=True, note=_NOTES.get(name, ""))
 
 
 async def _database(url: SecretStr, deployment: str) -> None:

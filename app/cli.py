@@ -202,8 +202,8 @@ def check() -> None:
         failed += not result.ok
         mark = "[green]✓[/]" if result.ok else "[red]✗[/]"
         out.print(f"{mark} {escape(result.name)}" + ("" if result.ok else f": {escape(result.problem)}"))
-        if not result.ok:
-            out.print(f"    {escape(result.remedy)}")
+        if remark := result.note if result.ok else result.remedy:
+            out.print(f"    {escape(remark)}")
     raise typer.Exit(1 if failed else 0)
 
 

@@ -23,6 +23,7 @@ from livekit.protocol.egress import (
     StartEgressRequest,
     StopEgressRequest,
     TrackCompositeEgressRequest,
+    TrackEgressRequest,
     UpdateStreamRequest,
 )
 from livekit.protocol.room import (
@@ -54,7 +55,7 @@ __all__ = [
 ]
 
 StopOutcome = Literal["stopping", "already_ended", "not_found"]
-Reachability = Literal["ok", "unreachable", "credentials_refused", "clock", "no_egress"]
+Reachability = Literal["ok", "unreachable", "credentials_refused", "clock", "no_egress", "no_recorder"]
 
 JOIN_TTL_SECONDS: Final = 7200
 
@@ -288,8 +289,11 @@ class LiveKit:
         return [snapshots.participant(info) for info in answer.participants]
 
     async def reachable(self) -> Reachability:
-        """Ask for a room that is not there, then for its recordings; `no_egress`: no recording service is
-        connected.
+        """Ask for a room that is not there, then for its recordings, then to record nothing.
+
+        `no_egress`: the server can have no recording service. `no_recorder`: none runs, or none has processor time
+        left; LiveKit says so after 22 s. A recording service refuses a request that names no room, no track and no
+        file before it writes anything down (livekit/egress 1.9.1, read 2026-11-29).
         """
         try:
             await self.rooms(["resguardo-check"])
@@ -302,6 +306,13 @@ class LiveKit:
             await self.list_egress(room_name="resguardo-check")
         except AppError:
             return "no_egress"
+        try:
+            async with self._call(self._start_timeout_seconds) as api:
+                await api.egress.start_track_egress(TrackEgressRequest())
+        except LiveKitRefused as refused:
+            return "ok" if refused.detail["code"] == "invalid_argument" else "no_recorder"
+        except AppError:
+            return "no_recorder"
         return "ok"
 
     async def _start(

@@ -65,6 +65,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "need no change.",
     "livekit_credentials_refused": "LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be a pair of that project.",
     "livekit_no_egress": "The LiveKit server has no egress service: recordings cannot start. Run livekit/egress, too.",
+    "livekit_no_recorder": "The LiveKit server asked for a recording service and none took the work for 22 s. Start "
+    "livekit/egress with the same Redis, or give it more processors: a video takes 4, a sound 1.",
     "livekit_not_found": "LiveKit knows no such room or egress: it may have just ended.",
     "livekit_permission_denied": "The key of LIVEKIT_API_KEY is known, and may not do this: look at the project's "
     "plan and the key's rights.",

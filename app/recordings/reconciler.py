@@ -148,7 +148,7 @@ class Reconciler:
             async with self._one(report, egress.egress_id):
                 await self._settle(egress, by_media, now, report)
         by_id = {egress.egress_id: egress for egress in listed}
-        signs = await self._signs_of_life(unfinished, by_id)
+        signs = await self._signs_of_life(unfinished, by_id, report)
         people: dict[str, list[ParticipantSnapshot] | None] = {}
         for recording in unfinished:
             async with self._one(report, str(recording.id)):
@@ -240,14 +240,15 @@ class Reconciler:
             return False
 
     async def _signs_of_life(
-        self, unfinished: list[Recording], listed: dict[str, EgressSnapshot]
+        self, unfinished: list[Recording], listed: dict[str, EgressSnapshot], report: Report
     ) -> dict[UUID, bool | None]:
         """Whether the recorders live whose egress is listed as going on, by recording; None if LiveKit does not say."""
         turns = asyncio.Semaphore(ASKED_AT_ONCE)
 
         async def ask(recording: Recording, egress: EgressSnapshot) -> bool | None:
-            async with turns:
+            async with turns, self._one(report, str(recording.id)):
                 return await self._is_alive(recording, egress)
+            return None
 
         begun = (RecordingStatus.RECORDING, RecordingStatus.STOPPING)
         asked = {

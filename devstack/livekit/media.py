@@ -32,7 +32,6 @@ VIDEO_TYPE: Final = "video/mp4"
 AUDIO_TYPE: Final = "audio/ogg"
 SAMPLE_RATE: Final = 48_000
 _FRAME_SAMPLES: Final = 960
-_RETRYABLE_REFUSALS: Final = (409, 429)
 _LENIENT: Final[dict[str, Any]] = (
     {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 )
@@ -93,8 +92,8 @@ def generate_silence(path: Path, duration_seconds: float) -> Media:
 
 
 def location(output: EncodedFileOutput) -> str:
-    """The plain URL that LiveKit names in its results; it opens nothing."""
-    return f"{output.s3.endpoint}/{output.s3.bucket}/{output.filepath}"
+    """The URL that LiveKit names in its results, with a second scheme if the endpoint has one; it opens nothing."""
+    return f"https://{output.s3.endpoint}/{output.s3.bucket}/{output.filepath}"
 
 
 def upload(media: Media, output: EncodedFileOutput, *, backoff_seconds: float, broken: bool = False) -> None:
@@ -109,7 +108,7 @@ def upload(media: Media, output: EncodedFileOutput, *, backoff_seconds: float, b
             try:
                 _put(local, media.content_type, output, broken=broken)
             except (ClientError, BotoCoreError, S3UploadFailedError) as error:
-                if attempt == ATTEMPTS or _is_final(error):
+                if attempt == ATTEMPTS:
                     raise UploadFailedError(f"S3 upload failed: {error}") from error
             else:
                 return
@@ -169,12 +168,3 @@ def _as_go_asks(request: AWSRequest, operation_name: str, **_: object) -> None:
     if operation_name in ("PutObject", "UploadPart"):
         names.append(f"x-id={operation_name}")
     request.url = f"{url}?{'&'.join(sorted(names))}" if names else url
-
-
-def _is_final(error: Exception) -> bool:
-    """Whether the store said no; boto3 wraps its answer."""
-    answer = error if isinstance(error, ClientError) else error.__context__
-    if not isinstance(answer, ClientError):
-        return False
-    status = answer.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-    return 400 <= status < 500 and status not in _RETRYABLE_REFUSALS

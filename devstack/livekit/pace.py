@@ -18,6 +18,22 @@ SOUND_END_SECONDS: Final = (4.0, 4.3)
 UNPUBLISHED_END_SECONDS: Final = (0.2, 0.9)
 SOURCE_WAIT_SECONDS: Final = 30.0
 """How long a recorder waits for a track or a participant that is not there."""
+NO_RECORDER_SECONDS: Final = (21.0, 25.0)
+"""How long LiveKit looks for a recording service."""
+SILENT_SECONDS: Final = 3.0
+"""How long LiveKit waits for the process or the connection that a request is for."""
+REJOIN_SECONDS: Final = 7.0
+"""From the return of a crashed server to the recorder's return into its room."""
+DEAD_NODE_SECONDS: Final = (20.0, 23.0)
+"""How long the recorder of a dead node is listed in its room."""
+BROWSER_LEAVES_SECONDS: Final = 20.0
+"""How long a browser recorder is listed in its room after its end."""
+BROWSER_JOINS_SECONDS: Final = 1.3
+"""From the arrival of a browser recorder in its room to ACTIVE."""
+START_TIME_SECONDS: Final = (0.1, 0.4)
+"""From `egress_started` to the moment that the recorder calls its start."""
+COUNTED_SECONDS: Final = 5.0
+"""How long `num_participants` of a room lags behind."""
 LOST_PARTICIPANT_SECONDS: Final = 21.0
 """From the death of a participant's device to LiveKit's noticing it."""
 

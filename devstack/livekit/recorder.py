@@ -29,6 +29,7 @@ from livekit.protocol.egress import (
     EncodedFileType,
     FileInfo,
 )
+from livekit.protocol.models import Room
 
 from devstack.livekit import pace as paces
 from devstack.livekit import requests, sound
@@ -39,7 +40,7 @@ from devstack.livekit.requests import SoundEncoding, StartRequest
 from devstack.livekit.rooms import Rooms
 from devstack.livekit.rows import ENDED, Recording, Rows, Sound
 from devstack.livekit.sources import RoomSources
-from devstack.livekit.twirp import TwirpError, new_id
+from devstack.livekit.twirp import TwirpError, from_a_service, new_id
 from devstack.livekit.webhooks import Notifier
 
 _NANOSECONDS: Final = 1_000_000_000
@@ -86,10 +87,13 @@ class Recorder:
         rooms.on_silence = self._track_silent
         rooms.on_unpublish = self._track_unpublished
 
-    def start(self, request: StartRequest) -> EgressInfo:
-        """Begin to record; `egress_started` may reach the receiver before this answer. Raises TwirpError."""
+    def start(self, request: StartRequest, room: Room | None = None) -> EgressInfo:
+        """Begin to record; `egress_started` may reach the receiver before this answer. Raises TwirpError.
+
+        `room` is as it was when the recording was asked for, None for now.
+        """
         requests.require_room_name(request)
-        room = self._rooms.snapshot(request.room_name)
+        room = room or self._rooms.snapshot(request.room_name)
         output = requests.output_of(request)
         now = time.time_ns()
         info = EgressInfo(
@@ -111,20 +115,20 @@ class Recorder:
         recording.is_alternating = requests.is_alternating(request)
         self.rows.add(recording)
         self._notifier.egress("egress_started", info)
-        self._rooms.join_recorder(room.name, info.egress_id)
+        if recording.sound:
+            self._join(recording)
         self._look_for_source(recording)
         self._spawn(self._record(recording))
         return info
 
     def start_later(self, request: StartRequest, seconds: float) -> None:
-        """Begin to record in `seconds`, if the room is there by then; nobody is told that it was refused."""
+        """Begin to record in `seconds`; a room that has closed by then is made anew. Raises TwirpError."""
+        requests.require_room_name(request)
+        room = self._rooms.snapshot(request.room_name)
 
         async def begin() -> None:
             await asyncio.sleep(seconds)
-            try:
-                self.start(request)
-            except TwirpError:
-                return
+            self.start(request, room)
 
         self._spawn(begin())
 
@@ -137,7 +141,7 @@ class Recorder:
             name = EgressStatus.Name(recording.info.status)
             raise TwirpError("failed_precondition", f"egress with status {name} cannot be stopped")
         if recording.is_dead:
-            raise TwirpError("deadline_exceeded", "request timed out")
+            raise from_a_service("deadline_exceeded", "request timed out")
         self._end(recording, "StopEgress API")
         return recording.info
 
@@ -145,15 +149,36 @@ class Recorder:
         """Let the node of a recording die now: it is listed as it is for ever. Raises TwirpError."""
         recording = self.rows.running(egress_id)
         recording.is_dead = True
-        self._rooms.leave_recorder(recording.info.room_name, egress_id)
+        self._leave_later(recording, paces.DEAD_NODE_SECONDS)
 
     def come_back(self, *, are_dead: bool = False) -> None:
         """After a crash of the server: what records enters its room again, or has died with the server."""
         for one in self.rows.running_now():
             if are_dead:
                 one.is_dead = True
-            elif not one.is_dead:
-                self._rooms.join_recorder(one.info.room_name, one.info.egress_id)
+            elif not one.is_dead and one.has_joined:
+                self._spawn(self._rejoin(one))
+
+    async def _rejoin(self, recording: Recording) -> None:
+        await self._delays.wait(paces.REJOIN_SECONDS)
+        if recording.info.status < ENDED and not recording.is_dead:
+            self._join(recording)
+            self._rooms.activate_recorder(recording.info.room_name, recording.info.egress_id)
+
+    def _join(self, recording: Recording) -> None:
+        recording.has_joined = True
+        self._rooms.join_recorder(recording.info.room_name, recording.info.egress_id)
+        if self._sources.missing(recording) is not None:
+            recording.publishing.clear()
+
+    def _leave_later(self, recording: Recording, seconds: paces.Span | float) -> None:
+        """Let the recorder be listed in its room for so long."""
+
+        async def leave() -> None:
+            await self._delays.wait(seconds)
+            self._rooms.leave_recorder(recording.info.room_name, recording.info.egress_id)
+
+        self._spawn(leave())
 
     def forget(self, egress_id: str) -> None:
         """Lose the row of a recording; what records goes on and can still be stopped. Raises TwirpError."""
@@ -207,7 +232,7 @@ class Recorder:
 
     def _room_closed(self, name: str) -> None:
         for one in self.rows.of_room(name):
-            if one.info.status < ENDED and not one.is_dead:
+            if one.info.status < ENDED and not one.is_dead and one.has_joined:
                 self._end(one, "Source closed")
 
     def _end(self, recording: Recording, reason: str) -> None:
@@ -219,9 +244,7 @@ class Recorder:
         if recording.sound:
             recording.sound.is_stopped = reason == "StopEgress API"
         if info.status == EgressStatus.EGRESS_STARTING:
-            self._end_with(
-                recording, EgressStatus.EGRESS_ABORTED, 412, "Stop called before pipeline could start"
-            )
+            self._end_with(recording, EgressStatus.EGRESS_ABORTED, 412, _NOT_BEGUN)
         elif not recording.is_limited:
             self._update(recording, EgressStatus.EGRESS_ENDING)
 
@@ -234,12 +257,25 @@ class Recorder:
         if recording.info.status < ENDED and not recording.is_dead:
             await self._finish(recording)
 
-    async def _begin(self, recording: Recording) -> None:
+    async def _come(self, recording: Recording) -> None:
+        """Let the process start, a browser enter its room, and everything be ready to record."""
+        took = self._delays.seconds(paces.START_TIME_SECONDS)
+        await asyncio.sleep(took)
+        if recording.info.status >= ENDED or recording.is_dead:
+            return
+        recording.info.started_at = time.time_ns()
         if recording.sound:
-            await self._delays.wait(paces.SOUND_START_SECONDS)
-        else:
-            video = self._delays.seconds(paces.VIDEO_START_SECONDS)
-            await asyncio.sleep(max(self._pace.start_delay_seconds, video))
+            await asyncio.sleep(max(self._delays.seconds(paces.SOUND_START_SECONDS) - took, 0))
+            return
+        lead = self._delays.seconds(paces.BROWSER_JOINS_SECONDS)
+        video = max(self._pace.start_delay_seconds, self._delays.seconds(paces.VIDEO_START_SECONDS))
+        await asyncio.sleep(max(video - took - lead, 0))
+        if recording.info.status < ENDED and not recording.is_dead:
+            self._join(recording)
+            await asyncio.sleep(lead)
+
+    async def _begin(self, recording: Recording) -> None:
+        await self._come(recording)
         if recording.stopping.is_set() or recording.is_dead:
             return
         if order := self._take(recording, "fail_start", "abort_start"):
@@ -278,15 +314,25 @@ class Recorder:
         if one:
             one.voices = self._sources.voices(name, one.sources)
         recording.info.file_results[0].started_at = now
+        self._rooms.activate_recorder(name, recording.info.egress_id)
         self._update(recording, EgressStatus.EGRESS_ACTIVE)
 
     def _strike(self, recording: Recording) -> None:
         if self._take(recording, "die"):
             self.die(recording.info.egress_id)
+        if self._take(recording, "handler_dies"):
+            self._lose_process(recording)
         if self._take(recording, "forget"):
             recording.is_forgotten = True
         if order := self._take(recording, "limit_reached"):
             recording.limit_seconds = order.seconds
+
+    def _lose_process(self, recording: Recording) -> None:
+        info = recording.info
+        info.file_results[0].ClearField("started_at")
+        info.error, info.error_code = "internal error", 500
+        recording.stopping.set()
+        self._update(recording, EgressStatus.EGRESS_FAILED)
 
     async def _last(self, recording: Recording) -> None:
         """Wait for the end: a stop, the limit, or the end of the media; a dead recording has none."""
@@ -310,6 +356,7 @@ class Recorder:
             else:
                 await self._upload(recording)
         except UploadFailedError as error:
+            file.duration = int(max(recording.media.duration_seconds - tail, 0) * _NANOSECONDS)
             self._end_with(recording, EgressStatus.EGRESS_FAILED, 400, str(error))
             return
         if recording.is_dead:
@@ -376,7 +423,10 @@ class Recorder:
         info.file.CopyFrom(info.file_results[0])
         if status >= ENDED:
             info.ended_at = info.updated_at
-            self._rooms.leave_recorder(info.room_name, info.egress_id)
+            if recording.sound:
+                self._rooms.leave_recorder(info.room_name, info.egress_id)
+            else:
+                self._leave_later(recording, paces.BROWSER_LEAVES_SECONDS)
         self._notifier.egress("egress_ended" if status >= ENDED else "egress_updated", info)
 
 

@@ -28,7 +28,7 @@ from livekit.protocol.egress import (
 )
 from livekit.protocol.models import AudioCodec
 
-from devstack.livekit.twirp import TwirpError
+from devstack.livekit.twirp import TwirpError, from_a_service
 
 StartRequest = RoomCompositeEgressRequest | TrackCompositeEgressRequest | StartEgressRequest
 
@@ -279,7 +279,7 @@ def _stored_path(filepath: str, room_name: str, extension: str) -> str:
 
 
 def _refuse(field: str) -> NoReturn:
-    raise TwirpError("invalid_argument", f"request has missing or invalid field: {field}")
+    raise from_a_service("invalid_argument", f"request has missing or invalid field: {field}")
 
 
 def _unimplemented(what: str) -> NoReturn:

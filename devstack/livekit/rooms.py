@@ -8,11 +8,13 @@ hidden, and keep no room open (`pkg/service/roommanager.go`, `pkg/telemetry/even
 
 import asyncio
 import itertools
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from livekit.protocol.models import (
+    Codec,
     ParticipantInfo,
     ParticipantPermission,
     Room,
@@ -22,7 +24,7 @@ from livekit.protocol.models import (
 )
 from livekit.protocol.room import CreateRoomRequest
 
-from devstack.livekit.twirp import Grants, TwirpError, new_id
+from devstack.livekit.twirp import Grants, TwirpError, from_a_service, new_id
 from devstack.livekit.webhooks import Notifier
 
 DEPARTURE_TIMEOUT_SECONDS: Final = 20
@@ -53,6 +55,8 @@ class Rooms:
         self._people: dict[str, dict[str, ParticipantInfo]] = {}
         self._closing: dict[str, asyncio.TimerHandle] = {}
         self._ghosts: dict[str, set[str]] = {}
+        self._counted: dict[str, int] = {}
+        self.count_delay: Callable[[], float] = lambda: 0
         self._is_open: set[str] = set()
         self.on_publish: Callable[[str], None] = lambda _name: None
         self._channels: dict[str, dict[str, int]] = {}
@@ -76,11 +80,11 @@ class Rooms:
     def snapshot(self, name: str) -> Room:
         """Raises TwirpError `not_found`."""
         if name not in self._rooms:
-            raise TwirpError("not_found", "requested room does not exist")
+            raise from_a_service("not_found", "requested room does not exist")
         room = Room()
         room.CopyFrom(self._rooms[name])
         inside = self._people[name].values()
-        room.num_participants = sum(one.kind in _PEOPLE for one in inside)
+        room.num_participants = self._counted.get(name, 0)
         room.num_publishers = sum(one.is_publisher for one in inside)
         room.active_recording = any(one.kind == ParticipantInfo.Kind.EGRESS for one in inside)
         return room
@@ -92,7 +96,7 @@ class Rooms:
         """Raises TwirpError `not_found`."""
         found = self._people.get(name, {}).get(identity)
         if found is None:
-            raise TwirpError("not_found", "participant does not exist")
+            raise from_a_service("not_found", "participant does not exist")
         return found
 
     def publisher(self, name: str, track_sid: str) -> str | None:
@@ -203,18 +207,25 @@ class Rooms:
         asyncio.get_running_loop().call_later(after_seconds, notice)
 
     def join_recorder(self, name: str, egress_id: str) -> None:
-        """Let a recorder in, unseen by the people there."""
-        if name in self._rooms:
-            self._enter(name, egress_id, ParticipantInfo.Kind.EGRESS)
+        """Let a recorder in, unseen by the people there; a room that has closed meanwhile is made anew."""
+        if name not in self._rooms:
+            self._open(name, "")
+        self._enter(name, egress_id, ParticipantInfo.Kind.EGRESS)
+
+    def activate_recorder(self, name: str, egress_id: str) -> None:
+        """What had only joined is connected."""
+        if found := self._people.get(name, {}).get(egress_id):
+            found.state = ParticipantInfo.State.ACTIVE
 
     def leave(self, name: str, identity: str) -> None:
         """Raises TwirpError `not_found`."""
         if self.is_ghost(name, identity):
-            raise TwirpError("not_found", "participant does not exist")
+            raise from_a_service("not_found", "participant does not exist")
         self._unpublish(name, self.participant(name, identity), has_left=True)
         person = self._people[name].pop(identity)
         person.state = ParticipantInfo.State.DISCONNECTED
         self._notifier.room("participant_left", self.snapshot(name), person)
+        self._count_later(name)
         if person.kind in _PEOPLE:
             self._close_later(name, self._departure_timeout_seconds)
 
@@ -233,6 +244,7 @@ class Rooms:
         del self._rooms[name], self._people[name]
         self._channels.pop(name, None)
         self._ghosts.pop(name, None)
+        self._counted.pop(name, None)
         self._is_open.discard(name)
         self._notifier.room("room_finished", room)
         self.on_close(name)
@@ -252,6 +264,8 @@ class Rooms:
             departure_timeout=int(self._departure_timeout_seconds),
             creation_time=int(now),
             creation_time_ms=int(now * 1000),
+            turn_password=secrets.token_urlsafe(32),
+            enabled_codecs=[Codec(mime="audio/opus"), Codec(mime="video/VP8")],
         )
         self._people[name] = {}
         self._is_open.add(name)
@@ -273,7 +287,7 @@ class Rooms:
             sid=new_id("PA_"),
             identity=identity,
             metadata=metadata,
-            state=ParticipantInfo.State.ACTIVE,
+            state=ParticipantInfo.State.JOINED if is_recorder else ParticipantInfo.State.ACTIVE,
             joined_at=int(now),
             joined_at_ms=int(now * 1000),
             permission=ParticipantPermission(
@@ -282,6 +296,7 @@ class Rooms:
             kind=kind,
         )
         self._people[name][identity] = person
+        self._count_later(name)
         self._notifier.room("participant_joined", self.snapshot(name), person)
         return person
 
@@ -310,7 +325,21 @@ class Rooms:
     def _tell_of_track(self, event: str, name: str, person: ParticipantInfo, track: TrackInfo) -> None:
         """Of the person a notification on a track carries the ids only."""
         publisher = ParticipantInfo(sid=person.sid, identity=person.identity)
-        self._notifier.room(event, self.snapshot(name), publisher, track)
+        room = Room(sid=self._rooms[name].sid, name=name)
+        self._notifier.room(event, room, publisher, track)
+
+    def _count_later(self, name: str) -> None:
+        """LiveKit writes the number of people down only now and then."""
+        room = self._rooms[name]
+
+        def count() -> None:
+            if self._rooms.get(name) is room:
+                self._counted[name] = sum(one.kind in _PEOPLE for one in self._people[name].values())
+
+        if delay := self.count_delay():
+            asyncio.get_running_loop().call_later(delay, count)
+        else:
+            count()
 
     def _close_later(self, name: str, seconds: float) -> None:
         there = (one for who, one in self._people[name].items() if not self.is_ghost(name, who))

@@ -1,6 +1,7 @@
 """The rows that livekit-server keeps of recordings, ended ones too, and how ListEgress answers from them."""
 
 import asyncio
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,7 +16,7 @@ from livekit.protocol.egress import (
 
 from devstack.livekit.media import Media
 from devstack.livekit.requests import SoundEncoding, Sources
-from devstack.livekit.twirp import TwirpError
+from devstack.livekit.twirp import TwirpError, from_a_service
 
 ENDED: Final = EgressStatus.EGRESS_COMPLETE
 """The first status of those that end a recording."""
@@ -54,6 +55,7 @@ class Recording:
     publishing: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     is_dead: bool = False
+    has_joined: bool = False
     is_forgotten: bool = False
     limit_seconds: float | None = None
     is_limited: bool = False
@@ -61,7 +63,7 @@ class Recording:
 
 
 class Rows:
-    """Recordings by egress id, oldest first.
+    """Recordings by egress id. ListEgress lists them in another order at each call.
 
     `page_size` makes ListEgress answer in pages, as LiveKit Cloud does; None: all at once, as livekit-server
     does (`pkg/service/ioservice.go`, read 2026-11-21).
@@ -77,6 +79,11 @@ class Rows:
 
     def of_room(self, name: str) -> Sequence[Recording]:
         return [one for one in self._recordings.values() if one.info.room_name == name]
+
+    def answers(self, egress_id: str) -> bool:
+        """Whether a process still records or uploads this."""
+        found = self._recordings.get(egress_id)
+        return found is not None and found.info.status < ENDED and not found.is_dead
 
     def running_now(self) -> Sequence[Recording]:
         """Those that have not ended, dead ones too."""
@@ -95,13 +102,15 @@ class Rows:
             and request.room_name in ("", one.info.room_name)
             and (not request.active or one.info.status < ENDED)
         ]
+        if self.page_size is None:
+            random.shuffle(found)
         return self._page(found, int(request.page_token.token or 0))
 
     def row(self, egress_id: str) -> Recording:
         """Raises TwirpError `not_found`, for a forgotten one too."""
         recording = self._recordings.get(egress_id)
         if recording is None or recording.is_forgotten:
-            raise TwirpError("not_found", "egress does not exist")
+            raise from_a_service("not_found", "egress does not exist")
         return recording
 
     def running(self, egress_id: str) -> Recording:

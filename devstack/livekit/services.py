@@ -15,6 +15,7 @@ from livekit.protocol.egress import (
     StartEgressRequest,
     StopEgressRequest,
     TrackCompositeEgressRequest,
+    TrackEgressRequest,
     UpdateStreamRequest,
 )
 from livekit.protocol.room import (
@@ -30,12 +31,13 @@ from livekit.protocol.room import (
     UpdateParticipantRequest,
 )
 
+from devstack.livekit import pace as paces
 from devstack.livekit.orders import Orders
 from devstack.livekit.pace import Delays, Pace
 from devstack.livekit.recorder import Recorder
 from devstack.livekit.requests import StartRequest
 from devstack.livekit.rooms import Rooms
-from devstack.livekit.twirp import Grants, TwirpError, decode
+from devstack.livekit.twirp import Grants, TwirpError, decode, from_a_service
 from devstack.livekit.webhooks import Notifier
 
 M = TypeVar("M", bound=Message)
@@ -78,6 +80,7 @@ class LiveKitStandIn:
         )
         self.rooms = Rooms(self.notifier, departure_timeout_seconds=departure_timeout_seconds)
         self.delays = Delays(pace, self.orders, chance)
+        self.rooms.count_delay = lambda: self.delays.seconds((0, paces.COUNTED_SECONDS))
         self.recorder = Recorder(self.rooms, self.notifier, self.orders, pace, self.delays, chance)
         self._methods: dict[str, Method[Any]] = {
             "RoomService/CreateRoom": Method(CreateRoomRequest, self._create_room),
@@ -90,6 +93,7 @@ class LiveKitStandIn:
             "Egress/StartRoomCompositeEgress": Method(RoomCompositeEgressRequest, self._start_egress),
             "Egress/StartTrackCompositeEgress": Method(TrackCompositeEgressRequest, self._start_egress),
             "Egress/StartEgress": Method(StartEgressRequest, self._start_egress),
+            "Egress/StartTrackEgress": Method(TrackEgressRequest, self._start_track_egress),
             "Egress/ListEgress": Method(ListEgressRequest, self._list_egress),
             "Egress/StopEgress": Method(StopEgressRequest, self._stop_egress),
             "Egress/UpdateStream": Method(UpdateStreamRequest, self._update_stream),
@@ -148,6 +152,7 @@ class LiveKitStandIn:
         self._allow(grants, "roomAdmin", request.room)
         found = self.rooms.participant(request.room, request.identity)
         if self.rooms.is_ghost(request.room, request.identity):
+            await self.delays.wait(paces.SILENT_SECONDS)
             raise _unavailable()
         return found
 
@@ -161,6 +166,7 @@ class LiveKitStandIn:
         grants.require("roomRecord")
         if order := self.orders.take("refuse_start"):
             raise TwirpError(order.code, "refused by order")
+        await self._find_recorder()
         if order := self.orders.take("late_start"):
             self.recorder.start_later(request, order.seconds)
             raise _unavailable()
@@ -173,16 +179,32 @@ class LiveKitStandIn:
             raise _unavailable()
         return info
 
+    async def _start_track_egress(self, grants: Grants, request: TrackEgressRequest) -> Message:
+        """Refuses what names no track, as a recording service does; recordings of this kind the stand-in has not."""
+        grants.require("roomRecord")
+        await self._find_recorder()
+        if not request.track_id:
+            raise from_a_service("invalid_argument", "request has missing or invalid field: track_id")
+        raise TwirpError("unimplemented", "the stand-in records no single track")
+
+    async def _find_recorder(self) -> None:
+        """By order no recording service takes the request. Raises TwirpError `unavailable`."""
+        if self.orders.take("no_recorder"):
+            await self.delays.wait(paces.NO_RECORDER_SECONDS)
+            raise _unavailable()
+
     async def _update_stream(self, grants: Grants, request: UpdateStreamRequest) -> Message:
         """The process that records a file refuses it; a dead one says nothing, and the row of an ended one speaks."""
         grants.require("roomRecord")
+        if not self.recorder.rows.answers(request.egress_id):
+            await self.delays.wait(paces.SILENT_SECONDS)
         recording = self.recorder.rows.row(request.egress_id)
         if recording.info.status not in (EgressStatus.EGRESS_STARTING, EgressStatus.EGRESS_ACTIVE):
             name = EgressStatus.Name(recording.info.status)
             raise TwirpError("failed_precondition", f"egress with status {name} cannot be updated")
         if recording.is_dead:
             raise _unavailable()
-        raise TwirpError("invalid_argument", "UpdateStream called on non-streaming egress")
+        raise from_a_service("invalid_argument", "UpdateStream called on non-streaming egress")
 
     async def _list_egress(self, grants: Grants, request: ListEgressRequest) -> Message:
         grants.require("roomRecord")
@@ -194,17 +216,19 @@ class LiveKitStandIn:
 
     async def _stop_egress(self, grants: Grants, request: StopEgressRequest) -> Message:
         grants.require("roomRecord")
+        if not self.recorder.rows.answers(request.egress_id):
+            await self.delays.wait(paces.SILENT_SECONDS)
         self.recorder.rows.running(request.egress_id)
         if order := self.orders.take("refuse_stop"):
             raise TwirpError(order.code, "refused by order")
         if self.orders.take("stop_times_out"):
-            raise TwirpError("deadline_exceeded", "request timed out")
+            raise from_a_service("deadline_exceeded", "request timed out")
         info = self.recorder.stop(request.egress_id)
         if self.orders.take("stop_but_times_out"):
-            raise TwirpError("deadline_exceeded", "request timed out")
+            raise from_a_service("deadline_exceeded", "request timed out")
         return info
 
 
 def _unavailable() -> TwirpError:
     """What livekit-server answers when nobody behind it does."""
-    return TwirpError("unavailable", "no response from servers")
+    return from_a_service("unavailable", "no response from servers")

@@ -55,6 +55,11 @@ class TwirpError(Exception):
         return JSONResponse(body, status_code=STATUSES.get(self.code, 500))
 
 
+def from_a_service(code: str, message: str) -> TwirpError:
+    """A refusal by one of LiveKit's own services: its text begins so, but for those of status 412."""
+    return TwirpError(code, f"twirp error unknown: {message}")
+
+
 class TokenError(Exception):
     """A token that does not hold: 401 in plain text, before any service is asked."""
 

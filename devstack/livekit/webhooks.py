@@ -63,15 +63,14 @@ class Notifier:
         self._queues: dict[str, asyncio.Queue[Notification]] = {}
         self._workers: list[asyncio.Task[None]] = []
         self._client = httpx.AsyncClient(
-            timeout=ANSWER_TIMEOUT_SECONDS, headers={"user-agent": "LiveKit"}, trust_env=False
+            timeout=ANSWER_TIMEOUT_SECONDS, headers={"user-agent": "Go-http-client/1.1"}, trust_env=False
         )
 
     def egress(self, event: str, info: EgressInfo) -> None:
         """Tell of a recording as it is now; its queue is its own."""
         copy = EgressInfo()
         copy.CopyFrom(info)
-        room = Room(sid=info.room_id, name=info.room_name)
-        self._enqueue(info.egress_id, WebhookEvent(event=event, room=room, egress_info=copy))
+        self._enqueue(info.egress_id, WebhookEvent(event=event, egress_info=copy))
 
     def room(
         self,

@@ -67,10 +67,42 @@ async def zombie(visit: Visit) -> None:
     visit.leave()
 
 
-async def zombie_stopped(visit: Visit) -> None:
-    await ordered("die")(visit)
-    await visit.until("STOPPING")
-    await visit.time_passes(timedelta(minutes=31))
+async def recorded_while(visit: Visit) -> None:
+    await visit.open()
+    await visit.start()
+    await visit.until_recorded(ACTIVE)
+    await visit.until("RECORDING")
+
+
+async def node_dies(visit: Visit) -> None:
+    """The node of the recorder, while everybody stays."""
+    await recorded_while(visit)
+    visit.livekit.recorder.die(visit.egresses()[-1].info.egress_id)
+
+
+async def host_crashes(visit: Visit) -> None:
+    """Server, recording service and recorder at once; people come back, and LiveKit lists the recorder as theirs."""
+    await recorded_while(visit)
+    await visit.livekit.crash(with_recorders=True)
+    visit.come_again()
+
+
+async def host_crashes_and_nobody_comes_back(visit: Visit) -> None:
+    await recorded_while(visit)
+    await visit.livekit.crash(with_recorders=True)
+
+
+async def server_crashes(visit: Visit) -> None:
+    """The recorder lives, and comes back into the room as people do."""
+    await recorded_while(visit)
+    room = visit.livekit.rooms
+    recorder = visit.egresses()[-1].info.egress_id
+    await asyncio.sleep(3)
+    await visit.livekit.crash()
+    visit.come_again()
+    await visit.until_true(lambda: not room.is_ghost(visit.room, recorder))
+    await asyncio.sleep(3)
+    await visit.stop()
 
 
 async def dies_after_its_upload(visit: Visit) -> None:

@@ -63,8 +63,38 @@ FAULTS = (
     ),
     Fault("LiveKit forgets what goes on", "rule 4", "READY truncated egress_lost", ordered("forget")),
     Fault("the upload fails, the file is gone", "egress#329, rule 8", UPLOAD_FAILED, ordered("fail_upload")),
+    Fault("the node dies, and the doctor stops", "livekit#1717", "LOST egress_lost", ordered("die"), 150),
     Fault(
-        "the node dies, and the doctor stops", "livekit#1717", "LOST stop_overdue", acts.zombie_stopped, 90
+        "the node dies while everybody stays; the doctor records again",
+        "livekit#1717, rule 1",
+        "LOST egress_lost, READY",
+        then_again(acts.node_dies, "LOST", 200),
+    ),
+    Fault(
+        "ghost recorder: the host crashes, people come back; the doctor records again",
+        "issue",
+        "LOST egress_lost, READY",
+        then_again(acts.host_crashes, "LOST", 200),
+    ),
+    Fault(
+        "the host crashes, and nobody comes back",
+        "issue",
+        "LOST egress_lost",
+        acts.host_crashes_and_nobody_comes_back,
+        200,
+    ),
+    Fault("the server crashes inside a recording", "issue", "READY interrupted", acts.server_crashes),
+    Fault(
+        "the recorder's process dies",
+        "issue",
+        "FAILED truncated egress_failed",
+        ordered_without_stop("handler_dies"),
+    ),
+    Fault(
+        "no recording service takes it; the doctor records again",
+        "rule 2",
+        "FAILED egress_start_unknown, READY",
+        then_again(ordered_without_stop("no_recorder", count=5), "FAILED", 200),
     ),
     Fault(
         "the node dies after its upload, unheard",

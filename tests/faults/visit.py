@@ -29,7 +29,7 @@ select r.id, r.status, r.truncated, r.error, r.medium, s.object_key, r.size_byte
     exists (
         select from audit.events as e
         where e.action = 'recording.transition' and e.entity_ids = array[r.id] and e.reason like '%%>LOST%%'
-    )
+    ), r.interrupted
 from resguardo.recordings as r join private.recording_secrets as s on s.recording_id = r.id
 where r.consultation_id = %s order by r.created_at, r.medium desc
 """
@@ -53,12 +53,13 @@ class Row:
     object_key: str
     size_bytes: int | None
     was_lost: bool
+    interrupted: bool = False
 
     @property
     def outcome(self) -> str:
         """In words, as the table expects it."""
         way = "LOST then " if self.was_lost and self.status != "LOST" else ""
-        truncated = " truncated" if self.truncated else ""
+        truncated = " truncated" if self.truncated else " interrupted" if self.interrupted else ""
         return f"{way}{self.status}{truncated}" + (f" {self.error}" if self.error else "")
 
 
@@ -125,6 +126,11 @@ class Visit:
     async def stop(self) -> None:
         """The doctor stops it."""
         await self._ask(self.world.doctor, documents.STOP_RECORDING, recordingId=self.started[-1])
+
+    def come_again(self) -> None:
+        """Both enter the room again, as after a crash of its server."""
+        for kind in ("DOCTOR", "PATIENT"):
+            self.livekit.rooms.admit(self.room, self.participants[kind])
 
     def leave(self) -> None:
         """Both leave the room."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 from pydantic import SecretStr
@@ -90,6 +91,27 @@ def test_check_of_a_whole_world_passes(run: Run, environment: dict[str, str]) ->
         "worker: Supabase Auth's administration",
         "worker: OpenAI",
     ]
+
+
+def test_check_says_what_it_did_not_try_of_livekit(run: Run, environment: dict[str, str]) -> None:
+    result = run(environment, "check")
+    text = " ".join(result.output.split())
+    assert "API: LiveKit A recording service answers. Not tried: whether it has a browser" in text
+
+
+def test_check_fails_if_no_recording_service_takes_work(run: Run, environment: dict[str, str]) -> None:
+    answer = httpx.post(
+        f"{environment['LIVEKIT_URL'].replace('ws', 'http', 1)}/stand-in/orders",
+        json={"order": "no_recorder"},
+        headers={"authorization": f"Bearer {environment['LIVEKIT_API_SECRET']}"},
+        trust_env=False,
+    )
+    assert answer.status_code == 204
+    result = run(environment, "check")
+    ((name, (problem, remedy)),) = _failures(result).items()
+    assert (result.exit_code, name) == (1, "API: LiveKit")
+    assert "livekit_no_recorder" in problem
+    assert "none took the work" in remedy
 
 
 def test_check_says_since_when_nobody_leads(world: Stack, run: Run, environment: dict[str, str]) -> None:
@@ -217,6 +239,7 @@ def test_every_remedy_of_a_start_is_known() -> None:
         "access_not_applied",
         "login_password_failed",
         "livekit_no_egress",
+        "livekit_no_recorder",
         "jwks_empty",
     ):
         assert checks.remedy(reason) != checks.remedy("no such reason"), reason

@@ -80,8 +80,11 @@ async def test_room_and_participant_appear_when_somebody_joins(world: World) -> 
     assert await world.livekit.rooms([ROOM]) == []
     joined = (await world.join()).json()
     await world.join("person-2")
+    async with asyncio.timeout(10):
+        while (await world.livekit.rooms([ROOM]))[0].num_participants != 2:  # noqa: ASYNC110  # only asking tells
+            await asyncio.sleep(0.01)
     (room,) = await world.livekit.rooms([ROOM, "another"])
-    assert (room.name, room.sid, room.num_participants) == (ROOM, joined["room_sid"], 2)
+    assert (room.name, room.sid) == (ROOM, joined["room_sid"])
     people = await world.livekit.participants(ROOM)
     assert [(one.identity, one.kind, one.is_publisher) for one in people] == [
         ("person-1", "standard", True),
@@ -402,14 +405,15 @@ async def test_webhook_order_is_carried_out(world: World, order: Order, expected
 async def test_webhook_loses_its_egress_id_by_order(world: World) -> None:
     world.stand_in.orders.add(Order("blank_egress_id", event="egress_ended"))
     await one_recording(world)
-    last = world.receiver.events()[-1]
-    assert (last.event, last.egress_id, last.room_name) == ("egress_ended", None, ROOM)
+    (last,) = [one for one in world.receiver.events() if one.event == "egress_ended"]
+    assert (last.egress_id, last.room_name) == (None, ROOM)
 
 
 async def test_webhook_with_unknown_status_by_order_is_signed_and_still_refused(world: World) -> None:
     world.stand_in.orders.add(Order("unknown_status", event="egress_ended"))
     await one_recording(world)
-    assert world.receiver.vendor_events()[-1].egress_info.status == 0
+    (last,) = [one for one in world.receiver.vendor_events() if one.event == "egress_ended"]
+    assert last.egress_info.status == 0
     with pytest.raises(Exception, match="webhook_status"):
         world.receiver.events()
 

@@ -19,7 +19,7 @@ from livekit.protocol.models import ParticipantInfo
 from livekit.protocol.webhook import WebhookEvent as VendorEvent
 
 from app.errors import InvalidInput, Timeout, UpstreamFailed
-from app.integrations.livekit import S3Target, WebhookVerifier, is_definite
+from app.integrations.livekit import LiveKitRefused, S3Target, WebhookVerifier, is_definite
 from devstack import object_store
 from devstack.livekit import Order, Pace, signed
 from devstack.livekit.media import generate_silence
@@ -193,6 +193,7 @@ async def test_webhooks_tell_of_people_tracks_and_recorders(world: World) -> Non
     someone = {"room": ROOM, "identity": "p"}
     await world.control("join", someone | {"publishes": False})
     started = await world.start()
+    await world.receiver.until(lambda: len(joined_events(world)) == 2)
     for path in ("publish", "unpublish", "leave"):
         assert (await world.control(path, someone)).status_code == 204
     assert (await world.control("leave", someone)).status_code == 404
@@ -337,6 +338,8 @@ async def test_node_dies_and_row_is_lost_at_a_word(world: World) -> None:
     assert (await world.control("die", {"egress_id": started.egress_id})).status_code == 204
     with pytest.raises(Timeout):
         await world.livekit.stop_egress(started.egress_id)
+    assert {one.kind for one in await world.livekit.participants(ROOM)} == {"standard", "egress"}
+    await world.receiver.until(lambda: "participant_left" in world.receiver.names("participant_"))
     assert {one.kind for one in await world.livekit.participants(ROOM)} == {"standard"}
     assert (await world.listed(started.egress_id)).status == "active"
     assert (await world.control("forget", {"egress_id": started.egress_id})).status_code == 204
@@ -415,9 +418,23 @@ async def test_start_is_unavailable_and_appears_later(world: World) -> None:
     assert found.object_key == OBJECT_KEY
 
 
-async def test_late_start_never_appears_when_its_room_is_gone(world: World) -> None:
-    world.stand_in.orders.add(Order("late_start", seconds=0.01))
+async def test_late_start_makes_its_room_anew_when_it_has_closed(world: World) -> None:
+    await world.join()
+    (before,) = await world.livekit.rooms([ROOM])
+    world.stand_in.orders.add(Order("late_start", seconds=1))
     with pytest.raises(UpstreamFailed, match="livekit_unavailable"):
+        await world.start()
+    world.stand_in.rooms.delete(ROOM)
+    await world.receiver.until(lambda: world.receiver.names("room_started") == ["room_started"] * 2)
+    (after,) = await world.livekit.rooms([ROOM])
+    (egress,) = await world.livekit.list_egress()
+    assert (egress.status, after.sid == before.sid) == ("starting", False)
+    assert [one.kind for one in await world.livekit.participants(ROOM)] == ["egress"]
+
+
+async def test_late_start_never_appears_when_its_room_never_was(world: World) -> None:
+    world.stand_in.orders.add(Order("late_start", seconds=0.01))
+    with pytest.raises(LiveKitRefused, match="livekit_not_found"):
         await world.start()
     await asyncio.sleep(0.1)
     assert await world.livekit.list_egress() == []

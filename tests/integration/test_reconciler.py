@@ -429,9 +429,8 @@ async def test_egress_that_is_gone_from_its_room_is_lost_though_it_is_listed_and
 ) -> None:
     recording_id = await world.recording()
     room = world.consultation.room_name
-    (egress,) = await world.egresses()
     await world.reconciler.run_once()
-    world.stand_in.recorder.die(egress.egress_id)
+    await _node_dies(world)
     await _missed(world, RECORDER_GONE / 2)
     assert (await world.read(recording_id)).status is RecordingStatus.RECORDING
     world.ahead += RECORDER_GONE
@@ -440,6 +439,22 @@ async def test_egress_that_is_gone_from_its_room_is_lost_though_it_is_listed_and
     assert (recording.status, recording.error) == (RecordingStatus.LOST, "egress_lost")
     (listed,) = await world.egresses()
     assert (listed.status, await world.livekit.rooms([room]) != []) == ("active", True)
+
+
+async def _until_recorder(world: World, *, is_there: bool) -> None:
+    """Until LiveKit's server is connected to the recorder, or lists it no more."""
+    room = world.consultation.room_name
+    async with asyncio.timeout(20):
+        while any(one.kind == "egress" for one in await world.livekit.connected(room)) is not is_there:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def _node_dies(world: World) -> EgressSnapshot:
+    """The recorder's node dies, and LiveKit has noticed that it left its room; the egress as it was."""
+    (egress,) = await world.egresses()
+    world.stand_in.recorder.die(egress.egress_id)
+    await _until_recorder(world, is_there=False)
+    return egress
 
 
 async def _pass_by(world: World, duration: timedelta, passes: int) -> None:
@@ -469,8 +484,7 @@ async def test_recorder_of_a_dead_node_is_lost_within_two_minutes_though_somebod
     world: World,
 ) -> None:
     recording_id = await world.recording()
-    (egress,) = await world.egresses()
-    world.stand_in.recorder.die(egress.egress_id)
+    await _node_dies(world)
     await world.recordings.stop(asker(DOCTOR), recording_id)
     await _pass_by(world, timedelta(seconds=100), 6)
     recording = await world.read(recording_id)
@@ -479,8 +493,7 @@ async def test_recorder_of_a_dead_node_is_lost_within_two_minutes_though_somebod
 
 async def test_recorder_that_dies_while_it_uploads_is_lost_within_two_minutes(world: World) -> None:
     recording_id = await world.recording()
-    (egress,) = await world.egresses()
-    world.stand_in.recorder.die(egress.egress_id)
+    egress = await _node_dies(world)
     world.stand_in.recorder.rows.row(egress.egress_id).info.status = EgressStatus.EGRESS_ENDING
     await _pass_by(world, timedelta(seconds=100), 6)
     recording = await world.read(recording_id)
@@ -493,6 +506,7 @@ async def test_recorder_that_lives_through_a_crash_of_the_server_records_on_and_
     recording_id = await world.recording()
     await world.reconciler.run_once()
     await world.stand_in.crash()
+    await _until_recorder(world, is_there=True)
     await _pass_by(world, timedelta(hours=1), 20)
     recording = await world.read(recording_id)
     assert (recording.status, recording.interrupted) == (RecordingStatus.RECORDING, True)
