@@ -1,9 +1,10 @@
-"""Recordings as they change: one LISTEN a process, fanned out to whoever watches a consultation.
+"""Sends changes of recordings to the subscriptions that watch a consultation. Each process has one LISTEN
+connection.
 
-A notification is a hint and carries a consultation's id alone: what is told is read again, as the person who watches,
-under row level security and with its audit row, after the change was committed. Nothing is kept of what was told but
-how it stood, so many changes at once are told as one, and a slow reader holds up nobody. Notifications that a
-lost connection missed are made up for by waking everybody once it is back.
+A notification is only a hint and contains only the id of the consultation. Each subscription reads the change
+itself, after its commit, as its own person, under row level security and with its own audit row. The process stores
+only the last state that each subscription has seen, so many changes at once become one message, and a slow client
+delays nobody. After a lost connection returns, all subscriptions are woken, because notifications may be missing.
 """
 
 import asyncio
@@ -39,13 +40,17 @@ _ids = TypeAdapter(list[UUID])
 
 Listen = Callable[[LiteralString], AbstractAsyncContextManager[AsyncGenerator[str]]]
 Slot = Callable[[], AbstractAsyncContextManager[None]]
-"""Holds one of the operations that the person who watches may run at once. Raises RateLimited."""
+"""Holds one of the person's slots for concurrent operations. Raises RateLimited."""
 Known = dict[UUID, str]
-"""How each recording that was told of stood: another text where it or its words have changed."""
+"""The last state of each recording that was sent: a text that differs if the recording or its transcript has
+changed.
+"""
 
 
 class Feed:
-    """Wakes those who watch a consultation; `async with` listens, again and again, until it is left."""
+    """Wakes the subscriptions that watch a consultation. `async with` listens, and reconnects, until the block
+    ends.
+    """
 
     def __init__(self, listen: Listen) -> None:
         self._listen = listen
@@ -53,14 +58,14 @@ class Feed:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Begins to listen, without waiting for the connection."""
+        """Start to listen without waiting for the connection."""
         self._task = asyncio.create_task(self._run())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -68,7 +73,7 @@ class Feed:
 
     @contextmanager
     def watched(self, consultation_id: UUID) -> Iterator[asyncio.Event]:
-        """An event that is set whenever a recording of the consultation may have changed."""
+        """Yield an event that is set whenever a recording of the consultation may have changed."""
         changed = asyncio.Event()
         self._watchers[consultation_id].add(changed)
         try:
@@ -113,11 +118,11 @@ class RecordingChanges:
     async def watch(
         self, asker: Asker, consultation_id: UUID, selection: Selection, slot: Slot = nullcontext
     ) -> AsyncGenerator[Recording]:
-        """The newest recording of the consultation, if there is one, and then each recording of it that changes.
+        """Yield the newest recording of the consultation, if there is one, and then each recording that changes.
 
-        Begins as one page of the quota; what follows counts as none. Ends only by raising: NotFound at the beginning,
-        RateLimited likewise, and whenever the session is over Unauthenticated or Forbidden. A database that is away is
-        waited for, as is a slot, within which each read runs.
+        The start counts as one page of the quota, and later changes count as none. The generator ends only by
+        raising: NotFound or RateLimited at the start, and Unauthenticated or Forbidden when the session ends. It
+        waits while the database is unreachable, and for a slot before each read.
         """
         with self._feed.watched(consultation_id) as changed:
             known: Known = {}
@@ -172,7 +177,7 @@ async def _read(tx: Transaction, ids: list[UUID], selection: Selection) -> list[
 
 
 async def _to_its_end(slot: Slot, reading: Coroutine[None, None, list[Recording]]) -> list[Recording]:
-    """What was asked has its audit row, even if whoever asked is gone meanwhile."""
+    """Run the read to its end even if the client disconnects, so that its audit row is written."""
     task = asyncio.create_task(_in(slot, reading))
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return await asyncio.shield(task)
@@ -183,4 +188,4 @@ async def _in(slot: Slot, reading: Coroutine[None, None, list[Recording]]) -> li
         async with slot():
             return await reading
     finally:
-        reading.close()  # if there was no slot, it has not begun
+        reading.close()  # without a slot, the coroutine has not begun

@@ -1,8 +1,8 @@
-"""The worker's part: what LiveKit and the bucket are asked, and what follows from their answers.
+"""The worker's part of a recording: calls LiveKit and the bucket, and applies their answers.
 
-Each step commits its intent, asks a vendor with no transaction open, and commits what it learned under the row's
-lock; run twice, or killed between any two lines and run again, it comes to the same. It never starts an egress
-blindly a second time, and time is the database's, not this machine's.
+Each step commits its intent, calls a vendor without an open transaction, and commits the result under the row's
+lock. A step that runs twice, or that was killed and runs again, gives the same result. The controller never starts
+a second egress without looking for the first one. All times are the database's.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -55,7 +55,7 @@ Probe = Callable[[ReadRange, int, Container], Awaitable[MediaInfo]]
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A start that may go on. `waited`: since LiveKit last was asked, if it was."""
+    """A start that may continue. `waited` is the time since the last request to LiveKit."""
 
     recording: Recording
     object_key: str
@@ -63,20 +63,22 @@ class _Attempt:
 
     @property
     def is_first(self) -> bool:
-        """Whether LiveKit cannot have been asked before."""
+        """Return whether LiveKit cannot have been asked before."""
         return self.recording.status is RecordingStatus.REQUESTED
 
 
 @dataclass(frozen=True)
 class _Permit:
-    """That LiveKit may be asked now: for which key, and the identity in the room of the DOCTOR and the PATIENT."""
+    """The permission to call LiveKit now: the object key, and the identities of the DOCTOR and the PATIENT in the
+    room.
+    """
 
     object_key: str
     identities: Mapping[str, str]
 
 
 class RecordingController:
-    """Run by jobs. `recorder_target` gives write-only credentials for one object key."""
+    """The jobs of a recording. `recorder_target` returns write-only credentials for one object key."""
 
     def __init__(
         self,
@@ -100,9 +102,10 @@ class RecordingController:
         self.rooms = RoomWatch(database, livekit, sound)
 
     async def start(self, recording_id: UUID) -> None:
-        """Has LiveKit record, or adopts what it records already. Beside a video it requests the sound.
+        """Start an egress, or adopt one that LiveKit already runs for this recording. For a video, also request the
+        sound.
 
-        Raises Timeout or UpstreamFailed where it is not known whether LiveKit began: the job then runs again.
+        Raises Timeout or UpstreamFailed if it is unknown whether LiveKit started. The job then runs again.
         """
         attempt = await self._attempt(recording_id)
         if attempt is None:
@@ -126,7 +129,9 @@ class RecordingController:
             await self.rooms.look(after.room_name)
 
     async def stop(self, recording_id: UUID) -> None:
-        """Has LiveKit stop. While a start is on its way nothing is done: whatever it brings is stopped then."""
+        """Stop the egress. Does nothing while a start is in progress, because the start job stops its egress
+        itself.
+        """
         async with self._database.as_service("stop_recording") as tx:
             recording = await store.lock(tx, recording_id)
             if recording is not None:
@@ -141,7 +146,7 @@ class RecordingController:
             await self._follow_listed(await self._livekit.list_egress(egress_id=recording.egress_id))
 
     async def follow_event(self, event_id: str) -> None:
-        """Law 5: an event is a hint to read LiveKit's list, which alone moves a recording."""
+        """Read LiveKit's list after an event. Only the list moves a recording (law 5)."""
         async with self._database.as_service("follow_egress") as tx:
             event = await store.read_event(tx, event_id)
         match event:
@@ -151,7 +156,7 @@ class RecordingController:
                 await self._follow_listed(await self._livekit.list_egress(room_name=room_name))
 
     async def follow(self, egress: EgressSnapshot) -> Recording | None:
-        """Applies what LiveKit lists of one egress; the recording after it, None where it is of none of ours."""
+        """Apply the listed state of one egress. Return the recording afterwards, or None if the egress is not ours."""
         media = media_of_key(egress.object_key)
         if media is None:
             return None
@@ -166,16 +171,17 @@ class RecordingController:
         )
 
     async def enforce_consent(self, consultation_id: UUID) -> None:
-        """Law 6: stops what is recorded without everybody's consent."""
+        """Stop recordings for which a consent is missing (law 6)."""
         async with self._database.as_service("enforce_consent") as tx:
             if not await consents.everyone_consents(tx, consultation_id):
                 live = await store.lock_live(tx, consultation_id)
                 await stop_consultation(tx, live, CONSENT_WITHDRAWN)
 
     async def verify(self, recording_id: UUID) -> None:
-        """READY where the object is there whole, opens, and has its SHA-256; so, too, what was LOST and turned up.
+        """Verify the object: READY if it is complete, opens, and has its SHA-256. Also verifies a LOST recording
+        whose object appeared.
 
-        Raises UpstreamFailed (object_missing) while it may still come.
+        Raises UpstreamFailed (object_missing) while the object may still arrive.
         """
         async with self._database.as_service("verify_recording") as tx:
             recording = await store.lock(tx, recording_id)
@@ -196,13 +202,13 @@ class RecordingController:
     async def change(
         self, recording_id: UUID, decide: Callable[[Recording, datetime], Recording]
     ) -> Recording | None:
-        """Takes the step that `decide` makes of the locked recording and the database's time; the recording after."""
+        """Apply `decide` to the locked recording and the database's time. Return the recording afterwards."""
         return await self._change(recording_id, decide)
 
     async def give_up_start(self, recording_id: UUID, reason: str) -> None:
-        """The end of a start's tries: FAILED with its reason where LiveKit was never asked, never silence.
+        """End a start after its last attempt: FAILED with the reason if LiveKit was never called.
 
-        Where it was asked, whether it began is not known: that ends at a deadline (deadlines.py).
+        If LiveKit was called, it is unknown whether it started, and a deadline ends the start (deadlines.py).
         """
         await self._change(recording_id, partial(_failed_if_never_asked, reason))
 
@@ -215,7 +221,7 @@ class RecordingController:
             return _Attempt(recording, await store.read_object_key(tx, recording_id), waited)
 
     async def _find(self, attempt: _Attempt) -> EgressSnapshot | None:
-        """What LiveKit records for this recording already, by any of its keys."""
+        """Return the egress that LiveKit runs for this recording under any of its keys."""
         if attempt.is_first:
             return None
         wanted = media_of_key(attempt.object_key)
@@ -262,10 +268,10 @@ class RecordingController:
                 )
 
     async def _permit(self, attempt: _Attempt, people: Sequence[ParticipantSnapshot]) -> _Permit | None:
-        """Commits that LiveKit is asked now, from when the next minute counts, and for which object key.
+        """Commit that LiveKit is called now, and return the permission with the object key.
 
-        None where things moved on meanwhile. None, too, if law 6 forbids it or the microphone track is gone: the
-        recording is then ABORTED.
+        Return None if the recording changed meanwhile. Also return None if law 6 forbids the start or the
+        microphone track is gone; the recording is then ABORTED.
         """
         recording = attempt.recording
         async with self._database.as_service("start_recording") as tx:
@@ -288,11 +294,13 @@ class RecordingController:
             return _Permit(key, identities)
 
     async def _fail_unless_begun(self, recording_id: UUID, reason: str) -> None:
-        """After a definite refusal: FAILED, or ABORTED if it was stopped meanwhile; nothing if an earlier ask began."""
+        """Mark a definite refusal: FAILED, or ABORTED if the recording was stopped meanwhile. Does nothing if an
+        earlier request succeeded.
+        """
         await self._change(recording_id, partial(_ended_if_nothing_began, reason))
 
     async def _is_superseded(self, recording_id: UUID, egress: EgressSnapshot) -> bool:
-        """Whether it is what an earlier ask came to, while a later one is not answered yet."""
+        """Return whether the egress belongs to an earlier request while a later request is unanswered."""
         async with self._database.as_service("recording_controller") as tx:
             recording = await store.lock(tx, recording_id)
             if recording is None or not recording.status.is_live or recording.egress_id is not None:
@@ -306,7 +314,7 @@ class RecordingController:
     async def _examine(
         self, recording: Recording, key: str, stored: StoredObject
     ) -> Callable[[Recording, datetime], Recording]:
-        """What the bytes say of the recording: what they are, and their SHA-256, of one and the same object."""
+        """Return the transition that follows from the bytes of one object: its format and its SHA-256."""
         if not has_reported_size(recording, stored.size_bytes):
             return lambda current, _: failed(current, "object_size_differs")
         try:
@@ -327,7 +335,7 @@ class RecordingController:
         decide: Callable[[Recording, datetime], Recording],
         object_key: str | None = None,
     ) -> Recording | None:
-        """`object_key` is where the egress that is followed will put its object, adopted together with it."""
+        """Change the locked recording. `object_key` is the key of the egress, which the recording adopts with it."""
         async with self._database.as_service("recording_controller") as tx:
             before = await store.lock(tx, recording_id)
             if before is None:
@@ -342,13 +350,13 @@ class RecordingController:
 
 
 def _becomes_ready(before: Recording, after: Recording) -> bool:
-    """The moment at which a video gets its data key."""
+    """Return whether a video becomes READY now and needs its data key."""
     is_ready, was_ready = (one.status is RecordingStatus.READY for one in (after, before))
     return is_ready and not was_ready and after.medium is Medium.VIDEO
 
 
 def _has_track(recording: Recording, people: Iterable[ParticipantSnapshot]) -> bool:
-    """Whether the microphone track to be recorded is published. True for a recording of another medium."""
+    """Return whether the microphone track is published. True for a recording of another medium."""
     return recording.medium is not Medium.MICROPHONE or any(
         one.identity == str(recording.participant_id) and recording.track_sid in one.microphones
         for one in people

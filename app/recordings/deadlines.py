@@ -1,6 +1,6 @@
-"""How long a recording may stay in each state, and what becomes of it then. Pure.
+"""Defines how long a recording may stay in each state, and what happens then. Pure.
 
-Every state that is not terminal has a deadline: nothing stays stuck, whatever is never heard again.
+Every state that is not terminal has a deadline, so no recording is stuck if no more news arrives.
 """
 
 from dataclasses import dataclass, replace
@@ -13,9 +13,11 @@ START_UNKNOWN = "egress_start_unknown"
 
 @dataclass(frozen=True)
 class Deadlines:
-    """How long at most. `recording` is the longest consultation; the uploader's credentials live longer than it.
+    """The longest time in each state. `recording` is the longest consultation, and the upload credentials live
+    longer.
 
-    `unanswered_start` is for a start that LiveKit's list does not show, `unheard_start` for one while there is no list.
+    `unanswered_start` applies to a start that LiveKit's list does not show, and `unheard_start` while the list
+    cannot be read.
     """
 
     requested: timedelta = timedelta(minutes=15)
@@ -36,9 +38,9 @@ def overdue(
     is_room_in_use: bool = False,
     is_listed: bool = True,
 ) -> Recording:
-    """The recording after its deadline, the same before it.
+    """Return the recording after its deadline, or the unchanged recording before it.
 
-    `is_room_in_use`: somebody in the room publishes. `is_listed`: LiveKit's list could be read just now.
+    `is_room_in_use` says that a participant publishes. `is_listed` says that LiveKit's list could be read.
     """
     age = now - recording.status_at
     match recording.status:
@@ -61,7 +63,7 @@ def overdue(
 
 
 def _unanswered(recording: Recording) -> Recording:
-    """LiveKit never said that it began: freed, as what was stopped or as what failed."""
+    """End a start that LiveKit never confirmed: ABORTED if it was stopped, otherwise FAILED."""
     if recording.status is RecordingStatus.STOPPING:
         return replace(recording, status=RecordingStatus.ABORTED)
     return failed(recording, START_UNKNOWN)

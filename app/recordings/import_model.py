@@ -1,7 +1,7 @@
-"""What is imported, and what of it is refused before a byte is sent. Pure, no I/O.
+"""Imports of recordings, and the checks of a declaration before any upload. Pure.
 
-An import becomes a recording when its doctor says that it was uploaded, and what was uploaded is then verified like
-any recording: what a client declares here decides nothing but which upload is signed.
+When the doctor completes an import, it becomes a recording and is verified like any other. The declaration decides
+only which upload is signed.
 """
 
 import re
@@ -17,16 +17,16 @@ from app.integrations.storage import MAX_PUT_BYTES
 CONTENT_TYPES: Final = ("video/mp4",)
 
 EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
-"""A recording made earlier is not believed: cameras that were never set say 1904, 1970 or 1980."""
+"""The earliest accepted start of a recording, because cameras without a set clock report 1904, 1970 or 1980."""
 
 AHEAD: Final = timedelta(minutes=5)
-"""How far a client's clock may be ahead of the database's. The table has the same bounds."""
+"""How far a client's clock may be ahead of the database's. The table has the same limit."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class ImportStatus(StrEnum):
-    """From the doctor's wish to the recording, or to nothing."""
+    """The status of an import."""
 
     AWAITING_URL = "AWAITING_URL"
     AWAITING_UPLOAD = "AWAITING_UPLOAD"
@@ -36,7 +36,7 @@ class ImportStatus(StrEnum):
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """A recording made elsewhere: its exact size; its SHA-256 in hex and when it began, if the client knows them."""
+    """A declared recording: its exact size, and if known its SHA-256 in hex and its start."""
 
     consultation_id: UUID
     content_type: str
@@ -45,7 +45,7 @@ class ImportRequest:
     recorded_at: datetime | None = None
 
     def checked(self) -> Self:
-        """The same, with the digest in lower case.
+        """Return the declaration with the digest in lower case.
 
         Raises InvalidInput (import_type, import_size, bad_sha256, bad_date, recorded_at_too_early).
         """
@@ -63,14 +63,14 @@ class ImportRequest:
         return replace(self, sha256=sha256)
 
     def require_past(self, now: datetime) -> None:
-        """Raises InvalidInput (recorded_at_ahead) if it began later than `now`, by the database's clock."""
+        """Raise InvalidInput (recorded_at_ahead) if the recording began later than `now`, by the database's clock."""
         if self.recorded_at is not None and self.recorded_at > now + AHEAD:
             raise InvalidInput("recorded_at_ahead")
 
 
 @dataclass(frozen=True)
 class RecordingImport:
-    """An import; `recording_id` is the recording's once the import is COMPLETED."""
+    """An import. `recording_id` is set once the import is COMPLETED."""
 
     id: UUID
     consultation_id: UUID
@@ -84,7 +84,7 @@ class RecordingImport:
 
 @dataclass(frozen=True)
 class WantedUpload:
-    """What the worker signs, for `seconds_left` at most."""
+    """The upload that the worker signs, for at most `seconds_left`."""
 
     object_key: str
     content_type: str
@@ -94,7 +94,7 @@ class WantedUpload:
 
 @dataclass(frozen=True)
 class SignedUpload:
-    """An import whose upload may begin: the URL, which is a secret, and the headers that were signed with it."""
+    """An import whose upload may begin: the URL, which is a secret, and the signed headers."""
 
     found: RecordingImport
     url: str = field(repr=False)

@@ -1,4 +1,4 @@
-"""Imports as rows."""
+"""The database rows of imports."""
 
 from dataclasses import asdict
 from datetime import timedelta
@@ -18,13 +18,15 @@ _imports = TypeAdapter(list[RecordingImport])
 
 
 async def insert(tx: Transaction, wanted: ImportRequest, *, doctor_id: UUID, patient_id: UUID) -> UUID:
-    """The id of a new import that awaits its URL, with its object key. Raises Forbidden (consent_missing)."""
+    """Insert an import that waits for its URL, with its object key, and return its id. Raises Forbidden
+    (consent_missing).
+    """
     people = {"doctor_id": doctor_id, "patient_id": patient_id}
     return UUID(str(await tx.value(_sql["insert_import"], {**asdict(wanted), **people})))
 
 
 async def pending(tx: Transaction, wanted: ImportRequest, at_least: timedelta) -> UUID | None:
-    """The id of the newest import of the same that can be uploaded for so long still."""
+    """Return the id of the newest import with this declaration that can be uploaded for at least this time."""
     found = await tx.value(_sql["pending_import"], {**asdict(wanted), "at_least": at_least})
     return None if found is None else UUID(str(found))
 
@@ -32,7 +34,7 @@ async def pending(tx: Transaction, wanted: ImportRequest, at_least: timedelta) -
 async def read(
     tx: Transaction, import_id: UUID, action: LiteralString, *, counts_as_url: bool = False
 ) -> RecordingImport | None:
-    """The import with its audit row; None where it is hidden or does not exist."""
+    """Return the import with its audit row, or None if it is hidden or does not exist."""
     found = await read_audited(
         tx,
         _sql["read_import"],
@@ -47,27 +49,27 @@ async def read(
 
 
 async def release_upload_url(tx: Transaction, import_id: UUID) -> str | None:
-    """The upload URL after its audit row; None where there is none yet."""
+    """Return the upload URL after its audit row, or None if there is none yet."""
     url = await tx.value(_sql["release_upload_url"], {"id": import_id})
     return None if url is None else str(url)
 
 
 async def complete(tx: Transaction, import_id: UUID) -> UUID:
-    """Makes the recording, once; its id. Raises Conflict (import_expired), Forbidden (consent_missing)."""
+    """Create the recording once, and return its id. Raises Conflict (import_expired), Forbidden (consent_missing)."""
     return UUID(str(await tx.value(_sql["complete_import"], {"id": import_id})))
 
 
 async def read_wanted_upload(tx: Transaction, import_id: UUID) -> WantedUpload | None:
-    """As the worker, after the audit row; None where no URL is wanted any more."""
+    """Return the upload to sign, after the audit row, or None if no URL is wanted. Needs the worker's role."""
     row = await tx.one(_sql["read_import_key"], {"id": import_id})
     return None if row is None else WantedUpload(**row)
 
 
 async def keep_upload_url(tx: Transaction, import_id: UUID, url: str) -> None:
-    """As the worker."""
+    """Store the upload URL. Needs the worker's role."""
     await tx.run(_sql["keep_upload_url"], {"id": import_id, "url": url})
 
 
 async def expire(tx: Transaction) -> int:
-    """As the worker: how many imports ended."""
+    """End expired imports, and return how many ended. Needs the worker's role."""
     return int(await tx.value(_sql["expire_imports"]))

@@ -1,7 +1,7 @@
-"""Recordings made elsewhere: the doctor declares one, uploads it, and says so; then it is verified like any other.
+"""Services for imports: the doctor declares a recording, uploads it and completes the import.
 
-The API holds a key that can only read the bucket, so the worker signs each upload (`UploadSigner`), and the API waits
-for it (`Imports`). Nothing here looks at what was uploaded: `RecordingController.verify` does.
+The API has only a key that reads the bucket, so the worker signs each upload (`UploadSigner`), and the API waits
+for the URL (`Imports`). `RecordingController.verify` checks the uploaded file later.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from app.recordings.import_model import ImportRequest, ImportStatus, RecordingIm
 from app.recordings.model import Recording, Selection
 
 PATIENCE_SECONDS = 5.0
-"""How long the worker's signature is waited for."""
+"""How long the API waits for the worker's signature."""
 
 _FRESH = timedelta(minutes=1)
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.25
@@ -28,23 +28,23 @@ _PLAIN = Selection()
 
 
 class Imports:
-    """What the doctor does."""
+    """The service for doctors."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def begin(self, asker: Asker, wanted: ImportRequest) -> SignedUpload:
-        """Commits the wish to import and returns how to upload; the same again, while that is pending, returns it.
+        """Store the import and return its upload. If the same import is pending, return that one.
 
         Raises InvalidInput, NotFound, Forbidden (consent_missing, with the roles), RateLimited (quota_urls), and
-        Timeout (import_not_prepared) where the worker has not signed in time: asking again goes on from there.
+        Timeout (import_not_prepared) if the worker has not signed in time. The caller may then ask again.
         """
         found = await self._open(asker, wanted.checked())
         url = await self._signed_url(asker, found.id)
         return SignedUpload(found, url, upload_headers(found.content_type, found.size_bytes))
 
     async def complete(self, asker: Asker, import_id: UUID, selection: Selection = _PLAIN) -> Recording:
-        """Makes the uploaded import a recording and queues its verification; again, it returns the same recording.
+        """Create the recording and queue its verification. A second call returns the same recording.
 
         Raises NotFound, Conflict (import_expired), Forbidden (consent_missing, with the roles).
         """
@@ -97,7 +97,7 @@ class UploadSigner:
         self._storage = storage
 
     async def prepare(self, import_id: UUID) -> None:
-        """Signs the upload of an import that awaits it, and of no other."""
+        """Sign the upload of an import that waits for its URL."""
         async with self._database.as_service("prepare_import") as tx:
             wanted = await import_store.read_wanted_upload(tx, import_id)
         if wanted is None:
@@ -113,9 +113,9 @@ class UploadSigner:
 
 
 async def expire_due(tx: Transaction) -> int:
-    """As the worker, now and then: erases URLs that have ended and ends imports never completed; how many.
+    """Erase expired URLs and end imports that were never completed. Return how many ended. Needs the worker's role.
 
-    What was uploaded for these is then nobody's object, for the sweep of the bucket.
+    Objects that were uploaded for these imports are then orphaned.
     """
     return await import_store.expire(tx)
 

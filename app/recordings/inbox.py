@@ -1,7 +1,7 @@
-"""The inbox of LiveKit's events: those that arrive together are committed together.
+"""The inbox of LiveKit's events: events that arrive together share one transaction.
 
-While one transaction is on its way, whoever comes waits for the next, which takes them all: one exchange and one flush
-to disk for many. Each is answered once its own event is committed, and by the error where that failed.
+While a transaction is running, new events wait for the next one, which stores all of them with one exchange and one
+flush to disk. Each caller is answered when its own event is committed, or with the error.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ WAIT_SECONDS = 15.0
 
 
 class Inbox:
-    """Of one process."""
+    """The inbox of one process."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -25,9 +25,9 @@ class Inbox:
         self._committing: asyncio.Task[None] | None = None
 
     async def receive(self, event: WebhookEvent) -> bool:
-        """Returns once the event is committed; False where it was there already. Raises UpstreamFailed, Timeout.
+        """Return once the event is committed; False if it was already in the inbox. Raises UpstreamFailed, Timeout.
 
-        Whoever waits longer than `WAIT_SECONDS` is told database_slow: LiveKit sends the event again.
+        After `WAIT_SECONDS` it raises database_slow, and LiveKit sends the event again.
         """
         is_new: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((event, is_new))

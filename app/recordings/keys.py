@@ -1,12 +1,13 @@
-"""The keys of objects: `<place>/<consultation>/<video>/<file>`. Pure, and they name nobody.
+"""Object keys: `<place>/<consultation>/<video>/<file>`. Pure. A key contains no names.
 
-The place is `r/d90` for what is kept 90 days, which the bucket's own rule empties after us, or `keep`, which has none.
+The place is `r/d90` for objects that are kept 90 days, which the bucket's own rule deletes later, or `keep`, which
+has no rule.
 
-The file of a microphone track is named after its own row, `microphone-<id>.mp4`: a video has as many as were published.
+The file of a microphone track contains the id of its own row, `microphone-<id>.mp4`, because a video can have many.
 
-Each time that LiveKit is asked anew for the same recording it gets another file name, `video-2.mp4` after `video.mp4`:
-an egress of an earlier ask that turns up late overwrites nothing. What is imported is an `import.mp4`, so that it is
-never taken for what LiveKit recorded: here such a key names nothing.
+Each new request to LiveKit for the same recording uses another file name, `video-2.mp4` after `video.mp4`, so a
+late egress of an earlier request overwrites nothing. The object of an import is `import.mp4`, so it never looks
+like LiveKit's; this module does not parse such a key.
 """
 
 import re
@@ -24,11 +25,11 @@ _TYPES = {"video": ("mp4",), "speakers": ("ogg",)}
 _SOUND_TYPES = ("mp4", "ogg")
 
 MediaId = tuple[UUID, Medium]
-"""A recording by what was recorded, and by an id: a microphone track's own, else the video's."""
+"""A recording by its medium and an id: the own id of a microphone recording, otherwise the id of the video."""
 
 
 def media_of_key(object_key: str | None) -> MediaId | None:
-    """The recording that the object belongs to; None for a key that LiveKit did not get from us."""
+    """Return the recording to which the object belongs, or None for a key that we did not give to LiveKit."""
     match = _KEY.fullmatch(object_key or "")
     if match is None or match["type"] not in _TYPES.get(match["name"], _SOUND_TYPES):
         return None
@@ -41,13 +42,13 @@ def media_of_key(object_key: str | None) -> MediaId | None:
 
 
 def media_of(recording: Recording) -> MediaId:
-    """The same of a recording."""
+    """Return the medium and the id of a recording."""
     video_id = recording.beside if recording.medium is Medium.SPEAKERS else None
     return video_id or recording.id, recording.medium
 
 
 def next_key(object_key: str) -> str:
-    """The key of the next ask. Raises ValueError for a key that is not of a recording of ours."""
+    """Return the key of the next request. Raises ValueError for a key that does not belong to a recording."""
     match = _KEY.fullmatch(object_key)
     if match is None:
         raise ValueError("not the key of a recording")
@@ -56,7 +57,7 @@ def next_key(object_key: str) -> str:
 
 
 def sound_type(object_key: str) -> str | None:
-    """The content type of a sound's object, None for a video's: LiveKit stores the sound in an MP4 as `video/mp4`."""
+    """Return the content type of a sound object, or None for a video. LiveKit stores sound in MP4 as `video/mp4`."""
     media = media_of_key(object_key)
     if media is None or media[1] is Medium.VIDEO:
         return None

@@ -1,7 +1,6 @@
-"""What is LOST is looked for: for a week its object may still turn up, and then it is verified, by a job.
+"""Looks for the objects of LOST recordings for a week. If an object appears, a job verifies it.
 
-At first each minute, then ever more seldom: each look is a question to the bucket and a row in the audit log, and what
-has been gone for days may wait for hours.
+The intervals grow from one minute, because each check costs a request to the bucket and an audit row.
 """
 
 import logging
@@ -19,15 +18,15 @@ log = logging.getLogger(__name__)
 
 LOOKED_FOR: Final = timedelta(days=7)
 AT_ONCE: Final = 100
-"""How many are looked for in one pass: the rest waits for the next."""
+"""The maximum number of checks in one pass. The rest waits for the next pass."""
 
 FIRST_PAUSE: Final = timedelta(seconds=30)
 GROWTH: Final = 0.2
-"""The next look comes when it has been lost for that much longer."""
+"""The next check comes after this fraction of the time since the recording was lost."""
 
 
 class LostRecordings:
-    """One pass after another, as the worker; two at once come to the same."""
+    """Runs one pass after another, as the worker. Concurrent passes give the same result."""
 
     def __init__(self, database: Database, storage: Storage, *, clock: Clock = store.database_time) -> None:
         self._database = database
@@ -37,11 +36,13 @@ class LostRecordings:
         self._seen: dict[UUID, str] = {}
 
     def forget(self) -> None:
-        """Looks for everything anew, as whoever has just become the leader does."""
+        """Forget earlier checks, so that a new leader checks everything."""
         self._due, self._seen = {}, {}
 
     async def run_once(self) -> int:
-        """How many objects have turned up since the last pass. Raises UpstreamFailed, Timeout."""
+        """Check the bucket, and return how many objects have appeared since the last pass. Raises UpstreamFailed,
+        Timeout.
+        """
         async with self._database.as_service("look_for_lost") as tx:
             lost, now = await store.lost(tx, LOOKED_FOR), await self._clock(tx)
         self._due = {one: self._due.get(one, since) for one, since in lost.items()}
@@ -54,7 +55,7 @@ class LostRecordings:
         return found
 
     async def _look_for(self, recording_id: UUID) -> bool:
-        """Each object is verified once; what cannot be asked of one is told, and leaves the others alone."""
+        """Check one recording, and queue its verification once. A failure is logged and does not affect the others."""
         try:
             async with self._database.as_service("look_for_lost") as tx:
                 key = await store.read_object_key(tx, recording_id)

@@ -1,11 +1,11 @@
-"""Looks for recordings whose object is not in the bucket.
+"""Finds recordings whose object is missing from the bucket.
 
-Such a one is reported, once, and marked; the mark goes when the object is back. After the quarantine, and where nothing
-of the recording is left and nothing holds it, what the database still has of it is destroyed like a deletion of any
-other kind, with its certificate. A video whose sound is still there, or the other way round, is left to people.
+A missing object is reported once and marked, and the mark is removed if the object returns. After the quarantine,
+if nothing of the recording is left and nothing holds it, its remaining data is destroyed with a certificate. If a
+video is missing and one of its sounds exists, or the other way round, a person must decide.
 
-Nothing is marked or destroyed where too much is missing at once, or where the bucket bears another mark than the
-database: then it is the wrong bucket, or an emptied one, and both are for people to see.
+Nothing is marked or destroyed if too many objects are missing at once, or if the bucket has another mark than the
+database. The bucket is then the wrong one or was emptied, and a person must check it.
 """
 
 import logging
@@ -31,8 +31,8 @@ PREFIXES: Final = ("keep/", "r/")
 
 FEW_MISSING: Final = 20
 MOST_MISSING: Final = 0.1
-"""More than these, as a count and as a part of what is verified, look like a wrong bucket, or an emptied one.
-So do most of a small practice's.
+"""If more recordings are missing than both this number and this share, the bucket is probably the wrong one or was
+emptied. The same applies to most of a small practice's recordings.
 """
 
 TOO_MANY_MISSING: Final = "too_many_missing"
@@ -45,7 +45,7 @@ def _are_too_many(missing: int, verified: int) -> bool:
 
 @dataclass(frozen=True)
 class MissingReport:
-    """What one pass found and did. `refusal` is the reason for which nothing was marked or destroyed at all."""
+    """The counts of one pass. `refusal` is the reason why nothing was marked or destroyed."""
 
     verified: int
     missing: int
@@ -64,7 +64,7 @@ class _Missing:
 
 @dataclass(frozen=True)
 class _Clocks:
-    """The database's time and the bucket's: something is as old as both say."""
+    """The times of the database and the bucket. An age counts only if both agree."""
 
     database: datetime
     bucket: datetime
@@ -74,7 +74,7 @@ class _Clocks:
 
 
 class MissingObjects:
-    """One pass at a time; two at once, or one killed between any two lines and run again, come to the same."""
+    """Runs one pass at a time. Concurrent passes, and passes that died and run again, give the same result."""
 
     def __init__(
         self, database: Database, storage: Storage, *, deployment: str, quarantine: timedelta
@@ -85,7 +85,8 @@ class MissingObjects:
         self._quarantine = quarantine
 
     async def run_once(self) -> MissingReport:
-        """Compares every verified recording with the bucket's list, reports, and resolves what is past its quarantine.
+        """Compare every verified recording with the bucket's list, report missing objects, and resolve those past
+        their quarantine.
 
         Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout.
         """
@@ -130,7 +131,9 @@ class MissingObjects:
         return [_Missing(**row) for row in rows]
 
     async def _is_gone(self, one: _Missing) -> bool:
-        """Asked once more, of the key that it has now: it may have been verified, or moved, since the list was made."""
+        """Check the object once more under its present key, because it may have been verified or moved since the
+        list was read.
+        """
         try:
             async with self._database.as_service(REASON) as tx:
                 key = await store.read_object_key(tx, one.id)
@@ -165,5 +168,5 @@ def _last(page: ObjectPage, after: str) -> str:
 
 
 def _behind(prefix: str) -> str:
-    """What comes after everything under the prefix, in the order of bytes."""
+    """Return the first key after all keys under the prefix, in byte order."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)

@@ -1,7 +1,8 @@
-"""The states of a recording and what moves it from one to the next. Pure, no I/O.
+"""The states of a recording and its transitions. Pure.
 
-LiveKit's list and the bucket are the truth (law 5): a state follows from what they say, by rank and time, and never
-from the order in which news arrives. A finished recording stays as it is; the database refuses anything else.
+LiveKit's list and the bucket are the truth (law 5). A state follows from their content, by rank and time, and never
+from the order in which news arrives. A finished recording does not change, and the database refuses any other
+transition.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from app.integrations.livekit import EgressSnapshot
 
 
 class RecordingStatus(StrEnum):
-    """From the doctor's wish to the checked object, or to what went wrong, until it is destroyed."""
+    """The status of a recording."""
 
     REQUESTED = "REQUESTED"
     STARTING = "STARTING"
@@ -33,17 +34,19 @@ class RecordingStatus(StrEnum):
 
     @property
     def is_live(self) -> bool:
-        """Whether something may be recorded now; a consultation has one live recording at most."""
+        """Return whether something may be recorded now. A consultation has at most one live video."""
         return self in _LIVE
 
     @property
     def is_terminal(self) -> bool:
-        """Whether it stays so, LOST only until its object turns up."""
+        """Return whether the status is final. LOST is final unless the object appears."""
         return self not in _LIVE and self is not RecordingStatus.VERIFYING
 
 
 class Medium(StrEnum):
-    """What is recorded: the room with its mixed sound, the sound of one microphone track, or two channels of sound."""
+    """The medium: the video of the room with its mixed sound, the sound of one microphone track, or two channels of
+    sound.
+    """
 
     VIDEO = "VIDEO"
     MICROPHONE = "MICROPHONE"
@@ -52,10 +55,10 @@ class Medium(StrEnum):
 
 @dataclass(frozen=True)
 class SoundMode:
-    """How the sound beside a video is recorded, by the settings.
+    """How the settings let the sound beside a video be recorded.
 
-    `file_type` is that of a MICROPHONE. `is_routed`: one SPEAKERS recording, the doctor left and the patient right,
-    instead of a MICROPHONE recording for each track.
+    `file_type` is the type of a MICROPHONE recording. `is_routed` selects one SPEAKERS recording, with the doctor
+    left and the patient right, instead of a MICROPHONE recording for each track.
     """
 
     file_type: Literal["mp4", "ogg"] = "mp4"
@@ -63,7 +66,7 @@ class SoundMode:
 
 
 class RecordingSource(StrEnum):
-    """Where it comes from: recorded by LiveKit, or brought along by its doctor."""
+    """The source of a recording: LiveKit, or an import by its doctor."""
 
     EGRESS = "EGRESS"
     IMPORT = "IMPORT"
@@ -84,18 +87,18 @@ TRANSITIONS: Final[Mapping[RecordingStatus, frozenset[RecordingStatus]]] = Mappi
         _S.DELETED: frozenset(),
     }
 )
-"""Every step that there is. `private.may_become` in the database has the same table, and refuses any other step."""
+"""All transitions. `private.may_become` in the database has the same table and refuses any other transition."""
 
 START_OVERDUE: Final = "start_overdue"
-"""The error of a recording that was stopped because nothing came of its start: it ends FAILED, not ABORTED."""
+"""The error of a recording that was stopped because its start had no result. It ends FAILED, not ABORTED."""
 
 STOPPED_BY_REQUEST: Final = "stopped_by_request"
-"""The error of a recording that its doctor stopped before it had begun. The database writes it (guard_recording)."""
+"""The error of a recording that its doctor stopped before it began. The database writes it (guard_recording)."""
 
 STOPPED_BEFORE_START: Final = "egress_stopped_before_start"
 
 MICROPHONE_GONE: Final = "microphone_gone"
-"""The error of an ABORTED microphone recording whose track ended before it began: nothing was said into it."""
+"""The error of an ABORTED microphone recording whose track ended before the recording began."""
 
 NOT_FOUND_CODE: Final = 404
 """LiveKit's code of an egress that did not find its track within 30 s (livekit/egress 1.9.1, seen 2026-11-29)."""
@@ -104,7 +107,7 @@ CONSENT_WITHDRAWN: Final = "consent_withdrawn"
 CONSENT_MISSING: Final = "consent_missing"
 UNKNOWN_PARTICIPANT: Final = "unknown_participant"
 CONSENT_REASONS: Final = frozenset((CONSENT_WITHDRAWN, CONSENT_MISSING, UNKNOWN_PARTICIPANT))
-"""The errors of law 6: whatever goes wrong afterwards, the doctor is told why the recording ended."""
+"""The errors of law 6. They take precedence over later errors, so the doctor learns why the recording ended."""
 
 _BEFORE_START: Final = frozenset(
     ("start_not_received", "stopped_before_start", "room_closed_before_start", "limit_before_start")
@@ -112,14 +115,15 @@ _BEFORE_START: Final = frozenset(
 """LiveKit's reasons for an egress that ended before anything was recorded."""
 
 REJOIN_MARGIN: Final = timedelta(seconds=10)
-"""The clocks of LiveKit's server and of its recorder may differ by so much."""
+"""The allowed difference between the clocks of LiveKit's server and its recorder."""
 
 SHORTFALL_SECONDS: Final = 5.0
-"""A file that is shorter than LiveKit reported by more than this lacks a part. The two differ by up to 0.7 s for a
-video, and a sound file is some 4 s longer than reported (livekit/egress 1.9.1, seen 2026-11-29)."""
+"""A file that is shorter than LiveKit reported by more than this lacks a part. For a video the two differ by up to
+0.7 s, and a sound file is about 4 s longer than reported (livekit/egress 1.9.1, seen 2026-11-29).
+"""
 
 OBJECT_PATIENCE: Final = timedelta(minutes=10)
-"""How long an object that LiveKit says it uploaded is waited for."""
+"""How long the worker waits for an object that LiveKit says it uploaded."""
 
 _LIVE = {_S.REQUESTED, _S.STARTING, _S.RECORDING, _S.STOPPING}
 _RANK = {status: rank for rank, status in enumerate(RecordingStatus)}
@@ -137,7 +141,7 @@ _OF_EGRESS = {
 
 @dataclass(frozen=True)
 class RecordedConsultation:
-    """What a recording shows of its consultation."""
+    """The consultation of a recording, as the recording shows it."""
 
     id: UUID
     external_id: str
@@ -148,7 +152,7 @@ class RecordedConsultation:
 
 @dataclass(frozen=True)
 class SpeakerParticipant:
-    """The participant whose microphone was recorded; `guest_role` is None for the doctor and the patient."""
+    """The participant whose microphone was recorded. `guest_role` is None for the doctor and the patient."""
 
     id: UUID
     kind: ParticipantKind
@@ -157,10 +161,10 @@ class SpeakerParticipant:
 
 @dataclass(frozen=True)
 class SpeakerSound:
-    """A sound that was recorded beside a video, with a status, an object and an error of its own.
+    """A sound recording beside a video, with its own status, object and error.
 
-    `participant` and `track_sid` are None for SPEAKERS, which has several people on two channels. Duration in seconds,
-    size in bytes.
+    `participant` and `track_sid` are None for SPEAKERS, which contains several people on two channels. The duration
+    is in seconds and the size in bytes.
     """
 
     id: UUID
@@ -176,7 +180,7 @@ class SpeakerSound:
 
 
 class TranscriptionStatus(StrEnum):
-    """From the finished recording to its words, to the knowledge that there are none, or to what went wrong."""
+    """The status of a transcription."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -188,11 +192,12 @@ class TranscriptionStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Transcription:
-    """How far a recording's words are: pieces heard of all there are, None before the sound was looked at.
+    """The state of a recording's transcription: finished pieces of all pieces, None before the sound was planned.
 
-    `error` is why it FAILED or is OFF, or why the last retry of a READY one ended, in snake_case; `attempt` counts from
-    1. `unused_track_count` is how many tracks of sound could not be decoded: the transcript lacks them.
-    `unintelligible_count` is how many turns have no words. `is_retried` says that the worker asks for those again.
+    `error` is the code of the reason if it FAILED or is OFF, or if the last retry of a READY transcript ended
+    early. `attempt` counts from 1. `unused_track_count` is the number of audio tracks that could not be decoded and
+    that the transcript lacks. `unintelligible_count` is the number of turns without text. `is_retried` says that
+    these turns are being retried.
     """
 
     status: TranscriptionStatus
@@ -208,15 +213,15 @@ class Transcription:
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording; `consultation` and `transcription` are None, and `speakers` is empty, if they were not selected.
+    """A recording. `consultation` and `transcription` are None, and `speakers` is empty, if they were not selected.
 
-    Duration in seconds, size in bytes. `beside` is the video of a MICROPHONE or SPEAKERS recording. A MICROPHONE has
-    the `participant_id` of the publisher and LiveKit's `track_sid`. `is_routed` is true for SPEAKERS with the doctor on
-    the left channel and the patient on the right one. `error` says what went wrong or what stopped it: a READY
-    recording may bear one. `interrupted` says that a part is missing inside it, and `recorder_sid` is the participant
-    SID under which its recorder was seen in the room. `status_at` is when it came to its status; `expected_sha256` what
-    whoever imports it says of it; `stored_at` when its object was stored, by the bucket's clock; `due_at` when its term
-    is over.
+    The duration is in seconds and the size in bytes. `beside` is the video of a MICROPHONE or SPEAKERS recording. A
+    MICROPHONE recording has the `participant_id` of its publisher and LiveKit's `track_sid`. `is_routed` is true
+    for SPEAKERS with the doctor on the left channel and the patient on the right. `error` is the code of what went
+    wrong or stopped the recording; a READY recording can also have one. `interrupted` says that a part is missing
+    inside the recording, and `recorder_sid` is the participant SID of its recorder in the room. `status_at` is when
+    it reached its status. `expected_sha256` is the digest that an import declared. `stored_at` is when its object
+    was stored, by the bucket's clock. `due_at` is when its retention term ends.
     """
 
     id: UUID
@@ -256,7 +261,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class StoredMedia:
-    """What the bucket says of the object."""
+    """The metadata of the object in the bucket."""
 
     exists: bool
     size_bytes: int | None
@@ -265,13 +270,13 @@ class StoredMedia:
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a recording was asked for: field names for the audit row, which say what hangs on it, too."""
+    """The selected fields of a recording: their names for the audit row, and which joins to make."""
 
     fields: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> dict[str, object]:
-        """For the statements."""
+        """Return the parameters of the SQL statements."""
         return {
             "fields": list(self.fields),
             **{f"with_{name}": name in self.fields for name in ("consultation", "speakers", "transcription")},
@@ -280,7 +285,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class RecordingFilter:
-    """Which recordings; None is any. Times are of the request, `until` excluded."""
+    """A filter for recordings; None matches all. Times are those of the request, and `until` is exclusive."""
 
     statuses: tuple[RecordingStatus, ...] | None = None
     consultation_id: UUID | None = None
@@ -291,15 +296,15 @@ class RecordingFilter:
 
     @property
     def parameters(self) -> dict[str, object]:
-        """For the statement."""
+        """Return the parameters of the SQL statement."""
         return {**asdict(self), "statuses": None if self.statuses is None else list(self.statuses)}
 
 
 def stopped(recording: Recording, why: str | None = None) -> Recording:
-    """The recording after somebody or something stops it: at once where LiveKit was not asked yet.
+    """Return the recording after a stop: ended at once if LiveKit was not called yet.
 
-    What is stopping or finished stays as it is: a second stop changes nothing. `why` is kept as its error; its doctor
-    gives none, and what has not begun then says that it was stopped by request.
+    A stopping or finished recording stays unchanged, so a second stop changes nothing. `why` becomes its error. The
+    doctor gives no reason; a recording that has not begun then says that it was stopped by request.
     """
     if recording.status is RecordingStatus.REQUESTED:
         return replace(recording, status=RecordingStatus.ABORTED, error=why or STOPPED_BY_REQUEST)
@@ -311,12 +316,12 @@ def stopped(recording: Recording, why: str | None = None) -> Recording:
 
 
 def followed(recording: Recording, egress: EgressSnapshot) -> Recording:
-    """The recording after LiveKit's list was read.
+    """Return the recording after LiveKit's list was read.
 
-    News of another egress or room, of a lower rank than now, or, of the same rank, older than what is known, change
-    nothing. A higher rank is believed whatever its time: the clock of LiveKit's node may have been set back. An egress
-    that has ended, well or badly, is only VERIFYING: the object is looked for before anything is said of it; but one
-    that was aborted and tells of no file never had one. A status that we do not know changes no status.
+    News of another egress or room, of a lower rank, or of the same rank but older, changes nothing. A higher rank
+    counts whatever its time, because the clock of LiveKit's node may have been set back. An ended egress,
+    successful or not, makes the recording VERIFYING, because the object is checked first. An egress that was
+    aborted and reports no file never had an object. An unknown status changes nothing.
     """
     status = max(_after_egress(recording, egress), recording.status, key=_RANK.__getitem__)
     is_old = (
@@ -347,13 +352,12 @@ def followed(recording: Recording, egress: EgressSnapshot) -> Recording:
 def verified(
     recording: Recording, size_bytes: int, sha256: str, duration_seconds: float | None = None
 ) -> Recording:
-    """READY if the object is what was reported, else FAILED (object_size_differs, object_digest_differs).
+    """Return READY if the object is as reported, otherwise FAILED (object_size_differs, object_digest_differs).
 
-    `duration_seconds` is what the file states, None if it states none. It replaces what LiveKit reported, which was
-    wrong by up to 17 s (livekit/egress 1.9.1, seen 2026-11-29). If no size was reported, because the egress failed or
-    was lost, the object is taken as it is: READY and truncated. If it is much shorter than LiveKit reported, it is
-    interrupted. A recording in another status than VERIFYING and LOST
-    stays as it is.
+    `duration_seconds` is the duration in the file, or None. It replaces LiveKit's duration, which was wrong by up
+    to 17 s (livekit/egress 1.9.1, seen 2026-11-29). If no size was reported, because the egress failed or was lost,
+    any size is accepted: READY and truncated. If the file is much shorter than LiveKit reported, the recording is
+    interrupted. A recording in another status than VERIFYING and LOST stays unchanged.
     """
     if recording.status not in (RecordingStatus.VERIFYING, RecordingStatus.LOST):
         return recording
@@ -373,11 +377,12 @@ def verified(
 
 
 def seen_recorder(recording: Recording, participant_sid: str, joined_at: datetime) -> Recording:
-    """The recording after its recorder was seen in the room.
+    """Return the recording after its recorder was seen in the room.
 
-    LiveKit gives a recorder that comes back, for example after a crash of the server, another SID (livekit-server
-    1.13.5, read 2026-11-29): the recording is then `interrupted`. So it is if the recorder is seen for the first time
-    and joined after the recording had begun. A recording that has not begun or is not live is not interrupted.
+    A recorder that comes back, for example after a crash of the server, gets another SID from LiveKit
+    (livekit-server 1.13.5, read 2026-11-29), and the recording is then `interrupted`. It is also `interrupted` if
+    the recorder is seen for the first time and joined after the recording had begun. A recording that has not begun
+    or is not live is never interrupted.
     """
     if not recording.status.is_live or participant_sid == recording.recorder_sid:
         return recording
@@ -388,22 +393,24 @@ def seen_recorder(recording: Recording, participant_sid: str, joined_at: datetim
 
 
 def stored_since(recording: Recording, stored_at: datetime) -> Recording:
-    """The recording whose object was found in the bucket; what is finished, but LOST, stays as it is."""
+    """Return the recording with the time at which its object was stored. A finished recording stays unchanged,
+    except LOST.
+    """
     if recording.status not in (RecordingStatus.VERIFYING, RecordingStatus.LOST):
         return recording
     return replace(recording, stored_at=stored_at)
 
 
 def has_reported_size(recording: Recording, size_bytes: int) -> bool:
-    """Whether an object of that size may be the recording's: not empty, and as large as was reported, if it was."""
+    """Return whether the object can have this size: not empty, and equal to the reported size if there is one."""
     return size_bytes > 0 and size_bytes == (recording.size_bytes or size_bytes)
 
 
 def absent(recording: Recording, now: datetime) -> Recording:
-    """The VERIFYING recording whose object is not there.
+    """Return the VERIFYING recording after its object was not found.
 
-    FAILED where LiveKit reported no file; else it is waited for, and LOST (object_missing) in the end. An import of
-    which nothing was uploaded is FAILED: whoever has the file may import it again.
+    FAILED if LiveKit reported no file. Otherwise the worker waits, and the recording is LOST (object_missing) in
+    the end. An import without an upload is FAILED, because its doctor can import again.
     """
     if recording.status is not RecordingStatus.VERIFYING:
         return recording
@@ -416,26 +423,28 @@ def absent(recording: Recording, now: datetime) -> Recording:
 
 
 def failed(recording: Recording, reason: str) -> Recording:
-    """FAILED for a reason in snake_case; what is finished stays as it is."""
+    """Return the recording as FAILED with this reason. A finished recording stays unchanged."""
     if recording.status.is_terminal:
         return recording
     return replace(recording, status=RecordingStatus.FAILED, error=foremost_error(recording, reason))
 
 
 def foremost_error(recording: Recording, reason: str) -> str:
-    """What the doctor is told of it: law 6 before anything that went wrong later."""
+    """Return the error for the doctor: an error of law 6 takes precedence over later errors."""
     return recording.error if recording.error in CONSENT_REASONS else reason
 
 
 def lost(recording: Recording, reason: str) -> Recording:
-    """LOST for a reason in snake_case, until its object turns up; what is finished, or never began, stays as it is."""
+    """Return the recording as LOST with this reason. A finished recording, or one that never began, stays
+    unchanged.
+    """
     if RecordingStatus.LOST not in TRANSITIONS[recording.status]:
         return recording
     return replace(recording, status=RecordingStatus.LOST, error=foremost_error(recording, reason))
 
 
 def require_ready(object_key: str, reason: str = "recording_not_ready") -> str:
-    """The key of a READY recording's object. Raises Conflict, for that reason, for the empty key of any other."""
+    """Return the object key of a READY recording. Raises Conflict with this reason for an empty key."""
     if not object_key:
         raise Conflict(reason)
     return object_key
@@ -465,8 +474,8 @@ def _failed_if_overdue(recording: Recording, status: RecordingStatus) -> Recordi
 
 
 def _error_after(recording: Recording, egress: EgressSnapshot) -> str | None:
-    """Who stopped it before it had begun is told before what LiveKit says of that; a stop that came too late for that
-    is no error.
+    """Return the error. The reason of a stop before the beginning takes precedence over LiveKit's reason. A stop
+    that came too late is not an error.
     """
     if _found_no_track(recording, egress):
         return recording.error or MICROPHONE_GONE

@@ -1,8 +1,7 @@
-"""Who is in the room: law 6 as it goes on, and recordings that start by themselves.
+"""Checks who is in the room during a recording (law 6), and starts recordings automatically.
 
-Consent was asked before the start; whoever comes later, or came without being let in by us, is met here. What is
-recorded with somebody in the room who did not consent, or whom we do not know, is stopped, and its error tells the
-doctor why.
+The consents were checked at the start. This module checks people who join later. If anyone in the room has not
+consented, or is unknown, the recording is stopped, and its error tells the doctor the reason.
 """
 
 from collections.abc import Collection, Iterable
@@ -26,7 +25,7 @@ from app.recordings.steps import stop_consultation, take
 
 
 def objection(standings: Iterable[Standing], identities: Collection[str]) -> str | None:
-    """Why these people may not be recorded, None where they may: everybody is known, and each consents."""
+    """Return why these people may not be recorded, or None if all are known and have consented."""
     known = {str(standing.participant_id): standing for standing in standings}
     if any(identity not in known for identity in identities):
         return UNKNOWN_PARTICIPANT
@@ -36,18 +35,20 @@ def objection(standings: Iterable[Standing], identities: Collection[str]) -> str
 
 
 def has_doctor_and_patient(standings: Iterable[Standing], identities: Collection[str]) -> bool:
-    """Whether both are among these people."""
+    """Return whether the doctor and the patient are among these people."""
     kinds = {standing.kind for standing in standings if str(standing.participant_id) in identities}
     return {"DOCTOR", "PATIENT"} <= kinds
 
 
 def objection_to_recording(standings: Collection[Standing], identities: Collection[str]) -> str | None:
-    """Why nothing may be recorded with these people in the room: whoever is not there must consent, too."""
+    """Return why nothing may be recorded with these people in the room. Required participants who are absent must
+    have consented too.
+    """
     return objection(standings, identities) or (CONSENT_WITHDRAWN if missing_consents(standings) else None)
 
 
 class RoomWatch:
-    """Looks into rooms of ours, as the worker."""
+    """Checks our rooms, as the worker."""
 
     def __init__(self, database: Database, livekit: LiveKit, sound: SoundMode | None = None) -> None:
         self._database = database
@@ -55,17 +56,17 @@ class RoomWatch:
         self._sound = sound or SoundMode()
 
     async def follow_event(self, event_id: str) -> None:
-        """Somebody came or began to publish: looks who is there. Raises UpstreamFailed, Timeout."""
+        """Check the room after a person joined or started to publish. Raises UpstreamFailed, Timeout."""
         async with self._database.as_service("watch_room") as tx:
             event = await store.read_event(tx, event_id)
         if event is not None and event[1] is not None:
             await self.look(event[1])
 
     async def look(self, room_name: str) -> str | None:
-        """Stops or starts what the people in the room ask for; what was done, None for nothing.
+        """Stop or start recordings according to the people in the room. Return what was done, or None.
 
-        What is recorded goes on with the sound of the microphones that were published since. Raises UpstreamFailed,
-        Timeout where LiveKit does not say who is there: then nothing is done.
+        For a live video, also request the sound of newly published microphones. Raises UpstreamFailed and Timeout
+        if LiveKit does not answer; nothing is done then.
         """
         async with self._database.as_service("watch_room") as tx:
             consultation_id = await store.watched_consultation(tx, room_name)
@@ -89,7 +90,9 @@ class RoomWatch:
         return "auto_record" if begun else requested
 
     async def _begin(self, room_name: str, consultation_id: UUID) -> UUID | None:
-        """Requests the recording if doctor and patient are really there: after a crash LiveKit lists ghosts."""
+        """Request the recording if the doctor and the patient are really there, because LiveKit lists ghosts after
+        a crash.
+        """
         there = {one.identity for one in await self._livekit.connected(room_name) if not is_recorder(one)}
         async with self._database.as_service("watch_room") as tx:
             live = await store.lock_live(tx, consultation_id)
@@ -100,7 +103,7 @@ class RoomWatch:
             return await store.request(tx, consultation_id)
 
     async def _request_sound(self, video_id: UUID, people: Iterable[ParticipantSnapshot]) -> str | None:
-        """In a transaction of its own: it locks the consultation before the recordings."""
+        """Request the sound in a separate transaction, because it locks the consultation before the recordings."""
         microphones = [(one.identity, track_sid) for one in people for track_sid in one.microphones]
         if not microphones and not self._sound.is_routed:
             return None
@@ -109,7 +112,7 @@ class RoomWatch:
         return "separate_speakers" if requested else None
 
     async def people(self, room_name: str) -> list[ParticipantSnapshot]:
-        """Who is in the room, recorders left out."""
+        """Return the people in the room, without recorders."""
         return [one for one in await self._present(room_name) if not is_recorder(one)]
 
     async def _present(self, room_name: str) -> list[ParticipantSnapshot]:
@@ -118,7 +121,7 @@ class RoomWatch:
 
 
 async def _mark(tx: Transaction, recording: Recording, present: list[ParticipantSnapshot]) -> Recording:
-    """Writes under which SID the recorder is in the room; the recording after it, `interrupted` if it came back."""
+    """Store the SID of the recorder in the room. Return the recording, `interrupted` if the recorder came back."""
     after = recording
     for somebody in present:
         if is_recorder(somebody) and somebody.identity == recording.egress_id:
@@ -128,5 +131,5 @@ async def _mark(tx: Transaction, recording: Recording, present: list[Participant
 
 
 def is_recorder(somebody: ParticipantSnapshot) -> bool:
-    """Whether it is LiveKit's own egress."""
+    """Return whether the participant is LiveKit's own recorder."""
     return somebody.kind == "egress"

@@ -1,8 +1,8 @@
-"""Law 5 when nobody tells: LiveKit's list is read, and each recording is brought to what it says.
+"""Reads LiveKit's list periodically and moves each recording to the listed state (law 5).
 
-What a webhook would have told is found here too, so that losing them all loses nothing. A pass that cannot read
-LiveKit's list concludes nothing; what is merely missing is missed several times before it is called lost. Rooms of
-other deployments in the same LiveKit project are left alone.
+The reconciler finds everything that a webhook would have reported, so losing all webhooks loses nothing. If
+LiveKit's list cannot be read, a pass concludes nothing. An egress must be missing several times before its
+recording is LOST. Rooms of other deployments in the same LiveKit project are ignored.
 """
 
 import asyncio
@@ -31,27 +31,28 @@ from app.recordings.steps import stop_sound_of
 log = logging.getLogger(__name__)
 
 MISSES: Final = 3
-"""So many passes in a row have to miss an egress before its recording is called lost."""
+"""The number of consecutive passes in which an egress must be missing before its recording is LOST."""
 
 UNLISTED: Final = timedelta(seconds=40)
 RECORDER_GONE: Final = timedelta(minutes=5)
-"""With its room, or from its room."""
+"""How long the recorder's room must be gone, or the recorder must be gone from its room."""
 
 RECORDER_SILENT: Final = timedelta(seconds=60)
-"""Neither the process that records answers, nor is LiveKit's server connected to it."""
+"""How long the recording process must not answer while LiveKit's server has no connection to it."""
 
 ASKED_AT_ONCE: Final = 20
-"""So many recorders are asked at the same time: a dead one takes 6 s."""
+"""The number of recorders that are asked at once. A dead recorder takes 6 s."""
 
 STOP_AGAIN: Final = timedelta(seconds=60)
 LONGEST_STOP_PAUSE: Final = timedelta(hours=1)
-"""An egress that does not end is asked again in the next pass, then after 1, 2, 4, ... minutes, at most this long
-apart. LiveKit lists the egress of a node that died for ever, and takes 3 s for each request to stop it."""
+"""The longest pause between stops. An egress that does not end is asked again in the next pass, and then after 1,
+2, 4, ... minutes. LiveKit lists the egress of a dead node without end, and each stop request for it takes 3 s.
+"""
 
 
 @dataclass
 class Report:
-    """What one pass found and did, counted."""
+    """The counts of one pass."""
 
     egresses: int = 0
     unfinished: int = 0
@@ -74,32 +75,32 @@ class _Missing:
 
 @dataclass(frozen=True)
 class _Stopping:
-    """An egress that was asked to stop, when last, and how often."""
+    """An egress that was asked to stop: when last, and how often."""
 
     asked_at: datetime
     times: int
 
     def is_due(self, now: datetime) -> bool:
-        """Whether the pause after the last request is over; after the first there is none."""
+        """Return whether the pause after the last request is over. There is no pause after the first request."""
         growing = STOP_AGAIN * ((1 << min(self.times - 1, 10)) // 2)
         return now - self.asked_at >= min(growing, LONGEST_STOP_PAUSE)
 
 
 @dataclass
 class _Memory:
-    """What the leader remembers from pass to pass; forgotten with it, which only makes it more patient."""
+    """The leader's memory between passes. A new leader starts without it, which only makes it wait longer."""
 
     missing: dict[UUID, _Missing] = field(default_factory=dict)
     stopping: dict[str, _Stopping] = field(default_factory=dict)
 
     def keep_only(self, unfinished: set[UUID], running: set[str]) -> None:
-        """Forgets recordings and egresses that have ended."""
+        """Forget recordings and egresses that have ended."""
         self.missing = {key: value for key, value in self.missing.items() if key in unfinished}
         self.stopping = {key: value for key, value in self.stopping.items() if key in running}
 
 
 class Reconciler:
-    """One pass after another, as the worker. `deployment` is the mark that our rooms begin with."""
+    """Runs one pass after another, as the worker. `deployment` is the prefix of our rooms."""
 
     def __init__(
         self,
@@ -124,13 +125,13 @@ class Reconciler:
         self._shows_recorders = False
 
     def forget(self) -> None:
-        """Begins anew, as whoever has just become the leader does."""
+        """Clear the memory, for a process that has just become the leader."""
         self._memory = _Memory()
 
     async def run_once(self) -> Report:
-        """One pass. Raises UpstreamFailed, Timeout where LiveKit or the database cannot be read.
+        """Run one pass. Raises UpstreamFailed and Timeout if LiveKit or the database cannot be read.
 
-        Deadlines fall all the same while LiveKit does not answer; nothing else is concluded then.
+        Deadlines take effect even if LiveKit does not answer, and nothing else is concluded then.
         """
         report = Report()
         try:
@@ -161,10 +162,10 @@ class Reconciler:
         return report
 
     async def _listed(self) -> list[EgressSnapshot]:
-        """Those of our rooms, the running ones first.
+        """Return the egresses of our rooms, running ones first.
 
-        Read before the intents: an intent is committed before LiveKit is asked, so that whatever is listed has its
-        intent among those read, unless there is none.
+        The list is read before the intents. An intent is committed before LiveKit is called, so every listed egress
+        of ours has its intent among those read.
         """
         listed = [one for one in await self._livekit.list_egress() if self._is_ours(one.room_name)]
         return sorted(listed, key=lambda one: one.is_over)
@@ -178,7 +179,7 @@ class Reconciler:
 
     @asynccontextmanager
     async def _one(self, report: Report, what: str) -> AsyncIterator[None]:
-        """What goes wrong with one is told and leaves the others alone; the next pass comes back to it."""
+        """Log an error of one recording and continue with the others. The next pass tries again."""
         try:
             yield
         except AppError as error:
@@ -191,7 +192,7 @@ class Reconciler:
     async def _settle(
         self, egress: EgressSnapshot, by_media: dict[MediaId, Recording], now: datetime, report: Report
     ) -> None:
-        """Applies what is listed of one egress; one that runs for nobody is stopped."""
+        """Apply the listed state of one egress, and stop an egress that belongs to no recording."""
         if egress.status == "unknown":
             report.problems += 1
             log.warning("an egress has a status that is not known: egress=%s", egress.egress_id)
@@ -210,12 +211,12 @@ class Reconciler:
     async def _stop_stray(
         self, egress: EgressSnapshot, reason: LiteralString, now: datetime, report: Report
     ) -> None:
-        """Reports it once, and asks it to stop, with growing pauses, for as long as it runs."""
+        """Report a stray egress once, and ask it to stop with growing pauses while it runs."""
         before = self._memory.stopping.get(egress.egress_id)
         if egress.status == "ending" or (before is not None and not before.is_due(now)):
             return
         if all(one.is_over for one in await self._livekit.list_egress(egress_id=egress.egress_id)):
-            return  # it ended while this pass went on
+            return  # it ended during this pass
         if before is None:
             async with self._database.as_service("reconcile") as tx:
                 await store.record_stray(tx, _consultation_of(egress.room_name), reason)
@@ -223,9 +224,9 @@ class Reconciler:
         report.strays_stopped += await self._stop(egress.egress_id, now, report)
 
     async def _stop(self, egress_id: str, now: datetime, report: Report) -> bool:
-        """Asks an egress to stop, if the pause since the last request is over; whether LiveKit stops it.
+        """Ask an egress to stop if the pause since the last request is over. Return whether LiveKit stops it.
 
-        Raises what the first request raises; the failure of a later one is counted and not logged again.
+        Raises the error of the first request. The error of a later request is counted and not logged again.
         """
         before = self._memory.stopping.get(egress_id)
         if before is not None and not before.is_due(now):
@@ -242,7 +243,9 @@ class Reconciler:
     async def _signs_of_life(
         self, unfinished: list[Recording], listed: dict[str, EgressSnapshot], report: Report
     ) -> dict[UUID, bool | None]:
-        """Whether the recorders live whose egress is listed as going on, by recording; None if LiveKit does not say."""
+        """Return for each recording with a running egress whether its recorder lives, or None if LiveKit does not
+        say.
+        """
         turns = asyncio.Semaphore(ASKED_AT_ONCE)
 
         async def ask(recording: Recording, egress: EgressSnapshot) -> bool | None:

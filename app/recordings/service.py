@@ -1,4 +1,4 @@
-"""What a doctor does with a recording, and the webhook's door. The worker's part is in `controller.py`."""
+"""Services for recordings, and the entry point of webhooks. The worker's part is in `controller.py`."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ _PLAIN = Selection()
 
 
 class PurposeOfUse(StrEnum):
-    """Why PHI is asked for: HL7 v3 PurposeOfUse TREAT, HPAYMT, HOPERAT, PATRQT and HLEGAL, in words."""
+    """The purpose for which PHI is requested: HL7 v3 PurposeOfUse TREAT, HPAYMT, HOPERAT, PATRQT and HLEGAL."""
 
     TREATMENT = "TREATMENT"
     PAYMENT = "PAYMENT"
@@ -41,14 +41,18 @@ class PurposeOfUse(StrEnum):
 
 @dataclass(frozen=True)
 class DownloadUrl:
-    """A presigned GET. Whoever holds the URL may download until it expires, whatever becomes of the session."""
+    """A presigned GET. Everyone who has the URL can download the file until it expires, even after the session has
+    ended.
+    """
 
     url: str
     expires_at: datetime
 
 
 class Recordings:
-    """The service. `url_lifetime_seconds` is 1 to 900; `has_routes`: the sound is recorded with LiveKit's routes."""
+    """The service. `url_lifetime_seconds` is 1 to 900. `has_routes` says that the sound is recorded with LiveKit's
+    routes.
+    """
 
     def __init__(
         self,
@@ -71,7 +75,7 @@ class Recordings:
     async def page(
         self, asker: Asker, request: PageRequest, wanted: RecordingFilter, selection: Selection
     ) -> Page[Recording]:
-        """The asking doctor's recordings, newest first. Raises InvalidInput (bad_date)."""
+        """Return a page of the calling doctor's recordings, newest first. Raises InvalidInput (bad_date)."""
         if any(time is not None and time.tzinfo is None for time in (wanted.since, wanted.until)):
             raise InvalidInput("bad_date")
         access = permissions.LIST_RECORDINGS.on()
@@ -80,14 +84,14 @@ class Recordings:
         return Page.of(rows, request)
 
     async def get(self, asker: Asker, recording_id: UUID, selection: Selection) -> Recording:
-        """One recording. Raises NotFound."""
+        """Return one recording. Raises NotFound."""
         access = permissions.READ_RECORDING.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             recording = await store.read(tx, recording_id, selection, counts_as_page=True)
             return _found(recording)
 
     async def stored_media(self, asker: Asker, recording_id: UUID) -> StoredMedia:
-        """What the bucket says of a READY recording's object. Raises NotFound, Conflict, UpstreamFailed, Timeout."""
+        """Return the metadata of a READY recording's object. Raises NotFound, Conflict, UpstreamFailed, Timeout."""
         access = permissions.READ_STORAGE.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             key = await store.release_object_key(tx, recording_id, access.action, totp_max_age_seconds=None)
@@ -100,7 +104,7 @@ class Recordings:
         return StoredMedia(exists=True, size_bytes=stored.size_bytes, content_type=stored.content_type)
 
     async def start(self, asker: Asker, consultation_id: UUID, selection: Selection = _PLAIN) -> Recording:
-        """Commits the wish to record and queues the call to LiveKit.
+        """Store a requested recording and queue the call to LiveKit.
 
         The worker requests the sound beside it. Raises NotFound, Forbidden (consent_missing, with the roles) and
         Conflict (live_recording_exists, with its id; speakers_with_guests).
@@ -129,7 +133,7 @@ class Recordings:
             return _found(await store.read(tx, recording_id, selection, counts_as_page=True))
 
     async def stop(self, asker: Asker, recording_id: UUID, selection: Selection = _PLAIN) -> Recording:
-        """Commits the wish to stop and queues the call to LiveKit; again, or after the end, it changes nothing.
+        """Store the stop and queue the call to LiveKit. A second stop, or one after the end, changes nothing.
 
         Raises NotFound.
         """
@@ -144,7 +148,7 @@ class Recordings:
     async def issue_download_url(
         self, asker: Asker, recording_id: UUID, purpose: PurposeOfUse
     ) -> DownloadUrl:
-        """A presigned URL, after the audit row that says for whom and why is committed.
+        """Return a presigned URL. The audit row with the person and the purpose is committed before.
 
         Raises NotFound, Conflict (recording_not_ready, recording_failed, recording_aborted, recording_lost,
         recording_deleted, recording_being_deleted), Forbidden (totp_stale) and RateLimited (quota_urls).
@@ -171,10 +175,10 @@ class Recordings:
         return DownloadUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime))
 
     async def receive_webhook(self, body: bytes, authorization: str | None) -> bool:
-        """Puts a signed event of LiveKit's into the inbox; False where it was there already.
+        """Store a signed LiveKit event in the inbox. Return False if it was already there.
 
-        Raises Unauthenticated (webhook_signature), InvalidInput (webhook_body, webhook_status), and UpstreamFailed or
-        Timeout only where the commit failed.
+        Raises Unauthenticated (webhook_signature), InvalidInput (webhook_body, webhook_status). Raises
+        UpstreamFailed or Timeout only if the commit failed.
         """
         return await self._inbox.receive(self._verifier.verify(body, authorization))
 

@@ -1,6 +1,7 @@
-"""One step of a recording and what follows from it, written together in the caller's transaction.
+"""One transition of a recording and its consequences, written together in the caller's transaction.
 
-Whoever moves a recording as the worker does it here, under the row's lock: a job, the reconciler, a look into the room.
+Every transition by the worker goes through this module under the row's lock: those of jobs, of the reconciler, and
+of a check of the room.
 """
 
 from dataclasses import replace
@@ -13,7 +14,7 @@ _RECORDED = (RecordingStatus.REQUESTED, RecordingStatus.STARTING, RecordingStatu
 
 
 async def take(tx: Transaction, before: Recording, after: Recording) -> None:
-    """Writes the step and queues what it asks for; `before` is locked. The same on both sides changes nothing."""
+    """Write the transition and queue its jobs. `before` is locked. Equal recordings change nothing."""
     if after == before:
         return
     await store.update(tx, after)
@@ -27,7 +28,7 @@ async def take(tx: Transaction, before: Recording, after: Recording) -> None:
 
 
 async def stop_sound(tx: Transaction, video: Recording) -> None:
-    """Stops the sound beside a video that is recorded no more. `video` is locked."""
+    """Stop the sound beside a video that is no longer recorded. `video` is locked."""
     if video.medium is not Medium.VIDEO or video.status in _RECORDED:
         return
     for sound in await store.lock_live_sound(tx, video.id):
@@ -35,9 +36,10 @@ async def stop_sound(tx: Transaction, video: Recording) -> None:
 
 
 async def stop_sound_of(tx: Transaction, sound: Recording, video: Recording) -> None:
-    """Stops one recording of sound if its video is recorded no more. Both are locked.
+    """Stop one sound recording if its video is no longer recorded. Both are locked.
 
-    The sound gets the error of the video. If neither has one, sound that has not begun says that it was stopped.
+    The sound gets the error of the video. If neither has an error, sound that has not begun says that it was
+    stopped.
     """
     if video.status not in _RECORDED:
         why = video.error or (None if sound.status is RecordingStatus.RECORDING else STOPPED_BEFORE_START)
@@ -45,7 +47,7 @@ async def stop_sound_of(tx: Transaction, sound: Recording, video: Recording) -> 
 
 
 async def stop_consultation(tx: Transaction, live: list[Recording], why: str) -> int:
-    """Stops all that is live of a consultation, locked before; how many were stopped now."""
+    """Stop all live recordings of a consultation, which the caller has locked. Return how many were stopped now."""
     stopped_now = 0
     for recording in live:
         after = stopped(recording, why)

@@ -1,4 +1,4 @@
-"""Recordings as rows."""
+"""The database rows of recordings."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -25,7 +25,7 @@ _recordings = TypeAdapter(list[Recording])
 async def list_page(
     tx: Transaction, request: PageRequest, wanted: RecordingFilter, selection: Selection
 ) -> list[Recording]:
-    """One row more than asked for, newest first, with the audit row."""
+    """Return one row more than requested, newest first, with the audit row."""
     return await read_audited(
         tx,
         _sql["list_recordings"],
@@ -41,7 +41,7 @@ async def read(
     action: LiteralString = "recording.read",
     counts_as_page: bool = False,
 ) -> Recording | None:
-    """The recording with its audit row; None where it is hidden or does not exist."""
+    """Return the recording with its audit row, or None if it is hidden or does not exist."""
     rows = await read_audited(
         tx,
         _sql["read_recording"],
@@ -65,7 +65,7 @@ async def insert(
     patient_id: UUID,
     room_name: str,
 ) -> None:
-    """A REQUESTED video with its object key. Raises Conflict (recordings_one_live_key)."""
+    """Insert a REQUESTED video with its object key. Raises Conflict (recordings_one_live_key)."""
     await tx.run(
         _sql["insert_recording"],
         {
@@ -80,7 +80,7 @@ async def insert(
 
 
 async def live_recording(tx: Transaction, consultation_id: UUID) -> UUID | None:
-    """The id of the video that is being recorded, or None. Sound that has not ended yet does not count."""
+    """Return the id of the video that is being recorded, or None. Sound that has not ended yet does not count."""
     found = await tx.value(_sql["live_recording"], {"consultation_id": consultation_id})
     return None if found is None else UUID(str(found))
 
@@ -92,7 +92,7 @@ async def release_object_key(
     *,
     totp_max_age_seconds: int | None,
 ) -> str | None:
-    """The object key after its audit row; None where there is nothing for this person, '' where it is not READY."""
+    """Return the object key after its audit row: None if the person has no such recording, '' if it is not READY."""
     key = await tx.value(
         _sql["release_object_key"],
         {
@@ -105,59 +105,61 @@ async def release_object_key(
 
 
 async def unready_reason(tx: Transaction, recording_id: UUID) -> str:
-    """Why there is no object to open of the person's recording, if it is not READY."""
+    """Return why the person's recording has no object to open."""
     return str(await tx.value(_sql["unready_reason"], {"id": recording_id}))
 
 
 async def lock(tx: Transaction, recording_id: UUID) -> Recording | None:
-    """The recording, locked until the transaction ends."""
+    """Return the recording, locked until the transaction ends."""
     rows = _recordings.validate_python(await tx.all(_sql["lock_recording"], {"id": recording_id}))
     return rows[0] if rows else None
 
 
 async def lock_live(tx: Transaction, consultation_id: UUID) -> list[Recording]:
-    """What is live of a consultation, locked, the video before the sound beside it."""
+    """Return the live recordings of a consultation, locked, the video first."""
     return _recordings.validate_python(
         await tx.all(_sql["lock_live_recordings"], {"consultation_id": consultation_id})
     )
 
 
 async def lock_live_sound(tx: Transaction, video_id: UUID) -> list[Recording]:
-    """The live recordings of sound beside a video, locked. There are at most 100 (`private.request_sound`)."""
+    """Return the live sound recordings beside a video, locked. There are at most 100 (`private.request_sound`)."""
     return _recordings.validate_python(await tx.all(_sql["lock_live_sound"], {"id": video_id}))
 
 
 async def find(tx: Transaction, media: MediaId) -> UUID | None:
-    """The id of the recording that an object key names, or None."""
+    """Return the id of the recording that an object key names, or None."""
     media_id, medium = media
     found = await tx.value(_sql["find_recording"], {"media_id": media_id, "medium": medium})
     return None if found is None else UUID(str(found))
 
 
 async def unfinished(tx: Transaction) -> list[Recording]:
-    """As the worker: what is not terminal, oldest first."""
+    """Return all recordings that are not terminal, oldest first. Needs the worker's role."""
     return _recordings.validate_python(await tx.all(_sql["unfinished"]))
 
 
 async def lost(tx: Transaction, within: timedelta) -> dict[UUID, datetime]:
-    """As the worker: since when what was lost within that time is lost, the newest first."""
+    """Return since when recordings are LOST, for those lost within that time, newest first. Needs the worker's
+    role.
+    """
     rows = await tx.all(_sql["lost"], {"within": within})
     return {row["id"]: row["status_at"] for row in rows}
 
 
 async def database_time(tx: Transaction) -> datetime:
-    """The database's clock: that of `status_at`, whatever this machine's says."""
+    """Return the database's time, which also dates `status_at`."""
     now: datetime = await tx.value(_sql["clock"])
     return now
 
 
 async def point_object_key(tx: Transaction, recording_id: UUID, key: str) -> None:
-    """As the worker: the recording's object will be there. Raises Conflict (object_key_of_another)."""
+    """Set the recording's object key. Raises Conflict (object_key_of_another). Needs the worker's role."""
     await tx.run(_sql["point_object_key"], {"id": recording_id, "key": key})
 
 
 async def request(tx: Transaction, consultation_id: UUID) -> UUID | None:
-    """As the worker: the recording of a consultation that is recorded by itself, requested once; None where not."""
+    """Request the automatic recording of a consultation once, and return its id, or None. Needs the worker's role."""
     made = await tx.value(_sql["request_recording"], {"consultation_id": consultation_id})
     return None if made is None else UUID(str(made))
 
@@ -165,7 +167,8 @@ async def request(tx: Transaction, consultation_id: UUID) -> UUID | None:
 async def request_sound(
     tx: Transaction, video_id: UUID, microphones: Sequence[tuple[str, str]], sound: SoundMode
 ) -> int:
-    """As the worker: requests the sound that is not recorded yet beside a live video, and returns how many recordings.
+    """Request the sound that is not yet recorded beside a live video. Return how many recordings were requested.
+    Needs the worker's role.
 
     `microphones` are the published tracks, as (identity, track SID).
     """
@@ -181,28 +184,32 @@ async def request_sound(
 
 
 async def watched_consultation(tx: Transaction, room_name: str) -> UUID | None:
-    """As the worker: the consultation of a room of ours that is recorded, or still to be by itself; else None."""
+    """Return the consultation of a room of ours that is recorded, or will record automatically, or None. Needs the
+    worker's role.
+    """
     found = await tx.value(_sql["watched_consultation"], {"room_name": room_name})
     return None if found is None else UUID(str(found))
 
 
 async def record_stray(tx: Transaction, consultation_id: UUID | None, reason: LiteralString) -> None:
-    """As the worker: the audit row of an egress that is stopped because nobody asked for it."""
+    """Write the audit row of a stray egress that is stopped. Needs the worker's role."""
     await tx.run(_sql["record_stray"], {"consultation_id": consultation_id, "reason": reason})
 
 
 async def update_status(tx: Transaction, recording: Recording) -> None:
-    """As its doctor, who may change nothing else."""
+    """Update the status. Needs the doctor's role, which may change nothing else."""
     await tx.run(_sql["update_status"], {"id": recording.id, "status": recording.status})
 
 
 async def update(tx: Transaction, recording: Recording) -> None:
-    """As the worker."""
+    """Update the recording. Needs the worker's role."""
     await tx.run(_sql["update_recording"], asdict(recording))
 
 
 async def read_object_key(tx: Transaction, recording_id: UUID) -> str:
-    """As the worker, after the audit row. Raises NotFound for a recording that was inserted without one."""
+    """Return the object key after the audit row. Raises NotFound for a recording without a key. Needs the worker's
+    role.
+    """
     key = await tx.value(_sql["read_object_key"], {"id": recording_id})
     if key is None:
         raise NotFound("recording_not_found")
@@ -210,7 +217,7 @@ async def read_object_key(tx: Transaction, recording_id: UUID) -> str:
 
 
 async def read_event(tx: Transaction, event_id: str) -> tuple[str | None, str | None] | None:
-    """Egress id and room name of an event in the inbox."""
+    """Return the egress id and the room name of an event in the inbox."""
     row = await tx.one(_sql["read_event"], {"event_id": event_id})
     return None if row is None else (row["egress_id"], row["room_name"])
 
