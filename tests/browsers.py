@@ -1,6 +1,6 @@
-"""What a browser lets a page of another origin do: CORS as the Fetch standard has it, without credentials.
+"""A stand-in for a browser that applies CORS to a page of another origin, without credentials.
 
-Fetch standard, "CORS protocol" and "CORS-preflight fetch" (checked 2026-11-29).
+Source: Fetch standard, "CORS protocol" and "CORS-preflight fetch" (checked 2026-11-29).
 """
 
 import re
@@ -30,12 +30,12 @@ _READABLE = frozenset(
 
 
 class Blocked(Exception):  # noqa: N818 - it reads as what happened
-    """The browser did not send the request, or keeps the answer from the page; the message says why."""
+    """The browser did not send the request, or hid the answer from the page. The message names the cause."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the page may read: the status, the body, and the headers that are exposed to it."""
+    """The part of an answer that the page may read: the status, the body, and the exposed headers."""
 
     status: int
     headers: Mapping[str, str]
@@ -52,7 +52,7 @@ class Page:
     async def fetch(
         self, method: str, url: str, headers: Mapping[str, str] | None = None, content: bytes | None = None
     ) -> Answer:
-        """Asks first where a browser would, then sends. Raises Blocked."""
+        """Send a preflight request if a browser would, and then the request. Raises Blocked."""
         headers = headers or {}
         unsafe = sorted(name.lower() for name, value in headers.items() if not _is_safe(name, value))
         if method not in _SIMPLE_METHODS or unsafe:
@@ -109,6 +109,6 @@ def _listed(answer: httpx.Response, header: str) -> frozenset[str]:
 
 
 def authenticator_code(otpauth: str) -> str:
-    """What an authenticator app shows now for an `otpauth://` URI."""
+    """Return the current code of an authenticator app for an `otpauth://` URI."""
     (secret,) = parse_qs(urlsplit(otpauth).query)["secret"]
     return totp_code(secret, time.time())

@@ -1,4 +1,4 @@
-"""The embedded store by boto3's own client."""
+"""Access to the embedded object store with boto3's own client."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def s3_client(store: ObjectStore, credentials: Credentials) -> "S3Client":
-    """boto3's own client of the store, which tries once; whoever asks for it closes it."""
+    """Return a boto3 client of the object store that does not retry. The caller closes it."""
     return boto3.client(
         "s3",
         endpoint_url=store.endpoint_url,
@@ -25,7 +25,7 @@ def s3_client(store: ObjectStore, credentials: Credentials) -> "S3Client":
 
 
 def empty_bucket(store: ObjectStore) -> None:
-    """Deletes every object, the mark too, and ends every upload that was begun."""
+    """Delete every object, including the deployment's mark, and abort every multipart upload."""
     client = s3_client(store, store.writer)
     try:
         for uploads in client.get_paginator("list_multipart_uploads").paginate(Bucket=store.bucket):

@@ -1,4 +1,4 @@
-"""Fixtures that every test may ask for: async tests on asyncio, and a fresh, migrated database."""
+"""Fixtures for all tests: async tests run on asyncio, and a test gets a new, migrated database."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from devstack.supabase_project import Grants
 from tests.buckets import empty_bucket
 from tests.databases import Cluster, Database, shared_cluster, unregistered_terms
 
-# How long an example takes says how busy the machine is.
+# No deadline, because the duration of an example depends on the load of the machine.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
@@ -29,29 +29,31 @@ _LONG = (
 
 
 def pytest_configure() -> None:
-    """A shell that runs this in the background has it ignore SIGINT, and with it whatever a test starts (sh, 2.11)."""
+    """Restore the default handler of SIGINT. A shell that runs pytest in the background lets pytest and its
+    children ignore SIGINT (POSIX sh, 2.11).
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first, so that no process is left with it while the others have ended."""
+    """Run the longest tests first, so that no process still runs one of them after the other processes have ended."""
     items.sort(key=lambda item: item.path.stem not in _LONG)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Half as many again as there are processors: many tests wait, for a process or for a time."""
+    """Return 1.5 workers for each processor, because many tests wait for a process or a timeout."""
     return (os.cpu_count() or 2) * 3 // 2
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """What `@pytest.mark.anyio` runs on: asyncio alone, as psycopg and the job queue do."""
+    """Return the backend of `@pytest.mark.anyio`: asyncio only, because psycopg and the job queue need it."""
     return "asyncio"
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The run's Postgres, shared by all pytest-xdist workers."""
+    """Return the Postgres server of the test run. All pytest-xdist workers share it."""
     own = tmp_path_factory.getbasetemp()
     run = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     with shared_cluster(run / "cluster") as running:
@@ -60,17 +62,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def grants() -> Grants:
-    """What a project grants on new objects in `public`; parametrize it directly to test both kinds of
-    project.
+    """Return the grants that a project gives on new objects in `public`. Parametrize this fixture to test both
+    kinds of project.
     """
     return "newer"
 
 
 @pytest.fixture
 def database(cluster: Cluster, grants: Grants, request: pytest.FixtureRequest) -> Iterator[Database]:
-    """A database of the test's own, with all migrations and access applied and the logins' passwords set.
+    """Return a new database for one test, with all migrations and access statements applied and the logins'
+    passwords set.
 
-    Whatever the product wrote into the audit log must be of registered terms.
+    At the end, the fixture fails if the audit log contains a term that is not registered.
     """
     with cluster.clone(grants) as fresh:
         yield fresh
@@ -80,20 +83,20 @@ def database(cluster: Cluster, grants: Grants, request: pytest.FixtureRequest) -
 
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """An object store, one for each pytest-xdist worker; tests keep to keys of their own."""
+    """Return an object store. Each pytest-xdist worker has one, and each test uses its own keys."""
     with stores.running(tmp_path_factory.mktemp("object_store")) as store:
         yield store
 
 
 @pytest.fixture(scope="session")
 def store_to_empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """Another one, of which no test may expect anything."""
+    """Return a second object store. A test may delete all its objects."""
     with stores.running(tmp_path_factory.mktemp("store_to_empty")) as store:
         yield store
 
 
 @pytest.fixture
 def emptied_store(store_to_empty: ObjectStore) -> ObjectStore:
-    """A store with nothing in its bucket, for tests that judge all of it, and bear a mark of their own."""
+    """Return an object store with an empty bucket, for tests that inspect the whole bucket and mark it themselves."""
     empty_bucket(store_to_empty)
     return store_to_empty

@@ -1,10 +1,10 @@
-"""The Postgres that tests run on, and a fresh database of it for each test.
+"""The Postgres server of the tests, and a new database for each test.
 
-One cluster a test run: embedded, or the external server whose superuser's URL is in `DATABASE_URL`. The first
-pytest-xdist worker that needs it starts it, all use it, and that first one stops it when the last has let go.
-Per variant of grants there is one migrated template, closed to connections, which is cloned per test.
+A test run has one cluster: embedded, or the external server that `DATABASE_URL` names with a superuser's URL. The
+first pytest-xdist worker that needs the cluster starts it, and stops it after all other workers have finished with
+it. Each variant of grants has one migrated template without connections. Each test gets a clone of a template.
 
-`PG_BIN` runs the embedded cluster with another Postgres (`devstack/postgres.py`).
+`PG_BIN` names the binaries of another Postgres for the embedded cluster (`devstack/postgres.py`).
 """
 
 import fcntl
@@ -42,7 +42,7 @@ ROOM_BYTES = 4 << 30
 
 @dataclass(frozen=True)
 class Database:
-    """A migrated database of one test's own, as each login sees it; the URLs bear passwords."""
+    """A migrated database of one test, with a URL for each login. The URLs contain passwords."""
 
     name: str
     grants: Grants
@@ -56,13 +56,15 @@ class Database:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running server and the directory in which this run's workers meet; both belong to one test run."""
+    """A running server, and the directory that coordinates the workers of one test run."""
 
     superuser_url: str = field(repr=False)
     meeting_place: Path
 
     def password(self, role: str) -> SecretStr:
-        """One password a role and server, so that no worker, and no other run on it, changes another's."""
+        """Return a password that depends only on the role and the server. Therefore no worker and no other test run
+        on the server changes another's password.
+        """
         return SecretStr(hashlib.sha256(f"{role} {self.superuser_url}".encode()).hexdigest())
 
     @cached_property
@@ -71,7 +73,7 @@ class Cluster:
             return project_owner(connection)
 
     def template(self, grants: Grants) -> str:
-        """The name of the migrated template, made by whoever asks first."""
+        """Return the name of the migrated template. The first caller creates the template."""
         run = hashlib.sha256(str(self.meeting_place).encode()).hexdigest()[:8]
         name = f"resguardo_template_{grants}_{run}"
         made = self.meeting_place / f"template.{grants}"
@@ -91,9 +93,9 @@ class Cluster:
 
     @contextmanager
     def clone(self, grants: Grants) -> Iterator[Database]:
-        """A fresh copy of the template, dropped at the end with whatever sessions are left.
+        """Create a copy of the template. At the end of the block, drop it together with its remaining sessions.
 
-        Postgres clones what is in a database, not what is set or granted on it as a whole.
+        Postgres clones the content of a database, but not the settings and grants of the database itself.
         """
         template, name, owner = self.template(grants), f"test_{secrets.token_hex(8)}", self.owner
         with psycopg.connect(self.superuser_url, autocommit=True) as connection:
@@ -123,17 +125,18 @@ class Cluster:
         )
 
     def drop_templates(self) -> None:
-        """Leaves an external server as it was, but for its roles."""
+        """Drop the templates. On an external server, only the roles remain."""
         for made in self.meeting_place.glob("template.*"):
             grants: Grants = "older" if made.suffix == ".older" else "newer"
             drop_project(self.superuser_url, self.template(grants))
-            made.unlink()  # a later host of this run begins with a new server, and makes them anew
+            made.unlink()  # A later host of this run starts a new server, and creates the templates again.
 
 
 def unregistered_terms(database: Database) -> list[tuple[str, str]]:
-    """Action and place of each word that the audit log did not take; nothing where a test locked or dropped the log.
+    """Return the action and the place of each term that the audit log did not accept. Return [] if a test has
+    locked or dropped the log.
 
-    Bases are left out: tests act as services under names of their own.
+    The check leaves out bases, because tests act as services with names of their own.
     """
     with (
         suppress(psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable, psycopg.OperationalError),
@@ -150,10 +153,11 @@ def unregistered_terms(database: Database) -> list[tuple[str, str]]:
 
 @contextmanager
 def shared_cluster(meeting_place: Path) -> Iterator[Cluster]:
-    """The run's cluster: whoever comes first hosts it, and leaves last."""
+    """Yield the cluster of the test run. The first caller hosts it, and stops it after all guests have left."""
     meeting_place.mkdir(mode=0o700, exist_ok=True)
     with ExitStack() as hosting, (meeting_place / "guests").open("a") as guests:
-        # A guest holds this shared; the host ends by taking it alone, which waits for the guests.
+        # A guest holds a shared lock. The host waits for an exclusive lock, which it gets after all guests have
+        # left.
         fcntl.flock(guests, fcntl.LOCK_SH)
         address = meeting_place / "superuser.url"
         with _locked(meeting_place / "lock"):
@@ -185,10 +189,10 @@ def _server() -> Iterator[str]:
 
 
 def in_memory() -> Path | None:
-    """A file system in memory with room for a run, None where there is none.
+    """Return a directory in memory with enough space for a test run, or None if the machine has none.
 
-    On ext4, on Linux 6.18, the 700 files of a database cost 20 ms to make and 350 ms where as many were removed in the
-    last seconds, as each test's are; in memory they always cost 20.
+    On ext4 (Linux 6.18), creating the 700 files of a database takes 20 ms. It takes 350 ms if about 700 files were
+    removed in the last seconds, and each test removes that many. In memory it always takes 20 ms.
     """
     shared = Path("/dev/shm")  # noqa: S108 - the directory made in it is for this user alone
     if not os.access(shared, os.W_OK) or shutil.disk_usage(shared).free < ROOM_BYTES:

@@ -1,6 +1,6 @@
-"""A practice with recordings, its dump and its escrow: `make drill` restores them, and so do tests.
+"""A practice with recordings, its dump and its escrow file. `make drill` and several tests restore it.
 
-`python -m tests.drill` makes it all on this machine, runs `resguardo drill restore`, and removes it.
+`python -m tests.drill` creates everything on this machine, runs `resguardo drill restore`, and removes everything.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ OBJECT_BYTES = 300_000
 
 @dataclass(frozen=True)
 class Practice:
-    """What was backed up, and where. `recordings` are READY, each with its object key."""
+    """A practice that was backed up. `recordings` maps READY recordings to their object keys."""
 
     database: Database
     store: ObjectStore
@@ -55,7 +55,7 @@ class Practice:
 
     @property
     def environment(self) -> dict[str, str]:
-        """All that a drill reads of the settings, and the passphrase."""
+        """Return all settings that a drill reads, and the passphrase."""
         return {
             "ENVIRONMENT": "development",
             "DEPLOYMENT": DEPLOYMENT,
@@ -67,11 +67,11 @@ class Practice:
         }
 
     def storage(self) -> Storage:
-        """The bucket, to be read and spoilt."""
+        """Return the bucket, which a test may read and damage."""
         return storage_of(self.store)
 
     def dump(self, form: str = "custom") -> Path:
-        """What pg_dump writes now."""
+        """Write a dump of the current database with pg_dump. Return its path."""
         path = self.directory / f"{secrets.token_hex(4)}.dump"
         dump(self.database.owner_url, path, form)
         return path
@@ -79,26 +79,26 @@ class Practice:
     def escrow(
         self, root_keys: str | None = None, deployment: str = DEPLOYMENT, former: tuple[str, ...] = ()
     ) -> Path:
-        """The escrow of these root keys, and of the public keys of `former` seeds."""
+        """Write an escrow file with these root keys and the public keys of the `former` seeds. Return its path."""
         path = self.directory / f"{secrets.token_hex(4)}.escrow"
         kept = Escrow(deployment, datetime.now(UTC), root_keys or self.root_keys, self.signing_key, former)
         path.write_bytes(seal(kept, PASSPHRASE))
         return path
 
     def rows(self, query: str, *parameters: object) -> list[tuple[object, ...]]:
-        """As a superuser."""
+        """Return the rows of a query that a superuser runs."""
         with psycopg.connect(self.database.superuser_url) as connection:
             cursor = connection.execute(query.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
 
 def storage_of(store: ObjectStore) -> Storage:
-    """The bucket of a store, with the worker's key."""
+    """Return the bucket of an object store, with the worker's key."""
     return Storage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
 
 
 def dump(owner_url: str, path: Path, form: str) -> None:
-    """As docs/restore.md says it: as the owner, the schemas that are ours and Supabase Auth's."""
+    """Run pg_dump as in docs/restore.md: as the owner, with our schemas and the schema of Supabase Auth."""
     url = urlsplit(owner_url)
     environment = {
         "PATH": os.defpath,
@@ -117,7 +117,7 @@ def dump(owner_url: str, path: Path, form: str) -> None:
 
 
 def practice(database: Database, store: ObjectStore, directory: Path) -> Practice:
-    """Fills a migrated database and a bucket with recordings of one doctor and one patient."""
+    """Fill a migrated database and a bucket with recordings of one doctor and one patient."""
     seed(database.superuser_url)
     root_keys, signing_key = new_key_line("drill-1"), b64encode(secrets.token_bytes(32)).decode()
     with psycopg.connect(database.superuser_url) as connection:
@@ -130,7 +130,7 @@ def practice(database: Database, store: ObjectStore, directory: Path) -> Practic
 
 
 def _forget_seeded(connection: Connection) -> None:
-    """What the policies' seed calls READY has no object."""
+    """Set the READY recordings of the policy tests' seed to FAILED, because they have no objects."""
     connection.execute("set local session_replication_role = replica")
     connection.execute("update resguardo.recordings set status = 'FAILED' where status = 'READY'")
     connection.execute("delete from private.recording_keys")
@@ -172,7 +172,7 @@ def _record(connection: Connection, case: Case, keyring: Keyring) -> dict[UUID, 
 
 
 def _say(connection: Connection, recording: UUID, key: FieldKey) -> None:
-    """Its words, as the worker leaves them."""
+    """Store a transcript of the recording in the same way as the worker."""
     words = transcript_bytes(Transcript((Turn(0, 0, 900, Speaker.DOCTOR, "good morning", 0),), "en"))
     connection.execute(
         "update resguardo.transcripts set status = 'READY', error = null where recording_id = %s", [recording]
@@ -184,7 +184,7 @@ def _say(connection: Connection, recording: UUID, key: FieldKey) -> None:
 
 
 def content_of(key: str) -> bytes:
-    """What is stored under a key: its own for each."""
+    """Return the content of the object with this key. Each key has a different content."""
     return (hashlib.sha256(key.encode()).digest() * (OBJECT_BYTES // 32 + 1))[:OBJECT_BYTES]
 
 
@@ -200,7 +200,7 @@ async def _store(store: ObjectStore, recordings: dict[UUID, str]) -> None:
 
 @contextmanager
 def made_here(directory: Path) -> Iterator[Practice]:
-    """A practice on servers of its own."""
+    """Create a practice on servers of its own, and yield it."""
     with (
         shared_cluster(directory / "cluster") as cluster,
         cluster.clone("newer") as database,
@@ -210,7 +210,7 @@ def made_here(directory: Path) -> Iterator[Practice]:
 
 
 def main() -> int:
-    """Makes a practice, backs it up, and restores it."""
+    """Create a practice, back it up, and restore it. Return the exit code."""
     with (
         tempfile.TemporaryDirectory(prefix="resguardo-backup-") as directory,
         made_here(Path(directory)) as made,

@@ -1,8 +1,9 @@
-"""A pooler of Postgres connections on the wire: session, transaction and statement mode, as pgbouncer has them.
+"""A pooler of Postgres connections with pgbouncer's session, transaction and statement modes.
 
-It logs in for its clients, and believes everybody. What it does not do is what no test needs: cancel requests, TLS,
-COPY and pipelines over several transactions. `picks` says which of its idle sessions it hands out: the one used last
-(pgbouncer), the one that waited longest (`server_round_robin`), or any.
+It logs in for its clients and authenticates none of them. It supports no cancel requests, no TLS, no COPY, and no
+pipelines over several transactions, because no test needs them. `picks` selects the idle session for the next
+client: the one used last (pgbouncer's default), the one that waited longest (`server_round_robin`), or a random
+one.
 """
 
 import asyncio
@@ -42,9 +43,10 @@ PICKS: dict[str, Callable[[list[Streams]], int]] = {
 
 @dataclass
 class Pooler:
-    """`url` is a login behind it, `others` are more; `most` is how many sessions it opens for each.
+    """A pooler for the login of `url` and the logins of `others`. `most`: the number of server sessions for each
+    login.
 
-    `started` has the parameters of each start.
+    `started` contains the startup parameters of each client connection.
     """
 
     url: str
@@ -59,7 +61,7 @@ class Pooler:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
-        """The URL of the same login through the pooler."""
+        """Run the pooler. Yield the URL of the login of `url` through the pooler."""
         for login_url in (self.url, *self.others):
             self._logins[urlsplit(login_url).username or ""] = _Login(login_url, asyncio.Semaphore(self.most))
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -135,7 +137,9 @@ class Pooler:
                     server = None
         finally:
             if server is not None:
-                server[1].transport.abort()  # as at a client's death: whatever it did in there is undone
+                server[
+                    1
+                ].transport.abort()  # The client died, so the server session's transaction is rolled back
                 login.places.release()
 
     async def _answered(self, server: Streams, writer: asyncio.StreamWriter) -> bytes:
@@ -149,7 +153,7 @@ class Pooler:
 
 @dataclass
 class _Login:
-    """The sessions of one login."""
+    """The server sessions of one login."""
 
     url: str
     places: asyncio.Semaphore

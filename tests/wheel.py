@@ -27,7 +27,7 @@ from devstack.stack import Stack
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("policies", "supabase/migrations")
-"""What the wheel has below `app/data`."""
+"""The directories that the wheel contains below `app/data`."""
 PACKAGES = {"app", "graphql_schema"}
 LEADER_SECONDS = 60
 TEXT = "{ consentText(language: ES) { version text } }"
@@ -38,13 +38,13 @@ NEEDS_A_CHECKOUT = (
 
 @dataclass(frozen=True)
 class Installed:
-    """The environment that has the wheel. `home` is a directory outside the checkout."""
+    """An environment with the installed wheel. `home` is a directory outside the checkout."""
 
     home: Path
 
     @property
     def python(self) -> Path:
-        """Its interpreter."""
+        """Return the path of its Python interpreter."""
         return self.home / "venv" / "bin" / "python"
 
     def run(self, *arguments: str, environment: dict[str, str] | None = None, ends_with: int = 0) -> str:
@@ -65,13 +65,13 @@ class Installed:
 
 
 def require(holds: bool, otherwise: str) -> None:
-    """Raises SystemExit with this text unless it holds."""
+    """Raise SystemExit with the text `otherwise` unless `holds` is true."""
     if not holds:
         raise SystemExit(otherwise)
 
 
 def build(directory: Path) -> Path:
-    """Build the wheel of the checkout."""
+    """Build the wheel of the checkout. Return its path."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = directory.glob("*.whl")
@@ -79,7 +79,9 @@ def build(directory: Path) -> Path:
 
 
 def inspect(wheel: Path) -> None:
-    """Require that the wheel has the two packages, every file that they read while they run, and nothing else."""
+    """Require that the wheel contains the two packages and every file that they read at run time, and no other
+    file.
+    """
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     tops = {name.split("/")[0] for name in names}
     require(tops == PACKAGES, f"the wheel has {sorted(tops)}")
@@ -111,7 +113,7 @@ def install(wheel: Path, home: Path) -> Installed:
 
 
 def run_commands(installed: Installed) -> None:
-    """Migrate an empty project, serve it, work for it and check it, all with the wheel's commands."""
+    """Migrate, serve and check an empty project, and run its worker, with the commands of the wheel."""
     directory = installed.home / "stack"
     directory.mkdir(mode=0o711)
     with ExitStack() as stack:
@@ -133,7 +135,7 @@ def run_commands(installed: Installed) -> None:
 
 
 def serve_and_work(stack: ExitStack, installed: Installed, made: Stack) -> None:
-    """Start the API and the worker; returns once the API answers and the worker leads."""
+    """Start the API and the worker. Return after the API answers and the worker is the leader."""
     port = made.api_url.rpartition(":")[2]
     api = stack.enter_context(
         starting(
@@ -168,7 +170,7 @@ def serve_and_work(stack: ExitStack, installed: Installed, made: Stack) -> None:
 
 
 def main() -> None:
-    """Ends with 1 and says why if anything is not as it must be."""
+    """Build, inspect and install the wheel, and run its commands. Exit with code 1 and a message if a check fails."""
     with tempfile.TemporaryDirectory(prefix="resguardo-wheel-") as directory:
         home = Path(directory).resolve()
         require(not home.is_relative_to(ROOT.resolve()), "the temporary directory is inside the checkout")

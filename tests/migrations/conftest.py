@@ -1,4 +1,4 @@
-"""Projects before any migration, for tests of the runner."""
+"""Fixtures for tests of the migration runner: projects before any migration."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from tests.databases import Cluster
 
 @pytest.fixture
 def new_project(cluster: Cluster, grants: Grants) -> Iterator[Callable[[], ProjectUrls]]:
-    """Makes empty projects, as many as asked for, and drops them."""
+    """Yield a function that creates empty projects. Drop them at the end."""
     with ExitStack() as drops:
 
         def make() -> ProjectUrls:
@@ -27,5 +27,5 @@ def new_project(cluster: Cluster, grants: Grants) -> Iterator[Callable[[], Proje
 
 @pytest.fixture
 def project(new_project: Callable[[], ProjectUrls]) -> ProjectUrls:
-    """One empty project."""
+    """Return one empty project."""
     return new_project()

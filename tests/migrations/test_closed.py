@@ -1,4 +1,4 @@
-"""The migrations alone, as `supabase db push` applies them, leave the database closed until `resguardo migrate`."""
+"""The migrations alone, applied by `supabase db push`, give no access. Only `resguardo migrate` gives access."""
 
 import re
 from collections.abc import Iterator
@@ -78,7 +78,9 @@ def test_row_security_is_on_and_no_policy_opens_it_before_the_access_is_applied(
 
 
 def test_migrations_grant_nothing_to_roles_of_the_cluster() -> None:
-    """Roles belong to the cluster, in which other databases may have their access: the file grants none."""
+    """A migration grants nothing to roles, because a role belongs to the cluster and may have access to other
+    databases.
+    """
     texts = [path.read_text(encoding="utf-8") for path in MIGRATIONS_DIRECTORY.glob("*.sql")]
     assert texts
     assert [
@@ -88,7 +90,9 @@ def test_migrations_grant_nothing_to_roles_of_the_cluster() -> None:
 
 @pytest.mark.parametrize("path", sorted(MIGRATIONS_DIRECTORY.glob("*.sql")), ids=lambda path: path.name)
 def test_migration_is_one_that_the_supabase_cli_can_push(path: Path) -> None:
-    """It sends each statement to the server, within one transaction: psql's own commands are no statements."""
+    """A migration contains no psql commands, because the Supabase CLI sends each statement to the server in one
+    transaction.
+    """
     outside_bodies = re.sub(r"\$(\w*)\$.*?\$\1\$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     refused = r"^\\|^\s*(begin|commit|rollback|start transaction|end|vacuum)\b[^;]*;|\bconcurrently\b|\bfrom stdin\b"
     assert re.findall(refused, outside_bodies, re.IGNORECASE | re.MULTILINE) == []

@@ -1,4 +1,4 @@
-"""The runner keeps to the ledger: in order, whole files or nothing, once."""
+"""The migration runner applies whole files, in order, and each file once."""
 
 import re
 import threading
@@ -272,7 +272,7 @@ where g.grantee = 0 or g.grantee::regrole::text <> %s
 
 @pytest.mark.parametrize("grants", ["older", "newer"])
 def test_migrations_alone_grant_nothing_to_anybody(project: ProjectUrls) -> None:
-    """As `supabase db push` leaves a database: `resguardo migrate` alone applies access."""
+    """`supabase db push` alone grants nothing to anybody. Only `resguardo migrate` applies access."""
     with psycopg.connect(project.owner_url, autocommit=True) as connection:
         connection.execute("alter default privileges grant all on tables to service_role")
         connection.execute("alter default privileges grant all on sequences to anon")

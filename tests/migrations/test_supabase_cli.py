@@ -1,8 +1,8 @@
-"""Our runner and the Supabase CLI do the same, and Supabase's advisors find nothing to say.
+"""Our migration runner and the Supabase CLI produce the same database, and Supabase's advisors report no problem.
 
-The CLI is the npm package that `supabase-cli/package-lock.json` pins, installed once into
-`.cache/supabase-cli`. The lock holds the binary's checksum for Linux on x64; for other systems the package
-itself pins the binary's version.
+The CLI is the npm package that `supabase-cli/package-lock.json` pins, installed once into `.cache/supabase-cli`.
+The lock file has the binary's checksum for Linux on x64. For other systems, the package itself pins the binary's
+version.
 """
 
 import fcntl
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(
 
 @dataclass(frozen=True)
 class Cli:
-    """The CLI with a home and a working directory of its own, so that it leaves nothing in the repository."""
+    """The Supabase CLI with its own home and working directory, so that it writes no file into the repository."""
 
     home: Path
 
@@ -70,7 +70,7 @@ def _installed() -> None:
             return
         for name in ("package.json", "package-lock.json"):
             shutil.copy(PACKAGE / name, INSTALLED)
-        # Not `npm ci`: it wants the lock to hold every system's binary.
+        # `npm ci` would fail, because it requires every system's binary in the lock file.
         command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund"]
         subprocess.run(command, cwd=INSTALLED, check=True, capture_output=True, timeout=300)
 
@@ -82,7 +82,7 @@ def cli(tmp_path: Path, _installed: None) -> Cli:
 
 
 def _schema(url: str) -> list[str]:
-    """The whole catalogue as pg_dump tells it; `\\restrict` lines bear a random word."""
+    """Return pg_dump's lines of the whole schema, without the `\\restrict` lines, which contain a random word."""
     dump = subprocess.run(
         [binaries_directory() / "pg_dump", "--schema-only", f"--dbname={url}"],
         check=True,

@@ -1,4 +1,4 @@
-"""Certificates to test with: one with everything in it, and Hypothesis's of all kinds."""
+"""Certificates for tests: one with every field, and a Hypothesis strategy for all certificates."""
 
 from base64 import b64encode
 from dataclasses import replace
@@ -89,7 +89,7 @@ _words = st.builds(ClearedWords, _slugs, _counts)
 
 @st.composite
 def certificates(draw: st.DrawFn) -> Certificate:
-    """Any certificate there may be."""
+    """Return any valid certificate."""
     ground = draw(st.sampled_from(Ground))
     number = draw(st.integers(1, 1_000_000))
     is_of_term = ground is Ground.RETENTION

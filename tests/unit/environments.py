@@ -1,4 +1,4 @@
-"""A complete environment of each process, to take from and to spoil."""
+"""Complete environment variables of each process, from which tests remove or change some."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -85,12 +85,12 @@ ENVIRONMENTS: Mapping[type[DeploymentSettings], Mapping[str, str]] = {
 
 
 def names() -> set[str]:
-    """Every setting there is, as the environment names it."""
+    """Return the name of every setting's environment variable."""
     return {name.upper() for kind in KINDS for name in kind.model_fields}
 
 
 def secret_names() -> set[str]:
-    """Those whose values nobody may see."""
+    """Return the names of the settings that contain a secret."""
     return {
         name.upper()
         for kind in KINDS
@@ -100,7 +100,7 @@ def secret_names() -> set[str]:
 
 
 def set_environment(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]) -> None:
-    """These settings and no others."""
+    """Set these environment variables and remove all other settings."""
     for name in names():
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

@@ -1,4 +1,4 @@
-"""Made-up speech, as the frames that `app.media.turns` reads: a byte for each 30 ms."""
+"""Synthetic speech as frames that `app.media.turns` reads: one byte for each 30 ms."""
 
 import random
 
@@ -6,11 +6,11 @@ from app.media.alignment import place
 from app.media.turns import FRAME_MS, SPEECH, loudest
 
 HOUR = 120_000
-"""In frames."""
+"""One hour, in frames."""
 
 
 def talk(frames: int, *, seed: int, share: float = 0.4) -> bytes:
-    """Somebody who speaks in turns of 1 to 5 s for such a share of the time, over a quiet room."""
+    """Return a speaker's turns of 1 to 5 s in a quiet room. `share`: the fraction of the time with speech."""
     dice = random.Random(seed)  # noqa: S311 - made-up speech
     made = bytearray()
     while len(made) < frames:
@@ -25,7 +25,7 @@ def talk(frames: int, *, seed: int, share: float = 0.4) -> bytes:
 
 
 def noisy(frames: bytes, *, seed: int, level: int) -> bytes:
-    """The same in a room of such a noise, encoded with losses."""
+    """Return the frames with added noise of this level and the errors of a lossy encoding."""
     dice = random.Random(seed)  # noqa: S311 - made-up speech
     return bytes(
         frame & SPEECH | min(127, max(dice.randrange(level + 1), (frame & 127) + dice.randrange(-3, 4)))
@@ -36,6 +36,8 @@ def noisy(frames: bytes, *, seed: int, level: int) -> bytes:
 
 
 def video_of(*parts: tuple[bytes, int], frames: int, noise: int = 10) -> bytes:
-    """What the room sounds like: parts, each so many frames later than the video."""
+    """Return the sound of the video: all parts together, each with its delay in frames after the start of the
+    video.
+    """
     mixed = loudest([place(part, late * FRAME_MS, frames) for part, late in parts])
     return noisy(mixed, seed=9, level=noise)

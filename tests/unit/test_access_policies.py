@@ -1,4 +1,4 @@
-"""The access statements are the access files, under a version of their own."""
+"""The access statements contain the access files, with a version computed from the files."""
 
 import re
 from pathlib import Path

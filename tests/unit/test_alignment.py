@@ -1,4 +1,4 @@
-"""Where a microphone's file stands in a video that has the same sound, by how loud both are every 30 ms."""
+"""Tests of the alignment of a microphone's file with the video, by the loudness of both in frames of 30 ms."""
 
 import random
 from collections.abc import Iterator
@@ -75,7 +75,7 @@ def test_nothing_is_measured_of_another_conversation() -> None:
 
 @pytest.mark.parametrize("period", [9, 20, 33, 66])
 def test_nothing_is_measured_of_sound_that_repeats_itself(period: int) -> None:
-    """Hold music, an alarm, a metronome: it fits at several offsets."""
+    """Hold music, an alarm or a metronome matches at several offsets, so no offset is returned."""
     bar = talk(period, seed=6, share=0.9)
     repeated = bar * (3_000 // period)
     assert align(repeated, video_of((repeated, 5), frames=3_100), 0) is None
@@ -84,7 +84,7 @@ def test_nothing_is_measured_of_sound_that_repeats_itself(period: int) -> None:
 def test_clocks_that_drift_apart_are_followed() -> None:
     patient = talk(HOUR, seed=1)
     drifted = bytearray()
-    for number, frame in enumerate(patient):  # a frame more every 3 minutes: 0.6 s in an hour
+    for number, frame in enumerate(patient):  # One more frame every 3 minutes is 0.6 s in an hour
         drifted += bytes([frame, frame]) if number % 6_000 == 3_000 else bytes([frame])
     video = video_of((bytes(drifted), 20), (talk(HOUR, seed=2), 0), frames=HOUR + 100)
     found = align(patient, video, 0)
@@ -95,7 +95,7 @@ def test_clocks_that_drift_apart_are_followed() -> None:
 
 
 def test_work_for_hours_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of each ten minutes 90 s of speech are compared, however much there is."""
+    """The alignment compares at most 90 s of speech in each ten minutes."""
     compared = 0
 
     def count(frames: bytes, mask: bytes) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Supabase tokens: every broken kind is refused with its reason, and keys are fetched as promised."""
+"""Every kind of invalid Supabase token is refused with its reason, and JWKS fetches are limited."""
 
 import asyncio
 import base64
@@ -49,7 +49,7 @@ def rsa_jwk(key: rsa.RSAPrivateKey = RSA_KEY, kid: str = "rsa-1", **more: object
 
 
 class Project:
-    """A project's JWKS endpoint that counts what it is asked, and a clock that a test moves."""
+    """A project's JWKS endpoint that counts its requests, and a clock that a test moves."""
 
     def __init__(self) -> None:
         self.keys: list[Any] = [ec_jwk(), rsa_jwk()]
@@ -74,7 +74,7 @@ class Project:
         return self.respond()
 
     async def settled(self) -> None:
-        """Let a fetch that runs in the background end."""
+        """Wait until a background fetch has ended."""
         for _ in range(20):
             await asyncio.sleep(0)
 
@@ -88,7 +88,7 @@ async def project() -> Any:
 
 
 def claims(**changes: object) -> Json:
-    """What Supabase Auth puts into a token after password and TOTP; None leaves a claim out."""
+    """Return the claims of Supabase Auth after a password and a TOTP code. None removes a claim."""
     issued = {
         "aud": "authenticated",
         "exp": NOW + 3600,
@@ -126,7 +126,9 @@ def assemble(header: object, payload: object, signature: bytes = b"x" * 64) -> s
 
 
 def forged_with_public_key(public: bytes) -> str:
-    """HS256 over the public key's bytes: what PyJWT itself refuses to make."""
+    """Return a token signed with HS256 and the bytes of the public key. PyJWT itself refuses to create such a
+    token.
+    """
     head_and_body = f"{segment({'alg': 'HS256', 'typ': 'JWT', 'kid': 'ec-1'})}.{segment(claims())}"
     return f"{head_and_body}.{segment(hmac.new(public, head_and_body.encode(), hashlib.sha256).digest())}"
 

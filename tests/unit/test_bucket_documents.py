@@ -1,4 +1,4 @@
-"""`policies/bucket/` is read strictly, and never lets the bucket destroy what must stay."""
+"""`policies/bucket/` is validated strictly, and no rule in it can delete a retained object."""
 
 import json
 import re

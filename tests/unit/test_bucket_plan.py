@@ -1,4 +1,6 @@
-"""Which rules are meant, how those of a bucket differ from them, and that applying a plan leaves nothing to plan."""
+"""Tests of the plan for a bucket's rules: the wanted rules, the differences, and an empty plan after the plan was
+applied.
+"""
 
 from dataclasses import replace
 from datetime import UTC, datetime

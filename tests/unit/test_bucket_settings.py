@@ -1,4 +1,4 @@
-"""The settings of the bucket's rules: what is refused, and which keys lead to which client."""
+"""Tests of the settings for bucket rules: refused values, and the client that each key selects."""
 
 import pytest
 

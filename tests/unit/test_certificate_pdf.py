@@ -1,4 +1,6 @@
-"""The PDF of a certificate says all of it in two languages, is always the same bytes, and is refused when altered."""
+"""The PDF of a certificate contains all its facts in two languages, always has the same bytes, and is refused if it
+was altered.
+"""
 
 import hashlib
 import io
@@ -158,7 +160,7 @@ def test_shown_text_altered_in_one_byte_is_refused_as_such() -> None:
 
 @pytest.mark.parametrize("change", [0x01, 0xFF])
 def test_document_altered_in_any_byte_is_refused(change: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every 13th byte, with what it ought to be rendered once."""
+    """Alters every 13th byte. The test renders the expected document once."""
     monkeypatch.setattr(pdf, "render_pdf", {SIGNED: DOCUMENT}.__getitem__)
     for place in range(change % 13, len(DOCUMENT), 13):
         altered = bytearray(DOCUMENT)

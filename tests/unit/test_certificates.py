@@ -1,4 +1,4 @@
-"""A certificate has one form, says nothing it may not, and is refused when a single byte is not the signer's."""
+"""A certificate has one canonical form, contains no forbidden content, and is refused if a single byte was changed."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ def _refusal(file: bytes, signer: CertificateSigner = SIGNER) -> str:
 
 
 def _rewritten(spoil: Spoil, signer: CertificateSigner = SIGNER) -> bytes:
-    """The file with its content changed and then canonical, and signed, again: only what it says is wrong."""
+    """Return the file with changed content, in canonical form and signed again, so that only the content is wrong."""
     content = json.loads(FILE)
     spoil(content["certificate"])
     signed = b"resguardo-certificate-1\n" + canonical(content["certificate"])
@@ -57,7 +57,7 @@ def _rewritten(spoil: Spoil, signer: CertificateSigner = SIGNER) -> bytes:
 
 
 def test_canonical_form_is_that_of_the_rfc() -> None:
-    """The strings of RFC 8785, 3.2.2.2 and 3.2.4: sorted, escaped no more than they must be, UTF-8."""
+    """The strings are those of RFC 8785, 3.2.2.2 and 3.2.4: sorted keys, minimal escapes, UTF-8."""
     value: Plain = {"b": '€$\x0f\nA\'B"\\"/', "a": [None, 1, -7], "A": {}}
     assert canonical(value) == (b'{"A":{},"a":[null,1,-7],"b":"\xe2\x82\xac$\\u000f\\nA\'B\\"\\\\\\"/"}')
 

@@ -1,4 +1,4 @@
-"""The commands that need the development stack, where only the wheel is installed."""
+"""Commands that need the development stack end with a clear error if only the wheel is installed."""
 
 import sys
 

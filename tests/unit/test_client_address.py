@@ -1,4 +1,4 @@
-"""Which address of a request is believed."""
+"""Tests of the choice of a request's client address from the proxy headers."""
 
 from ipaddress import ip_address, ip_network
 

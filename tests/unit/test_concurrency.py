@@ -1,4 +1,4 @@
-"""How much runs at once: bounds, fairness between keys, and queues that end."""
+"""Tests of concurrency limits: bounds, fairness between keys, and bounded queues."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Work:
-    """Work that runs until it is told to end, and remembers in which order it began."""
+    """Work that runs until the test ends it, and records the order in which it started."""
 
     def __init__(self, limit: ConcurrencyLimit) -> None:
         self.limit = limit
@@ -25,7 +25,7 @@ class Work:
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
     async def ask(self, *names: str) -> None:
-        """Asks for a slot for each; the first letter is the key."""
+        """Request a slot for each name. The first letter of a name is its key."""
         for name in names:
             self.ends[name] = asyncio.Event()
             self.tasks[name] = asyncio.create_task(self._run(name))
@@ -50,7 +50,7 @@ class Work:
 
 
 async def settle() -> None:
-    """Lets every task go on until all wait."""
+    """Let every task run until all tasks wait."""
     for _ in range(20):
         await asyncio.sleep(0)
 

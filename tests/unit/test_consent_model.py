@@ -1,4 +1,4 @@
-"""Who has to consent, and whose word stands."""
+"""Tests of the participants who must consent, and of the consent that is valid."""
 
 from datetime import UTC, datetime
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""A text that was once shown to anybody is never edited: its digest is pinned here and in consents."""
+"""A published consent text never changes. This file and every consent contain the digest of the text."""
 
 import hashlib
 
@@ -14,7 +14,7 @@ SHOWN = {
     ("2026-12", "en"): "29e09d5ae08065a8c1e48c2bebb9ff3b8d6eae9d27d29a581795da1eb93623a7",
     ("2026-12", "es"): "0892e53fb35021d2f434ce728f8f6292bd5e6b95b1173ac1873342d04270c933",
 }
-"""A change of words is a new version with a line of its own; no line here ever changes."""
+"""A new wording is a new version with a new line. No existing line changes."""
 
 
 def test_shown_texts_are_the_very_words_that_were_pinned() -> None:

@@ -1,4 +1,4 @@
-"""What a command's log tells of an exception: its type and frames, never what the exception says."""
+"""A command logs the type and the frames of an exception, never its message."""
 
 import asyncio
 import io
@@ -15,7 +15,7 @@ CANARY = "s3cretWord"
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """What is logged, as a command would print it."""
+    """Yield the stream to which a command logs."""
     root, printed = logging.getLogger(), io.StringIO()
     before, level = root.handlers[:], root.level
     root.handlers[:] = []

@@ -1,4 +1,4 @@
-"""No state lasts for ever."""
+"""Every state of a recording has a deadline."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""`.env.example` names every setting there is, with what it is for, and no secret."""
+"""`.env.example` contains every setting with its purpose, and no secret."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ EXAMPLE = Path(__file__).parents[2] / ".env.example"
 
 
 def _entries() -> Iterator[tuple[str, str, str]]:
-    """Name, value and the comment above it, unwrapped."""
+    """Yield the name, the value and the unwrapped comment of each setting."""
     comment: list[str] = []
     for line in EXAMPLE.read_text(encoding="utf-8").splitlines():
         if line.startswith("# "):

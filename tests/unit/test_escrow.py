@@ -1,4 +1,4 @@
-"""The escrow: it opens with its passphrase alone, and says no more than that it does not."""
+"""An escrow file opens only with its passphrase. Every failure to open it has one error, without details."""
 
 import base64
 import json
@@ -28,7 +28,9 @@ SEALED = seal(ESCROW, PASSPHRASE)
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """A derivation of a thousandth of the cost, and what it seals: for the tests that open a file often."""
+    """Make the key derivation 1,000 times cheaper and return an escrow file sealed with it, for tests that open the
+    file often.
+    """
 
     def derive(passphrase: str, salt: bytes) -> bytes:
         return Scrypt(salt=salt, length=32, n=2, r=8, p=1).derive(passphrase.encode())
@@ -88,7 +90,9 @@ def test_every_cut_and_every_addition_is_unreadable(quick: bytes) -> None:
 def test_derivation_that_the_file_asks_for_is_not_tried(
     change: dict[str, int | str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It could ask for all the memory there is, or for hardly any work."""
+    """The parameters in the file are refused before any derivation, because they could demand too much memory or
+    too little work.
+    """
     magic, told, sealed, _ = SEALED.split(b"\n")
     header = json.dumps(json.loads(told) | change).encode()
     monkeypatch.setattr(escrows, "_derive", lambda *_: pytest.fail("derived"))

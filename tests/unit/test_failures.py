@@ -1,4 +1,4 @@
-"""What is logged of a failure says where, and never what it said."""
+"""The log of a failure names the place in the code, never the message."""
 
 import pytest
 

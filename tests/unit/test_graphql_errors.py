@@ -1,4 +1,4 @@
-"""What of an error reaches the client, and what the log."""
+"""Tests of the parts of an error that the client receives, and of the parts that the log contains."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A value that cannot be taken: the error names where it is and what is expected there, and never the value."""
+"""The error for an invalid value names its position and the expected type, and never contains the value."""
 
 import asyncio
 import json
@@ -221,7 +221,7 @@ def test_bad_argument_is_told_by_its_place_and_the_expected_type(
     query: str, variables: dict[str, Any], place: str, expected: str
 ) -> None:
     (error,) = _errors(query, variables)
-    if error["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED":  # Int may not stand for Int! in a list
+    if error["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED":  # A list of Int is not a list of Int!
         assert "'$n'" in error["message"]
         return
     assert error["extensions"]["reason"] == "bad_argument"

@@ -1,4 +1,6 @@
-"""Root keys, data keys and fields: by the RFC's vectors, by what must not open, and by what must never be shown."""
+"""Tests of root keys, data keys and encrypted fields: RFC vectors, wrong keys that open nothing, and secrets that
+no output contains.
+"""
 
 import base64
 import secrets
@@ -19,7 +21,7 @@ def _line(*names: str) -> str:
     return ",".join(new_key_line(name) for name in names)
 
 
-# RFC 3394, 4.6: 256 bits of key data with a 256-bit key.
+# RFC 3394, 4.6: key data of 256 bits, wrapped with a key of 256 bits.
 KEK = bytes.fromhex("000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F")
 KEY_DATA = bytes.fromhex("00112233445566778899AABBCCDDEEFF000102030405060708090A0B0C0D0E0F")
 WRAPPED = bytes.fromhex("28C9F404C4B810F4CBCCB35CFB87F8263F5786E2D80ED326CBC7F0E71A99F43BFB988B9B7A02DD21")
@@ -46,7 +48,9 @@ def test_wrapped_key_of_another_length_does_not_open(length: int) -> None:
 
 
 def test_wrapped_shorter_key_does_not_open() -> None:
-    """RFC 3394, 4.3: a 128-bit key wrapped by a 256-bit one is intact, and no data key of ours."""
+    """A 128-bit key wrapped with a 256-bit key (RFC 3394, 4.3) has a valid wrapping, but is not accepted as a data
+    key.
+    """
     wrapped = bytes.fromhex("64E8C3F9CE0F5BA263E9777905818A2A93C8191E7D6E8AE7")
     with pytest.raises(Conflict, match="data_key_wrong"):
         Keyring({"rfc": KEK}).unwrap(wrapped, "rfc")
@@ -78,7 +82,7 @@ def test_rewrapped_key_reads_what_was_written_before_without_the_old_root_key(
 
 
 def test_field_is_the_gcm_of_nist_with_our_associated_data() -> None:
-    """`cryptography` does the encryption; what is ours is the layout and the associated data."""
+    """The library `cryptography` encrypts. The layout and the associated data are our code."""
     blob = FieldKey(KEY_DATA).encrypt(PLACE, b"words")
     assert blob[0] == FIELD_VERSION == 1
     assert len(blob) == 1 + 12 + len(b"words") + 16

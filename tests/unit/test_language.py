@@ -1,4 +1,4 @@
-"""Accept-Language, and the sentences in both languages."""
+"""Tests of Accept-Language and of the error texts in both languages."""
 
 from string import Formatter
 

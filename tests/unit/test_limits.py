@@ -1,4 +1,4 @@
-"""What a document may ask for: measured, bounded, and not to be cheated."""
+"""Tests of the limits of a GraphQL document: each is measured and enforced, and no notation evades them."""
 
 import asyncio
 import time
@@ -137,7 +137,7 @@ def _doubling(levels: int) -> str:
 
 
 WIDE = Limits(tokens=10**6, selections=10**6, fragments=10**6)
-"""What is counted as it is written lets everything pass."""
+"""High limits on the written size of a document, so that only the computed limits apply."""
 
 
 def test_selections_and_fragments_are_counted_as_they_are_written() -> None:

@@ -1,4 +1,4 @@
-"""What LiveKit is asked to record of a microphone, and of two speakers."""
+"""Tests of the egress requests for a single microphone and for two speakers."""
 
 import pytest
 from livekit.protocol.egress import AudioChannel, EncodedFileType

@@ -1,4 +1,4 @@
-"""LiveKit's words for egresses and participants, as ours."""
+"""Tests of the translation of LiveKit's egress and participant records into our types."""
 
 from typing import Any
 

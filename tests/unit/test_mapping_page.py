@@ -14,13 +14,13 @@ ROOTS = [kind.fields for kind in (SCHEMA.query_type, SCHEMA.mutation_type, SCHEM
 
 
 def _here() -> str:
-    """The right column of every table: what the page says is ours."""
+    """Return the right column of every table, which names the operations and settings of Resguardo."""
     rows = [line.strip("|\n ").split("|") for line in PAGE.splitlines() if line.startswith("|")]
     return "\n".join(row[-1] for row in rows)
 
 
 def _arguments(name: str) -> set[str]:
-    """Those of a root field, and of the input objects that it takes."""
+    """Return the arguments of a root field, and the fields of its input objects."""
     field = next(fields[name] for fields in ROOTS if name in fields)
     found = set(field.args)
     for argument in field.args.values():

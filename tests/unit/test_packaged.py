@@ -1,4 +1,6 @@
-"""Where the product finds migrations and policies. `make test-wheel` installs a wheel and runs it."""
+"""Tests of the paths at which the product finds migrations and policies. `make test-wheel` installs a wheel and
+runs it.
+"""
 
 import re
 from importlib.metadata import version
@@ -27,7 +29,9 @@ def test_copies_are_read_in_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_no_other_module_looks_beside_its_package() -> None:
-    """A wheel has nothing there. Child processes put the package's parent on their path; the demo needs a checkout."""
+    """The directory beside the package is empty in a wheel. Two child processes use it for their import path, and
+    the demo needs a checkout.
+    """
     beside = re.compile(r"\.parent\.parent\.parent|\.parents\[2\]|\.\./")
     product = [path for top in ("app", "graphql_schema") for path in (ROOT / top).rglob("*.py")]
     looking = {path.name for path in product if beside.search(path.read_text(encoding="utf-8"))}

@@ -1,4 +1,4 @@
-"""Cursors come back as they went out, and whatever else is sent for one is refused."""
+"""A cursor decodes to its original value, and every other text is refused as a cursor."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Which ports the dev stack listens on: those asked for, else those of its last start."""
+"""Tests of the ports of the dev stack: the requested ports, or the ports of its last start."""
 
 import socket
 from collections.abc import Iterator

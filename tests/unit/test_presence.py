@@ -1,4 +1,4 @@
-"""Why people in a room may not be recorded."""
+"""Tests of the reasons for which the people in a room may not be recorded."""
 
 from uuid import UUID
 

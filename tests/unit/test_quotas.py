@@ -1,4 +1,4 @@
-"""Quotas are whole and positive, or `resguardo migrate` stops."""
+"""A quota must be a positive integer; any other value stops the start."""
 
 from pathlib import Path
 

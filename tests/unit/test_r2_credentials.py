@@ -1,4 +1,4 @@
-"""R2's temporary credentials: the three steps of Cloudflare's page, done again here without the library."""
+"""Tests of R2's temporary credentials. The test repeats the three steps of Cloudflare's page without the library."""
 
 import base64
 import datetime as dt
@@ -25,10 +25,11 @@ SIGNATURE_ALONE: Any = {"verify_aud": False, "verify_exp": False, "verify_iat": 
 UPLOAD = dt.timedelta(hours=1)
 
 
-# Cloudflare, "Authenticate against R2 with temporary credentials" (developers.cloudflare.com/r2/examples/
-# authenticate-r2-temp-credentials, reviewed there 2026-04-19, read 2026-11-21): its `createTempCredentials` of
-# temp-credentials.ts, run on 2026-11-21 with Node 20.20.2 and jose 6.2.17 for the bucket, the object and the lifetime
-# of its examples, our actions, and NOW. The page gives placeholders for keys, so these are made up.
+# Source: Cloudflare, "Authenticate against R2 with temporary credentials"
+# (developers.cloudflare.com/r2/examples/authenticate-r2-temp-credentials, reviewed by Cloudflare 2026-04-19, read
+# 2026-11-21). The function `createTempCredentials` of its temp-credentials.ts was run on 2026-11-21 with Node
+# 20.20.2 and jose 6.2.17, with the bucket, the object and the lifetime of its examples, our actions, and NOW. The
+# page gives placeholders for keys, so these keys are invented.
 DOCUMENTED_SECRET = "52611fc442d51c33391258470a825aea3d5be7880dacef52d531aa0b3967d429"
 DOCUMENTED_TOKEN = "".join(
     (

@@ -1,4 +1,4 @@
-"""Whose object a key names, and where the next ask puts its own."""
+"""Tests of object keys: the recording that a key names, and the key of the next attempt."""
 
 from uuid import UUID, uuid4
 

@@ -1,4 +1,4 @@
-"""The states of a recording: whatever arrives, in whatever order, it only goes forward and then stays."""
+"""A recording's state only moves forward and then stays, for every event in every order."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -85,7 +85,7 @@ def _egress(status: str, at: datetime | None = NOON, reason: str | None = None) 
 
 
 class Step:
-    """One thing that may befall a recording, with a name for failures."""
+    """One event of a recording, with a name for failure messages."""
 
     def __init__(self, name: str, egress: EgressSnapshot | None = None) -> None:
         self.name, self.egress = name, egress
@@ -141,7 +141,9 @@ def test_the_same_news_twice_changes_nothing_more(
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[EgressSnapshot]:
-    """What LiveKit's list said of one egress from its start to its end, in order; stages may be skipped."""
+    """Return the snapshots of one egress in LiveKit's list from its start to its end, in order. Stages may be
+    skipped.
+    """
     stages = [one for one in ("starting", "active", "ending") if draw(st.booleans())]
     stages.append(draw(st.sampled_from(sorted(RESULT_OF_END))))
     return [_egress(status, NOON + timedelta(seconds=number)) for number, status in enumerate(stages)]
@@ -186,7 +188,7 @@ def test_recording_stopped_before_it_began_names_who_stopped_it_whatever_livekit
     why: str, end: str, reason: str | None
 ) -> None:
     if (end, reason) == ("failed", None):
-        return  # no end before the start: it failed
+        return  # This combination is an ordinary failure
     asked = stopped(_recording(RecordingStatus.STARTING), None if why == "stopped_by_request" else why)
     for news in ([], [_egress("starting")], [_egress("ending")]):
         recording = followed(reduce(followed, news, asked), _egress(end, NOON, reason))

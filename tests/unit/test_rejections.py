@@ -1,4 +1,4 @@
-"""Rejections are counted within bounds and lost in silence never."""
+"""The counter of rejected tokens uses bounded memory, and logs every count that it loses."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from app.http.rejections import Rejections
 
 
 class Audit:
-    """Keeps what was written; fails while `failures` lasts."""
+    """Stores the written counts. Fails as long as `failures` is positive."""
 
     def __init__(self) -> None:
         self.written: list[tuple[str, str | None, int]] = []
@@ -18,7 +18,7 @@ class Audit:
         self.is_written = asyncio.Event()
 
     async def write(self, kind: str, address: str | None, count: int) -> None:
-        """One count."""
+        """Store one count."""
         if self.failures:
             self.failures -= 1
             raise ConnectionError("host=db.example user=ana")
@@ -26,7 +26,7 @@ class Audit:
         self.is_written.set()
 
     def totals(self) -> Counter[tuple[str, str | None]]:
-        """What was written, summed up."""
+        """Return the sum of the written counts."""
         totals: Counter[tuple[str, str | None]] = Counter()
         for kind, address, count in self.written:
             totals[kind, address] += count
@@ -34,7 +34,7 @@ class Audit:
 
 
 class Clock:
-    """Seconds, set by hand."""
+    """A clock in seconds that the test sets."""
 
     def __init__(self) -> None:
         self.seconds = 0.0

@@ -1,4 +1,4 @@
-"""The retention policy as a file: what is refused, what counts as shorter, and when something is due."""
+"""Tests of the retention policy file: refused policies, shortened terms, and due dates."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A malformed setting is refused by its name: no part of its value is printed, by us or by a library."""
+"""A malformed setting is refused by its name. Neither our code nor a library prints any part of its value."""
 
 import os
 import subprocess
@@ -79,7 +79,7 @@ NASTY = (
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # not beside a developer's .env
+    monkeypatch.chdir(tmp_path)  # The directory has no developer's .env
 
 
 def _kinds_with(name: str) -> Iterator[type[DeploymentSettings]]:
@@ -133,7 +133,7 @@ def test_no_setting_is_quoted_when_it_is_refused(
 
 
 def _refusal(kind: type[DeploymentSettings]) -> str:
-    """What is said of the settings; nothing where they are taken."""
+    """Return the error text for the settings, or "" if they are valid."""
     try:
         load(kind)
     except SettingsError as refused:

@@ -1,4 +1,4 @@
-"""A missing or wrong setting stops the start with its name and never its value."""
+"""A missing or invalid setting stops the start. The error contains its name and never its value."""
 
 import pickle
 from collections.abc import Callable
@@ -82,7 +82,9 @@ REFUSED = [
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Load:
-    """Loads a kind from its complete environment with some names changed, or taken away by None."""
+    """Return a function that loads settings from a complete environment with some variables changed, or removed by
+    None.
+    """
     monkeypatch.chdir(tmp_path)
 
     def load_with(kind: type[DeploymentSettings], **changes: str | None) -> DeploymentSettings:
@@ -131,7 +133,7 @@ def test_every_missing_setting_is_named_at_once(loaded: Load, monkeypatch: pytes
     named = {line.partition(":")[0] for line in str(refusal.value).splitlines()}
     assert named == {
         name for kind, name in REQUIRED if kind is ApiSettings and name != "R2_ACCOUNT_ID"
-    }  # a development may do without the account
+    }  # A development deployment works without the account
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,4 +1,6 @@
-"""A speech model's answer is a stranger's word: it is taken whole and in bounds, or refused without a word of it."""
+"""A speech model's answer is untrusted: it is accepted whole and within limits, or refused by an error without any
+of its text.
+"""
 
 import json
 import traceback
@@ -112,10 +114,10 @@ def test_text_loses_nothing_that_can_be_seen() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian, with a joiner that keeps letters apart
-        "\u0915\u094d\u200d\u0937",  # Devanagari, with one that joins them
-        "\U0001f469\u200d\u2695\ufe0f",  # a doctor
-        "\u0600\u0661\u0662",  # an Arabic number sign, a formatting character that is seen
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian, with a non-joiner that keeps letters apart
+        "\u0915\u094d\u200d\u0937",  # Devanagari, with a joiner
+        "\U0001f469\u200d\u2695\ufe0f",  # The emoji of a doctor
+        "\u0600\u0661\u0662",  # An Arabic number sign, which is a visible formatting character
     ],
 )
 @pytest.mark.parametrize("api", list(SpeechApi))
@@ -273,7 +275,7 @@ def test_answer_that_cannot_be_true_is_nonsense(answer: Any) -> None:
     ids=["marks", "objects", "numbers", "languages", "segments"],
 )
 def test_nonsense_of_any_size_costs_little_time(answer: bytes) -> None:
-    """The worker reads it, which has consents to enforce meanwhile."""
+    """The worker parses the answer, and must be able to enforce consents meanwhile."""
     began = process_time()
     for api in (SpeechApi.TEXT, SpeechApi.VERBOSE_JSON):
         with suppress(UpstreamFailed):

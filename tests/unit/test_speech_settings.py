@@ -1,4 +1,4 @@
-"""Which speech model is asked, and over what."""
+"""Tests of the settings that select the speech model and its address."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.unit.environments import ENVIRONMENTS, set_environment
 
 @pytest.fixture(autouse=True)
 def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)  # whose `.env` is nobody's
+    monkeypatch.chdir(tmp_path)  # The directory has no .env
 
 
 def _settings(monkeypatch: pytest.MonkeyPatch, **changes: str) -> WorkerSettings:

@@ -1,4 +1,4 @@
-"""Named statements: each has a name of its own, and nothing stands outside of one."""
+"""Every SQL statement has a unique name, and no SQL text precedes the first name."""
 
 from pathlib import Path
 

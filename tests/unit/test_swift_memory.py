@@ -1,4 +1,4 @@
-"""What the store's process remembers of accounts and containers: copies, for their time."""
+"""Tests of the object store's cache of accounts and containers: it returns copies, and its entries expire."""
 
 from devstack.swift.memory import Memory
 

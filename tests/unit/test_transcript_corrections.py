@@ -1,4 +1,4 @@
-"""Corrections: append-only, in order, plain words; and the bytes in which all of it is encrypted."""
+"""Corrections are append-only, ordered, plain text. The tests also cover the bytes that are encrypted."""
 
 import json
 from uuid import uuid4

@@ -1,4 +1,4 @@
-"""Folding: one key for what a reader calls one word, and never an error, whatever the text."""
+"""Tests of folding: all spellings of a word have one key, and no text raises an error."""
 
 import unicodedata
 
@@ -93,7 +93,7 @@ def test_offsets_lie_in_the_text_in_order_and_give_the_word(text: str) -> None:
         assert before <= word.start < word.end <= len(text)
         cut = text[word.start : word.end]
         alone = fold_text(cut)
-        is_sign = cut in "%\uff05"  # a word only behind a digit
+        is_sign = cut in "%\uff05"  # The percent sign is a word only after a digit
         assert is_sign or word.folded in {each.folded for each in (*alone.words, *alone.aliases)}
         before = word.start
 

@@ -1,4 +1,6 @@
-"""Turns on our own timeline, and the steps of a transcription: nothing jumps, and nothing heard is heard again."""
+"""Tests of turns on the video's timeline and of the steps of a transcription: no turn is lost, and no sound is
+transcribed twice.
+"""
 
 import unicodedata
 from uuid import UUID
@@ -172,7 +174,7 @@ def test_unintelligible_segment_is_a_turn_without_words_in_its_voice() -> None:
 
 
 def _retried(*said: HeardSegment, reworded: tuple[int, ...] = ()) -> Transcript:
-    """A transcript of three turns, of which the second was transcribed again with these words."""
+    """Return a transcript of three turns in which the second turn was transcribed again with this text."""
     before = assembled([
         _piece(0, 0, 900, HeardSegment(0, 900, "one")),
         _piece(1, 1_000, 9_900, LOST),

@@ -1,4 +1,6 @@
-"""Numbers, units and titles: each way of writing one finds the others, and no number finds another number."""
+"""Tests of numbers, units and titles in a search: every notation finds all other notations, and no number finds
+another number.
+"""
 
 import pytest
 from hypothesis import given
@@ -94,7 +96,9 @@ APART = (
 
 
 def _finds(query: str, text: str) -> bool:
-    """Whether the query finds a transcript of this text: by the index, by the folded words and in the text itself."""
+    """Return whether the query finds a transcript with this text: in the index, in the folded words, and in the
+    text itself.
+    """
     made, parsed = transcript("before", text, "after"), parse_query(query)
     stored = words_of(transcript_bytes(made))
     found = match(stored, parsed)

@@ -1,4 +1,6 @@
-"""Which pieces of which file are transcribed, and who speaks in them: a microphone names a person, nobody is lost."""
+"""Tests of the plan of a transcription: its pieces of sound, and the speaker of each. A microphone identifies a
+person, and no speaker is lost.
+"""
 
 from collections.abc import Mapping
 from uuid import UUID, uuid4
@@ -51,7 +53,7 @@ async def planned(sounds: Mapping[Sound, SoundFrames | MediaRefused], cut: Cut =
 
 
 def apart(seed: int, *, is_first: bool) -> bytes:
-    """Somebody who speaks alone, in the first or the second half of every 15 s."""
+    """Return the sound of a person who speaks alone in the first or in the second half of every 15 s."""
     said = talk(FRAMES, seed=seed)
     return bytes(
         frame if (number % 500 < 230) is is_first and number % 250 < 230 else 0
@@ -64,7 +66,7 @@ WORD = talk(500, seed=3, share=0.9)[-200:-188]
 
 
 def times(plan: PiecePlan, of: Sound) -> list[tuple[int, int]]:
-    """Of the pieces of a sound, on the video's timeline."""
+    """Return the times of a sound's pieces on the video's timeline."""
     return [
         (piece.span.start_ms + piece.late_ms, piece.span.end_ms + piece.late_ms)
         for piece in plan.pieces
@@ -80,7 +82,7 @@ def voices(plan: PiecePlan) -> dict[UUID, set[Voice]]:
 
 
 def spoken(frames: bytes, within: list[tuple[int, int]]) -> float:
-    """How much of the speech is within these times."""
+    """Return the fraction of the speech that is within these times."""
     speaking = [number * FRAME_MS for number, frame in enumerate(frames) if frame & SPEECH]
     return sum(any(start <= at < end for start, end in within) for at in speaking) / len(speaking)
 
@@ -88,7 +90,7 @@ def spoken(frames: bytes, within: list[tuple[int, int]]) -> float:
 @pytest.mark.parametrize("cut", Cut)
 @pytest.mark.parametrize("wrong_ms", [0, -900, 1_400])
 async def test_each_microphone_is_a_voice_on_the_videos_timeline(cut: Cut, wrong_ms: int) -> None:
-    """And nothing is taken from the video, in which the same words are."""
+    """Each microphone is transcribed, and no piece is taken from the video, because it contains the same speech."""
     doctor, patient = microphone(DOCTOR, wrong_ms), microphone(PATIENT, 600 + wrong_ms)
     video = listened(video_of((A, 0), (B, 20), frames=FRAMES))
     plan = await planned({doctor: listened(A), patient: listened(B), VIDEO: video}, cut)
@@ -206,7 +208,7 @@ async def test_silent_parts_and_a_silent_video_have_no_pieces() -> None:
 
 
 def with_trace(own: bytes, other: bytes, decibels: float) -> bytes:
-    """A microphone that hears another person so much softer."""
+    """Return the sound of a microphone that also records another person, softer by this many decibels."""
     softer = round(decibels / 6.02 * 8)
     leak = bytes(max(0, (frame & 127) - softer) | (frame & SPEECH) for frame in other)
     return bytes(
@@ -219,7 +221,9 @@ def with_trace(own: bytes, other: bytes, decibels: float) -> bytes:
 async def test_stranger_who_is_heard_by_anothers_microphone_is_not_taken_for_that_person(
     decibels: float, video_softer: int
 ) -> None:
-    """The doctor's microphone hears the patient, who has none of his own; the video's level is another one."""
+    """The doctor's microphone records the patient, who has no microphone. The level of the video differs from the
+    level of the microphone.
+    """
     doctor = microphone(DOCTOR)
     room = video_of((A, 0), (B, 0), frames=FRAMES, noise=4)
     video = bytes(min(127, max(0, (frame & 127) - video_softer)) | (frame & SPEECH) for frame in room)
@@ -231,7 +235,7 @@ async def test_stranger_who_is_heard_by_anothers_microphone_is_not_taken_for_tha
 
 
 async def test_soft_voice_is_its_owners_however_loud_the_other_is() -> None:
-    """The patient is 15 dB softer than the doctor, in the microphones as in the video."""
+    """The patient is 15 dB softer than the doctor, both in the microphones and in the video."""
     soft = bytes(max(0, (frame & 127) - 20) | (frame & SPEECH) for frame in B)
     doctor, patient = microphone(DOCTOR), microphone(PATIENT)
     video = listened(video_of((A, 0), (soft, 0), frames=FRAMES, noise=4))
@@ -259,7 +263,9 @@ async def test_voices_stay_their_owners_in_a_video_that_has_one_of_them_softer_o
 
 
 async def test_trace_of_another_microphone_is_not_said_twice() -> None:
-    """The patient's microphone hears the doctor, 20 dB softer, and began at another time."""
+    """The patient's microphone records the doctor 20 dB softer. It started at another time than the doctor's
+    microphone.
+    """
     both = with_trace(B, A[10:] + bytes(10), 20)
     doctor, patient = microphone(DOCTOR), microphone(PATIENT, 300)
     video = listened(video_of((A, 0), (both, 10), frames=FRAMES))
@@ -280,7 +286,7 @@ async def test_two_channels_are_named_only_if_they_were_routed() -> None:
 
 
 async def test_two_routed_channels_that_hold_the_same_name_nobody() -> None:
-    """An egress that ignored the routes wrote the mixed room to both."""
+    """An egress that ignored the routes wrote the whole room to both channels, so the channels identify no speaker."""
     both = video_of((A, 0), (B, 0), frames=FRAMES)
     routed = speakers(DOCTOR, PATIENT)
     plan = await planned({routed: listened(both, both), VIDEO: listened(both)})

@@ -1,4 +1,4 @@
-"""Search: what is typed, what the index finds, what matches, in what order, and which characters are highlighted."""
+"""Tests of the search: parsed queries, index terms, matches, order, and highlighted characters."""
 
 import hashlib
 import hmac
@@ -26,7 +26,7 @@ def _match(made: Transcript, text: str) -> Match | None:
 
 
 def _contains(made: Transcript, query: Query) -> bool:
-    """What a match is, said without any bytes."""
+    """Return whether the transcript matches the query. A plain reference implementation."""
     turns = [fold(turn.text) for turn in made.turns]
     return all(
         any(tuple(words[at : at + len(term)]) == term for words in turns for at in range(len(words)))

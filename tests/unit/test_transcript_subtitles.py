@@ -1,4 +1,6 @@
-"""Subtitles read back by parsers of their own: the same words, by the same speakers, and nothing else."""
+"""Independent parsers read the subtitles back: each contains exactly the transcript's words with the right
+speakers.
+"""
 
 import html
 import re
@@ -36,7 +38,7 @@ turns_of_any_text = st.lists(
 
 @dataclass(frozen=True)
 class Read:
-    """A cue as a player has it."""
+    """A subtitle cue as a player parses it."""
 
     start_ms: int
     end_ms: int
@@ -49,7 +51,7 @@ def _milliseconds(hours: str, minutes: str, seconds: str, thousandths: str) -> i
 
 
 def _blocks(text: str) -> Iterator[list[str]]:
-    """Runs of lines that are not empty, as both formats part them; CR, LF and CRLF end a line."""
+    """Yield the groups of lines that empty lines separate in both formats. CR, LF and CRLF end a line."""
     block: list[str] = []
     for line in [*re.split("\r\n|\n|\r", text), ""]:
         if line:
@@ -109,7 +111,9 @@ def _said(turns: list[Turn], labels: dict[Speaker, str]) -> dict[str, str]:
 
 
 def _one_after_another(turns: list[Turn]) -> list[Turn]:
-    """With so much time between them that no cue of one stands after those of the next."""
+    """Return the turns with so much time between them that every cue of a turn comes before all cues of the next
+    turn.
+    """
     return [
         replace(each, start_ms=each.number * 90_000, end_ms=each.number * 90_000 + 60_000) for each in turns
     ]
@@ -163,12 +167,14 @@ def test_long_turn_is_divided_without_gaps_and_without_loss(words: list[str], le
 
 
 def _shown(cue: Read, voice: str) -> int:
-    """The characters that a reader has to read, the break between the lines included."""
+    """Return the number of characters that a reader sees, including the line break."""
     return len("\n".join([f"{voice}: {cue.lines[0]}" if voice else cue.lines[0], *cue.lines[1:]]))
 
 
 def _divisions_fit(words: list[str], prefix: int) -> bool:
-    """Whether a player shows the words in two lines of 42 characters, the first begun by so many others."""
+    """Return whether the words fit into two lines of 42 characters, if the first line starts with `prefix` other
+    characters.
+    """
     return any(
         prefix + len(" ".join(words[:at])) <= 42 and len(" ".join(words[at:])) <= 42
         for at in range(1, len(words) + 1)
@@ -176,7 +182,7 @@ def _divisions_fit(words: list[str], prefix: int) -> bool:
 
 
 def _least(words: list[str], prefix: int, cost: Callable[[list[str], bool], int]) -> int:
-    """The least sum of the costs of all cues, over all divisions of the words into cues that fit."""
+    """Return the minimum total cost over all divisions of the words into cues that fit."""
     least = [0] * (len(words) + 1)
     for first in reversed(range(len(words))):
         least[first] = min(

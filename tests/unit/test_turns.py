@@ -1,4 +1,4 @@
-"""Where speech is, for whatever was heard: nothing is lost, nothing twice, nothing too long."""
+"""Tests of speech detection: no speech is lost, no speech is returned twice, and no turn is too long."""
 
 import pytest
 from hypothesis import given
@@ -10,13 +10,13 @@ LOUD, QUIET = SPEECH | 90, 30
 
 
 def _heard(*parts: tuple[int, int]) -> bytes:
-    """So many frames of each kind."""
+    """Return frames. Each part is a pair of a frame's value and the number of its repetitions."""
     return b"".join(bytes([frame]) * count for frame, count in parts)
 
 
 @st.composite
 def recordings(draw: st.DrawFn) -> bytes:
-    """Minutes of speech and silence, down to single frames of either."""
+    """Return minutes of speech and silence in parts of any length, down to single frames."""
     lengths = st.integers(1, 4) | st.integers(5, 40) | st.integers(500, 3000)
     parts = draw(st.lists(st.tuples(st.booleans(), st.integers(0, 127), lengths), max_size=12))
     return _heard(*((loudness | (SPEECH if speaks else 0), count) for speaks, loudness, count in parts))

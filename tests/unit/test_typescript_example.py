@@ -1,4 +1,4 @@
-"""The TypeScript example, as far as it can be read without Node: its scalars, its versions and its lock."""
+"""Tests of the TypeScript example without Node: its scalars, its package versions, and its lock file."""
 
 import json
 import re

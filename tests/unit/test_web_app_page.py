@@ -1,4 +1,4 @@
-"""`docs/web-app.md` names every error, every scalar and every type that the API has, as it has them."""
+"""`docs/web-app.md` lists every error, scalar and type of the API, and nothing that the API lacks."""
 
 import ast
 import re
@@ -49,13 +49,15 @@ def _named(text: str) -> list[str]:
 
 
 def _listed_reasons() -> list[tuple[str, str]]:
-    """Every reason of the page's last table, with the code of its row."""
+    """Return every reason in the page's last table, with the code in its row."""
     table = PAGE.partition("\n### Every reason\n")[2]
     return [(reason, _named(row[0])[0]) for row in _rows(table)[1:] for reason in _named(row[1])]
 
 
 def _named_in_python(node: ast.AST) -> tuple[str, str] | None:
-    """The kind and the reason of `Conflict("...")`, and of a vendor's refusal in a table: `(Conflict, "...")`."""
+    """Return the kind and the reason of `Conflict("...")`, or of a pair `(Conflict, "...")` in a table of vendor
+    refusals.
+    """
     match node:
         case ast.Call(func=ast.Name(kind), args=[ast.Constant(str(reason)), *_]) if kind in KINDS:
             return kind, reason
@@ -65,7 +67,7 @@ def _named_in_python(node: ast.AST) -> tuple[str, str] | None:
 
 
 def _codes_in_the_source() -> dict[str, set[str]]:
-    """The codes of each reason that is raised by its name."""
+    """Return the codes of each reason that the source raises by name."""
     codes: dict[str, set[str]] = defaultdict(set)
     for path in [*(ROOT / "app").rglob("*.py"), *(ROOT / "graphql_schema").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,4 +1,4 @@
-"""What the webhook verifier lets through, compared with LiveKit's own receiver, and what it refuses."""
+"""Tests of the webhook verifier: it accepts what LiveKit's own receiver accepts, and refuses every forged request."""
 
 import base64
 import hashlib
@@ -294,7 +294,7 @@ def test_what_passes_is_what_livekits_own_receiver_reads(raw: dict[str, object])
 
 
 def published(**changes: object) -> bytes:
-    """As livekit-server 1.13.5 tells of a microphone (seen 2026-11-29)."""
+    """Return the webhook that livekit-server 1.13.5 sends for a published microphone (seen 2026-11-29)."""
     told = {
         "event": "track_published",
         "id": "EV_1",

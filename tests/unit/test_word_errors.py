@@ -1,4 +1,4 @@
-"""The measure of a hearing counts each word that is wrong, missing or too much, once."""
+"""The word error rate of a transcript counts each wrong, missing or additional word once."""
 
 import pytest
 from hypothesis import given

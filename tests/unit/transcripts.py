@@ -1,4 +1,4 @@
-"""What the tests of transcripts make turns and text of."""
+"""Hypothesis strategies and helpers for transcripts."""
 
 from hypothesis import strategies as st
 
@@ -7,7 +7,7 @@ from app.transcripts.model import Speaker, Transcript, Turn
 any_text = st.text(st.characters(exclude_categories=()), max_size=300) | st.text(
     "nñ\u0303aes'\u2019-.,0159 \u00ad\"", max_size=40
 )
-"""Of any code points, halves of surrogate pairs among them, and of those that the rules of folding turn on."""
+"""Text of any code points, including single surrogates, or of characters that matter for the folding rules."""
 
 hostile_text = any_text | st.lists(
     st.sampled_from(
@@ -16,17 +16,17 @@ hostile_text = any_text | st.lists(
     ),
     max_size=30,
 ).map("".join)  # fmt: skip
-"""Of what ends cues, begins them, opens tags and turns text around."""
+"""Text with the markup that ends cues, begins cues, opens tags, or reverses the direction of text."""
 
 
 def turn(number: int, text: str, **changes: object) -> Turn:
-    """A turn of the doctor, six seconds after the one before."""
+    """Return a turn of the doctor that starts six seconds after the previous turn."""
     values = {"start_ms": number * 6000, "end_ms": number * 6000 + 5000, "speaker": Speaker.DOCTOR} | changes
     return Turn(number, text=text, **values)  # type: ignore[arg-type]  # names and types are those of Turn
 
 
 def transcript(*texts: str) -> Transcript:
-    """Turns of the doctor and the patient in turn."""
+    """Return a transcript in which the doctor and the patient alternate."""
     speakers = (Speaker.DOCTOR, Speaker.PATIENT)
     turns = (
         turn(number, text, speaker=speakers[number % 2], label=number % 2)
