@@ -1,1 +1,1 @@
-"""What is promised of speed, measured side by side with what it is promised against; `docs/benchmarks.md`."""
+"""Benchmarks that measure each performance promise beside its reference (`docs/benchmarks.md`)."""

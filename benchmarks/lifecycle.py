@@ -1,9 +1,11 @@
-"""Destroying what is due beside bare deletions in the same bucket: `make bench-lifecycle` (docs/benchmarks.md).
+"""Compares the destruction of due recordings with bare deletions in the same bucket: `make bench-lifecycle`
+(docs/benchmarks.md).
 
-A bare deletion is one DELETE of an object, by the same client over as many connections. A destruction is what the
-worker makes of a due recording: claimed where nothing holds it, listed, deleted, seen gone, its key shredded, and
-certified in the ledger. The two take turns in one run, on one store and one database. The memory of this
-process is looked at after a tenth of the work and at its end.
+A bare deletion is one DELETE of an object, with the same client and the same number of connections. A destruction
+is the worker's whole work on a due recording: claim it if no legal hold covers it, list its objects, delete them,
+verify that they are absent, destroy the data key, and add a certificate to the ledger. The two kinds alternate in
+one run, on one object store and one database. The benchmark compares the memory of its process after a tenth of the
+work with its memory at the end.
 """
 
 import argparse
@@ -34,7 +36,7 @@ from tests.databases import Cluster
 
 DEPLOYMENT = "bench"
 HANDS = 10
-"""As many at once as the storage has connections."""
+"""The number of concurrent operations, which equals the number of the storage client's connections."""
 
 TURNS = 10
 MOST_GROWTH_MEBIBYTES = 16.0
@@ -80,7 +82,7 @@ select object_key from secret
 
 @dataclass(frozen=True)
 class Ground:
-    """What both are measured on."""
+    """The database, the bucket and the object keys that both kinds of measurement use."""
 
     database: Database
     storage: Storage
@@ -129,7 +131,7 @@ async def _by_hands(
 
 
 def _resident_mebibytes() -> float:
-    """What this process holds in memory now."""
+    """Return the resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 
@@ -194,7 +196,7 @@ def _tell(bare_rate: float, rate: float, destroyed: int, memory: Sequence[float]
 
 
 def main() -> int:
-    """The command."""
+    """Run the benchmark. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recordings", type=int, default=100_000)
     parser.add_argument("--bare", type=int, default=10_000)

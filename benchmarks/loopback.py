@@ -1,7 +1,8 @@
-"""A lean HTTP/1.1 client: what a benchmark's own side costs is taken from the server's share of the same cores.
+"""A minimal HTTP/1.1 client for benchmarks. It costs little processor time, because the measured server shares the
+cores with it.
 
-It sends bytes that were made beforehand and reads of the answer its status and its length. It speaks to servers of
-ours alone: no redirects, no chunks, no TLS.
+The client sends prepared bytes, and reads only the status and the length of an answer. It supports no redirects, no
+chunked bodies and no TLS, so it works only with our own servers.
 """
 
 import asyncio
@@ -14,11 +15,11 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 
 
 class UnexpectedAnswerError(Exception):
-    """An answer without a length, or of another status than it must have."""
+    """An answer without a length, or with another status than 200."""
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    """The bytes of one POST on a connection that stays open."""
+    """Return the bytes of a POST request that keeps its connection open."""
     parts = urlsplit(url)
     lines = [f"POST {parts.path} HTTP/1.1", f"Host: {parts.netloc}", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -26,14 +27,16 @@ def post(url: str, headers: Mapping[str, str], body: bytes) -> bytes:
 
 
 class Connection:
-    """One connection to one server; one exchange at a time."""
+    """A connection to one server, with one exchange at a time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     async def exchange(self, request: bytes) -> bytes:
-        """The body of the answer. Raises UnexpectedAnswerError unless it is 200."""
+        """Send the request and return the body of the answer. Raises UnexpectedAnswerError unless the status is
+        200.
+        """
         self._writer.write(request)
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = _LENGTH.search(head)
@@ -44,7 +47,7 @@ class Connection:
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
-    """A connection to the server of `url`, closed at the end."""
+    """Open a connection to the server of `url`. Close it at the end of the block."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:

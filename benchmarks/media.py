@@ -1,12 +1,15 @@
-"""`make bench-media`: hearing recordings of two minutes to four hours beside a bare decode of the same files.
+"""Compares the audio preparation of recordings of two minutes to four hours with a bare decode of the same files:
+`make bench-media`.
 
-With `--longest 21600` also of six hours, the longest that is taken: some minutes more, and half a gigabyte of disk.
+`--longest 21600` adds recordings of six hours, the maximum. They take some minutes more and half a gigabyte of
+disk.
 
-Each recording is the fixture's streams again and again. The bare decode opens the file itself, as anybody would, and
-resamples its sound to 16 kHz; ours reads it by ranges, plans in a confined child and cuts what it planned as FLAC in
-another: windows, which is more than turns. Each is measured in a process of its own: the processor with all its
-children, the most memory that any child has held (for the bare decode: the process itself), and what was read of the
-file. The limits are 60 seconds of processor for an hour of sound in both passes together, and 300 MB, at any length.
+Each recording repeats the streams of a fixture. The bare decode opens the file directly and resamples its sound to
+16 kHz. Our code reads the file in ranges, plans the pieces in a confined child process, and cuts them as FLAC in a
+second child. The pieces are windows, which are more work than turns. Each measurement runs in a process of its own.
+It counts the processor time of the process and its children, the bytes read, and the maximum memory of a child (for
+the bare decode: of the process itself). The limits are 60 seconds of processor time for an hour of sound in both
+passes together, and 300 MB for any length.
 """
 
 import argparse
@@ -39,7 +42,7 @@ _GAP_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Recording:
-    """What is heard: a fixture, so long, written so."""
+    """A recording to measure: a fixture repeated to a length, written with muxer options."""
 
     name: str
     source: str
@@ -60,7 +63,7 @@ RECORDINGS = (
 
 @dataclass(frozen=True)
 class Measured:
-    """What one took."""
+    """The result of one measurement."""
 
     cpu_seconds: float
     megabytes: float
@@ -69,12 +72,12 @@ class Measured:
 
     @property
     def cpu_seconds_per_hour(self) -> float:
-        """Of sound."""
+        """Return the seconds of processor time for one hour of sound."""
         return self.cpu_seconds / self.sound_seconds * 3600
 
 
 def _write(recording: Recording, target: Path) -> None:
-    """The fixture's packets, again and again."""
+    """Write the packets of the fixture repeatedly until the length is reached."""
     shift = 0.0
     with av.open(target, "w", options=recording.options) as file:
         streams = None
@@ -94,7 +97,7 @@ def _write(recording: Recording, target: Path) -> None:
 
 
 def _cpu_seconds() -> float:
-    """Of this process and its children."""
+    """Return the processor time of this process and its children."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(one.ru_utime + one.ru_stime for one in used)
 
@@ -150,7 +153,7 @@ async def _ours(path: Path) -> Measured:
 
 
 def _measured(how: Literal["bare", "ours"], path: Path) -> Measured:
-    """In a process of its own, whose memory and processor are nobody else's."""
+    """Measure in a new process, so that its memory and processor time belong only to the measurement."""
     done = subprocess.run(  # noqa: S603 - ourselves
         [sys.executable, "-m", "benchmarks.media", "--only", how, str(path)],
         check=True,
@@ -198,7 +201,7 @@ def _run(recordings: list[Recording], directory: Path, progress: Progress) -> bo
 
 
 def main() -> int:
-    """The command."""
+    """Run the benchmark. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--longest", type=int, default=14_400, help="leave out what is longer, in seconds")
     parser.add_argument("--only", nargs=2, metavar=("HOW", "PATH"), help=argparse.SUPPRESS)

@@ -1,4 +1,6 @@
-"""LiveKit's notifications of recorded consultations, each of its own id and properly signed, made before any timing."""
+"""Creates signed LiveKit webhooks of recorded consultations, each with its own event id, before a measurement
+starts.
+"""
 
 import itertools
 import json
@@ -20,18 +22,20 @@ EVENTS = (
     *("participant_left",) * 3,
     "room_finished",
 )
-"""What LiveKit says of one: the doctor, the patient and the recorder; two tracks each of two people."""
+"""LiveKit's events of one consultation: the doctor, the patient and the recorder join, and the doctor and the
+patient publish two tracks each.
+"""
 
 
 def notifications(rooms: Sequence[str]) -> Iterator[bytes]:
-    """Without end, each room a step further in its consultation, and at another step than the room before it."""
+    """Yield webhook bodies without end. Neighboring rooms are at different steps of their consultations."""
     for turn in itertools.count():
         for place, room in enumerate(rooms):
             yield notification(EVENTS[(place + turn) % len(EVENTS)], room)
 
 
 def notification(event: str, room: str) -> bytes:
-    """One, in the shape that LiveKit gives it; an egress's has its request in it."""
+    """Return a webhook body in LiveKit's format. An egress event contains the egress request."""
     now = time.time_ns()
     said: dict[str, object] = {
         "event": event,
@@ -67,5 +71,5 @@ def _egress(room: str, now: int) -> dict[str, object]:
 
 
 def signed(url: str, body: bytes, *, key: str, secret: str) -> bytes:
-    """A notification as it is sent to `url`."""
+    """Return the webhook as an HTTP request to `url`."""
     return post(url, {"Content-Type": CONTENT_TYPE} | sign(body, key, secret), body)

@@ -1,6 +1,7 @@
-"""A practice to measure: the API, and beside it a process for webhooks alone.
+"""A practice for benchmarks: the API, and a second process that serves only webhooks.
 
-The stand-ins for Supabase Auth and LiveKit run beside them; no worker does, whose work would be measured with theirs.
+The stand-ins for Supabase Auth and LiveKit run beside them. No worker runs, because the benchmark would measure its
+work too.
 """
 
 import time
@@ -45,9 +46,10 @@ from consultation
 
 @dataclass(frozen=True)
 class Practice:
-    """Where it is, its doctors' access tokens, and the rooms of its consultations, each of which is being recorded.
+    """The addresses of the practice, its doctors' access tokens, and the rooms of its consultations. Each room is
+    being recorded.
 
-    `webhooks_url` is the process that serves LiveKit's webhook alone; the API serves it, too.
+    `webhooks_url` is the process that serves only LiveKit's webhook. The API serves the webhook too.
     """
 
     stack: Stack
@@ -58,7 +60,9 @@ class Practice:
 
 @contextmanager
 def running(cluster: Cluster, data_dir: Path, *, doctors: int, recordings: int) -> Iterator[Practice]:
-    """Starts it, with so many doctors of so many recordings each, and stops it with the block."""
+    """Start a practice with this number of doctors, and of recordings for each doctor. Stop it at the end of the
+    block.
+    """
     with ExitStack() as stack:
         made = stack.enter_context(small_stack.running(cluster, data_dir))
         people = [(uuid4(), uuid4()) for _ in range(doctors)]

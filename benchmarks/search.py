@@ -1,9 +1,11 @@
-"""A search in encrypted words beside Postgres's full-text search in clear: `make bench-search` (docs/benchmarks.md).
+"""Compares a search in encrypted transcripts with Postgres's full-text search in clear text: `make bench-search`
+(docs/benchmarks.md).
 
-10,000 transcripts of half an hour in one practice; who asks has a fifth of them. The peer has the same words in clear
-in the same database: tsvector, GIN, phrases, ts_rank, ts_headline, the same filters and limit, and it asks through the
-same door, with its session check, quota and audit row. Both answer the same queries, in turns. The peer without
-snippets is told beside it, and not part of the promise.
+The practice has 10,000 transcripts of half an hour. The searching doctor owns a fifth of them. The reference has
+the same texts in clear in the same database: tsvector, GIN, phrases, ts_rank, ts_headline, and the same filters and
+limit. It runs through the same transaction code, with its session check, quota and audit row. Both answer the same
+queries, in alternating order. A third figure, the reference without snippets, is printed beside them and is not
+part of the promise.
 """
 
 import argparse
@@ -43,7 +45,9 @@ Search = Callable[[str], Awaitable[Found]]
 
 @dataclass(frozen=True)
 class Timed:
-    """A query answered by each: seconds, and whether ours and the peer's are the same; None where one was cut."""
+    """The seconds that each search took for a query, and whether ours and the reference found the same recordings.
+    None if the limit cut a result.
+    """
 
     kind: str
     seconds: Mapping[str, float]
@@ -64,7 +68,7 @@ def _asker(doctor: UUID) -> Asker:
 
 
 def _searches(database: Database, keyring: Keyring, doctor: UUID) -> dict[str, Search]:
-    """Each of them, as that doctor."""
+    """Return each search as a function that runs as this doctor."""
     transcripts = TranscriptSearch(database, keyring)
 
     async def ours(text: str) -> Found:
@@ -87,7 +91,7 @@ def _searches(database: Database, keyring: Keyring, doctor: UUID) -> dict[str, S
 async def _take_turns(
     searches: Mapping[str, Search], asked: Sequence[tuple[str, str]], progress: Progress
 ) -> list[Timed]:
-    """Each query by each, who begins in turns, after one of each that is not counted."""
+    """Run each query with each search, in rotating order, after one uncounted query with each search."""
     for search in searches.values():
         await search(asked[0][1])
     measured = []
@@ -106,7 +110,7 @@ async def _take_turns(
 
 
 def _milliseconds(measured: Sequence[Timed], name: str) -> tuple[float, float]:
-    """p50 and p95."""
+    """Return the median and the 95th percentile."""
     cuts = statistics.quantiles((one.seconds[name] for one in measured), n=20, method="inclusive")
     return cuts[9] * 1000, cuts[18] * 1000
 
@@ -149,7 +153,7 @@ async def _measure(directory: Path, transcripts: int, count: int, progress: Prog
 
 
 def main() -> int:
-    """The command."""
+    """Run the benchmark. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--transcripts", type=int, default=10_000)
     parser.add_argument("--queries", type=int, default=50, help="of each kind")

@@ -1,7 +1,8 @@
-"""A practice whose words are there twice: encrypted, as the service keeps them, and in clear for the peer.
+"""A practice with every transcript stored twice: encrypted as in the product, and in clear text for the reference
+search.
 
-Fifty doctors; the first, who asks, has a fifth of the transcripts. One in ten is of a sensitive kind. Rows are copied
-in by the superuser with the triggers off: nobody here has consented.
+The practice has fifty doctors. The first doctor, who searches, owns a fifth of the transcripts. One transcript in
+ten is sensitive. The superuser copies the rows with the triggers off, because no participant has consented.
 """
 
 import os
@@ -24,7 +25,7 @@ from benchmarks.search_words import Kept, kept
 
 DOCTORS: Final = 50
 SHARE_PERCENT: Final = 20
-"""Of whoever asks: of 10,000, eight a working day for a year."""
+"""The percentage of the searching doctor. 20% of 10,000 transcripts are eight for each working day of a year."""
 
 PATIENTS: Final = 1_000
 _AT_ONCE: Final = 200
@@ -34,7 +35,7 @@ _sql = Queries(Path(__file__).with_name("search.sql"))
 
 
 def fill(superuser_url: str, transcripts: int, progress: Progress) -> tuple[UUID, Keyring]:
-    """The doctor who asks, and the keyring that opens the words."""
+    """Fill the database. Return the id of the searching doctor and the keyring that decrypts the transcripts."""
     keyring = Keyring.parse(new_key_line("bench"))
     index_key = keyring.new_data_key()
     doctors, recordings = [uuid4() for _ in range(DOCTORS)], [uuid4() for _ in range(transcripts)]

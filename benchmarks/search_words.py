@@ -1,8 +1,10 @@
-"""Transcripts to search: half an hour each, of made-up words of English and Spanish shape, as often as words are said.
+"""Transcripts to search: half an hour each, of invented English and Spanish words with a natural frequency
+distribution.
 
-The vocabulary has 20,000 words, some with accents; the n-th is said about 1/n as often as the first, one in eight of
-them as a plural. All is drawn from seeds: a run is the same each time. It is sealed and indexed as the service does it
-(`app/transcripts`); folding remembers what it made of a word, for else it alone would take half an hour.
+The vocabulary has 20,000 words, some with accents. The n-th word occurs about 1/n as often as the first, and one
+occurrence in eight is a plural. Seeds determine all random choices, so every run has the same transcripts. The code
+of `app/transcripts` encrypts and indexes them. Folding is cached for each word, because it would otherwise take
+half an hour.
 """
 
 import random
@@ -55,7 +57,7 @@ folding._parts = lru_cache(maxsize=None)(folding._parts)  # noqa: SLF001 - see a
 
 @dataclass(frozen=True)
 class Kept:
-    """A transcript as it is stored, and its words in clear for the peer."""
+    """A transcript as it is stored, and its text in clear for the reference search."""
 
     sealed: bytes = field(repr=False)
     key: DataKey
@@ -65,7 +67,7 @@ class Kept:
 
 @cache
 def vocabulary() -> tuple[str, ...]:
-    """Distinct words, the commonest first, which are the shortest, as everywhere."""
+    """Return distinct words, most frequent first. Frequent words are short, as in natural languages."""
     drawing = random.Random("vocabulary")  # noqa: S311 - the same each time
     found: dict[str, None] = {}
     while len(found) < VOCABULARY:
@@ -83,7 +85,7 @@ def _weights() -> tuple[float, ...]:
 
 
 def spoken(number: int) -> Transcript:
-    """What was said in the recording of that number."""
+    """Return the transcript with this number."""
     drawing = random.Random(f"transcript {number}")  # noqa: S311 - the same each time
     drawn = drawing.choices(vocabulary(), cum_weights=_weights(), k=WORDS)
     said = [f"{word}s" if drawing.random() < _PLURALS else word for word in drawn]
@@ -101,7 +103,7 @@ def spoken(number: int) -> Transcript:
 
 
 def kept(number: int, recording_id: UUID, keyring: Keyring, index_key: IndexKey) -> Kept:
-    """What the worker keeps of it."""
+    """Return the transcript in the form that the worker stores."""
     transcript = spoken(number)
     stored = transcript_bytes(transcript)
     key = keyring.new_data_key()
@@ -111,7 +113,7 @@ def kept(number: int, recording_id: UUID, keyring: Keyring, index_key: IndexKey)
 
 
 def queries(count: int, transcripts: int) -> list[tuple[str, str]]:
-    """So many of each kind in turns: the kind, and what is typed."""
+    """Return queries of each kind in turn, as pairs of the kind and the query text."""
     drawing = random.Random("queries")  # noqa: S311 - the same each time
     words = vocabulary()
 

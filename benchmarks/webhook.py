@@ -1,12 +1,14 @@
-"""The webhook beside a bare insert of the same row: `make bench-webhook`; how to read it is in `docs/benchmarks.md`.
+"""Compares the webhook with a bare insert of the same row: `make bench-webhook`. `docs/benchmarks.md` explains the
+output.
 
-Both write `private.livekit_events` of one database, in turns of the same run, from the same process, as many at once.
-A bare insert is what psycopg makes of one: out of the pool, begin, `insert ... on conflict do nothing`, commit, back
-into the pool. It checks no connection and no signature, speaks no HTTP, queues no job and wakes no worker.
+Both write to `private.livekit_events` in one database, alternately in one run, from one process, with the same
+number of concurrent senders. A bare insert takes a psycopg connection from the pool, runs begin, `insert ... on
+conflict do nothing` and commit, and returns the connection to the pool. It checks no connection and no signature,
+speaks no HTTP, queues no job and wakes no worker.
 
-The webhook is that of `resguardo serve --only-webhooks`; what it is in the process that answers the readers is told
-beside it. Its latency beside readers is not taken at its full rate, where it would be that of the queue, but at a
-steady pace, and from the moment when each event was due.
+The measured webhook is that of `resguardo serve --only-webhooks`. The output also contains the figures of the
+webhook in the process that serves the readers. The latency beside readers is measured at a steady rate and from the
+moment when each event was due. At the full rate, it would be the latency of the queue.
 """
 
 import argparse
@@ -40,7 +42,7 @@ LEAST_RATIO = 0.5
 MOST_P99_MILLISECONDS = 20.0
 READERS = 4
 EVENTS_A_SECOND = 50
-"""The pace beside the readers: what some five hundred consultations at once have LiveKit say."""
+"""The rate of webhooks beside the readers. About five hundred concurrent consultations cause that many events."""
 
 _Piece = TypeVar("_Piece")
 _INSERT = """
@@ -52,7 +54,7 @@ _READ = b'{"query": "{ recordings(first: 20) { edges { cursor node { id status c
 
 @dataclass
 class Sample:
-    """What some rounds of one kind came to, all rounds together."""
+    """The total of all rounds of one kind."""
 
     name: str
     seconds: float = 0.0
@@ -60,18 +62,18 @@ class Sample:
 
     @property
     def per_second(self) -> float:
-        """How many were done in a second."""
+        """Return the number of operations per second."""
         return len(self.latencies) / self.seconds
 
     def milliseconds(self, percentile: float) -> float:
-        """The latency that so many of a hundred do not exceed."""
+        """Return this percentile of the latency in milliseconds."""
         ordered = sorted(self.latencies)
         return 1000 * ordered[math.ceil(len(ordered) * percentile / 100) - 1]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured."""
+    """The results of the benchmark."""
 
     bare: Sample = field(default_factory=lambda: Sample("bare insert"))
     webhook: Sample = field(default_factory=lambda: Sample("webhook"))
@@ -82,12 +84,12 @@ class Result:
 
     @property
     def ratio(self) -> float:
-        """The webhook's rate in bare inserts."""
+        """Return the webhook's rate divided by the rate of bare inserts."""
         return self.webhook.per_second / self.bare.per_second
 
     @property
     def holds(self) -> bool:
-        """Whether it is what was promised."""
+        """Return whether the result meets the promise."""
         return self.ratio >= LEAST_RATIO and self.beside_readers.milliseconds(99) < MOST_P99_MILLISECONDS
 
 
@@ -98,9 +100,10 @@ async def _in_turns(
     *,
     apart: float = 0.0,
 ) -> None:
-    """Does the work with so many hands at once, each taking the next piece when it has done one.
+    """Do the work with all `hands` concurrently. Each hand takes the next piece after it has finished one.
 
-    Pieces are due so many seconds `apart`, and a latency counts from there; 0: as soon as there is a hand.
+    Piece number n is due n * `apart` seconds after the start, and its latency counts from then. With `apart` 0, a
+    piece is due as soon as a hand is free.
     """
     began = time.perf_counter()
     left = iter(enumerate(work))
@@ -118,7 +121,7 @@ async def _in_turns(
 
 
 def _row(event: str, room: str) -> tuple[object, ...]:
-    """What a notification leaves in the inbox."""
+    """Return the row that a webhook inserts into the inbox."""
     egress_id = f"EG_{uuid4().hex[:12]}" if event.startswith("egress_") else None
     return f"EV_{uuid4().hex[:12]}", event, egress_id, room, datetime.now(UTC)
 
@@ -130,7 +133,7 @@ class _Bench:
     senders: int
 
     async def round(self, result: Result, events: int) -> None:
-        """So many of each."""
+        """Run this number of events of each kind."""
         await self.insert(result.bare, events)
         await self.notify(result.webhook, events)
         await self.notify_beside_readers(result.beside_readers, result.reads, events)
@@ -139,7 +142,7 @@ class _Bench:
         )
 
     async def insert(self, sample: Sample, count: int) -> None:
-        """A round of bare inserts, as many at once as there are senders."""
+        """Run a round of bare inserts with one connection for each sender."""
 
         async def hand(row: tuple[object, ...]) -> None:
             async with self.pool.connection() as connection:
@@ -152,7 +155,7 @@ class _Bench:
     async def notify(
         self, sample: Sample, count: int, *, apart: float = 0.0, in_one_process: bool = False
     ) -> None:
-        """A round of notifications, with an empty queue before it, as a worker would have left it."""
+        """Run a round of webhooks. The job queue is empty at the start, as if a worker had emptied it."""
         async with self.pool.connection() as connection:
             await connection.execute("delete from jobs.procrastinate_jobs")
         environment = self.place.stack.environment
@@ -166,9 +169,9 @@ class _Bench:
     async def notify_beside_readers(
         self, sample: Sample, reads: Sample, count: int, *, in_one_process: bool = False
     ) -> None:
-        """A round of notifications at a steady pace, while readers ask for page after page.
+        """Run a round of webhooks at a steady rate, while readers request pages continuously.
 
-        Each page is the next doctor's, since they have quotas.
+        Each page is requested by another doctor, because doctors have quotas.
         """
         is_over = asyncio.Event()
         pages = itertools.takewhile(lambda _: not is_over.is_set(), itertools.cycle(self._reads()))
@@ -202,7 +205,7 @@ def _read_by(reader: Connection) -> Callable[[bytes], Awaitable[None]]:
 
 
 async def measure(place: Practice, *, events: int, rounds: int, senders: int) -> Result:
-    """So many rounds of so many events each, after one that warms up and is not counted."""
+    """Run one uncounted round, and then `rounds` rounds of `events` events each."""
     pool = AsyncConnectionPool(place.stack.project.owner_url, min_size=senders, max_size=senders, open=False)
     async with pool:
         bench = _Bench(place, pool, senders)
@@ -214,7 +217,7 @@ async def measure(place: Practice, *, events: int, rounds: int, senders: int) ->
 
 
 def report(result: Result) -> list[str]:
-    """The table, the ratio, and the verdict last."""
+    """Return the lines of the table, the ratio, and the verdict."""
     lines = [f"{'':20}{'a second':>10}{'p50 ms':>9}{'p99 ms':>9}{'count':>8}"]
     for sample in (getattr(result, each.name) for each in fields(result)):
         p50, p99 = sample.milliseconds(50), sample.milliseconds(99)
@@ -230,7 +233,7 @@ def report(result: Result) -> list[str]:
 
 
 def main() -> int:
-    """The command. 0 where the promise is held, else 1."""
+    """Run the benchmark. Return 0 if the promise is met, else 1."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=400, help="in each round")
     parser.add_argument("--rounds", type=int, default=5)
@@ -242,7 +245,7 @@ def main() -> int:
         practice.running(Cluster(url, Path(home)), Path(home), doctors=32, recordings=50) as place,
     ):
         gc.collect()
-        gc.freeze()  # no pause of ours is to be taken for one of the server's
+        gc.freeze()  # A garbage collection of this process must not count as latency of the server
         result = asyncio.run(measure(place, events=given.events, rounds=given.rounds, senders=given.senders))
     print("\n".join(report(result)))  # noqa: T201 - what it is run for
     return 0 if result.holds else 1
