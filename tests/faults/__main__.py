@@ -1,4 +1,6 @@
-"""`python -m tests.faults`: the whole suite; the exit code is 1 if anything is lost, doubled, stuck or unexpected."""
+"""`python -m tests.faults` runs the whole fault suite. The exit code is 1 if any result is lost, doubled, stuck or
+unexpected.
+"""
 
 import argparse
 import asyncio

@@ -1,4 +1,6 @@
-"""What people do in a consultation while something goes wrong, and what LiveKit is ordered to do wrong meanwhile."""
+"""The actions of people in a consultation during a fault, and the faults that the LiveKit stand-in is ordered to
+cause.
+"""
 
 import asyncio
 from datetime import timedelta
@@ -13,7 +15,7 @@ _START_SECONDS = 150.0
 
 
 async def record(visit: Visit, seconds: float = 0.5) -> None:
-    """The doctor starts, and stops once LiveKit has recorded for a while."""
+    """The doctor starts a recording, and stops it after LiveKit has recorded for `seconds`."""
     await visit.start()
     await visit.until_recorded(ACTIVE, _START_SECONDS)
     await asyncio.sleep(seconds)
@@ -21,7 +23,7 @@ async def record(visit: Visit, seconds: float = 0.5) -> None:
 
 
 def ordered(*kinds: str, **changes: Any) -> Act:
-    """A recording like any other, while LiveKit does these things wrong."""
+    """Return the act of an ordinary recording during which LiveKit causes these faults."""
 
     async def act(visit: Visit) -> None:
         await visit.open()
@@ -33,7 +35,7 @@ def ordered(*kinds: str, **changes: Any) -> Act:
 
 
 def ordered_without_stop(*kinds: str, **changes: Any) -> Act:
-    """The doctor starts and does nothing more."""
+    """Return the act of a doctor who starts a recording and does not stop it, while LiveKit causes these faults."""
 
     async def act(visit: Visit) -> None:
         await visit.open()
@@ -45,7 +47,7 @@ def ordered_without_stop(*kinds: str, **changes: Any) -> Act:
 
 
 def then_again(first: Act, end: str, seconds: float = 100) -> Act:
-    """After the first recording has come to an end, the doctor records the same consultation again."""
+    """Return an act in which the doctor records the consultation again after the first recording has ended."""
 
     async def act(visit: Visit) -> None:
         await first(visit)
@@ -173,7 +175,9 @@ async def object_comes_after_it_was_given_up(visit: Visit) -> None:
 
 
 async def forged(visit: Visit) -> None:
-    """Signed with the right key: an egress that failed, and one that is complete, while it goes on."""
+    """Send forged webhooks with a valid signature, of a failed egress and of a complete egress, while the egress
+    continues.
+    """
     await visit.open()
     await visit.start()
     egress = await visit.until_recorded(ACTIVE)
@@ -211,7 +215,7 @@ async def livekits_clock_was_ahead(visit: Visit) -> None:
 
 
 def database_clock_moves(by: timedelta) -> Act:
-    """What has happened is so much longer ago than it was, or lies ahead."""
+    """Return an act that shifts the timestamps of all past events, as if the database's clock had jumped."""
 
     async def act(visit: Visit) -> None:
         await visit.open()
@@ -226,7 +230,7 @@ def database_clock_moves(by: timedelta) -> Act:
 
 
 def with_speakers(file: str) -> Act:
-    """Picture and sound apart; the upload of one of them fails."""
+    """Return the act of a recording with separate sounds of the speakers, in which the upload of one file fails."""
 
     async def act(visit: Visit) -> None:
         await visit.open(separateSpeakers=True)

@@ -1,8 +1,8 @@
-"""What befalls a whole deployment while people record: Postgres restarts, the store is away, LiveKit is out of reach,
-the leader stands still, the worker's clock leaps.
+"""Failures of a whole deployment during recordings: Postgres restarts, the object store or LiveKit is unreachable,
+the leader process stops, or the worker's clock jumps.
 
-Each calamity meets consultations at different moments. Only an upload that the recorder itself gives up is gone:
-LiveKit deletes its file then (egress#329).
+Each calamity meets consultations at different moments. A file is lost only if the recorder itself gives up the
+upload, because LiveKit then deletes its file (egress#329).
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _LEADER = "select leader, number from private.leadership where leader is not nul
 
 @dataclass(frozen=True)
 class Moment:
-    """What people do before, what they do last before it happens, and what after."""
+    """A moment of a consultation: the act long before the calamity, the last act before it, and the act after it."""
 
     name: str
     before: Act
@@ -49,7 +49,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Calamity:
-    """What befalls the deployment while `visits` consultations are at each of these moments."""
+    """A failure of the deployment while `visits` consultations are at each of these moments."""
 
     name: str
     befall: Callable[[World], Awaitable[None]]
@@ -57,11 +57,11 @@ class Calamity:
     visits: int = 1
 
     def matching(self, only: str) -> "Calamity":
-        """With the moments alone in whose name this is."""
+        """Return the calamity with only those moments whose name contains `only`."""
         return replace(self, moments=[moment for moment in self.moments if only in self._met_at(moment)])
 
     async def met(self, world: World, tell: Tell) -> list[Verdict]:
-        """Every consultation comes to its moment, then it happens."""
+        """Bring every consultation to its moment, and then cause the failure."""
         met = [(Visit(world), moment) for moment in self.moments for _ in range(self.visits)]
         await asyncio.gather(*(_come_near(visit, moment) for visit, moment in met))
         await asyncio.gather(*(moment.last(visit) for visit, moment in met))
@@ -103,7 +103,9 @@ async def _take_livekit_away(world: World) -> None:
 
 
 async def _freeze_the_leader(world: World) -> None:
-    """Beside a second worker, which has to lead within 30 s; the first one, awake again, leads no more."""
+    """Freeze the leader while a second worker runs. The second worker must lead within 30 s, and the first worker
+    must not lead after it continues.
+    """
     with tempfile.TemporaryDirectory(prefix="second-worker-") as directory:
         async with world.another_worker(Path(directory)) as other:
             first = await _until_led(world, f"/{world.worker.pid}", _FOLLOWED_SECONDS)
@@ -120,7 +122,7 @@ async def _freeze_the_leader(world: World) -> None:
 
 
 async def _until_led(world: World, by: str, seconds: float) -> int:
-    """The number of the lease, once a process whose name ends so leads."""
+    """Wait until a process whose name ends with `by` leads. Return the number of the lease."""
     async with asyncio.timeout(seconds):
         while True:
             for leader, number in await world.postgres.rows(_LEADER):
@@ -130,21 +132,21 @@ async def _until_led(world: World, by: str, seconds: float) -> int:
 
 
 async def _until_connected(world: World) -> None:
-    """Until two workers ask for the lease."""
+    """Wait until two workers request the lease."""
     async with asyncio.timeout(60):
         while len(await world.postgres.rows(_ASKERS)) < 2:  # noqa: ASYNC110 - the database tells nobody
             await asyncio.sleep(0.2)
 
 
 async def _make_read_only(world: World) -> None:
-    """As Supabase does at 95% of the disk."""
+    """Make the database read-only, as Supabase does if the disk is 95% full."""
     await _alter_database(world, "set default_transaction_read_only = on")
     await asyncio.sleep(_DATABASE_SECONDS)
     await _alter_database(world, "reset default_transaction_read_only")
 
 
 async def _alter_database(world: World, how: str) -> None:
-    """And ends the sessions that were made before."""
+    """Change a setting of the database, and end all existing sessions."""
     await world.postgres.rows(f'alter database "{DATABASE}" {how}')
     await world.postgres.rows(
         "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and usename like 'resguardo%%'",
@@ -153,7 +155,7 @@ async def _alter_database(world: World, how: str) -> None:
 
 
 async def _fill_the_pools(world: World) -> None:
-    """A lock that everybody waits for, until every connection of every process waits."""
+    """Hold a lock that every statement needs, until every connection of every process waits."""
     url = with_database(world.postgres.url, DATABASE)
     async with await psycopg.AsyncConnection.connect(url) as connection:
         await connection.execute("lock table resguardo.recordings in access exclusive mode")
@@ -161,7 +163,9 @@ async def _fill_the_pools(world: World) -> None:
 
 
 async def _put_a_pooler_between(world: World) -> None:
-    """A pooler in transaction mode, which the worker refuses when it connects again, and the API meets unawares."""
+    """Put a pooler in transaction mode before the database. The worker refuses it at the next connection, and the
+    API notices nothing.
+    """
     address_of_postgres = world.database_wire.upstream
     api, worker = [
         _moved(world.stack.environment[name], address_of_postgres[1])

@@ -1,7 +1,9 @@
-"""What LiveKit does to recordings, and what should become of them: both lists of complaints, line by line.
+"""The list of LiveKit's faults, with the expected result of the recording. It covers every entry of both lists of
+known issues.
 
-Each fault has a consultation of its own. `act` is what its people do and what LiveKit is ordered to do wrong; nobody
-else helps. The numbers are those of the vendors' issues, `rule` those of what a correct controller does.
+Each fault has its own consultation. `act` contains the actions of the people and the faults that LiveKit is ordered
+to cause. No other person acts. The second field names the vendors' issues, and the rules that a correct controller
+obeys.
 """
 
 from datetime import timedelta

@@ -1,8 +1,8 @@
-"""LiveKit and the bucket in memory, with a life of their own: what a state machine drives, and what is really true.
+"""An in-memory LiveKit and bucket for the state machine, which also know the true state of every egress and object.
 
-They answer as `app.integrations` hands it on, errors included, so that a sequence costs milliseconds; the wire is the
-stand-in's matter. Nothing happens by itself: each change of an egress is made by a rule of the machine. Every call
-passes a boundary, where `Faults` may have the process die, the call fail, or something else happen meanwhile.
+They return the same values and errors as `app.integrations`, so a sequence takes milliseconds. The LiveKit stand-in
+tests the wire protocol. Nothing happens by itself: a rule of the state machine makes each change of an egress.
+Every call passes a boundary. At a boundary, `Faults` can end the process, fail the call, or run another action.
 """
 
 import hashlib
@@ -33,19 +33,19 @@ MAGIC: dict[Container, bytes] = {"mp4": b"\0\0\0\x18ftypisom", "ogg": b"OggS\0\x
 
 
 class Crashed(BaseException):
-    """The process died here: no handler of the application's may see it."""
+    """The process died at this boundary. No exception handler of the application may catch it."""
 
 
 @dataclass
 class Disturbance:
-    """What goes wrong at the boundary number `at` of a run, counted from 1: `kind` is what."""
+    """A disturbance at a boundary of a run. `at`: the number of the boundary, from 1."""
 
     at: int
     kind: str
 
 
 class Faults:
-    """The boundaries that a run passes: before and after each call of a vendor, and each commit."""
+    """The boundaries of a run: before and after each call of a vendor, and each commit."""
 
     def __init__(self) -> None:
         self.meanwhile: Callable[[str], Awaitable[None]] | None = None
@@ -54,15 +54,15 @@ class Faults:
         self._passed = 0
 
     def plan(self, disturbance: Disturbance | None) -> None:
-        """For the run that begins now; None disturbs nothing."""
+        """Plan a disturbance of the run that begins now. None plans nothing."""
         self._plan, self._passed = disturbance, 0
 
     def commit(self) -> None:
-        """The worker's transaction is committed: it saw whatever had happened by then."""
+        """Record that the worker's transaction was committed after all interruptions until now."""
         self.committed_after = self.interruptions
 
     async def boundary(self, *, is_in_transaction: bool = False) -> None:
-        """Raises Crashed or UpstreamFailed where it was planned."""
+        """Pass a boundary. Raises Crashed or UpstreamFailed if planned."""
         self._passed += 1
         plan = self._plan
         if plan is None or self._passed < plan.at or (is_in_transaction and plan.kind not in _IN_TRANSACTION):
@@ -83,7 +83,7 @@ _IN_TRANSACTION = ("crash", "fail")
 
 @dataclass
 class Egress:
-    """One egress: `snapshot` is what is true, `history` what was true before, oldest first."""
+    """An egress: `snapshot` is its true state, `history` contains its earlier states, oldest first."""
 
     snapshot: EgressSnapshot
     container: Container
@@ -96,13 +96,13 @@ class Egress:
 
     @property
     def is_live(self) -> bool:
-        """Whether it records or is about to."""
+        """Return whether the egress is recording or starting."""
         return not self.is_dead and self.snapshot.status in ("starting", "active")
 
 
 @dataclass(frozen=True)
 class Told:
-    """An event that LiveKit sends: once, twice, late or never."""
+    """A LiveKit event, which arrives once, twice, late or never."""
 
     event_id: str
     event: str
@@ -113,7 +113,7 @@ class Told:
 
 @dataclass
 class Room:
-    """People by identity, with whether they publish, and the SIDs of their microphone tracks."""
+    """A room: its people by identity, whether each publishes, and the SIDs of their microphone tracks."""
 
     people: dict[str, bool] = field(default_factory=dict)
     microphones: dict[str, list[str]] = field(default_factory=dict)
@@ -122,14 +122,14 @@ class Room:
 
 @dataclass(frozen=True)
 class Ask:
-    """A start that was asked for, with the moment."""
+    """A request to start an egress, with its time."""
 
     object_key: str
     at: datetime
 
 
 class Bucket(Storage):
-    """Objects in memory; `is_down` refuses every call."""
+    """A bucket in memory. If `is_down` is true, every call fails."""
 
     def __init__(self, cloud: "Cloud") -> None:
         self._cloud = cloud
@@ -137,23 +137,23 @@ class Bucket(Storage):
         self.is_down = False
 
     def put(self, key: str, content: bytes) -> None:
-        """As an uploader does."""
+        """Store an object, as an uploader does."""
         etag = hashlib.sha256(content).hexdigest()[:32]
         stored = StoredObject(len(content), "video/mp4", etag, self._cloud.now())
         self.objects[key] = (content, stored)
 
     async def head(self, key: str) -> StoredObject | None:
-        """As the real one."""
+        """Do the same as the real method."""
         async with _call(self._cloud, is_down=self.is_down):
             return self.objects[key][1] if key in self.objects else None
 
     async def sha256(self, key: str, stored: StoredObject) -> str:
-        """As the real one."""
+        """Do the same as the real method."""
         content = await self.read_range(key, 0, stored.size_bytes, etag=stored.etag)
         return hashlib.sha256(content).hexdigest()
 
     async def read_range(self, key: str, start: int, length: int, *, etag: str | None = None) -> bytes:
-        """As the real one."""
+        """Do the same as the real method."""
         async with _call(self._cloud, is_down=self.is_down):
             content, stored = self.objects.get(key, (b"", None))
             if stored is None and etag is None:
@@ -164,7 +164,7 @@ class Bucket(Storage):
 
 
 class _call:  # noqa: N801 - reads as the verb it is
-    """The boundaries around a call, and a vendor that is away."""
+    """A context manager with a boundary before and after a call. It fails if the vendor is down."""
 
     def __init__(self, cloud: "Cloud", *, is_down: bool = False) -> None:
         self._cloud, self._is_down = cloud, is_down
@@ -180,14 +180,14 @@ class _call:  # noqa: N801 - reads as the verb it is
 
 
 async def quick_probe(read_range: ReadRange, size_bytes: int, container: Container) -> MediaInfo:
-    """Stands for the child process, which costs a tenth of a second: refuses what does not begin as it should."""
+    """Check only the first bytes of a file. Replaces the child process, which takes a tenth of a second."""
     if not (await read_range(0, size_bytes)).startswith(MAGIC[container]):
         raise MediaRefused("media_unreadable")
     return MediaInfo(container, 1.0, container == "mp4", has_audio=True, audio_channels=2)
 
 
 class Cloud(LiveKit):
-    """LiveKit's answers, and the faults that a rule has set: `fault[call]` is what the next calls meet."""
+    """LiveKit in memory. `fault[call]` is the fault of the next calls."""
 
     def __init__(self) -> None:
         super().__init__("http://nowhere.invalid", "key", "secret")
@@ -209,28 +209,28 @@ class Cloud(LiveKit):
         self._ticks = count(1)
 
     def now(self) -> datetime:
-        """The machine's clock, never the same twice."""
+        """Return the machine's time. No two calls return the same time."""
         return datetime.now(UTC) + self.ahead + timedelta(microseconds=next(self._ticks))
 
     def heal(self) -> None:
-        """Everything answers, what was on its way has arrived."""
+        """End all faults, and deliver every egress that is late."""
         self.fault.clear()
         self.bucket.is_down = False
         for egress in list(self.turns_up_late):
             self.turn_up(egress)
 
-    # What the application asks.
+    # Methods that the application calls.
 
     async def start_room_composite(
         self, *, room_name: str, object_key: str, upload: S3Target
     ) -> EgressSnapshot:
-        """As the real one."""
+        """Do the same as the real method."""
         return await self._begin(room_name, object_key, "mp4")
 
     async def start_microphone(
         self, *, room_name: str, track_sid: str, object_key: str, upload: S3Target
     ) -> EgressSnapshot:
-        """As the real one."""
+        """Do the same as the real method."""
         container: Container = "mp4" if object_key.endswith(".mp4") else "ogg"
         return await self._begin(room_name, object_key, container, track_sid)
 
@@ -243,7 +243,7 @@ class Cloud(LiveKit):
         object_key: str,
         upload: S3Target,
     ) -> EgressSnapshot:
-        """As the real one."""
+        """Do the same as the real method."""
         return await self._begin(room_name, object_key, "ogg")
 
     async def _begin(
@@ -270,7 +270,7 @@ class Cloud(LiveKit):
             return egress.snapshot
 
     async def stop_egress(self, egress_id: str) -> Outcome:
-        """As the real one; of a dead egress it is never heard."""
+        """Stop the egress as the real method does. A dead egress never stops."""
         async with _call(self):
             fault = self.fault.get("stop")
             egress = self.egresses.get(egress_id)
@@ -291,7 +291,7 @@ class Cloud(LiveKit):
     async def list_egress(
         self, *, room_name: str | None = None, egress_id: str | None = None, active_only: bool = False
     ) -> list[EgressSnapshot]:
-        """As the real one, for about a day after an end."""
+        """List the egresses as the real method does. An egress stays in the list for about a day after its end."""
         async with _call(self):
             self.listed_after = self.faults.interruptions
             fault = self.fault.get("list")
@@ -313,7 +313,7 @@ class Cloud(LiveKit):
             ]
 
     async def recorder_answers(self, egress_id: str) -> bool | None:
-        """As the real one."""
+        """Do the same as the real method."""
         async with _call(self):
             egress = self.egresses.get(egress_id)
             if egress is None or egress.is_forgotten or egress.snapshot.status not in ("starting", "active"):
@@ -321,11 +321,11 @@ class Cloud(LiveKit):
             return not egress.is_dead
 
     async def is_connected(self, room: str, identity: str) -> bool | None:
-        """As the real one: everybody whom it lists is there."""
+        """Return the same as the real method. Every listed participant is connected."""
         return identity in {one.identity for one in await self.participants(room)}
 
     async def rooms(self, names: Sequence[str] | None) -> list[RoomSnapshot]:
-        """As the real one."""
+        """Do the same as the real method."""
         async with _call(self):
             fault = self.fault.get("rooms")
             if fault == "unavailable":
@@ -338,7 +338,7 @@ class Cloud(LiveKit):
             ]
 
     async def participants(self, room: str) -> list[ParticipantSnapshot]:
-        """As the real one, recorders among them."""
+        """List the participants, including recorders, as the real method does."""
         async with _call(self):
             if self.fault.get("participants") == "unavailable":
                 raise UpstreamFailed("livekit_unavailable", status=503)
@@ -371,7 +371,7 @@ class Cloud(LiveKit):
         ended = egress.snapshot.ended_at
         return not egress.is_forgotten and (ended is None or self.now() - ended < KEPT_AFTER_END)
 
-    # What happens in LiveKit.
+    # Events inside LiveKit.
 
     def _made(self, room_name: str, object_key: str, container: Container) -> Egress:
         snapshot = EgressSnapshot(
@@ -393,7 +393,7 @@ class Cloud(LiveKit):
         return egress
 
     def turn_up(self, egress: Egress) -> None:
-        """LiveKit has it; one that comes late does so only while its room is open."""
+        """Add the egress to LiveKit's list. A late egress is added only if its room is still open."""
         is_late = egress in self.turns_up_late
         if is_late:
             self.turns_up_late.remove(egress)
@@ -404,7 +404,7 @@ class Cloud(LiveKit):
         self._tell_egress("egress_started", egress)
 
     def change(self, egress: Egress, status: str, **changes: Any) -> None:
-        """A step of an egress, which LiveKit tells."""
+        """Change the status of an egress. LiveKit sends an event."""
         now = self.now()
         is_over = status in ("complete", "failed", "aborted", "limit_reached")
         egress.history.append(egress.snapshot)
@@ -417,11 +417,11 @@ class Cloud(LiveKit):
         self._tell_egress("egress_ended" if is_over else "egress_updated", egress)
 
     def end(self, egress: Egress, how: str) -> None:
-        """The end of what was recorded: `complete`, `limit_reached`, `failed`, and what becomes of its object.
+        """End an egress. `how` is `complete`, `limit_reached` or `failed`, optionally with the fate of the object.
 
-        `complete late`: the object comes later; `complete never`: it does not; `complete short`: it is cut short;
-        `complete other`: it is of another kind; `failed with`: it failed and the object is there all the same;
-        `aborted with`: it was aborted and tells of its file.
+        `complete late`: the object appears later. `complete never`: no object appears. `complete short`: the object
+        is truncated. `complete other`: the object has another format. `failed with`: the egress failed, but the
+        object exists. `aborted with`: the egress was aborted, and reports a file.
         """
         status, _, fate = how.partition(" ")
         size = None if status == "failed" else len(egress.content)
@@ -437,14 +437,14 @@ class Cloud(LiveKit):
         self.change(egress, status, size_bytes=size, error_reason=reason)
 
     def upload(self, egress: Egress) -> None:
-        """Its object is there."""
+        """Store the object of the egress."""
         if egress in self.uploads_late:
             self.uploads_late.remove(egress)
         egress.is_uploaded = True
         self.bucket.put(egress.snapshot.object_key or "", egress.content)
 
     def enter(self, room_name: str, identity: str, *, is_publisher: bool) -> None:
-        """Somebody comes, or begins to publish; LiveKit opens the room for the first."""
+        """Let a participant join or start to publish. The first participant opens the room."""
         room = self.rooms_open.setdefault(room_name, Room())
         room.people[identity] = is_publisher
         room.empty_since = None
@@ -454,14 +454,14 @@ class Cloud(LiveKit):
             self._tell("participant_joined", None, room_name)
 
     def publish(self, room_name: str, identity: str) -> str:
-        """Somebody in the room publishes a microphone; the SID of its track, which no other ever has."""
+        """Publish a microphone of a participant in the room. Return the SID of the track, which is unique."""
         track_sid = f"TR_{self._run}{next(self._ids)}"
         self.rooms_open[room_name].microphones.setdefault(identity, []).append(track_sid)
         self._tell("track_published", None, room_name)
         return track_sid
 
     def unpublish(self, room_name: str, identity: str) -> None:
-        """Somebody's microphones end, and with them what records them."""
+        """End the microphone tracks of a participant, and the egresses that record them."""
         for track_sid in self.rooms_open.get(room_name, Room()).microphones.pop(identity, ()):
             self._tell("track_unpublished", None, room_name)
             for egress in self.egresses.values():
@@ -479,7 +479,7 @@ class Cloud(LiveKit):
         return any(egress.track_sid in tracks for tracks in room.microphones.values())
 
     def give_up_tracks(self) -> None:
-        """An egress of a track that is not published FAILS after 30 s."""
+        """Set egresses to FAILED if their track has been unpublished for 30 s."""
         for egress in self.egresses.values():
             is_over = self.now() - (egress.snapshot.updated_at or self.now()) > TRACK_IS_AWAITED
             is_awaited = egress.is_live and egress.snapshot.status == "starting" and egress.track_sid
@@ -487,7 +487,7 @@ class Cloud(LiveKit):
                 self.change(egress, "failed", error_code=404, error_reason="failed")
 
     def leave(self, room_name: str, identity: str) -> None:
-        """Somebody goes; a room that stays empty closes."""
+        """Let a participant leave. An empty room closes after a while."""
         room = self.rooms_open.get(room_name, Room())
         room.people.pop(identity, None)
         self.unpublish(room_name, identity)
@@ -496,7 +496,9 @@ class Cloud(LiveKit):
             room.empty_since = self.now()
 
     def close_rooms(self) -> None:
-        """Those long empty; what records there ends, what had not begun is aborted, what is dead stays listed."""
+        """Close the rooms that have been empty for long. An active egress ends, a starting egress is aborted, and a
+        dead egress stays listed.
+        """
         for name, room in list(self.rooms_open.items()):
             if room.empty_since is None or self.now() - room.empty_since < ROOM_CLOSES_AFTER:
                 continue
@@ -510,7 +512,7 @@ class Cloud(LiveKit):
                         self.change(egress, "aborted", error_reason="start_not_received")
 
     def goes_on(self, how: str = "complete") -> None:
-        """All of LiveKit's own business that is due; what ends does so in that manner of `end`."""
+        """Do everything that LiveKit has to do now. `how`: the argument of `end` for each egress that ends."""
         for egress in list(self.uploads_late):
             self.upload(egress)
         for egress in self.egresses.values():
@@ -524,12 +526,12 @@ class Cloud(LiveKit):
                 self.end(egress, how)
 
     def whole(self, egress: Egress) -> bytes:
-        """What it would have uploaded, had nothing gone wrong: no two are alike, by a box that every reader skips."""
+        """Return the complete content of an egress. A box that every reader skips makes each content different."""
         text = f"free of {egress.snapshot.egress_id}".encode()
         return self.media[egress.container] + (4 + len(text)).to_bytes(4, "big") + text
 
     def next_event_id(self) -> str:
-        """As LiveKit makes one for each notification."""
+        """Return a new event id in LiveKit's format."""
         return f"EV_{self._run}{next(self._ids)}"
 
     def _tell_egress(self, event: str, egress: Egress) -> None:

@@ -1,9 +1,9 @@
-"""Postgres behind a proxy that knows where transactions end, and can kill the client exactly there.
+"""A proxy for Postgres that detects the end of each transaction and can kill the client exactly at this moment.
 
-A boundary is where a client asks to commit: `COMMIT`, or the `Sync` of a statement outside of a transaction. BEFORE it
-the server never hears of the commit; AFTER it the server has committed and the client never hears of that
-(PostgreSQL 18, "Message Formats"; checked 2026-11-21). Only what is about one consultation is counted: a transaction in
-which one of its names was sent or received.
+At a boundary, a client asks to commit: with `COMMIT`, or with the `Sync` of a statement outside of a transaction.
+BEFORE a boundary, the server never receives the commit. AFTER a boundary, the server has committed and the client
+never receives the answer (PostgreSQL 18, "Message Formats"; checked 2026-11-21). The proxy counts only transactions
+of one consultation: those in which one of its names was sent or received.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class _Session:
     prepared: dict[bytes, bytes] = field(default_factory=dict)
 
     def hears(self, kind: bytes, message: bytes) -> None:
-        """What the client sends; a statement that was prepared before is said again when it is run."""
+        """Collect a client's message. A bind message adds the text of its prepared statement."""
         if kind == b"P":
             name, text, _ = message[5:].split(b"\0", 2)
             self.prepared[name] = text
@@ -41,7 +41,7 @@ class _Session:
 
 
 class PostgresProxy(Proxy):
-    """`watches` are asked at every boundary of their login."""
+    """A proxy that asks `watches` at every boundary of their login."""
 
     def __init__(self, upstream: Address) -> None:
         super().__init__(upstream)
@@ -49,7 +49,7 @@ class PostgresProxy(Proxy):
 
     @contextmanager
     def watched(self, *watches: Watch) -> Iterator[None]:
-        """By these too, for as long as the block lasts."""
+        """Add these watches until the end of the block."""
         self.watches.extend(watches)
         try:
             yield

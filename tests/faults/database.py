@@ -1,4 +1,4 @@
-"""The deployment's Postgres, which can be restarted, and what is committed in it, read past every wire."""
+"""The deployment's Postgres, which a fault can restart. Tests read its committed rows directly, without a proxy."""
 
 import asyncio
 from pathlib import Path
@@ -18,7 +18,7 @@ _AWAY_SECONDS = 60
 
 
 class Postgres:
-    """`url` is the superuser's, of another port after each start."""
+    """A Postgres server. `url` is the superuser's URL, with a new port after each start."""
 
     def __init__(self, parent: Parent, directory: Path) -> None:
         self._parent = parent
@@ -28,19 +28,19 @@ class Postgres:
         self.url = ""
 
     async def start(self) -> Address:
-        """Where it listens."""
+        """Start the server. Return its address."""
         self._running = postgres.running(self._directory, durable=False)
         self.url = await self._parent.run(self._running.__enter__)
         return address(self.url)
 
     async def stop(self) -> None:
-        """Ends every session."""
+        """Stop the server, which ends every session."""
         await self._parent.leave(self._running)
 
     async def rows(
         self, query: str, *parameters: object, without_triggers: bool = False
     ) -> list[tuple[Any, ...]]:
-        """As the superuser, what is committed now; waits while the server is away, a minute at most."""
+        """Run a query as the superuser. Waits at most one minute while the server is down."""
         async with asyncio.timeout(_AWAY_SECONDS), self._lock:
             while True:
                 try:
@@ -50,7 +50,7 @@ class Postgres:
                     await asyncio.sleep(_LOOK_SECONDS)
 
     async def close(self) -> None:
-        """Gives up the connection that it reads by."""
+        """Close the connection of `rows`."""
         if self._connection is not None:
             await self._connection.close()
         self._connection = None
@@ -69,6 +69,6 @@ class Postgres:
 
 
 def address(url: str) -> Address:
-    """The host and the port of a URL."""
+    """Return the host and the port of a URL."""
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or 0

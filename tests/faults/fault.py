@@ -1,4 +1,4 @@
-"""A fault, and the verdict on what became of the recording that it met."""
+"""A fault, and the verdict on its recording."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,9 +10,11 @@ Act = Callable[[Visit], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Fault:
-    """`act` is what people do and what goes wrong meanwhile. `expected` is the outcome, or several by ` | `.
+    """A fault. `act` contains the actions of people and the failure. `expected` is the outcome, or several outcomes
+    separated by ` | `.
 
-    `source` names the complaint or the rule that it is for; `patience` in seconds is counted from when `act` has ended.
+    `source` names the issue or the rule. `patience`: the maximum number of seconds from the end of `act` to the end
+    of the recording.
     """
 
     name: str
@@ -23,18 +25,20 @@ class Fault:
 
     @property
     def must_be_kept(self) -> bool:
-        """Whether a recording has to be READY in the end."""
+        """Return whether every expected outcome includes a READY recording."""
         return all("READY" in one for one in self.expected.split(" | "))
 
     @property
     def may_end_lost(self) -> bool:
-        """Whether LOST may be an end, and is not only on the way to one."""
+        """Return whether an expected outcome ends with LOST. An outcome such as "LOST then READY" does not."""
         return any(one.startswith("LOST ") and "then" not in one for one in self.expected.split(" | "))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a fault ended. `outcome` is of the videos, oldest first; `seconds` from the end of the act to that end."""
+    """The result of a fault. `outcome` covers the videos, oldest first. `seconds`: from the end of the act to the
+    end of the recording.
+    """
 
     fault: Fault
     outcome: str
@@ -45,7 +49,7 @@ class Verdict:
 
     @property
     def is_as_expected(self) -> bool:
-        """Whether it came out as it should."""
+        """Return whether the outcome is expected and nothing is lost, doubled or stuck."""
         is_one_of_them = self.outcome in self.fault.expected.split(" | ")
         return is_one_of_them and not (self.lost or self.doubled or self.stuck)
 

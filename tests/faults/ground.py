@@ -1,8 +1,8 @@
-"""What the state machine stands on: a real, migrated database with a clock that can be moved, and the real services
-over it, with LiveKit and the bucket in memory.
+"""The environment of the state machine: a real, migrated database with a movable clock, and the real services on
+it, with LiveKit and the bucket in memory.
 
-The machine is also the worker: jobs are taken from the queue's own table, in an order that the queue allows, and run
-by the queue's own runner, with its retries, its pauses and its end of tries.
+The state machine is also the worker. It takes jobs from the queue's table in an order that the queue allows. The
+queue's own runner runs them, with its retries, its pauses and its maximum number of attempts.
 """
 
 import asyncio
@@ -67,7 +67,9 @@ begin
 end $$;
 create trigger zz_clock before insert or update on resguardo.recordings for each row execute function faults.move();
 """
-"""The last of the row's triggers: what the others dated by the server's clock is moved as the machine's is."""
+"""The last trigger of each row. It shifts timestamps of the server's clock by the same offset as the machine's
+clock.
+"""
 
 CLEAN = """
 set session_replication_role = replica;
@@ -99,19 +101,19 @@ where j.status = 'todo' and not exists (
     where o.lock = j.lock and (o.status = 'doing' or o.status = 'todo' and o.id < j.id)
 ) order by j.id
 """
-"""The jobs that the queue would let a worker take, were their pauses over: one a lock, the earliest."""
+"""The earliest job of each lock. The queue would give these jobs to a worker if their pauses were over."""
 
 AGAIN = "update jobs.procrastinate_jobs set status = 'todo', attempts = attempts + 1 where id = %s"
 
 
 class FaultyPool(Pool):
-    """The worker's door to the database, with a boundary before and after each commit."""
+    """The worker's connection pool, with a boundary before and after each commit."""
 
     faults = Faults()
 
     @asynccontextmanager
     async def as_service(self, reason: LiteralString) -> AsyncIterator[Transaction]:
-        """As the real one."""
+        """Do the same as the real method."""
         async with super().as_service(reason) as tx:
             yield tx
             await self.faults.boundary(is_in_transaction=True)
@@ -121,7 +123,7 @@ class FaultyPool(Pool):
 
 @dataclass(frozen=True)
 class Job:
-    """A job that may be taken now but for its pause."""
+    """A job that a worker may take now or after its pause."""
 
     id: int
     task: str
@@ -132,7 +134,7 @@ class Job:
 
 @dataclass
 class Ground:
-    """One database and one event loop, used by one sequence after another."""
+    """One database and one event loop, which the sequences use one after another."""
 
     database: Database
     superuser: psycopg.Connection[tuple[Any, ...]]
@@ -143,21 +145,21 @@ class Ground:
     media: dict[Container, bytes] = field(default_factory=dict)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """On the one loop, to which the pools belong."""
+        """Run the coroutine on the event loop of the connection pools."""
         return self.runner.run(coroutine)
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """As a superuser, what is committed now."""
+        """Return committed rows, read as a superuser."""
         return self.superuser.execute(query.encode(), parameters or None).fetchall()
 
     def do(self, query: str, *parameters: object) -> None:
-        """As a superuser."""
+        """Run a statement as a superuser."""
         self.superuser.execute(query.encode(), parameters or None)
 
 
 @contextmanager
 def ground(database: Database, probe: Probe = quick_probe) -> Iterator[Ground]:
-    """The database, its people and its logins' pools, for as many sequences as are run on it."""
+    """Yield the database, its people and the pools of its logins, for any number of sequences."""
     seed_people(database)
     api = Pool(database.api_url, application="machine-api", max_size=4)
     worker = FaultyPool(database.worker_url, application="machine-worker", max_size=4)
@@ -175,7 +177,7 @@ def ground(database: Database, probe: Probe = quick_probe) -> Iterator[Ground]:
 
 
 class Stage:
-    """One sequence's consultation, cloud and services."""
+    """The consultation, the cloud and the services of one sequence."""
 
     def __init__(self, ground: Ground, sound: SoundMode | None = None) -> None:
         self.ground = ground
@@ -214,7 +216,7 @@ class Stage:
         self.broken: list[AssertionError] = []
 
     def another_reconciler(self) -> Reconciler:
-        """As in a process of its own: it remembers nothing."""
+        """Return a new reconciler without any memory, as in a new process."""
         ground = self.ground
         return Reconciler(
             ground.worker,
@@ -226,7 +228,9 @@ class Stage:
         )
 
     def register(self, *, has_guest: bool = True, **wished: bool) -> None:
-        """The sequence's consultation, with a guest who has not joined; `wished` of its registration."""
+        """Register the consultation of the sequence, with a guest who has not joined. `wished`: options of the
+        registration.
+        """
         self.consultation = self.ground.run(self._register(wished))
         self.room = self.consultation.room_name
         self.people: dict[str, UUID] = {}
@@ -236,18 +240,22 @@ class Stage:
             self.people[one.kind.value.lower()] = one.id
 
     def invite(self) -> UUID:
-        """A guest who has not joined."""
+        """Invite a guest who does not join. Return the participant id."""
         self.people[GUEST] = uuid4()
         self.ground.do(GUEST_IN, self.people[GUEST], self.consultation.id)
         return self.people[GUEST]
 
     def standing(self) -> dict[str, tuple[bool, bool]]:
-        """Whether each participant, by identity, is required to consent, and does; read from the rows themselves."""
+        """Return, for each participant's identity, whether consent is required and whether the participant
+        consents. Reads the rows directly.
+        """
         rows = self.ground.rows(STANDING, self.consultation.id)
         return {str(one): (is_required, is_given) for one, is_required, is_given in rows}
 
     def objection(self) -> str | None:
-        """Why nothing may be recorded now: who of those required or in the room does not consent."""
+        """Return the reason why nothing may be recorded now: a person without consent who is required or in the
+        room.
+        """
         standing = self.standing()
         for identity in self.people_in_room():
             if not standing.get(identity, (False, False))[1]:
@@ -255,17 +263,17 @@ class Stage:
         return self.refusal()
 
     def refusal(self) -> str | None:
-        """Who of those required, in the room or not, does not consent."""
+        """Return the first required participant without consent, in the room or not."""
         missing = [one for one, (is_required, is_given) in self.standing().items() if is_required > is_given]
         return f"{missing[0]} does not consent" if missing else None
 
     def people_in_room(self) -> list[str]:
-        """By identity, recorders left out."""
+        """Return the identities of the people in the room, without recorders."""
         room = self.cloud.rooms_open.get(self.room)
         return [] if room is None else list(room.people)
 
     async def say(self, who: str, *, gives: bool) -> None:
-        """A participant's word; the doctor attests a guest's. Raises AppError."""
+        """Give or withdraw a participant's consent. The doctor attests a guest's consent. Raises AppError."""
         person = PATIENT if who == "patient" else DOCTOR
         if not gives:
             await self.consents.withdraw(asker(person), self.people[who], None)
@@ -275,30 +283,31 @@ class Stage:
         await self.consents.give(asker(person), self.people[who], shown, None)
 
     async def deliver(self, told: Told) -> None:
-        """The webhook, with LiveKit's signature."""
+        """Deliver the event as a webhook with LiveKit's signature."""
         body = json.dumps(_message(told)).encode()
         await self.recordings.receive_webhook(body, sign(body, KEY, SECRET)["authorization"])
 
     def advance(self, by: timedelta) -> None:
-        """Time passes, for everybody."""
+        """Advance the clocks of the machine and the database."""
         self.cloud.ahead += by
         self.ground.do("update faults.clock set ahead = %s", self.cloud.ahead)
         self.cloud.close_rooms()
         self.cloud.give_up_tracks()
 
     def jobs(self, *, due: bool = True) -> list[Job]:
-        """What a worker may take, with or without waiting for the end of the pauses.
+        """Return the jobs that a worker may take, with or without those that pause.
 
-        How long the sequence itself takes ends no pause: the same steps make the same sequence on any machine.
+        Real time ends no pause, so a sequence of steps has the same result on any machine.
         """
         now = self.cloud.ahead
         found = [Job(*row) for row in self.ground.rows(WAITING)]
         return [job for job in found if not due or self.paused.get(job.id, now) <= now]
 
     async def work(self, job: Job) -> None:
-        """As the worker runs it: done and gone, tried again after a pause, or given up. A death leaves it waiting.
+        """Run the job like the worker: it succeeds, is retried after a pause, or is given up. After a crash, the
+        job stays in the queue.
 
-        What is no error of a vendor's, and would only be tried again, is `broken`.
+        An unexpected exception, which the queue would only retry, is stored in `broken`.
         """
         task = self.tasks[job.task]
         context = cast("Any", SimpleNamespace(job=SimpleNamespace(attempts=job.attempts)))
@@ -343,7 +352,7 @@ class Stage:
 
 
 class _Parts:
-    """The parts that a recording's jobs use; those of other jobs are never called."""
+    """The dependencies of a recording's jobs. Dependencies of other jobs are never used."""
 
     def __init__(self, **parts: object) -> None:
         self.__dict__.update(parts)

@@ -1,9 +1,9 @@
-"""What became of a recording after a fault, in three words: lost, doubled, stuck.
+"""Judges a recording after a fault: lost, doubled or stuck.
 
-Lost: something is in the bucket and nothing that is READY says so, a READY one is not in the bucket or of another size,
-an intent has vanished, or a recording that should have become READY did not. Doubled: two egresses of one medium at
-once for longer than the reconciler needs to see it, or more recordings READY than were started. Stuck: not at its end
-in time, or an egress of ours that still runs.
+Lost: the bucket contains an object that no READY recording names, a READY recording has no object or another size,
+an intent has disappeared, or a recording that should be READY is not. Doubled: two egresses of one medium ran at
+once for longer than the reconciler needs to notice, or more recordings are READY than were started. Stuck: a
+recording has not ended in time, or one of our egresses still runs.
 """
 
 import asyncio
@@ -28,7 +28,9 @@ _ENDS = ("READY", "FAILED", "ABORTED")
 
 @dataclass(frozen=True)
 class Found:
-    """What there is of a consultation in the end: rows, stored bytes by key, what runs, what the API has promised."""
+    """The final state of a consultation: its rows, its objects with their sizes, its running egresses, and the
+    recordings that the API confirmed.
+    """
 
     rows: Sequence[Row]
     stored: Mapping[str, int]
@@ -38,11 +40,11 @@ class Found:
 
 
 async def tried(visit: Visit, fault: Fault) -> Verdict:
-    """Lets it happen, waits until it has come to its end, as long as the patience lasts, and says what it came to."""
+    """Run the fault, wait until the recording has ended or the patience is over, and return the verdict."""
     trouble = await _trouble(visit, fault)
     patience = min(fault.patience, _TROUBLED_SECONDS) if trouble else fault.patience
     began = time.monotonic()
-    with suppress(TimeoutError):  # then what there is is judged
+    with suppress(TimeoutError):  # After a timeout, the current state is judged
         async with asyncio.timeout(patience):
             await _settled(visit, fault)
     seconds = time.monotonic() - began
@@ -52,7 +54,7 @@ async def tried(visit: Visit, fault: Fault) -> Verdict:
 
 
 def verdict(fault: Fault, found: Found, seconds: float, trouble: str = "") -> Verdict:
-    """The judgement; `trouble` is what kept people from doing what they do."""
+    """Return the verdict. `trouble`: the error that prevented people from acting."""
     outcome = ", ".join(row.outcome for row in found.rows if row.medium == "VIDEO") or "nothing"
     return Verdict(
         fault,

@@ -1,8 +1,8 @@
-"""`kill -9` of the API and of the worker, before and after every commit of a consultation.
+"""Kills the API and the worker with `kill -9` before and after every commit of a consultation.
 
-A first consultation, of which nobody dies, says which commits there are. Then each commit gets a consultation of its
-own, several at once: what is killed for one is killed for all of them. What only looks, again and again, is cut short:
-its first looks stand for the others.
+A first consultation without a kill shows which commits exist. Then each commit gets its own consultation. Several
+run at once, and a kill for one affects all. Transactions that only poll repeat without end, so only the first few
+of each kind are tested.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _PROCESSES = {"resguardo_api": "API", "resguardo_worker": "worker"}
 
 @dataclass(frozen=True)
 class Death:
-    """Whose, by its login; at which commit, the how manieth for that purpose; and on which side of it."""
+    """A kill of the process with this login, before or after the `number`-th commit for this purpose."""
 
     login: str
     purpose: str
@@ -43,18 +43,18 @@ class Death:
 
     @property
     def name(self) -> str:
-        """As the table says it."""
+        """Return the name of the kill in the table."""
         process = _PROCESSES[self.login]
         return f"{_KILL} of the {process} {self.moment} commit {self.number} of {self.purpose}"
 
 
 def is_meant(only: str) -> bool:
-    """Whether a name of theirs may contain it; which there are is not known before."""
+    """Return whether `only` can match the name of a kill. The names are unknown before the first consultation."""
     return only in _KILL or only.startswith(_KILL)
 
 
 async def deaths(world: World) -> list[Death]:
-    """Two for each commit of one consultation."""
+    """Return two kills for each commit of one consultation."""
     watches = tuple(Watch(login, "after") for login in _PROCESSES)
     with world.database_wire.watched(*watches):
         await tried(Visit(world, watches), Fault("nobody dies", "issue", "READY", _consult))
@@ -67,7 +67,7 @@ async def deaths(world: World) -> list[Death]:
 
 
 async def run_deaths(world: World, wanted: Iterable[Death], tell: Tell) -> list[Verdict]:
-    """A consultation for each; one whose commit is not reached again, as that of a look, is left out."""
+    """Run a consultation for each kill. A kill whose commit is not reached again has no verdict."""
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def one(death: Death) -> Verdict | None:

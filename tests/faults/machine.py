@@ -1,7 +1,7 @@
-"""The state machine: people, LiveKit, the network, the worker and time take turns in any order.
+"""The state machine: actions of people, LiveKit, the network, the worker and the clock in any order.
 
-Every step is judged (`oracle.py`). A sequence ends by letting the world go: all faults are healed, time passes, jobs
-run and passes are made until nothing moves; then every recording has come to an end. No rule is a step that could not
+The oracle checks every step (`oracle.py`). At the end of a sequence, all faults are healed, time passes, and jobs
+and passes run until no state changes. Then every recording must have ended. Every rule is a step that can really
 happen.
 """
 
@@ -67,7 +67,7 @@ disturbances = st.none() | st.builds(
 
 
 class RecordingMachine(RuleBasedStateMachine):
-    """One consultation."""
+    """A state machine for the recordings of one consultation."""
 
     def __init__(self, ground: Ground) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class RecordingMachine(RuleBasedStateMachine):
         self.ground.run(coroutine)
         self.is_broken = False
 
-    # How it begins.
+    # The beginning of a sequence.
 
     @initialize(
         wished=st.fixed_dictionaries({"auto_record": st.booleans(), "separate_speakers": st.booleans()}),
@@ -109,9 +109,10 @@ class RecordingMachine(RuleBasedStateMachine):
         end: str,
         at_last: str,
     ) -> None:
-        """A consultation, and as much of a recording as `depth` says; its first start meets the fault `start`.
+        """Register a consultation, and do the first `depth` steps of a recording. The first start meets the fault
+        `start`.
 
-        When the sequence ends, `at_last` happens, and what still records ends in the manner of `end`.
+        At the end of the sequence, `at_last` happens, and each egress that still records ends as `end` says.
         """
         self.stage.register(**wished)
         self.is_open, self.wants_sound = True, wished["separate_speakers"]
@@ -142,11 +143,13 @@ class RecordingMachine(RuleBasedStateMachine):
         self.cloud.goes_on()
         await self.stage.reconciler.run_once()
 
-    # People.
+    # Actions of people.
 
     @rule(how_many=st.integers(1, 2))
     def doctor_starts(self, how_many: int) -> None:
-        """Law 6 refuses where a consent is missing; a second start finds the first."""
+        """The doctor starts a recording. Law 6 refuses if a consent is missing. A second start returns the existing
+        recording.
+        """
         for _ in range(how_many):
             self._do(self._start())
 
@@ -162,7 +165,7 @@ class RecordingMachine(RuleBasedStateMachine):
 
     @rule(which=number)
     def doctor_stops(self, which: int) -> None:
-        """Any recording, finished or not, the sound beside a video too."""
+        """The doctor stops any recording, finished or not, or a sound beside a video."""
         self._do(self._stop(which))
 
     async def _stop(self, which: int) -> None:
@@ -172,7 +175,7 @@ class RecordingMachine(RuleBasedStateMachine):
 
     @rule(who=st.sampled_from(("patient", "doctor", GUEST)), gives=st.sampled_from((True, True, False)))
     def somebody_says(self, who: str, gives: bool) -> None:
-        """Consent, given or withdrawn."""
+        """A participant gives or withdraws consent."""
         self._do(self._say(who, gives=gives))
 
     async def _say(self, who: str, *, gives: bool) -> None:
@@ -184,7 +187,9 @@ class RecordingMachine(RuleBasedStateMachine):
         how=st.sampled_from(("publishes", "publishes anew", "listens", "leaves")),
     )
     def somebody_moves(self, who: str, how: str) -> None:
-        """Into the room, with a token of ours or, a stranger, without; or out: the last one leaves one that closes."""
+        """A person joins the room with our token, a stranger joins without one, or a person leaves. The room closes
+        after the last person has left.
+        """
         identity = str(self.stage.people.get(who, who))
         if how == "leaves":
             self.cloud.leave(self.stage.room, identity)
@@ -195,7 +200,7 @@ class RecordingMachine(RuleBasedStateMachine):
         else:
             self.cloud.enter(self.stage.room, identity, is_publisher=how == "publishes")
 
-    # LiveKit and the network.
+    # Events in LiveKit and in the network.
 
     def _an_egress(self, which: int) -> Egress | None:
         found = list(self.cloud.egresses.values())
@@ -207,7 +212,7 @@ class RecordingMachine(RuleBasedStateMachine):
         what=st.sampled_from(("goes on", "goes on", "ends", "aborts", "fails", "limit", "dies", "vanishes")),
     )
     def egress_lives(self, which: int, what: str) -> None:
-        """What becomes of one that records or is about to."""
+        """Change an egress that is recording or starting."""
         live = [one for one in self.cloud.egresses.values() if one.is_live]
         egress = live[which % len(live)]
         is_starting = egress.snapshot.status == "starting"
@@ -230,14 +235,14 @@ class RecordingMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(one.snapshot.status == "ending" for one in self.cloud.egresses.values()))
     @rule(how=st.sampled_from(ENDS))
     def egress_ends(self, how: str) -> None:
-        """And its object is there, late, never, short, something else."""
+        """End an egress. Its object appears, is late, is missing, is truncated, or has another format."""
         ending = [one for one in self.cloud.egresses.values() if one.snapshot.status == "ending"]
         self.cloud.end(ending[0], how)
 
     @precondition(lambda self: self.cloud.turns_up_late or self.cloud.uploads_late)
     @rule()
     def what_is_late_comes(self) -> None:
-        """An egress whose start was answered with an error, an object."""
+        """Deliver a late egress, which LiveKit started although it answered with an error, or a late object."""
         for egress in list(self.cloud.turns_up_late):
             self.cloud.turn_up(egress)
         for egress in list(self.cloud.uploads_late):
@@ -246,14 +251,14 @@ class RecordingMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(one.is_dead for one in self.cloud.egresses.values()))
     @rule()
     def dead_egress_has_uploaded(self) -> None:
-        """Its node died after the upload, or another took it up."""
+        """A dead egress has uploaded its object: its node died after the upload, or another node resumed it."""
         for egress in self.cloud.egresses.values():
             if egress.is_dead and not egress.is_uploaded:
                 self.cloud.upload(egress)
 
     @rule(fault=st.sampled_from(FAULTS))
     def network_changes(self, fault: tuple[str, str]) -> None:
-        """For the worse until it is healed, a start once; or everything answers again."""
+        """Set a network fault until it is healed (a start fault applies once), or heal all faults."""
         call, how = fault
         if call == "all":
             self.cloud.heal()
@@ -265,7 +270,7 @@ class RecordingMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.cloud.told)
     @rule(which=st.integers(0, 15), how_many=st.integers(1, 2))
     def event_comes(self, which: int, how_many: int) -> None:
-        """In any order, any number of times."""
+        """Deliver LiveKit's events in any order, any number of times."""
         told = self.cloud.told[-1 - which % len(self.cloud.told)]
         for _ in range(how_many):
             self._do(self.stage.deliver(told))
@@ -277,18 +282,18 @@ class RecordingMachine(RuleBasedStateMachine):
         of=st.sampled_from(("known", "unknown", "empty")),
     )
     def forged_event_comes(self, which: int, status: str, of: str) -> None:
-        """With the right signature, of an end that never was."""
+        """Deliver a validly signed event of an end that never happened."""
         egress = self._an_egress(which)
         known = None if egress is None else egress.snapshot.egress_id
         egress_id = {"known": known, "unknown": "EG_unknown", "empty": None}[of]
         forged = Told(self.cloud.next_event_id(), "egress_ended", egress_id, self.stage.room, status)
         self._do(self.stage.deliver(forged))
 
-    # The worker.
+    # Actions of the worker.
 
     @rule(which=number, disturbance=disturbances)
     def job_runs(self, which: int, disturbance: Disturbance | None) -> None:
-        """Whichever the queue lets run."""
+        """Run any job that the queue allows."""
         jobs = self.stage.jobs()
         if jobs:
             self._do(self._disturbed(self._work(which % len(jobs)), disturbance))
@@ -298,12 +303,12 @@ class RecordingMachine(RuleBasedStateMachine):
 
     @rule(disturbance=disturbances)
     def first_job_runs(self, disturbance: Disturbance | None) -> None:
-        """The earliest that the queue lets run."""
+        """Run the earliest job that the queue allows."""
         self.job_runs(0, disturbance)
 
     @rule()
     def jobs_run(self) -> None:
-        """All that are due."""
+        """Run all due jobs."""
         self._do(self._work_all())
 
     async def _work_all(self) -> None:
@@ -315,7 +320,7 @@ class RecordingMachine(RuleBasedStateMachine):
 
     @rule(which=number)
     def job_has_been_tried_often(self, which: int) -> None:
-        """It failed for as long as it is tried but once."""
+        """Set a job to its last attempt, as if all earlier attempts had failed."""
         jobs = self.stage.jobs(due=False)
         if jobs:
             self.ground.do(
@@ -326,7 +331,7 @@ class RecordingMachine(RuleBasedStateMachine):
 
     @rule(disturbance=disturbances, is_another=st.booleans())
     def pass_is_made(self, disturbance: Disturbance | None, is_another: bool) -> None:
-        """By the leader, or by one that has just begun, as after a death."""
+        """Make a pass of the leader, or of a new leader after a crash."""
         self._do(self._disturbed(self._pass(is_another=is_another), disturbance))
 
     async def _pass(self, *, is_another: bool) -> None:
@@ -340,7 +345,7 @@ class RecordingMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.wants_sound)
     @rule(is_another=st.booleans())
     def every_microphone_is_recorded(self, is_another: bool) -> None:
-        """Once LiveKit answers and a pass was made, whatever events were lost."""
+        """After LiveKit answers and a pass was made, every microphone is recorded, even if events were lost."""
         self._do(self._heard(is_another=is_another))
 
     async def _heard(self, *, is_another: bool) -> None:
@@ -351,13 +356,13 @@ class RecordingMachine(RuleBasedStateMachine):
 
     @rule(by=st.sampled_from(SPANS))
     def time_passes(self, by: timedelta) -> None:
-        """Seconds to a day."""
+        """Let time pass, from seconds to a day."""
         self.stage.advance(by)
 
     @precondition(lambda self: self.is_open)
     @rule()
     def without_consent_nothing_goes_on(self) -> None:
-        """Once LiveKit answers, jobs run and passes are made: what records in spite of an objection has stopped."""
+        """After LiveKit answers and jobs and passes have run, no egress records without the required consents."""
         self._do(self._stopped_for_consent())
 
     async def _stopped_for_consent(self) -> None:
@@ -371,7 +376,7 @@ class RecordingMachine(RuleBasedStateMachine):
             await self._work_all()
         judge_withdrawal(self.cloud, self.stage.objection())
 
-    # What happens in the middle of a job or a pass.
+    # Actions in the middle of a job or a pass.
 
     async def _disturbed(self, run: Coroutine[Any, Any, None], disturbance: Disturbance | None) -> None:
         self.cloud.faults.plan(disturbance)
@@ -417,17 +422,19 @@ class RecordingMachine(RuleBasedStateMachine):
             await self.stage.work(job)
 
     def _judge_ask(self, room_name: str, object_key: str) -> None:
-        """At the moment when LiveKit is asked to record; told after the step, since a job's errors go no further."""
+        """Judge a start request at the moment when LiveKit receives it. The error is reported after the step,
+        because the queue catches errors of a job.
+        """
         try:
             judge_ask(object_key, self.cloud, self.stage.refusal, self.stage.objection)
         except AssertionError as broken:
             self.stage.broken.append(broken)
 
-    # What is judged.
+    # Checks of the results.
 
     @invariant()
     def laws_hold(self) -> None:
-        """After every step."""
+        """Check the laws after every step."""
         if not self.is_open:
             return
         self.is_broken = True
@@ -442,7 +449,7 @@ class RecordingMachine(RuleBasedStateMachine):
         self.is_broken = False
 
     def teardown(self) -> None:
-        """Lets the world go, unless the sequence has failed already."""
+        """Let the sequence come to its end, unless it has already failed."""
         if self.is_open and not self.is_broken:
             self.ground.run(self._let_go())
 
@@ -477,14 +484,14 @@ class RecordingMachine(RuleBasedStateMachine):
         self.laws_hold()
 
     async def _old_news_comes(self) -> None:
-        """What LiveKit told last of its egresses is told again: it moves nothing."""
+        """Deliver LiveKit's latest egress events again. They must change nothing."""
         for told in [told for told in self.cloud.told if told.egress_id][-2:]:
             await self.stage.deliver(replace(told, event_id=self.cloud.next_event_id()))
         await self._work_all()
         self.laws_hold()
 
     async def _lost_turns_up(self) -> None:
-        """LOST is never the last word: the object is put, a pass is made, it is READY."""
+        """Store the objects of LOST recordings and make a pass. The recordings must become READY."""
         lost = [row.egress_id for row in recordings(self.stage) if row.status == "LOST" and row.egress_id]
         if not lost:
             return

@@ -1,5 +1,5 @@
-"""What must be true of recordings at every moment, judged from the rows, the audit log and what LiveKit and the bucket
-really hold; it shares no rule with the code that it judges.
+"""Checks the laws of recordings at every moment, from the rows, the audit log, and the true state of LiveKit and
+the bucket. It shares no code with the application that it checks.
 """
 
 import hashlib
@@ -39,7 +39,9 @@ order by r.created_at, r.medium desc
 
 @dataclass(frozen=True)
 class Row:
-    """A recording as it is committed, with its audit rows: the status it began with, then `BEFORE>AFTER:error` each."""
+    """A committed recording with its audit rows: first its initial status, then `BEFORE>AFTER:error` for each
+    transition.
+    """
 
     id: UUID
     medium: str
@@ -57,13 +59,13 @@ class Row:
 
 
 def recordings(stage: Stage) -> list[Row]:
-    """All of the sequence's."""
+    """Return all recordings of the sequence."""
     found: list[tuple[Any, ...]] = stage.ground.rows(ROWS, stage.consultation.id)
     return [Row(*row) for row in found]
 
 
 def judge(rows: list[Row], before: dict[UUID, str], cloud: Cloud) -> None:
-    """At any moment. `before` is what each recording's status was when it was last judged."""
+    """Check the laws that hold at any moment. `before`: the last seen status of each recording."""
     live = [row for row in rows if row.medium == "VIDEO" and row.status in LIVE]
     assert len(live) <= 1, f"{len(live)} VIDEO recordings are live at once"
     tracks = [(row.beside, row.track_sid) for row in rows if row.medium == "MICROPHONE"]
@@ -78,7 +80,7 @@ def judge(rows: list[Row], before: dict[UUID, str], cloud: Cloud) -> None:
 
 
 def judge_death(rows: list[Row], before: dict[UUID, str], cloud: Cloud) -> None:
-    """After a step in which nothing happened meanwhile: what records, its recorder in the room, is not called dead."""
+    """Check, after a step without interruptions, that no egress with a connected recorder is called dead."""
     for row in rows:
         egress = cloud.egresses.get(row.egress_id or "")
         if before.get(row.id) in LIVE and row.status not in LIVE and row.error == DEAD and egress is not None:
@@ -87,7 +89,9 @@ def judge_death(rows: list[Row], before: dict[UUID, str], cloud: Cloud) -> None:
 
 
 def judge_end(rows: list[Row], cloud: Cloud) -> None:
-    """Once the world was let go: every intent has ended, nothing records for nobody, nothing that is there is lost."""
+    """Check the end of a sequence: every intent has ended, no egress still records, and no complete recording is
+    lost.
+    """
     for row in rows:
         assert row.status in TERMINAL, f"stuck in {row.status}: {row}"
         egress = cloud.egresses.get(row.egress_id or "")
@@ -102,9 +106,10 @@ def judge_end(rows: list[Row], cloud: Cloud) -> None:
 def judge_ask(
     object_key: str, cloud: Cloud, refusal: Callable[[], str | None], objection: Callable[[], str | None]
 ) -> None:
-    """At the moment when LiveKit is asked to record: law 6, and never the same ask twice.
+    """Check a start request to LiveKit: law 6, and no repeated request.
 
-    `refusal` says who of those required does not consent, `objection` also who in the room does not.
+    `refusal` returns a required participant without consent. `objection` also returns a person in the room without
+    consent.
     """
     folder = _recording_of(object_key)
     earlier = [ask for ask in cloud.asks if _recording_of(ask.object_key) == folder]
@@ -118,15 +123,17 @@ def judge_ask(
     why = None
     if (
         cloud.faults.interruptions == cloud.faults.committed_after
-    ):  # else somebody withdrew after the last commit
+    ):  # Otherwise a consent was withdrawn after the last commit
         why = refusal()
-    if cloud.faults.interruptions == cloud.looked_after:  # else somebody came after the last look
+    if (
+        cloud.faults.interruptions == cloud.looked_after
+    ):  # Otherwise a person joined after the last check of the room
         why = why or objection()
     assert why is None, f"recorded without consent: {why}"
 
 
 def judge_sound(rows: list[Row], cloud: Cloud, room: str, people: Collection[str]) -> None:
-    """After a pass that met no fault, while a video is recorded: each participant's microphone has its recording."""
+    """Check, after a pass without faults during a video, that each participant's microphone has a recording."""
     videos = [row.id for row in rows if row.medium == "VIDEO" and row.status in RECORDED]
     heard = {row.track_sid for row in rows if row.beside in videos}
     published = cloud.rooms_open[room].microphones if videos and room in cloud.rooms_open else {}
@@ -135,19 +142,19 @@ def judge_sound(rows: list[Row], cloud: Cloud, room: str, people: Collection[str
 
 
 def judge_withdrawal(cloud: Cloud, objection: str | None) -> None:
-    """Once LiveKit answers, jobs have run and passes were made: nothing goes on in spite of an objection."""
+    """Check, after jobs and passes have run, that no egress continues without the required consents."""
     live = [one.snapshot for one in cloud.egresses.values() if one.is_live]
     assert objection is None or not live, f"{objection}, and this goes on: {live}"
 
 
 def judge_found_again(rows: list[Row]) -> None:
-    """Once the object of every egress is there: LOST was not the last word."""
+    """Check, after the object of every egress exists, that no recording is LOST."""
     left = [row for row in rows if row.status == "LOST" and row.egress_id is not None]
     assert not left, f"the object is there, and it is still LOST: {left}"
 
 
 def _judge_steps(row: Row, last_seen: str | None) -> None:
-    """Each step has its audit row and follows the one before; none leads back."""
+    """Check that each transition has its audit row, follows the previous transition, and never leads back."""
     status = ""
     seen = []
     for number, step in enumerate(row.steps):
@@ -172,7 +179,7 @@ def _may_follow(before: str, after: str) -> bool:
 
 
 def _judge_ready(row: Row, cloud: Cloud) -> None:
-    """READY is what its own egress recorded, as it lies in the bucket."""
+    """Check that the object of a READY recording contains the recording of its own egress."""
     assert row.object_key in cloud.bucket.objects, f"READY without an object: {row}"
     content, _ = cloud.bucket.objects[row.object_key]
     container: Container = "ogg" if row.object_key.endswith(".ogg") else "mp4"
@@ -190,7 +197,7 @@ def _judge_ready(row: Row, cloud: Cloud) -> None:
 
 
 def _judge_end(row: Row, cloud: Cloud) -> None:
-    """Law 5: that an egress has ended is believed of LiveKit's list alone, never of an event."""
+    """Check law 5: only LiveKit's list, and never an event, proves that an egress has ended."""
     egress = cloud.egresses.get(row.egress_id or "")
     if row.status == "VERIFYING" and row.error != DEAD:
         assert egress is not None, row
@@ -201,7 +208,7 @@ def _judge_end(row: Row, cloud: Cloud) -> None:
 
 
 def _is_whole(row: Row, egress: Egress, bucket: Bucket) -> bool:
-    """Whether what the egress recorded lies where it was to, as it was reported."""
+    """Return whether the object of the egress exists under the right key and has the reported size."""
     stored = bucket.objects.get(egress.snapshot.object_key or "")
     if stored is None or not egress.is_uploaded:
         return False
@@ -210,5 +217,5 @@ def _is_whole(row: Row, egress: Egress, bucket: Bucket) -> bool:
 
 
 def _recording_of(object_key: str) -> str:
-    """The same for every key of one recording: the key without the number of the ask."""
+    """Return the key without the number of the attempt, so that all keys of one recording are equal."""
     return re.sub(r"(video|speakers|microphone-[0-9a-f-]{36})-[0-9]+[.]", r"\1.", object_key)

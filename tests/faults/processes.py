@@ -1,4 +1,4 @@
-"""Processes that are started again whenever they die, as an init system would."""
+"""Processes that are restarted whenever they die, as an init system does."""
 
 import asyncio
 import os
@@ -17,29 +17,29 @@ _LOOK_SECONDS = 0.05
 
 
 class Parent:
-    """The thread that everything is started from: what dies with its parent dies with that thread."""
+    """A thread that starts all processes. A process with a parent-death signal dies together with this thread."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
         self._thread = stack.enter_context(ThreadPoolExecutor(1))
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Runs it in the thread."""
+        """Run the function in the thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def enter(self, manager: AbstractContextManager[T]) -> T:
-        """Enters it in the thread, and leaves it there at the end."""
+        """Enter the context manager in the thread, and exit it at the end."""
         entered = await self.run(manager.__enter__)
         self._stack.push_async_callback(self.leave, manager)
         return entered
 
     async def leave(self, manager: AbstractContextManager[T]) -> None:
-        """Leaves it in the thread."""
+        """Exit the context manager in the thread."""
         await self.run(lambda: manager.__exit__(None, None, None))
 
 
 class Supervised:
-    """`resguardo` with some arguments; each life has a log of its own in the directory."""
+    """A `resguardo` process. Each restart has its own log file in the directory."""
 
     def __init__(
         self, parent: Parent, arguments: Sequence[str], environment: Mapping[str, str], directory: Path
@@ -53,11 +53,11 @@ class Supervised:
 
     @property
     def pid(self) -> int | None:
-        """The process's id, while it lives."""
+        """Return the process id while the process runs, or None."""
         return None if self._process is None or self._process.poll() is not None else self._process.pid
 
     async def run(self) -> None:
-        """Until it is cancelled, which ends the process."""
+        """Run the process until the task is cancelled. The cancellation ends the process."""
         while True:
             self.lives += 1
             life = child(
@@ -75,17 +75,17 @@ class Supervised:
                 await asyncio.shield(self._parent.leave(life))
 
     def stand_still(self) -> None:
-        """SIGSTOP: it does nothing, and its connections stay open."""
+        """Send SIGSTOP. The process does nothing, and its connections stay open."""
         if self.pid is not None:
             os.kill(self.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         if self.pid is not None:
             os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL, to it and what it started."""
+        """Send SIGKILL to the process and its children."""
         if self._process is not None and self._process.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A network that can be cut: TCP carried between clients and one server, for as long as it is whole."""
+"""A TCP proxy between clients and one server, which can break the connections."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,9 @@ _CHUNK_BYTES = 65_536
 
 
 class Proxy:
-    """Listens on a port of its own; `upstream` may be changed at any time, and holds for new connections."""
+    """A TCP proxy on a port of its own. `upstream` may be changed at any time; the change applies to new
+    connections.
+    """
 
     def __init__(self, upstream: Address) -> None:
         self.upstream = upstream
@@ -23,7 +25,7 @@ class Proxy:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Carries connections until the block ends."""
+        """Forward connections until the end of the block."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = int(server.sockets[0].getsockname()[1])
         try:
@@ -33,18 +35,18 @@ class Proxy:
             self.cut()
 
     def cut(self) -> None:
-        """Breaks every connection, and refuses new ones until it is mended."""
+        """Break every connection, and refuse new connections until `mend`."""
         self._is_cut = True
         for writer in list(self._writers):
             writer.transport.abort()
 
     def mend(self) -> None:
-        """Carries new connections again."""
+        """Accept and forward new connections again."""
         self._is_cut = False
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Takes every byte and carries none, for as long as the block lasts: a server that stands still."""
+        """Accept bytes but forward none until the end of the block, like a server that hangs."""
         self._moves.clear()
         try:
             yield
@@ -53,7 +55,7 @@ class Proxy:
 
     @contextmanager
     def broken(self) -> Iterator[None]:
-        """Cut for as long as the block lasts."""
+        """Break the connections until the end of the block."""
         self.cut()
         try:
             yield
@@ -65,7 +67,7 @@ class Proxy:
         client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     ) -> None:
-        """Carries one connection, both ways, until either side ends it."""
+        """Forward one connection in both directions until either side closes it."""
         await first_to_end(_pump(client[0], server[1], self._moves), _pump(server[0], client[1], self._moves))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -86,7 +88,7 @@ class Proxy:
 
 
 async def first_to_end(*works: Coroutine[Any, Any, None]) -> None:
-    """Until one of them ends; the others are cancelled. Raises what it raised."""
+    """Wait until one of the coroutines ends, and cancel the others. Raises its exception."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

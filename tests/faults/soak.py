@@ -1,7 +1,7 @@
-"""`make soak`: thousands of sequences of the state machine, on every core.
+"""`make soak` runs thousands of sequences of the state machine on every processor core.
 
-They come in lots with a seed each, one after the other from the first. A lot ends with the first sequence that breaks
-a law: it prints the shortest that does, and how to run that lot alone.
+The sequences run in lots. Each lot has its own seed, and the seeds ascend from the first seed. A lot stops at the
+first sequence that breaks a law. It prints the shortest such sequence and the command that repeats the lot.
 """
 
 import argparse
@@ -27,13 +27,15 @@ STEPS = 30
 
 
 def run_sequences(standing: Ground, first_seed: int, sequences: int, steps: int = STEPS) -> None:
-    """So many sequences of that seed. Raises what the first law broken raises, with its shortest sequence."""
+    """Run this number of sequences with this seed. Raises the exception of the first broken law, with its shortest
+    sequence.
+    """
 
     @seed(first_seed)
     def machine() -> RuleBasedStateMachine:
         return RecordingMachine(standing)
 
-    # No health check: a sequence meets a real database, and most rules wait for something to have happened.
+    # No health check, because a sequence uses a real database, and most rules require an earlier event.
     run_state_machine_as_test(
         machine,  # type: ignore[arg-type] # a function will do
         settings=settings(
@@ -49,7 +51,7 @@ def run_sequences(standing: Ground, first_seed: int, sequences: int, steps: int 
 
 
 def _lot(cluster: Cluster, lot_seed: int, sequences: int, steps: int) -> str | None:
-    """What went wrong, None where nothing did; what the application logs meanwhile is of no interest."""
+    """Return the description of a failure, or None. The application's log is discarded."""
     logging.disable(logging.CRITICAL)
     try:
         with cluster.clone("newer") as database, ground(database) as standing:
@@ -60,7 +62,7 @@ def _lot(cluster: Cluster, lot_seed: int, sequences: int, steps: int) -> str | N
 
 
 def main() -> int:
-    """1 where a law was broken."""
+    """Run the soak test. Return 1 if a law was broken."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31))
     parser.add_argument("--sequences", type=int, default=10_000)

@@ -1,7 +1,7 @@
-"""`make faults`: every fault of `catalogue.py`, the calamities, and a death at every commit.
+"""`make faults` runs every fault of `catalogue.py`, the calamities, and a kill at every commit.
 
-Two deployments are hurt at once: what LiveKit does wrong has one of its own, since it takes minutes of waiting, and the
-deaths and calamities have the other.
+Two deployments run at once. One is for LiveKit's faults, which take minutes of waiting. The kills and the
+calamities use the second deployment.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ Part = Callable[[World, Tell], Awaitable[list[Verdict]]]
 
 
 async def run_faults(faults: Sequence[Fault], hurt: World, tell: Tell) -> list[Verdict]:
-    """Each with a consultation of its own, many at once."""
+    """Run the faults concurrently, each with its own consultation."""
     places = asyncio.Semaphore(AT_ONCE)
 
     async def one(fault: Fault) -> Verdict:
@@ -38,7 +38,7 @@ async def run_faults(faults: Sequence[Fault], hurt: World, tell: Tell) -> list[V
 
 
 async def run(console: Console, only: str = "") -> int:
-    """What has `only` in its name; the exit code."""
+    """Run the faults whose name contains `only`. Return the exit code."""
     tell = partial(table.progress, console)
     with tempfile.TemporaryDirectory(prefix="faults-") as directory:
         async with asyncio.TaskGroup() as group:
@@ -50,7 +50,7 @@ async def run(console: Console, only: str = "") -> int:
 
 
 def parts(only: str) -> dict[str, Part]:
-    """What is done to which deployment; one to which nothing is done is not there."""
+    """Return the parts to run on each deployment. A deployment without parts is left out."""
     faults = [fault for fault in FAULTS if only in fault.name]
     calamities = [one for calamity in CALAMITIES if (one := calamity.matching(only)).moments]
     wanted: dict[str, Part] = {}

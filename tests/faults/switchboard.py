@@ -1,7 +1,8 @@
-"""A LiveKit project in which every room has a server of its own, so that what is ordered of one disturbs no other.
+"""A LiveKit project with one stand-in for each room, so that a fault ordered for one room does not affect another
+room.
 
-Each room is a LiveKit stand-in; the project's one address asks the room's that a call is about, or, where it is about
-none, all of them. The judges look at the stand-ins themselves: they know what is really recorded, whatever is listed.
+The project's single address forwards a call to the room's stand-in, or to all stand-ins if the call names no room.
+The judges read the stand-ins directly, because they know what is really recorded.
 """
 
 import time
@@ -30,7 +31,7 @@ PACE = Pace(start_delay_seconds=0.2, record_seconds=3600, upload_backoff_seconds
 
 @dataclass(eq=False)
 class Switchboard:
-    """`key` and `secret` are the project's; the webhooks of all rooms go to `webhook_url`."""
+    """A LiveKit project. `key` and `secret` belong to the project. The webhooks of all rooms go to `webhook_url`."""
 
     key: str
     secret: str = field(repr=False)
@@ -40,7 +41,7 @@ class Switchboard:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
-        """Serves it; the project's address."""
+        """Serve the project. Yield its address."""
         self._video = generate(self.directory / "room.mp4")
         self._sound = generate_silence(self.directory / "room.ogg", self._video.duration_seconds)
         routes = [
@@ -55,7 +56,7 @@ class Switchboard:
                     await room.aclose()
 
     def room(self, name: str) -> LiveKitStandIn:
-        """The stand-in of a room, made when it is first asked for."""
+        """Return the stand-in of a room. The first call creates the stand-in."""
         if name not in self.rooms:
             made = LiveKitStandIn(
                 self.key,
@@ -70,11 +71,11 @@ class Switchboard:
         return self.rooms[name]
 
     def order(self, name: str, kind: str, **changes: Any) -> None:
-        """Has a room's server go wrong."""
+        """Order the room's stand-in to cause a fault."""
         self.room(name).orders.add(Order(kind, **changes))
 
     def live(self, name: str) -> list[str]:
-        """The media that a room's recorders really record now: `video`, `sound`."""
+        """Return the media that a room's recorders really record now: `video`, `sound`."""
         return [
             "sound" if one.output.file_type == EncodedFileType.OGG else "video"
             for one in self.room(name).recorder.rows.of_room(name)
@@ -94,7 +95,7 @@ class Switchboard:
             return error.response()
 
     def _asked(self, path: str, media: str, body: bytes) -> list[LiveKitStandIn]:
-        """Whom a call is about."""
+        """Return the stand-ins that a call concerns."""
         asked = _decoded(self.room("").method(path).request, media, body)
         if egress_id := getattr(asked, "egress_id", ""):
             return [next((one for one in self.rooms.values() if _has(one, egress_id)), self.room(""))]
@@ -104,7 +105,7 @@ class Switchboard:
 
 
 class Doubles:
-    """How long two egresses of one medium ran at once in a room, the longest time, in seconds."""
+    """Measures, for each room, the longest time in seconds during which two egresses of one medium ran at once."""
 
     def __init__(self, switchboard: Switchboard) -> None:
         self._switchboard = switchboard
@@ -112,7 +113,7 @@ class Doubles:
         self.longest: dict[str, float] = {}
 
     def look(self) -> None:
-        """To be called often."""
+        """Update the measurement. The caller calls this method often."""
         for name in list(self._switchboard.rooms):
             live = self._switchboard.live(name)
             if len(live) == len(set(live)):

@@ -1,4 +1,4 @@
-"""The table of faults and outcomes, and the line that counts them."""
+"""The table of faults and outcomes, and its line of counts."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,15 @@ _WRONGS = ("lost", "doubled", "stuck")
 
 
 def progress(console: Console, verdict: Verdict) -> None:
-    """One line, as soon as it is known."""
+    """Print one line as soon as the verdict is known."""
     name, outcome = escape(verdict.fault.name), escape(verdict.outcome)
     console.print(f"{_mark(verdict)} {name}: {outcome} [dim]{verdict.seconds:.0f} s[/]")
 
 
 def show(console: Console, verdicts: Sequence[Verdict]) -> int:
-    """The table, and last a line of counts; the exit code: 0 where nothing is lost, doubled, stuck or unexpected."""
+    """Print the table and a last line of counts. Return the exit code: 0 if no result is lost, doubled, stuck or
+    unexpected.
+    """
     table = Table(box=None, pad_edge=False)
     for heading in ("", "fault", "from", "should become", "became", "after"):
         table.add_column(heading, overflow="fold")

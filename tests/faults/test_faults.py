@@ -1,4 +1,6 @@
-"""A handful of `make faults`, within a minute: LiveKit misbehaves, API and worker die, Postgres goes away."""
+"""Tests of a few faults of `make faults`, within a minute: LiveKit misbehaves, the API and the worker die, and
+Postgres is down.
+"""
 
 import asyncio
 import tempfile
@@ -36,7 +38,9 @@ DEATHS = (
 
 @pytest.fixture
 async def hurt() -> AsyncIterator[World]:
-    """Not in pytest's own directory, which a second pytest closes to Postgres's user."""
+    """Return a deployment in a directory outside pytest's own, because a second pytest run would close pytest's
+    directory to Postgres's user.
+    """
     with tempfile.TemporaryDirectory(prefix="faults-") as directory:
         async with world.opened(Path(directory) / "world") as made:
             yield made

@@ -1,4 +1,6 @@
-"""The judge says lost, doubled and stuck of what is; the table says so last; the catalogue misses no complaint."""
+"""Tests that the judge detects lost, doubled and stuck recordings, that the table prints the counts last, and that
+the catalogue covers every known issue.
+"""
 
 from dataclasses import replace
 from uuid import UUID
@@ -37,7 +39,7 @@ def _row(
 
 
 def _judged(found: Found, expected: str = "READY", trouble: str = "") -> tuple[str, ...]:
-    """The words that the judge finds, `unexpected` for what is not as it should be."""
+    """Return the judge's findings, with `unexpected` for an unexpected outcome."""
     one = verdict(Fault("a fault", "", expected, _nobody_acts), found, 1.0, trouble)
     words = [word for word in ("lost", "doubled", "stuck") if getattr(one, word)]
     return (*words, *([] if one.is_as_expected else ["unexpected"]))

@@ -1,4 +1,4 @@
-"""Each law of `oracle.py` is broken on purpose, in the rows or in the cloud: judges who only acquit prove nothing."""
+"""Each test breaks one law of `oracle.py` in the rows or in the cloud, and requires that the oracle detects it."""
 
 import hashlib
 from collections.abc import Callable
@@ -38,7 +38,7 @@ RECORDED = [
 
 @dataclass
 class Case:
-    """A recording that is READY, and what LiveKit and the bucket hold of it."""
+    """A READY recording, and its state in LiveKit and the bucket."""
 
     cloud: Cloud
     egress: Egress
@@ -72,24 +72,24 @@ async def case(anyio_backend: str) -> Case:
 
 
 def consents() -> None:
-    """Nobody objects."""
+    """Return None: every participant consents."""
 
 
 def at(row: Row, status: str) -> Row:
-    """The recording when it had come to the status."""
+    """Return the recording as it was when it reached this status."""
     seen = [step.rpartition(">")[2] for step in row.steps]
     return replace(row, status=status, steps=row.steps[: seen.index(status) + 1])
 
 
 def ended(row: Row, *last: str, **changes: Any) -> Row:
-    """The recording with other last steps after VERIFYING."""
+    """Return the recording with other transitions after VERIFYING."""
     return replace(
         row, status=last[-1].partition(":")[0].rpartition(">")[2], steps=[*RECORDED, *last], **changes
     )
 
 
 def records(case: Case) -> None:
-    """LiveKit goes on recording."""
+    """Let the egress continue in LiveKit."""
     case.egress.snapshot = replace(case.egress.snapshot, status="active", ended_at=None)
 
 

@@ -1,8 +1,9 @@
-"""Users, events, deaths and passes in any order: 500 sequences here, 10,000 by `make soak` (tests/faults/soak.py).
+"""Runs actions of users, events, crashes and passes in any order: 500 sequences in this file, 10,000 in `make soak`
+(tests/faults/soak.py).
 
-The seeds are fixed: one run is like the one before. A failure prints the shortest sequence that Hypothesis finds;
-`.venv/bin/python -m tests.faults.soak --seed SEED --sequences 125 --steps 15` runs the same ones, and others with
-another seed.
+The seeds are fixed, so every run has the same sequences. A failure prints the shortest failing sequence that
+Hypothesis finds. `.venv/bin/python -m tests.faults.soak --seed SEED --sequences 125 --steps 15` runs the same
+sequences, or other sequences if the seed is different.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`--only` deploys no more than what it means."""
+"""`--only` starts only the deployments that its faults need."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""One consultation, as its people go through it: they ask again until they are answered, and do nothing else.
+"""One consultation with its people. They repeat a request until the API answers, and do nothing else.
 
-What became of it is read past every wire: the rows, the bucket, and what the stand-in really records.
+The tests read the result directly, without a proxy: the rows, the bucket, and what the stand-in really records.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ from passed where r.consultation_id = %s
 
 @dataclass(frozen=True)
 class Row:
-    """What the database says of one recording; `was_lost`: it has been LOST on its way."""
+    """A recording in the database. `was_lost`: the recording was LOST at some time."""
 
     id: UUID
     status: str
@@ -57,7 +57,7 @@ class Row:
 
     @property
     def outcome(self) -> str:
-        """In words, as the table expects it."""
+        """Return the outcome in the words of the table."""
         way = "LOST then " if self.was_lost and self.status != "LOST" else ""
         truncated = " truncated" if self.truncated else " interrupted" if self.interrupted else ""
         return f"{way}{self.status}{truncated}" + (f" {self.error}" if self.error else "")
@@ -65,7 +65,7 @@ class Row:
 
 @dataclass
 class Visit:
-    """`started` are the recordings that the API has answered with."""
+    """A consultation. `started`: the recordings that the API has returned."""
 
     world: World
     watches: tuple[Watch, ...] = ()
@@ -77,15 +77,15 @@ class Visit:
 
     @property
     def livekit(self) -> LiveKitStandIn:
-        """The server of this consultation's room."""
+        """Return the stand-in of this consultation's room."""
         return self.world.livekit.room(self.room)
 
     def order(self, kind: str, **changes: Any) -> None:
-        """Has that server go wrong."""
+        """Order the stand-in of the room to cause a fault."""
         self.world.livekit.order(self.room, kind, **changes)
 
     async def open(self, **wished: bool) -> "Visit":
-        """Registered, consented to, and doctor and patient in the room."""
+        """Register the consultation, record all consents, and let the doctor and the patient join the room."""
         self._know(self.external_id)
         registered = await self._ask(
             self.world.doctor,
@@ -113,7 +113,7 @@ class Visit:
         return self
 
     async def start(self) -> None:
-        """The doctor starts the recording; one that turns out to have begun is that one."""
+        """The doctor starts the recording. If the recording has already begun, the API returns it."""
         try:
             answer = await self._ask(self.world.doctor, documents.START_RECORDING, consultationId=self.id)
             self.started.append(answer["startRecording"]["id"])
@@ -124,7 +124,7 @@ class Visit:
         self._know(self.started[-1])
 
     async def stop(self) -> None:
-        """The doctor stops it."""
+        """The doctor stops the recording."""
         await self._ask(self.world.doctor, documents.STOP_RECORDING, recordingId=self.started[-1])
 
     def come_again(self) -> None:
@@ -133,17 +133,17 @@ class Visit:
             self.livekit.rooms.admit(self.room, self.participants[kind])
 
     def leave(self) -> None:
-        """Both leave the room."""
+        """The doctor and the patient leave the room."""
         for kind in ("DOCTOR", "PATIENT"):
             self.livekit.rooms.leave(self.room, self.participants[kind])
 
     def close(self) -> None:
-        """The room is closed, if it is still open."""
+        """Close the room if it is still open."""
         for room in self.livekit.rooms.find([]):
             self.livekit.rooms.delete(room.name)
 
     async def until(self, status: str, seconds: float = 60) -> None:
-        """Waits until the newest video has come to the status, or past it."""
+        """Wait until the newest video has reached this status or a later one."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             videos = [row for row in await self.rows() if row.medium == "VIDEO"]
@@ -154,7 +154,7 @@ class Visit:
             await asyncio.sleep(0.2)
 
     async def until_recorded(self, status: int = 1, seconds: float = 60) -> Recording | None:
-        """Waits until LiveKit really records, or has come to a later status; the newest egress."""
+        """Wait until LiveKit really records, or has reached a later status. Return the newest egress."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             found = self.egresses()
@@ -164,30 +164,30 @@ class Visit:
         return None
 
     async def until_true(self, holds: Callable[[], bool], seconds: float = 100) -> None:
-        """Waits until that holds, or so long."""
+        """Wait until the condition holds, at most `seconds`."""
         deadline = time.monotonic() + seconds
         while not holds() and time.monotonic() < deadline:  # noqa: ASYNC110 - what it asks has no event
             await asyncio.sleep(_LOOK_SECONDS)
 
     def egresses(self) -> list[Recording]:
-        """Every egress of the room, whatever is listed."""
+        """Return every egress of the room, listed or not."""
         return list(self.livekit.recorder.rows.of_room(self.room))
 
     async def time_passes(self, by: timedelta) -> None:
-        """As if what has happened so far had happened so much earlier."""
+        """Move all past events of the consultation back by this time."""
         await self.world.postgres.rows(_TIME_PASSES, by, self.id, without_triggers=True)
 
     async def rows(self) -> list[Row]:
-        """Its recordings, oldest first."""
+        """Return the recordings of the consultation, oldest first."""
         return [Row(*row) for row in await self.world.postgres.rows(_ROWS, self.id)]
 
     async def stored(self) -> dict[str, int]:
-        """What the bucket has of it: sizes in bytes by key."""
+        """Return the sizes in bytes of the consultation's objects, by key."""
         pages = self.world.storage.list_objects(f"keep/{self.id}/")
         return {one.key: one.size_bytes async for page in pages for one in page.objects}
 
     def live(self) -> list[str]:
-        """The media that are really recorded now."""
+        """Return the media that are really recorded now."""
         return self.world.livekit.live(self.room)
 
     async def _consent(self) -> None:
@@ -202,7 +202,7 @@ class Visit:
             await self._ask(api, documents.RECORD_CONSENT, consent=consent)
 
     async def _ask(self, api: ApiClient, document: str, **variables: Any) -> Any:
-        """Again until it is answered. Raises Refused for an answer that will not change."""
+        """Repeat the request until it is answered. Raises Refused for a final refusal."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:

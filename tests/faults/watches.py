@@ -1,4 +1,4 @@
-"""Who waits for a commit of one consultation, and what a transaction was for, by what was said in it."""
+"""Watches the commits of one consultation, and derives the purpose of a transaction from its messages."""
 
 import re
 import struct
@@ -27,10 +27,12 @@ _ENDS = ((2, "!hih"), (4, "!hii"), (8, "!hiq"))
 
 @dataclass(eq=False)
 class Watch:
-    """Kills a process at the `number`-th boundary of a purpose; 0 only counts, by purpose, what is passed.
+    """Kills a process at the `number`-th boundary of a purpose. With number 0, the watch only counts the boundaries
+    by purpose.
 
-    A purpose is what a transaction says of itself: the reason of a service or a person's action, with the status that
-    it writes, or a step of the queue and the task. The queue ends a job by its number alone, known since the fetch.
+    The purpose of a transaction is the reason of a service or a person's action together with the written status,
+    or a step of the queue together with its task. The queue ends a job by its number alone, so the watch remembers
+    the number from the fetch.
     """
 
     login: str
@@ -44,7 +46,7 @@ class Watch:
     has_fired: bool = False
 
     def know(self, *texts: str) -> None:
-        """Names by which the consultation is known from now on; a UUID is known in each of its forms."""
+        """Add names of the consultation. A UUID is recognized in each of its forms."""
         for text in texts:
             self.names.add(text.encode())
             try:
@@ -53,7 +55,9 @@ class Watch:
                 continue
 
     def learn(self, said: bytes) -> None:
-        """Knows the end of a job of the consultation once it was fetched: Bind's three values, the first its number."""
+        """Remember the number of a fetched job of the consultation, in the form in which the Bind message of its
+        end will contain it.
+        """
         task, job = _TASK.search(said), _FETCHED.search(said)
         if task and job and self._names_it(said):
             number = int(job[1])
@@ -61,7 +65,7 @@ class Watch:
             self.tasks[struct.pack(form, 3, size, number)] = task[0].decode()
 
     def passes(self, said: bytes) -> bool:
-        """Counts a boundary of a transaction in which that was said; whether it is the one."""
+        """Count a boundary of a transaction with these messages. Return whether it is the boundary to kill at."""
         purpose = self._purpose(said)
         if self.has_fired or purpose is None:
             return False
@@ -70,7 +74,7 @@ class Watch:
         return self.has_fired
 
     def _purpose(self, said: bytes) -> str | None:
-        """What a transaction was for; None where it was not about the consultation."""
+        """Return the purpose of a transaction, or None if it does not concern the consultation."""
         found = _PURPOSE.search(said)
         purpose = found[0].decode() if found else None
         if purpose == FINISH:

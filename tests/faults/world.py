@@ -1,7 +1,8 @@
-"""A whole deployment that can be hurt: every part a process or a stand-in of its own, every wire a proxy's.
+"""A whole deployment for fault tests. Every part is a process or a stand-in, and every connection passes a proxy.
 
-Postgres, the object store, Supabase Auth's stand-in, a LiveKit project, and `resguardo serve` and `resguardo worker`
-under a supervisor. What is done to it is done from outside: the code that runs is the product's.
+The deployment has Postgres, the object store, the stand-in for Supabase Auth, a LiveKit project, and supervised
+`resguardo serve` and `resguardo worker` processes. All faults come from outside, so the product's code runs
+unchanged.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ _WRONG_CLOCK = Path(__file__).with_name("wrong_clock")
 
 @dataclass
 class World:
-    """One deployment and the people who use it."""
+    """A deployment and its users."""
 
     stack: Stack
     parent: Parent
@@ -56,7 +57,7 @@ class World:
 
     @asynccontextmanager
     async def another_worker(self, directory: Path) -> AsyncIterator[Supervised]:
-        """A second worker beside the first one."""
+        """Run a second worker beside the first one."""
         other = Supervised(self.parent, ["worker"], self.stack.environment, directory)
         task = asyncio.create_task(other.run())
         try:
@@ -66,14 +67,14 @@ class World:
             await asyncio.gather(task, return_exceptions=True)
 
     async def restart_postgres(self) -> None:
-        """Ends every session and starts the server again, on another port behind the same wire."""
+        """End every session and restart the server on another port. The proxy's address stays."""
         await self.postgres.stop()
         self.database_wire.upstream = await self.postgres.start()
 
 
 @asynccontextmanager
 async def opened(directory: Path) -> AsyncIterator[World]:
-    """The deployment, with one doctor and one patient signed in. Nothing of it is left at the end."""
+    """Start the deployment, with one doctor and one patient signed in. Remove everything at the end."""
     async with AsyncExitStack() as stack:
         parent = Parent(stack)
         await parent.run(lambda: directory.mkdir(parents=True, exist_ok=True, mode=0o700))

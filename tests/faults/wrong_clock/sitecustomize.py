@@ -1,7 +1,8 @@
-"""Gives a process a wrong clock: Python imports this first, from the directory that PYTHONPATH names.
+"""Gives a process a wrong clock. Python imports this module first, from the directory that PYTHONPATH names.
 
-The file that FAULTS_CLOCK names says by how many seconds the clock is ahead; no file, no number: it is right. It may
-change while the process runs. `time.monotonic` goes on as it is, as it does where a machine's clock leaps.
+The file that FAULTS_CLOCK names contains the number of seconds by which the clock is ahead. Without the file or the
+number, the clock is right. The number may change while the process runs. `time.monotonic` stays right, as it does
+if a machine's clock jumps.
 """
 
 import ctypes
@@ -32,6 +33,6 @@ def _utcnow(cls: type[dt.datetime]) -> dt.datetime:
 
 time.time = _wrong
 (_methods,) = gc.get_referents(dt.datetime.__dict__)
-"""Of the class itself, which is made in C: a class derived from it would not be the one of the dates that C makes."""
+"""The methods of the C class itself. A derived class would differ from the class of the dates that C code creates."""
 _methods["now"], _methods["utcnow"] = classmethod(_now), classmethod(_utcnow)
 ctypes.pythonapi.PyType_Modified(ctypes.py_object(dt.datetime))
