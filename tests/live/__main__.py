@@ -1,7 +1,7 @@
-"""`make live`: installs the real LiveKit server and its client, and runs the tests against them.
+"""`make live` installs the real LiveKit server and its client, and runs the tests against them.
 
-Where they cannot be had it says why in one line and ends well: the other tests stand for themselves. Any other failure
-to install is a failure.
+If this machine cannot download them, the command prints the reason in one line and exits with 0, because the other
+tests do not need them. Any other failure to install is an error.
 """
 
 import subprocess
@@ -13,13 +13,13 @@ from tests.live import server
 ROOT = Path(__file__).parent.parent.parent
 LOCK = ROOT / "requirements-live.lock"
 TESTS_SECONDS = 300
-"""They take 47 s on two cores (2026-11-21)."""
+"""The tests take 47 s on two cores (2026-11-21)."""
 
 _INSTALL = ("install", "--quiet", "--disable-pip-version-check", "--require-hashes")
 
 
 def main() -> int:
-    """The exit code."""
+    """Return the exit code."""
     try:
         server.install()
         command = [sys.executable, "-m", "pip", *_INSTALL, "--requirement", str(LOCK)]

@@ -1,4 +1,4 @@
-"""One real world for all live tests, and a consultation for each."""
+"""Fixtures of the live tests: one real world for all tests, and a consultation for each test."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -11,7 +11,7 @@ from tests.live.world import Case, Live
 
 @pytest.fixture(scope="session")
 def live(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """What runs."""
+    """Return the running world."""
     if not server.binary().exists():
         pytest.fail("there is no LiveKit server: run `make live`, which installs it")
     with world.running(cluster, tmp_path_factory.mktemp("live")) as running:
@@ -20,6 +20,6 @@ def live(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 async def case(anyio_backend: str, live: Live) -> AsyncIterator[Case]:
-    """A consultation of its own, without any consent."""
+    """Return a new consultation without any consent."""
     async with world.opened_case(live) as case:
         yield case

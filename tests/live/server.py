@@ -1,7 +1,7 @@
-"""The real LiveKit server: installed by Go, run on loopback with a key of ours.
+"""The real LiveKit server, installed with Go and run on the loopback interface with our API key.
 
-It runs as a single node, without Redis, and has no egress service. It is installed once for each version; Go fetches it
-from wherever this machine's Go is set up to fetch from.
+The server runs as a single node, without Redis and without an egress service. It is installed once for each
+version. Go downloads it from the sources in its configuration.
 """
 
 import json
@@ -21,13 +21,13 @@ VERSION = "v1.13.5"
 MODULE = f"github.com/livekit/livekit-server/cmd/server@{VERSION}"
 DIRECTORY = Path(__file__).parent.parent.parent / ".devstack" / "live"
 INSTALL_SECONDS = 600
-"""Measured 2026-11-21 with empty caches on two cores: 143 s, and 510 s on busy ones; with Go's caches warm, 1 s."""
+"""Measured 2026-11-21 on two cores: 143 s with empty caches, 510 s on busy cores, and 1 s with Go's caches filled."""
 
 CLIENT_SECONDS = 120
-"""For 30 MB of wheels."""
+"""The time for a download of 30 MB of wheels."""
 
 DEPARTURE_TIMEOUT_SECONDS = 1
-"""An empty room closes so long after the last one left; the server's default is 20."""
+"""An empty room closes after this time. The server's default is 20 seconds."""
 
 _AWAY = (
     "dial tcp",
@@ -60,18 +60,18 @@ _AWAY = (
     "no matching distribution found",
     "requires go >=",
 )
-"""How Go and pip say that what they want is out of reach here: no network, no git, no wheel for the machine, too old
-a Go.
+"""The messages of Go and pip for a package that is unreachable from this machine: no network, no git, no wheel for
+the platform, or an old Go.
 """
 
 
 class OutOfReach(Exception):  # noqa: N818 - it reads as what happened
-    """What the live tests need cannot be had on this machine; the message is one line."""
+    """A requirement of the live tests is unavailable on this machine. The message is one line."""
 
 
 @dataclass(frozen=True)
 class LiveServer:
-    """A running server, and its log."""
+    """A running server and its log."""
 
     url: str
     api_key: str
@@ -80,26 +80,29 @@ class LiveServer:
 
 
 def binary() -> Path:
-    """Where `install` puts the server."""
+    """Return the path at which `install` puts the server."""
     return DIRECTORY / VERSION / "server"
 
 
 def install() -> Path:
-    """The server, installed if it is not there yet. Raises OutOfReach, and CalledProcessError for any other failure."""
+    """Install the server if it is missing. Return its path. Raises OutOfReach, and CalledProcessError for any other
+    failure.
+    """
     if not binary().exists():
         go = shutil.which("go")
         if go is None:
             raise OutOfReach("Go is not installed, and it is what builds the LiveKit server")
         binary().parent.mkdir(parents=True, exist_ok=True)
-        settings = {"GOBIN": str(binary().parent), "CGO_ENABLED": "0"}  # no C compiler is asked for
+        settings = {"GOBIN": str(binary().parent), "CGO_ENABLED": "0"}  # The build needs no C compiler
         fetch("the LiveKit server", [go, "install", MODULE], INSTALL_SECONDS, {**os.environ, **settings})
     return binary()
 
 
 def fetch(what: str, command: list[str], seconds: float, environment: dict[str, str] | None = None) -> None:
-    """Runs an installer, and ends all of it after so many seconds.
+    """Run an installer, and end it with all its children after this number of seconds.
 
-    Raises OutOfReach for what cannot be had here, else CalledProcessError with its output.
+    Raises OutOfReach if the package is unavailable on this machine, and otherwise CalledProcessError with the
+    output.
     """
     with subprocess.Popen(
         command,
@@ -115,7 +118,7 @@ def fetch(what: str, command: list[str], seconds: float, environment: dict[str, 
             raise OutOfReach(f"to install {what} took longer than {seconds:.0f} s") from error
         finally:
             if installer.poll() is None:
-                os.killpg(installer.pid, signal.SIGKILL)  # its compilers, too
+                os.killpg(installer.pid, signal.SIGKILL)  # The signal also ends its compilers
     if installer.returncode != 0:
         sign = next((sign for sign in _AWAY if sign in said.lower()), None)
         if sign is not None:
@@ -129,10 +132,10 @@ def fetch(what: str, command: list[str], seconds: float, environment: dict[str, 
 def running(
     data_dir: Path, *, port: int, api_key: str, api_secret: str, webhook_urls: list[str]
 ) -> Iterator[LiveServer]:
-    """Runs the installed server until the block ends. Raises ChildError where it does not get ready."""
+    """Run the installed server until the end of the block. Raises ChildError if the server does not become ready."""
     config, log = data_dir / "livekit-server.json", data_dir / "livekit-server.log"
     config.touch(mode=0o600)
-    config.write_text(json.dumps(_config(port, api_key, api_secret, webhook_urls)))  # JSON is YAML
+    config.write_text(json.dumps(_config(port, api_key, api_secret, webhook_urls)))  # JSON is valid YAML
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -164,7 +167,8 @@ def _config(port: int, api_key: str, api_secret: str, webhook_urls: list[str]) -
             "node_ip": "127.0.0.1",
             "enable_loopback_candidate": True,
             "ips": {"includes": ["127.0.0.0/8"]},
-            # Without one, clients are sent to public STUN servers (`pkg/service/roommanager.go`, read 2026-11-21).
+            # Without a STUN server in the configuration, clients use public ones (`pkg/service/roommanager.go`,
+            # read 2026-11-21).
             "stun_servers": [f"127.0.0.1:{udp_port}"],
         },
         "room": {"departure_timeout": DEPARTURE_TIMEOUT_SECONDS},

@@ -1,4 +1,4 @@
-"""What the real LiveKit server says to our tokens, our calls and our webhook's door."""
+"""Tests of our tokens, our calls and our webhook endpoint with the real LiveKit server."""
 
 import asyncio
 import json
@@ -22,7 +22,9 @@ from tests.live.world import PATIENCE_SECONDS, Case, inside, showing, speaking, 
 pytestmark = pytest.mark.anyio
 
 SERVER_LEEWAY_SECONDS = 60
-"""So long after its end the server still takes a token (`auth/verifier.go` of livekit/protocol, read 2026-11-21)."""
+"""The server accepts a token for this time after its expiry (`auth/verifier.go` of livekit/protocol, read
+2026-11-21).
+"""
 
 START_FAILS_WITHIN_SECONDS = 90
 NO_EGRESS = "livekit_no_egress"
@@ -77,7 +79,7 @@ async def test_our_calls_see_who_is_in_the_room(case: Case) -> None:
         assert people[case.participant("DOCTOR")].is_publisher
         assert not people[case.participant("PATIENT")].is_publisher
         assert [room.name for room in rooms] == [case.room_name]
-        await until(lambda: _doctor_counts(case, people=2))  # the server's count comes up to 5 s late
+        await until(lambda: _doctor_counts(case, people=2))  # The server updates its count up to 5 s late
 
 
 async def test_published_microphones_are_listed_with_their_participants_muted_or_not(case: Case) -> None:
@@ -214,7 +216,7 @@ async def _inside_as(case: Case, person: ApiClient) -> AsyncIterator[rtc.Room]:
 
 
 async def _refused(case: Case, why: str, *, secret: str | None = None, **claims: object) -> None:
-    """The doctor's own token, altered so, does not open the room."""
+    """Require that the doctor's token with these changes does not open the room."""
     entry = await case.pass_of(case.doctor)
     altered = jwt.decode(entry["token"], options={"verify_signature": False}) | claims
     token = jwt.encode(altered, secret or case.live.server.api_secret, algorithm="HS256")
@@ -225,7 +227,7 @@ async def _refused(case: Case, why: str, *, secret: str | None = None, **claims:
 
 
 def _events(case: Case) -> dict[str, int]:
-    """How many events of each kind, of this room, have reached the inbox."""
+    """Return the number of this room's events in the inbox, by kind."""
     rows = case.live.rows(
         "select event, count(*) from private.livekit_events where room_name = %s group by event",
         case.room_name,

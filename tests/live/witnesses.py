@@ -1,4 +1,4 @@
-"""A second receiver of the real server's webhooks, which keeps them as they came."""
+"""A second receiver of the real server's webhooks, which stores them unchanged."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from threading import Thread
 
 @dataclass(frozen=True)
 class Webhook:
-    """One notification: its bytes and its signature."""
+    """A webhook: its bytes and its signature."""
 
     body: bytes = field(repr=False)
     authorization: str = field(repr=False)
@@ -18,20 +18,20 @@ class Webhook:
 
 @dataclass
 class Witness:
-    """What has arrived at `url`, oldest first."""
+    """The webhooks that arrived at `url`, oldest first."""
 
     url: str = ""
     webhooks: list[Webhook] = field(default_factory=list)
 
     def of(self, event: str, room_name: str) -> list[Webhook]:
-        """Those of one event and room, by their text."""
+        """Return the webhooks of one event and room, selected by their text."""
         marks = (f'"event":"{event}"', f'"name":"{room_name}"')
         return [one for one in self.webhooks if all(mark.encode() in one.body for mark in marks)]
 
 
 @contextmanager
 def listening() -> Iterator[Witness]:
-    """Receives on a port of its own until the block ends."""
+    """Receive webhooks on a port of its own until the end of the block."""
     witness = Witness()
 
     class Handler(BaseHTTPRequestHandler):
@@ -44,7 +44,7 @@ def listening() -> Iterator[Witness]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-            """Says nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         witness.url = f"http://127.0.0.1:{server.server_address[1]}/"

@@ -1,6 +1,6 @@
-"""The real API, worker and LiveKit server over embedded parts, and people in the room by LiveKit's own client.
+"""The real API, worker and LiveKit server on embedded parts. People in the room use LiveKit's own client.
 
-What stands in for LiveKit elsewhere in the tests is up as well, and nobody talks to it.
+The stand-in for LiveKit also runs, but nothing calls it.
 """
 
 import asyncio
@@ -37,28 +37,28 @@ FRAME_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class Live:
-    """What runs, and who else is told by the server's webhooks."""
+    """The running world, and the second receiver of the server's webhooks."""
 
     stack: Stack
     server: LiveServer
     witness: Witness
 
     def rows(self, sql: LiteralString, *values: object) -> list[DictRow]:
-        """What a superuser finds."""
+        """Return the rows of a superuser's query."""
         url = self.stack.project.superuser_url
         with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
             return connection.execute(sql, values).fetchall()
 
     @asynccontextmanager
     async def livekit(self) -> AsyncIterator[LiveKit]:
-        """Our adapter, on the real server."""
+        """Yield our LiveKit adapter, connected to the real server."""
         async with LiveKit(self.server.url, self.server.api_key, self.server.api_secret) as livekit:
             yield livekit
 
 
 @dataclass(frozen=True)
 class Case:
-    """A registered consultation, and the two who take part in it."""
+    """A registered consultation of a doctor and a patient."""
 
     live: Live
     consultation: Any
@@ -74,22 +74,22 @@ class Case:
         return str(self.consultation["roomName"])
 
     def participant(self, kind: str) -> str:
-        """The id of the doctor's, or the patient's, part in it."""
+        """Return the participant id of the doctor or the patient."""
         return next(str(one["id"]) for one in self.consultation["participants"] if one["kind"] == kind)
 
     async def consent(self) -> None:
-        """Doctor and patient consent, each for themselves."""
+        """Record the doctor's and the patient's own consents."""
         for person, kind in ((self.doctor, "DOCTOR"), (self.patient, "PATIENT")):
             await person.ask(documents.RECORD_CONSENT, consent=consent_input(self.participant(kind)))
 
     async def pass_of(self, person: ApiClient) -> Any:
-        """What `joinConsultation` gives: `url`, `token`, `roomName`, `participantId`."""
+        """Return the answer of `joinConsultation`: `url`, `token`, `roomName`, `participantId`."""
         return (await person.ask(documents.JOIN, consultationId=self.id))["joinConsultation"]
 
 
 @contextmanager
 def running(cluster: Cluster, data_dir: Path) -> Iterator[Live]:
-    """Starts everything and stops it with the block."""
+    """Start everything, and stop it at the end of the block."""
     with small_stack.running(cluster, data_dir) as idle, ExitStack() as stack:
         port, witness = free_port(), stack.enter_context(witnesses.listening())
         url = f"http://127.0.0.1:{port}"
@@ -109,7 +109,7 @@ def running(cluster: Cluster, data_dir: Path) -> Iterator[Live]:
 
 @asynccontextmanager
 async def opened_case(live: Live) -> AsyncIterator[Case]:
-    """A consultation of its own, without any consent."""
+    """Yield a new consultation without any consent."""
     people = People(live.stack)
     async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http:
         doctor, patient = await people.hire("clinician"), await people.patient()
@@ -122,7 +122,7 @@ async def opened_case(live: Live) -> AsyncIterator[Case]:
 
 @asynccontextmanager
 async def inside(url: str, token: str) -> AsyncIterator[rtc.Room]:
-    """In the room as LiveKit's own client, until the block ends. Raises ConnectError."""
+    """Stay in the room with LiveKit's own client until the end of the block. Raises ConnectError."""
     room = rtc.Room()
     await room.connect(_as_websocket(url), token, rtc.RoomOptions(connect_timeout=10))
     try:
@@ -133,7 +133,7 @@ async def inside(url: str, token: str) -> AsyncIterator[rtc.Room]:
 
 @asynccontextmanager
 async def speaking(room: rtc.Room) -> AsyncIterator[rtc.LocalTrackPublication]:
-    """Publishes a microphone's track, of a steady level, until the block ends."""
+    """Publish a microphone track with a constant level until the end of the block."""
     source = rtc.AudioSource(SAMPLE_RATE_HZ, 1)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(source.aclose)
@@ -148,7 +148,7 @@ async def speaking(room: rtc.Room) -> AsyncIterator[rtc.LocalTrackPublication]:
 
 @asynccontextmanager
 async def showing(room: rtc.Room) -> AsyncIterator[rtc.LocalTrackPublication]:
-    """Publishes a camera's track until the block ends."""
+    """Publish a camera track until the end of the block."""
     source = rtc.VideoSource(64, 64)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(source.aclose)
@@ -177,7 +177,7 @@ async def until(
     *,
     pause_seconds: float = 0.05,
 ) -> None:
-    """Returns once it holds. Raises TimeoutError."""
+    """Wait until the condition holds. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while True:
             answer = holds()

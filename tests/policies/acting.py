@@ -1,4 +1,4 @@
-"""Transactions as somebody, and two at once: what the tests of the laws are told with."""
+"""Helpers for tests of the laws: transactions of an actor, and two concurrent transactions."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ RELEASE: LiteralString = "select private.release_object_key('recording.issue_url
 
 @contextmanager
 def acting(database: Database, who: Actor | str) -> Iterator[Connection]:
-    """A transaction of that actor, committed at the end."""
+    """Open a transaction of this actor, and commit it at the end."""
     known = actor(who) if isinstance(who, str) else who
     with psycopg.connect(url_of(database, known)) as connection:
         enter(connection, known)
@@ -39,14 +39,14 @@ def superuser(database: Database) -> Iterator[Connection]:
 
 
 def value(connection: Connection, statement: LiteralString, *values: Any) -> Any:
-    """The first column of the one row."""
+    """Return the first column of the only row."""
     row = connection.execute(statement, values).fetchone()
     assert row is not None
     return row[0]
 
 
 def outcome(connection: Connection, statement: LiteralString, *values: Any) -> tuple[str, str, int]:
-    """SQLSTATE and message, both empty where nothing was refused, and the number of rows."""
+    """Return the SQLSTATE and the message, both empty after a success, and the number of rows."""
     try:
         return "", "", connection.execute(statement, values).rowcount
     except psycopg.Error as error:
@@ -55,7 +55,7 @@ def outcome(connection: Connection, statement: LiteralString, *values: Any) -> t
 
 @contextmanager
 def refused(sqlstate: str, message: str = "") -> Iterator[None]:
-    """Passes where the statement is refused so, in a savepoint's place: the transaction is over after it."""
+    """Require that the block is refused with this SQLSTATE and message. The transaction is unusable afterwards."""
     with pytest.raises(psycopg.Error) as caught:
         yield
     assert caught.value.sqlstate == sqlstate, caught.value
@@ -63,7 +63,7 @@ def refused(sqlstate: str, message: str = "") -> Iterator[None]:
 
 
 def start(connection: Connection, case: Case, consultation: str) -> UUID:
-    """Asks for a recording as its doctor, under the lock as the API does."""
+    """Start a recording as the doctor, with the lock that the API takes."""
     connection.execute(LOCK, [case.id_of(consultation)])
     connection.execute(START, [case.id_of(consultation)])
     return case.id_of(consultation)
@@ -73,7 +73,9 @@ def start(connection: Connection, case: Case, consultation: str) -> UUID:
 def at_once(
     database: Database, holder: Connection, waiting: Callable[[], Any], *, waits: bool = True
 ) -> Iterator[Future[Any]]:
-    """Runs `waiting` in a thread and enters once it waits for `holder`, or, where not `waits`, has ended."""
+    """Run `waiting` in a thread. Enter the block when it waits for `holder`, or, if `waits` is false, after it has
+    ended.
+    """
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(waiting)
         if waits:

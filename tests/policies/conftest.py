@@ -1,4 +1,4 @@
-"""A seeded database, and transactions of its people."""
+"""Fixtures of the policy tests: a seeded database and its people."""
 
 from collections.abc import Iterator
 
@@ -12,14 +12,16 @@ from tests.policies.world import Connection
 
 @pytest.fixture
 def practice(database: Database) -> Database:
-    """A database of the test's own with the practice of `world` in it."""
+    """Return a new database for one test that contains the practice of `world`."""
     seed(database.superuser_url)
     return database
 
 
 @pytest.fixture(scope="module")
 def finished(cluster: Cluster) -> Iterator[dict[str, Connection]]:
-    """The worker and a superuser in a seeded database that nobody changes: each test rolls back."""
+    """Return connections of the worker and a superuser to a shared seeded database. Each test rolls back its
+    changes.
+    """
     with cluster.clone("newer") as database:
         seed(database.superuser_url)
         with (

@@ -1,6 +1,7 @@
-"""Reads `policies/matrix.md`: the tables of cells that people read are the ones that the tests run.
+"""Reads `policies/matrix.md`, so that the tests check the same tables that people read.
 
-A row names one actor or several, divided by commas; `everyone else` are those that no row of the table names.
+A row names one or more actors, separated by commas. `everyone else` means the actors that no row of the table
+names.
 """
 
 import re
@@ -15,7 +16,7 @@ _NAME = re.compile(r"`([^`]+)`")
 
 @dataclass(frozen=True)
 class Cell:
-    """One answer: what `actor` gets for `operation` on `relation`, which may end in `<year>`."""
+    """One cell: the expected answer to `actor` for `operation` on `relation`, which may end in `<year>`."""
 
     relation: str
     operation: str
@@ -24,7 +25,9 @@ class Cell:
 
 
 def read_cells(text: str) -> list[Cell]:
-    """Every cell under `## Tables`. Raises ValueError for an unknown actor, a second answer or a missing one."""
+    """Return every cell below `## Tables`. Raises ValueError for an unknown actor, a second answer or a missing
+    answer.
+    """
     cells: list[Cell] = []
     for heading, body in _sections(text, "Tables"):
         header, *rows = _table(body)
@@ -41,13 +44,13 @@ def read_cells(text: str) -> list[Cell]:
 
 
 def read_legend(text: str) -> set[str]:
-    """The answers that the file explains."""
+    """Return the answers that the file explains."""
     [(_, body)] = _sections(text, "Answers", level=2)
     return {row[0] for row in _table(body)[1:]}
 
 
 def read_functions(text: str) -> dict[str, frozenset[str]]:
-    """Every function of `## Functions` with the roles that may call it."""
+    """Return every function of `## Functions` with the roles that may call it."""
     [(_, body)] = _sections(text, "Functions", level=2)
     allowed: dict[str, frozenset[str]] = {}
     for row in _table(body)[1:]:
@@ -62,7 +65,7 @@ def read_functions(text: str) -> dict[str, frozenset[str]]:
 
 
 def read_columns(text: str) -> dict[tuple[str, str, str], frozenset[str]]:
-    """Every row of `## Columns`: (relation, command, role) with the columns that may be named there."""
+    """Return every row of `## Columns`: (relation, command, role) with the permitted columns."""
     [(_, body)] = _sections(text, "Columns", level=2)
     return {
         (relation.strip("`"), command, role): frozenset(_list(columns))
@@ -85,7 +88,7 @@ def _by_actor(rows: list[list[str]]) -> dict[str, list[str]]:
 
 
 def _sections(text: str, title: str, level: int = 3) -> list[tuple[str, str]]:
-    """The part under `## title`; at level 3 its `###` parts, with their headings."""
+    """Return the section `## title`. At level 3, return its `###` sections with their headings."""
     part = text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
     if level == 2:
         return [(title, part)]

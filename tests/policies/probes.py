@@ -1,6 +1,6 @@
-"""The statement that stands behind each cell of the matrix, and the answer it gets in the matrix's words.
+"""The SQL statement for each cell of the matrix, and its answer in the words of the matrix.
 
-A probe never commits: each runs within a transaction that its caller rolls back.
+A probe never commits: its caller rolls the transaction back.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,10 +27,10 @@ _RAISED = {
 
 @dataclass(frozen=True)
 class Relation:
-    """How a relation's rows are told apart, which belong to a case, and what one would write there.
+    """A relation: its key, the rows of a case, and the data that a probe writes.
 
-    `of_case` is a condition with one placeholder, the doctor's id; None where rows belong to no case.
-    `change` is what an update sets and where; it must be harmless and possible.
+    `of_case`: a condition with one placeholder for the doctor's id, or None if the rows belong to no case.
+    `change`: the SET and WHERE parts of an update that is harmless and valid.
     """
 
     key: LiteralString
@@ -224,19 +224,19 @@ _EVENTS = Relation("id")
 
 @dataclass(frozen=True)
 class Population:
-    """The keys of a relation: all of them, and those of each case."""
+    """The keys of a relation: all keys, and the keys of each case."""
 
     everything: Keys
     of_case: dict[Case, Keys]
 
 
 def relation_of(name: str) -> Relation:
-    """The relation's probe; the log and its partitions share one."""
+    """Return the relation with this name. The audit log and its partitions share one."""
     return _EVENTS if name.startswith("audit.events") else RELATIONS[name]
 
 
 def population_of(connection: Connection, name: str) -> Population:
-    """Counted by a superuser, whom no policy touches."""
+    """Return the keys that a superuser sees, without any policy."""
     relation = relation_of(name)
     read = sql.SQL("select {}::text from {}").format(sql.SQL(relation.key), _table(name))
     everything = _keys(connection.execute(read))
@@ -249,7 +249,9 @@ def population_of(connection: Connection, name: str) -> Population:
 
 
 def answer(connection: Connection, who: Actor, name: str, operation: str, there: Population) -> str:
-    """What the actor gets for the operation, in the matrix's words; leaves no trace. KeyError: no such operation."""
+    """Return the answer that the actor gets for the operation, in the words of the matrix. Changes nothing.
+    KeyError: unknown operation.
+    """
     relation = relation_of(name)
     match operation:
         case "select":
@@ -285,7 +287,7 @@ def _nothing_of(name: str) -> Callable[[Case, Actor], Insert]:
 
 
 def _changing(name: str, change: LiteralString | None) -> sql.Composed:
-    """An update of all that it may reach; without a change, one that sets the key to itself."""
+    """Return an update of all rows. Without a change, the update sets the key to itself."""
     key = sql.SQL(relation_of(name).key)
     what = sql.SQL(change) if change else sql.SQL("set {} = {}").format(key, key)
     return sql.SQL("update {} {} returning {}::text").format(_table(name), what, key)
@@ -294,7 +296,9 @@ def _changing(name: str, change: LiteralString | None) -> sql.Composed:
 def _reach(
     connection: Connection, who: Actor, statement: sql.Composed, there: Population, wanted: Keys | None
 ) -> str:
-    """How far a statement that returns keys came; `wanted`: which of the actor's keys it was to reach, or all."""
+    """Return which keys the statement reached, in the words of the matrix. `wanted`: the actor's keys that it
+    should reach, or None for all.
+    """
     try:
         with _as(connection, who):
             reached = _keys(connection.execute(statement))
@@ -325,7 +329,7 @@ def _delete(connection: Connection, who: Actor, name: str, there: Population) ->
 
 
 def _insert(connection: Connection, who: Actor, add: Callable[[Case, Actor], Insert]) -> str:
-    """Tried for Ana's case, and where that went well for Bruno's too."""
+    """Return the answer of an insert into Ana's case and, if that succeeds, into Bruno's case."""
     for_ana = _attempt(connection, who, *_statement(add(ANA, who)))
     if for_ana != "done":
         return for_ana
@@ -342,7 +346,7 @@ def _attempt(connection: Connection, who: Actor, statement: sql.Composable, valu
 
 
 def said(error: psycopg.Error) -> str:
-    """A refusal in the matrix's words; any other error as it is."""
+    """Return a refusal in the words of the matrix, or the text of any other error."""
     message = error.diag.message_primary or ""
     if error.sqlstate == "42501":
         return "nothing" if "row-level security policy" in message else "refused"

@@ -1,4 +1,4 @@
-"""Fills a migrated database with the practice of `world`, as a superuser would find it there."""
+"""Fills a migrated database with the practice of `world`, as a superuser."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -22,7 +22,7 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def seed(superuser_url: str) -> None:
-    """Commits the whole world."""
+    """Insert and commit the whole practice."""
     with psycopg.connect(superuser_url) as connection:
         _people(connection)
         for case in CASES:
@@ -107,7 +107,7 @@ def _consultation(connection: Connection, case: Case, name: str, scheduled_at: d
 
 
 def _deletion(connection: Connection, case: Case) -> None:
-    """A recording that was destroyed with its certificate, as far as rows tell, and its key that is not yet."""
+    """Insert the rows of a recording that was destroyed with a certificate but still has its data key."""
     recording = case.id_of("over FAILED")
     people = [case.id_of("over"), case.doctor_id, case.patient_id]
     connection.execute(
@@ -127,7 +127,7 @@ def _deletion(connection: Connection, case: Case) -> None:
 
 
 def _words(connection: Connection, case: Case) -> None:
-    """A transcript, as far as rows tell, with a piece that was not forgotten, a correction and a link to subtitles."""
+    """Insert the rows of a transcript with a chunk, a correction and a subtitle link."""
     recording = case.id_of("over READY")
     connection.execute(
         "insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status)"
@@ -155,7 +155,7 @@ def _words(connection: Connection, case: Case) -> None:
 
 
 def _hold(connection: Connection, case: Case) -> None:
-    """A hold on the patient, and one of the recordings on its way to where it is kept."""
+    """Insert a legal hold on the patient, and a recording that is being moved to the protected prefix."""
     connection.execute(
         "insert into resguardo.legal_holds (id, patient_id, matter, custodian, placed_by)"
         " values (%s, %s, 'matter', 'custodian', %s)",
@@ -169,7 +169,7 @@ def _hold(connection: Connection, case: Case) -> None:
 
 
 def _access_requests(connection: Connection, case: Case) -> None:
-    """One with its copy, and an open one."""
+    """Insert an access request with its copy, and an open access request."""
     for name, fulfilled_at in (("request", NOON), ("open request", None)):
         connection.execute(
             "insert into resguardo.access_requests (id, patient_id, channel, filed_by, received_on, due_on, status,"
@@ -195,7 +195,7 @@ def _access_requests(connection: Connection, case: Case) -> None:
 
 
 def _retention(connection: Connection) -> None:
-    """A policy that one officer approved and that was rejected all the same: none is in force."""
+    """Insert a retention policy that one officer approved and that was then rejected. No policy is in force."""
     connection.execute(
         "insert into resguardo.retention_policies (name, sha256, status, source, terms, shortens)"
         " values ('rejected', %s, 'REJECTED', '', %s, false)",
@@ -240,7 +240,7 @@ def give_consent(
     *,
     attested: bool = False,
 ) -> None:
-    """The newest word of that participant, whoever the connection is."""
+    """Insert the newest consent of a participant, with any connection."""
     connection.execute(
         "insert into resguardo.consents (id, consultation_id, doctor_id, patient_id, participant_id,"
         " participant_kind, decision, source, recorded_by, text_version, text_language, text_sha256)"
@@ -260,7 +260,7 @@ def give_consent(
 
 
 def add_recording(connection: Connection, case: Case, consultation: str, status: str) -> UUID:
-    """A recording that has come to this state, with its object's key."""
+    """Insert a recording with this status and its object key."""
     recording = case.id_of(f"{consultation} {status}")
     connection.execute(
         "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, status,"

@@ -1,4 +1,6 @@
-"""Each word of an audit row is a registered term, so that a stolen login of the API cannot write text into the log."""
+"""Each word of an audit row is a registered term, so a thief of the API's login cannot write free text into the
+log.
+"""
 
 import ast
 import re
@@ -25,7 +27,7 @@ from tests.policies.world import ANA, actor
 ROOT = Path(__file__).parents[2]
 SERVICES = {"as_service", "as_service_once"}
 OF_NO_AUDIT_ROW = {*SERVICES, "__init__", "require", "remedy", "Problem"}
-"""What they are given as a reason is a basis, or is told on a terminal alone."""
+"""Functions whose parameter `reason` is a basis or is only printed on a terminal."""
 TEXT = "Mrs Jones has cancer"
 SLUG = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 REFUSAL: LiteralString = "select private.record_refusal(%s, 'DENIED', %s, %s, %s, null)"
@@ -172,7 +174,7 @@ def _name(call: ast.Call) -> str:
 
 
 def _places(nodes: Iterable[ast.AST], parameter: str) -> dict[str, set[int]]:
-    """By the name of a function, at which places it takes this parameter."""
+    """Return, for each function name, the positions of the parameter with this name."""
     places: dict[str, set[int]] = {}
     for node in nodes:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -183,7 +185,7 @@ def _places(nodes: Iterable[ast.AST], parameter: str) -> dict[str, set[int]]:
 
 
 def _given(parameter: str, wanted: Callable[[str], bool]) -> Iterator[str]:
-    """Every literal that is given for a parameter of that name, of the functions with a wanted name."""
+    """Yield every literal that a call passes for this parameter, if the function's name is wanted."""
     nodes = _nodes()
     places = _places(nodes, parameter)
     for call in (node for node in nodes if isinstance(node, ast.Call) and wanted(_name(node))):
@@ -217,7 +219,7 @@ def _raised_in_sql() -> Iterator[str]:
 
 
 def _recorded_in_sql() -> Iterator[str]:
-    """The third argument of write_audit, or the second of audit_deletions, where it is a literal."""
+    """Yield each literal that is the third argument of write_audit or the second argument of audit_deletions."""
     sql = _migrations()
     yield from re.findall(r"write_audit\(\s*(?:'[a-z_.]+'|action|of_action), '[A-Z]+',\s*'([a-z_]+)'", sql)
     yield from re.findall(r"audit_deletions\('[a-z_.]+', '([a-z_]+)'", sql)
@@ -227,7 +229,7 @@ def _recorded_in_sql() -> Iterator[str]:
 
 
 def _reasons() -> set[str]:
-    """Every reason that the code, the SQL or a text knows."""
+    """Return every reason in the code, the SQL and the texts."""
     texts = [error_texts(language)[part] for language in LANGUAGES for part in (
         "reasons", "recording_errors", "transcription_errors"
     )]  # fmt: skip
@@ -255,7 +257,7 @@ def test_every_reason_is_registered(database: Database) -> None:
 
 
 def test_every_unique_index_is_a_registered_reason(database: Database) -> None:
-    """A row that is there twice is refused by the name of the index."""
+    """The name of a unique index is the reason of the refusal of a duplicate row."""
     with superuser(database) as reader:
         names = reader.execute(
             "select c.relname from pg_index as i join pg_class as c on c.oid = i.indexrelid"
@@ -266,7 +268,7 @@ def test_every_unique_index_is_a_registered_reason(database: Database) -> None:
 
 
 def _quoted() -> set[str]:
-    """Every word that stands alone in quotes in the code or the SQL, but for the registry itself."""
+    """Return every quoted single word in the code and the SQL, without the registry itself."""
     sql = re.sub(r"insert into private\.audit_terms.*?;\n", "", _migrations(), flags=re.DOTALL)
     texts = [sql, *(path.read_text(encoding="utf-8") for path in (ROOT / "app").rglob("*.sql"))]
     found = {word for text in texts for word in re.findall(r"'([A-Za-z_]+)'", text)}

@@ -1,4 +1,4 @@
-"""What the catalogue of a migrated database must say: functions, rights, indexes, log, queue, no drift."""
+"""Tests of a migrated database's catalog: functions, rights, indexes, log, queue, and no drift."""
 
 import re
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def rows(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
 
 
 def test_every_function_has_a_fixed_search_path(reader: Connection) -> None:
-    """With pg_temp named last: unnamed, it would be searched first for types."""
+    """The search path names pg_temp last. Without this, Postgres would search pg_temp first for types."""
     found = rows(
         reader,
         "select pronamespace::regnamespace::text, oid::regprocedure::text, proconfig from pg_proc"
@@ -142,7 +142,7 @@ def test_policies_ask_who_it_is_once_a_statement(reader: Connection) -> None:
 
 
 def test_every_foreign_key_leads_an_index(reader: Connection) -> None:
-    """Of ours: the queue's are the vendor's."""
+    """Checks our tables. The queue's foreign keys belong to its vendor."""
     missing = rows(
         reader,
         """
@@ -159,7 +159,9 @@ def test_every_foreign_key_leads_an_index(reader: Connection) -> None:
 
 
 def test_every_column_that_a_policy_compares_leads_an_index(reader: Connection) -> None:
-    """Those compared with who is asking: without an index each such statement would read the whole table."""
+    """A policy compares these columns with the caller's id. Without an index, each statement would read the whole
+    table.
+    """
     expressions = rows(
         reader,
         "select tablename, coalesce(qual, '') from pg_policies where schemaname in :ours and qual like '%private.%'",
@@ -224,7 +226,7 @@ def test_audit_events_are_insert_only_for_the_owner_too(migrated: Database, repl
 
 
 def test_the_log_is_guarded_on_every_partition_in_replica_mode_too(reader: Connection) -> None:
-    """The empty ones have no row to try it on: the catalogue says it of them."""
+    """Reads the catalog, because an empty partition has no row for a trial."""
     guarded = rows(
         reader,
         "select c.relname,"
@@ -330,7 +332,7 @@ def test_setting_the_access_again_changes_nothing(migrated: Database) -> None:
 
 
 def _unordered(found: list[tuple[Any, ...]]) -> list[list[str]]:
-    """An ACL's entries come in the order of their granting, which says nothing."""
+    """Return the rows with sorted ACL entries, because their order only shows the order of the grants."""
     return [[",".join(sorted(str(value).strip("{}").split(","))) for value in row] for row in found]
 
 
@@ -358,7 +360,7 @@ HIJACK: tuple[LiteralString, ...] = (
 
 
 def test_a_domain_in_pg_temp_hijacks_no_definer(migrated: Database) -> None:
-    """The exploit that `set search_path = ''` lets through, as a person and as the API before it takes a role."""
+    """Tries the attack that `set search_path = ''` would permit, as a person and as the API before it takes a role."""
     for who, calls in (
         (
             "clinician who owns",
@@ -382,7 +384,7 @@ def test_a_domain_in_pg_temp_hijacks_no_definer(migrated: Database) -> None:
 
 
 def test_the_hijack_would_be_seen_in_a_definer_with_an_empty_search_path(migrated: Database) -> None:
-    """Otherwise the test above could not fail."""
+    """Proves that the test of the attack detects a vulnerable function."""
     with superuser(migrated) as owner:
         owner.execute(
             "create function private.naive(pg_catalog.text) returns pg_catalog.text language plpgsql security definer"

@@ -1,6 +1,6 @@
-"""No policy stands there for nothing: without it, or with `true` in its place, a cell of the matrix changes.
+"""Every policy is necessary: without it, or with `true` in its place, a cell of the matrix changes.
 
-Each policy is changed within a transaction that is rolled back, and the cells that it can touch are asked again.
+Each test changes a policy in a transaction that is rolled back, and repeats the probes of the affected cells.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ READERS = {
 
 @dataclass(frozen=True)
 class Policy:
-    """A row of pg_policies; the expressions as Postgres prints them, None where the policy has none."""
+    """A row of pg_policies, with the expressions as Postgres prints them, or None if the policy has none."""
 
     name: str
     table: str
@@ -36,7 +36,9 @@ class Policy:
 
     @property
     def changes(self) -> dict[str, sql.Composed]:
-        """The statements that take it away, by what they do; those that would change nothing are left out."""
+        """Return the statements that weaken the policy, by their effect, without statements that would change
+        nothing.
+        """
         name, table = sql.Identifier(self.name), sql.Identifier(*self.table.split("."))
         alter = sql.SQL("alter policy {} on {} ").format(name, table)
         using, check = sql.SQL("using (true) "), sql.SQL("with check (true)")
@@ -51,7 +53,9 @@ class Policy:
 
 @pytest.fixture(scope="module")
 def superuser(cluster: Cluster) -> Iterator[Connection]:
-    """Of a seeded database: it alone can change a policy and be every actor in one transaction."""
+    """Return a superuser's connection to a seeded database. Only a superuser can change a policy and act as every
+    actor in one transaction.
+    """
     with cluster.clone("newer") as database:
         seed(database.superuser_url)
         with psycopg.connect(database.superuser_url, autocommit=True) as connection:
@@ -71,7 +75,7 @@ def test_every_policy_matters(superuser: Connection) -> None:
 
 
 def test_no_cell_differs_where_nothing_was_changed(superuser: Connection) -> None:
-    """Otherwise the test above would pass for any policy."""
+    """Proves that the probes give the expected answers if no policy is changed."""
     for policy in _policies(superuser):
         assert not _a_cell_differs(superuser, policy, sql.SQL("select 1").format()), policy.name
 

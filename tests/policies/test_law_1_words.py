@@ -1,4 +1,6 @@
-"""Law 1 for words: whoever gets some, or what they are found by, is the recording's doctor, and in the log before."""
+"""Law 1 for transcripts: only the recording's doctor gets a transcript or its search terms, after the audit row was
+written.
+"""
 
 from uuid import UUID, uuid4
 
@@ -24,19 +26,19 @@ GIVE_WORDS = {
     "read_heard": "private.write_audit(",
     "read_retried": "private.write_audit(",
 }
-"""The functions that return words, and the call in them that writes the row."""
+"""The functions that return a transcript, and the call in each that writes the audit row."""
 GIVE_NONE = {
     "begin_transcription", "clear_words", "correct_transcript", "count_keys", "finish_transcription",
     "keep_heard", "keep_pieces", "keep_spoilt", "keep_subtitle_link", "lock_word_index_key", "pieces_left",
     "read_subtitle_link", "read_word_index_key", "require_root_keys", "retry_transcription",
     "rewrap_word_index_key", "wants_piece", "word_index_key",
 }  # fmt: skip
-"""They keep, count or forget words, or hand out a wrapped key, or the claims of a link."""
+"""Functions that store, count or delete transcripts, or return a wrapped key or the claims of a subtitle link."""
 
 
 @pytest.fixture
 def words(practice: Database) -> Database:
-    """The seed's, with the data keys that the doors give out beside the words."""
+    """Return the seeded database, with the data keys that the functions return together with the transcripts."""
     with superuser(practice) as connection:
         for doctor in (ANA, BRUNO):
             connection.execute(

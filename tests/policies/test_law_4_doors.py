@@ -1,4 +1,6 @@
-"""Law 4 at the door: which role a person's transaction takes, and what suspending does at once."""
+"""Law 4 at the start of a transaction: the role that a person's transaction takes, and the immediate effect of a
+suspension.
+"""
 
 import time
 from typing import LiteralString
@@ -125,7 +127,7 @@ def test_law_4_a_session_of_an_oauth_client_is_refused_though_its_token_names_no
 def test_law_4_sessions_are_judged_by_the_columns_that_this_version_of_auth_has(
     practice: Database, user: str, statement: LiteralString
 ) -> None:
-    """One API connection lives through an upgrade of Supabase Auth, and nobody runs `resguardo migrate` meanwhile."""
+    """An API connection stays open during an upgrade of Supabase Auth, without a run of `resguardo migrate`."""
     with superuser(practice) as auth, psycopg.connect(practice.api_url, autocommit=True) as connection:
         for change in (
             "alter table auth.sessions drop column oauth_client_id, drop column scopes",

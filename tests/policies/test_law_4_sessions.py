@@ -1,7 +1,7 @@
-"""Law 4: a session that ended is over, for every statement of every role.
+"""Law 4: every statement of every role fails if the session has ended.
 
-On empty tables Postgres may never come to ask a policy, since it asks row by row: a bare statement then ends without
-a row. The statements of the API, which record the access, are refused there too.
+On an empty table, Postgres may not evaluate a policy, because it evaluates policies for each row. A plain statement
+then returns no row. The API's statements, which write an audit row, are refused on empty tables too.
 """
 
 import re
@@ -20,7 +20,7 @@ from tests.policies.seed import seed
 from tests.policies.world import Connection, begin_as, claims_of, id_of
 
 UNCHECKED = {"claims", "uid", "is_live", "may_become", "today", "unready_reason"}
-"""Functions of people that give nothing away: they repeat what the caller said."""
+"""Functions that reveal nothing: they only repeat the caller's claims."""
 
 AS_THE_API: LiteralString = (
     "with page as materialized (select * from resguardo.consultations),"
@@ -130,7 +130,7 @@ PERSON = {"clinician": "ana", "compliance": "carla", "patient": "paula"}
 
 @dataclass(frozen=True)
 class Broken:
-    """A session that must not count; `prepare` is run by a superuser, with the person's id."""
+    """An invalid session. A superuser runs `prepare` with the person's id."""
 
     name: str
     sqlstate: str
@@ -203,7 +203,9 @@ def practice(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Datab
 
 @pytest.fixture(scope="module")
 def connection(practice: Database) -> Iterator[Connection]:
-    """A superuser's, who breaks the session and becomes the person in one transaction that is rolled back."""
+    """Return a superuser's connection, which ends the session and becomes the person in one transaction that is
+    rolled back.
+    """
     with psycopg.connect(practice.superuser_url, autocommit=True) as connected:
         yield connected
 

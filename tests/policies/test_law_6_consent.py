@@ -1,4 +1,4 @@
-"""Law 6: no recording without consent of every participant, also where two things happen at once."""
+"""Law 6: no recording without the consent of every participant, even in concurrent transactions."""
 
 from collections.abc import Callable
 from typing import Any, LiteralString
@@ -34,7 +34,7 @@ def void(connection: Connection, statement: LiteralString, *values: Any) -> None
 
 
 def leave(kind: str) -> Callable[[Connection], None]:
-    """As if that one had never been of the consultation."""
+    """Return a function that deletes this participant from the consultation."""
 
     def apply(connection: Connection) -> None:
         guest = ANA.id_of(f"{CONSULTATION} {kind}")
@@ -152,7 +152,7 @@ def test_law_6_a_start_and_a_withdrawal_that_forget_the_lock_still_wait_for_each
 
 
 def invited(practice: Database) -> bytes:
-    """The secret of a guest who never said a word, for a consultation that could start without them."""
+    """Return the secret of a guest without consent, in a consultation that could be recorded without the guest."""
     secret = b"a guest's secret of one use"
     with superuser(practice) as connection:
         leave("GUEST")(connection)

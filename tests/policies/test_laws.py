@@ -1,4 +1,4 @@
-"""The laws of the house as far as the database alone keeps them: 1, 2, 3, 5, 7, 8; 4 and 6 have their own files."""
+"""Tests of the laws that the database alone enforces: 1, 2, 3, 5, 7 and 8. Laws 4 and 6 have files of their own."""
 
 import re
 from typing import Any
@@ -146,7 +146,9 @@ def test_law_1_a_hidden_and_an_absent_row_look_alike_and_are_told_apart_in_the_l
 
 
 def test_law_1_the_log_names_the_asker_whatever_the_arguments(practice: Database) -> None:
-    """No function a person may call takes an actor: rows about somebody else cannot be written."""
+    """No function that a person may call takes an actor as an argument. Therefore no person can write audit rows of
+    another person.
+    """
     with superuser(practice) as reader:
         before = value(reader, "select count(*) from audit.events")
         with acting(practice, "clinician who does not") as connection:
@@ -179,7 +181,7 @@ def test_law_2_no_side_door_for_data_api_roles(practice: Database, grants: Grant
 
 
 def _rights(reader: Connection, role: str) -> list[tuple[Any, ...]]:
-    """Whatever the role may do, by itself or as one of PUBLIC, with anything in our schemas, and whom it may become."""
+    """Return all rights of the role in our schemas, direct or through PUBLIC, and the roles that it may become."""
     return reader.execute(
         """
         with ours as (
@@ -269,7 +271,7 @@ def test_law_2_nothing_of_ours_is_in_public(practice: Database) -> None:
 
 
 def test_law_3_a_function_of_the_asker_never_sees_a_hidden_row(practice: Database) -> None:
-    """A cheap function in a condition would run before the policy if policies were not barriers."""
+    """Without security barriers, Postgres would evaluate a cheap function of a condition before the policy."""
     with acting(practice, "clinician who owns") as connection:
         seen: list[str] = []
         connection.add_notice_handler(lambda notice: seen.append(notice.message_primary or ""))
@@ -290,7 +292,7 @@ def test_law_3_a_function_of_the_asker_never_sees_a_hidden_row(practice: Databas
 def test_law_5_a_finished_recording_never_moves_back(
     finished: dict[str, Connection], who: str, old: str, new: str
 ) -> None:
-    """LOST may still become READY, when its object turns up; VERIFYING is not finished yet, and not live any more."""
+    """LOST may become READY if its object appears later. VERIFYING is neither finished nor live."""
     may = old == new or RecordingStatus(new) in TRANSITIONS[RecordingStatus(old)]
     connection = finished[who]
     with connection.transaction(force_rollback=True):
@@ -370,7 +372,7 @@ def test_law_5_an_event_whose_first_taking_was_undone_is_taken_again(practice: D
 
 
 def test_law_7_nobody_here_destroys_anything(practice: Database) -> None:
-    """Retention and holds are not built: until they are, no role can delete a clinical row, a key or a log entry."""
+    """No role has the right to delete or truncate a table, so only functions of the database delete rows."""
     with superuser(practice) as connection:
         able = connection.execute(
             "select r.rolname, n.nspname || '.' || c.relname, p.command"
@@ -385,7 +387,7 @@ def test_law_7_nobody_here_destroys_anything(practice: Database) -> None:
 
 
 def test_law_8_audit_rows_and_job_arguments_carry_ids_alone(practice: Database) -> None:
-    """Whatever names a person or a place of content in the seed is in neither."""
+    """No name of a person and no object key of the seed appears in audit rows or job arguments."""
     with acting(practice, "clinician who owns") as connection:
         connection.execute(RELEASE, [READY])
     words = re.compile(r"paula|pablo|example\.org|mrn-|keep/|203\.0\.113\.9", re.IGNORECASE)

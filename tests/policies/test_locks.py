@@ -1,4 +1,4 @@
-"""A door that reads locks nothing, and nobody locks a row of somebody else's."""
+"""A function that only reads locks no row, and no person can lock a row of another person."""
 
 from contextlib import suppress
 from typing import LiteralString
@@ -54,7 +54,7 @@ READS: tuple[LiteralString, ...] = (
 
 
 def _locked(database: Database) -> list[str]:
-    """The tables that have a row which somebody has locked."""
+    """Return the tables with locked rows."""
     found = []
     with superuser(database) as other:
         for table in TABLES:

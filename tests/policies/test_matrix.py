@@ -1,4 +1,4 @@
-"""`policies/matrix.md`, cell by cell, on a real Postgres with either kind of Supabase grants."""
+"""Tests of every cell of `policies/matrix.md` on a real Postgres, with both kinds of Supabase grants."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ RELATIONS = sorted({cell.relation for cell in CELLS})
 
 
 class World:
-    """One seeded database, with a connection for each actor."""
+    """A seeded database with a connection for each actor."""
 
     def __init__(self, database: Database, stack: ExitStack) -> None:
         self._stack = stack
@@ -51,7 +51,7 @@ class World:
         return self._stack.enter_context(psycopg.connect(url, autocommit=True))
 
     def named(self, relation: str) -> list[str]:
-        """The database's relations of that name; several where it ends in `<year>`."""
+        """Return the database's relations with this name, or all partitions if the name ends in `<year>`."""
         pattern = re.escape(relation).replace("<year>", "[0-9]{4}")
         return [name for name in self.relations if re.fullmatch(pattern, name)]
 
@@ -114,7 +114,9 @@ def test_every_function_is_in_the_file_and_exists(world: World) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_function_can_be_called_by_those_named(world: World, role: str) -> None:
-    """Each is called with nulls: past the door is whatever is not a refused permission."""
+    """Calls each function with nulls. Any error other than a refused permission shows that the role may call the
+    function.
+    """
     wrong = [
         name
         for name, call in _functions(world.superuser).items()
@@ -124,7 +126,7 @@ def test_every_function_can_be_called_by_those_named(world: World, role: str) ->
 
 
 def test_columns_that_may_be_written_are_those_named(world: World) -> None:
-    """Grants that do not cover the whole table are the ones in the file, column for column."""
+    """Grants on single columns are exactly the columns in the file."""
     rows = world.superuser.execute(
         "select c.oid::regclass::text, lower(g.privilege_type), g.grantee::regrole::text, array_agg(a.attname::text)"
         " from pg_class as c join pg_attribute as a on a.attrelid = c.oid, aclexplode(a.attacl) as g"
@@ -135,7 +137,7 @@ def test_columns_that_may_be_written_are_those_named(world: World) -> None:
 
 
 def _functions(superuser: Connection) -> dict[str, sql.Composed]:
-    """A call with nulls of each function in `private`; two of one name are refused."""
+    """Return a call with nulls for each function in `private`. Fails if two functions have one name."""
     rows: list[tuple[Any, ...]] = superuser.execute(
         "select p.proname, array(select format_type(t, null) from unnest(p.proargtypes) as t)"
         " from pg_proc as p where p.pronamespace = 'private'::regnamespace"

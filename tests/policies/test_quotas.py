@@ -1,4 +1,4 @@
-"""The database reads the quotas from its own rows; nobody who asks for something supplies one."""
+"""The database reads quotas from its own rows. A caller cannot supply a quota."""
 
 import psycopg
 import pytest

@@ -1,4 +1,4 @@
-"""Which rows the sound beside a video may have, whoever writes them."""
+"""Tests of the permitted rows of a sound beside a video, for every role that can write them."""
 
 from typing import Any, LiteralString
 from uuid import UUID, uuid4

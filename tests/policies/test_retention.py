@@ -1,4 +1,4 @@
-"""Who decides how long things are kept, and what becomes of what exists, on the database itself."""
+"""Tests of retention in the database: the approval of policies, and the effect on existing recordings."""
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -28,7 +28,7 @@ STILL = (
 
 @pytest.fixture
 def practice(practice: Database) -> Database:
-    """With a second officer, Dora, and the clock stopped at NOW."""
+    """Return the practice with a second officer, Dora, and with the clock stopped at NOW."""
     with superuser(practice) as connection:
         connection.execute(
             "insert into auth.users (id, email) values (%s, 'dora@example.org')", [id_of("dora")]
@@ -86,7 +86,7 @@ def approve(database: Database, officer: str, of_policy: int) -> bool:
 
 
 def activate(database: Database, name: str, terms: RetentionPolicy) -> int:
-    """By as many officers as it takes."""
+    """Approve a new policy with as many officers as it needs. Return its id."""
     made = propose(database, name, terms)
     approve(database, "carla", made)
     if status(database, made) != "ACTIVE":
@@ -104,7 +104,7 @@ def status(database: Database, of_policy: int) -> str:
 
 
 def kept(database: Database, recording: UUID) -> tuple[Any, ...]:
-    """Class, due day and policy of a recording."""
+    """Return the class, the due date and the policy of a recording."""
     with superuser(database) as connection:
         row = connection.execute(
             "select retention_class, due_at, retention_policy from resguardo.recordings where id = %s",
@@ -117,7 +117,7 @@ def kept(database: Database, recording: UUID) -> tuple[Any, ...]:
 def start(
     connection: Connection, name: str = "new", medium: str = "VIDEO", beside: str | None = None
 ) -> UUID:
-    """A recording that is asked for, of Ana's consultation that may start."""
+    """Request a recording of Ana's startable consultation. Return its id."""
     made = ANA.id_of(name)
     connection.execute(
         "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name,"
@@ -152,7 +152,7 @@ def is_minor(database: Database, birth_date: date) -> None:
         )
 
 
-# Who decides
+# Approval of policies
 
 
 def test_the_first_policy_where_something_is_recorded_takes_two_officers(practice: Database) -> None:
@@ -221,7 +221,9 @@ def test_a_proposal_is_judged_against_what_is_in_force_when_it_is_approved(pract
 
 
 def test_what_an_older_policy_keeps_longer_is_not_cut_by_one_officer(practice: Database) -> None:
-    """Shortened for what is new, by two; then for what exists, in two steps of which none looks shorter."""
+    """Two officers shorten the term of new recordings. Two later policies then shorten the term of existing
+    recordings, although neither is shorter than the policy before it.
+    """
     activate(practice, "first", policy(365))
     activate(practice, "second", policy(90))
     third = propose(practice, "third", policy(91, existing=True))
@@ -304,7 +306,7 @@ def test_no_policy_is_adopted_where_something_is_recorded(practice: Database) ->
     assert made is None
 
 
-# What becomes of recordings
+# The effect on recordings
 
 
 def test_without_a_policy_nothing_is_due_and_everything_is_under_keep(practice: Database) -> None:
@@ -397,7 +399,7 @@ def test_nothing_becomes_due_in_the_past_and_what_was_due_stays_due(practice: Da
 
 
 def test_what_is_in_destruction_is_not_dated_again(practice: Database) -> None:
-    """The seed has Ana's FAILED one in destruction, and Bruno's not."""
+    """In the seed, Ana's FAILED recording is in destruction, and Bruno's is not."""
     first = activate(practice, "first", policy(90))
     assert kept(practice, ANA.id_of("over FAILED"))[2] is None
     assert kept(practice, BRUNO.id_of("over FAILED"))[2] == first
@@ -510,7 +512,7 @@ def test_what_is_due_later_than_the_buckets_own_rule_has_outgrown_it(practice: D
         assert value(worker, outgrown, made) == 1
 
 
-# What compliance is told beforehand
+# The preview for compliance
 
 
 def test_a_preview_says_what_activation_then_does(practice: Database) -> None:
@@ -540,7 +542,7 @@ def test_a_preview_says_what_activation_then_does(practice: Database) -> None:
     assert told is not None
     assert done is not None
     assert (told[0], told[3]) == done
-    assert told[1:3] == (1, 4)  # the rest was due before, and stays so
+    assert told[1:3] == (1, 4)  # All other recordings were due before and stay due
     assert kept(practice, LIVE)[1] < before[1]
 
 
@@ -564,11 +566,12 @@ def test_the_storage_report_counts_what_is_stored_and_what_goes_soon(practice: D
     assert sum(row[2] for row in stored) == 2
     assert sum(row[3] for row in stored) == 2000
     assert {row[0] for row in stored} == {"keep"}
-    # Of each doctor READY, FAILED, ABORTED and LOST; Paula asks to see hers, and each FAILED one is in destruction.
+    # Each doctor has a READY, a FAILED, an ABORTED and a LOST recording. Paula has requested access to hers, and
+    # each FAILED recording is in destruction.
     assert coming == (4, 4000, 4, 4000, 0, 0)
 
 
-# The same in SQL as in Python
+# SQL and Python compute the same dates
 
 days = st.integers(1, 36_500)
 terms = st.builds(Terms, days, days)

@@ -1,4 +1,6 @@
-"""Session MACs: with the rule on, claims that the database's own hook did not sign are nobody's."""
+"""Tests of session MACs: if the practice requires them, claims that the database's own hook did not sign identify
+nobody.
+"""
 
 import hashlib
 import hmac
@@ -38,7 +40,7 @@ PERSON: LiteralString = "select private.person()"
 
 @pytest.fixture(scope="module")
 def shared(cluster: Cluster) -> Iterator[Database]:
-    """A practice that requires MACs; its tests change nothing."""
+    """Return a practice that requires session MACs. Its tests change nothing."""
     with cluster.clone("newer") as database:
         seed(database.superuser_url)
         set_session_macs(database.owner_url, is_required=True)
@@ -47,27 +49,27 @@ def shared(cluster: Cluster) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def auth(shared: Database) -> Iterator[Connection]:
-    """Supabase Auth's own connection."""
+    """Return Supabase Auth's own connection."""
     with psycopg.connect(shared.auth_admin_url, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture(scope="module")
 def api(shared: Database) -> Iterator[Connection]:
-    """What somebody has who stole the API's login."""
+    """Return a connection with the API's login, as a thief of the login has it."""
     with psycopg.connect(shared.api_url, autocommit=True) as connection:
         yield connection
 
 
 def issued(auth: Connection, claims: Claims) -> Claims:
-    """The claims as Auth signs them, after its hook."""
+    """Return the claims after Supabase Auth's hook has signed them."""
     answer = value(auth, HOOK, Jsonb({"user_id": claims["sub"], "claims": claims}))
     assert isinstance(answer["claims"], dict)
     return answer["claims"]
 
 
 def person(api: Connection, claims: Claims, statement: LiteralString = PERSON) -> Any:
-    """What the statement gives to a person with these claims."""
+    """Return the result of the statement for a person with these claims."""
     with api.transaction(force_rollback=True):
         begin_as(api, claims)
         return value(api, statement)
@@ -167,7 +169,7 @@ def test_door_itself_refuses_claims_without_a_mac_before_it_says_anything_of_the
 
 
 def test_forged_claims_read_nothing_by_plain_statements(shared: Database) -> None:
-    """The attack of the issue: the API's login, a session's id, and claims set by hand."""
+    """Tries an attack with the API's login, a session id, and claims that the attacker sets."""
     forged = json.dumps(claims_of("ana") | {"exp": 4_102_444_800})
     for statement in (
         "select * from resguardo.recordings",
@@ -377,11 +379,13 @@ def test_keys_differ_between_databases_and_rotations(practice: Database, shared:
                 bytes(i ^ o for i, o in zip(*row, strict=True)) == bytes([0x36 ^ 0x5C]) * 64 for row in rows
             )
             found |= {row[0] for row in rows}
-    assert len(found) == 2  # both are clones with the first key of their template
+    assert len(found) == 2  # Both databases are clones of a template and share its first key
 
 
 def test_time_is_told_as_the_api_passes_it(auth: Connection, api: Connection) -> None:
-    """Auth's hook sees numbers as they are; the API passes whole seconds, and no proofs without a time."""
+    """Supabase Auth's hook receives times as numbers. The API passes whole seconds, and leaves out `amr` entries
+    without a time.
+    """
     now = int(time.time())
     claims = claims_of("ana") | {
         "exp": now + 60.75,

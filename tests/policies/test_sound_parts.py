@@ -1,4 +1,4 @@
-"""Whoever sees a video sees the sounds beside it, and nobody else does; no person makes one."""
+"""Everyone who can read a video can read the sounds beside it, and nobody else can. No person can insert a sound."""
 
 from uuid import UUID
 
@@ -16,7 +16,7 @@ SOUND = ANA.id_of("sound of the guest")
 
 @pytest.fixture
 def practice_with_sound(practice: Database) -> Database:
-    """The practice, with the sound of a guest's microphone beside a video."""
+    """Return the practice with the sound of a guest's microphone beside a video."""
     with superuser(practice) as connection:
         connection.execute(
             "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name,"

@@ -1,4 +1,6 @@
-"""What transactions wait for: rows that our functions alone lock, never an advisory lock that any login can hold."""
+"""Transactions wait only for rows that our own functions lock, never for an advisory lock, because any login could
+hold it.
+"""
 
 import psycopg
 import pytest
@@ -6,7 +8,7 @@ import pytest
 from tests.databases import Database
 
 KEYED_BY_A_LOGIN = {"lock_login", "open_staff_invitation"}
-"""A lock for each login or address: whoever holds one delays that one person."""
+"""Functions that take a lock for each login or address. A holder delays only that person."""
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""A practice in the middle of its day, and everybody who might come to the database.
+"""A practice during a working day, and all actors that can reach the database.
 
-Two cases of the same make: doctor Ana with patient Paula, doctor Bruno with patient Pablo. Each has a consultation
-that is over (with a recording in every finished state), one that is being recorded with a guest in the room, one whose
-guest joined without consent, and one that may start. Ids follow from names, so a failure can be read.
+The practice has two equal cases: doctor Ana with patient Paula, and doctor Bruno with patient Pablo. Each case has
+four consultations: one is over and has a recording in every finished state, one is being recorded with a guest in
+the room, one has a guest who joined without consent, and one may be recorded. Ids are derived from names, so
+failure messages are readable.
 """
 
 import json
@@ -45,13 +46,13 @@ SHA256 = "ab" * 32
 
 
 def id_of(name: str) -> UUID:
-    """The id of whatever the seed calls by this name."""
+    """Return the id of the row with this name in the seed."""
     return uuid5(NAMESPACE_OID, f"resguardo.test/{name}")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One doctor with one patient: the rows that are theirs and nobody else's."""
+    """One doctor with one patient, and their rows."""
 
     doctor: str
     patient: str
@@ -80,7 +81,7 @@ FINISHED = ("VERIFYING", "READY", "FAILED", "ABORTED", "LOST")
 
 @dataclass(frozen=True)
 class Actor:
-    """Someone who comes to the database; `user` is None for those who come without a person's transaction."""
+    """An actor that can reach the database. `user` is None for actors without a person's transaction."""
 
     name: str
     role: Role
@@ -128,7 +129,7 @@ def actor(name: str) -> Actor:
 def claims_of(
     user: str, *, session: str = "session", aal: str = "aal2", totp_at: float = 0
 ) -> dict[str, Any]:
-    """The verified claims of a token as Supabase Auth issues it; `totp_at` in seconds since the epoch."""
+    """Return the verified claims of a Supabase Auth token. `totp_at`: seconds since the epoch."""
     return {
         "exp": int(time.time()) + 3600,
         "sub": str(id_of(user)),
@@ -140,14 +141,14 @@ def claims_of(
 
 
 def url_of(database: Database, who: Actor) -> str:
-    """The login by which the actor comes; the Data API's roles have none of ours."""
+    """Return the URL of the actor's login. The Data API's roles have no login of ours."""
     if who.user is not None or who.role == "resguardo_api":
         return database.api_url
     return database.worker_url if who.role == "resguardo_worker" else database.superuser_url
 
 
 def enter(connection: Connection, who: Actor) -> None:
-    """Makes the present transaction the actor's, by the API's own door where the actor is a person."""
+    """Make the current transaction the actor's. A person enters with the API's own function."""
     if who.user is not None:
         begin_as(connection, who.claims)
         return

@@ -1,1 +1,1 @@
-"""Two years of a practice in some minutes: what is kept, what is destroyed, and whether it was right."""
+"""Simulates two years of a practice in a few minutes, and checks every retention and every destruction."""

@@ -1,4 +1,4 @@
-"""`python -m tests.simulation`: the exit code is 1 if anything was lost, overdue, unproven or left behind."""
+"""`python -m tests.simulation` runs the simulation. The exit code is 1 if the oracle found a violation."""
 
 import argparse
 import asyncio
@@ -20,7 +20,7 @@ if __name__ == "__main__":
     )
     given = parser.parse_args()
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed
-    logging.disable(logging.CRITICAL)  # what fails here on purpose, the oracle judges
+    logging.disable(logging.CRITICAL)  # The oracle judges failures, and the simulation causes many on purpose
     console = Console(highlight=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="resguardo-simulation-") as home:
         sys.exit(asyncio.run(run(console, Path(home), given.consultations, seed)))

@@ -1,4 +1,4 @@
-"""What the oracle knows things by: terms, recordings, holds, and what was put into the bucket. Pure, no I/O."""
+"""The facts that the oracle knows: terms, recordings, holds, and the content of the bucket. Pure, no I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ _DAY: Final = timedelta(days=1)
 
 
 class Wrong(StrEnum):
-    """What the last line counts."""
+    """The kinds of violations, which the last line counts."""
 
     HELD = "held lost"
     EARLY = "early"
@@ -21,7 +21,7 @@ class Wrong(StrEnum):
 
 
 class By(StrEnum):
-    """Who removed an object."""
+    """The actors that can remove an object."""
 
     DESTROYER = "destroyer"
     ACCIDENT = "accident"
@@ -31,7 +31,9 @@ class By(StrEnum):
 
 @dataclass(frozen=True)
 class Terms:
-    """A policy, in days; `minors_until` in years, None where nothing is said of minors."""
+    """The terms of a retention policy, in days. `minors_until`: an age in years, or None if the policy has no rule
+    for minors.
+    """
 
     grace: int
     default: int
@@ -40,7 +42,7 @@ class Terms:
     applies_to_existing: bool
 
     def due(self, kind: str, birth_date: date | None, counted_from: datetime) -> datetime:
-        """When the term is over, and the minor of age everywhere on earth."""
+        """Return the time when the term has ended and, in every time zone, the minor is of age."""
         due = counted_from + _DAY * self.kinds.get(kind, self.default)
         if birth_date is None or self.minors_until is None:
             return due
@@ -56,7 +58,9 @@ class Terms:
 
 @dataclass
 class Recording:
-    """A video with all that belongs to it. `due` is None until it has ended; `words` counts rows of what was said."""
+    """A video with its sounds and copies. `due` is None until the recording has ended. `words` counts the rows of
+    its transcript.
+    """
 
     id: UUID
     consultation: UUID
@@ -79,7 +83,7 @@ class Recording:
 
     @property
     def goes_at(self) -> datetime | None:
-        """When its term or the grace of a request is over, whichever is earlier."""
+        """Return the end of the retention term or of a deletion's grace period, whichever is earlier."""
         if self.due is None or self.undo_until is None:
             return self.due
         return min(self.due, self.undo_until)
@@ -87,7 +91,7 @@ class Recording:
 
 @dataclass
 class Hold:
-    """A legal hold or an open access request: of a consultation, a patient, both, or a range of days."""
+    """A legal hold or an open access request, on a consultation, a patient, both, or a range of days."""
 
     since: int
     consultation: UUID | None = None
@@ -110,7 +114,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Content:
-    """What was put under a key: `origin` is the key under which it first came; copies share it."""
+    """The content of an object. `origin`: the key under which the content was first stored. Copies share it."""
 
     origin: str
     recordings: frozenset[UUID]
@@ -123,7 +127,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Violation:
-    """One thing that must not be; `about` is an id or a key."""
+    """A violation of a rule. `about`: an id or an object key."""
 
     wrong: Wrong
     about: str

@@ -1,4 +1,4 @@
-"""Opens a practice over a fresh database and an emptied bucket, with its clock and its people."""
+"""Opens a practice on a new database and an empty bucket, with a clock and people."""
 
 import random
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ _PREPARED = Path(__file__).with_name("practice.sql")
 
 @asynccontextmanager
 async def opened(database: Database, store: ObjectStore, seed: int, start: datetime) -> AsyncIterator[World]:
-    """A practice that has just opened, over a store with an empty bucket."""
+    """Yield a practice that has just opened, with an empty bucket."""
     dice = random.Random(seed)  # noqa: S311 - a simulation is repeated by its seed
     oracle = Oracle(SIGNER.public_key)
     oracle.now = start

@@ -1,8 +1,9 @@
-"""Judges keeping and destroying by what happened alone: what people did, and what came into and left the bucket.
+"""Judges retention and destruction only from the events: the actions of people, and the objects that enter and
+leave the bucket.
 
-It reads no table and shares no rule with the code that it judges: who holds what, when something is due and by which
-policy it reckons itself. Times are the true ones. A moment numbers the passes of the worker: what people did before a
-pass has begun, the pass has to know.
+The oracle reads no table and shares no code with the application. It computes the holds, the due dates and the
+applicable policy itself. All times are true times. A moment is the number of a pass of the worker. A pass must take
+account of every action before its start.
 """
 
 from collections import Counter, defaultdict
@@ -21,14 +22,16 @@ from app.errors import AppError
 from tests.simulation.facts import By, Content, Hold, Recording, Terms, Violation, Wrong
 
 LATEST: Final = timedelta(days=1)
-"""How long something may live after it is due and free."""
+"""The maximum life of a recording after it is due and no hold covers it."""
 SWEPT_AFTER: Final = timedelta(days=60)
-"""A copy that came while its recording was being destroyed is gone then: the sweep's quarantine, and some days."""
+"""The maximum life of a copy that appeared while its recording was being destroyed: the quarantine of the sweep,
+plus some days.
+"""
 QUARANTINE: Final = timedelta(days=30)
 
 
 class Oracle:
-    """Told everything in the order in which it happened."""
+    """The oracle. The simulation reports all events to it in their order."""
 
     def __init__(self, key: Ed25519PublicKey) -> None:
         self._key = key
@@ -52,10 +55,10 @@ class Oracle:
     def count(self, wrong: Wrong) -> int:
         return sum(one.wrong is wrong for one in self.violations)
 
-    # What people and recorders did
+    # Actions of people and recorders.
 
     def adopted(self, terms: Terms) -> None:
-        """A policy is in force from now on."""
+        """Record that a policy is in force from now on."""
         self.policy = terms
         for one in self.living.values():
             if one.counted_from is None or one.begun is not None or one.due is None:
@@ -69,14 +72,14 @@ class Oracle:
         self.recordings[recording.id] = self.living[recording.id] = recording
 
     def ended(self, recording_id: UUID, *clocks: datetime) -> None:
-        """`clocks`: what each said of its end; the latest counts."""
+        """Record the end of a recording. `clocks`: the end by each clock; the latest one counts."""
         one = self.recordings[recording_id]
         assert self.policy is not None
         one.terms, one.counted_from = self.policy, max(clocks)
         one.due = one.terms.due(one.kind, one.birth_date, one.counted_from)
 
     def born(self, patient: UUID, birth_date: date) -> None:
-        """The day of birth was given later: what is there already of a minor stays longer."""
+        """Record a birth date that was given later. A minor's existing recordings are then kept longer."""
         for one in self.living.values():
             if one.patient != patient:
                 continue
@@ -108,7 +111,7 @@ class Oracle:
             one.undo_until = None
             one.free_since = max(one.free_since or self.now, self.now)
 
-    # What became of the bucket
+    # Changes of the bucket.
 
     def put(
         self, key: str, recordings: Iterable[UUID], size_bytes: int, digest: str, *, is_medium: bool = True
@@ -130,7 +133,9 @@ class Oracle:
             self._keys_of[recording].add(key)
 
     def removed(self, key: str, by: By) -> None:
-        """The last copy of something that was recorded may go only where nothing holds it and it is due."""
+        """Record the removal of an object. The last copy of a recording may be removed only if the recording is due
+        and no hold covers it.
+        """
         content = self.bucket.pop(key, None)
         if content is None:
             return
@@ -146,10 +151,10 @@ class Oracle:
             elif content.is_medium:
                 self._judge_end(one, f"{content.origin} by {by}")
 
-    # What the worker says
+    # Reports of the worker.
 
     def begun(self, recording_id: UUID) -> None:
-        """Its destruction was seen to have begun in this pass."""
+        """Record that the destruction of a recording began in this pass."""
         one = self.recordings[recording_id]
         if one.begun is None:
             self._judge_end(one, "begun to be destroyed")
@@ -164,28 +169,28 @@ class Oracle:
             self.deletions += 1
 
     def restored(self, recording_id: UUID) -> None:
-        """A backup brought its rows back: it has to go again."""
+        """Record that a backup restored the rows of a destroyed recording. The worker must destroy it again."""
         one = self.recordings[recording_id]
         one.is_deleted, one.is_restored, one.begun = False, True, None
         one.free_since = self.now
         self.living[recording_id] = one
 
-    # Judging
+    # Judgements.
 
     def is_held(self, one: Recording) -> bool:
-        """Whether the next pass would have to leave it."""
+        """Return whether a hold forbids the next pass to destroy the recording."""
         return any(hold.stands(self.moment + 1) for hold in self._holds_of(one))
 
     def wants_a_pass(self) -> bool:
-        """Whether something is due, free and not gone: the worker then has to do."""
+        """Return whether the worker has work: a recording is due, without a hold, and not destroyed."""
         return self.has_unfinished() or bool(self.due_soon(timedelta(0)))
 
     def has_unfinished(self) -> bool:
-        """Whether a destruction has begun, is not over, and nothing holds it now."""
+        """Return whether an unfinished destruction exists that no hold covers now."""
         return any(one.begun is not None and not self.is_held(one) for one in self.living.values())
 
     def due_soon(self, within: timedelta) -> list[Recording]:
-        """What will be due and is free, not begun."""
+        """Return the recordings that will be due within this time, without a hold, and not yet in destruction."""
         return [
             one
             for one in self.living.values()
@@ -205,7 +210,7 @@ class Oracle:
                 self._say(Wrong.OVERDUE, str(one.id), f"free since {free}, and it is {self.now}")
 
     def judge_certificates(self, recording_id: UUID, files: list[bytes]) -> None:
-        """All that are kept of a deleted recording, by their numbers."""
+        """Judge all stored certificates of a deleted recording, in the order of their numbers."""
         one = self.recordings[recording_id]
         try:
             certificates = [check(file, self._key) for file in files]
@@ -218,7 +223,9 @@ class Oracle:
     def judge_left(
         self, keys: Collection[str], rows: Mapping[str, Collection[UUID]], *, is_end: bool = False
     ) -> None:
-        """`keys` are the bucket's under r/, keep/ and exports/; `rows`: what tables still have of which recordings."""
+        """Judge the remaining objects and rows. `keys`: the bucket's keys under r/, keep/ and exports/. `rows`: the
+        recordings that each table still names.
+        """
         for key in keys:
             content = self.bucket.get(key)
             if content is None:
@@ -277,7 +284,7 @@ class Oracle:
 
 
 def _objection(told: DestroyedObject, content: Content | None) -> str | None:
-    """Why what a certificate says of an object is not so."""
+    """Return the error in a certificate's statement about an object, or None."""
     if content is None:
         return "an object that was never there"
     if told.size_bytes != content.size_bytes:

@@ -1,4 +1,6 @@
-"""What people do in a practice, by the services, in their own sessions; the oracle is told what they were answered."""
+"""The actions of people in a practice. They use the services in their own sessions, and report the answers to the
+oracle.
+"""
 
 from collections.abc import Awaitable, Callable
 from datetime import date, datetime, timedelta
@@ -27,7 +29,7 @@ _PATIENCE = 6
 
 
 class People:
-    """`later` does something after a while."""
+    """The people of the practice. `later` schedules an action."""
 
     def __init__(self, world: World, later: Later) -> None:
         self.world = world
@@ -38,7 +40,7 @@ class People:
         self._policies = 0
 
     async def visit(self) -> None:
-        """A consultation, mostly recorded, sometimes twice, of somebody new or known."""
+        """Hold a consultation of a new or a known patient. Most are recorded, and some are recorded twice."""
         world, now = self.world, self.world.oracle.now
         if self._patients and self.dice.random() < 0.3:
             patient, birth_date = self.dice.choice(self._patients[-200:])
@@ -58,7 +60,7 @@ class People:
             )
 
     async def change_policy(self, *, is_first: bool = False) -> None:
-        """Compliance decides on a new version of the retention policy; two of them where it shortens a term."""
+        """Let compliance approve a new version of the retention policy. A shorter term needs two officers."""
         self._policies += 1
         terms = Terms(
             grace=self.dice.randrange(3, 15),
@@ -75,7 +77,7 @@ class People:
         self.world.oracle.adopted(terms)
 
     async def hold(self) -> None:
-        """Somebody of compliance places a hold; another one releases it some day."""
+        """Let a compliance officer place a legal hold. Another officer releases it later."""
         chosen = self._somebody()
         if chosen is None:
             return
@@ -90,7 +92,7 @@ class People:
             await self._place(scope, self.world.oracle.moment + 1)
 
     async def hold_at_once(self, recording: Recording) -> None:
-        """At the very moment of a pass: the answer says whether the destruction came first."""
+        """Place a legal hold during a pass. The answer reports whether the destruction began first."""
         try:
             await self._place(
                 Scope(recording.consultation, None, None, None), self.world.oracle.moment, is_racing=True
@@ -122,7 +124,7 @@ class People:
         self.later(self.dice.choice((2, 20, 60, 120, 300)) * self.dice.random() * _DAY, release)
 
     async def ask_for_copy(self) -> None:
-        """A patient asks for what was recorded; compliance decides within three weeks."""
+        """Let a patient request a copy of the recordings. Compliance decides within three weeks."""
         known = [one for one in self.world.oracle.living.values() if one.patient in self._logins]
         if not known:
             return
@@ -131,7 +133,7 @@ class People:
         asker = self._logins[chosen.patient].asker
         filed = await self.world.requests.file(asker, consultation, None)
         if filed.created_at != self.world.oracle.now:
-            return  # the same as one that is open
+            return  # An equal request is open
         hold = Hold(self.world.oracle.moment + 1, consultation=consultation, patient=chosen.patient)
         self.world.oracle.held(filed.id, hold)
         self.later(
@@ -167,7 +169,7 @@ class People:
         self.world.oracle.released(request_id)
 
     async def ask_to_delete(self) -> None:
-        """The doctor wants a recording gone, and sometimes takes that back."""
+        """Let the doctor request the deletion of a recording, and sometimes undo the request."""
         oracle, chosen = self.world.oracle, self._somebody()
         if (
             chosen is None
@@ -219,5 +221,5 @@ def _toml(name: str, terms: Terms) -> str:
 def spread(
     dice_uniform: Callable[[float, float], float], start: datetime, days: int, many: int
 ) -> list[datetime]:
-    """So many moments of so many days."""
+    """Return `many` random times within `days` days."""
     return sorted(start + dice_uniform(0, days) * _DAY for _ in range(many))

@@ -1,4 +1,4 @@
-"""Two simulated years: what people do at its time, the worker's rounds at theirs, and everything that goes wrong."""
+"""Two simulated years: the actions of people, the periodic tasks of the worker, and all failures, at their times."""
 
 import asyncio
 import heapq
@@ -16,13 +16,13 @@ from tests.simulation.rounds import check_restore, destroy, keep_exports, look_f
 from tests.simulation.world import Pass, World
 
 START: Final = datetime(2103, 6, 1, 9, tzinfo=UTC)
-"""After any day on which this runs: rows bear the machine's time too. There is a 29 February in between."""
+"""A date after every real run, because rows also contain the machine's time. The period includes a 29 February."""
 DAYS: Final = 731
 _DAY: Final = timedelta(days=1)
 _HOUR: Final = timedelta(hours=1)
 _YEAR: Final = timedelta(days=365)
 _MOST_DEATHS: Final = 10
-"""In a row: each pass that dies can do so at a step that every pass comes to."""
+"""The maximum number of consecutive deaths. A pass can always die at a step that every pass reaches."""
 _MOST_ATTEMPTS: Final = 500
 Act = Callable[[], Awaitable[None]]
 _MEDIA = "(select r.id from resguardo.recordings as r where %s in (r.id, r.beside))"
@@ -48,9 +48,10 @@ _FORGET: tuple[LiteralString, ...] = (
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of it; `step` is how far the rounds are apart, `outage` how long the bucket is away at most.
+    """The size of a simulation. `step`: the time between two passes. `outage`: the maximum length of a bucket
+    outage.
 
-    Rounds that are not told of what they wait for come once in `rare` days.
+    Periodic tasks that poll run once in `rare` days.
     """
 
     consultations: int
@@ -67,7 +68,7 @@ class Scale:
 
 
 class Play:
-    """One run over a practice that has just opened."""
+    """One run of the simulation, on a practice that has just opened."""
 
     def __init__(self, world: World, scale: Scale, *, end: datetime = START + DAYS * _DAY) -> None:
         self.world = world
@@ -88,7 +89,7 @@ class Play:
         heapq.heappush(self._agenda, (time, next(self._number), act))
 
     def plan(self) -> None:
-        """What happens without anything before it."""
+        """Schedule all actions that do not depend on an earlier action."""
         many, people = self.scale.consultations, self.people
         for how_many, act in (
             (many, people.visit),
@@ -119,7 +120,7 @@ class Play:
             time += wait
 
     async def run(self, told: Callable[[float], None]) -> None:
-        """The two years, then a quiet month in which nothing dies, so that what deaths left is swept."""
+        """Run the two years, and then a month without deaths in which the sweep removes the remains."""
         await self.people.change_policy(is_first=True)
         self.plan()
         while self._agenda and self._agenda[0][0] <= self.end:
@@ -146,10 +147,10 @@ class Play:
             self.oracle.judge_overdue()
         await self.world.look_for_left(is_end=True)
 
-    # The worker
+    # The worker.
 
     async def destroy_due(self) -> None:
-        """A pass where there is something to do, and now and then where there is nothing."""
+        """Make a pass if the worker has work, and sometimes if it has none."""
         if self.oracle.wants_a_pass() or self.dice.random() < self.scale.idle_passes:
             await self._destroy()
         self.oracle.judge_overdue()
@@ -185,7 +186,7 @@ class Play:
         return len(same) == 1
 
     async def round(self, name: str, work: Pass) -> None:
-        """Another of the worker's rounds, again in an hour where it died or failed."""
+        """Run a periodic task of the worker. Repeat it after an hour if it died or failed."""
         if not await self.world.run(name, work, may_die=self.dice.random() < 0.3):
             self.later(_HOUR, lambda: self._again(name, work))
         await self.world.observe()
@@ -194,14 +195,16 @@ class Play:
         if not await self.world.run(name, work, may_die=False):
             self.later(2 * _HOUR, lambda: self._again(name, work))
 
-    # What goes wrong
+    # Failures.
 
     async def fail_bucket(self) -> None:
-        """An outage."""
+        """Start an outage of the bucket."""
         self.world.weather.outage_until = self.oracle.now + self.dice.random() * self.scale.outage
 
     async def jump(self) -> None:
-        """For an hour one clock is a year off: nothing may go early for that, and what ends now stays its term."""
+        """Shift one clock by a year for an hour. No recording may be destroyed early, and recordings that end in
+        this hour keep their full term.
+        """
         world, way = self.world, self.dice.randrange(4)
         world.jump = (-_YEAR, _YEAR, timedelta(0), timedelta(0))[way]
         world.storage.store_time = self.oracle.now + (-_YEAR if way == 3 else _YEAR) if way >= 2 else None
@@ -214,7 +217,7 @@ class Play:
         await world.move_to(self.oracle.now + _HOUR)
 
     async def have_accident(self) -> None:
-        """All objects of a recording vanish, by nobody of ours."""
+        """Delete all objects of a recording, as an accident outside of Resguardo."""
         keys = [key for key, content in self.oracle.bucket.items() if content.is_medium]
         if not keys:
             return
@@ -224,7 +227,9 @@ class Play:
                 await self.world.raw.delete_as(By.ACCIDENT, key)
 
     async def apply_bucket_rule(self) -> None:
-        """The bucket's own lifecycle: what is a week older than its class goes, held or not."""
+        """Apply the bucket's lifecycle: delete every object a week after the end of its class's term, with or
+        without a legal hold.
+        """
         for key, content in list(self.oracle.bucket.items()):
             if key.startswith("r/d"):
                 days = int(key.split("/")[1][1:])
@@ -232,7 +237,7 @@ class Play:
                     await self.world.raw.delete_as(By.BUCKET, key)
 
     async def back_up(self) -> None:
-        """Keeps the rows of a recording and of its sound, to bring them back once it was destroyed."""
+        """Save the rows of a recording and its sounds, to restore them after the destruction."""
         living = [
             one for one in self.oracle.living.values() if one.wrapped_key and one.id not in self._backups
         ]
@@ -241,7 +246,7 @@ class Play:
             self._backups[one.id] = [json.dumps(await self.world.value(read, one.id)) for read, _ in _BACKUP]
 
     async def _restore(self, recording_id: UUID) -> None:
-        """A restored database, and the look at the ledger that follows it."""
+        """Restore the saved rows, and run the ledger check that follows a restore."""
         backup, world = self._backups.pop(recording_id), self.world
         if self.oracle.is_held(self.oracle.recordings[recording_id]) or "null" in backup:
             return
@@ -258,7 +263,7 @@ class Play:
         raise RuntimeError("the look at the ledger does not come to its end") from world.refusal
 
     def last_line(self) -> str:
-        """What is counted; all but the first have to be 0."""
+        """Return the line of counts. All counts but the first must be 0."""
         early = f", early {self.oracle.count(Wrong.EARLY)}" if self.oracle.count(Wrong.EARLY) else ""
         return (
             f"simulate: {self.oracle.deletions} deletions, held lost {self.oracle.count(Wrong.HELD)}{early}, "

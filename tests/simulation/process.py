@@ -1,7 +1,7 @@
-"""A worker process that dies where it is told to, and goes through a bucket that fails now and then.
+"""A worker process that dies at a chosen step, and uses a bucket that fails sometimes.
 
-Every call to the bucket and every transaction is a step: a death comes before it, after it, or, of a transaction,
-before its commit. Whatever a dead process still tries, fails: it is gone, and leaves everything as it was.
+Every call to the bucket and every transaction is a step. A death comes before the step, after it, or, in a
+transaction, before its commit. Every later action of a dead process fails, so it changes nothing more.
 """
 
 import random
@@ -30,12 +30,12 @@ _touched: ContextVar[tuple[str, ...]] = ContextVar("touched", default=())
 
 
 class Killed(BaseException):
-    """The process is gone."""
+    """The process has died."""
 
 
 @dataclass
 class Weather:
-    """What ails the bucket: an outage until a time, and single calls that fail, one of so many."""
+    """The failures of the bucket: an outage until a time, and single failing calls, one of `one_in`."""
 
     dice: random.Random
     one_in: int = 400
@@ -44,7 +44,7 @@ class Weather:
     failures: int = 0
 
     def strike(self, now: datetime, operation: str) -> AppError | None:
-        """What this call ends with, instead of an answer or in its place."""
+        """Return the error of this call, or None. The call may have taken effect in spite of the error."""
         is_out = self.outage_until is not None and now < self.outage_until
         if self.is_calm or not (is_out or self.dice.randrange(self.one_in) == 0):
             return None
@@ -56,14 +56,14 @@ class Weather:
 
 @dataclass
 class Deaths:
-    """At which steps processes died, and how often: the next dies where the fewest have."""
+    """Counts the deaths at each step. The next process dies at a step with few deaths."""
 
     dice: random.Random
     at: Counter[str] = field(default_factory=Counter)
     known: dict[str, None] = field(default_factory=dict)
 
     def choose(self, service: str) -> str | None:
-        """A step of this service, the rarer the likelier; None where none is known."""
+        """Return a random step of this service, with a preference for rare steps, or None if no step is known."""
         steps = [step for step in self.known if step.startswith(f"{service} ")]
         if not steps:
             return None
@@ -72,7 +72,7 @@ class Deaths:
 
 @dataclass
 class Process:
-    """One life of one service; `dies_at` is the step, None for a life without an end."""
+    """One run of a service. `dies_at`: the step at which it dies, or None."""
 
     service: str
     deaths: Deaths
@@ -85,7 +85,7 @@ class Process:
     written: tuple[int, str] = (0, "")
 
     def step(self, name: str) -> None:
-        """Raises Killed where the process ends here, or has ended."""
+        """Pass a step. Raises Killed if the process dies at it or is dead."""
         if not self.is_dead:
             step = f"{self.service} {name}"
             self.deaths.known.setdefault(step)
@@ -97,7 +97,7 @@ class Process:
 
 
 class Doors(Database):
-    """The worker's database, through one process."""
+    """The worker's database as one process uses it."""
 
     def __init__(self, database: Database, process: Process) -> None:
         self._through = database
@@ -105,7 +105,7 @@ class Doors(Database):
 
     @asynccontextmanager
     async def as_service(self, reason: LiteralString) -> AsyncIterator[Transaction]:
-        """With a step before it begins, before its commit, and after it."""
+        """Open a transaction, with a step before its start, before its commit, and after its commit."""
         self._process.transactions += 1
         number = min(self._process.transactions, _LAST_STEP)
         self._process.step(f"before transaction {number}")
@@ -116,9 +116,10 @@ class Doors(Database):
 
 
 class SimulatedStorage(Storage):
-    """The bucket in simulated time, through one process; the oracle is told what comes and goes.
+    """The bucket in simulated time, as one process uses it. It reports every stored and removed object to the
+    oracle.
 
-    `store_time` is the bucket's clock where it differs from the true time.
+    `store_time`: the time of the bucket's clock if it differs from the true time.
     """
 
     process: Process
@@ -126,7 +127,7 @@ class SimulatedStorage(Storage):
     uploads_since: dict[str, datetime]
 
     def through(self, process: Process) -> "SimulatedStorage":
-        """The same bucket for another process."""
+        """Return the bucket for another process."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.process = process
@@ -139,7 +140,7 @@ class SimulatedStorage(Storage):
         is_lost_answer = struck is not None and process.weather.dice.random() < 0.3
         if struck is not None and not is_lost_answer:
             raise struck
-        with anyio.CancelScope(shield=True):  # what was sent arrives, whoever dies meanwhile
+        with anyio.CancelScope(shield=True):  # A sent request arrives even if the process dies meanwhile
             answer = await super()._call(operation, work)
         self._tell(operation, touched)
         if struck is not None:
@@ -166,7 +167,7 @@ class SimulatedStorage(Storage):
             _touched.reset(token)
 
     async def delete_as(self, by: By, key: str) -> None:
-        """By somebody who is not the worker."""
+        """Delete an object as an actor other than the worker."""
         await super().delete(key)
         self.process.oracle.removed(key, by)
 
@@ -235,12 +236,12 @@ class SimulatedStorage(Storage):
 
 
 def digest(content: bytes) -> str:
-    """As the database keeps it."""
+    """Return the SHA-256 digest in the form that the database stores."""
     return sha256(content).hexdigest()
 
 
 def is_death(error: BaseException) -> bool:
-    """Whether it is nothing but the end of a process."""
+    """Return whether the error is only the death of a process."""
     if isinstance(error, BaseExceptionGroup):
         return any(is_death(one) for one in error.exceptions)
     return isinstance(error, Killed)

@@ -1,4 +1,4 @@
-"""The worker's rounds, each as a pass of one process."""
+"""The periodic tasks of the worker. Each function is one pass of one process."""
 
 from uuid import UUID
 
@@ -28,12 +28,14 @@ def destroyer(world: World, process: Process) -> Destroyer:
 
 
 async def destroy(world: World, process: Process) -> None:
-    """What is due."""
+    """Destroy due recordings."""
     await destroyer(world, process).run_once()
 
 
 async def protect(world: World, process: Process) -> None:
-    """What is held or outgrown; fails where a move has: it comes again soon then, as the worker's round does."""
+    """Protect objects under a hold or a longer term. If a move fails, the pass fails, and the task runs again soon,
+    as in the worker.
+    """
     storage = world.storage.through(process)
     await Protection(Doors(world.worker, process), storage, None, deployment=DEPLOYMENT).run_once()
     if await world.value("select exists (select from private.object_moves)"):
@@ -41,13 +43,13 @@ async def protect(world: World, process: Process) -> None:
 
 
 async def keep_exports(world: World, process: Process) -> None:
-    """Copies whose end has come."""
+    """Delete expired copies of access requests."""
     storage = world.storage.through(process)
     await Exports(Doors(world.worker, process), storage, deployment=DEPLOYMENT).run_once()
 
 
 def export(request_id: UUID) -> Pass:
-    """Makes the copy of a request."""
+    """Return a pass that makes the copy of an access request."""
 
     async def work(world: World, process: Process) -> None:
         storage = world.storage.through(process)
@@ -57,19 +59,19 @@ def export(request_id: UUID) -> Pass:
 
 
 async def sweep(world: World, process: Process) -> None:
-    """Objects that no recording has."""
+    """Sweep orphaned objects."""
     storage = world.storage.through(process)
     await Sweeper(Doors(world.worker, process), storage, quarantine=QUARANTINE).run_once()
 
 
 async def look_for_missing(world: World, process: Process) -> None:
-    """Recordings without an object."""
+    """Search for missing objects."""
     doors, storage = Doors(world.worker, process), world.storage.through(process)
     await MissingObjects(doors, storage, deployment=DEPLOYMENT, quarantine=QUARANTINE).run_once()
 
 
 async def check_restore(world: World, process: Process) -> None:
-    """What a restore undid goes again."""
+    """Destroy again the recordings that a restore brought back."""
     doors, storage = Doors(world.worker, process), world.storage.through(process)
     ledger = Ledger(storage, (SIGNER.public_key,), deployment=DEPLOYMENT)
     await RestoreCheck(doors, storage, ledger, deployment=DEPLOYMENT).run(repeat=True)

@@ -1,4 +1,4 @@
-"""A whole run on a Postgres and a bucket of its own, told line by line or as a bar."""
+"""Runs a whole simulation on its own Postgres and bucket, and prints lines or a progress bar."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +14,11 @@ from tests.simulation.opening import opened
 from tests.simulation.play import START, Play, Scale
 
 FIRST = 20
-"""How many violations are told."""
+"""The maximum number of printed violations."""
 
 
 async def run(console: Console, home: Path, consultations: int, seed: int) -> int:
-    """0 where nothing was wrong."""
+    """Run the simulation. Return 0 if the oracle found no violation."""
     console.print(f"{consultations} consultations in two simulated years, seed {seed}")
     begun_at = monotonic()
     with (

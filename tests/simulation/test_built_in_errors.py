@@ -1,4 +1,6 @@
-"""Errors built into the real database and the real worker are caught by the same means as in `make simulate`."""
+"""Each test puts an error into the real database or the real worker, and requires that the oracle of `make
+simulate` detects it.
+"""
 
 import re
 from collections.abc import AsyncIterator
@@ -31,7 +33,7 @@ async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator
 
 
 async def ended(world: World, status: str = "READY") -> Recording:
-    """One that is due after 90 days."""
+    """Return a recording that is due after 90 days."""
     patient, consultation = world.uuid(), world.uuid()
     consultation = await world.consult("follow_up", patient, None, None)
     one = Recording(world.uuid(), consultation, patient, "follow_up", None, world.oracle.now)
@@ -133,17 +135,17 @@ async def test_worker_that_believes_without_looking(world: World) -> None:
 
 
 class Credulous(SimulatedStorage):
-    """Deletes nothing, and finds nothing."""
+    """A bucket that deletes no object and finds no object."""
 
     async def delete(self, key: str) -> None:
-        """Says yes."""
+        """Report a deletion without deleting."""
 
     async def head(self, key: str) -> StoredObject | None:
         return None if key.startswith(("r/", "keep/")) else await super().head(key)
 
 
 async def alter(world: World, function: str, before: str, after: str) -> None:
-    """Builds an error into a function of the product."""
+    """Put an error into a database function of the product."""
     text = str(
         await world.value(
             "select pg_get_functiondef(p.oid) from pg_proc as p where p.pronamespace = 'private'::regnamespace"

@@ -1,4 +1,4 @@
-"""The oracle can fail: histories made by hand, each of which it counts."""
+"""Tests of the oracle: it detects the violation in each manual history."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -28,7 +28,7 @@ WRAPPED = b"a wrapped key"
 
 
 class History:
-    """One recording, and what may become of it."""
+    """A history of one recording."""
 
     def __init__(self, kind: str = "follow_up", birth_date: date | None = None) -> None:
         self.oracle = Oracle(SIGNER.public_key)

@@ -1,4 +1,4 @@
-"""Two simulated years with 200 consultations, as `make simulate` runs them with 5,000."""
+"""Simulates two years with 200 consultations. `make simulate` uses 5,000."""
 
 from datetime import timedelta
 

@@ -1,7 +1,8 @@
-"""The practice: a real Postgres under its real roles, a real bucket, one clock for both, and the services over them.
+"""A simulated practice: a real Postgres with its real roles, a real bucket, one clock for both, and the services.
 
-What people do goes through the services in their own sessions; the worker's rounds run as its login, each in a process
-that may die. Recordings come to their end as the worker leaves them: insert by insert, without a recorder.
+People use the services in their own sessions. The worker's periodic tasks run with the worker's login, each in a
+process that may die. No recorder runs: the simulation inserts the rows of finished recordings as the worker would
+leave them.
 """
 
 import random
@@ -40,7 +41,7 @@ Pass = Callable[["World", Process], Awaitable[object]]
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with a session that lasts."""
+    """A person with a session that does not expire."""
 
     user_id: UUID
     session_id: UUID
@@ -59,7 +60,7 @@ class Person:
 
 @dataclass
 class World:
-    """Everything that runs. `jump` is how far the database's clock is off."""
+    """All parts of the practice. `jump`: the error of the database's clock."""
 
     database: Database
     worker: Pool
@@ -75,7 +76,7 @@ class World:
     officers: tuple[Person, Person]
     passes: int = 0
     refusal: AppError | None = None
-    """Why the last pass that was refused was."""
+    """The error of the last refused pass."""
     jump: timedelta = timedelta(0)
 
     @property
@@ -99,7 +100,7 @@ class World:
         return Proposals(self.owner)
 
     async def rows(self, sql: LiteralString, *values: object) -> list[DictRow]:
-        """What a superuser finds; [] for a statement that returns nothing."""
+        """Return the rows of a statement that a superuser runs, or [] if the statement returns no rows."""
         cursor = await self.superuser.execute(sql, values)
         return await cursor.fetchall() if cursor.description else []
 
@@ -107,7 +108,7 @@ class World:
         return next(iter((await self.rows(sql, *values))[0].values()))
 
     async def move_to(self, time: datetime) -> None:
-        """The true time, and the database's, unless that has jumped."""
+        """Set the true time, and the database's clock with its error."""
         assert time >= self.oracle.now
         self.oracle.now = time
         await self.rows("update moved.clock set at = %s", time + self.jump)
@@ -117,7 +118,7 @@ class World:
         return Person(row["user_id"], row["session_id"])
 
     async def consult(self, kind: str, patient: UUID, birth_date: date | None, user: Person | None) -> UUID:
-        """A consultation of a patient, who is made if new."""
+        """Register a consultation, and the patient if the patient is new. Return its id."""
         consultation = self.uuid()
         await self.rows(
             "select moved.consult(%s, %s, %s, %s, %s, %s)",
@@ -133,9 +134,9 @@ class World:
     async def record(
         self, recording: Recording, status: str, *, sounds: Sequence[str] = (), extras: int = 0
     ) -> None:
-        """Recorded, stored and verified, or FAILED, LOST or ABORTED, at this moment.
+        """Insert a recording that ends now: READY with a stored and verified object, or FAILED, LOST or ABORTED.
 
-        `sounds` are the statuses of the microphone sounds beside it.
+        `sounds`: the statuses of the microphone sounds beside it.
         """
         self.oracle.created(recording)
         wrapped = KEYRING.new_data_key().wrapped if status == "READY" else None
@@ -158,7 +159,7 @@ class World:
         self.oracle.ended(recording.id, self.oracle.now, self.oracle.now + self.jump)
 
     def uuid(self) -> UUID:
-        """One of this seed."""
+        """Return a UUID derived from the seed."""
         return UUID(int=self.dice.getrandbits(128), version=4)
 
     async def _begin(self, recording_id: UUID, video: Recording, medium: str, status: str) -> str:
@@ -190,7 +191,7 @@ class World:
         )
 
     async def _store(self, key: str, video: UUID, *, is_medium: bool = True) -> bytes:
-        """As the recorder does, whose way to the bucket is not ours."""
+        """Store an object as the recorder does, without the worker's storage client."""
         content = secrets.token_bytes(self.dice.randrange(40, 200))
         await self.raw.put_new(key, content, "video/mp4")
         self.oracle.put(key, [video], len(content), digest(content), is_medium=is_medium)
@@ -198,18 +199,18 @@ class World:
 
     @property
     def raw(self) -> SimulatedStorage:
-        """The bucket without faults."""
+        """Return the bucket without failures."""
         calm = Weather(self.weather.dice, is_calm=True)
         return self.storage.through(Process("calm", Deaths(self.deaths.dice), calm, self.oracle))
 
     async def run(self, service: str, work: Pass, *, may_die: bool = True) -> bool:
-        """One pass in a process of its own; False where it died, or failed as a whole."""
+        """Run one pass in its own process. Return False if the process died or the pass failed."""
         self.oracle.moment += 1
         self.passes += 1
         return await self._live(service, work, may_die=may_die)
 
     async def beside(self, service: str, work: Pass) -> bool:
-        """A second process in the same pass."""
+        """Run a second process during the same pass."""
         return await self._live(service, work, may_die=self.dice.random() < 0.3)
 
     async def _live(self, service: str, work: Pass, *, may_die: bool) -> bool:
@@ -227,7 +228,9 @@ class World:
         return True
 
     async def observe(self) -> None:
-        """Tells the oracle what was begun and what is deleted, by the database; certificates are judged at once."""
+        """Report to the oracle the destructions that the database shows as begun or complete, and judge the
+        certificates.
+        """
         for row in await self.rows("select recording, status from moved.observe()"):
             self.oracle.begun(row["recording"])
             if row["status"] == "DELETED":
@@ -242,7 +245,7 @@ class World:
         self.oracle.judge_certificates(recording_id, [row["document"].encode() for row in rows])
 
     async def look_for_left(self, *, is_end: bool = False) -> None:
-        """What the bucket and the tables still have."""
+        """Let the oracle judge the objects and rows that remain in the bucket and the tables."""
         keys = [
             one.key
             for prefix in ("r/", "keep/", "exports/")
