@@ -132,7 +132,10 @@ class Mutation:
     withdraw_consent = root_field(
         consents.withdraw_consent,
         permissions.WITHDRAW_CONSENT,
-        description="Withdraws a consent. A running recording is stopped at once.",
+        description=(
+            "Withdraws a consent. A running recording is stopped at once. The recording made until then is kept, and "
+            "its transcription ends unless it is finished."
+        ),
     )
     invite_guest = root_field(
         consultation_fields.invite_guest,
