@@ -1,7 +1,7 @@
 """Checks whether a person may take an action at all, before the action's input is read."""
 
-from app.db import Asker, Database
 from app.permissions import Permission
+from app.postgres.database import Asker, Database
 
 
 class Admission:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import httpx
 from pydantic import SecretStr
 
-from app.db import Database
 from app.deployment import require_own_bucket, require_own_database
 from app.errors import AppError, UpstreamFailed
 from app.integrations import configured
@@ -24,6 +23,7 @@ from app.jobs.watch import read_last_led
 from app.jwks import parse_keys
 from app.keyring import Keyring
 from app.keys.service import require_root_keys
+from app.postgres.database import Database
 from app.settings import (
     ApiSettings,
     BucketSettings,

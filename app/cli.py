@@ -10,16 +10,7 @@ import typer
 import uvicorn
 from rich.markup import escape
 
-from app import (
-    access_policies,
-    checks,
-    deployment,
-    migrations,
-    session_macs,
-    settings,
-    temporary_tables,
-    worker,
-)
+from app import checks, deployment, session_macs, settings, worker
 from app.commands import certificate, demo, drill, keys, policies, restore, retention, staff
 from app.commands import migrations as migration_commands
 from app.commands.console import (
@@ -30,7 +21,8 @@ from app.commands.console import (
     refusals_told,
 )
 from app.integrations import configured
-from app.owner import require_owner_session
+from app.postgres import access_policies, migrations, temporary_tables
+from app.postgres.owner import require_owner_session
 from app.retention import proposals
 from app.settings import ApiSettings, MigrationSettings, WorkerSettings
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import psycopg
 
-from app.access_policies import MIGRATIONS_DIRECTORY, apply_access
-from app.db import Database
 from app.errors import Conflict, Forbidden
 from app.integrations.storage import Storage
-from app.migrations import Secret, migrate, set_login_passwords
-from app.owner import as_owner
-from app.quotas import apply_quotas, load_quotas
+from app.postgres.access_policies import MIGRATIONS_DIRECTORY, apply_access
+from app.postgres.database import Database
+from app.postgres.migrations import Secret, migrate, set_login_passwords
+from app.postgres.owner import as_owner
+from app.postgres.quotas import apply_quotas, load_quotas
 
 
 @dataclass(frozen=True)

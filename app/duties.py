@@ -14,7 +14,6 @@ from app.access_requests.exports import Exports
 from app.bucket.service import BucketPolicies
 from app.bucket.surroundings import Surroundings, surroundings
 from app.certificates.signing import CertificateSigner, read_public_key
-from app.db import Database
 from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
 from app.deletions.restore import RestoreCheck
@@ -35,6 +34,7 @@ from app.jobs.queue import (
 from app.jobs.repair import JobRepair
 from app.jobs.rounds import Round
 from app.keys.service import register_root_key
+from app.postgres.database import Database
 from app.recordings.controller import RecordingController
 from app.recordings.imports import UploadSigner, expire_due
 from app.recordings.lost import LostRecordings

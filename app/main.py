@@ -21,7 +21,6 @@ from app.auth import TokenVerifier
 from app.concurrency import Bounds, ConcurrencyLimit
 from app.consents.service import Consents
 from app.consultations.service import Consultations
-from app.db import Database
 from app.deletions.service import Deletions
 from app.deployment import require_own_bucket, require_own_database
 from app.holds.service import LegalHolds
@@ -42,6 +41,7 @@ from app.integrations.livekit import LiveKit, WebhookVerifier
 from app.integrations.storage import Storage
 from app.jobs.watch import LeaderWatch
 from app.keys.service import require_root_keys
+from app.postgres.database import Database
 from app.recordings.changes import Feed, RecordingChanges
 from app.recordings.imports import Imports
 from app.recordings.service import Recordings

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, LiteralString
 from uuid import UUID
 
-from app.db import Access
+from app.postgres.database import Access
 
 _CLINICIAN: Final = frozenset[LiteralString]({"clinician"})
 _COMPLIANCE: Final = frozenset[LiteralString]({"compliance"})

@@ -8,7 +8,7 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from app.owner import as_owner
+from app.postgres.owner import as_owner
 
 _REQUIRE = "update private.session_mac_rule set is_required = %s, changed_at = now() where is_required <> %s"
 _STANDING = """

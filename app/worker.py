@@ -13,7 +13,6 @@ import psycopg
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
 
-from app.db_errors import translate
 from app.deletions.restore import RestoreReport
 from app.duties import open_queue, open_services, rounds
 from app.errors import AppError
@@ -28,6 +27,7 @@ from app.jobs.queue import (
     WORDS_QUEUE,
 )
 from app.jobs.rounds import run_rounds
+from app.postgres.errors import translate
 from app.settings import WorkerSettings
 
 log = logging.getLogger(__name__)

@@ -26,11 +26,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from app.certificates.signing import CertificateSigner
-from app.db import Database
 from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
 from app.deployment import mark_database
 from app.integrations.storage import Storage
+from app.postgres.database import Database
 from devstack import object_store, postgres
 from tests.databases import Cluster
 

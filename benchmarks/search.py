@@ -24,9 +24,9 @@ from uuid import UUID, uuid4
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from app.db import Access, Asker, Database
 from app.keyring import Keyring
-from app.sql import Queries
+from app.postgres.database import Access, Asker, Database
+from app.postgres.queries import Queries
 from app.transcripts.model import SearchFilter
 from app.transcripts.search import TranscriptSearch
 from benchmarks.search_practice import fill

@@ -19,7 +19,7 @@ import psycopg
 from rich.progress import Progress
 
 from app.keyring import Keyring, new_key_line
-from app.sql import Queries
+from app.postgres.queries import Queries
 from app.transcripts.blind import IndexKey
 from benchmarks.search_words import Kept, kept
 

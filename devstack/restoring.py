@@ -17,12 +17,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from app.access_policies import MIGRATIONS_DIRECTORY
-from app.connections import connect_as_owner
 from app.drill.model import Notes, Problem
 from app.drill.run import Server
 from app.errors import InvalidInput
-from app.migrations import list_migrations
+from app.postgres.access_policies import MIGRATIONS_DIRECTORY
+from app.postgres.connections import connect_as_owner
+from app.postgres.migrations import list_migrations
 from devstack import postgres
 from devstack.supabase_project import OTHER_OWNER, create_roles, with_database
 

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from app.errors import Conflict
-from app.migrations import Secret, set_login_passwords
+from app.postgres.migrations import Secret, set_login_passwords
 
 Grants = Literal["older", "newer"]
 """Whether new objects in `public` are granted to Supabase's API roles, as on projects made before 2026-05-30

@@ -6,7 +6,7 @@ from typing import Self
 import strawberry
 
 from app.audit import model
-from app.paging import Cursor, page_request
+from app.postgres.paging import Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.scalars import BigInt, big, parse_optional_id, to_id, to_optional_id

@@ -5,7 +5,7 @@ from typing import Generic, Self, TypeVar
 
 import strawberry
 
-from app.paging import Cursor, Page
+from app.postgres.paging import Cursor, Page
 
 Node = TypeVar("Node")
 Item = TypeVar("Item")

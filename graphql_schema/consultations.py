@@ -9,7 +9,7 @@ from app.consultations import model
 from app.consultations.service import ActiveRoom as ServiceActiveRoom
 from app.consultations.service import Invitation, JoinPass
 from app.errors import InvalidInput, NotFound
-from app.paging import Cursor, page_request
+from app.postgres.paging import Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.consents import Consent
 from graphql_schema.context import Info

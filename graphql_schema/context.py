@@ -16,11 +16,11 @@ from app.auth import Principal, TokenVerifier
 from app.concurrency import ConcurrencyLimit, network_of
 from app.consents.service import Consents
 from app.consultations.service import Consultations
-from app.db import Asker
 from app.deletions.service import Deletions
 from app.errors import AppError, Unauthenticated
 from app.holds.service import LegalHolds
 from app.permissions import Permission
+from app.postgres.database import Asker
 from app.recordings.changes import RecordingChanges
 from app.recordings.imports import Imports
 from app.recordings.service import Recordings

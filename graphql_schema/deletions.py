@@ -10,7 +10,7 @@ import strawberry
 from app.certificates.pdf import render_pdf
 from app.certificates.signing import read_signed
 from app.deletions import model
-from app.paging import Cursor, page_request
+from app.postgres.paging import Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_optional_id

@@ -24,7 +24,7 @@ from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRul
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from app.errors import AppError
-from app.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from app.postgres.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from graphql_schema.complexity import PageSizes, count_written, measure, operations_of
 from graphql_schema.errors import InvalidDocumentError
 from graphql_schema.input_errors import InvalidLiteralError, PlacesOfLiterals

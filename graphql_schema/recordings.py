@@ -7,7 +7,7 @@ import strawberry
 
 from app.consultations.model import GuestRole, ParticipantKind, Sensitivity
 from app.errors import InvalidInput, Unauthenticated
-from app.paging import Cursor, page_request
+from app.postgres.paging import Cursor, page_request
 from app.recordings import model
 from app.recordings.service import DownloadUrl as ServiceDownloadUrl
 from app.recordings.service import PurposeOfUse

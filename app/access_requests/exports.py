@@ -17,10 +17,10 @@ from uuid import UUID
 from app.access_requests import store
 from app.access_requests.archive import archive
 from app.access_requests.model import ExportedFile, ExportPlan, new_secret
-from app.db import Database
 from app.deployment import require_own_bucket
 from app.errors import AppError, Conflict, NotFound
 from app.integrations.storage import Storage
+from app.postgres.database import Database
 
 log = logging.getLogger(__name__)
 

@@ -24,11 +24,11 @@ from app.access_requests.model import (
     require_secret,
 )
 from app.consents.model import Representative
-from app.db import Asker, Database, Transaction
 from app.errors import NotFound
 from app.integrations.storage import Storage
-from app.paging import Page, PageRequest
 from app.permissions import Permission
+from app.postgres.database import Asker, Database, Transaction
+from app.postgres.paging import Page, PageRequest
 
 
 class AccessRequests:

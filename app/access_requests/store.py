@@ -17,11 +17,11 @@ from app.access_requests.model import (
     ExtensionReason,
     ReviewOutcome,
 )
-from app.audited import read_audited
 from app.consents.model import Representative
-from app.db import Transaction
-from app.paging import PageRequest
-from app.sql import Queries
+from app.postgres.audited import read_audited
+from app.postgres.database import Transaction
+from app.postgres.paging import PageRequest
+from app.postgres.queries import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _request = TypeAdapter(AccessRequest)

@@ -8,10 +8,10 @@ from pydantic import TypeAdapter
 
 from app import permissions
 from app.audit.model import AuditEvent, AuditFilter
-from app.db import Asker, Database
 from app.errors import InvalidInput
-from app.paging import Page, PageRequest
-from app.sql import Queries
+from app.postgres.database import Asker, Database
+from app.postgres.paging import Page, PageRequest
+from app.postgres.queries import Queries
 
 Rejection = Literal["request.reject", "webhook.reject"]
 _sql = Queries(Path(__file__).with_name("queries.sql"))

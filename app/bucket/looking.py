@@ -8,18 +8,18 @@ from datetime import timedelta
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from app.access_policies import access_version
 from app.bucket import documents, drift, model, store
 from app.bucket.drift import Drift, Look, Prefix, Topic
 from app.bucket.model import Rules
 from app.bucket.plan import plan
 from app.bucket.surroundings import Surroundings
-from app.db import Database
 from app.errors import AppError, UpstreamFailed
 from app.integrations import anonymous
 from app.integrations.anonymous import Answer
 from app.integrations.cloudflare import LockRule
 from app.integrations.storage import MARK_KEY
+from app.postgres.access_policies import access_version
+from app.postgres.database import Database
 
 T = TypeVar("T")
 Unlooked = MutableMapping[Topic, str]

@@ -16,10 +16,10 @@ from app.bucket.looking import Looker
 from app.bucket.model import Part, deletes
 from app.bucket.plan import PartPlan, plan
 from app.bucket.surroundings import Surroundings
-from app.db import Database
 from app.errors import AppError, Conflict, UpstreamFailed
 from app.integrations.cloudflare import LockRule
 from app.integrations.storage_rules import CorsRule, LifecycleRule
+from app.postgres.database import Database
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from psycopg.types.json import Jsonb
 
 from app.bucket.drift import Drift, Look, Prefix
 from app.bucket.model import Part
-from app.db import Transaction
-from app.sql import Queries
+from app.postgres.database import Transaction
+from app.postgres.queries import Queries
 
 _sql: Final = Queries(Path(__file__).with_name("queries.sql"))
 

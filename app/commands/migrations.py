@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from app.access_policies import MIGRATIONS_DIRECTORY
 from app.commands.console import out, refusals_told
-from app.migration_files import INITIAL, initial_migration, write_new_migration
-from app.migrations import list_migrations
+from app.postgres.access_policies import MIGRATIONS_DIRECTORY
+from app.postgres.migration_files import INITIAL, initial_migration, write_new_migration
+from app.postgres.migrations import list_migrations
 
 commands = typer.Typer(
     no_args_is_help=True, help="The files of supabase/migrations, for developers of the schema."

@@ -14,10 +14,10 @@ from app.bucket.plan import PartPlan, Sign
 from app.bucket.service import BucketPolicies
 from app.bucket.surroundings import surroundings
 from app.commands.console import out, refusals_told
-from app.db import Database
 from app.deployment import require_own_bucket, require_own_database
 from app.errors import Conflict
 from app.integrations import configured
+from app.postgres.database import Database
 from app.settings import WorkerSettings
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from app import deployment, settings
 from app.commands.console import out, refusals_told
-from app.db import Database
+from app.postgres.database import Database
 from app.retention.model import Change, KeptPolicy, Preview
 from app.retention.proposals import RETENTION_FILE, Proposal, Proposals, read_policy_file
 from app.settings import OwnerSettings

@@ -7,8 +7,8 @@ import typer
 
 from app import deployment, settings
 from app.commands.console import out, refusals_told
-from app.db import Database
 from app.integrations.supabase import SupabaseAdmin
+from app.postgres.database import Database
 from app.settings import StaffSettings
 from app.staff.invitations import StaffInvitations
 from app.staff.model import NewMember, StaffRole

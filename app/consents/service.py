@@ -19,9 +19,9 @@ from app.consents.model import (
 )
 from app.consents.store import ConsentingParticipant
 from app.consents.texts import require_known
-from app.db import Asker, Database, Transaction
 from app.errors import InvalidInput, NotFound
 from app.permissions import Permission
+from app.postgres.database import Asker, Database, Transaction
 
 MAX_NAME_LENGTH = 200
 

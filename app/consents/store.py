@@ -7,10 +7,10 @@ from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
 
-from app.audited import read_audited
 from app.consents.model import Consent, Decision, Representative, ShownText, Source, Standing
-from app.db import Transaction
-from app.sql import Queries
+from app.postgres.audited import read_audited
+from app.postgres.database import Transaction
+from app.postgres.queries import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _consents = TypeAdapter(list[Consent])

@@ -23,10 +23,10 @@ from app.consultations.model import (
     require_consent_to_enter,
     room_name,
 )
-from app.db import Asker, Database, Transaction
 from app.errors import Conflict, InvalidInput, NotFound
 from app.integrations.livekit import JOIN_TTL_SECONDS, LiveKit, RoomSnapshot
-from app.paging import Page, PageRequest
+from app.postgres.database import Asker, Database, Transaction
+from app.postgres.paging import Page, PageRequest
 
 INVITATION_LIFETIME = timedelta(hours=24)
 _SECRET_BYTES = 32

@@ -8,11 +8,11 @@ from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
 
-from app.audited import read_audited
 from app.consultations.model import Consultation, GuestRole, ParticipantKind, Registration, Selection
-from app.db import Transaction
-from app.paging import PageRequest
-from app.sql import Queries
+from app.postgres.audited import read_audited
+from app.postgres.database import Transaction
+from app.postgres.paging import PageRequest
+from app.postgres.queries import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _consultations = TypeAdapter(list[Consultation])

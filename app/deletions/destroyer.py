@@ -19,7 +19,6 @@ from uuid import UUID
 
 from app.certificates.model import MAX_OBJECTS
 from app.certificates.signing import CertificateSigner
-from app.db import Database
 from app.deletions import store
 from app.deletions.ledger import Ledger
 from app.deletions.model import ALERT_AFTER_ATTEMPTS, Claim, DeletionGround, FoundObject, GoneObject
@@ -27,6 +26,7 @@ from app.deletions.proof import certificate_of
 from app.deployment import require_own_bucket
 from app.errors import AppError, Conflict, Timeout, UpstreamFailed
 from app.integrations.storage import MARK_KEY, Storage
+from app.postgres.database import Database
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

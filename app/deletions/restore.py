@@ -8,12 +8,12 @@ repetition.
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from app.db import Database
 from app.deletions import store
 from app.deletions.ledger import Ledger
 from app.deployment import require_own_bucket
 from app.errors import Conflict
 from app.integrations.storage import Storage
+from app.postgres.database import Database
 
 REASON = "restore_check"
 KEPT = "keep/"

@@ -3,11 +3,11 @@
 from uuid import UUID
 
 from app import permissions
-from app.db import Asker, Database
 from app.deletions import store
 from app.deletions.model import Deletion, DeletionFilter, DeletionReason, KeptCertificate
 from app.errors import NotFound
-from app.paging import Page, PageRequest
+from app.postgres.database import Asker, Database
+from app.postgres.paging import Page, PageRequest
 
 
 class Deletions:

@@ -8,8 +8,6 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from app.audited import look, read_audited
-from app.db import Transaction
 from app.deletions.model import (
     Claim,
     Deletion,
@@ -20,8 +18,10 @@ from app.deletions.model import (
     KeptCertificate,
 )
 from app.errors import NotFound
-from app.paging import PageRequest
-from app.sql import Queries
+from app.postgres.audited import look, read_audited
+from app.postgres.database import Transaction
+from app.postgres.paging import PageRequest
+from app.postgres.queries import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _deletion = TypeAdapter(Deletion)

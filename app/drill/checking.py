@@ -8,12 +8,12 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from app.access_policies import MIGRATIONS_DIRECTORY, access_version
-from app.connections import connect_as_owner
 from app.drill.model import Notes
 from app.errors import AppError
 from app.keyring import Keyring
-from app.migrations import pending
+from app.postgres.access_policies import MIGRATIONS_DIRECTORY, access_version
+from app.postgres.connections import connect_as_owner
+from app.postgres.migrations import pending
 from app.transcripts import places
 
 _AUDIT = """

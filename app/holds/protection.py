@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Final, Protocol
 from uuid import UUID
 
-from app.db import Database
 from app.deployment import require_own_bucket
 from app.errors import AppError, Conflict, UpstreamFailed
 from app.integrations.cloudflare import MAX_LOCK_RULES, LockRule
 from app.integrations.storage import Storage
 from app.integrations.storage_refusals import DELETE_REFUSALS
-from app.sql import Queries
+from app.postgres.database import Database
+from app.postgres.queries import Queries
 
 log = logging.getLogger(__name__)
 _sql = Queries(Path(__file__).with_name("queries.sql"))

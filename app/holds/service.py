@@ -7,11 +7,11 @@ rules.
 from uuid import UUID
 
 from app import permissions
-from app.db import Access, Asker, Database
 from app.errors import NotFound
 from app.holds import store
 from app.holds.model import HoldOrder, LegalHold, PlacedHold, Scope
-from app.paging import Page, PageRequest
+from app.postgres.database import Access, Asker, Database
+from app.postgres.paging import Page, PageRequest
 
 
 class LegalHolds:

@@ -6,11 +6,11 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from app.audited import read_audited
-from app.db import Transaction
 from app.holds.model import HoldOrder, LegalHold, PlacedHold
-from app.paging import PageRequest
-from app.sql import Queries
+from app.postgres.audited import read_audited
+from app.postgres.database import Transaction
+from app.postgres.paging import PageRequest
+from app.postgres.queries import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _holds = TypeAdapter(list[LegalHold])

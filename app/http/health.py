@@ -11,9 +11,9 @@ from typing import Generic, TypeVar
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from app.db import Database
 from app.errors import AppError
 from app.jobs.watch import LeaderWatch
+from app.postgres.database import Database
 
 READY_SECONDS = 1.2
 """The time limit of the database query. A health check waits two seconds, and cancelling the query needs the

@@ -12,12 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.concurrency import network_of
-from app.db import Asker
 from app.errors import AppError, NotFound
 from app.http.client_address import client_address
 from app.http.language import pick_language
 from app.http.refusals import app_error_refusal, request_id
 from app.http.rejections import Rejections
+from app.postgres.database import Asker
 from app.settings import Network
 from app.texts import Language, role_name, subtitle_text
 from app.transcripts.model import Speaker, Turn

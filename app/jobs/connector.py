@@ -17,8 +17,8 @@ from procrastinate.connector import Notify
 from procrastinate.exceptions import ConnectorException, NoResult, UniqueViolation
 from psycopg import sql
 
-from app.connections import Connection, connect
-from app.pool import Pool
+from app.postgres.connections import Connection, connect
+from app.postgres.pool import Pool
 
 CONNECTIONS: Final = 4
 """Three connections in turn, and one that listens."""

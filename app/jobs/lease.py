@@ -14,7 +14,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from app.errors import AppError, Conflict
-from app.sql import Queries
+from app.postgres.queries import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 

@@ -21,7 +21,7 @@ from procrastinate.manager import JobManager, get_channel_for_queues
 from app.errors import AppError
 from app.failures import describe_failure
 from app.jobs.connector import QueueConnector
-from app.sql import Queries
+from app.postgres.queries import Queries
 
 log = logging.getLogger(__name__)
 _sql = Queries(Path(__file__).with_name("queries.sql"))

@@ -4,9 +4,9 @@ import logging
 from datetime import timedelta
 from pathlib import Path
 
-from app.db import Database
 from app.jobs.queue import LONGEST_ASKED_PAUSE_SECONDS, STALLED_SECONDS
-from app.sql import Queries
+from app.postgres.database import Database
+from app.postgres.queries import Queries
 
 log = logging.getLogger(__name__)
 _sql = Queries(Path(__file__).with_name("queries.sql"))

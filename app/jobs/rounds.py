@@ -14,10 +14,10 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from app.db import Database, required_lease
 from app.errors import AppError
 from app.failures import describe_failure
 from app.jobs.lease import UNLED_SECONDS, Lease, take_lease
+from app.postgres.database import Database, required_lease
 
 log = logging.getLogger(__name__)
 

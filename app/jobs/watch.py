@@ -9,11 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from app.db import Database, Transaction
 from app.errors import AppError
 from app.failures import describe_failure
 from app.jobs.lease import UNLED_SECONDS
-from app.sql import Queries
+from app.postgres.database import Database, Transaction
+from app.postgres.queries import Queries
 
 log = logging.getLogger(__name__)
 _sql = Queries(Path(__file__).with_name("queries.sql"))

@@ -12,10 +12,10 @@ from uuid import UUID
 
 import psycopg
 
-from app.db import Database, Transaction
 from app.errors import Conflict
 from app.keyring import DataKey, Keyring
-from app.sql import Queries
+from app.postgres.database import Database, Transaction
+from app.postgres.queries import Queries
 
 BATCH = 200
 """How many data keys one transaction of a rotation wraps and locks."""

@@ -20,13 +20,13 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from app import permissions
-from app.audited import read_audited
-from app.db import Asker, Database, Transaction
 from app.errors import NotFound, RateLimited, Timeout, UpstreamFailed
 from app.failures import describe_failure
+from app.postgres.audited import read_audited
+from app.postgres.database import Asker, Database, Transaction
+from app.postgres.queries import Queries
 from app.recordings import store
 from app.recordings.model import Recording, Selection
-from app.sql import Queries
 
 log = logging.getLogger(__name__)
 

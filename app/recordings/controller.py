@@ -12,7 +12,6 @@ from functools import partial
 from uuid import UUID
 
 from app.consents import service as consents
-from app.db import Database, Transaction
 from app.errors import AppError, UpstreamFailed
 from app.integrations.livekit import (
     EgressSnapshot,
@@ -27,6 +26,7 @@ from app.integrations.sts import ROLE_REFUSALS
 from app.keyring import Keyring
 from app.keys import service as keys
 from app.media.probe import Container, MediaInfo, MediaRefused, ReadRange, probe
+from app.postgres.database import Database, Transaction
 from app.recordings import store
 from app.recordings.deadlines import START_UNKNOWN
 from app.recordings.keys import media_of_key, next_key

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from app.audited import read_audited
-from app.db import Transaction
+from app.postgres.audited import read_audited
+from app.postgres.database import Transaction
+from app.postgres.queries import Queries
 from app.recordings.import_model import ImportRequest, RecordingImport, WantedUpload
-from app.sql import Queries
 
 _sql = Queries(Path(__file__).with_name("imports.sql"))
 _imports = TypeAdapter(list[RecordingImport])

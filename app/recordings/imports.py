@@ -12,9 +12,9 @@ from uuid import UUID
 from app import permissions
 from app.consents import service as consents
 from app.consultations import service as consultations
-from app.db import Asker, Database, Transaction
 from app.errors import NotFound, Timeout
 from app.integrations.storage import MAX_URL_SECONDS, Storage, upload_headers
+from app.postgres.database import Asker, Database, Transaction
 from app.recordings import import_store, store
 from app.recordings.import_model import ImportRequest, ImportStatus, RecordingImport, SignedUpload
 from app.recordings.model import Recording, Selection

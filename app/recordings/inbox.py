@@ -7,9 +7,9 @@ flush to disk. Each caller is answered when its own event is committed, or with 
 import asyncio
 from typing import Final
 
-from app.db import Database
 from app.errors import Timeout
 from app.integrations.livekit import WebhookEvent
+from app.postgres.database import Database
 from app.recordings import store
 
 MOST_AT_ONCE: Final = 100

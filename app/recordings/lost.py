@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from app.db import Database
 from app.errors import AppError
 from app.integrations.storage import Storage
+from app.postgres.database import Database
 from app.recordings import store
 from app.recordings.controller import Clock
 

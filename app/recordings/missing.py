@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from app.db import Database
 from app.deployment import require_own_bucket
 from app.errors import NotFound
 from app.integrations.storage import Storage
 from app.integrations.storage_listing import ObjectPage
+from app.postgres.database import Database
+from app.postgres.queries import Queries
 from app.recordings import store
-from app.sql import Queries
 
 log = logging.getLogger(__name__)
 _sql = Queries(Path(__file__).with_name("missing.sql"))

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from app.consents import service as consents
 from app.consents.model import Standing, missing_consents
-from app.db import Database, Transaction
 from app.integrations.livekit import LiveKit, ParticipantSnapshot
+from app.postgres.database import Database, Transaction
 from app.recordings import store
 from app.recordings.model import (
     CONSENT_MISSING,

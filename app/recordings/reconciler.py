@@ -15,11 +15,11 @@ from functools import partial
 from typing import Final, LiteralString
 from uuid import UUID
 
-from app.db import Database
 from app.errors import AppError
 from app.failures import describe_failure
 from app.integrations.livekit import EgressSnapshot, LiveKit, ParticipantSnapshot
 from app.integrations.storage import Storage
+from app.postgres.database import Database
 from app.recordings import store
 from app.recordings.controller import Clock, RecordingController
 from app.recordings.deadlines import Deadlines, overdue

@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 from app import permissions
 from app.consents import service as consents
 from app.consultations import service as consultations
-from app.db import Asker, Database
 from app.errors import Conflict, InvalidInput, NotFound
 from app.integrations.livekit import WebhookVerifier
 from app.integrations.storage import Storage
-from app.paging import Page, PageRequest
+from app.postgres.database import Asker, Database
+from app.postgres.paging import Page, PageRequest
 from app.recordings import store
 from app.recordings.inbox import Inbox
 from app.recordings.keys import sound_type

@@ -6,7 +6,7 @@ of a check of the room.
 
 from dataclasses import replace
 
-from app.db import Transaction
+from app.postgres.database import Transaction
 from app.recordings import store
 from app.recordings.model import STOPPED_BEFORE_START, Medium, Recording, RecordingStatus, stopped
 

@@ -9,14 +9,14 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from app.audited import read_audited
-from app.db import Transaction
 from app.errors import NotFound
 from app.integrations.livekit import WebhookEvent
-from app.paging import PageRequest
+from app.postgres.audited import read_audited
+from app.postgres.database import Transaction
+from app.postgres.paging import PageRequest
+from app.postgres.queries import Queries
 from app.recordings.keys import MediaId
 from app.recordings.model import Recording, RecordingFilter, Selection, SoundMode
-from app.sql import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _recordings = TypeAdapter(list[Recording])

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Final, LiteralString, TypeVar
 from uuid import UUID
 
-from app.db import Database, Transaction
 from app.deployment import require_own_bucket
 from app.errors import UpstreamFailed
 from app.integrations.storage import Storage
 from app.integrations.storage_listing import ListedObject, ListedUpload
 from app.integrations.storage_refusals import DELETE_REFUSALS
+from app.postgres.database import Database, Transaction
+from app.postgres.queries import Queries
 from app.recordings.model import RecordingStatus
-from app.sql import Queries
 
 log = logging.getLogger(__name__)
 _sql = Queries(Path(__file__).with_name("queries.sql"))

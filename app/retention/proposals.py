@@ -10,10 +10,10 @@ from typing import Final
 
 from psycopg.types.json import Jsonb
 
-from app.db import Database
 from app.errors import InvalidInput
-from app.owner import as_owner
 from app.packaged import repository_path
+from app.postgres.database import Database
+from app.postgres.owner import as_owner
 from app.retention import store
 from app.retention.model import (
     MAX_BYTES,

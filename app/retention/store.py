@@ -11,8 +11,9 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
 
-from app.audited import read_audited
-from app.db import Transaction
+from app.postgres.audited import read_audited
+from app.postgres.database import Transaction
+from app.postgres.queries import Queries
 from app.retention.model import (
     KeptPolicy,
     MonthOfDeletions,
@@ -22,7 +23,6 @@ from app.retention.model import (
     sha256_of,
 )
 from app.retention.report import Coming, StoredBytes
-from app.sql import Queries
 
 ACTIVATION_SECONDS: Final = 120
 """The time limit of the statement that may compute the due date of every recording: 100,000 took 26 s on two busy

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import LiteralString
 from uuid import UUID
 
-from app.db import Database
 from app.errors import AppError, Conflict, InvalidInput, UpstreamFailed
 from app.integrations.supabase import SupabaseAdmin
-from app.sql import Queries
+from app.postgres.database import Database
+from app.postgres.queries import Queries
 from app.staff.model import NewMember, StaffRole, email_address
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))

@@ -10,11 +10,11 @@ from psycopg.rows import DictRow
 from pydantic import TypeAdapter
 
 from app import permissions
-from app.audited import read_audited
-from app.db import Asker, Database
 from app.errors import Conflict, InvalidInput, NotFound
 from app.integrations.supabase import SupabaseAdmin
-from app.sql import Queries
+from app.postgres.audited import read_audited
+from app.postgres.database import Asker, Database
+from app.postgres.queries import Queries
 from app.staff.model import InvitationStatus, StaffInvitation, StaffRole, Viewer, email_address
 
 log: Final = logging.getLogger(__name__)

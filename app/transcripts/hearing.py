@@ -15,11 +15,11 @@ from uuid import UUID
 
 import anyio.to_thread
 
-from app.db import Database
 from app.errors import AppError
 from app.integrations.speech import Heard, Speech
 from app.keyring import FieldKey
 from app.media.sound import Cut
+from app.postgres.database import Database
 from app.transcripts import places
 from app.transcripts import transcription_store as store
 from app.transcripts.anchoring import anchored

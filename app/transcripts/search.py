@@ -19,9 +19,9 @@ import anyio.to_thread
 
 from app import permissions
 from app.concurrency import Bounds, ConcurrencyLimit
-from app.db import Asker, Database
 from app.errors import Conflict, NotFound
 from app.keyring import Keyring
+from app.postgres.database import Asker, Database
 from app.transcripts import store
 from app.transcripts.blind import NO_WORD, blind_query
 from app.transcripts.matching import Match, Snippet, match, ranked, snippet, turns_with

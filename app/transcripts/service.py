@@ -13,9 +13,9 @@ from uuid import UUID
 import anyio.to_thread
 
 from app import permissions
-from app.db import Asker, Database
 from app.errors import NotFound
 from app.keyring import Keyring
+from app.postgres.database import Asker, Database
 from app.transcripts import sealing, store
 from app.transcripts.corrections import Correction, attributed, checked, reworded
 from app.transcripts.model import Speaker, Transcript

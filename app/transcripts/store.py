@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
-from app.db import Transaction
 from app.keyring import Keyring
-from app.sql import Queries
+from app.postgres.database import Transaction
+from app.postgres.queries import Queries
 from app.transcripts.blind import IndexKey
 from app.transcripts.model import SearchFilter
 

@@ -15,13 +15,13 @@ from uuid import UUID
 import anyio.to_thread
 
 from app.consents.texts import ABOUT_WORDS
-from app.db import Database, Transaction
 from app.errors import AppError, Conflict, NotFound, UpstreamFailed
 from app.integrations.speech import Speech
 from app.integrations.storage import Storage
 from app.keyring import FieldKey, Keyring
 from app.media import sound
 from app.media.child import ReadRange
+from app.postgres.database import Database, Transaction
 from app.transcripts import places
 from app.transcripts import transcription_store as store
 from app.transcripts.assembling import Piece, assembled, retried, turn_of_piece

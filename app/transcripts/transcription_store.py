@@ -8,10 +8,10 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from app.db import Transaction
 from app.keyring import DataKey
 from app.media.sound import Span
-from app.sql import Queries
+from app.postgres.database import Transaction
+from app.postgres.queries import Queries
 from app.transcripts.assembling import Voice
 from app.transcripts.model import Speaker
 from app.transcripts.planning import PiecePlan, PlannedPiece, Sound

@@ -13,7 +13,7 @@ import pytest
 
 from app.access_requests.model import DenialGround
 from app.errors import Conflict
-from app.quotas import load_quotas
+from app.postgres.quotas import load_quotas
 from tests.api import documents
 from tests.api.requesting import (
     ACCESS_REQUESTS,

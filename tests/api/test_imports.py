@@ -17,8 +17,8 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from app.db import Access, Asker, Database, Transaction
 from app.errors import Conflict, Forbidden
+from app.postgres.database import Access, Asker, Database, Transaction
 from app.recordings import import_store, imports, store
 from app.recordings.imports import expire_due
 from tests.api import documents

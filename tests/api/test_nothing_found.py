@@ -318,7 +318,8 @@ async def test_transcript_that_is_not_ready_is_no_denial(world: World, case: Cas
 
 
 def test_every_audited_statement_refers_to_its_row() -> None:
-    """Every statement that `app/audited.py` reads refers to its audit row, because Postgres skips a function whose
+    """Every statement that `app/postgres/audited.py` reads refers to its audit row, because Postgres skips a function
+    whose
     result no statement uses.
     """
     found = 0

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.errors import InvalidInput
-from app.paging import Cursor, decode_cursor
+from app.postgres.paging import Cursor, decode_cursor
 from tests.api import documents
 from tests.api.world import Case, Person, World
 

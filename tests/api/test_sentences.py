@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from app import db_errors
 from app.integrations import (
     cloudflare,
     livekit_refusals,
@@ -17,6 +16,7 @@ from app.integrations import (
     supabase_refusals,
 )
 from app.integrations.livekit_snapshots import _ENDS_BEFORE_START, _REASONS
+from app.postgres import errors as db_errors
 from app.texts import (
     LANGUAGES,
     error_message,

@@ -11,7 +11,7 @@ import pytest
 from supabase_auth.errors import AuthApiError
 
 from app.integrations.supabase import SupabaseAdmin
-from app.quotas import load_quotas
+from app.postgres.quotas import load_quotas
 from devstack.sign_in import sign_in
 from tests.api import documents
 from tests.api.world import PUBLISHABLE_KEY, SECRET_KEY, Case, Person, World

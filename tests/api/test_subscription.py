@@ -15,9 +15,9 @@ import pytest
 from starlette.types import Message
 from websockets.exceptions import InvalidStatus
 
-from app.db import Asker, Database
 from app.http.subscriptions import Connected, SocketLimits, SubscriptionEndpoint
 from app.main import create_app
+from app.postgres.database import Asker, Database
 from app.recordings.changes import Feed, RecordingChanges
 from app.recordings.model import Selection
 from tests.api import documents

@@ -8,8 +8,8 @@ from uuid import UUID
 import anyio
 import pytest
 
-from app.db import Transaction
 from app.keyring import Keyring
+from app.postgres.database import Transaction
 from app.transcripts import blind, sealing, store
 from app.transcripts.blind import IndexKey
 from app.transcripts.model import MAX_TURN_CHARACTERS, Transcript

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from app.keyring import Keyring, new_key_line
 from app.keys import service as keys
-from app.quotas import load_quotas
+from app.postgres.quotas import load_quotas
 from app.transcripts import sealing
 from app.transcripts import search as searching
 from app.transcripts.model import Speaker

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import SecretStr
 
-from app.db import Transaction
 from app.errors import Conflict
+from app.postgres.database import Transaction
 from app.transcripts import store
 from app.transcripts.model import Speaker
 from tests.api import documents

@@ -23,8 +23,6 @@ from app.consents.service import Consents
 from app.consents.texts import consent_texts
 from app.consultations.model import Consultation, Registration, Sensitivity
 from app.consultations.service import Consultations
-from app.db import Database as Pool
-from app.db import Transaction
 from app.duties import Services, tasks
 from app.errors import AppError
 from app.integrations.livekit import S3Target, WebhookVerifier
@@ -32,6 +30,8 @@ from app.integrations.storage import Credentials
 from app.jobs.queue import GrowingPauses, JobFailed, Task, _runner
 from app.keys.service import register_root_key
 from app.media.probe import Container
+from app.postgres.database import Database as Pool
+from app.postgres.database import Transaction
 from app.recordings import store
 from app.recordings.controller import Probe, RecordingController
 from app.recordings.lost import LostRecordings

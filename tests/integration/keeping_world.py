@@ -16,7 +16,6 @@ from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
 
 from app.certificates.signing import CertificateSigner
-from app.db import Database as Pool
 from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
 from app.deletions.restore import RestoreCheck
@@ -24,6 +23,7 @@ from app.deployment import mark_database
 from app.integrations.storage import Storage
 from app.integrations.storage_listing import ObjectPage
 from app.keyring import Keyring
+from app.postgres.database import Database as Pool
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 

@@ -24,12 +24,12 @@ from app.consents.service import Consents
 from app.consents.texts import consent_texts
 from app.consultations.model import Consultation, ParticipantKind, Registration, Sensitivity
 from app.consultations.service import Consultations
-from app.db import Asker, Transaction
-from app.db import Database as Pool
 from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target, WebhookVerifier
 from app.integrations.storage import Storage
 from app.keyring import Keyring
 from app.keys.service import register_root_key
+from app.postgres.database import Asker, Transaction
+from app.postgres.database import Database as Pool
 from app.recordings import store
 from app.recordings.controller import RecordingController
 from app.recordings.model import Recording, RecordingStatus, SoundMode

@@ -19,20 +19,20 @@ import uvicorn
 from typer.testing import CliRunner, Result
 
 from app import cli
-from app.access_policies import apply_access
 from app.bucket import documents, drift
 from app.bucket.drift import Drift, Look, Topic
 from app.bucket.model import Part, meant
 from app.bucket.plan import Sign
 from app.bucket.service import BucketPolicies
 from app.bucket.surroundings import Surroundings
-from app.db import Database as Pool
 from app.deployment import mark_database
 from app.errors import Conflict, UpstreamFailed
 from app.integrations.cloudflare import API_URL, Cloudflare, LockRule
 from app.integrations.storage import MARK_KEY, Credentials, Storage
 from app.integrations.storage_listing import PAGE_SIZE, UploadPage
 from app.integrations.storage_rules import CorsRule, LifecycleRule, StorageRules
+from app.postgres.access_policies import apply_access
+from app.postgres.database import Database as Pool
 from app.settings import WorkerSettings
 from devstack.children import free_port
 from devstack.cloudflare import Bucket, CloudflareConfig, create_cloudflare_app

@@ -12,7 +12,8 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
-from app import access_policies, checks, cli, migrations
+from app import checks, cli
+from app.postgres import access_policies, migrations
 from app.settings import ApiSettings, DeploymentSettings, WorkerSettings
 from devstack import postgres, stack
 from devstack.children import child

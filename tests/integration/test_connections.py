@@ -11,12 +11,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from app import connections
-from app.connections import connect
-from app.db import Database as Pool
 from app.jobs.queue import make_queue
-from app.owner import as_owner
-from app.standing import StandingConnections
+from app.postgres import connections
+from app.postgres.connections import connect
+from app.postgres.database import Database as Pool
+from app.postgres.dedicated_connections import DedicatedConnections
+from app.postgres.owner import as_owner
 from tests.databases import API_ROLE, WORKER_ROLE, Database
 
 pytestmark = pytest.mark.anyio
@@ -77,7 +77,7 @@ async def _pooled(database: Database) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def _standing(database: Database) -> AsyncIterator[Any]:
-    async with StandingConnections(database.worker_url, "test")._opened("leader") as connection:
+    async with DedicatedConnections(database.worker_url, "test")._opened("leader") as connection:
         yield connection
 
 
@@ -154,4 +154,4 @@ def test_no_connection_is_made_elsewhere() -> None:
         for path in (ROOT / "app").rglob("*.py")
         if made.search(path.read_text(encoding="utf-8"))
     }
-    assert elsewhere - {"app/connections.py", "app/http/edge.py"} == set()
+    assert elsewhere - {"app/postgres/connections.py", "app/http/edge.py"} == set()

@@ -10,13 +10,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-import app.connections
-import app.db
-from app.connections import Connection
-from app.db import Access, Asker
-from app.db import Database as Pool
-from app.db_errors import translate
+import app.postgres.connections
+import app.postgres.database
 from app.errors import AppError, Conflict, Forbidden, NotFound, Timeout, Unauthenticated, UpstreamFailed
+from app.postgres.connections import Connection
+from app.postgres.database import Access, Asker
+from app.postgres.database import Database as Pool
+from app.postgres.errors import translate
 from tests.databases import Database
 from tests.integration.recording_world import DOCTOR, PATIENT, asker, seed_people
 
@@ -141,7 +141,7 @@ async def test_silent_connection_is_asked_once_in_a_while(
         return await execute(connection, query, *rest, **options)
 
     monkeypatch.setattr(Connection, "execute", counted)
-    monkeypatch.setattr(app.connections, "ALIVE_SECONDS", 3600)
+    monkeypatch.setattr(app.postgres.connections, "ALIVE_SECONDS", 3600)
     (connection,) = pool._pool._idle
     connection.answered_at = time.monotonic() - 3601
     for _ in range(3):
@@ -295,7 +295,7 @@ async def test_database_that_is_down_is_told_at_the_opening() -> None:
 
 
 async def test_slow_statement_is_a_timeout(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.db, "STATEMENT_TIMEOUT_MILLISECONDS", 50)
+    monkeypatch.setattr(app.postgres.database, "STATEMENT_TIMEOUT_MILLISECONDS", 50)
     with pytest.raises(Timeout, match="database_slow"):
         async with pool.as_user(asker(DOCTOR), ACCESS) as tx:
             await tx.run("select pg_sleep(5)")

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Iterator
 import psycopg
 import pytest
 
-from app.db import Database as Pool
 from app.deployment import mark_database, require_own_bucket, require_own_database
 from app.errors import Conflict
 from app.integrations.storage import Storage
+from app.postgres.database import Database as Pool
 from devstack.object_store import ObjectStore
 from devstack.supabase_project import with_database
 from tests.databases import Database

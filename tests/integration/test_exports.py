@@ -21,13 +21,13 @@ from app.access_requests import exports as exports_module
 from app.access_requests import model
 from app.access_requests.exports import QUARANTINE, Exports, ExportsReport
 from app.access_requests.model import new_secret
-from app.db import Database as Pool
-from app.db import Transaction
 from app.deployment import mark_database
 from app.errors import Conflict, UpstreamFailed
 from app.integrations import storage_listing, storage_uploads
 from app.integrations.storage import Storage, StoredObject
 from app.integrations.storage_listing import ObjectPage, UploadPage
+from app.postgres.database import Database as Pool
+from app.postgres.database import Transaction
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.winzip import TamperedError, WrongSecretError, read_archive

@@ -9,9 +9,9 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
-from app.db import Database as Pool
 from app.errors import UpstreamFailed
 from app.integrations.livekit import WebhookEvent
+from app.postgres.database import Database as Pool
 from app.recordings.inbox import MOST_AT_ONCE, Inbox
 from tests.databases import Database
 

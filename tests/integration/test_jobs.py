@@ -15,7 +15,6 @@ from procrastinate.jobs import Job
 
 from app.access_requests.exports import Exports
 from app.bucket.service import BucketPolicies
-from app.db import Database as Pool
 from app.deletions.destroyer import Destroyer
 from app.deletions.restore import RestoreCheck
 from app.duties import Services, tasks
@@ -32,6 +31,7 @@ from app.jobs.queue import (
     make_queue,
 )
 from app.jobs.repair import JobRepair
+from app.postgres.database import Database as Pool
 from app.recordings import store
 from app.recordings.controller import RecordingController
 from app.recordings.imports import UploadSigner

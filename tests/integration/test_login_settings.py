@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from app import checks, cli
-from app.db import Database
+from app.postgres.database import Database
 from devstack import postgres
 from devstack.supabase_project import ProjectUrls, create_project, with_login
 from tests.unit.environments import set_environment

@@ -10,14 +10,15 @@ import pytest
 from psycopg import sql
 from starlette.requests import Request
 
-from app import checks, connections
-from app.connections import Connection
-from app.db import Access
-from app.db import Database as Pool
+from app import checks
 from app.deployment import require_own_database
 from app.errors import AppError, Timeout, UpstreamFailed
 from app.http import health
 from app.jobs.connector import QueueConnector
+from app.postgres import connections
+from app.postgres.connections import Connection
+from app.postgres.database import Access
+from app.postgres.database import Database as Pool
 from app.worker import PAUSES_SECONDS, STEADY_SECONDS, Outage
 from devstack.supabase_project import with_database
 from tests.databases import Database
@@ -80,7 +81,7 @@ async def test_first_transaction_after_a_restart_is_served_and_every_dead_connec
         made.append(arguments)
         return await connect(*arguments, **named)
 
-    monkeypatch.setattr("app.pool.connect", counted)
+    monkeypatch.setattr("app.postgres.pool.connect", counted)
     pool = Pool(database.api_url, application="test", max_size=16)
     await _fill(pool, count)
     assert _end_sessions(database) == len(made) == count
@@ -223,7 +224,7 @@ async def test_database_that_takes_no_connection_says_why_at_once(
 async def test_each_change_of_what_is_wrong_is_one_line_of_the_log(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "app.db")
+    caplog.set_level("INFO", "app.postgres.database")
     pool = Pool(database.api_url, application="test", max_size=1)
     _alter(database, "alter database {} connection limit 0")
     for _ in range(3):

@@ -14,11 +14,11 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from app import checks
-from app.connections import connect
-from app.db import Database as Pool
 from app.deployment import require_own_database
 from app.errors import Conflict
-from app.pooler import require_session
+from app.postgres.connections import connect
+from app.postgres.database import Database as Pool
+from app.postgres.pooler import require_session
 from devstack.children import free_port
 from tests.databases import Database
 from tests.pooler import PICKS, Mode, Pooler

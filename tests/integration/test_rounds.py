@@ -10,12 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from app.db import Database as Pool
 from app.errors import UpstreamFailed
 from app.jobs import rounds
 from app.jobs.lease import Lease
 from app.jobs.rounds import Round, run_rounds
 from app.jobs.watch import LeaderWatch
+from app.postgres.database import Database as Pool
 from tests.databases import Database
 
 pytestmark = pytest.mark.anyio

@@ -12,11 +12,11 @@ import psycopg
 import pytest
 
 from app import checks
-from app.db import Database as Pool
 from app.duties import _by_id
 from app.errors import AppError, Conflict, InvalidInput, Timeout, UpstreamFailed
 from app.integrations.supabase import MAIL_SECONDS, SupabaseAdmin
 from app.jobs.queue import GrowingPauses, JobFailed, Task, _runner
+from app.postgres.database import Database as Pool
 from app.staff.invitations import StaffInvitations
 from app.staff.model import NewMember, StaffRole
 from app.texts import LANGUAGES, error_texts, reason_text

@@ -12,12 +12,12 @@ import anyio
 import psycopg
 import pytest
 
-from app.db import Database as Pool
 from app.deployment import mark_database
 from app.errors import Conflict, UpstreamFailed
 from app.integrations import storage_listing
 from app.integrations.storage import Storage, StoredObject
 from app.integrations.storage_listing import ObjectPage, UploadPage
+from app.postgres.database import Database as Pool
 from app.recordings import sweeper
 from app.recordings.sweeper import TOO_MANY_ORPHANS, UPLOAD_QUARANTINE, Sweeper, SweepReport
 from devstack.object_store import ObjectStore

@@ -24,8 +24,8 @@ from app.consents.service import Consents
 from app.consents.texts import CURRENT_VERSION, consent_texts
 from app.consultations.model import Registration, Sensitivity
 from app.consultations.service import Consultations
-from app.db import Database
 from app.integrations.livekit import LiveKit
+from app.postgres.database import Database
 from devstack.children import child
 from devstack.stack import Stack
 from tests.databases import Cluster

@@ -15,14 +15,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from app import permissions
-from app.db import Database as Pool
-from app.db import Transaction
 from app.integrations.speech import Heard, HeardSegment, Speech
 from app.keyring import Keyring
 from app.media import sound
 from app.media.child import Container, ReadRange
 from app.media.sound import Cut, Plan, SoundFrames, Span
 from app.media.turns import FRAME_MS
+from app.postgres.database import Database as Pool
+from app.postgres.database import Transaction
 from app.transcripts import places, store
 from app.transcripts.model import Transcript
 from app.transcripts.stored import transcript_of

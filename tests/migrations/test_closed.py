@@ -8,8 +8,8 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from app.access_policies import MIGRATIONS_DIRECTORY
-from app.migrations import migrate
+from app.postgres.access_policies import MIGRATIONS_DIRECTORY
+from app.postgres.migrations import migrate
 from devstack.supabase_project import Grants, ProjectUrls
 
 ROLES = [

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.errors import Conflict, InvalidInput, UpstreamFailed
-from app.migrations import migrate, pending, set_login_passwords
+from app.postgres.migrations import migrate, pending, set_login_passwords
 from devstack.supabase_project import ProjectUrls
 from tests.databases import MIGRATIONS, Database
 

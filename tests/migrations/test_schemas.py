@@ -11,11 +11,11 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from app.access_policies import MIGRATIONS_DIRECTORY
 from app.cli import cli
 from app.errors import InvalidInput
-from app.migration_files import INITIAL, SCHEMAS_DIRECTORY, initial_migration, write_new_migration
-from app.migrations import list_migrations, migrate
+from app.postgres.access_policies import MIGRATIONS_DIRECTORY
+from app.postgres.migration_files import INITIAL, SCHEMAS_DIRECTORY, initial_migration, write_new_migration
+from app.postgres.migrations import list_migrations, migrate
 from devstack.supabase_project import ProjectUrls
 from tests.migrations.catalogue import Catalogue, read_catalogue
 

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from app.errors import Conflict
-from app.migrations import migrate, pending
+from app.postgres.migrations import migrate, pending
 from devstack.postgres import binaries_directory
 from devstack.supabase_project import ProjectUrls
 from tests.databases import MIGRATIONS, Database

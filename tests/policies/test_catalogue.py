@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from app.access_policies import access_sql, access_version
+from app.postgres.access_policies import access_sql, access_version
 from tests.databases import Cluster, Database
 from tests.policies.acting import RELEASE, refused, superuser, value
 from tests.policies.seed import seed

@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from app.quotas import Quotas, apply_quotas, load_quotas
+from app.postgres.quotas import Quotas, apply_quotas, load_quotas
 from tests.databases import Database
 from tests.policies.acting import acting, refused, superuser
 from tests.policies.world import Connection

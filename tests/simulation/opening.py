@@ -10,8 +10,8 @@ from uuid import uuid4
 import psycopg
 from psycopg.rows import dict_row
 
-from app.db import Database as Pool
 from app.deployment import mark_database
+from app.postgres.database import Database as Pool
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.simulation.oracle import Oracle

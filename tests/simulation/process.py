@@ -16,11 +16,11 @@ from typing import Final, LiteralString, TypeVar
 
 import anyio
 
-from app.db import Database, Transaction
 from app.errors import AppError, Timeout, UpstreamFailed
 from app.integrations.storage import Storage, StoredObject
 from app.integrations.storage_listing import ObjectPage, UploadPage
 from app.integrations.storage_uploads import PART_BYTES
+from app.postgres.database import Database, Transaction
 from tests.simulation.facts import By
 from tests.simulation.oracle import Oracle
 

@@ -18,12 +18,12 @@ from psycopg.rows import DictRow
 
 from app.access_requests.service import AccessRequests
 from app.certificates.signing import CertificateSigner
-from app.db import Asker
-from app.db import Database as Pool
 from app.deletions.service import Deletions
 from app.errors import AppError
 from app.holds.service import LegalHolds
 from app.keyring import Keyring
+from app.postgres.database import Asker
+from app.postgres.database import Database as Pool
 from app.retention.proposals import Proposals
 from app.retention.report import Prices
 from app.retention.service import Retention

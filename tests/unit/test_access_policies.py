@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.access_policies import ACCESS_DIRECTORY, access_sql, access_version
-from app.migration_files import SCHEMAS_DIRECTORY
+from app.postgres.access_policies import ACCESS_DIRECTORY, access_sql, access_version
+from app.postgres.migration_files import SCHEMAS_DIRECTORY
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from app import jwks
 from app.auth import MAX_TOKEN_BYTES, Amr, Principal, TokenVerifier
-from app.db import Asker
 from app.errors import AppError, Unauthenticated, UpstreamFailed
 from app.jwks import FETCH_SECONDS, MAX_DOCUMENT_BYTES, parse_keys
+from app.postgres.database import Asker
 
 pytestmark = pytest.mark.anyio
 

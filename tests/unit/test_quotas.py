@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import InvalidInput
-from app.quotas import Quotas, load_quotas
+from app.postgres.quotas import Quotas, load_quotas
 
 
 def _file(directory: Path, text: str) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.sql import Queries
+from app.postgres.queries import Queries
 
 APP = Path(__file__).parents[2] / "app"
 

@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import psycopg
 
-from app.connections import Connection, connect
-from app.db_errors import translate
 from app.errors import Conflict
+from app.postgres.connections import Connection, connect
+from app.postgres.errors import translate
 
 ROUNDS: Final = 5
 _SESSION: Final = """

@@ -10,7 +10,7 @@ from typing import Generic, LiteralString, TypeVar
 
 from pydantic import TypeAdapter
 
-from app.db import Parameters, Transaction
+from app.postgres.database import Parameters, Transaction
 
 Item = TypeVar("Item")
 

@@ -10,8 +10,8 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from app.owner import as_owner
 from app.packaged import repository_path
+from app.postgres.owner import as_owner
 
 ACCESS_DIRECTORY = repository_path("policies/access")
 MIGRATIONS_DIRECTORY = repository_path("supabase/migrations")

@@ -15,7 +15,7 @@ from typing import Final
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from app.connections import ASK_SECONDS, SEARCH_PATH, Connection, connect
+from app.postgres.connections import ASK_SECONDS, SEARCH_PATH, Connection, connect
 
 IDLE_SECONDS: Final = 600
 LIFETIME_SECONDS: Final = 3600

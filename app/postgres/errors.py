@@ -5,7 +5,6 @@ from typing import Final
 
 import psycopg
 
-from app.connections import Unanswered
 from app.errors import (
     AppError,
     Conflict,
@@ -16,7 +15,8 @@ from app.errors import (
     Unauthenticated,
     UpstreamFailed,
 )
-from app.pool import PoolBusy
+from app.postgres.connections import Unanswered
+from app.postgres.pool import PoolBusy
 
 _KINDS: dict[str, type[AppError]] = {
     "RG401": Unauthenticated,

@@ -7,10 +7,10 @@ from typing import Any
 
 import psycopg
 
-from app.connections import connect_as_owner
-from app.db_errors import translate
 from app.errors import UpstreamFailed
-from app.pooler import require_session
+from app.postgres.connections import connect_as_owner
+from app.postgres.errors import translate
+from app.postgres.pooler import require_session
 
 
 def require_owner_session(url: str) -> None:

@@ -21,8 +21,6 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-from app.connections import STATEMENT_TIMEOUT_MILLISECONDS, Connection
-from app.db_errors import translate
 from app.errors import (
     AppError,
     Conflict,
@@ -33,9 +31,11 @@ from app.errors import (
     Unauthenticated,
     UpstreamFailed,
 )
-from app.pool import Pool
-from app.pooler import require_session
-from app.standing import StandingConnections
+from app.postgres.connections import STATEMENT_TIMEOUT_MILLISECONDS, Connection
+from app.postgres.dedicated_connections import DedicatedConnections
+from app.postgres.errors import translate
+from app.postgres.pool import Pool
+from app.postgres.pooler import require_session
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class Database:
     def __init__(
         self, url: str, *, max_size: int = 16, application: str, seconds: float = TRANSACTION_SECONDS
     ) -> None:
-        self.standing = StandingConnections(url, application)
+        self.standing = DedicatedConnections(url, application)
         self._url = url
         self._seconds = seconds
         self._pool = Pool(url, application=application, max_size=max_size, timeout=POOL_SECONDS)

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from app.access_policies import MIGRATIONS_DIRECTORY
 from app.errors import InvalidInput
-from app.migrations import list_migrations
+from app.postgres.access_policies import MIGRATIONS_DIRECTORY
+from app.postgres.migrations import list_migrations
 
 SCHEMAS_DIRECTORY: Final = MIGRATIONS_DIRECTORY.parent / "schemas"
 INITIAL: Final = "20261201000000_initial.sql"

@@ -22,9 +22,9 @@ from typing import Final, Protocol
 import psycopg
 from psycopg import sql
 
-from app.connections import set_again
 from app.errors import Conflict, InvalidInput, UpstreamFailed
-from app.owner import as_owner
+from app.postgres.connections import set_again
+from app.postgres.owner import as_owner
 
 _FILE_NAME = re.compile(r"(?P<version>[0-9]{14})_(?P<name>.+)\.sql", re.ASCII)
 _SEARCH_PATH = '"$user", public'

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from app.errors import InvalidInput
-from app.owner import as_owner
 from app.packaged import repository_path
+from app.postgres.owner import as_owner
 
 QUOTAS_FILE: Final = repository_path("policies/quotas.toml")
 

@@ -12,15 +12,15 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 
-from app.connections import connect
-from app.db_errors import translate
 from app.errors import UpstreamFailed
+from app.postgres.connections import connect
+from app.postgres.errors import translate
 
 CHECK_SECONDS = 5
 """The interval at which the connection is tested, and the time limit of the answer."""
 
 
-class StandingConnections:
+class DedicatedConnections:
     """The dedicated connections of one login."""
 
     def __init__(self, url: str, application: str) -> None:

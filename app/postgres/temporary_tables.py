@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from app.errors import Conflict, InvalidInput
-from app.owner import as_owner
+from app.postgres.owner import as_owner
 
 _OURS: Final = ("clinician", "compliance", "patient", "resguardo_api", "resguardo_worker")
 _KEEPERS = """

@@ -1,0 +1,1 @@
+"""The database: connections, transactions, errors, migrations, access policies and pages of rows."""
