@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from app.deployment import require_own_bucket, require_own_database
 from app.errors import AppError, UpstreamFailed
+from app.identity.jwks import parse_keys
 from app.integrations import configured
 from app.integrations.remedies import REMEDIES
 from app.integrations.speech_refusals import refusal_of
@@ -20,7 +21,6 @@ from app.integrations.storage import MAX_URL_SECONDS, Storage
 from app.integrations.storage_access import prove_access
 from app.integrations.supabase import SupabaseAdmin
 from app.jobs.watch import read_last_led
-from app.jwks import parse_keys
 from app.keyring import Keyring
 from app.keys.service import require_root_keys
 from app.postgres.database import Database

@@ -10,7 +10,7 @@ import typer
 import uvicorn
 from rich.markup import escape
 
-from app import checks, deployment, session_macs, settings, worker
+from app import checks, deployment, settings, worker
 from app.commands import certificate, demo, drill, keys, policies, restore, retention, staff
 from app.commands import migrations as migration_commands
 from app.commands.console import (
@@ -20,6 +20,7 @@ from app.commands.console import (
     out,
     refusals_told,
 )
+from app.identity import session_macs
 from app.integrations import configured
 from app.postgres import access_policies, migrations, temporary_tables
 from app.postgres.owner import require_owner_session

@@ -13,11 +13,8 @@ from starlette.requests import HTTPConnection, Request
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from app import permissions
 from app.access_requests.service import AccessRequests
-from app.admission import Admission
 from app.audit.service import Audit
-from app.auth import TokenVerifier
 from app.concurrency import Bounds, ConcurrencyLimit
 from app.consents.service import Consents
 from app.consultations.service import Consultations
@@ -36,6 +33,9 @@ from app.http.subscriptions import Connected, SocketLimits, SubscriptionEndpoint
 from app.http.subtitles import Subtitles
 from app.http.transport_ws import init_authorization
 from app.http.webhook import LiveKitWebhook
+from app.identity import permissions
+from app.identity.admission import Admission
+from app.identity.tokens import TokenVerifier
 from app.integrations import configured
 from app.integrations.livekit import LiveKit, WebhookVerifier
 from app.integrations.storage import Storage

@@ -20,10 +20,10 @@ from pydantic import SecretStr
 
 from app.deployment import mark_database, prepare_database
 from app.errors import Conflict
+from app.identity.session_macs import set_session_macs
 from app.integrations.storage import Storage
 from app.keyring import new_key_line
 from app.retention.proposals import adopt_first_policy
-from app.session_macs import set_session_macs
 from devstack import object_store, postgres
 from devstack import ports as port_numbers
 from devstack.children import Starting, starting

@@ -26,7 +26,7 @@ from strawberry.types.execution import ExecutionResult
 from strawberry.types.graphql import OperationType
 
 from app.errors import AppError
-from app.permissions import Permission
+from app.identity.permissions import Permission
 from graphql_schema.context import Context
 from graphql_schema.errors import MaskedSchema
 from graphql_schema.limits import Limits

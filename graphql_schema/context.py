@@ -10,16 +10,16 @@ from uuid import UUID
 import strawberry
 
 from app.access_requests.service import AccessRequests
-from app.admission import Admission
 from app.audit.service import Audit, Rejection
-from app.auth import Principal, TokenVerifier
 from app.concurrency import ConcurrencyLimit, network_of
 from app.consents.service import Consents
 from app.consultations.service import Consultations
 from app.deletions.service import Deletions
 from app.errors import AppError, Unauthenticated
 from app.holds.service import LegalHolds
-from app.permissions import Permission
+from app.identity.admission import Admission
+from app.identity.permissions import Permission
+from app.identity.tokens import Principal, TokenVerifier
 from app.postgres.database import Asker
 from app.recordings.changes import RecordingChanges
 from app.recordings.imports import Imports

@@ -9,7 +9,7 @@ from graphql import GraphQLField
 from strawberry.extensions import FieldExtension
 
 from app.errors import InvalidInput
-from app.permissions import Permission
+from app.identity.permissions import Permission
 
 _PERMISSION: Final = "permission"
 _Value = TypeVar("_Value")

@@ -3,7 +3,7 @@
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
-from app import permissions
+from app.identity import permissions
 from graphql_schema import access_requests as access_fields
 from graphql_schema import audit, consents, recording_changes, recording_imports, staff
 from graphql_schema import consultations as consultation_fields

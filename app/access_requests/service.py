@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
-from app import permissions
 from app.access_requests import store
 from app.access_requests.model import (
     AccessRequest,
@@ -25,8 +24,9 @@ from app.access_requests.model import (
 )
 from app.consents.model import Representative
 from app.errors import NotFound
+from app.identity import permissions
+from app.identity.permissions import Permission
 from app.integrations.storage import Storage
-from app.permissions import Permission
 from app.postgres.database import Asker, Database, Transaction
 from app.postgres.paging import Page, PageRequest
 

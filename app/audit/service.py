@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from app import permissions
 from app.audit.model import AuditEvent, AuditFilter
 from app.errors import InvalidInput
+from app.identity import permissions
 from app.postgres.database import Asker, Database
 from app.postgres.paging import Page, PageRequest
 from app.postgres.queries import Queries

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from app import permissions
 from app.consents import store
 from app.consents.model import (
     Consent,
@@ -20,7 +19,8 @@ from app.consents.model import (
 from app.consents.store import ConsentingParticipant
 from app.consents.texts import require_known
 from app.errors import InvalidInput, NotFound
-from app.permissions import Permission
+from app.identity import permissions
+from app.identity.permissions import Permission
 from app.postgres.database import Asker, Database, Transaction
 
 MAX_NAME_LENGTH = 200

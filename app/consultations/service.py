@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import LiteralString
 from uuid import UUID, uuid4
 
-from app import permissions
 from app.consents import service as consents
 from app.consultations import store
 from app.consultations.model import (
@@ -24,6 +23,7 @@ from app.consultations.model import (
     room_name,
 )
 from app.errors import Conflict, InvalidInput, NotFound
+from app.identity import permissions
 from app.integrations.livekit import JOIN_TTL_SECONDS, LiveKit, RoomSnapshot
 from app.postgres.database import Asker, Database, Transaction
 from app.postgres.paging import Page, PageRequest

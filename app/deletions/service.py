@@ -2,10 +2,10 @@
 
 from uuid import UUID
 
-from app import permissions
 from app.deletions import store
 from app.deletions.model import Deletion, DeletionFilter, DeletionReason, KeptCertificate
 from app.errors import NotFound
+from app.identity import permissions
 from app.postgres.database import Asker, Database
 from app.postgres.paging import Page, PageRequest
 

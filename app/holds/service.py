@@ -6,10 +6,10 @@ rules.
 
 from uuid import UUID
 
-from app import permissions
 from app.errors import NotFound
 from app.holds import store
 from app.holds.model import HoldOrder, LegalHold, PlacedHold, Scope
+from app.identity import permissions
 from app.postgres.database import Access, Asker, Database
 from app.postgres.paging import Page, PageRequest
 

@@ -19,9 +19,9 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from app import permissions
 from app.errors import NotFound, RateLimited, Timeout, UpstreamFailed
 from app.failures import describe_failure
+from app.identity import permissions
 from app.postgres.audited import read_audited
 from app.postgres.database import Asker, Database, Transaction
 from app.postgres.queries import Queries

@@ -9,10 +9,10 @@ import time
 from datetime import timedelta
 from uuid import UUID
 
-from app import permissions
 from app.consents import service as consents
 from app.consultations import service as consultations
 from app.errors import NotFound, Timeout
+from app.identity import permissions
 from app.integrations.storage import MAX_URL_SECONDS, Storage, upload_headers
 from app.postgres.database import Asker, Database, Transaction
 from app.recordings import import_store, store

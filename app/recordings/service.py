@@ -6,10 +6,10 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from uuid import UUID, uuid4
 
-from app import permissions
 from app.consents import service as consents
 from app.consultations import service as consultations
 from app.errors import Conflict, InvalidInput, NotFound
+from app.identity import permissions
 from app.integrations.livekit import WebhookVerifier
 from app.integrations.storage import Storage
 from app.postgres.database import Asker, Database

@@ -6,8 +6,8 @@ Only the approvals of officers, which the database counts, put a policy into for
 
 from dataclasses import dataclass
 
-from app import permissions
 from app.errors import NotFound
+from app.identity import permissions
 from app.postgres.database import Asker, Database
 from app.retention import store
 from app.retention.model import KeptPolicy, PolicyStatus, Preview, shortened

@@ -9,8 +9,8 @@ from uuid import UUID
 from psycopg.rows import DictRow
 from pydantic import TypeAdapter
 
-from app import permissions
 from app.errors import Conflict, InvalidInput, NotFound
+from app.identity import permissions
 from app.integrations.supabase import SupabaseAdmin
 from app.postgres.audited import read_audited
 from app.postgres.database import Asker, Database

@@ -17,9 +17,9 @@ from uuid import UUID
 
 import anyio.to_thread
 
-from app import permissions
 from app.concurrency import Bounds, ConcurrencyLimit
 from app.errors import Conflict, NotFound
+from app.identity import permissions
 from app.keyring import Keyring
 from app.postgres.database import Asker, Database
 from app.transcripts import store

@@ -12,8 +12,8 @@ from uuid import UUID
 
 import anyio.to_thread
 
-from app import permissions
 from app.errors import NotFound
+from app.identity import permissions
 from app.keyring import Keyring
 from app.postgres.database import Asker, Database
 from app.transcripts import sealing, store

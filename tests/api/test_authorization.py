@@ -24,8 +24,8 @@ from graphql import (
 )
 
 import app
-from app import permissions
-from app.permissions import Permission
+from app.identity import permissions
+from app.identity.permissions import Permission
 from graphql_schema.root_fields import permission_of
 from graphql_schema.schema import make_schema
 from tests.api.socket_client import connected

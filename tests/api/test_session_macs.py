@@ -13,7 +13,7 @@ import jwt
 import pytest
 from psycopg.types.json import Jsonb
 
-from app.session_macs import set_session_macs
+from app.identity.session_macs import set_session_macs
 from tests.api import documents
 from tests.api.socket_client import connected
 from tests.api.speaking import spoken

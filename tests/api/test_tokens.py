@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from app.jwks import MIN_REFRESH_SECONDS
+from app.identity.jwks import MIN_REFRESH_SECONDS
 from tests.api import documents
 from tests.api.world import Person, World, from_address
 

@@ -22,8 +22,8 @@ import psycopg
 import pytest
 from supabase_auth.errors import AuthApiError, AuthRetryableError, AuthWeakPasswordError
 
-from app.auth import Principal, TokenVerifier
 from app.errors import Conflict, InvalidInput, NotFound, Timeout, Unauthenticated, UpstreamFailed
+from app.identity.tokens import Principal, TokenVerifier
 from app.integrations.supabase import SupabaseAdmin
 from devstack.gotrue import GotrueConfig, create_gotrue_app
 from devstack.gotrue.config import save_config

@@ -12,7 +12,7 @@ import pytest
 from psycopg.types.json import Jsonb
 from supabase_auth.errors import AuthApiError, AuthRetryableError
 
-from app.session_macs import set_session_macs
+from app.identity.session_macs import set_session_macs
 from devstack.sign_in import sign_in
 from tests.databases import Database
 from tests.integration.test_gotrue import (

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app import permissions
+from app.identity import permissions
 from app.integrations.speech import Heard, HeardSegment, Speech
 from app.keyring import Keyring
 from app.media import sound

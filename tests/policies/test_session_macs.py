@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from app.identity.session_macs import set_session_macs
 from app.postgres.access_policies import access_sql
-from app.session_macs import set_session_macs
 from tests.databases import Cluster, Database
 from tests.policies.acting import refused, superuser, value
 from tests.policies.seed import seed

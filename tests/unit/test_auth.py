@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from app import jwks
-from app.auth import MAX_TOKEN_BYTES, Amr, Principal, TokenVerifier
 from app.errors import AppError, Unauthenticated, UpstreamFailed
-from app.jwks import FETCH_SECONDS, MAX_DOCUMENT_BYTES, parse_keys
+from app.identity import jwks
+from app.identity.jwks import FETCH_SECONDS, MAX_DOCUMENT_BYTES, parse_keys
+from app.identity.tokens import MAX_TOKEN_BYTES, Amr, Principal, TokenVerifier
 from app.postgres.database import Asker
 
 pytestmark = pytest.mark.anyio
@@ -560,7 +560,7 @@ async def test_upstream_failed_when_the_key_server_hangs(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert FETCH_SECONDS == 5
-    monkeypatch.setattr("app.jwks.FETCH_SECONDS", 0.05)
+    monkeypatch.setattr("app.identity.jwks.FETCH_SECONDS", 0.05)
     project.gate.clear()
     began = time.monotonic()
     with pytest.raises(UpstreamFailed):

@@ -22,7 +22,7 @@ import httpx
 from jwt import InvalidAlgorithmError, InvalidSignatureError, PyJWS, PyJWTError
 
 from app.errors import Unauthenticated
-from app.jwks import ALGORITHMS, MAX_KID_LENGTH, SigningKey, SigningKeys
+from app.identity.jwks import ALGORITHMS, MAX_KID_LENGTH, SigningKey, SigningKeys
 
 AUDIENCE = "authenticated"
 ROLE = "authenticated"

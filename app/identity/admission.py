@@ -1,6 +1,6 @@
 """Checks whether a person may take an action at all, before the action's input is read."""
 
-from app.permissions import Permission
+from app.identity.permissions import Permission
 from app.postgres.database import Asker, Database
 
 

@@ -1,0 +1,1 @@
+"""Who asks: tokens, signing keys, permissions, and the MACs of sessions."""
