@@ -10,8 +10,8 @@ import typer
 import uvicorn
 from rich.markup import escape
 
-from app import checks, deployment, settings, worker
-from app.commands import certificate, demo, drill, keys, policies, restore, retention, staff
+from app import deployment, settings, worker
+from app.commands import certificate, checks, demo, drill, keys, policies, restore, retention, staff
 from app.commands import migrations as migration_commands
 from app.commands.console import (
     ends_without_a_message,

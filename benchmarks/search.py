@@ -24,7 +24,7 @@ from uuid import UUID, uuid4
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from app.keyring import Keyring
+from app.keys.keyring import Keyring
 from app.postgres.database import Access, Asker, Database
 from app.postgres.queries import Queries
 from app.transcripts.model import SearchFilter

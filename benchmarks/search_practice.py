@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 import psycopg
 from rich.progress import Progress
 
-from app.keyring import Keyring, new_key_line
+from app.keys.keyring import Keyring, new_key_line
 from app.postgres.queries import Queries
 from app.transcripts.blind import IndexKey
 from benchmarks.search_words import Kept, kept

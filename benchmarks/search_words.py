@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import Final
 from uuid import UUID
 
-from app.keyring import DataKey, Keyring
+from app.keys.keyring import DataKey, Keyring
 from app.transcripts import folding, places
 from app.transcripts.blind import IndexKey, blind_transcript
 from app.transcripts.model import Speaker, Transcript, Turn

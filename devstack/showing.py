@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
-from app import checks
+from app.commands import checks
 from app.errors import AppError
 from app.settings.vendors import WebAppSettings
 from devstack import ports, stack

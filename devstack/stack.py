@@ -22,7 +22,7 @@ from app.deployment import mark_database, prepare_database
 from app.errors import Conflict
 from app.identity.session_macs import set_session_macs
 from app.integrations.storage import Storage
-from app.keyring import new_key_line
+from app.keys.keyring import new_key_line
 from app.retention.proposals import adopt_first_policy
 from devstack import object_store, postgres
 from devstack import ports as port_numbers

@@ -23,8 +23,8 @@ import psycopg
 
 from app.deployment import mark_database
 from app.integrations.storage import Storage
-from app.keyring import FieldKey, Keyring, new_key_line
 from app.keys.escrow import Escrow, seal
+from app.keys.keyring import FieldKey, Keyring, new_key_line
 from app.transcripts import places
 from app.transcripts.model import Speaker, Transcript, Turn
 from app.transcripts.stored import transcript_bytes

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from app import checks
+from app.commands import checks
 from app.errors import AppError
 from app.failures import describe_failure
 from app.settings import SettingsError

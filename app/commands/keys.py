@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from app import deployment, settings
 from app.commands.console import err, out, refusals_told
 from app.errors import InvalidInput
-from app.keyring import Keyring, new_key_line
 from app.keys import escrow as escrows
 from app.keys import service
+from app.keys.keyring import Keyring, new_key_line
 from app.postgres.database import Database
 from app.settings import WorkerSettings
 

@@ -10,7 +10,7 @@ from psycopg.rows import class_row
 
 from app.drill.model import Notes
 from app.errors import AppError
-from app.keyring import Keyring
+from app.keys.keyring import Keyring
 from app.postgres.access_policies import MIGRATIONS_DIRECTORY, access_version
 from app.postgres.connections import connect_as_owner
 from app.postgres.migrations import pending

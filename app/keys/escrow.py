@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from app.errors import AppError, Conflict, InvalidInput
-from app.keyring import Keyring
+from app.keys.keyring import Keyring
 
 LEAST_PASSPHRASE: Final = 16
 """The minimum length of a passphrase, in characters."""

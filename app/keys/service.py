@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 
 from app.errors import Conflict
-from app.keyring import DataKey, Keyring
+from app.keys.keyring import DataKey, Keyring
 from app.postgres.database import Database, Transaction
 from app.postgres.queries import Queries
 

@@ -23,8 +23,8 @@ from app.integrations.livekit import (
 )
 from app.integrations.storage import Storage, StoredObject
 from app.integrations.sts import ROLE_REFUSALS
-from app.keyring import Keyring
 from app.keys import service as keys
+from app.keys.keyring import Keyring
 from app.media.probe import Container, MediaInfo, MediaRefused, ReadRange, probe
 from app.postgres.database import Database, Transaction
 from app.recordings import store

@@ -3,7 +3,7 @@
 from pydantic import Field, SecretStr, field_validator
 
 from app.errors import InvalidInput
-from app.keyring import Keyring
+from app.keys.keyring import Keyring
 from app.settings.base import DeploymentSettings
 from app.settings.database_url import SettingProblem
 

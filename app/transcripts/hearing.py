@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from app.errors import AppError
 from app.integrations.speech import Heard, Speech
-from app.keyring import FieldKey
+from app.keys.keyring import FieldKey
 from app.media.sound import Cut
 from app.postgres.database import Database
 from app.transcripts import places

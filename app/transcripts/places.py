@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from app.keyring import Field
+from app.keys.keyring import Field
 
 
 def of_words(recording_id: UUID) -> Field:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from app.keyring import Keyring
+from app.keys.keyring import Keyring
 from app.transcripts import places
 from app.transcripts.blind import IndexKey, blind_transcript
 from app.transcripts.corrections import Correction, corrected

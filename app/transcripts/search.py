@@ -20,7 +20,7 @@ import anyio.to_thread
 from app.concurrency import Bounds, ConcurrencyLimit
 from app.errors import Conflict, NotFound
 from app.identity import permissions
-from app.keyring import Keyring
+from app.keys.keyring import Keyring
 from app.postgres.database import Asker, Database
 from app.transcripts import store
 from app.transcripts.blind import NO_WORD, blind_query

@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from app.errors import NotFound
 from app.identity import permissions
-from app.keyring import Keyring
+from app.keys.keyring import Keyring
 from app.postgres.database import Asker, Database
 from app.transcripts import sealing, store
 from app.transcripts.corrections import Correction, attributed, checked, reworded

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
-from app.keyring import Keyring
+from app.keys.keyring import Keyring
 from app.postgres.database import Transaction
 from app.postgres.queries import Queries
 from app.transcripts.blind import IndexKey

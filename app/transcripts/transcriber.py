@@ -18,7 +18,7 @@ from app.consents.texts import ABOUT_WORDS
 from app.errors import AppError, Conflict, NotFound, UpstreamFailed
 from app.integrations.speech import Speech
 from app.integrations.storage import Storage
-from app.keyring import FieldKey, Keyring
+from app.keys.keyring import FieldKey, Keyring
 from app.media import sound
 from app.media.child import ReadRange
 from app.postgres.database import Database, Transaction

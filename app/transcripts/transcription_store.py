@@ -8,7 +8,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from app.keyring import DataKey
+from app.keys.keyring import DataKey
 from app.media.sound import Span
 from app.postgres.database import Transaction
 from app.postgres.queries import Queries

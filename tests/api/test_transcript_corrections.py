@@ -8,7 +8,7 @@ from uuid import UUID
 import anyio
 import pytest
 
-from app.keyring import Keyring
+from app.keys.keyring import Keyring
 from app.postgres.database import Transaction
 from app.transcripts import blind, sealing, store
 from app.transcripts.blind import IndexKey

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from app.keyring import Keyring, new_key_line
 from app.keys import service as keys
+from app.keys.keyring import Keyring, new_key_line
 from app.postgres.quotas import load_quotas
 from app.transcripts import sealing
 from app.transcripts import search as searching

@@ -22,7 +22,7 @@ from app.deletions.restore import RestoreCheck
 from app.deployment import mark_database
 from app.integrations.storage import Storage
 from app.integrations.storage_listing import ObjectPage
-from app.keyring import Keyring
+from app.keys.keyring import Keyring
 from app.postgres.database import Database as Pool
 from devstack.object_store import ObjectStore
 from tests.databases import Database

@@ -26,7 +26,7 @@ from app.consultations.model import Consultation, ParticipantKind, Registration,
 from app.consultations.service import Consultations
 from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target, WebhookVerifier
 from app.integrations.storage import Storage
-from app.keyring import Keyring
+from app.keys.keyring import Keyring
 from app.keys.service import register_root_key
 from app.postgres.database import Asker, Transaction
 from app.postgres.database import Database as Pool

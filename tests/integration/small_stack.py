@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 
 from app.deployment import mark_database
-from app.keyring import new_key_line
+from app.keys.keyring import new_key_line
 from devstack import object_store
 from devstack import stack as devstack
 from devstack.stack import Stack

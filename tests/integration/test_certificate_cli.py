@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from app import checks, cli
+from app import cli
 from app.certificates.pdf import render_pdf
 from app.certificates.signing import CertificateSigner, public_key_pem, read_public_key
+from app.commands import checks
 from app.settings import WorkerSettings, load
 from tests.unit.certificates import FULL, OTHER_SIGNER, SIGNER
 from tests.unit.environments import ENVIRONMENTS, set_environment

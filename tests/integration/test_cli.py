@@ -12,7 +12,8 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
-from app import checks, cli
+from app import cli
+from app.commands import checks
 from app.postgres import access_policies, migrations
 from app.settings import ApiSettings, DeploymentSettings, WorkerSettings
 from devstack import postgres, stack

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from app import checks
+from app.commands import checks
 from app.errors import AppError, InvalidInput, Timeout, UpstreamFailed
 from app.integrations.cloudflare import MAX_LOCK_RULES, Cloudflare, LockRule, PublicDomain
 from devstack.cloudflare import Bucket, CloudflareConfig, create_cloudflare_app

@@ -26,7 +26,7 @@ from app.drill import run
 from app.drill.checking import sample
 from app.drill.model import LIMIT_HOURS, Report, Step
 from app.drill.run import Order, Watcher
-from app.keyring import new_key_line
+from app.keys.keyring import new_key_line
 from app.settings import BucketWriterSettings, Environment
 from devstack import restoring
 from devstack.object_store import ObjectStore

@@ -10,11 +10,11 @@ import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
-from app import checks
 from app.cli import cli
+from app.commands import checks
 from app.errors import Conflict
-from app.keyring import Field, FieldKey, Keyring, new_key_line
 from app.keys import service
+from app.keys.keyring import Field, FieldKey, Keyring, new_key_line
 from app.postgres.database import Database as Pool
 from app.recordings.model import RecordingStatus
 from devstack.object_store import ObjectStore

@@ -15,7 +15,8 @@ from psycopg import sql
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
-from app import checks, cli
+from app import cli
+from app.commands import checks
 from app.postgres.database import Database
 from devstack import postgres
 from devstack.supabase_project import ProjectUrls, create_project, with_login

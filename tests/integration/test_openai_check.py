@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app import checks
+from app.commands import checks
 from app.errors import UpstreamFailed
 from app.settings import WorkerSettings, load
 from tests.integration import openai_stand_in

@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 from starlette.requests import Request
 
-from app import checks
+from app.commands import checks
 from app.deployment import require_own_database
 from app.errors import AppError, Timeout, UpstreamFailed
 from app.http import health

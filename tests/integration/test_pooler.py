@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from app import checks
+from app.commands import checks
 from app.deployment import require_own_database
 from app.errors import Conflict
 from app.postgres.connections import connect

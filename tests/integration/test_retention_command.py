@@ -7,7 +7,8 @@ import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
-from app import checks, cli
+from app import cli
+from app.commands import checks
 from app.deployment import mark_database
 from app.errors import InvalidInput
 from app.retention.proposals import RETENTION_FILE, adopt_first_policy, read_policy_file

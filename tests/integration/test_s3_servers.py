@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app import checks
+from app.commands import checks
 from app.errors import InvalidInput, UpstreamFailed
 from app.integrations import sts
 from app.integrations.storage import MARK_KEY, Credentials, Storage

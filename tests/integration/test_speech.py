@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from app import checks
+from app.commands import checks
 from app.errors import AppError, Conflict, InvalidInput, RateLimited, Timeout, UpstreamFailed
 from app.integrations import configured, speech
 from app.integrations.speech import Heard, Speech

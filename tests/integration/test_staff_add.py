@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
-from app import checks, cli
+from app import cli
+from app.commands import checks
 from devstack.stack import Stack
 from tests.databases import Cluster
 from tests.integration import small_stack

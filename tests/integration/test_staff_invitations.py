@@ -11,7 +11,7 @@ import httpx
 import psycopg
 import pytest
 
-from app import checks
+from app.commands import checks
 from app.duties import _by_id
 from app.errors import AppError, Conflict, InvalidInput, Timeout, UpstreamFailed
 from app.integrations.supabase import MAIL_SECONDS, SupabaseAdmin

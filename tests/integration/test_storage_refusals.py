@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app import checks
+from app.commands import checks
 from app.errors import AppError
 from app.integrations.storage import Credentials, Storage
 from app.integrations.storage_refusals import OF_STATUS, REASONS

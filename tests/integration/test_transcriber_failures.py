@@ -14,7 +14,7 @@ from app.consents.texts import ABOUT_WORDS
 from app.duties import TRANSCRIPTION_ATTEMPTS, tasks
 from app.errors import AppError, Conflict, InvalidInput, NotFound, RateLimited, Timeout, UpstreamFailed
 from app.jobs.queue import WORDS_QUEUE, GrowingPauses, JobFailed, Task, _runner, make_queue
-from app.keyring import Keyring, new_key_line
+from app.keys.keyring import Keyring, new_key_line
 from app.media.sound import Cut
 from app.transcripts import assembling, transcription_store
 from app.transcripts.hearing import AT_ONCE, MOST_SPOILT

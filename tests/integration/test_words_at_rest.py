@@ -13,8 +13,8 @@ import pytest
 
 from app.certificates.signing import check
 from app.errors import Conflict, InvalidInput, RateLimited
-from app.keyring import FieldKey, Keyring, new_key_line
 from app.keys import service
+from app.keys.keyring import FieldKey, Keyring, new_key_line
 from app.media.sound import Cut
 from app.transcripts import places
 from app.transcripts.blind import IndexKey, blind_text

@@ -16,7 +16,7 @@ import pytest
 
 from app.identity import permissions
 from app.integrations.speech import Heard, HeardSegment, Speech
-from app.keyring import Keyring
+from app.keys.keyring import Keyring
 from app.media import sound
 from app.media.child import Container, ReadRange
 from app.media.sound import Cut, Plan, SoundFrames, Span

@@ -21,7 +21,7 @@ from app.certificates.signing import CertificateSigner
 from app.deletions.service import Deletions
 from app.errors import AppError
 from app.holds.service import LegalHolds
-from app.keyring import Keyring
+from app.keys.keyring import Keyring
 from app.postgres.database import Asker
 from app.postgres.database import Database as Pool
 from app.retention.proposals import Proposals

@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from app.errors import AppError, Conflict, InvalidInput
-from app.keyring import new_key_line
 from app.keys import escrow as escrows
 from app.keys.escrow import Escrow, read, seal, unseal, write_new
+from app.keys.keyring import new_key_line
 
 PASSPHRASE = "sixteen characters and more"
 ESCROW = Escrow(

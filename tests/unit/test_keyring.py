@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import Conflict, InvalidInput
-from app.keyring import FIELD_VERSION, DataKey, Field, FieldKey, Keyring, new_key_line
+from app.keys.keyring import FIELD_VERSION, DataKey, Field, FieldKey, Keyring, new_key_line
 
 PLACE = Field("transcripts", "7f1c", "words", "7f1c")
 keys = st.binary(min_size=32, max_size=32)

@@ -21,7 +21,7 @@ from app.integrations.storage import MAX_URL_SECONDS, Storage
 from app.integrations.storage_access import prove_access
 from app.integrations.supabase import SupabaseAdmin
 from app.jobs.watch import read_last_led
-from app.keyring import Keyring
+from app.keys.keyring import Keyring
 from app.keys.service import require_root_keys
 from app.postgres.database import Database
 from app.settings import (
