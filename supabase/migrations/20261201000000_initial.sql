@@ -5,10 +5,11 @@
 
 -- 00_roles.sql
 
--- The people's roles, the two logins, and the four schemas, which Supabase never exposes.
+-- The database roles of people, the two logins of the API and the worker, and the four schemas. Supabase's own API
+-- must expose none of these schemas.
 --
--- Roles belong to the cluster, not to the database. Another database of the cluster may already have made them, or may
--- make them at the same moment.
+-- Roles belong to the cluster, not to the database. Another database of the cluster may have created the roles
+-- earlier, or may create them at the same moment.
 
 do $$
 declare
@@ -25,7 +26,7 @@ begin
                 execute format('create role %I %s', role_name, attributes);
             end if;
         exception when duplicate_object or unique_violation then
-            null; -- another database's migration was faster
+            null; -- another database's migration created the role first
         end;
     end loop;
 
@@ -55,9 +56,10 @@ create schema audit;
 create schema private;
 create schema jobs;
 
-comment on schema resguardo is 'The clinical tables. Row level security decides on every one.';
-comment on schema audit is 'The audit log. Insert only, through private functions.';
-comment on schema private is 'Functions that check and record, and the tables that only they read.';
+comment on schema resguardo is 'The clinical tables. Row level security protects every table.';
+comment on schema audit is 'The audit log. Only private functions insert rows; nothing is changed or deleted.';
+comment on schema private is
+'Functions that check access and write audit rows, and the tables that only these functions read.';
 comment on schema jobs is 'The job queue (procrastinate).';
 
 revoke all on schema resguardo, audit, private, jobs from public, anon, authenticated, service_role;
@@ -65,7 +67,7 @@ revoke all on schema resguardo, audit, private, jobs from public, anon, authenti
 
 -- 01_deployment.sql
 
--- The name of the deployment, which marks the database: the API and the worker refuse a database of another deployment.
+-- The name of the deployment that owns the database. The API and the worker refuse a database of another deployment.
 
 create table private.deployment (
     singleton boolean primary key default true constraint deployment_is_single check (singleton),
@@ -84,16 +86,16 @@ $$;
 
 -- 02_access.sql
 
--- The functions that the files of policies/access call, and the digest of the access that they granted.
+-- The functions that the files of policies/access call, and the digest of the access that the files granted.
 --
--- Each access file first takes all access away and then grants it again, so that the file states the complete access.
+-- Each access file first revokes all access and then grants it again, so each file states the complete access.
 
 create table private.access_seals (
     object text not null constraint access_seals_pkey primary key,
     digest text not null
 );
 comment on table private.access_seals is
-'What private.access_catalogue() said when the owner had last set all access anew, by `resguardo migrate`.';
+'What private.access_catalogue() returned when `resguardo migrate` last applied policies/access.';
 
 create function private.reset_access(of_table regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -112,7 +114,7 @@ begin
 end
 $$;
 
--- The same for the functions of a schema: PUBLIC is granted EXECUTE on each new one by Postgres itself.
+-- Revokes all access to the functions of a schema. Postgres itself grants EXECUTE on each new function to PUBLIC.
 create function private.reset_routines(of_schema regnamespace) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -125,7 +127,7 @@ begin
 end
 $$;
 
--- Everything in the catalogue that decides who may do what, each with a digest of what it says.
+-- Returns every catalogue object that affects access, each with a digest of its access settings.
 create function private.access_catalogue() returns table (object text, digest text)
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -215,7 +217,7 @@ begin
 end
 $$;
 
--- The owner's alone.
+-- Stores the digests of the present access. Only the owner can call this function.
 create function private.seal_access() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -226,7 +228,8 @@ begin
 end
 $$;
 
--- The version of policies/access that the database has, and what has been changed by hand since; null before any seal.
+-- Returns the version of policies/access that was last applied to the database, and the objects whose access somebody
+-- changed by hand since then. Returns null if policies/access was never applied.
 create function private.access_standing() returns table (policy_version text, changed text[])
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -247,11 +250,11 @@ $$;
 
 -- 03_sessions.sql
 
--- Who asks. Every statement that returns our rows calls private.person() or private.patient(), which raise RG401 if the
--- session in the token has ended.
+-- Sessions of people. Every statement that returns our rows calls private.person() or private.patient(). Both
+-- functions raise RG401 if the session in the token has ended.
 --
--- Our error codes: RG401 unauthenticated, RG403 forbidden, RG405 change of the audit log, RG409 conflict, RG429 quota.
--- The message is a reason in snake_case.
+-- Our error codes: RG401 unauthenticated, RG403 forbidden, RG405 change of the audit log, RG409 conflict, RG429
+-- quota. The message of an error is a reason in snake_case.
 
 create table private.session_mac_keys (
     number integer not null,
@@ -261,10 +264,11 @@ create table private.session_mac_keys (
     constraint session_mac_keys_pkey primary key (number)
 );
 comment on table private.session_mac_keys is
-'The current key of session MACs, which has the highest number, and the one before it.';
+'The current key of session MACs, which has the highest number, and the key before it.';
 comment on column private.session_mac_keys.inner_block is
-'The key, filled up with zeros to 64 bytes, exclusive or 0x36: what HMAC (RFC 2104) puts before the message.';
-comment on column private.session_mac_keys.outer_block is 'The same with 0x5c, before the inner hash.';
+'The key, padded with zeros to 64 bytes, XOR 0x36: HMAC (RFC 2104) hashes this block before the message.';
+comment on column private.session_mac_keys.outer_block is
+'The key, padded with zeros to 64 bytes, XOR 0x5c: HMAC hashes this block before the inner hash.';
 
 create table private.session_mac_rule (
     singleton boolean primary key default true constraint session_mac_rule_is_single check (singleton),
@@ -272,7 +276,7 @@ create table private.session_mac_rule (
     changed_at timestamptz not null default now()
 );
 comment on table private.session_mac_rule is
-'Whether a session counts only with a MAC. One row, which `resguardo migrate` alone changes.';
+'Whether a session is valid only with a MAC. The table has one row, and only `resguardo migrate` changes it.';
 
 insert into private.session_mac_rule (is_required) values (false);
 
@@ -292,7 +296,8 @@ begin
 end
 $$;
 
--- By which the log and the links know a session: one way, so that nobody gets from it the id, which is a key.
+-- Returns the session fingerprint, which identifies a session in the audit log and in subtitle links. The fingerprint
+-- is a one-way hash because the session id itself is a secret.
 create function private.session_fingerprint(session_id uuid) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -301,8 +306,8 @@ begin
 end
 $$;
 
--- Makes a new key, which signs from now on. The key before it is still accepted, an older one is deleted. The 32 random
--- bytes are hashed from three random UUIDs, since pgcrypto may not be there.
+-- Creates a new key, which signs all MACs from now on. MACs of the key before it are still accepted. Older keys are
+-- deleted. The 32 random bytes are a hash of three random UUIDs because pgcrypto may not be installed.
 create function private.rotate_session_mac_key() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -327,9 +332,10 @@ begin
 end
 $$;
 
--- The MAC of claims under one key: `<number>.<HMAC-SHA-256 in hex>`; null if there is no such key. It covers the
--- person, the session, the level, the expiry, and the proofs with their times, as the API passes them on: times in
--- whole seconds, a missing level as aal1, proofs without a time left out.
+-- Returns the MAC of claims under one key, as `<number>.<HMAC-SHA-256 in hex>`, or null if no such key exists. The
+-- MAC covers the person, the session, the assurance level, the expiry, and the authentication methods with their
+-- times. Times are in whole seconds. A missing level counts as aal1. Methods without a time are left out. The API
+-- passes the claims on in this form.
 create function private.session_mac(claims jsonb, key_number integer) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -366,8 +372,8 @@ begin
 end
 $$;
 
--- Whether the claims bear a MAC of a key that is still accepted. Both sides are hashed before they are compared, so
--- that the time it takes says nothing about the right one.
+-- Returns whether the claims contain a MAC of a key that is still accepted. The function compares hashes of the two
+-- MACs, so the duration of the comparison does not reveal the correct MAC.
 create function private.has_session_mac(claims jsonb) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -386,7 +392,7 @@ begin
 end
 $$;
 
--- Raises RG401 (session_over) if the rule asks for a MAC and the claims bear none that is valid.
+-- Raises RG401 (session_over) if the rule requires a MAC and the claims contain no valid one.
 create function private.require_session_mac(claims jsonb) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -397,9 +403,10 @@ begin
 end
 $$;
 
--- For an adopter's own Custom Access Token hook: the claims with `resguardo_mac`. Call it last, on the final claims. It
--- never raises, since an error would stop every sign-in of the project: claims that name no session come back as they
--- are, without a MAC, and so does everything when Auth's time limit ends the wait for a lock.
+-- Returns the claims with `resguardo_mac` added, for an adopter's own Custom Access Token hook. The hook must call
+-- this function last, on the final claims. The function never raises, because an error would stop every sign-in of
+-- the project. It returns the claims unchanged if they name no session, or if Auth's time limit ends the wait for a
+-- lock.
 create function private.add_session_mac(claims jsonb) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -421,8 +428,9 @@ begin
 end
 $$;
 
--- Supabase Auth's Custom Access Token hook: the event with `claims.resguardo_mac`. Auth calls it as supabase_auth_admin
--- within each sign-in and refresh, for two seconds at most. It never raises: see add_session_mac().
+-- Supabase Auth's Custom Access Token hook. Returns the event with `claims.resguardo_mac`. Auth calls the hook as
+-- supabase_auth_admin within each sign-in and refresh, and waits for at most two seconds. The hook never raises: see
+-- add_session_mac().
 create function private.access_token_hook(event jsonb) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -436,10 +444,11 @@ exception when query_canceled or assert_failure or others then
 end
 $$;
 
--- The user of the token, if the session it names still stands in auth.sessions, belongs to that user, and the user is
--- neither banned nor deleted. A session of an OAuth client is refused whatever the claims say: once it has a second
--- factor its tokens no longer name the client. Older versions of Supabase Auth lack its two columns, hence to_jsonb().
--- Raises RG401 (session_over, session_delegated).
+-- Returns the user of the token. Raises RG401 (session_over) unless the token's session exists in auth.sessions,
+-- belongs to this user, and the user is neither banned nor deleted. Raises RG401 (session_delegated) for a session of
+-- an OAuth client. The check reads the session row and not only the claims, because the tokens of an OAuth session
+-- stop naming the client once the session has a second factor. The function uses to_jsonb() because older versions of
+-- Supabase Auth lack two columns of the session row.
 create function private.live_session() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -472,8 +481,9 @@ begin
 end
 $$;
 
--- The member of staff who asks: live session, active, in the role that this transaction has taken, with a second
--- factor. Raises RG401 (session_over, staff_suspended) or RG403 (wrong_role, second_factor_needed).
+-- Returns the member of staff who sends the request. The member must have a live session and a second factor, be
+-- active, and have the role that this transaction has taken. Raises RG401 (session_over, staff_suspended) or RG403
+-- (wrong_role, second_factor_needed).
 create function private.person() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -494,7 +504,8 @@ begin
 end
 $$;
 
--- The id in resguardo.patients of the patient who asks. Raises RG401 (session_over) or RG403 (wrong_role).
+-- Returns the id in resguardo.patients of the patient who sends the request. Raises RG401 (session_over) or RG403
+-- (wrong_role).
 create function private.patient() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -510,8 +521,8 @@ begin
 end
 $$;
 
--- The role a user takes: the staff's own, else patient, else null. Whether the session and the member are in good
--- standing is for person() and patient() to say.
+-- Returns the role of a user: the role in resguardo.staff, else `patient`, else null. The function does not check the
+-- session or a suspension: person() and patient() do that.
 create function private.role_of(person uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -523,7 +534,8 @@ begin
 end
 $$;
 
--- The same for the audit row of a refusal; null, too, if one of the tables is locked. It waits 0.1 s at most.
+-- Returns the role of a user for the audit row of a refusal, or null if one of the tables is locked. Waits at most
+-- 0.1 s for a lock.
 create function private.known_role(person uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
 as $$
@@ -534,9 +546,10 @@ exception when lock_not_available then
 end
 $$;
 
--- Opens a person's transaction: sets the claims, the request and the time limit, and takes the person's role, which
--- must be one of those allowed. An invoker function, since a definer may not set the role. Returns the role. Raises
--- RG401 (session_over: no valid MAC, if one is required) or RG403 (not_registered, wrong_role).
+-- Begins a person's transaction and returns the role: sets the claims, the request and the time limit, and takes the
+-- person's role, which must be one of the allowed roles. This is an invoker function because a SECURITY DEFINER
+-- function may not set the role. Raises RG401 (session_over: no valid MAC, if one is required) or RG403
+-- (not_registered, wrong_role).
 create function private.begin_as(
     claims jsonb, allowed_roles text[], request_id uuid, address inet, purpose text, timeout_milliseconds integer
 ) returns text
@@ -558,7 +571,8 @@ begin
 end
 $$;
 
--- What the audit rows of this transaction will say of the request. Without claims it is a service or a guest.
+-- Sets what the audit rows of this transaction record about the request. Without claims, the actor is a service or a
+-- guest.
 create function private.describe_request(
     claims jsonb, request_id uuid, address inet, purpose text, timeout_milliseconds integer
 ) returns void
@@ -576,7 +590,7 @@ begin
 end
 $$;
 
--- Whoever asks, in good standing: the member of staff or the patient's user.
+-- Returns the user id of the person who sends the request: an active member of staff or a patient.
 create function private.require_person() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -594,10 +608,10 @@ select private.rotate_session_mac_key();
 
 -- 04_audit.sql
 
--- The audit log: one table that takes inserts only, and the functions that write it.
+-- The audit log: one insert-only table, and the functions that write rows into it.
 --
--- A partition holds one year. All partitions of twenty years are made here, because a missing partition would stop
--- every insert, and so every read.
+-- A partition holds one year. The migration creates the partitions of twenty years, because a missing partition would
+-- stop every insert, and every read needs an insert.
 
 create table audit.events (
     id uuid not null default gen_random_uuid(),
@@ -630,13 +644,13 @@ create table audit.events (
 ) partition by range (recorded_at);
 
 comment on table audit.events is
-'Insert only. A list is one row that names every patient it touched; ids and field names, never values.';
+'Insert-only. A list writes one row that names every patient it shows. Rows hold ids and field names, no values.';
 comment on column audit.events.recorded_at is
-'The database''s clock at the insert, not at the start of the transaction.';
+'The time of the insert by the database''s clock, not the start of the transaction.';
 comment on column audit.events.session_fingerprint is
-'The SHA-256 of the session''s id, in hex. The id itself is a key and is kept nowhere.';
-comment on column audit.events.operation is 'Create, read, update, delete, execute: AuditEvent.action of FHIR R4.';
-comment on column audit.events.basis is 'Why it was allowed, or on what ground it was asked.';
+'The SHA-256 of the session id, in hex. The session id itself is a secret and is not stored.';
+comment on column audit.events.operation is 'Create, read, update, delete or execute: AuditEvent.action of FHIR R4.';
+comment on column audit.events.basis is 'Why access was allowed, or the ground on which access was requested.';
 
 create index events_recorded_idx on audit.events (recorded_at desc, id desc);
 create index events_actor_idx on audit.events (actor_id, recorded_at desc);
@@ -654,7 +668,7 @@ $$;
 create trigger events_refuse_change before update or delete on audit.events
 for each row execute function private.refuse_change();
 
--- TRUNCATE triggers are not inherited by partitions, and row triggers become ENABLE ALWAYS one table at a time.
+-- Partitions do not inherit TRUNCATE triggers, and row triggers become ENABLE ALWAYS only table by table.
 do $$
 declare
     partition text;
@@ -682,8 +696,8 @@ for each statement execute function private.refuse_change();
 alter table audit.events enable always trigger events_refuse_change;
 alter table audit.events enable always trigger events_refuse_truncate;
 
--- The words that an audit row may bear beside ids, and no others: many read the log, and whoever has the API's login
--- calls the functions that write it.
+-- The only words that an audit row may contain beside ids. The list protects the log against free text: many people
+-- read the log, and anyone with the API's login can call the functions that write it.
 create table private.audit_terms (
     kind text not null
     constraint audit_terms_kind_is_known check (kind in ('reason', 'basis', 'entity_type', 'field')),
@@ -691,7 +705,7 @@ create table private.audit_terms (
     constraint audit_terms_pkey primary key (kind, term)
 );
 comment on table private.audit_terms is
-'Every reason, basis, kind of entity and name of a field that the audit log may contain. Migrations alone write it.';
+'Every reason, basis, entity type and field name that an audit row may contain. Only migrations write this table.';
 
 insert into private.audit_terms (kind, term)
 select 'reason', t.term from unnest(array[
@@ -867,7 +881,7 @@ create table private.audit_actions (
     is_reserved boolean not null
 );
 comment on column private.audit_actions.is_reserved is
-'Written by functions alone: no statement of a person may claim it (private.record_access).';
+'Whether only functions write this action. A statement of a person cannot use it (private.record_access).';
 
 insert into private.audit_actions (action, operation, is_reserved)
 values
@@ -955,7 +969,7 @@ values
 ('transcript.rewrap_index_key', 'U', true),
 ('consultation.switch_transcription', 'U', true);
 
--- Every action there is, with FHIR's AuditEvent.action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.
+-- Returns FHIR's AuditEvent.action of an action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.
 create function private.operation_of(action text) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -964,8 +978,8 @@ begin
 end
 $$;
 
--- The term if it is registered, else 'unregistered': the row is kept in any case, since what it proves is more than a
--- word. Null stays null.
+-- Returns the term if it is registered, else 'unregistered', or null for null. An unregistered term does not stop the
+-- insert, because the audit row is more important than the term.
 create function private.audit_term(of_kind text, given text) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -977,8 +991,8 @@ begin
 end
 $$;
 
--- Likewise for a reason, which may be of two registered terms with a colon between them (a recording's step and its
--- error), and may name a retention policy by its number.
+-- Returns the reason if it is registered, else 'unregistered'. A reason may consist of two registered terms with a
+-- colon between them (a recording's step and its error), and may name a retention policy by its number.
 create function private.audit_reason(given text) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -993,7 +1007,7 @@ begin
 end
 $$;
 
--- Likewise for each field, in the order given.
+-- Returns each field name, or 'unregistered' in its place if it is not registered, in the given order.
 create function private.audit_fields(given text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1007,9 +1021,9 @@ begin
 end
 $$;
 
--- Writes one row about the present transaction: who and in which role from the claims and the role taken (of a refusal,
--- the role that would have been taken), the rest from what describe_request() left. For definer functions and triggers
--- only: nobody else may execute it.
+-- Writes one audit row about the present transaction. The actor and the role come from the claims and the role that
+-- was taken. For a refusal, the role is the one that would have been taken. The other columns come from
+-- describe_request(). Only SECURITY DEFINER functions and triggers may execute this function.
 create function private.write_audit(
     action text, outcome text, reason text, entity_type text, entity_ids uuid[], patient_ids uuid[],
     consultation_ids uuid[], fields text[], row_count integer, byte_count bigint
@@ -1059,8 +1073,9 @@ begin
 end
 $$;
 
--- The patients and consultations that an entity is about, hidden or not; nulls if there is no such entity. It reads the
--- table of that type alone, so that a lock on another table does not hold it up.
+-- Returns the patients and consultations that an entity concerns, even if the person cannot see the entity. Returns
+-- nulls if the entity does not exist. The function reads only the table of that entity type, so a lock on another
+-- table does not delay it.
 create function private.subjects_of(entity_type text, entity uuid) returns private.subjects
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1104,7 +1119,8 @@ begin
 end
 $$;
 
--- The same for the audit row of a refusal: nulls, too, if the table is locked. It waits 0.1 s at most.
+-- Returns the patients and consultations of an entity for the audit row of a refusal, or nulls if the table is
+-- locked. Waits at most 0.1 s for a lock.
 create function private.known_subjects(entity_type text, entity uuid) returns private.subjects
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
 as $$
@@ -1115,7 +1131,7 @@ exception when lock_not_available then
 end
 $$;
 
--- The consultation of an external id for the audit row of a refusal; null, too, if the table is locked.
+-- Returns the consultation with an external id for the audit row of a refusal, or null if the table is locked.
 create function private.known_consultation(of_external_id text) returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
 as $$
@@ -1126,10 +1142,11 @@ exception when lock_not_available then
 end
 $$;
 
--- Writes the audit row of a look at entities. A look may name one entity, `asked` of the type `asked_type`: the entity
--- itself, or the one that a list is filtered by. If nothing was found, the row says whether the named entity is visible
--- to the person (ALLOWED, no rows), hidden (DENIED) or does not exist (ABSENT). Returns whether it is ALLOWED: the
--- person cannot tell the other two apart. For definer functions only.
+-- Writes the audit row of a lookup. A lookup may name one entity, `asked` of the type `asked_type`: either the entity
+-- to return, or the entity that a list is filtered by. If the lookup found nothing, the row records whether the named
+-- entity is visible to the person (ALLOWED, no rows), hidden (DENIED) or absent (ABSENT). Returns whether the outcome
+-- is ALLOWED, because a person must not be able to tell DENIED from ABSENT. Only SECURITY DEFINER functions may call
+-- this function.
 create function private.write_lookup(
     action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
     patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[]
@@ -1154,7 +1171,7 @@ begin
         );
         return false;
     end if;
-    if asked_type <> entity_type then  -- a list that shows nobody names nobody
+    if asked_type <> entity_type then  -- an empty list names no subjects
         asked := null;
         about := null;
     end if;
@@ -1166,9 +1183,9 @@ begin
 end
 $$;
 
--- The same in a statement of the person's, which also counts as a use of a quota. The outer query has to refer to the
--- result, or Postgres does not call the function. Raises RG403 (reserved_action) for an action that functions alone
--- write.
+-- Writes the audit row of a lookup in a person's own statement, and counts one use of a quota. The outer query must
+-- use the result, or Postgres does not call the function. Raises RG403 (reserved_action) for an action that only
+-- functions may write.
 create function private.record_lookup(
     action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
     patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[], meter text
@@ -1192,7 +1209,8 @@ begin
 end
 $$;
 
--- The same for a look that names no entity (`asked` null) or only the one that it returns. Always returns true.
+-- Writes the audit row of a lookup that names no entity (`asked` is null) or only the entity that it returns. Always
+-- returns true.
 create function private.record_access(
     action text, entity_type text, asked uuid, found_ids uuid[], patient_ids uuid[], consultation_ids uuid[],
     fields text[], meter text
@@ -1207,8 +1225,8 @@ begin
 end
 $$;
 
--- Whether a recording, if it exists, is visible to the person: to compliance every one is, to a doctor those that the
--- policies show. An invoker function, so that they decide.
+-- Returns whether a recording, if it exists, is visible to the person. Compliance sees every recording, and a doctor
+-- sees the recordings that the policies show. This is an invoker function, so the policies apply.
 create function private.shows_recording(of_recording uuid) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -1221,9 +1239,10 @@ begin
 end
 $$;
 
--- What raised, in a transaction of its own: a rollback would have erased it. DENIED is what the person may not do,
--- FAILED what stood against it. What was asked for is named by its id, or a consultation by its external id. The row
--- needs no table that may have caused the refusal: if one is locked, the row says what is known without it.
+-- Writes the audit row of an error, in a transaction of its own, because the rollback of the failed transaction would
+-- have removed it. DENIED means that the person lacks the right, and FAILED means that another condition prevented
+-- the action. The row names the requested entity by its id, or a consultation by its external id. Locked tables do
+-- not stop the insert: the row then lacks the data of these tables.
 create function private.record_refusal(
     action text, outcome text, reason text, entity_type text, asked uuid, asked_external_id text
 ) returns void
@@ -1243,7 +1262,8 @@ begin
 end
 $$;
 
--- Requests without a valid token, and webhooks without a valid signature: so many from an address within a minute.
+-- Records how many requests without a valid token, and webhooks without a valid signature, came from an address
+-- within a minute.
 create function private.record_rejections(
     action text, from_address inet, rejections integer
 ) returns void
@@ -1261,7 +1281,8 @@ begin
 end
 $$;
 
--- A page of the log for compliance, newest first, from (before_at, before_id) on; the look is itself recorded.
+-- Returns a page of the log for compliance, newest first, starting at (before_at, before_id). The function writes an
+-- audit row about this read.
 create function private.read_audit(
     before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcome text,
     wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer
@@ -1313,7 +1334,7 @@ $$;
 
 -- 05_quotas.sql
 
--- How much a person may use in one clock hour.
+-- Quotas: how often a person may do something within one clock hour.
 
 create table private.quotas (
     meter text primary key
@@ -1321,7 +1342,7 @@ create table private.quotas (
     per_hour integer not null constraint quotas_per_hour_is_positive check (per_hour > 0)
 );
 comment on table private.quotas is
-'How often a person may do a thing in one clock hour. `resguardo migrate` loads the rows from policies/quotas.toml.';
+'How often a person may use a meter in one clock hour. `resguardo migrate` loads policies/quotas.toml.';
 
 create table private.usage (
     person_id uuid not null,
@@ -1330,11 +1351,11 @@ create table private.usage (
     used integer not null,
     constraint usage_pkey primary key (person_id, meter, window_start)
 );
-comment on table private.usage is 'How much of a quota each person has used, by the hour.';
+comment on table private.usage is 'How often each person has used each meter in each hour.';
 
--- Counts one more use of a meter in this hour. Raises RG429 past the quota, with the seconds until the next hour as its
--- detail; a meter without a quota allows nothing. The person's row is locked until the end of the transaction, so that
--- two transactions cannot both take the last use.
+-- Counts one use of a meter in this hour. Raises RG429 if the quota is exceeded, with the seconds until the next hour
+-- as its detail. A meter without a quota allows no use. The person's row stays locked until the end of the
+-- transaction, so two transactions cannot both take the last use.
 create function private.use_quota(person uuid, of_meter text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1357,8 +1378,8 @@ $$;
 
 -- 06_procrastinate.sql
 
--- The job queue: procrastinate 3.10.0's own schema (MIT licence), in a schema of ours. A test compares the two.
--- Functions get a fixed search path, since the queue's statements are unqualified.
+-- The job queue: procrastinate 3.10.0's own schema (MIT licence), in the schema `jobs`. A test compares this file
+-- with the package. The functions get a fixed search path because procrastinate's statements do not name the schema.
 
 select pg_catalog.set_config('search_path', 'jobs', true);
 
@@ -1979,14 +2000,15 @@ select pg_catalog.set_config('search_path', 'public', true);
 
 -- 07_jobs.sql
 
--- The jobs that the functions of this schema may put into the queue, and which roles of people may ask for them.
+-- The tasks that the functions of this schema may queue, and the roles of people that may queue each task.
 
 create table private.tasks (
     name text primary key constraint tasks_name_is_slug check (name ~ '^[a-z][a-z_]{0,63}$'),
     queue text not null constraint tasks_queue_is_known check (queue in ('default', 'starts', 'media', 'words')),
     may_defer text[] not null
 );
-comment on column private.tasks.may_defer is 'The roles of people that may ask for it, each for what is its own.';
+comment on column private.tasks.may_defer is
+'The roles of people that may queue this task, each for their own entities only.';
 
 insert into private.tasks (name, queue, may_defer)
 values
@@ -2001,8 +2023,7 @@ values
 ('export_access_request', 'media', '{}'),
 ('transcribe_recording', 'words', '{}');
 
--- Puts a job into the queue within the caller's transaction, with one id for its argument. Jobs of one id run one at a
--- time.
+-- Queues a job within the caller's transaction, with one id as its argument. Jobs for one id run one at a time.
 create function private.defer_job(task text, argument uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2030,9 +2051,9 @@ begin
 end
 $$;
 
--- A job with one id for its argument, for functions that have seen to who asks. The same task for one id runs once at a
--- time; what takes long, a start that waits for LiveKit or reading a whole object, has a queue of its own, so that
--- nothing urgent waits behind it.
+-- Queues a job with one id as its argument. The calling function must already have checked the person's access. Jobs
+-- of one task and one id run one at a time. Slow tasks (a start that waits for LiveKit, reading a whole object) have
+-- a queue of their own, so that urgent jobs never wait behind them.
 create function private.put_job(task text, argument uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2050,9 +2071,9 @@ $$;
 
 -- 08_leadership.sql
 
--- The lease of the worker that runs the periodic rounds: one worker holds it at a time.
+-- The lease of the worker that runs the periodic tasks. One worker holds the lease at a time.
 
--- Leadership of the workers' rounds: a lease of one row, by the database's clock. Only the worker's login can write it.
+-- The lease of the leading worker: one row, timed by the database's clock. Only the worker's login can write it.
 create table private.leadership (
     of text primary key constraint leadership_of_is_known check (of = 'rounds'),
     number bigint not null default 0,
@@ -2062,10 +2083,11 @@ create table private.leadership (
     expires_at timestamptz
 );
 comment on table private.leadership is
-'Who leads the rounds. A lease that is neither renewed nor given back ends at expires_at: another worker takes it.';
+'The leading worker. A lease that is neither renewed nor given back ends at expires_at: another worker takes it.';
 comment on column private.leadership.number is
-'Counts the leases. A transaction of a round names the number of its lease, and is refused once another was taken.';
-comment on column private.leadership.leader is 'The host and process that took the lease: null once it was given back.';
+'Counts the leases. A transaction of a periodic task names its lease, and is refused once a later lease exists.';
+comment on column private.leadership.leader is
+'The host and process that hold the lease; null after the lease was given back.';
 
 insert into private.leadership (of) values ('rounds');
 
@@ -2077,9 +2099,10 @@ begin
 end
 $$;
 
--- The number of a new lease, how many seconds ago the rounds were last led (null: never), and who let the lease end
--- (null: it was given back). No row while another worker leads; a worker that comes back names its former lease. A
--- lease that ends later than the longest lease allows was dated by a wrong clock, and is over.
+-- Takes the lease. Returns the number of the new lease, how many seconds ago a worker last led (null: never), and the
+-- worker that let its lease expire (null: it gave the lease back). Returns no row while another worker leads. A
+-- worker that returns names its former lease. A lease that ends later than the longest possible lease was dated by a
+-- wrong clock, and counts as over.
 create function private.take_lease(by_leader text, former_number bigint)
 returns table (number bigint, seconds_unled double precision, lapsed_leader text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -2106,7 +2129,7 @@ begin
 end
 $$;
 
--- Whether the lease is still this worker's; it then lasts anew. A lease that has ended is not renewed.
+-- Renews the lease and returns whether this worker still holds it. A lease that has ended is not renewed.
 create function private.renew_lease(of_number bigint) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2120,7 +2143,7 @@ begin
 end
 $$;
 
--- Gives the lease back, so that another worker need not wait for its end.
+-- Gives the lease back, so that another worker need not wait until the lease ends.
 create function private.give_lease_back(of_number bigint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2131,8 +2154,8 @@ begin
 end
 $$;
 
--- A worker that stood still may wake up in the middle of a round that another worker makes by now. Raises RG409
--- (lead_lost) if a later lease was taken.
+-- Raises RG409 (lead_lost) if a later lease was taken. A worker that was suspended may wake up in the middle of a
+-- periodic task that another worker now runs.
 create function private.require_lease(of_number bigint) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2143,7 +2166,7 @@ begin
 end
 $$;
 
--- When a worker last led, null before the first one did, and how many seconds ago that was; 0 while one leads.
+-- Returns when a worker last led (null if none ever did) and how many seconds ago that was (0 while a worker leads).
 create function private.last_led() returns table (led_until timestamptz, seconds double precision)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2162,10 +2185,10 @@ $$;
 
 -- 09_clock.sql
 
--- The clock of retention, which never goes back, and the locks that put transactions in turn.
+-- The retention clock, which never goes back, and the row locks that make transactions take turns.
 
--- The latest time that the database's clock and the bucket's have agreed upon: what is reckoned from here ends no
--- sooner for a clock that jumped back.
+-- The latest time on which the database's clock and the bucket's clock agreed. Retention terms count from this time,
+-- so a clock that jumps back makes no recording due sooner.
 create table private.keeping_clock (
     singleton boolean primary key default true constraint keeping_clock_is_single check (singleton),
     highest timestamptz not null
@@ -2173,16 +2196,17 @@ create table private.keeping_clock (
 
 insert into private.keeping_clock (highest) values ('-infinity');
 
--- Rows that transactions lock to take turns. No advisory locks: whoever can connect can hold one, and no login of ours
--- can lock a row here but by the functions below.
+-- Rows that transactions lock to take turns. The functions use no advisory locks because any login can hold one. Our
+-- logins can lock a row of this table only through the functions below.
 create table private.turns (
     of text primary key constraint turns_of_is_known check (of in ('keeping', 'policies', 'bucket'))
 );
-comment on table private.turns is 'What transactions take turns at; nobody reads or writes the rows, which are locked.';
+comment on table private.turns is
+'Rows that transactions lock to take turns. No statement reads or writes their contents.';
 
 insert into private.turns (of) values ('keeping'), ('policies'), ('bucket');
 
--- The database's clock, in one place: what is due, held or overdue is reckoned by this alone.
+-- Returns the time by the database's clock. Every check of what is due, held or overdue uses this function.
 create function private.now() returns timestamptz
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -2199,8 +2223,9 @@ begin
 end
 $$;
 
--- Law 7: whoever takes something away holds this shared, whoever forbids it holds it alone, each to the end of the
--- transaction. So nothing is begun to be destroyed while a hold on it is being placed.
+-- Law 7: a transaction that destroys a recording takes this lock shared, and a transaction that places a hold takes
+-- it exclusively (`alone`). Both keep the lock until they end. Therefore no destruction begins while a hold is being
+-- placed.
 create function private.lock_keeping(alone boolean) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2241,13 +2266,14 @@ create table resguardo.staff (
 );
 alter table resguardo.staff enable row level security;
 comment on column resguardo.staff.origin is
-'OWN: invited, or added by the owner. MAPPED: named by the adopter''s role table, which changes no other.';
+'OWN: invited, or added by the owner. MAPPED: created by the adopter''s role table, which changes no other row.';
 comment on column resguardo.staff.suspended_by is
-'The nil UUID where the adopter''s role table took the role away: it alone may give it back.';
+'The nil UUID if the adopter''s role table suspended the member. Then only the role table can end the suspension.';
 
--- Suspends a member of staff at once: not active, every session gone, every recording of theirs stopped, the ban at the
--- identity provider queued. False where there is no such member. Of two who suspend each other one comes first. It
--- outweighs a suspension by the adopter's role table, which may no longer end it. Raises RG409 (own_suspension).
+-- Suspends a member of staff at once and returns true. The member is no longer active, all sessions of the member are
+-- deleted, all recordings of the member are stopped, and the ban at the identity provider is queued. Returns false if
+-- the member does not exist. If two members suspend each other, only one succeeds. A suspension by compliance
+-- replaces a suspension by the adopter's role table, which can then no longer end it. Raises RG409 (own_suspension).
 create function private.suspend_staff(member uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2257,7 +2283,7 @@ declare
 begin
     perform private.person();
     perform from resguardo.staff as s where s.user_id in (private.uid(), member) order by s.user_id for update;
-    person := private.person();  -- once more: two may suspend each other
+    person := private.person();  -- checked again under the lock because two members may suspend each other
     if member = person then
         raise exception 'own_suspension' using errcode = 'RG409';
     end if;
@@ -2279,9 +2305,10 @@ begin
 end
 $$;
 
--- Ends every session of the members whom compliance suspended, and returns how many there were. A sign-in that began
--- before the ban may commit one after it. Those whom the adopter's role table no longer names keep theirs: they may be
--- users of the adopter's application. Law 4 does not rest on this: private.person() refuses a suspended member.
+-- Deletes every session of the members whom compliance suspended, and returns how many sessions there were. A sign-in
+-- that began before the ban may commit its session after the ban. Members whom the adopter's role table suspended
+-- keep their sessions, because they may be users of the adopter's own application. Law 4 does not depend on this
+-- function: private.person() refuses every suspended member.
 create function private.end_sessions_of_suspended() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2295,11 +2322,11 @@ begin
     get diagnostics ended = row_count;
     return ended;
 exception when insufficient_privilege then
-    return 0; -- the project does not let us, as in end_work_of()
+    return 0; -- the Supabase project does not permit it, as in end_work_of()
 end
 $$;
 
--- Ends what a member has going on: every recording of theirs is stopped, every session gone.
+-- Stops every recording of a member and deletes every session of the member.
 create function private.end_work_of(member uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2317,15 +2344,15 @@ begin
     begin
         delete from auth.sessions as s where s.user_id = member;
     exception when insufficient_privilege then
-        null; -- the project does not let us; the status alone already closes every door of ours
+        null; -- the Supabase project does not permit it; the suspended status alone already denies all access
     end;
 end
 $$;
 
--- What the adopter's role table says of one login: its role here, or null for none. It makes members, changes their
--- role, and suspends those it no longer names; it touches none that were invited or added, gives back no access that
--- compliance took away, and leaves a patient's login alone. See supabase/adopters/map_roles.sql. Raises RG409
--- (role_unknown).
+-- Applies one row of the adopter's role table: the role of one login, or null for no role. The function adds members,
+-- changes their role, and suspends members that the role table no longer names. It never changes members who were
+-- invited or added by the owner, never ends a suspension by compliance, and ignores the login of a patient. See
+-- supabase/adopters/map_roles.sql. Raises RG409 (role_unknown).
 create function private.map_staff(login uuid, mapped_role text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2379,7 +2406,7 @@ begin
 end
 $$;
 
--- Whether a member of staff is a clinician who works here now.
+-- Returns whether a member of staff is an active clinician.
 create function private.is_active_clinician(member uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2393,7 +2420,7 @@ $$;
 
 -- 11_staff_invitations.sql
 
--- Invitations of new members of staff, and the logins that they lead to.
+-- Invitations of new members of staff, and the logins that invited people receive.
 
 create table private.staff_invitations (
     id uuid primary key default gen_random_uuid(),
@@ -2416,12 +2443,13 @@ create table private.staff_invitations (
     )
 );
 comment on table private.staff_invitations is
-'Who was asked to work here. The address is nowhere else of ours: logs, jobs and the audit log name the invitation.';
-comment on column private.staff_invitations.invited_by is 'Null: the owner, by `resguardo staff add`.';
+'Invited addresses. Logs, jobs and the audit log name an invitation only by its id, never by the address.';
+comment on column private.staff_invitations.invited_by is
+'Null if the owner invited the person with `resguardo staff add`.';
 create unique index staff_invitations_one_pending_key on private.staff_invitations (email) where status = 'PENDING';
 create index staff_invitations_created_idx on private.staff_invitations (created_at desc);
 
--- Holds a login against whoever would make it a patient's, or a member's, at the same moment.
+-- Locks a login, so that no other transaction makes the login a patient or a member of staff at the same moment.
 create function private.lock_login(login uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -2430,10 +2458,10 @@ begin
 end
 $$;
 
--- The login of an address, all null where there is none, and why it may not become a member of staff. A login whose
--- address nobody confirmed may have been made by anybody, with a password of theirs: it counts only where an
--- invitation of ours made it, which leaves it without a password (supabase/auth, internal/api/invite.go, checked
--- 2026-11-21).
+-- Returns the login of an address, and why the login may not become a member of staff. Returns nulls if no login has
+-- the address. A login with an unconfirmed address counts only if an invitation of ours created it. Anyone can create
+-- a login with an unconfirmed address and a password of their own, but an invitation creates a login without a
+-- password (supabase/auth, internal/api/invite.go, checked 2026-11-21).
 create function private.staff_login(
     of_email text, out user_id uuid, out is_confirmed boolean, out made_by uuid, out refusal text
 )
@@ -2463,8 +2491,8 @@ begin
 end
 $$;
 
--- The standing invitation of an address, made if new, or why there can be none. The owner, who is nobody, may change
--- the role of one that stands.
+-- Returns the pending invitation of an address, and creates one if none exists, or returns why none is possible. The
+-- owner may change the role in a pending invitation.
 create function private.open_staff_invitation(
     of_email text, of_role text, inviter uuid, out invitation uuid, out refusal text, out login uuid
 )
@@ -2492,9 +2520,9 @@ begin
 end
 $$;
 
--- Invites somebody by address, or says why not: the audit row then names the login or the patient that the answer
--- told of. Again while it is pending the job is queued once more and nothing else changes. Raises RG429
--- (quota_invitations).
+-- Invites a person by address, or returns the reason against it. The audit row then names the login or the patient
+-- that the reason reveals. If an invitation is already pending, the job is queued again and nothing else changes.
+-- Raises RG429 (quota_invitations).
 create function private.invite_staff(of_email text, of_role text)
 returns table (
     id uuid, role text, status text, error text, email text, created_at timestamptz, refusal text
@@ -2531,8 +2559,8 @@ begin
 end
 $$;
 
--- The newest hundred invitations, after the audit row of the look. The address is given to the person who invited it
--- alone.
+-- Returns the newest 100 invitations, after the audit row about this read. Only the person who sent an invitation
+-- sees its address.
 create function private.read_staff_invitations()
 returns table (id uuid, role text, status text, error text, email text, created_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -2557,7 +2585,7 @@ begin
 end
 $$;
 
--- The owner's `resguardo staff add`: the invitation to settle, or why there can be none.
+-- Returns the invitation for the owner's `resguardo staff add`, or the reason why none is possible.
 create function private.add_staff(of_email text, of_role text, out invitation uuid, out refusal text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2583,10 +2611,10 @@ begin
 end
 $$;
 
--- Brings a pending invitation to its end as far as the logins allow: the member of staff is made, or it has failed, and
--- null is returned; or the address that has to be invited still. `answered` is the login that Supabase Auth named
--- when it was asked. An answer that was lost is found again by the mark that the invitation left on its login, which
--- is committed only where the mail was sent.
+-- Completes a pending invitation as far as the existing logins allow. Returns null if the invitation has ended: the
+-- member of staff now exists, or the invitation has failed. Otherwise returns the address to invite. `answered` is
+-- the login that Supabase Auth returned. If that response was lost, the mark that the invitation left on its login
+-- identifies the login. Supabase Auth commits the mark only if it sent the mail.
 create function private.settle_staff_invitation(of_invitation uuid, answered uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2644,9 +2672,10 @@ create table resguardo.patients (
     constraint patients_birth_date_is_possible check (birth_date >= date '1900-01-01')
 );
 alter table resguardo.patients enable row level security;
-comment on column resguardo.patients.birth_date is 'For the term of what is recorded of a minor; null: of age.';
+comment on column resguardo.patients.birth_date is
+'Determines the retention term of a minor''s recordings; null for an adult.';
 
--- Raises RG409 (login_is_patient, patient_user_unknown).
+-- Refuses a login that is already a patient or does not exist. Raises RG409 (login_is_patient, patient_user_unknown).
 create function private.guard_login() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2670,10 +2699,11 @@ for each row execute function private.guard_login();
 create trigger patients_guard_login before insert or update of user_id on resguardo.patients
 for each row execute function private.guard_login();
 
--- The patient of that external id, made if new. A login is linked when the patient is made, never changed from here,
--- and named again by every doctor: nobody's consultation falls to a login that its doctor does not know of. The day of
--- birth is given once, then or later, and dates again what is recorded of a minor already: later, never sooner. Raises
--- RG409 (patient_user_unknown, patient_user_differs, patient_birth_date_differs, patient_birth_date_ahead).
+-- Returns the patient with an external id, and creates the patient if none exists. A login is linked only when the
+-- patient is created. Every doctor must name the same login again, so no doctor's consultation becomes visible to a
+-- login that the doctor does not know. The birth date can be given once, at creation or later. A later birth date can
+-- extend the due date of a minor's existing recordings, but never shorten it. Raises RG409 (patient_user_unknown,
+-- patient_user_differs, patient_birth_date_differs, patient_birth_date_ahead).
 create function private.register_patient(of_external_id text, of_user uuid, of_birth_date date) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2704,7 +2734,8 @@ begin
 end
 $$;
 
--- Whoever ends a recording of the patient meanwhile is seen here or sees the day of birth: both lock the patient.
+-- Stores the birth date of a patient and updates the due dates. This function and the end of a recording both lock
+-- the patient, so each recording is dated with the birth date.
 create function private.give_birth_date(of_patient uuid, of_birth_date date) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2741,8 +2772,8 @@ $$;
 
 -- Consultations.
 --
--- Every table that belongs to a consultation repeats the consultation's doctor and patient, and a composite foreign key
--- keeps the three together. A policy therefore reads columns of the row itself.
+-- Every table that belongs to a consultation repeats the consultation's doctor and patient, and a composite foreign
+-- key keeps the three columns consistent. Therefore a policy reads only columns of the row itself.
 
 create table resguardo.consultations (
     id uuid primary key,
@@ -2771,19 +2802,19 @@ create table resguardo.consultations (
 );
 alter table resguardo.consultations enable row level security;
 comment on column resguardo.consultations.auto_record is
-'Recorded as soon as the doctor and the patient are in the room and everybody consents, once.';
+'Recording starts once, by itself, when doctor and patient are in the room and every participant consents.';
 comment on column resguardo.consultations.separate_speakers is
-'Beside the video the sound of each microphone is recorded apart.';
+'Whether the sound of each microphone is recorded separately beside the video.';
 comment on column resguardo.consultations.language is
-'The language that is spoken, as the doctor gave it; null if nobody did.';
-comment on column resguardo.consultations.transcribe is 'What the doctor said of it; null is the default.';
+'The spoken language, as the doctor stated it; null if not stated.';
+comment on column resguardo.consultations.transcribe is 'The doctor''s choice; null for the default.';
 comment on column resguardo.consultations.is_transcribed is
-'Whether its recordings are turned into words: by default, unless the kind is sensitive.';
+'Whether the recordings are transcribed. The default is true, unless the consultation kind is sensitive.';
 create index consultations_doctor_idx on resguardo.consultations (doctor_id, scheduled_at desc, id desc);
 create index consultations_patient_idx on resguardo.consultations (patient_id, scheduled_at desc, id desc);
 
--- A person asks about consultations of their own alone; a service, or a function on nobody's behalf, about any. Raises
--- RG403 (not_own_consultation) for a hidden one and an unknown one alike.
+-- Raises RG403 (not_own_consultation) if a person names another person's consultation or one that does not exist. A
+-- service, or a function that acts for nobody, may name any consultation.
 create function private.require_own_consultation(consultation uuid) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2806,8 +2837,8 @@ begin
 end
 $$;
 
--- Takes the lock under which consents, joins and starts of one consultation happen one after the other. Whoever may not
--- see the consultation locks nothing: a stranger cannot hold it up.
+-- Locks a consultation, so that its consents, joins and starts happen one after the other. A person who may not see
+-- the consultation gets no lock, so a stranger cannot delay it.
 create function private.lock_consultation(consultation uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2822,8 +2853,8 @@ begin
 end
 $$;
 
--- Which consultation has that external id, hidden or not, for the audit row of a look that found nothing; the nil UUID
--- where there is none.
+-- Returns the id of the consultation with an external id, even if it is hidden, for the audit row of a lookup that
+-- found nothing. Returns the nil UUID if no such consultation exists.
 create function private.consultation_id_of(of_external_id text) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2860,8 +2891,10 @@ create table resguardo.participants (
     constraint participants_of_consultation_key unique (id, consultation_id)
 );
 alter table resguardo.participants enable row level security;
-comment on column resguardo.participants.id is 'Also the identity in the LiveKit room: it names nobody.';
-comment on column resguardo.participants.joined_at is 'When the newest join token was issued; null until the first.';
+comment on column resguardo.participants.id is
+'Also the participant''s identity in the LiveKit room. The id reveals no name.';
+comment on column resguardo.participants.joined_at is
+'When the newest join token was issued; null before the first one.';
 create unique index participants_one_doctor_key on resguardo.participants (consultation_id) where kind = 'DOCTOR';
 create unique index participants_one_patient_key on resguardo.participants (consultation_id) where kind = 'PATIENT';
 create index participants_consultation_idx on resguardo.participants (consultation_id, doctor_id, patient_id);
@@ -2876,7 +2909,8 @@ create table private.invitations (
     redeemed_at timestamptz
 );
 
--- Keeps the hash of a guest's one-time invitation. Raises RG403 for a guest who is not of the caller's consultation.
+-- Stores the hash of a guest's one-time invitation. Raises RG403 if the guest does not belong to a consultation of
+-- the caller.
 create function private.keep_invitation(guest uuid, secret_sha256 bytea, expires_at timestamptz) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2892,8 +2926,8 @@ begin
 end
 $$;
 
--- Redeems an invitation, once: who the guest is and which room, or no row where it is unknown, used or expired. Into a
--- room that is being recorded only a guest who consented is let in: RG403 (consent_missing_to_join).
+-- Redeems an invitation once. Returns the guest and the room, or no row if the invitation is unknown, used or
+-- expired. Raises RG403 (consent_missing_to_join) if the room is being recorded and the guest has not consented.
 create function private.redeem_invitation(secret bytea)
 returns table (participant_id uuid, consultation_id uuid, room_name text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -2904,7 +2938,7 @@ begin
     update private.invitations as i set redeemed_at = clock_timestamp()
     where i.secret_sha256 = sha256(secret) and i.redeemed_at is null and i.expires_at > now();
     if not found then
-        return; -- nobody is known by it: the edge counts such attempts by address
+        return; -- an unknown secret identifies nobody; the edge counts such attempts by address
     end if;
     select p.* into guest
     from resguardo.participants as p
@@ -2930,7 +2964,8 @@ $$;
 
 -- 15_consents.sql
 
--- Consents: statements of participants about being recorded. The newest statement of a participant counts.
+-- Consents: statements of participants about being recorded. The newest statement of each participant is the valid
+-- one.
 
 create table resguardo.consents (
     id uuid primary key,
@@ -2966,7 +3001,7 @@ create index consents_consultation_idx on resguardo.consents (consultation_id);
 create index consents_doctor_idx on resguardo.consents (doctor_id);
 create index consents_patient_idx on resguardo.consents (patient_id);
 
--- The newest word of each participant, and who of a consultation has to give one.
+-- The newest statement of each participant, and whether the participant must consent.
 create view resguardo.standing_consents with (security_invoker = true) as
 select
     p.id as participant_id,
@@ -2986,8 +3021,9 @@ left join lateral (
     limit 1
 ) as c on true;
 
--- Whoever writes a consent without having taken the lock takes it here, once the policies have let the row through: of
--- two at once one sees the other. Who withdrew in person is not made to consent again by somebody else's word.
+-- Takes the consultation's lock if the caller does not hold it, after the policies have admitted the row. Therefore
+-- two simultaneous statements see each other. If a participant withdrew in person, nobody else can record a new
+-- consent for that participant.
 create function private.guard_consent() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3010,7 +3046,7 @@ $$;
 create trigger consents_guard after insert on resguardo.consents
 for each row execute function private.guard_consent();
 
--- Law 6, as the policy on recordings reads it: every required participant has a standing consent.
+-- Law 6, as the policy on recordings checks it: returns whether every required participant has a standing consent.
 create function private.everyone_consents(consultation uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,7 +1,8 @@
--- The people's roles, the two logins, and the four schemas, which Supabase never exposes.
+-- The database roles of people, the two logins of the API and the worker, and the four schemas. Supabase's own API
+-- must expose none of these schemas.
 --
--- Roles belong to the cluster, not to the database. Another database of the cluster may already have made them, or may
--- make them at the same moment.
+-- Roles belong to the cluster, not to the database. Another database of the cluster may have created the roles
+-- earlier, or may create them at the same moment.
 
 do $$
 declare
@@ -18,7 +19,7 @@ begin
                 execute format('create role %I %s', role_name, attributes);
             end if;
         exception when duplicate_object or unique_violation then
-            null; -- another database's migration was faster
+            null; -- another database's migration created the role first
         end;
     end loop;
 
@@ -48,9 +49,10 @@ create schema audit;
 create schema private;
 create schema jobs;
 
-comment on schema resguardo is 'The clinical tables. Row level security decides on every one.';
-comment on schema audit is 'The audit log. Insert only, through private functions.';
-comment on schema private is 'Functions that check and record, and the tables that only they read.';
+comment on schema resguardo is 'The clinical tables. Row level security protects every table.';
+comment on schema audit is 'The audit log. Only private functions insert rows; nothing is changed or deleted.';
+comment on schema private is
+'Functions that check access and write audit rows, and the tables that only these functions read.';
 comment on schema jobs is 'The job queue (procrastinate).';
 
 revoke all on schema resguardo, audit, private, jobs from public, anon, authenticated, service_role;

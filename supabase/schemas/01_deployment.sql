@@ -1,4 +1,4 @@
--- The name of the deployment, which marks the database: the API and the worker refuse a database of another deployment.
+-- The name of the deployment that owns the database. The API and the worker refuse a database of another deployment.
 
 create table private.deployment (
     singleton boolean primary key default true constraint deployment_is_single check (singleton),

@@ -1,13 +1,13 @@
--- The functions that the files of policies/access call, and the digest of the access that they granted.
+-- The functions that the files of policies/access call, and the digest of the access that the files granted.
 --
--- Each access file first takes all access away and then grants it again, so that the file states the complete access.
+-- Each access file first revokes all access and then grants it again, so each file states the complete access.
 
 create table private.access_seals (
     object text not null constraint access_seals_pkey primary key,
     digest text not null
 );
 comment on table private.access_seals is
-'What private.access_catalogue() said when the owner had last set all access anew, by `resguardo migrate`.';
+'What private.access_catalogue() returned when `resguardo migrate` last applied policies/access.';
 
 create function private.reset_access(of_table regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -26,7 +26,7 @@ begin
 end
 $$;
 
--- The same for the functions of a schema: PUBLIC is granted EXECUTE on each new one by Postgres itself.
+-- Revokes all access to the functions of a schema. Postgres itself grants EXECUTE on each new function to PUBLIC.
 create function private.reset_routines(of_schema regnamespace) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -39,7 +39,7 @@ begin
 end
 $$;
 
--- Everything in the catalogue that decides who may do what, each with a digest of what it says.
+-- Returns every catalogue object that affects access, each with a digest of its access settings.
 create function private.access_catalogue() returns table (object text, digest text)
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -129,7 +129,7 @@ begin
 end
 $$;
 
--- The owner's alone.
+-- Stores the digests of the present access. Only the owner can call this function.
 create function private.seal_access() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -140,7 +140,8 @@ begin
 end
 $$;
 
--- The version of policies/access that the database has, and what has been changed by hand since; null before any seal.
+-- Returns the version of policies/access that was last applied to the database, and the objects whose access somebody
+-- changed by hand since then. Returns null if policies/access was never applied.
 create function private.access_standing() returns table (policy_version text, changed text[])
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,8 +1,8 @@
--- Who asks. Every statement that returns our rows calls private.person() or private.patient(), which raise RG401 if the
--- session in the token has ended.
+-- Sessions of people. Every statement that returns our rows calls private.person() or private.patient(). Both
+-- functions raise RG401 if the session in the token has ended.
 --
--- Our error codes: RG401 unauthenticated, RG403 forbidden, RG405 change of the audit log, RG409 conflict, RG429 quota.
--- The message is a reason in snake_case.
+-- Our error codes: RG401 unauthenticated, RG403 forbidden, RG405 change of the audit log, RG409 conflict, RG429
+-- quota. The message of an error is a reason in snake_case.
 
 create table private.session_mac_keys (
     number integer not null,
@@ -12,10 +12,11 @@ create table private.session_mac_keys (
     constraint session_mac_keys_pkey primary key (number)
 );
 comment on table private.session_mac_keys is
-'The current key of session MACs, which has the highest number, and the one before it.';
+'The current key of session MACs, which has the highest number, and the key before it.';
 comment on column private.session_mac_keys.inner_block is
-'The key, filled up with zeros to 64 bytes, exclusive or 0x36: what HMAC (RFC 2104) puts before the message.';
-comment on column private.session_mac_keys.outer_block is 'The same with 0x5c, before the inner hash.';
+'The key, padded with zeros to 64 bytes, XOR 0x36: HMAC (RFC 2104) hashes this block before the message.';
+comment on column private.session_mac_keys.outer_block is
+'The key, padded with zeros to 64 bytes, XOR 0x5c: HMAC hashes this block before the inner hash.';
 
 create table private.session_mac_rule (
     singleton boolean primary key default true constraint session_mac_rule_is_single check (singleton),
@@ -23,7 +24,7 @@ create table private.session_mac_rule (
     changed_at timestamptz not null default now()
 );
 comment on table private.session_mac_rule is
-'Whether a session counts only with a MAC. One row, which `resguardo migrate` alone changes.';
+'Whether a session is valid only with a MAC. The table has one row, and only `resguardo migrate` changes it.';
 
 insert into private.session_mac_rule (is_required) values (false);
 
@@ -43,7 +44,8 @@ begin
 end
 $$;
 
--- By which the log and the links know a session: one way, so that nobody gets from it the id, which is a key.
+-- Returns the session fingerprint, which identifies a session in the audit log and in subtitle links. The fingerprint
+-- is a one-way hash because the session id itself is a secret.
 create function private.session_fingerprint(session_id uuid) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -52,8 +54,8 @@ begin
 end
 $$;
 
--- Makes a new key, which signs from now on. The key before it is still accepted, an older one is deleted. The 32 random
--- bytes are hashed from three random UUIDs, since pgcrypto may not be there.
+-- Creates a new key, which signs all MACs from now on. MACs of the key before it are still accepted. Older keys are
+-- deleted. The 32 random bytes are a hash of three random UUIDs because pgcrypto may not be installed.
 create function private.rotate_session_mac_key() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -78,9 +80,10 @@ begin
 end
 $$;
 
--- The MAC of claims under one key: `<number>.<HMAC-SHA-256 in hex>`; null if there is no such key. It covers the
--- person, the session, the level, the expiry, and the proofs with their times, as the API passes them on: times in
--- whole seconds, a missing level as aal1, proofs without a time left out.
+-- Returns the MAC of claims under one key, as `<number>.<HMAC-SHA-256 in hex>`, or null if no such key exists. The
+-- MAC covers the person, the session, the assurance level, the expiry, and the authentication methods with their
+-- times. Times are in whole seconds. A missing level counts as aal1. Methods without a time are left out. The API
+-- passes the claims on in this form.
 create function private.session_mac(claims jsonb, key_number integer) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -117,8 +120,8 @@ begin
 end
 $$;
 
--- Whether the claims bear a MAC of a key that is still accepted. Both sides are hashed before they are compared, so
--- that the time it takes says nothing about the right one.
+-- Returns whether the claims contain a MAC of a key that is still accepted. The function compares hashes of the two
+-- MACs, so the duration of the comparison does not reveal the correct MAC.
 create function private.has_session_mac(claims jsonb) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -137,7 +140,7 @@ begin
 end
 $$;
 
--- Raises RG401 (session_over) if the rule asks for a MAC and the claims bear none that is valid.
+-- Raises RG401 (session_over) if the rule requires a MAC and the claims contain no valid one.
 create function private.require_session_mac(claims jsonb) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -148,9 +151,10 @@ begin
 end
 $$;
 
--- For an adopter's own Custom Access Token hook: the claims with `resguardo_mac`. Call it last, on the final claims. It
--- never raises, since an error would stop every sign-in of the project: claims that name no session come back as they
--- are, without a MAC, and so does everything when Auth's time limit ends the wait for a lock.
+-- Returns the claims with `resguardo_mac` added, for an adopter's own Custom Access Token hook. The hook must call
+-- this function last, on the final claims. The function never raises, because an error would stop every sign-in of
+-- the project. It returns the claims unchanged if they name no session, or if Auth's time limit ends the wait for a
+-- lock.
 create function private.add_session_mac(claims jsonb) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -172,8 +176,9 @@ begin
 end
 $$;
 
--- Supabase Auth's Custom Access Token hook: the event with `claims.resguardo_mac`. Auth calls it as supabase_auth_admin
--- within each sign-in and refresh, for two seconds at most. It never raises: see add_session_mac().
+-- Supabase Auth's Custom Access Token hook. Returns the event with `claims.resguardo_mac`. Auth calls the hook as
+-- supabase_auth_admin within each sign-in and refresh, and waits for at most two seconds. The hook never raises: see
+-- add_session_mac().
 create function private.access_token_hook(event jsonb) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -187,10 +192,11 @@ exception when query_canceled or assert_failure or others then
 end
 $$;
 
--- The user of the token, if the session it names still stands in auth.sessions, belongs to that user, and the user is
--- neither banned nor deleted. A session of an OAuth client is refused whatever the claims say: once it has a second
--- factor its tokens no longer name the client. Older versions of Supabase Auth lack its two columns, hence to_jsonb().
--- Raises RG401 (session_over, session_delegated).
+-- Returns the user of the token. Raises RG401 (session_over) unless the token's session exists in auth.sessions,
+-- belongs to this user, and the user is neither banned nor deleted. Raises RG401 (session_delegated) for a session of
+-- an OAuth client. The check reads the session row and not only the claims, because the tokens of an OAuth session
+-- stop naming the client once the session has a second factor. The function uses to_jsonb() because older versions of
+-- Supabase Auth lack two columns of the session row.
 create function private.live_session() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -223,8 +229,9 @@ begin
 end
 $$;
 
--- The member of staff who asks: live session, active, in the role that this transaction has taken, with a second
--- factor. Raises RG401 (session_over, staff_suspended) or RG403 (wrong_role, second_factor_needed).
+-- Returns the member of staff who sends the request. The member must have a live session and a second factor, be
+-- active, and have the role that this transaction has taken. Raises RG401 (session_over, staff_suspended) or RG403
+-- (wrong_role, second_factor_needed).
 create function private.person() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -245,7 +252,8 @@ begin
 end
 $$;
 
--- The id in resguardo.patients of the patient who asks. Raises RG401 (session_over) or RG403 (wrong_role).
+-- Returns the id in resguardo.patients of the patient who sends the request. Raises RG401 (session_over) or RG403
+-- (wrong_role).
 create function private.patient() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -261,8 +269,8 @@ begin
 end
 $$;
 
--- The role a user takes: the staff's own, else patient, else null. Whether the session and the member are in good
--- standing is for person() and patient() to say.
+-- Returns the role of a user: the role in resguardo.staff, else `patient`, else null. The function does not check the
+-- session or a suspension: person() and patient() do that.
 create function private.role_of(person uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -274,7 +282,8 @@ begin
 end
 $$;
 
--- The same for the audit row of a refusal; null, too, if one of the tables is locked. It waits 0.1 s at most.
+-- Returns the role of a user for the audit row of a refusal, or null if one of the tables is locked. Waits at most
+-- 0.1 s for a lock.
 create function private.known_role(person uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
 as $$
@@ -285,9 +294,10 @@ exception when lock_not_available then
 end
 $$;
 
--- Opens a person's transaction: sets the claims, the request and the time limit, and takes the person's role, which
--- must be one of those allowed. An invoker function, since a definer may not set the role. Returns the role. Raises
--- RG401 (session_over: no valid MAC, if one is required) or RG403 (not_registered, wrong_role).
+-- Begins a person's transaction and returns the role: sets the claims, the request and the time limit, and takes the
+-- person's role, which must be one of the allowed roles. This is an invoker function because a SECURITY DEFINER
+-- function may not set the role. Raises RG401 (session_over: no valid MAC, if one is required) or RG403
+-- (not_registered, wrong_role).
 create function private.begin_as(
     claims jsonb, allowed_roles text[], request_id uuid, address inet, purpose text, timeout_milliseconds integer
 ) returns text
@@ -309,7 +319,8 @@ begin
 end
 $$;
 
--- What the audit rows of this transaction will say of the request. Without claims it is a service or a guest.
+-- Sets what the audit rows of this transaction record about the request. Without claims, the actor is a service or a
+-- guest.
 create function private.describe_request(
     claims jsonb, request_id uuid, address inet, purpose text, timeout_milliseconds integer
 ) returns void
@@ -327,7 +338,7 @@ begin
 end
 $$;
 
--- Whoever asks, in good standing: the member of staff or the patient's user.
+-- Returns the user id of the person who sends the request: an active member of staff or a patient.
 create function private.require_person() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,7 +1,7 @@
--- The audit log: one table that takes inserts only, and the functions that write it.
+-- The audit log: one insert-only table, and the functions that write rows into it.
 --
--- A partition holds one year. All partitions of twenty years are made here, because a missing partition would stop
--- every insert, and so every read.
+-- A partition holds one year. The migration creates the partitions of twenty years, because a missing partition would
+-- stop every insert, and every read needs an insert.
 
 create table audit.events (
     id uuid not null default gen_random_uuid(),
@@ -34,13 +34,13 @@ create table audit.events (
 ) partition by range (recorded_at);
 
 comment on table audit.events is
-'Insert only. A list is one row that names every patient it touched; ids and field names, never values.';
+'Insert-only. A list writes one row that names every patient it shows. Rows hold ids and field names, no values.';
 comment on column audit.events.recorded_at is
-'The database''s clock at the insert, not at the start of the transaction.';
+'The time of the insert by the database''s clock, not the start of the transaction.';
 comment on column audit.events.session_fingerprint is
-'The SHA-256 of the session''s id, in hex. The id itself is a key and is kept nowhere.';
-comment on column audit.events.operation is 'Create, read, update, delete, execute: AuditEvent.action of FHIR R4.';
-comment on column audit.events.basis is 'Why it was allowed, or on what ground it was asked.';
+'The SHA-256 of the session id, in hex. The session id itself is a secret and is not stored.';
+comment on column audit.events.operation is 'Create, read, update, delete or execute: AuditEvent.action of FHIR R4.';
+comment on column audit.events.basis is 'Why access was allowed, or the ground on which access was requested.';
 
 create index events_recorded_idx on audit.events (recorded_at desc, id desc);
 create index events_actor_idx on audit.events (actor_id, recorded_at desc);
@@ -58,7 +58,7 @@ $$;
 create trigger events_refuse_change before update or delete on audit.events
 for each row execute function private.refuse_change();
 
--- TRUNCATE triggers are not inherited by partitions, and row triggers become ENABLE ALWAYS one table at a time.
+-- Partitions do not inherit TRUNCATE triggers, and row triggers become ENABLE ALWAYS only table by table.
 do $$
 declare
     partition text;
@@ -86,8 +86,8 @@ for each statement execute function private.refuse_change();
 alter table audit.events enable always trigger events_refuse_change;
 alter table audit.events enable always trigger events_refuse_truncate;
 
--- The words that an audit row may bear beside ids, and no others: many read the log, and whoever has the API's login
--- calls the functions that write it.
+-- The only words that an audit row may contain beside ids. The list protects the log against free text: many people
+-- read the log, and anyone with the API's login can call the functions that write it.
 create table private.audit_terms (
     kind text not null
     constraint audit_terms_kind_is_known check (kind in ('reason', 'basis', 'entity_type', 'field')),
@@ -95,7 +95,7 @@ create table private.audit_terms (
     constraint audit_terms_pkey primary key (kind, term)
 );
 comment on table private.audit_terms is
-'Every reason, basis, kind of entity and name of a field that the audit log may contain. Migrations alone write it.';
+'Every reason, basis, entity type and field name that an audit row may contain. Only migrations write this table.';
 
 insert into private.audit_terms (kind, term)
 select 'reason', t.term from unnest(array[
@@ -271,7 +271,7 @@ create table private.audit_actions (
     is_reserved boolean not null
 );
 comment on column private.audit_actions.is_reserved is
-'Written by functions alone: no statement of a person may claim it (private.record_access).';
+'Whether only functions write this action. A statement of a person cannot use it (private.record_access).';
 
 insert into private.audit_actions (action, operation, is_reserved)
 values
@@ -359,7 +359,7 @@ values
 ('transcript.rewrap_index_key', 'U', true),
 ('consultation.switch_transcription', 'U', true);
 
--- Every action there is, with FHIR's AuditEvent.action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.
+-- Returns FHIR's AuditEvent.action of an action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.
 create function private.operation_of(action text) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -368,8 +368,8 @@ begin
 end
 $$;
 
--- The term if it is registered, else 'unregistered': the row is kept in any case, since what it proves is more than a
--- word. Null stays null.
+-- Returns the term if it is registered, else 'unregistered', or null for null. An unregistered term does not stop the
+-- insert, because the audit row is more important than the term.
 create function private.audit_term(of_kind text, given text) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -381,8 +381,8 @@ begin
 end
 $$;
 
--- Likewise for a reason, which may be of two registered terms with a colon between them (a recording's step and its
--- error), and may name a retention policy by its number.
+-- Returns the reason if it is registered, else 'unregistered'. A reason may consist of two registered terms with a
+-- colon between them (a recording's step and its error), and may name a retention policy by its number.
 create function private.audit_reason(given text) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -397,7 +397,7 @@ begin
 end
 $$;
 
--- Likewise for each field, in the order given.
+-- Returns each field name, or 'unregistered' in its place if it is not registered, in the given order.
 create function private.audit_fields(given text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -411,9 +411,9 @@ begin
 end
 $$;
 
--- Writes one row about the present transaction: who and in which role from the claims and the role taken (of a refusal,
--- the role that would have been taken), the rest from what describe_request() left. For definer functions and triggers
--- only: nobody else may execute it.
+-- Writes one audit row about the present transaction. The actor and the role come from the claims and the role that
+-- was taken. For a refusal, the role is the one that would have been taken. The other columns come from
+-- describe_request(). Only SECURITY DEFINER functions and triggers may execute this function.
 create function private.write_audit(
     action text, outcome text, reason text, entity_type text, entity_ids uuid[], patient_ids uuid[],
     consultation_ids uuid[], fields text[], row_count integer, byte_count bigint
@@ -463,8 +463,9 @@ begin
 end
 $$;
 
--- The patients and consultations that an entity is about, hidden or not; nulls if there is no such entity. It reads the
--- table of that type alone, so that a lock on another table does not hold it up.
+-- Returns the patients and consultations that an entity concerns, even if the person cannot see the entity. Returns
+-- nulls if the entity does not exist. The function reads only the table of that entity type, so a lock on another
+-- table does not delay it.
 create function private.subjects_of(entity_type text, entity uuid) returns private.subjects
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -508,7 +509,8 @@ begin
 end
 $$;
 
--- The same for the audit row of a refusal: nulls, too, if the table is locked. It waits 0.1 s at most.
+-- Returns the patients and consultations of an entity for the audit row of a refusal, or nulls if the table is
+-- locked. Waits at most 0.1 s for a lock.
 create function private.known_subjects(entity_type text, entity uuid) returns private.subjects
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
 as $$
@@ -519,7 +521,7 @@ exception when lock_not_available then
 end
 $$;
 
--- The consultation of an external id for the audit row of a refusal; null, too, if the table is locked.
+-- Returns the consultation with an external id for the audit row of a refusal, or null if the table is locked.
 create function private.known_consultation(of_external_id text) returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
 as $$
@@ -530,10 +532,11 @@ exception when lock_not_available then
 end
 $$;
 
--- Writes the audit row of a look at entities. A look may name one entity, `asked` of the type `asked_type`: the entity
--- itself, or the one that a list is filtered by. If nothing was found, the row says whether the named entity is visible
--- to the person (ALLOWED, no rows), hidden (DENIED) or does not exist (ABSENT). Returns whether it is ALLOWED: the
--- person cannot tell the other two apart. For definer functions only.
+-- Writes the audit row of a lookup. A lookup may name one entity, `asked` of the type `asked_type`: either the entity
+-- to return, or the entity that a list is filtered by. If the lookup found nothing, the row records whether the named
+-- entity is visible to the person (ALLOWED, no rows), hidden (DENIED) or absent (ABSENT). Returns whether the outcome
+-- is ALLOWED, because a person must not be able to tell DENIED from ABSENT. Only SECURITY DEFINER functions may call
+-- this function.
 create function private.write_lookup(
     action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
     patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[]
@@ -558,7 +561,7 @@ begin
         );
         return false;
     end if;
-    if asked_type <> entity_type then  -- a list that shows nobody names nobody
+    if asked_type <> entity_type then  -- an empty list names no subjects
         asked := null;
         about := null;
     end if;
@@ -570,9 +573,9 @@ begin
 end
 $$;
 
--- The same in a statement of the person's, which also counts as a use of a quota. The outer query has to refer to the
--- result, or Postgres does not call the function. Raises RG403 (reserved_action) for an action that functions alone
--- write.
+-- Writes the audit row of a lookup in a person's own statement, and counts one use of a quota. The outer query must
+-- use the result, or Postgres does not call the function. Raises RG403 (reserved_action) for an action that only
+-- functions may write.
 create function private.record_lookup(
     action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
     patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[], meter text
@@ -596,7 +599,8 @@ begin
 end
 $$;
 
--- The same for a look that names no entity (`asked` null) or only the one that it returns. Always returns true.
+-- Writes the audit row of a lookup that names no entity (`asked` is null) or only the entity that it returns. Always
+-- returns true.
 create function private.record_access(
     action text, entity_type text, asked uuid, found_ids uuid[], patient_ids uuid[], consultation_ids uuid[],
     fields text[], meter text
@@ -611,8 +615,8 @@ begin
 end
 $$;
 
--- Whether a recording, if it exists, is visible to the person: to compliance every one is, to a doctor those that the
--- policies show. An invoker function, so that they decide.
+-- Returns whether a recording, if it exists, is visible to the person. Compliance sees every recording, and a doctor
+-- sees the recordings that the policies show. This is an invoker function, so the policies apply.
 create function private.shows_recording(of_recording uuid) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -625,9 +629,10 @@ begin
 end
 $$;
 
--- What raised, in a transaction of its own: a rollback would have erased it. DENIED is what the person may not do,
--- FAILED what stood against it. What was asked for is named by its id, or a consultation by its external id. The row
--- needs no table that may have caused the refusal: if one is locked, the row says what is known without it.
+-- Writes the audit row of an error, in a transaction of its own, because the rollback of the failed transaction would
+-- have removed it. DENIED means that the person lacks the right, and FAILED means that another condition prevented
+-- the action. The row names the requested entity by its id, or a consultation by its external id. Locked tables do
+-- not stop the insert: the row then lacks the data of these tables.
 create function private.record_refusal(
     action text, outcome text, reason text, entity_type text, asked uuid, asked_external_id text
 ) returns void
@@ -647,7 +652,8 @@ begin
 end
 $$;
 
--- Requests without a valid token, and webhooks without a valid signature: so many from an address within a minute.
+-- Records how many requests without a valid token, and webhooks without a valid signature, came from an address
+-- within a minute.
 create function private.record_rejections(
     action text, from_address inet, rejections integer
 ) returns void
@@ -665,7 +671,8 @@ begin
 end
 $$;
 
--- A page of the log for compliance, newest first, from (before_at, before_id) on; the look is itself recorded.
+-- Returns a page of the log for compliance, newest first, starting at (before_at, before_id). The function writes an
+-- audit row about this read.
 create function private.read_audit(
     before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcome text,
     wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer

@@ -1,4 +1,4 @@
--- How much a person may use in one clock hour.
+-- Quotas: how often a person may do something within one clock hour.
 
 create table private.quotas (
     meter text primary key
@@ -6,7 +6,7 @@ create table private.quotas (
     per_hour integer not null constraint quotas_per_hour_is_positive check (per_hour > 0)
 );
 comment on table private.quotas is
-'How often a person may do a thing in one clock hour. `resguardo migrate` loads the rows from policies/quotas.toml.';
+'How often a person may use a meter in one clock hour. `resguardo migrate` loads policies/quotas.toml.';
 
 create table private.usage (
     person_id uuid not null,
@@ -15,11 +15,11 @@ create table private.usage (
     used integer not null,
     constraint usage_pkey primary key (person_id, meter, window_start)
 );
-comment on table private.usage is 'How much of a quota each person has used, by the hour.';
+comment on table private.usage is 'How often each person has used each meter in each hour.';
 
--- Counts one more use of a meter in this hour. Raises RG429 past the quota, with the seconds until the next hour as its
--- detail; a meter without a quota allows nothing. The person's row is locked until the end of the transaction, so that
--- two transactions cannot both take the last use.
+-- Counts one use of a meter in this hour. Raises RG429 if the quota is exceeded, with the seconds until the next hour
+-- as its detail. A meter without a quota allows no use. The person's row stays locked until the end of the
+-- transaction, so two transactions cannot both take the last use.
 create function private.use_quota(person uuid, of_meter text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

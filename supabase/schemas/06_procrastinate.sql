@@ -1,5 +1,5 @@
--- The job queue: procrastinate 3.10.0's own schema (MIT licence), in a schema of ours. A test compares the two.
--- Functions get a fixed search path, since the queue's statements are unqualified.
+-- The job queue: procrastinate 3.10.0's own schema (MIT licence), in the schema `jobs`. A test compares this file
+-- with the package. The functions get a fixed search path because procrastinate's statements do not name the schema.
 
 select pg_catalog.set_config('search_path', 'jobs', true);
 

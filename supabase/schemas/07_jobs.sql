@@ -1,11 +1,12 @@
--- The jobs that the functions of this schema may put into the queue, and which roles of people may ask for them.
+-- The tasks that the functions of this schema may queue, and the roles of people that may queue each task.
 
 create table private.tasks (
     name text primary key constraint tasks_name_is_slug check (name ~ '^[a-z][a-z_]{0,63}$'),
     queue text not null constraint tasks_queue_is_known check (queue in ('default', 'starts', 'media', 'words')),
     may_defer text[] not null
 );
-comment on column private.tasks.may_defer is 'The roles of people that may ask for it, each for what is its own.';
+comment on column private.tasks.may_defer is
+'The roles of people that may queue this task, each for their own entities only.';
 
 insert into private.tasks (name, queue, may_defer)
 values
@@ -20,8 +21,7 @@ values
 ('export_access_request', 'media', '{}'),
 ('transcribe_recording', 'words', '{}');
 
--- Puts a job into the queue within the caller's transaction, with one id for its argument. Jobs of one id run one at a
--- time.
+-- Queues a job within the caller's transaction, with one id as its argument. Jobs for one id run one at a time.
 create function private.defer_job(task text, argument uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -49,9 +49,9 @@ begin
 end
 $$;
 
--- A job with one id for its argument, for functions that have seen to who asks. The same task for one id runs once at a
--- time; what takes long, a start that waits for LiveKit or reading a whole object, has a queue of its own, so that
--- nothing urgent waits behind it.
+-- Queues a job with one id as its argument. The calling function must already have checked the person's access. Jobs
+-- of one task and one id run one at a time. Slow tasks (a start that waits for LiveKit, reading a whole object) have
+-- a queue of their own, so that urgent jobs never wait behind them.
 create function private.put_job(task text, argument uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

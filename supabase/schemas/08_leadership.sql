@@ -1,6 +1,6 @@
--- The lease of the worker that runs the periodic rounds: one worker holds it at a time.
+-- The lease of the worker that runs the periodic tasks. One worker holds the lease at a time.
 
--- Leadership of the workers' rounds: a lease of one row, by the database's clock. Only the worker's login can write it.
+-- The lease of the leading worker: one row, timed by the database's clock. Only the worker's login can write it.
 create table private.leadership (
     of text primary key constraint leadership_of_is_known check (of = 'rounds'),
     number bigint not null default 0,
@@ -10,10 +10,11 @@ create table private.leadership (
     expires_at timestamptz
 );
 comment on table private.leadership is
-'Who leads the rounds. A lease that is neither renewed nor given back ends at expires_at: another worker takes it.';
+'The leading worker. A lease that is neither renewed nor given back ends at expires_at: another worker takes it.';
 comment on column private.leadership.number is
-'Counts the leases. A transaction of a round names the number of its lease, and is refused once another was taken.';
-comment on column private.leadership.leader is 'The host and process that took the lease: null once it was given back.';
+'Counts the leases. A transaction of a periodic task names its lease, and is refused once a later lease exists.';
+comment on column private.leadership.leader is
+'The host and process that hold the lease; null after the lease was given back.';
 
 insert into private.leadership (of) values ('rounds');
 
@@ -25,9 +26,10 @@ begin
 end
 $$;
 
--- The number of a new lease, how many seconds ago the rounds were last led (null: never), and who let the lease end
--- (null: it was given back). No row while another worker leads; a worker that comes back names its former lease. A
--- lease that ends later than the longest lease allows was dated by a wrong clock, and is over.
+-- Takes the lease. Returns the number of the new lease, how many seconds ago a worker last led (null: never), and the
+-- worker that let its lease expire (null: it gave the lease back). Returns no row while another worker leads. A
+-- worker that returns names its former lease. A lease that ends later than the longest possible lease was dated by a
+-- wrong clock, and counts as over.
 create function private.take_lease(by_leader text, former_number bigint)
 returns table (number bigint, seconds_unled double precision, lapsed_leader text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -54,7 +56,7 @@ begin
 end
 $$;
 
--- Whether the lease is still this worker's; it then lasts anew. A lease that has ended is not renewed.
+-- Renews the lease and returns whether this worker still holds it. A lease that has ended is not renewed.
 create function private.renew_lease(of_number bigint) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -68,7 +70,7 @@ begin
 end
 $$;
 
--- Gives the lease back, so that another worker need not wait for its end.
+-- Gives the lease back, so that another worker need not wait until the lease ends.
 create function private.give_lease_back(of_number bigint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -79,8 +81,8 @@ begin
 end
 $$;
 
--- A worker that stood still may wake up in the middle of a round that another worker makes by now. Raises RG409
--- (lead_lost) if a later lease was taken.
+-- Raises RG409 (lead_lost) if a later lease was taken. A worker that was suspended may wake up in the middle of a
+-- periodic task that another worker now runs.
 create function private.require_lease(of_number bigint) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -91,7 +93,7 @@ begin
 end
 $$;
 
--- When a worker last led, null before the first one did, and how many seconds ago that was; 0 while one leads.
+-- Returns when a worker last led (null if none ever did) and how many seconds ago that was (0 while a worker leads).
 create function private.last_led() returns table (led_until timestamptz, seconds double precision)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,7 +1,7 @@
--- The clock of retention, which never goes back, and the locks that put transactions in turn.
+-- The retention clock, which never goes back, and the row locks that make transactions take turns.
 
--- The latest time that the database's clock and the bucket's have agreed upon: what is reckoned from here ends no
--- sooner for a clock that jumped back.
+-- The latest time on which the database's clock and the bucket's clock agreed. Retention terms count from this time,
+-- so a clock that jumps back makes no recording due sooner.
 create table private.keeping_clock (
     singleton boolean primary key default true constraint keeping_clock_is_single check (singleton),
     highest timestamptz not null
@@ -9,16 +9,17 @@ create table private.keeping_clock (
 
 insert into private.keeping_clock (highest) values ('-infinity');
 
--- Rows that transactions lock to take turns. No advisory locks: whoever can connect can hold one, and no login of ours
--- can lock a row here but by the functions below.
+-- Rows that transactions lock to take turns. The functions use no advisory locks because any login can hold one. Our
+-- logins can lock a row of this table only through the functions below.
 create table private.turns (
     of text primary key constraint turns_of_is_known check (of in ('keeping', 'policies', 'bucket'))
 );
-comment on table private.turns is 'What transactions take turns at; nobody reads or writes the rows, which are locked.';
+comment on table private.turns is
+'Rows that transactions lock to take turns. No statement reads or writes their contents.';
 
 insert into private.turns (of) values ('keeping'), ('policies'), ('bucket');
 
--- The database's clock, in one place: what is due, held or overdue is reckoned by this alone.
+-- Returns the time by the database's clock. Every check of what is due, held or overdue uses this function.
 create function private.now() returns timestamptz
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -35,8 +36,9 @@ begin
 end
 $$;
 
--- Law 7: whoever takes something away holds this shared, whoever forbids it holds it alone, each to the end of the
--- transaction. So nothing is begun to be destroyed while a hold on it is being placed.
+-- Law 7: a transaction that destroys a recording takes this lock shared, and a transaction that places a hold takes
+-- it exclusively (`alone`). Both keep the lock until they end. Therefore no destruction begins while a hold is being
+-- placed.
 create function private.lock_keeping(alone boolean) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$

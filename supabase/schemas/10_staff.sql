@@ -12,13 +12,14 @@ create table resguardo.staff (
 );
 alter table resguardo.staff enable row level security;
 comment on column resguardo.staff.origin is
-'OWN: invited, or added by the owner. MAPPED: named by the adopter''s role table, which changes no other.';
+'OWN: invited, or added by the owner. MAPPED: created by the adopter''s role table, which changes no other row.';
 comment on column resguardo.staff.suspended_by is
-'The nil UUID where the adopter''s role table took the role away: it alone may give it back.';
+'The nil UUID if the adopter''s role table suspended the member. Then only the role table can end the suspension.';
 
--- Suspends a member of staff at once: not active, every session gone, every recording of theirs stopped, the ban at the
--- identity provider queued. False where there is no such member. Of two who suspend each other one comes first. It
--- outweighs a suspension by the adopter's role table, which may no longer end it. Raises RG409 (own_suspension).
+-- Suspends a member of staff at once and returns true. The member is no longer active, all sessions of the member are
+-- deleted, all recordings of the member are stopped, and the ban at the identity provider is queued. Returns false if
+-- the member does not exist. If two members suspend each other, only one succeeds. A suspension by compliance
+-- replaces a suspension by the adopter's role table, which can then no longer end it. Raises RG409 (own_suspension).
 create function private.suspend_staff(member uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -28,7 +29,7 @@ declare
 begin
     perform private.person();
     perform from resguardo.staff as s where s.user_id in (private.uid(), member) order by s.user_id for update;
-    person := private.person();  -- once more: two may suspend each other
+    person := private.person();  -- checked again under the lock because two members may suspend each other
     if member = person then
         raise exception 'own_suspension' using errcode = 'RG409';
     end if;
@@ -50,9 +51,10 @@ begin
 end
 $$;
 
--- Ends every session of the members whom compliance suspended, and returns how many there were. A sign-in that began
--- before the ban may commit one after it. Those whom the adopter's role table no longer names keep theirs: they may be
--- users of the adopter's application. Law 4 does not rest on this: private.person() refuses a suspended member.
+-- Deletes every session of the members whom compliance suspended, and returns how many sessions there were. A sign-in
+-- that began before the ban may commit its session after the ban. Members whom the adopter's role table suspended
+-- keep their sessions, because they may be users of the adopter's own application. Law 4 does not depend on this
+-- function: private.person() refuses every suspended member.
 create function private.end_sessions_of_suspended() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -66,11 +68,11 @@ begin
     get diagnostics ended = row_count;
     return ended;
 exception when insufficient_privilege then
-    return 0; -- the project does not let us, as in end_work_of()
+    return 0; -- the Supabase project does not permit it, as in end_work_of()
 end
 $$;
 
--- Ends what a member has going on: every recording of theirs is stopped, every session gone.
+-- Stops every recording of a member and deletes every session of the member.
 create function private.end_work_of(member uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -88,15 +90,15 @@ begin
     begin
         delete from auth.sessions as s where s.user_id = member;
     exception when insufficient_privilege then
-        null; -- the project does not let us; the status alone already closes every door of ours
+        null; -- the Supabase project does not permit it; the suspended status alone already denies all access
     end;
 end
 $$;
 
--- What the adopter's role table says of one login: its role here, or null for none. It makes members, changes their
--- role, and suspends those it no longer names; it touches none that were invited or added, gives back no access that
--- compliance took away, and leaves a patient's login alone. See supabase/adopters/map_roles.sql. Raises RG409
--- (role_unknown).
+-- Applies one row of the adopter's role table: the role of one login, or null for no role. The function adds members,
+-- changes their role, and suspends members that the role table no longer names. It never changes members who were
+-- invited or added by the owner, never ends a suspension by compliance, and ignores the login of a patient. See
+-- supabase/adopters/map_roles.sql. Raises RG409 (role_unknown).
 create function private.map_staff(login uuid, mapped_role text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -150,7 +152,7 @@ begin
 end
 $$;
 
--- Whether a member of staff is a clinician who works here now.
+-- Returns whether a member of staff is an active clinician.
 create function private.is_active_clinician(member uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,4 +1,4 @@
--- Invitations of new members of staff, and the logins that they lead to.
+-- Invitations of new members of staff, and the logins that invited people receive.
 
 create table private.staff_invitations (
     id uuid primary key default gen_random_uuid(),
@@ -21,12 +21,13 @@ create table private.staff_invitations (
     )
 );
 comment on table private.staff_invitations is
-'Who was asked to work here. The address is nowhere else of ours: logs, jobs and the audit log name the invitation.';
-comment on column private.staff_invitations.invited_by is 'Null: the owner, by `resguardo staff add`.';
+'Invited addresses. Logs, jobs and the audit log name an invitation only by its id, never by the address.';
+comment on column private.staff_invitations.invited_by is
+'Null if the owner invited the person with `resguardo staff add`.';
 create unique index staff_invitations_one_pending_key on private.staff_invitations (email) where status = 'PENDING';
 create index staff_invitations_created_idx on private.staff_invitations (created_at desc);
 
--- Holds a login against whoever would make it a patient's, or a member's, at the same moment.
+-- Locks a login, so that no other transaction makes the login a patient or a member of staff at the same moment.
 create function private.lock_login(login uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -35,10 +36,10 @@ begin
 end
 $$;
 
--- The login of an address, all null where there is none, and why it may not become a member of staff. A login whose
--- address nobody confirmed may have been made by anybody, with a password of theirs: it counts only where an
--- invitation of ours made it, which leaves it without a password (supabase/auth, internal/api/invite.go, checked
--- 2026-11-21).
+-- Returns the login of an address, and why the login may not become a member of staff. Returns nulls if no login has
+-- the address. A login with an unconfirmed address counts only if an invitation of ours created it. Anyone can create
+-- a login with an unconfirmed address and a password of their own, but an invitation creates a login without a
+-- password (supabase/auth, internal/api/invite.go, checked 2026-11-21).
 create function private.staff_login(
     of_email text, out user_id uuid, out is_confirmed boolean, out made_by uuid, out refusal text
 )
@@ -68,8 +69,8 @@ begin
 end
 $$;
 
--- The standing invitation of an address, made if new, or why there can be none. The owner, who is nobody, may change
--- the role of one that stands.
+-- Returns the pending invitation of an address, and creates one if none exists, or returns why none is possible. The
+-- owner may change the role in a pending invitation.
 create function private.open_staff_invitation(
     of_email text, of_role text, inviter uuid, out invitation uuid, out refusal text, out login uuid
 )
@@ -97,9 +98,9 @@ begin
 end
 $$;
 
--- Invites somebody by address, or says why not: the audit row then names the login or the patient that the answer
--- told of. Again while it is pending the job is queued once more and nothing else changes. Raises RG429
--- (quota_invitations).
+-- Invites a person by address, or returns the reason against it. The audit row then names the login or the patient
+-- that the reason reveals. If an invitation is already pending, the job is queued again and nothing else changes.
+-- Raises RG429 (quota_invitations).
 create function private.invite_staff(of_email text, of_role text)
 returns table (
     id uuid, role text, status text, error text, email text, created_at timestamptz, refusal text
@@ -136,8 +137,8 @@ begin
 end
 $$;
 
--- The newest hundred invitations, after the audit row of the look. The address is given to the person who invited it
--- alone.
+-- Returns the newest 100 invitations, after the audit row about this read. Only the person who sent an invitation
+-- sees its address.
 create function private.read_staff_invitations()
 returns table (id uuid, role text, status text, error text, email text, created_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -162,7 +163,7 @@ begin
 end
 $$;
 
--- The owner's `resguardo staff add`: the invitation to settle, or why there can be none.
+-- Returns the invitation for the owner's `resguardo staff add`, or the reason why none is possible.
 create function private.add_staff(of_email text, of_role text, out invitation uuid, out refusal text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -188,10 +189,10 @@ begin
 end
 $$;
 
--- Brings a pending invitation to its end as far as the logins allow: the member of staff is made, or it has failed, and
--- null is returned; or the address that has to be invited still. `answered` is the login that Supabase Auth named
--- when it was asked. An answer that was lost is found again by the mark that the invitation left on its login, which
--- is committed only where the mail was sent.
+-- Completes a pending invitation as far as the existing logins allow. Returns null if the invitation has ended: the
+-- member of staff now exists, or the invitation has failed. Otherwise returns the address to invite. `answered` is
+-- the login that Supabase Auth returned. If that response was lost, the mark that the invitation left on its login
+-- identifies the login. Supabase Auth commits the mark only if it sent the mail.
 create function private.settle_staff_invitation(of_invitation uuid, answered uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -10,9 +10,10 @@ create table resguardo.patients (
     constraint patients_birth_date_is_possible check (birth_date >= date '1900-01-01')
 );
 alter table resguardo.patients enable row level security;
-comment on column resguardo.patients.birth_date is 'For the term of what is recorded of a minor; null: of age.';
+comment on column resguardo.patients.birth_date is
+'Determines the retention term of a minor''s recordings; null for an adult.';
 
--- Raises RG409 (login_is_patient, patient_user_unknown).
+-- Refuses a login that is already a patient or does not exist. Raises RG409 (login_is_patient, patient_user_unknown).
 create function private.guard_login() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -36,10 +37,11 @@ for each row execute function private.guard_login();
 create trigger patients_guard_login before insert or update of user_id on resguardo.patients
 for each row execute function private.guard_login();
 
--- The patient of that external id, made if new. A login is linked when the patient is made, never changed from here,
--- and named again by every doctor: nobody's consultation falls to a login that its doctor does not know of. The day of
--- birth is given once, then or later, and dates again what is recorded of a minor already: later, never sooner. Raises
--- RG409 (patient_user_unknown, patient_user_differs, patient_birth_date_differs, patient_birth_date_ahead).
+-- Returns the patient with an external id, and creates the patient if none exists. A login is linked only when the
+-- patient is created. Every doctor must name the same login again, so no doctor's consultation becomes visible to a
+-- login that the doctor does not know. The birth date can be given once, at creation or later. A later birth date can
+-- extend the due date of a minor's existing recordings, but never shorten it. Raises RG409 (patient_user_unknown,
+-- patient_user_differs, patient_birth_date_differs, patient_birth_date_ahead).
 create function private.register_patient(of_external_id text, of_user uuid, of_birth_date date) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -70,7 +72,8 @@ begin
 end
 $$;
 
--- Whoever ends a recording of the patient meanwhile is seen here or sees the day of birth: both lock the patient.
+-- Stores the birth date of a patient and updates the due dates. This function and the end of a recording both lock
+-- the patient, so each recording is dated with the birth date.
 create function private.give_birth_date(of_patient uuid, of_birth_date date) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,7 +1,7 @@
 -- Consultations.
 --
--- Every table that belongs to a consultation repeats the consultation's doctor and patient, and a composite foreign key
--- keeps the three together. A policy therefore reads columns of the row itself.
+-- Every table that belongs to a consultation repeats the consultation's doctor and patient, and a composite foreign
+-- key keeps the three columns consistent. Therefore a policy reads only columns of the row itself.
 
 create table resguardo.consultations (
     id uuid primary key,
@@ -30,19 +30,19 @@ create table resguardo.consultations (
 );
 alter table resguardo.consultations enable row level security;
 comment on column resguardo.consultations.auto_record is
-'Recorded as soon as the doctor and the patient are in the room and everybody consents, once.';
+'Recording starts once, by itself, when doctor and patient are in the room and every participant consents.';
 comment on column resguardo.consultations.separate_speakers is
-'Beside the video the sound of each microphone is recorded apart.';
+'Whether the sound of each microphone is recorded separately beside the video.';
 comment on column resguardo.consultations.language is
-'The language that is spoken, as the doctor gave it; null if nobody did.';
-comment on column resguardo.consultations.transcribe is 'What the doctor said of it; null is the default.';
+'The spoken language, as the doctor stated it; null if not stated.';
+comment on column resguardo.consultations.transcribe is 'The doctor''s choice; null for the default.';
 comment on column resguardo.consultations.is_transcribed is
-'Whether its recordings are turned into words: by default, unless the kind is sensitive.';
+'Whether the recordings are transcribed. The default is true, unless the consultation kind is sensitive.';
 create index consultations_doctor_idx on resguardo.consultations (doctor_id, scheduled_at desc, id desc);
 create index consultations_patient_idx on resguardo.consultations (patient_id, scheduled_at desc, id desc);
 
--- A person asks about consultations of their own alone; a service, or a function on nobody's behalf, about any. Raises
--- RG403 (not_own_consultation) for a hidden one and an unknown one alike.
+-- Raises RG403 (not_own_consultation) if a person names another person's consultation or one that does not exist. A
+-- service, or a function that acts for nobody, may name any consultation.
 create function private.require_own_consultation(consultation uuid) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -65,8 +65,8 @@ begin
 end
 $$;
 
--- Takes the lock under which consents, joins and starts of one consultation happen one after the other. Whoever may not
--- see the consultation locks nothing: a stranger cannot hold it up.
+-- Locks a consultation, so that its consents, joins and starts happen one after the other. A person who may not see
+-- the consultation gets no lock, so a stranger cannot delay it.
 create function private.lock_consultation(consultation uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -81,8 +81,8 @@ begin
 end
 $$;
 
--- Which consultation has that external id, hidden or not, for the audit row of a look that found nothing; the nil UUID
--- where there is none.
+-- Returns the id of the consultation with an external id, even if it is hidden, for the audit row of a lookup that
+-- found nothing. Returns the nil UUID if no such consultation exists.
 create function private.consultation_id_of(of_external_id text) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -19,8 +19,10 @@ create table resguardo.participants (
     constraint participants_of_consultation_key unique (id, consultation_id)
 );
 alter table resguardo.participants enable row level security;
-comment on column resguardo.participants.id is 'Also the identity in the LiveKit room: it names nobody.';
-comment on column resguardo.participants.joined_at is 'When the newest join token was issued; null until the first.';
+comment on column resguardo.participants.id is
+'Also the participant''s identity in the LiveKit room. The id reveals no name.';
+comment on column resguardo.participants.joined_at is
+'When the newest join token was issued; null before the first one.';
 create unique index participants_one_doctor_key on resguardo.participants (consultation_id) where kind = 'DOCTOR';
 create unique index participants_one_patient_key on resguardo.participants (consultation_id) where kind = 'PATIENT';
 create index participants_consultation_idx on resguardo.participants (consultation_id, doctor_id, patient_id);
@@ -35,7 +37,8 @@ create table private.invitations (
     redeemed_at timestamptz
 );
 
--- Keeps the hash of a guest's one-time invitation. Raises RG403 for a guest who is not of the caller's consultation.
+-- Stores the hash of a guest's one-time invitation. Raises RG403 if the guest does not belong to a consultation of
+-- the caller.
 create function private.keep_invitation(guest uuid, secret_sha256 bytea, expires_at timestamptz) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -51,8 +54,8 @@ begin
 end
 $$;
 
--- Redeems an invitation, once: who the guest is and which room, or no row where it is unknown, used or expired. Into a
--- room that is being recorded only a guest who consented is let in: RG403 (consent_missing_to_join).
+-- Redeems an invitation once. Returns the guest and the room, or no row if the invitation is unknown, used or
+-- expired. Raises RG403 (consent_missing_to_join) if the room is being recorded and the guest has not consented.
 create function private.redeem_invitation(secret bytea)
 returns table (participant_id uuid, consultation_id uuid, room_name text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -63,7 +66,7 @@ begin
     update private.invitations as i set redeemed_at = clock_timestamp()
     where i.secret_sha256 = sha256(secret) and i.redeemed_at is null and i.expires_at > now();
     if not found then
-        return; -- nobody is known by it: the edge counts such attempts by address
+        return; -- an unknown secret identifies nobody; the edge counts such attempts by address
     end if;
     select p.* into guest
     from resguardo.participants as p

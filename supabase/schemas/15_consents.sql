@@ -1,4 +1,5 @@
--- Consents: statements of participants about being recorded. The newest statement of a participant counts.
+-- Consents: statements of participants about being recorded. The newest statement of each participant is the valid
+-- one.
 
 create table resguardo.consents (
     id uuid primary key,
@@ -34,7 +35,7 @@ create index consents_consultation_idx on resguardo.consents (consultation_id);
 create index consents_doctor_idx on resguardo.consents (doctor_id);
 create index consents_patient_idx on resguardo.consents (patient_id);
 
--- The newest word of each participant, and who of a consultation has to give one.
+-- The newest statement of each participant, and whether the participant must consent.
 create view resguardo.standing_consents with (security_invoker = true) as
 select
     p.id as participant_id,
@@ -54,8 +55,9 @@ left join lateral (
     limit 1
 ) as c on true;
 
--- Whoever writes a consent without having taken the lock takes it here, once the policies have let the row through: of
--- two at once one sees the other. Who withdrew in person is not made to consent again by somebody else's word.
+-- Takes the consultation's lock if the caller does not hold it, after the policies have admitted the row. Therefore
+-- two simultaneous statements see each other. If a participant withdrew in person, nobody else can record a new
+-- consent for that participant.
 create function private.guard_consent() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -78,7 +80,7 @@ $$;
 create trigger consents_guard after insert on resguardo.consents
 for each row execute function private.guard_consent();
 
--- Law 6, as the policy on recordings reads it: every required participant has a standing consent.
+-- Law 6, as the policy on recordings checks it: returns whether every required participant has a standing consent.
 create function private.everyone_consents(consultation uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
