@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help demo example test test-wheel test-postgres-15 bench-webhook bench-lifecycle bench-media bench-search live whisper drill faults soak simulate check format schema migration lock clean
+.PHONY: help demo example test test-wheel test-postgres-15 bench-webhook bench-lifecycle bench-media bench-search live whisper drill faults soak simulate times check format schema migration lock clean
 
 help:
 	@echo "make demo          one consultation through the whole stack, then serve until Ctrl-C (ONCE=1: end)"
@@ -19,6 +19,7 @@ help:
 	@echo "make whisper       install a real Whisper for the dev stack, and test it: 125 MB of downloads (docs/whisper.md)"
 	@echo "make drill         back a small practice up and restore it, keys, recordings and all (docs/restore.md)"
 	@echo "make faults        LiveKit, the network and the ground misbehave; a table of what became of each recording"
+	@echo "make times         when turns start, with all wrong times and noises that the stand-in can answer (docs/benchmarks.md)"
 	@echo "make simulate      two years of keeping and destroying, 5,000 consultations, judged by an oracle (docs/simulation.md)"
 	@echo "make soak          10,000 sequences of users, events, deaths and passes against the laws of a recording"
 	@echo "make bench-webhook  the webhook beside a bare insert of the same row (docs/benchmarks.md)"
@@ -71,6 +72,9 @@ drill: $(INSTALLED)
 
 faults: $(INSTALLED)
 	$(BIN)/python -u -m tests.faults --only "$(ONLY)"
+
+times: $(INSTALLED)
+	ALL_TIMES=1 $(BIN)/pytest -s tests/integration/test_times.py
 
 simulate: $(INSTALLED)
 	$(BIN)/python -u -m tests.simulation

@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from app.transcripts.cardinals import Token
-from app.transcripts.numbers import MAX_WORD_CHARACTERS, Mode, Read, Word, read
+from app.transcripts.digits import MAX_WORD_CHARACTERS
+from app.transcripts.numbers import Mode, Read, Word, read
 
 __all__ = ["MAX_WORD_CHARACTERS", "Word", "fold", "fold_query", "fold_text", "words"]
 
@@ -41,7 +42,7 @@ _TOKEN: Final = re.compile(
     rf"|(?:(?:(?<![\w{_POINTS}{_COMMAS}{_MARKS}\u2026])[{_POINTS}]|(?<![^\s(\[])[{_COMMAS}])(?=\d)"
     rf"|(?<=[^\W\d_])[{_POINTS}](?=\d{{1,9}}\s?(?:mg|mcg|\u00b5g|\u03bcg|ug|g|kg|ml|l|cc|mmol|meq|iu|unit|tab|milli|micro|gram)))?"
     rf"[^\W_]+(?:(?:[{_MARKS}]+|[{_APOSTROPHES}](?=[^\W_])|(?<=\d)[{_POINTS}{_COMMAS}](?=\d))[^\W_]*)*"
-    r"|(?:(?<=\d)|(?<=\d\s))[%\uff05]",
+    r"|(?:(?<=\d)|(?<=\d\s))[%\uff05\u00b0]|\u00b0(?=\s?[CF](?![^\W_]))|[\u2103\u2109]",
     re.IGNORECASE,
 )
 _DOTS: Final = re.compile(r"[.\s]")
@@ -57,7 +58,12 @@ _INCHES: Final = frozenset({'"', "\u201d", "\u2033"})
 _POINT: Final = re.compile(rf"(?<=\d)[{_POINTS}](?=\d)")
 _COMMA: Final = re.compile(rf"(?<=\d)[{_COMMAS}](?=\d)")
 _DIGIT: Final = re.compile(r"\d")
-_PART: Final = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|%")
+_PART: Final = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[%\u00b0]")
+# What is written for `°`: a ring, and the `º` of Spanish ordinals where it can be no ordinal.
+_DEGREE: Final = re.compile(
+    r"\u02da|\u00ba(?=\s?[CF](?![^\W_]))|(?:(?<=\d[.,]\d)|(?<=\b3[5-9])|(?<=\b4[0-2]))\u00ba(?!\s?[^\W\d_]{3}|\w)",
+    re.IGNORECASE,
+)
 _GAPS: Final = {"": " ", "/": "/", ":": ":", ",": ",", **dict.fromkeys("-\u2010\u2011\u2013", "-")}
 
 _IRREGULAR: Final = {
@@ -107,6 +113,7 @@ def _placed(found: Sequence[Word], places: Sequence[int]) -> list[Word]:
 
 
 def _tokens(text: str) -> list[Token]:
+    text = _DEGREE.sub("\u00b0", text)  # of one character each, so that the places stay
     known: dict[str, tuple[str, ...]] = {}
     found: list[Token] = []
     before = 0

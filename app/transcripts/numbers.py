@@ -11,13 +11,10 @@ from typing import Final, NamedTuple
 
 from app.transcripts import vocabulary as known
 from app.transcripts.cardinals import ENGLISH, SPANISH, Token, Tokens
+from app.transcripts.digits import MAX_WORD_CHARACTERS, plain_number, times_power_of_ten
+from app.transcripts.fractions import fraction_behind, fraction_behind_unit
+from app.transcripts.temperatures import temperature
 
-MAX_WORD_CHARACTERS: Final = 64
-
-_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
-_SPANISH_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2}(?:(?:\.\d{3}){2,}(?:,\d+)?|\.\d{3},\d+)")
-_TRAILING_ZEROS: Final = re.compile(r"(?:0|\d+)\.\d+")
-_MAYBE_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2}\.\d{3}")
 _SPLIT_PRESSURE: Final = re.compile(r"([1-3])[.,]?(\d\d)")
 _LOWER_PRESSURE: Final = re.compile(r"[3-9]\d|1\d\d|1[.,]\d\d")
 _HALVES: Final = {("1", "2"): "0.5", ("1", "4"): "0.25", ("3", "4"): "0.75"}
@@ -78,6 +75,7 @@ class _Reader:
         self._words: list[Word] = []
         self._aliases: list[Word] = []
         self._after_number = False
+        self._fraction: tuple[int, int] | None = None
 
     def read(self) -> Read:
         place = 0
@@ -88,9 +86,15 @@ class _Reader:
     def _one(self, place: int) -> int:
         """Reads what begins at the place; returns where the next begins."""
         raw = self._tokens.raw(place)
+        if self._fraction is not None and self._fraction[0] == place:
+            self._alias_words(*self._fraction)
+            return self._fraction[1]  # it was read with the number before the unit
         if raw not in _SPECIAL and not raw[0].isdigit():
             return self._add(self._singular(raw), place + 1, place)
+        if (degrees := temperature(self._tokens, place, self._number_before(place))) is not None:
+            return self._add_temperature(*degrees, place)
         if (phrase := self._unit_phrase(place)) is not None:
+            self._alias_words(place, phrase[1])
             return self._add(*phrase, place)
         if (number := self._number(place)) is not None:
             self._name_number(number, place)
@@ -104,6 +108,7 @@ class _Reader:
         if raw in known.UNITS_AFTER_NUMBERS and (
             is_behind or (self._is_slash(place) and self._follows_unit())
         ):
+            self._alias(raw, place, place + 1)
             return self._add(known.UNITS_AFTER_NUMBERS[raw], place + 1, place)
         return self._add(
             known.UNITS.get(raw) or known.SPELLINGS.get(raw) or self._singular(raw), place + 1, place
@@ -113,6 +118,24 @@ class _Reader:
         self._words.append(Word(folded, self._tokens[place].start, self._tokens[stop - 1].end))
         self._after_number = False
         return stop
+
+    def _add_temperature(self, folded: Sequence[str], stop: int, place: int) -> int:
+        if folded[0] != "degree" or self._tokens.raw(place) in known.TEMPERATURE_LETTERS:
+            self._alias_words(place, stop)
+        for word in folded:
+            self._add(word, stop, place)
+        return stop
+
+    def _number_before(self, place: int) -> str:
+        """The folded number directly before the place; empty if there is none."""
+        return self._words[-1].folded if self._after_number and self._tokens.is_joined(place) else ""
+
+    def _alias_words(self, place: int, stop: int) -> None:
+        """Lets each word of what is folded as a unit be found by itself."""
+        for at in range(place, stop):
+            raw = self._tokens.raw(at)
+            if raw.isalpha():
+                self._alias(self._singular(raw), at, at + 1)
 
     def _alias(self, folded: str, place: int, stop: int) -> None:
         self._aliases.append(Word(folded, self._tokens[place].start, self._tokens[stop - 1].end))
@@ -126,7 +149,7 @@ class _Reader:
         split = _SPLIT_PRESSURE.fullmatch(number.folded)
         is_pressure = self._is_over(number.stop) or self._follows_over(place)
         if split and is_pressure and (split[2][1] != "0" or not self._tokens.raw(place).isalnum()):
-            self._alias(_number(f"{split[1]}.{split[2]}"), place, number.stop)
+            self._alias(plain_number(f"{split[1]}.{split[2]}"), place, number.stop)
 
     def _alias_phrase_end(self, place: int) -> None:
         """Lets a phrase end with `one` (`"take one"`), where the query does not say that it is a number."""
@@ -138,7 +161,9 @@ class _Reader:
 
     def _may_begin_number(self, place: int) -> bool:
         raw = self._tokens.joined(place)
-        return bool(raw) and raw != "a" and (raw[0].isdigit() or raw in _NUMBER_WORDS)
+        if raw == "a":
+            return self._tokens.joined(place + 1) in ("hundred", "thousand")
+        return bool(raw) and (raw[0].isdigit() or raw in _NUMBER_WORDS)
 
     def _is_over(self, place: int) -> bool:
         """Whether a second number of a blood pressure follows."""
@@ -149,14 +174,19 @@ class _Reader:
 
     def _is_lower_pressure(self, place: int) -> bool:
         """Whether the number is one: `1.25 over 30 minutes` and `1.25/50 mg` are not blood pressures."""
-        raw, stop = self._tokens.raw(place), place + 1
-        if raw[:1].isdigit():
-            is_plausible = _LOWER_PRESSURE.fullmatch(raw) is not None
-        else:
-            is_plausible = raw in _NUMBER_WORDS
+        raw = self._tokens.raw(place)
+        is_plausible = (
+            (_LOWER_PRESSURE.fullmatch(raw) is not None) if raw[:1].isdigit() else raw in _NUMBER_WORDS
+        )
+        return is_plausible and not self._is_amount(place)
+
+    def _is_amount(self, place: int) -> bool:
+        """Whether the number is of something other than mmHg: `30 minutes`."""
+        stop = place + 1
+        if not self._tokens.raw(place)[:1].isdigit():
             while stop < place + _MOST_WORDS_OF_PRESSURE and self._may_begin_number(stop):
                 stop += 1
-        return is_plausible and not self._is_measured_otherwise(stop) and not self._counts(stop)
+        return self._is_measured_otherwise(stop) or self._counts(stop)
 
     def _is_slash(self, place: int) -> bool:
         return self._tokens.gap(place) == "/"
@@ -172,7 +202,7 @@ class _Reader:
         raw = self._tokens.raw(place)
         if raw in known.OVER:
             is_begun = self._after_number or (self._mode is not Mode.SAID and place == 0)
-            return is_begun and self._may_begin_number(place + 1)
+            return is_begun and self._may_begin_number(place + 1) and not self._is_amount(place + 1)
         unit = self._tokens.joined(place + 1)
         return raw in known.PER and self._follows_unit() and (unit in known.UNITS or unit in known.COUNTED)
 
@@ -190,9 +220,18 @@ class _Reader:
             return None
         for rest, unit in _PHRASES_BY_FIRST[first]:
             said = (self._tokens.joined(place + 1 + number) for number in range(len(rest)))
-            if all(known.UNITS.get(raw, raw) == word for raw, word in zip(said, rest, strict=True)):
-                return unit, place + 1 + len(rest)
+            stop = place + 1 + len(rest)
+            if all(known.UNITS.get(raw, raw) == word for raw, word in zip(said, rest, strict=True)) and (
+                unit != "percent" or self._is_percent(place, rest, stop)
+            ):
+                return unit, stop
         return None
+
+    def _is_percent(self, place: int, rest: tuple[str, ...], stop: int) -> bool:
+        """Whether it is `percent`, and not `por ciento veinte pesos` or `por cien pesos`."""
+        if self._number_before(place):
+            return rest != ("cien",) or not (self._is_measured(stop) or self._counts(stop))
+        return rest != ("cien",) and not self._may_begin_number(stop)
 
     def _number(self, place: int) -> _Number | None:
         raw = self._tokens.raw(place)
@@ -211,7 +250,7 @@ class _Reader:
                 return None
             if stop == place + 1 and 1 <= value <= 9 and language is ENGLISH:
                 value, stop = self._hundreds_left_out(place, value)
-            return self._with_decimals(str(value), stop)
+            return self._with_decimals(str(value), place, stop)
         return None
 
     def _written(self, place: int) -> _Number:
@@ -224,16 +263,16 @@ class _Reader:
             return _Number(half, place + 2)
         if self._is_clock(place):
             self._alias(raw + self._tokens.raw(place + 1), place, place + 2)
-        folded, stop = _number(raw), place + 1
+        folded, stop = plain_number(raw), place + 1
         scale = self._tokens.joined(stop)
         if scale in _SCALES and len(folded) <= _MOST_SCALED_CHARACTERS and folded.count(".") <= 1:
-            folded, stop = _times(folded, _SCALES[scale]), stop + 1
+            folded, stop = times_power_of_ten(folded, _SCALES[scale]), stop + 1
         if folded.isdigit() and self._tokens.joined(stop) and self._tokens.gap(stop) in (" ", "-"):
             if (half := self._half(stop)) is not None:
                 return _Number(folded + half[1:], stop + 2)
             if self._is_fraction(stop):
                 return _Number(folded + self._tokens.raw(stop)[1:], stop + 1)
-        return self._with_decimals(folded, stop)
+        return self._with_decimals(folded, place, stop)
 
     def _half(self, place: int) -> str | None:
         """`1/2`, `1/4` or `3/4` of what is counted, as a decimal."""
@@ -297,22 +336,38 @@ class _Reader:
         if self._tokens.joined(place) and self._tokens.raw(place - 1) in known.NOUN_POINT_AFTER:
             return None
         found = self._decimals(place + 1)
-        return _Number(_number(f"0.{found[0]}"), found[1]) if found else None
+        return _Number(plain_number(f"0.{found[0]}"), found[1]) if found else None
 
-    def _with_decimals(self, folded: str, stop: int) -> _Number:
-        """The number with `point five`, `coma cinco` or `and a half` behind it."""
+    def _with_decimals(self, folded: str, place: int, stop: int) -> _Number:
+        """The number at the place with `point five`, `coma cinco` or `and a half` behind it or its unit."""
         if not folded.isdigit():
             return _Number(folded, stop)
-        if self._tokens.joined(stop) in known.POINT:
-            found = self._decimals(stop + 1)
-            if found:
-                return _Number(_number(f"{folded}.{found[0]}"), found[1])
-        if (self._tokens.joined(stop), self._tokens.joined(stop + 1), self._tokens.joined(stop + 2)) == (
-            "and",
-            "a",
-            "half",
-        ):
-            return _Number(f"{folded}.5"[:MAX_WORD_CHARACTERS], stop + 3)
+        if (found := self._spoken_decimals(stop)) is not None:
+            return self._scaled(f"{folded}.{found[0]}", found[1])
+        if (fraction := fraction_behind(self._tokens, place, stop)) is not None:
+            self._alias_words(stop, fraction[1])
+            return self._scaled(f"{folded}.{fraction[0]}", fraction[1])
+        if self._is_measured(stop) or self._counts(stop):
+            behind = fraction_behind_unit(self._tokens, stop + 1)
+            if behind is not None:
+                self._fraction = stop + 1, behind[1]
+                return _Number(f"{folded}.{behind[0]}"[:MAX_WORD_CHARACTERS], stop)
+        return _Number(folded, stop)
+
+    def _spoken_decimals(self, place: int) -> tuple[str, int] | None:
+        """The decimals of `point five` or `coma cinco`, and where they end; of `con cinco` only before degrees."""
+        point = self._tokens.joined(place)
+        if point != "con" and point not in known.POINT:
+            return None
+        found = self._decimals(place + 1)
+        is_degrees = found is not None and self._tokens.joined(found[1]) in known.DEGREES
+        return found if point != "con" or is_degrees else None
+
+    def _scaled(self, decimal: str, stop: int) -> _Number:
+        """The decimal number, times the thousand or million behind it."""
+        scale, folded = self._tokens.joined(stop), plain_number(decimal)
+        if scale in _SCALES and scale != "hundred" and len(folded) <= _MOST_SCALED_CHARACTERS:
+            return _Number(times_power_of_ten(folded, _SCALES[scale]), stop + 1)
         return _Number(folded, stop)
 
     def _decimals(self, place: int) -> tuple[str, int] | None:
@@ -347,7 +402,10 @@ class _Reader:
         whole = value * 100 + low
         is_measured = self._is_measured(stop)
         is_pressure = whole <= _HIGHEST_PRESSURE and (self._is_over(stop) or self._follows_over(place))
-        if is_pressure or self._is_typed_alone(place, stop) or (is_measured and low >= 20):
+        after = self._tokens.joined(stop)
+        is_whole = (is_measured and low >= 20) or after in known.DEGREES or after in known.TEMPERATURE_SCALES
+        has_decimals = after in known.POINT and self._decimals(stop + 1) is not None
+        if is_pressure or self._is_typed_alone(place, stop) or is_whole or has_decimals:
             return whole, stop
         self._alias(str(whole), place, stop)
         return value, place + 1
@@ -388,8 +446,8 @@ class _Reader:
             return self._may_begin_number(place + 2)
         if after in known.POINT:
             return self._decimals(place + 2) is not None
-        if after == "and":
-            return (self._tokens.joined(place + 2), self._tokens.joined(place + 3)) == ("a", "half")
+        if fraction_behind(self._tokens, place, place + 1) is not None:
+            return True
         is_one = self._tokens.raw(place) == "one"
         return after in known.CLOCK_AFTER or (
             is_one and (after[:1].isdigit() or self._tail_of_hundreds(place + 1) is not None)
@@ -420,26 +478,8 @@ _SPECIAL: Final = _NUMBER_WORDS.union(
     known.UNITS,
     known.UNITS_AFTER_NUMBERS,
     known.SPELLINGS,
+    known.TEMPERATURE_SCALES,
+    known.TEMPERATURE_LETTERS,
+    known.FRACTION_LINKS,
     _PHRASES_BY_FIRST,
 )
-
-
-def _number(raw: str) -> str:
-    """Digits without separators of thousands, with a point for decimals and without the zeros that end them."""
-    if _THOUSANDS.fullmatch(raw):
-        plain = raw.replace(",", "")
-    elif _SPANISH_THOUSANDS.fullmatch(raw):
-        plain = raw.replace(".", "").replace(",", ".")
-    else:
-        plain = raw.replace(",", ".")
-    if _TRAILING_ZEROS.fullmatch(plain) and not _MAYBE_THOUSANDS.fullmatch(raw):
-        plain = plain.rstrip("0").rstrip(".")
-    return plain[:MAX_WORD_CHARACTERS].rstrip(".")
-
-
-def _times(folded: str, zeros: int) -> str:
-    """The number with its decimal point so many places to the right."""
-    whole, _, decimals = folded.partition(".")
-    moved = whole + decimals[:zeros].ljust(zeros, "0")
-    left = decimals[zeros:]
-    return (moved.lstrip("0") or "0") + (f".{left}" if left else "")

@@ -23,7 +23,7 @@ from app.transcripts.model import Speaker, Transcript, Turn
 TRANSCRIPT_FORMAT: Final = 2
 PIECE_FORMAT: Final = 2
 CORRECTION_FORMAT: Final = 1
-WORDS_FORMAT: Final = 2
+WORDS_FORMAT: Final = 3
 """How folded words are written, and by which rules of `folding` they were folded: both change it."""
 
 ALIAS_MARK: Final = "|"

@@ -89,43 +89,69 @@ UNITS: Final = {
         "mmhg": "mmhg",
         "mmol": "mmol mmols millimole millimoles milimol milimoles",
         "meq": "meq meqs milliequivalent milliequivalents miliequivalente miliequivalentes",
-        "iu": "iu ius ui",
-        "unit": "unit units unidad unidades",
+        "unit": "unit units unidad unidades iu ius ui",
         "lb": "lb lbs pound pounds libra libras",
         "oz": "oz ounce ounces onza onzas",
         "hour": "hour hours hr hrs hora horas",
         "minute": "minute minutes min mins minuto minutos",
-        "second": "second seconds sec secs",
-        "week": "week weeks wk wks",
-        "year": "year years yr yrs",
+        "second": "second seconds sec secs segundo segundos",
+        "day": "day days dia dias",
+        "week": "week weeks wk wks semana semanas",
+        "month": "month months mth mths mes meses",
+        "year": "year years yr yrs año años",
         "foot": "foot feet ft",
         "inch": "inch inches pulgada pulgadas",
-        "teaspoon": "teaspoon teaspoons tsp tsps",
-        "tablespoon": "tablespoon tablespoons tbsp tbsps",
+        "teaspoon": "teaspoon teaspoons teaspoonful teaspoonfuls tsp tsps cucharadita cucharaditas cdta cdtas",
+        "tablespoon": "tablespoon tablespoons tablespoonful tablespoonfuls tbsp tbsps cucharada cucharadas cda cdas",
         "bpm": "bpm",
         "tablet": "tablet tablets tab tabs tableta tabletas",
         "capsule": "capsule capsules capsula capsulas",
+        "degree": "degree degrees deg degs grado grados °",
         "percent": "percent porciento %",
     }.items()
     for form in forms.split()
 }
 UNITS_AFTER_NUMBERS: Final = {
     "g": "gram", "gr": "gram", "grs": "gram", "l": "litre", "lt": "litre", "lts": "litre", "m": "metre", "h": "hour",
-    "hs": "hour", "u": "unit", "cc": "ml", "ccs": "ml", "cap": "capsule", "caps": "capsule",
+    "hs": "hour", "mo": "month", "mos": "month", "u": "unit", "cc": "ml", "ccs": "ml", "cap": "capsule",
+    "caps": "capsule",
 }  # fmt: skip
 """Abbreviations that mean other things elsewhere."""
 UNIT_PHRASES: Final = {
     ("mm", "hg"): "mmhg",
     ("mm", "of", "mercury"): "mmhg",
     ("mm", "de", "mercurio"): "mmhg",
-    ("international", "unit"): "iu",
-    ("unit", "internacionales"): "iu",
-    ("unit", "internacional"): "iu",
+    ("international", "unit"): "unit",
+    ("unit", "internacionales"): "unit",
+    ("unit", "internacional"): "unit",
     ("beats", "per", "minute"): "bpm",
     ("latidos", "por", "minute"): "bpm",
     ("per", "cent"): "percent",
     ("por", "ciento"): "percent",
+    ("por", "cien"): "percent",
 }
+DEGREES: Final = frozenset(form for form, unit in UNITS.items() if unit == "degree")
+TEMPERATURE_SCALES: Final = {
+    **dict.fromkeys(_list("celsius celcius centigrade centigrades centigrado centigrados"), "celsius"),
+    **dict.fromkeys(_list("fahrenheit farenheit fahrenheits"), "fahrenheit"),
+}
+TEMPERATURE_LETTERS: Final = {"c": "celsius", "f": "fahrenheit"}
+AFTER_LETTER_C: Final = _set("diff difficile section sections reactive peptide spine albicans auris collar")
+"""Before one of these, `C` is the beginning of a name."""
+ANGLES: Final = _set(
+    "abduccion abduction aduccion adduction angle angles angulo angulos bend bends bent cobb doblar dorsiflexion "
+    "elevacion elevation elevated elevado extend extended extends extension flex flexed flexes flexion flexionar "
+    "kyphosis lordosis pronacion pronation raise raised rotacion rotate rotated rotation scoliosis escoliosis "
+    "supinacion supination tilt tilted turn"
+)
+"""Near one of these, degrees are those of an angle."""
+FRACTION_LINKS: Final = frozenset({"and", "y"})
+AFTER_FRACTION: Final = _set(
+    "after al antes at before cada con daily de despues during durante each en every for from in on once para per por "
+    "since twice with without"
+)
+"""Words before which `two tablets and a half` is complete."""
+PARTS_OF_DAY: Final = _set("dia manana mañana mediodia noche tarde madrugada")
 PER: Final = frozenset({"per", "por"})
 COUNTED: Final = _set(
     "ampolla ampollas año años capsula capsulas comprimido comprimidos "

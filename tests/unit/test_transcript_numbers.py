@@ -69,6 +69,35 @@ ALIKE = (
     ("1 or 2 tablets", "one or two tablets"),
     ("at 8:30", "at eight thirty"),
     ("8 a.m.", "8 am", "eight AM"),
+    ("98.6 F", "98.6 degrees Fahrenheit", "98.6°F", "98.6 ° F", "98.6 deg F", "98.6 ºF", "98.6 Fahrenheit",
+     "98.6 \u2109", "98.6 degrees", "98,6 grados Fahrenheit", "ninety-eight point six F", "98.6f"),
+    ("37 C", "37 degrees Celsius", "37 °C", "37°C", "37 grados", "37 º C", "37ºC", "37°", "37º",
+     "37 \u2103", "37\u02daC", "treinta y siete grados centígrados", "thirty seven degrees",
+     "37 grados C", "37 centigrade", "37.0 °C"),
+    ("38.5 °C", "38,5 grados", "treinta y ocho y medio grados", "treinta y ocho con cinco grados", "38 con 5 grados",
+     "38 grados y medio", "thirty-eight and a half degrees", "38,5º"),
+    ("102.5 F", "one oh two point five degrees", "a hundred and two point five Fahrenheit", "102½ °F"),
+    ("101 degrees", "one oh one degrees", "101 F", "ciento un grados Fahrenheit"),
+    ("15 °C", "fifteen degrees Celsius", "15 grados centígrados"),
+    ("12.5", "doce y medio", "12,5", "doce coma cinco", "twelve and a half", "12 y medio", "12½", "doce y media",
+     "twelve and one half", "twelve point five"),
+    ("12.25 ml", "twelve and a quarter ml", "doce y un cuarto mililitros", "doce y cuarto mililitros"),
+    ("3.75 ml", "three and three quarters ml", "tres y tres cuartos mililitros"),
+    ("2.5 tablets", "two tablets and a half", "dos tabletas y media", "dos y media tabletas", "2 tabs and a half"),
+    ("1.5 months", "un mes y medio", "one month and a half", "uno y medio meses"),
+    ("1.5 hours", "una hora y media", "una y media horas", "one and a half hours", "one hour and a half"),
+    ("2.5 million", "two and a half million", "dos millones quinientos mil", "dos y medio millones"),
+    ("160/100", "160 over 100", "one sixty over a hundred", "ciento sesenta sobre cien", "one sixty over one hundred",
+     "a hundred and sixty over a hundred", "1.60 over a hundred"),
+    ("100/60", "a hundred over sixty", "cien sobre sesenta", "one hundred over sixty"),
+    ("3 days", "3 días", "tres dias", "three day"), ("1 day", "un día", "one day"),
+    ("2 weeks", "2 semanas", "2 wk", "dos semanas"), ("1 week", "una semana", "1 wk"),
+    ("6 months", "seis meses", "6 mo", "6 mos", "6 mths"), ("3 years", "3 años", "tres años", "3 yr"),
+    ("10 seconds", "10 segundos", "10 secs"), ("8 hr", "8 hrs", "8 hours", "8 h", "ocho horas"),
+    ("100 IU", "100 units", "100 unidades", "100 U", "100 UI", "cien unidades internacionales"),
+    ("5 cc", "5 mL", "cinco mililitros", "5 ccs"), ("1 tsp", "one teaspoonful", "una cucharadita"),
+    ("2 tbsp", "two tablespoons", "dos cucharadas"), ("150 lb", "150 lbs", "150 pounds", "150 libras"),
+    ("100%", "cien por ciento", "cien por cien", "a hundred percent"),
 )  # fmt: skip
 
 APART = (
@@ -92,6 +121,22 @@ APART = (
     ("142", "1.42 mg"), ("142", "it was 1.42"), ("1.42", "142 mg"),
     ("14", "1.4"), ("1.4", "140 over 90"), ("50", "five"), ("15", "fifty"), ("mg", "mcg"), ("500 mg", "500 mcg"),
     ("1", "1,000"),
+    ("37 C", "vitamin C 37"), ("37 C", "37 F"), ("98.6 F", "98.6 C"), ("37 F", "37 degrees"), ("37 C", "98.6 F"),
+    ("3 degrees Celsius", "stage 3C"), ("35 degrees Celsius", "35 C-sections"), ("40 °C", "40 C diff infections"),
+    ("37 °C", "3.7 °C"), ("40 °C", "flexion to 40 degrees"), ("40 °C", "40 grados de abducción"),
+    ("95 degrees Fahrenheit", "95 John F Smith"), ("65 degrees Fahrenheit", "65 F"), ("37 °C", "37 vitamin C"),
+    ("37 degrees", "el 37º paciente"), ("1 degree", "1º de mayo"), ("C", "37 degrees of flexion"),
+    ("12.5", "a las doce y media"), ("12.5", "12 y media de la noche"), ("1.5", "la una y media"),
+    ("3.25", "son las 3 y cuarto"),
+    ("12.5", "twelve, and a half"), ("12 tablets", "12 tablets and a half"), ("0.5", "a half"),
+    ("0.5", "half a tablet"),
+    ("2.5 tablets", "two tablets and a half glass"), ("2.5 pastillas", "2 pastillas y media manzana"),
+    ("5.25", "five and a quarter of an hour"), ("12", "doce y medio"), ("2", "dos pastillas y media"),
+    ("38.2", "38 con 2 hijos"), ("38.5", "38 con 5"), ("2", "one oh two point five"), ("2.5", "one oh two point five"),
+    ("160/100", "160 over 100 days"), ("160/100", "160 over a hundred weeks"), ("100", "5 por ciento"),
+    ("20 percent", "por ciento veinte pesos"), ("5 percent", "5 por cien días"), ("3 months", "3 mg"),
+    ("3 days", "3 months"), ("1 unit", "100 units"), ("50", "5,0"), ("5000", "5,0"), ("5", "5,000"), ("10", "1.0"),
+    ("100", "1.00"), ("1.25", "12.5"), ("12.5", "1,25"), ("3 degrees", "37 degrees"),
 )  # fmt: skip
 
 
@@ -149,6 +194,14 @@ def test_number_does_not_find_another_number(pair: tuple[str, str]) -> None:
         ('"1-42"', "it was 1-42"), ("142", "it was 1-42"), ('"please take one"', "please take one tablet"),
         ('"take one"', "please take one tablet"), ('"toma una"', "toma una tableta"), ("2-10 mg", "2-10 mg"),
         ('"it was one forty two"', "it was one forty two"), ("pressure one forty two", "pressure 142/90"),
+        ("1", "1.0"), ("C", "37 C"), ("celsius", "37 grados"), ("degrees", "37 °C"), ('"15 grados"', "15 °C"),
+        ("g", "5 g"),
+        ("beats", "70 beats per minute"), ("mercury", "90 millimeters of mercury"), ("half", "two and a half tablets"),
+        ("half", "two tablets and a half"), ("media", "dos pastillas y media"),
+        ("centígrados", "37 grados centígrados"),
+        ('"over a hundred times"', "over a hundred times"), ("las doce y media", "a las doce y media"),
+        ("100", "over a hundred times"), ("over", "it is over. 100 people"), ("vitamin C", "vitamin C"),
+        ('"international units"', "100 IU"), ("grado 2", "tumor grado dos"), ("día", "todos los días"),
         ("1.30", "1,30 sobre 85"), ("5", "5'10\""), ("10", "5'10\""),
         ("B12", "vitamin B twelve"), ("mil", "1000"), ("12.05.2026", "12.05.2026"), ("five", "I have 5."),
     ],
@@ -216,6 +269,52 @@ def test_number_finds_its_own_value_alone(number: int, other: int) -> None:
         assert is_found == (number == other)
 
 
+def _spoken_decimals(whole: int, decimals: str) -> list[str]:
+    zeros = len(decimals) - len(decimals.lstrip("0"))
+    ways = [
+        f"{_english(whole)} point {' '.join(_ENGLISH[int(digit)] for digit in decimals)}",
+        *(
+            f"{_spanish(whole)} {point} {'cero ' * zeros}{_spanish(int(decimals))}"
+            for point in ("coma", "punto")
+        ),
+    ]
+    if decimals == "5":
+        ways += [f"{_english(whole)} and a half", f"{_spanish(whole)} y medio"]
+    return ways
+
+
+@given(
+    st.integers(2, 999),
+    st.sampled_from(["5", "25", "05", "75", "1", "8", "42"]),
+    st.sampled_from(["", " mg", " tablets", " horas"]),
+)
+def test_decimal_in_words_finds_its_digits_and_no_other_number(whole: int, decimals: str, unit: str) -> None:
+    value = f"{whole}.{decimals}"
+    others = {
+        str(whole), str(whole + 1), str(int(decimals)), f"0.{decimals}", f"{whole}{decimals}", f"{whole}0.{decimals}",
+        f"{whole}.0{decimals}", f"{whole}.{decimals}1", f"{whole + 1}.{decimals}", f"{whole * 10}",
+        f"{whole // 10}.{whole % 10}{decimals}", f"{whole % 10}.{decimals}", f"{whole * 100}",
+    } - {value}  # fmt: skip
+    for said in _spoken_decimals(whole, decimals):
+        for text in (f"{said}{unit}", f"so it is {said}{unit} now"):
+            assert _finds(value, text)
+            assert _finds(f'"{said}{unit}"', f"take {value}{unit} today")
+            assert not [other for other in others if _finds(other, text)], text
+
+
+@given(numbers.filter(lambda number: number not in (0, 1, 11)), numbers)
+def test_number_in_words_without_a_unit_finds_its_digits_and_no_other_number(number: int, other: int) -> None:
+    others = {str(other), f"{number}0", f"{number}.5", f"0.{number}", str(number + 1), str(number)[:-1]} - {
+        str(number),
+        "",
+    }
+    for spoken in (_english, _spanish):
+        text = f"so, {spoken(number)}, then"
+        assert _finds(str(number), text)
+        assert _finds(spoken(number), f"so, {number}, then")
+        assert not [one for one in others if _finds(one, text)], text
+
+
 @given(st.integers(0, 999), st.integers(1, 99), st.sampled_from(".,·"))
 def test_decimal_point_is_never_lost(whole: int, hundredths: int, point: str) -> None:
     text = f"{whole}{point}{hundredths:02} mg"
@@ -239,7 +338,8 @@ def test_blood_pressure_folds_alike_as_it_is_said_and_written(systolic: int, dia
 _VOCABULARY = _list(
     "one two five ten twenty forty hundred thousand million mil once un una uno dos cien ciento y treinta point "
     "coma and a half over sobre mg g l h mm hg of de mercury per por cent 5 .5 1.42 42 90 1/2 ½ 8:30 % , . - / : no "
-    "type o.k. dr oh pain at to or me\u0301dio 10² \u200b"
+    "type o.k. dr oh pain at to or c f ° º degrees grados celsius y medio media quarter tablets con las "
+    "me\u0301dio 10² \u200b"
 )
 spoken_text = st.lists(st.sampled_from([*_VOCABULARY, " ", " ", " ", "\n"]), max_size=40).map(
     "".join

@@ -1,0 +1,32 @@
+"""Numbers in digits, as text: separators, decimal points and scales. Pure, no I/O."""
+
+import re
+from typing import Final
+
+MAX_WORD_CHARACTERS: Final = 64
+
+_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
+_SPANISH_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2}(?:(?:\.\d{3}){2,}(?:,\d+)?|\.\d{3},\d+)")
+_TRAILING_ZEROS: Final = re.compile(r"(?:0|\d+)\.\d+")
+_MAYBE_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2}\.\d{3}")
+
+
+def plain_number(raw: str) -> str:
+    """Digits without separators of thousands, with a point for decimals and without the zeros that end them."""
+    if _THOUSANDS.fullmatch(raw):
+        plain = raw.replace(",", "")
+    elif _SPANISH_THOUSANDS.fullmatch(raw):
+        plain = raw.replace(".", "").replace(",", ".")
+    else:
+        plain = raw.replace(",", ".")
+    if _TRAILING_ZEROS.fullmatch(plain) and not _MAYBE_THOUSANDS.fullmatch(raw):
+        plain = plain.rstrip("0").rstrip(".")
+    return plain[:MAX_WORD_CHARACTERS].rstrip(".")
+
+
+def times_power_of_ten(folded: str, zeros: int) -> str:
+    """The number with its decimal point so many places to the right."""
+    whole, _, decimals = folded.partition(".")
+    moved = whole + decimals[:zeros].ljust(zeros, "0")
+    left = decimals[zeros:]
+    return (moved.lstrip("0") or "0") + (f".{left}" if left else "")
