@@ -1,4 +1,6 @@
-"""A headless Chromium with one page, which runs the TypeScript example from another origin than everything it uses."""
+"""A headless Chromium with one page that runs the TypeScript example. The page has another origin than all
+services.
+"""
 
 import json
 import queue
@@ -33,11 +35,11 @@ STEPS = (
     "no second factor, no subscription",
     "sign out",
 )
-"""What the page does, in its order."""
+"""The steps of the page, in order."""
 
 
 def find_chromium() -> str | None:
-    """A Chromium on the path."""
+    """Return the path of an installed Chromium, or None."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     return next((found for name in names if (found := shutil.which(name))), None)
 
@@ -45,14 +47,14 @@ def find_chromium() -> str | None:
 def browse(
     chromium: str, example: Path, project: Mapping[str, Any], port: int, profile: Path
 ) -> dict[str, str]:
-    """What became of each step of the page; `example` has been installed and compiled."""
+    """Return the result of each step of the page. The example must be installed and compiled."""
     site = _Site(example, project)
     with _served(site, port), _chromium(chromium, f"http://127.0.0.1:{port}/", profile):
         return site.results.get(timeout=SECONDS)
 
 
 class _Site:
-    """What the page's own server answers: the page, the example's modules, and what the demo wrote down."""
+    """The page's own server: it serves the page, the example's modules, and the demo's report."""
 
     def __init__(self, example: Path, project: Mapping[str, Any]) -> None:
         self._example = example
@@ -60,7 +62,7 @@ class _Site:
         self.results: queue.Queue[dict[str, str]] = queue.Queue()
 
     def find(self, path: str) -> tuple[bytes, str] | None:
-        """The content at a path and its type; None if there is nothing."""
+        """Return the content at a path and its media type, or None if the path is unknown."""
         if path == "/":
             return PAGE.read_bytes(), "text/html"
         if path == "/project.json":
@@ -90,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.site.results.put(json.loads(body))
 
     def log_message(self, *_: object) -> None:
-        """Nothing: pytest shows what matters."""
+        """Log nothing, because pytest shows the results."""
 
     def _answer(self, content: bytes, kind: str) -> None:
         self.send_response(200)

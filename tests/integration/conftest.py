@@ -1,4 +1,4 @@
-"""What tests of several modules here ask for."""
+"""Fixtures for several modules of the integration tests."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,9 @@ from anyio.abc import Process
 
 @pytest.fixture
 def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Process]]:
-    """The children that the test started; none may outlive it, and each is reaped."""
+    """Yield the list of child processes that the test starts. Fails if a child is still running or not reaped at
+    the end.
+    """
     started: list[Process] = []
     open_process = anyio.open_process
 

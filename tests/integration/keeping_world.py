@@ -1,6 +1,7 @@
-"""A practice with recordings that are done, a policy, holds, and a clock that can be moved: real Postgres, real store.
+"""A practice with finished recordings, a retention policy, holds and a movable clock, on a real Postgres and a real
+object store.
 
-The database's `private.now()` and the bucket's Date are the same moved clock, or two that differ where a test says so.
+The database's `private.now()` and the bucket's Date use the same moved clock, unless a test sets them apart.
 """
 
 import secrets
@@ -51,7 +52,7 @@ as $$ begin return (select c.at from moved.clock as c); end $$;
 
 
 class ClockedStorage(Storage):
-    """The store, whose clock is the world's."""
+    """The object store with the clock of the test world."""
 
     world: "World"
 
@@ -62,7 +63,7 @@ class ClockedStorage(Storage):
 
 @dataclass
 class World:
-    """What tests act on. `store_time` is the bucket's clock where it differs."""
+    """The objects that tests use. `store_time`: the bucket's clock if it differs from the database's."""
 
     database: Database
     worker: Pool
@@ -73,7 +74,7 @@ class World:
     doctor: UUID = field(default_factory=uuid4)
 
     def destroyer(self, storage: Storage | None = None) -> Destroyer:
-        """The deletion worker."""
+        """Return the service that destroys recordings."""
         return Destroyer(
             self.worker,
             storage or self.storage,
@@ -84,7 +85,7 @@ class World:
         )
 
     def restore_check(self) -> RestoreCheck:
-        """The look at the ledger."""
+        """Return the service that checks the ledger after a restore."""
         return RestoreCheck(
             self.worker,
             self.storage,
@@ -93,21 +94,21 @@ class World:
         )
 
     async def rows(self, sql: LiteralString, *values: object) -> list[DictRow]:
-        """What a superuser finds; [] for a statement that returns nothing."""
+        """Return the rows of a statement that a superuser runs, or [] if the statement returns no rows."""
         cursor = await self.superuser.execute(sql, values)
         return await cursor.fetchall() if cursor.description else []
 
     async def value(self, sql: LiteralString, *values: object) -> Any:
-        """The first column of the first row."""
+        """Return the first column of the first row."""
         return next(iter((await self.rows(sql, *values))[0].values()))
 
     async def move_to(self, time: datetime) -> None:
-        """Sets both clocks."""
+        """Set the clocks of the database and the bucket."""
         self.time = time
         await self.rows("update moved.clock set at = %s", time)
 
     async def adopt(self, terms: dict[str, Any] | None = None) -> None:
-        """A policy in force."""
+        """Put a retention policy into force."""
         await self.rows(
             "insert into resguardo.retention_policies (name, sha256, status, source, terms, shortens, activated_at)"
             " values (%s, repeat('a', 64), 'ACTIVE', '', %s, false, private.now())",
@@ -116,7 +117,7 @@ class World:
         )
 
     async def patient(self) -> UUID:
-        """Somebody new."""
+        """Insert a new patient. Return the id."""
         patient = uuid4()
         await self.rows(
             "insert into resguardo.patients (id, external_id) values (%s, %s)", patient, f"mrn-{patient}"
@@ -124,7 +125,7 @@ class World:
         return patient
 
     async def consultation(self, patient: UUID | None = None, kind: str = "follow_up") -> UUID:
-        """A consultation, without participants."""
+        """Insert a consultation without participants. Return its id."""
         consultation = uuid4()
         await self.rows(
             "insert into resguardo.consultations (id, external_id, doctor_id, patient_id, scheduled_at, kind,"
@@ -140,7 +141,7 @@ class World:
         return consultation
 
     async def participant(self, consultation: UUID, kind: str, guest_role: str | None = None) -> UUID:
-        """Somebody who joined the consultation."""
+        """Insert a participant who has joined the consultation. Return the id."""
         participant = uuid4()
         await self.rows(
             "insert into resguardo.participants"
@@ -165,7 +166,9 @@ class World:
         participant: UUID | None = None,
         is_routed: bool = False,
     ) -> UUID:
-        """A recording that comes to this status now, as the worker makes it; a READY one has its object and its key."""
+        """Insert a recording that reaches this status now, in the same way as the worker. A READY recording has an
+        object and a data key.
+        """
         consultation = consultation or await self.consultation()
         recording, content = uuid4(), content or secrets.token_bytes(64)
         await self.rows(
@@ -211,7 +214,7 @@ class World:
         return recording
 
     async def microphones(self, video: UUID, *statuses: str) -> list[UUID]:
-        """The sounds of one guest's microphone beside a video, one in each of these statuses."""
+        """Insert sounds of one guest's microphone beside a video, one for each status. Return their ids."""
         consultation = await self.value(
             "select consultation_id from resguardo.recordings where id = %s", video
         )
@@ -224,7 +227,7 @@ class World:
         ]
 
     async def key_of(self, recording: UUID) -> str:
-        """Where its object is."""
+        """Return the object key of the recording."""
         return str(
             await self.value(
                 "select object_key from private.recording_secrets where recording_id = %s", recording
@@ -232,11 +235,11 @@ class World:
         )
 
     async def status_of(self, recording: UUID) -> str:
-        """Its status."""
+        """Return the status of the recording."""
         return str(await self.value("select status from resguardo.recordings where id = %s", recording))
 
     async def hold(self, **scope: object) -> UUID:
-        """A legal hold that somebody placed."""
+        """Place a legal hold. Return its id."""
         hold = uuid4()
         given = {
             "consultation_id": None,
@@ -255,7 +258,7 @@ class World:
         return hold
 
     async def release(self, hold: UUID) -> None:
-        """The hold is over."""
+        """Release a legal hold."""
         await self.rows(
             "update resguardo.legal_holds set released_at = private.now(), released_by = %s where id = %s",
             uuid4(),
@@ -263,13 +266,13 @@ class World:
         )
 
     async def keys_under(self, prefix: str = "") -> list[str]:
-        """What is in the bucket."""
+        """Return the keys in the bucket under this prefix."""
         return [one.key async for page in self.storage.list_objects(prefix) for one in page.objects]
 
 
 @asynccontextmanager
 async def opened(database: Database, store: ObjectStore) -> AsyncIterator[World]:
-    """The practice over a migrated database and a store with an empty bucket."""
+    """Yield the practice on a migrated database and an object store with an empty bucket."""
     storage = ClockedStorage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
     worker = Pool(database.worker_url, application="tests")
     mark_database(database.owner_url, DEPLOYMENT)

@@ -1,5 +1,5 @@
-"""The LiveKit stand-in over real HTTP with a receiver of webhooks, our adapter on the vendor's client, and an object
-store to upload to.
+"""The LiveKit stand-in over real HTTP, with a receiver of webhooks, our adapter on the vendor's client, and an
+object store for uploads.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ PACE = Pace(start_delay_seconds=0.01, record_seconds=60, upload_backoff_seconds=
 
 @dataclass
 class Receiver:
-    """Keeps what it is told; answers the next of `answers`, then 200."""
+    """A receiver that stores webhooks. It answers with the next status of `answers`, and then with 200."""
 
     url: str = ""
     answers: list[int] = field(default_factory=list)
@@ -64,7 +64,9 @@ class Receiver:
         return [receiver.receive(body.decode(), token) for body, token, _ in self.bodies]
 
     def names(self, *prefixes: str) -> list[str]:
-        """The types of what arrived, of recordings if no prefix is given."""
+        """Return the types of the received webhooks with these prefixes, or of egress webhooks if no prefix is
+        given.
+        """
         return [one.event for one in self.vendor_events() if one.event.startswith(prefixes or ("egress_",))]
 
     async def until(self, enough: Callable[[], bool]) -> None:
@@ -88,11 +90,11 @@ class World:
             return await client.post(f"{self.url}/stand-in/{path}", json=body, headers=headers)
 
     async def control(self, path: str, body: object) -> httpx.Response:
-        """Ask what needs the secret."""
+        """Send a control request, which needs the secret."""
         return await self.post(path, body, **AUTHORIZED)
 
     async def orders(self) -> list[str]:
-        """The kinds of the orders still open."""
+        """Return the kinds of the open orders."""
         async with httpx.AsyncClient(trust_env=False) as client:
             answer = await client.get(f"{self.url}/stand-in/orders", headers=AUTHORIZED)
         return [order["order"] for order in answer.json()]
@@ -105,7 +107,9 @@ class World:
         return await self.livekit.start_room_composite(room_name=ROOM, object_key=OBJECT_KEY, upload=upload)
 
     async def start_speakers(self, upload: S3Target = NOWHERE) -> EgressSnapshot:
-        """Record the sound on two channels that the tracks take in turn, as Resguardo once asked."""
+        """Start an egress of the sound on two channels that the tracks use alternately, as an earlier version of
+        Resguardo did.
+        """
         request = livekit_requests.video(ROOM, OBJECT_KEY, upload)
         request.audio_only, request.audio_mixing = True, AudioMixing.DUAL_CHANNEL_ALTERNATE
         request.ClearField("advanced")
@@ -119,7 +123,7 @@ class World:
         return found
 
     async def record(self, upload: S3Target = NOWHERE, *, until: str) -> EgressSnapshot:
-        """Join, record, stop, and wait until LiveKit says how it ended."""
+        """Join, record, stop, and wait until LiveKit reports this end status."""
         await self.join()
         started = await self.start(upload)
         await self.until(started.egress_id, "active")
@@ -179,7 +183,7 @@ class Stored:
 
 
 def stored(store: object_store.ObjectStore, key: str = OBJECT_KEY) -> Stored | None:
-    """The object as it lies there; None when it does not."""
+    """Return the stored object, or None if it does not exist."""
     client = s3_client(store, store.reader)
     try:
         found = client.get_object(Bucket=store.bucket, Key=key)

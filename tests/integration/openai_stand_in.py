@@ -1,4 +1,6 @@
-"""What `resguardo check` asks of an OpenAI-compatible service: the list of models, with a bearer key."""
+"""A server with the one endpoint of an OpenAI-compatible service that `resguardo check` calls: the list of models,
+with a bearer key.
+"""
 
 import json
 import threading
@@ -11,7 +13,7 @@ KEY = "sk-the-right-key"
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        """`GET /v1/models`, in the shapes of the API reference (platform.openai.com, read 2026-11-21)."""
+        """Answer `GET /v1/models` in the format of the API reference (platform.openai.com, read 2026-11-21)."""
         if self.path != "/v1/models":
             self._answer(404, {"error": {"message": "unknown url", "type": "invalid_request_error"}})
         elif self.headers["Authorization"] == "Bearer sk-busy":
@@ -37,12 +39,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
-        """Nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def running() -> Iterator[str]:
-    """Its base URL."""
+    """Run the server. Yield its base URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

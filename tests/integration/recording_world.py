@@ -1,5 +1,5 @@
-"""One consultation that everybody consented to, and every part that records it: real Postgres, the object store, and
-the LiveKit stand-in in this process.
+"""A consultation with all consents, and every part that records it: a real Postgres, the object store, and the
+LiveKit stand-in in this process.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ TRANSITIONS = (
 
 
 def asker(user_id: UUID, aal: str = "aal2") -> Asker:
-    """A person in the one session that `seed_people` gives them."""
+    """Return a person with the session that `seed_people` inserts."""
     claims: dict[str, object] = {
         "sub": str(user_id),
         "session_id": str(user_id),
@@ -64,7 +64,7 @@ def asker(user_id: UUID, aal: str = "aal2") -> Asker:
 
 
 def seed_people(database: Database | ProjectUrls) -> None:
-    """A doctor who works here, and a patient's login."""
+    """Insert an active doctor and a patient's login."""
     with psycopg.connect(database.superuser_url) as connection:
         for user_id in (DOCTOR, PATIENT):
             connection.execute(
@@ -78,7 +78,7 @@ def seed_people(database: Database | ProjectUrls) -> None:
 
 @asynccontextmanager
 async def served(app: Starlette, *, date_header: bool = True) -> AsyncIterator[str]:
-    """An application on a free port, with its lifespan."""
+    """Serve an application with its lifespan on a free port. Yield its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         config = uvicorn.Config(
             app,
@@ -100,7 +100,7 @@ async def served(app: Starlette, *, date_header: bool = True) -> AsyncIterator[s
 
 @dataclass
 class World:
-    """What tests act on. `ahead` is how far the controller's clock has been moved."""
+    """The objects that tests use. `ahead`: the time by which the controller's clock is ahead."""
 
     database: Database
     api: Pool
@@ -129,7 +129,7 @@ class World:
         self.reconciler = self.reconciler_of(self.livekit)
 
     def controller_of(self, livekit: LiveKit) -> RecordingController:
-        """A worker's controller with the world's clock."""
+        """Return a worker's controller with the clock of the test world."""
         return RecordingController(
             self.worker,
             livekit,
@@ -141,12 +141,12 @@ class World:
         )
 
     def reconciler_of(self, livekit: LiveKit) -> Reconciler:
-        """A worker's reconciler with the world's clock."""
+        """Return a worker's reconciler with the clock of the test world."""
         controller = self.controller_of(livekit)
         return Reconciler(self.worker, livekit, self.storage, controller, deployment="test", clock=self.clock)
 
     async def clock(self, tx: Transaction) -> datetime:
-        """The database's time, moved ahead."""
+        """Return the database's time plus `ahead`."""
         return await store.database_time(tx) + self.ahead
 
     async def _target(self, object_key: str) -> S3Target:
@@ -155,18 +155,18 @@ class World:
         return S3Target(store_.endpoint_url, store_.region, store_.bucket, store_.recorder)
 
     async def request(self) -> UUID:
-        """The doctor's wish to record; the id of the recording."""
+        """Request a recording as the doctor. Return the id of the recording."""
         return (await self.recordings.start(asker(DOCTOR), self.consultation.id)).id
 
     async def recording(self) -> UUID:
-        """A recording that LiveKit has made active."""
+        """Return the id of a recording whose egress is active in LiveKit."""
         recording_id = await self.request()
         await self.controller.start(recording_id)
         await self.until(recording_id, RecordingStatus.RECORDING)
         return recording_id
 
     async def completed(self) -> UUID:
-        """A recording whose object LiveKit has uploaded, and which nobody has checked."""
+        """Return the id of a recording whose object LiveKit has uploaded and the worker has not verified."""
         recording_id = await self.recording()
         await self.recordings.stop(asker(DOCTOR), recording_id)
         await self.controller.stop(recording_id)
@@ -174,23 +174,25 @@ class World:
         return recording_id
 
     async def read(self, recording_id: UUID) -> Recording:
-        """The row."""
+        """Return the recording's row."""
         async with self.worker.as_service("test") as tx:
             found = await store.lock(tx, recording_id)
         assert found is not None
         return found
 
     async def object_key(self, recording_id: UUID) -> str:
-        """Where the object lies."""
+        """Return the object key of the recording."""
         async with self.worker.as_service("test") as tx:
             return await store.read_object_key(tx, recording_id)
 
     async def egresses(self) -> list[EgressSnapshot]:
-        """What LiveKit lists for the room."""
+        """Return the egresses that LiveKit lists for the room."""
         return await self.livekit.list_egress(room_name=self.consultation.room_name)
 
     async def until_egress(self, *statuses: str) -> EgressSnapshot:
-        """The room's one egress, once LiveKit lists it with one of the statuses; with none, once it lists it."""
+        """Wait until LiveKit lists the room's only egress, with one of the statuses if any are given. Return the
+        egress.
+        """
         async with asyncio.timeout(20):
             while True:
                 found = await self.egresses()
@@ -200,7 +202,7 @@ class World:
                 await asyncio.sleep(0.01)
 
     async def until(self, recording_id: UUID, status: RecordingStatus) -> Recording:
-        """Follows LiveKit's list until the recording has come to the status."""
+        """Follow LiveKit's list until the recording has reached the status. Return the recording."""
         async with asyncio.timeout(20):
             while (found := await self.read(recording_id)).status is not status:
                 assert not found.status.is_terminal, found
@@ -210,13 +212,13 @@ class World:
         return found
 
     async def hint(self, egress_id: str, event: str = "egress_updated", status: str = "EGRESS_ACTIVE") -> str:
-        """An event with LiveKit's signature comes in and is followed; its id."""
+        """Receive an event with LiveKit's signature and follow the egress. Return the event's id."""
         event_id = await self.receive(egress_id, event, status)
         await self.controller.follow_event(event_id)
         return event_id
 
     async def receive(self, egress_id: str, event: str, status: str, event_id: str | None = None) -> str:
-        """The webhook alone."""
+        """Receive a webhook without following the egress. Return the event's id."""
         event_id = event_id or f"EV_{secrets.token_hex(6)}"
         told = {
             "event": event,
@@ -234,7 +236,7 @@ class World:
         return event_id
 
     async def join(self, identity: UUID | str | None = None) -> None:
-        """Somebody enters the room and publishes: the doctor, by default."""
+        """Let a participant join the room and publish. The default is the doctor."""
         who = str(identity or self.participant(ParticipantKind.DOCTOR))
         token = self.livekit.join_token(identity=who, room=self.consultation.room_name, metadata="{}")
         async with httpx.AsyncClient(trust_env=False) as http:
@@ -242,7 +244,7 @@ class World:
         assert answer.is_success
 
     async def leave(self, identity: UUID | str | None = None) -> None:
-        """Somebody leaves the room: the doctor, by default."""
+        """Let a participant leave the room. The default is the doctor."""
         who = str(identity or self.participant(ParticipantKind.DOCTOR))
         room = self.consultation.room_name
         async with httpx.AsyncClient(trust_env=False) as http:
@@ -254,7 +256,7 @@ class World:
         assert answer.is_success
 
     async def republish(self, identity: UUID | str | None = None) -> None:
-        """Somebody's microphone is published anew, before the old track ends: the doctor's, by default."""
+        """Publish a participant's microphone again before the old track ends. The default is the doctor."""
         who = str(identity or self.participant(ParticipantKind.DOCTOR))
         async with httpx.AsyncClient(trust_env=False) as http:
             answer = await http.post(
@@ -265,7 +267,7 @@ class World:
         assert answer.is_success
 
     async def request_sound(self, recording_id: UUID) -> None:
-        """What is published now is to be recorded beside a video that is only requested."""
+        """Request recordings of all published microphones beside a video that is only requested."""
         microphones = [
             (one.identity, track_sid)
             for one in await self.livekit.participants(self.consultation.room_name)
@@ -275,40 +277,40 @@ class World:
             await store.request_sound(tx, recording_id, microphones, self.sound or SoundMode())
 
     async def sound_of(self, recording_id: UUID) -> list[Recording]:
-        """The recordings of sound beside a video, in the order in which they were requested."""
+        """Return the sound recordings beside a video, in the order of their requests."""
         query = "select id from resguardo.recordings where beside = %s order by created_at, track_sid"
         return [await self.read(sound_id) for (sound_id,) in self.rows(query, recording_id)]
 
     async def consent(self) -> None:
-        """Patient and doctor, each for themselves."""
+        """Record the patient's and the doctor's own consents."""
         text = consent_texts()["2026-11", "en"]
         shown = ShownText(text.version, text.language, text.sha256)
         for kind, person in ((ParticipantKind.PATIENT, PATIENT), (ParticipantKind.DOCTOR, DOCTOR)):
             await self.consents.give(asker(person), self.participant(kind), shown, None)
 
     async def withdraw(self) -> None:
-        """The patient withdraws."""
+        """Withdraw the patient's consent."""
         await self.consents.withdraw(asker(PATIENT), self.participant(ParticipantKind.PATIENT), None)
 
     def participant(self, kind: ParticipantKind) -> UUID:
-        """Whose id in the room it is."""
+        """Return the participant's id, which is the identity in the room."""
         return next(one.id for one in self.consultation.participants or () if one.kind is kind)
 
     def order(self, kind: str, **changes: Any) -> None:
-        """Has the stand-in go wrong."""
+        """Order the stand-in to cause a fault."""
         self.stand_in.orders.add(Order(kind, **changes))
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """As a superuser, what is committed now."""
+        """Return committed rows, read as a superuser."""
         with psycopg.connect(self.database.superuser_url) as connection:
             return connection.execute(query.encode(), parameters or None).fetchall()
 
     def transitions(self, recording_id: UUID) -> list[str]:
-        """The audit rows of the recording's steps, as `FROM>TO:error`."""
+        """Return the audit rows of the recording's transitions, as `FROM>TO:error`."""
         return [reason for (reason,) in self.rows(TRANSITIONS, recording_id)]
 
     def queued(self) -> list[str]:
-        """The names of the jobs that wait, oldest first."""
+        """Return the names of the waiting jobs, oldest first."""
         query = "select task_name from jobs.procrastinate_jobs where status = 'todo' order by id"
         return [name for (name,) in self.rows(query)]
 
@@ -323,7 +325,9 @@ async def opened(
     sound: SoundMode | None = None,
     **wished: bool,
 ) -> AsyncIterator[World]:
-    """The world with everybody's consent and the doctor in the room; `wished` of the consultation's registration."""
+    """Yield the world with all consents and the doctor in the room. `wished`: options of the consultation's
+    registration.
+    """
     seed_people(database)
     async with AsyncExitStack() as stack:
         app = create_livekit_app(

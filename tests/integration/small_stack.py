@@ -1,4 +1,4 @@
-"""The configured world of one API and one worker, without either: for tests of the `resguardo` command."""
+"""The environment of one API and one worker without these two processes, for tests of the `resguardo` command."""
 
 import base64
 import os
@@ -21,7 +21,7 @@ from tests.databases import API_ROLE, WORKER_ROLE, Cluster
 
 @contextmanager
 def running(cluster: Cluster, data_dir: Path) -> Iterator[Stack]:
-    """A marked database of the run's cluster, a claimed bucket, and the stand-ins for LiveKit and Supabase Auth."""
+    """Yield a marked database, a claimed bucket, and the stand-ins for LiveKit and Supabase Auth."""
     with ExitStack() as stack:
         database = stack.enter_context(cluster.clone("newer"))
         store = stack.enter_context(object_store.running(data_dir / "store"))
@@ -45,14 +45,16 @@ def running(cluster: Cluster, data_dir: Path) -> Iterator[Stack]:
         mark_database(project.owner_url, devstack.DEPLOYMENT)
         storage = devstack._storage(store)
         stack.callback(storage.close)
-        with ThreadPoolExecutor(1) as thread:  # a loop of another fixture may run in this one
+        with ThreadPoolExecutor(
+            1
+        ) as thread:  # A thread, because another fixture's event loop may run in this one
             thread.submit(anyio.run, storage.claim, devstack.DEPLOYMENT).result()
         devstack._start_stand_ins(stack, data_dir, made, None)
         yield made
 
 
 def processes_of(directory: Path) -> dict[int, str]:
-    """The command lines, by process id, of whatever runs in this directory, or was told of it."""
+    """Return the command lines, by process id, of all other processes that run in this directory or name it."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:

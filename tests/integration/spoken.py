@@ -1,4 +1,6 @@
-"""What is said in the fixture, turn by turn, as a speech service is sent it; and how wrong a hearing of it is."""
+"""The turns that the fixture contains, in the form that a speech service receives, and the word error rate of a
+transcript.
+"""
 
 import json
 import re
@@ -20,7 +22,7 @@ _MARGIN_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class SpokenTurn:
-    """One turn of `headache.ref.json`; times in seconds. The doctor is on the left channel (0)."""
+    """One turn of `headache.ref.json`, with times in seconds. The doctor is on the left channel (0)."""
 
     speaker: str
     start: float
@@ -39,7 +41,7 @@ def turns() -> tuple[SpokenTurn, ...]:
 
 
 def turn_flac(turn: SpokenTurn) -> bytes:
-    """The turn alone, from its own channel, as 16 kHz mono FLAC with 0.1 s around it."""
+    """Return the turn from its own channel, as 16 kHz mono FLAC with 0.1 s before and after."""
     start = max(0, round((turn.start - _MARGIN_SECONDS) * RATE))
     end = round((turn.end + _MARGIN_SECONDS) * RATE)
     return flac(channels()[turn.channel][start * _SAMPLE_BYTES : end * _SAMPLE_BYTES])
@@ -50,7 +52,7 @@ def silence_flac(seconds: float) -> bytes:
 
 
 def flac(samples: bytes) -> bytes:
-    """16-bit mono samples at 16 kHz."""
+    """Return the FLAC file of 16-bit mono samples at 16 kHz."""
     file = BytesIO()
     with av.open(file, "w", format="flac") as container:
         stream = container.add_stream("flac", rate=RATE, layout="mono", format="s16")
@@ -63,7 +65,7 @@ def flac(samples: bytes) -> bytes:
 
 
 def mp4(samples: bytes) -> bytes:
-    """16-bit mono samples at 16 kHz as LiveKit writes a microphone: AAC at 44.1 kHz."""
+    """Return 16-bit mono samples at 16 kHz in LiveKit's format for a microphone: AAC at 44.1 kHz."""
     file = BytesIO()
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("aac", rate=44_100, layout="mono")
@@ -78,7 +80,7 @@ def mp4(samples: bytes) -> bytes:
 
 @cache
 def channels() -> tuple[bytes, bytes]:
-    """16-bit samples at 16 kHz, the doctor's and the patient's."""
+    """Return the doctor's and the patient's 16-bit samples at 16 kHz."""
     left, right = bytearray(), bytearray()
     resampler = av.AudioResampler(format="s16p", layout="stereo", rate=RATE)
     with av.open(str(FIXTURES / "headache.dual.ogg"), "r", format="ogg") as container:
@@ -90,13 +92,15 @@ def channels() -> tuple[bytes, bytes]:
 
 
 def word_error_rate(pairs: Sequence[tuple[str, str]]) -> float:
-    """Words substituted, left out or put in, of all words said; pairs of what was said and what was heard."""
+    """Return the number of substituted, missing and additional words divided by the number of spoken words.
+    `pairs`: spoken text and transcript.
+    """
     wrong = sum(word_errors(said, heard) for said, heard in pairs)
     return wrong / sum(len(words(said)) for said, _ in pairs)
 
 
 def word_errors(said: str, heard: str) -> int:
-    """The fewest words to change, leave out or put in to come from one to the other."""
+    """Return the minimum number of words to change, remove or insert that makes the texts equal."""
     expected, given = words(said), words(heard)
     row = list(range(len(given) + 1))
     for number, word in enumerate(expected, 1):
@@ -108,7 +112,7 @@ def word_errors(said: str, heard: str) -> int:
 
 
 def words(text: str) -> list[str]:
-    """Lower case, without accents and punctuation."""
+    """Return the words in lower case, without accents and punctuation."""
     plain = "".join(
         one for one in unicodedata.normalize("NFD", text.lower()) if not unicodedata.combining(one)
     )

@@ -1,4 +1,6 @@
-"""Sound that is made of the fixture's turns, with pauses, noise and overlaps as wanted, and how wrong times are."""
+"""Builds sound from the fixture's turns, with chosen pauses, noise and overlaps, and measures the errors of start
+times.
+"""
 
 import random
 import statistics
@@ -24,7 +26,7 @@ PAUSES = (0.5, 0.7, 1.0, 1.5, 2.5, 6.0, 12.0, 25.0, 40.0)
 
 @dataclass(frozen=True)
 class Talk:
-    """16-bit mono samples at 16 kHz, and what is said in them: each turn's start and end in seconds, and its words."""
+    """16-bit mono samples at 16 kHz, with the start and the end in seconds and the text of each turn."""
 
     samples: bytes
     said: tuple[tuple[float, float, str], ...]
@@ -32,7 +34,9 @@ class Talk:
 
 @dataclass(frozen=True)
 class StartErrors:
-    """How many seconds each turn's start is wrong, without its sign; `unheard` turns have no word in the transcript."""
+    """The absolute error in seconds of each turn's start. `unheard`: the number of turns without a word in the
+    transcript.
+    """
 
     seconds: tuple[float, ...]
     unheard: int
@@ -47,9 +51,9 @@ class StartErrors:
 
 
 def talk(count: int, pause: Callable[[int], float], *, noise: float = 0.0) -> Talk:
-    """So many turns. `pause(n)` follows turn n, in seconds; below 0 the next one begins before its end.
+    """Return this number of turns. `pause(n)`: the seconds after turn n; if negative, the next turn overlaps it.
 
-    `noise` is white, and so loud beside the speech: 0.1 is 20 dB less.
+    `noise`: the level of white noise relative to the speech. 0.1 is 20 dB softer.
     """
     sound = array("h", bytes(2 * RATE))
     said = []
@@ -65,7 +69,9 @@ def talk(count: int, pause: Callable[[int], float], *, noise: float = 0.0) -> Ta
 
 
 def start_errors(talk: Talk, transcript: Transcript) -> StartErrors:
-    """Each turn of the talk beside the turn of the transcript that has its first word that was heard."""
+    """Compare the start of each turn with the start of the transcript's turn that contains its first recognized
+    word.
+    """
     said = [(word, number) for number, (_, _, text) in enumerate(talk.said) for word in words(text)]
     heard = [(word, turn.start_ms / 1000) for turn in transcript.in_order for word in words(turn.text)]
     first: dict[int, float] = {}
@@ -80,9 +86,10 @@ def start_errors(talk: Talk, transcript: Transcript) -> StartErrors:
 async def transcribed(
     talk: Talk, speech: Speech, before: Callable[[Span], None] = lambda _: None
 ) -> tuple[Transcript, int]:
-    """The transcript of a recording of it, made as the worker makes it, and how many pieces were sent.
+    """Transcribe a recording of the talk in the same way as the worker. Return the transcript and the number of
+    sent chunks.
 
-    `before` is called before each piece is sent.
+    `before` is called before each chunk is sent.
     """
     content = mono_mp4(talk.samples)
 
@@ -100,7 +107,7 @@ async def transcribed(
 
 @cache
 def mono_mp4(samples: bytes) -> bytes:
-    """As AAC, at 16 kHz."""
+    """Return an MP4 file with AAC at 16 kHz."""
     target = BytesIO()
     with av.open(target, "w", format="mp4") as file:
         stream = file.add_stream("aac", rate=RATE, layout="mono")
@@ -128,7 +135,7 @@ def _with_noise(sound: "array[int]", share: float) -> "array[int]":
 
 
 def _alike(said: Sequence[str], heard: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """The places of the words that are the same in both, laid beside each other with the fewest errors."""
+    """Yield the positions of equal words in an alignment of both texts with the fewest errors."""
     rows = [list(range(len(heard) + 1))]
     for number, word in enumerate(said, 1):
         row = [number]

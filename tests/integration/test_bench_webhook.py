@@ -1,4 +1,4 @@
-"""The parts of `make bench-webhook`, with a handful of events: what is sent arrives, the verdict follows."""
+"""Tests of the parts of `make bench-webhook` with a few events: every sent event arrives, and the verdict is right."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def place(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.mark.anyio
 async def test_every_insert_and_every_notification_of_a_run_is_in_the_inbox(place: Practice) -> None:
     result = await webhook.measure(place, events=len(EVENTS) * 2, rounds=1, senders=2)
-    sent, kinds, rounds = len(EVENTS) * 2, 4, 2  # the warm-up's are not counted
+    sent, kinds, rounds = len(EVENTS) * 2, 4, 2  # The warm-up is not counted
     measured = (result.bare, result.webhook, result.beside_readers, result.in_one_process)
     assert [len(sample.latencies) for sample in measured] == [sent] * kinds
     for reads in (result.reads, result.reads_of_one_process):

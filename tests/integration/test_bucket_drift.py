@@ -1,4 +1,6 @@
-"""Drift on a real store and a real database: whatever can differ is found, told once, and told again when over."""
+"""Tests of bucket drift on a real store and a real database: each difference is found, audited once, and audited
+again when it ends.
+"""
 
 import asyncio
 import logging
@@ -55,7 +57,7 @@ AUDITED = (
 
 
 class AgedStorage(Storage):
-    """The store as it would be had every upload begun `age` before; it gives its times itself."""
+    """An object store that reports every upload `age` earlier, because a test cannot set upload times."""
 
     age = timedelta()
 
@@ -66,8 +68,9 @@ class AgedStorage(Storage):
 
 
 class KeptRules(StorageRules):
-    """The bucket's lifecycle and CORS, which the embedded store does not have: kept here (boto3's calls have tests of
-    their own)."""
+    """Lifecycle and CORS rules in memory, because the embedded store has none. The boto3 calls have their own
+    tests.
+    """
 
     lifecycle: tuple[LifecycleRule, ...] = WANTED.lifecycle or ()
     cors: tuple[CorsRule, ...] = WANTED.cors or ()
@@ -97,7 +100,7 @@ class KeptRules(StorageRules):
 
 @dataclass
 class World:
-    """A bucket and a database as they are meant, and what looks at them."""
+    """A bucket and a database without drift, and the service that checks them."""
 
     database: Database
     worker: Pool
@@ -111,15 +114,15 @@ class World:
 
     @property
     def policies(self) -> BucketPolicies:
-        """Of a process of its own each time: what lasts is in the database."""
+        """Return a new service without memory, as in a new process. All lasting state is in the database."""
         return BucketPolicies(self.worker, replace(self.around, **self.changes))
 
     async def codes(self) -> list[tuple[str, str, str]]:
-        """Topic, code and subject of what a look finds."""
+        """Return the topic, the code and the subject of each drift that a check finds."""
         return [(one.topic.value, one.code, one.subject) for one in (await self.policies.look()).drifts]
 
     def run(self, statement: LiteralString, *values: Any) -> None:
-        """As it is, not as it came to be."""
+        """Run a statement as a superuser with all triggers off."""
         with psycopg.connect(self.database.superuser_url) as connection:
             connection.execute("set session_replication_role = replica")
             connection.execute(statement, values)
@@ -131,7 +134,7 @@ class World:
     def recording(
         self, folder: str = "r/d90", status: str = "READY", consultation: UUID | None = None
     ) -> str:
-        """A recording of the patient's whose object is in that folder; its consultation's prefix."""
+        """Insert a recording of the patient with an object in this folder. Return the prefix of its consultation."""
         made, of = uuid4(), consultation or self.consultation
         self.run(
             "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name,"
@@ -155,7 +158,7 @@ class World:
         return f"{folder}/{of}/"
 
     def hold(self, **scope: Any) -> UUID:
-        """A legal hold on a consultation, a patient, or a range."""
+        """Insert a legal hold on a consultation, a patient, or a range. Return its id."""
         made = uuid4()
         values = {"consultation_id": None, "patient_id": None, "since": None, "until": None} | scope
         self.run(
@@ -172,7 +175,7 @@ class World:
         return made
 
     def request(self, status: str, consultation: UUID | None = None, patient: UUID = PATIENT) -> None:
-        """An access request."""
+        """Insert an access request."""
         self.run(
             "insert into resguardo.access_requests (patient_id, consultation_id, status, channel, filed_by,"
             " received_on, due_on, denial_ground, fulfilled_at) values (%s, %s, %s, 'LOGIN', %s, current_date,"
@@ -186,7 +189,7 @@ class World:
         )
 
     def lock(self, under: str, name: str = "hold-1", **changes: Any) -> None:
-        """Somebody locks a prefix."""
+        """Add a lock rule for a prefix in Cloudflare."""
         self.cloudflare.rules.append(
             {"id": name, "prefix": under, "enabled": True, "condition": {"type": "Indefinite"}} | changes
         )
@@ -481,7 +484,7 @@ class Site:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Says nothing."""
+                """Log nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.host = f"127.0.0.1:{self.server.server_port}"
@@ -533,11 +536,14 @@ async def test_a_host_that_does_not_exist_serves_nobody(world: World) -> None:
     world.changes = {"former_urls": ("http://media.invalid/x",)}
     look = await world.policies.look()
     assert look.drifts == ()
-    assert look.unlooked in ({}, {Topic.ANONYMOUS: "no_answer"})  # without a resolver nobody knows
+    assert look.unlooked in (
+        {},
+        {Topic.ANONYMOUS: "no_answer"},
+    )  # Without a DNS resolver, the answer is unknown
 
 
 async def test_the_bucket_serves_nobody_without_a_key(world: World, site: Site) -> None:
-    """The embedded store, as R2, refuses; a host that serves is drift."""
+    """The embedded store refuses requests without a key, as R2 does. If a host serves an object, this is a drift."""
     assert await world.codes() == []
     site.answers[f"/resguardo/{MARK_KEY}"] = 200
     world.changes = {"bucket_url": f"{site.url}/resguardo"}
@@ -714,7 +720,7 @@ async def test_a_bucket_that_does_not_keep_what_it_took_is_told(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def forget(_: Sequence[CorsRule]) -> None:
-        """Says yes."""
+        """Accept the rules without storing them."""
 
     world.rules.cors = ()
     monkeypatch.setattr(world.rules, "replace_cors", forget)
@@ -725,7 +731,7 @@ async def test_a_bucket_that_does_not_keep_what_it_took_is_told(
 async def test_nobody_else_rewrites_the_locks_while_they_are_being_put(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hold that is placed in between would be lost: Cloudflare takes all rules at once."""
+    """Cloudflare replaces all lock rules at once, so a concurrent change would lose a hold."""
     free: list[bool] = []
     cloudflare = world.around.cloudflare
     assert cloudflare is not None
@@ -754,7 +760,7 @@ def _is_free(another: psycopg.Connection[Any]) -> bool:
 
 
 class Command:
-    """`resguardo policies` over the world, with Cloudflare's API on a port."""
+    """The command `resguardo policies` for the test world, with Cloudflare's API on a local port."""
 
     def __init__(self, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         self.environment = environment

@@ -1,4 +1,4 @@
-"""Lifecycle and CORS as boto3 puts them: against moto, and byte for byte on the wire."""
+"""Tests of the lifecycle and CORS calls with boto3: against moto, and byte for byte on the wire."""
 
 import base64
 import logging
@@ -29,7 +29,7 @@ LIFECYCLE, CORS = WANTED.lifecycle or (), WANTED.cors or ()
 
 @pytest.fixture
 def moto() -> Iterator[Any]:
-    """moto's S3 within this process, with a bucket; no port is opened."""
+    """Yield moto's in-process S3 with a bucket. No port is opened."""
     with mock_aws():
         client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
         client.create_bucket(Bucket="recordings")
@@ -145,7 +145,9 @@ async def test_a_missing_bucket_is_told(moto: Any) -> None:
 
 
 async def test_a_store_that_knows_no_rules_is_no_empty_one(object_store: ObjectStore) -> None:
-    """The embedded store: what it cannot tell is a failure, never "no rules", and nothing is put."""
+    """The embedded store does not support rules. A read fails instead of returning an empty list, and no rule is
+    written.
+    """
     rules = StorageRules(
         endpoint_url=object_store.endpoint_url,
         bucket=object_store.bucket,
@@ -158,7 +160,7 @@ async def test_a_store_that_knows_no_rules_is_no_empty_one(object_store: ObjectS
 
 
 class Wire:
-    """A server that keeps what it is sent and answers as it is told."""
+    """A server that stores requests and gives configured answers."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
@@ -175,7 +177,7 @@ class Wire:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Says nothing."""
+                """Log nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -230,7 +232,9 @@ async def test_the_cors_request_on_the_wire(wire: Wire, wired: StorageRules) -> 
 
 
 def assert_checksummed(headers: dict[str, str], body: bytes) -> None:
-    """Signed with V4, a CRC32 and no MD5, in one piece: what botocore sends although it is told "when required"."""
+    """Require a request in one piece, signed with V4, with a CRC32 and without an MD5. botocore sends this in spite
+    of the setting "when required".
+    """
     assert headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKIAADMIN/")
     assert "/auto/s3/aws4_request" in headers["authorization"]
     crc = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()

@@ -1,4 +1,4 @@
-"""`resguardo certificate`, as an auditor runs it: with a file and a public key, and none of our settings."""
+"""Tests of `resguardo certificate` as an auditor runs it: with a file and a public key, and without settings."""
 
 import os
 import re
@@ -137,7 +137,7 @@ def test_new_key_is_a_setting_and_its_public_key(run: Run, monkeypatch: pytest.M
 
 
 def test_check_asks_no_network_and_no_settings(run: Run, tmp_path: Path) -> None:
-    """In a process where no socket can be made."""
+    """The check runs in a process that cannot open a socket."""
     script = """
 import socket, sys
 def refuse(*_, **__): raise SystemExit("a socket")
@@ -160,7 +160,7 @@ main()
 
 
 def test_check_tells_nothing_of_a_hostile_file(run: Run, tmp_path: Path) -> None:
-    """Neither its own words nor what its reader says of it."""
+    """The output contains neither text from the file nor an error message of its parser."""
     path = tmp_path / "certificate.pdf"
     path.write_bytes(path.read_bytes().replace(b"/EmbeddedFiles", b"/[red]Maria   "))
     done = subprocess.run(
@@ -185,7 +185,7 @@ def test_check_tells_nothing_of_a_hostile_file(run: Run, tmp_path: Path) -> None
 
 
 def test_signature_verifies_by_hand_with_openssl(run: Run, tmp_path: Path) -> None:
-    """As docs/certificates.md says: its commands, as they stand there."""
+    """Runs the openssl commands of docs/certificates.md unchanged."""
     document = (Path(__file__).parents[2] / "docs" / "certificates.md").read_text(encoding="utf-8")
     (commands,) = re.findall(r"```sh\n(# by hand\n.*?)```", document, flags=re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""The `resguardo` command: what it does, what it says of what is wrong, and that it says no secret."""
+"""Tests of the `resguardo` command: its effects, its error messages, and the absence of secrets in its output."""
 
 import re
 import secrets
@@ -51,7 +51,7 @@ def environment(world: Stack, openai_url: str) -> dict[str, str]:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs the command with these settings alone."""
+    """Return a function that runs the command with only these settings."""
     monkeypatch.chdir(tmp_path)
 
     def invoke(environment: Mapping[str, str], *arguments: str) -> Result:
@@ -62,7 +62,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
 
 
 def _secrets(environment: Mapping[str, str]) -> set[str]:
-    """What of an environment may not be printed: passwords and secrets, in URLs or alone."""
+    """Return the passwords and secrets of an environment, including those within URLs."""
     found = {value for name, value in environment.items() if "SECRET" in name or name in OTHER_SECRETS}
     for name, value in environment.items():
         if name.endswith("DATABASE_URL"):
@@ -293,7 +293,7 @@ def test_start_over_a_database_without_migrations_is_refused_with_a_remedy(
 
 
 def _of_project(environment: Mapping[str, str], project: ProjectUrls) -> dict[str, str]:
-    """The settings with each database's URL moved to the project."""
+    """Return the settings with the database URLs of this project."""
     name = project.owner_url.rpartition("/")[2]
     return {
         **environment,
@@ -310,7 +310,7 @@ def _of_project(environment: Mapping[str, str], project: ProjectUrls) -> dict[st
 def test_start_over_a_database_without_access_is_refused_until_migrate_has_run(
     run: Run, environment: dict[str, str], project: ProjectUrls, command: str
 ) -> None:
-    """As `supabase db push` leaves it: the migrations alone."""
+    """`supabase db push` leaves such a database: it has the migrations without access."""
     pushed = _of_project(environment, project)
     migrations.migrate(project.owner_url, access_policies.MIGRATIONS_DIRECTORY)
     result = run(pushed, command)
@@ -394,7 +394,7 @@ def test_migrate_of_a_database_of_before_the_release_says_so_with_a_remedy(
 
 @pytest.fixture
 def project(cluster: Cluster, world: Stack) -> Iterator[ProjectUrls]:
-    """An empty project on a cluster whose roles exist."""
+    """Yield an empty project on a cluster with existing roles."""
     name = f"empty_{secrets.token_hex(8)}"
     yield create_project(
         cluster.superuser_url, name, grants="newer", owner_password=cluster.password("owner")

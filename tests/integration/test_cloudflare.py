@@ -1,4 +1,4 @@
-"""Cloudflare's API as our client speaks it, against a stand-in as strict as its documentation."""
+"""Tests of our Cloudflare client against a stand-in that is as strict as Cloudflare's documentation."""
 
 import json
 import logging

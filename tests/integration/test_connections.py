@@ -1,4 +1,6 @@
-"""What the code relies on is set on every connection, whatever a database, a role or the environment has set."""
+"""Every connection sets the parameters that the code relies on, in spite of different defaults of the database, the
+role or the environment.
+"""
 
 import contextlib
 import re
@@ -49,7 +51,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def hostile(database: Database) -> Database:
-    """A database, and roles in it, of which every setting is another."""
+    """Return a database whose settings, and those of its roles, differ from ours."""
     with psycopg.connect(database.superuser_url, autocommit=True) as connection:
         for name, value in HOSTILE.items():
             of_database = sql.SQL("alter database {} set {} to {}")

@@ -1,4 +1,6 @@
-"""The two doors: what one transaction was, the next on the same connection is not."""
+"""Tests of the two kinds of transaction: no role or claim of a transaction is left for the next one on the
+connection.
+"""
 
 import asyncio
 import time
@@ -36,7 +38,7 @@ select
 
 @pytest.fixture
 async def pool(database: Database) -> AsyncIterator[Pool]:
-    """One connection, so that each use follows the other on it."""
+    """Yield a pool with one connection, so that consecutive transactions share it."""
     seed_people(database)
     made = Pool(database.api_url, application="test", max_size=1)
     await made.open()
@@ -53,7 +55,7 @@ async def _left_over(pool: Pool) -> tuple[Any, ...]:
 
 
 async def _end(pool: Pool, how: str) -> None:
-    """A person's transaction that ends so."""
+    """Run a person's transaction that ends in this way."""
     async with pool.as_user(asker(DOCTOR), ACCESS) as tx:
         assert tx.role == "clinician"
         assert await tx.value("select current_setting('role')") == "clinician"

@@ -1,4 +1,6 @@
-"""`resguardo demo` as its user runs it: what it prints, writes, exits with, and that it leaves nothing running."""
+"""Tests of `resguardo demo` as a user runs it: its output, its files, its exit code, and that no process stays
+running.
+"""
 
 import hashlib
 import json
@@ -37,7 +39,7 @@ TITLE, TITLE_IN_LATIN_1 = b"Visita de control", b"Visita de ni\xf1os x"
 
 
 def _make_mp4(path: Path, codec: str = "libx264") -> Path:
-    """Two seconds of moving noise with a random start, and a title: no two are alike."""
+    """Write two seconds of random moving noise with a title. Every file is different."""
     with av.open(str(path), mode="w", format="mp4") as container:
         container.metadata["title"] = TITLE.decode()
         stream = container.add_stream(codec, rate=10)
@@ -53,7 +55,7 @@ def _make_mp4(path: Path, codec: str = "libx264") -> Path:
 
 
 def _make_ogg(path: Path, layout: str = "stereo") -> Path:
-    """Three seconds of noise, no two alike."""
+    """Write three seconds of noise. Every file is different."""
     with av.open(str(path), mode="w", format="ogg") as container:
         stream = container.add_stream("libopus", rate=48_000, layout=layout)
         for number in range(150):
@@ -74,7 +76,9 @@ def _environment(**changes: str) -> dict[str, str]:
 def _demo(
     directory: Path, *arguments: str, before: str = "", **environment: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """The command in a directory of its own; `before` is Python that runs first. Killed if a test fails."""
+    """Run the command in a directory of its own, and kill it if a test fails. `before`: Python code that runs
+    first.
+    """
     program = (
         f"{before}\nimport sys\nfrom app.cli import main\nsys.argv = ['resguardo', *sys.argv[1:]]\nmain()"
     )
@@ -181,7 +185,7 @@ def _check_recording(recording: dict[str, Any], video: bytes) -> None:
 
 @contextmanager
 def _plain_postgres(directory: Path) -> Iterator[dict[str, str]]:
-    """Debian's Postgres 15 as somebody's own server, where it is installed; else the embedded one is used."""
+    """Yield the settings of an external Postgres 15 from Debian if it is installed, or else of the embedded server."""
     with ExitStack() as stack:
         if not (DEBIAN / "initdb").exists():
             yield {}
@@ -213,7 +217,7 @@ def test_demo_hears_every_turn_and_killed_leaves_nothing_running(
 
 
 def _check_words(report: dict[str, Any]) -> None:
-    """Against what is really said in the fixture, turn by turn; each look at it is in the audit log, once."""
+    """Compare the transcript with the fixture's real text, turn by turn. Each access to it has one audit row."""
     heard, said = report["transcript"]["turns"], spoken_turns()
     assert all(set(turn) == {"start", "end", "speaker", "text"} for turn in heard)
     assert [turn["speaker"] for turn in heard] == [turn.speaker for turn in said]
@@ -227,7 +231,7 @@ def _check_words(report: dict[str, Any]) -> None:
 
 
 def _words(*states: dict[str, Any], progress: list[tuple[int, int]] | None = None) -> words.Words:
-    """Those of a recording whose transcription is told so, state after state."""
+    """Return a demo step that reads a transcription with these successive states."""
     told = iter(states)
     http = httpx.AsyncClient(
         transport=httpx.MockTransport(

@@ -1,4 +1,4 @@
-"""Nothing starts over a database or a bucket that bears another deployment's mark, or none."""
+"""No process starts on a database or a bucket that has no mark or another deployment's mark."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -26,7 +26,7 @@ async def pool(database: Database) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 def bucket(emptied_store: ObjectStore) -> Iterator[Storage]:
-    """An empty bucket: a mark is for ever."""
+    """Return an empty bucket, because a test cannot remove a mark."""
     storage = _storage(emptied_store)
     yield storage
     storage.close()

@@ -1,4 +1,6 @@
-"""The deletion worker: what is due goes, all of it and proven; what is held stays; whatever dies in between."""
+"""Tests of the destruction of recordings: every due recording is destroyed completely and certified, and every held
+recording stays, even if the process dies.
+"""
 
 import asyncio
 import hashlib
@@ -33,7 +35,7 @@ async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator
 
 
 async def certificates(world: World, recording: UUID) -> list[Certificate]:
-    """Those that are kept of a recording, each checked."""
+    """Return all stored certificates of a recording, each verified."""
     rows = await world.rows(
         "select document from resguardo.certificates where recording_id = %s order by number", recording
     )
@@ -41,7 +43,7 @@ async def certificates(world: World, recording: UUID) -> list[Certificate]:
 
 
 async def traces(world: World, recording: UUID) -> int:
-    """How many rows still lead to its objects or open its words."""
+    """Return the number of rows that still name its objects or contain its transcript's key."""
     return int(
         await world.value(
             "select (select count(*) from private.recording_secrets where recording_id = %s)"
@@ -82,7 +84,7 @@ async def test_due_recording_is_destroyed_and_proven(world: World) -> None:
 async def test_moments_of_a_certificate_are_the_databases_whatever_the_workers_clock_says(
     world: World,
 ) -> None:
-    """The world's clock, which the database has, is not this machine's."""
+    """The database uses the clock of the test world, which differs from the machine's clock."""
     recording = await world.recording()
     await world.move_to(START + TERM)
     await world.destroyer().run_once()
@@ -302,7 +304,7 @@ class TestClocks:
     async def test_a_clock_that_jumps_back_a_year_deletes_nothing_early(self, world: World) -> None:
         await world.move_to(START - 365 * DAY)
         consultation = await world.consultation()
-        world.time = START  # the recorder's clock and the bucket's are right
+        world.time = START  # The clocks of the recorder and the bucket are right
         recording = await world.recording(consultation)
         await world.move_to(START + TERM - DAY)
         assert (await world.destroyer().run_once()).destroyed == 0
@@ -320,11 +322,11 @@ class TestClocks:
 
 
 class _Killed(BaseException):
-    """The process dies here."""
+    """The process has died."""
 
 
 class _Broken(ClockedStorage):
-    """The same bucket, one of whose calls goes wrong: `error` is raised before it or, with `after`, after it."""
+    """The bucket with one failing call. `error` is raised before the call, or after it if `after` is true."""
 
     broken: str
     error: BaseException
@@ -359,7 +361,7 @@ class _Broken(ClockedStorage):
 def failing_storage(
     world: World, call: str, error: BaseException | None = None, *, after: bool = False, only: str = ""
 ) -> _Broken:
-    """The world's bucket with that call broken for keys that begin so."""
+    """Return the bucket with this call broken for keys that start with `only`."""
     storage = _Broken.__new__(_Broken)
     storage.__dict__.update(world.storage.__dict__)
     storage.broken, storage.error = call, error or Timeout("storage_timeout", operation=call)
@@ -445,7 +447,7 @@ class TestFailures:
 
         class Locked(ClockedStorage):
             async def delete(self, key: str) -> None:
-                """As a store that says yes and does nothing."""
+                """Report success without deleting."""
 
         storage = Locked.__new__(Locked)
         storage.__dict__.update(world.storage.__dict__)
@@ -600,7 +602,7 @@ class TestRestore:
 
 
 async def snapshot(world: World, recording: UUID) -> list[str]:
-    """Its rows, as a backup has them."""
+    """Return the rows of a recording, as a backup contains them."""
     statements: tuple[LiteralString, ...] = (
         "select row_to_json(t) from resguardo.recordings as t where id = %s",
         "select row_to_json(t) from private.recording_secrets as t where recording_id = %s",
@@ -610,7 +612,7 @@ async def snapshot(world: World, recording: UUID) -> list[str]:
 
 
 async def restore(world: World, recording: UUID, backup: list[str]) -> None:
-    """Puts them back, and forgets what came after."""
+    """Restore the rows of a backup, and remove all later ones."""
     await world.rows("delete from resguardo.certificates where recording_id = %s", recording)
     await world.rows("delete from resguardo.deletions where recording_id = %s", recording)
     await world.rows("set session_replication_role = replica")

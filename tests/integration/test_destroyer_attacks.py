@@ -1,4 +1,4 @@
-"""What an attacker, or bad luck, tries on the deletion worker: stalls, clocks, late objects, and a ledger that lies."""
+"""Tests of attacks and accidents during a destruction: stalls, wrong clocks, late objects, and a false ledger."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator
 
 
 async def as_doctor(world: World, sql: LiteralString, *values: object) -> None:
-    """One statement as the recordings' doctor, under the real role."""
+    """Run one statement as the doctor of the recordings, with the real role."""
     session = uuid4()
     await world.rows("insert into auth.users (id) values (%s) on conflict do nothing", world.doctor)
     await world.rows(
@@ -58,7 +58,7 @@ UNDO: LiteralString = "select private.undo_deletion(%s)"
 
 
 def of(world: World, kind: type[ClockedStorage]) -> ClockedStorage:
-    """The world's bucket, seen by another class."""
+    """Return the bucket of the test world as an instance of another class."""
     storage = kind.__new__(kind)
     storage.__dict__.update(world.storage.__dict__)
     return storage

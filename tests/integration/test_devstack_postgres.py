@@ -1,4 +1,4 @@
-"""The embedded Postgres lets nobody in without a password, and leaves nothing behind."""
+"""The embedded Postgres accepts no login without a password, and leaves no process and no file behind."""
 
 import signal
 import subprocess

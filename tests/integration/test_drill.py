@@ -1,4 +1,4 @@
-"""The drill finds what is wrong with a backup, whatever it is, and leaves nothing of it behind."""
+"""The restore drill detects every fault of a backup, and removes everything that it created."""
 
 import asyncio
 import json
@@ -49,15 +49,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
 def practice(
     cluster: Cluster, store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Practice]:
-    """One for all tests: each spoils a dump or an escrow of its own, and mends what it does to the bucket."""
+    """Yield the practice of all tests. Each test damages its own copy of a dump or an escrow file, and repairs its
+    changes to the bucket.
+    """
     with cluster.clone("newer") as database:
         yield rehearsal.practice(database, store, tmp_path_factory.mktemp("practice"))
 
 
 @pytest.fixture(autouse=True)
 def _in_a_place_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever a drill leaves in it is left behind: after each test there is nothing."""
-    # Postgres's socket needs a short path, and as root another user has to reach it.
+    """Run the drill in a temporary directory of its own, and require that the directory is empty after each test."""
+    # Postgres's socket needs a short path, and another user must be able to reach it if the test runs as root.
     with tempfile.TemporaryDirectory(prefix="d-", dir=in_memory()) as place:
         monkeypatch.setattr(tempfile, "tempdir", place)
         monkeypatch.setenv("TMPDIR", place)
@@ -80,7 +82,7 @@ def _settings(made: Practice, deployment: str) -> BucketWriterSettings:
 
 
 def _drill(made: Practice, dump: Path, escrow: Path, **watched: Any) -> Report:
-    """The whole of it."""
+    """Run the whole drill. Return its report."""
     order = Order(dump, escrow, PASSPHRASE, 100)
     return run.run(_settings(made, DEPLOYMENT), order, Watcher(**watched), restoring)
 
@@ -95,7 +97,7 @@ def _compared(
     sample: int = 100,
     **watched: Any,
 ) -> Report:
-    """All but the restore, on the database itself."""
+    """Run the drill without the restore, on the database itself. Return its report."""
     order = Order(made.directory / "none", escrow or made.escrow(), passphrase, sample)
     return run.compare(
         _settings(made, deployment), order, url or made.database.superuser_url, Watcher(**watched)
@@ -197,7 +199,7 @@ def test_object_that_a_hold_has_moved_since_is_found_in_its_new_place(practice: 
 
 
 def _enter(practice: Practice, key: str, body: bytes) -> None:
-    """Puts something under `ledger/`; None of it is ever deleted but by these tests."""
+    """Store an object under `ledger/`. Only these tests ever delete such an object."""
 
     async def put() -> None:
         storage = practice.storage()
@@ -223,7 +225,9 @@ def _certificate(practice: Practice, recording: UUID, *, signed: bool = True) ->
 
 
 def test_deletion_that_the_dump_does_not_know_of_is_counted_and_not_missed(practice: Practice) -> None:
-    """Its object is gone, as it should be; `resguardo restore check` would repeat the rest."""
+    """The object of a destroyed recording is absent, which is right. `resguardo restore check` would repeat the
+    rest of the destruction.
+    """
     (recording, key), *_ = practice.recordings.items()
     entry, other = f"ledger/{recording}/1.json", f"ledger/{uuid4()}/1.json"
     _enter(practice, entry, _certificate(practice, recording))
@@ -268,7 +272,7 @@ def test_ledger_that_others_wrote_into_is_found_and_not_believed(practice: Pract
 
 
 def test_recording_whose_step_is_not_in_the_log_is_found(practice: Practice) -> None:
-    """One that somebody made READY past the log."""
+    """An attacker inserted a READY recording without an audit row."""
     (template, _), *_ = practice.recordings.items()
     forged = uuid4()
     with psycopg.connect(practice.database.superuser_url, autocommit=True) as connection:
@@ -382,7 +386,7 @@ def test_truncated_dump_is_found(practice: Practice, form: str, part: float) -> 
 
 
 def test_plain_dump_that_lacks_its_last_statements_is_found(practice: Practice) -> None:
-    """Cut between two statements: psql itself would say that all went well."""
+    """The dump ends between two statements, so psql alone would report success."""
     dump = practice.dump("plain")
     lines = dump.read_text().splitlines(keepends=True)
     ends = [number for number, line in enumerate(lines) if line.endswith(";\n")]
@@ -460,7 +464,9 @@ def test_database_that_is_not_of_this_release_is_found(
 
 
 def test_nothing_of_a_drill_that_is_stopped_stays(practice: Practice, tmp_path: Path) -> None:
-    """At any moment: after the server is up, while it is restored, and while it is compared."""
+    """The drill is stopped at three moments: after the server has started, during the restore, and during the
+    comparison.
+    """
     dump, escrow = practice.dump(), practice.escrow()
     for name in ("restore the dump", "recordings"):
 

@@ -1,4 +1,6 @@
-"""The copies that fulfil access requests, on a real store and a real database: what is in them, and what is left."""
+"""Tests of the encrypted copies for access requests, on a real store and a real database: their content, and their
+deletion.
+"""
 
 import asyncio
 import hashlib
@@ -42,11 +44,11 @@ NOTHING = ExportsReport(ended=0, swept=0, aborted=0, overdue=0)
 
 
 class Killed(BaseException):
-    """The process is gone: nothing of it runs any more."""
+    """The process has died."""
 
 
 class WatchedStorage(Storage):
-    """The store with objects `age` older; it counts what is read and written, and may die, or fail once."""
+    """An object store that reports objects as `age` older and counts reads and writes. It can die, or fail once."""
 
     age = timedelta()
     is_dead = False
@@ -99,7 +101,7 @@ class WatchedStorage(Storage):
 
 @dataclass
 class World:
-    """A marked bucket and database, a patient's consultation, and the exports between them."""
+    """A marked bucket and database, a patient's consultation, and the exports service."""
 
     database: Database
     worker: Pool
@@ -109,7 +111,7 @@ class World:
     exports: Exports
 
     def process(self, **how: object) -> tuple[Exports, WatchedStorage]:
-        """The exports of another worker, whose storage dies or fails in some way."""
+        """Return the exports service of another worker and its storage, which dies or fails as told."""
         storage = _storage(self.store)
         for name, value in how.items():
             setattr(storage, name, value)
@@ -131,14 +133,16 @@ class World:
         sha256: str | None = None,
         started_at: str | None = "2026-11-20 23:30:00+00",
     ) -> UUID:
-        """A recording in a status, as it is; its object is in the bucket."""
+        """Insert a recording with this status directly. Its object is in the bucket."""
         recording, consultation = uuid4(), consultation or self.consultation
         medium, name = ("SPEAKERS", "speakers.ogg") if beside else ("VIDEO", "video.mp4")
         if participant is not None:
             medium, name = "MICROPHONE", f"microphone-{recording}.mp4"
         key = f"keep/{consultation}/{beside or recording}/{name}"
         with psycopg.connect(self.database.superuser_url) as connection:
-            connection.execute("set session_replication_role = replica")  # as it is, not as it came to be
+            connection.execute(
+                "set session_replication_role = replica"
+            )  # Triggers off: the test sets the final state directly
             connection.execute(
                 "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by,"
                 " room_name, status, sha256, size_bytes, medium, beside, participant_id, track_sid, started_at)"
@@ -162,7 +166,7 @@ class World:
         return recording
 
     def participant(self, kind: str, guest_role: str | None = None) -> UUID:
-        """Somebody in the consultation."""
+        """Insert a participant of the consultation. Return the id."""
         participant = uuid4()
         self.rows(
             "insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role)"
@@ -177,7 +181,7 @@ class World:
         return participant
 
     def request(self, status: str = "APPROVED", *, of_consultation: bool = False, days_ago: int = 0) -> UUID:
-        """A request of the patient's that has come to this status."""
+        """Insert an access request of the patient with this status. Return its id."""
         (row,) = self.rows(
             "insert into resguardo.access_requests (patient_id, consultation_id, channel, filed_by, received_on,"
             " due_on, status) values (%s, %s, 'LOGIN', %s, current_date - %s, current_date - %s + 30, %s) returning id",
@@ -199,7 +203,7 @@ class World:
         return rows[0] if rows else None
 
     async def opened(self, request: UUID) -> dict[str, bytes]:
-        """What the patient finds in the copy, with the secret."""
+        """Return the files that the patient finds in the copy with the secret."""
         copy = self.copy(request)
         assert copy is not None
         return read_archive(await self.content(copy["object_key"]), copy["secret"])
@@ -210,7 +214,7 @@ class World:
         return body
 
     async def keys(self) -> list[str]:
-        """What is in exports/, unfinished uploads included."""
+        """Return all keys under exports/, including unfinished uploads."""
         objects = [one.key async for page in self.storage.list_objects("exports/") for one in page.objects]
         uploads = [one.key async for page in self.storage.list_uploads("exports/") for one in page.uploads]
         return objects + [f"upload {key}" for key in uploads]
@@ -445,7 +449,7 @@ async def test_recording_that_is_not_what_it_was_is_left_out_and_named(
         await world.recording(content, sha256=hashlib.sha256(one).hexdigest(), started_at=day)
         for one, day in ((b"the film.", "2026-11-20 10:00:00+00"), (b"another", "2026-11-22 10:00:00+00"))
     ]
-    if len(content) < 9:  # what is stored was longer
+    if len(content) < 9:  # The recorded size is larger than the object
         for one in broken:
             await _set(world, "update resguardo.recordings set size_bytes = 9 where id = %s", one)
     request = world.request()
@@ -466,7 +470,7 @@ async def test_recording_that_is_not_what_it_was_is_left_out_and_named(
 
 
 async def _set(world: World, update: LiteralString, recording: UUID) -> None:
-    """As it is, whatever the triggers say."""
+    """Update a recording with all triggers off."""
     with psycopg.connect(world.database.superuser_url) as connection:
         connection.execute("set session_replication_role = replica")
         connection.execute(update, (recording,))
@@ -758,7 +762,7 @@ async def test_worker_killed_at_any_call_comes_to_the_same_end(world: World, mom
 
 
 class _DyingPool(Pool):
-    """A database that takes the process with it, before or after the commit of its n-th transaction."""
+    """A connection pool that kills the process before or after the commit of its n-th transaction."""
 
     died = False
 
@@ -868,7 +872,7 @@ async def test_copy_ends_after_its_time_and_not_before(world: World) -> None:
 
 async def test_end_of_a_copy_interrupted_anywhere_is_finished_later(world: World) -> None:
     await world.recording(b"film")
-    for number in (1, 2):  # the call that deletes it, and the one that looks
+    for number in (1, 2):  # The first call deletes the copy, the second call checks
         for moment in ("dies_before", "dies_after"):
             request = world.request()
             await world.exports.export(request)

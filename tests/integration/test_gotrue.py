@@ -1,4 +1,4 @@
-"""The stand-in for Supabase Auth, driven by the vendor's own client over a real database."""
+"""Tests of the stand-in for Supabase Auth with the vendor's own client, on a real database."""
 
 import asyncio
 import os
@@ -43,7 +43,7 @@ PASSWORD = "correct horse battery"
 
 
 class Project:
-    """One stand-in in this process, its clock, and clients of it."""
+    """One stand-in in this process, its clock, and its clients."""
 
     def __init__(self, database: Database, data_dir: Path, **config: Any) -> None:
         self.database = database
@@ -234,7 +234,7 @@ async def test_aal2_ends_the_users_aal1_sessions(project: Project, doctor: UUID)
 
 
 async def verify(project: Project, client: AsyncClient, secret: str, *, late: float = 0) -> str:
-    """Answer a new challenge with the code of `late` seconds ago; the challenge's id."""
+    """Answer a new challenge with the code of `late` seconds ago. Return the challenge's id."""
     factors = await client.auth.mfa.list_factors()
     challenge = await client.auth.mfa.challenge({"factor_id": factors.totp[0].id})
     code = totp_code(secret, project.seconds() - late)
@@ -522,7 +522,9 @@ async def test_invitations_link_expires_after_a_day_and_a_newer_one_replaces_it(
 
 
 async def test_invitation_keeps_the_password_of_who_made_the_login(project: Project) -> None:
-    """Why an unconfirmed login is never adopted: whoever made it can sign in once the invited has confirmed it."""
+    """The creator of an unconfirmed login can sign in after the invited person has confirmed it. Therefore
+    Resguardo never adopts an unconfirmed login.
+    """
     await project.admin.create_user(EMAIL, PASSWORD, confirmed=False)
     await project.client(SECRET_KEY).auth.admin.invite_user_by_email(EMAIL)
     (mail,) = await project.mails()
@@ -754,7 +756,7 @@ async def test_forgotten_password_confirms_an_invited_address_and_is_mailed_once
     project: Project,
 ) -> None:
     await project.admin.invite(EMAIL, uuid4())
-    project.ahead = timedelta(days=2)  # the invitation's link is over
+    project.ahead = timedelta(days=2)  # The invitation's link has expired
     client = project.client()
     await client.auth.reset_password_for_email(EMAIL)
     assert await api_refusal(client.auth.reset_password_for_email(EMAIL)) == (

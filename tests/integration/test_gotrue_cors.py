@@ -1,4 +1,4 @@
-"""A web page signs in at the stand-in for Supabase Auth, by the requests that supabase-js sends from a browser."""
+"""A web page can sign in at the stand-in for Supabase Auth with the requests that supabase-js sends from a browser."""
 
 import json
 import time
@@ -24,7 +24,7 @@ SUPABASE_JS = {
     "X-Supabase-Api-Version": "2024-01-01",
     "Content-Type": "application/json;charset=UTF-8",
 }
-"""What @supabase/supabase-js 2 sends with each call to Auth from a browser."""
+"""The headers that @supabase/supabase-js 2 sends with each call to Supabase Auth from a browser."""
 
 
 async def _post(page: Page, path: str, body: dict[str, Any], token: str | None = None) -> Answer:

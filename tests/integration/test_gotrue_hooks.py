@@ -1,4 +1,4 @@
-"""The Custom Access Token hook: what the stand-in does with it, as Supabase Auth does, and what ours adds."""
+"""Tests of the Custom Access Token hook: the stand-in calls it as Supabase Auth does, and our hook adds claims."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -33,7 +33,9 @@ Open = Callable[..., AbstractAsyncContextManager[Project]]
 
 @pytest.fixture
 def opened(database: Database, tmp_path: Path) -> Open:
-    """A stand-in with a hook, whose one user is `EMAIL`; `body` makes the adopter's own hook first."""
+    """Return a function that starts a stand-in with a hook and one user, `EMAIL`. `body` first creates the
+    adopter's own hook.
+    """
 
     @asynccontextmanager
     async def run(
@@ -66,7 +68,7 @@ def claims_in(token: str) -> dict[str, Any]:
 
 
 def _is_live(project: Project, claims: dict[str, object]) -> bool:
-    """Whether the database takes the claims, as the API passes them on."""
+    """Return whether the database accepts the claims in the form in which the API passes them."""
     with psycopg.connect(project.database.superuser_url) as superuser:
         superuser.execute(
             "select private.describe_request(%s, gen_random_uuid(), null, null, 5000)",

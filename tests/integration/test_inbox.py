@@ -1,4 +1,4 @@
-"""Events that arrive together: one transaction for all that wait, and an answer of its own for each."""
+"""Concurrent webhook events share one transaction, and each gets its own answer."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,6 @@
-"""The queue: tried again with growing pauses, never in silence, and it hears no more than a code."""
+"""Tests of the job queue: retries with growing pauses, a log line for each failure, and job arguments without
+content.
+"""
 
 import asyncio
 import logging
@@ -58,7 +60,7 @@ def _rows(database: Database, query: str, *parameters: object) -> list[tuple[Any
 
 
 def _defer(database: Database, argument: UUID | None = None, task: str = TASK) -> int:
-    """Puts a job into the queue and commits it."""
+    """Insert a job into the queue and commit. Return its id."""
     _rows(database, "select private.defer_job(%s, %s)", task, argument or uuid4())
     return int(_rows(database, "select max(id) from jobs.procrastinate_jobs")[0][0])
 
@@ -72,7 +74,7 @@ def _hurry(database: Database) -> None:
 
 
 async def _run(queue: App, concurrency: int = 4) -> None:
-    """Until no job is due."""
+    """Run jobs until none is due."""
     await queue.run_worker_async(
         wait=False, install_signal_handlers=False, listen_notify=False, concurrency=concurrency
     )
@@ -86,7 +88,7 @@ async def _opened(database: Database, *tasks: Task) -> AsyncIterator[App]:
 
 
 class Work:
-    """Fails as long as `failures` last; keeps what it was called with."""
+    """A task that fails `failures` times and records its arguments."""
 
     def __init__(self, failures: int = 0, error: Callable[[], Exception] = lambda: ValueError(WORDS)) -> None:
         self.failures, self.error = failures, error
@@ -95,21 +97,21 @@ class Work:
         self.failures_to_give_up = 0
 
     async def run(self, argument: str) -> None:
-        """The task."""
+        """Run the task."""
         self.done.append(argument)
         if self.failures:
             self.failures -= 1
             raise self.error()
 
     async def give_up(self, argument: str, reason: str) -> None:
-        """The end of the tries."""
+        """Record the end of the attempts."""
         if self.failures_to_give_up:
             self.failures_to_give_up -= 1
             raise ConnectionError(WORDS)
         self.given_up.append((argument, reason))
 
     def task(self, attempts: int = 3) -> Task:
-        """With its end."""
+        """Return the task with its final handler."""
         return Task(TASK, self.run, attempts=attempts, give_up=self.give_up)
 
 
@@ -353,7 +355,7 @@ async def test_event_while_a_look_is_under_way_is_looked_at_after_it(database: D
 
 
 async def test_event_beside_a_fetch_not_yet_committed_neither_waits_nor_queues(database: Database) -> None:
-    """Whoever fetches learns of the job by the commit, and so looks after the event."""
+    """A worker learns of a job when its fetch commits, so it reads LiveKit's list after the event."""
     first = _receive(database)
     with psycopg.connect(database.worker_url) as worker:
         worker.execute("select jobs.procrastinate_fetch_job_v2(null, null)")
@@ -575,7 +577,7 @@ async def test_heartbeat_that_fails_is_tried_again_at_the_next_one(
 
 
 def _leave_behind(database: Database, job: int, *, heartbeat: str) -> None:
-    """As a worker does that was killed while it ran the job."""
+    """Leave the job in the state of a worker that was killed during the job."""
     _rows(
         database,
         "with w as (insert into jobs.procrastinate_workers (last_heartbeat)"

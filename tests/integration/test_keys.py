@@ -1,4 +1,6 @@
-"""Data keys and root keys on a real database: made once, refused when wrong, wrapped anew, never shown."""
+"""Tests of data keys and root keys on a real database: created once, refused if wrong, rewrapped on rotation, and
+never shown.
+"""
 
 import asyncio
 import re
@@ -36,7 +38,7 @@ def _ring(*names: str) -> Keyring:
 
 
 def _with(current: Keyring, *others: Keyring) -> Keyring:
-    """All their keys, the first one's first."""
+    """Return a keyring with the keys of all rings. The first ring's key is the current one."""
     return Keyring({name: key for ring in (current, *others) for name, key in ring._keys.items()})
 
 
@@ -47,19 +49,19 @@ async def world(database: Database, object_store: ObjectStore) -> AsyncIterator[
 
 
 class Practice:
-    """A seeded database as the worker has it, and READY videos without a data key."""
+    """A seeded database as the worker uses it, with READY videos without a data key."""
 
     def __init__(self, database: Database, worker: Pool) -> None:
         self.database, self.worker = database, worker
 
     def rows(self, query: str, *parameters: object) -> list[tuple[object, ...]]:
-        """As a superuser."""
+        """Return the rows of a superuser's query."""
         with psycopg.connect(self.database.superuser_url) as connection:
             cursor = connection.execute(query.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
     def video(self, status: str = "READY", medium: str = "VIDEO") -> UUID:
-        """A recording that came to this status some way."""
+        """Insert a recording with this status. Return its id."""
         recording = uuid4()
         with psycopg.connect(self.database.superuser_url) as connection:
             connection.execute("set session_replication_role = replica")
@@ -82,12 +84,12 @@ class Practice:
         return recording
 
     async def make_key(self, ring: Keyring, recording: UUID) -> bool:
-        """As the worker."""
+        """Create the data key of a recording as the worker."""
         async with self.worker.as_service("test") as tx:
             return await service.make_recording_key(tx, ring, recording)
 
     async def keyed(self, ring: Keyring, count: int = 1) -> dict[UUID, bytes]:
-        """Videos with a data key, and a field that is encrypted with each."""
+        """Insert videos with a data key. Return a field encrypted with each key."""
         await service.register_root_key(self.worker, ring)
         made = {}
         for recording in [self.video() for _ in range(count)]:
@@ -96,7 +98,7 @@ class Practice:
         return made
 
     def unwrapped(self, ring: Keyring, recording: UUID) -> FieldKey:
-        """The data key in use."""
+        """Return the current data key of the recording."""
         [(wrapped, root_key)] = self.rows(
             "select wrapped_key, root_key_id from private.recording_keys where recording_id = %s", recording
         )
@@ -145,7 +147,7 @@ async def test_video_gets_one_data_key_when_it_becomes_ready_and_the_sound_none(
 
 @pytest.mark.anyio
 async def test_video_is_not_ready_without_its_data_key(world: World) -> None:
-    """A worker that has not registered its root key can make none: the recording waits."""
+    """A worker that has not registered its root key cannot create a data key, so the recording stays VERIFYING."""
     video = await world.completed()
     world.controller._keyring = _ring("never-registered")
     with pytest.raises(Conflict, match="root_key_unknown"):
@@ -304,7 +306,7 @@ async def test_rotation_brings_back_no_key_that_was_shredded_meanwhile(practice:
 
 
 def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(database: Database) -> None:
-    """Shredding gives away the SHA-256 of a wrapped key, for the certificate."""
+    """Only the destruction of a key returns its SHA-256, for the certificate."""
     with psycopg.connect(database.superuser_url) as connection:
         rows: list[tuple[str, str]] = connection.execute(
             "select proname, prosrc from pg_proc where prosrc like '%wrapped_key%'"
@@ -333,7 +335,7 @@ def stack(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def run(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs `resguardo` with the stack's settings and these changes."""
+    """Return a function that runs `resguardo` with the stack's settings and these changes."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str, typed: str | None = None, **changes: str) -> Result:
