@@ -1,27 +1,7 @@
 -- name: list_access_requests
-with page as materialized (
-    select a.*, a.status in ('OPEN', 'APPROVED') and a.due_on < (select private.today()) as is_overdue
-    from resguardo.access_requests as a
-    where
-        (%(before_at)s::timestamptz is null or (a.created_at, a.id) < (%(before_at)s, %(before_id)s::uuid))
-        and (%(status)s::text is null or a.status = %(status)s)
-    order by a.created_at desc, a.id desc
-    limit %(page_size)s
-),
-
-seen as materialized (
-    select
-        private.record_access(
-            'access_request.list', 'access_request', null,
-            coalesce(array_agg(p.id), '{}'), array_agg(distinct p.patient_id),
-            array_remove(array_agg(distinct p.consultation_id), null), %(fields)s, 'pages'
-        ) as recorded
-    from (select s.* from page as s order by s.created_at desc, s.id desc limit %(first)s) as p
-)
-
-select
-    (select s.recorded from seen as s) as recorded,
-    coalesce((select json_agg(p order by p.created_at desc, p.id desc)::text from page as p), '[]') as found;
+select a.*, a.status in ('OPEN', 'APPROVED') and a.due_on < (select private.today()) as is_overdue
+from resguardo.access_requests as a
+where %(status)s::text is null or a.status = %(status)s;
 
 -- name: file_access_request
 select a.*, a.status in ('OPEN', 'APPROVED') and a.due_on < private.today() as is_overdue

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import LiteralString
+from typing import Final, LiteralString
 from uuid import UUID
 
 from pydantic import TypeAdapter
@@ -18,14 +18,20 @@ from app.access_requests.model import (
     ReviewOutcome,
 )
 from app.consents.model import Representative
-from app.postgres.audited import read_audited
+from app.postgres.audited import AuditedList
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
 from app.postgres.queries import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _request = TypeAdapter(AccessRequest)
-_requests = TypeAdapter(list[AccessRequest])
+_REQUESTS: Final = AuditedList(
+    rows=_sql["list_access_requests"],
+    items=TypeAdapter(list[AccessRequest]),
+    action="access_request.list",
+    entity_type="access_request",
+    time="created_at",
+)
 
 
 async def list_page(
@@ -35,8 +41,7 @@ async def list_page(
     fields: Sequence[str],
 ) -> list[AccessRequest]:
     """Return one row more than the page, with the audit row of the page. Raises RateLimited (quota_pages)."""
-    parameters = {**request.parameters, "status": status, "fields": list(fields)}
-    return await read_audited(tx, _sql["list_access_requests"], parameters, _requests)
+    return await _REQUESTS.page(tx, request, {"status": status}, fields=fields)
 
 
 async def file(

@@ -25,24 +25,9 @@ from resguardo.standing_consents as s
 where s.consultation_id = %(consultation_id)s;
 
 -- name: read_participant
-with found as materialized (
-    select p.id, p.kind, p.consultation_id, p.doctor_id, p.patient_id
-    from resguardo.participants as p
-    where p.id = %(id)s
-),
-
-seen as materialized (
-    select
-        private.record_access(
-            %(action)s, 'participant', %(id)s,
-            coalesce(array_agg(f.id), '{}'), array_agg(f.patient_id), array_agg(f.consultation_id), '{}', null
-        ) as recorded
-    from found as f
-)
-
-select
-    (select s.recorded from seen as s) as recorded,
-    coalesce((select json_agg(f)::text from found as f), '[]') as found;
+select p.id, p.kind, p.consultation_id, p.doctor_id, p.patient_id
+from resguardo.participants as p
+where p.id = %(id)s;
 
 -- name: defer_enforcement
 select private.defer_job('enforce_consent', %(consultation_id)s);

@@ -2,13 +2,13 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import LiteralString
+from typing import Final, LiteralString
 from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
 
 from app.consents.model import Consent, Decision, Representative, ShownText, Source, Standing
-from app.postgres.audited import read_audited
+from app.postgres.audited import AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.queries import Queries
 
@@ -28,7 +28,12 @@ class ConsentingParticipant:
     patient_id: UUID
 
 
-_participants = TypeAdapter(list[ConsentingParticipant])
+_PARTICIPANT: Final = AuditedRead(
+    rows=_sql["read_participant"],
+    items=TypeAdapter(list[ConsentingParticipant]),
+    entity_type="participant",
+    asked="%(id)s",
+)
 
 
 async def lock_consultation(tx: Transaction, consultation_id: UUID) -> None:
@@ -40,8 +45,7 @@ async def read_participant(
     tx: Transaction, participant_id: UUID, action: LiteralString
 ) -> ConsentingParticipant | None:
     """The participant, with the audit row of the action; None where hidden or absent."""
-    parameters = {"id": participant_id, "action": action}
-    found = await read_audited(tx, _sql["read_participant"], parameters, _participants)
+    found = await _PARTICIPANT.all(tx, {"id": participant_id}, action=action)
     return found[0] if found else None
 
 

@@ -159,7 +159,6 @@ class Selection:
     def parameters(self) -> dict[str, object]:
         """Return the parameters of the SQL statements."""
         return {
-            "fields": list(self.fields),
             "with_participants": self.with_participants,
             "with_consents": self.with_consents,
         }

@@ -29,93 +29,27 @@ where c.id = %(consultation_id)s;
 update resguardo.participants set joined_at = clock_timestamp() where id = %(id)s;
 
 -- name: read_consultation
-with found as materialized (
-    select c.*
-    from resguardo.consultations as c
-    where c.id = %(id)s or c.external_id = %(external_id)s
-),
-
-seen as materialized (
-    select
-        private.record_access(
-            %(action)s, 'consultation',
-            coalesce(%(id)s, private.consultation_id_of(%(external_id)s)),
-            coalesce(array_agg(f.id), '{}'), array_agg(f.patient_id), array_agg(f.id),
-            %(fields)s, %(meter)s
-        ) as recorded
-    from found as f
-)
-
-select
-    (select s.recorded from seen as s) as recorded,
-    coalesce(
-        (
-            select json_agg(x)::text
-            from (
-                select f.*, p.participants, k.consents
-                from found as f
-                left join lateral (
-                    select json_agg(y order by y.kind, y.id) as participants
-                    from (
-                        select n.id, n.kind, n.guest_role, n.joined_at, s.is_given
-                        from resguardo.participants as n
-                        join resguardo.standing_consents as s on s.participant_id = n.id
-                        where n.consultation_id = f.id
-                    ) as y
-                ) as p on %(with_participants)s
-                left join lateral (
-                    select json_agg(y order by y.recorded_at, y.id) as consents
-                    from (select n.* from resguardo.consents as n where n.consultation_id = f.id) as y
-                ) as k on %(with_consents)s
-            ) as x
-        ),
-        '[]'
-    ) as found;
+select c.* from resguardo.consultations as c where c.id = %(id)s or c.external_id = %(external_id)s;
 
 -- name: list_consultations
-with page as materialized (
-    select c.*
-    from resguardo.consultations as c
-    where %(before_at)s::timestamptz is null or (c.scheduled_at, c.id) < (%(before_at)s, %(before_id)s::uuid)
-    order by c.scheduled_at desc, c.id desc
-    limit %(page_size)s
-),
+select c.* from resguardo.consultations as c;
 
-seen as materialized (
-    select
-        private.record_access(
-            'consultation.list', 'consultation', null,
-            coalesce(array_agg(p.id), '{}'), array_agg(p.patient_id), array_agg(p.id),
-            %(fields)s, 'pages'
-        ) as recorded
-    from (select s.* from page as s order by s.scheduled_at desc, s.id desc limit %(first)s) as p
-)
-
-select
-    (select s.recorded from seen as s) as recorded,
-    coalesce(
-        (
-            select json_agg(x order by x.scheduled_at desc, x.id desc)::text
-            from (
-                select p.*, m.participants, k.consents
-                from page as p
-                left join lateral (
-                    select json_agg(y order by y.kind, y.id) as participants
-                    from (
-                        select n.id, n.kind, n.guest_role, n.joined_at, s.is_given
-                        from resguardo.participants as n
-                        join resguardo.standing_consents as s on s.participant_id = n.id
-                        where n.consultation_id = p.id
-                    ) as y
-                ) as m on %(with_participants)s
-                left join lateral (
-                    select json_agg(y order by y.recorded_at, y.id) as consents
-                    from (select n.* from resguardo.consents as n where n.consultation_id = p.id) as y
-                ) as k on %(with_consents)s
-            ) as x
-        ),
-        '[]'
-    ) as found;
+-- name: consultation_details
+select p.*, m.participants, k.consents
+from page as p
+left join lateral (
+    select json_agg(y order by y.kind, y.id) as participants
+    from (
+        select n.id, n.kind, n.guest_role, n.joined_at, s.is_given
+        from resguardo.participants as n
+        join resguardo.standing_consents as s on s.participant_id = n.id
+        where n.consultation_id = p.id
+    ) as y
+) as m on %(with_participants)s
+left join lateral (
+    select json_agg(y order by y.recorded_at, y.id) as consents
+    from (select n.* from resguardo.consents as n where n.consultation_id = p.id) as y
+) as k on %(with_consents)s;
 
 -- name: record_access
 select
@@ -125,32 +59,16 @@ select
     );
 
 -- name: joined_rooms
-with page as materialized (
-    select c.id, c.patient_id, c.room_name
-    from resguardo.consultations as c
-    where
-        c.id in (
-            select p.consultation_id
-            from resguardo.participants as p
-            where p.joined_at > now() - interval '12 hours'
-        )
-    order by c.scheduled_at desc, c.id desc
-    limit 100
-),
-
-seen as materialized (
-    select
-        private.record_access(
-            'rooms.list', 'room', null,
-            coalesce(array_agg(p.id), '{}'), array_agg(p.patient_id), array_agg(p.id),
-            %(fields)s, 'pages'
-        ) as recorded
-    from page as p
-)
-
-select
-    (select s.recorded from seen as s) as recorded,
-    coalesce((select json_agg(p)::text from page as p), '[]') as found;
+select c.id, c.patient_id, c.room_name
+from resguardo.consultations as c
+where
+    c.id in (
+        select p.consultation_id
+        from resguardo.participants as p
+        where p.joined_at > now() - interval '12 hours'
+    )
+order by c.scheduled_at desc, c.id desc
+limit 100;
 
 -- name: has_live_recording
 select private.has_live_recording(%(id)s);

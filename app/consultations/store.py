@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import LiteralString
+from typing import Final, LiteralString
 from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
 
 from app.consultations.model import Consultation, GuestRole, ParticipantKind, Registration, Selection
-from app.postgres.audited import read_audited
+from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
 from app.postgres.queries import Queries
@@ -26,7 +26,33 @@ class JoinedRoom:
     room_name: str
 
 
-_rooms = TypeAdapter(list[JoinedRoom])
+_CONSULTATION: Final = AuditedRead(
+    rows=_sql["read_consultation"],
+    details=_sql["consultation_details"],
+    items=_consultations,
+    action="consultation.read",
+    entity_type="consultation",
+    asked="coalesce(%(id)s, private.consultation_id_of(%(external_id)s))",
+    consultations="p.id",
+    meter="pages",
+)
+_CONSULTATIONS: Final = AuditedList(
+    rows=_sql["list_consultations"],
+    details=_sql["consultation_details"],
+    items=_consultations,
+    action="consultation.list",
+    entity_type="consultation",
+    time="scheduled_at",
+    consultations="p.id",
+)
+_ROOMS: Final = AuditedRead(
+    rows=_sql["joined_rooms"],
+    items=TypeAdapter(list[JoinedRoom]),
+    action="rooms.list",
+    entity_type="room",
+    consultations="p.id",
+    meter="pages",
+)
 
 
 async def insert(
@@ -75,31 +101,24 @@ async def read(
     counts_as_page: bool = False,
 ) -> Consultation | None:
     """Return the consultation, with its audit row, or None if it is hidden or does not exist."""
-    rows = await read_audited(
+    rows = await _CONSULTATION.all(
         tx,
-        _sql["read_consultation"],
-        {
-            "id": consultation_id,
-            "external_id": external_id,
-            "action": action,
-            "meter": "pages" if counts_as_page else None,
-            **selection.parameters,
-        },
-        _consultations,
+        {"id": consultation_id, "external_id": external_id, **selection.parameters},
+        action=action,
+        fields=selection.fields,
+        is_counted=counts_as_page,
     )
     return rows[0] if rows else None
 
 
 async def list_page(tx: Transaction, request: PageRequest, selection: Selection) -> list[Consultation]:
     """Return one row more than requested, newest appointment first, with the audit row."""
-    parameters = {**request.parameters, **selection.parameters}
-    return await read_audited(tx, _sql["list_consultations"], parameters, _consultations)
+    return await _CONSULTATIONS.page(tx, request, selection.parameters, fields=selection.fields)
 
 
 async def joined_rooms(tx: Transaction, fields: tuple[str, ...]) -> list[JoinedRoom]:
     """Return at most 100 rooms of the calling doctor that a participant may be in, with the audit row."""
-    parameters = {"fields": list(fields)}
-    return await read_audited(tx, _sql["joined_rooms"], parameters, _rooms)
+    return await _ROOMS.all(tx, {}, fields=fields)
 
 
 async def record_access(

@@ -8,55 +8,18 @@ select private.undo_deletion(%(recording_id)s);
 select d.* from resguardo.deletions as d where d.id = %(id)s;
 
 -- name: list_deletions
-with page as materialized (
-    select d.*
-    from resguardo.deletions as d
-    where
-        (%(before_at)s::timestamptz is null or (d.requested_at, d.id) < (%(before_at)s, %(before_id)s::uuid))
-        and (%(status)s::text is null or d.status = %(status)s)
-        and (%(recording_id)s::uuid is null or d.recording_id = %(recording_id)s)
-        and (
-            %(is_failing)s::boolean is null
-            or (d.status = 'DELETING' and d.error is not null) = %(is_failing)s
-        )
-    order by d.requested_at desc, d.id desc
-    limit %(page_size)s
-),
-
-seen as materialized (
-    select
-        private.record_lookup(
-            'deletion.list', 'deletion', 'recording', %(recording_id)s::uuid,
-            private.shows_recording(%(recording_id)s::uuid),
-            coalesce(array_agg(p.id), '{}'), array_agg(p.patient_id), array_agg(p.consultation_id),
-            null, '{}', 'pages'
-        ) as recorded
-    from (select s.* from page as s order by s.requested_at desc, s.id desc limit %(first)s) as p
-)
-
-select
-    (select s.recorded from seen as s) as recorded,
-    coalesce((select json_agg(p order by p.requested_at desc, p.id desc)::text from page as p), '[]') as found;
+select d.*
+from resguardo.deletions as d
+where
+    (%(status)s::text is null or d.status = %(status)s)
+    and (%(recording_id)s::uuid is null or d.recording_id = %(recording_id)s)
+    and (
+        %(is_failing)s::boolean is null
+        or (d.status = 'DELETING' and d.error is not null) = %(is_failing)s
+    );
 
 -- name: read_certificates
-with found as materialized (
-    select c.* from resguardo.certificates as c where c.recording_id = %(recording_id)s
-),
-
-seen as materialized (
-    select
-        private.record_lookup(
-            'certificate.read', 'recording', 'recording', %(recording_id)s,
-            private.shows_recording(%(recording_id)s),
-            coalesce(array_agg(distinct f.recording_id), '{}'), array_agg(distinct f.patient_id),
-            array_agg(distinct f.consultation_id), count(*)::integer, array['certificate'], 'pages'
-        ) as recorded
-    from found as f
-)
-
-select
-    (select s.recorded from seen as s) as recorded,
-    coalesce((select json_agg(f order by f.number)::text from found as f), '[]') as found;
+select c.* from resguardo.certificates as c where c.recording_id = %(recording_id)s;
 
 -- name: claim_deletions
 select c.* from private.claim_deletions(%(by_clock)s, %(most)s) as c;

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 from pydantic import TypeAdapter
@@ -18,15 +19,34 @@ from app.deletions.model import (
     KeptCertificate,
 )
 from app.errors import NotFound
-from app.postgres.audited import look, read_audited
+from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
 from app.postgres.queries import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _deletion = TypeAdapter(Deletion)
-_deletions = TypeAdapter(list[Deletion])
-_certificates = TypeAdapter(list[KeptCertificate])
+_DELETIONS: Final = AuditedList(
+    rows=_sql["list_deletions"],
+    items=TypeAdapter(list[Deletion]),
+    action="deletion.list",
+    entity_type="deletion",
+    time="requested_at",
+    asked="%(recording_id)s::uuid",
+    asked_type="recording",
+    is_visible="private.shows_recording(%(recording_id)s::uuid)",
+)
+_CERTIFICATES: Final = AuditedRead(
+    rows=_sql["read_certificates"],
+    items=TypeAdapter(list[KeptCertificate]),
+    action="certificate.read",
+    entity_type="recording",
+    asked="%(recording_id)s",
+    is_visible="private.shows_recording(%(recording_id)s)",
+    ids="distinct p.recording_id",
+    order="x.number",
+    meter="pages",
+)
 _claims = TypeAdapter(list[Claim])
 
 
@@ -51,16 +71,14 @@ async def _read(tx: Transaction, deletion_id: UUID | None) -> Deletion:
 
 async def list_page(tx: Transaction, request: PageRequest, wanted: DeletionFilter) -> list[Deletion]:
     """Return one row more than a page, newest first, with the audit row."""
-    parameters = {**request.parameters, **asdict(wanted)}
-    return await read_audited(tx, _sql["list_deletions"], parameters, _deletions)
+    return await _DELETIONS.page(tx, request, asdict(wanted))
 
 
 async def certificates(tx: Transaction, recording_id: UUID) -> list[KeptCertificate] | None:
     """Return the certificates of a recording by number, with the audit row, or None if it is hidden or does not
     exist.
     """
-    parameters = {"recording_id": recording_id}
-    looked = await look(tx, _sql["read_certificates"], parameters, _certificates)
+    looked = await _CERTIFICATES.look(tx, {"recording_id": recording_id}, fields=["certificate"])
     return looked.found if looked.is_allowed else None
 
 

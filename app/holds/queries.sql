@@ -12,29 +12,9 @@ select
 from private.release_hold(%(id)s) as h;
 
 -- name: list_holds
-with page as materialized (
-    select h.*
-    from resguardo.legal_holds as h
-    where
-        (%(before_at)s::timestamptz is null or (h.placed_at, h.id) < (%(before_at)s, %(before_id)s::uuid))
-        and (%(is_active)s::boolean is null or (h.released_at is null) = %(is_active)s)
-    order by h.placed_at desc, h.id desc
-    limit %(page_size)s
-),
-
-seen as materialized (
-    select
-        private.record_access(
-            'hold.list', 'legal_hold', null, coalesce(array_agg(p.id), '{}'),
-            array_remove(array_agg(p.patient_id), null), array_remove(array_agg(p.consultation_id), null),
-            array['scope', 'matter', 'custodian'], 'pages'
-        ) as recorded
-    from (select h.* from page as h order by h.placed_at desc, h.id desc limit %(first)s) as p
-)
-
-select
-    (select s.recorded from seen as s) as recorded,
-    coalesce((select json_agg(h order by h.placed_at desc, h.id desc)::text from page as h), '[]') as found;
+select h.*
+from resguardo.legal_holds as h
+where %(is_active)s::boolean is null or (h.released_at is null) = %(is_active)s;
 
 -- name: unprotected_videos
 select v.id, v.lock_prefix, v.is_held, v.is_outgrown, v.may_move, v.movable from private.unprotected_videos() as v;

@@ -2,18 +2,25 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 from pydantic import TypeAdapter
 
 from app.holds.model import HoldOrder, LegalHold, PlacedHold
-from app.postgres.audited import read_audited
+from app.postgres.audited import AuditedList
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
 from app.postgres.queries import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
-_holds = TypeAdapter(list[LegalHold])
+_HOLDS: Final = AuditedList(
+    rows=_sql["list_holds"],
+    items=TypeAdapter(list[LegalHold]),
+    action="hold.list",
+    entity_type="legal_hold",
+    time="placed_at",
+)
 
 
 async def place(tx: Transaction, order: HoldOrder) -> PlacedHold | None:
@@ -48,5 +55,4 @@ async def release(tx: Transaction, hold_id: UUID) -> LegalHold | None:
 
 async def page(tx: Transaction, request: PageRequest, is_active: bool | None) -> list[LegalHold]:
     """Return a page, newest first, with its audit row. One row more than requested means that more rows follow."""
-    parameters = {**request.parameters, "is_active": is_active}
-    return await read_audited(tx, _sql["list_holds"], parameters, _holds)
+    return await _HOLDS.page(tx, request, {"is_active": is_active}, fields=["scope", "matter", "custodian"])

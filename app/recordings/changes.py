@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import LiteralString, Self
+from typing import Final, LiteralString, Self
 from uuid import UUID
 
 from pydantic import TypeAdapter
@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from app.errors import NotFound, RateLimited, Timeout, UpstreamFailed
 from app.failures import describe_failure
 from app.identity import permissions
-from app.postgres.audited import read_audited
+from app.postgres.audited import AuditedRead
 from app.postgres.database import Asker, Database, Transaction
 from app.postgres.queries import Queries
 from app.recordings import store
@@ -36,7 +36,15 @@ RETRY_SECONDS = 1
 _ANYBODY: tuple[LiteralString, ...] = ("clinician", "compliance", "patient")
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
-_ids = TypeAdapter(list[UUID])
+_WATCHED: Final = AuditedRead(
+    rows=_sql["watch_consultation"],
+    items=TypeAdapter(list[object]),
+    action="recording.watch",
+    entity_type="consultation",
+    asked="%(consultation_id)s",
+    consultations="p.id",
+    meter="pages",
+)
 
 Listen = Callable[[LiteralString], AbstractAsyncContextManager[AsyncGenerator[str]]]
 Slot = Callable[[], AbstractAsyncContextManager[None]]
@@ -145,8 +153,8 @@ class RecordingChanges:
     ) -> list[Recording]:
         access = permissions.WATCH_RECORDINGS.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
-            parameters = {"consultation_id": consultation_id, "fields": list(selection.fields)}
-            if not await read_audited(tx, _sql["watch_consultation"], parameters, _ids):
+            parameters = {"consultation_id": consultation_id}
+            if not await _WATCHED.all(tx, parameters, fields=selection.fields):
                 raise NotFound("consultation_not_found")
             videos = await _videos(tx, consultation_id)
             newest = await _read(tx, list(videos)[-1:], selection)

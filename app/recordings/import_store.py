@@ -3,18 +3,24 @@
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import LiteralString
+from typing import Final, LiteralString
 from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from app.postgres.audited import read_audited
+from app.postgres.audited import AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.queries import Queries
 from app.recordings.import_model import ImportRequest, RecordingImport, WantedUpload
 
 _sql = Queries(Path(__file__).with_name("imports.sql"))
-_imports = TypeAdapter(list[RecordingImport])
+_IMPORT: Final = AuditedRead(
+    rows=_sql["read_import"],
+    items=TypeAdapter(list[RecordingImport]),
+    entity_type="recording_import",
+    asked="%(id)s",
+    meter="urls",
+)
 
 
 async def insert(tx: Transaction, wanted: ImportRequest, *, doctor_id: UUID, patient_id: UUID) -> UUID:
@@ -35,16 +41,7 @@ async def read(
     tx: Transaction, import_id: UUID, action: LiteralString, *, counts_as_url: bool = False
 ) -> RecordingImport | None:
     """Return the import with its audit row, or None if it is hidden or does not exist."""
-    found = await read_audited(
-        tx,
-        _sql["read_import"],
-        {
-            "id": import_id,
-            "action": action,
-            "meter": "urls" if counts_as_url else None,
-        },
-        _imports,
-    )
+    found = await _IMPORT.all(tx, {"id": import_id}, action=action, is_counted=counts_as_url)
     return found[0] if found else None
 
 

@@ -21,23 +21,7 @@ order by i.created_at desc, i.id desc
 limit 1;
 
 -- name: read_import
-with found as materialized (
-    select i.* from resguardo.recording_imports as i where i.id = %(id)s
-),
-
-seen as materialized (
-    select
-        private.record_access(
-            %(action)s, 'recording_import', %(id)s,
-            coalesce(array_agg(f.id), '{}'), array_agg(f.patient_id), array_agg(f.consultation_id),
-            '{}', %(meter)s
-        ) as recorded
-    from found as f
-)
-
-select
-    (select s.recorded from seen as s) as recorded,
-    coalesce((select json_agg(f)::text from found as f), '[]') as found;
+select i.* from resguardo.recording_imports as i where i.id = %(id)s;
 
 -- name: release_upload_url
 select private.release_upload_url(%(id)s);

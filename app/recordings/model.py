@@ -278,7 +278,6 @@ class Selection:
     def parameters(self) -> dict[str, object]:
         """Return the parameters of the SQL statements."""
         return {
-            "fields": list(self.fields),
             **{f"with_{name}": name in self.fields for name in ("consultation", "speakers", "transcription")},
         }
 

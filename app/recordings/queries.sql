@@ -1,143 +1,57 @@
 -- name: list_recordings
-with page as materialized (
-    select r.*
-    from resguardo.recordings as r
-    where
-        r.medium = 'VIDEO'
-        and (%(before_at)s::timestamptz is null or (r.created_at, r.id) < (%(before_at)s, %(before_id)s::uuid))
-        and (%(statuses)s::text[] is null or r.status = any(%(statuses)s))
-        and (%(consultation_id)s::uuid is null or r.consultation_id = %(consultation_id)s)
-        and (%(room_name)s::text is null or r.room_name = %(room_name)s)
-        and (%(egress_id)s::text is null or r.egress_id = %(egress_id)s)
-        and (%(since)s::timestamptz is null or r.created_at >= %(since)s)
-        and (%(until)s::timestamptz is null or r.created_at < %(until)s)
-    order by r.created_at desc, r.id desc
-    limit %(page_size)s
-),
+select r.*
+from resguardo.recordings as r
+where
+    r.medium = 'VIDEO'
+    and (%(statuses)s::text[] is null or r.status = any(%(statuses)s))
+    and (%(consultation_id)s::uuid is null or r.consultation_id = %(consultation_id)s)
+    and (%(room_name)s::text is null or r.room_name = %(room_name)s)
+    and (%(egress_id)s::text is null or r.egress_id = %(egress_id)s)
+    and (%(since)s::timestamptz is null or r.created_at >= %(since)s)
+    and (%(until)s::timestamptz is null or r.created_at < %(until)s);
 
-seen as materialized (
-    select
-        private.record_lookup(
-            'recording.list', 'recording', 'consultation', %(consultation_id)s::uuid,
-            exists (select from resguardo.consultations as c where c.id = %(consultation_id)s::uuid),
-            coalesce(array_agg(p.id), '{}'), array_agg(p.patient_id), array_agg(p.consultation_id),
-            null, %(fields)s, 'pages'
-        ) as recorded
-    from (select s.* from page as s order by s.created_at desc, s.id desc limit %(first)s) as p
-)
-
-select
-    (select s.recorded from seen as s) as recorded,
-    coalesce(
-        (
-            select json_agg(x order by x.created_at desc, x.id desc)::text
+-- name: recording_details
+select p.*, n.consultation, coalesce(m.speakers, '[]') as speakers, w.transcription
+from page as p
+left join lateral (
+    select row_to_json(y) as consultation
+    from (
+        select c.id, c.external_id, c.scheduled_at, c.kind, c.sensitivity
+        from resguardo.consultations as c
+        where c.id = p.consultation_id
+    ) as y
+) as n on %(with_consultation)s
+left join lateral (
+    select json_agg(y order by y.created_at, y.id) as speakers
+    from (
+        select
+            s.id, s.medium, s.track_sid, s.status, s.created_at, s.started_at, s.duration_seconds,
+            s.size_bytes, s.sha256, s.error, u.participant
+        from resguardo.recordings as s
+        left join lateral (
+            select row_to_json(z) as participant
             from (
-                select p.*, n.consultation, coalesce(m.speakers, '[]') as speakers, w.transcription
-                from page as p
-                left join lateral (
-                    select row_to_json(y) as consultation
-                    from (
-                        select c.id, c.external_id, c.scheduled_at, c.kind, c.sensitivity
-                        from resguardo.consultations as c
-                        where c.id = p.consultation_id
-                    ) as y
-                ) as n on %(with_consultation)s
-                left join lateral (
-                    select json_agg(y order by y.created_at, y.id) as speakers
-                    from (
-                        select
-                            s.id, s.medium, s.track_sid, s.status, s.created_at, s.started_at, s.duration_seconds,
-                            s.size_bytes, s.sha256, s.error, u.participant
-                        from resguardo.recordings as s
-                        left join lateral (
-                            select row_to_json(z) as participant
-                            from (
-                                select i.id, i.kind, i.guest_role
-                                from resguardo.participants as i
-                                where i.id = s.participant_id
-                            ) as z
-                        ) as u on true
-                        where s.beside = p.id
-                    ) as y
-                ) as m on %(with_speakers)s
-                left join lateral (
-                    select row_to_json(y) as transcription
-                    from (
-                        select
-                            t.status, t.error, t.language, t.pieces_done, t.pieces_total, t.attempt,
-                            t.unused_track_count, t.unintelligible_count, t.is_retried
-                        from resguardo.transcripts as t
-                        where t.recording_id = p.id
-                    ) as y
-                ) as w on %(with_transcription)s
-            ) as x
-        ),
-        '[]'
-    ) as found;
+                select i.id, i.kind, i.guest_role
+                from resguardo.participants as i
+                where i.id = s.participant_id
+            ) as z
+        ) as u on true
+        where s.beside = p.id
+    ) as y
+) as m on %(with_speakers)s
+left join lateral (
+    select row_to_json(y) as transcription
+    from (
+        select
+            t.status, t.error, t.language, t.pieces_done, t.pieces_total, t.attempt,
+            t.unused_track_count, t.unintelligible_count, t.is_retried
+        from resguardo.transcripts as t
+        where t.recording_id = p.id
+    ) as y
+) as w on %(with_transcription)s;
 
 -- name: read_recording
-with found as materialized (
-    select r.* from resguardo.recordings as r where r.id = %(id)s
-),
-
-seen as materialized (
-    select
-        private.record_access(
-            %(action)s, 'recording', %(id)s,
-            coalesce(array_agg(f.id), '{}'), array_agg(f.patient_id), array_agg(f.consultation_id),
-            %(fields)s, %(meter)s
-        ) as recorded
-    from found as f
-)
-
-select
-    (select s.recorded from seen as s) as recorded,
-    coalesce(
-        (
-            select json_agg(x)::text
-            from (
-                select f.*, n.consultation, coalesce(m.speakers, '[]') as speakers, w.transcription
-                from found as f
-                left join lateral (
-                    select row_to_json(y) as consultation
-                    from (
-                        select c.id, c.external_id, c.scheduled_at, c.kind, c.sensitivity
-                        from resguardo.consultations as c
-                        where c.id = f.consultation_id
-                    ) as y
-                ) as n on %(with_consultation)s
-                left join lateral (
-                    select json_agg(y order by y.created_at, y.id) as speakers
-                    from (
-                        select
-                            s.id, s.medium, s.track_sid, s.status, s.created_at, s.started_at, s.duration_seconds,
-                            s.size_bytes, s.sha256, s.error, u.participant
-                        from resguardo.recordings as s
-                        left join lateral (
-                            select row_to_json(z) as participant
-                            from (
-                                select i.id, i.kind, i.guest_role
-                                from resguardo.participants as i
-                                where i.id = s.participant_id
-                            ) as z
-                        ) as u on true
-                        where s.beside = f.id
-                    ) as y
-                ) as m on %(with_speakers)s
-                left join lateral (
-                    select row_to_json(y) as transcription
-                    from (
-                        select
-                            t.status, t.error, t.language, t.pieces_done, t.pieces_total, t.attempt,
-                            t.unused_track_count, t.unintelligible_count, t.is_retried
-                        from resguardo.transcripts as t
-                        where t.recording_id = f.id
-                    ) as y
-                ) as w on %(with_transcription)s
-            ) as x
-        ),
-        '[]'
-    ) as found;
+select r.* from resguardo.recordings as r where r.id = %(id)s;
 
 -- name: insert_recording
 insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name)
@@ -268,17 +182,7 @@ from unnest(
 select private.defer_job(%(task)s, %(id)s);
 
 -- name: watch_consultation
-with found as materialized (
-    select c.id, c.patient_id from resguardo.consultations as c where c.id = %(consultation_id)s
-)
-
-select
-    private.record_access(
-        'recording.watch', 'consultation', %(consultation_id)s,
-        coalesce(array_agg(f.id), '{}'), array_agg(f.patient_id), array_agg(f.id), %(fields)s, 'pages'
-    ) as recorded,
-    coalesce(json_agg(f.id), '[]')::text as found
-from found as f;
+select c.id, c.patient_id from resguardo.consultations as c where c.id = %(consultation_id)s;
 
 -- name: videos_of_consultation
 select

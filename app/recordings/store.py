@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import LiteralString
+from typing import Final, LiteralString
 from uuid import UUID
 
 from pydantic import TypeAdapter
 
 from app.errors import NotFound
 from app.integrations.livekit import WebhookEvent
-from app.postgres.audited import read_audited
+from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
 from app.postgres.queries import Queries
@@ -20,17 +20,34 @@ from app.recordings.model import Recording, RecordingFilter, Selection, SoundMod
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _recordings = TypeAdapter(list[Recording])
+_RECORDING: Final = AuditedRead(
+    rows=_sql["read_recording"],
+    details=_sql["recording_details"],
+    items=_recordings,
+    action="recording.read",
+    entity_type="recording",
+    asked="%(id)s",
+    meter="pages",
+)
+_RECORDINGS: Final = AuditedList(
+    rows=_sql["list_recordings"],
+    details=_sql["recording_details"],
+    items=_recordings,
+    action="recording.list",
+    entity_type="recording",
+    time="created_at",
+    asked="%(consultation_id)s::uuid",
+    asked_type="consultation",
+    is_visible="exists (select from resguardo.consultations as c where c.id = %(consultation_id)s::uuid)",
+)
 
 
 async def list_page(
     tx: Transaction, request: PageRequest, wanted: RecordingFilter, selection: Selection
 ) -> list[Recording]:
     """Return one row more than requested, newest first, with the audit row."""
-    return await read_audited(
-        tx,
-        _sql["list_recordings"],
-        {**request.parameters, **wanted.parameters, **selection.parameters},
-        _recordings,
+    return await _RECORDINGS.page(
+        tx, request, {**wanted.parameters, **selection.parameters}, fields=selection.fields
     )
 
 
@@ -42,16 +59,12 @@ async def read(
     counts_as_page: bool = False,
 ) -> Recording | None:
     """Return the recording with its audit row, or None if it is hidden or does not exist."""
-    rows = await read_audited(
+    rows = await _RECORDING.all(
         tx,
-        _sql["read_recording"],
-        {
-            "id": recording_id,
-            "action": action,
-            "meter": "pages" if counts_as_page else None,
-            **selection.parameters,
-        },
-        _recordings,
+        {"id": recording_id, **selection.parameters},
+        action=action,
+        fields=selection.fields,
+        is_counted=counts_as_page,
     )
     return rows[0] if rows else None
 

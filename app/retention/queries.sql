@@ -1,29 +1,14 @@
 -- name: list_policies
-with page as materialized (
-    select
-        p.id, p.name, p.status, p.sha256, p.terms, p.shortens, p.proposed_at, p.activated_at,
-        array(
-            select a.officer_id from resguardo.retention_approvals as a
-            where a.policy_id = p.id
-            order by a.approved_at, a.officer_id
-        ) as approved_by
-    from resguardo.retention_policies as p
-    order by p.id desc
-    limit 100
-),
-
-seen as materialized (
-    select
-        private.record_lookup(
-            'retention.list', 'retention_policy', null, null, null, '{}', '{}', '{}', count(*)::integer,
-            array['terms', 'status'], 'pages'
-        ) as recorded
-    from page as p
-)
-
 select
-    (select s.recorded from seen as s) as recorded,
-    coalesce((select json_agg(p order by p.id desc)::text from page as p), '[]') as found;
+    p.id, p.name, p.status, p.sha256, p.terms, p.shortens, p.proposed_at, p.activated_at,
+    array(
+        select a.officer_id from resguardo.retention_approvals as a
+        where a.policy_id = p.id
+        order by a.approved_at, a.officer_id
+    ) as approved_by
+from resguardo.retention_policies as p
+order by p.id desc
+limit 100;
 
 -- name: read_policy
 select

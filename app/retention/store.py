@@ -11,7 +11,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
 
-from app.postgres.audited import read_audited
+from app.postgres.audited import AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.queries import Queries
 from app.retention.model import (
@@ -45,12 +45,22 @@ class _PolicyRow:
     approved_by: tuple[UUID, ...]
 
 
-_policies = TypeAdapter(list[_PolicyRow])
+_POLICIES: Final = AuditedRead(
+    rows=_sql["list_policies"],
+    items=TypeAdapter(list[_PolicyRow]),
+    action="retention.list",
+    entity_type="retention_policy",
+    ids=None,
+    patients=None,
+    consultations=None,
+    order="x.id desc",
+    meter="pages",
+)
 
 
 async def policies(tx: Transaction) -> list[KeptPolicy]:
     """Return the newest hundred policies, newest first, with the audit row. Needs the compliance role."""
-    rows = await read_audited(tx, _sql["list_policies"], {}, _policies)
+    rows = await _POLICIES.all(tx, {}, fields=["terms", "status"])
     return [_policy(asdict(row)) for row in rows]
 
 

@@ -1,37 +1,8 @@
 -- name: view_staff
-with found as materialized (
-    select s.user_id, s.role, null::uuid as patient_id from resguardo.staff as s where s.user_id = private.uid()
-),
-
-seen as materialized (
-    select
-        private.record_access(
-            'viewer.read', 'staff', null, coalesce(array_agg(f.user_id), '{}'), '{}', '{}', '{}', null
-        ) as recorded
-    from found as f
-)
-
-select
-    (select s.recorded from seen as s) as recorded,
-    coalesce((select json_agg(f)::text from found as f), '[]') as found;
+select s.user_id, s.role, null::uuid as patient_id from resguardo.staff as s where s.user_id = private.uid();
 
 -- name: view_patient
-with found as materialized (
-    select p.user_id, 'patient' as role, p.id as patient_id from resguardo.patients as p where p.user_id = private.uid()
-),
-
-seen as materialized (
-    select
-        private.record_access(
-            'viewer.read', 'patient', null, coalesce(array_agg(f.patient_id), '{}'), array_agg(f.patient_id), '{}',
-            '{}', null
-        ) as recorded
-    from found as f
-)
-
-select
-    (select s.recorded from seen as s) as recorded,
-    coalesce((select json_agg(f)::text from found as f), '[]') as found;
+select p.user_id, 'patient' as role, p.id as patient_id from resguardo.patients as p where p.user_id = private.uid();
 
 -- name: suspend_staff
 select private.suspend_staff(%(user_id)s);

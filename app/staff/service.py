@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from app.errors import Conflict, InvalidInput, NotFound
 from app.identity import permissions
 from app.integrations.supabase import SupabaseAdmin
-from app.postgres.audited import read_audited
+from app.postgres.audited import AuditedRead
 from app.postgres.database import Asker, Database
 from app.postgres.queries import Queries
 from app.staff.model import InvitationStatus, StaffInvitation, StaffRole, Viewer, email_address
@@ -30,6 +30,23 @@ class _Person:
 
 
 _people = TypeAdapter(list[_Person])
+_STAFF: Final = AuditedRead(
+    rows=_sql["view_staff"],
+    items=_people,
+    action="viewer.read",
+    entity_type="staff",
+    ids="p.user_id",
+    patients=None,
+    consultations=None,
+)
+_PATIENT: Final = AuditedRead(
+    rows=_sql["view_patient"],
+    items=_people,
+    action="viewer.read",
+    entity_type="patient",
+    ids="p.patient_id",
+    consultations=None,
+)
 
 
 class Staff:
@@ -42,8 +59,7 @@ class Staff:
         """Return the caller, if their session and account are valid."""
         access = permissions.READ_VIEWER.on()
         async with self._database.as_user(asker, access) as tx:
-            statement = _sql["view_patient" if tx.role == "patient" else "view_staff"]
-            people = await read_audited(tx, statement, {}, _people)
+            people = await (_PATIENT if tx.role == "patient" else _STAFF).all(tx, {})
         if not people:
             raise NotFound("viewer_not_found")
         return Viewer(aal=str((asker.claims or {}).get("aal")), **asdict(people[0]))
