@@ -11,7 +11,7 @@ grant insert (
 ) on resguardo.consents to clinician, patient;
 
 create policy consents_select_clinician on resguardo.consents for select to clinician
-using (doctor_id = (select private.person()));
+using (doctor_id = (select private.doctor()));
 
 create policy consents_select_patient on resguardo.consents for select to patient
 using (patient_id = (select private.patient()));
@@ -21,7 +21,7 @@ using (true);
 
 create policy consents_insert_clinician on resguardo.consents for insert to clinician
 with check (
-    doctor_id = (select private.person())
+    doctor_id = (select private.doctor())
     and recorded_by = (select private.uid())
     and (source = 'SELF') = (participant_kind = 'DOCTOR')
 );

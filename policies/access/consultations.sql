@@ -10,7 +10,7 @@ grant insert (
 ) on resguardo.consultations to clinician;
 
 create policy consultations_select_clinician on resguardo.consultations for select to clinician
-using (doctor_id = (select private.person()));
+using (doctor_id = (select private.doctor()));
 
 create policy consultations_select_patient on resguardo.consultations for select to patient
 using (patient_id = (select private.patient()));
@@ -19,7 +19,7 @@ create policy consultations_select_worker on resguardo.consultations for select 
 using (true);
 
 create policy consultations_insert_clinician on resguardo.consultations for insert to clinician
-with check (doctor_id = (select private.person()));
+with check (doctor_id = (select private.doctor()));
 
 grant execute on function
 private.lock_consultation(uuid),

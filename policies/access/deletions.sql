@@ -7,7 +7,7 @@ alter table resguardo.deletions enable row level security;
 grant select on resguardo.deletions to clinician, compliance;
 
 create policy deletions_select_clinician on resguardo.deletions for select to clinician
-using (doctor_id = (select private.person()));
+using (doctor_id = (select private.doctor()));
 
 create policy deletions_select_compliance on resguardo.deletions for select to compliance
 using ((select private.person()) is not null);

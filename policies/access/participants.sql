@@ -9,7 +9,7 @@ grant insert (id, consultation_id, doctor_id, patient_id, kind, guest_role) on r
 grant update (joined_at) on resguardo.participants to clinician, patient;
 
 create policy participants_select_clinician on resguardo.participants for select to clinician
-using (doctor_id = (select private.person()));
+using (doctor_id = (select private.doctor()));
 
 create policy participants_select_patient on resguardo.participants for select to patient
 using (patient_id = (select private.patient()));
@@ -18,10 +18,10 @@ create policy participants_select_worker on resguardo.participants for select to
 using (true);
 
 create policy participants_insert_clinician on resguardo.participants for insert to clinician
-with check (doctor_id = (select private.person()) and joined_at is null);
+with check (doctor_id = (select private.doctor()) and joined_at is null);
 
 create policy participants_update_clinician on resguardo.participants for update to clinician
-using (doctor_id = (select private.person()) and kind = 'DOCTOR');
+using (doctor_id = (select private.doctor()) and kind = 'DOCTOR');
 
 create policy participants_update_patient on resguardo.participants for update to patient
 using (patient_id = (select private.patient()) and kind = 'PATIENT');

@@ -10,11 +10,11 @@ grant insert (
 ) on resguardo.recording_imports to clinician;
 
 create policy recording_imports_select_clinician on resguardo.recording_imports for select to clinician
-using (doctor_id = (select private.person()));
+using (doctor_id = (select private.doctor()));
 
 create policy recording_imports_insert_clinician on resguardo.recording_imports for insert to clinician
 with check (
-    doctor_id = (select private.person())
+    doctor_id = (select private.doctor())
     and private.everyone_consents(consultation_id)
 );
 

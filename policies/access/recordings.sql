@@ -14,22 +14,22 @@ grant update (
 ) on resguardo.recordings to resguardo_worker;
 
 create policy recordings_select_clinician on resguardo.recordings for select to clinician
-using (doctor_id = (select private.person()));
+using (doctor_id = (select private.doctor()));
 
 create policy recordings_select_worker on resguardo.recordings for select to resguardo_worker
 using (true);
 
 create policy recordings_insert_clinician on resguardo.recordings for insert to clinician
 with check (
-    doctor_id = (select private.person())
+    doctor_id = (select private.doctor())
     and requested_by = (select private.uid())
     and room_name = (select c.room_name from resguardo.consultations as c where c.id = recordings.consultation_id)
     and private.everyone_consents(consultation_id)
 );
 
 create policy recordings_update_clinician on resguardo.recordings for update to clinician
-using (doctor_id = (select private.person()))
-with check (doctor_id = (select private.person()) and status in ('STOPPING', 'ABORTED'));
+using (doctor_id = (select private.doctor()))
+with check (doctor_id = (select private.doctor()) and status in ('STOPPING', 'ABORTED'));
 
 create policy recordings_update_worker on resguardo.recordings for update to resguardo_worker
 using (true);

@@ -1,5 +1,7 @@
 -- Sessions: the API takes the role of the person who asks. Only Supabase Auth signs sessions.
 
+grant execute on function private.doctor() to clinician;
+
 grant execute on function private.person() to clinician, compliance;
 
 grant execute on function

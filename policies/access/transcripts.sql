@@ -7,7 +7,7 @@ alter table resguardo.transcripts enable row level security;
 grant select on resguardo.transcripts to clinician;
 
 create policy transcripts_select_clinician on resguardo.transcripts for select to clinician
-using (doctor_id = (select private.person()));
+using (doctor_id = (select private.doctor()));
 
 grant execute on function
 private.open_transcript(text, uuid),

@@ -504,6 +504,22 @@ begin
 end
 $$;
 
+-- The doctor whose consultations, recordings and transcripts are the caller's own. The policies and the functions that
+-- bypass them call this one function, so that both mean the same. Raises RG401 and RG403 as person() does, and RG403
+-- (wrong_role) for every role but clinician.
+create function private.doctor() returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+begin
+    if current_setting('role') <> 'clinician' then
+        raise exception 'wrong_role' using errcode = 'RG403';
+    end if;
+    return person;
+end
+$$;
+
 -- Returns the id in resguardo.patients of the patient who sends the request. Raises RG401 (session_over) or RG403
 -- (wrong_role).
 create function private.patient() returns uuid
@@ -2813,25 +2829,32 @@ comment on column resguardo.consultations.is_transcribed is
 create index consultations_doctor_idx on resguardo.consultations (doctor_id, scheduled_at desc, id desc);
 create index consultations_patient_idx on resguardo.consultations (patient_id, scheduled_at desc, id desc);
 
+-- Whether the consultation is the caller's own: as its doctor or as its patient.
+create function private.is_own_consultation(consultation uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    patient uuid;
+    doctor uuid;
+begin
+    if current_setting('role') = 'patient' then
+        patient := private.patient();
+        return exists (select from resguardo.consultations as c where c.id = consultation and c.patient_id = patient);
+    end if;
+    doctor := private.doctor();
+    return exists (select from resguardo.consultations as c where c.id = consultation and c.doctor_id = doctor);
+end
+$$;
+
 -- Raises RG403 (not_own_consultation) if a person names another person's consultation or one that does not exist. A
 -- service, or a function that acts for nobody, may name any consultation.
 create function private.require_own_consultation(consultation uuid) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-    person uuid;
 begin
-    if current_setting('role') not in ('clinician', 'compliance', 'patient') then
-        return;
-    end if;
-    person := private.require_person();
-    if not exists (
-        select
-        from resguardo.consultations as c
-        join resguardo.patients as p on p.id = c.patient_id
-        where c.id = consultation
-            and case current_setting('role') when 'patient' then p.user_id else c.doctor_id end = person
-    ) then
+    if current_setting('role') in ('clinician', 'compliance', 'patient')
+        and not private.is_own_consultation(consultation)
+    then
         raise exception 'not_own_consultation' using errcode = 'RG403';
     end if;
 end
@@ -2842,14 +2865,10 @@ $$;
 create function private.lock_consultation(consultation uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-    person constant uuid := private.require_person();
 begin
-    perform
-    from resguardo.consultations as c
-    join resguardo.patients as p on p.id = c.patient_id
-    where c.id = consultation and person in (c.doctor_id, p.user_id)
-    for update of c;
+    if private.is_own_consultation(consultation) then
+        perform from resguardo.consultations as c where c.id = consultation for update;
+    end if;
 end
 $$;
 
@@ -2914,12 +2933,13 @@ create table private.invitations (
 create function private.keep_invitation(guest uuid, secret_sha256 bytea, expires_at timestamptz) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    doctor constant uuid := private.doctor();
 begin
-    perform private.person();
     insert into private.invitations (participant_id, secret_sha256, expires_at)
     select p.id, keep_invitation.secret_sha256, keep_invitation.expires_at
     from resguardo.participants as p
-    where p.id = guest and p.kind = 'GUEST' and p.doctor_id = private.person();
+    where p.id = guest and p.kind = 'GUEST' and p.doctor_id = doctor;
     if not found then
         raise exception 'not_own_guest' using errcode = 'RG403';
     end if;
@@ -3840,12 +3860,13 @@ create index recording_secrets_object_key_idx on private.recording_secrets (obje
 create function private.assign_object_key(of_recording uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    doctor constant uuid := private.doctor();
 begin
-    perform private.person();
     insert into private.recording_secrets (recording_id, object_key)
     select r.id, private.first_object_key(r)
     from resguardo.recordings as r
-    where r.id = of_recording and r.doctor_id = private.person();
+    where r.id = of_recording and r.doctor_id = doctor;
     if not found then
         raise exception 'not_own_recording' using errcode = 'RG403';
     end if;
@@ -3859,7 +3880,7 @@ create function private.release_object_key(action text, of_recording uuid, totp_
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    person constant uuid := private.person();
+    doctor constant uuid := private.doctor();
     newest_totp double precision;
     wanted resguardo.recordings;
     key text;
@@ -3876,28 +3897,28 @@ begin
     then
         raise exception 'totp_stale' using errcode = 'RG403';
     end if;
-    perform private.use_quota(person, 'urls');
+    perform private.use_quota(doctor, 'urls');
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
-    if wanted.doctor_id = person and exists (
+    if wanted.doctor_id = doctor and exists (
         select from resguardo.deletions as d
         where d.recording_id = coalesce(wanted.beside, wanted.id) and d.status in ('REQUESTED', 'DELETING')
     ) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;
     select s.object_key into key from private.recording_secrets as s where s.recording_id = of_recording;
-    is_allowed := coalesce(wanted.doctor_id = person and wanted.status = 'READY' and key is not null, false);
+    is_allowed := coalesce(wanted.doctor_id = doctor and wanted.status = 'READY' and key is not null, false);
     perform private.write_audit(
         action,
         case when is_allowed then 'ALLOWED' when wanted.id is null then 'ABSENT'
-            when wanted.doctor_id <> person then 'DENIED' else 'FAILED' end,
-        case when wanted.id is null or wanted.doctor_id <> person then 'not_found'
+            when wanted.doctor_id <> doctor then 'DENIED' else 'FAILED' end,
+        case when wanted.id is null or wanted.doctor_id <> doctor then 'not_found'
             when not is_allowed then private.unready_reason(wanted.status) end,
         'recording', array[of_recording],
         case when wanted.id is not null then array[wanted.patient_id] end,
         case when wanted.id is not null then array[wanted.consultation_id] end,
         array['object'], is_allowed::integer, case when is_allowed then wanted.size_bytes end
     );
-    return case when is_allowed then key when wanted.doctor_id = person then '' end;
+    return case when is_allowed then key when wanted.doctor_id = doctor then '' end;
 end
 $$;
 
@@ -4139,13 +4160,13 @@ create function private.release_upload_url(of_import uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    person constant uuid := private.person();
+    doctor constant uuid := private.doctor();
     wanted resguardo.recording_imports;
     url text;
     is_own boolean;
 begin
     select i.* into wanted from resguardo.recording_imports as i where i.id = of_import;
-    is_own := coalesce(wanted.doctor_id = person, false);
+    is_own := coalesce(wanted.doctor_id = doctor, false);
     if is_own then
         select s.upload_url into url
         from private.import_secrets as s
@@ -4181,13 +4202,13 @@ create function private.complete_import(of_import uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    person constant uuid := private.person();
+    doctor constant uuid := private.doctor();
     wanted resguardo.recording_imports;
 begin
     perform
     from resguardo.consultations as c
     join resguardo.recording_imports as i on i.consultation_id = c.id
-    where i.id = of_import and c.doctor_id = person
+    where i.id = of_import and c.doctor_id = doctor
     for update of c;
     if not found then
         raise exception 'not_own_import' using errcode = 'RG403';
@@ -4205,7 +4226,7 @@ begin
         expected_sha256, started_at
     )
     select
-        wanted.recording_id, c.id, c.doctor_id, c.patient_id, person, 'VERIFYING', c.room_name, 'VIDEO', 'IMPORT',
+        wanted.recording_id, c.id, c.doctor_id, c.patient_id, doctor, 'VERIFYING', c.room_name, 'VIDEO', 'IMPORT',
         wanted.size_bytes, wanted.sha256, wanted.recorded_at
     from resguardo.consultations as c where c.id = wanted.consultation_id;
     insert into private.recording_secrets (recording_id, object_key)
@@ -5918,11 +5939,16 @@ create function private.lock_own_recording(of_recording uuid, action text) retur
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    person constant uuid := private.person();
     wanted resguardo.recordings;
+    is_allowed boolean;
 begin
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
-    if wanted.id is null or (current_setting('role') <> 'compliance' and wanted.doctor_id <> person) then
+    if current_setting('role') = 'compliance' then
+        is_allowed := private.person() is not null;
+    else
+        is_allowed := wanted.doctor_id = private.doctor();
+    end if;
+    if wanted.id is null or not is_allowed then
         perform private.write_audit(
             action, case when wanted.id is null then 'ABSENT' else 'DENIED' end, 'not_found', 'recording',
             array[of_recording], array_remove(array[wanted.patient_id], null),
@@ -7091,12 +7117,12 @@ returns resguardo.transcripts
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    person constant uuid := private.person();
+    doctor constant uuid := private.doctor();
     is_own boolean;
     is_deleted boolean;
     wanted resguardo.transcripts;
 begin
-    select r.doctor_id = person, r.status = 'DELETED' into is_own, is_deleted
+    select r.doctor_id = doctor, r.status = 'DELETED' into is_own, is_deleted
     from resguardo.recordings as r where r.id = of_recording;
     if is_own and is_deleted then
         raise exception 'recording_deleted' using errcode = 'RG409';
@@ -7161,10 +7187,10 @@ returns table (made_by uuid, made_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    person constant uuid := private.person();
+    doctor constant uuid := private.doctor();
 begin
     perform from resguardo.transcripts as t
-    where t.recording_id = of_recording and t.doctor_id = person and t.status = 'READY' for update;
+    where t.recording_id = of_recording and t.doctor_id = doctor and t.status = 'READY' for update;
     if not found or private.is_to_be_destroyed(of_recording) then
         raise exception 'transcript_changed' using errcode = 'RG409';
     end if;
@@ -7176,7 +7202,7 @@ begin
     update private.transcript_words as w set terms = found_by where w.recording_id = of_recording;
     return query
     insert into private.transcript_corrections (recording_id, number, sealed, corrected_by)
-    values (of_recording, of_number, correction, person)
+    values (of_recording, of_number, correction, doctor)
     returning corrected_by, corrected_at;
 end
 $$;
@@ -7229,12 +7255,12 @@ create function private.switch_transcription(of_consultation uuid, is_on boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    person constant uuid := private.person();
+    doctor constant uuid := private.doctor();
     wanted resguardo.consultations;
     is_own boolean;
 begin
     select c.* into wanted from resguardo.consultations as c where c.id = of_consultation;
-    is_own := coalesce(wanted.doctor_id = person, false);
+    is_own := coalesce(wanted.doctor_id = doctor, false);
     perform private.write_audit(
         'consultation.switch_transcription',
         case when is_own then 'ALLOWED' when wanted.id is null then 'ABSENT' else 'DENIED' end,
@@ -7782,7 +7808,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan set enable_seqscan = off
 as $$
 declare
-    person constant uuid := private.person();
+    doctor constant uuid := private.doctor();
     most_bytes constant bigint := 41943040;
     hits uuid[];
     named_kind text;
@@ -7790,7 +7816,7 @@ declare
     is_own boolean;
     leaves_some_out boolean;
 begin
-    perform private.use_quota(person, 'pages');
+    perform private.use_quota(doctor, 'pages');
     if cardinality(of_terms) = 0 then
         raise exception 'search_empty' using errcode = 'RG409';
     end if;
@@ -7805,7 +7831,7 @@ begin
         from matching as m
         inner join resguardo.transcripts as t on t.recording_id = m.recording_id
         inner join resguardo.consultations as c on c.id = t.consultation_id
-        where t.doctor_id = person and c.doctor_id = person and t.status = 'READY'
+        where t.doctor_id = doctor and c.doctor_id = doctor and t.status = 'READY'
             and (of_patient is null or t.patient_id = of_patient)
             and (of_consultation is null or t.consultation_id = of_consultation)
             and (of_recording is null or t.recording_id = of_recording)
@@ -7851,13 +7877,13 @@ begin
         from (
             values
             ('recording', of_recording, exists (
-                select from resguardo.recordings as r where r.id = of_recording and r.doctor_id = person
+                select from resguardo.recordings as r where r.id = of_recording and r.doctor_id = doctor
             )),
             ('consultation', of_consultation, exists (
-                select from resguardo.consultations as c where c.id = of_consultation and c.doctor_id = person
+                select from resguardo.consultations as c where c.id = of_consultation and c.doctor_id = doctor
             )),
             ('patient', of_patient, exists (
-                select from resguardo.consultations as c where c.patient_id = of_patient and c.doctor_id = person
+                select from resguardo.consultations as c where c.patient_id = of_patient and c.doctor_id = doctor
             ))
         ) as f (kind, id, is_own)
         where f.id is not null

@@ -252,6 +252,22 @@ begin
 end
 $$;
 
+-- The doctor whose consultations, recordings and transcripts are the caller's own. The policies and the functions that
+-- bypass them call this one function, so that both mean the same. Raises RG401 and RG403 as person() does, and RG403
+-- (wrong_role) for every role but clinician.
+create function private.doctor() returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+begin
+    if current_setting('role') <> 'clinician' then
+        raise exception 'wrong_role' using errcode = 'RG403';
+    end if;
+    return person;
+end
+$$;
+
 -- Returns the id in resguardo.patients of the patient who sends the request. Raises RG401 (session_over) or RG403
 -- (wrong_role).
 create function private.patient() returns uuid

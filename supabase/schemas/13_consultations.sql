@@ -41,25 +41,32 @@ comment on column resguardo.consultations.is_transcribed is
 create index consultations_doctor_idx on resguardo.consultations (doctor_id, scheduled_at desc, id desc);
 create index consultations_patient_idx on resguardo.consultations (patient_id, scheduled_at desc, id desc);
 
+-- Whether the consultation is the caller's own: as its doctor or as its patient.
+create function private.is_own_consultation(consultation uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    patient uuid;
+    doctor uuid;
+begin
+    if current_setting('role') = 'patient' then
+        patient := private.patient();
+        return exists (select from resguardo.consultations as c where c.id = consultation and c.patient_id = patient);
+    end if;
+    doctor := private.doctor();
+    return exists (select from resguardo.consultations as c where c.id = consultation and c.doctor_id = doctor);
+end
+$$;
+
 -- Raises RG403 (not_own_consultation) if a person names another person's consultation or one that does not exist. A
 -- service, or a function that acts for nobody, may name any consultation.
 create function private.require_own_consultation(consultation uuid) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-    person uuid;
 begin
-    if current_setting('role') not in ('clinician', 'compliance', 'patient') then
-        return;
-    end if;
-    person := private.require_person();
-    if not exists (
-        select
-        from resguardo.consultations as c
-        join resguardo.patients as p on p.id = c.patient_id
-        where c.id = consultation
-            and case current_setting('role') when 'patient' then p.user_id else c.doctor_id end = person
-    ) then
+    if current_setting('role') in ('clinician', 'compliance', 'patient')
+        and not private.is_own_consultation(consultation)
+    then
         raise exception 'not_own_consultation' using errcode = 'RG403';
     end if;
 end
@@ -70,14 +77,10 @@ $$;
 create function private.lock_consultation(consultation uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-    person constant uuid := private.require_person();
 begin
-    perform
-    from resguardo.consultations as c
-    join resguardo.patients as p on p.id = c.patient_id
-    where c.id = consultation and person in (c.doctor_id, p.user_id)
-    for update of c;
+    if private.is_own_consultation(consultation) then
+        perform from resguardo.consultations as c where c.id = consultation for update;
+    end if;
 end
 $$;
 

@@ -42,12 +42,13 @@ create table private.invitations (
 create function private.keep_invitation(guest uuid, secret_sha256 bytea, expires_at timestamptz) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    doctor constant uuid := private.doctor();
 begin
-    perform private.person();
     insert into private.invitations (participant_id, secret_sha256, expires_at)
     select p.id, keep_invitation.secret_sha256, keep_invitation.expires_at
     from resguardo.participants as p
-    where p.id = guest and p.kind = 'GUEST' and p.doctor_id = private.person();
+    where p.id = guest and p.kind = 'GUEST' and p.doctor_id = doctor;
     if not found then
         raise exception 'not_own_guest' using errcode = 'RG403';
     end if;

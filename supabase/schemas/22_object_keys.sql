@@ -13,12 +13,13 @@ create index recording_secrets_object_key_idx on private.recording_secrets (obje
 create function private.assign_object_key(of_recording uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    doctor constant uuid := private.doctor();
 begin
-    perform private.person();
     insert into private.recording_secrets (recording_id, object_key)
     select r.id, private.first_object_key(r)
     from resguardo.recordings as r
-    where r.id = of_recording and r.doctor_id = private.person();
+    where r.id = of_recording and r.doctor_id = doctor;
     if not found then
         raise exception 'not_own_recording' using errcode = 'RG403';
     end if;
@@ -32,7 +33,7 @@ create function private.release_object_key(action text, of_recording uuid, totp_
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    person constant uuid := private.person();
+    doctor constant uuid := private.doctor();
     newest_totp double precision;
     wanted resguardo.recordings;
     key text;
@@ -49,28 +50,28 @@ begin
     then
         raise exception 'totp_stale' using errcode = 'RG403';
     end if;
-    perform private.use_quota(person, 'urls');
+    perform private.use_quota(doctor, 'urls');
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
-    if wanted.doctor_id = person and exists (
+    if wanted.doctor_id = doctor and exists (
         select from resguardo.deletions as d
         where d.recording_id = coalesce(wanted.beside, wanted.id) and d.status in ('REQUESTED', 'DELETING')
     ) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;
     select s.object_key into key from private.recording_secrets as s where s.recording_id = of_recording;
-    is_allowed := coalesce(wanted.doctor_id = person and wanted.status = 'READY' and key is not null, false);
+    is_allowed := coalesce(wanted.doctor_id = doctor and wanted.status = 'READY' and key is not null, false);
     perform private.write_audit(
         action,
         case when is_allowed then 'ALLOWED' when wanted.id is null then 'ABSENT'
-            when wanted.doctor_id <> person then 'DENIED' else 'FAILED' end,
-        case when wanted.id is null or wanted.doctor_id <> person then 'not_found'
+            when wanted.doctor_id <> doctor then 'DENIED' else 'FAILED' end,
+        case when wanted.id is null or wanted.doctor_id <> doctor then 'not_found'
             when not is_allowed then private.unready_reason(wanted.status) end,
         'recording', array[of_recording],
         case when wanted.id is not null then array[wanted.patient_id] end,
         case when wanted.id is not null then array[wanted.consultation_id] end,
         array['object'], is_allowed::integer, case when is_allowed then wanted.size_bytes end
     );
-    return case when is_allowed then key when wanted.doctor_id = person then '' end;
+    return case when is_allowed then key when wanted.doctor_id = doctor then '' end;
 end
 $$;
 

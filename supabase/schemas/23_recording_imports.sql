@@ -119,13 +119,13 @@ create function private.release_upload_url(of_import uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    person constant uuid := private.person();
+    doctor constant uuid := private.doctor();
     wanted resguardo.recording_imports;
     url text;
     is_own boolean;
 begin
     select i.* into wanted from resguardo.recording_imports as i where i.id = of_import;
-    is_own := coalesce(wanted.doctor_id = person, false);
+    is_own := coalesce(wanted.doctor_id = doctor, false);
     if is_own then
         select s.upload_url into url
         from private.import_secrets as s
@@ -161,13 +161,13 @@ create function private.complete_import(of_import uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    person constant uuid := private.person();
+    doctor constant uuid := private.doctor();
     wanted resguardo.recording_imports;
 begin
     perform
     from resguardo.consultations as c
     join resguardo.recording_imports as i on i.consultation_id = c.id
-    where i.id = of_import and c.doctor_id = person
+    where i.id = of_import and c.doctor_id = doctor
     for update of c;
     if not found then
         raise exception 'not_own_import' using errcode = 'RG403';
@@ -185,7 +185,7 @@ begin
         expected_sha256, started_at
     )
     select
-        wanted.recording_id, c.id, c.doctor_id, c.patient_id, person, 'VERIFYING', c.room_name, 'VIDEO', 'IMPORT',
+        wanted.recording_id, c.id, c.doctor_id, c.patient_id, doctor, 'VERIFYING', c.room_name, 'VIDEO', 'IMPORT',
         wanted.size_bytes, wanted.sha256, wanted.recorded_at
     from resguardo.consultations as c where c.id = wanted.consultation_id;
     insert into private.recording_secrets (recording_id, object_key)

@@ -81,11 +81,16 @@ create function private.lock_own_recording(of_recording uuid, action text) retur
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    person constant uuid := private.person();
     wanted resguardo.recordings;
+    is_allowed boolean;
 begin
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
-    if wanted.id is null or (current_setting('role') <> 'compliance' and wanted.doctor_id <> person) then
+    if current_setting('role') = 'compliance' then
+        is_allowed := private.person() is not null;
+    else
+        is_allowed := wanted.doctor_id = private.doctor();
+    end if;
+    if wanted.id is null or not is_allowed then
         perform private.write_audit(
             action, case when wanted.id is null then 'ABSENT' else 'DENIED' end, 'not_found', 'recording',
             array[of_recording], array_remove(array[wanted.patient_id], null),

@@ -199,12 +199,12 @@ returns resguardo.transcripts
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    person constant uuid := private.person();
+    doctor constant uuid := private.doctor();
     is_own boolean;
     is_deleted boolean;
     wanted resguardo.transcripts;
 begin
-    select r.doctor_id = person, r.status = 'DELETED' into is_own, is_deleted
+    select r.doctor_id = doctor, r.status = 'DELETED' into is_own, is_deleted
     from resguardo.recordings as r where r.id = of_recording;
     if is_own and is_deleted then
         raise exception 'recording_deleted' using errcode = 'RG409';
@@ -269,10 +269,10 @@ returns table (made_by uuid, made_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    person constant uuid := private.person();
+    doctor constant uuid := private.doctor();
 begin
     perform from resguardo.transcripts as t
-    where t.recording_id = of_recording and t.doctor_id = person and t.status = 'READY' for update;
+    where t.recording_id = of_recording and t.doctor_id = doctor and t.status = 'READY' for update;
     if not found or private.is_to_be_destroyed(of_recording) then
         raise exception 'transcript_changed' using errcode = 'RG409';
     end if;
@@ -284,7 +284,7 @@ begin
     update private.transcript_words as w set terms = found_by where w.recording_id = of_recording;
     return query
     insert into private.transcript_corrections (recording_id, number, sealed, corrected_by)
-    values (of_recording, of_number, correction, person)
+    values (of_recording, of_number, correction, doctor)
     returning corrected_by, corrected_at;
 end
 $$;
@@ -337,12 +337,12 @@ create function private.switch_transcription(of_consultation uuid, is_on boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    person constant uuid := private.person();
+    doctor constant uuid := private.doctor();
     wanted resguardo.consultations;
     is_own boolean;
 begin
     select c.* into wanted from resguardo.consultations as c where c.id = of_consultation;
-    is_own := coalesce(wanted.doctor_id = person, false);
+    is_own := coalesce(wanted.doctor_id = doctor, false);
     perform private.write_audit(
         'consultation.switch_transcription',
         case when is_own then 'ALLOWED' when wanted.id is null then 'ABSENT' else 'DENIED' end,

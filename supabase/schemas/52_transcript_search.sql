@@ -37,7 +37,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan set enable_seqscan = off
 as $$
 declare
-    person constant uuid := private.person();
+    doctor constant uuid := private.doctor();
     most_bytes constant bigint := 41943040;
     hits uuid[];
     named_kind text;
@@ -45,7 +45,7 @@ declare
     is_own boolean;
     leaves_some_out boolean;
 begin
-    perform private.use_quota(person, 'pages');
+    perform private.use_quota(doctor, 'pages');
     if cardinality(of_terms) = 0 then
         raise exception 'search_empty' using errcode = 'RG409';
     end if;
@@ -60,7 +60,7 @@ begin
         from matching as m
         inner join resguardo.transcripts as t on t.recording_id = m.recording_id
         inner join resguardo.consultations as c on c.id = t.consultation_id
-        where t.doctor_id = person and c.doctor_id = person and t.status = 'READY'
+        where t.doctor_id = doctor and c.doctor_id = doctor and t.status = 'READY'
             and (of_patient is null or t.patient_id = of_patient)
             and (of_consultation is null or t.consultation_id = of_consultation)
             and (of_recording is null or t.recording_id = of_recording)
@@ -106,13 +106,13 @@ begin
         from (
             values
             ('recording', of_recording, exists (
-                select from resguardo.recordings as r where r.id = of_recording and r.doctor_id = person
+                select from resguardo.recordings as r where r.id = of_recording and r.doctor_id = doctor
             )),
             ('consultation', of_consultation, exists (
-                select from resguardo.consultations as c where c.id = of_consultation and c.doctor_id = person
+                select from resguardo.consultations as c where c.id = of_consultation and c.doctor_id = doctor
             )),
             ('patient', of_patient, exists (
-                select from resguardo.consultations as c where c.patient_id = of_patient and c.doctor_id = person
+                select from resguardo.consultations as c where c.patient_id = of_patient and c.doctor_id = doctor
             ))
         ) as f (kind, id, is_own)
         where f.id is not null

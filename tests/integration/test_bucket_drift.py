@@ -601,7 +601,7 @@ async def test_setting_access_anew_undoes_what_was_done_by_hand_and_names_it(wor
         [(expression,)] = connection.execute(
             "select qual from pg_policies where policyname = 'recordings_select_clinician'"
         ).fetchall()
-    assert "private.person()" in expression
+    assert "private.doctor()" in expression
 
 
 async def test_a_database_of_another_release_is_drift(world: World) -> None:

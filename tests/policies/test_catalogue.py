@@ -137,8 +137,8 @@ def test_policies_ask_who_it_is_once_a_statement(reader: Connection) -> None:
         reader,
         "select policyname, concat_ws(' ', qual, with_check) from pg_policies where schemaname in :ours",
     ):
-        bare = re.sub(r"\( SELECT private\.(person|patient|uid)\(\) AS \w+\)", "", expression)
-        assert not re.search(r"private\.(person|patient|uid)\(|auth\.", bare), name
+        bare = re.sub(r"\( SELECT private\.(person|doctor|patient|uid)\(\) AS \w+\)", "", expression)
+        assert not re.search(r"private\.(person|doctor|patient|uid)\(|auth\.", bare), name
 
 
 def test_every_foreign_key_leads_an_index(reader: Connection) -> None:
@@ -169,7 +169,7 @@ def test_every_column_that_a_policy_compares_leads_an_index(reader: Connection) 
     compared = {
         (table, column)
         for table, expression in expressions
-        for column in re.findall(r"(\w+) = \( SELECT private\.(?:person|patient)\(\)", expression)
+        for column in re.findall(r"(\w+) = \( SELECT private\.(?:person|doctor|patient)\(\)", expression)
     }
     led = set(
         rows(

@@ -42,6 +42,7 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "update resguardo.recordings set status = 'STOPPING'",
         "update resguardo.participants set joined_at = now()",
         "select private.person()",
+        "select private.doctor()",
         "select private.record_access('recording.list', 'recording', null, '{}', '{}', '{}', '{}', null)",
         "select private.record_lookup('deletion.list', 'x', null, null, null, '{}', '{}', '{}', 0, '{}', null)",
         "select private.shows_recording(gen_random_uuid())",

@@ -99,6 +99,7 @@ def test_law_1_only_these_functions_touch_object_keys_and_those_that_return_one_
         "read_object_key",
         "release_object_key",
         "request_recording",
+        "request_sound",
         "shred_keys",
         "unknown_object_keys",
         "unprotected_videos",
@@ -471,3 +472,43 @@ def test_a_quota_lets_one_of_two_take_the_last_unit(practice: Database) -> None:
                 waiting.result()
     with superuser(practice) as reader:
         assert value(reader, "select used from private.usage where person_id = %s", ANA.doctor_id) == 2
+
+
+COMPARED = r"doctor_id\s*(?:=|<>|is distinct from|is not distinct from)\s*([a-z_.]+(?:\(\))?)"
+"""With what a function compares the doctor of a row."""
+OF_MEMBERS_WORK = {("end_work_of", "member")}
+"""The recordings of a member who is suspended are stopped by compliance, who does not read them."""
+
+
+def test_law_3_one_function_decides_whose_records_are_the_callers_own(practice: Database) -> None:
+    with superuser(practice) as reader:
+        functions = reader.execute(
+            "select p.proname, p.prosrc from pg_proc as p"
+            " where p.pronamespace = 'private'::regnamespace and p.prosrc like '%doctor_id%'"
+        ).fetchall()
+        policies = reader.execute(
+            "select policyname, concat_ws(' ', qual, with_check) from pg_policies where schemaname = 'resguardo'"
+            " and 'clinician' = any (roles) and concat_ws(' ', qual, with_check) like '%doctor_id%'"
+        ).fetchall()
+    compared = [(name, other, source) for name, source in functions for other in re.findall(COMPARED, source)]
+    asked = [
+        (name, other, source)
+        for name, other, source in compared
+        if not re.fullmatch(r"\w+\.doctor_id", other) and (name, other) not in OF_MEMBERS_WORK
+    ]
+    assert len(asked) >= 10
+    assert {other for _, other, _ in asked} == {"doctor", "private.doctor()"}
+    taken = r"\bdoctor (constant uuid )?:= private\.doctor\(\);"
+    assert [name for name, other, source in asked if other == "doctor" and not re.search(taken, source)] == []
+    assert len(policies) >= 8
+    assert [name for name, expression in policies if "private.doctor()" not in expression] == []
+
+
+@pytest.mark.parametrize("who", ["compliance", "patient"])
+def test_law_3_only_a_clinician_has_records_as_a_doctor(practice: Database, who: str) -> None:
+    with refused("42501"), acting(practice, who) as connection:
+        connection.execute("select private.doctor()")
+    with superuser(practice) as owner:
+        owner.execute("grant execute on function private.doctor() to compliance, patient")
+    with refused("RG403", "wrong_role"), acting(practice, who) as connection:
+        connection.execute("select private.doctor()")
