@@ -1,6 +1,7 @@
--- The schemas of a Supabase project as a superuser makes them in a new database. The `auth` tables are those that
--- an adapter or a stand-in of Supabase Auth reads or writes, in the shape that all of supabase/auth's migrations up to
--- 20260625000000 leave them (read 2026-11-21); `sessions.oauth_client_id` points nowhere: OAuth clients are left out.
+-- The schemas of a Supabase project, as a superuser creates them in a new database. The file creates only the `auth`
+-- tables that an adapter or a stand-in of Supabase Auth reads or writes. Their columns equal the result of all
+-- migrations of supabase/auth up to 20260625000000 (read 2026-11-21). `sessions.oauth_client_id` has no foreign key,
+-- because the table of OAuth clients is left out.
 
 create schema extensions authorization :"owner";
 grant usage on schema extensions to anon, authenticated, service_role;
@@ -12,8 +13,8 @@ grant all on schema auth to dashboard_user;
 
 set local role supabase_auth_admin;
 
--- `postgres` reads and writes these tables, may pass on SELECT alone, and makes nothing in the schema: from
--- 20211115181400 and 20250421084701 of supabase/postgres, and 20240612123726 of supabase/auth.
+-- `postgres` reads and writes these tables, may grant only SELECT to others, and creates nothing in the schema.
+-- Sources: 20211115181400 and 20250421084701 of supabase/postgres, and 20240612123726 of supabase/auth.
 alter default privileges in schema auth grant all on tables to :"owner", dashboard_user;
 alter default privileges in schema auth grant all on sequences to :"owner", dashboard_user;
 alter default privileges in schema auth grant all on routines to :"owner", dashboard_user;

@@ -1,6 +1,6 @@
--- What Studio runs after the older grants when it makes a project now: the API roles get no new table, sequence or
--- function of `public` by themselves (supabase/cli, internal/db/start/start.go, read 2026-11-21). What is left of the
--- older grants (TRUNCATE, REFERENCES, TRIGGER) is left on the hosted platform too.
+-- The statements that Studio runs after the older grants when it creates a project today: the API roles no longer get
+-- rights on each new table, sequence or function of `public` (supabase/cli, internal/db/start/start.go, read
+-- 2026-11-21). The rest of the older grants (TRUNCATE, REFERENCES, TRIGGER) also remains on the hosted platform.
 
 alter default privileges for role :"owner" in schema public
 revoke select, insert, update, delete on tables from anon, authenticated, service_role;

@@ -1,4 +1,4 @@
--- What every project granted on new objects in `public` until 2026, and older ones still do
+-- The grants on new objects in `public` that every project had until 2026, and that older projects still have
 -- (supabase/postgres, migrations/db/init-scripts/00000000000000-initial-schema.sql, read 2026-11-21).
 
 grant usage on schema public to :"owner", anon, authenticated, service_role;

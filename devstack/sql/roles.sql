@@ -1,6 +1,6 @@
--- The roles of a Supabase project, from supabase/postgres, migrations/db (read 2026-11-21). They belong to the
--- cluster, so this runs under an advisory lock and may run again; nothing here sets a password.
--- :"owner" is who runs migrations: `postgres`, or another name where `postgres` is a superuser already.
+-- The roles of a Supabase project, from supabase/postgres, migrations/db (read 2026-11-21). Roles belong to the
+-- cluster, so this file runs under an advisory lock and can run again. The file sets no password. :"owner" is the
+-- role that runs migrations: `postgres`, or another name if `postgres` is already a superuser.
 
 do $$
 declare
@@ -31,7 +31,7 @@ grant anon, authenticated, service_role to authenticator;
 grant pg_read_all_data to supabase_read_only_user;
 grant pg_monitor, pg_read_all_data, pg_signal_backend to :"owner";
 
--- 20230201083204; with the admin option on 16 and above since 20250605172253.
+-- Migration 20230201083204. Since 20250605172253, Postgres 16 and later also get the admin option.
 do $$
 begin
     if current_setting('server_version_num')::int >= 160000 then

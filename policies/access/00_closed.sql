@@ -1,5 +1,5 @@
--- First everything is taken away; the files after this one grant it again. So a right that no file names is gone at the
--- next `resguardo migrate`. The tables of private and audit have no policies: no role has a right on them, and only
+-- Revokes all access. The later files grant it again, so the next `resguardo migrate` removes a right that no file
+-- names. The tables of the schemas private and audit have no policies: no role has a right on them, and only
 -- functions of the schema private read and write them.
 
 select private.reset_routines('private');
@@ -9,7 +9,8 @@ select private.reset_access(c.oid::regclass)
 from pg_catalog.pg_class as c
 where c.relnamespace in ('private'::regnamespace, 'audit'::regnamespace) and c.relkind in ('r', 'p', 'v');
 
--- Who may use which schema, and which roles the API's login may take. Nobody else may use any of the four schemas.
+-- Which roles may use each schema, and which roles the API's login may take. No other role may use any of the four
+-- schemas.
 
 revoke all on schema resguardo, audit, private, jobs
 from public, anon, authenticated, service_role, clinician, compliance, patient, resguardo_api, resguardo_worker;
@@ -21,8 +22,8 @@ grant clinician to resguardo_api;
 grant compliance to resguardo_api;
 grant patient to resguardo_api;
 
--- A login can give itself settings, which its next connections begin with: it loses all of them, and so do the people's
--- roles. Settings of everybody belong to whoever runs the database, and stay.
+-- Removes all settings of our logins and of the people's roles. A login can set its own settings, and its next
+-- connections begin with them. Settings of all other roles belong to the operator of the database and stay.
 do $$
 declare
     setting record;

@@ -1,5 +1,5 @@
--- The copies for access requests: the worker makes them, compliance reveals the secret, and the patient gets the
--- address.
+-- The copies for access requests: the worker makes a copy, compliance reads its passphrase once, and the patient gets
+-- its presigned URL.
 
 grant execute on function private.reveal_export_secret(uuid) to compliance;
 

@@ -1,5 +1,6 @@
--- Access requests: a patient sees the own, compliance all of them, who speaks for the patient included, since it has to
--- know whom it answers. Filing, deciding and what becomes of the copy go by functions alone.
+-- Access requests: a patient sees their own requests. Compliance sees all requests and the patient's representative,
+-- because compliance must know whom it answers. Only functions file and decide requests and update the state of the
+-- copy.
 
 select private.reset_access('resguardo.access_requests');
 alter table resguardo.access_requests enable row level security;

@@ -1,5 +1,5 @@
--- The audit log: nobody reads or writes its table. These functions write it, and compliance reads it through one of
--- them.
+-- The audit log: no role reads or writes its table. These functions write the table, and compliance reads it through
+-- private.read_audit().
 
 grant execute on function private.shows_recording(uuid) to clinician, compliance;
 

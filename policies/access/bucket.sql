@@ -1,4 +1,4 @@
--- The rules of the bucket: the worker reads what they have to protect.
+-- The rules of the bucket: the worker reads which prefixes the rules must protect.
 
 grant execute on function
 private.lock_bucket(),

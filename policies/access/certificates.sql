@@ -1,5 +1,5 @@
--- Certificates of destruction: the doctor of the recording and compliance read them; nobody writes but the functions
--- that finish a deletion.
+-- Certificates of destruction: the doctor of the recording and compliance read them. Only the functions that finish a
+-- deletion write them.
 
 select private.reset_access('resguardo.certificates');
 alter table resguardo.certificates enable row level security;

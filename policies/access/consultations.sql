@@ -1,4 +1,5 @@
--- Consultations: their doctor sees and registers them, their patient sees them, the worker reads them all.
+-- Consultations: the doctor of a consultation sees and registers it, its patient sees it, and the worker reads all
+-- consultations.
 
 select private.reset_access('resguardo.consultations');
 alter table resguardo.consultations enable row level security;

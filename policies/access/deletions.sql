@@ -1,5 +1,5 @@
--- Deletions: a doctor sees those of the own recordings, compliance all of them. They are asked for and undone by
--- functions alone, and the worker takes them through their steps by functions alone.
+-- Deletions: a doctor sees the deletions of their own recordings, and compliance sees all. Only functions request and
+-- undo deletions, and the worker advances them only through functions.
 
 select private.reset_access('resguardo.deletions');
 alter table resguardo.deletions enable row level security;

@@ -1,4 +1,5 @@
--- The queue belongs to the worker. Everybody else puts jobs into it through private.defer_job() and the webhook's door.
+-- The queue belongs to the worker. Every other login queues jobs only through private.defer_job() and the webhook's
+-- function.
 
 select private.reset_access(c.oid::regclass)
 from pg_catalog.pg_class as c

@@ -1,5 +1,5 @@
--- The inbox of LiveKit's deliveries: the API writes it through one function, and the worker reads it. It holds ids
--- only.
+-- The inbox of LiveKit's events, which holds ids only: the API writes it through one function, and the worker reads
+-- it.
 
 grant select on private.livekit_events to resguardo_worker;
 

@@ -1,4 +1,4 @@
--- Moves of objects and missing objects: the worker alone.
+-- Moves of objects and missing objects: only the worker uses these functions.
 
 grant execute on function
 private.unprotected_videos(),

@@ -1,5 +1,5 @@
--- Participants: the doctor sees and adds those of the own consultations and joins as the doctor; the patient sees them
--- and joins as the patient; guests have no login and join through private.redeem_invitation().
+-- Participants: a doctor sees and adds the participants of their own consultations and joins as the doctor. A patient
+-- sees the participants and joins as the patient. Guests have no login and join through private.redeem_invitation().
 
 select private.reset_access('resguardo.participants');
 alter table resguardo.participants enable row level security;

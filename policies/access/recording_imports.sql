@@ -1,5 +1,6 @@
--- Imports: their doctor alone sees them, and declares one where every required participant has a standing consent. The
--- rest goes by functions: the worker signs the upload, private.complete_import() makes the recording.
+-- Imports: only the doctor of an import sees it. A doctor can declare an import only if every required participant
+-- has a standing consent. Functions do the rest: the worker signs the upload URL, and private.complete_import()
+-- creates the recording.
 
 select private.reset_access('resguardo.recording_imports');
 alter table resguardo.recording_imports enable row level security;

@@ -1,6 +1,6 @@
--- Recordings: their doctor alone sees them. A recording can come to be only where every required participant has a
--- standing consent; its doctor may ask it to stop; the worker requests the sound beside it and takes both through their
--- states.
+-- Recordings: only the doctor of a recording sees it. A recording can be created only if every required participant
+-- has a standing consent. The doctor may ask to stop the recording. The worker requests the sound beside the video
+-- and updates the status of both.
 
 select private.reset_access('resguardo.recordings');
 alter table resguardo.recordings enable row level security;

@@ -1,4 +1,4 @@
--- Deletions that are repeated after a restore: the worker alone.
+-- Deletions that are repeated after a restore: only the worker uses these functions.
 
 grant execute on function
 private.keep_earlier_certificates(uuid, text[]),

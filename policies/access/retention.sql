@@ -1,4 +1,5 @@
--- The terms of recordings: compliance reads the reports, and the worker reads what has outgrown its class.
+-- Retention terms: compliance reads the reports, and the worker reads the videos that the bucket would delete too
+-- early.
 
 grant execute on function
 private.report_storage(),

@@ -1,4 +1,4 @@
--- Who approved which retention policy: compliance reads it, private.approve_policy() alone writes it.
+-- The approvals of retention policies: compliance reads them, and only private.approve_policy() writes them.
 
 select private.reset_access('resguardo.retention_approvals');
 alter table resguardo.retention_approvals enable row level security;

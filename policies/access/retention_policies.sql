@@ -1,5 +1,5 @@
--- The versions of policies/retention.toml: compliance and the worker read them. The owner proposes, officers decide,
--- by functions alone.
+-- The versions of policies/retention.toml: compliance and the worker read them. The owner proposes a version and
+-- compliance officers decide on it, both only through functions.
 
 select private.reset_access('resguardo.retention_policies');
 alter table resguardo.retention_policies enable row level security;

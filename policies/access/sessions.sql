@@ -1,4 +1,4 @@
--- Sessions: the API takes the role of the person who asks. Only Supabase Auth signs sessions.
+-- Sessions: the API takes the role of the person who sends the request. Only Supabase Auth signs session MACs.
 
 grant execute on function private.doctor() to clinician;
 
@@ -21,7 +21,7 @@ grant execute on function
 private.describe_request(jsonb, uuid, inet, text, integer)
 to resguardo_api, resguardo_worker;
 
--- Only Supabase Auth, where it is: its hook, and the part of it that an adopter's own hook calls.
+-- Grants Supabase Auth, if it is installed, its hook and the function that an adopter's own hook calls.
 do $$
 begin
     if exists (select from pg_roles where rolname = 'supabase_auth_admin') then

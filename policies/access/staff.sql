@@ -1,6 +1,6 @@
--- Staff: each clinician sees the own row, compliance sees all. Suspension goes through private.suspend_staff(). Members
--- are made by private.settle_staff_invitation(), of an invitation of compliance's or the owner's, and by an adopter's
--- mapping, private.map_staff().
+-- Staff: a clinician sees only their own row, and compliance sees all rows. private.suspend_staff() suspends a
+-- member. Members are added by private.settle_staff_invitation() after an invitation by compliance or the owner, and
+-- by private.map_staff() from an adopter's role table.
 
 select private.reset_access('resguardo.staff');
 alter table resguardo.staff enable row level security;

@@ -1,4 +1,4 @@
--- Links to subtitles: the doctor gets one, and the API opens it as itself.
+-- Subtitle links: the doctor requests a link, and the API opens it with its own login.
 
 grant execute on function private.keep_subtitle_link(uuid, bytea, integer) to clinician;
 

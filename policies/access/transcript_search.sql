@@ -1,4 +1,4 @@
--- The search in transcripts: the doctor searches own transcripts, and the worker makes the index.
+-- The search in transcripts: a doctor searches their own transcripts, and the worker creates the index.
 
 grant execute on function
 private.search_transcripts(bigint[], uuid, uuid, uuid, timestamptz, timestamptz, boolean, integer),

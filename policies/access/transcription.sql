@@ -1,4 +1,4 @@
--- Making transcripts: the worker alone.
+-- Transcription: only the worker uses these functions.
 
 grant execute on function
 private.begin_transcription(uuid, text[]),

@@ -1,5 +1,5 @@
--- Transcripts, which hold no word: a doctor sees how far those of the own recordings are. They are begun, taken through
--- their steps, retried and read by functions alone.
+-- Transcripts, in a table without their text: a doctor sees the progress for their own recordings. Only functions
+-- begin, advance, retry and read transcripts.
 
 select private.reset_access('resguardo.transcripts');
 alter table resguardo.transcripts enable row level security;

@@ -1,24 +1,25 @@
--- Your application keeps its own table of roles; this file makes members of staff of some of its rows, now and
--- whenever the table changes. Resguardo never installs it by itself: edit the two places marked EDIT, then run it as
--- the owner of the database, after `resguardo migrate`, in one transaction. Again is harmless.
+-- Your application keeps its own table of roles. This file makes members of staff from some rows of that table, now
+-- and after each change of the table. Resguardo never installs this file by itself. Edit the places marked EDIT. Then
+-- run the file as the owner of the database, after `resguardo migrate`, in one transaction. You can run it again.
 --
 --     psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -1 -f supabase/adopters/map_roles.sql
 --
--- What it does (private.map_staff decides, and writes each step into the audit log as `staff.map`):
---   - a row with a mapped role makes its user a member of staff, or changes the role of one it made;
---   - where no row maps to a role any more, the member is suspended, not deleted: recordings of theirs stop, their
---     sessions end, every door of Resguardo is closed from the commit on. A row that comes back lifts it;
---   - members who were invited (`inviteStaff`) or added (`resguardo staff add`) are not its business: no row changes
---     them. A suspension by compliance stands, whatever your table says;
---   - a patient's login is left alone; the refusal is in the audit log.
+-- What the file does (private.map_staff decides, and writes each step into the audit log as `staff.map`):
+--   - A row with a mapped role makes its user a member of staff, or changes the role of a member from this table.
+--   - If no row maps a member to a role any more, the member is suspended, not deleted. Their recordings stop, their
+--     sessions end, and Resguardo denies them all access from the commit on. A new row ends the suspension.
+--   - No row changes members who were invited (`inviteStaff`) or added (`resguardo staff add`). A suspension by
+--     compliance stays in force whatever your table says.
+--   - The login of a patient is not changed, and the audit log records the refusal.
 --
--- Whoever can write the table decides who works here. Look at its grants and policies before you run this: no user may
--- be able to write a row of their own. Compliance reads the whole audit log and suspends people: map a role of yours to
--- it only if each person who can hand out that role may appoint compliance officers.
+-- Everyone who can write the table can appoint staff. Check the grants and policies of the table before you run this
+-- file: no user may be able to write their own row. Compliance reads the whole audit log and suspends people. Map a
+-- role of yours to compliance only if each person who can assign that role may appoint compliance officers.
 --
--- To undo: drop the two triggers and the two functions below. Members stay as they are.
+-- To undo: drop the two triggers and the two functions below. Members stay unchanged.
 
--- EDIT 1: the roles. The first line that fits decides, for whoever has several rows. What is not named here is no role.
+-- EDIT 1: the roles. If a user has several rows, the first matching line decides. A role without a line maps to
+-- nothing.
 create or replace function private.mapped_role_of(member uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -39,7 +40,8 @@ begin
 end
 $$;
 
--- The lock comes before the look: of two that each take one of somebody's two roles away, the second sees none left.
+-- The lock comes before the query: if two transactions each remove one of a user's two roles, the second one sees
+-- none left.
 create or replace function private.follow_user_roles() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -67,7 +69,7 @@ $$;
 revoke all on function private.mapped_role_of(uuid), private.follow_user_roles()
 from public, anon, authenticated, service_role;
 
--- EDIT 2, once more: your table.
+-- EDIT 2, again: your table.
 drop trigger if exists resguardo_follow_roles on public.user_roles;
 create trigger resguardo_follow_roles after insert or update or delete on public.user_roles
 for each row execute function private.follow_user_roles();
@@ -75,7 +77,8 @@ drop trigger if exists resguardo_follow_truncate on public.user_roles;
 create trigger resguardo_follow_truncate after truncate on public.user_roles
 for each statement execute function private.follow_user_roles();
 
--- EDIT 2, for the last time: everybody who is in the table now, and whoever was mapped and is not.
+-- EDIT 2, the last place: everyone who is in the table now, and everyone who was mapped and is no longer in the
+-- table.
 select private.map_staff(u.user_id, private.mapped_role_of(u.user_id))
 from (
     select r.user_id from public.user_roles as r

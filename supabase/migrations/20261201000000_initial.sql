@@ -3108,9 +3108,10 @@ create table resguardo.retention_policies (
     )
 );
 alter table resguardo.retention_policies enable row level security;
-comment on column resguardo.retention_policies.source is 'The file as it was proposed, whose SHA-256 is beside it.';
+comment on column resguardo.retention_policies.source is
+'The policy file as it was proposed. The column sha256 holds its SHA-256.';
 comment on column resguardo.retention_policies.shortens is
-'Whether it shortened a term of the policy that it was last judged against: it then takes two officers.';
+'Whether the policy shortened a term when it was last compared. If true, two officers must approve it.';
 create unique index retention_policies_one_active_key on resguardo.retention_policies (status)
 where status = 'ACTIVE';
 
@@ -3123,7 +3124,7 @@ create table resguardo.retention_approvals (
 );
 alter table resguardo.retention_approvals enable row level security;
 
--- The policy in force; all null where there is none.
+-- Returns the policy in force; all columns are null if no policy is in force.
 create function private.active_policy() returns resguardo.retention_policies
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3135,7 +3136,8 @@ begin
 end
 $$;
 
--- One policy is decided on at a time, and no other becomes active meanwhile.
+-- Locks the retention policies, so that only one policy is decided on at a time and no policy becomes active
+-- meanwhile.
 create function private.lock_policies() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -3147,8 +3149,9 @@ begin
 end
 $$;
 
--- Whether one policy gives anything a shorter term than another: a recording or a signed note of any kind of
--- consultation, a minor, or the grace in which a deletion can be undone; or leaves a jurisdiction, and its floors.
+-- Returns whether the policy `after` shortens any term of the policy `before`: a term of recordings or signed notes
+-- of any kind of consultation, a term of minors, or the grace period of deletions. Leaving a jurisdiction also counts
+-- as a shortening, because its minimum terms no longer apply.
 create function private.shortens(before jsonb, after jsonb) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -3170,9 +3173,10 @@ begin
 end
 $$;
 
--- Whether it takes two officers to put these terms into force now: they shorten a term of the policy in force or,
--- where they touch what exists, of one that a recording is kept by still; or there was no policy, and there is
--- something recorded that it would be the first to end.
+-- Returns whether two officers must approve these terms. Two officers are needed if the terms shorten a term of the
+-- policy in force, or if they apply to existing recordings and shorten a term of an earlier policy that still dates a
+-- recording. If no policy was ever in force, two officers are needed as soon as any recording exists, because the
+-- policy would be the first to set an end for it.
 create function private.is_shortening(of_terms jsonb) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3198,8 +3202,8 @@ begin
 end
 $$;
 
--- What a policy would change of what exists if it came into force now: each recording's due day before and after.
--- Nothing becomes due before now that was not due already, and what is in destruction is left alone.
+-- Returns the due date of each existing recording that a policy would change, before and after. No recording becomes
+-- due before the present moment unless it is already due. Recordings in destruction are left out.
 create function private.redated(of_policy integer)
 returns table (recording_id uuid, due_before timestamptz, due_after timestamptz)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -3229,8 +3233,9 @@ begin
 end
 $$;
 
--- Puts a policy into force in the place of the one before. Whoever writes a recording waits, so that each is dated
--- either by the one before, and seen here, or by this one.
+-- Puts a policy into force and ends the policy before it. Transactions that write a recording wait for this function,
+-- so each recording gets its due date either from the policy before (and is then redated by this function) or from
+-- the new one.
 create function private.activate_policy(of_policy integer) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3252,8 +3257,8 @@ begin
 end
 $$;
 
--- The owner's: keeps a version for compliance to decide on; its id. Raises RG409 (retention_policies_name_key) for a
--- name that was used before.
+-- Stores a version of the policy for compliance to decide on, and returns its id. Only the owner can call this
+-- function. Raises RG409 (retention_policies_name_key) if the name was used before.
 create function private.propose_policy(of_name text, of_sha256 text, of_source text, of_terms jsonb) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3272,7 +3277,8 @@ begin
 end
 $$;
 
--- The owner's: the first policy, in force at once where nobody has decided on any and nothing is recorded; else null.
+-- Puts the first policy into force at once, if nobody has decided on any policy and no recording exists; else returns
+-- null. Only the owner can call this function.
 create function private.adopt_policy(of_name text, of_sha256 text, of_source text, of_terms jsonb) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3290,8 +3296,8 @@ begin
 end
 $$;
 
--- A proposal, locked, for an officer to decide on; all null where there is none, which is then in the log. Raises RG409
--- (retention_policy_settled).
+-- Locks and returns a proposed policy for an officer to decide on. Returns nulls if the policy does not exist, and
+-- writes an audit row about that. Raises RG409 (retention_policy_settled).
 create function private.open_policy(of_policy integer, action text) returns resguardo.retention_policies
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3311,9 +3317,10 @@ begin
 end
 $$;
 
--- One officer's approval of a proposal, judged against what is in force now; false where there is none. It comes into
--- force with it, or with a second officer's where it shortens a term; who has been suspended since does not count.
--- Raises RG409 (retention_policy_settled, retention_same_officer).
+-- Records one officer's approval of a proposed policy, which is compared with the policy in force now. Returns false
+-- if the proposal does not exist. The policy comes into force with this approval, or with a second officer's approval
+-- if it shortens a term. The approval of an officer who was suspended since does not count. Raises RG409
+-- (retention_policy_settled, retention_same_officer).
 create function private.approve_policy(of_policy integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3349,7 +3356,8 @@ begin
 end
 $$;
 
--- One officer's refusal ends a proposal; false where there is none. Raises RG409 (retention_policy_settled).
+-- Records one officer's rejection, which ends a proposal. Returns false if the proposal does not exist. Raises RG409
+-- (retention_policy_settled).
 create function private.reject_policy(of_policy integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3367,8 +3375,9 @@ begin
 end
 $$;
 
--- What a policy would do to what exists, month by month: how much would be deleted, how much of it sooner than it is to
--- be today (or at all), how much is held and so stays.
+-- Returns the effect of a policy on existing recordings, month by month: how many recordings it would delete, how
+-- many of them earlier than today's due date (or without one today), and how many of them are held and therefore
+-- stay.
 create function private.policy_effects(of_policy integer)
 returns table (
     month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz
@@ -3393,8 +3402,8 @@ begin
 end
 $$;
 
--- The same for compliance, after the audit row; no row, too, where there is no such policy. Raises RG409
--- (retention_policy_settled) for one that is not PROPOSED.
+-- Returns the effect of a policy to compliance, after the audit row about this read. Returns no row if the policy
+-- does not exist. Raises RG409 (retention_policy_settled) if the policy is not PROPOSED.
 create function private.preview_policy(of_policy integer)
 returns table (
     month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz
@@ -3491,36 +3500,37 @@ create table resguardo.recordings (
 );
 alter table resguardo.recordings enable row level security;
 comment on column resguardo.recordings.truncated is
-'LiveKit ended it at a limit: it is complete as a file, not as a record.';
+'LiveKit ended the recording at a limit: the file is valid, but the consultation went on.';
 comment on column resguardo.recordings.interrupted is
 'The recorder lost its room and came back: a part of the consultation is missing inside the recording.';
 comment on column resguardo.recordings.recorder_sid is
 'The participant SID under which the recorder was first seen in its room. It gets another one when it comes back.';
 comment on column resguardo.recordings.medium is
 'VIDEO: the room with its mixed sound. MICROPHONE: the sound of one microphone track. SPEAKERS: sound on two channels.';
-comment on column resguardo.recordings.beside is 'The video that this sound was recorded beside.';
+comment on column resguardo.recordings.beside is 'The video that belongs to this sound.';
 comment on column resguardo.recordings.participant_id is 'The participant who published the microphone track.';
 comment on column resguardo.recordings.track_sid is
 'LiveKit''s id of the microphone track. A microphone that is published again is another track.';
 comment on column resguardo.recordings.is_routed is
 'The doctor is on the left channel, the patient on the right one. False for SPEAKERS: nobody knows who is where.';
-comment on column resguardo.recordings.status_at is 'When it came to its status: deadlines count from here.';
+comment on column resguardo.recordings.status_at is
+'When the recording entered its status. Deadlines count from this time.';
 comment on column resguardo.recordings.error is
-'What went wrong, or what stopped it; a READY recording may bear one.';
+'The error, or the reason why the recording was stopped. A READY recording may have one.';
 comment on column resguardo.recordings.expected_sha256 is
-'What whoever imported it said its object would hash to; null where nothing was said.';
+'The SHA-256 that the importer announced for the object; null if none was announced.';
 comment on column resguardo.recordings.retention_class is
-'Where its objects are: under r/d90/ for a term of 90 days, which the bucket empties too; under keep/ we alone do.';
+'The storage prefix of its objects. The bucket also deletes r/d90/ after 90 days; only we delete keep/.';
 comment on column resguardo.recordings.recorded_class is
-'The class that it was recorded under: what was left there when it moved to keep/ goes with it.';
+'The class when recording began. Objects that were left there after a move to keep/ are destroyed with it.';
 comment on column resguardo.recordings.stored_at is 'When the object was stored, by the bucket''s clock.';
 comment on column resguardo.recordings.due_at is
-'When it is to be destroyed; null while it is unfinished, of sound (which goes with its video) or without a policy.';
-comment on column resguardo.recordings.retention_policy is 'The policy that its term is of.';
+'When it is to be destroyed; null if it is unfinished, is sound (destroyed with its video), or has no policy.';
+comment on column resguardo.recordings.retention_policy is 'The retention policy that set its term.';
 comment on column resguardo.recordings.term_from is
-'From when its term counts: the latest that any clock said of its end, so that one that jumped back hastens nothing.';
+'When its term begins: the latest end that any clock reported, so a clock that jumped back shortens no term.';
 comment on column resguardo.recordings.missing_since is
-'Since when its object was not in the bucket; null while it is there.';
+'Since when its object was missing from the bucket; null if the object is present.';
 create index recordings_consultation_idx on resguardo.recordings (consultation_id, doctor_id, patient_id);
 create index recordings_doctor_idx on resguardo.recordings (doctor_id, created_at desc, id desc);
 create index recordings_patient_idx on resguardo.recordings (patient_id);
@@ -3538,8 +3548,9 @@ create index recordings_retention_policy_idx on resguardo.recordings (retention_
 create index recordings_created_idx on resguardo.recordings (created_at);
 create index recordings_missing_idx on resguardo.recordings (missing_since) where missing_since is not null;
 
--- Law 5: a finished recording never moves back. Law 7: none is DELETED of which the keys are not destroyed. What its
--- doctor stops before it has begun says so: people may write the status alone.
+-- Law 5: a finished recording never returns to an earlier status. Law 7: a recording becomes DELETED only after its
+-- keys were destroyed. If a doctor stops a recording before it has begun, the trigger sets the error that says so,
+-- because people may change only the status.
 create function private.guard_recording() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3657,7 +3668,7 @@ begin
 end
 $$;
 
--- Why there is no object to open of a recording in this status.
+-- Returns the reason why a recording in this status has no object to open.
 create function private.unready_reason(status text) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -3672,7 +3683,8 @@ begin
 end
 $$;
 
--- The same table as TRANSITIONS in app/recordings/model.py; a test holds them together.
+-- Returns whether a recording may change from one status to another. A test compares this table with TRANSITIONS in
+-- app/recordings/model.py.
 create function private.may_become(before text, after text) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -3692,8 +3704,9 @@ begin
 end
 $$;
 
--- A consultation that is to be recorded by itself, recorded: its recording with its object key and its job, or null
--- where it is not to be, was before, or somebody's consent is missing. The consultation's lock makes it once.
+-- Requests the automatic recording of a consultation: creates the recording with its object key and its job, and
+-- returns its id. Returns null if the consultation is not recorded automatically, was recorded before, or lacks a
+-- consent. The consultation's lock prevents a second recording.
 create function private.request_recording(of_consultation uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3845,8 +3858,7 @@ $$;
 
 -- 22_object_keys.sql
 
--- Where the objects of recordings are in the bucket. Only functions that write the audit row first return an object
--- key.
+-- The bucket's object keys of recordings. Only functions that first write the audit row return an object key.
 
 create table private.recording_secrets (
     recording_id uuid primary key
@@ -3855,8 +3867,8 @@ create table private.recording_secrets (
 );
 create index recording_secrets_object_key_idx on private.recording_secrets (object_key collate "C");
 
--- Fixes where the recording's object will be. The key names nobody. Raises RG403 for a recording that is not the
--- caller's own.
+-- Sets the object key of a recording. The key contains no name of a person. Raises RG403 if the recording does not
+-- belong to the caller.
 create function private.assign_object_key(of_recording uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3873,9 +3885,10 @@ begin
 end
 $$;
 
--- The object key of a READY recording for its doctor, after the audit row that says so; null where there is nothing
--- for this person (the row then says DENIED or ABSENT), '' where it is not READY. Only a session whose TOTP code is no
--- older than the limit gets one. Raises RG403 (totp_stale), RG429 (quota_urls), RG409 (recording_being_deleted).
+-- Returns the object key of a READY recording to its doctor, after the audit row about this access. Returns null if
+-- the person may not see the recording or it does not exist (the audit row then says DENIED or ABSENT), and '' if it
+-- is not READY. The session's TOTP code must be no older than the limit. Raises RG403 (totp_stale), RG429
+-- (quota_urls), RG409 (recording_being_deleted).
 create function private.release_object_key(action text, of_recording uuid, totp_max_age_seconds integer) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3922,7 +3935,7 @@ begin
 end
 $$;
 
--- The object key for the worker, after the audit row.
+-- Returns the object key to the worker, after the audit row about this access.
 create function private.read_object_key(of_recording uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3951,7 +3964,7 @@ begin
 end
 $$;
 
--- `sound_file` is the extension of a MICROPHONE's file: mp4 or ogg.
+-- Returns the first object key of a recording. `sound_file` is the extension of a MICROPHONE's file: mp4 or ogg.
 create function private.first_object_key(of_recording resguardo.recordings, sound_file text default 'mp4') returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -3966,9 +3979,9 @@ begin
 end
 $$;
 
--- Law 5: each time that LiveKit is asked anew it is given another key, so that an egress of an earlier ask that turns
--- up late overwrites nothing; and the key follows the egress that is adopted. Only while nothing has been recorded to
--- the end. Raises RG409 (object_key_of_another).
+-- Law 5: sets another object key before LiveKit is asked again, so that a late egress of an earlier request
+-- overwrites no object. When the worker adopts an egress, the recording gets the key of that egress. The key changes
+-- only while the recording is unfinished. Raises RG409 (object_key_of_another).
 create function private.point_object_key(of_recording uuid, key text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3993,9 +4006,9 @@ begin
 end
 $$;
 
--- Which of these keys no recording has, no import waits for, and nothing on its way to keep/ comes from or goes to, for
--- the sweep of the bucket. A recording that was given up before anything was known of it has none: what LiveKit uploads
--- for it all the same is nobody's. It tells nothing that was not asked with.
+-- Returns which of the given keys belong to no recording, no pending import and no move to keep/, for the sweep of
+-- orphaned objects. A recording that was given up before anything was known about it has no key, so an object that
+-- LiveKit uploads for it later is orphaned. The function reveals nothing about keys that the caller did not name.
 create function private.unknown_object_keys(keys text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4021,7 +4034,7 @@ begin
 end
 $$;
 
--- Where a recording's objects are, and where they were before it moved to keep/.
+-- Returns the prefixes of a recording's objects, including the prefix before a move to keep/.
 create function private.object_prefixes(of_recording resguardo.recordings) returns text[]
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -4041,7 +4054,7 @@ $$;
 
 -- Imports of files that were recorded elsewhere.
 
--- Its ids are made here: whoever declares an import cannot aim it at a recording that there is.
+-- Imports. The database generates the recording id, so nobody can aim an import at an existing recording.
 create table resguardo.recording_imports (
     id uuid primary key default gen_random_uuid(),
     consultation_id uuid not null,
@@ -4070,12 +4083,12 @@ create table resguardo.recording_imports (
 );
 alter table resguardo.recording_imports enable row level security;
 comment on column resguardo.recording_imports.recording_id is
-'The id that the recording will have: it exists once the import is COMPLETED.';
-comment on column resguardo.recording_imports.expires_at is 'When the upload URL ends.';
+'The id of the future recording, which exists once the import is COMPLETED.';
+comment on column resguardo.recording_imports.expires_at is 'When the upload URL expires.';
 comment on column resguardo.recording_imports.recorded_at is
-'When its doctor says that the recording began; becomes started_at of the recording, and never enters its term.';
+'When the recording began, as the doctor states it. Becomes started_at and has no effect on the retention term.';
 comment on column resguardo.recording_imports.retention_class is
-'That of the recording it becomes: its object is uploaded there before there is one.';
+'The retention class of the future recording. The object is uploaded under this prefix before the recording exists.';
 create index recording_imports_consultation_idx
 on resguardo.recording_imports (consultation_id, doctor_id, patient_id);
 create index recording_imports_doctor_idx on resguardo.recording_imports (doctor_id);
@@ -4090,10 +4103,10 @@ create table private.import_secrets (
     upload_url text
 );
 comment on column private.import_secrets.upload_url is
-'Whoever holds it may upload, once: erased when it ends and when the import is COMPLETED.';
+'The upload URL, which works once without a login. Erased when it expires or the import is COMPLETED.';
 
--- Law 6: what is imported was recorded, so everybody consents. With the row its object key is fixed: the one that the
--- recording will have, of a name that nothing recorded here has.
+-- Law 6: everyone must consent before a file is imported, because the file is a recording. The trigger also sets the
+-- object key, which the future recording keeps and which no other recording has.
 create function private.guard_import() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4116,8 +4129,8 @@ $$;
 create trigger recording_imports_guard after insert on resguardo.recording_imports
 for each row execute function private.guard_import();
 
--- What the worker signs a URL for, after the audit row, and for how many seconds at most; no row where no URL is wanted
--- any more.
+-- Returns the object key and the maximum lifetime in seconds of the upload URL for the worker to sign, after the
+-- audit row. Returns no row if the import no longer needs a URL.
 create function private.read_import_key(of_import uuid)
 returns table (object_key text, content_type text, size_bytes bigint, seconds_left integer)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -4141,7 +4154,7 @@ begin
 end
 $$;
 
--- Keeps the URL that the worker signed, where one is wanted still.
+-- Stores the upload URL that the worker signed, if the import still needs one.
 create function private.keep_upload_url(of_import uuid, url text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4154,8 +4167,8 @@ begin
 end
 $$;
 
--- The upload URL of an import for its doctor, after the audit row that says so; null where there is none (yet), and
--- for everybody else (the row then says DENIED or ABSENT).
+-- Returns the upload URL of an import to its doctor, after the audit row about this access. Returns null if the URL
+-- does not exist yet, and for every other person (the audit row then says DENIED or ABSENT).
 create function private.release_upload_url(of_import uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4186,7 +4199,7 @@ begin
 end
 $$;
 
--- How long after the URL's end an upload that began in time may take: 5 GB at 6 Mbit/s.
+-- Returns how long an upload may continue after its URL has expired: the time to send 5 GB at 6 Mbit/s.
 create function private.upload_grace() returns interval
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -4195,9 +4208,10 @@ begin
 end
 $$;
 
--- Makes the recording of an import, VERIFYING, with its job, and erases the URL; of a completed one it changes nothing.
--- The object need not be there: verification says so. Raises RG403 (not_own_import, consent_missing) and RG409
--- (import_expired), and never takes a recording that is there for the import's.
+-- Creates the recording of an import as VERIFYING, queues its job and erases the URL. Changes nothing if the import
+-- is already COMPLETED. The object need not exist, because verification checks that. The function never takes an
+-- existing recording for the import's recording. Raises RG403 (not_own_import, consent_missing) and RG409
+-- (import_expired).
 create function private.complete_import(of_import uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4238,8 +4252,8 @@ begin
 end
 $$;
 
--- Erases the URLs that have ended, and ends the imports that nobody completed in time and grace; how many. Their
--- objects, if any came, are then nobody's, for the sweep of the bucket.
+-- Erases expired upload URLs, ends imports that nobody completed within the time and the grace period, and returns
+-- how many imports ended. Their objects, if any were uploaded, are then orphaned, and the sweep deletes them.
 create function private.expire_imports() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4281,14 +4295,16 @@ create table private.livekit_events (
     received_at timestamptz not null default clock_timestamp()
 );
 comment on table private.livekit_events is
-'The inbox: what LiveKit told us, ids only. An event is a hint to look at LiveKit''s own list.';
+'The inbox of LiveKit''s events, ids only. An event only makes the worker read LiveKit''s own lists.';
 
--- Law 5: the webhook's one transaction. True where the event is new; its job is queued with it: to read LiveKit's list
--- after news of an egress, and to see who is there after news of a room that is recorded, or still to be by itself; a
--- start that follows looks for itself. Where a job already waits to look at the same, none is queued: somebody who
--- comes and goes fills the inbox, but not the queue. That needs no lock: a worker has its job once the fetch is
--- committed, so what is still seen as `todo` here asks LiveKit later than now, and now is later than what LiveKit tells
--- of. A job that failed before, and waits for its next try, does not count.
+-- Law 5: receives a webhook in one transaction. Returns true if the event is new, and then queues its job. After an
+-- egress event the job reads LiveKit's list of egresses. After an event of a room that is recorded, or that may still
+-- be recorded automatically, the job reads the participants. A start that follows reads them itself.
+--
+-- If a job that will read the list is already waiting, no second job is queued. Therefore a participant who joins and
+-- leaves many times fills the inbox but not the queue. This check needs no lock: a worker starts a job only after its
+-- fetch is committed, so a job that is still `todo` will read LiveKit's list later than this event. A job that failed
+-- and waits for its next attempt does not count.
 create function private.receive_livekit_event(
     of_event_id text, of_event text, of_egress_id text, of_room_name text, at timestamptz
 ) returns boolean
@@ -4341,11 +4357,12 @@ $$;
 
 -- 25_retention.sql
 
--- The term of each recording: from when it counts, and when the recording is to be destroyed.
+-- The retention term of each recording: when it begins, and when the recording is to be destroyed.
 
--- A new recording goes where its term sends it, sound beside its picture and an import where it was uploaded; one that
--- has ended is dated by the policy in force, and by that alone from then on. What LOST turns out to be keeps its policy
--- and is never due earlier.
+-- Sets the retention class and the due date. A new recording gets the class that its term requires. Sound gets the
+-- class of its video, and an import keeps the class of its upload. A recording that has ended gets its due date from
+-- the policy in force and keeps that policy. A LOST recording that turns out otherwise keeps its policy and never
+-- becomes due earlier.
 create function private.retain_recording() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4396,7 +4413,7 @@ begin
 end
 $$;
 
--- After recordings_guard, by name: that sets status_at.
+-- The name sorts after recordings_guard, because that trigger sets status_at first.
 create trigger recordings_retention before insert or update of status on resguardo.recordings
 for each row execute function private.retain_recording();
 
@@ -4412,7 +4429,7 @@ $$;
 create trigger recording_imports_classify before insert on resguardo.recording_imports
 for each row execute function private.classify_import();
 
--- 'recording_days' or 'signed_note_days' of a kind of consultation; of none, the default.
+-- Returns 'recording_days' or 'signed_note_days' of a kind of consultation, or of the default kind if it has no term.
 create function private.term_of(terms jsonb, kind text, term text) returns integer
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -4421,8 +4438,9 @@ begin
 end
 $$;
 
--- Until when what is recorded of somebody born that day is kept at the least; null where nothing is said of minors.
--- The day of coming of age has then begun everywhere on earth; who was born on a 29 February comes of age on 1 March.
+-- Returns until when the recordings of a minor with this birth date must be kept at least; null if the terms say
+-- nothing about minors. The date is when the birthday of full age has begun in every time zone. A person born on 29
+-- February comes of age on 1 March.
 create function private.minor_until(terms jsonb, birth_date date) returns timestamptz
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -4436,7 +4454,8 @@ begin
 end
 $$;
 
--- When a recording whose term counts from then is due. Raises nothing; null without terms or a beginning.
+-- Returns when a recording is due if its term counts from the given time. Returns null without terms or a start time.
+-- Raises nothing.
 create function private.due_of(terms jsonb, kind text, birth_date date, counted_from timestamptz) returns timestamptz
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -4451,7 +4470,8 @@ begin
 end
 $$;
 
--- Where the objects of a consultation's next recording go: where the bucket's own rule cannot come before us.
+-- Returns the retention class of a consultation's next recording: a prefix that the bucket's rule does not empty
+-- before the recording is due.
 create function private.class_for(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4473,8 +4493,9 @@ begin
 end
 $$;
 
--- The videos that the bucket's own rule would empty too early: under a class of a fixed age and due later than two days
--- before its backstop, which is a week after its term and counts from when the bucket stored the object.
+-- Returns the videos that the bucket's rule would delete too early. These videos have a class of a fixed age, and are
+-- due later than two days before the bucket deletes them. The bucket deletes an object one week after the class's
+-- term, counted from when the object was stored.
 create function private.outgrown() returns table (recording_id uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4488,7 +4509,8 @@ begin
 end
 $$;
 
--- What is stored, by class and by age in days, for compliance, after the audit row: counts and bytes alone.
+-- Returns the stored objects and bytes by class and age in days to compliance, after the audit row. No other data is
+-- returned.
 create function private.report_storage()
 returns table (retention_class text, age_from_days integer, objects bigint, size_bytes bigint)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -4513,8 +4535,8 @@ begin
 end
 $$;
 
--- What the next so many days will delete, how much of that is held and so will stay, and what was stored and fetched in
--- as many days until now. report_storage() has written the audit row.
+-- Returns what the next N days will delete, how much of that is held and therefore stays, and what was stored and
+-- fetched in the last N days. report_storage() has already written the audit row.
 create function private.report_coming(within_days integer)
 returns table (
     recordings bigint, size_bytes bigint, held_recordings bigint, held_bytes bigint, objects_stored bigint,
@@ -4556,7 +4578,7 @@ $$;
 
 -- 26_legal_holds.sql
 
--- Legal holds: what must not be destroyed, for whom and in which matter.
+-- Legal holds: they forbid the destruction of recordings in a legal matter.
 
 create table resguardo.legal_holds (
     id uuid primary key default gen_random_uuid(),
@@ -4580,16 +4602,16 @@ create table resguardo.legal_holds (
 );
 alter table resguardo.legal_holds enable row level security;
 comment on table resguardo.legal_holds is
-'What must not be destroyed, for whom and in which matter. Active while released_at is null; a released one stays.';
+'Legal holds on recordings. A hold is active while released_at is null. A released hold stays in the table.';
 comment on column resguardo.legal_holds.recorded_since is
-'With recorded_until, excluded: every recording that was created in between.';
+'With recorded_until (exclusive): every recording created in this range.';
 create index legal_holds_consultation_idx on resguardo.legal_holds (consultation_id);
 create index legal_holds_patient_idx on resguardo.legal_holds (patient_id);
 create index legal_holds_placed_idx on resguardo.legal_holds (placed_at desc, id desc);
 create index legal_holds_active_idx on resguardo.legal_holds (recorded_since) where released_at is null;
 
--- The videos that a hold covers, whatever their state; a sound is held with its video. A range that covers a sound
--- covers its video.
+-- Returns the videos that a hold covers, in any status. A hold on a video also covers its sound. A range of time that
+-- includes a sound covers its video.
 create function private.videos_under(of_hold resguardo.legal_holds) returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4616,9 +4638,10 @@ begin
 end
 $$;
 
--- Places a hold, or nothing where there is no such consultation or patient, and tells how much it covers now. An equal
--- one of the same person's that stands is answered with, and placed no second time. Alone: nothing begins to be
--- destroyed meanwhile, and what is in destruction already is counted.
+-- Places a hold and returns how many videos it covers now. Returns nothing if the consultation or the patient does
+-- not exist. If this person has already placed an equal active hold, the function returns that hold and places no
+-- second one. The function takes the keeping lock exclusively, so no destruction begins meanwhile. Recordings that
+-- are already in destruction are counted separately.
 create function private.place_hold(
     of_consultation uuid, of_patient uuid, since timestamptz, until timestamptz, of_matter text, of_custodian text
 ) returns table (
@@ -4672,8 +4695,8 @@ begin
 end
 $$;
 
--- Releases a hold, for a second person alone; nothing where there is no such hold. Again by the same person it is
--- answered with as it is. Raises RG409 (own_hold, hold_released).
+-- Releases a hold, if a second person asks for it. Returns nothing if the hold does not exist. If this person has
+-- already released the hold, it is returned unchanged. Raises RG409 (own_hold, hold_released).
 create function private.release_hold(of_hold uuid) returns setof resguardo.legal_holds
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4707,7 +4730,7 @@ begin
 end
 $$;
 
--- The videos that must not go: under an active hold, or wanted by an access request that holds.
+-- Returns the videos that must not be destroyed: those under an active legal hold or an access request that holds.
 create function private.held_videos() returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4727,7 +4750,8 @@ begin
 end
 $$;
 
--- Law 7: what stands against destroying a recording: active legal holds and access requests that hold, by their ids.
+-- Law 7: returns the ids of the active legal holds and the access requests that forbid the destruction of a
+-- recording.
 create function private.holds_on(of_recording uuid) returns uuid[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4767,7 +4791,8 @@ $$;
 
 -- 27_object_moves.sql
 
--- Moves of objects to keep/, which no rule of the bucket deletes, and objects that are missing from the bucket.
+-- Moves of objects to keep/, a prefix that no rule of the bucket deletes, and objects that are missing from the
+-- bucket.
 
 create table private.object_moves (
     recording_id uuid primary key
@@ -4779,13 +4804,13 @@ create table private.object_moves (
     constraint object_moves_lead_to_keep check (starts_with(target_key, 'keep/') and starts_with(source_key, 'r/'))
 );
 comment on table private.object_moves is
-'Objects on their way to keep/, where no rule of the bucket reaches them: while a row is here both keys may hold one.';
-comment on column private.object_moves.kept_at is 'When the recording began to be read from the target.';
+'Objects that move to keep/. While a row exists, the object may be under either key, or both.';
+comment on column private.object_moves.kept_at is 'When the worker began to read the recording from the new key.';
 
--- What lies under r/ and must survive the bucket's own rule, the oldest first. `lock_prefix` is where a bucket lock
--- would hold it: its consultation's folder, and null where something else is there that nothing holds, which the lock
--- would hold too. `may_move`: nobody writes to it any more, or destroys it. `movable`: how many of its objects, and of
--- the sounds beside it, would move now.
+-- Returns the videos under r/ that must outlive the bucket's rule, oldest first. `lock_prefix` is the folder of the
+-- consultation, where a bucket lock would protect the video. It is null if the folder also contains a video that is
+-- not held, because the lock would protect that video too. `may_move` is true if nothing writes or destroys the
+-- objects any more. `movable` is the number of objects, of the video and of its sound, that can be moved now.
 create function private.unprotected_videos()
 returns table (
     id uuid, lock_prefix text, is_held boolean, is_outgrown boolean, may_move boolean, movable integer
@@ -4855,7 +4880,7 @@ begin
 end
 $$;
 
--- Videos whose objects are on their way to keep/. None of these begins to be destroyed.
+-- Returns the videos that have objects in a move to keep/. No destruction of these videos may begin.
 create function private.moving_videos() returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4867,8 +4892,9 @@ begin
 end
 $$;
 
--- Writes down that the objects of a video and of its sound are to move to keep/, and tells from where and to where,
--- after the audit row; the same again where it is under way. Nothing where it is in destruction, or nothing is to move.
+-- Records that the objects of a video and of its sound are to move to keep/, and returns the old and new keys, after
+-- the audit row. Returns the recorded move if one is already under way. Returns no row if the video is in destruction
+-- or no object needs to move.
 create function private.begin_move(of_video uuid)
 returns table (recording_id uuid, source_key text, target_key text, is_verified boolean, is_kept boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -4912,8 +4938,8 @@ begin
 end
 $$;
 
--- From now on the recording is read from the new key: where a move leads there, and it is not being destroyed. False
--- where it does not.
+-- Makes the recording use the new object key and returns true. Returns false if no move leads to this key or the
+-- recording is being destroyed.
 create function private.keep_object(of_recording uuid, old_key text, new_key text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4949,7 +4975,7 @@ begin
 end
 $$;
 
--- The move is over, and one object left, or none was there.
+-- Ends a move: only one object is left, or none existed.
 create function private.end_move(of_recording uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4958,7 +4984,7 @@ begin
 end
 $$;
 
--- The time, and how many recordings are verified, at the start of a look for what is missing.
+-- Returns the time and the number of verified recordings at the start of a search for missing objects.
 create function private.begin_look(out at timestamptz, out verified bigint)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4968,8 +4994,9 @@ begin
 end
 $$;
 
--- Of the verified recordings whose keys are after the one and up to the other, those whose object is not among those
--- `present` there, and that nobody is destroying; and what had been missing and is present is so no more.
+-- Returns the verified recordings with keys after `after_key` and up to `last_key` and without an object in
+-- `present`, except recordings in destruction. A recording marked as missing whose object is in `present` is no
+-- longer marked.
 create function private.missing_objects(after_key text, last_key text, present text[])
 returns table (id uuid, beside uuid, consultation_id uuid, missing_since timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -4992,7 +5019,8 @@ begin
 end
 $$;
 
--- Writes down, once, that a recording's object was found missing at that time; false where that is known.
+-- Records, once, that the object of a recording was found missing at that time. Returns false if that is already
+-- recorded.
 create function private.report_missing(of_recording uuid, seen_at timestamptz) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5016,7 +5044,7 @@ $$;
 
 -- 30_access_requests.sql
 
--- Patients' requests for a copy of what was recorded of them.
+-- Access requests: patients ask for a copy of their recordings.
 
 create table resguardo.access_requests (
     id uuid primary key default gen_random_uuid(),
@@ -5090,17 +5118,18 @@ create table resguardo.access_requests (
     constraint access_requests_failure_is_whole check ((export_status = 'FAILED') is true = (export_error is not null))
 );
 alter table resguardo.access_requests enable row level security;
-comment on column resguardo.access_requests.consultation_id is 'Null: everything that was recorded of the patient.';
+comment on column resguardo.access_requests.consultation_id is
+'Null if the request covers every recording of the patient.';
 comment on column resguardo.access_requests.channel is
-'LOGIN: by the patient''s own login. WRITTEN: on paper, written down here by compliance.';
+'LOGIN: the patient asked with their own login. WRITTEN: compliance entered a request that came on paper.';
 comment on column resguardo.access_requests.due_on is
 'The last day to act, in UTC: 30 days after receipt, extended once by 30 at most (164.524(b)(2)).';
 comment on column resguardo.access_requests.determined_by is
-'The licensed professional who determined the harm, where the ground is reviewable (164.524(a)(3)).';
+'The licensed professional who determined the harm, if the ground of the denial is reviewable (164.524(a)(3)).';
 comment on column resguardo.access_requests.export_status is
-'What became of the copy; DELETED: a recording in it was destroyed, and the copy with it.';
+'The state of the copy. DELETED: a recording in it was destroyed, and the copy was destroyed too.';
 comment on column resguardo.access_requests.export_missing is
-'How many files are not in the copy because they are gone from the bucket, or not what was stored.';
+'How many files the copy lacks because the bucket does not have them or has another content.';
 create unique index access_requests_one_open_key on resguardo.access_requests (
     patient_id, coalesce(consultation_id, '00000000-0000-0000-0000-000000000000')
 ) where status in ('OPEN', 'APPROVED');
@@ -5113,8 +5142,9 @@ where status in ('OPEN', 'APPROVED', 'DENIED');
 create index access_requests_determined_by_idx on resguardo.access_requests (determined_by);
 create index access_requests_reviewed_by_idx on resguardo.access_requests (reviewed_by);
 
--- Whether a request holds what it asks for: while it is open, and, where the patient may have its denial reviewed, for
--- 60 days after that, so that the review does not come too late. An outcome of the review ends it.
+-- Returns whether a request forbids the destruction of the recordings that it covers. A request holds while it is
+-- open. If the patient may ask for a review of the denial, the request holds for 60 more days, so that a review is
+-- not too late. The outcome of a review ends the hold.
 create function private.request_holds(asked resguardo.access_requests) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5130,7 +5160,7 @@ begin
 end
 $$;
 
--- One audit row about a request, as it stands.
+-- Writes one audit row about a request in its present state.
 create function private.audit_request(of_action text, asked resguardo.access_requests, of_fields text[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5142,8 +5172,8 @@ begin
 end
 $$;
 
--- The request for the person who asks: compliance any, a patient the own. All null if it is hidden or does not exist,
--- after the audit row that says which.
+-- Returns the request. Compliance may see every request, a patient only their own. If the request is hidden or does
+-- not exist, the function writes the audit row that says so and returns nulls.
 create function private.find_access_request(of_request uuid, of_action text) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5171,7 +5201,7 @@ begin
 end
 $$;
 
--- The same, locked to be changed. A request of somebody else's is not locked.
+-- Locks and returns the request, so that it can be changed. The request of another patient is not locked.
 create function private.lock_access_request(of_request uuid, of_action text) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5185,7 +5215,7 @@ begin
 end
 $$;
 
--- The open request of a scope, locked; all null where none is.
+-- Locks and returns the open request of a patient or a consultation; nulls if none is open.
 create function private.lock_open_request(of_patient uuid, of_consultation uuid) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5201,8 +5231,8 @@ begin
 end
 $$;
 
--- An open request after the same was asked for again: the clock runs from the earlier day, and who speaks for the
--- patient is told where nobody was named before the decision. Raises RG409 (representative_differs).
+-- Merges a repeated request into the open request. The earlier day of receipt applies. The representative of the
+-- patient is added if the open request names none and is not decided yet. Raises RG409 (representative_differs).
 create function private.join_request(
     wanted resguardo.access_requests, received date, relationship text, representative text
 ) returns resguardo.access_requests
@@ -5230,10 +5260,10 @@ begin
 end
 $$;
 
--- Files a request, which holds what it asks for: by a patient for the own person, or by compliance for a patient who
--- wrote on a day of the last 60. The same scope again, while one is open, is that one. No row where the patient or the
--- consultation is hidden or does not exist. Raises RG409 (bad_received_on, representative_differs), RG429
--- (quota_pages).
+-- Files a request and holds the recordings that it covers. A patient files it in their own name, or compliance files
+-- it for a patient who wrote within the last 60 days. If a request with this patient and consultation is already
+-- open, the function returns that request. Returns no row if the patient or the consultation is hidden or does not
+-- exist. Raises RG409 (bad_received_on, representative_differs), RG429 (quota_pages).
 create function private.file_access_request(
     of_patient uuid, of_consultation uuid, received date, relationship text, representative text
 ) returns setof resguardo.access_requests
@@ -5250,7 +5280,7 @@ begin
         raise exception 'wrong_role' using errcode = 'RG403';
     end if;
     perform private.use_quota(person, 'pages');
-    if is_patient then  -- not as a case below: who plans that for any caller evaluates it for compliance too
+    if is_patient then  -- no `case` expression below: its plan would evaluate this condition for compliance too
         of_patient := private.patient();
     end if;
     if not is_patient and (received is null or received > today or received < today - 60) then
@@ -5300,8 +5330,8 @@ begin
 end
 $$;
 
--- The request for its patient, or for compliance on the patient's written word, locked; all null as by
--- lock_access_request. Raises RG409 (request_not_written), RG429 (quota_pages).
+-- Locks and returns the request for its patient, or for compliance if the patient asked in writing. Returns nulls in
+-- the cases of lock_access_request(). Raises RG409 (request_not_written), RG429 (quota_pages).
 create function private.lock_for_patient(of_request uuid, of_action text) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5317,8 +5347,8 @@ begin
 end
 $$;
 
--- By its patient, or by compliance where it came in writing; again, nothing changes. Raises RG409
--- (access_request_closed, request_not_written), RG429 (quota_pages).
+-- Withdraws a request, for its patient, or for compliance if the request came in writing. A second withdrawal changes
+-- nothing. Raises RG409 (access_request_closed, request_not_written), RG429 (quota_pages).
 create function private.withdraw_access_request(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5339,8 +5369,8 @@ begin
 end
 $$;
 
--- By compliance: the copy is made, or made anew where that failed; while one is being made, no other is begun. Raises
--- RG409 (access_request_closed, review_pending), RG429 (quota_pages).
+-- Approves a request (compliance) and queues the copy. If an earlier copy failed, it is made again. If a copy is
+-- being made, no second one begins. Raises RG409 (access_request_closed, review_pending), RG429 (quota_pages).
 create function private.approve_access_request(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5372,8 +5402,8 @@ begin
 end
 $$;
 
--- By compliance, on a ground of 164.524(a)(2), or of (a)(3) that a clinician determined. Raises RG409
--- (access_request_closed, review_pending, clinician_unknown, request_has_no_representative).
+-- Denies a request (compliance) on a ground of 164.524(a)(2), or on a ground of (a)(3) that a clinician determined.
+-- Raises RG409 (access_request_closed, review_pending, clinician_unknown, request_has_no_representative).
 create function private.deny_access_request(
     of_request uuid, ground text, determined uuid
 ) returns setof resguardo.access_requests
@@ -5404,8 +5434,8 @@ begin
 end
 $$;
 
--- By compliance, once, on or before the day it is due, by 30 days at most. Raises RG409 (access_request_closed,
--- review_pending, extended_already, past_due).
+-- Extends a request (compliance) once, by at most 30 days, on or before its due day. Raises RG409
+-- (access_request_closed, review_pending, extended_already, past_due).
 create function private.extend_access_request(
     of_request uuid, days integer, reason text
 ) returns setof resguardo.access_requests
@@ -5435,10 +5465,11 @@ begin
 end
 $$;
 
--- By its patient, or by compliance where it came in writing, of a denial on a reviewable ground: the request is open
--- again, and holds, until the review is recorded; for that we give ourselves 30 days (the rule: "within a reasonable
--- period of time", (d)(4)). Again, nothing changes. Raises RG409 (not_reviewable, reviewed_already,
--- access_request_open_already, request_not_written), RG429 (quota_pages).
+-- Asks for the review of a denial on a reviewable ground, for the patient, or for compliance if the request came in
+-- writing. The request is open again and holds its recordings until the review is recorded. We set a deadline of 30
+-- days for the review (the rule says "within a reasonable period of time", (d)(4)). A second call changes nothing.
+-- Raises RG409 (not_reviewable, reviewed_already, access_request_open_already, request_not_written), RG429
+-- (quota_pages).
 create function private.ask_access_review(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5473,8 +5504,8 @@ begin
 end
 $$;
 
--- By compliance: what another clinician, who took no part in the denial, has come to. Raises RG409 (no_review_asked,
--- clinician_unknown, reviewer_took_part).
+-- Records the outcome of a review (compliance) by a clinician who took no part in the denial. Raises RG409
+-- (no_review_asked, clinician_unknown, reviewer_took_part).
 create function private.record_access_review(
     of_request uuid, reviewer uuid, outcome text
 ) returns setof resguardo.access_requests
@@ -5507,7 +5538,7 @@ begin
 end
 $$;
 
--- The requests that nobody has acted on in time.
+-- Returns the requests that nobody acted on before their due day.
 create function private.overdue_access_requests() returns uuid[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5523,7 +5554,7 @@ $$;
 
 -- 31_access_exports.sql
 
--- The copies that were made for access requests.
+-- The copies of recordings that were made for access requests.
 
 create table private.access_exports (
     request_id uuid primary key
@@ -5540,13 +5571,14 @@ create table private.access_exports (
     constraint access_exports_readiness_is_whole check ((ready_at is null) = (expires_at is null))
 );
 comment on table private.access_exports is
-'The object that was made for a request, of which recordings. Whoever deletes one of these deletes it, then this row.';
+'The object with the copy, and its recordings. Destroying one of the recordings deletes the object, then this row.';
 comment on column private.access_exports.recording_ids is
-'Of the media in it and of the videos that these belong to; until it is ready, of all that may be in it.';
-comment on column private.access_exports.secret is 'What opens it: until it is revealed, once, or the copy has ended.';
+'The media in the copy and their videos. While the copy is being made, everything that it may contain.';
+comment on column private.access_exports.secret is
+'The passphrase of the copy. Erased after compliance has seen it once, or when the copy ends.';
 create index access_exports_recordings_idx on private.access_exports using gin (recording_ids);
 
--- A copy that goes with a recording in it leaves word behind.
+-- Records on the request that its copy was deleted because a recording in it was destroyed.
 create function private.note_deleted_export() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5560,7 +5592,7 @@ $$;
 create trigger access_exports_note_deletion after delete on private.access_exports
 for each row execute function private.note_deleted_export();
 
--- Whether a recording is on its way to its end.
+-- Returns whether the destruction of a recording has begun.
 create function private.is_being_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5572,7 +5604,8 @@ begin
 end
 $$;
 
--- Whether a recording is destroyed, of which at least the key is gone for good: such a one goes into no copy.
+-- Returns whether a recording is destroyed, which means that at least its key is gone. Such a recording is left out
+-- of every copy.
 create function private.is_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5584,7 +5617,7 @@ begin
 end
 $$;
 
--- What a request asks for and is not destroyed.
+-- Returns the recordings that a request covers and that are not destroyed.
 create function private.wanted_recordings(asked resguardo.access_requests) returns setof resguardo.recordings
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5597,11 +5630,13 @@ begin
 end
 $$;
 
--- Begins a copy: its object's name, new at each attempt so that two never write the same, and what goes into it, after
--- the audit row. `number` counts the sounds of a video that participants of one kind have: 1 for the first. No row
--- where none is to be made: the request is not APPROVED, or nothing was recorded, and it is fulfilled. Raises RG409
--- (recording_not_finished) while something of it may still become READY, what is LOST for a week, and RG409
--- (recording_being_deleted) while an attempt to destroy something of it, from before the request, runs.
+-- Begins a copy after the audit row: returns its object key, which is new at each attempt so that two attempts never
+-- write one object, and the recordings to copy. `number` counts the sounds of a video by kind of participant,
+-- starting at 1.
+--
+-- Returns no row if no copy is needed: the request is not APPROVED, or it covers no recording and is fulfilled.
+-- Raises RG409 (recording_not_finished) while one of its recordings may still become READY (for a week if it is
+-- LOST), and RG409 (recording_being_deleted) while an attempt to destroy one of them, begun before the request, runs.
 create function private.begin_export(of_request uuid, new_secret text)
 returns table (
     object_key text, recording_id uuid, video_id uuid, medium text, participant_id uuid, participant_kind text,
@@ -5673,9 +5708,9 @@ begin
 end
 $$;
 
--- Fulfils a request with the object that an attempt has written, with these recordings in it. False where another
--- attempt has taken its place, or the request is not to be fulfilled any more: the object is then nobody's. Where a
--- recording in it was destroyed meanwhile, another is begun.
+-- Fulfils a request with the object and the recordings that an attempt has copied. Returns false if another attempt
+-- has replaced this one, or the request no longer needs a copy: the object is then orphaned. If one of the recordings
+-- was destroyed meanwhile, another copy begins.
 create function private.finish_export(of_request uuid, key text, size bigint, contents uuid[]) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5724,7 +5759,7 @@ begin
 end
 $$;
 
--- Says that no copy could be made; compliance may approve it again.
+-- Records that no copy could be made. Compliance may approve the request again.
 create function private.fail_export(of_request uuid, failure text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5743,7 +5778,7 @@ begin
 end
 $$;
 
--- The copies whose end has come: 30 days old, or of a request that was withdrawn while its copy was being made.
+-- Returns the copies to delete: 30 days old, or of a request that was withdrawn while its copy was being made.
 create function private.ended_exports() returns table (request_id uuid, object_key text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5758,7 +5793,7 @@ begin
 end
 $$;
 
--- Marks a copy ended, after its object was seen to be gone; false where it is another's turn by now.
+-- Marks a copy as ended after its object is gone. Returns false if another attempt has replaced the copy.
 create function private.expire_export(of_request uuid, key text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5779,7 +5814,8 @@ begin
 end
 $$;
 
--- Which of these keys no copy has, for the sweep of what crashes left. It tells nothing that was not asked with.
+-- Returns which of the given keys belong to no copy, for the sweep of objects that crashes left. The function reveals
+-- nothing about keys that the caller did not name.
 create function private.unknown_export_keys(keys text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5793,8 +5829,9 @@ begin
 end
 $$;
 
--- The object key of a request's copy for its patient, after the audit row that says so; null where there is nothing
--- for this person (the row then says DENIED or ABSENT), '' where there is no copy (now). Raises RG429 (quota_urls).
+-- Returns the object key of a request's copy to its patient, after the audit row about this access. Returns null if
+-- the person may not see the request or it does not exist (the audit row then says DENIED or ABSENT), and '' if it
+-- has no copy now. Raises RG429 (quota_urls).
 create function private.release_export_key(of_request uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5822,8 +5859,9 @@ begin
 end
 $$;
 
--- What opens a request's copy, once, for compliance to tell its patient by telephone or by post; then it is erased.
--- Null where there is no such request, '' where the copy is not there or its secret was revealed before.
+-- Returns the passphrase of a request's copy once, so that compliance can give it to the patient by telephone or
+-- post. The passphrase is then erased. Returns null if the request does not exist, and '' if the copy does not exist
+-- or its passphrase was already shown.
 create function private.reveal_export_secret(of_request uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5897,10 +5935,11 @@ create table resguardo.deletions (
 );
 alter table resguardo.deletions enable row level security;
 comment on column resguardo.deletions.number is
-'The number of its certificate: 2 and more where a restored database made it necessary to destroy again.';
-comment on column resguardo.deletions.hold_checked_at is 'When nothing held it, at the start of the newest attempt.';
-comment on column resguardo.deletions.shredded_at is 'When its keys were destroyed: its objects were gone before.';
-comment on column resguardo.deletions.cleared_words is 'How many rows of which table were deleted with their words.';
+'The number of its certificate. 2 and more: a restored backup brought the recording back and it was destroyed again.';
+comment on column resguardo.deletions.hold_checked_at is
+'When the newest attempt checked that no hold covers the recording.';
+comment on column resguardo.deletions.shredded_at is 'When its keys were destroyed, after its objects were deleted.';
+comment on column resguardo.deletions.cleared_words is 'How many rows of transcript text were deleted from each table.';
 create unique index deletions_one_open_key on resguardo.deletions (recording_id)
 where status in ('REQUESTED', 'DELETING');
 create index deletions_recording_idx on resguardo.deletions (recording_id, consultation_id, requested_at desc);
@@ -5923,7 +5962,7 @@ create table private.deletion_objects (
     constraint deletion_objects_pkey primary key (deletion_id, object_key)
 );
 comment on table private.deletion_objects is
-'What was found before it is deleted, so that a crash forgets nothing of it; gone once the certificate says it.';
+'The objects found before their deletion, so that a crash loses nothing. Deleted once the certificate lists them.';
 
 create function private.is_finished(status text) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -5933,8 +5972,9 @@ begin
 end
 $$;
 
--- The recording that a person may destroy, locked, with the keeping lock: a doctor one's own, compliance any. Null for
--- everybody else, who locks nothing, after the row that says DENIED or ABSENT.
+-- Locks and returns a recording that the person may destroy, and takes the keeping lock. A doctor may destroy their
+-- own recordings, compliance every recording. For everyone else the function locks nothing, writes an audit row with
+-- DENIED or ABSENT, and returns null.
 create function private.lock_own_recording(of_recording uuid, action text) returns resguardo.recordings
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5968,8 +6008,9 @@ begin
 end
 $$;
 
--- Asks for a recording to be destroyed once the grace period of the policy is over; again, it is the same request.
--- Null where there is none for this person. Raises RG409 (recording_not_finished, recording_deleted, recording_held).
+-- Requests the destruction of a recording after the policy's grace period. A second call returns the first request.
+-- Returns null if the person may not see the recording or it does not exist. Raises RG409 (recording_not_finished,
+-- recording_deleted, recording_held).
 create function private.request_deletion(of_recording uuid, why text) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6008,8 +6049,8 @@ begin
 end
 $$;
 
--- Takes a request back while it is not begun; again it changes nothing. Null where there is none for this person.
--- Raises RG409 (deletion_not_undoable).
+-- Cancels a deletion request before the destruction has begun. A second call changes nothing. Returns null if the
+-- person may not see the recording or it does not exist. Raises RG409 (deletion_not_undoable).
 create function private.undo_deletion(of_recording uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6038,8 +6079,8 @@ begin
 end
 $$;
 
--- Whether a recording may be destroyed now: it and its sound are over, nothing holds it, and none of its objects is on
--- its way to keep/.
+-- Returns whether a recording may be destroyed now: it and its sound are finished, nothing holds it, and none of its
+-- objects is moving to keep/.
 create function private.may_be_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6057,8 +6098,8 @@ begin
 end
 $$;
 
--- Whether a recording is being destroyed now. Not so where a hold came after a failed attempt: no further one is made,
--- and what is left may be moved to safety.
+-- Returns whether a recording is being destroyed now. Returns false if a hold was placed after a failed attempt,
+-- because no further attempt is made and the remaining objects may be moved to keep/.
 create function private.is_in_destruction(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6073,7 +6114,7 @@ begin
 end
 $$;
 
--- Deletions that are not to be after all: their recordings stay as they are.
+-- Cancels deletions that have begun but destroyed no key. Their recordings stay unchanged.
 create function private.call_off(deletions uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6086,8 +6127,8 @@ begin
 end
 $$;
 
--- Those of a claim that are its attempt's still, locked: one that stood still for longer than its lease has lost what
--- another attempt has taken up, or a hold has moved to safety.
+-- Locks and returns the deletions of a claim that this attempt still owns. An attempt that was suspended for longer
+-- than its lease has lost the deletions that another attempt claimed, or that a hold protects now.
 create function private.lock_claimed(deletions uuid[], attempts integer[]) returns uuid[]
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6101,10 +6142,11 @@ begin
 end
 $$;
 
--- Begins what is due and takes up what was begun, at most so much of it: what is to be deleted, after the audit row
--- that says so. Due is what both clocks say: this one, and the one that is handed in (the bucket's). Whatever is held
--- is left as it is, begun or not. `next_attempt_at` far ahead is from a clock that was wrong. A custom plan looks each
--- recording up by its hash among those that are spared: there may be many.
+-- Claims deletions: begins those that are due and continues those that were interrupted, at most `most` of them,
+-- after the audit row about this step. A deletion is due if both clocks say so: the database's clock and the given
+-- clock (the bucket's). Recordings under a hold are left out, even if their destruction has begun. A
+-- `next_attempt_at` far in the future was written by a wrong clock and is ignored. The query uses a custom plan,
+-- which looks each recording up by hash among the held recordings, because many may be held.
 create function private.claim_deletions(by_clock timestamptz, most integer)
 returns table (
     deletion_id uuid, recording_id uuid, attempt integer, ground text, prefixes text[], object_keys text[]
@@ -6203,7 +6245,7 @@ begin
 end
 $$;
 
--- Writes the audit row of a step of deletions. It names the videos, then every sound beside them.
+-- Writes the audit row of a step of deletions. The row names the videos first, then every sound beside them.
 create function private.audit_deletions(action text, reason text, deletions uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6228,8 +6270,8 @@ begin
 end
 $$;
 
--- What was found of a claim in the bucket, kept before it is deleted: what an earlier attempt found stands. Which of
--- the claim may go on.
+-- Stores the objects that were found in the bucket before they are deleted. Objects that an earlier attempt stored
+-- stay. Returns the deletions of the claim that may continue.
 create function private.keep_inventory(
     claimed uuid[], attempts integer[], deletions uuid[], object_keys text[], sizes bigint[], etags text[]
 ) returns uuid[]
@@ -6254,8 +6296,8 @@ begin
 end
 $$;
 
--- Destroys the keys of what is gone from the bucket, and forgets its words and where it was; what the certificate has
--- to say of each. An attempt whose objects are not all gone is left out.
+-- Destroys the keys of recordings that have no object left in the bucket, deletes their transcript text and object
+-- keys, and returns the data of each certificate. A deletion with objects left is skipped.
 create function private.shred_keys(
     claimed uuid[], attempts integer[], of_deletions uuid[], object_keys text[], deleted timestamptz[],
     gone timestamptz[]
@@ -6354,7 +6396,7 @@ begin
 end
 $$;
 
--- Keeps the certificates, and with them the recordings are DELETED.
+-- Stores the certificates and sets the recordings to DELETED.
 create function private.finish_deletions(deletions uuid[], documents text[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6383,7 +6425,7 @@ begin
 end
 $$;
 
--- Why an attempt failed; the next comes within an hour at most. How many attempts there were.
+-- Records why an attempt failed, and returns how many attempts there were. The next attempt comes within one hour.
 create function private.fail_deletion(of_deletion uuid, attempt integer, why text) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6405,8 +6447,8 @@ begin
 end
 $$;
 
--- Destroys what is left of a recording whose object has been missing for too long; false where something holds it, or
--- it is not missing.
+-- Destroys the rest of a recording with an object that has been missing for too long. Returns false if a hold covers
+-- the recording or its object is not missing.
 create function private.destroy_missing(of_recording uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6424,7 +6466,7 @@ begin
 end
 $$;
 
--- A recording that was taken for missing, and whose object is there: it stays.
+-- Cancels the deletion of a recording that was marked missing although its object exists. The recording stays.
 create function private.call_off_missing(of_deletion uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6466,7 +6508,7 @@ create table resguardo.certificates (
 );
 alter table resguardo.certificates enable row level security;
 comment on column resguardo.certificates.document is
-'The signed file as it is in the ledger: ids, sizes and hashes alone.';
+'The signed file, equal to the file in the ledger: it holds only ids, sizes and hashes.';
 create index certificates_deletion_idx on resguardo.certificates (deletion_id);
 create index certificates_recording_idx on resguardo.certificates (recording_id, consultation_id);
 create index certificates_consultation_idx on resguardo.certificates (consultation_id, doctor_id, patient_id);
@@ -6478,8 +6520,8 @@ create index certificates_patient_idx on resguardo.certificates (patient_id);
 
 -- Deletions that are repeated after a backup was restored.
 
--- Keeps the certificates of earlier destructions of a deletion's recording, the first one first, and gives the deletion
--- the number after theirs.
+-- Stores the certificates of earlier destructions of a recording, oldest first, and gives the present deletion the
+-- next number.
 create function private.keep_earlier_certificates(of_deletion uuid, documents text[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6498,7 +6540,8 @@ begin
 end
 $$;
 
--- What became here of recordings that the ledger says are destroyed: their status, null for one that is not known.
+-- Returns the status in this database of recordings that the ledger lists as destroyed; null for an unknown
+-- recording.
 create function private.restored_recordings(recordings uuid[])
 returns table (recording_id uuid, status text, is_held boolean, is_begun boolean)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -6514,8 +6557,9 @@ begin
 end
 $$;
 
--- Where an object lies that a hold, or a longer term, moved to keep/ after the backup that was restored: a READY
--- recording of that size that looks for it under its class looks for it here from now on. True where one does.
+-- Corrects the object key of a recording after a restore. If a hold or a longer term moved the object to keep/ after
+-- the backup, the READY recording of that size with the old key uses the key in keep/ from now on. Returns true if
+-- one did.
 create function private.find_moved_object(kept_key text, size bigint) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6544,8 +6588,8 @@ begin
 end
 $$;
 
--- Destroys again what a restored database has brought back, and keeps the certificates that it has forgotten. False
--- where something holds it, it is not finished, or it is DELETED.
+-- Destroys a recording again that a restored backup has brought back, and stores the certificates that the backup
+-- lacks. Returns false if a hold covers the recording, it is not finished, or it is already DELETED.
 create function private.repeat_deletion(of_recording uuid, documents text[]) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6580,9 +6624,10 @@ $$;
 
 -- 40_bucket.sql
 
--- What the rules of the bucket have to protect.
+-- The prefixes that the rules of the bucket must protect.
 
--- Two who read the bucket's locks and write them back lose one's: whoever does holds this, to its transaction's end.
+-- Locks the bucket's lock rules until the end of the transaction. Two processes that read and write back the rules at
+-- once would lose one change.
 create function private.lock_bucket() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6594,8 +6639,9 @@ begin
 end
 $$;
 
--- The consultations under r/ that a legal hold or an access request keeps, each with its prefix in the bucket, and
--- whether anything there is finished: what is still being recorded cannot be moved yet, and need not be.
+-- Returns the consultations under r/ that a legal hold or an access request protects, each with its prefix in the
+-- bucket, and whether one of its recordings is finished. An unfinished recording cannot be moved yet and does not
+-- need to be.
 create function private.protected_prefixes() returns table (consultation_id uuid, prefix text, is_finished boolean)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6623,7 +6669,8 @@ begin
 end
 $$;
 
--- What the bucket would delete before it is due: of a term that was lengthened, or that began long after the object.
+-- Returns the prefixes that the bucket would delete before their recordings are due: their term was extended, or it
+-- began long after the object was stored.
 create function private.endangered_prefixes() returns table (consultation_id uuid, prefix text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6638,7 +6685,8 @@ begin
 end
 $$;
 
--- The terms, in days, of what stands under r/ and of the policy in force: each needs a rule of the bucket's.
+-- Returns the terms, in days, of the recordings under r/ and of the policy in force. The bucket needs a rule for each
+-- term.
 create function private.retention_days() returns integer[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6674,7 +6722,7 @@ $$;
 
 -- 41_drifts.sql
 
--- How the bucket and the access in the database differ from the files of policies/.
+-- Drifts: differences of the bucket and of the database's access from the files of policies/.
 
 create table private.drifts (
     topic text not null,
@@ -6685,10 +6733,11 @@ create table private.drifts (
     constraint drifts_pkey primary key (topic, code, subject)
 );
 comment on table private.drifts is
-'What differs, as of the last look, from policies/bucket and policies/access: ids, rules and addresses, never names.';
+'Differences from policies/bucket and policies/access at the last check: ids, rules and addresses, no names.';
 
--- Takes what a look found; what it did not find is over on the topics that it looked at whole. Each drift is audited
--- when it begins and when it ends, however often it is seen between, and told to whoever saw it first.
+-- Stores the drifts that a check found. A stored drift on a topic that the check covered completely ends if the check
+-- did not find it again. The function writes one audit row when a drift begins and one when it ends, and returns each
+-- new drift only to the first check that found it.
 create function private.settle_drifts(topics text[], drifts jsonb)
 returns table (drift_code text, drift_subject text, is_over boolean)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -6742,7 +6791,7 @@ $$;
 
 -- 42_keys.sql
 
--- The root keys, and the data key of each recording, which a root key wraps.
+-- The root keys, and the data key of each recording, encrypted (wrapped) with a root key.
 
 create table private.recording_keys (
     recording_id uuid primary key
@@ -6753,7 +6802,7 @@ create table private.recording_keys (
     created_at timestamptz not null default clock_timestamp()
 );
 comment on table private.recording_keys is
-'A data key a recording, wrapped by a root key (AES-KW, RFC 3394): the words that die with it are encrypted with it.';
+'One data key per recording, wrapped by a root key (AES-KW, RFC 3394). It encrypts the transcript.';
 create index recording_keys_root_key_idx on private.recording_keys (root_key_id, recording_id);
 
 create table private.root_keys (
@@ -6762,10 +6811,10 @@ create table private.root_keys (
     created_at timestamptz not null default private.now()
 );
 comment on table private.root_keys is
-'Each root key that was ever current, by a truncated HMAC of its id: a wrong key is told from the right one by it.';
+'A truncated HMAC of the id of each root key that was ever current. It reveals a wrong key under a known id.';
 
--- Raises RG409 where the keyring lacks a root key that data keys are still wrapped by (root_key_missing), or has
--- another one under its name (root_key_wrong).
+-- Raises RG409 (root_key_missing) if the keyring lacks a root key that still wraps a data key, and RG409
+-- (root_key_wrong) if the keyring has another key under this id.
 create function private.require_root_keys(ids text[], check_values bytea[]) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6790,8 +6839,8 @@ begin
 end
 $$;
 
--- Keeps the check value of the current root key, once. Raises RG409 (root_key_wrong): of two who bring different keys
--- of one name at once, the second is refused.
+-- Stores the check value of the current root key once. Raises RG409 (root_key_wrong): if two processes register
+-- different keys under one id at once, the second process is refused.
 create function private.register_root_key(root_key_id text, value_to_check bytea) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6803,8 +6852,9 @@ begin
 end
 $$;
 
--- The data key of a video that is READY, once: false where it has one. Raises RG409 (recording_not_ready) for any
--- other, so that no key comes back to what was destroyed, and (root_key_unknown) for one that no start has registered.
+-- Stores the data key of a READY video once. Returns false if the video already has one. Raises RG409
+-- (recording_not_ready) for any other recording, so that a destroyed recording never gets a key again, and RG409
+-- (root_key_unknown) for a root key that was not registered at a start.
 create function private.make_recording_key(of_recording uuid, wrapped bytea, root_key text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6834,7 +6884,7 @@ begin
 end
 $$;
 
--- How many data keys another root key than this one wraps.
+-- Returns how many data keys are wrapped by a root key other than the given one.
 create function private.count_keys_to_rewrap(current_root_key text) returns bigint
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6843,8 +6893,8 @@ begin
 end
 $$;
 
--- Some data keys that another root key wraps, after one recording in the order of their ids, locked; the audit row
--- comes first.
+-- Locks and returns some data keys that another root key wraps, in the order of recording ids after the given id,
+-- after the audit row about this read.
 create function private.read_keys_to_rewrap(current_root_key text, after_recording uuid, at_most integer)
 returns table (of_recording uuid, wrapped bytea, root_key text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -6880,7 +6930,8 @@ begin
 end
 $$;
 
--- Replaces what is still as it was read; how many were. Raises RG409 (root_key_unknown).
+-- Replaces the data keys that have not changed since they were read, and returns how many. Raises RG409
+-- (root_key_unknown).
 create function private.rewrap_recording_keys(
     of_recordings uuid[], wrapped_before bytea[], wrapped_after bytea[], root_key text
 ) returns integer
@@ -6900,7 +6951,7 @@ begin
 end
 $$;
 
--- By which root key how many keys of which kind are wrapped.
+-- Returns the number of keys by kind and by the root key that wraps them.
 create function private.count_keys() returns table (kind text, root_key text, keys bigint)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6916,7 +6967,7 @@ $$;
 
 -- 50_transcripts.sql
 
--- Transcripts: how far each is, and its words, which the database stores only encrypted under the recording's data key.
+-- Transcripts: their progress, and their text, which is encrypted with the recording's data key.
 
 create table resguardo.transcripts (
     recording_id uuid primary key
@@ -6952,17 +7003,17 @@ create table resguardo.transcripts (
 );
 alter table resguardo.transcripts enable row level security;
 comment on column resguardo.transcripts.pieces_total is
-'How many requests it takes; null until the sound was looked at.';
+'The number of requests to the speech service; null until the sound was inspected.';
 comment on column resguardo.transcripts.unused_track_count is
-'How many tracks of sound could not be decoded, so that the transcript lacks them.';
+'The number of sound tracks that could not be decoded and that the transcript therefore lacks.';
 comment on column resguardo.transcripts.unintelligible_count is
-'How many turns have no words, since the speech service could not make them out.';
+'The number of turns without text, because the speech service could not understand them.';
 comment on column resguardo.transcripts.is_retried is
-'Whether the worker asks for the unintelligible pieces of a READY transcript again; its words can be read meanwhile.';
+'Whether the worker is retrying the unintelligible chunks of a READY transcript. Its text stays readable meanwhile.';
 comment on column resguardo.transcripts.error is
-'Why it is FAILED or OFF; of a READY transcript, why its last retry ended without an answer.';
+'Why it is FAILED or OFF. For a READY transcript: why its last retry ended without a transcript.';
 comment on column resguardo.transcripts.run is
-'How often a worker began or went on: the last one asks, whoever was taken for dead and is not asks no more.';
+'Counts how often a worker began or resumed. Only the newest worker may send requests to the speech service.';
 create index transcripts_consultation_idx on resguardo.transcripts (consultation_id, doctor_id, patient_id);
 create index transcripts_doctor_idx on resguardo.transcripts (doctor_id);
 create index transcripts_patient_idx on resguardo.transcripts (patient_id);
@@ -6989,21 +7040,24 @@ create table private.transcript_pieces (
     constraint transcript_pieces_end_range check (end_ms > start_ms)
 );
 comment on column private.transcript_pieces.sound is
-'The recording that the piece is cut from: the video, or a part beside it.';
-comment on column private.transcript_pieces.late_ms is 'How much later than the video its sound begins, at this piece.';
+'The recording that the chunk is cut from: the video, or a sound beside it.';
+comment on column private.transcript_pieces.late_ms is
+'How many milliseconds later than the video this sound begins, at this chunk.';
 comment on column private.transcript_pieces.label is
-'The voice: the same for all sound of a participant, or of a channel. Null if nothing tells voices apart.';
-comment on column private.transcript_pieces.participant_id is 'Whose microphone it is, if the microphones are apart.';
+'The voice: equal for all sound of one participant or channel. Null if nothing separates the voices.';
+comment on column private.transcript_pieces.participant_id is
+'The participant of the microphone, if each microphone was recorded separately.';
 comment on column private.transcript_pieces.channel is
-'The channel of its file, if the file has several to transcribe.';
-comment on column private.transcript_pieces.source is 'The channel of the file that the piece is cut from.';
-comment on column private.transcript_pieces.heard is 'What the vendor answered, encrypted; null until it did.';
+'The channel of the chunk''s file, if the file has several channels to transcribe.';
+comment on column private.transcript_pieces.source is 'The channel of the file that the chunk is cut from.';
+comment on column private.transcript_pieces.heard is
+'The speech service''s answer, encrypted; null until there is one.';
 comment on column private.transcript_pieces.is_unintelligible is
-'Whether the last try ended without a usable answer: the piece is then one turn without words.';
+'Whether the last try returned no usable answer. The chunk then becomes one turn without text.';
 comment on column private.transcript_pieces.turn is
-'The number of the turn that stands for an unintelligible piece of a READY transcript.';
+'The number of the turn that represents an unintelligible chunk of a READY transcript.';
 comment on column private.transcript_pieces.spoilt is
-'How often it was asked, and may have been paid for, without an answer that is of use.';
+'How often the chunk was sent, and possibly paid for, without a usable answer.';
 create index transcript_pieces_sound_idx on private.transcript_pieces (sound);
 create index transcript_pieces_participant_idx on private.transcript_pieces (participant_id);
 
@@ -7028,7 +7082,7 @@ create table private.transcript_corrections (
 );
 create index transcript_corrections_corrected_by_idx on private.transcript_corrections (corrected_by);
 
--- Adds the transcript of a video that becomes READY, with its job if the video may be transcribed.
+-- Adds the transcript of a video that becomes READY, and its job if the video may be transcribed.
 create function private.await_words() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7054,7 +7108,8 @@ execute function private.await_words();
 create trigger transcripts_announce after insert on resguardo.transcripts
 for each row execute function private.announce_recording();
 
--- Each twentieth of the pieces is told, not each piece: whoever watches reads the recording anew, with its audit row.
+-- Announces progress after each twentieth of the chunks, not after each chunk, because each client that is notified
+-- reads the recording again and writes an audit row.
 create trigger transcripts_announce_progress after update on resguardo.transcripts
 for each row when (
     (new.status, new.attempt, new.pieces_total, new.is_retried)
@@ -7080,7 +7135,8 @@ begin
 end
 $$;
 
--- Whether a recording is to be destroyed, or was: its words are neither made nor given out, unless that is undone.
+-- Returns whether a recording is to be destroyed or was destroyed. Its transcript is neither made nor shown unless
+-- the deletion is undone.
 create function private.is_to_be_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7092,7 +7148,7 @@ begin
 end
 $$;
 
--- Returns whether everybody who consented was shown a text that mentions transcription.
+-- Returns whether every participant who consented saw a consent text that mentions transcription.
 create function private.text_allows_words(of_consultation uuid, texts text[]) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7109,9 +7165,9 @@ begin
 end
 $$;
 
--- The transcript of one's own recording for a doctor, after the audit row that says how it went; locked if it is to be
--- changed. Null, which the caller cannot tell apart, if the recording is hidden, does not exist, or has no transcript.
--- Raises RG409 (recording_deleted).
+-- Returns the transcript of a doctor's own recording, after the audit row with the outcome, and locks it if it is to
+-- be changed. Returns null if the recording is hidden, does not exist or has no transcript, so the caller cannot tell
+-- these cases apart. Raises RG409 (recording_deleted).
 create function private.find_transcript(of_action text, of_recording uuid, of_fields text[], is_locked boolean)
 returns resguardo.transcripts
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -7141,7 +7197,7 @@ begin
 end
 $$;
 
--- The words of a recording of one's own, encrypted, with the key that opens them and every correction. Raises RG409
+-- Returns the encrypted text of the caller's own recording, its data key and every correction. Raises RG409
 -- (recording_being_deleted), as for the recording itself.
 create function private.open_transcript(of_action text, of_recording uuid)
 returns table (
@@ -7180,8 +7236,8 @@ begin
 end
 $$;
 
--- Adds a correction to a transcript that was opened for it in the same transaction, and says by whom and when. Raises
--- RG409 (transcript_changed) where another came first, or the words are going.
+-- Adds a correction to a transcript that was opened for correction in this transaction, and returns its author and
+-- time. Raises RG409 (transcript_changed) if another correction came first or the transcript is being destroyed.
 create function private.correct_transcript(of_recording uuid, of_number integer, correction bytea, found_by bigint[])
 returns table (made_by uuid, made_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -7207,8 +7263,8 @@ begin
 end
 $$;
 
--- Has what failed, or was off and is wanted now, tried again; of a READY transcript the unintelligible pieces alone.
--- False where it is not the caller's.
+-- Retries a FAILED transcription, or an OFF one that is wanted now. For a READY transcript, retries only the
+-- unintelligible chunks. Returns false if the recording does not belong to the caller.
 create function private.retry_transcription(of_recording uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7249,8 +7305,8 @@ begin
 end
 $$;
 
--- Says whether a consultation's recordings are turned into words from now on; false where it is not the caller's. What
--- is under way ends as soon as it looks.
+-- Sets whether a consultation's recordings are transcribed from now on. Returns false if the consultation does not
+-- belong to the caller. A transcription in progress ends at its next step.
 create function private.switch_transcription(of_consultation uuid, is_on boolean) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7276,8 +7332,8 @@ begin
 end
 $$;
 
--- Forgets the words of a recording, and says how many rows of which table those were. Whoever writes words holds the
--- transcript's row meanwhile: what was begun before is waited for, and goes as well.
+-- Deletes the text of a recording's transcript and returns how many rows were deleted from each table. A worker that
+-- writes text locks the transcript's row, so this function waits for the worker and then deletes that text too.
 create function private.clear_words(of_recording uuid) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7310,7 +7366,7 @@ $$;
 
 -- How the worker makes a transcript. Each step checks again whether the transcript is still wanted.
 
--- A part beside a video is over, one way or the other: the transcription that waited for it goes on.
+-- Resumes the transcription that waits for a sound, once the sound has ended in any status.
 create function private.resume_transcription() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7330,7 +7386,7 @@ for each row when (
 )
 execute function private.resume_transcription();
 
--- Puts an end to it, with its audit row. The words of a READY transcript stay whatever ends its retry.
+-- Ends a transcription, after the audit row. If a retry ends, the READY transcript keeps its text.
 create function private.end_transcription(of_recording uuid, ended_as text, why text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7373,10 +7429,11 @@ begin
 end
 $$;
 
--- How much later than the video a part beside it begins, in milliseconds, below zero if it begins before; 0 if LiveKit
--- reported no times, and for the video itself. A part's file begins 0.09 s before the reported time. A video's file
--- begins as much before it as the file is longer than reported, up to a second (measured with egress 1.9.1). The worker
--- measures the rest. A day at most: it is LiveKit's word.
+-- Returns how much later than the video its sound begins, in milliseconds; negative if the sound begins earlier.
+-- Returns 0 for the video itself, and if LiveKit reported no times. The file of a sound begins 0.09 s before the
+-- reported time. The file of a video begins earlier than reported by as much as it is longer than reported, at most
+-- one second (measured with egress 1.9.1). The worker measures the rest. The result is at most one day, because the
+-- times come from LiveKit.
 create function private.lateness_ms(of_sound resguardo.recordings, of_video uuid) returns integer
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7394,8 +7451,9 @@ begin
 end
 $$;
 
--- Whose voices the channels of a sound have, each as its label, who speaks, and the participant's id. A microphone has
--- one voice. Two channels have the doctor's and the patient's if they were routed there. Else nobody knows.
+-- Returns the voice on each channel of a sound: its label, who speaks, and the participant's id. A microphone has one
+-- voice. Two channels have the doctor's and the patient's voice if they were routed to the channels. Otherwise the
+-- voices are unknown.
 create function private.voices_of(of_sound resguardo.recordings) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7417,8 +7475,9 @@ begin
 end
 $$;
 
--- The language that the speech service is told, as a code of ISO 639-1; null if it is to find out by itself. It is the
--- consultation's, if one was given; else the one in which everybody consented, unless an interpreter joined.
+-- Returns the language for the speech service, as a code of ISO 639-1, or null if the service is to detect it. The
+-- language is the consultation's, if it is set. Otherwise it is the one in which everybody consented, unless an
+-- interpreter joined.
 create function private.spoken_language(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7447,9 +7506,10 @@ begin
 end
 $$;
 
--- The sounds that a transcript is to be made of: the parts beside the video that are READY, and the video, which has
--- what no part has. The video alone if there is no part, or if a part is gone that recorded something: then everybody
--- is heard in the video. A FAILED or ABORTED part that never began had no sound. Null while a part is still to come.
+-- Returns the recordings to transcribe: the READY sounds beside the video, and the video for everything that these
+-- sounds lack. Returns only the video if it has no sound, or if a sound that recorded something is gone, because the
+-- video contains every voice. A FAILED or ABORTED sound that never began recorded nothing. Returns null while a sound
+-- is unfinished.
 create function private.sounds_to_transcribe(of_recording uuid) returns uuid[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7484,9 +7544,10 @@ begin
 end
 $$;
 
--- Begins or goes on, after the audit row: the sounds, where they are, whose voices they have, and the data key. No row
--- if there is nothing to do, or a part beside the video is still to come. Once there is a plan, the sounds are those of
--- the plan, whatever turns up. Whoever began before is overtaken.
+-- Begins or resumes a transcription, after the audit row: returns the sounds, their object keys, their voices, and
+-- the data key. Returns no row if nothing is left to do, or a sound beside the video is unfinished. Once a plan
+-- exists, the sounds of the plan are used, even if more sounds appear. A worker that began earlier may send no more
+-- requests.
 create function private.begin_transcription(of_recording uuid, texts text[])
 returns table (
     sound uuid, medium text, object_key text, size_bytes bigint, late_ms integer, voices jsonb, wrapped bytea,
@@ -7543,7 +7604,7 @@ begin
 end
 $$;
 
--- Keeps the plan of a transcription, once. A sound without speech is finished by it.
+-- Stores the plan of a transcription once. If the sound contains no speech, this step finishes the transcription.
 create function private.keep_pieces(of_recording uuid, pieces jsonb, unused_tracks smallint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7573,7 +7634,7 @@ begin
 end
 $$;
 
--- What is still to be heard; nothing where it is not wanted any more.
+-- Returns the chunks that have no answer yet. Returns no row if the transcript is no longer wanted.
 create function private.pieces_left(of_recording uuid)
 returns table (
     number integer, sound uuid, late_ms integer, channel smallint, source smallint, start_ms integer, end_ms integer,
@@ -7593,8 +7654,8 @@ begin
 end
 $$;
 
--- Whether a piece is to be asked for, right before it is: false where it was heard meanwhile, null where nothing is
--- wanted any more. Raises RG409 (transcription_overtaken) for a worker that was taken for dead.
+-- Returns, right before a request, whether a chunk is to be sent: false if it already has an answer, null if the
+-- transcript is no longer wanted. Raises RG409 (transcription_overtaken) if another worker has taken over.
 create function private.wants_piece(of_recording uuid, of_run integer, of_piece integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7614,7 +7675,7 @@ begin
 end
 $$;
 
--- Counts that a piece was asked for, and may have been paid for, in vain: how often that was.
+-- Counts a request for a chunk that returned nothing usable, and that may have been paid for. Returns the count.
 create function private.keep_spoilt(of_recording uuid, of_piece integer) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7628,8 +7689,8 @@ begin
 end
 $$;
 
--- Keeps what was heard of one piece, encrypted, once, whoever asked: it is paid for. Nothing where it is not wanted any
--- more. `gives_up` says that the piece had its last try and is unintelligible.
+-- Stores the encrypted answer for a chunk once, from any worker, because the answer is paid for. Stores nothing if
+-- the transcript is no longer wanted. `gives_up` marks the chunk as unintelligible after its last try.
 create function private.keep_heard(of_recording uuid, of_piece integer, sealed bytea, gives_up boolean) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7644,8 +7705,8 @@ begin
 end
 $$;
 
--- All that was heard, after the audit row; nothing while a piece is missing. `turn` is the turn that a piece of a READY
--- transcript is to replace.
+-- Returns all answers of a transcript, after the audit row. Returns no row while a chunk has no answer. `turn` is the
+-- turn that a chunk of a READY transcript will replace.
 create function private.read_heard(of_recording uuid)
 returns table (number integer, heard bytea, is_unintelligible boolean, turn integer)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -7668,8 +7729,8 @@ begin
 end
 $$;
 
--- The words of a READY transcript that is retried, encrypted, with its corrections, after the audit row; no row for any
--- other.
+-- Returns the encrypted text and the corrections of a READY transcript that is being retried, after the audit row.
+-- Returns no row for any other transcript.
 create function private.read_retried(of_recording uuid)
 returns table (sealed bytea, corrections bytea[])
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -7696,9 +7757,9 @@ begin
 end
 $$;
 
--- Keeps the words and what they are found by, and it is READY; without words it is NO_SPEECH. The unintelligible pieces
--- are kept with their turns, to be asked for again; the others are deleted. Raises RG409 (concurrent_change) if the
--- transcript was corrected since the worker read it.
+-- Stores the text and its search terms and sets the transcript to READY, or to NO_SPEECH if it has no text.
+-- Unintelligible chunks stay with their turns, so that they can be retried. Other chunks are deleted. Raises RG409
+-- (concurrent_change) if the transcript was corrected after the worker read it.
 create function private.finish_transcription(
     of_recording uuid, of_language text, words bytea, found_by bigint[], corrections integer, without_words integer,
     unheard_pieces integer[], unheard_turns integer[]
@@ -7733,7 +7794,7 @@ begin
 end
 $$;
 
--- Gives up, visibly: FAILED, or OFF where nothing was tried.
+-- Ends a transcription that cannot be completed: FAILED, or OFF if no request was sent.
 create function private.give_up_transcription(of_recording uuid, ended_as text, why text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7746,8 +7807,9 @@ begin
 end
 $$;
 
--- Puts a job for each transcription under way that has none: a worker that was taken for dead can end the job of the
--- one that goes on. Those that wait for a part beside the video get one too, which finds nothing to do. How many.
+-- Queues a job for each unfinished transcription that has none, and returns how many. A transcription loses its job
+-- if a worker that was wrongly taken for dead ends the job of its successor. A transcription that waits for a sound
+-- gets a job too, which then does nothing.
 create function private.resume_transcriptions() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7769,7 +7831,7 @@ $$;
 
 -- 52_transcript_search.sql
 
--- The search in transcripts, by keyed hashes of their words.
+-- The search in transcripts, by keyed hashes of their words (a blind index).
 
 create table private.word_index_key (
     is_the_only_one boolean primary key default true
@@ -7781,7 +7843,8 @@ create table private.word_index_key (
 );
 create index word_index_key_root_key_idx on private.word_index_key (root_key_id);
 
--- The key of the word index, made by whoever comes first: what is kept is given back.
+-- Stores the key of the word index and returns the stored key. If two processes create the key at once, both get the
+-- first.
 create function private.word_index_key(new_wrapped bytea, new_root_key text)
 returns table (wrapped bytea, root_key text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -7793,10 +7856,11 @@ begin
 end
 $$;
 
--- The newest own transcripts in which all the terms may be, encrypted, after the audit row that names them; whether
--- older ones were left out, since there are more than so many, or they are longer than 40 MiB together. Sensitive kinds
--- are left out unless they are asked for, and what is to be destroyed is. The index answers first: the planner does not
--- know what it costs to read `terms` out of line, and would read those of every transcript of the doctor.
+-- Returns the caller's newest transcripts that may contain all the terms, encrypted, after the audit row that names
+-- them. Also returns whether older transcripts were left out, because there are more than the limit or they exceed 40
+-- MiB together. Sensitive kinds of consultation are left out unless the caller asks for them. Transcripts that are to
+-- be destroyed are left out. The query reads the index first: the planner does not know the cost of reading `terms`
+-- out of line, and would read the terms of every transcript of the doctor.
 create function private.search_transcripts(
     of_terms bigint[], of_patient uuid, of_consultation uuid, of_recording uuid, since timestamptz, until timestamptz,
     with_sensitive boolean, most integer
@@ -7918,7 +7982,7 @@ begin
 end
 $$;
 
--- The key of the word index, for whoever searches; no row before anything was turned into words.
+-- Returns the key of the word index for a search; no row before the first transcript.
 create function private.read_word_index_key() returns table (wrapped bytea, root_key text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7928,7 +7992,7 @@ begin
 end
 $$;
 
--- The key of the word index, where another root key wraps it, locked.
+-- Locks and returns the key of the word index if another root key wraps it.
 create function private.lock_word_index_key(current_root_key text) returns table (wrapped bytea, root_key text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7939,7 +8003,7 @@ begin
 end
 $$;
 
--- Wraps it anew.
+-- Stores the key of the word index under a new root key.
 create function private.rewrap_word_index_key(wrapped_after bytea, root_key text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7954,7 +8018,7 @@ $$;
 
 -- 53_subtitles.sql
 
--- Links to subtitles, which work without a token.
+-- Subtitle links, which work without an access token.
 
 create table private.subtitle_links (
     secret_sha256 bytea primary key
@@ -7965,13 +8029,13 @@ create table private.subtitle_links (
     expires_at timestamptz not null
 );
 comment on column private.subtitle_links.claims is
-'As whom the link is read: the claims of whoever asked for it, with the fingerprint of the session in place of its id.';
+'The claims of the person who asked for the link, with the session fingerprint in place of the session id.';
 create index subtitle_links_recording_idx on private.subtitle_links (recording_id);
 create index subtitle_links_expires_idx on private.subtitle_links (expires_at);
 
--- Keeps a link to the subtitles of a recording of one's own, by the hash of its secret; null where it is hidden or has
--- no words. It is good no longer than the token that asked for it. What has expired is forgotten. Raises RG409
--- (recording_being_deleted).
+-- Stores a subtitle link of the caller's own recording by the hash of its secret. Returns null if the recording is
+-- hidden or has no transcript text. The link expires no later than the token that asked for it. Expired links are
+-- deleted. Raises RG409 (recording_being_deleted).
 create function private.keep_subtitle_link(of_recording uuid, secret_sha256 bytea, lifetime_seconds integer)
 returns timestamptz
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -8008,8 +8072,9 @@ begin
 end
 $$;
 
--- For the API as itself: as whom a link is read, and what; nothing for one that nobody gave, or that has expired. The
--- claims name the session that the fingerprint is of, null if it has ended, and bear a MAC of their own.
+-- Returns the claims and the recording of a subtitle link to the API's own login; no row for an unknown or expired
+-- link. The claims name the session of the fingerprint (null if the session has ended) and contain a MAC of their
+-- own.
 create function private.read_subtitle_link(secret bytea) returns table (claims jsonb, of_recording uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8035,10 +8100,11 @@ $$;
 
 -- 99_closed.sql
 
--- The end of the schema. Postgres grants PUBLIC the execution of every new function, and a project may have default
--- privileges of its own: nobody but the owner keeps any right until `resguardo migrate` applies policies/access.
+-- The end of the schema: revokes every right except the owner's until `resguardo migrate` applies policies/access.
+-- Postgres grants EXECUTE on every new function to PUBLIC, and a Supabase project may have default privileges of its
+-- own.
 
--- A row that is there twice is refused by the name of the index, which the API gives as the reason.
+-- The names of unique indexes. The API returns the name of the violated index as the reason.
 insert into private.audit_terms (kind, term)
 select 'reason', c.relname
 from pg_catalog.pg_index as i
@@ -8046,8 +8112,8 @@ inner join pg_catalog.pg_class as c on c.oid = i.indexrelid
 inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where i.indisunique and n.nspname in ('resguardo', 'private');
 
--- Postgres grants PUBLIC the execution of every new function, and a project may have default privileges of its own:
--- nobody but the owner keeps anything until `resguardo migrate` applies policies/access.
+-- Revokes every right except the owner's until `resguardo migrate` applies policies/access. Postgres grants EXECUTE
+-- on every new function to PUBLIC, and a project may have default privileges of its own.
 select private.reset_access(c.oid::regclass)
 from pg_catalog.pg_class as c
 inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace

@@ -23,9 +23,10 @@ create table resguardo.retention_policies (
     )
 );
 alter table resguardo.retention_policies enable row level security;
-comment on column resguardo.retention_policies.source is 'The file as it was proposed, whose SHA-256 is beside it.';
+comment on column resguardo.retention_policies.source is
+'The policy file as it was proposed. The column sha256 holds its SHA-256.';
 comment on column resguardo.retention_policies.shortens is
-'Whether it shortened a term of the policy that it was last judged against: it then takes two officers.';
+'Whether the policy shortened a term when it was last compared. If true, two officers must approve it.';
 create unique index retention_policies_one_active_key on resguardo.retention_policies (status)
 where status = 'ACTIVE';
 
@@ -38,7 +39,7 @@ create table resguardo.retention_approvals (
 );
 alter table resguardo.retention_approvals enable row level security;
 
--- The policy in force; all null where there is none.
+-- Returns the policy in force; all columns are null if no policy is in force.
 create function private.active_policy() returns resguardo.retention_policies
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -50,7 +51,8 @@ begin
 end
 $$;
 
--- One policy is decided on at a time, and no other becomes active meanwhile.
+-- Locks the retention policies, so that only one policy is decided on at a time and no policy becomes active
+-- meanwhile.
 create function private.lock_policies() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -62,8 +64,9 @@ begin
 end
 $$;
 
--- Whether one policy gives anything a shorter term than another: a recording or a signed note of any kind of
--- consultation, a minor, or the grace in which a deletion can be undone; or leaves a jurisdiction, and its floors.
+-- Returns whether the policy `after` shortens any term of the policy `before`: a term of recordings or signed notes
+-- of any kind of consultation, a term of minors, or the grace period of deletions. Leaving a jurisdiction also counts
+-- as a shortening, because its minimum terms no longer apply.
 create function private.shortens(before jsonb, after jsonb) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -85,9 +88,10 @@ begin
 end
 $$;
 
--- Whether it takes two officers to put these terms into force now: they shorten a term of the policy in force or,
--- where they touch what exists, of one that a recording is kept by still; or there was no policy, and there is
--- something recorded that it would be the first to end.
+-- Returns whether two officers must approve these terms. Two officers are needed if the terms shorten a term of the
+-- policy in force, or if they apply to existing recordings and shorten a term of an earlier policy that still dates a
+-- recording. If no policy was ever in force, two officers are needed as soon as any recording exists, because the
+-- policy would be the first to set an end for it.
 create function private.is_shortening(of_terms jsonb) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -113,8 +117,8 @@ begin
 end
 $$;
 
--- What a policy would change of what exists if it came into force now: each recording's due day before and after.
--- Nothing becomes due before now that was not due already, and what is in destruction is left alone.
+-- Returns the due date of each existing recording that a policy would change, before and after. No recording becomes
+-- due before the present moment unless it is already due. Recordings in destruction are left out.
 create function private.redated(of_policy integer)
 returns table (recording_id uuid, due_before timestamptz, due_after timestamptz)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -144,8 +148,9 @@ begin
 end
 $$;
 
--- Puts a policy into force in the place of the one before. Whoever writes a recording waits, so that each is dated
--- either by the one before, and seen here, or by this one.
+-- Puts a policy into force and ends the policy before it. Transactions that write a recording wait for this function,
+-- so each recording gets its due date either from the policy before (and is then redated by this function) or from
+-- the new one.
 create function private.activate_policy(of_policy integer) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -167,8 +172,8 @@ begin
 end
 $$;
 
--- The owner's: keeps a version for compliance to decide on; its id. Raises RG409 (retention_policies_name_key) for a
--- name that was used before.
+-- Stores a version of the policy for compliance to decide on, and returns its id. Only the owner can call this
+-- function. Raises RG409 (retention_policies_name_key) if the name was used before.
 create function private.propose_policy(of_name text, of_sha256 text, of_source text, of_terms jsonb) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -187,7 +192,8 @@ begin
 end
 $$;
 
--- The owner's: the first policy, in force at once where nobody has decided on any and nothing is recorded; else null.
+-- Puts the first policy into force at once, if nobody has decided on any policy and no recording exists; else returns
+-- null. Only the owner can call this function.
 create function private.adopt_policy(of_name text, of_sha256 text, of_source text, of_terms jsonb) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -205,8 +211,8 @@ begin
 end
 $$;
 
--- A proposal, locked, for an officer to decide on; all null where there is none, which is then in the log. Raises RG409
--- (retention_policy_settled).
+-- Locks and returns a proposed policy for an officer to decide on. Returns nulls if the policy does not exist, and
+-- writes an audit row about that. Raises RG409 (retention_policy_settled).
 create function private.open_policy(of_policy integer, action text) returns resguardo.retention_policies
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -226,9 +232,10 @@ begin
 end
 $$;
 
--- One officer's approval of a proposal, judged against what is in force now; false where there is none. It comes into
--- force with it, or with a second officer's where it shortens a term; who has been suspended since does not count.
--- Raises RG409 (retention_policy_settled, retention_same_officer).
+-- Records one officer's approval of a proposed policy, which is compared with the policy in force now. Returns false
+-- if the proposal does not exist. The policy comes into force with this approval, or with a second officer's approval
+-- if it shortens a term. The approval of an officer who was suspended since does not count. Raises RG409
+-- (retention_policy_settled, retention_same_officer).
 create function private.approve_policy(of_policy integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -264,7 +271,8 @@ begin
 end
 $$;
 
--- One officer's refusal ends a proposal; false where there is none. Raises RG409 (retention_policy_settled).
+-- Records one officer's rejection, which ends a proposal. Returns false if the proposal does not exist. Raises RG409
+-- (retention_policy_settled).
 create function private.reject_policy(of_policy integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -282,8 +290,9 @@ begin
 end
 $$;
 
--- What a policy would do to what exists, month by month: how much would be deleted, how much of it sooner than it is to
--- be today (or at all), how much is held and so stays.
+-- Returns the effect of a policy on existing recordings, month by month: how many recordings it would delete, how
+-- many of them earlier than today's due date (or without one today), and how many of them are held and therefore
+-- stay.
 create function private.policy_effects(of_policy integer)
 returns table (
     month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz
@@ -308,8 +317,8 @@ begin
 end
 $$;
 
--- The same for compliance, after the audit row; no row, too, where there is no such policy. Raises RG409
--- (retention_policy_settled) for one that is not PROPOSED.
+-- Returns the effect of a policy to compliance, after the audit row about this read. Returns no row if the policy
+-- does not exist. Raises RG409 (retention_policy_settled) if the policy is not PROPOSED.
 create function private.preview_policy(of_policy integer)
 returns table (
     month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz

@@ -66,36 +66,37 @@ create table resguardo.recordings (
 );
 alter table resguardo.recordings enable row level security;
 comment on column resguardo.recordings.truncated is
-'LiveKit ended it at a limit: it is complete as a file, not as a record.';
+'LiveKit ended the recording at a limit: the file is valid, but the consultation went on.';
 comment on column resguardo.recordings.interrupted is
 'The recorder lost its room and came back: a part of the consultation is missing inside the recording.';
 comment on column resguardo.recordings.recorder_sid is
 'The participant SID under which the recorder was first seen in its room. It gets another one when it comes back.';
 comment on column resguardo.recordings.medium is
 'VIDEO: the room with its mixed sound. MICROPHONE: the sound of one microphone track. SPEAKERS: sound on two channels.';
-comment on column resguardo.recordings.beside is 'The video that this sound was recorded beside.';
+comment on column resguardo.recordings.beside is 'The video that belongs to this sound.';
 comment on column resguardo.recordings.participant_id is 'The participant who published the microphone track.';
 comment on column resguardo.recordings.track_sid is
 'LiveKit''s id of the microphone track. A microphone that is published again is another track.';
 comment on column resguardo.recordings.is_routed is
 'The doctor is on the left channel, the patient on the right one. False for SPEAKERS: nobody knows who is where.';
-comment on column resguardo.recordings.status_at is 'When it came to its status: deadlines count from here.';
+comment on column resguardo.recordings.status_at is
+'When the recording entered its status. Deadlines count from this time.';
 comment on column resguardo.recordings.error is
-'What went wrong, or what stopped it; a READY recording may bear one.';
+'The error, or the reason why the recording was stopped. A READY recording may have one.';
 comment on column resguardo.recordings.expected_sha256 is
-'What whoever imported it said its object would hash to; null where nothing was said.';
+'The SHA-256 that the importer announced for the object; null if none was announced.';
 comment on column resguardo.recordings.retention_class is
-'Where its objects are: under r/d90/ for a term of 90 days, which the bucket empties too; under keep/ we alone do.';
+'The storage prefix of its objects. The bucket also deletes r/d90/ after 90 days; only we delete keep/.';
 comment on column resguardo.recordings.recorded_class is
-'The class that it was recorded under: what was left there when it moved to keep/ goes with it.';
+'The class when recording began. Objects that were left there after a move to keep/ are destroyed with it.';
 comment on column resguardo.recordings.stored_at is 'When the object was stored, by the bucket''s clock.';
 comment on column resguardo.recordings.due_at is
-'When it is to be destroyed; null while it is unfinished, of sound (which goes with its video) or without a policy.';
-comment on column resguardo.recordings.retention_policy is 'The policy that its term is of.';
+'When it is to be destroyed; null if it is unfinished, is sound (destroyed with its video), or has no policy.';
+comment on column resguardo.recordings.retention_policy is 'The retention policy that set its term.';
 comment on column resguardo.recordings.term_from is
-'From when its term counts: the latest that any clock said of its end, so that one that jumped back hastens nothing.';
+'When its term begins: the latest end that any clock reported, so a clock that jumped back shortens no term.';
 comment on column resguardo.recordings.missing_since is
-'Since when its object was not in the bucket; null while it is there.';
+'Since when its object was missing from the bucket; null if the object is present.';
 create index recordings_consultation_idx on resguardo.recordings (consultation_id, doctor_id, patient_id);
 create index recordings_doctor_idx on resguardo.recordings (doctor_id, created_at desc, id desc);
 create index recordings_patient_idx on resguardo.recordings (patient_id);
@@ -113,8 +114,9 @@ create index recordings_retention_policy_idx on resguardo.recordings (retention_
 create index recordings_created_idx on resguardo.recordings (created_at);
 create index recordings_missing_idx on resguardo.recordings (missing_since) where missing_since is not null;
 
--- Law 5: a finished recording never moves back. Law 7: none is DELETED of which the keys are not destroyed. What its
--- doctor stops before it has begun says so: people may write the status alone.
+-- Law 5: a finished recording never returns to an earlier status. Law 7: a recording becomes DELETED only after its
+-- keys were destroyed. If a doctor stops a recording before it has begun, the trigger sets the error that says so,
+-- because people may change only the status.
 create function private.guard_recording() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -232,7 +234,7 @@ begin
 end
 $$;
 
--- Why there is no object to open of a recording in this status.
+-- Returns the reason why a recording in this status has no object to open.
 create function private.unready_reason(status text) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -247,7 +249,8 @@ begin
 end
 $$;
 
--- The same table as TRANSITIONS in app/recordings/model.py; a test holds them together.
+-- Returns whether a recording may change from one status to another. A test compares this table with TRANSITIONS in
+-- app/recordings/model.py.
 create function private.may_become(before text, after text) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -267,8 +270,9 @@ begin
 end
 $$;
 
--- A consultation that is to be recorded by itself, recorded: its recording with its object key and its job, or null
--- where it is not to be, was before, or somebody's consent is missing. The consultation's lock makes it once.
+-- Requests the automatic recording of a consultation: creates the recording with its object key and its job, and
+-- returns its id. Returns null if the consultation is not recorded automatically, was recorded before, or lacks a
+-- consent. The consultation's lock prevents a second recording.
 create function private.request_recording(of_consultation uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

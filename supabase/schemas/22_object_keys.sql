@@ -1,5 +1,4 @@
--- Where the objects of recordings are in the bucket. Only functions that write the audit row first return an object
--- key.
+-- The bucket's object keys of recordings. Only functions that first write the audit row return an object key.
 
 create table private.recording_secrets (
     recording_id uuid primary key
@@ -8,8 +7,8 @@ create table private.recording_secrets (
 );
 create index recording_secrets_object_key_idx on private.recording_secrets (object_key collate "C");
 
--- Fixes where the recording's object will be. The key names nobody. Raises RG403 for a recording that is not the
--- caller's own.
+-- Sets the object key of a recording. The key contains no name of a person. Raises RG403 if the recording does not
+-- belong to the caller.
 create function private.assign_object_key(of_recording uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -26,9 +25,10 @@ begin
 end
 $$;
 
--- The object key of a READY recording for its doctor, after the audit row that says so; null where there is nothing
--- for this person (the row then says DENIED or ABSENT), '' where it is not READY. Only a session whose TOTP code is no
--- older than the limit gets one. Raises RG403 (totp_stale), RG429 (quota_urls), RG409 (recording_being_deleted).
+-- Returns the object key of a READY recording to its doctor, after the audit row about this access. Returns null if
+-- the person may not see the recording or it does not exist (the audit row then says DENIED or ABSENT), and '' if it
+-- is not READY. The session's TOTP code must be no older than the limit. Raises RG403 (totp_stale), RG429
+-- (quota_urls), RG409 (recording_being_deleted).
 create function private.release_object_key(action text, of_recording uuid, totp_max_age_seconds integer) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -75,7 +75,7 @@ begin
 end
 $$;
 
--- The object key for the worker, after the audit row.
+-- Returns the object key to the worker, after the audit row about this access.
 create function private.read_object_key(of_recording uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -104,7 +104,7 @@ begin
 end
 $$;
 
--- `sound_file` is the extension of a MICROPHONE's file: mp4 or ogg.
+-- Returns the first object key of a recording. `sound_file` is the extension of a MICROPHONE's file: mp4 or ogg.
 create function private.first_object_key(of_recording resguardo.recordings, sound_file text default 'mp4') returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -119,9 +119,9 @@ begin
 end
 $$;
 
--- Law 5: each time that LiveKit is asked anew it is given another key, so that an egress of an earlier ask that turns
--- up late overwrites nothing; and the key follows the egress that is adopted. Only while nothing has been recorded to
--- the end. Raises RG409 (object_key_of_another).
+-- Law 5: sets another object key before LiveKit is asked again, so that a late egress of an earlier request
+-- overwrites no object. When the worker adopts an egress, the recording gets the key of that egress. The key changes
+-- only while the recording is unfinished. Raises RG409 (object_key_of_another).
 create function private.point_object_key(of_recording uuid, key text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -146,9 +146,9 @@ begin
 end
 $$;
 
--- Which of these keys no recording has, no import waits for, and nothing on its way to keep/ comes from or goes to, for
--- the sweep of the bucket. A recording that was given up before anything was known of it has none: what LiveKit uploads
--- for it all the same is nobody's. It tells nothing that was not asked with.
+-- Returns which of the given keys belong to no recording, no pending import and no move to keep/, for the sweep of
+-- orphaned objects. A recording that was given up before anything was known about it has no key, so an object that
+-- LiveKit uploads for it later is orphaned. The function reveals nothing about keys that the caller did not name.
 create function private.unknown_object_keys(keys text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -174,7 +174,7 @@ begin
 end
 $$;
 
--- Where a recording's objects are, and where they were before it moved to keep/.
+-- Returns the prefixes of a recording's objects, including the prefix before a move to keep/.
 create function private.object_prefixes(of_recording resguardo.recordings) returns text[]
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$

@@ -1,6 +1,6 @@
 -- Imports of files that were recorded elsewhere.
 
--- Its ids are made here: whoever declares an import cannot aim it at a recording that there is.
+-- Imports. The database generates the recording id, so nobody can aim an import at an existing recording.
 create table resguardo.recording_imports (
     id uuid primary key default gen_random_uuid(),
     consultation_id uuid not null,
@@ -29,12 +29,12 @@ create table resguardo.recording_imports (
 );
 alter table resguardo.recording_imports enable row level security;
 comment on column resguardo.recording_imports.recording_id is
-'The id that the recording will have: it exists once the import is COMPLETED.';
-comment on column resguardo.recording_imports.expires_at is 'When the upload URL ends.';
+'The id of the future recording, which exists once the import is COMPLETED.';
+comment on column resguardo.recording_imports.expires_at is 'When the upload URL expires.';
 comment on column resguardo.recording_imports.recorded_at is
-'When its doctor says that the recording began; becomes started_at of the recording, and never enters its term.';
+'When the recording began, as the doctor states it. Becomes started_at and has no effect on the retention term.';
 comment on column resguardo.recording_imports.retention_class is
-'That of the recording it becomes: its object is uploaded there before there is one.';
+'The retention class of the future recording. The object is uploaded under this prefix before the recording exists.';
 create index recording_imports_consultation_idx
 on resguardo.recording_imports (consultation_id, doctor_id, patient_id);
 create index recording_imports_doctor_idx on resguardo.recording_imports (doctor_id);
@@ -49,10 +49,10 @@ create table private.import_secrets (
     upload_url text
 );
 comment on column private.import_secrets.upload_url is
-'Whoever holds it may upload, once: erased when it ends and when the import is COMPLETED.';
+'The upload URL, which works once without a login. Erased when it expires or the import is COMPLETED.';
 
--- Law 6: what is imported was recorded, so everybody consents. With the row its object key is fixed: the one that the
--- recording will have, of a name that nothing recorded here has.
+-- Law 6: everyone must consent before a file is imported, because the file is a recording. The trigger also sets the
+-- object key, which the future recording keeps and which no other recording has.
 create function private.guard_import() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -75,8 +75,8 @@ $$;
 create trigger recording_imports_guard after insert on resguardo.recording_imports
 for each row execute function private.guard_import();
 
--- What the worker signs a URL for, after the audit row, and for how many seconds at most; no row where no URL is wanted
--- any more.
+-- Returns the object key and the maximum lifetime in seconds of the upload URL for the worker to sign, after the
+-- audit row. Returns no row if the import no longer needs a URL.
 create function private.read_import_key(of_import uuid)
 returns table (object_key text, content_type text, size_bytes bigint, seconds_left integer)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -100,7 +100,7 @@ begin
 end
 $$;
 
--- Keeps the URL that the worker signed, where one is wanted still.
+-- Stores the upload URL that the worker signed, if the import still needs one.
 create function private.keep_upload_url(of_import uuid, url text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -113,8 +113,8 @@ begin
 end
 $$;
 
--- The upload URL of an import for its doctor, after the audit row that says so; null where there is none (yet), and
--- for everybody else (the row then says DENIED or ABSENT).
+-- Returns the upload URL of an import to its doctor, after the audit row about this access. Returns null if the URL
+-- does not exist yet, and for every other person (the audit row then says DENIED or ABSENT).
 create function private.release_upload_url(of_import uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -145,7 +145,7 @@ begin
 end
 $$;
 
--- How long after the URL's end an upload that began in time may take: 5 GB at 6 Mbit/s.
+-- Returns how long an upload may continue after its URL has expired: the time to send 5 GB at 6 Mbit/s.
 create function private.upload_grace() returns interval
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -154,9 +154,10 @@ begin
 end
 $$;
 
--- Makes the recording of an import, VERIFYING, with its job, and erases the URL; of a completed one it changes nothing.
--- The object need not be there: verification says so. Raises RG403 (not_own_import, consent_missing) and RG409
--- (import_expired), and never takes a recording that is there for the import's.
+-- Creates the recording of an import as VERIFYING, queues its job and erases the URL. Changes nothing if the import
+-- is already COMPLETED. The object need not exist, because verification checks that. The function never takes an
+-- existing recording for the import's recording. Raises RG403 (not_own_import, consent_missing) and RG409
+-- (import_expired).
 create function private.complete_import(of_import uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -197,8 +198,8 @@ begin
 end
 $$;
 
--- Erases the URLs that have ended, and ends the imports that nobody completed in time and grace; how many. Their
--- objects, if any came, are then nobody's, for the sweep of the bucket.
+-- Erases expired upload URLs, ends imports that nobody completed within the time and the grace period, and returns
+-- how many imports ended. Their objects, if any were uploaded, are then orphaned, and the sweep deletes them.
 create function private.expire_imports() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -9,14 +9,16 @@ create table private.livekit_events (
     received_at timestamptz not null default clock_timestamp()
 );
 comment on table private.livekit_events is
-'The inbox: what LiveKit told us, ids only. An event is a hint to look at LiveKit''s own list.';
+'The inbox of LiveKit''s events, ids only. An event only makes the worker read LiveKit''s own lists.';
 
--- Law 5: the webhook's one transaction. True where the event is new; its job is queued with it: to read LiveKit's list
--- after news of an egress, and to see who is there after news of a room that is recorded, or still to be by itself; a
--- start that follows looks for itself. Where a job already waits to look at the same, none is queued: somebody who
--- comes and goes fills the inbox, but not the queue. That needs no lock: a worker has its job once the fetch is
--- committed, so what is still seen as `todo` here asks LiveKit later than now, and now is later than what LiveKit tells
--- of. A job that failed before, and waits for its next try, does not count.
+-- Law 5: receives a webhook in one transaction. Returns true if the event is new, and then queues its job. After an
+-- egress event the job reads LiveKit's list of egresses. After an event of a room that is recorded, or that may still
+-- be recorded automatically, the job reads the participants. A start that follows reads them itself.
+--
+-- If a job that will read the list is already waiting, no second job is queued. Therefore a participant who joins and
+-- leaves many times fills the inbox but not the queue. This check needs no lock: a worker starts a job only after its
+-- fetch is committed, so a job that is still `todo` will read LiveKit's list later than this event. A job that failed
+-- and waits for its next attempt does not count.
 create function private.receive_livekit_event(
     of_event_id text, of_event text, of_egress_id text, of_room_name text, at timestamptz
 ) returns boolean

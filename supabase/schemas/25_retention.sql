@@ -1,8 +1,9 @@
--- The term of each recording: from when it counts, and when the recording is to be destroyed.
+-- The retention term of each recording: when it begins, and when the recording is to be destroyed.
 
--- A new recording goes where its term sends it, sound beside its picture and an import where it was uploaded; one that
--- has ended is dated by the policy in force, and by that alone from then on. What LOST turns out to be keeps its policy
--- and is never due earlier.
+-- Sets the retention class and the due date. A new recording gets the class that its term requires. Sound gets the
+-- class of its video, and an import keeps the class of its upload. A recording that has ended gets its due date from
+-- the policy in force and keeps that policy. A LOST recording that turns out otherwise keeps its policy and never
+-- becomes due earlier.
 create function private.retain_recording() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -53,7 +54,7 @@ begin
 end
 $$;
 
--- After recordings_guard, by name: that sets status_at.
+-- The name sorts after recordings_guard, because that trigger sets status_at first.
 create trigger recordings_retention before insert or update of status on resguardo.recordings
 for each row execute function private.retain_recording();
 
@@ -69,7 +70,7 @@ $$;
 create trigger recording_imports_classify before insert on resguardo.recording_imports
 for each row execute function private.classify_import();
 
--- 'recording_days' or 'signed_note_days' of a kind of consultation; of none, the default.
+-- Returns 'recording_days' or 'signed_note_days' of a kind of consultation, or of the default kind if it has no term.
 create function private.term_of(terms jsonb, kind text, term text) returns integer
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -78,8 +79,9 @@ begin
 end
 $$;
 
--- Until when what is recorded of somebody born that day is kept at the least; null where nothing is said of minors.
--- The day of coming of age has then begun everywhere on earth; who was born on a 29 February comes of age on 1 March.
+-- Returns until when the recordings of a minor with this birth date must be kept at least; null if the terms say
+-- nothing about minors. The date is when the birthday of full age has begun in every time zone. A person born on 29
+-- February comes of age on 1 March.
 create function private.minor_until(terms jsonb, birth_date date) returns timestamptz
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -93,7 +95,8 @@ begin
 end
 $$;
 
--- When a recording whose term counts from then is due. Raises nothing; null without terms or a beginning.
+-- Returns when a recording is due if its term counts from the given time. Returns null without terms or a start time.
+-- Raises nothing.
 create function private.due_of(terms jsonb, kind text, birth_date date, counted_from timestamptz) returns timestamptz
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -108,7 +111,8 @@ begin
 end
 $$;
 
--- Where the objects of a consultation's next recording go: where the bucket's own rule cannot come before us.
+-- Returns the retention class of a consultation's next recording: a prefix that the bucket's rule does not empty
+-- before the recording is due.
 create function private.class_for(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -130,8 +134,9 @@ begin
 end
 $$;
 
--- The videos that the bucket's own rule would empty too early: under a class of a fixed age and due later than two days
--- before its backstop, which is a week after its term and counts from when the bucket stored the object.
+-- Returns the videos that the bucket's rule would delete too early. These videos have a class of a fixed age, and are
+-- due later than two days before the bucket deletes them. The bucket deletes an object one week after the class's
+-- term, counted from when the object was stored.
 create function private.outgrown() returns table (recording_id uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -145,7 +150,8 @@ begin
 end
 $$;
 
--- What is stored, by class and by age in days, for compliance, after the audit row: counts and bytes alone.
+-- Returns the stored objects and bytes by class and age in days to compliance, after the audit row. No other data is
+-- returned.
 create function private.report_storage()
 returns table (retention_class text, age_from_days integer, objects bigint, size_bytes bigint)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -170,8 +176,8 @@ begin
 end
 $$;
 
--- What the next so many days will delete, how much of that is held and so will stay, and what was stored and fetched in
--- as many days until now. report_storage() has written the audit row.
+-- Returns what the next N days will delete, how much of that is held and therefore stays, and what was stored and
+-- fetched in the last N days. report_storage() has already written the audit row.
 create function private.report_coming(within_days integer)
 returns table (
     recordings bigint, size_bytes bigint, held_recordings bigint, held_bytes bigint, objects_stored bigint,

@@ -1,4 +1,4 @@
--- Legal holds: what must not be destroyed, for whom and in which matter.
+-- Legal holds: they forbid the destruction of recordings in a legal matter.
 
 create table resguardo.legal_holds (
     id uuid primary key default gen_random_uuid(),
@@ -22,16 +22,16 @@ create table resguardo.legal_holds (
 );
 alter table resguardo.legal_holds enable row level security;
 comment on table resguardo.legal_holds is
-'What must not be destroyed, for whom and in which matter. Active while released_at is null; a released one stays.';
+'Legal holds on recordings. A hold is active while released_at is null. A released hold stays in the table.';
 comment on column resguardo.legal_holds.recorded_since is
-'With recorded_until, excluded: every recording that was created in between.';
+'With recorded_until (exclusive): every recording created in this range.';
 create index legal_holds_consultation_idx on resguardo.legal_holds (consultation_id);
 create index legal_holds_patient_idx on resguardo.legal_holds (patient_id);
 create index legal_holds_placed_idx on resguardo.legal_holds (placed_at desc, id desc);
 create index legal_holds_active_idx on resguardo.legal_holds (recorded_since) where released_at is null;
 
--- The videos that a hold covers, whatever their state; a sound is held with its video. A range that covers a sound
--- covers its video.
+-- Returns the videos that a hold covers, in any status. A hold on a video also covers its sound. A range of time that
+-- includes a sound covers its video.
 create function private.videos_under(of_hold resguardo.legal_holds) returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -58,9 +58,10 @@ begin
 end
 $$;
 
--- Places a hold, or nothing where there is no such consultation or patient, and tells how much it covers now. An equal
--- one of the same person's that stands is answered with, and placed no second time. Alone: nothing begins to be
--- destroyed meanwhile, and what is in destruction already is counted.
+-- Places a hold and returns how many videos it covers now. Returns nothing if the consultation or the patient does
+-- not exist. If this person has already placed an equal active hold, the function returns that hold and places no
+-- second one. The function takes the keeping lock exclusively, so no destruction begins meanwhile. Recordings that
+-- are already in destruction are counted separately.
 create function private.place_hold(
     of_consultation uuid, of_patient uuid, since timestamptz, until timestamptz, of_matter text, of_custodian text
 ) returns table (
@@ -114,8 +115,8 @@ begin
 end
 $$;
 
--- Releases a hold, for a second person alone; nothing where there is no such hold. Again by the same person it is
--- answered with as it is. Raises RG409 (own_hold, hold_released).
+-- Releases a hold, if a second person asks for it. Returns nothing if the hold does not exist. If this person has
+-- already released the hold, it is returned unchanged. Raises RG409 (own_hold, hold_released).
 create function private.release_hold(of_hold uuid) returns setof resguardo.legal_holds
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -149,7 +150,7 @@ begin
 end
 $$;
 
--- The videos that must not go: under an active hold, or wanted by an access request that holds.
+-- Returns the videos that must not be destroyed: those under an active legal hold or an access request that holds.
 create function private.held_videos() returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -169,7 +170,8 @@ begin
 end
 $$;
 
--- Law 7: what stands against destroying a recording: active legal holds and access requests that hold, by their ids.
+-- Law 7: returns the ids of the active legal holds and the access requests that forbid the destruction of a
+-- recording.
 create function private.holds_on(of_recording uuid) returns uuid[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

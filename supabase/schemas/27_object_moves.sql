@@ -1,4 +1,5 @@
--- Moves of objects to keep/, which no rule of the bucket deletes, and objects that are missing from the bucket.
+-- Moves of objects to keep/, a prefix that no rule of the bucket deletes, and objects that are missing from the
+-- bucket.
 
 create table private.object_moves (
     recording_id uuid primary key
@@ -10,13 +11,13 @@ create table private.object_moves (
     constraint object_moves_lead_to_keep check (starts_with(target_key, 'keep/') and starts_with(source_key, 'r/'))
 );
 comment on table private.object_moves is
-'Objects on their way to keep/, where no rule of the bucket reaches them: while a row is here both keys may hold one.';
-comment on column private.object_moves.kept_at is 'When the recording began to be read from the target.';
+'Objects that move to keep/. While a row exists, the object may be under either key, or both.';
+comment on column private.object_moves.kept_at is 'When the worker began to read the recording from the new key.';
 
--- What lies under r/ and must survive the bucket's own rule, the oldest first. `lock_prefix` is where a bucket lock
--- would hold it: its consultation's folder, and null where something else is there that nothing holds, which the lock
--- would hold too. `may_move`: nobody writes to it any more, or destroys it. `movable`: how many of its objects, and of
--- the sounds beside it, would move now.
+-- Returns the videos under r/ that must outlive the bucket's rule, oldest first. `lock_prefix` is the folder of the
+-- consultation, where a bucket lock would protect the video. It is null if the folder also contains a video that is
+-- not held, because the lock would protect that video too. `may_move` is true if nothing writes or destroys the
+-- objects any more. `movable` is the number of objects, of the video and of its sound, that can be moved now.
 create function private.unprotected_videos()
 returns table (
     id uuid, lock_prefix text, is_held boolean, is_outgrown boolean, may_move boolean, movable integer
@@ -86,7 +87,7 @@ begin
 end
 $$;
 
--- Videos whose objects are on their way to keep/. None of these begins to be destroyed.
+-- Returns the videos that have objects in a move to keep/. No destruction of these videos may begin.
 create function private.moving_videos() returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -98,8 +99,9 @@ begin
 end
 $$;
 
--- Writes down that the objects of a video and of its sound are to move to keep/, and tells from where and to where,
--- after the audit row; the same again where it is under way. Nothing where it is in destruction, or nothing is to move.
+-- Records that the objects of a video and of its sound are to move to keep/, and returns the old and new keys, after
+-- the audit row. Returns the recorded move if one is already under way. Returns no row if the video is in destruction
+-- or no object needs to move.
 create function private.begin_move(of_video uuid)
 returns table (recording_id uuid, source_key text, target_key text, is_verified boolean, is_kept boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -143,8 +145,8 @@ begin
 end
 $$;
 
--- From now on the recording is read from the new key: where a move leads there, and it is not being destroyed. False
--- where it does not.
+-- Makes the recording use the new object key and returns true. Returns false if no move leads to this key or the
+-- recording is being destroyed.
 create function private.keep_object(of_recording uuid, old_key text, new_key text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -180,7 +182,7 @@ begin
 end
 $$;
 
--- The move is over, and one object left, or none was there.
+-- Ends a move: only one object is left, or none existed.
 create function private.end_move(of_recording uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -189,7 +191,7 @@ begin
 end
 $$;
 
--- The time, and how many recordings are verified, at the start of a look for what is missing.
+-- Returns the time and the number of verified recordings at the start of a search for missing objects.
 create function private.begin_look(out at timestamptz, out verified bigint)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -199,8 +201,9 @@ begin
 end
 $$;
 
--- Of the verified recordings whose keys are after the one and up to the other, those whose object is not among those
--- `present` there, and that nobody is destroying; and what had been missing and is present is so no more.
+-- Returns the verified recordings with keys after `after_key` and up to `last_key` and without an object in
+-- `present`, except recordings in destruction. A recording marked as missing whose object is in `present` is no
+-- longer marked.
 create function private.missing_objects(after_key text, last_key text, present text[])
 returns table (id uuid, beside uuid, consultation_id uuid, missing_since timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -223,7 +226,8 @@ begin
 end
 $$;
 
--- Writes down, once, that a recording's object was found missing at that time; false where that is known.
+-- Records, once, that the object of a recording was found missing at that time. Returns false if that is already
+-- recorded.
 create function private.report_missing(of_recording uuid, seen_at timestamptz) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,4 +1,4 @@
--- Patients' requests for a copy of what was recorded of them.
+-- Access requests: patients ask for a copy of their recordings.
 
 create table resguardo.access_requests (
     id uuid primary key default gen_random_uuid(),
@@ -72,17 +72,18 @@ create table resguardo.access_requests (
     constraint access_requests_failure_is_whole check ((export_status = 'FAILED') is true = (export_error is not null))
 );
 alter table resguardo.access_requests enable row level security;
-comment on column resguardo.access_requests.consultation_id is 'Null: everything that was recorded of the patient.';
+comment on column resguardo.access_requests.consultation_id is
+'Null if the request covers every recording of the patient.';
 comment on column resguardo.access_requests.channel is
-'LOGIN: by the patient''s own login. WRITTEN: on paper, written down here by compliance.';
+'LOGIN: the patient asked with their own login. WRITTEN: compliance entered a request that came on paper.';
 comment on column resguardo.access_requests.due_on is
 'The last day to act, in UTC: 30 days after receipt, extended once by 30 at most (164.524(b)(2)).';
 comment on column resguardo.access_requests.determined_by is
-'The licensed professional who determined the harm, where the ground is reviewable (164.524(a)(3)).';
+'The licensed professional who determined the harm, if the ground of the denial is reviewable (164.524(a)(3)).';
 comment on column resguardo.access_requests.export_status is
-'What became of the copy; DELETED: a recording in it was destroyed, and the copy with it.';
+'The state of the copy. DELETED: a recording in it was destroyed, and the copy was destroyed too.';
 comment on column resguardo.access_requests.export_missing is
-'How many files are not in the copy because they are gone from the bucket, or not what was stored.';
+'How many files the copy lacks because the bucket does not have them or has another content.';
 create unique index access_requests_one_open_key on resguardo.access_requests (
     patient_id, coalesce(consultation_id, '00000000-0000-0000-0000-000000000000')
 ) where status in ('OPEN', 'APPROVED');
@@ -95,8 +96,9 @@ where status in ('OPEN', 'APPROVED', 'DENIED');
 create index access_requests_determined_by_idx on resguardo.access_requests (determined_by);
 create index access_requests_reviewed_by_idx on resguardo.access_requests (reviewed_by);
 
--- Whether a request holds what it asks for: while it is open, and, where the patient may have its denial reviewed, for
--- 60 days after that, so that the review does not come too late. An outcome of the review ends it.
+-- Returns whether a request forbids the destruction of the recordings that it covers. A request holds while it is
+-- open. If the patient may ask for a review of the denial, the request holds for 60 more days, so that a review is
+-- not too late. The outcome of a review ends the hold.
 create function private.request_holds(asked resguardo.access_requests) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -112,7 +114,7 @@ begin
 end
 $$;
 
--- One audit row about a request, as it stands.
+-- Writes one audit row about a request in its present state.
 create function private.audit_request(of_action text, asked resguardo.access_requests, of_fields text[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -124,8 +126,8 @@ begin
 end
 $$;
 
--- The request for the person who asks: compliance any, a patient the own. All null if it is hidden or does not exist,
--- after the audit row that says which.
+-- Returns the request. Compliance may see every request, a patient only their own. If the request is hidden or does
+-- not exist, the function writes the audit row that says so and returns nulls.
 create function private.find_access_request(of_request uuid, of_action text) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -153,7 +155,7 @@ begin
 end
 $$;
 
--- The same, locked to be changed. A request of somebody else's is not locked.
+-- Locks and returns the request, so that it can be changed. The request of another patient is not locked.
 create function private.lock_access_request(of_request uuid, of_action text) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -167,7 +169,7 @@ begin
 end
 $$;
 
--- The open request of a scope, locked; all null where none is.
+-- Locks and returns the open request of a patient or a consultation; nulls if none is open.
 create function private.lock_open_request(of_patient uuid, of_consultation uuid) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -183,8 +185,8 @@ begin
 end
 $$;
 
--- An open request after the same was asked for again: the clock runs from the earlier day, and who speaks for the
--- patient is told where nobody was named before the decision. Raises RG409 (representative_differs).
+-- Merges a repeated request into the open request. The earlier day of receipt applies. The representative of the
+-- patient is added if the open request names none and is not decided yet. Raises RG409 (representative_differs).
 create function private.join_request(
     wanted resguardo.access_requests, received date, relationship text, representative text
 ) returns resguardo.access_requests
@@ -212,10 +214,10 @@ begin
 end
 $$;
 
--- Files a request, which holds what it asks for: by a patient for the own person, or by compliance for a patient who
--- wrote on a day of the last 60. The same scope again, while one is open, is that one. No row where the patient or the
--- consultation is hidden or does not exist. Raises RG409 (bad_received_on, representative_differs), RG429
--- (quota_pages).
+-- Files a request and holds the recordings that it covers. A patient files it in their own name, or compliance files
+-- it for a patient who wrote within the last 60 days. If a request with this patient and consultation is already
+-- open, the function returns that request. Returns no row if the patient or the consultation is hidden or does not
+-- exist. Raises RG409 (bad_received_on, representative_differs), RG429 (quota_pages).
 create function private.file_access_request(
     of_patient uuid, of_consultation uuid, received date, relationship text, representative text
 ) returns setof resguardo.access_requests
@@ -232,7 +234,7 @@ begin
         raise exception 'wrong_role' using errcode = 'RG403';
     end if;
     perform private.use_quota(person, 'pages');
-    if is_patient then  -- not as a case below: who plans that for any caller evaluates it for compliance too
+    if is_patient then  -- no `case` expression below: its plan would evaluate this condition for compliance too
         of_patient := private.patient();
     end if;
     if not is_patient and (received is null or received > today or received < today - 60) then
@@ -282,8 +284,8 @@ begin
 end
 $$;
 
--- The request for its patient, or for compliance on the patient's written word, locked; all null as by
--- lock_access_request. Raises RG409 (request_not_written), RG429 (quota_pages).
+-- Locks and returns the request for its patient, or for compliance if the patient asked in writing. Returns nulls in
+-- the cases of lock_access_request(). Raises RG409 (request_not_written), RG429 (quota_pages).
 create function private.lock_for_patient(of_request uuid, of_action text) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -299,8 +301,8 @@ begin
 end
 $$;
 
--- By its patient, or by compliance where it came in writing; again, nothing changes. Raises RG409
--- (access_request_closed, request_not_written), RG429 (quota_pages).
+-- Withdraws a request, for its patient, or for compliance if the request came in writing. A second withdrawal changes
+-- nothing. Raises RG409 (access_request_closed, request_not_written), RG429 (quota_pages).
 create function private.withdraw_access_request(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -321,8 +323,8 @@ begin
 end
 $$;
 
--- By compliance: the copy is made, or made anew where that failed; while one is being made, no other is begun. Raises
--- RG409 (access_request_closed, review_pending), RG429 (quota_pages).
+-- Approves a request (compliance) and queues the copy. If an earlier copy failed, it is made again. If a copy is
+-- being made, no second one begins. Raises RG409 (access_request_closed, review_pending), RG429 (quota_pages).
 create function private.approve_access_request(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -354,8 +356,8 @@ begin
 end
 $$;
 
--- By compliance, on a ground of 164.524(a)(2), or of (a)(3) that a clinician determined. Raises RG409
--- (access_request_closed, review_pending, clinician_unknown, request_has_no_representative).
+-- Denies a request (compliance) on a ground of 164.524(a)(2), or on a ground of (a)(3) that a clinician determined.
+-- Raises RG409 (access_request_closed, review_pending, clinician_unknown, request_has_no_representative).
 create function private.deny_access_request(
     of_request uuid, ground text, determined uuid
 ) returns setof resguardo.access_requests
@@ -386,8 +388,8 @@ begin
 end
 $$;
 
--- By compliance, once, on or before the day it is due, by 30 days at most. Raises RG409 (access_request_closed,
--- review_pending, extended_already, past_due).
+-- Extends a request (compliance) once, by at most 30 days, on or before its due day. Raises RG409
+-- (access_request_closed, review_pending, extended_already, past_due).
 create function private.extend_access_request(
     of_request uuid, days integer, reason text
 ) returns setof resguardo.access_requests
@@ -417,10 +419,11 @@ begin
 end
 $$;
 
--- By its patient, or by compliance where it came in writing, of a denial on a reviewable ground: the request is open
--- again, and holds, until the review is recorded; for that we give ourselves 30 days (the rule: "within a reasonable
--- period of time", (d)(4)). Again, nothing changes. Raises RG409 (not_reviewable, reviewed_already,
--- access_request_open_already, request_not_written), RG429 (quota_pages).
+-- Asks for the review of a denial on a reviewable ground, for the patient, or for compliance if the request came in
+-- writing. The request is open again and holds its recordings until the review is recorded. We set a deadline of 30
+-- days for the review (the rule says "within a reasonable period of time", (d)(4)). A second call changes nothing.
+-- Raises RG409 (not_reviewable, reviewed_already, access_request_open_already, request_not_written), RG429
+-- (quota_pages).
 create function private.ask_access_review(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -455,8 +458,8 @@ begin
 end
 $$;
 
--- By compliance: what another clinician, who took no part in the denial, has come to. Raises RG409 (no_review_asked,
--- clinician_unknown, reviewer_took_part).
+-- Records the outcome of a review (compliance) by a clinician who took no part in the denial. Raises RG409
+-- (no_review_asked, clinician_unknown, reviewer_took_part).
 create function private.record_access_review(
     of_request uuid, reviewer uuid, outcome text
 ) returns setof resguardo.access_requests
@@ -489,7 +492,7 @@ begin
 end
 $$;
 
--- The requests that nobody has acted on in time.
+-- Returns the requests that nobody acted on before their due day.
 create function private.overdue_access_requests() returns uuid[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

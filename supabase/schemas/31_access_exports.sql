@@ -1,4 +1,4 @@
--- The copies that were made for access requests.
+-- The copies of recordings that were made for access requests.
 
 create table private.access_exports (
     request_id uuid primary key
@@ -15,13 +15,14 @@ create table private.access_exports (
     constraint access_exports_readiness_is_whole check ((ready_at is null) = (expires_at is null))
 );
 comment on table private.access_exports is
-'The object that was made for a request, of which recordings. Whoever deletes one of these deletes it, then this row.';
+'The object with the copy, and its recordings. Destroying one of the recordings deletes the object, then this row.';
 comment on column private.access_exports.recording_ids is
-'Of the media in it and of the videos that these belong to; until it is ready, of all that may be in it.';
-comment on column private.access_exports.secret is 'What opens it: until it is revealed, once, or the copy has ended.';
+'The media in the copy and their videos. While the copy is being made, everything that it may contain.';
+comment on column private.access_exports.secret is
+'The passphrase of the copy. Erased after compliance has seen it once, or when the copy ends.';
 create index access_exports_recordings_idx on private.access_exports using gin (recording_ids);
 
--- A copy that goes with a recording in it leaves word behind.
+-- Records on the request that its copy was deleted because a recording in it was destroyed.
 create function private.note_deleted_export() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -35,7 +36,7 @@ $$;
 create trigger access_exports_note_deletion after delete on private.access_exports
 for each row execute function private.note_deleted_export();
 
--- Whether a recording is on its way to its end.
+-- Returns whether the destruction of a recording has begun.
 create function private.is_being_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -47,7 +48,8 @@ begin
 end
 $$;
 
--- Whether a recording is destroyed, of which at least the key is gone for good: such a one goes into no copy.
+-- Returns whether a recording is destroyed, which means that at least its key is gone. Such a recording is left out
+-- of every copy.
 create function private.is_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -59,7 +61,7 @@ begin
 end
 $$;
 
--- What a request asks for and is not destroyed.
+-- Returns the recordings that a request covers and that are not destroyed.
 create function private.wanted_recordings(asked resguardo.access_requests) returns setof resguardo.recordings
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -72,11 +74,13 @@ begin
 end
 $$;
 
--- Begins a copy: its object's name, new at each attempt so that two never write the same, and what goes into it, after
--- the audit row. `number` counts the sounds of a video that participants of one kind have: 1 for the first. No row
--- where none is to be made: the request is not APPROVED, or nothing was recorded, and it is fulfilled. Raises RG409
--- (recording_not_finished) while something of it may still become READY, what is LOST for a week, and RG409
--- (recording_being_deleted) while an attempt to destroy something of it, from before the request, runs.
+-- Begins a copy after the audit row: returns its object key, which is new at each attempt so that two attempts never
+-- write one object, and the recordings to copy. `number` counts the sounds of a video by kind of participant,
+-- starting at 1.
+--
+-- Returns no row if no copy is needed: the request is not APPROVED, or it covers no recording and is fulfilled.
+-- Raises RG409 (recording_not_finished) while one of its recordings may still become READY (for a week if it is
+-- LOST), and RG409 (recording_being_deleted) while an attempt to destroy one of them, begun before the request, runs.
 create function private.begin_export(of_request uuid, new_secret text)
 returns table (
     object_key text, recording_id uuid, video_id uuid, medium text, participant_id uuid, participant_kind text,
@@ -148,9 +152,9 @@ begin
 end
 $$;
 
--- Fulfils a request with the object that an attempt has written, with these recordings in it. False where another
--- attempt has taken its place, or the request is not to be fulfilled any more: the object is then nobody's. Where a
--- recording in it was destroyed meanwhile, another is begun.
+-- Fulfils a request with the object and the recordings that an attempt has copied. Returns false if another attempt
+-- has replaced this one, or the request no longer needs a copy: the object is then orphaned. If one of the recordings
+-- was destroyed meanwhile, another copy begins.
 create function private.finish_export(of_request uuid, key text, size bigint, contents uuid[]) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -199,7 +203,7 @@ begin
 end
 $$;
 
--- Says that no copy could be made; compliance may approve it again.
+-- Records that no copy could be made. Compliance may approve the request again.
 create function private.fail_export(of_request uuid, failure text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -218,7 +222,7 @@ begin
 end
 $$;
 
--- The copies whose end has come: 30 days old, or of a request that was withdrawn while its copy was being made.
+-- Returns the copies to delete: 30 days old, or of a request that was withdrawn while its copy was being made.
 create function private.ended_exports() returns table (request_id uuid, object_key text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -233,7 +237,7 @@ begin
 end
 $$;
 
--- Marks a copy ended, after its object was seen to be gone; false where it is another's turn by now.
+-- Marks a copy as ended after its object is gone. Returns false if another attempt has replaced the copy.
 create function private.expire_export(of_request uuid, key text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -254,7 +258,8 @@ begin
 end
 $$;
 
--- Which of these keys no copy has, for the sweep of what crashes left. It tells nothing that was not asked with.
+-- Returns which of the given keys belong to no copy, for the sweep of objects that crashes left. The function reveals
+-- nothing about keys that the caller did not name.
 create function private.unknown_export_keys(keys text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -268,8 +273,9 @@ begin
 end
 $$;
 
--- The object key of a request's copy for its patient, after the audit row that says so; null where there is nothing
--- for this person (the row then says DENIED or ABSENT), '' where there is no copy (now). Raises RG429 (quota_urls).
+-- Returns the object key of a request's copy to its patient, after the audit row about this access. Returns null if
+-- the person may not see the request or it does not exist (the audit row then says DENIED or ABSENT), and '' if it
+-- has no copy now. Raises RG429 (quota_urls).
 create function private.release_export_key(of_request uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -297,8 +303,9 @@ begin
 end
 $$;
 
--- What opens a request's copy, once, for compliance to tell its patient by telephone or by post; then it is erased.
--- Null where there is no such request, '' where the copy is not there or its secret was revealed before.
+-- Returns the passphrase of a request's copy once, so that compliance can give it to the patient by telephone or
+-- post. The passphrase is then erased. Returns null if the request does not exist, and '' if the copy does not exist
+-- or its passphrase was already shown.
 create function private.reveal_export_secret(of_request uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

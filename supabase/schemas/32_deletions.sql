@@ -39,10 +39,11 @@ create table resguardo.deletions (
 );
 alter table resguardo.deletions enable row level security;
 comment on column resguardo.deletions.number is
-'The number of its certificate: 2 and more where a restored database made it necessary to destroy again.';
-comment on column resguardo.deletions.hold_checked_at is 'When nothing held it, at the start of the newest attempt.';
-comment on column resguardo.deletions.shredded_at is 'When its keys were destroyed: its objects were gone before.';
-comment on column resguardo.deletions.cleared_words is 'How many rows of which table were deleted with their words.';
+'The number of its certificate. 2 and more: a restored backup brought the recording back and it was destroyed again.';
+comment on column resguardo.deletions.hold_checked_at is
+'When the newest attempt checked that no hold covers the recording.';
+comment on column resguardo.deletions.shredded_at is 'When its keys were destroyed, after its objects were deleted.';
+comment on column resguardo.deletions.cleared_words is 'How many rows of transcript text were deleted from each table.';
 create unique index deletions_one_open_key on resguardo.deletions (recording_id)
 where status in ('REQUESTED', 'DELETING');
 create index deletions_recording_idx on resguardo.deletions (recording_id, consultation_id, requested_at desc);
@@ -65,7 +66,7 @@ create table private.deletion_objects (
     constraint deletion_objects_pkey primary key (deletion_id, object_key)
 );
 comment on table private.deletion_objects is
-'What was found before it is deleted, so that a crash forgets nothing of it; gone once the certificate says it.';
+'The objects found before their deletion, so that a crash loses nothing. Deleted once the certificate lists them.';
 
 create function private.is_finished(status text) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -75,8 +76,9 @@ begin
 end
 $$;
 
--- The recording that a person may destroy, locked, with the keeping lock: a doctor one's own, compliance any. Null for
--- everybody else, who locks nothing, after the row that says DENIED or ABSENT.
+-- Locks and returns a recording that the person may destroy, and takes the keeping lock. A doctor may destroy their
+-- own recordings, compliance every recording. For everyone else the function locks nothing, writes an audit row with
+-- DENIED or ABSENT, and returns null.
 create function private.lock_own_recording(of_recording uuid, action text) returns resguardo.recordings
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -110,8 +112,9 @@ begin
 end
 $$;
 
--- Asks for a recording to be destroyed once the grace period of the policy is over; again, it is the same request.
--- Null where there is none for this person. Raises RG409 (recording_not_finished, recording_deleted, recording_held).
+-- Requests the destruction of a recording after the policy's grace period. A second call returns the first request.
+-- Returns null if the person may not see the recording or it does not exist. Raises RG409 (recording_not_finished,
+-- recording_deleted, recording_held).
 create function private.request_deletion(of_recording uuid, why text) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -150,8 +153,8 @@ begin
 end
 $$;
 
--- Takes a request back while it is not begun; again it changes nothing. Null where there is none for this person.
--- Raises RG409 (deletion_not_undoable).
+-- Cancels a deletion request before the destruction has begun. A second call changes nothing. Returns null if the
+-- person may not see the recording or it does not exist. Raises RG409 (deletion_not_undoable).
 create function private.undo_deletion(of_recording uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -180,8 +183,8 @@ begin
 end
 $$;
 
--- Whether a recording may be destroyed now: it and its sound are over, nothing holds it, and none of its objects is on
--- its way to keep/.
+-- Returns whether a recording may be destroyed now: it and its sound are finished, nothing holds it, and none of its
+-- objects is moving to keep/.
 create function private.may_be_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -199,8 +202,8 @@ begin
 end
 $$;
 
--- Whether a recording is being destroyed now. Not so where a hold came after a failed attempt: no further one is made,
--- and what is left may be moved to safety.
+-- Returns whether a recording is being destroyed now. Returns false if a hold was placed after a failed attempt,
+-- because no further attempt is made and the remaining objects may be moved to keep/.
 create function private.is_in_destruction(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -215,7 +218,7 @@ begin
 end
 $$;
 
--- Deletions that are not to be after all: their recordings stay as they are.
+-- Cancels deletions that have begun but destroyed no key. Their recordings stay unchanged.
 create function private.call_off(deletions uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -228,8 +231,8 @@ begin
 end
 $$;
 
--- Those of a claim that are its attempt's still, locked: one that stood still for longer than its lease has lost what
--- another attempt has taken up, or a hold has moved to safety.
+-- Locks and returns the deletions of a claim that this attempt still owns. An attempt that was suspended for longer
+-- than its lease has lost the deletions that another attempt claimed, or that a hold protects now.
 create function private.lock_claimed(deletions uuid[], attempts integer[]) returns uuid[]
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -243,10 +246,11 @@ begin
 end
 $$;
 
--- Begins what is due and takes up what was begun, at most so much of it: what is to be deleted, after the audit row
--- that says so. Due is what both clocks say: this one, and the one that is handed in (the bucket's). Whatever is held
--- is left as it is, begun or not. `next_attempt_at` far ahead is from a clock that was wrong. A custom plan looks each
--- recording up by its hash among those that are spared: there may be many.
+-- Claims deletions: begins those that are due and continues those that were interrupted, at most `most` of them,
+-- after the audit row about this step. A deletion is due if both clocks say so: the database's clock and the given
+-- clock (the bucket's). Recordings under a hold are left out, even if their destruction has begun. A
+-- `next_attempt_at` far in the future was written by a wrong clock and is ignored. The query uses a custom plan,
+-- which looks each recording up by hash among the held recordings, because many may be held.
 create function private.claim_deletions(by_clock timestamptz, most integer)
 returns table (
     deletion_id uuid, recording_id uuid, attempt integer, ground text, prefixes text[], object_keys text[]
@@ -345,7 +349,7 @@ begin
 end
 $$;
 
--- Writes the audit row of a step of deletions. It names the videos, then every sound beside them.
+-- Writes the audit row of a step of deletions. The row names the videos first, then every sound beside them.
 create function private.audit_deletions(action text, reason text, deletions uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -370,8 +374,8 @@ begin
 end
 $$;
 
--- What was found of a claim in the bucket, kept before it is deleted: what an earlier attempt found stands. Which of
--- the claim may go on.
+-- Stores the objects that were found in the bucket before they are deleted. Objects that an earlier attempt stored
+-- stay. Returns the deletions of the claim that may continue.
 create function private.keep_inventory(
     claimed uuid[], attempts integer[], deletions uuid[], object_keys text[], sizes bigint[], etags text[]
 ) returns uuid[]
@@ -396,8 +400,8 @@ begin
 end
 $$;
 
--- Destroys the keys of what is gone from the bucket, and forgets its words and where it was; what the certificate has
--- to say of each. An attempt whose objects are not all gone is left out.
+-- Destroys the keys of recordings that have no object left in the bucket, deletes their transcript text and object
+-- keys, and returns the data of each certificate. A deletion with objects left is skipped.
 create function private.shred_keys(
     claimed uuid[], attempts integer[], of_deletions uuid[], object_keys text[], deleted timestamptz[],
     gone timestamptz[]
@@ -496,7 +500,7 @@ begin
 end
 $$;
 
--- Keeps the certificates, and with them the recordings are DELETED.
+-- Stores the certificates and sets the recordings to DELETED.
 create function private.finish_deletions(deletions uuid[], documents text[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -525,7 +529,7 @@ begin
 end
 $$;
 
--- Why an attempt failed; the next comes within an hour at most. How many attempts there were.
+-- Records why an attempt failed, and returns how many attempts there were. The next attempt comes within one hour.
 create function private.fail_deletion(of_deletion uuid, attempt integer, why text) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -547,8 +551,8 @@ begin
 end
 $$;
 
--- Destroys what is left of a recording whose object has been missing for too long; false where something holds it, or
--- it is not missing.
+-- Destroys the rest of a recording with an object that has been missing for too long. Returns false if a hold covers
+-- the recording or its object is not missing.
 create function private.destroy_missing(of_recording uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -566,7 +570,7 @@ begin
 end
 $$;
 
--- A recording that was taken for missing, and whose object is there: it stays.
+-- Cancels the deletion of a recording that was marked missing although its object exists. The recording stays.
 create function private.call_off_missing(of_deletion uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -18,7 +18,7 @@ create table resguardo.certificates (
 );
 alter table resguardo.certificates enable row level security;
 comment on column resguardo.certificates.document is
-'The signed file as it is in the ledger: ids, sizes and hashes alone.';
+'The signed file, equal to the file in the ledger: it holds only ids, sizes and hashes.';
 create index certificates_deletion_idx on resguardo.certificates (deletion_id);
 create index certificates_recording_idx on resguardo.certificates (recording_id, consultation_id);
 create index certificates_consultation_idx on resguardo.certificates (consultation_id, doctor_id, patient_id);

@@ -1,7 +1,7 @@
 -- Deletions that are repeated after a backup was restored.
 
--- Keeps the certificates of earlier destructions of a deletion's recording, the first one first, and gives the deletion
--- the number after theirs.
+-- Stores the certificates of earlier destructions of a recording, oldest first, and gives the present deletion the
+-- next number.
 create function private.keep_earlier_certificates(of_deletion uuid, documents text[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -20,7 +20,8 @@ begin
 end
 $$;
 
--- What became here of recordings that the ledger says are destroyed: their status, null for one that is not known.
+-- Returns the status in this database of recordings that the ledger lists as destroyed; null for an unknown
+-- recording.
 create function private.restored_recordings(recordings uuid[])
 returns table (recording_id uuid, status text, is_held boolean, is_begun boolean)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -36,8 +37,9 @@ begin
 end
 $$;
 
--- Where an object lies that a hold, or a longer term, moved to keep/ after the backup that was restored: a READY
--- recording of that size that looks for it under its class looks for it here from now on. True where one does.
+-- Corrects the object key of a recording after a restore. If a hold or a longer term moved the object to keep/ after
+-- the backup, the READY recording of that size with the old key uses the key in keep/ from now on. Returns true if
+-- one did.
 create function private.find_moved_object(kept_key text, size bigint) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -66,8 +68,8 @@ begin
 end
 $$;
 
--- Destroys again what a restored database has brought back, and keeps the certificates that it has forgotten. False
--- where something holds it, it is not finished, or it is DELETED.
+-- Destroys a recording again that a restored backup has brought back, and stores the certificates that the backup
+-- lacks. Returns false if a hold covers the recording, it is not finished, or it is already DELETED.
 create function private.repeat_deletion(of_recording uuid, documents text[]) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

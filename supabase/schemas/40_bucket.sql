@@ -1,6 +1,7 @@
--- What the rules of the bucket have to protect.
+-- The prefixes that the rules of the bucket must protect.
 
--- Two who read the bucket's locks and write them back lose one's: whoever does holds this, to its transaction's end.
+-- Locks the bucket's lock rules until the end of the transaction. Two processes that read and write back the rules at
+-- once would lose one change.
 create function private.lock_bucket() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -12,8 +13,9 @@ begin
 end
 $$;
 
--- The consultations under r/ that a legal hold or an access request keeps, each with its prefix in the bucket, and
--- whether anything there is finished: what is still being recorded cannot be moved yet, and need not be.
+-- Returns the consultations under r/ that a legal hold or an access request protects, each with its prefix in the
+-- bucket, and whether one of its recordings is finished. An unfinished recording cannot be moved yet and does not
+-- need to be.
 create function private.protected_prefixes() returns table (consultation_id uuid, prefix text, is_finished boolean)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -41,7 +43,8 @@ begin
 end
 $$;
 
--- What the bucket would delete before it is due: of a term that was lengthened, or that began long after the object.
+-- Returns the prefixes that the bucket would delete before their recordings are due: their term was extended, or it
+-- began long after the object was stored.
 create function private.endangered_prefixes() returns table (consultation_id uuid, prefix text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -56,7 +59,8 @@ begin
 end
 $$;
 
--- The terms, in days, of what stands under r/ and of the policy in force: each needs a rule of the bucket's.
+-- Returns the terms, in days, of the recordings under r/ and of the policy in force. The bucket needs a rule for each
+-- term.
 create function private.retention_days() returns integer[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,4 +1,4 @@
--- How the bucket and the access in the database differ from the files of policies/.
+-- Drifts: differences of the bucket and of the database's access from the files of policies/.
 
 create table private.drifts (
     topic text not null,
@@ -9,10 +9,11 @@ create table private.drifts (
     constraint drifts_pkey primary key (topic, code, subject)
 );
 comment on table private.drifts is
-'What differs, as of the last look, from policies/bucket and policies/access: ids, rules and addresses, never names.';
+'Differences from policies/bucket and policies/access at the last check: ids, rules and addresses, no names.';
 
--- Takes what a look found; what it did not find is over on the topics that it looked at whole. Each drift is audited
--- when it begins and when it ends, however often it is seen between, and told to whoever saw it first.
+-- Stores the drifts that a check found. A stored drift on a topic that the check covered completely ends if the check
+-- did not find it again. The function writes one audit row when a drift begins and one when it ends, and returns each
+-- new drift only to the first check that found it.
 create function private.settle_drifts(topics text[], drifts jsonb)
 returns table (drift_code text, drift_subject text, is_over boolean)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp

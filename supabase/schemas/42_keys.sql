@@ -1,4 +1,4 @@
--- The root keys, and the data key of each recording, which a root key wraps.
+-- The root keys, and the data key of each recording, encrypted (wrapped) with a root key.
 
 create table private.recording_keys (
     recording_id uuid primary key
@@ -9,7 +9,7 @@ create table private.recording_keys (
     created_at timestamptz not null default clock_timestamp()
 );
 comment on table private.recording_keys is
-'A data key a recording, wrapped by a root key (AES-KW, RFC 3394): the words that die with it are encrypted with it.';
+'One data key per recording, wrapped by a root key (AES-KW, RFC 3394). It encrypts the transcript.';
 create index recording_keys_root_key_idx on private.recording_keys (root_key_id, recording_id);
 
 create table private.root_keys (
@@ -18,10 +18,10 @@ create table private.root_keys (
     created_at timestamptz not null default private.now()
 );
 comment on table private.root_keys is
-'Each root key that was ever current, by a truncated HMAC of its id: a wrong key is told from the right one by it.';
+'A truncated HMAC of the id of each root key that was ever current. It reveals a wrong key under a known id.';
 
--- Raises RG409 where the keyring lacks a root key that data keys are still wrapped by (root_key_missing), or has
--- another one under its name (root_key_wrong).
+-- Raises RG409 (root_key_missing) if the keyring lacks a root key that still wraps a data key, and RG409
+-- (root_key_wrong) if the keyring has another key under this id.
 create function private.require_root_keys(ids text[], check_values bytea[]) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -46,8 +46,8 @@ begin
 end
 $$;
 
--- Keeps the check value of the current root key, once. Raises RG409 (root_key_wrong): of two who bring different keys
--- of one name at once, the second is refused.
+-- Stores the check value of the current root key once. Raises RG409 (root_key_wrong): if two processes register
+-- different keys under one id at once, the second process is refused.
 create function private.register_root_key(root_key_id text, value_to_check bytea) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -59,8 +59,9 @@ begin
 end
 $$;
 
--- The data key of a video that is READY, once: false where it has one. Raises RG409 (recording_not_ready) for any
--- other, so that no key comes back to what was destroyed, and (root_key_unknown) for one that no start has registered.
+-- Stores the data key of a READY video once. Returns false if the video already has one. Raises RG409
+-- (recording_not_ready) for any other recording, so that a destroyed recording never gets a key again, and RG409
+-- (root_key_unknown) for a root key that was not registered at a start.
 create function private.make_recording_key(of_recording uuid, wrapped bytea, root_key text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -90,7 +91,7 @@ begin
 end
 $$;
 
--- How many data keys another root key than this one wraps.
+-- Returns how many data keys are wrapped by a root key other than the given one.
 create function private.count_keys_to_rewrap(current_root_key text) returns bigint
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -99,8 +100,8 @@ begin
 end
 $$;
 
--- Some data keys that another root key wraps, after one recording in the order of their ids, locked; the audit row
--- comes first.
+-- Locks and returns some data keys that another root key wraps, in the order of recording ids after the given id,
+-- after the audit row about this read.
 create function private.read_keys_to_rewrap(current_root_key text, after_recording uuid, at_most integer)
 returns table (of_recording uuid, wrapped bytea, root_key text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -136,7 +137,8 @@ begin
 end
 $$;
 
--- Replaces what is still as it was read; how many were. Raises RG409 (root_key_unknown).
+-- Replaces the data keys that have not changed since they were read, and returns how many. Raises RG409
+-- (root_key_unknown).
 create function private.rewrap_recording_keys(
     of_recordings uuid[], wrapped_before bytea[], wrapped_after bytea[], root_key text
 ) returns integer
@@ -156,7 +158,7 @@ begin
 end
 $$;
 
--- By which root key how many keys of which kind are wrapped.
+-- Returns the number of keys by kind and by the root key that wraps them.
 create function private.count_keys() returns table (kind text, root_key text, keys bigint)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

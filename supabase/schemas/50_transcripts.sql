@@ -1,4 +1,4 @@
--- Transcripts: how far each is, and its words, which the database stores only encrypted under the recording's data key.
+-- Transcripts: their progress, and their text, which is encrypted with the recording's data key.
 
 create table resguardo.transcripts (
     recording_id uuid primary key
@@ -34,17 +34,17 @@ create table resguardo.transcripts (
 );
 alter table resguardo.transcripts enable row level security;
 comment on column resguardo.transcripts.pieces_total is
-'How many requests it takes; null until the sound was looked at.';
+'The number of requests to the speech service; null until the sound was inspected.';
 comment on column resguardo.transcripts.unused_track_count is
-'How many tracks of sound could not be decoded, so that the transcript lacks them.';
+'The number of sound tracks that could not be decoded and that the transcript therefore lacks.';
 comment on column resguardo.transcripts.unintelligible_count is
-'How many turns have no words, since the speech service could not make them out.';
+'The number of turns without text, because the speech service could not understand them.';
 comment on column resguardo.transcripts.is_retried is
-'Whether the worker asks for the unintelligible pieces of a READY transcript again; its words can be read meanwhile.';
+'Whether the worker is retrying the unintelligible chunks of a READY transcript. Its text stays readable meanwhile.';
 comment on column resguardo.transcripts.error is
-'Why it is FAILED or OFF; of a READY transcript, why its last retry ended without an answer.';
+'Why it is FAILED or OFF. For a READY transcript: why its last retry ended without a transcript.';
 comment on column resguardo.transcripts.run is
-'How often a worker began or went on: the last one asks, whoever was taken for dead and is not asks no more.';
+'Counts how often a worker began or resumed. Only the newest worker may send requests to the speech service.';
 create index transcripts_consultation_idx on resguardo.transcripts (consultation_id, doctor_id, patient_id);
 create index transcripts_doctor_idx on resguardo.transcripts (doctor_id);
 create index transcripts_patient_idx on resguardo.transcripts (patient_id);
@@ -71,21 +71,24 @@ create table private.transcript_pieces (
     constraint transcript_pieces_end_range check (end_ms > start_ms)
 );
 comment on column private.transcript_pieces.sound is
-'The recording that the piece is cut from: the video, or a part beside it.';
-comment on column private.transcript_pieces.late_ms is 'How much later than the video its sound begins, at this piece.';
+'The recording that the chunk is cut from: the video, or a sound beside it.';
+comment on column private.transcript_pieces.late_ms is
+'How many milliseconds later than the video this sound begins, at this chunk.';
 comment on column private.transcript_pieces.label is
-'The voice: the same for all sound of a participant, or of a channel. Null if nothing tells voices apart.';
-comment on column private.transcript_pieces.participant_id is 'Whose microphone it is, if the microphones are apart.';
+'The voice: equal for all sound of one participant or channel. Null if nothing separates the voices.';
+comment on column private.transcript_pieces.participant_id is
+'The participant of the microphone, if each microphone was recorded separately.';
 comment on column private.transcript_pieces.channel is
-'The channel of its file, if the file has several to transcribe.';
-comment on column private.transcript_pieces.source is 'The channel of the file that the piece is cut from.';
-comment on column private.transcript_pieces.heard is 'What the vendor answered, encrypted; null until it did.';
+'The channel of the chunk''s file, if the file has several channels to transcribe.';
+comment on column private.transcript_pieces.source is 'The channel of the file that the chunk is cut from.';
+comment on column private.transcript_pieces.heard is
+'The speech service''s answer, encrypted; null until there is one.';
 comment on column private.transcript_pieces.is_unintelligible is
-'Whether the last try ended without a usable answer: the piece is then one turn without words.';
+'Whether the last try returned no usable answer. The chunk then becomes one turn without text.';
 comment on column private.transcript_pieces.turn is
-'The number of the turn that stands for an unintelligible piece of a READY transcript.';
+'The number of the turn that represents an unintelligible chunk of a READY transcript.';
 comment on column private.transcript_pieces.spoilt is
-'How often it was asked, and may have been paid for, without an answer that is of use.';
+'How often the chunk was sent, and possibly paid for, without a usable answer.';
 create index transcript_pieces_sound_idx on private.transcript_pieces (sound);
 create index transcript_pieces_participant_idx on private.transcript_pieces (participant_id);
 
@@ -110,7 +113,7 @@ create table private.transcript_corrections (
 );
 create index transcript_corrections_corrected_by_idx on private.transcript_corrections (corrected_by);
 
--- Adds the transcript of a video that becomes READY, with its job if the video may be transcribed.
+-- Adds the transcript of a video that becomes READY, and its job if the video may be transcribed.
 create function private.await_words() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -136,7 +139,8 @@ execute function private.await_words();
 create trigger transcripts_announce after insert on resguardo.transcripts
 for each row execute function private.announce_recording();
 
--- Each twentieth of the pieces is told, not each piece: whoever watches reads the recording anew, with its audit row.
+-- Announces progress after each twentieth of the chunks, not after each chunk, because each client that is notified
+-- reads the recording again and writes an audit row.
 create trigger transcripts_announce_progress after update on resguardo.transcripts
 for each row when (
     (new.status, new.attempt, new.pieces_total, new.is_retried)
@@ -162,7 +166,8 @@ begin
 end
 $$;
 
--- Whether a recording is to be destroyed, or was: its words are neither made nor given out, unless that is undone.
+-- Returns whether a recording is to be destroyed or was destroyed. Its transcript is neither made nor shown unless
+-- the deletion is undone.
 create function private.is_to_be_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -174,7 +179,7 @@ begin
 end
 $$;
 
--- Returns whether everybody who consented was shown a text that mentions transcription.
+-- Returns whether every participant who consented saw a consent text that mentions transcription.
 create function private.text_allows_words(of_consultation uuid, texts text[]) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -191,9 +196,9 @@ begin
 end
 $$;
 
--- The transcript of one's own recording for a doctor, after the audit row that says how it went; locked if it is to be
--- changed. Null, which the caller cannot tell apart, if the recording is hidden, does not exist, or has no transcript.
--- Raises RG409 (recording_deleted).
+-- Returns the transcript of a doctor's own recording, after the audit row with the outcome, and locks it if it is to
+-- be changed. Returns null if the recording is hidden, does not exist or has no transcript, so the caller cannot tell
+-- these cases apart. Raises RG409 (recording_deleted).
 create function private.find_transcript(of_action text, of_recording uuid, of_fields text[], is_locked boolean)
 returns resguardo.transcripts
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -223,7 +228,7 @@ begin
 end
 $$;
 
--- The words of a recording of one's own, encrypted, with the key that opens them and every correction. Raises RG409
+-- Returns the encrypted text of the caller's own recording, its data key and every correction. Raises RG409
 -- (recording_being_deleted), as for the recording itself.
 create function private.open_transcript(of_action text, of_recording uuid)
 returns table (
@@ -262,8 +267,8 @@ begin
 end
 $$;
 
--- Adds a correction to a transcript that was opened for it in the same transaction, and says by whom and when. Raises
--- RG409 (transcript_changed) where another came first, or the words are going.
+-- Adds a correction to a transcript that was opened for correction in this transaction, and returns its author and
+-- time. Raises RG409 (transcript_changed) if another correction came first or the transcript is being destroyed.
 create function private.correct_transcript(of_recording uuid, of_number integer, correction bytea, found_by bigint[])
 returns table (made_by uuid, made_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -289,8 +294,8 @@ begin
 end
 $$;
 
--- Has what failed, or was off and is wanted now, tried again; of a READY transcript the unintelligible pieces alone.
--- False where it is not the caller's.
+-- Retries a FAILED transcription, or an OFF one that is wanted now. For a READY transcript, retries only the
+-- unintelligible chunks. Returns false if the recording does not belong to the caller.
 create function private.retry_transcription(of_recording uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -331,8 +336,8 @@ begin
 end
 $$;
 
--- Says whether a consultation's recordings are turned into words from now on; false where it is not the caller's. What
--- is under way ends as soon as it looks.
+-- Sets whether a consultation's recordings are transcribed from now on. Returns false if the consultation does not
+-- belong to the caller. A transcription in progress ends at its next step.
 create function private.switch_transcription(of_consultation uuid, is_on boolean) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -358,8 +363,8 @@ begin
 end
 $$;
 
--- Forgets the words of a recording, and says how many rows of which table those were. Whoever writes words holds the
--- transcript's row meanwhile: what was begun before is waited for, and goes as well.
+-- Deletes the text of a recording's transcript and returns how many rows were deleted from each table. A worker that
+-- writes text locks the transcript's row, so this function waits for the worker and then deletes that text too.
 create function private.clear_words(of_recording uuid) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,6 +1,6 @@
 -- How the worker makes a transcript. Each step checks again whether the transcript is still wanted.
 
--- A part beside a video is over, one way or the other: the transcription that waited for it goes on.
+-- Resumes the transcription that waits for a sound, once the sound has ended in any status.
 create function private.resume_transcription() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -20,7 +20,7 @@ for each row when (
 )
 execute function private.resume_transcription();
 
--- Puts an end to it, with its audit row. The words of a READY transcript stay whatever ends its retry.
+-- Ends a transcription, after the audit row. If a retry ends, the READY transcript keeps its text.
 create function private.end_transcription(of_recording uuid, ended_as text, why text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -63,10 +63,11 @@ begin
 end
 $$;
 
--- How much later than the video a part beside it begins, in milliseconds, below zero if it begins before; 0 if LiveKit
--- reported no times, and for the video itself. A part's file begins 0.09 s before the reported time. A video's file
--- begins as much before it as the file is longer than reported, up to a second (measured with egress 1.9.1). The worker
--- measures the rest. A day at most: it is LiveKit's word.
+-- Returns how much later than the video its sound begins, in milliseconds; negative if the sound begins earlier.
+-- Returns 0 for the video itself, and if LiveKit reported no times. The file of a sound begins 0.09 s before the
+-- reported time. The file of a video begins earlier than reported by as much as it is longer than reported, at most
+-- one second (measured with egress 1.9.1). The worker measures the rest. The result is at most one day, because the
+-- times come from LiveKit.
 create function private.lateness_ms(of_sound resguardo.recordings, of_video uuid) returns integer
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -84,8 +85,9 @@ begin
 end
 $$;
 
--- Whose voices the channels of a sound have, each as its label, who speaks, and the participant's id. A microphone has
--- one voice. Two channels have the doctor's and the patient's if they were routed there. Else nobody knows.
+-- Returns the voice on each channel of a sound: its label, who speaks, and the participant's id. A microphone has one
+-- voice. Two channels have the doctor's and the patient's voice if they were routed to the channels. Otherwise the
+-- voices are unknown.
 create function private.voices_of(of_sound resguardo.recordings) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -107,8 +109,9 @@ begin
 end
 $$;
 
--- The language that the speech service is told, as a code of ISO 639-1; null if it is to find out by itself. It is the
--- consultation's, if one was given; else the one in which everybody consented, unless an interpreter joined.
+-- Returns the language for the speech service, as a code of ISO 639-1, or null if the service is to detect it. The
+-- language is the consultation's, if it is set. Otherwise it is the one in which everybody consented, unless an
+-- interpreter joined.
 create function private.spoken_language(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -137,9 +140,10 @@ begin
 end
 $$;
 
--- The sounds that a transcript is to be made of: the parts beside the video that are READY, and the video, which has
--- what no part has. The video alone if there is no part, or if a part is gone that recorded something: then everybody
--- is heard in the video. A FAILED or ABORTED part that never began had no sound. Null while a part is still to come.
+-- Returns the recordings to transcribe: the READY sounds beside the video, and the video for everything that these
+-- sounds lack. Returns only the video if it has no sound, or if a sound that recorded something is gone, because the
+-- video contains every voice. A FAILED or ABORTED sound that never began recorded nothing. Returns null while a sound
+-- is unfinished.
 create function private.sounds_to_transcribe(of_recording uuid) returns uuid[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -174,9 +178,10 @@ begin
 end
 $$;
 
--- Begins or goes on, after the audit row: the sounds, where they are, whose voices they have, and the data key. No row
--- if there is nothing to do, or a part beside the video is still to come. Once there is a plan, the sounds are those of
--- the plan, whatever turns up. Whoever began before is overtaken.
+-- Begins or resumes a transcription, after the audit row: returns the sounds, their object keys, their voices, and
+-- the data key. Returns no row if nothing is left to do, or a sound beside the video is unfinished. Once a plan
+-- exists, the sounds of the plan are used, even if more sounds appear. A worker that began earlier may send no more
+-- requests.
 create function private.begin_transcription(of_recording uuid, texts text[])
 returns table (
     sound uuid, medium text, object_key text, size_bytes bigint, late_ms integer, voices jsonb, wrapped bytea,
@@ -233,7 +238,7 @@ begin
 end
 $$;
 
--- Keeps the plan of a transcription, once. A sound without speech is finished by it.
+-- Stores the plan of a transcription once. If the sound contains no speech, this step finishes the transcription.
 create function private.keep_pieces(of_recording uuid, pieces jsonb, unused_tracks smallint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -263,7 +268,7 @@ begin
 end
 $$;
 
--- What is still to be heard; nothing where it is not wanted any more.
+-- Returns the chunks that have no answer yet. Returns no row if the transcript is no longer wanted.
 create function private.pieces_left(of_recording uuid)
 returns table (
     number integer, sound uuid, late_ms integer, channel smallint, source smallint, start_ms integer, end_ms integer,
@@ -283,8 +288,8 @@ begin
 end
 $$;
 
--- Whether a piece is to be asked for, right before it is: false where it was heard meanwhile, null where nothing is
--- wanted any more. Raises RG409 (transcription_overtaken) for a worker that was taken for dead.
+-- Returns, right before a request, whether a chunk is to be sent: false if it already has an answer, null if the
+-- transcript is no longer wanted. Raises RG409 (transcription_overtaken) if another worker has taken over.
 create function private.wants_piece(of_recording uuid, of_run integer, of_piece integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -304,7 +309,7 @@ begin
 end
 $$;
 
--- Counts that a piece was asked for, and may have been paid for, in vain: how often that was.
+-- Counts a request for a chunk that returned nothing usable, and that may have been paid for. Returns the count.
 create function private.keep_spoilt(of_recording uuid, of_piece integer) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -318,8 +323,8 @@ begin
 end
 $$;
 
--- Keeps what was heard of one piece, encrypted, once, whoever asked: it is paid for. Nothing where it is not wanted any
--- more. `gives_up` says that the piece had its last try and is unintelligible.
+-- Stores the encrypted answer for a chunk once, from any worker, because the answer is paid for. Stores nothing if
+-- the transcript is no longer wanted. `gives_up` marks the chunk as unintelligible after its last try.
 create function private.keep_heard(of_recording uuid, of_piece integer, sealed bytea, gives_up boolean) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -334,8 +339,8 @@ begin
 end
 $$;
 
--- All that was heard, after the audit row; nothing while a piece is missing. `turn` is the turn that a piece of a READY
--- transcript is to replace.
+-- Returns all answers of a transcript, after the audit row. Returns no row while a chunk has no answer. `turn` is the
+-- turn that a chunk of a READY transcript will replace.
 create function private.read_heard(of_recording uuid)
 returns table (number integer, heard bytea, is_unintelligible boolean, turn integer)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -358,8 +363,8 @@ begin
 end
 $$;
 
--- The words of a READY transcript that is retried, encrypted, with its corrections, after the audit row; no row for any
--- other.
+-- Returns the encrypted text and the corrections of a READY transcript that is being retried, after the audit row.
+-- Returns no row for any other transcript.
 create function private.read_retried(of_recording uuid)
 returns table (sealed bytea, corrections bytea[])
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -386,9 +391,9 @@ begin
 end
 $$;
 
--- Keeps the words and what they are found by, and it is READY; without words it is NO_SPEECH. The unintelligible pieces
--- are kept with their turns, to be asked for again; the others are deleted. Raises RG409 (concurrent_change) if the
--- transcript was corrected since the worker read it.
+-- Stores the text and its search terms and sets the transcript to READY, or to NO_SPEECH if it has no text.
+-- Unintelligible chunks stay with their turns, so that they can be retried. Other chunks are deleted. Raises RG409
+-- (concurrent_change) if the transcript was corrected after the worker read it.
 create function private.finish_transcription(
     of_recording uuid, of_language text, words bytea, found_by bigint[], corrections integer, without_words integer,
     unheard_pieces integer[], unheard_turns integer[]
@@ -423,7 +428,7 @@ begin
 end
 $$;
 
--- Gives up, visibly: FAILED, or OFF where nothing was tried.
+-- Ends a transcription that cannot be completed: FAILED, or OFF if no request was sent.
 create function private.give_up_transcription(of_recording uuid, ended_as text, why text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -436,8 +441,9 @@ begin
 end
 $$;
 
--- Puts a job for each transcription under way that has none: a worker that was taken for dead can end the job of the
--- one that goes on. Those that wait for a part beside the video get one too, which finds nothing to do. How many.
+-- Queues a job for each unfinished transcription that has none, and returns how many. A transcription loses its job
+-- if a worker that was wrongly taken for dead ends the job of its successor. A transcription that waits for a sound
+-- gets a job too, which then does nothing.
 create function private.resume_transcriptions() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,4 +1,4 @@
--- The search in transcripts, by keyed hashes of their words.
+-- The search in transcripts, by keyed hashes of their words (a blind index).
 
 create table private.word_index_key (
     is_the_only_one boolean primary key default true
@@ -10,7 +10,8 @@ create table private.word_index_key (
 );
 create index word_index_key_root_key_idx on private.word_index_key (root_key_id);
 
--- The key of the word index, made by whoever comes first: what is kept is given back.
+-- Stores the key of the word index and returns the stored key. If two processes create the key at once, both get the
+-- first.
 create function private.word_index_key(new_wrapped bytea, new_root_key text)
 returns table (wrapped bytea, root_key text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -22,10 +23,11 @@ begin
 end
 $$;
 
--- The newest own transcripts in which all the terms may be, encrypted, after the audit row that names them; whether
--- older ones were left out, since there are more than so many, or they are longer than 40 MiB together. Sensitive kinds
--- are left out unless they are asked for, and what is to be destroyed is. The index answers first: the planner does not
--- know what it costs to read `terms` out of line, and would read those of every transcript of the doctor.
+-- Returns the caller's newest transcripts that may contain all the terms, encrypted, after the audit row that names
+-- them. Also returns whether older transcripts were left out, because there are more than the limit or they exceed 40
+-- MiB together. Sensitive kinds of consultation are left out unless the caller asks for them. Transcripts that are to
+-- be destroyed are left out. The query reads the index first: the planner does not know the cost of reading `terms`
+-- out of line, and would read the terms of every transcript of the doctor.
 create function private.search_transcripts(
     of_terms bigint[], of_patient uuid, of_consultation uuid, of_recording uuid, since timestamptz, until timestamptz,
     with_sensitive boolean, most integer
@@ -147,7 +149,7 @@ begin
 end
 $$;
 
--- The key of the word index, for whoever searches; no row before anything was turned into words.
+-- Returns the key of the word index for a search; no row before the first transcript.
 create function private.read_word_index_key() returns table (wrapped bytea, root_key text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -157,7 +159,7 @@ begin
 end
 $$;
 
--- The key of the word index, where another root key wraps it, locked.
+-- Locks and returns the key of the word index if another root key wraps it.
 create function private.lock_word_index_key(current_root_key text) returns table (wrapped bytea, root_key text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -168,7 +170,7 @@ begin
 end
 $$;
 
--- Wraps it anew.
+-- Stores the key of the word index under a new root key.
 create function private.rewrap_word_index_key(wrapped_after bytea, root_key text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,4 +1,4 @@
--- Links to subtitles, which work without a token.
+-- Subtitle links, which work without an access token.
 
 create table private.subtitle_links (
     secret_sha256 bytea primary key
@@ -9,13 +9,13 @@ create table private.subtitle_links (
     expires_at timestamptz not null
 );
 comment on column private.subtitle_links.claims is
-'As whom the link is read: the claims of whoever asked for it, with the fingerprint of the session in place of its id.';
+'The claims of the person who asked for the link, with the session fingerprint in place of the session id.';
 create index subtitle_links_recording_idx on private.subtitle_links (recording_id);
 create index subtitle_links_expires_idx on private.subtitle_links (expires_at);
 
--- Keeps a link to the subtitles of a recording of one's own, by the hash of its secret; null where it is hidden or has
--- no words. It is good no longer than the token that asked for it. What has expired is forgotten. Raises RG409
--- (recording_being_deleted).
+-- Stores a subtitle link of the caller's own recording by the hash of its secret. Returns null if the recording is
+-- hidden or has no transcript text. The link expires no later than the token that asked for it. Expired links are
+-- deleted. Raises RG409 (recording_being_deleted).
 create function private.keep_subtitle_link(of_recording uuid, secret_sha256 bytea, lifetime_seconds integer)
 returns timestamptz
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -52,8 +52,9 @@ begin
 end
 $$;
 
--- For the API as itself: as whom a link is read, and what; nothing for one that nobody gave, or that has expired. The
--- claims name the session that the fingerprint is of, null if it has ended, and bear a MAC of their own.
+-- Returns the claims and the recording of a subtitle link to the API's own login; no row for an unknown or expired
+-- link. The claims name the session of the fingerprint (null if the session has ended) and contain a MAC of their
+-- own.
 create function private.read_subtitle_link(secret bytea) returns table (claims jsonb, of_recording uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

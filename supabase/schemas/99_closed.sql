@@ -1,7 +1,8 @@
--- The end of the schema. Postgres grants PUBLIC the execution of every new function, and a project may have default
--- privileges of its own: nobody but the owner keeps any right until `resguardo migrate` applies policies/access.
+-- The end of the schema: revokes every right except the owner's until `resguardo migrate` applies policies/access.
+-- Postgres grants EXECUTE on every new function to PUBLIC, and a Supabase project may have default privileges of its
+-- own.
 
--- A row that is there twice is refused by the name of the index, which the API gives as the reason.
+-- The names of unique indexes. The API returns the name of the violated index as the reason.
 insert into private.audit_terms (kind, term)
 select 'reason', c.relname
 from pg_catalog.pg_index as i
@@ -9,8 +10,8 @@ inner join pg_catalog.pg_class as c on c.oid = i.indexrelid
 inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where i.indisunique and n.nspname in ('resguardo', 'private');
 
--- Postgres grants PUBLIC the execution of every new function, and a project may have default privileges of its own:
--- nobody but the owner keeps anything until `resguardo migrate` applies policies/access.
+-- Revokes every right except the owner's until `resguardo migrate` applies policies/access. Postgres grants EXECUTE
+-- on every new function to PUBLIC, and a project may have default privileges of its own.
 select private.reset_access(c.oid::regclass)
 from pg_catalog.pg_class as c
 inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
