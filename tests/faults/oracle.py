@@ -121,13 +121,9 @@ def judge_ask(
         ]
         assert not any(one.is_live for one in same), f"asked again while one records: {same}"
     why = None
-    if (
-        cloud.faults.interruptions == cloud.faults.committed_after
-    ):  # Otherwise a consent was withdrawn after the last commit
+    if cloud.faults.interruptions == cloud.faults.committed_after:  # Else a consent changed meanwhile
         why = refusal()
-    if (
-        cloud.faults.interruptions == cloud.looked_after
-    ):  # Otherwise a person joined after the last check of the room
+    if cloud.faults.interruptions == cloud.looked_after:  # Else a person joined meanwhile
         why = why or objection()
     assert why is None, f"recorded without consent: {why}"
 

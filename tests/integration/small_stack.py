@@ -45,9 +45,7 @@ def running(cluster: Cluster, data_dir: Path) -> Iterator[Stack]:
         mark_database(project.owner_url, devstack.DEPLOYMENT)
         storage = devstack._storage(store)
         stack.callback(storage.close)
-        with ThreadPoolExecutor(
-            1
-        ) as thread:  # A thread, because another fixture's event loop may run in this one
+        with ThreadPoolExecutor(1) as thread:  # This thread may run another event loop
             thread.submit(anyio.run, storage.claim, devstack.DEPLOYMENT).result()
         devstack._start_stand_ins(stack, data_dir, made, None)
         yield made

@@ -140,9 +140,7 @@ class World:
             medium, name = "MICROPHONE", f"microphone-{recording}.mp4"
         key = f"keep/{consultation}/{beside or recording}/{name}"
         with psycopg.connect(self.database.superuser_url) as connection:
-            connection.execute(
-                "set session_replication_role = replica"
-            )  # Triggers off: the test sets the final state directly
+            connection.execute("set session_replication_role = replica")  # Triggers off
             connection.execute(
                 "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by,"
                 " room_name, status, sha256, size_bytes, medium, beside, participant_id, track_sid, started_at)"

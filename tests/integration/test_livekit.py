@@ -1,4 +1,4 @@
-"""Our LiveKit adapter, on the vendor's own client, against the stand-in over real HTTP, with webhooks and
+"""Tests of our LiveKit adapter, on the vendor's own client, against the stand-in over real HTTP, with webhooks and
 uploads.
 """
 
@@ -463,7 +463,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.Obj
 
 
 def over_one_part(path: Path) -> Path:
-    """The fixture with a `free` box of 6 MB behind it: still an MP4, and more than one part."""
+    """Write the fixture with a `free` box of 6 MB at its end. The file is a valid MP4 that needs more than one
+    upload part.
+    """
     padding = 6 * 1024 * 1024
     path.write_bytes(MEDIA.read_bytes() + (padding + 8).to_bytes(4, "big") + b"free" + bytes(padding))
     return path

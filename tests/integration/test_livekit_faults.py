@@ -1,4 +1,4 @@
-"""Each fault that the stand-in has to order, seen through our adapter and the webhooks that arrive."""
+"""Tests of each fault that the LiveKit stand-in can cause, seen through our adapter and the received webhooks."""
 
 import asyncio
 import random
@@ -56,7 +56,7 @@ def target(store: object_store.ObjectStore) -> S3Target:
 
 
 def asked(**changes: object) -> RoomCompositeEgressRequest:
-    """A start as some other program makes it."""
+    """Return a start request as another program would send it."""
     s3 = S3Upload(access_key="a", secret="s", bucket="b", endpoint="http://127.0.0.1:1")
     output = EncodedFileOutput(filepath="stray", s3=s3, file_type=changes.pop("file_type", 0))  # type: ignore[arg-type]
     return RoomCompositeEgressRequest(room_name=ROOM, file_outputs=[output], **changes)  # type: ignore[arg-type]
@@ -102,7 +102,7 @@ async def test_alternating_speakers_take_the_sides_by_chance(
 
 
 class Drawn(random.Random):
-    """Chance that always draws the same."""
+    """A random generator that always returns the same value."""
 
     def __init__(self, drawn: float) -> None:
         super().__init__(0)

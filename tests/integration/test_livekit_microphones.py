@@ -1,4 +1,6 @@
-"""Recordings of one microphone's track, and of two routed speakers, on LiveKit's own client against the stand-in."""
+"""Tests of egresses of one microphone's track, and of two routed speakers, with LiveKit's own client against the
+stand-in.
+"""
 
 import asyncio
 import json
@@ -66,7 +68,7 @@ SOUND_SECONDS = 3
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three seconds of a low tone on the left channel, and of a high one on the right."""
+    """Write three seconds of a low tone on the left channel and of a high tone on the right channel."""
     path = tmp_path_factory.mktemp("sound") / "tones.ogg"
     tones = "|".join(f"0.3*sin(2*PI*{hertz}*t)" for hertz in TONES_HZ)
     with av.open(str(path), mode="w", format="ogg") as container:
@@ -104,7 +106,7 @@ def target(store: object_store.ObjectStore) -> S3Target:
 
 
 def loudness(path: Path, hertz: int, channel: int = 0) -> float:
-    """The highest sample of a tone in a channel of a file, of 1."""
+    """Return the peak amplitude, from 0 to 1, of a tone in a channel of a file."""
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         graph = av.filter.Graph()
@@ -139,7 +141,7 @@ async def microphones(world: World, identity: str = PERSONS[0]) -> tuple[str, ..
 async def start(
     world: World, identity: str = PERSONS[0], upload: S3Target = NOWHERE, *, extension: str = "mp4"
 ) -> EgressSnapshot:
-    """Record somebody's microphone."""
+    """Start an egress of a participant's microphone."""
     (track_sid,) = await microphones(world, identity)
     key = f"{FOLDER}/microphone-{identity}.{extension}"
     return await world.livekit.start_microphone(
@@ -157,7 +159,7 @@ async def object_of(store: object_store.ObjectStore, ended: EgressSnapshot, path
 
 
 def asked(**changes: Any) -> TrackCompositeEgressRequest:
-    """A start as some other program makes it."""
+    """Return a start request as another program would send it."""
     s3 = S3Upload(access_key="a", secret="s", bucket="b", endpoint="http://127.0.0.1:1")
     file = {"file_type": EncodedFileType.MP4, "filepath": "x.mp4"} | changes.pop("file", {})
     output = EncodedFileOutput(s3=s3, **file)
@@ -492,7 +494,7 @@ async def test_key_keeps_only_the_extension_of_its_type(
 
 
 async def called(world: World, request: TrackCompositeEgressRequest | StartEgressRequest) -> EgressInfo:
-    """Ask on the vendor's own client."""
+    """Send the request with the vendor's own client."""
     async with LiveKitAPI(world.url, KEY, SECRET) as api:
         if isinstance(request, StartEgressRequest):
             return await api.egress.start_egress(request)

@@ -1,6 +1,7 @@
-"""What a role changes of itself is seen, and `resguardo migrate` puts it right; TEMP is taken from all but the listed.
+"""A role's changes of its own settings are detected, and `resguardo migrate` repairs them. It also revokes TEMP
+from all roles that are not listed.
 
-On a server of its own, since roles, their settings and their passwords belong to the whole of a server.
+The tests use their own server, because roles, their settings and their passwords belong to a whole server.
 """
 
 import asyncio
@@ -46,7 +47,7 @@ def environment(project: ProjectUrls) -> dict[str, str]:
 
 @pytest.fixture
 def migrate(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Migrate:
-    """Runs `resguardo migrate`; it has run once."""
+    """Return a function that runs `resguardo migrate`. The command has already run once."""
     monkeypatch.chdir(tmp_path)
     set_environment(monkeypatch, environment)
 
@@ -158,7 +159,7 @@ def _keeps_temp(project: ProjectUrls, role: str) -> bool:
 
 @pytest.fixture
 def with_temp(project: ProjectUrls) -> Iterator[None]:
-    """Gives TEMP back to PUBLIC, as a new database has it."""
+    """Grant TEMP to PUBLIC, as in a new database."""
     yield
     with psycopg.connect(project.superuser_url, autocommit=True) as connection:
         connection.execute("grant temporary on database practice to public")
@@ -226,7 +227,7 @@ def test_keep_temp_without_revoke_temp_is_refused(migrate: Migrate) -> None:
 
 @pytest.mark.usefixtures("with_temp")
 def test_revoke_temp_by_an_owner_who_may_not_is_told(project: ProjectUrls, migrate: Migrate) -> None:
-    """Postgres only warns where PUBLIC's right is not the revoker's to take."""
+    """Postgres only warns if the owner may not revoke a right of PUBLIC, so the command must detect it."""
     owner = sql.Identifier(project.owner)
     with psycopg.connect(project.superuser_url, autocommit=True) as connection:
         connection.execute("alter database practice owner to supabase_admin")

@@ -1,4 +1,6 @@
-"""The probe against real recordings and against files that mean harm: it tells what they are, and no more happens."""
+"""Tests of the media probe with real recordings and with hostile files: it describes the media and has no other
+effect.
+"""
 
 import ctypes
 import gzip
@@ -36,7 +38,7 @@ from app.media.probe import BLOCK_BYTES, LIMITS, Container, MediaInfo, MediaRefu
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("children")]
 
 HEADACHE = Path(__file__).parent.parent / "fixtures" / "headache.mp4"
-"""ftyp, free, mdat and moov, in this order, as LiveKit writes them."""
+"""A file with ftyp, free, mdat and moov in LiveKit's order."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def headache() -> bytes:
 
 
 class Contacts:
-    """A listener on loopback, and how many came."""
+    """A listener on the loopback interface that counts connections."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -75,7 +77,7 @@ def contacts() -> Iterator[Contacts]:
 
 
 class Stored:
-    """An object in memory, and what was read of it; `meanwhile` is called at each read but the first."""
+    """An object in memory that records all reads. `meanwhile` is called at each read except the first."""
 
     def __init__(self, content: bytes, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
         self.content = content
@@ -157,7 +159,7 @@ async def test_probe_tells_an_ogg_and_its_channels(channels: str, count: int) ->
 
 
 def _black(stream: VideoStream) -> Iterator["av.Packet[VideoStream]"]:
-    """A second of it."""
+    """Yield the packets of one second of black video."""
     for number in range(25):
         frame = av.VideoFrame(stream.width, stream.height, str(stream.pix_fmt))
         frame.pts, frame.time_base = number, Fraction(1, 25)
@@ -166,7 +168,7 @@ def _black(stream: VideoStream) -> Iterator["av.Packet[VideoStream]"]:
 
 
 def _silence(stream: AudioStream) -> Iterator["av.Packet[AudioStream]"]:
-    """A second of it, in the pieces that the codec takes."""
+    """Yield the packets of one second of silence, in frames of the codec's size."""
     frame = av.AudioFrame(format="s16", layout="stereo", samples=48_000)
     frame.planes[0].update(bytes(frame.planes[0].buffer_size))
     frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
@@ -177,7 +179,7 @@ def _silence(stream: AudioStream) -> Iterator["av.Packet[AudioStream]"]:
 
 
 def _encoded(video: str | None, audio: str | None, pixels: str = "yuv420p") -> bytes:
-    """An MP4 in these codecs."""
+    """Return an MP4 file with these codecs."""
     target = io.BytesIO()
     with av.open(target, "w", format="mp4", options={"strict": "experimental"}) as file:
         packets: list[Iterator[av.Packet[Any]]] = []
@@ -214,7 +216,7 @@ async def test_probe_opens_an_mp4_in_an_audio_codec_that_we_take(audio: str) -> 
     ("video", "pixels"), [("mjpeg", "yuvj420p"), ("mpeg2video", "yuv420p"), ("png", "rgb24")]
 )
 async def test_mp4_in_a_video_codec_that_we_do_not_take_is_refused(video: str, pixels: str) -> None:
-    """Motion JPEG and PNG are how a cover is kept beside a sound: not a picture of anybody."""
+    """Motion JPEG and PNG are codecs of cover images in audio files, not of a recorded person."""
     assert await _refusal(_encoded(video, None, pixels)) == "media_unreadable"
 
 
@@ -380,7 +382,7 @@ def _box(kind: bytes, content: bytes) -> bytes:
 
 
 def _replaced(boxes: bytes, kind: bytes, content: bytes) -> bytes:
-    """The boxes, every box of that kind with another content, and the sizes of those around it put right."""
+    """Return the file with new content in every box of this kind, and with corrected sizes of the enclosing boxes."""
     result = b""
     while boxes:
         size = int.from_bytes(boxes[:4])
@@ -395,7 +397,7 @@ def _replaced(boxes: bytes, kind: bytes, content: bytes) -> bytes:
 
 
 def _with_reference(headache: bytes, target: str) -> bytes:
-    """Its media are elsewhere: an alias record (Macintosh, version 2) that names an absolute path."""
+    """Return a file with its media in another file: an alias record (Macintosh, version 2) names an absolute path."""
     path = os.fsencode(target)
     named = (2).to_bytes(2) + len(path).to_bytes(2) + path + bytes(len(path) % 2)
     alias = (
@@ -456,7 +458,7 @@ async def test_data_references_to_the_file_itself_are_taken(headache: bytes) -> 
 
 @pytest.mark.parametrize("around", [b"udta", b"meta", b"edts"])
 async def test_a_data_reference_in_an_unusual_place_is_refused(headache: bytes, around: bytes) -> None:
-    """FFmpeg reads a box wherever it is."""
+    """FFmpeg reads this box at any position."""
     hidden = _box(around, (bytes(4) if around == b"meta" else b"") + _box(b"dref", REFERENCES["http"]))
     moov = headache.index(b"moov") - 4
     size = int.from_bytes(headache[moov : moov + 4]) + len(hidden)
@@ -467,7 +469,7 @@ async def test_a_data_reference_in_an_unusual_place_is_refused(headache: bytes, 
 
 
 async def test_a_compressed_index_is_refused(headache: bytes) -> None:
-    """A data reference in it could not be seen."""
+    """The probe could not inspect a data reference in a compressed index."""
     moov = headache.index(b"moov") - 4
     compressed = _box(
         b"cmov", _box(b"dcom", b"zlib") + _box(b"cmvd", bytes(4) + zlib.compress(headache[moov:]))
@@ -553,7 +555,9 @@ print(json.dumps({{"media": MEDIA}}))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone")
 async def test_a_child_that_is_taken_over_cannot_look_into_its_parent(headache: bytes) -> None:
-    """As root it could: nobody is kept from anything."""
+    """The parent is not dumpable during the probe. The test checks only this flag, because a child that runs as
+    root could inspect the parent in spite of it.
+    """
     prctl = ctypes.CDLL(None).prctl
     seen: list[int] = []
 
@@ -582,12 +586,12 @@ async def test_too_much_reading_is_media_too_slow(headache: bytes) -> None:
 
 
 MEDIA = {"duration_seconds": 1.5, "has_video": True, "has_audio": False, "audio_channels": None}
-"""What an honest child might answer."""
+"""A valid answer of the child process."""
 
 
 @pytest.fixture
 def child_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Has another program run instead of the child."""
+    """Return a function that replaces the child process by another program."""
 
     def does(code: str) -> None:
         (tmp_path / "child.py").write_text(f"import json, os, signal, sys, time\nMEDIA = {MEDIA}\n{code}\n")

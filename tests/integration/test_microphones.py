@@ -1,6 +1,7 @@
-"""The sound beside a video: one recording for each microphone track, or one with the doctor left and the patient right.
+"""Tests of the sound beside a video: one recording for each microphone track, or one recording with the doctor left
+and the patient right.
 
-LiveKit and the bucket are in memory (tests/faults/cloud.py), the database is real.
+LiveKit and the bucket are in memory (tests/faults/cloud.py). The database is real.
 """
 
 from collections.abc import Callable, Coroutine, Iterator
@@ -32,7 +33,7 @@ def standing(database: Database) -> Iterator[Ground]:
 
 
 class Visit:
-    """A consultation that everybody consented to, with the doctor and the patient in the room."""
+    """A consultation with all consents, and with the doctor and the patient in the room."""
 
     def __init__(
         self, standing: Ground, sound: SoundMode | None = None, *, has_guest: bool = True, **wished: bool
@@ -58,14 +59,14 @@ class Visit:
         return UUID(str(recording.id))
 
     def record(self) -> UUID:
-        """A video that is being recorded, with its sound."""
+        """Start a video recording with its sounds. Return the id of the video."""
         video = self.request()
         self.work()
         self.go_on()
         return video
 
     def go_on(self) -> None:
-        """LiveKit does what is due, and it is noticed without a single event."""
+        """Let LiveKit do everything that is due. A pass notices the changes without events."""
         self.cloud.goes_on()
         self.look()
         self.work()
@@ -85,13 +86,13 @@ class Visit:
         self.work()
 
     def deliver_news(self) -> None:
-        """Every event comes, the newest first."""
+        """Deliver every event, newest first."""
         for one in reversed(self.cloud.told):
             self.run(self.stage.deliver(one))
         self.work()
 
     async def meanwhile(self, what: str) -> None:
-        """Happens between two lines of the worker."""
+        """Run this action between two calls of the worker."""
         match what:
             case "pass":
                 await self.stage.another_reconciler().run_once()
@@ -102,7 +103,7 @@ class Visit:
                 await self.stage.recordings.stop(asker(DOCTOR), recordings(self.stage)[0].id)
 
     def disturbed(self, run: Callable[[], None], disturbance: Disturbance) -> None:
-        """The run with a death, a failure or something else at one of its lines."""
+        """Run the function with a crash, a failure or another action at one boundary."""
         self.cloud.faults.plan(disturbance)
         with suppress(AppError, Crashed):
             run()
@@ -116,11 +117,11 @@ class Visit:
         return sorted(row.status for row in self.rows(medium))
 
     def tracks(self) -> set[str]:
-        """The SIDs that are published now."""
+        """Return the SIDs of the currently published tracks."""
         return {sid for sids in self.cloud.rooms_open[self.stage.room].microphones.values() for sid in sids}
 
     def asked(self) -> list[str]:
-        """The SIDs that LiveKit was asked to record."""
+        """Return the SIDs of the tracks that LiveKit was asked to record."""
         return [one.track_sid for one in self.cloud.egresses.values() if one.track_sid]
 
     def participants(self) -> set[tuple[UUID, str]]:
@@ -196,7 +197,7 @@ def test_microphone_published_anew_is_another_recording_and_the_old_one_ends_by_
 ) -> None:
     visit = open_visit()
     video = visit.record()
-    new = visit.cloud.publish(visit.stage.room, visit.identity("patient"))  # told before the old one's end
+    new = visit.cloud.publish(visit.stage.room, visit.identity("patient"))  # Before the old track ends
     visit.deliver_news()
     (old,) = visit.cloud.rooms_open[visit.stage.room].microphones[visit.identity("patient")][:1]
     visit.cloud.rooms_open[visit.stage.room].microphones[visit.identity("patient")].remove(old)
@@ -217,7 +218,7 @@ def test_mute_asks_nothing(open_visit: OpenVisit) -> None:
     visit = open_visit()
     visit.record()
     before = len(visit.cloud.asks)
-    for _ in range(3):  # a muted track is listed as before, and sends no event
+    for _ in range(3):  # A muted track stays in the list and sends no event
         visit.look()
         visit.work()
     assert len(visit.cloud.asks) == before
@@ -238,8 +239,8 @@ def test_track_that_ended_before_its_start_is_asked_of_nobody(open_visit: OpenVi
 def test_track_that_livekit_does_not_find_harms_nothing(open_visit: OpenVisit) -> None:
     visit = open_visit()
     video = visit.request()
-    visit.run(visit.stage.work(visit.stage.jobs()[0]))  # the video
-    visit.run(visit.stage.work(visit.stage.jobs()[0]))  # one microphone, asked and not begun yet
+    visit.run(visit.stage.work(visit.stage.jobs()[0]))  # The video
+    visit.run(visit.stage.work(visit.stage.jobs()[0]))  # One microphone, requested and not yet started
     (egress,) = (one for one in visit.cloud.egresses.values() if one.track_sid)
     for sids in visit.cloud.rooms_open[visit.stage.room].microphones.values():
         if egress.track_sid in sids:
@@ -315,7 +316,7 @@ def test_looks_at_once_request_each_microphone_once(standing: Ground) -> None:
     video = visit.request()
 
     async def request_twice() -> list[int]:
-        """Two transactions: the second waits for the first, then finds the rows."""
+        """Request the sounds in two transactions. The second one finds the rows of the first."""
         microphones = [
             (identity, sid)
             for identity, sids in visit.cloud.rooms_open[visit.stage.room].microphones.items()
@@ -333,7 +334,7 @@ def test_looks_at_once_request_each_microphone_once(standing: Ground) -> None:
 
 
 def test_microphone_of_somebody_unknown_is_not_recorded(open_visit: OpenVisit) -> None:
-    """Law 6 stops the video; between two looks no row is made of an identity that is none of ours."""
+    """Law 6 stops the video. Until then, no row is created for an unknown identity."""
     visit = open_visit()
     video = visit.record()
 
@@ -425,7 +426,7 @@ def test_hundreds_of_tracks_of_one_participant_are_bounded(open_visit: OpenVisit
     rows = visit.rows()
     live = [row for row in rows if row.status in ("REQUESTED", "STARTING", "RECORDING")]
     assert len(rows) == 100
-    assert len(live) <= 9  # eight of the patient's, the doctor's
+    assert len(live) <= 9  # Eight tracks of the patient and one of the doctor
     assert {row.error for row in rows if row.status == "FAILED"} == {"too_many_microphones"}
     assert visit.statuses("VIDEO") == ["RECORDING"]
 
@@ -529,7 +530,7 @@ def test_sound_file_setting_names_and_opens_the_file(open_visit: OpenVisit) -> N
     assert {(row.object_key or "")[-4:] for row in visit.rows()} == {".ogg"}
 
 
-# With LIVEKIT_EGRESS_ROUTES=true.
+# Tests with LIVEKIT_EGRESS_ROUTES=true.
 
 
 def test_routes_record_one_file_with_the_doctor_left_and_the_patient_right(standing: Ground) -> None:
@@ -552,7 +553,7 @@ def test_routes_record_one_file_with_the_doctor_left_and_the_patient_right(stand
 
 
 def test_routes_wait_for_both_microphones(standing: Ground) -> None:
-    """LiveKit ends such an egress after 30 s if one of the two is not there."""
+    """LiveKit ends an egress with routes after 30 s if one of its two tracks is missing."""
     visit = Visit(standing, ROUTED, has_guest=False)
     visit.cloud.unpublish(visit.stage.room, visit.identity("patient"))
     visit.record()

@@ -1,4 +1,4 @@
-"""Recordings whose object is not in the bucket: real Postgres, real store, moved clocks."""
+"""Tests of missing objects of READY recordings, on a real Postgres and a real object store with moved clocks."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ DELETIONS = "select recording_id, ground, status from resguardo.deletions"
 
 
 class SmallPages(ClockedStorage):
-    """Lists one object at a time."""
+    """An object store that lists one object per page."""
 
     def list_objects(self, prefix: str, *, page_size: int = 1) -> AsyncIterator[ObjectPage]:
         return super().list_objects(prefix, page_size=1)

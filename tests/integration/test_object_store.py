@@ -1,4 +1,6 @@
-"""The embedded object store: what it refuses whom, that it keeps its data and dies with its parent."""
+"""Tests of the embedded object store: it checks permissions, keeps its data after a restart, and dies with its
+parent.
+"""
 
 import io
 import os
@@ -67,7 +69,7 @@ def key(request: pytest.FixtureRequest) -> str:
 def _signed(
     store: ObjectStore, credentials: Credentials, method: str, path: str, **headers: str
 ) -> httpx.Response:
-    """A request that boto3 would not make, properly signed."""
+    """Send a correctly signed request that boto3 cannot create."""
     request = AWSRequest(method, store.endpoint_url + path, headers=headers, data=b"")
     key = SigningKey(credentials.access_key_id, credentials.secret_access_key)
     S3SigV4Auth(key, "s3", store.region).add_auth(request)
@@ -102,7 +104,7 @@ def test_multipart_upload_works_for_the_recorder(
 
 
 def _name_the_operation(client: "S3Client") -> None:
-    """As the AWS SDKs for Go and JavaScript do: each request has its operation's name in the query."""
+    """Add the operation's name to the query of each request, as the AWS SDKs for Go and JavaScript do."""
 
     def add_name(request: AWSRequest, operation_name: str, **_: object) -> None:
         url = request.url or ""
@@ -325,7 +327,7 @@ def test_nothing_runs_after_the_parent_is_killed(tmp_path: Path, end: signal.Sig
 
 
 def _processes(data_dir: Path) -> list[int]:
-    """The processes whose command line names the directory."""
+    """Return the ids of the processes with this directory in their command line."""
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""`resguardo check` tells a wrong OpenAI key from a service that is not there."""
+"""`resguardo check` distinguishes a wrong OpenAI key from an unreachable service."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ def base_url() -> Iterator[str]:
 def _settings(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]) -> WorkerSettings:
     for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
         monkeypatch.delenv(name, raising=False)
-    development = {"ENVIRONMENT": "development"}  # which allows plain HTTP on loopback
+    development = {"ENVIRONMENT": "development"}  # Development permits plain HTTP on the loopback interface
     set_environment(monkeypatch, {**ENVIRONMENTS[WorkerSettings], **development, **changes})
     return load(WorkerSettings)
 

@@ -1,4 +1,4 @@
-"""The stand-in for OpenAI's transcriptions is as strict as what is documented, and refuses in OpenAI's shape."""
+"""The stand-in for OpenAI's transcriptions is as strict as OpenAI's documentation, and refuses in OpenAI's format."""
 
 import asyncio
 from collections.abc import AsyncIterator

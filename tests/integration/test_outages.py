@@ -1,4 +1,6 @@
-"""A database that restarts, stands still, takes no writes or no connections: what its callers get, and how soon."""
+"""Tests of a database that restarts, hangs, is read-only, or has no free connection: callers get a clear error
+within a deadline.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,7 +40,7 @@ def _alter(database: Database, statement: str) -> None:
 
 
 def _end_sessions(database: Database) -> int:
-    """As a restart does; how many there were."""
+    """End all sessions, as a restart does. Return their number."""
     query = (
         "select pg_terminate_backend(pid, 20000) from pg_stat_activity"
         " where datname = current_database() and pid <> pg_backend_pid()"
@@ -60,7 +62,7 @@ def _through(wire: Proxy, url: str) -> str:
 
 
 async def _fill(pool: Pool, count: int) -> None:
-    """Has so many connections made, and returns them."""
+    """Open this number of connections and return them to the pool."""
     everybody_in = asyncio.Barrier(count)
 
     async def one() -> None:
@@ -115,7 +117,7 @@ async def _ask_frozen(pool: Pool, wire: Proxy, used: list[Connection]) -> None:
 async def test_transaction_with_a_frozen_database_ends_at_its_deadline(
     database: Database, wire: Proxy, monkeypatch: pytest.MonkeyPatch, *, is_idle: bool
 ) -> None:
-    """With an idle connection, and with none: making one is bounded as well."""
+    """Tests both an idle connection and a new connection, because the connection attempt has a deadline too."""
     seed_people(database)
     monkeypatch.setattr(connections, "CANCEL_SECONDS", 0.05)
     pool = Pool(_through(wire, database.api_url), application="test", max_size=2, seconds=0.3)
@@ -173,7 +175,7 @@ async def test_read_only_database_is_named_by_reads_writes_and_readiness(databas
     with pytest.raises(UpstreamFailed, match="database_read_only"):
         await pool.require_ready()
     with pytest.raises(UpstreamFailed, match="database_read_only") as refused:
-        await require_own_database(pool, "any")  # as `check` and every start do
+        await require_own_database(pool, "any")  # `check` and every start of a process call this
     assert "95%" in checks.remedy(refused.value.reason)
     await pool.close()
 

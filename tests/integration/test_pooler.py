@@ -1,4 +1,6 @@
-"""Poolers: one that keeps sessions is worked through, one that does not is refused, whichever session it hands out."""
+"""A pooler in session mode works. A pooler in transaction or statement mode is refused, for each choice of its
+server sessions.
+"""
 
 import asyncio
 import os
@@ -42,7 +44,7 @@ async def test_pooler_that_keeps_no_session_is_refused(
 
 
 async def _warm(url: str, most: int) -> None:
-    """Other clients have been there before, so that the pooler has sessions to choose from."""
+    """Connect other clients first, so that the pooler has several sessions to choose from."""
     clients = [await connect(url, application="test", autocommit=False) for _ in range(most)]
     for client in clients:
         await client.execute("select 1")
@@ -67,7 +69,7 @@ async def test_pooler_that_keeps_sessions_is_taken_and_gets_no_options(
 
 
 async def test_start_over_a_pooler_that_keeps_no_session_is_refused(database: Database) -> None:
-    """`require_own_database` is what `serve`, `worker`, `check` and every command begin with."""
+    """`serve`, `worker`, `check` and every other command call `require_own_database` first."""
     async with Pooler(database.worker_url, "transaction").running() as url:
         pool = Pool(url, application="test", max_size=1)
         with pytest.raises(Conflict, match="pooler_keeps_no_session") as refused:
@@ -113,7 +115,7 @@ async def test_pgbouncer_is_refused_unless_it_keeps_sessions(
 
 @contextmanager
 def _pgbouncer(database: Database, directory: Path, mode: Mode, round_robin: int) -> Iterator[str]:
-    """The real one, with its defaults, and the URL of the API's login through it."""
+    """Run the real pgbouncer with its defaults. Yield the URL of the API's login through it."""
     parts, port = urlsplit(database.api_url), free_port()
     password = unquote(parts.password or "")
     for each in (directory, *directory.parents):

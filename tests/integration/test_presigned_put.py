@@ -1,4 +1,4 @@
-"""A presigned upload against a real S3 server: what was declared is stored, once, and nothing else ever."""
+"""Tests of a presigned upload against a real S3 server: the URL stores only the declared content, and only once."""
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -40,7 +40,7 @@ def _signed(storage: Storage, key: str, seconds: int = 300) -> str:
 
 
 async def _put(url: str, content: bytes | AsyncIterator[bytes] = CONTENT, **headers: str | None) -> int:
-    """The status of an upload; a header that is None is not sent."""
+    """Return the HTTP status of an upload. A header with the value None is not sent."""
     changed = {name.replace("_", "-").title(): value for name, value in headers.items()}
     sent = {name: value for name, value in (HEADERS | changed).items() if value is not None}
     async with httpx.AsyncClient(trust_env=False) as http:
@@ -99,7 +99,7 @@ async def test_altered_url_is_refused(writer: Storage, key: str, how: str) -> No
 async def test_upload_that_names_another_object_as_its_source_is_refused(
     writer: Storage, object_store: ObjectStore, key: str
 ) -> None:
-    """With the header a PUT is a copy, by whoever signed it: S3 refuses what is not signed of `x-amz-`."""
+    """With this header a PUT is a copy. S3 refuses every `x-amz-` header that is not signed."""
     await writer.put_new(f"{key}.other", CONTENT, "video/mp4")
     source = f"/{object_store.bucket}/{key}.other"
     assert await _put(_signed(writer, key), x_amz_copy_source=source) == 403

@@ -1,4 +1,6 @@
-"""What is held, or has outgrown its class, survives the bucket's own rule: real Postgres, real store, moved clock."""
+"""Objects under a hold or a longer term survive the bucket's lifecycle rule. Tested on a real Postgres and a real
+store with a moved clock.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -27,7 +29,7 @@ AUDITED = "select entity_ids, patient_ids, consultation_ids from audit.events wh
 
 @dataclass
 class Locks:
-    """The bucket's lock rules; each replacement is counted."""
+    """The bucket's lock rules, with a count of their replacements."""
 
     rules: list[LockRule] = field(default_factory=lambda: [FIXED, FOREIGN])
     replaced: int = 0
@@ -41,16 +43,16 @@ class Locks:
 
     @property
     def prefixes(self) -> list[str]:
-        """What is locked for holds."""
+        """Return the prefixes that are locked for legal holds."""
         return sorted(rule.prefix for rule in self.rules if rule.id.startswith("hold-"))
 
 
 class Killed(BaseException):
-    """What ends a process between two lines."""
+    """The process died between two lines."""
 
 
 class TroubledStorage(Storage):
-    """The store behind a worker that is killed before, or after, its so-and-so-manieth call; locks hold as R2's do."""
+    """An object store that kills its worker before or after its n-th call. Locks work as in R2."""
 
     locks: Locks | None = None
     calls_left: float = float("inf")
@@ -98,7 +100,7 @@ async def with_sound(world: World, consultation: UUID | None = None) -> tuple[UU
 
 
 async def is_settled(world: World, *recordings: UUID) -> None:
-    """Each is read from keep/, and nothing else of it is anywhere."""
+    """Require that each recording is read from keep/, and that no other copy exists."""
     keys = [await world.key_of(one) for one in recordings]
     assert all(key.startswith("keep/") for key in keys), keys
     assert sorted(await world.keys_under("keep/")) == sorted(keys)
@@ -435,7 +437,7 @@ async def test_what_was_moved_is_destroyed_whole_once_it_is_due_and_released(
 async def test_what_is_protected_is_no_drift_and_what_is_released_neither(
     world: World, troubled: TroubledStorage, has_locks: bool
 ) -> None:
-    """The hourly look at the bucket asks the same question in words of its own."""
+    """The hourly check of the bucket decides this with its own query, which must agree."""
     patient = await world.patient()
     await with_sound(world, await world.consultation(patient))
     await world.recording(await world.consultation(patient), status="FAILED")

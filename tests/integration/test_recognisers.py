@@ -1,4 +1,4 @@
-"""One contract for what hears in the stand-in for OpenAI: pocketsphinx, and Whisper if `make whisper` installed it."""
+"""Tests of the speech recognizers of the OpenAI stand-in: pocketsphinx, and Whisper if `make whisper` installed it."""
 
 from collections.abc import AsyncIterator
 from typing import Any, Final

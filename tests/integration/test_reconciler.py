@@ -1,4 +1,6 @@
-"""Nobody tells: each recording is brought to what LiveKit lists and the bucket holds, and nothing stays stuck."""
+"""Without webhooks, the reconciler brings each recording to the state in LiveKit's list and the bucket, and no
+recording stays stuck.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -37,7 +39,7 @@ async def world(database: Database, object_store: ObjectStore) -> AsyncIterator[
 
 
 async def _until(world: World, recording_id: UUID, *statuses: RecordingStatus) -> Report:
-    """Passes until the recording has come to one of the statuses; the last pass."""
+    """Make passes until the recording has one of the statuses. Return the report of the last pass."""
     async with asyncio.timeout(20):
         while True:
             report = await world.reconciler.run_once()
@@ -47,7 +49,7 @@ async def _until(world: World, recording_id: UUID, *statuses: RecordingStatus) -
 
 
 async def _ask_in_vain(world: World, recording_id: UUID) -> None:
-    """LiveKit is asked to start, never says that it did, and never does."""
+    """Request a start that LiveKit neither answers nor carries out."""
     world.order("hang_start", seconds=60)
     async with LiveKit(world.livekit_url, KEY, SECRET, start_timeout_seconds=0.2) as hasty:
         with pytest.raises(Timeout):
@@ -55,7 +57,7 @@ async def _ask_in_vain(world: World, recording_id: UUID) -> None:
 
 
 async def _missed(world: World, gone_for: timedelta) -> None:
-    """As many passes as it takes to call an egress dead, over that time."""
+    """Make as many passes as the reconciler needs to call an egress dead, spread over this time."""
     for _ in range(MISSES):
         await world.reconciler.run_once()
         world.ahead += gone_for / (MISSES - 1)
@@ -76,7 +78,7 @@ async def test_recording_of_which_no_webhook_ever_comes_is_ready_all_the_same(wo
 
 async def test_pass_over_what_is_as_it_should_be_changes_nothing(world: World) -> None:
     recording_id = await world.recording()
-    await world.reconciler.run_once()  # notes under which SID the recorder is in the room
+    await world.reconciler.run_once()  # Stores the SID of the recorder in the room
     before = await world.read(recording_id)
     report = await world.reconciler.run_once()
     assert (report.egresses, report.unfinished, report.problems) == (1, 1, 0)
@@ -303,7 +305,7 @@ async def test_egress_that_never_ends_is_asked_to_stop_with_growing_pauses_and_l
         raise Timeout("livekit_timeout")
 
     monkeypatch.setattr(LiveKit, "stop_egress", stop)
-    for _ in range(75):  # within the half hour that a stop may take
+    for _ in range(75):  # Within the half hour that a stop may take
         await world.reconciler.run_once()
         world.ahead += timedelta(seconds=20)
     pauses = [later - earlier for earlier, later in pairwise(asked)]
@@ -338,7 +340,7 @@ async def test_egress_that_is_listed_no_more_is_lost_only_after_several_passes(w
     recording_id = await _begun(world)
     for _ in range(MISSES - 1):
         report = await world.reconciler.run_once()
-        assert (report.missing, report.lost) == (0, 0)  # its recorder is still in the room
+        assert (report.missing, report.lost) == (0, 0)  # The recorder is still in the room
     await _recorder_leaves(world)
     await _missed(world, timedelta(minutes=1))
     recording = await world.read(recording_id)
@@ -395,7 +397,7 @@ async def test_list_that_is_empty_once_or_fails_proves_nothing(world: World) -> 
 
 @pytest.fixture
 def says_nothing_of_recorders(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A LiveKit that does not say whether a recorder answers."""
+    """Replace LiveKit by one that does not report whether a recorder answers."""
 
     async def recorder_answers(*_: object) -> None:
         return None
@@ -442,7 +444,7 @@ async def test_egress_that_is_gone_from_its_room_is_lost_though_it_is_listed_and
 
 
 async def _until_recorder(world: World, *, is_there: bool) -> None:
-    """Until LiveKit's server is connected to the recorder, or lists it no more."""
+    """Wait until LiveKit's server is connected to the recorder, or until LiveKit lists the recorder no more."""
     room = world.consultation.room_name
     async with asyncio.timeout(20):
         while any(one.kind == "egress" for one in await world.livekit.connected(room)) is not is_there:  # noqa: ASYNC110
@@ -450,7 +452,7 @@ async def _until_recorder(world: World, *, is_there: bool) -> None:
 
 
 async def _node_dies(world: World) -> EgressSnapshot:
-    """The recorder's node dies, and LiveKit has noticed that it left its room; the egress as it was."""
+    """Let the recorder's node die, and wait until LiveKit has noticed it. Return the egress as it was before."""
     (egress,) = await world.egresses()
     world.stand_in.recorder.die(egress.egress_id)
     await _until_recorder(world, is_there=False)
@@ -458,7 +460,7 @@ async def _node_dies(world: World) -> EgressSnapshot:
 
 
 async def _pass_by(world: World, duration: timedelta, passes: int) -> None:
-    """That many passes, the last of them so much later."""
+    """Make this number of passes, spread evenly over the duration."""
     for _ in range(passes - 1):
         await world.reconciler.run_once()
         world.ahead += duration / (passes - 1)
@@ -593,7 +595,7 @@ async def test_status_that_nobody_knows_is_told_and_changes_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording_id = await world.recording()
-    await world.reconciler.run_once()  # notes under which SID the recorder is in the room
+    await world.reconciler.run_once()  # Stores the SID of the recorder in the room
     (egress,) = await world.egresses()
     before, strange = await world.read(recording_id), replace(egress, status="unknown")
 
@@ -755,7 +757,7 @@ async def test_consultation_that_is_recorded_by_itself_is_recorded_once(
     database: Database, object_store: ObjectStore
 ) -> None:
     async with opened(database, object_store, auto_record=True) as world:
-        assert (await world.reconciler.run_once()).started_by_themselves == 0  # the patient is not there yet
+        assert (await world.reconciler.run_once()).started_by_themselves == 0  # The patient is not there yet
         await world.join(world.participant(ParticipantKind.PATIENT))
         looks = await asyncio.gather(*(world.reconciler.run_once() for _ in range(3)))
         assert sum(look.started_by_themselves for look in looks) == 1

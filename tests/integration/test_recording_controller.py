@@ -1,4 +1,6 @@
-"""The worker's part over real parts: nothing is recorded twice, nothing is lost in silence, whatever fails."""
+"""Tests of the recording controller with real parts: in spite of any failure, nothing is recorded twice, and no
+loss is silent.
+"""
 
 import asyncio
 import base64
@@ -48,13 +50,13 @@ async def world(database: Database, object_store: ObjectStore) -> AsyncIterator[
 
 @pytest.fixture
 async def hasty(world: World) -> AsyncIterator[LiveKit]:
-    """A client that waits for a start a moment only."""
+    """Yield a LiveKit client with a short timeout for a start."""
     async with LiveKit(world.livekit_url, KEY, SECRET, start_timeout_seconds=0.2) as livekit:
         yield livekit
 
 
 async def _ask_in_vain(world: World, hasty: LiveKit, recording_id: UUID) -> None:
-    """LiveKit is asked to start, never says that it did, and never does."""
+    """Request a start that LiveKit neither answers nor carries out."""
     world.order("hang_start", seconds=60)
     with pytest.raises(Timeout):
         await world.controller_of(hasty).start(recording_id)

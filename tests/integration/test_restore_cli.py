@@ -1,4 +1,4 @@
-"""`resguardo restore check`, as whoever restored a database runs it."""
+"""Tests of `resguardo restore check` as an operator runs it after a restore."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator
 
 
 async def _told(monkeypatch: pytest.MonkeyPatch, report: RestoreReport, *arguments: str) -> Result:
-    """What the command says of a look that came to this."""
+    """Return the output of the command for a check with this report."""
 
     async def look(settings: object, *, repeat: bool) -> RestoreReport:
         assert repeat is ("--repeat" in arguments)
@@ -36,7 +36,7 @@ async def _told(monkeypatch: pytest.MonkeyPatch, report: RestoreReport, *argumen
     monkeypatch.setattr(worker, "check_restore", look)
     monkeypatch.setattr("app.settings.load", lambda kind: kind is WorkerSettings)
     invoke = partial(CliRunner().invoke, cli, ("restore", "check", *arguments))
-    return await asyncio.to_thread(invoke)  # the command has a loop of its own
+    return await asyncio.to_thread(invoke)  # The command runs its own event loop
 
 
 async def test_command_lists_what_came_back_and_says_what_is_next(

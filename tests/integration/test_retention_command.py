@@ -1,4 +1,4 @@
-"""`resguardo retention`, and the first policy that `resguardo migrate` adopts."""
+"""Tests of `resguardo retention`, and of the first policy, which `resguardo migrate` puts into force."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ IN_FORCE = (
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, database: Database) -> Run:
-    """Runs `resguardo retention` as the owner of the test's database."""
+    """Return a function that runs `resguardo retention` as the owner of the test's database."""
     mark_database(database.owner_url, "first")
     environment = {"ENVIRONMENT": "development", "DEPLOYMENT": "first", "DATABASE_URL": database.owner_url}
 

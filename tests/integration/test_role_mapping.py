@@ -1,4 +1,6 @@
-"""`supabase/adopters/map_roles.sql`, this very file, over an adopter's table: who is in it works here."""
+"""Runs the file `supabase/adopters/map_roles.sql` on an adopter's table of roles. A member with a role in this
+table becomes staff.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +26,7 @@ MEMBER: LiteralString = "select role, status, origin from resguardo.staff where 
 
 @pytest.fixture
 def practice(database: Database) -> Database:
-    """The practice of `tests.policies.world`, with an adopter's table in which somebody is a doctor already."""
+    """Return the practice of `tests.policies.world` with an adopter's table that already contains a doctor."""
     seed(database.superuser_url)
     with psycopg.connect(database.owner_url) as owner:
         owner.execute(TABLE)
@@ -46,7 +48,7 @@ def _member(database: Database, user_id: UUID) -> tuple[Any, ...] | None:
 
 
 def _change(database: Database, statement: LiteralString, *values: object) -> None:
-    """As the adopter's backend would: a role without any right of ours."""
+    """Change the adopter's table as the adopter's backend would, with a role that has none of our rights."""
     with superuser(database) as connection, connection.transaction():
         connection.execute("set local role service_role")
         connection.execute(statement, values)
@@ -62,7 +64,7 @@ def _mapped(database: Database, user_id: UUID) -> list[tuple[Any, ...]]:
 
 
 def _signed_in(database: Database, name: str) -> UUID:
-    """A login with a session at aal2, who is nobody here."""
+    """Insert a login with a session at aal2 that has no role in Resguardo."""
     with superuser(database) as connection:
         connection.execute(
             "insert into auth.users (id, email) values (%s, %s)", [id_of(name), f"{name}@example.org"]
@@ -112,7 +114,7 @@ def test_compliance_is_given_only_by_the_line_that_says_so(practice: Database) -
 
 
 def test_removed_role_closes_every_door_at_once(practice: Database) -> None:
-    """Law 4: within the session that stands, at the next statement; and the session is gone."""
+    """Law 4: a removed role takes effect in the next statement of an open session, and the session is deleted."""
     nora = _signed_in(practice, "nora")
     _change(practice, ADD, nora, "nurse")
     with psycopg.connect(practice.api_url) as connection:

@@ -1,4 +1,6 @@
-"""Rounds: one leader at a time, another soon after it is gone, and no round that ends the others."""
+"""Tests of periodic tasks: one leader at a time, a new leader soon after its death, and no failing task that ends
+the others.
+"""
 
 import asyncio
 import logging
@@ -35,7 +37,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Process:
-    """What one process does in its rounds; `task` runs them."""
+    """The periodic tasks of one process."""
 
     begun: int = 0
     runs: int = 0
@@ -138,7 +140,7 @@ async def test_leader_whose_lease_has_ended_is_followed_and_makes_no_round_after
 
 
 async def _once_still(process: Process) -> int:
-    """How often it ran, once it runs no more."""
+    """Wait until the task runs no more. Return the number of its runs."""
     runs = -1
     while runs != process.runs:
         runs = process.runs
@@ -170,7 +172,7 @@ async def test_round_that_wakes_up_after_another_took_the_lead_changes_nothing(
             woken.set()
             await _until(lambda: "lead_lost" in caplog.text)
         assert seen == []
-        await write()  # outside of a round
+        await write()  # Outside of a periodic task
         assert seen == [1]
     finally:
         await pool.close()
@@ -184,7 +186,7 @@ async def test_connection_of_the_leader_notices_a_dead_peer(database: Database) 
 
 @pytest.mark.parametrize("leap", ["1 year", "-1 year"])
 async def test_lead_goes_on_after_the_databases_clock_has_leapt(database: Database, leap: str) -> None:
-    """What it wrote lies a year away then."""
+    """The expiry of the lease is a year away from the database's new time."""
     _rows(database, "select * from private.take_lease('dead', null)")
     moved = "update private.leadership set renewed_at = renewed_at + leap, expires_at = expires_at + leap"
     _rows(database, moved.replace("leap", f"interval '{leap}'"))

@@ -1,5 +1,5 @@
-"""The bucket on servers other than R2: the embedded store, versitygw and MinIO where their binaries are installed,
-and a server that is told how to misbehave.
+"""Tests of the bucket on servers other than R2: the embedded store, versitygw and MinIO if they are installed, and
+a server with configured faults.
 """
 
 import os
@@ -44,7 +44,7 @@ ROLE = "arn:aws:iam::123456789012:role/recorder"
 
 @dataclass(frozen=True)
 class Server:
-    """An S3 server with a bucket and a key for it; `has_roles`: it has a token service."""
+    """An S3 server with a bucket and a key. `has_roles`: the server has a token service."""
 
     url: str
     bucket: str
@@ -230,7 +230,7 @@ async def test_server_without_lifecycle_says_that_it_has_none(server: Server) ->
 
 @dataclass
 class Behaviour:
-    """How the told server answers; it checks no signature."""
+    """The answers of the configured server, which checks no signature."""
 
     presigned: tuple[int, str] = (200, "")
     headers: dict[str, str] = field(default_factory=dict)
@@ -297,7 +297,9 @@ async def test_bucket_that_refuses_one_way_is_told_by_it(
 
 
 async def test_url_that_is_over_when_it_is_made_is_a_wrong_clock() -> None:
-    """AWS says AccessDenied to an expired URL; our clock is ten minutes behind the store's, as its Date shows."""
+    """AWS answers AccessDenied to an expired URL. Our clock is ten minutes behind the store's clock in its Date
+    header.
+    """
     ahead = {"Date": _http_date(-timedelta(minutes=10))}
     behaviour = Behaviour(presigned=(403, "AccessDenied"), headers=ahead)
     async with _told(behaviour, date_header=False) as storage:

@@ -1,4 +1,4 @@
-"""`resguardo serve`, and a process for webhooks alone beside it: either does without the other."""
+"""Tests of `resguardo serve` and of a separate process for webhooks: each works without the other."""
 
 import signal
 import time
@@ -47,7 +47,7 @@ def _notify(world: Stack, url: str, body: bytes) -> httpx.Response:
 
 
 def _sessions(world: Stack) -> set[str]:
-    """What the API's login is connected for, by the name of the connection."""
+    """Return the names of the connections of the API's login."""
     query = (
         "select application_name from pg_stat_activity where datname = current_database() and usename = %s"
     )
@@ -90,7 +90,7 @@ def test_terminated_process_ends_by_itself_and_leaves_no_session(world: Stack, t
         assert process.wait(timeout=20) in (0, -signal.SIGTERM)
     deadline = time.monotonic() + 10
     while _sessions(world) and time.monotonic() < deadline:
-        time.sleep(0.05)  # the server's side of a closed connection ends after ours
+        time.sleep(0.05)  # The server's side of a closed connection ends after the client's side
     assert _sessions(world) == set()
 
 

@@ -1,4 +1,4 @@
-"""Sound against real recordings and against files that mean harm: where somebody speaks, and exactly those pieces."""
+"""Tests of sound from real recordings and from hostile files: the detected speech, and the chunks cut from it."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def dual() -> bytes:
 
 
 class Stored:
-    """An object in memory, and what was read of it; `meanwhile` is called at each read but the first."""
+    """An object in memory that records all reads. `meanwhile` is called at each read except the first."""
 
     def __init__(self, content: bytes, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
         self.content = content
@@ -78,7 +78,9 @@ async def _refusal(content: bytes, container: Container = "mp4", **options: Any)
 def _remuxed(
     content: bytes, shifted: Callable[[float], float], until: float = inf, /, **options: str
 ) -> bytes:
-    """The sound at other times, in seconds, so much of it; a movie's pictures stay as they are."""
+    """Return the file with shifted times of the sound, in seconds, and cut at `until`. A video's pictures stay
+    unchanged.
+    """
     target = io.BytesIO()
     with (
         av.open(io.BytesIO(content), "r") as source,
@@ -102,7 +104,7 @@ def _remuxed(
 def _encoded(
     samples: bytes, *, layout: str = "mono", codec: str = "aac", kind: str = "mp4", rate: int = RATE
 ) -> bytes:
-    """Interleaved 16-bit samples as a file."""
+    """Return a file with these interleaved 16-bit samples."""
     target = io.BytesIO()
     with av.open(target, "w", format=kind, options={"strict": "experimental"}) as file:
         stream = cast("AudioStream", file.add_stream(codec, rate=rate, layout=layout))
@@ -130,7 +132,7 @@ def _samples(flac: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def speech(headache: bytes) -> bytes:
-    """Twenty seconds of it, as samples."""
+    """Return twenty seconds of speech as samples."""
     resampler = av.AudioResampler("s16", "mono", RATE)
     with av.open(io.BytesIO(headache), "r") as file:
         frames = [new for old in file.decode(audio=0) for new in resampler.resample(old)]
@@ -179,7 +181,9 @@ async def test_two_channels_are_cut_in_turns_where_windows_are_asked_for(dual: b
 
 
 def _with_trace(samples: bytes, other: bytes, decibels: float) -> bytes:
-    """What a microphone hears that the other's voice reaches so much softer, 30 ms later, in a room that rings."""
+    """Return the sound of a microphone that also records another voice, softer by this many decibels, 30 ms later,
+    and with echo.
+    """
     late, echo = 30 * RATE // 1000, 40 * RATE // 1000
     share = 10 ** (-decibels / 20)
     trace = [share * sample for sample in memoryview(other).cast("h")]
@@ -349,7 +353,9 @@ async def test_two_voices_on_two_of_six_channels_are_both_cut(speech: bytes) -> 
 
 @pytest.mark.parametrize(("codec", "kind"), [("aac", "mp4"), ("libopus", "ogg")])
 async def test_two_channels_that_hold_the_same_are_one(speech: bytes, codec: str, kind: str) -> None:
-    """As LiveKit writes a mixed room, and one whose `audio_mixing` it has ignored (egress 1121, read 2026-11-21)."""
+    """LiveKit writes such a file for a mixed room, and also if it ignores `audio_mixing` (egress 1121, read
+    2026-11-21).
+    """
     same = _encoded(_interleaved(speech, speech), layout="stereo", codec=codec, kind=kind)
 
     found = await Stored(same).plan(cast("Container", kind))
@@ -370,14 +376,14 @@ async def test_a_monologue_is_cut_into_turns_that_can_be_sent(speech: bytes) -> 
 
 
 async def test_noise_that_flac_cannot_shrink_stays_within_what_a_vendor_takes() -> None:
-    """A tenth of a window, at a tenth of the bytes."""
+    """The test uses a tenth of a window, and requires a tenth of the maximum size."""
     noise = Stored(_encoded(os.urandom(81 * RATE * 2), codec="pcm_s16le"))
     [(_, flac)] = [one async for one in noise.pieces((Span(None, 0, 80_000),))]
     assert 2_500_000 < len(flac) < sound.MAX_PIECE_BYTES // 10
 
 
 def _broken(headache: bytes, share: float) -> bytes:
-    """That share of the sound's packets made undecodable."""
+    """Return the file with this share of the sound's packets made undecodable."""
     content = bytearray(headache)
     with av.open(io.BytesIO(headache), "r") as file:
         packets = [packet for packet in file.demux(audio=0) if packet.pos is not None and packet.size]
@@ -425,7 +431,7 @@ async def test_a_timeline_that_is_too_long_is_media_too_slow(headache: bytes) ->
 
 
 def _silence(seconds: int, *, rate: int = RATE, layout: str = "mono", kind: str = "mp4") -> bytes:
-    """FLAC of silence, seconds of it in a packet of some bytes, which is written again and again."""
+    """Return a file of silence in FLAC that repeats one small packet."""
     block = 65_535
     target = io.BytesIO()
     with av.open(target, "w", format=kind, options={"strict": "experimental"}) as file:
@@ -445,7 +451,7 @@ def _silence(seconds: int, *, rate: int = RATE, layout: str = "mono", kind: str 
 
 
 def _peak_megabytes(process: Process) -> float:
-    """Of a child that has said all and not been reaped yet."""
+    """Return the peak memory of a child process that has answered but is not reaped yet."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
@@ -462,7 +468,7 @@ sound_child.main()
 async def test_six_hours_are_heard_within_memory(
     children: list[Process], child_does: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the detector, which holds no more after hours and takes most of the time."""
+    """The test replaces the speech detector, because it takes most of the time and no additional memory."""
     child_does(DEAF.format(root=str(FIXTURES.parents[1])))
     peaks: list[float] = []
 
@@ -486,7 +492,7 @@ async def test_hours_in_few_bytes_are_media_too_slow() -> None:
 
 
 async def test_a_rate_that_no_microphone_has_is_a_refusal() -> None:
-    """Each of its packets would be eleven minutes."""
+    """At this sample rate, one packet lasts eleven minutes."""
     assert await _refusal(_silence(3_600, rate=100)) == "media_unreadable"
 
 
@@ -517,7 +523,7 @@ async def test_a_jump_of_the_timestamps_moves_what_follows_and_nothing_before(he
 
 
 def _with_a_fragment_minutes_late(dual: bytes, share: float) -> bytes:
-    """The one that follows that share of it; the rest is where it belongs."""
+    """Return the file with one late fragment: the first one after this share of the file."""
     content = _remuxed(dual, lambda _: 0.0, movflags="empty_moov", frag_duration="700000")
     at = content.index(b"tfdt", int(share * len(content))) + 8
     later = int.from_bytes(content[at : at + 8], "big") + 600 * 48_000
@@ -538,12 +544,14 @@ async def test_a_timestamp_that_puts_most_of_the_sound_in_the_past_is_a_refusal(
 
 
 async def test_two_recordings_in_one_file_are_a_refusal(dual: bytes) -> None:
-    """Of the second one, whose times begin anew, nothing would be heard."""
+    """The times of the second recording start again at 0, so its sound would be lost."""
     assert await _refusal(dual + dual, "ogg") == "media_unreadable"
 
 
 async def test_fragments_of_which_ffmpeg_leaves_many_samples_out_are_a_refusal(headache: bytes) -> None:
-    """Written so by FFmpeg 8 itself (2026-11-22): a third of them are no later than those before."""
+    """FFmpeg 8 itself writes such a file (2026-11-22): a third of the fragments are not later than the fragments
+    before them.
+    """
     assert await _refusal(_remuxed(headache, lambda _: 0.0, movflags="frag_every_frame+empty_moov")) == (
         "media_unreadable"
     )
@@ -556,7 +564,7 @@ async def test_a_fragmented_movie_that_ends_too_early_is_a_refusal(headache: byt
 
 
 async def test_a_movie_whose_chunks_are_past_its_end_is_a_refusal(headache: bytes) -> None:
-    """FFmpeg takes the first one that it does not find for the end of the sound."""
+    """FFmpeg treats the first missing chunk as the end of the sound."""
     chunks = headache.rindex(b"stco") + 12
     for number in (0, 60):
         at = chunks + 4 * number
@@ -679,7 +687,7 @@ def say(**line):
 
 @pytest.fixture
 def child_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Has another program run instead of the child."""
+    """Return a function that replaces the child process by another program."""
 
     def does(code: str) -> None:
         (tmp_path / "child.py").write_text(f"{PREFACE}\n{code}\n")
@@ -689,7 +697,7 @@ def child_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 
 
 def _movie(*tracks: bytes) -> bytes:
-    """A movie with the sound of these files as its tracks, in this order."""
+    """Return a movie with the sounds of these files as its tracks, in this order."""
     target = io.BytesIO()
     with ExitStack() as opened, av.open(target, "w", format="mov") as file:
         sources = [opened.enter_context(av.open(io.BytesIO(track), "r")) for track in tracks]
@@ -707,7 +715,7 @@ def _movie(*tracks: bytes) -> bytes:
 
 
 def _undecodable(seconds: int) -> bytes:
-    """A tone in a codec that we do not take."""
+    """Return a file with a tone in an unsupported codec."""
     target = io.BytesIO()
     with av.open(target, "w", format="mov") as file:
         stream = file.add_stream("pcm_mulaw", rate=8_000, layout="mono")
@@ -761,7 +769,7 @@ async def test_a_track_that_cannot_be_decoded_is_reported(speech: bytes, is_firs
 
 
 async def test_a_track_of_which_too_much_is_damaged_is_reported(speech: bytes) -> None:
-    """The first track is damaged; the second one is whole."""
+    """The first track is damaged, and the second track is whole."""
     movie = bytearray(_movie(_encoded(speech), _encoded(speech)))
     with av.open(io.BytesIO(bytes(movie)), "r") as file:
         packets = [packet for packet in file.demux(audio=0) if packet.pos is not None and packet.size]
@@ -805,7 +813,7 @@ async def test_a_channel_that_cancels_another_one_does_not_silence_the_pieces(
 
 
 Edits = list[tuple[float, float | None]]
-"""How long, and from where in the track; None is silence. In seconds."""
+"""The edits of an edit list: the duration, and the start in the track, or None for silence. In seconds."""
 
 EDITS: dict[str, Edits] = {
     "the beginning left out": [(60, 20)],
@@ -838,7 +846,7 @@ def _boxes(content: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _edited(movie: bytes, edits: Edits, *, version: int = 0) -> bytes:
-    """The movie, whose index comes last, with this edit list for its sound."""
+    """Return the movie with this edit list for its sound. The movie must have its index at the end."""
     result = b""
     for kind, content in _boxes(movie):
         if kind == b"moov":

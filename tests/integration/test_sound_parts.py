@@ -1,4 +1,6 @@
-"""Many sounds beside one video: each is destroyed, held, moved, missed and exported with it, whatever its status."""
+"""Every sound beside a video, with any status, is destroyed, held, moved, searched for and exported together with
+the video.
+"""
 
 from collections.abc import AsyncIterator
 from uuid import UUID
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 TERM = 90 * DAY
 QUARANTINE = 3650 * DAY
-"""Longer than the world's clock is ahead of the times that the store gives its objects."""
+"""Longer than the difference between the clock of the test world and the store's own times."""
 SEVEN = ("READY", "FAILED", "READY", "LOST", "ABORTED", "READY", "READY")
 
 
@@ -46,7 +48,7 @@ async def statuses(world: World, video: UUID) -> list[str]:
 
 
 async def left_of(world: World, *recordings: UUID) -> int:
-    """How many rows still lead to their objects."""
+    """Return the number of rows that still name objects of these recordings."""
     return int(
         await world.value(
             "select count(*) from private.recording_secrets where recording_id = any(%s)", [*recordings]

@@ -1,4 +1,4 @@
-"""Speech to words as our client asks for it: of the stand-in, which really listens, and of servers that misbehave."""
+"""Tests of our speech client with the stand-in, which really transcribes, and with faulty servers."""
 
 import asyncio
 import gzip
@@ -174,7 +174,7 @@ async def test_vendor_that_hangs_is_left_in_time() -> None:
 
 
 async def test_vendor_that_is_not_reached_in_time_has_heard_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is waited for as long as any that fails: what is not sent is not paid for."""
+    """A connection timeout is retried like other failures, because a request that was not sent costs nothing."""
     monkeypatch.setattr(speech, "_CONNECT_SECONDS", 0.2)
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

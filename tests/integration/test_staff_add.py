@@ -1,4 +1,4 @@
-"""`resguardo staff add`: the first officer of a practice, by the owner, and what the command says and does not say."""
+"""Tests of `resguardo staff add`, with which the owner adds the first officer of a practice, and of its output."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ def world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def environment(world: Stack) -> dict[str, str]:
-    """What `StaffSettings` reads, and nothing else."""
+    """Return only the environment variables that `StaffSettings` reads."""
     names = ("ENVIRONMENT", "DEPLOYMENT", "SUPABASE_URL", "SUPABASE_SECRET_KEY")
     return {**{name: world.environment[name] for name in names}, "DATABASE_URL": world.project.owner_url}
 

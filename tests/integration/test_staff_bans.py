@@ -1,4 +1,6 @@
-"""The worker's part of a suspension: the ban at Supabase Auth, and every session that opened meanwhile."""
+"""Tests of the worker's part of a suspension: the ban at Supabase Auth, and the end of every session that opens
+meanwhile.
+"""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -62,7 +64,7 @@ async def test_session_opened_between_suspension_and_ban_is_ended_with_the_ban(h
 
 
 async def test_session_that_a_sign_in_commits_after_the_ban_is_ended_by_the_round(house: House) -> None:
-    """Auth looks at the ban when a sign-in begins, and commits its session up to 10 s later."""
+    """Supabase Auth checks the ban when a sign-in begins, and may commit the session up to 10 s later."""
     login = await _member(house, suspended_by=uuid4())
     bans = StaffBans(house.pool, house.admin)
     await bans.ban(login)
@@ -73,7 +75,9 @@ async def test_session_that_a_sign_in_commits_after_the_ban_is_ended_by_the_roun
 
 
 async def test_sessions_of_others_stay(house: House) -> None:
-    """Of active members, and of those whom the adopter's role table no longer names: they may be users of its app."""
+    """Sessions of active members stay. So do sessions of former members in the adopter's role table, because they
+    may be users of the adopter's app.
+    """
     active = await _member(house, email="ana@example.test")
     mapped = await _member(house, suspended_by=NOBODY, email="mia@example.test")
     stranger = await house.admin.create_user("eve@example.test", PASSWORD)

@@ -1,4 +1,6 @@
-"""Invitations to work here: through the worker's door and Supabase's, and killed at every line between."""
+"""Tests of invitations of staff, with the worker's connection pool and Supabase Auth, and with a crash at every
+line.
+"""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -34,11 +36,11 @@ PENDING = ("PENDING", None, None)
 
 
 class Crash(Exception):  # noqa: N818 - not an error
-    """The worker died here."""
+    """The worker died at this line."""
 
 
 class House:
-    """A database, the stand-in of Supabase Auth, and the worker's part over both."""
+    """A database, the stand-in for Supabase Auth, and the worker's service that uses both."""
 
     def __init__(self, database: Database, pool: Pool, http: httpx.AsyncClient) -> None:
         self.database, self.pool, self.http = database, pool, http
@@ -51,7 +53,7 @@ class House:
             return cursor.fetchall() if cursor.description else []
 
     def invitation(self, role: str = "clinician", email: str = EMAIL) -> UUID:
-        """One that is pending."""
+        """Insert a pending invitation. Return its id."""
         ((found,),) = self.rows(
             "insert into private.staff_invitations (email, role, invited_by) values (%s, %s, %s) returning id",
             email,
@@ -61,7 +63,7 @@ class House:
         return UUID(str(found))
 
     def state(self, invitation: UUID) -> tuple[Any, ...]:
-        """Status, error and login."""
+        """Return the status, the error and the login of an invitation."""
         (row,) = self.rows(
             "select status, error, user_id from private.staff_invitations where id = %s", invitation
         )
@@ -84,7 +86,7 @@ class House:
         )
 
     async def accept(self, mail: dict[str, str]) -> None:
-        """Follows the link of a mail, and sets a password."""
+        """Follow the link in a mail, and set a password."""
         client = self.client()
         await client.auth.verify_otp({"token_hash": mail["token_hash"], "type": "invite"})
         await client.auth.update_user({"password": PASSWORD})
@@ -114,7 +116,7 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
 
 @pytest.fixture
 async def owner(database: Database, tmp_path: Path) -> AsyncIterator[House]:
-    """The same, as the owner of the database."""
+    """Yield the house with a connection pool of the database owner."""
     async with _house(database, database.owner_url, tmp_path) as house:
         yield house
 
@@ -227,7 +229,7 @@ async def test_confirmed_login_becomes_staff_without_a_mail(house: House) -> Non
 
 
 async def test_login_that_nobody_confirmed_never_becomes_staff(house: House) -> None:
-    """Somebody signed up with the address of another, with a password of their own, and waits."""
+    """A stranger has signed up with the invited person's address and a password, and waits for the confirmation."""
     await house.admin.create_user(EMAIL, PASSWORD, confirmed=False)
     invitation = house.invitation("compliance")
     await house.service.send(invitation)
@@ -240,7 +242,9 @@ async def test_login_that_nobody_confirmed_never_becomes_staff(house: House) -> 
 async def test_login_made_by_another_while_we_invite_never_becomes_staff(
     house: House, monkeypatch: pytest.MonkeyPatch, with_mark: bool
 ) -> None:
-    """Supabase then mails a link to the other's login and names it in its answer: whatever it bears, it is refused."""
+    """Supabase then mails a link to the stranger's login and returns this login. Resguardo refuses it in every
+    case.
+    """
     invitation = house.invitation("compliance")
     real = house.admin.invite
 
@@ -378,7 +382,7 @@ async def test_owners_addition_that_fails_leaves_nothing_pending(
 
 
 async def _work(house: House, invitation: UUID, *, earlier: int = 0) -> int:
-    """The job with its retries, as the queue runs it; how often it was tried."""
+    """Run the job with its retries, as the queue does. Return the number of attempts."""
     task = Task("invite_staff", _by_id(house.service.send), 20, give_up=_by_id(house.service.give_up))
     for attempts in range(earlier, 20):
         job = cast("Any", SimpleNamespace(attempts=attempts))
@@ -412,7 +416,9 @@ async def test_mail_server_slower_than_auths_limit_ends_it_after_two_mails(
 
 
 async def test_auths_answer_is_waited_for_longer_than_auth_takes(database: Database, tmp_path: Path) -> None:
-    """Auth gives up after 10 s: a client that gave up with it took the 504 for a lost answer, and asked again."""
+    """Supabase Auth gives up after 10 s. A client with the same timeout could mistake its 504 for a lost answer and
+    repeat the request.
+    """
     assert GotrueConfig(URL, "", "", "", tmp_path).request_seconds + 5 < MAIL_SECONDS
     admin = SupabaseAdmin(URL, SECRET_KEY)
     assert admin._own_http is not None

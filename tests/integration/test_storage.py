@@ -1,4 +1,6 @@
-"""Storage against a real S3 server: what is told apart, and that a URL is worth nothing once altered."""
+"""Tests of the storage client against a real S3 server: it distinguishes the errors, and an altered URL is
+worthless.
+"""
 
 import datetime as dt
 import hashlib
@@ -33,7 +35,7 @@ Connect = Callable[..., Storage]
 
 @pytest.fixture
 def connect(object_store: ObjectStore) -> Iterator[Connect]:
-    """Storage of the running store, with one thing or another changed."""
+    """Return a function that opens a storage client of the running store with some changed settings."""
     made: list[Storage] = []
 
     def storage(
@@ -389,7 +391,7 @@ async def test_only_the_writer_lists_and_deletes(
     ):
         with pytest.raises(UpstreamFailed) as refused:
             await ask()
-        # Swift 2.38 answers SignatureDoesNotMatch to a user who may not list uploads
+        # Swift 2.38 answers SignatureDoesNotMatch to a user without the right to list uploads.
         assert refused.value.reason in ("storage_access_denied", "storage_credentials_refused")
     assert await writer.head(key) is not None
 

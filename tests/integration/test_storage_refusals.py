@@ -1,4 +1,4 @@
-"""What the object store refuses keeps its name: each code that has a remedy of its own has a reason of its own."""
+"""Every error code of the object store with its own remedy has its own reason."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -31,7 +31,7 @@ def _xml(code: str, more: str = "") -> bytes:
 
 @asynccontextmanager
 async def _store(status: int, body: bytes, kind: str = "application/xml") -> AsyncIterator[Storage]:
-    """A store that answers everything alike; S3 answers a HEAD without a body."""
+    """Run a store that gives every request the same answer. A HEAD gets no body, as in S3."""
 
     async def answer(request: Request) -> Response:
         return Response(b"" if request.method == "HEAD" else body, status, media_type=kind)
@@ -89,7 +89,9 @@ async def _refused(status: int, body: bytes, call: str, **more: Any) -> AppError
     ],
 )
 async def test_refusal_of_the_store_keeps_its_name_in_every_call(code: str, status: int, reason: str) -> None:
-    """But a HEAD that is answered 404 means that there is no object: it cannot tell that there is no bucket."""
+    """The exception is a HEAD with status 404, which means a missing object. It cannot show that the bucket is
+    missing.
+    """
     for call in CALLS.keys() - ({"head"} if status == 404 else set()):
         refused = await _refused(status, _xml(code), call)
         assert (call, refused.reason) == (call, reason)

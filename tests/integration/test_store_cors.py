@@ -1,4 +1,4 @@
-"""The embedded store answers web pages as `policies/bucket/cors.json` says, like a bucket with these rules."""
+"""The embedded store answers web pages like a bucket with the rules of `policies/bucket/cors.json`."""
 
 import json
 from collections.abc import AsyncIterator, Iterator

@@ -1,4 +1,4 @@
-"""A project made here has the shape that Supabase's own migrations give one."""
+"""A project created by the dev stack has the same schema as a project created by Supabase's own migrations."""
 
 import json
 import secrets

@@ -1,4 +1,6 @@
-"""The sweep of the bucket on a real store and a real database: what goes, and above all what does not."""
+"""Tests of the sweep of the bucket on a real store and a real database: the deleted objects and, above all, the
+kept objects.
+"""
 
 import logging
 from collections.abc import AsyncIterator
@@ -35,9 +37,9 @@ AUDITED = (
 
 
 class AgedStorage(Storage):
-    """The store as it would be had everything in it been stored `age` before, and its clock gone on `clock_off`.
+    """An object store that reports every object `age` earlier, with a clock that is off by `clock_off`.
 
-    A store gives its objects their times itself, so a test cannot make old ones.
+    A test cannot create old objects, because the store sets their times.
     """
 
     age = timedelta()
@@ -64,7 +66,7 @@ class AgedStorage(Storage):
 
 @dataclass
 class World:
-    """A marked bucket and database, a consultation, and the sweeper between them."""
+    """A marked bucket and database, a consultation, and the sweeper."""
 
     database: Database
     worker: Pool
@@ -75,14 +77,14 @@ class World:
     sweeper: Sweeper
 
     def again(self) -> Sweeper:
-        """The sweeper of another process."""
+        """Return the sweeper of another process."""
         return Sweeper(self.worker, self.storage, quarantine=QUARANTINE)
 
     def recording(self, status: str, object_key: str | None = None) -> UUID:
-        """A recording in a status, with its own key or another."""
+        """Insert a recording with this status and an object key, by default its own. Return its id."""
         recording = uuid4()
         with psycopg.connect(self.database.superuser_url) as connection:
-            connection.execute("set session_replication_role = replica")  # as it is, not as it came to be
+            connection.execute("set session_replication_role = replica")  # Triggers off
             connection.execute(
                 "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by,"
                 " room_name, status, sha256, size_bytes) values (%s, %s, %s, %s, %s, 'room', %s, %s, 4)",
@@ -100,7 +102,7 @@ class World:
         return recording
 
     def point(self, recording: UUID, object_key: str) -> None:
-        """Has the recording know this key."""
+        """Store this object key in the recording's row."""
         with psycopg.connect(self.database.superuser_url) as connection:
             connection.execute(
                 "insert into private.recording_secrets (recording_id, object_key) values (%s, %s)"
@@ -109,37 +111,39 @@ class World:
             )
 
     def key(self, recording: UUID, name: str = "video.mp4") -> str:
-        """Where something of the recording lies."""
+        """Return an object key of the recording."""
         return f"r/d90/{self.consultation}/{recording}/{name}"
 
     async def put(self, key: str) -> str:
-        """Stores something."""
+        """Store an object under this key. Return the key."""
         assert await self.storage.put_new(key, b"film", "video/mp4")
         return key
 
     async def orphan(self) -> UUID:
-        """The recording that an object bears the id of, and that there is not."""
+        """Store an object with the id of a recording that does not exist. Return this id."""
         recording = uuid4()
         await self.put(self.key(recording))
         return recording
 
     def begin_upload(self, key: str) -> str:
-        """An upload that the recorder never finishes; its id."""
+        """Begin a multipart upload that the recorder never finishes. Return its id."""
         begun = self.recorder.create_multipart_upload(Bucket=self.bucket, Key=key)
         upload_id: str = begun["UploadId"]
         self.recorder.upload_part(Bucket=self.bucket, Key=key, UploadId=upload_id, PartNumber=1, Body=b"film")
         return upload_id
 
     async def keys(self, prefix: str = "") -> list[str]:
-        """What is in the bucket."""
+        """Return the keys in the bucket under this prefix."""
         return [one.key async for page in self.storage.list_objects(prefix) for one in page.objects]
 
     async def uploads(self) -> list[str]:
-        """The keys of unfinished uploads."""
+        """Return the keys of unfinished uploads."""
         return [one.key async for page in self.storage.list_uploads("") for one in page.uploads]
 
     def audited(self) -> list[tuple[Any, ...]]:
-        """Action, outcome, reason and recording of each audit row of the sweep, all by the worker and on its basis."""
+        """Return the action, the outcome, the reason and the recording of each audit row of the sweep. All rows
+        name the worker and its basis.
+        """
         with psycopg.connect(self.database.superuser_url) as connection:
             rows = connection.execute(AUDITED).fetchall()
         assert {row[4:] for row in rows} <= {("resguardo_worker", "sweep_bucket")}
@@ -344,7 +348,7 @@ async def test_a_clock_of_the_store_that_jumps_ahead_deletes_nothing(world: Worl
 async def test_a_clock_of_the_database_that_jumps_ahead_deletes_nothing(world: World) -> None:
     await world.orphan()
     world.storage.age = PAST
-    world.storage.clock_off = -PAST  # to the store it is new; to the database it is old
+    world.storage.clock_off = -PAST  # The object is new by the store's clock and old by the database's clock
 
     assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
 

@@ -1,7 +1,8 @@
-"""Turns start when somebody begins to speak, whatever times the speech service tells: `docs/transcripts.md`, Times.
+"""Each turn starts when its speaker begins, even if the speech service reports wrong times (`docs/transcripts.md`,
+Times).
 
-A long conversation is transcribed with each `SPEECH_API` and the orders that spoil its times most. `make times` sets
-`ALL_TIMES=1`, which adds all other orders, pauses and kinds of noise (docs/benchmarks.md).
+A long conversation is transcribed with each `SPEECH_API` and with the orders that falsify its times most. `make
+times` sets `ALL_TIMES=1`, which adds all other orders, pauses and kinds of noise (docs/benchmarks.md).
 """
 
 import os
@@ -42,7 +43,9 @@ ORDERS = {
 
 @dataclass
 class Oracle:
-    """Hears all words of a talk at their true times: those of a turn that is cut by the share of it in the piece."""
+    """A perfect speech service: it returns all words of a talk at their true times. Of a turn that a chunk cuts, it
+    returns the proportional share.
+    """
 
     sound: Talk
     span: Span | None = None
@@ -86,7 +89,7 @@ async def _transcribed(sound: Talk, api: SpeechApi, order: Order | None) -> tupl
 
 
 async def _holds(sound: Talk, api: SpeechApi, order: Order | None = None) -> int:
-    """Asserts the promise; returns how many pieces were sent."""
+    """Require that the promise holds. Return the number of sent chunks."""
     transcript, sent = await _transcribed(sound, api, order)
     errors = start_errors(sound, transcript)
     told = f"median {errors.median:.2f} s, 99th percentile {errors.percentile_99:.2f} s, {sent} pieces"
@@ -99,7 +102,7 @@ async def _holds(sound: Talk, api: SpeechApi, order: Order | None = None) -> int
 def _cases(
     *hardest: tuple[SpeechApi, str | float], values: Iterable[str | float]
 ) -> list[tuple[SpeechApi, str | float]]:
-    """The hardest cases, or with ALL_TIMES each API with each of the values."""
+    """Return the hardest cases, or, with ALL_TIMES, each API with each value."""
     return [(api, value) for api in SpeechApi for value in values] if _IS_ALL else list(hardest)
 
 

@@ -1,4 +1,6 @@
-"""A recording becomes words: heard once, kept encrypted alone, gone on with where it stopped."""
+"""Tests of the transcriber: a recording is transcribed once, stored only in encrypted form, and resumed after an
+interruption.
+"""
 
 from array import array
 from collections.abc import AsyncIterator
@@ -32,20 +34,20 @@ pytestmark = pytest.mark.anyio
 KEY = "sk-of-the-tests"
 SECONDS = 16.0
 OPUS_RATE = 48_000
-"""What its timestamps count, whatever was recorded (RFC 7845)."""
+"""The clock rate of Opus timestamps, for every recorded sample rate (RFC 7845)."""
 SAID = [turn for turn in turns() if turn.end < SECONDS]
 
 
 @dataclass
 class Practice:
-    """A world, and the service that hears."""
+    """A world and its speech service."""
 
     world: World
     stand_in: OpenAIStandIn
     transcriber: Transcriber
 
     async def recorded(self, sound: bytes | None = None) -> UUID:
-        """A video that is READY, and the speakers beside it."""
+        """Insert a READY video and the sound of the speakers beside it. Return the id of the video."""
         consultation = await self.world.consultation()
         for kind in ("DOCTOR", "PATIENT"):
             await self.world.participant(consultation, kind)
@@ -74,7 +76,7 @@ class Practice:
 
 @cache
 def beginning() -> bytes:
-    """The first seconds of the fixture's two channels."""
+    """Return the first seconds of the fixture's two channels."""
     file = BytesIO()
     with (
         av.open(str(FIXTURES / "headache.dual.ogg")) as whole,
@@ -120,17 +122,17 @@ async def test_what_both_said_is_kept_with_their_turns_and_times(practice: Pract
 
 
 def second(number: float) -> int:
-    """In bytes of 16 kHz samples."""
+    """Return a time as a number of bytes of 16 kHz samples."""
     return round(number * RATE) * 2
 
 
 def microphones() -> list[bytes]:
-    """The fixture's channels to the end of what is said. Each has a trace of the other one, 24 dB softer."""
+    """Return the fixture's channels until the end of the speech. Each also contains the other voice, 24 dB softer."""
     return [channel[: second(SAID[-1].end + 0.3)] for channel in channels()]
 
 
 def mixed(*channels: bytes) -> bytes:
-    """What the room sounds like."""
+    """Return the sound of the room: all channels mixed."""
     together = [array("h", channel) for channel in channels]
     return array(
         "h", [max(-32_768, min(32_767, sum(samples))) for samples in zip(*together, strict=True)]
@@ -138,9 +140,9 @@ def mixed(*channels: bytes) -> bytes:
 
 
 async def recorded_apart(practice: Practice, parts: dict[str, tuple[bytes, float]], video: bytes) -> UUID:
-    """A video that is READY, and beside it the microphone of each kind of participant with when it began.
+    """Insert a READY video, and beside it the microphone of each kind of participant with its start time.
 
-    LiveKit reports that the video began 0.9 s later than it did.
+    LiveKit reports the start of the video 0.9 s too late.
     """
     world = practice.world
     consultation = await world.consultation()
@@ -169,7 +171,7 @@ async def recorded_apart(practice: Practice, parts: dict[str, tuple[bytes, float
 
 
 async def test_microphones_recorded_apart_name_who_said_what_at_the_videos_times(practice: Practice) -> None:
-    """The video begins first, the microphones 0.4 and 1 s later; each file has 4 s of silence at its end."""
+    """The video starts first, the microphones 0.4 s and 1 s later. Each file ends with 4 s of silence."""
     doctor, patient = microphones()
     before, silence = bytes(second(2.0)), bytes(second(4.0))
     video = mp4(before + mixed(doctor, patient) + silence)
@@ -203,7 +205,7 @@ async def test_guest_whose_microphone_was_not_recorded_is_heard_in_the_video(pra
 
 
 def two_tracks(*, is_second_decodable: bool) -> bytes:
-    """A movie with the doctor's first words on one track, and a tone on another."""
+    """Return a movie with the doctor's first words on one track and a tone on another track."""
     file = BytesIO()
     with av.open(BytesIO(beginning()), "r") as speech, av.open(file, "w", format="mov") as movie:
         source = speech.streams.audio[0]

@@ -1,4 +1,6 @@
-"""How a transcription fails, resumes and ends: nothing that was kept is paid for again, and nothing ends in silence."""
+"""Tests of how a transcription fails, resumes and ends: no stored chunk is paid for again, and every end is
+reported.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -51,7 +53,7 @@ async def words(
 
 
 def fail(error: AppError, *, at: int = 3, times: int = 1) -> Any:
-    """A script: one piece fails so often."""
+    """Return a script with which one chunk fails this many times."""
 
     async def script(number: int, before: int) -> None:
         if number == at and before < times:
@@ -160,7 +162,9 @@ async def test_piece_that_is_paid_for_in_vain_is_so_a_few_times_and_no_more(
 
 
 async def _lacks(words: Words, video: UUID, *lost: int) -> None:
-    """Each of these pieces is a turn without words in its span and voice, counted; the others have their words."""
+    """Require that each lost chunk is a counted turn without text, with its time span and voice, and that all other
+    chunks have their text.
+    """
     turns = (await words.transcript_of(video)).turns
     for number, turn in enumerate(turns):
         is_lost = number in lost
@@ -347,7 +351,9 @@ class _Nothing:
 async def _live(
     words: Words, video: UUID, busy_seconds: float, retry_after_seconds: int
 ) -> tuple[float, int]:
-    """The job with its retries while a vendor answers 429 for so long: when it ended, and after how many tries."""
+    """Run the job with its retries while the vendor answers 429 for this time. Return the time of the end and the
+    number of attempts.
+    """
     clock, attempts, task = 0.0, 0, _task(words)
 
     async def script(number: int, before: int) -> None:
@@ -397,7 +403,9 @@ async def test_vendor_that_stays_busy_ends_it_visibly_after_more_than_an_hour(wo
 async def test_process_that_dies_at_any_step_goes_on_where_it_stopped(
     words: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before and after each call to the speech service, before, amid and after each transaction."""
+    """The process dies before and after each call to the speech service, and before, within and after each
+    transaction.
+    """
     script_sound(monkeypatch, 3)
     life = Life()
     await words.transcriber(life).transcribe(await words.recorded())
@@ -458,7 +466,7 @@ async def test_of_two_workers_the_later_goes_on_and_no_more_than_what_was_under_
 
 
 async def test_job_that_two_work_on_is_left_to_the_later_and_comes_to_no_third(words: Words) -> None:
-    """The queue takes the failure of the one for the job's, whoever works on it now."""
+    """The queue counts a failure of one worker for the job, even if another worker runs the job now."""
     video = await words.recorded()
     queue = make_queue(words.world.database.worker_url, [_task(words)])
     async with queue.open_async():
@@ -469,7 +477,7 @@ async def test_job_that_two_work_on_is_left_to_the_later_and_comes_to_no_third(w
 
         first = await fetched()
         assert first is not None
-        await jobs.retry_job(first)  # it was taken for dead
+        await jobs.retry_job(first)  # The queue took the first worker for dead
         second = await fetched()
         assert second is not None
         with pytest.raises(JobFailed) as overtaken:
@@ -531,7 +539,7 @@ async def test_heard_pieces_of_what_was_switched_off_are_given_to_nobody(words: 
 async def test_speakers_that_turn_up_later_are_heard_unless_the_video_was_planned(
     words: Words, is_planned: bool
 ) -> None:
-    """A plan is of one sound: another's beginning and length are not the same."""
+    """A plan depends on the start and the length of one sound, so it does not fit another sound."""
     consultation = await words.world.consultation()
     video = await words.world.recording(consultation)
     speakers = await words.world.recording(consultation, medium="SPEAKERS", beside=video, status="LOST")
@@ -624,7 +632,7 @@ async def test_words_of_what_is_destroyed_meanwhile_do_not_come_back(words: Word
 
 
 async def test_words_that_are_written_while_the_key_is_shredded_go_as_well(words: Words) -> None:
-    """A worker's transaction that found nothing in its way, and ends after the destruction has come so far."""
+    """The worker's transaction began before the destruction and commits during it."""
     video = await words.recorded()
     await words.world.move_to(words.world.time + timedelta(days=400))
     async with words.world.superuser.transaction():
@@ -645,7 +653,7 @@ async def test_words_that_are_written_while_the_key_is_shredded_go_as_well(words
 
 
 async def test_job_comes_with_the_step_to_ready_or_not_at_all(words: Words) -> None:
-    """In the same transaction, and nothing of the sound is looked at in it."""
+    """The transaction that sets READY also queues the job, and does not read the sound."""
     jobs = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcribe_recording'"
     transcripts = "select count(*) from resguardo.transcripts"
     video = await words.world.recording(status="VERIFYING")
@@ -746,7 +754,7 @@ async def test_speech_service_is_told_the_given_language_or_that_of_the_consents
     await world.rows("update resguardo.consultations set language = %s where id = %s", given, consultation)
     for kind, language in zip(("DOCTOR", "PATIENT"), consented, strict=False):
         person = await _participant(words, consultation, kind)
-        for decision_language in ("en" if language == "es" else "es", language):  # the last word counts
+        for decision_language in ("en" if language == "es" else "es", language):  # The latest consent counts
             await world.rows(
                 "insert into resguardo.consents (id, participant_id, consultation_id, doctor_id, patient_id,"
                 " participant_kind, decision, source, recorded_by, text_version, text_language, text_sha256)"

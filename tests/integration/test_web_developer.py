@@ -1,4 +1,6 @@
-"""A web developer's first hour on the running demo: by its logins, from a page, with people in a room of his own."""
+"""A web developer's first hour with the running demo: the logins, a web page, and people in the developer's own
+room.
+"""
 
 import json
 import shutil
@@ -35,7 +37,7 @@ query ($id: ID!) {
 
 
 class App:
-    """A web app: one page, signed in as one person, that knows nothing but what the demo wrote down."""
+    """A web app: one page, signed in as one person, that knows only the demo's report."""
 
     def __init__(self, page: Page, project: Mapping[str, Any]) -> None:
         self._page = page
@@ -44,7 +46,7 @@ class App:
         self._token = ""
 
     async def sign_in(self, login: Mapping[str, str]) -> None:
-        """With password and second factor, as supabase-js does."""
+        """Sign in with the password and the second factor, as supabase-js does."""
         credentials = {"email": login["email"], "password": login["password"]}
         session = await self._auth("POST", "/token?grant_type=password", credentials)
         self._token = session["access_token"]
@@ -54,7 +56,7 @@ class App:
         self._token = (await self._auth("POST", f"/factors/{factor['id']}/verify", code))["access_token"]
 
     async def ask(self, document: str, **variables: object) -> Any:
-        """The answer, errors included."""
+        """Return the answer, including its errors."""
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         body = json.dumps({"query": document, "variables": variables}).encode()
         return json.loads(
@@ -62,13 +64,13 @@ class App:
         )
 
     async def data(self, document: str, **variables: object) -> Any:
-        """The data of what must succeed."""
+        """Return the data of an operation that must succeed."""
         answer = await self.ask(document, **variables)
         assert "errors" not in answer, answer
         return answer["data"]
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], content: bytes = b"") -> Answer:
-        """A request to the bucket."""
+        """Send a request to the bucket."""
         return await self._page.fetch(method, url, headers, content)
 
     async def _auth(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
@@ -98,7 +100,7 @@ def _join(directory: Path, consultation: str, *options: str) -> tuple[int, str]:
 
 
 async def _everybody_signs_in(http: httpx.AsyncClient, project: Mapping[str, Any]) -> App:
-    """The doctor's app; each login has its role."""
+    """Sign in with each login and check its role. Return the doctor's app."""
     apps = {name: App(Page(http, ORIGIN), project) for name in ROLES}
     for name, role in ROLES.items():
         await apps[name].sign_in(project["logins"][name])
@@ -147,7 +149,7 @@ async def _plays_and_uploads(doctor: App, project: Mapping[str, Any], recording:
     declared = {"consultationId": project["consultation"]["id"], "sizeBytes": len(film)}
     wanted = (await doctor.data(documents.IMPORT, wanted=declared))["importRecording"]
     headers = {header["name"]: header["value"] for header in wanted["uploadHeaders"]}
-    headers.pop("Content-Length")  # a page may not set it: its browser does
+    headers.pop("Content-Length")  # A page may not set this header: its browser does
     assert (await doctor.send("PUT", wanted["uploadUrl"], headers, film)).status == 200
     completed = (await doctor.data(documents.COMPLETE_IMPORT, id=wanted["id"]))["completeImport"]
     assert completed["status"] in ("VERIFYING", "READY")
@@ -180,7 +182,7 @@ async def _spend_the_hour(directory: Path, project: Mapping[str, Any], film: byt
 
 
 def _make_speech(path: Path, seconds: float = 6) -> Path:
-    """The beginning of a spoken consultation, as it was encoded."""
+    """Write the beginning of a spoken consultation without encoding it again."""
     with av.open(str(FIXTURES / "headache.dual.ogg")) as whole, av.open(str(path), "w", format="ogg") as part:
         spoken = whole.streams.audio[0]
         stream = part.add_stream_from_template(spoken)
@@ -218,7 +220,7 @@ def test_web_developer_uses_the_demo_by_what_it_prints_and_writes(tmp_path: Path
 
 
 def _run_the_example(directory: Path, report: Path, page_port: int) -> None:
-    """The TypeScript example runs against this demo in Node and in Chromium, as far as they are installed."""
+    """Run the TypeScript example against this demo in Node and in Chromium, if they are installed."""
     npm = shutil.which("npm")
     if npm is None:
         return

@@ -1,4 +1,4 @@
-"""What a withdrawn consent means for the transcripts of what was recorded before it."""
+"""Tests of the effect of a withdrawn consent on transcripts of earlier recordings."""
 
 from collections.abc import AsyncIterator
 from uuid import UUID

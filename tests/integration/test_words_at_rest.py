@@ -1,4 +1,6 @@
-"""Words at rest: nowhere in clear, each opened at its own place alone, their keys wrapped anew while they are used."""
+"""Tests of stored transcripts: no clear text anywhere, each value decrypts only in its own row, and keys are
+rotated during use.
+"""
 
 import base64
 import subprocess
@@ -61,7 +63,7 @@ async def _key_of(words: Words, video: UUID, keyring: Keyring = KEYRING) -> Fiel
 
 
 async def _correct(words: Words, video: UUID) -> None:
-    """As a doctor does: a text that nobody said."""
+    """Insert a doctor's correction with a text that nobody said."""
     place = places.of_correction(video, 1)
     sealed = (await _key_of(words, video)).encrypt(place, "corregído encefalitis".encode())
     await words.world.rows(
@@ -73,11 +75,11 @@ async def _correct(words: Words, video: UUID) -> None:
     )
 
 
-# Nowhere in clear
+# No clear text anywhere
 
 
 def _dumped(database: Database, *options: str) -> bytes:
-    """Everything that a superuser's pg_dump says of the whole database."""
+    """Return everything that a superuser's pg_dump writes about the whole database."""
     url = urlsplit(database.superuser_url)
     environment = {
         "PGHOST": url.hostname or "",
@@ -96,7 +98,7 @@ def _dumped(database: Database, *options: str) -> bytes:
 
 
 def _written(word: str) -> Iterator[bytes]:
-    """The word as it might stand somewhere: its letters, composed or not, in hex, and in base64 at any offset."""
+    """Yield every form in which the word could be stored: composed or not, in hex, and in base64 at any offset."""
     for form in ("NFC", "NFD"):
         for variant in {word, word.lower(), word.upper(), word.title()}:
             for encoding in ("utf-8", "utf-16-le", "latin-1"):
@@ -163,7 +165,7 @@ async def test_word_that_did_stand_in_it_would_be_found(words: Words, expression
     assert word in _found(dump, _said())
 
 
-# At its own place alone
+# Decryption only in its own row
 
 
 async def test_ciphertext_that_is_moved_opens_nowhere_else(words: Words) -> None:
@@ -211,7 +213,7 @@ async def test_words_without_their_root_key_are_refused_by_name(
         unseal(keyring, await _sealed(words, video))
 
 
-# Wrapped anew
+# Rotated keys
 
 
 async def _index_numbers(words: Words, keyring: Keyring, text: str) -> frozenset[int]:
@@ -292,7 +294,7 @@ async def test_key_of_the_index_alone_keeps_an_old_root_key_needed(words: Words)
     assert counted.root_key_id == "tests-1"
 
 
-# At their end
+# Destroyed keys
 
 
 async def test_certificate_counts_the_rows_of_words_and_checks_offline(words: Words) -> None:

@@ -1,4 +1,4 @@
-"""Whether a recording is turned into words at all, and what is told where nobody speaks."""
+"""Tests of whether a recording is transcribed at all, and of the status of a recording without speech."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -89,7 +89,9 @@ async def test_recording_without_a_speech_service_says_so(words: Words) -> None:
 async def test_recording_in_which_nobody_speaks_is_ready_and_has_no_speech(
     words: Words, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
-    """Where the plan has no turn, a movie without sound among them, and where the service heard nothing in any."""
+    """Speech is missing if the plan has no turn (for example in a movie without sound), or if the service returns
+    no text for any turn.
+    """
 
     async def nothing(flac: bytes, *, language: str | None) -> Heard:
         return Heard(())
@@ -126,9 +128,9 @@ async def parts_beside(
     video_began: float = 0.0,
     video_longer: float | None = None,
 ) -> tuple[UUID, list[UUID]]:
-    """A video that is READY, and its parts, each of which began so many seconds after START and has such a status.
+    """Insert a READY video and its parts. Each part has a status and began this many seconds after START.
 
-    `video_longer`: by how many seconds the video's file is longer than LiveKit reported.
+    `video_longer`: the seconds by which the video's file is longer than LiveKit reported.
     """
     world = words.world
     video = await world.recording(consultation, status="VERIFYING")
@@ -170,7 +172,7 @@ async def _set_began(words: Words, recording: UUID, seconds: float) -> None:
 
 
 async def shown(words: Words, video: UUID) -> list[tuple[int, str, int | None, UUID | None]]:
-    """The transcript's turns: start, speaker, label and participant."""
+    """Return the turns of the transcript: start, speaker, label and participant."""
     await words.transcriber().transcribe(video)
     turns = (await words.transcript_of(video)).turns
     return [(turn.start_ms, turn.speaker.value, turn.label, turn.participant_id) for turn in turns]
@@ -182,7 +184,7 @@ async def shown(words: Words, video: UUID) -> list[tuple[int, str, int | None, U
 async def test_turns_are_told_on_the_videos_timeline_whenever_the_sound_began(
     words: Words, seconds: float, starts: list[int]
 ) -> None:
-    """The file of a part begins 0.09 s before it is reported to begin."""
+    """The file of a part begins 0.09 s before its reported start."""
     consultation = await words.world.consultation()
     routed = {"medium": "SPEAKERS", "is_routed": True, "began": 0.0}
     video, _ = await parts_beside(words, consultation, routed, video_began=seconds)
@@ -248,7 +250,7 @@ async def test_each_microphone_has_the_voice_of_its_participant(words: Words) ->
 async def test_channels_name_nobody_unless_each_was_routed_there(
     words: Words, is_routed: bool, speakers: list[str], has_guest: bool
 ) -> None:
-    """LiveKit's channels are in random order: no rule about who came first is right."""
+    """LiveKit puts the tracks on the two channels in random order, so the order of joining identifies no speaker."""
     consultation = await words.world.consultation()
     doctor = await words.world.participant(consultation, "DOCTOR")
     patient = await words.world.participant(consultation, "PATIENT")
@@ -275,7 +277,7 @@ async def test_channels_name_nobody_unless_each_was_routed_there(
 async def test_video_is_transcribed_if_a_part_that_recorded_something_is_gone(
     words: Words, status: str, began: float | None, is_video: bool
 ) -> None:
-    """A part that never began, as of a track that was gone before it was recorded, had no sound."""
+    """A part that never began had no sound, for example because its track ended before the egress started."""
     consultation = await words.world.consultation()
     doctor = await words.world.participant(consultation, "DOCTOR")
     patient = await words.world.participant(consultation, "PATIENT")

@@ -1,4 +1,6 @@
-"""The processes when the ground moves: a signal ends them soon, and a database that went away is found again."""
+"""Tests of the processes during disturbances: a signal ends them soon, and they reconnect to a database that was
+down.
+"""
 
 import asyncio
 import os
@@ -43,7 +45,7 @@ def world(cluster: Cluster, tmp_path: Path) -> Iterator[Stack]:
 
 @pytest.fixture
 def start(world: Stack, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts `resguardo` with these arguments; the log is `<first argument>.log`."""
+    """Return a function that starts `resguardo` with these arguments. The log is `<first argument>.log`."""
     with ExitStack() as stack:
 
         def run(*arguments: str, ready_url: str | None = None) -> subprocess.Popen[bytes]:
@@ -73,11 +75,11 @@ def _rows(world: Stack, query: str, *parameters: object) -> list[tuple[Any, ...]
 
 
 def _job_is_done(world: Stack) -> bool:
-    """Queues a job that finds nothing to do, and waits for its end."""
+    """Queue a job without work, and wait for its end."""
     argument = uuid4()
     _rows(world, "select private.defer_job('verify_recording', %s)", argument)
     query = "select status::text from jobs.procrastinate_jobs where args ->> 'id' = %s"
-    _wait_until(lambda: _rows(world, query, str(argument)) == [])  # what succeeded is deleted
+    _wait_until(lambda: _rows(world, query, str(argument)) == [])  # The queue deletes a job that succeeded
     return True
 
 
@@ -106,7 +108,7 @@ def test_worker_ends_soon_while_its_bucket_does_not_answer(
         with _standing_still(_store_of(tmp_path)):
             other_leader.execute("select private.give_lease_back(1)")
             _wait_until(lambda: "leads the rounds" in (tmp_path / "worker.log").read_text())
-            time.sleep(1)  # by then the rounds wait for the bucket, and do so for longer than STOP_SECONDS
+            time.sleep(1)  # By then, the periodic tasks wait for the bucket, for longer than STOP_SECONDS
             assert _end(worker, signal.SIGTERM) == 0
     assert _rows(world, "select id from jobs.procrastinate_workers") == []
 
@@ -114,7 +116,7 @@ def test_worker_ends_soon_while_its_bucket_does_not_answer(
 def test_leader_that_stands_still_is_followed_and_leads_no_more_when_it_goes_on(
     world: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    """Nobody waits for the end of its lease here: it is ended."""
+    """Another worker takes the lead before the lease of the frozen worker expires, because the test ends the lease."""
     first, first_log = start("worker"), tmp_path / "first.log"
     _wait_until(lambda: _leader(world) == first.pid)
     (tmp_path / "worker.log").rename(first_log)
@@ -182,7 +184,7 @@ def test_recording_of_which_every_webhook_is_dropped_is_finished_by_the_worker(
     world: Stack, start: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     _ordered(world, "drop_all")
-    with ThreadPoolExecutor(1) as thread:  # a loop of another fixture may run in this one
+    with ThreadPoolExecutor(1) as thread:  # This thread may run another event loop
         consultation = thread.submit(asyncio.run, _arranged(world)).result()
     world.environment["RECONCILE_SECONDS"] = "1"
     worker = start("worker")
@@ -219,7 +221,7 @@ def _ordered(world: Stack, kind: str) -> None:
 
 
 async def _arranged(world: Stack) -> UUID:
-    """A consultation that is to be recorded by itself, with everybody's consent and everybody in the room."""
+    """Register a consultation with automatic recording, all consents, and all participants in the room."""
     seed_people(world.project)
     environment = world.environment
     api = Database(environment["API_DATABASE_URL"], application="test", max_size=2)
@@ -289,7 +291,7 @@ def test_outage_of_any_kind_is_waited_for_by_the_same_process(
 
 
 def _alter(cluster: Cluster, world: Stack, how: str) -> None:
-    """Changes the database, and ends the sessions that were made before."""
+    """Change a setting of the database, and end all existing sessions."""
     name = urlsplit(world.project.owner_url).path.removeprefix("/")
     with psycopg.connect(cluster.superuser_url, autocommit=True) as connection:
         connection.execute(sql.SQL("alter database {} ").format(sql.Identifier(name)) + sql.SQL(how))

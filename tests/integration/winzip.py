@@ -1,8 +1,8 @@
-"""Reads ZIP archives in WinZip's AES-256 (AE-2), by its specification alone, for tests.
+"""Reads ZIP archives with WinZip's AES-256 (AE-2) encryption, written only from the specification, for tests.
 
-https://www.winzip.com/en/support/aes-encryption/ (Encryption Specification AE-1 and AE-2, version 1.04,
-checked 2026-11-21): PBKDF2 with HMAC-SHA1 and 1,000 iterations, AES in counter mode with a little-endian counter that
-begins at 1, the first ten bytes of HMAC-SHA1 over the ciphertext.
+https://www.winzip.com/en/support/aes-encryption/ (Encryption Specification AE-1 and AE-2, version 1.04, checked
+2026-11-21): PBKDF2 with HMAC-SHA1 and 1,000 iterations, AES in counter mode with a little-endian counter that
+starts at 1, and the first ten bytes of an HMAC-SHA1 of the ciphertext.
 """
 
 import hashlib
@@ -18,15 +18,17 @@ _SALT, _KEY, _CHECK, _MAC = 16, 32, 2, 10
 
 
 class WrongSecretError(Exception):
-    """The archive says that it was made with another."""
+    """The secret does not match the password check of the archive."""
 
 
 class TamperedError(Exception):
-    """The authentication code is not that of the data."""
+    """The authentication code does not match the data."""
 
 
 def read_archive(archive: bytes, secret: str) -> dict[str, bytes]:
-    """What is in it, by name, in its order. Raises WrongSecretError, TamperedError; AssertionError: another format."""
+    """Return the files by name, in their order. Raises WrongSecretError, TamperedError, and AssertionError for
+    another format.
+    """
     with zipfile.ZipFile(io.BytesIO(archive)) as listed:
         return {entry.filename: _read(archive, entry, secret) for entry in listed.infolist()}
 

@@ -1,7 +1,7 @@
-"""Recordings that are READY and wait to be turned into words, by a worker that may die at any step.
+"""READY recordings that wait for their transcription, and a worker that can die at any step.
 
-What hears and what cuts the sound are scripted here: as many turns as wanted, and an answer, an error or a pause for
-each. The database is a real one.
+A script replaces the speech service and the cutting of sound: it sets the number of turns, and an answer, an error
+or a pause for each turn. The database is real.
 """
 
 import asyncio
@@ -35,19 +35,19 @@ SAID = "cefaléa{number} tinnitüs{number}"
 
 
 class Killed(BaseException):
-    """The process is gone."""
+    """The process has died."""
 
 
 @dataclass
 class Life:
-    """One life of a worker: it ends at the step `ends_at`, None for a life without an end."""
+    """One run of a worker. `ends_at`: the step at which it dies, or None."""
 
     ends_at: int | None = None
     steps: int = 0
     is_over: bool = False
 
     def step(self) -> None:
-        """Raises Killed where it ends here, or has ended."""
+        """Pass a step. Raises Killed if the run dies at it or is over."""
         self.steps += 1
         if self.is_over or self.steps == self.ends_at:
             self.is_over = True
@@ -55,7 +55,7 @@ class Life:
 
 
 class MortalDoors(Pool):
-    """The worker's database: a step before a transaction, before its commit, and after it."""
+    """The worker's connection pool, with a step before a transaction, before its commit, and after its commit."""
 
     def __init__(self, database: Pool, life: Life) -> None:
         self._through, self._life = database, life
@@ -71,7 +71,9 @@ class MortalDoors(Pool):
 
 @dataclass
 class ScriptedSpeech(Speech):
-    """Hears what it is told: `script` is called with a piece's number and how often it was asked before."""
+    """A scripted speech service. `script` is called with the number of a chunk and the number of earlier requests
+    for it.
+    """
 
     script: Callable[[int, int], Awaitable[None]] | None = None
     life: Life = field(default_factory=Life)
@@ -104,14 +106,15 @@ class ScriptedSpeech(Speech):
 
     @property
     def times(self) -> Counter[int]:
-        """How often each piece was asked for."""
+        """Return the number of requests for each chunk."""
         return Counter(self.asked)
 
 
 def script_sound(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
-    """Every file has so many turns, a second each, on two channels in turn; listening and cutting read a byte of it.
+    """Replace the analysis of sound: every file has this many turns of one second, alternately on two channels.
+    Each step reads one byte of the file.
 
-    Nothing can be told of where a file stands in another one. A microphone has one channel.
+    The alignment of two files never succeeds. A microphone has one channel.
     """
 
     async def listen(read_range: ReadRange, size_bytes: int, container: Container) -> SoundFrames:
@@ -143,23 +146,23 @@ def _times(turns: int) -> list[tuple[int, int]]:
 
 @dataclass
 class Words:
-    """A world of recordings, and what becomes of their words."""
+    """A world of recordings with their transcripts."""
 
     world: World
     speech: ScriptedSpeech
 
     async def recorded(self) -> UUID:
-        """A video that is READY, without sound beside it."""
+        """Insert a READY video without sounds beside it. Return its id."""
         return await self.world.recording()
 
     def transcriber(self, life: Life | None = None, keyring: Keyring = KEYRING) -> Transcriber:
-        """A worker in a life of its own."""
+        """Return a worker's transcriber in a run of its own."""
         self.speech.life = life or Life()
         doors = MortalDoors(self.world.worker, self.speech.life)
         return Transcriber(doors, self.world.storage, self.speech, keyring)
 
     async def state_of(self, video: UUID) -> tuple[str, str | None, int, int | None]:
-        """Status, error, pieces that were heard, and of how many."""
+        """Return the status, the error, the number of transcribed chunks, and the number of all chunks."""
         rows = await self.world.rows(
             "select status, error, pieces_done, pieces_total from resguardo.transcripts where recording_id = %s",
             video,
@@ -167,7 +170,7 @@ class Words:
         return tuple(rows[0].values())
 
     async def left(self, video: UUID) -> list[int]:
-        """The pieces that were planned and are not kept."""
+        """Return the numbers of the planned chunks without a stored transcription."""
         rows = await self.world.rows(
             "select number from private.transcript_pieces where recording_id = %s and heard is null order by 1",
             video,
@@ -175,7 +178,7 @@ class Words:
         return [row["number"] for row in rows]
 
     async def transcript_of(self, video: UUID, keyring: Keyring = KEYRING) -> Transcript:
-        """Its words."""
+        """Return the transcript of the recording."""
         rows = await self.world.rows(
             "select w.sealed, k.wrapped_key, k.root_key_id from private.transcript_words as w"
             " inner join private.recording_keys as k on k.recording_id = w.recording_id where w.recording_id = %s",
@@ -186,7 +189,7 @@ class Words:
 
 
 async def register_keys(world: World, keyring: Keyring = KEYRING) -> None:
-    """As a start of the worker does."""
+    """Register the root keys, as a start of the worker does."""
     for key_id, value in keyring.check_values().items():
         await world.rows(
             "insert into private.root_keys (id, check_value) values (%s, %s) on conflict do nothing",
