@@ -100,9 +100,7 @@ async def _ground(directory: Path, recordings: int) -> AsyncIterator[Ground]:
         with cluster.clone("newer") as made:
             mark_database(made.owner_url, DEPLOYMENT)
             with psycopg.connect(made.superuser_url) as connection:
-                connection.execute(
-                    "set session_replication_role = replica"
-                )  # dated and keyed as they are here
+                connection.execute("set session_replication_role = replica")  # Triggers off
                 keys = [row[0] for row in connection.execute(_PEOPLE, {"count": recordings})]
             with psycopg.connect(made.superuser_url, autocommit=True) as connection:
                 connection.execute("vacuum analyze")

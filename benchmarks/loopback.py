@@ -1,8 +1,8 @@
-"""A minimal HTTP/1.1 client for benchmarks. It costs little processor time, because the measured server shares the
-cores with it.
+"""A minimal HTTP/1.1 client for benchmarks. The client must use little processor time, because the measured server
+shares the cores with it.
 
-The client sends prepared bytes, and reads only the status and the length of an answer. It supports no redirects, no
-chunked bodies and no TLS, so it works only with our own servers.
+The client sends prepared bytes, and reads only the status and the length of an answer. The client supports no
+redirects, no chunked bodies and no TLS, so it works only with our own servers.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class Connection:
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
-    """Open a connection to the server of `url`. Close it at the end of the block."""
+    """Open a connection to the server of `url`. Close the connection at the end of the block."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:

@@ -1,7 +1,7 @@
 """A practice for benchmarks: the API, and a second process that serves only webhooks.
 
-The stand-ins for Supabase Auth and LiveKit run beside them. No worker runs, because the benchmark would measure its
-work too.
+The stand-ins for Supabase Auth and LiveKit run beside the two processes. No worker runs, because the benchmark
+would measure its work too.
 """
 
 import time
@@ -60,16 +60,14 @@ class Practice:
 
 @contextmanager
 def running(cluster: Cluster, data_dir: Path, *, doctors: int, recordings: int) -> Iterator[Practice]:
-    """Start a practice with this number of doctors, and of recordings for each doctor. Stop it at the end of the
-    block.
+    """Start a practice with this number of doctors, and of recordings for each doctor. Stop the practice at the end
+    of the block.
     """
     with ExitStack() as stack:
         made = stack.enter_context(small_stack.running(cluster, data_dir))
         people = [(uuid4(), uuid4()) for _ in range(doctors)]
         with psycopg.connect(made.project.superuser_url) as connection:
-            connection.execute(
-                "set session_replication_role = replica"
-            )  # no triggers: nobody here has consented
+            connection.execute("set session_replication_role = replica")  # Triggers off
             for doctor, session in people:
                 connection.execute(_SEED, {"doctor": doctor, "session": session, "count": recordings})
             named = connection.execute("select room_name from resguardo.consultations").fetchall()

@@ -3,9 +3,9 @@
 
 The practice has 10,000 transcripts of half an hour. The searching doctor owns a fifth of them. The reference has
 the same texts in clear in the same database: tsvector, GIN, phrases, ts_rank, ts_headline, and the same filters and
-limit. It runs through the same transaction code, with its session check, quota and audit row. Both answer the same
-queries, in alternating order. A third figure, the reference without snippets, is printed beside them and is not
-part of the promise.
+limit. The reference runs in the product's transactions, with their session check, quota and audit row. The search
+and the reference answer the same queries, in alternating order. A third figure, the reference without snippets, is
+printed beside them and is not part of the promise.
 """
 
 import argparse

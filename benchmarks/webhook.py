@@ -1,14 +1,14 @@
 """Compares the webhook with a bare insert of the same row: `make bench-webhook`. `docs/benchmarks.md` explains the
 output.
 
-Both write to `private.livekit_events` in one database, alternately in one run, from one process, with the same
-number of concurrent senders. A bare insert takes a psycopg connection from the pool, runs begin, `insert ... on
-conflict do nothing` and commit, and returns the connection to the pool. It checks no connection and no signature,
-speaks no HTTP, queues no job and wakes no worker.
+The webhook and the insert write to `private.livekit_events` in one database, alternately in one run, from one
+process, with equal numbers of concurrent senders. A bare insert takes a psycopg connection from the pool, runs
+begin, `insert ... on conflict do nothing` and commit, and returns the connection to the pool. A bare insert checks
+no connection and no signature, speaks no HTTP, queues no job and wakes no worker.
 
 The measured webhook is that of `resguardo serve --only-webhooks`. The output also contains the figures of the
 webhook in the process that serves the readers. The latency beside readers is measured at a steady rate and from the
-moment when each event was due. At the full rate, it would be the latency of the queue.
+moment when each event was due. At the full rate, the benchmark would measure the waiting time in the queue.
 """
 
 import argparse
@@ -100,10 +100,10 @@ async def _in_turns(
     *,
     apart: float = 0.0,
 ) -> None:
-    """Do the work with all `hands` concurrently. Each hand takes the next piece after it has finished one.
+    """Do the work with all `hands` concurrently. Each hand takes the next piece of work after it has finished one.
 
-    Piece number n is due n * `apart` seconds after the start, and its latency counts from then. With `apart` 0, a
-    piece is due as soon as a hand is free.
+    Piece of work number n is due n * `apart` seconds after the start, and its latency counts from then. With
+    `apart` 0, a piece of work is due as soon as a hand is free.
     """
     began = time.perf_counter()
     left = iter(enumerate(work))

@@ -93,7 +93,8 @@ class Cluster:
 
     @contextmanager
     def clone(self, grants: Grants) -> Iterator[Database]:
-        """Create a copy of the template. At the end of the block, drop it together with its remaining sessions.
+        """Create a copy of the template. At the end of the block, drop the copy together with its remaining
+        sessions.
 
         Postgres clones the content of a database, but not the settings and grants of the database itself.
         """
@@ -191,8 +192,9 @@ def _server() -> Iterator[str]:
 def in_memory() -> Path | None:
     """Return a directory in memory with enough space for a test run, or None if the machine has none.
 
-    On ext4 (Linux 6.18), creating the 700 files of a database takes 20 ms. It takes 350 ms if about 700 files were
-    removed in the last seconds, and each test removes that many. In memory it always takes 20 ms.
+    On ext4 (Linux 6.18), creating the 700 files of a database takes 20 ms. Creating them takes 350 ms if about 700
+    files were removed in the last seconds, and each test removes that many. In memory, creating them always takes
+    20 ms.
     """
     shared = Path("/dev/shm")  # noqa: S108 - the directory made in it is for this user alone
     if not os.access(shared, os.W_OK) or shutil.disk_usage(shared).free < ROOM_BYTES:

@@ -1,9 +1,9 @@
 """A pooler of Postgres connections with pgbouncer's session, transaction and statement modes.
 
-It logs in for its clients and authenticates none of them. It supports no cancel requests, no TLS, no COPY, and no
-pipelines over several transactions, because no test needs them. `picks` selects the idle session for the next
-client: the one used last (pgbouncer's default), the one that waited longest (`server_round_robin`), or a random
-one.
+The pooler logs in for its clients and authenticates none of them. The pooler supports no cancel requests, no TLS,
+no COPY, and no pipelines over several transactions, because no test needs them. `picks` selects the idle session
+for the next client: the one used last (pgbouncer's default), the one that waited longest (`server_round_robin`), or
+a random one.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A small GraphQL schema behind the real HTTP edge, and a server for it. The tests of the edge use it."""
+"""A small GraphQL schema behind the real HTTP edge, with a server. The tests of the HTTP edge use this schema."""
 
 import asyncio
 import socket

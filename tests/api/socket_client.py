@@ -1,4 +1,4 @@
-"""A WebSocket client that speaks graphql-transport-ws over a real socket. Its only knowledge is the messages that
+"""A WebSocket client that speaks graphql-transport-ws over a real socket. The client knows only the messages that
 arrive.
 """
 

@@ -64,7 +64,7 @@ async def test_hold_on_a_range_covers_what_was_recorded_in_it(world: World, offi
         assert placed["coveredRecordings"] >= covered
     await world.rows(
         "delete from resguardo.legal_holds where placed_by = %s", officer.user_id
-    )  # it held all there is
+    )  # The hold covered every recording
 
 
 async def test_hold_counts_what_is_being_destroyed_already(world: World, case: Case, officer: Person) -> None:

@@ -38,7 +38,9 @@ async def empty(
 
 @dataclass(frozen=True)
 class Look:
-    """A query, and the expected content of its audit row if nothing is found. A list if `outcome` is ALLOWED."""
+    """A query, and the expected content of its audit row if nothing is found. The query is a list if `outcome` is
+    ALLOWED.
+    """
 
     document: str
     variables: dict[str, Any] = field(default_factory=dict)

@@ -24,7 +24,9 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def signed(world: World, case: Case) -> AsyncIterator[Case]:
-    """Yield a consultation of a practice that requires session MACs. Its people have tokens that the hook issued."""
+    """Yield a consultation of a practice that requires session MACs. The people of the practice have tokens that
+    the hook issued.
+    """
     await case.consent()
     people = [await _with_mac(world, person) for person in (case.doctor, case.patient)]
     await asyncio.to_thread(set_session_macs, world.database.owner_url, is_required=True)

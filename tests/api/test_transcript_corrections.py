@@ -136,7 +136,9 @@ async def test_correction_that_was_moved_to_another_place_opens_nothing(
 async def test_correction_is_worked_out_beside_the_loop(
     doctor: Person, recording: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A correction folds and hashes the whole transcript in a thread. This takes 0.2 s for twelve hours."""
+    """A correction folds and hashes the whole transcript in a thread. For a recording of twelve hours, the work
+    takes 0.2 s.
+    """
     threads: list[int] = []
 
     def blind_transcript(key: IndexKey, transcript: Transcript) -> frozenset[int]:

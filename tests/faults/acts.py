@@ -77,13 +77,15 @@ async def recorded_while(visit: Visit) -> None:
 
 
 async def node_dies(visit: Visit) -> None:
-    """The node of the recorder, while everybody stays."""
+    """Kill the recorder's node while all people stay in the room."""
     await recorded_while(visit)
     visit.livekit.recorder.die(visit.egresses()[-1].info.egress_id)
 
 
 async def host_crashes(visit: Visit) -> None:
-    """Server, recording service and recorder at once; people come back, and LiveKit lists the recorder as theirs."""
+    """Crash the LiveKit server together with the egress service and its recorder. The people join again, and
+    LiveKit lists the dead recorder among them.
+    """
     await recorded_while(visit)
     await visit.livekit.crash(with_recorders=True)
     visit.come_again()
@@ -95,7 +97,7 @@ async def host_crashes_and_nobody_comes_back(visit: Visit) -> None:
 
 
 async def server_crashes(visit: Visit) -> None:
-    """The recorder lives, and comes back into the room as people do."""
+    """Crash the LiveKit server alone. The recorder stays alive and joins the room again, as the people do."""
     await recorded_while(visit)
     room = visit.livekit.rooms
     recorder = visit.egresses()[-1].info.egress_id

@@ -1,5 +1,5 @@
-"""The list of LiveKit's faults, with the expected result of the recording. It covers every entry of both lists of
-known issues.
+"""The list of LiveKit's faults, with the expected result of the recording. The list covers every entry of both
+lists of known issues.
 
 Each fault has its own consultation. `act` contains the actions of the people and the faults that LiveKit is ordered
 to cause. No other person acts. The second field names the vendors' issues, and the rules that a correct controller

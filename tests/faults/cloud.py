@@ -1,8 +1,9 @@
 """An in-memory LiveKit and bucket for the state machine, which also know the true state of every egress and object.
 
-They return the same values and errors as `app.integrations`, so a sequence takes milliseconds. The LiveKit stand-in
-tests the wire protocol. Nothing happens by itself: a rule of the state machine makes each change of an egress.
-Every call passes a boundary. At a boundary, `Faults` can end the process, fail the call, or run another action.
+The in-memory parts return the values and errors of `app.integrations`, so a sequence takes milliseconds. Other
+tests use the LiveKit stand-in and cover the wire protocol. No egress changes by itself: a rule of the state machine
+makes each change. Every call passes a boundary. At a boundary, `Faults` can end the process, fail the call, or run
+another action.
 """
 
 import hashlib
@@ -143,17 +144,17 @@ class Bucket(Storage):
         self.objects[key] = (content, stored)
 
     async def head(self, key: str) -> StoredObject | None:
-        """Do the same as the real method."""
+        """Return the object's metadata, or None."""
         async with _call(self._cloud, is_down=self.is_down):
             return self.objects[key][1] if key in self.objects else None
 
     async def sha256(self, key: str, stored: StoredObject) -> str:
-        """Do the same as the real method."""
+        """Return the SHA-256 of the object."""
         content = await self.read_range(key, 0, stored.size_bytes, etag=stored.etag)
         return hashlib.sha256(content).hexdigest()
 
     async def read_range(self, key: str, start: int, length: int, *, etag: str | None = None) -> bytes:
-        """Do the same as the real method."""
+        """Return a range of the object. Raises the errors of the real bucket."""
         async with _call(self._cloud, is_down=self.is_down):
             content, stored = self.objects.get(key, (b"", None))
             if stored is None and etag is None:
@@ -164,7 +165,7 @@ class Bucket(Storage):
 
 
 class _call:  # noqa: N801 - reads as the verb it is
-    """A context manager with a boundary before and after a call. It fails if the vendor is down."""
+    """A context manager with a boundary before and after a call. The call fails if the vendor is down."""
 
     def __init__(self, cloud: "Cloud", *, is_down: bool = False) -> None:
         self._cloud, self._is_down = cloud, is_down
@@ -224,13 +225,13 @@ class Cloud(LiveKit):
     async def start_room_composite(
         self, *, room_name: str, object_key: str, upload: S3Target
     ) -> EgressSnapshot:
-        """Do the same as the real method."""
+        """Start an egress of the room's video and sound."""
         return await self._begin(room_name, object_key, "mp4")
 
     async def start_microphone(
         self, *, room_name: str, track_sid: str, object_key: str, upload: S3Target
     ) -> EgressSnapshot:
-        """Do the same as the real method."""
+        """Start an egress of one microphone track."""
         container: Container = "mp4" if object_key.endswith(".mp4") else "ogg"
         return await self._begin(room_name, object_key, container, track_sid)
 
@@ -243,7 +244,7 @@ class Cloud(LiveKit):
         object_key: str,
         upload: S3Target,
     ) -> EgressSnapshot:
-        """Do the same as the real method."""
+        """Start an egress of the doctor's and the patient's sound."""
         return await self._begin(room_name, object_key, "ogg")
 
     async def _begin(
@@ -313,7 +314,7 @@ class Cloud(LiveKit):
             ]
 
     async def recorder_answers(self, egress_id: str) -> bool | None:
-        """Do the same as the real method."""
+        """Return whether the recorder of the egress answers, or None if this is unknown."""
         async with _call(self):
             egress = self.egresses.get(egress_id)
             if egress is None or egress.is_forgotten or egress.snapshot.status not in ("starting", "active"):
@@ -321,11 +322,11 @@ class Cloud(LiveKit):
             return not egress.is_dead
 
     async def is_connected(self, room: str, identity: str) -> bool | None:
-        """Return the same as the real method. Every listed participant is connected."""
+        """Return whether the participant is connected. Every listed participant is."""
         return identity in {one.identity for one in await self.participants(room)}
 
     async def rooms(self, names: Sequence[str] | None) -> list[RoomSnapshot]:
-        """Do the same as the real method."""
+        """Return the open rooms with these names, or all open rooms."""
         async with _call(self):
             fault = self.fault.get("rooms")
             if fault == "unavailable":

@@ -1,4 +1,6 @@
-"""The deployment's Postgres, which a fault can restart. Tests read its committed rows directly, without a proxy."""
+"""The deployment's Postgres, which a fault can restart. Tests read the committed rows of this Postgres directly,
+without a proxy.
+"""
 
 import asyncio
 from pathlib import Path

@@ -1,8 +1,8 @@
 """The environment of the state machine: a real, migrated database with a movable clock, and the real services on
 it, with LiveKit and the bucket in memory.
 
-The state machine is also the worker. It takes jobs from the queue's table in an order that the queue allows. The
-queue's own runner runs them, with its retries, its pauses and its maximum number of attempts.
+The state machine is also the worker. The machine takes jobs from the queue's table in an order that the queue
+allows. The queue's own runner runs the jobs, with its retries, its pauses and its maximum number of attempts.
 """
 
 import asyncio
@@ -113,7 +113,7 @@ class FaultyPool(Pool):
 
     @asynccontextmanager
     async def as_service(self, reason: LiteralString) -> AsyncIterator[Transaction]:
-        """Do the same as the real method."""
+        """Open a transaction of the worker."""
         async with super().as_service(reason) as tx:
             yield tx
             await self.faults.boundary(is_in_transaction=True)

@@ -235,7 +235,9 @@ class RecordingMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(one.snapshot.status == "ending" for one in self.cloud.egresses.values()))
     @rule(how=st.sampled_from(ENDS))
     def egress_ends(self, how: str) -> None:
-        """End an egress. Its object appears, is late, is missing, is truncated, or has another format."""
+        """End an egress. The object of the egress appears, is late, is missing, is truncated, or has another
+        format.
+        """
         ending = [one for one in self.cloud.egresses.values() if one.snapshot.status == "ending"]
         self.cloud.end(ending[0], how)
 

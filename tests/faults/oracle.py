@@ -1,5 +1,5 @@
 """Checks the laws of recordings at every moment, from the rows, the audit log, and the true state of LiveKit and
-the bucket. It shares no code with the application that it checks.
+the bucket. The oracle shares no code with the application that it checks.
 """
 
 import hashlib

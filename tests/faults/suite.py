@@ -1,7 +1,7 @@
 """`make faults` runs every fault of `catalogue.py`, the calamities, and a kill at every commit.
 
-Two deployments run at once. One is for LiveKit's faults, which take minutes of waiting. The kills and the
-calamities use the second deployment.
+Two deployments run at once. The first deployment is for LiveKit's faults, which take minutes of waiting. The kills
+and the calamities use the second deployment.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""One consultation with its people. They repeat a request until the API answers, and do nothing else.
+"""One consultation with its people. The people repeat a request until the API answers, and do nothing else.
 
 The tests read the result directly, without a proxy: the rows, the bucket, and what the stand-in really records.
 """
@@ -128,7 +128,7 @@ class Visit:
         await self._ask(self.world.doctor, documents.STOP_RECORDING, recordingId=self.started[-1])
 
     def come_again(self) -> None:
-        """Both enter the room again, as after a crash of its server."""
+        """Let the doctor and the patient join the room again, as after a crash of its server."""
         for kind in ("DOCTOR", "PATIENT"):
             self.livekit.rooms.admit(self.room, self.participants[kind])
 

@@ -31,7 +31,7 @@ class Watch:
     by purpose.
 
     The purpose of a transaction is the reason of a service or a person's action together with the written status,
-    or a step of the queue together with its task. The queue ends a job by its number alone, so the watch remembers
+    or a step of the queue together with the task. The queue ends a job by its number alone, so the watch remembers
     the number from the fetch.
     """
 

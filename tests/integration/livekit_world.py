@@ -40,7 +40,7 @@ PACE = Pace(start_delay_seconds=0.01, record_seconds=60, upload_backoff_seconds=
 
 @dataclass
 class Receiver:
-    """A receiver that stores webhooks. It answers with the next status of `answers`, and then with 200."""
+    """A receiver that stores webhooks. The receiver answers with the next status of `answers`, and then with 200."""
 
     url: str = ""
     answers: list[int] = field(default_factory=list)

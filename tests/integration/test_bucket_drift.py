@@ -468,7 +468,7 @@ async def test_public_addresses_are_drift(world: World) -> None:
 
 
 class Site:
-    """A host that answers each path as it is told, and keeps what it was asked."""
+    """An HTTP server that gives a configured answer for each path and records all requests."""
 
     def __init__(self) -> None:
         self.answers: dict[str, int] = {}

@@ -199,7 +199,7 @@ def test_object_that_a_hold_has_moved_since_is_found_in_its_new_place(practice: 
 
 
 def _enter(practice: Practice, key: str, body: bytes) -> None:
-    """Store an object under `ledger/`. Only these tests ever delete such an object."""
+    """Store an object under `ledger/`. Only these tests delete objects under `ledger/`."""
 
     async def put() -> None:
         storage = practice.storage()

@@ -48,7 +48,9 @@ class Killed(BaseException):
 
 
 class WatchedStorage(Storage):
-    """An object store that reports objects as `age` older and counts reads and writes. It can die, or fail once."""
+    """An object store that reports objects as `age` older and counts reads and writes. The store can die, or fail
+    once.
+    """
 
     age = timedelta()
     is_dead = False
@@ -133,7 +135,7 @@ class World:
         sha256: str | None = None,
         started_at: str | None = "2026-11-20 23:30:00+00",
     ) -> UUID:
-        """Insert a recording with this status directly. Its object is in the bucket."""
+        """Insert a recording with this status directly. The object of the recording is in the bucket."""
         recording, consultation = uuid4(), consultation or self.consultation
         medium, name = ("SPEAKERS", "speakers.ogg") if beside else ("VIDEO", "video.mp4")
         if participant is not None:

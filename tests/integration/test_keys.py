@@ -306,7 +306,9 @@ async def test_rotation_brings_back_no_key_that_was_shredded_meanwhile(practice:
 
 
 def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(database: Database) -> None:
-    """Only the destruction of a key returns its SHA-256, for the certificate."""
+    """The database returns a wrapped key only after the audit row was written. The destruction of a key returns
+    only its SHA-256, for the certificate.
+    """
     with psycopg.connect(database.superuser_url) as connection:
         rows: list[tuple[str, str]] = connection.execute(
             "select proname, prosrc from pg_proc where prosrc like '%wrapped_key%'"

@@ -1,5 +1,5 @@
-"""A role's changes of its own settings are detected, and `resguardo migrate` repairs them. It also revokes TEMP
-from all roles that are not listed.
+"""A role's changes of its own settings are detected, and `resguardo migrate` repairs them. The command also revokes
+TEMP from all roles that are not listed.
 
 The tests use their own server, because roles, their settings and their passwords belong to a whole server.
 """

@@ -99,7 +99,9 @@ async def test_altered_url_is_refused(writer: Storage, key: str, how: str) -> No
 async def test_upload_that_names_another_object_as_its_source_is_refused(
     writer: Storage, object_store: ObjectStore, key: str
 ) -> None:
-    """With this header a PUT is a copy. S3 refuses every `x-amz-` header that is not signed."""
+    """With the header `x-amz-copy-source`, a PUT copies an object. S3 refuses every `x-amz-` header that is not
+    signed.
+    """
     await writer.put_new(f"{key}.other", CONTENT, "video/mp4")
     source = f"/{object_store.bucket}/{key}.other"
     assert await _put(_signed(writer, key), x_amz_copy_source=source) == 403

@@ -544,7 +544,7 @@ async def test_a_timestamp_that_puts_most_of_the_sound_in_the_past_is_a_refusal(
 
 
 async def test_two_recordings_in_one_file_are_a_refusal(dual: bytes) -> None:
-    """The times of the second recording start again at 0, so its sound would be lost."""
+    """The times of the second recording start again at 0, so the sound of the second recording would be lost."""
     assert await _refusal(dual + dual, "ogg") == "media_unreadable"
 
 

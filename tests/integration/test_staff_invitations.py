@@ -242,8 +242,8 @@ async def test_login_that_nobody_confirmed_never_becomes_staff(house: House) -> 
 async def test_login_made_by_another_while_we_invite_never_becomes_staff(
     house: House, monkeypatch: pytest.MonkeyPatch, with_mark: bool
 ) -> None:
-    """Supabase then mails a link to the stranger's login and returns this login. Resguardo refuses it in every
-    case.
+    """Supabase then mails a link to the stranger's login and returns this login. Resguardo refuses the login in
+    every case.
     """
     invitation = house.invitation("compliance")
     real = house.admin.invite

@@ -89,8 +89,8 @@ async def _refused(status: int, body: bytes, call: str, **more: Any) -> AppError
     ],
 )
 async def test_refusal_of_the_store_keeps_its_name_in_every_call(code: str, status: int, reason: str) -> None:
-    """The exception is a HEAD with status 404, which means a missing object. It cannot show that the bucket is
-    missing.
+    """Every call keeps the reason of a refusal. The exception is a HEAD with status 404: it always means a missing
+    object, even if the bucket is missing.
     """
     for call in CALLS.keys() - ({"head"} if status == 404 else set()):
         refused = await _refused(status, _xml(code), call)

@@ -43,8 +43,8 @@ ORDERS = {
 
 @dataclass
 class Oracle:
-    """A perfect speech service: it returns all words of a talk at their true times. Of a turn that a chunk cuts, it
-    returns the proportional share.
+    """A perfect speech service: it returns all words of a talk at their true times. If a chunk contains a part of a
+    turn, the service returns a proportional part of the words.
     """
 
     sound: Talk

@@ -127,7 +127,9 @@ def second(number: float) -> int:
 
 
 def microphones() -> list[bytes]:
-    """Return the fixture's channels until the end of the speech. Each also contains the other voice, 24 dB softer."""
+    """Return the fixture's channels until the end of the speech. Each channel also contains the other voice, 24 dB
+    softer.
+    """
     return [channel[: second(SAID[-1].end + 0.3)] for channel in channels()]
 
 

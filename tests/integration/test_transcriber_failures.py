@@ -162,8 +162,8 @@ async def test_piece_that_is_paid_for_in_vain_is_so_a_few_times_and_no_more(
 
 
 async def _lacks(words: Words, video: UUID, *lost: int) -> None:
-    """Require that each lost chunk is a counted turn without text, with its time span and voice, and that all other
-    chunks have their text.
+    """Require that each lost chunk is a counted turn without text, with the chunk's time span and voice, and that
+    all other chunks have text.
     """
     turns = (await words.transcript_of(video)).turns
     for number, turn in enumerate(turns):

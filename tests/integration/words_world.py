@@ -206,7 +206,7 @@ async def consents(
     guest_role: str | None = None,
     has_joined: bool = False,
 ) -> UUID:
-    """Add a participant with these consent decisions, each with the version of its text."""
+    """Insert a participant with these consent decisions, each with the version of its text."""
     participant = uuid4()
     await words.world.rows(
         "insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role, joined_at)"

@@ -1,7 +1,7 @@
 """The real LiveKit server, installed with Go and run on the loopback interface with our API key.
 
-The server runs as a single node, without Redis and without an egress service. It is installed once for each
-version. Go downloads it from the sources in its configuration.
+The server runs as a single node, without Redis and without an egress service. The server is installed once for each
+version. Go downloads it from the sources in Go's configuration.
 """
 
 import json

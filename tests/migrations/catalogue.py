@@ -1,4 +1,4 @@
-"""The catalogue of our four schemas, by name and not by object id, to compare two databases."""
+"""Reads the catalog of our four schemas by name, without object ids, so that a test can compare two databases."""
 
 from typing import Any, LiteralString
 
@@ -75,7 +75,7 @@ _ROWS = "select (to_jsonb(t) - '{changed_at,created_at,made_at}'::text[])::text 
 
 
 def read_catalogue(database: str | psycopg.Connection) -> Catalogue:
-    """Everything in our four schemas, and the rows with which they begin, without the times of their making."""
+    """Return all objects in our four schemas and their initial rows, without creation times."""
     if isinstance(database, str):
         with psycopg.connect(database) as connection:
             return read_catalogue(connection)

@@ -12,7 +12,7 @@ from tests.databases import Cluster
 
 @pytest.fixture
 def new_project(cluster: Cluster, grants: Grants) -> Iterator[Callable[[], ProjectUrls]]:
-    """Yield a function that creates empty projects. Drop them at the end."""
+    """Yield a function that creates empty projects. Drop the projects at the end."""
     with ExitStack() as drops:
 
         def make() -> ProjectUrls:

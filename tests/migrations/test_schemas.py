@@ -1,4 +1,4 @@
-"""`supabase/schemas` and `supabase/migrations` make the same database; access is not applied to either."""
+"""`supabase/schemas` and `supabase/migrations` create equal databases. The comparison does not cover access."""
 
 import re
 from collections import Counter
@@ -84,7 +84,7 @@ CHANGES: dict[str, tuple[str, LiteralString]] = {
 
 
 def test_catalogue_shows_each_kind_of_difference(project: ProjectUrls) -> None:
-    """Otherwise the test above could not fail."""
+    """Proves that the comparison of two databases detects each kind of difference."""
     _by_schemas(project)
     before = read_catalogue(project.superuser_url)
     for name, (part, change) in CHANGES.items():

@@ -1,4 +1,4 @@
-"""The SQL statement for each cell of the matrix, and its answer in the words of the matrix.
+"""The SQL statement for each cell of the matrix, and its answer in the vocabulary of the matrix.
 
 A probe never commits: its caller rolls the transaction back.
 """
@@ -249,8 +249,8 @@ def population_of(connection: Connection, name: str) -> Population:
 
 
 def answer(connection: Connection, who: Actor, name: str, operation: str, there: Population) -> str:
-    """Return the answer that the actor gets for the operation, in the words of the matrix. Changes nothing.
-    KeyError: unknown operation.
+    """Return the answer that the actor gets for the operation, in the vocabulary of the matrix. The database stays
+    unchanged. KeyError: unknown operation.
     """
     relation = relation_of(name)
     match operation:
@@ -296,7 +296,7 @@ def _changing(name: str, change: LiteralString | None) -> sql.Composed:
 def _reach(
     connection: Connection, who: Actor, statement: sql.Composed, there: Population, wanted: Keys | None
 ) -> str:
-    """Return which keys the statement reached, in the words of the matrix. `wanted`: the actor's keys that it
+    """Return which keys the statement reached, in the vocabulary of the matrix. `wanted`: the actor's keys that it
     should reach, or None for all.
     """
     try:
@@ -346,7 +346,7 @@ def _attempt(connection: Connection, who: Actor, statement: sql.Composable, valu
 
 
 def said(error: psycopg.Error) -> str:
-    """Return a refusal in the words of the matrix, or the text of any other error."""
+    """Return a refusal in the vocabulary of the matrix, or the text of any other error."""
     message = error.diag.message_primary or ""
     if error.sqlstate == "42501":
         return "nothing" if "row-level security policy" in message else "refused"

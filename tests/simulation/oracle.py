@@ -1,9 +1,9 @@
 """Judges retention and destruction only from the events: the actions of people, and the objects that enter and
 leave the bucket.
 
-The oracle reads no table and shares no code with the application. It computes the holds, the due dates and the
-applicable policy itself. All times are true times. A moment is the number of a pass of the worker. A pass must take
-account of every action before its start.
+The oracle reads no table and shares no code with the application. The oracle computes the holds, the due dates and
+the applicable policy itself. All times are true times. A moment is the number of a pass of the worker. A pass must
+take account of every action before its start.
 """
 
 from collections import Counter, defaultdict

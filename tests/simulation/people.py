@@ -1,5 +1,5 @@
-"""The actions of people in a practice. They use the services in their own sessions, and report the answers to the
-oracle.
+"""The actions of people in a practice. The people use the services in their own sessions. The oracle receives the
+answers of the services.
 """
 
 from collections.abc import Awaitable, Callable

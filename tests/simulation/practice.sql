@@ -1,4 +1,4 @@
--- The clock that a simulation moves, and rows as the worker has made them by the end of a recording.
+-- The movable clock of the simulation, and functions that insert rows as the worker leaves them after a recording.
 create schema moved;
 update private.quotas set per_hour = 1000000;
 create unlogged table moved.clock (at timestamptz not null);
@@ -36,7 +36,7 @@ begin
     );
 end $$;
 
--- A recording that is being verified, and the name of its object. A microphone's has a guest of its own.
+-- Inserts a recording with this status. Returns its object key. A microphone recording gets a new guest as participant.
 create function moved.begin_recording(
     recording uuid, consultation uuid, of_medium text, of_video uuid, created timestamptz, of_status text
 ) returns text
@@ -80,8 +80,8 @@ begin
     end if;
 end $$;
 
--- Of three recordings that are READY one has its words, with what was made of them, one is being heard, and one is not:
--- rows as the worker, a doctor and the API make them. How many those are.
+-- Inserts the transcript of a READY recording: one recording in three has a transcript with corrections and a subtitle
+-- link, one is being transcribed, and one has none. Returns the number of inserted rows.
 create function moved.say(recording uuid) returns integer
 language plpgsql as $$
 declare
@@ -113,7 +113,7 @@ begin
     return 0;
 end $$;
 
--- What is left of recordings in the tables that may keep nothing of one that is DELETED.
+-- Returns the remaining rows of recordings in the tables that may contain no row of a DELETED recording.
 create function moved.traces() returns table (place text, recording uuid)
 language plpgsql as $$
 begin
@@ -151,7 +151,7 @@ end $$;
 
 create unlogged table moved.seen (deletion uuid primary key);
 
--- What is being destroyed, and what was destroyed since the last look.
+-- Returns the recordings in destruction, and the recordings that were destroyed since the last call.
 create function moved.observe() returns table (recording uuid, status text)
 language plpgsql as $$
 begin

@@ -116,8 +116,8 @@ class Doors(Database):
 
 
 class SimulatedStorage(Storage):
-    """The bucket in simulated time, as one process uses it. It reports every stored and removed object to the
-    oracle.
+    """The bucket in simulated time, as one process uses it. The class reports every stored and removed object to
+    the oracle.
 
     `store_time`: the time of the bucket's clock if it differs from the true time.
     """

@@ -40,7 +40,7 @@ def test_version_follows_names_and_contents(directory: Path) -> None:
 
 
 def _home_of_each_function() -> dict[str, tuple[str, str]]:
-    """By its name: the noun of its schema file, and the text of that file."""
+    """Return, for each function name, the noun of its schema file and the text of this file."""
     return {
         function: (path.stem[3:], text)
         for path in SCHEMAS_DIRECTORY.glob("*.sql")

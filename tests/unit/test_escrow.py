@@ -1,4 +1,4 @@
-"""An escrow file opens only with its passphrase. Every failure to open it has one error, without details."""
+"""An escrow file opens only with its passphrase. Every failure to open the file raises one error without details."""
 
 import base64
 import json

@@ -1,5 +1,5 @@
-"""Tests of the plan of a transcription: its pieces of sound, and the speaker of each. A microphone identifies a
-person, and no speaker is lost.
+"""Tests of the plan of a transcription: the chunks of sound, and the speaker of each chunk. A microphone identifies
+a person, and no speaker is lost.
 """
 
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ WORD = talk(500, seed=3, share=0.9)[-200:-188]
 
 
 def times(plan: PiecePlan, of: Sound) -> list[tuple[int, int]]:
-    """Return the times of a sound's pieces on the video's timeline."""
+    """Return the times of a sound's chunks on the video's timeline."""
     return [
         (piece.span.start_ms + piece.late_ms, piece.span.end_ms + piece.late_ms)
         for piece in plan.pieces
@@ -90,7 +90,7 @@ def spoken(frames: bytes, within: list[tuple[int, int]]) -> float:
 @pytest.mark.parametrize("cut", Cut)
 @pytest.mark.parametrize("wrong_ms", [0, -900, 1_400])
 async def test_each_microphone_is_a_voice_on_the_videos_timeline(cut: Cut, wrong_ms: int) -> None:
-    """Each microphone is transcribed, and no piece is taken from the video, because it contains the same speech."""
+    """Each microphone is transcribed, and no chunk is taken from the video, because it contains the same speech."""
     doctor, patient = microphone(DOCTOR, wrong_ms), microphone(PATIENT, 600 + wrong_ms)
     video = listened(video_of((A, 0), (B, 20), frames=FRAMES))
     plan = await planned({doctor: listened(A), patient: listened(B), VIDEO: video}, cut)
@@ -263,9 +263,7 @@ async def test_voices_stay_their_owners_in_a_video_that_has_one_of_them_softer_o
 
 
 async def test_trace_of_another_microphone_is_not_said_twice() -> None:
-    """The patient's microphone records the doctor 20 dB softer. It started at another time than the doctor's
-    microphone.
-    """
+    """The patient's microphone records the doctor 20 dB softer. The two microphones started at different times."""
     both = with_trace(B, A[10:] + bytes(10), 20)
     doctor, patient = microphone(DOCTOR), microphone(PATIENT, 300)
     video = listened(video_of((A, 0), (both, 10), frames=FRAMES))
