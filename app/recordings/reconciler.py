@@ -262,9 +262,10 @@ class Reconciler:
         return dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
 
     async def _is_alive(self, recording: Recording, egress: EgressSnapshot) -> bool | None:
-        """Asks the process that records; if it is silent, asks LiveKit's server whether it is connected to it.
+        """Ask the recording process. If it does not answer, ask LiveKit's server whether it is connected to the
+        recorder.
 
-        What is ending refuses that question, and takes a second stop instead, which changes nothing.
+        An ending egress refuses that question, so it gets a second stop instead, which changes nothing.
         """
         if egress.status == "ending":
             answers = await self._takes_a_stop(egress.egress_id)
@@ -290,7 +291,7 @@ class Reconciler:
         now: datetime,
         report: Report,
     ) -> None:
-        """What time has made of a recording: missing, or overdue. Each room's people are asked for once a pass."""
+        """Check whether a recording is missing or overdue. The people of each room are read once in each pass."""
         recording = await self._reread(as_listed)
         if recording is None:
             return
@@ -311,7 +312,7 @@ class Reconciler:
         report.overdue += after is not None and after.status is not recording.status
 
     async def _reread(self, recording: Recording) -> Recording | None:
-        """As it is now. Sound whose video is recorded no more is stopped first."""
+        """Return the present recording. Sound whose video is no longer recorded is stopped first."""
         async with self._database.as_service("reconcile") as tx:
             if recording.beside is not None:
                 video = await store.lock(tx, recording.beside)
@@ -321,7 +322,7 @@ class Reconciler:
             return await store.lock(tx, recording.id)
 
     async def _people(self, recording: Recording, report: Report) -> list[ParticipantSnapshot] | None:
-        """Who is in its room; None where LiveKit does not say, and deadlines fall all the same."""
+        """Return the people in the room, or None if LiveKit does not answer. Deadlines take effect anyway."""
         async with self._one(report, str(recording.id)):
             return await self._livekit.participants(recording.room_name)
         return None
@@ -336,12 +337,13 @@ class Reconciler:
         now: datetime,
         report: Report,
     ) -> None:
-        """Missed often and long enough, an egress is dead.
+        """Count a missing egress, and declare it dead after enough passes and time.
 
-        It is missed if it gives no sign of life, never if it gives one. If LiveKit does not say, it is missed if it is
-        not listed, or is listed as going on while its room is gone, or it is not in its room; the last only if this
-        LiveKit has shown a recorder before. It is then never missed while it is listed in its room. One that is listed
-        as ending may have left its room to upload: that ends at its deadline.
+        An egress without a sign of life is missing, and one with a sign of life never is. If LiveKit does not say,
+        an egress is missing if it is not listed, if it is listed as running while its room is gone, or if it is not
+        in its room. The last case counts only if this LiveKit has shown a recorder before, and an egress that is
+        listed in its room is then never missing. An egress that is listed as ending may have left its room to
+        upload, and only its deadline ends it.
         """
         is_there = any(is_recorder(one) and one.identity == recording.egress_id for one in people)
         self._shows_recorders = self._shows_recorders or is_there
@@ -364,7 +366,9 @@ class Reconciler:
             await self._pronounce_dead(recording.id, report)
 
     async def _pronounce_dead(self, recording_id: UUID, report: Report) -> None:
-        """The egress will never end: what it uploaded is verified; where nothing is, the recording is LOST."""
+        """Apply that the egress will never end: its upload is verified, and without an upload the recording is
+        LOST.
+        """
         is_there = await self._head(recording_id) is not None
         await self._controller.change(recording_id, partial(_dead, is_there))
         report.lost += not is_there

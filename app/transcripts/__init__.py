@@ -1,1 +1,1 @@
-"""What was said in a recording: heard, put on our own timeline, corrected, searched and shown as subtitles."""
+"""Transcripts: transcription, times on the video's timeline, corrections, search and subtitles."""

@@ -1,9 +1,10 @@
-"""Gives what a speech service heard in a piece our own times. Pure, no I/O.
+"""Gives the segments of a speech service's answer our own times. Pure.
 
-A segment begins where our voice detector hears speech begin. The service's times only say which of these places it
-is, if they are plausible: those of Whisper are wrong by seconds after a pause, and some services have none. If they
-are not, the order of the segments and the length of their words say it. Between two places a segment begins amid
-speech without a pause: there the service's time, or the length of the words before, is all that there is.
+A segment begins where our voice detector finds that speech begins. If the service's times are plausible, they only
+select which of these places it is. Whisper's times are wrong by seconds after a pause, and some services return no
+times. If the times are not plausible, the order of the segments and the length of their text select the place. A
+segment may also begin between two places, within speech without a pause. Its start is then the service's time, or
+is derived from the length of the text before it.
 """
 
 import re
@@ -18,22 +19,25 @@ from app.integrations.speech_answers import Heard, HeardSegment
 from app.media.turns import Interval
 
 _TURN_PAUSE_MS: Final = 350
-"""Speech after a longer pause is likely to be a segment of its own."""
+"""Speech after a longer pause is probably a segment of its own."""
 
 _EARLY_MS, _LATE_MS = 200, 400
-"""A plausible start is in the pause before speech, or differs so much from the pause's ends."""
+"""A plausible start lies in the pause before speech, or differs by at most this much from the ends of the pause."""
 
 _PLAUSIBLE_SHARE: Final = 0.5
 _REACH_MS: Final = 10_000
 _UNTOLD_REACH_MS: Final = 40_000
-"""How far from where it is said to be, or from where the length of the words has it, a segment is looked for."""
+"""The longest distance between a segment's place and its time by the service, or its time by the length of the
+text.
+"""
 
 _MAX_DISTANCE: Final = 2.0
 _NO_PAUSE: Final = 0.3
 _SHORT_PAUSE: Final = 0.25
 _UNUSED_TURN: Final = 0.5
-"""The costs of beginning without a pause or after a short one, and of a turn in which nothing begins. Beside them a
-second between the service's time and ours costs 1."""
+"""The costs of a segment that begins without a pause or after a short one, and of a turn in which no segment
+begins. A difference of one second between the service's time and ours costs 1.
+"""
 
 
 _CUT_PAUSE_MS, _LONG_PAUSE_MS = 400, 800
@@ -44,7 +48,7 @@ _WORD: Final = re.compile(r"\S\s+(?=\S)")
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a segment may begin, what that costs, and how much speech is before it."""
+    """A place where a segment may begin, its cost, and the amount of speech before it."""
 
     at_ms: int
     cost: float
@@ -53,7 +57,7 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Speech:
-    """Where in a piece somebody speaks."""
+    """The times in a piece at which there is speech."""
 
     runs: tuple[Interval, ...]
 
@@ -67,7 +71,7 @@ class _Speech:
 
     @cached_property
     def turns(self) -> list[int]:
-        """Where speech begins after a long pause."""
+        """Return the starts of speech after a long pause."""
         return [start for number, start in enumerate(self.starts) if self.pause_ms(number) >= _TURN_PAUSE_MS]
 
     @property
@@ -75,11 +79,11 @@ class _Speech:
         return self._before[-1]
 
     def pause_ms(self, number: int) -> int:
-        """How long the pause before a run is."""
+        """Return the length of the pause before a run of speech."""
         return self.runs[number][0] - self.runs[number - 1][1] if number else _TURN_PAUSE_MS
 
     def until(self, at_ms: int) -> int:
-        """How much speech there is before that moment."""
+        """Return the amount of speech before that time."""
         number = bisect_right(self.starts, at_ms) - 1
         if number < 0:
             return 0
@@ -87,19 +91,21 @@ class _Speech:
         return self._before[number] + min(at_ms, end) - start
 
     def at(self, spoken_ms: float) -> int:
-        """The moment at which so much has been spoken."""
+        """Return the time at which this amount of speech has passed."""
         number = max(0, min(len(self.runs), bisect_right(self._before, spoken_ms)) - 1)
         return round(min(self.runs[number][1], self.runs[number][0] + spoken_ms - self._before[number]))
 
     def distance(self, said_ms: int, number: int) -> float:
-        """How many seconds a time is from the beginning of a run, or from the pause before it."""
+        """Return the distance in seconds between a time and the beginning of a run, or the pause before it."""
         start = self.runs[number][0]
         end_before = self.runs[number - 1][1] if number else 0
         return max(0, end_before - said_ms, said_ms - start) / 1000
 
 
 def anchored(heard: Heard, speech: Sequence[Interval]) -> Heard:
-    """The same words at our times. `speech` is where in the piece somebody speaks; if it is empty, nothing changes."""
+    """Return the same text with our times. `speech` is where the piece contains speech; if it is empty, nothing
+    changes.
+    """
     if not heard.segments or not speech:
         return heard
     found = _Speech(tuple(speech))
@@ -114,10 +120,10 @@ def anchored(heard: Heard, speech: Sequence[Interval]) -> Heard:
 
 
 def _divided(segment: HeardSegment, speech: _Speech) -> list[HeardSegment]:
-    """The segment, cut where speech begins after a pause, if its words have a place to cut them there.
+    """Return the segment, cut where speech begins after a pause, if its text can be cut there.
 
-    A place is the end of a sentence near where the length of the words has the pause; for a long pause, the end of a
-    word. Of two pauses in a row without a place of their own one stays within.
+    The text can be cut at the end of a sentence near the pause, by the length of the text, and for a long pause
+    also at the end of a word. Of two consecutive pauses without a place to cut, one stays inside a segment.
     """
     first = bisect_right(speech.starts, segment.start_ms)
     pauses = [
@@ -142,7 +148,7 @@ def _divided(segment: HeardSegment, speech: _Speech) -> list[HeardSegment]:
 
 
 def _cut(text: str, begin: int, wanted: float, *, is_long: bool) -> int | None:
-    """Where to cut the text so that words stay on both sides; None if there is no place."""
+    """Return where to cut the text so that both parts have words, or None."""
     margin = _MARGIN_CHARACTERS + _MARGIN_SHARE * len(text)
     for pattern, reach in ((_SENTENCE, margin), (_WORD, margin if is_long else 0)):
         ends = [one.end() for one in pattern.finditer(text, begin) if begin < one.end() < len(text)]
@@ -153,7 +159,9 @@ def _cut(text: str, begin: int, wanted: float, *, is_long: bool) -> int | None:
 
 
 def _lengths(segments: Sequence[HeardSegment], speech: _Speech) -> list[float]:
-    """How long each segment's words take, if everybody speaks at one speed; what has no words takes the told time."""
+    """Return how long the text of each segment takes at a constant speaking rate. A segment without text takes its
+    reported time.
+    """
     characters = sum(len(segment.text) for segment in segments)
     if not characters:
         return [max(1, segment.end_ms - segment.start_ms) for segment in segments]
@@ -161,7 +169,7 @@ def _lengths(segments: Sequence[HeardSegment], speech: _Speech) -> list[float]:
 
 
 def _starts(segments: Sequence[HeardSegment], lengths: Sequence[float], speech: _Speech) -> list[int]:
-    """The cheapest places, in order: by dynamic programming over the segments."""
+    """Return the places with the lowest total cost, in order, by dynamic programming over the segments."""
     trust = 1.0 if _is_plausible(segments, speech) else 0.05
     rows: list[list[_Place]] = []
     before = list(accumulate(lengths, initial=0.0))
@@ -201,7 +209,9 @@ def _starts(segments: Sequence[HeardSegment], lengths: Sequence[float], speech: 
 
 
 def _is_plausible(segments: Sequence[HeardSegment], speech: _Speech) -> bool:
-    """Whether the first segment is told to begin with the speech, and most others after a pause of their own."""
+    """Return whether the first segment begins with the speech and most others begin after a pause, by the service's
+    times.
+    """
     if segments[0].start_ms > speech.starts[0] + _LATE_MS:
         return False
     near = set()
@@ -216,9 +226,10 @@ def _is_plausible(segments: Sequence[HeardSegment], speech: _Speech) -> bool:
 def _places(
     segment: HeardSegment, speech: _Speech, spoken_before: float, *, is_first: bool, trust: float
 ) -> list[_Place]:
-    """Where speech begins near the told time, and the told time itself, unless it is the first segment.
+    """Return the starts of speech near the reported time, and the reported time itself, unless it is the first
+    segment.
 
-    If the told times are not plausible, it is the time by which the words before have been spoken.
+    If the reported times are not plausible, the time by the length of the text replaces the reported time.
     """
     is_trusted = trust == 1.0
     told_ms = segment.start_ms if is_trusted else speech.at(spoken_before)
@@ -240,7 +251,7 @@ def _places(
 def _mismatch(
     since_ms: int, place: _Place, length: float, speech: _Speech, trust: float, earlier: _Place | None = None
 ) -> float:
-    """What it costs that words of this length fill the time up to a place."""
+    """Return the cost of text of this length filling the time up to a place."""
     spoken = (place.spoken_ms - (earlier.spoken_ms if earlier else 0)) / 1000
     seconds = length / 1000
     unlike = ((spoken - seconds) / (0.4 + 0.2 * seconds)) ** 2
@@ -252,7 +263,7 @@ def _mismatch(
 
 
 def _end(start_ms: int, following_ms: int | None, length: float, speech: _Speech) -> int:
-    """Where a segment ends: at a pause before the next segment, the one that leaves the most fitting time."""
+    """Return the end of a segment: at the pause before the next segment that leaves the most suitable time."""
     last = len(speech.runs) if following_ms is None else bisect_left(speech.starts, following_ms)
     first = max(0, bisect_right(speech.starts, start_ms) - 1)
     ends = [

@@ -1,8 +1,8 @@
-"""From heard pieces to a transcript on our own timeline. Pure, no I/O.
+"""Assembles transcribed pieces into a transcript on the video's timeline. Pure.
 
-The vendor's times are believed inside the piece that was sent and nowhere else: they are clamped into its span. Nor
-is a vendor's speaker believed from one piece to the next: each request names its voices anew, so `A` of one piece
-may be `B` of another, and taking them for one would put a patient's words into the doctor's mouth.
+The service's times are used only within the piece that was sent, and are clamped to its span. The service's speaker
+labels are used only within one piece, because each request numbers its voices anew. `A` of one piece may be `B` of
+another, and treating them as one voice would attribute a patient's text to the doctor.
 """
 
 from collections import Counter
@@ -19,19 +19,19 @@ from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
 
 MAX_CHARACTERS: Final = 2_000_000
 MAX_TURNS: Final = 50_000
-"""Twelve hours of two people who talk without a pause stay below both."""
+"""Twelve hours of two people who talk without a pause stay below both limits."""
 
 MAX_LABELS: Final = 256
 _FIRST_LABEL: Final = 2
-"""The first label of a voice that a vendor told apart: 0 and 1 are the doctor's and the patient's."""
+"""The first label of a voice that the service distinguished. 0 and 1 are the doctor and the patient."""
 
 
 @dataclass(frozen=True)
 class Voice:
-    """Whose voice a piece has, by where it was recorded.
+    """The voice of a piece, by the place of its recording.
 
-    `label` is the same for all sound of one voice; None if only the vendor may tell voices apart. `participant_id` is
-    whose microphone it was.
+    `label` is equal for all sound of one voice, and None if only the service can distinguish voices.
+    `participant_id` is the owner of the microphone.
     """
 
     label: int | None = None
@@ -44,7 +44,7 @@ UNKNOWN_VOICE: Final = Voice()
 
 @dataclass(frozen=True)
 class Piece:
-    """What was heard in one span of a sound, whose voice it is, and how much later than the video the sound begins."""
+    """The transcription of one span of a sound, its voice, and how much later than the video the sound begins."""
 
     span: Span
     heard: Heard
@@ -53,11 +53,12 @@ class Piece:
 
 
 def assembled(pieces: Sequence[Piece], *, first_label: int = _FIRST_LABEL) -> Transcript:
-    """The transcript: a turn for each segment that has words or is unintelligible, in order of start, then of voice.
+    """Return the transcript: one turn for each segment that has text or is unintelligible, in order of start and
+    then of voice.
 
-    What was said before the video began is at its beginning. Voices that a vendor tells apart have labels from
-    `first_label` on, and after those of the pieces. People who speak at once stay two turns. Raises UpstreamFailed
-    (speech_nonsense) for more than anybody can say.
+    Speech before the video began is placed at its beginning. Voices that the service distinguished get labels from
+    `first_label` on, after those of the pieces. Two people who speak at once stay two turns. Raises UpstreamFailed
+    (speech_nonsense) for more text than anyone can speak.
     """
     labels = (piece.voice.label for piece in pieces if piece.voice.label is not None)
     voices = _Voices(max(first_label, 1 + max(labels, default=0)))
@@ -99,12 +100,16 @@ def assembled(pieces: Sequence[Piece], *, first_label: int = _FIRST_LABEL) -> Tr
 
 
 def without_words(span: Span) -> Heard:
-    """What is kept of a span that the speech service could not make out: one unintelligible segment over all of it."""
+    """Return the stored answer for a span that the service could not transcribe: one unintelligible segment over
+    the whole span.
+    """
     return Heard((HeardSegment(0, span.end_ms - span.start_ms, "", is_unintelligible=True),))
 
 
 def turn_of_piece(transcript: Transcript, piece: Piece, *, taken: Collection[int]) -> int:
-    """The number of the turn that `assembled` made of a piece `without_words`, of those that are not taken."""
+    """Return the number of the turn that `assembled` made of an unintelligible piece, ignoring the numbers in
+    `taken`.
+    """
     times = _within(piece, piece.heard.segments[0])
     return next(
         turn.number
@@ -117,11 +122,11 @@ def turn_of_piece(transcript: Transcript, piece: Piece, *, taken: Collection[int
 
 
 def retried(before: Transcript, replaced: Mapping[int, Piece], reworded: Collection[int]) -> Transcript:
-    """The transcript, where each of these turns is replaced by the turns of its piece, transcribed again.
+    """Return the transcript in which each of these turns is replaced by the turns of its piece, transcribed again.
 
-    No turn changes its number: the first turn of a piece takes the number of the turn that it replaces, the others have
-    the numbers after the last. If a doctor has reworded the turn, it takes all words of the piece, and the doctor's
-    words stay on top of them.
+    No turn changes its number. The first turn of a piece takes the number of the replaced turn, and the others take
+    the next free numbers. If a doctor has corrected the turn, it gets all text of the piece, and the doctor's
+    correction stays on top.
     """
     turns = list(before.turns)
     labels = [turn.label for turn in turns if turn.label is not None]
@@ -141,7 +146,7 @@ def retried(before: Transcript, replaced: Mapping[int, Piece], reworded: Collect
 
 
 class _Voices:
-    """The small integers of the voices that a vendor told apart: as they come, then no more."""
+    """Assigns small integers to the voices that the service distinguished, in order of appearance."""
 
     def __init__(self, first: int) -> None:
         self._first = first
@@ -161,7 +166,7 @@ class _Voices:
 
 
 def _within(piece: Piece, segment: HeardSegment) -> tuple[int, int]:
-    """The segment's times on the video's timeline, within its span."""
+    """Return the segment's times on the video's timeline, within its span."""
     span = piece.span
     start_ms = min(max(span.start_ms + segment.start_ms, span.start_ms), span.end_ms)
     end_ms = max(start_ms, min(span.start_ms + segment.end_ms, span.end_ms))

@@ -1,9 +1,9 @@
-"""The blind index: which words a transcript has, for whoever holds the key. Pure, no I/O.
+"""The blind index of the words in a transcript, readable only with its key. Pure.
 
-A word becomes HMAC-SHA256 under the index key, cut to 63 bits, so that it fits a positive bigint. Two words of one
-number are possible and harmless: what the index finds is matched again on the decrypted words. It keeps neither
-order nor counts; what it tells to somebody without the key is how many distinct words a transcript has, and which
-transcripts share some.
+A word becomes an HMAC-SHA256 under the index key, truncated to 63 bits so that it fits a positive bigint. Two words
+may have the same number, which is harmless, because a search matches the decrypted text afterwards. The index
+stores neither order nor counts. Without the key, it reveals how many distinct words a transcript has, and which
+transcripts share some of them.
 """
 
 import hmac
@@ -17,14 +17,14 @@ from app.transcripts.query import Query
 
 KEY_BYTES: Final = 32
 NO_WORD: Final = 0
-"""The number that no word has: whoever looks for it finds nothing."""
+"""The number that no word has, so searching for it finds nothing."""
 
 _CUT_BYTES: Final = 8
 
 
 @dataclass(frozen=True)
 class IndexKey:
-    """The key of an index; it is in no repr. Raises ValueError for one that has not 32 bytes."""
+    """The key of an index, which its repr hides. Raises ValueError unless it has 32 bytes."""
 
     secret: bytes = field(repr=False)
 
@@ -33,7 +33,7 @@ class IndexKey:
             raise ValueError(f"an index key has {KEY_BYTES} bytes")
 
     def numbers(self, folded: Iterable[str]) -> frozenset[int]:
-        """The numbers of distinct folded words, each from 1 to 2^63 - 1."""
+        """Return the numbers of distinct folded words, each from 1 to 2^63 - 1."""
         return frozenset(self._number(word) for word in set(folded))
 
     def _number(self, word: str) -> int:
@@ -42,12 +42,12 @@ class IndexKey:
 
 
 def blind_text(key: IndexKey, text: str) -> frozenset[int]:
-    """The numbers of all words of a text, aliases included."""
+    """Return the numbers of all words in a text, including aliases."""
     return key.numbers(_words(text))
 
 
 def blind_transcript(key: IndexKey, transcript: Transcript) -> frozenset[int]:
-    """The numbers of all words of a transcript: what is stored of it."""
+    """Return the numbers of all words in a transcript, which the index stores."""
     return key.numbers(word for turn in transcript.turns for word in _words(turn.text))
 
 
@@ -58,5 +58,5 @@ def _words(text: str) -> Iterator[str]:
 
 
 def blind_query(key: IndexKey, query: Query) -> frozenset[int]:
-    """The numbers that a transcript must have, all of them, for the query to match it."""
+    """Return the numbers that a transcript must all have to match the query."""
     return key.numbers(query.words)

@@ -1,7 +1,7 @@
-"""A doctor's corrections: what a turn says now and who speaks in it, over what was heard, which stays. Pure, no I/O.
+"""A doctor's corrections of the text or the speaker of a turn. The transcribed text stays stored. Pure.
 
-A correction changes words or a speaker, never times, and none is ever taken back or changed: the next one is put on
-top.
+A correction changes text or a speaker, never times. A stored correction never changes; a later one replaces its
+effect.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
 
 @dataclass(frozen=True)
 class Rewording:
-    """The words of a turn from then on; `version` counts the rewordings of that turn from 1."""
+    """A corrected text of a turn. `version` counts the corrected texts of that turn from 1."""
 
     turn_number: int
     version: int
@@ -23,18 +23,20 @@ class Rewording:
 
 @dataclass(frozen=True)
 class Attribution:
-    """Who a voice is from then on, shown by one of its turns; that turn alone where `label` tells no voice."""
+    """A named speaker of a voice, shown by one of its turns, or of that turn alone if `label` names no voice."""
 
     turn_number: int
     label: int | None
     speaker: Speaker
 
     def is_of(self, turn: Turn) -> bool:
-        """Whether it says who speaks in this turn."""
+        """Return whether the attribution applies to this turn."""
         return turn.number == self.turn_number if self.label is None else turn.label == self.label
 
     def applied(self, turn: Turn) -> Turn:
-        """The turn with this speaker, if it is of the turn: then a role is known, and no participant."""
+        """Return the turn with this speaker if the attribution applies. Its role is then known, and its participant
+        is not.
+        """
         return replace(turn, speaker=self.speaker, participant_id=None) if self.is_of(turn) else turn
 
 
@@ -42,9 +44,9 @@ Correction = Rewording | Attribution
 
 
 def corrected(heard: Transcript, corrections: Sequence[Correction]) -> Transcript:
-    """What was heard, with the corrections applied in their order.
+    """Return the transcript with the corrections applied in order.
 
-    Raises NotFound (turn_unknown), and Conflict (correction_order) where a version is missing or out of place.
+    Raises NotFound (turn_unknown), and Conflict (correction_order) if a version is missing or out of order.
     """
     turns = list(heard.turns)
     versions: dict[int, int] = {}
@@ -65,9 +67,9 @@ def corrected(heard: Transcript, corrections: Sequence[Correction]) -> Transcrip
 def reworded(
     heard: Transcript, corrections: Sequence[Correction], turn_number: int, text: str
 ) -> Rewording | None:
-    """The rewording that a doctor makes, checked and plain, to be appended to the corrections before.
+    """Return the checked text correction to append to the earlier corrections.
 
-    None if the turn has these words already. Raises what `checked` raises, and NotFound (turn_unknown).
+    Returns None if the turn already has this text. Raises the errors of `checked`, and NotFound (turn_unknown).
     """
     now = corrected(heard, corrections).turn(turn_number).text
     words = checked(text)
@@ -85,9 +87,9 @@ def attributed(
     *,
     only_this_turn: bool,
 ) -> Attribution | None:
-    """The attribution that a doctor makes of a turn or of all that its voice says, to be appended to those before.
+    """Return the attribution of a turn, or of all turns of its voice, to append to the earlier corrections.
 
-    None if the speaker has all these turns already. Raises NotFound (turn_unknown).
+    Returns None if all these turns already have this speaker. Raises NotFound (turn_unknown).
     """
     label = None if only_this_turn else heard.turn(turn_number).label
     made = Attribution(turn_number, label, speaker)
@@ -97,7 +99,7 @@ def attributed(
 
 
 def checked(text: str) -> str:
-    """The words in NFC with single spaces.
+    """Return the text in NFC with single spaces.
 
     Raises InvalidInput (correction_too_long, correction_characters, correction_empty).
     """

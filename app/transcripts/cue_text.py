@@ -1,7 +1,8 @@
-"""Division of a turn's text into cues of at most two lines. Pure, no I/O.
+"""Divides a turn's text into cues of at most two lines. Pure.
 
-The division with the lowest total cost is chosen. A cue of one or two words costs most, then a break inside a word, a
-break inside a number or name, a break between other words, a break at a comma, and a break at the end of a sentence.
+The division with the lowest total cost is chosen. A cue of one or two words costs most, followed by a break inside
+a word, a break inside a number or name, a break between other words, a break at a comma, and a break at the end of
+a sentence.
 """
 
 import re
@@ -14,7 +15,7 @@ LINE_CHARACTERS: Final = 42
 LINES: Final = 2
 SHORTEST_MS: Final = 700
 MS_PER_CHARACTER: Final = 50
-"""20 characters a second."""
+"""The reading time of one character: 20 characters a second."""
 
 Block = tuple[str, ...]
 """The lines of one cue."""
@@ -28,11 +29,11 @@ _CLAUSE: Final = 20
 _SENTENCE: Final = 0
 _EACH_CUE: Final = 25
 _LINE_BREAK_SHARE: Final = 25
-"""A break between two lines of one cue matters this many times less than a break between two cues."""
+"""A break between two lines of one cue costs this many times less than a break between two cues."""
 _TIME_WEIGHTS: Final = (0, 1, 10**9)
-"""What a millisecond of reading time costs: tried in this order, until the cues fit into the time."""
+"""The costs of a millisecond of reading time, tried in this order until the cues fit into the time."""
 _WITHOUT_ENOUGH_TIME: Final = 1
-"""Which of the weights is used if no division fits."""
+"""The index of the cost that is used if no division fits."""
 
 _WIDE_STOPS: Final = "\u3002\uff01\uff1f\uff61\uff0e"
 _WIDE_PAUSES: Final = "\uff0c\u3001\uff1b\uff1a\uff64"
@@ -58,7 +59,7 @@ _ABBREVIATIONS: Final = frozenset((
     "vs.", "approx.", "fig.", "dept.", "tel.", "ext.", "max.", "min.", "temp.",
     "ud.", "uds.", "vd.", "vds.", "n\u00fam.", "aprox.", "p\u00e1g.", "p\u00e1gs.", "m\u00e1x.", "m\u00edn.", "ing.",
 ))  # fmt: skip
-"""They end a sentence only if a capital follows."""
+"""Abbreviations that end a sentence only if a capital letter follows."""
 _BEFORE_NUMBERS: Final = frozenset(("no.", "nos.", "nr.", "pp.", "p.", "vol."))
 
 
@@ -89,7 +90,7 @@ def _reading_ms(characters: int) -> int:
 
 
 class _Division:
-    """The words of a text, as offsets into it, and the cost of a break before each of them."""
+    """The words of a text, as offsets, and the cost of a break before each word."""
 
     def __init__(self, text: str, prefix: str) -> None:
         self._text = text
@@ -162,7 +163,9 @@ class _Division:
 
 
 def _split_words(text: str, room: int) -> Iterator[tuple[int, int]]:
-    """Yield the words; a word longer than the room in parts: after wide punctuation, else of about equal length."""
+    """Yield the words. A word longer than the room is divided after wide punctuation, or else into parts of about
+    equal length.
+    """
     for word in _WORD.finditer(text):
         if len(word[0]) <= room:
             yield word.span()
@@ -177,7 +180,9 @@ def _split_words(text: str, room: int) -> Iterator[tuple[int, int]]:
 
 
 def _cut(text: str, start: int, wanted: int) -> int:
-    """Return the last place up to the wanted one that parts no sign from its letter; the wanted one if none is."""
+    """Return the last position up to `wanted` that does not separate a sign from its letter, or `wanted` if there
+    is none.
+    """
     for at in range(wanted, start, -1):
         if not _belongs_to_letter_before(text[at]) and not _belongs_to_letter_after(text[at - 1]):
             return at
@@ -185,12 +190,14 @@ def _cut(text: str, start: int, wanted: int) -> int:
 
 
 def _belongs_to_letter_before(sign: str) -> bool:
-    """Whether it is an accent, a joiner, a skin tone, or a vowel that Thai and Lao write after its consonant."""
+    """Return whether the sign is an accent, a joiner, a skin tone, or a vowel that Thai and Lao write after its
+    consonant.
+    """
     return unicodedata.category(sign)[0] == "M" or _TRAILING.match(sign) is not None
 
 
 def _belongs_to_letter_after(sign: str) -> bool:
-    """Whether it is a joiner, or a vowel that Thai and Lao write before its consonant."""
+    """Return whether the sign is a joiner, or a vowel that Thai and Lao write before its consonant."""
     return _LEADING.match(sign) is not None
 
 

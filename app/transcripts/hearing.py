@@ -1,10 +1,10 @@
-"""Asks a speech service for the pieces of one recording, a few at once, and keeps each answer as it comes.
+"""Sends the pieces of one recording to a speech service, a few at once, and stores each answer when it arrives.
 
-A failure that concerns one piece alone (nonsense, a timeout, refused sound) ends nothing: after its last try the piece
-is kept as unintelligible, and the others are asked for. Any other failure, or `MOST_SPOILT` such pieces in one go,
-ends it: nothing more is asked, and what is under way is waited for and kept, since it is paid for.
-So does a switch that is off, a destruction, and a worker that has begun since. It holds no more sound than what is
-asked for at once, and one piece.
+Some failures concern one piece alone (nonsense, a timeout, refused sound). After its last attempt such a piece is
+stored as unintelligible, and the others continue. Any other failure, or `MOST_SPOILT` such pieces in one run, ends
+the run: nothing more is sent, and running requests are awaited and stored, because they are paid for. The run also
+ends if transcription is switched off, if the recording is destroyed, or if another worker has taken over. In memory
+are only the pieces that are being sent, and one more.
 """
 
 import asyncio
@@ -29,10 +29,12 @@ from app.transcripts.stored import piece_bytes
 
 REASON: Final = "transcribe"
 AT_ONCE: Final = {Cut.TURNS: 4, Cut.WINDOWS: 1}
-"""How many pieces are asked for at once: turns have 1 MB at most, windows up to 25."""
+"""How many pieces are sent at once. A turn has at most 1 MB, and a window up to 25 MB."""
 
 MOST_SPOILT: Final = 5
-"""A piece is paid for in vain at most so often: the same answer would come again. Then it is unintelligible."""
+"""The maximum number of attempts for a piece, because the same sound usually gets the same answer. The piece is
+then unintelligible.
+"""
 
 OF_ONE_PIECE: Final = frozenset(("speech_nonsense", "speech_timeout", "speech_refused"))
 """The failures that may concern one piece alone."""
@@ -40,7 +42,7 @@ OF_ONE_PIECE: Final = frozenset(("speech_nonsense", "speech_timeout", "speech_re
 
 @dataclass
 class Hearing:
-    """One go at one recording."""
+    """One run for one recording."""
 
     database: Database
     speech: Speech
@@ -55,11 +57,10 @@ class Hearing:
     _is_wanted: bool = field(default=True, init=False)
 
     async def hear(self, pieces: AsyncIterator[tuple[int, PlannedPiece, bytes]]) -> bool:
-        """Asks for all of them; False where they are not wanted any more. Raises what failed first.
+        """Send all pieces. Return False if they are no longer wanted. Raises the first failure.
 
-        `pieces` are planned pieces as they were cut, each with its number and its sound as FLAC.
-
-        Beside the speech service's: Conflict (transcription_overtaken).
+        `pieces` are planned pieces that were cut, each with its number and its sound as FLAC. Besides the speech
+        client's errors it raises Conflict (transcription_overtaken).
         """
         slots = asyncio.Semaphore(AT_ONCE[self.speech.cut])
         async with asyncio.TaskGroup() as asked:
@@ -151,6 +152,6 @@ def _piece(planned: PlannedPiece, heard: Heard) -> Piece:
 
 
 def _sane(piece: Piece) -> Piece:
-    """Itself. Raises UpstreamFailed (speech_nonsense) where no transcript could be made of it."""
+    """Return the piece. Raises UpstreamFailed (speech_nonsense) if no transcript could be made of it."""
     assembled([piece])
     return piece

@@ -1,7 +1,7 @@
-"""Whether a transcript has what is searched for, how well, and what of it is shown. Pure, no I/O.
+"""Matches decrypted transcripts against a query, ranks them, and cuts snippets. Pure.
 
-It works on the folded words as they are stored (`stored.words_of`) and never folds a transcript to match it: a
-term is looked for as bytes. Only the turn that is shown is folded again, to tell which characters to highlight.
+The module searches the stored folded words (`stored.words_of`) as bytes, and never folds a transcript again. Only
+the turn of a snippet is folded again, to find the characters to highlight.
 """
 
 import math
@@ -33,10 +33,10 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class Match:
-    """A transcript that has every term. `turn_number` is where they are close to each other.
+    """A transcript that has every term. `turn_number` is the turn where the terms are closest.
 
-    `distance` is the bytes of folded words from the first of them to the last, `counts` how often each term is there,
-    `size_bytes` how long the folded words are.
+    `distance` is the number of bytes of folded words from the first to the last of them, `counts` the number of
+    hits of each term, and `size_bytes` the length of the folded words.
     """
 
     turn_number: int
@@ -47,7 +47,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Snippet:
-    """At most 160 characters of a turn; `highlights` are ranges of characters (code points) of `text`, end excluded."""
+    """At most 160 characters of a turn. `highlights` are ranges of code points in `text`; the end is exclusive."""
 
     turn_number: int
     start_ms: int
@@ -60,7 +60,7 @@ class Snippet:
 
 
 def match(folded: bytes, query: Query) -> Match | None:
-    """How the folded words of a transcript (`stored.words_of`) match; None where a term is missing."""
+    """Return how the folded words of a transcript (`stored.words_of`) match, or None if a term is missing."""
     counts = []
     for needle in query.needles:
         count = folded.count(needle)
@@ -72,7 +72,7 @@ def match(folded: bytes, query: Query) -> Match | None:
 
 
 def turns_with(folded: bytes, query: Query) -> tuple[int, ...]:
-    """The numbers of the turns that have a term, in order; none where the transcript lacks one of the terms."""
+    """Return the numbers of the turns that have a term, in order, or none if the transcript lacks one of the terms."""
     if any(needle not in folded for needle in query.needles):
         return ()
     lines = folded.split(b"\n")
@@ -82,10 +82,10 @@ def turns_with(folded: bytes, query: Query) -> tuple[int, ...]:
 
 
 def ranked(found: Sequence[tuple[Key, Match]]) -> list[tuple[Key, Match]]:
-    """Best first; equals stay in the order given. All matches are of one query.
+    """Return the matches of one query, best first. Equal matches stay in the given order.
 
-    A term weighs by how rare it is among what was found; how often a transcript has it counts ever less; terms that
-    stand close together count up to twice.
+    A rare term counts more than a frequent one, further hits of a term count less and less, and terms that are
+    close together count up to twice.
     """
     if not found:
         return []
@@ -99,7 +99,7 @@ def ranked(found: Sequence[tuple[Key, Match]]) -> list[tuple[Key, Match]]:
 
 
 def snippet(turn: Turn, query: Query) -> Snippet:
-    """What is shown of a turn, cut around where its terms are closest; its beginning where it has none."""
+    """Return the part of a turn around the place where its terms are closest, or its beginning if it has no term."""
     hits = _hits_in_text(turn.text, query)
     start, end = _cut(turn.text, _focus(hits))
     lead = _CUT if start > 0 else ""
@@ -124,7 +124,9 @@ def snippet(turn: Turn, query: Query) -> Snippet:
 
 
 def _close_together(folded: bytes, needles: Sequence[bytes], counts: Sequence[int]) -> Span:
-    """A short stretch with a hit of each: around the rarest term, of whose hits the first 16 are looked at."""
+    """Return a short stretch with a hit of each term, around the rarest term, of which the first 16 hits are
+    examined.
+    """
     rarest = needles[counts.index(min(counts))]
     others = [needle for needle in needles if needle is not rarest]
     at = folded.find(rarest)
@@ -141,7 +143,7 @@ def _close_together(folded: bytes, needles: Sequence[bytes], counts: Sequence[in
 
 
 def _stretch(folded: bytes, hit: Span, others: Sequence[bytes]) -> Span:
-    """From the first to the last of the hit and those of the others that are nearest to it."""
+    """Return the stretch from the first to the last of the hit and the nearest hits of the other terms."""
     first, last = hit
     for needle in others:
         before = folded.rfind(needle, max(0, hit[0] - _FAR_BYTES), hit[0] + 1)
@@ -155,7 +157,7 @@ def _stretch(folded: bytes, hit: Span, others: Sequence[bytes]) -> Span:
 
 
 def _hits_in_text(text: str, query: Query) -> list[list[Span]]:
-    """Where each term stands in the text, of the terms that do."""
+    """Return the positions of each term that is in the text."""
     read = fold_text(text)
     found = read.words
     folded = [word.folded for word in found]
@@ -173,7 +175,7 @@ def _hits_in_text(text: str, query: Query) -> list[list[Span]]:
 
 
 def _focus(hits: Sequence[Sequence[Span]]) -> Span:
-    """A short stretch of text with a hit of each term that is there, chosen like `_close_together`."""
+    """Return a short stretch of text with a hit of each term in it, chosen like `_close_together`."""
     rarest = min(hits, key=len, default=[])
     stretches = (
         (min(start for start, _ in near), max(end for _, end in near))
@@ -198,7 +200,7 @@ def _score(found: Match, weights: Sequence[float], usual_size: float) -> float:
 
 
 def _cut(text: str, focus: Span) -> Span:
-    """Which characters are shown: the focus with some before it, from word to word where that can be."""
+    """Return the range of characters to show: the focus with some text before it, cut between words if possible."""
     if len(text) <= SNIPPET_CHARACTERS:
         return 0, len(text)
     room = SNIPPET_CHARACTERS - 2 * len(_CUT)
@@ -214,7 +216,7 @@ def _cut(text: str, focus: Span) -> Span:
 
 
 def _whole(text: str, place: int) -> int:
-    """The place, or one a little before it, where no letter is parted from its accents."""
+    """Return the position, or one shortly before it, that does not separate a letter from its accents."""
     whole = place
     while 0 < whole < len(text) and unicodedata.combining(text[whole]) and place - whole < _MOST_ACCENTS:
         whole -= 1

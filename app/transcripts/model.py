@@ -1,4 +1,4 @@
-"""Turns and transcripts. Pure, no I/O. Words exist here in memory alone and are in no repr."""
+"""Turns and transcripts. Pure. Text is only in memory here, and no repr contains it."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,11 +10,11 @@ from app.errors import NotFound
 from app.integrations.speech_answers import NO_FIGURES, Figures
 
 MAX_TURN_CHARACTERS: Final = 30_000
-"""Twenty minutes, the longest piece that is sent, of the fastest speech."""
+"""The length limit of a turn: twenty minutes, the longest piece, of the fastest speech."""
 
 
 class Speaker(StrEnum):
-    """Who speaks: by whose microphone it was, or by a doctor's word; else UNKNOWN. Guests are named by their role."""
+    """The speaker, known by the microphone or named by a doctor, or UNKNOWN. Guests are named by their role."""
 
     DOCTOR = "DOCTOR"
     PATIENT = "PATIENT"
@@ -28,15 +28,18 @@ class Speaker(StrEnum):
 
 @dataclass(frozen=True)
 class Turn:
-    """What one speaker said at a stretch. `number` counts from 0; times are from the recording's beginning.
+    """Speech of one speaker without an interruption. `number` counts from 0. Times are from the recording's
+    beginning.
 
-    `label` is one voice of the recording as a small integer, by which a doctor can rename it: a participant's, if the
-    microphones were recorded apart; else a channel's, or one that a vendor told apart; None where nothing tells voices
-    apart. `participant_id` is the participant into whose microphone it was said, None where that is not known and where
-    a doctor said who speaks. Two guests of one role have different ones.
-    An unintelligible turn has no words: somebody spoke, and nobody knows what was said. A turn without words that is
-    not unintelligible is empty: its piece was transcribed again and had no speech. It keeps its number, not shown.
-    An uncertain turn has words that its speech model was not sure of, by its `figures`, and that nobody corrected.
+    `label` identifies one voice of the recording by a small integer, by which a doctor can name it: a participant's
+    voice if the microphones were recorded apart, otherwise a channel or a voice that the service distinguished. It
+    is None if voices cannot be distinguished. `participant_id` is the owner of the microphone, or None if that is
+    unknown or a doctor has named the speaker. Two guests with one role have different ids.
+
+    An unintelligible turn has no text, because the speech service could not understand it. A turn without text that
+    is not unintelligible is empty: its piece was transcribed again and contained no speech. It keeps its number and
+    is not shown. An uncertain turn has text of which the speech model was not sure, by its `figures`, and that
+    nobody has corrected.
     """
 
     number: int
@@ -52,15 +55,15 @@ class Turn:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to show."""
+        """Return whether the turn has nothing to show."""
         return not self.text and not self.is_unintelligible
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """Turns by number; `language` is a code of ISO 639 that most pieces were told to be in, or None.
+    """Turns by number. `language` is the code of ISO 639 that most pieces reported, or None.
 
-    Numbers are in order of start, but for turns that a retry added: those have the numbers after the last.
+    Numbers are in order of start, except those of turns that a retry added, which follow the last number.
     """
 
     turns: tuple[Turn, ...]
@@ -68,12 +71,12 @@ class Transcript:
 
     @property
     def in_order(self) -> tuple[Turn, ...]:
-        """The turns that can be shown, in order of start."""
+        """Return the turns that can be shown, in order of start."""
         shown = (turn for turn in self.turns if not turn.is_empty)
         return tuple(sorted(shown, key=lambda turn: turn.start_ms))
 
     def turn(self, number: int) -> Turn:
-        """The turn of that number. Raises NotFound (turn_unknown)."""
+        """Return the turn with that number. Raises NotFound (turn_unknown)."""
         if not 0 <= number < len(self.turns):
             raise NotFound("turn_unknown")
         return self.turns[number]
@@ -81,7 +84,7 @@ class Transcript:
 
 @dataclass(frozen=True)
 class SearchFilter:
-    """Where is searched; None is everywhere. Sensitive kinds are left out unless they are asked for."""
+    """A filter for searches; None means everywhere. Sensitive consultations are left out unless they are requested."""
 
     patient_id: UUID | None = None
     consultation_id: UUID | None = None

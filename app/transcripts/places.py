@@ -1,4 +1,4 @@
-"""Where encrypted words belong: the place that each ciphertext is bound to, and can be read at alone."""
+"""The places of encrypted text. A ciphertext is bound to its place and can be decrypted only there."""
 
 from uuid import UUID
 
@@ -6,17 +6,17 @@ from app.keys.keyring import Field
 
 
 def of_words(recording_id: UUID) -> Field:
-    """The transcript of a recording, as it was heard."""
+    """Return the place of a recording's transcript."""
     return _place("transcript_words", recording_id, str(recording_id))
 
 
 def of_piece(recording_id: UUID, number: int) -> Field:
-    """What was heard in one piece."""
+    """Return the place of the answer for one piece."""
     return _place("transcript_pieces", recording_id, f"{recording_id}:{number}")
 
 
 def of_correction(recording_id: UUID, number: int) -> Field:
-    """One correction, counted from 1."""
+    """Return the place of one correction, counted from 1."""
     return _place("transcript_corrections", recording_id, f"{recording_id}:{number}")
 
 

@@ -1,7 +1,8 @@
-"""Which pieces of which sound are transcribed, who speaks in each, and where each stands on the video's timeline.
+"""Plans which pieces of which sound are transcribed, who speaks in each, and where each is on the video's timeline.
 
-Each microphone is a file of its own. Speech that no microphone has is taken from the video, in which everybody is
-heard, and nobody is named for it. So nothing is lost because a microphone was not recorded, or not from the beginning.
+Each microphone is a separate file. Speech that no microphone recorded is taken from the video, which contains
+everyone, and its speaker is UNKNOWN. So no speech is lost if a microphone was not recorded, or not from the
+beginning.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,19 +26,19 @@ Medium = Literal["VIDEO", "MICROPHONE", "SPEAKERS"]
 _MEASURED_ERROR_MS: Final = 300
 _UNMEASURED_ERROR_MS: Final = 1_000
 _STRANGER_STEPS: Final = 12
-"""9 dB: by so much the video is louder than usual where somebody speaks into no part's microphone."""
+"""9 dB: if the video is louder than usual by this much, a person without a recorded microphone is speaking."""
 
 _SOFT_STEPS: Final = 12
-"""9 dB: by so much a microphone hears such a person softer than those who speak into it."""
-"""How wrong a part's place may be: for so long around a part's speech nothing is taken from the video."""
+"""9 dB: a microphone records a person who is not its owner softer than its owner by this much."""
+"""The possible error of a part's place: within this time around a part's speech, nothing is taken from the video."""
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A file that may be transcribed. `late_ms` is how much later than the video it begins, by what LiveKit reported.
+    """A file that may be transcribed. `late_ms` is how much later than the video it begins, by LiveKit's times.
 
-    `voices` are whose its channels are: one for a microphone, whatever its channels; two where the doctor and the
-    patient were routed to a channel each; none where nobody knows.
+    `voices` are the owners of its channels: one for a microphone, two if the doctor and the patient were routed to
+    one channel each, none if the owners are unknown.
     """
 
     id: UUID
@@ -49,13 +50,13 @@ class Sound:
 
     @property
     def container(self) -> Container:
-        """By the name that was given to the file."""
+        """Return the container format, by the name of the file."""
         return "ogg" if self.object_key.endswith(".ogg") else "mp4"
 
 
 @dataclass(frozen=True)
 class PlannedPiece:
-    """A span of a sound, whose voice it is, and how much later than the video its sound begins."""
+    """A span of a sound, its voice, and how much later than the video its sound begins."""
 
     sound: UUID
     span: Span
@@ -65,7 +66,7 @@ class PlannedPiece:
 
 @dataclass(frozen=True)
 class PiecePlan:
-    """All pieces, in order of their sounds and, within each, of start. `unused_tracks` as in `app.media.sound.Plan`."""
+    """All pieces, in order of their sounds and then of start. `unused_tracks` as in `app.media.sound.Plan`."""
 
     pieces: tuple[PlannedPiece, ...]
     unused_tracks: int
@@ -75,11 +76,11 @@ Listen = Callable[[Sound], Awaitable[SoundFrames]]
 
 
 async def plan_pieces(sounds: Sequence[Sound], listen: Listen, cut: Cut) -> PiecePlan:
-    """The plan of a recording. `sounds` has the video, and the parts beside it that are to be transcribed.
+    """Return the plan of a recording. `sounds` contains the video and the parts to be transcribed.
 
-    If a part cannot be decoded, the video is transcribed in place of all parts. Raises what `listen` raises, but for a
-    sound that is refused while another one is not, and Conflict (sound_not_decodable) if nothing was found and a track
-    could not be decoded.
+    If a part cannot be decoded, the video is transcribed in place of all parts. Raises the errors of `listen`,
+    except for a sound that is refused while another one is not. Raises Conflict (sound_not_decodable) if nothing
+    was found and a track could not be decoded.
     """
     refusals: dict[UUID, MediaRefused] = {}
     listened: dict[UUID, SoundFrames] = {}
@@ -98,7 +99,7 @@ async def plan_pieces(sounds: Sequence[Sound], listen: Listen, cut: Cut) -> Piec
 
 @dataclass(frozen=True)
 class _Part:
-    """A part that can be transcribed, and where it stands on the video's timeline, wrong by at most `error_ms`."""
+    """A part that can be transcribed, and its place on the video's timeline with an error of at most `error_ms`."""
 
     sound: Sound
     listened: SoundFrames
@@ -107,7 +108,7 @@ class _Part:
     error_ms: int
 
     def late_ms(self, span: Span) -> int:
-        """How much later than the video the part begins, as measured at this span."""
+        """Return how much later than the video the part begins, as measured at this span."""
         return self.alignment.late_ms_at((span.start_ms + span.end_ms) // 2)
 
 
@@ -137,7 +138,7 @@ def _plan(sounds: Sequence[Sound], listened: Mapping[UUID, SoundFrames], cut: Cu
 
 
 def _is_usable(listened: SoundFrames) -> bool:
-    """Whether there is sound, and nobody can have spoken on a track that could not be decoded alone."""
+    """Return whether the file has sound, and no speech can be only on a track that could not be decoded."""
     has_speech = any(_has_speech(frames) for frames in listened.used.values())
     return bool(listened.used) and (has_speech or not listened.unused_tracks)
 
@@ -149,10 +150,10 @@ def _has_speech(frames: bytes) -> bool:
 def _align_parts(
     sounds: Sequence[Sound], listened: Mapping[UUID, SoundFrames], whole: SoundFrames | None
 ) -> list[_Part]:
-    """The parts on the video's timeline.
+    """Return the parts on the video's timeline.
 
-    LiveKit reports when microphones begin well, and when the video begins badly: what was measured of other parts is
-    true of a part of which nothing could be measured.
+    LiveKit reports the start of a microphone accurately, and the start of the video inaccurately. The measured
+    error of other parts therefore also applies to a part that could not be measured.
     """
     frames = {one.id: loudest(list(listened[one.id].used.values())) for one in sounds}
     of_video = loudest(list(whole.used.values())) if whole else b""
@@ -180,11 +181,11 @@ def _spans(part: _Part, parts: Sequence[_Part], cut: Cut) -> tuple[Span, ...]:
 def _strangers(
     spans: Mapping[UUID, Sequence[Span]], parts: Sequence[_Part], video: bytes
 ) -> dict[UUID, set[Span]]:
-    """The spans in which a part hears somebody whose own microphone was not recorded.
+    """Return the spans in which a part contains speech of a person whose own microphone was not recorded.
 
-    There the video is louder than all parts together, by more than is usual in this recording and in the part, and the
-    parts are softer than usual. The lower quartile of the differences is usual, and the upper one of the loudness:
-    strangers make the first larger and the second smaller.
+    In such a span the video is louder than all parts together, by more than is usual in this recording and this
+    part, and the parts are softer than usual. "Usual" is the lower quartile of the differences and the upper
+    quartile of the loudness, because strangers increase the first and decrease the second.
     """
     placed_parts = (place(part.frames, part.alignment.late_ms, len(video)) for part in parts)
     together = loudest([bytes(len(video)), *placed_parts])
@@ -220,7 +221,9 @@ def _quartile(values: Iterable[int], number: int) -> int:
 
 
 def _compare(part: _Part, span: Span, video: bytes, together: bytes) -> list[tuple[int, int]]:
-    """How loud all parts together are, and by how much the video is louder, in each frame with speech in both."""
+    """Return, for each frame with speech in both, the loudness of all parts together and how much louder the video
+    is.
+    """
     late = round(part.late_ms(span) / FRAME_MS)
     first, last = span.start_ms // FRAME_MS, min(-(-span.end_ms // FRAME_MS), len(part.frames))
     return [
@@ -231,7 +234,7 @@ def _compare(part: _Part, span: Span, video: bytes, together: bytes) -> list[tup
 
 
 def _others(part: _Part, parts: Sequence[_Part]) -> bytes:
-    """The microphones of the other participants, on the part's own timeline."""
+    """Return the microphones of the other participants on this part's timeline."""
     return loudest(
         [
             bytes(len(part.frames)),
@@ -260,7 +263,7 @@ def _pieces_of_video(video: Sound, listened: SoundFrames, cut: Cut) -> Iterator[
 def _pieces_of_nobody(
     video: Sound, listened: SoundFrames, parts: Sequence[_Part], strangers: Mapping[UUID, set[Span]]
 ) -> Iterator[PlannedPiece]:
-    """The speech of the video that no part has, or only as a stranger's."""
+    """Yield the speech of the video that no part contains, or contains only as a stranger's."""
     covered = bytearray(len(listened.channels[0]))
     for part in parts:
         own = bytearray(part.frames)

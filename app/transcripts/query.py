@@ -1,7 +1,7 @@
-"""What a person searches for: words that must all be there, and phrases in quotes. Pure, no I/O.
+"""A search query: words that a transcript must all contain, and phrases in quotes. Pure.
 
-There is no other grammar: no OR, no wildcard, no minus. A word that folds into several (`500mg`, `covid-19`) is a
-phrase of them; several that fold into one (`one hundred forty two`) are one. A quote that is never closed goes to the
+There is no OR, no wildcard and no minus. A word that folds into several words (`500mg`, `covid-19`) is a phrase of
+them. Several words that fold into one (`one hundred forty two`) are one. A quote that is not closed extends to the
 end.
 """
 
@@ -30,19 +30,19 @@ class Query:
 
     @property
     def words(self) -> frozenset[str]:
-        """All folded words in it."""
+        """Return all folded words of the query."""
         return frozenset(word for term in self.terms for word in term)
 
     @cached_property
     def needles(self) -> tuple[bytes, ...]:
-        """Each term as it stands in the bytes of `stored.folded_words`."""
+        """Return each term as bytes, in the form of `stored.folded_words`."""
         return tuple(f" {' '.join(term)} ".encode() for term in self.terms)
 
 
 def parse_query(text: str) -> Query:
-    """What is searched for. Raises InvalidInput (search_too_long, search_too_many_terms, search_empty).
+    """Return the query. Raises InvalidInput (search_too_long, search_too_many_terms, search_empty).
 
-    At most 200 characters and 10 terms; what has no letter and no digit is no term.
+    A query has at most 200 characters and 10 terms. Text without a letter or a digit is not a term.
     """
     if len(text) > MAX_CHARACTERS:
         raise InvalidInput("search_too_long", longest=MAX_CHARACTERS)
@@ -55,7 +55,7 @@ def parse_query(text: str) -> Query:
 
 
 def _terms(match: re.Match[str]) -> Iterator[tuple[str, ...]]:
-    """The terms of a phrase in quotes, or of what stands between two of them."""
+    """Yield the terms of a phrase in quotes, or of the text between two phrases."""
     if match[2] is None:
         phrase = tuple(word.folded for word in fold_query(match[1], is_phrase=True))
         if phrase:

@@ -1,4 +1,4 @@
-"""From what is stored to words, and back: each ciphertext opened at its own place, with its recording's own key."""
+"""Encrypts and decrypts stored transcripts, each at its own place and with its recording's own data key."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ from app.transcripts.stored import correction_bytes, correction_of, transcript_o
 
 @dataclass(frozen=True)
 class Unsealed:
-    """A transcript's bytes as `stored.transcript_bytes` made them, and its corrections."""
+    """The decrypted bytes of a transcript (`stored.transcript_bytes`) and its corrections."""
 
     words: bytes = field(repr=False)
     corrections: tuple[Correction, ...]
 
 
 def unseal(keyring: Keyring, sealed: Sealed) -> Unsealed:
-    """Raises Conflict (field_unreadable, root_key_unknown, data_key_wrong, transcript_malformed)."""
+    """Decrypt. Raises Conflict (field_unreadable, root_key_unknown, data_key_wrong, transcript_malformed)."""
     key = keyring.unwrap(sealed.wrapped, sealed.root_key_id)
     corrections = (
         correction_of(key.decrypt(places.of_correction(sealed.recording_id, number), one))
@@ -32,7 +32,7 @@ def unseal(keyring: Keyring, sealed: Sealed) -> Unsealed:
 
 @dataclass(frozen=True)
 class Readable:
-    """A transcript as it was heard, its corrections, and as it was corrected last."""
+    """A transcript as it was transcribed, its corrections, and its corrected form."""
 
     heard: Transcript = field(repr=False)
     corrections: tuple[Correction, ...]
@@ -40,7 +40,7 @@ class Readable:
 
 
 def read(keyring: Keyring, sealed: Sealed) -> Readable:
-    """All of it. Raises what `unseal` and `corrected` raise."""
+    """Decrypt and parse everything. Raises the errors of `unseal` and `corrected`."""
     unsealed = unseal(keyring, sealed)
     heard = transcript_of(unsealed.words)
     return Readable(heard, unsealed.corrections, corrected(heard, unsealed.corrections))
@@ -48,7 +48,7 @@ def read(keyring: Keyring, sealed: Sealed) -> Readable:
 
 @dataclass(frozen=True)
 class SealedCorrection:
-    """A correction, encrypted at its place, with the numbers by which the transcript is found from then on."""
+    """A correction, encrypted at its place, with the index numbers of the corrected transcript."""
 
     number: int
     sealed: bytes = field(repr=False)
@@ -61,9 +61,9 @@ def correct(
     sealed: Sealed,
     make: Callable[[Transcript, Sequence[Correction]], Correction | None],
 ) -> tuple[Readable, SealedCorrection | None]:
-    """The transcript with the correction that `make` makes on top; if it makes none, the transcript as it is.
+    """Return the transcript with the correction that `make` returns, or unchanged if it returns none.
 
-    Raises what `read` and `make` raise.
+    Raises the errors of `read` and `make`.
     """
     before = read(keyring, sealed)
     made = make(before.heard, before.corrections)

@@ -1,9 +1,9 @@
-"""What a doctor finds: one's own recordings in which something was said.
+"""Searches a doctor's own transcripts.
 
-The index finds candidates by their numbers; they are decrypted after the database has written which ones, in the
-memory of this process alone, in a thread, and matched, ranked and shown there. No two transcripts are open at once.
-One that cannot be opened is left out, told, and logged by its recording; where nothing else is found it is an error,
-so that "nothing was found" is never said of words that could not be read.
+The index returns candidates. After the database has stored which candidates are opened, this process decrypts them
+in memory, in a thread, and matches, ranks and cuts them. Only one transcript is decrypted at a time. A candidate
+that cannot be decrypted is left out, counted, and logged by its recording id. If nothing else is found, the search
+raises an error, so that an unreadable transcript never looks like an empty result.
 """
 
 import logging
@@ -34,9 +34,11 @@ from app.transcripts.stored import in_order, turn_of, words_of
 log = logging.getLogger(__name__)
 
 MOST_CANDIDATES: Final = 500
-"""The newest that the index finds are ranked, at most 40 MiB of them; a search that finds more says so."""
+"""The maximum number of candidates: the newest ones, at most 40 MiB. A search with more candidates says so."""
 MOST_SEARCHES: Final = 4
-"""At once in a process, so that their memory is bounded; half of them for one person. The others wait."""
+"""The maximum number of concurrent searches in a process, which bounds their memory. One person gets half of them;
+the others wait.
+"""
 _BOUNDS: Final = Bounds(
     running=MOST_SEARCHES, running_per_key=MOST_SEARCHES // 2, waiting=40, waiting_per_key=10
 )
@@ -44,7 +46,7 @@ _BOUNDS: Final = Bounds(
 
 @dataclass(frozen=True)
 class Hit:
-    """A recording in which it was said."""
+    """A recording that matches."""
 
     recording_id: UUID
     consultation_id: UUID
@@ -54,9 +56,10 @@ class Hit:
 
 @dataclass(frozen=True)
 class Hits:
-    """Best first, or of one recording or consultation as it was said; `is_cut` where older ones were not looked at.
+    """The hits: best first, or in order of time for one recording or consultation. `is_cut` says that older
+    recordings were not examined.
 
-    `unreadable` is how many may have it and could not be opened.
+    `unreadable` is the number of candidates that could not be decrypted.
     """
 
     hits: tuple[Hit, ...]
@@ -65,7 +68,7 @@ class Hits:
 
 
 class TranscriptSearch:
-    """The API's part of the service."""
+    """The service of the API."""
 
     def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database = database
@@ -73,10 +76,12 @@ class TranscriptSearch:
         self._searching = ConcurrencyLimit("too_many_at_once", _BOUNDS)
 
     async def search(self, asker: Asker, text: str, where: SearchFilter, *, first: int) -> Hits:
-        """The person's own recordings in which all of it was said; of one, or one consultation, each turn with some.
+        """Return the person's recordings that contain all terms. Within one recording or consultation, return each
+        turn with a term.
 
         Raises InvalidInput (search_empty, search_too_long, search_too_many_terms), RateLimited (quota_pages,
-        too_many_at_once, server_busy), and why words could not be opened where nothing else was found.
+        too_many_at_once, server_busy), and the reason why transcripts could not be decrypted if nothing else was
+        found.
         """
         query = parse_query(text)
         access = permissions.SEARCH_TRANSCRIPTS.on()
@@ -102,14 +107,16 @@ class TranscriptSearch:
 
 @dataclass(frozen=True)
 class _Looking:
-    """One search at work, and why which recordings could not be opened for it."""
+    """One running search, and the reasons why candidates could not be decrypted."""
 
     keyring: Keyring
     query: Query
     unreadable: dict[UUID, Conflict | NotFound] = field(default_factory=dict)
 
     def best(self, candidates: Sequence[Candidate]) -> Iterator[Hit]:
-        """One turn of each recording. What is shown is decrypted twice: no two transcripts are in memory at once."""
+        """Yield one turn of each recording. Transcripts that are shown are decrypted twice, so that only one is in
+        memory at a time.
+        """
         found: list[tuple[Candidate, Match]] = []
         for candidate in candidates:
             with self._leaving_out(candidate):
@@ -123,7 +130,7 @@ class _Looking:
                 yield _hit(candidate, unsealed, matched.turn_number, self.query)
 
     def every_turn(self, candidates: Sequence[Candidate]) -> Iterator[Hit]:
-        """In the order in which it was said."""
+        """Yield all matching turns in order of time."""
         for candidate in candidates:
             with self._leaving_out(candidate):
                 unsealed = unseal(self.keyring, candidate.sealed)
@@ -133,11 +140,11 @@ class _Looking:
 
     @contextmanager
     def _leaving_out(self, candidate: Candidate) -> Iterator[None]:
-        """A candidate whose words are not as they were written, or whose key is not here."""
+        """Skip a candidate that cannot be decrypted, because its text was changed or its key is missing."""
         try:
             yield
         except (Conflict, NotFound) as error:
-            told = type(error)(error.reason, **error.detail)  # without its frames, which hold words
+            told = type(error)(error.reason, **error.detail)  # without its frames, which contain text
             self.unreadable[candidate.sealed.recording_id] = told
 
 

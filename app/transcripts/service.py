@@ -1,6 +1,6 @@
-"""What a doctor does with the words of one recording: reads, corrects, has them tried again, switches them off.
+"""Services for the transcript of one recording: read, correct, retry, and switch transcription.
 
-Words are decrypted after the database has written who asked for them, in the memory of this process alone.
+The text is decrypted in this process's memory after the database has stored who asked for it.
 """
 
 import secrets
@@ -28,7 +28,7 @@ _Make = Callable[[Transcript, Sequence[Correction]], Correction | None]
 
 @dataclass(frozen=True)
 class Correcting:
-    """A correction, who made it, and when."""
+    """A correction, its author and its time."""
 
     correction: Correction
     corrected_by: UUID
@@ -37,7 +37,7 @@ class Correcting:
 
 @dataclass(frozen=True)
 class ReadTranscript:
-    """The words as they were corrected last, as they were heard, and every correction in its order."""
+    """The corrected text, the transcribed text, and all corrections in order."""
 
     transcript: Transcript
     heard: Transcript
@@ -46,14 +46,14 @@ class ReadTranscript:
 
 @dataclass(frozen=True)
 class SubtitleLink:
-    """A secret for the address of the subtitles, and until when it is good."""
+    """The secret of a subtitle link, and its expiry."""
 
     secret: str = field(repr=False)
     expires_at: datetime
 
 
 class Transcripts:
-    """The API's part of the service."""
+    """The service of the API."""
 
     def __init__(self, database: Database, keyring: Keyring, *, url_lifetime_seconds: int) -> None:
         self._database = database
@@ -61,7 +61,9 @@ class Transcripts:
         self._keyring = keyring
 
     async def read(self, asker: Asker, recording_id: UUID) -> ReadTranscript:
-        """Raises NotFound (transcript_not_found), Conflict (recording_being_deleted), RateLimited (quota_pages)."""
+        """Return the transcript. Raises NotFound (transcript_not_found), Conflict (recording_being_deleted),
+        RateLimited (quota_pages).
+        """
         access = permissions.READ_TRANSCRIPT.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             opened = await store.open_transcript(tx, "transcript.read", recording_id)
@@ -71,9 +73,9 @@ class Transcripts:
         return _shown(read, zip(opened.corrected_by, opened.corrected_at, strict=True))
 
     async def reword(self, asker: Asker, recording_id: UUID, turn_number: int, text: str) -> ReadTranscript:
-        """Replaces the words of a turn, and keeps the earlier words.
+        """Replace the text of a turn and keep the earlier text.
 
-        A call with the words that the turn has already changes nothing.
+        A call with the present text changes nothing.
 
         Raises InvalidInput (correction_...) before anything is read, NotFound (transcript_not_found, turn_unknown),
         Conflict (transcript_changed, recording_being_deleted), RateLimited (quota_pages).
@@ -86,9 +88,10 @@ class Transcripts:
     async def attribute(
         self, asker: Asker, recording_id: UUID, turn_number: int, speaker: Speaker, *, only_this_turn: bool
     ) -> ReadTranscript:
-        """Gives a turn, or all that its voice says, to a speaker; who it was before is kept. Again it changes nothing.
+        """Name the speaker of a turn or of its whole voice, and keep the earlier speaker. A repeated call changes
+        nothing.
 
-        Raises what `reword` raises, but InvalidInput.
+        Raises the errors of `reword` except InvalidInput.
         """
         return await self._correct(
             asker,
@@ -115,7 +118,8 @@ class Transcripts:
         return _shown(now, corrected)
 
     async def issue_subtitle_link(self, asker: Asker, recording_id: UUID) -> SubtitleLink:
-        """A secret that reads the subtitles, as whoever asked and while that session stands, for a few minutes.
+        """Return a secret that reads the subtitles for a few minutes, as the caller and while the caller's session
+        lasts.
 
         Raises NotFound (transcript_not_found), Conflict (recording_being_deleted), RateLimited (quota_subtitles).
         """
@@ -133,7 +137,7 @@ class Transcripts:
         return SubtitleLink(secret.hex(), until)
 
     async def find_subtitle_link(self, secret: str) -> tuple[dict[str, object], UUID]:
-        """The claims that a link bears, and the recording that it reads. Raises NotFound (transcript_not_found)."""
+        """Return the claims of a link, and the recording that it reads. Raises NotFound (transcript_not_found)."""
         if len(secret) != 2 * _SECRET_BYTES or not set(secret) <= set("0123456789abcdef"):
             raise NotFound("transcript_not_found")
         async with self._database.as_service("subtitles") as tx:
@@ -154,7 +158,9 @@ class Transcripts:
                 raise NotFound("transcript_not_found")
 
     async def switch(self, asker: Asker, consultation_id: UUID, *, is_on: bool) -> None:
-        """Whether its recordings are turned into words from now on. Raises NotFound (consultation_not_found)."""
+        """Switch transcription of the consultation's recordings from now on. Raises NotFound
+        (consultation_not_found).
+        """
         access = permissions.SWITCH_TRANSCRIPTION.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
             if not await store.switch(tx, consultation_id, is_on=is_on):
@@ -162,6 +168,6 @@ class Transcripts:
 
 
 def _shown(read: Readable, told: Iterable[tuple[UUID, datetime]]) -> ReadTranscript:
-    """With who made each correction, and when."""
+    """Return the transcript with the author and time of each correction."""
     made = zip(read.corrections, told, strict=True)
     return ReadTranscript(read.transcript, read.heard, tuple(Correcting(one, *by) for one, by in made))

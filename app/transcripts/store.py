@@ -1,4 +1,6 @@
-"""The words of a person's own recordings, encrypted, as functions of the database give them: after the audit row."""
+"""Reads and writes the encrypted transcripts of a person's own recordings, through functions that write the audit
+row first.
+"""
 
 import hashlib
 from collections.abc import Collection
@@ -19,7 +21,7 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 @dataclass(frozen=True)
 class Sealed:
-    """A transcript with its corrections, and the recording's data key, wrapped."""
+    """An encrypted transcript with its corrections, and the recording's wrapped data key."""
 
     recording_id: UUID
     words: bytes = field(repr=False)
@@ -30,7 +32,7 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Opened:
-    """A transcript with who corrected it when, in the order of the corrections."""
+    """An encrypted transcript with the author and time of each correction, in order."""
 
     sealed: Sealed
     corrected_by: tuple[UUID, ...]
@@ -39,7 +41,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A transcript in which all terms may be."""
+    """A transcript that may contain all terms."""
 
     sealed: Sealed
     consultation_id: UUID
@@ -48,7 +50,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The newest first; `is_cut` where older ones were left out."""
+    """The candidates, newest first. `is_cut` says that older ones were left out."""
 
     found: tuple[Candidate, ...]
     is_cut: bool
@@ -59,7 +61,9 @@ async def open_transcript(
     action: Literal["transcript.read", "transcript.correct"],
     recording_id: UUID,
 ) -> Opened | None:
-    """None where it is not the person's, or not there, or not READY. Raises Conflict (recording_being_deleted)."""
+    """Return the transcript, or None if it is not the person's, does not exist, or is not READY. Raises Conflict
+    (recording_being_deleted).
+    """
     row = await tx.one(_sql["open"], {"action": action, "id": recording_id})
     if row is None:
         return None
@@ -70,7 +74,7 @@ async def open_transcript(
 async def correct(
     tx: Transaction, recording_id: UUID, number: int, sealed: bytes, terms: Collection[int]
 ) -> tuple[UUID, datetime]:
-    """By whom and when it was made. Raises Conflict (transcript_changed)."""
+    """Store a correction, and return its author and time. Raises Conflict (transcript_changed)."""
     parameters = {"id": recording_id, "number": number, "sealed": sealed, "terms": sorted(terms)}
     row = await tx.one(_sql["correct"], parameters)
     assert row is not None  # noqa: S101 - it returns one row or raises
@@ -78,13 +82,15 @@ async def correct(
 
 
 async def index_key(tx: Transaction, keyring: Keyring) -> IndexKey | None:
-    """None before anything was turned into words. Raises Conflict (root_key_unknown, data_key_wrong)."""
+    """Return the index key, or None before any transcript exists. Raises Conflict (root_key_unknown,
+    data_key_wrong).
+    """
     row = await tx.one(_sql["word_index_key"])
     return None if row is None else IndexKey(keyring.unwrap_secret(row["wrapped"], row["root_key"]))
 
 
 async def search(tx: Transaction, terms: Collection[int], where: SearchFilter, *, most: int) -> Candidates:
-    """The newest of the person's own, at most so many and 40 MiB of them."""
+    """Return the newest candidates of the person's own recordings, at most `most` and 40 MiB."""
     rows = await tx.all_in_binary(
         _sql["search"],
         {
@@ -121,14 +127,14 @@ async def retry(tx: Transaction, recording_id: UUID) -> bool:
 
 
 async def switch(tx: Transaction, consultation_id: UUID, *, is_on: bool) -> bool:
-    """False where it is not the person's."""
+    """Switch transcription. Return False if the consultation is not the person's."""
     return bool(await tx.value(_sql["switch"], {"id": consultation_id, "is_on": is_on}))
 
 
 async def keep_subtitle_link(
     tx: Transaction, recording_id: UUID, secret: bytes, *, lifetime_seconds: int
 ) -> datetime | None:
-    """Until when it is good; None where the transcript is not the person's, or not READY.
+    """Store a subtitle link and return its expiry, or None if the transcript is not the person's or not READY.
 
     Raises Conflict (recording_being_deleted).
     """
@@ -142,6 +148,6 @@ async def keep_subtitle_link(
 
 
 async def read_subtitle_link(tx: Transaction, secret: bytes) -> tuple[dict[str, object], UUID] | None:
-    """As whom it is read, and which recording; None for a link that nobody gave, or that has expired."""
+    """Return the claims and the recording of a link, or None for an unknown or expired link."""
     row = await tx.one(_sql["read_subtitle_link"], {"secret": secret})
     return None if row is None else (row["claims"], row["of_recording"])

@@ -1,8 +1,8 @@
-"""The bytes that are encrypted: of a transcript, of a heard piece, of a correction. Pure, no I/O.
+"""The stored formats of a transcript, of a transcribed piece and of a correction, before encryption. Pure.
 
-All are compact JSON with a version, read back strictly: an unknown version, another shape, a number out of place are
-refused, and no error says what was read. Before the JSON of a transcript stand its folded words, a line for each
-turn: a search reads those alone, and the JSON of the few transcripts that it shows.
+All are compact JSON with a version and are parsed strictly: an unknown version, another shape or a number out of
+order is refused, and no error contains the text. The folded words stand before the JSON of a transcript, one line
+for each turn. A search reads only the folded words, and the JSON of the few transcripts that it shows.
 """
 
 import json
@@ -24,7 +24,7 @@ TRANSCRIPT_FORMAT: Final = 2
 PIECE_FORMAT: Final = 2
 CORRECTION_FORMAT: Final = 1
 WORDS_FORMAT: Final = 3
-"""How folded words are written, and by which rules of `folding` they were folded: both change it."""
+"""The version of the folded words. It changes with their format and with the rules of `folding`."""
 
 ALIAS_MARK: Final = "|"
 
@@ -32,9 +32,10 @@ _WORDS_HEADER: Final = re.compile(rb"words (\d{1,9}) (\d{1,9})\n")
 
 
 def transcript_bytes(transcript: Transcript) -> bytes:
-    """A line that says how long the folded words are, those, and the transcript as JSON with a turn a line.
+    """Return one line with the length of the folded words, the folded words, and the transcript as JSON with one
+    turn on each line.
 
-    The number of a turn is its place.
+    The number of a turn is its line.
     """
     folded = folded_words(turn.text for turn in transcript.turns)
     first = _json({"transcript": TRANSCRIPT_FORMAT, "language": transcript.language, "turns": []})
@@ -44,7 +45,7 @@ def transcript_bytes(transcript: Transcript) -> bytes:
 
 
 def transcript_of(stored: bytes) -> Transcript:
-    """What `transcript_bytes` was given. Raises Conflict (transcript_format_unknown, transcript_malformed)."""
+    """Return the transcript. Raises Conflict (transcript_format_unknown, transcript_malformed)."""
     read = _read(stored[_place_of_words(stored).stop :], "transcript", TRANSCRIPT_FORMAT)
     try:
         match read:
@@ -56,7 +57,7 @@ def transcript_of(stored: bytes) -> Transcript:
 
 
 def turn_of(stored: bytes, number: int, corrections: Sequence[Correction] = ()) -> Turn:
-    """One turn of what `transcript_bytes` was given, as it was corrected last, without reading the others.
+    """Return one turn with its latest correction, without parsing the others.
 
     Raises NotFound (turn_unknown) and Conflict (transcript_format_unknown, transcript_malformed).
     """
@@ -76,18 +77,19 @@ def turn_of(stored: bytes, number: int, corrections: Sequence[Correction] = ()) 
 
 
 def folded_words(texts: Iterable[str]) -> bytes:
-    """The folded words of turns as `matching.match` reads them: a line for each, each word between single spaces.
+    """Return the folded words of turns for `matching.match`: one line for each turn, each word between single
+    spaces.
 
-    The aliases of words are at the end of the line, each behind a mark that no phrase has.
+    The aliases of words are at the end of the line, each behind a mark that no phrase contains.
     """
     return b"".join(_line(text) for text in texts)
 
 
 def words_of(stored: bytes, corrections: Sequence[Correction] = ()) -> bytes:
-    """The folded words in what `transcript_bytes` made, with the corrections applied in their order.
+    """Return the folded words with the corrections applied in order.
 
-    Raises Conflict (transcript_format_unknown, transcript_malformed), and NotFound (turn_unknown) for a correction of
-    no turn.
+    Raises Conflict (transcript_format_unknown, transcript_malformed), and NotFound (turn_unknown) for a correction
+    of an unknown turn.
     """
     folded = stored[_place_of_words(stored)]
     if not corrections:
@@ -102,13 +104,13 @@ def words_of(stored: bytes, corrections: Sequence[Correction] = ()) -> bytes:
 
 
 def in_order(stored: bytes, numbers: Sequence[int]) -> list[int]:
-    """The numbers in order of their turns' start."""
+    """Return the numbers in order of their turns' start."""
     rows = stored[_place_of_words(stored).stop :].split(b"\n")[1:-1]
     return sorted(numbers, key=lambda number: int(rows[number][1 : rows[number].index(b",")]))
 
 
 def piece_bytes(piece: Piece) -> bytes:
-    """The heard piece as JSON: what was paid for and need not be asked again."""
+    """Return the transcribed piece as JSON. It was paid for and need not be sent again."""
     span, heard = piece.span, piece.heard
     written = {
         "piece": PIECE_FORMAT,
@@ -122,7 +124,7 @@ def piece_bytes(piece: Piece) -> bytes:
 
 
 def piece_of(stored: bytes) -> Piece:
-    """What `piece_bytes` was given. Raises Conflict (transcript_format_unknown, transcript_malformed)."""
+    """Return the piece. Raises Conflict (transcript_format_unknown, transcript_malformed)."""
     read = _read(stored, "piece", PIECE_FORMAT)
     try:
         match read:
@@ -141,7 +143,7 @@ def piece_of(stored: bytes) -> Piece:
 
 
 def correction_bytes(correction: Correction) -> bytes:
-    """The correction as JSON."""
+    """Return the correction as JSON."""
     written: list[object]
     if isinstance(correction, Rewording):
         written = [correction.turn_number, correction.version, correction.text]
@@ -151,7 +153,7 @@ def correction_bytes(correction: Correction) -> bytes:
 
 
 def correction_of(stored: bytes) -> Correction:
-    """What `correction_bytes` was given. Raises Conflict (transcript_format_unknown, transcript_malformed)."""
+    """Return the correction. Raises Conflict (transcript_format_unknown, transcript_malformed)."""
     read = _read(stored, "correction", CORRECTION_FORMAT)
     try:
         match read:
@@ -185,7 +187,7 @@ def _line(text: str) -> bytes:
 
 
 def _json(value: object) -> bytes:
-    """JSON in UTF-8; half a surrogate pair, which a vendor's JSON may hold, is written as `?`."""
+    """Return JSON in UTF-8. Half a surrogate pair, which a vendor's JSON may contain, is written as `?`."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", errors="replace")
 
 

@@ -1,9 +1,9 @@
-"""WebVTT and SRT of a transcript. Pure, no I/O.
+"""Writes WebVTT and SRT of a transcript. Pure.
 
-Whatever was said is text and stays text: it cannot end a cue, begin another, set a time, open a tag or speak in
-another's name. WebVTT is W3C's (w3c/webvtt, index.bs, checked 2026-11-21): a cue's text has no `-->` and no blank
-line, `&` and `<` are escaped, a voice is `<v Name>`, cues stand in order of start and end after it. SRT has no
-standard and no escapes: what players take for a tag (`<i>`, `{\\an8}`) is written with look-alikes.
+Transcribed text stays text: it cannot end a cue, begin another, set a time, open a tag or change the speaker's
+name. WebVTT is W3C's (w3c/webvtt, index.bs, checked 2026-11-21): the text of a cue has no `-->` and no blank line,
+`&` and `<` are escaped, a voice is `<v Name>`, and cues are ordered by start. SRT has no standard and no escapes,
+so text that players read as a tag (`<i>`, `{\\an8}`) is written with look-alike characters.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,9 @@ class _Cue:
 
 
 def webvtt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
-    """The turns as WebVTT, each cue in the voice of its speaker by the caller's labels; no label, no voice."""
+    """Return the turns as WebVTT. Each cue has the voice of its speaker by the caller's labels, or none without a
+    label.
+    """
     voices = {
         voice: name.translate(_ESCAPES).replace("--", "-&#45;")
         for voice, name in _names(turns, labels).items()
@@ -42,7 +44,9 @@ def webvtt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
 
 
 def srt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
-    """The turns as SRT, numbered from 1; each cue begins with the caller's label of its speaker, if it has one."""
+    """Return the turns as SRT, numbered from 1. Each cue begins with the caller's label of its speaker, if there is
+    one.
+    """
     cues = _cues(turns, _names(turns, labels))
     return "".join(
         f"{number}\n{_times(cue, ',')}\n{chr(10).join(cue.lines).translate(_LOOK_ALIKES)}\n\n"
@@ -51,7 +55,7 @@ def srt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
 
 
 def _names(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> dict[_Voice, str]:
-    """The name of each voice that has a label: numbered, if several participants have the same role."""
+    """Return the name of each labelled voice, numbered if several participants have the same role."""
     known = dict.fromkeys(_voice(turn) for turn in turns if turn.participant_id)
     of_role: dict[Speaker, list[_Voice]] = {}
     for voice in known:
@@ -75,7 +79,7 @@ def _spoken(cue: _Cue, voices: Mapping[_Voice, str]) -> str:
 
 
 def _cues(turns: Sequence[Turn], names: Mapping[_Voice, str]) -> list[_Cue]:
-    """The cues of all turns in order of start, each begun by its speaker's name, if there is one."""
+    """Return the cues of all turns in order of start, each beginning with its speaker's name if there is one."""
     spans = sorted(
         ((max(0, turn.start_ms), max(0, turn.start_ms, turn.end_ms), turn) for turn in turns),
         key=lambda span: span[0],
@@ -88,10 +92,11 @@ def _cues(turns: Sequence[Turn], names: Mapping[_Voice, str]) -> list[_Cue]:
 
 
 def _latest_end_ms(spans: Sequence[tuple[int, int, Turn]], at: int) -> int | None:
-    """When the cues of a turn must have ended, at its end or later; None if nothing limits them.
+    """Return when the cues of a turn must have ended, at its end or later, or None without a limit.
 
-    It is the start of the next turn, of anybody. Turns within this one do not count: both are shown at once anyway. A
-    turn that begins during this one and goes on after it leaves no time after this one's end.
+    The limit is the start of the next turn of any speaker. Turns within this one do not count, because both are
+    shown at once anyway. If a turn begins during this one and continues after it, no time after this one's end is
+    available.
     """
     start_ms, end_ms, _ = spans[at]
     for later in range(at + 1, len(spans)):
@@ -104,9 +109,9 @@ def _latest_end_ms(spans: Sequence[tuple[int, int, Turn]], at: int) -> int | Non
 def _turn_cues(
     turn: Turn, start_ms: int, end_ms: int, latest_end_ms: int | None, prefix: str
 ) -> Iterator[_Cue]:
-    """The cues of a turn, one after another without gaps, a millisecond each at the least.
+    """Yield the cues of a turn without gaps, each at least one millisecond long.
 
-    Each is shown for as long as it takes to read, if the time up to the latest end allows it for all.
+    Each cue is shown for its reading time, if the time up to the limit allows this for all cues.
     """
     available_ms = None if latest_end_ms is None else latest_end_ms - start_ms
     blocks = divide_text(plain(turn.text), prefix, available_ms)
@@ -127,9 +132,11 @@ def _turn_cues(
 def _readable_ends(
     blocks: Sequence[Block], needed: Sequence[int], prefix_length: int, spoken_ms: int
 ) -> list[int]:
-    """The end of each cue from the turn's start: by its share of the characters, but moved to leave all time to read.
+    """Return the end of each cue from the turn's start: by its share of the characters, but moved so that all can
+    be read.
 
-    `needed` is the time that the first 0, 1, 2 ... cues need; the whole is as long as the speech, or as they need.
+    `needed` is the time that the first 0, 1, 2 ... cues need. All cues together take the time of the speech, or the
+    time that they need.
     """
     spoken = list(accumulate(sum(map(len, block)) - prefix_length for block in blocks))
     whole_ms = max(spoken_ms, needed[-1])

@@ -1,8 +1,8 @@
-"""What the worker does to turn a recording into words: it plans, asks for the pieces, and assembles what was heard.
+"""Transcribes a recording, as the worker: plans the pieces, sends them, and assembles the answers.
 
-Each piece's answer is kept, encrypted, as it comes: whatever ends the process, what was kept is not asked again. Words
-are in memory alone, and in no log and no error. A consultation that is switched off meanwhile ends it before the next
-piece is sent.
+Each answer is stored encrypted when it arrives, so after a crash no stored piece is sent again. Text is only in
+memory, and in no log and no error. If transcription is switched off meanwhile, it ends before the next piece is
+sent.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -34,12 +34,14 @@ from app.transcripts.stored import correction_of, piece_of, transcript_bytes, tr
 
 OVERTAKEN: Final = "transcription_overtaken"
 AHEAD_SECONDS: Final = 600
-"""How long who was overtaken leaves it to the other, which it would overtake in turn by coming sooner."""
+"""How long a worker that was overtaken waits before it tries again, because an earlier attempt would overtake the
+other worker.
+"""
 
 
 @dataclass(frozen=True)
 class _Work:
-    """A recording that is being turned into words."""
+    """A recording that is being transcribed."""
 
     recording_id: UUID
     begun: store.Begun
@@ -47,7 +49,7 @@ class _Work:
 
 
 class Transcriber:
-    """The job. Again is harmless; of two at once the later one goes on, and the other asks for nothing more."""
+    """The job, which is safe to repeat. Of two workers, the later one continues, and the other sends nothing more."""
 
     def __init__(self, database: Database, storage: Storage, speech: Speech | None, keyring: Keyring) -> None:
         self._database = database
@@ -56,7 +58,8 @@ class Transcriber:
         self._keyring = keyring
 
     async def transcribe(self, recording_id: UUID) -> None:
-        """Goes as far as it can. What may pass is raised, to be tried again; what cannot ends it, visibly.
+        """Transcribe as far as possible. Temporary errors are raised, so that the job retries; permanent errors end
+        it visibly.
 
         Raises UpstreamFailed, Timeout, RateLimited, NotFound (storage_object_missing), Conflict
         (transcription_overtaken, concurrent_change).
@@ -71,16 +74,16 @@ class Transcriber:
             await self._end(recording_id, "FAILED", error.reason)
 
     async def give_up(self, recording_id: UUID, reason: str) -> None:
-        """FAILED, for a reason that the doctor is shown.
+        """Mark the transcription FAILED with a reason for the doctor.
 
-        A worker that was overtaken gives up nothing: another goes on. Nor does the last try of a job fail a transcript
-        for pieces that have tries left: `resume` puts another job for them.
+        A worker that was overtaken marks nothing, because another worker continues. The last attempt of a job also
+        marks nothing if pieces have attempts left, because `resume` queues another job for them.
         """
         if reason != OVERTAKEN and reason not in OF_ONE_PIECE - {"speech_refused"}:
             await self._end(recording_id, "FAILED", reason)
 
     async def resume(self) -> None:
-        """Puts a job for each transcription that is under way without one."""
+        """Queue a job for each running transcription that has none."""
         async with self._database.as_service("resume_transcriptions") as tx:
             await store.resume(tx)
 
@@ -112,7 +115,7 @@ class Transcriber:
             await store.keep_pieces(tx, work.recording_id, plan)
 
     async def _hear(self, work: _Work, speech: Speech) -> bool:
-        """Asks for every piece that is left; False where it is not wanted any more."""
+        """Send every remaining piece. Return False if the transcription is no longer wanted."""
         async with self._database.as_service(REASON) as tx:
             left = await store.pieces_left(tx, work.recording_id)
         hearing = Hearing(
@@ -124,7 +127,7 @@ class Transcriber:
     async def _cut(
         self, work: _Work, left: Mapping[int, PlannedPiece]
     ) -> AsyncGenerator[tuple[int, PlannedPiece, bytes]]:
-        """Each piece with its number and its sound as FLAC, one file after the other."""
+        """Yield each piece with its number and its sound as FLAC, one file after the other."""
         for one in work.begun.sounds:
             numbers = {piece.span: number for number, piece in left.items() if piece.sound == one.id}
             cut = sound.pieces(self._reading(one), one.size_bytes, one.container, list(numbers))
@@ -154,14 +157,18 @@ class Transcriber:
 
 
 def _may_pass(error: AppError) -> bool:
-    """An object is away while it is moved under keep/; a transaction that another stood against is done again."""
+    """Return whether the error is temporary: an object that is being moved under keep/, or a conflicting
+    transaction.
+    """
     return error.retryable or isinstance(error, NotFound) or error.reason == "concurrent_change"
 
 
 def _finished(
     work: _Work, heard: Mapping[int, store.HeardPiece], before: store.Retried | None, index_key: IndexKey
 ) -> store.Finished:
-    """Some 50 ms of work for half an hour of speech, beside the loop. Raises Conflict: it would never be another."""
+    """Assemble the transcript in a thread: about 50 ms for half an hour of speech. Raises Conflict for an error
+    that a retry cannot change.
+    """
     pieces = {
         number: piece_of(work.key.decrypt(places.of_piece(work.recording_id, number), one.sealed))
         for number, one in heard.items()

@@ -1,4 +1,4 @@
-"""The rows of a transcription, each through a function of the database that finds out anew whether it is wanted."""
+"""Reads and writes the rows of a transcription, through functions that check each time whether it is still wanted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +21,11 @@ _sql = Queries(Path(__file__).with_name("transcription.sql"))
 
 @dataclass(frozen=True)
 class Begun:
-    """The sounds that are transcribed, and the recording's data key, wrapped; `run` says whose turn it is.
+    """The sounds to transcribe, and the recording's wrapped data key. `run` identifies the worker's turn.
 
-    Before there is a plan, `sounds` has the video and the parts beside it that are to be transcribed; afterwards those
-    of the plan. `language` is the code of ISO 639-1 that the speech service is told, None if it finds out by itself.
+    Before the plan exists, `sounds` contains the video and the parts to be transcribed; afterwards it contains
+    those of the plan. `language` is the ISO 639-1 code for the speech service, or None if the service detects the
+    language.
     """
 
     sounds: tuple[Sound, ...]
@@ -36,7 +37,7 @@ class Begun:
 
 
 async def begin(tx: Transaction, recording_id: UUID, texts: Sequence[str]) -> Begun | None:
-    """None where there is nothing to do, or a part beside the video is still to come."""
+    """Begin or continue a transcription. Return None if there is nothing to do, or a part is not finished yet."""
     rows = await tx.all(_sql["begin"], {"id": recording_id, "texts": list(texts)})
     if not rows:
         return None
@@ -63,7 +64,7 @@ async def begin(tx: Transaction, recording_id: UUID, texts: Sequence[str]) -> Be
 
 
 async def keep_pieces(tx: Transaction, recording_id: UUID, plan: PiecePlan) -> None:
-    """The plan, once."""
+    """Store the plan once."""
     rows = [
         {
             "sound": str(piece.sound),
@@ -83,7 +84,7 @@ async def keep_pieces(tx: Transaction, recording_id: UUID, plan: PiecePlan) -> N
 
 
 async def pieces_left(tx: Transaction, recording_id: UUID) -> dict[int, PlannedPiece]:
-    """What is still to be heard, by number."""
+    """Return the remaining pieces by number."""
     rows = await tx.all(_sql["pieces_left"], {"id": recording_id})
     return {
         row["number"]: PlannedPiece(
@@ -97,9 +98,10 @@ async def pieces_left(tx: Transaction, recording_id: UUID) -> dict[int, PlannedP
 
 
 async def wants_piece(tx: Transaction, recording_id: UUID, run: int, number: int) -> bool | None:
-    """Whether it is to be asked for: False where it was heard meanwhile, None where nothing is wanted any more.
+    """Return whether a piece must be sent: False if another worker transcribed it, None if the transcription is no
+    longer wanted.
 
-    Raises Conflict (transcription_overtaken) where another has begun since.
+    Raises Conflict (transcription_overtaken) if another worker has taken over.
     """
     wanted: bool | None = await tx.value(
         _sql["wants_piece"], {"id": recording_id, "run": run, "number": number}
@@ -108,21 +110,21 @@ async def wants_piece(tx: Transaction, recording_id: UUID, run: int, number: int
 
 
 async def keep_spoilt(tx: Transaction, recording_id: UUID, number: int) -> int:
-    """How often it was asked, and may have been paid for, in vain."""
+    """Count an attempt that may have been paid for and had no result. Return the number of such attempts."""
     return int(await tx.value(_sql["keep_spoilt"], {"id": recording_id, "number": number}))
 
 
 async def keep_heard(
     tx: Transaction, recording_id: UUID, number: int, sealed: bytes, *, gives_up: bool = False
 ) -> None:
-    """Once; nothing where it is not wanted any more. `gives_up` says that the piece is unintelligible."""
+    """Store the answer of a piece once, if it is still wanted. `gives_up` says that the piece is unintelligible."""
     parameters = {"id": recording_id, "number": number, "sealed": sealed, "gives_up": gives_up}
     await tx.run(_sql["keep_heard"], parameters)
 
 
 @dataclass(frozen=True)
 class HeardPiece:
-    """A piece, encrypted. `turn` is the turn of a READY transcript that it is to replace."""
+    """An encrypted piece. `turn` is the turn of a READY transcript that it replaces."""
 
     sealed: bytes = field(repr=False)
     is_unintelligible: bool
@@ -130,7 +132,7 @@ class HeardPiece:
 
 
 async def read_heard(tx: Transaction, recording_id: UUID) -> dict[int, HeardPiece] | None:
-    """Every piece by its number; None while one is missing, or where it is not wanted any more."""
+    """Return every piece by its number, or None while one is missing or if the transcription is no longer wanted."""
     rows = await tx.all(_sql["read_heard"], {"id": recording_id})
     return {
         row["number"]: HeardPiece(row["heard"], row["is_unintelligible"], row["turn"]) for row in rows
