@@ -1,1 +1,1 @@
-"""Media: what a recording is, found out without letting FFmpeg near a network, a file or a secret."""
+"""Reads media files in child processes, so that FFmpeg never has a network, a file or a secret."""

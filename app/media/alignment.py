@@ -1,7 +1,7 @@
-"""Where one file's sound stands in another file that has the same sound: by how loud both are at each moment.
+"""Finds where the sound of one file is in another file with the same sound, by the loudness of both at each moment.
 
-Pure. Frames are those of `turns`: a byte for each 30 ms. The cost is bounded: of each ten minutes at most 90 s of
-speech are compared, at the offsets within three seconds of the one that is expected.
+Pure. The frames are those of `turns`: one byte for each 30 ms. The cost is bounded: of each ten minutes at most 90
+s of speech are compared, at offsets within three seconds of the expected one.
 """
 
 from collections.abc import Iterator
@@ -14,21 +14,21 @@ from typing import Final
 from app.media.turns import FRAME_MS, LOUDNESS, SPEECH
 
 _MAX_LAG: Final = 100
-"""Three seconds: what LiveKit reports of a video's beginning is up to one second wrong."""
+"""Three seconds. LiveKit's start of a video is wrong by up to one second."""
 
 _BLOCK_FRAMES: Final = 20_000
 _MAX_FRAMES: Final = 3_000
 _MIN_FRAMES: Final = 100
 _MARGIN_FRAMES: Final = 10
-"""The frames before and after speech that are compared too: they have its beginning and end."""
+"""The number of frames before and after speech that are compared too, because they contain its beginning and end."""
 
 _MIN_LIKENESS: Final = 0.65
 _MIN_LEAD: Final = 0.15
-"""How much more alike the sounds are at the best offset than at any other that is not next to it."""
+"""How much more similar the sounds must be at the best offset than at any other offset that is not next to it."""
 
 _FEW_LIKENESS: Final = 20
 _FEW_LEAD: Final = 15
-"""What is asked for besides, divided by the number of frames: a few frames are like many others by chance."""
+"""An additional requirement, divided by the number of frames: a few frames resemble many others by chance."""
 
 _PEAK_FRAMES: Final = 10
 _TO_LOUDNESS: Final = bytes(frame & LOUDNESS for frame in range(256))
@@ -36,20 +36,20 @@ _TO_LOUDNESS: Final = bytes(frame & LOUDNESS for frame in range(256))
 
 @dataclass(frozen=True)
 class Alignment:
-    """How much later than the whole a part begins, in milliseconds: measured around some of the part's moments.
+    """How much later than the whole a part begins, in milliseconds, measured around some moments of the part.
 
-    `measured` has these moments, in order, each with what was measured there. The clocks of two files may drift apart.
+    `measured` contains these moments in order, each with its measurement. The clocks of two files may drift apart.
     """
 
     measured: tuple[tuple[int, int], ...]
 
     @property
     def late_ms(self) -> int:
-        """For the part as a whole."""
+        """Return the value for the part as a whole."""
         return round(median(late_ms for _, late_ms in self.measured))
 
     def late_ms_at(self, moment_ms: int) -> int:
-        """For one moment of the part: between two that were measured, a straight line."""
+        """Return the value for one moment of the part, interpolated between two measurements."""
         first, last = self.measured[0], self.measured[-1]
         if moment_ms <= first[0]:
             return first[1]
@@ -60,10 +60,10 @@ class Alignment:
 
 
 def align(part: bytes, whole: bytes, expected_ms: int) -> Alignment | None:
-    """Measures how much later than `whole` a `part` of its sound begins, within three seconds of what is expected.
+    """Measure how much later than `whole` a `part` of its sound begins, within three seconds of the expected value.
 
-    None if that cannot be told: the part has too little speech, the whole does not have it, or it fits as well at
-    another offset, as a sound does that repeats itself.
+    Return None if this cannot be measured: the part has too little speech, the whole does not contain it, or it
+    fits equally well at another offset, as repeating sound does.
     """
     margin = bytes(_MAX_LAG)
     padded = margin + whole.translate(_TO_LOUDNESS) + margin
@@ -81,7 +81,9 @@ def align(part: bytes, whole: bytes, expected_ms: int) -> Alignment | None:
 
 
 def _best_lag(block: bytes, whole: bytes, at: int) -> float | None:
-    """By how many frames the block is later than `at` in the whole, which has a margin of silence at both ends."""
+    """Return by how many frames the block is later than `at` in the whole, which has a margin of silence at both
+    ends.
+    """
     compared, likeness = _likeness(block, whole, at)
     if compared < _MIN_FRAMES:
         return None
@@ -99,7 +101,7 @@ def _best_lag(block: bytes, whole: bytes, at: int) -> float | None:
 
 
 def _likeness(block: bytes, whole: bytes, at: int) -> tuple[int, list[float]]:
-    """How many frames were compared, and their correlation (Pearson's) with the whole, at each lag."""
+    """Return how many frames were compared, and their correlation (Pearson's) with the whole, at each lag."""
     chosen = _chosen(block)
     first, last = max(0, _MAX_LAG - at), max(0, len(whole) - _MAX_LAG - at)
     stretches = [
@@ -129,7 +131,9 @@ def _likeness(block: bytes, whole: bytes, at: int) -> tuple[int, list[float]]:
 
 
 def _chosen(block: bytes) -> bytes:
-    """1 for the frames with speech and those around it, up to so many in all, spread over the block; 0 for others."""
+    """Return 1 for frames with speech and those around them, up to a limit, spread over the block; 0 for the
+    others.
+    """
     chosen = bytearray(len(block))
     for number, frame in enumerate(block):
         if frame & SPEECH:
@@ -143,7 +147,7 @@ def _chosen(block: bytes) -> bytes:
 
 
 def _thinned(chosen: bytearray, count: int) -> bytes:
-    """Ten stretches of it, far from each other."""
+    """Return ten stretches of the frames, far from each other."""
     stretches = 10
     length = _MAX_FRAMES // stretches
     thinned = bytearray(len(chosen))
@@ -165,7 +169,9 @@ def _stretches(chosen: bytes) -> Iterator[tuple[int, int]]:
 
 
 def cover(covered: bytearray, part: bytes, alignment: Alignment, error_ms: int) -> None:
-    """Sets a byte for each frame of the whole in which a part has speech, if its place is wrong by so much or less."""
+    """Mark each frame of the whole in which a part may have speech, if the part's place is wrong by at most
+    `error_ms`.
+    """
     error = -(-error_ms // FRAME_MS)
     for start, end in _stretches(bytes(frame >> 7 for frame in part)):
         late = round(alignment.late_ms_at(start * FRAME_MS) / FRAME_MS)
@@ -175,6 +181,6 @@ def cover(covered: bytearray, part: bytes, alignment: Alignment, error_ms: int) 
 
 
 def place(part: bytes, late_ms: int, frames: int) -> bytes:
-    """So many frames of the whole, with the part where it stands in it, and silence before and after."""
+    """Return `frames` frames of the whole, with the part at its place and silence before and after it."""
     late = round(late_ms / FRAME_MS)
     return (bytes(max(0, late)) + part[max(0, -late) :])[:frames].ljust(frames, b"\0")

@@ -1,8 +1,9 @@
-"""A conversation with a child process that holds no secret and can open nothing.
+"""The conversation with a child process that has no secret and can open nothing.
 
-The parent reads an object for the child and checks what it says as a stranger's word. The child may ask for blocks of
-this one object, so many of them. It is killed and reaped whatever happens; no file name or URL is ever handed to it.
-On Linux the parent keeps its memory from every process of its user, so also from a child that was taken over.
+The parent reads an object for the child, and validates the child's answers as untrusted input. The child may ask
+for a limited number of blocks of this one object. The parent always kills and reaps the child, and never gives it a
+file name or URL. On Linux the parent protects its memory from all processes of its user, including a child that was
+taken over.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ Container = Literal["mp4", "ogg"]
 ReadRange = Callable[[int, int], Awaitable[bytes]]
 
 MAGIC: Final[dict[Container, tuple[int, bytes]]] = {"mp4": (4, b"ftyp"), "ogg": (0, b"OggS")}
-"""Where an object's first bytes say what it is, and what they say."""
+"""The offset and the value of the bytes that identify a container format."""
 
 _MAX_LINE_BYTES: Final = 1000
 _PART_BYTES: Final = 1024 * 1024
@@ -35,15 +36,15 @@ _OF_THE_MEDIA: Final = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SI
 
 
 class MediaRefused(InvalidInput):
-    """The object is not what we take.
+    """The object is not accepted.
 
-    `media_unreadable`: not that container, no stream that we can decode, or it broke the reader; `media_too_slow`:
-    it took more of the processor, memory or reading than any recording needs.
+    `media_unreadable`: another container, no stream that can be decoded, or a file that crashed the reader.
+    `media_too_slow`: more processor time, memory or reading than any recording needs.
     """
 
 
 class Blocks:
-    """The object's blocks, given a bounded number of times; the first is read once."""
+    """The blocks of the object, given a bounded number of times. The first block is read once."""
 
     def __init__(
         self, read_range: ReadRange, size_bytes: int, *, block_bytes: int, read_bytes: int, operation: str
@@ -56,13 +57,15 @@ class Blocks:
         self._first: bytes | None = None
 
     async def first(self) -> bytes:
-        """The object's beginning."""
+        """Return the beginning of the object."""
         if self._first is None:
             self._first = await self._read(0)
         return self._first
 
     async def block(self, number: int) -> bytes:
-        """One block, the last one shorter; raises MediaRefused where there is none, or for one too many."""
+        """Return one block; the last one may be shorter. Raises MediaRefused for a block that does not exist, or
+        for too many blocks.
+        """
         if self._left < 1:
             raise MediaRefused("media_too_slow")
         self._left -= 1
@@ -80,19 +83,19 @@ class Blocks:
 
 
 class Line(BaseModel):
-    """A line that a child may say."""
+    """A line that a child may write."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Wanted(Line):
-    """It asks for a block."""
+    """The child asks for a block."""
 
     block: Annotated[int, Field(ge=0)]
 
 
 class Refused(Line):
-    """It will not take the object; its last line."""
+    """The child refuses the object. This is its last line."""
 
     refused: Literal["media_unreadable", "media_too_slow"]
 
@@ -101,10 +104,10 @@ Said = TypeVar("Said", bound=Line)
 
 
 class Conversation(Generic[Said]):
-    """What the child says beside asking for blocks, which it is given.
+    """The lines of the child, except its requests for blocks, which the parent answers.
 
-    `ended` makes the error of a child that ended through no fault of the object; `seconds` is how long the child may
-    take in all, `silent_seconds` how long for one line. What the store takes does not count.
+    `ended` makes the error of a child that ended without a fault of the object. `seconds` limits the child's total
+    time, and `silent_seconds` the time for one line. The time of the store does not count.
     """
 
     def __init__(
@@ -127,7 +130,9 @@ class Conversation(Generic[Said]):
         self._answers = cast("ByteSendStream", process.stdin)
 
     async def next(self) -> Said:
-        """Its next line that is no question; raises MediaRefused where it refuses, breaks or lies."""
+        """Return the next line that is not a request. Raises MediaRefused if the child refuses, crashes or writes
+        an invalid line.
+        """
         while True:
             line = await self._line()
             if isinstance(line, Refused):
@@ -137,7 +142,7 @@ class Conversation(Generic[Said]):
             await self.send(await self._blocks.block(line.block))
 
     async def content(self, size_bytes: int) -> bytes:
-        """The bytes that its last line announced."""
+        """Return the bytes that the child's last line announced."""
         parts: list[bytes] = []
         try:
             while size_bytes:
@@ -149,7 +154,7 @@ class Conversation(Generic[Said]):
         return b"".join(parts)
 
     async def send(self, content: bytes) -> None:
-        """Writes to its standard input. One that ended meanwhile may have answered before."""
+        """Write to the child's standard input. A child that has ended may have answered before."""
         with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError), self._in_time():
             await self._answers.send(content)
 
@@ -163,7 +168,7 @@ class Conversation(Generic[Said]):
             raise MediaRefused("media_unreadable") from error
 
     async def _ended(self) -> MediaRefused | UpstreamFailed:
-        """Why the child ended without an answer: killed by the media or at its limit, or by something else."""
+        """Return why the child ended without an answer: killed by the media or its limit, or by something else."""
         with self._in_time():
             status = await self._process.wait()
         if -status == signal.SIGXCPU:
@@ -186,9 +191,11 @@ class Conversation(Generic[Said]):
 
 @asynccontextmanager
 async def running(program: Path, *arguments: str | int) -> AsyncIterator[Process]:
-    """A child, by path and isolated (`-I`): nothing of the environment or the working directory is loaded.
+    """Run a child by path in an isolated interpreter (`-I`), which loads nothing from the environment or the
+    working directory.
 
-    This process cannot be traced, nor its `/proc` read, by its own user from now on (prctl(2), tried 2026-11-22).
+    From then on, the user's other processes can neither trace this process nor read its `/proc` (prctl(2), tried
+    2026-11-22).
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -204,7 +211,8 @@ async def running(program: Path, *arguments: str | int) -> AsyncIterator[Process
         )
     )
     try:
-        # Cancelled amid its opening, asyncio would wait for its end for ever (CPython 3.11, read 2026-11-21).
+        # If asyncio were cancelled while it opens the child, it would wait for its end for ever (CPython 3.11, read
+        # 2026-11-21).
         yield await asyncio.shield(opening)
     finally:
         with anyio.CancelScope(shield=True):

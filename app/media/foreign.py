@@ -1,12 +1,13 @@
-"""What a child process opens a foreign file with: loaded by the children alone, never by the app.
+"""Opens an untrusted file in a child process. Only the child processes load this module.
 
-Before a child sees the first foreign byte it has taken from itself more time and memory than it needs, and the means to
-open anything: no further file descriptor can be made, not even in place of one that it closes, so neither a file nor a
-socket. It asks its parent for blocks of the object, a JSON line on standard output each, and reads them from standard
-input: `{"block": 7}`.
+Before the child sees the first byte of the file, it limits its own time and memory and gives up opening anything:
+it can create no further file descriptor, not even in place of one that it closes, so neither a file nor a socket.
+It requests blocks of the object with a JSON line on standard output each, `{"block": 7}`, and reads them from
+standard input.
 
-FFmpeg opens what a playlist, a concat list, an SDP file or an MP4's data reference names (PyAV 18.1 and FFmpeg 8, tried
-2026-11-21). So the demuxer is forced, external references are off, and opening anything but the object raises.
+FFmpeg opens what a playlist, a concat list, an SDP file or an MP4 data reference names (PyAV 18.1 and FFmpeg 8,
+tried 2026-11-21). The demuxer is therefore fixed, external references are off, and opening anything except the
+object raises.
 """
 
 import json
@@ -19,7 +20,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, NoReturn
 
 import av
-import av.audio.codeccontext  # this and its like: PyAV would load them later, when nothing can be opened any more
+import av.audio.codeccontext  # PyAV would otherwise load these modules later, when nothing can be opened any more
 import av.subtitles.codeccontext
 import av.subtitles.stream
 import av.video.codeccontext
@@ -36,7 +37,7 @@ _OPTIONS = {
     "codec_whitelist": ",".join(_OTHER_NAMES.get(codec, codec) for codec in sorted(VIDEO | AUDIO)),
     "enable_drefs": "0",
     "use_absolute_path": "0",
-    # Else the mov demuxer reads every fragment of a fragmented MP4 when it opens it.
+    # Otherwise the mov demuxer reads every fragment of a fragmented MP4 when it opens it.
     "fflags": "+ignidx",
     "max_streams": "16",
     "probesize": "4194304",
@@ -45,15 +46,15 @@ _OPTIONS = {
 _LENIENT: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 )
-"""A title that is not UTF-8 is no reason to refuse; PyAV 19 takes no such argument (read there 2026-11-21)."""
+"""A title that is not UTF-8 is no reason to refuse a file. PyAV 19 has no such argument (read there 2026-11-21)."""
 
 
 class Refused(Exception):  # noqa: N818 - the child's one verdict but its answer
-    """FFmpeg opened the object, or tried something else, and it is not what we take."""
+    """The object is not accepted: FFmpeg opened it, or tried to open something else."""
 
 
 class Object:
-    """The object as PyAV reads it: the blocks asked of the parent, a few of them kept."""
+    """The object as PyAV reads it, through blocks from the parent, of which a few are cached."""
 
     def __init__(self, size_bytes: int, block_bytes: int, kept_blocks: int) -> None:
         self.size_bytes = size_bytes
@@ -63,7 +64,7 @@ class Object:
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
 
     def read(self, size: int) -> bytes:
-        """`size` bytes from the position, fewer only at the object's end."""
+        """Return `size` bytes from the position, or fewer at the end of the object."""
         end = min(self._position + size, self.size_bytes)
         pieces = []
         while self._position < end:
@@ -73,13 +74,13 @@ class Object:
         return b"".join(pieces)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Moves the position, whence as of `lseek`."""
+        """Move the position, with `whence` as in `lseek`."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size_bytes}[whence]
         self._position = max(0, base + offset)
         return self._position
 
     def tell(self) -> int:
-        """The position."""
+        """Return the position."""
         return self._position
 
     def _block(self, number: int) -> bytes:
@@ -97,7 +98,7 @@ class Object:
 
 
 def confine(cpu_seconds: int, most_cpu_seconds: int, memory_bytes: int) -> None:
-    """Takes from this process what it does not need; it may grant itself the processor up to the second number."""
+    """Take rights and resources from this process. It may raise its own processor limit up to `most_cpu_seconds`."""
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, most_cpu_seconds))
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
@@ -108,7 +109,7 @@ def confine(cpu_seconds: int, most_cpu_seconds: int, memory_bytes: int) -> None:
 
 
 def opened(file: Object, container: str, **others: str) -> InputContainer:
-    """The object as that container, with other options for the demuxer; raises FFmpegError or Refused."""
+    """Open the object as that container, with further options for the demuxer. Raises FFmpegError or Refused."""
     options = {**_OPTIONS, **others, "format_whitelist": _DEMUXERS[container]}
     media: InputContainer = av.open(
         file, "r", format=container, container_options=options, io_open=_refuse_to_open, **_LENIENT
@@ -117,19 +118,19 @@ def opened(file: Object, container: str, **others: str) -> InputContainer:
 
 
 def is_one_of(stream: Stream, codecs: AbstractSet[str]) -> bool:
-    """Whether the stream is in one of these codecs."""
+    """Return whether the stream has one of these codecs."""
     return stream.codec_context is not None and stream.codec_context.codec.canonical_name in codecs
 
 
 def tell(message: dict[str, object], content: bytes | bytearray | memoryview = b"") -> None:
-    """A line to the parent, and the bytes that it announces."""
+    """Write a line to the parent, followed by the bytes that it announces."""
     sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
 
 
 def heard(size_bytes: int) -> bytes:
-    """So many bytes from the parent; ends this process where it is gone, or has had enough."""
+    """Read this many bytes from the parent. Ends this process if the parent is gone or has closed the pipe."""
     content = sys.stdin.buffer.read(size_bytes)
     if len(content) < size_bytes:
         os._exit(0)
@@ -137,7 +138,7 @@ def heard(size_bytes: int) -> bytes:
 
 
 def judged(work: Callable[[], None]) -> None:
-    """Does the work, and tells the parent if the object is not what we take."""
+    """Do the work, and tell the parent if the object is not accepted."""
     try:
         work()
     except MemoryError:

@@ -1,8 +1,8 @@
-"""The boxes of an MP4 (ISO/IEC 14496-12) that we judge before FFmpeg reads it: loaded by the child processes alone.
+"""Checks the boxes of an MP4 (ISO/IEC 14496-12) before FFmpeg reads it. Only the child processes load this module.
 
-FFmpeg reads what is left of a truncated file without an error, takes samples out of this file where its data reference
-names another one, and plays what some edit lists leave out (FFmpeg 8, tried 2026-11-29: an empty edit that is not the
-first). So a child process walks the boxes itself: it refuses the first two, and reads the edit lists.
+FFmpeg reads a truncated file without an error. It takes samples from this file if its data reference names another
+file, and it plays parts that some edit lists leave out (FFmpeg 8, tried 2026-11-29: an empty edit that is not the
+first). The child therefore reads the boxes itself: it refuses the first two cases, and reads the edit lists.
 """
 
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from app.media.foreign import Object, Refused
 
 Box = tuple[bytes, int, int]
-"""The kind of a box, where its content begins, and where the box ends."""
+"""The kind of a box, the start of its content, and its end."""
 
 _HEADER_BYTES = 8
 _LONG_HEADER_BYTES = 16
 _IS_LONG = 1
 _MAX_BOXES = 100_000
 _MAX_REFERENCE_CONTENT_BYTES = 8
-"""Version and flags of a data reference, and four bytes for padding: a longer one names a file."""
+"""The version and flags of a data reference, and four bytes of padding. A longer reference names a file."""
 
 _SELF_CONTAINED = 1
 _MAX_EDITS = 10_000
@@ -27,7 +27,7 @@ _COMPRESSED = b"cmov"
 
 
 class Boxes:
-    """The boxes at the top of a file, walked once, as far as asked."""
+    """The top-level boxes of a file, read once and as far as requested."""
 
     def __init__(self, file: Object) -> None:
         self._file = file
@@ -35,9 +35,9 @@ class Boxes:
         self._count = 0
 
     def walk(self, until: int) -> Iterator[Box]:
-        """The boxes that begin before `until`, up to the first bytes that are no box.
+        """Yield the boxes that begin before `until`, up to the first bytes that are not a box.
 
-        The file's position stays as it is. Raises Refused for a box that ends after the end of the file.
+        The position of the file stays unchanged. Raises Refused for a box that ends after the end of the file.
         """
         while self._next < min(until, self._file.size_bytes):
             position = self._file.tell()
@@ -55,10 +55,10 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Edit:
-    """A stretch of what a player plays of a track, in seconds.
+    """A stretch of a track that a player plays, in seconds.
 
-    `start` is its place in what is played. `media_start` is its place in the track, None for silence. `length` is None
-    for the rest of the track.
+    `start` is its place in the played sound. `media_start` is its place in the track, or None for silence. `length`
+    is None for the rest of the track.
     """
 
     start: float
@@ -68,17 +68,17 @@ class Edit:
 
 @dataclass(frozen=True)
 class Movie:
-    """`edits` has the edit list of each track that has one, by the track's id."""
+    """The parsed movie. `edits` contains the edit list of each track that has one, by the track's id."""
 
     is_fragmented: bool
     edits: dict[int, tuple[Edit, ...]]
 
 
 def read_movie(file: Object) -> Movie:
-    """Reads what we judge ourselves.
+    """Read the boxes that we check ourselves.
 
-    Raises Refused for a movie with a box that ends after the end of the file, for one whose data is, or may be, in
-    another file, and for an edit list that cannot be read.
+    Raises Refused for a movie with a box that ends after the end of the file, with data that is or may be in
+    another file, or with an unreadable edit list.
     """
     edits: dict[int, tuple[Edit, ...]] | None = None
     is_fragmented = False
@@ -97,7 +97,7 @@ def read_movie(file: Object) -> Movie:
 
 
 def _to_the_end(edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
-    """The last edit of a fragmented movie lasts until the movie ends: its writer did not know when that would be."""
+    """Return the edits with the last edit of a fragmented movie extended to its end, which its writer did not know."""
     *before, last = edits
     return (*before, Edit(last.start, last.media_start, None))
 
@@ -156,7 +156,7 @@ def _read_edits(file: Object, content: int, end: int, movie_scale: int, media_sc
 
 
 def _after_times(file: Object, content: int) -> int:
-    """The number that follows two times, of 32 or 64 bits, in `mvhd`, `mdhd` and `tkhd`."""
+    """Return the number after two times of 32 or 64 bits in `mvhd`, `mdhd` and `tkhd`."""
     file.seek(content)
     head = file.read(24)
     at = 20 if head[:1] == b"\1" else 12
@@ -164,12 +164,12 @@ def _after_times(file: Object, content: int) -> int:
 
 
 def _all_boxes(file: Object, start: int, end: int) -> Iterator[Box]:
-    """The boxes between the two, and those inside them."""
+    """Yield the boxes between two positions, and the boxes inside them."""
     for kind, content, box_end in _boxes(file, start, end):
         yield kind, content, box_end
         if kind in _CONTAINERS:
             yield from _all_boxes(file, content, box_end)
-        if kind == b"meta":  # QuickTime writes no version there, everybody else does
+        if kind == b"meta":  # QuickTime writes no version in this box, and other writers do
             yield from _all_boxes(file, content, box_end)
             yield from _all_boxes(file, content + 4, box_end)
 
@@ -197,9 +197,9 @@ def _refuse_outside_references(file: Object, content: int, end: int) -> None:
 
 
 def _boxes(file: Object, start: int, end: int) -> Iterator[Box]:
-    """The boxes between the two, up to the first bytes that are no box.
+    """Yield the boxes between two positions, up to the first bytes that are not a box.
 
-    A box that ends after `end` is taken to end there, as FFmpeg takes it.
+    A box that ends after `end` is cut at `end`, as FFmpeg does.
     """
     for _ in range(_MAX_BOXES):
         box = _read(file, start, end)
@@ -211,7 +211,7 @@ def _boxes(file: Object, start: int, end: int) -> Iterator[Box]:
 
 
 def _read(file: Object, start: int, end: int) -> Box | None:
-    """The box that begins at `start`; None where these bytes are none."""
+    """Return the box that begins at `start`, or None if these bytes are not a box."""
     if start + _HEADER_BYTES > end:
         return None
     file.seek(start)

@@ -1,6 +1,6 @@
-"""What a stored object is, asked of a child process that holds no secret and can open nothing.
+"""Finds out what a stored object contains, with a child process that has no secret and can open nothing.
 
-The parent reads the object, the child understands it (`app/media/child.py`), and answers once. FFmpeg never runs in
+The parent reads the object, and the child parses it (`app/media/child.py`) and answers once. FFmpeg never runs in
 this process.
 """
 
@@ -32,10 +32,11 @@ _CHILD = Path(__file__).with_name("probe_child.py")
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What an object holds.
+    """The content of an object.
 
-    `duration_seconds` is what the container states, None where it does not (a fragmented MP4); `has_video` and
-    `has_audio`: in a codec that we take; `audio_channels` are the first audio stream's, None without one.
+    `duration_seconds` is the duration in the container, or None (for example a fragmented MP4). `has_video` and
+    `has_audio` say whether there is a stream with an accepted codec. `audio_channels` is the number of channels of
+    the first audio stream, or None.
     """
 
     container: Container
@@ -47,7 +48,7 @@ class MediaInfo:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one probe may cost. `seconds` are the child's own; the store's answers have their own time limit."""
+    """The limits of one probe. `seconds` are the child's own; answers of the store have a limit of their own."""
 
     seconds: float = 60
     cpu_seconds: int = 20
@@ -61,13 +62,13 @@ LIMITS: Final = Limits()
 async def probe(
     read_range: ReadRange, size_bytes: int, container: Container, *, limits: Limits = LIMITS
 ) -> MediaInfo:
-    """Opens the object as that container and decodes one frame of it; raises MediaRefused.
+    """Open the object as that container and decode one frame. Raises MediaRefused.
 
-    `read_range(start, length)` gives exactly these bytes; what it raises is passed on unchanged. Reads about 1 MB
-    from the beginning, the index, wherever it is, and a few blocks more: at most `limits.read_bytes`. Raises
-    UpstreamFailed (`media_probe_ended`) if the child ended through no fault of the object: it could not start,
-    somebody killed it, or it did not answer in time and was not at its own limits, as where the machine stood still.
-    What a crash of the decoder ends is refused: the same bytes would crash it again.
+    `read_range(start, length)` returns exactly these bytes, and its exceptions are passed on. The probe reads about
+    1 MB from the beginning, the index, and a few more blocks: at most `limits.read_bytes`. It raises UpstreamFailed
+    (`media_probe_ended`) if the child ended without a fault of the object: it could not start, was killed from
+    outside, or did not answer in time without reaching its own limits, as when the machine was suspended. If the
+    decoder crashes, the object is refused, because the same bytes would crash it again.
     """
     blocks = Blocks(
         read_range, size_bytes, block_bytes=BLOCK_BYTES, read_bytes=limits.read_bytes, operation="probe"

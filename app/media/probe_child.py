@@ -1,7 +1,8 @@
-"""The child that looks at a foreign file: run by path in an isolated interpreter, never imported by the app.
+"""The child process that examines an untrusted file: run by path in an isolated interpreter, never imported by the
+app.
 
-It is given no environment, and knows of the project only what it opens the file with (`app/media/foreign.py`). Its last
-line is `{"media": {...}}` or `{"refused": reason}`.
+It gets no environment, and loads only `app/media/foreign.py` of the project. Its last line is `{"media": {...}}` or
+`{"refused": reason}`.
 """
 
 import sys
@@ -14,7 +15,9 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # an isolated interpreter looks beside no program
+sys.path.insert(
+    0, str(Path(__file__).parents[2])
+)  # an isolated interpreter has no script directory on its path
 
 from app.media.foreign import (
     AUDIO,
@@ -34,7 +37,7 @@ _KEPT_BLOCKS = 6
 
 
 def main() -> None:
-    """Arguments: container, size and block size in bytes, CPU seconds, address space in bytes."""
+    """Run the child. Arguments: container, size and block size in bytes, CPU seconds, address space in bytes."""
     container = sys.argv[1]
     size_bytes, block_bytes, cpu_seconds, memory_bytes = map(int, sys.argv[2:])
     confine(cpu_seconds, cpu_seconds + 1, memory_bytes)
@@ -60,12 +63,12 @@ def _media(file: Object, container: str) -> dict[str, object]:
 
 
 def _decode_a_frame(media: InputContainer, streams: list[VideoStream | AudioStream]) -> None:
-    """Of the first stream: a video without a picture is none, whereas its sound may begin late."""
+    """Decode a frame of the first stream. A video without a picture is refused, whereas its sound may begin late."""
     if not streams:
         raise Refused
     streams[0].codec_context.thread_count = 1
     for packet in islice(media.demux(streams[0]), _MAX_PACKETS):
-        with suppress(av.error.InvalidDataError):  # a stream may begin amid what it refers to
+        with suppress(av.error.InvalidDataError):  # a stream may begin with frames that refer to missing ones
             if packet.decode():
                 return
     raise Refused

@@ -1,8 +1,8 @@
-"""A recording's sound: where somebody speaks, and those pieces as FLAC.
+"""Reads a recording's sound: finds speech, and cuts pieces of it as FLAC.
 
-FFmpeg never runs in this process: a child hears (`app/media/sound_child.py`), which holds no secret and can open
-nothing; what it says is checked as a stranger's word. Times are milliseconds from the beginning of the file's timeline,
-made of sample offsets: nobody else's clock is asked. The sound is never held as a whole, here or there.
+FFmpeg never runs in this process. A child process decodes the sound (`app/media/sound_child.py`). It has no secret
+and can open nothing, and its answers are validated as untrusted input. Times are milliseconds from the beginning of
+the file's timeline, computed from sample offsets. Neither process ever holds the whole sound in memory.
 """
 
 import json
@@ -44,12 +44,15 @@ from app.media.turns import (
 )
 
 BLOCK_BYTES: Final = 4 * 1024 * 1024
-"""FFmpeg asks for 32 KB at a time, the store is asked for these: an hour of video in 64 KB blocks took 200 s."""
+"""The size of a block. FFmpeg asks for 32 KB at a time, and the parent reads these blocks from the store: an hour
+of video in 64 KB blocks took 200 s.
+"""
 
 MAX_TURN_MS: Final = 30_000
 MAX_WINDOW_MS: Final = 800_000
-"""As 16 kHz samples of 16 bits 25.6 MB: within OpenAI's 26,214,400 bytes (checked 2026-11-21) even where FLAC saves
-nothing, and within the 1,400 s that its diarizing model takes."""
+"""16 kHz samples of 16 bits then have 25.6 MB, which is within OpenAI's 26,214,400 bytes (checked 2026-11-21) even
+if FLAC saves nothing, and within the 1,400 s that its diarizing model accepts.
+"""
 
 MAX_PIECE_BYTES: Final = 26_214_400
 _RATE: Final = 16_000
@@ -61,10 +64,10 @@ _CHILD = Path(__file__).with_name("sound_child.py")
 
 
 class Cut(Enum):
-    """How the speech is wanted: each turn apart, or in windows as long as may be.
+    """How speech is cut: each turn separately, or in windows that are as long as possible.
 
-    Two channels are cut in turns in any case: a window of one would hold the other's time too, where a model makes
-    words up, or hears in one microphone what was said into the other.
+    Two channels are always cut in turns. A window of one channel would contain the time of the other, in which a
+    model invents text or hears the other person's voice.
     """
 
     TURNS = "turns"
@@ -73,12 +76,12 @@ class Cut(Enum):
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of one channel. The channels of all tracks of a file are numbered from 0: 0 and 1 are the left and the
-    right one of a file with one stereo track.
+    """A stretch of one channel. The channels of all tracks of a file are numbered from 0: 0 and 1 are the left and
+    the right channel of a file with one stereo track.
 
-    `channel` tells voices apart: it is None where the plan has one channel, whichever that is. `source` is the channel
-    that the sound is cut from. `speech` is where in a piece that was cut somebody speaks, from the piece's beginning,
-    with a stretch for each two short pauses; it is empty before, and does not make two spans differ.
+    `channel` distinguishes voices; it is None if the plan has only one channel. `source` is the channel from which
+    the sound is cut. `speech` lists the speech within a cut piece, from the beginning of the piece, divided at
+    short pauses; it is empty before the cut, and does not make two spans differ.
     """
 
     channel: int | None
@@ -90,11 +93,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where somebody speaks, in order of start.
+    """The stretches of speech, in order of start.
 
-    `duration_ms` is how long there is sound. `channels` is how many channels are kept apart: 1 where the others carry
-    the same speech, or none, and 0 without any sound. `unused_tracks` is how many tracks of sound could not be decoded:
-    without a span that does not mean that nobody spoke. Spans of one channel do not overlap.
+    `duration_ms` is the length of the sound. `channels` is the number of channels that are kept apart: 1 if the
+    others carry the same speech or none, and 0 without any sound. `unused_tracks` is the number of audio tracks
+    that could not be decoded; if there is no span, it is unknown whether anyone spoke on them. Spans of one channel
+    do not overlap.
     """
 
     duration_ms: int
@@ -105,9 +109,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class SoundFrames:
-    """One file's sound: for each channel a byte for each 30 ms, as `turns` reads them, all channels equally long.
+    """The sound of one file: for each channel one byte for each 30 ms, as `turns` reads them, with all channels
+    equally long.
 
-    `unused_channels` are those of tracks of which too much is damaged. `unused_tracks` is as in `Plan`.
+    `unused_channels` are those of tracks that are too damaged. `unused_tracks` is as in `Plan`.
     """
 
     duration_ms: int
@@ -117,17 +122,17 @@ class SoundFrames:
 
     @property
     def used(self) -> dict[int, bytes]:
-        """The channels that are not damaged, by number."""
+        """Return the channels that are not damaged, by number."""
         return {n: frames for n, frames in enumerate(self.channels) if n not in self.unused_channels}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What hearing one recording may cost.
+    """The limits of reading one recording.
 
-    `cpu_seconds_per_hour` come on top of `cpu_seconds` as sound is heard, up to `hours`: a longer recording is refused.
-    `seconds` and `silent_seconds` are the child's own, in all and for one answer. The object may be read
-    `read_times`, and `read_bytes` more.
+    `cpu_seconds_per_hour` are added to `cpu_seconds` as sound is decoded, up to `hours`; a longer recording is
+    refused. `seconds` and `silent_seconds` are the child's own, in total and for one answer. The object may be read
+    `read_times` times, plus `read_bytes`.
     """
 
     seconds: float = 7200
@@ -146,7 +151,7 @@ LIMITS: Final = Limits()
 async def plan(
     read_range: ReadRange, size_bytes: int, container: Container, *, cut: Cut, limits: Limits = LIMITS
 ) -> Plan:
-    """Finds where somebody speaks; a file without sound, or with silence alone, has no spans. Raises as `listen`."""
+    """Find the speech. A file without sound, or with only silence, has no spans. Raises like `listen`."""
     listened = await listen(read_range, size_bytes, container, limits=limits)
     return await anyio.to_thread.run_sync(plan_file, listened, cut)
 
@@ -154,34 +159,34 @@ async def plan(
 async def listen(
     read_range: ReadRange, size_bytes: int, container: Container, *, limits: Limits = LIMITS
 ) -> SoundFrames:
-    """Finds out how loud each moment is, and whether somebody speaks.
+    """Measure the loudness of each moment, and whether it is speech.
 
-    `read_range(start, length)` gives exactly these bytes; what it raises is passed on unchanged. Packets that cannot be
-    decoded are silence, up to one in ten. Raises MediaRefused beyond that, and as the probe does; UpstreamFailed
-    (`media_sound_ended`) if the child ended through no fault of the object.
+    `read_range(start, length)` returns exactly these bytes, and its exceptions are passed on. Packets that cannot
+    be decoded count as silence, up to one in ten. Raises MediaRefused beyond that, and like the probe. Raises
+    UpstreamFailed (`media_sound_ended`) if the child ended without a fault of the object.
     """
     async with _hearing("hear", read_range, size_bytes, container, limits, _HEARD) as child:
         return await _all_heard(child, limits)
 
 
 def plan_file(listened: SoundFrames, cut: Cut) -> Plan:
-    """The plan of one file by itself."""
+    """Return the plan of one file by itself."""
     kept = voices(listened.used)
     return _plan(listened, kept, Cut.TURNS if len(kept) > 1 else cut)
 
 
 def plan_microphone(listened: SoundFrames, others: bytes) -> Plan:
-    """The plan of one person's own microphone, beside the microphones of others, always in turns.
+    """Return the plan of one person's own microphone beside the microphones of others, always in turns.
 
-    `others` says how loud the loudest of the other microphones was at each moment of this file, and whether somebody
-    spoke into it. What is but a trace of it is left out.
+    `others` contains the loudness of the loudest other microphone at each moment of this file, and whether it is
+    speech. Speech that is only a trace of another microphone is left out.
     """
     kept = {number: own_speech(frames, others) for number, frames in voices(listened.used).items()}
     return _plan(listened, kept, Cut.TURNS)
 
 
 def silence_speech(listened: SoundFrames, silenced: bytes) -> SoundFrames:
-    """The same sound, in which nobody speaks at the moments that are not 0 in `silenced`."""
+    """Return the same sound without speech at the moments that are not 0 in `silenced`."""
     channels = tuple(
         bytes(frame & LOUDNESS if silent else frame for frame, silent in zip(frames, silenced, strict=True))
         for frames in listened.channels
@@ -197,11 +202,12 @@ async def pieces(
     *,
     limits: Limits = LIMITS,
 ) -> AsyncGenerator[tuple[Span, bytes]]:
-    """Each span of a plan as FLAC (16 kHz, mono, 16 bits, at most 25 MB), in the order of their ends.
+    """Yield each span of a plan as FLAC (16 kHz, mono, 16 bits, at most 25 MB), in the order of their ends.
 
-    Any of a plan's spans in its order: what is left out costs no encoding, and after the last one the object is read no
-    further. A piece is made when the one before has been taken. Close what you do not exhaust (`aclosing`). Raises as
-    `plan`, also where the sound ends before a span does; ValueError for spans of no plan.
+    The spans may be any of a plan's spans in its order. Omitted spans cost no encoding, and after the last span the
+    object is not read further. A piece is made after the previous one was taken. Close the generator if you do not
+    exhaust it (`aclosing`). Raises like `plan`, also if the sound ends before a span, and ValueError for spans that
+    are not from a plan.
     """
     _check(plan_spans)
     if not plan_spans:

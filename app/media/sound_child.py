@@ -1,14 +1,15 @@
-"""The child process that decodes a foreign file: run by path in an isolated interpreter, never imported by the app.
+"""The child process that decodes the sound of an untrusted file: run by path in an isolated interpreter, never
+imported by the app.
 
-It is given no environment, and knows of the project only what it opens the file with (`app/media/foreign.py`,
-`app/media/mp4.py`) and how it lays sound on a timeline (`app/media/timeline.py`). It decodes every track of sound from
-the beginning, at 16 kHz, and never holds more than what it is cutting out. The channels of all tracks are numbered from
-0, in the order of the tracks.
+It gets no environment, and loads only the project's modules that open the file (`app/media/foreign.py`,
+`app/media/mp4.py`) and place sound on a timeline (`app/media/timeline.py`). It decodes every audio track from the
+beginning at 16 kHz, and holds only the pieces that it is cutting. The channels of all tracks are numbered from 0,
+in the order of the tracks.
 
-For the task `hear` it writes `{"channel": c, "heard": n}` and n bytes, again and again: a byte for each 30 ms of that
-channel, how loud and whether it is speech. The last line also has `"sound": {...}`. For the task `cut` it reads which
-samples are wanted, and writes `{"piece": number, "heard": h, "size_bytes": n}` for each, then h bytes as above, of the
-piece's own frames, and n bytes of FLAC.
+For the task `hear` it repeatedly writes `{"channel": c, "heard": n}` and n bytes: one byte for each 30 ms of that
+channel, with its loudness and whether it is speech. The last line also contains `"sound": {...}`. For the task
+`cut` it reads the ranges of samples, and writes `{"piece": number, "heard": h, "size_bytes": n}` for each, followed
+by h bytes for the piece's own frames, and n bytes of FLAC.
 """
 
 import ctypes
@@ -36,7 +37,9 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Discard
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # an isolated interpreter looks beside no program
+sys.path.insert(
+    0, str(Path(__file__).parents[2])
+)  # an isolated interpreter has no script directory on its path
 
 from app.media.foreign import AUDIO, Object, Refused, confine, heard, is_one_of, judged, opened, tell
 from app.media.mp4 import Boxes, Movie, read_movie
@@ -49,16 +52,16 @@ _SILENCE = bytes(_FRAME_BYTES)
 _SPEECH = 0x80
 _LOUDEST = 0x7F
 _STEPS = 8
-"""Of loudness, to its double."""
+"""The number of loudness steps for a doubling."""
 
 _EVERY = 4
-"""Of so many samples one tells how loud they are."""
+"""One of this many samples is used to measure loudness."""
 
 _STRICTEST = 3
 _TOLD_BYTES = 2000
 _TAKEN_BYTES = 50 * _FRAME_BYTES
 _MAX_MISSING = RATE // 4
-"""A span may end so much after the sound: it is a little longer than the speech in it."""
+"""A span may end this much after the sound, because it is slightly longer than its speech."""
 
 _MAX_CHANNELS_OF_A_TRACK = 8
 _ENCODED_BYTES = 5 * RATE * SAMPLE_BYTES
@@ -69,14 +72,14 @@ _LARGE_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class _Play:
-    """Samples of a track and their place in what is played; `length` is None for the rest of the track."""
+    """Samples of a track and their place in the played sound. `length` is None for the rest of the track."""
 
     start: int
     media_start: int
     length: int | None
 
     def end(self, media_samples: int) -> int:
-        """Its end in what is played of a track of so many samples."""
+        """Return its end in the played sound, for a track with this many samples."""
         rest = max(0, media_samples - self.media_start)
         return self.start + (rest if self.length is None else min(self.length, rest))
 
@@ -85,7 +88,9 @@ _WHOLE = (_Play(0, 0, None),)
 
 
 def main() -> None:
-    """Arguments: task, container, size and block size in bytes, address space in bytes, the allowance's three."""
+    """Run the child. Arguments: task, container, size and block size in bytes, address space in bytes, and three
+    for the allowance.
+    """
     task, container = sys.argv[1:3]
     size_bytes, block_bytes, memory_bytes, *numbers = map(int, sys.argv[3:])
     allowance = Allowance(*numbers)
@@ -96,7 +101,7 @@ def main() -> None:
 
 
 def _give_memory_back() -> None:
-    """Has glibc give what is large back at once: else it keeps room for pieces that are gone, more with every hour."""
+    """Make glibc return large blocks at once. Otherwise it keeps memory of finished pieces, more with every hour."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
@@ -126,7 +131,7 @@ def _hear(file: Object, container: str, allowance: Allowance) -> None:
 
 
 def _played(frames: bytes, plays: Sequence[_Play], end: int, media_samples: int) -> bytes:
-    """The frames of a track in the order in which they are played, `end` samples in all."""
+    """Return the frames of a track in the order in which they are played, `end` samples in total."""
     if plays == _WHOLE:
         return frames
     played = bytearray(-(-end // _FRAME_SAMPLES))
@@ -162,7 +167,7 @@ def _cut(file: Object, container: str, allowance: Allowance) -> None:
 
 
 class _Cutter:
-    """The pieces of one channel: those that wait, the one that begins last first, and those that have begun."""
+    """The pieces of one channel: those that wait, in reverse order of their start, and those that have begun."""
 
     def __init__(self) -> None:
         self.waiting: list[_Piece] = []
@@ -173,7 +178,7 @@ class _Cutter:
         return not (self.waiting or self._begun)
 
     def take(self, at: int, plane: bytes) -> None:
-        """Takes samples, and gives the parent the pieces that they complete."""
+        """Take samples, and send the parent the pieces that they complete."""
         while self.waiting and self.waiting[-1].media_start < at + len(plane) // SAMPLE_BYTES:
             self._begun.append(self.waiting.pop())
         for piece in self._begun:
@@ -181,7 +186,7 @@ class _Cutter:
         self._give()
 
     def end(self) -> None:
-        """Gives the rest. Raises Refused where the sound ended before a piece did."""
+        """Send the remaining pieces. Raises Refused if the sound ended before a piece."""
         if self.waiting or any(piece.missing > _MAX_MISSING for piece in self._begun):
             raise Refused
         for piece in self._begun:
@@ -196,8 +201,8 @@ class _Cutter:
 
 
 def _parts(plays: Sequence[_Play], start: int, end: int) -> list["_Part"]:
-    """What the samples that are played between the two are made of. Raises Refused where nothing is played there, and
-    for an end that is later than the end of what is played.
+    """Return the parts of which the played samples between two positions consist. Raises Refused if nothing is
+    played there, or if `end` is later than the end of the played sound.
     """
     parts = []
     for play in plays:
@@ -218,7 +223,7 @@ def _parts(plays: Sequence[_Play], start: int, end: int) -> list["_Part"]:
 
 @dataclass
 class _HeardTrack:
-    """One track, the number of its first channel, and how many it has."""
+    """One track, the number of its first channel, and its number of channels."""
 
     track: Track
     first: int
@@ -228,7 +233,7 @@ class _HeardTrack:
 
 
 class _Sound:
-    """The tracks of sound in one file. `channels` counts those of all tracks that we can decode."""
+    """The audio tracks of one file. `channels` counts those of all tracks that can be decoded."""
 
     def __init__(
         self, file: Object, media: InputContainer, movie: Movie | None, allowance: Allowance
@@ -251,7 +256,7 @@ class _Sound:
         allowance.channels = self.channels
 
     def plays(self, channel: int) -> tuple[_Play, ...]:
-        """What is played of the channel's track. Raises Refused for a channel that the file does not have."""
+        """Return what is played of the channel's track. Raises Refused for a channel that the file does not have."""
         for one in self._tracks.values():
             if one.first <= channel < one.first + one.channels:
                 return one.plays
@@ -259,20 +264,21 @@ class _Sound:
 
     @property
     def unused_tracks(self) -> int:
-        """How many tracks we cannot decode, or of which too much is damaged."""
+        """Return the number of tracks that cannot be decoded or are too damaged."""
         return self._undecodable + sum(one.is_damaged for one in self._tracks.values())
 
     @property
     def damaged_channels(self) -> list[int]:
-        """The channels of damaged tracks."""
+        """Return the channels of damaged tracks."""
         damaged = (one for one in self._tracks.values() if one.is_damaged)
         return [number for one in damaged for number in range(one.first, one.first + one.channels)]
 
     def samples(self, only: AbstractSet[int] | None = None) -> Iterator[tuple[int, int, Planes]]:
-        """The number of a track's first channel, of the first sample, and samples of each of its channels.
+        """Yield the number of a track's first channel, the number of the first sample, and samples of each of its
+        channels.
 
-        `only` leaves out the tracks without one of these channels. Raises Refused where every track is damaged, and
-        where the file ends before its index says so.
+        `only` omits the tracks without one of these channels. Raises Refused if every track is damaged, or if the
+        file ends earlier than its index says.
         """
         wanted = {
             index: one
@@ -304,7 +310,7 @@ class _Sound:
 
 
 def _walk(boxes: Boxes, until: int) -> None:
-    """Raises Refused where the file ends amid a box: FFmpeg takes what there is for all."""
+    """Raise Refused if the file ends inside a box, because FFmpeg would treat the rest as the whole file."""
     for _ in boxes.walk(until):
         pass
 
@@ -316,7 +322,7 @@ def _take(packet: "Packet[Any]", track: Track) -> Iterator[tuple[int, Planes]]:
 def _of(
     one: _HeardTrack, give: Callable[[Track], Iterator[tuple[int, Planes]]]
 ) -> Iterator[tuple[int, int, Planes]]:
-    """What a track gives, with its first channel; nothing from a track that is damaged."""
+    """Yield what a track yields, with its first channel; nothing for a damaged track."""
     if one.is_damaged:
         return
     try:
@@ -327,7 +333,9 @@ def _of(
 
 
 def _layouts(streams: Sequence[AudioStream]) -> list[AudioLayout]:
-    """To what each track is resampled: as it is, but mixed where that makes more than MAX_CHANNELS in all."""
+    """Return the layout to which each track is resampled: unchanged, or mixed if there would be more than
+    MAX_CHANNELS in total.
+    """
     layouts = [stream.codec_context.layout for stream in streams]
     mono = AudioLayout("mono")
     for most in (_MAX_CHANNELS_OF_A_TRACK, 2, 1):
@@ -355,13 +363,13 @@ def _plays(movie: Movie | None, stream: AudioStream) -> tuple[_Play, ...]:
 @contextmanager
 def _sound(file: Object, container: str, allowance: Allowance) -> Iterator[_Sound]:
     movie = read_movie(file) if container == "mp4" else None
-    # FFmpeg plays what some edit lists leave out: it gives the whole track, and we play what the list says.
+    # FFmpeg plays parts that some edit lists leave out, so it yields the whole track, and we apply the edit list.
     with opened(file, container, ignore_editlist="1") as media:
         yield _Sound(file, media, movie, allowance)
 
 
 class _Ear:
-    """Hears one channel: a byte for each 30 ms."""
+    """Measures one channel: one byte for each 30 ms."""
 
     def __init__(self) -> None:
         self._vad = webrtcvad.Vad(_STRICTEST)
@@ -369,13 +377,13 @@ class _Ear:
         self._heard = bytearray()
 
     def hear(self, plane: bytes) -> None:
-        """Takes samples."""
+        """Take samples."""
         self._waiting += plane
         if len(self._waiting) >= _TAKEN_BYTES:
             self._hear()
 
     def frames(self) -> bytes:
-        """All that it heard; the last frame is filled up with silence."""
+        """Return all frames. The last frame is filled up with silence."""
         self._waiting += bytes(-len(self._waiting) % _FRAME_BYTES)
         self._hear()
         return bytes(self._heard)
@@ -393,14 +401,14 @@ class _Ear:
 
 
 def _loudness(frame: bytes) -> int:
-    if frame == _SILENCE:  # of which a file may claim hours for nothing
+    if frame == _SILENCE:  # a file may claim hours of silence at no cost
         return 0
     some = memoryview(frame).cast("h")[::_EVERY]
     return min(_LOUDEST, round(_STEPS * log2(1 + sum(map(abs, some)) / len(some))))
 
 
 class _Part:
-    """Samples of a piece that are together in the track; those without a place in it are silence."""
+    """Samples of a piece that are contiguous in the track. Samples without a place in the track are silence."""
 
     def __init__(self, media_start: int | None, samples: int) -> None:
         self.media_start = media_start
@@ -409,7 +417,7 @@ class _Part:
         self.waiting = bytearray(samples * SAMPLE_BYTES if media_start is None else 0)
 
     def take(self, at: int, plane: bytes) -> None:
-        """What belongs to it of these samples, which follow those before."""
+        """Take the part's samples from these samples, which follow the previous ones."""
         if self.media_start is None or not self.missing:
             return
         start = max(0, self.media_start + self.samples - self.missing - at)
@@ -419,7 +427,7 @@ class _Part:
 
 
 class _Piece:
-    """One piece while it is cut out and encoded."""
+    """One piece while it is cut and encoded."""
 
     def __init__(self, number: int, parts: Sequence[_Part]) -> None:
         self._number = number
@@ -434,23 +442,23 @@ class _Piece:
 
     @property
     def missing(self) -> int:
-        """How many samples are still to come."""
+        """Return the number of samples that are still missing."""
         return sum(part.missing for part in self._parts)
 
     def take(self, at: int, plane: bytes) -> None:
-        """What is wanted of these samples, which follow those before."""
+        """Take the piece's samples from these samples, which follow the previous ones."""
         for part in self._parts:
             part.take(at, plane)
         self._encode(_ENCODED_BYTES)
 
     def fill_up(self) -> None:
-        """Takes silence for what is missing."""
+        """Use silence for the missing samples."""
         for part in self._parts:
             part.waiting += bytes(part.missing * SAMPLE_BYTES)
             part.missing = 0
 
     def give(self) -> None:
-        """To the parent."""
+        """Send the piece to the parent."""
         self._encode(1)
         flac, stream = self._output()
         flac.mux(stream.encode(None))
@@ -468,7 +476,7 @@ class _Piece:
         return self._flac, self._flac.streams.audio[0]
 
     def _encode(self, least_bytes: int) -> None:
-        """Encodes what is complete from the beginning, once it is so much."""
+        """Encode the complete samples from the beginning, once there are at least this many bytes."""
         while self._parts:
             part = self._parts[0]
             if len(part.waiting) >= least_bytes or (part.waiting and not part.missing):

@@ -1,7 +1,7 @@
 """Places the sound of one track on its file's timeline. Only the child processes load this module.
 
-Timestamps come from the file and may lie, so this module bounds what they may cost. It makes silence as the silence is
-handed on, grants the processor as sound is heard, and ends a timeline that is too long.
+Timestamps in the file can be false, so this module bounds their cost. It creates silence while passing it on,
+extends the processor limit as sound is decoded, and refuses a timeline that is too long.
 """
 
 import errno
@@ -27,32 +27,35 @@ RATE = 16_000
 SAMPLE_BYTES = 2
 _SILENCE_SAMPLES = 5 * RATE
 _MAX_LOST = 0.1
-"""Of the packets, or of the frames: a transcript that lacked more would look whole."""
+"""The allowed share of lost packets or frames. A transcript that lacked more would look complete."""
 
 _MIN_FOUND = 0.9
-"""Of the duration that the index states: FFmpeg takes the first sample that it cannot find for the end."""
+"""The required share of the duration in the index, because FFmpeg treats the first sample that it cannot find as
+the end.
+"""
 
 _TOGETHER = 48_000
-"""So many samples, or a second of them, are resampled at once: of Opus' 960 each time it costs nearly as much as the
-decoding does."""
+"""The number of samples, or a second of them, that are resampled at once. Resampling Opus' 960 samples each time
+costs nearly as much as decoding.
+"""
 
 _RATES = range(8_000, 384_001)
-"""The sampling rates of microphones. At a lower rate one frame could claim to last for hours."""
+"""The sampling rates of microphones. At a lower rate, one frame could claim to last for hours."""
 
 _TOLERANCE_SECONDS = 0.1
-"""Timestamps may stray so far before they mean a gap."""
+"""Timestamps may deviate by this much before they count as a gap."""
 
 _CHANNELS_AT_ONE_PRICE = 4
 
 Planes = tuple[bytes, ...]
-"""As many samples of each channel, 16 bits each."""
+"""Equally many samples of each channel, with 16 bits each."""
 
 
 @dataclass
 class Allowance:
-    """How much processor time a recording may take, more as more of it is heard, and how long it may be.
+    """The processor time that a recording may take, which grows as more of it is decoded, and its longest duration.
 
-    `channels` is how many channels the child hears: up to four cost what one does.
+    `channels` is the number of channels that the child measures. Up to four channels cost as much as one.
     """
 
     cpu_seconds: int
@@ -63,15 +66,16 @@ class Allowance:
 
     @property
     def max_cpu_seconds(self) -> int:
-        """More than the longest recording with the most channels may take: the kernel kills at this limit.
+        """Return the hard limit: more than the longest recording with the most channels may take. The kernel kills
+        the process at this limit.
 
-        At the lower limit it sends SIGXCPU first, which says why the process ended.
+        At the lower limit the kernel first sends SIGXCPU, which shows why the process ended.
         """
         most = self.hours * self.cpu_seconds_per_hour * (MAX_CHANNELS // _CHANNELS_AT_ONE_PRICE)
         return self.cpu_seconds + most + 1
 
     def grow(self, samples: int) -> None:
-        """Grants what so much sound may take. Raises MemoryError if the sound is too long."""
+        """Extend the limit for this much sound. Raises MemoryError if the sound is too long."""
         if samples > self.hours * 3600 * RATE:
             raise MemoryError
         self._samples = max(self._samples, samples)
@@ -81,12 +85,12 @@ class Allowance:
 
 
 class Track:
-    """One track's sound from the beginning of the file's timeline, without a gap.
+    """The sound of one track from the beginning of the file's timeline, without gaps.
 
-    `layout` is what it is resampled to. `are_discards_lost` says that FFmpeg marks a packet to be discarded because its
-    time is wrong (in fragments), and not because an edit list leaves it out. Frames that follow each other are
-    resampled as one; a gap, or a change of format, begins anew. The silence of a gap, which a file may claim to be
-    hours, is handed on piece by piece and never held as a whole.
+    `layout` is the layout to which it is resampled. `are_discards_lost` says that FFmpeg discards packets with
+    wrong times (in fragments), and not because of an edit list. Consecutive frames are resampled together, and a
+    gap or a change of format starts again. The silence of a gap, which a file may claim to be hours long, is passed
+    on in small pieces.
     """
 
     def __init__(
@@ -106,16 +110,18 @@ class Track:
 
     @property
     def has_lost_too_much(self) -> bool:
-        """Whether a transcript of this track would lack too much: what cannot be decoded, or comes twice."""
+        """Return whether a transcript of this track would lack too much, because packets cannot be decoded or come
+        twice.
+        """
         return self._lost > self._packets * _MAX_LOST or self._past > self._frames * _MAX_LOST
 
     @property
     def ends_too_early(self) -> bool:
-        """Whether the track, which is no track of fragments, has fewer samples than its index states."""
+        """Return whether a track without fragments has fewer samples than its index states."""
         return self._found < self._stated * _MIN_FOUND
 
     def take(self, packet: "Packet[Any]") -> Iterator[tuple[int, Planes]]:
-        """The number of the first sample, and samples, from the first to the last. A packet that cannot be decoded is
+        """Yield the number of the first sample, and samples, in order. A packet that cannot be decoded becomes
         silence.
         """
         self._packets += 1
@@ -132,7 +138,7 @@ class Track:
             yield from self._placed(frame)
 
     def end(self) -> Iterator[tuple[int, Planes]]:
-        """The samples that are left."""
+        """Yield the remaining samples."""
         if (waiting := self._waiting.read()) is not None:
             yield from self._given(self._resampler.resample(waiting))
         yield from self._given(self._resampler.resample(None))
@@ -147,7 +153,7 @@ class Track:
         if kind != self._kind or time > self._due + _TOLERANCE_SECONDS:
             yield from self._begin(kind, time)
         self._due += frame.samples / frame.sample_rate
-        frame.pts = None  # those that stray a little would not be taken
+        frame.pts = None  # the resampler refuses frames whose times deviate a little
         self._waiting.write(frame)
         if self._waiting.samples >= min(_TOGETHER, frame.sample_rate):
             yield from self._given(self._resampler.resample(self._waiting.read()))
@@ -173,9 +179,9 @@ class Track:
                 yield at + early, tuple(plane[early * SAMPLE_BYTES :] for plane in planes)
 
     def _planes(self, frame: AudioFrame) -> Planes:
-        """The samples of each channel.
+        """Return the samples of each channel.
 
-        The resampler interleaves them: PyAV 18.1 and 19.0 cannot read a frame of eight planes.
+        The resampler interleaves them, because PyAV 18.1 and 19.0 cannot read a frame of eight planes.
         """
         content = bytes(memoryview(frame.planes[0])[: frame.samples * self._channels * SAMPLE_BYTES])
         if self._channels == 1:
@@ -193,5 +199,5 @@ class Track:
 
 
 def samples_of(planes: Planes) -> int:
-    """How many, of each channel."""
+    """Return the number of samples of each channel."""
     return len(planes[0]) // SAMPLE_BYTES

@@ -1,6 +1,6 @@
-"""Where speech is, made of what was heard in each 30 ms: turns, and the windows that hold them.
+"""Finds turns and windows of speech from the measured frames of 30 ms.
 
-Pure. A frame is a byte: how loud (0 to 127, eight steps to a doubling), and the highest bit where it is speech.
+Pure. A frame is one byte: the loudness (0 to 127, eight steps for a doubling), and the highest bit if it is speech.
 """
 
 from collections import deque
@@ -11,38 +11,44 @@ from typing import Final
 FRAME_MS: Final = 30
 SPEECH: Final = 0x80
 MAX_CHANNELS: Final = 16
-"""Of all tracks of a file: the child process mixes the channels of tracks where there would be more."""
+"""The maximum for all tracks of a file. The child process mixes the channels of tracks if there would be more."""
 
 LOUDNESS: Final = 0x7F
 
 _PAUSE_FRAMES: Final = 12
-"""A longer pause ends a turn. The detector holds on for some frames, so that every pause of half a second is one (of
-synthetic voices without a pause between words, those of 0.4 s are not; measured 2026-11-29)."""
+"""A longer pause ends a turn. The detector reports some frames too many, so every pause of half a second ends a
+turn (with synthetic voices without a pause between words, pauses of 0.4 s do not; measured 2026-11-29).
+"""
 
 _LEAST_SPEECH_FRAMES: Final = 5
-"""In all of a turn: less is a click. A short "no" is 150 ms, and the detector holds on for two frames more."""
+"""The minimum of speech in a turn; a shorter sound is a click. A short "no" lasts 150 ms, and the detector reports
+two frames more.
+"""
 
 _PAD_MS: Final = 100
 _BREAK_MS: Final = 2_000
-"""A window ends at a longer pause: models make up words for silence, leave out what follows it, and time it wrongly."""
+"""A longer pause ends a window, because models invent text for silence, omit the speech after it, and give it wrong
+times.
+"""
 
 _QUIET_FRAMES: Final = 5
 
 _STEADY_STEPS: Final = 8
-"""Noise that the detector takes for speech is softer than this, 6 dB, above the softest moment of the seconds around
-it. Speech has a soft moment as often, before a consonant at the latest."""
+"""Noise that the detector reports as speech stays less than this, 6 dB, above the softest moment of the surrounding
+seconds. Speech has a softer moment at the latest before a consonant.
+"""
 
 _STEADY_FRAMES: Final = 167
 _ONSET_FRAMES: Final = 3
-"""Speech after so short a pause has no start of its own."""
+"""Speech after such a short pause has no start of its own."""
 
 _MOST_TRACE_STEPS: Final = 20
-"""15 dB: what is softer than the other channel by more is a trace of it, whatever the rest sounds like."""
+"""15 dB: sound that is softer than the other channel by more than this is always a trace of it."""
 
 _LEAST_TRACE_STEPS: Final = 8
 _TRACE_MARGIN_STEPS: Final = 8
 _TAIL_FRAMES: Final = 4
-"""As long as a room rings, and sound travels."""
+"""The time that a room reverberates and sound travels."""
 
 _ALIKE_STEPS: Final = 4
 _MAX_UNLIKE: Final = 0.02
@@ -52,10 +58,11 @@ Interval = tuple[int, int]
 
 
 def turns(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interval]:
-    """Speech with its short pauses and a tenth of a second around, in order and apart.
+    """Return the stretches of speech with their short pauses and a tenth of a second around them, in order and
+    without overlap.
 
-    What is longer than `longest_ms` is cut at its quietest pauses; the parts touch. So do the parts of a stretch in
-    which a steady noise fills the pauses: each begins with speech, and nothing is left out.
+    A stretch longer than `longest_ms` is cut at its quietest pauses, and its parts touch. A stretch whose pauses
+    are filled by steady noise is also cut into touching parts, each of which begins with speech.
     """
     found: list[Interval] = []
     voiced = without_noise(frames)
@@ -67,7 +74,7 @@ def turns(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interval]
 
 
 def without_noise(frames: bytes) -> bytes:
-    """The frames, where what is hardly louder than the softest moment of the seconds around it is no speech."""
+    """Return the frames without speech that is hardly louder than the softest moment of the surrounding seconds."""
     loudness = bytes(frame & LOUDNESS for frame in frames)
     smooth = bytes(map(max, loudness[:1] + loudness[:-1], loudness, loudness[1:] + loudness[-1:]))
     softest = _least_around(smooth, _STEADY_FRAMES)
@@ -78,7 +85,7 @@ def without_noise(frames: bytes) -> bytes:
 
 
 def spoken(frames: bytes) -> tuple[Interval, ...]:
-    """The stretches of speech between pauses, however short, without steady noise. Clicks are left out."""
+    """Return the stretches of speech between pauses of any length, without steady noise and clicks."""
     for heard in (without_noise(frames), frames):
         found = [(start, end) for start, end in _runs(heard, _ONSET_FRAMES) if end - start >= _ONSET_FRAMES]
         if found:
@@ -87,7 +94,7 @@ def spoken(frames: bytes) -> tuple[Interval, ...]:
 
 
 def windows(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interval]:
-    """Stretches of turns, each as long as may be, without the long pauses between them."""
+    """Return stretches of turns, each as long as possible, without the long pauses between them."""
     found: list[Interval] = []
     for start, end in turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
         if found and end - found[-1][0] <= longest_ms and start - found[-1][1] <= _BREAK_MS:
@@ -98,12 +105,13 @@ def windows(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interva
 
 
 def own_speech(frames: bytes, other: bytes) -> bytes:
-    """The frames of a channel, its speech taken for silence where it is but a trace of the other's.
+    """Return the frames of a channel without speech that is only a trace of the other channel.
 
-    A microphone hears some of the other's voice, and Opus lets some of each channel into the other, 24 dB less
-    (measured on a stereo file of libopus, 2026-11-21): that is speech to the detector. While one speaks the other
-    mostly does not, so the median says how soft a trace is in this recording: what is less than 6 dB louder than that
-    is one, too. What is 15 dB softer than the other always is, what is not even 6 dB softer never.
+    A microphone records some of the other person's voice, and Opus mixes each channel into the other, 24 dB softer
+    (measured on a stereo file of libopus, 2026-11-21). The detector reports both as speech. While one person
+    speaks, the other is usually silent, so the median shows how soft a trace is in this recording. Speech that is
+    less than 6 dB louder than the median is also a trace. Speech that is 15 dB softer than the other channel always
+    is a trace, and speech that is less than 6 dB softer never is.
     """
     around = _loudest_around(other)
     softer = [loudest - (frame & LOUDNESS) for frame, loudest in zip(frames, around, strict=True)]
@@ -116,7 +124,7 @@ def own_speech(frames: bytes, other: bytes) -> bytes:
 
 
 def loudest(channels: Sequence[bytes]) -> bytes:
-    """For each frame how loud the loudest of the channels is, and whether somebody speaks on one of them."""
+    """Return for each frame the loudness of the loudest channel, and whether any channel has speech."""
     if len(channels) == 1:
         return channels[0]
     return bytes(
@@ -127,10 +135,11 @@ def loudest(channels: Sequence[bytes]) -> bytes:
 
 
 def voices(channels: Mapping[int, bytes]) -> dict[int, bytes]:
-    """The channels that have to be transcribed, each without the speech that is a trace of another channel's.
+    """Return the channels to transcribe, each without speech that is a trace of another channel.
 
-    A channel is left out if another one carries its speech, and if nobody speaks on it. Of two that carry the same, the
-    second is left out. A pair stays a pair if one of the two is silent: the pair tells who does not speak.
+    A channel is left out if another one carries its speech, or if it has no speech. Of two channels with the same
+    sound, the second is left out. A pair stays a pair if one of the two is silent, because the pair shows who does
+    not speak.
     """
     spoken = {number for number, frames in channels.items() if any(_stretches(frames))}
     kept = dict(channels) if len(channels) == 2 else {n: channels[n] for n in channels if n in spoken}
@@ -150,12 +159,12 @@ def voices(channels: Mapping[int, bytes]) -> dict[int, bytes]:
 
 
 def _others(channels: Mapping[int, bytes], number: int) -> bytes:
-    """For each frame how loud the loudest of the other channels is, and whether somebody speaks on one of them."""
+    """Return for each frame the loudness of the loudest other channel, and whether any of them has speech."""
     return loudest([frames for other, frames in channels.items() if other != number])
 
 
 def _carries(frames: bytes, other: bytes) -> bool:
-    """Whether the frames are as loud as the other ones, within half a doubling, wherever those are speech."""
+    """Return whether the frames are as loud as the other ones, within half a doubling, wherever those are speech."""
     spoken = unlike = 0
     for one, another in zip(frames, other, strict=True):
         if another & SPEECH:
@@ -165,13 +174,17 @@ def _carries(frames: bytes, other: bytes) -> bool:
 
 
 def _loudest_around(frames: bytes) -> Iterator[int]:
-    """For each frame the loudest of it, those before while a room rings, and the one after."""
+    """Yield for each frame the loudest of itself, of the frames before it within the reverberation time, and of the
+    next one.
+    """
     padded = bytes(_TAIL_FRAMES) + bytes(frame & LOUDNESS for frame in frames) + b"\0"
     return map(max, *(padded[start:] for start in range(_TAIL_FRAMES + 2)))
 
 
 def _stretches(frames: bytes) -> Iterator[Interval]:
-    """Of frames with enough speech and no long pause: the first and the one after the last."""
+    """Yield the stretches of frames with enough speech and no long pause: the first frame, and the one after the
+    last.
+    """
     start = last = -1
     speech = 0
     for number in _speaking(frames):
@@ -188,7 +201,9 @@ def _stretches(frames: bytes) -> Iterator[Interval]:
 
 
 def _divided(whole: Interval, spoken: Iterable[Interval], offset: int) -> Iterator[Interval]:
-    """The interval, cut a little before each of these stretches but the first; `offset` is the number of frame 0."""
+    """Yield the interval, cut slightly before each of these stretches except the first. `offset` is the number of
+    frame 0.
+    """
     start, end = whole
     for first, _ in list(spoken)[1:]:
         cut = (offset + first) * FRAME_MS - _PAD_MS
@@ -198,7 +213,7 @@ def _divided(whole: Interval, spoken: Iterable[Interval], offset: int) -> Iterat
 
 
 def _runs(frames: bytes, longest_pause: int) -> Iterator[Interval]:
-    """The first and the one after the last of frames with speech and no longer pause."""
+    """Yield the runs of frames with speech and no longer pause: the first frame, and the one after the last."""
     start = last = -1
     for number in _speaking(frames):
         if start >= 0 and number - last > longest_pause:
@@ -211,7 +226,7 @@ def _runs(frames: bytes, longest_pause: int) -> Iterator[Interval]:
 
 
 def _least_around(values: bytes, reach: int) -> Iterator[int]:
-    """For each value the least of it and of so many before and after it."""
+    """Yield for each value the minimum of it and of `reach` values before and after it."""
     waiting: deque[int] = deque()
     for number in range(len(values) + reach):
         if number < len(values):
@@ -239,7 +254,7 @@ def _parts(frames: bytes, whole: Interval, longest_ms: int) -> Iterator[Interval
 
 
 def _quietest(frames: Sequence[int], earliest_ms: int, latest_ms: int) -> int:
-    """The middle of the quietest moment between the two, the last of several."""
+    """Return the middle of the quietest moment between the two times, or of the last one if there are several."""
     first, last = -(-earliest_ms // FRAME_MS), latest_ms // FRAME_MS
     half = _QUIET_FRAMES // 2
 
