@@ -96,6 +96,10 @@ STOPPED_BY_REQUEST: Final = "stopped_by_request"
 """The error of a recording that its doctor stopped before it began. The database writes it (guard_recording)."""
 
 STOPPED_BEFORE_START: Final = "egress_stopped_before_start"
+"""The error of a sound that had not begun when its video was stopped."""
+
+_STOPPED_EARLY: Final = frozenset((STOPPED_BY_REQUEST, STOPPED_BEFORE_START))
+"""These say that nothing was recorded. They are no error of a recording that began after all."""
 
 MICROPHONE_GONE: Final = "microphone_gone"
 """The error of an ABORTED microphone recording whose track ended before the recording began."""
@@ -486,6 +490,6 @@ def _error_after(recording: Recording, egress: EgressSnapshot) -> str | None:
             return foremost_error(recording, f"egress_{egress.error_reason or 'failed'}")
         case "aborted" if egress.size_bytes is None:
             return recording.error or (f"egress_{egress.error_reason}" if never_began else "egress_aborted")
-        case "complete" | "limit_reached" | "aborted" if recording.error == STOPPED_BY_REQUEST:
+        case "complete" | "limit_reached" | "aborted" if recording.error in _STOPPED_EARLY:
             return None
     return recording.error

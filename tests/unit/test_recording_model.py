@@ -197,9 +197,12 @@ def test_recording_stopped_before_it_began_names_who_stopped_it_whatever_livekit
         assert (recording.status.is_terminal, recording.error) == (True, why)
 
 
+@pytest.mark.parametrize("why", [None, "stopped_by_request", "egress_stopped_before_start"])
 @pytest.mark.parametrize("end", ["complete", "limit_reached"])
-def test_stop_that_came_too_late_to_prevent_a_start_is_no_error_of_what_was_recorded(end: str) -> None:
-    asked = stopped(_recording(RecordingStatus.STARTING))
+def test_stop_that_came_too_late_to_prevent_a_start_is_no_error_of_what_was_recorded(
+    end: str, why: str | None
+) -> None:
+    asked = stopped(_recording(RecordingStatus.STARTING), why)
     ready = verified(reduce(followed, [_egress("active"), _egress(end)], asked), SIZE, SHA256)
     assert (ready.status, ready.error) == (RecordingStatus.READY, None)
 
