@@ -85,6 +85,12 @@ class SpeakerSound:
     duration_seconds: float | None
     size_bytes: BigInt | None
     sha256: str | None
+    truncated: bool = strawberry.field(
+        description="Whether the sound ended before it should have, because of a limit or a failure."
+    )
+    interrupted: bool = strawberry.field(
+        description="Whether a part is missing inside the sound, because its recorder lost the room and came back."
+    )
     error: str | None
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
@@ -105,6 +111,8 @@ class SpeakerSound:
             duration_seconds=sound.duration_seconds,
             size_bytes=big(sound.size_bytes),
             sha256=sound.sha256,
+            truncated=sound.truncated,
+            interrupted=sound.interrupted,
             error=sound.error,
         )
 

@@ -180,6 +180,8 @@ class SpeakerSound:
     duration_seconds: float | None
     size_bytes: int | None
     sha256: str | None
+    truncated: bool
+    interrupted: bool
     error: str | None
 
 

@@ -26,7 +26,7 @@ left join lateral (
     from (
         select
             s.id, s.medium, s.track_sid, s.status, s.created_at, s.started_at, s.duration_seconds,
-            s.size_bytes, s.sha256, s.error, u.participant
+            s.size_bytes, s.sha256, s.truncated, s.interrupted, s.error, u.participant
         from resguardo.recordings as s
         left join lateral (
             select row_to_json(z) as participant

@@ -26,7 +26,7 @@ _RECORDING = """
   startedAt endedAt durationSeconds sizeBytes sha256 truncated interrupted error errorText medium source
   speakers {
     id medium participant { id kind guestRole } trackSid
-    status startedAt durationSeconds sizeBytes sha256 error errorText
+    status startedAt durationSeconds sizeBytes sha256 truncated interrupted error errorText
   }
   dueAt createdAt updatedAt
   transcription { status language piecesDone piecesTotal attempt unintelligibleCount isRetried error errorText }

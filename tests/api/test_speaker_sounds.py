@@ -122,6 +122,16 @@ async def test_sounds_are_listed_with_their_participants_in_the_order_of_their_t
     assert shown[0]["sha256"] == hashlib.sha256(b"sound").hexdigest()
 
 
+async def test_sound_says_whether_it_ended_early_or_lacks_a_part(sounds: Sounds) -> None:
+    """These are facts of the one sound. Its video and the other sounds have their own."""
+    doctor, patient = sounds.case.participant("DOCTOR"), sounds.case.participant("PATIENT")
+    whole, cut, interrupted = [await sounds.add(one, "VERIFYING") for one in (doctor, patient, doctor)]
+    await sounds.world.rows("update resguardo.recordings set truncated = true where id = %s", cut)
+    await sounds.world.rows("update resguardo.recordings set interrupted = true where id = %s", interrupted)
+    shown = {one["id"]: (one["truncated"], one["interrupted"]) for one in await sounds.shown()}
+    assert shown == {str(whole): (False, False), str(cut): (True, False), str(interrupted): (False, True)}
+
+
 async def test_list_shows_each_video_once_with_its_own_sounds(sounds: Sounds) -> None:
     case, world = sounds.case, sounds.world
     other = Sounds(world, case, await world.recording(case))
