@@ -16,7 +16,9 @@ from psycopg.types.json import Jsonb
 
 from app.bucket import drift, model
 from app.deletions.model import DeletionReason
-from app.recordings.model import TRANSITIONS
+from app.integrations import livekit_refusals, livekit_snapshots
+from app.integrations.sts import ROLE_REFUSALS
+from app.recordings.model import CONSENT_REASONS, TRANSITIONS
 from app.texts import LANGUAGES, error_texts
 from graphql_schema.schema import make_schema
 from tests.databases import MIGRATIONS, Database
@@ -276,6 +278,64 @@ def _quoted() -> set[str]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.add(node.value)
     return found
+
+
+def _constants() -> dict[str, str]:
+    """Return the literals to which a module of the code gives a name."""
+    named = {}
+    for node in (node for tree in _trees() for node in tree.body):
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Constant):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            named[getattr(target, "id", "")] = str(node.value.value)
+    return named
+
+
+ENDS = {
+    "failed", "lost", "stopped", "end", "foremost_error", "stop_consultation", "give_up_start", "_fail_unless_begun",
+}  # fmt: skip
+"""The functions that are given an error of a recording."""
+
+
+def _errors_given(node: ast.AST) -> Iterator[ast.expr]:
+    if isinstance(node, ast.Call):
+        yield from node.args if _name(node) in ENDS else ()
+        yield from (word.value for word in node.keywords if word.arg == "error")
+    elif isinstance(node, ast.Return) and isinstance(node.value, (ast.Constant, ast.Name, ast.BoolOp)):
+        yield node.value
+
+
+def _errors_of_recordings() -> Iterator[str]:
+    """Yield every error that the code of recordings writes, as a literal or by the name of a constant."""
+    constants = _constants()
+    for path in (ROOT / "app" / "recordings").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for part in (part for one in _errors_given(node) for part in ast.walk(one)):
+                word = str(constants.get(getattr(part, "id", ""), getattr(part, "value", "")))
+                if "_" in word and SLUG.fullmatch(word):
+                    yield word
+
+
+def test_every_error_of_a_recording_is_a_registered_reason(database: Database) -> None:
+    """The audit row of the step contains it. An error of an egress is `egress_` and our reason for it."""
+    words = [
+        *livekit_snapshots._REASONS,
+        *livekit_snapshots._ENDS_BEFORE_START,
+        ("", "failed"),
+        ("", "aborted"),
+    ]
+    refusals = [*livekit_refusals.REASONS.values(), *livekit_refusals._OF_STATUS.values(), *ROLE_REFUSALS]
+    errors = {*_errors_of_recordings(), *CONSENT_REASONS, *refusals, *(f"egress_{word}" for _, word in words)}
+    assert {"microphone_gone", "start_overdue", "egress_start_unknown", "livekit_no_egress"} <= errors
+    assert errors - _registered(database, "reason") == set()
+
+
+@pytest.mark.parametrize("variable", ["refusal", "error"])
+def test_every_error_that_the_sql_writes_is_a_registered_reason(database: Database, variable: str) -> None:
+    """A variable or a column of that name has the error, as a literal or as the result of a case."""
+    given = re.findall(rf"\b{variable} :?= ((?:case\b.*?\bend\b)|[^;,\n]*)", _migrations(), flags=re.DOTALL)
+    words = {word for one in given for word in re.findall(r"'([a-z]+(?:_[a-z]+)+)'", one)}
+    assert words, "the search finds none"
+    assert words - _registered(database, "reason") == set()
 
 
 def test_no_reason_is_registered_that_nobody_gives(database: Database) -> None:
