@@ -3,6 +3,8 @@ cause.
 """
 
 import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -231,14 +233,82 @@ def database_clock_moves(by: timedelta) -> Act:
     return act
 
 
-def with_speakers(file: str) -> Act:
-    """Return the act of a recording with separate sounds of the speakers, in which the upload of one file fails."""
+async def one_sound_is_not_uploaded(visit: Visit) -> None:
+    """Record the microphones of the doctor and the patient, or their routes. The upload of one sound fails."""
+    await visit.open(separateSpeakers=True)
+    await visit.start()
+    await visit.until_true(lambda: len(visit.live()) > 1)
+    await visit.until_recorded(ACTIVE)
+    sound, *others = await visit.sounds()
+    await visit.until_heard(1 + len(others))
+    visit.order("fail_upload", file=sound.object_key.rpartition("/")[2])
+    await visit.stop()
+
+
+def random_channels(order: Sequence[str]) -> Act:
+    """Return the act in which the three participants publish their microphones in this order.
+
+    During the recording they publish them again, in the opposite order. One webhook of a track is lost, and LiveKit
+    refuses the start of one sound. The doctor records again while LiveKit still finishes the first sounds.
+    """
 
     async def act(visit: Visit) -> None:
-        await visit.open(separateSpeakers=True)
-        visit.order("fail_upload", file=file)
+        await visit.register(separateSpeakers=True)
+        await visit.invite()
+        visit.enter()
         await visit.start()
-        await visit.until_true(lambda: [one.info.status for one in visit.egresses()] == [ACTIVE, ACTIVE])
+        await visit.until_recorded(0)
+        visit.order("refuse_start")
+        visit.order("drop", event="track_published")
+        people = {}
+        for kind in order:
+            visit.livekit.rooms.publish(visit.room, visit.participants[kind])
+            people[visit.microphone(kind)] = kind
+        await visit.until_recorded(ACTIVE)
+        await visit.until_heard(len(order) - 1)
+        for kind in reversed(order):
+            visit.livekit.rooms.republish(visit.room, visit.participants[kind])
+            people[visit.microphone(kind)] = kind
+        await visit.until_heard(2 * len(order) - 1)
+        await _record_again_beside_old_sound(visit)
+        await visit.until_heard(3 * len(order) - 1)
         await visit.stop()
+        await visit.until_over()
+        await _names_everybody(visit, people)
 
     return act
+
+
+async def _record_again_beside_old_sound(visit: Visit) -> None:
+    """Stop, and record again once the video is READY. At this scale a sound ends about 15 s after its video."""
+    visit.order("scale", seconds=5)
+    before = visit.egresses()
+    await visit.stop()
+    await visit.until_true(lambda: all(one.info.status >= ENDING for one in before))
+    visit.livekit.orders.clear("scale")
+    await visit.until("READY")
+    live = [row for row in await visit.sounds() if row.status in ("RECORDING", "STOPPING")]
+    assert live, "every sound of the first recording has ended"
+    await visit.start()
+
+
+async def _names_everybody(visit: Visit, people: Mapping[str, str]) -> None:
+    """Assert that each video has one row for each microphone, and that each object has the voice of the row's
+    participant.
+    """
+    sounds = await visit.sounds()
+    recorded = {one.output.filepath: one for one in visit.egresses()}
+    videos = [row.id for row in await visit.rows() if row.medium == "VIDEO"]
+    found = Counter((row.beside, row.track_sid) for row in sounds)
+    newest = [visit.microphone(kind) for kind in ("DOCTOR", "PATIENT", "GUEST")]
+    wanted = [*((videos[0], sid) for sid in people), *((videos[1], sid) for sid in newest)]
+    assert found == Counter(wanted), f"other microphones are recorded: {found}"
+    for row in sounds:
+        identity = visit.participants[people[str(row.track_sid)]]
+        assert str(row.participant_id) == identity, f"the part names somebody else: {row}"
+        if row.status == "READY":
+            voice = visit.livekit.rooms.channel(visit.room, identity)
+            sound = recorded[row.object_key].sound
+            assert sound is not None, f"the room is recorded: {row}"
+            assert sound.sources.track_sid == row.track_sid, f"another track is recorded: {row}"
+            assert sound.voices == (voice, voice), f"somebody else is heard: {row}"

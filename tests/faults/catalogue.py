@@ -7,6 +7,7 @@ obeys.
 """
 
 from datetime import timedelta
+from itertools import permutations
 
 from tests.faults import acts
 from tests.faults.acts import NEVER, ordered, ordered_without_stop, then_again
@@ -189,7 +190,19 @@ FAULTS = (
     ),
     Fault("the object comes 5 s after the end", "rule 6", "READY", ordered("upload_late", seconds=5)),
     Fault(
-        "the sound's upload fails beside the picture's", "issue", "READY", acts.with_speakers("speakers.ogg")
+        "the upload of one microphone's sound fails beside the picture's",
+        "issue",
+        f"READY; sound: 1 {UPLOAD_FAILED}, 1 READY",
+        acts.one_sound_is_not_uploaded,
+    ),
+    *(
+        Fault(
+            f"random channels: {', '.join(order).lower()}; published anew, one unheard, one refused",
+            "issue",
+            "READY, READY; sound: 1 FAILED livekit_at_capacity, 8 READY",
+            acts.random_channels(order),
+        )
+        for order in permutations(("DOCTOR", "PATIENT", "GUEST"))
     ),
     Fault("the room's server is away for a while", "rule 4", "READY", ordered("rooms_unavailable", count=4)),
     Fault(
@@ -208,3 +221,12 @@ FAULTS = (
         acts.database_clock_moves(timedelta(hours=-1)),
     ),
 )
+ROUTED_FAULTS = (
+    Fault(
+        "the upload of the routed sound fails beside the picture's",
+        "issue",
+        f"READY; sound: 1 {UPLOAD_FAILED}",
+        acts.one_sound_is_not_uploaded,
+    ),
+)
+"""Of a deployment with LIVEKIT_EGRESS_ROUTES."""

@@ -36,8 +36,8 @@ class Fault:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a fault. `outcome` covers the videos, oldest first. `seconds`: from the end of the act to the
-    end of the recording.
+    """The result of a fault. `outcome` covers the videos, oldest first, and then the sounds. `seconds`: from the end
+    of the act to the end of the recording.
     """
 
     fault: Fault

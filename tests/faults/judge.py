@@ -8,6 +8,7 @@ recording has not ended in time, or one of our egresses still runs.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ async def tried(visit: Visit, fault: Fault) -> Verdict:
 
 def verdict(fault: Fault, found: Found, seconds: float, trouble: str = "") -> Verdict:
     """Return the verdict. `trouble`: the error that prevented people from acting."""
-    outcome = ", ".join(row.outcome for row in found.rows if row.medium == "VIDEO") or "nothing"
+    outcome = _outcome(found.rows)
     return Verdict(
         fault,
         f"{outcome} ({trouble})" if trouble else outcome,
@@ -64,6 +65,14 @@ def verdict(fault: Fault, found: Found, seconds: float, trouble: str = "") -> Ve
         doubled=_is_doubled(found),
         stuck=not _is_settled(fault, found.rows, found.live),
     )
+
+
+def _outcome(rows: Sequence[Row]) -> str:
+    """Return the outcomes of the videos, oldest first, and then the number of sounds with each outcome."""
+    videos = ", ".join(row.outcome for row in rows if row.medium == "VIDEO") or "nothing"
+    sounds = Counter(row.outcome for row in rows if row.medium != "VIDEO")
+    told = [f"{count} {outcome}" for outcome, count in sorted(sounds.items())]
+    return f"{videos}; sound: {', '.join(told)}" if told else videos
 
 
 async def _trouble(visit: Visit, fault: Fault) -> str:

@@ -1,12 +1,12 @@
 """`make faults` runs every fault of `catalogue.py`, the calamities, and a kill at every commit.
 
-Two deployments run at once. The first deployment is for LiveKit's faults, which take minutes of waiting. The kills
-and the calamities use the second deployment.
+Two deployments run at once. The first deployment is for LiveKit's faults, which take minutes of waiting. It records
+each microphone apart. The kills and the calamities use the second deployment, which records speakers by routes.
 """
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,13 +14,14 @@ from rich.console import Console
 
 from tests.faults import kills, table, world
 from tests.faults.calamities import CALAMITIES, Calamity
-from tests.faults.catalogue import FAULTS
+from tests.faults.catalogue import FAULTS, ROUTED_FAULTS
 from tests.faults.fault import Fault, Tell, Verdict
 from tests.faults.judge import tried
 from tests.faults.visit import Visit
 from tests.faults.world import World
 
 AT_ONCE = 16
+_SETTINGS = {"livekit": {}, "ground": {"LIVEKIT_EGRESS_ROUTES": "true"}}
 Part = Callable[[World, Tell], Awaitable[list[Verdict]]]
 
 
@@ -43,7 +44,7 @@ async def run(console: Console, only: str = "") -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as directory:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(_deployed(Path(directory) / name, part, tell))
+                group.create_task(_deployed(Path(directory) / name, part, tell, _SETTINGS[name]))
                 for name, part in parts(only).items()
             ]
     return table.show(console, [verdict for task in tasks for verdict in task.result()])
@@ -56,13 +57,16 @@ def parts(only: str) -> dict[str, Part]:
     wanted: dict[str, Part] = {}
     if faults:
         wanted["livekit"] = partial(run_faults, faults)
-    if calamities or kills.is_meant(only):
-        wanted["ground"] = partial(_run_ground, only, calamities)
+    routed = [fault for fault in ROUTED_FAULTS if only in fault.name]
+    if routed or calamities or kills.is_meant(only):
+        wanted["ground"] = partial(_run_ground, only, routed, calamities)
     return wanted
 
 
-async def _run_ground(only: str, calamities: Sequence[Calamity], hurt: World, tell: Tell) -> list[Verdict]:
-    verdicts: list[Verdict] = []
+async def _run_ground(
+    only: str, routed: Sequence[Fault], calamities: Sequence[Calamity], hurt: World, tell: Tell
+) -> list[Verdict]:
+    verdicts = await run_faults(routed, hurt, tell)
     if kills.is_meant(only):
         deaths = [death for death in await kills.deaths(hurt) if only in death.name]
         verdicts += await kills.run_deaths(hurt, deaths, tell)
@@ -71,6 +75,6 @@ async def _run_ground(only: str, calamities: Sequence[Calamity], hurt: World, te
     return verdicts
 
 
-async def _deployed(directory: Path, part: Part, tell: Tell) -> list[Verdict]:
-    async with world.opened(directory) as hurt:
+async def _deployed(directory: Path, part: Part, tell: Tell, settings: Mapping[str, str]) -> list[Verdict]:
+    async with world.opened(directory, **settings) as hurt:
         return await part(hurt, tell)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import Message
-from livekit.protocol.egress import EncodedFileType
+from livekit.protocol.egress import EgressStatus
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from devstack.livekit import LiveKitStandIn, Order, Pace
 from devstack.livekit.media import generate, generate_silence
-from devstack.livekit.rows import ENDED
+from devstack.livekit.rows import ENDED, Recording
 from devstack.livekit.twirp import TokenError, TwirpError, decode, encode, grants_of_request, media_type
 from tests.integration.recording_world import served
 
@@ -75,12 +75,16 @@ class Switchboard:
         self.room(name).orders.add(Order(kind, **changes))
 
     def live(self, name: str) -> list[str]:
-        """Return the media that a room's recorders really record now: `video`, `sound`."""
-        return [
-            "sound" if one.output.file_type == EncodedFileType.OGG else "video"
-            for one in self.room(name).recorder.rows.of_room(name)
-            if one.info.status < ENDED and not one.is_dead
-        ]
+        """Return what a room's recorders really record now: `video`, `sound`, or the track of a microphone."""
+        return [_recorded(one) for one in self._running(name, ENDED)]
+
+    def recorded(self, name: str) -> list[str]:
+        """Return the part of `live` that records. A stopped recorder that still writes its file records no more."""
+        return [_recorded(one) for one in self._running(name, EgressStatus.EGRESS_ENDING)]
+
+    def _running(self, name: str, end: int) -> list[Recording]:
+        rows = self.room(name).recorder.rows.of_room(name)
+        return [one for one in rows if one.info.status < end and not one.is_dead]
 
     async def _twirp(self, request: Request) -> Response:
         path, body = request.path_params["method"], await request.body()
@@ -105,7 +109,7 @@ class Switchboard:
 
 
 class Doubles:
-    """Measures, for each room, the longest time in seconds during which two egresses of one medium ran at once."""
+    """Measures, for each room, the longest time in seconds during which two egresses recorded the same at once."""
 
     def __init__(self, switchboard: Switchboard) -> None:
         self._switchboard = switchboard
@@ -115,12 +119,18 @@ class Doubles:
     def look(self) -> None:
         """Update the measurement. The caller calls this method often."""
         for name in list(self._switchboard.rooms):
-            live = self._switchboard.live(name)
+            live = self._switchboard.recorded(name)
             if len(live) == len(set(live)):
                 self._since.pop(name, None)
                 continue
             since = self._since.setdefault(name, time.monotonic())
             self.longest[name] = max(self.longest.get(name, 0.0), time.monotonic() - since)
+
+
+def _recorded(one: Recording) -> str:
+    if one.sound is None:
+        return "video"
+    return one.sound.sources.track_sid or "sound"
 
 
 def _has(room: LiveKitStandIn, egress_id: str) -> bool:

@@ -58,6 +58,12 @@ def test_judge_is_silent_where_all_is_well() -> None:
     assert _judged(replace(TWO, started=[str(FIRST), str(SECOND)]), "READY, READY") == ()
 
 
+def test_judge_counts_the_sounds_after_the_videos() -> None:
+    sounds = [replace(_row(status), medium="MICROPHONE") for status in ("READY", "FAILED", "READY")]
+    assert _judged(replace(GOOD, rows=[*sounds, *GOOD.rows]), "READY; sound: 1 FAILED, 2 READY") == ()
+    assert _judged(replace(GOOD, rows=[*sounds, *GOOD.rows]), "READY") == ("unexpected",)
+
+
 @pytest.mark.parametrize(
     "found",
     [

@@ -11,6 +11,8 @@ from tests.faults.suite import parts
     [
         ("", {"livekit", "ground"}),
         ("egress_ended is lost", {"livekit"}),
+        ("random channels", {"livekit"}),
+        ("routed sound", {"ground"}),
         ("kill -9 of the worker after commit 1 of verify_recording", {"ground"}),
         ("Postgres restarts under load, at the stop", {"ground"}),
         ("no such fault", set()),

@@ -5,13 +5,14 @@ The tests read the result directly, without a proxy: the rows, the bucket, and w
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+from livekit.protocol.models import TrackSource
 
 from devstack import documents
 from devstack.api_client import ApiClient, Refused
@@ -24,12 +25,17 @@ from tests.faults.world import World
 _PASSING = {"UPSTREAM_FAILED", "TIMEOUT", "INTERNAL"}
 _PATIENCE_SECONDS = 120
 _LOOK_SECONDS = 0.1
+_INVITE = """
+mutation ($consultationId: ID!, $role: GuestRole!) {
+  inviteGuest(consultationId: $consultationId, role: $role) { participantId }
+}
+"""
 _ROWS = """
 select r.id, r.status, r.truncated, r.error, r.medium, s.object_key, r.size_bytes,
     exists (
         select from audit.events as e
         where e.action = 'recording.transition' and e.entity_ids = array[r.id] and e.reason like '%%>LOST%%'
-    ), r.interrupted
+    ), r.interrupted, r.participant_id, r.track_sid, r.beside
 from resguardo.recordings as r join private.recording_secrets as s on s.recording_id = r.id
 where r.consultation_id = %s order by r.created_at, r.medium desc
 """
@@ -54,6 +60,9 @@ class Row:
     size_bytes: int | None
     was_lost: bool
     interrupted: bool = False
+    participant_id: UUID | None = None
+    track_sid: str | None = None
+    beside: UUID | None = None
 
     @property
     def outcome(self) -> str:
@@ -86,6 +95,15 @@ class Visit:
 
     async def open(self, **wished: bool) -> "Visit":
         """Register the consultation, record all consents, and let the doctor and the patient join the room."""
+        await self.register(**wished)
+        for api in (self.world.patient, self.world.doctor):
+            answer = await self._ask(api, documents.JOIN, consultationId=self.id)
+            keys = self.livekit.keys
+            self.livekit.rooms.join(grants_of_token(answer["joinConsultation"]["token"], keys))
+        return self
+
+    async def register(self, **wished: bool) -> None:
+        """Register the consultation, and record the consents of the doctor and the patient."""
         self._know(self.external_id)
         registered = await self._ask(
             self.world.doctor,
@@ -105,12 +123,23 @@ class Visit:
         ((self.room,),) = await self.world.postgres.rows(
             "select room_name from resguardo.consultations where id = %s", self.id
         )
-        await self._consent()
-        for api in (self.world.patient, self.world.doctor):
-            answer = await self._ask(api, documents.JOIN, consultationId=self.id)
-            keys = self.livekit.keys
-            self.livekit.rooms.join(grants_of_token(answer["joinConsultation"]["token"], keys))
-        return self
+        await self._consent({"PATIENT": self.world.patient, "DOCTOR": self.world.doctor})
+
+    async def invite(self) -> None:
+        """Let the doctor invite a guest and attest the guest's consent."""
+        invited = await self._ask(self.world.doctor, _INVITE, consultationId=self.id, role="INTERPRETER")
+        self.participants["GUEST"] = invited["inviteGuest"]["participantId"]
+        await self._consent({"GUEST": self.world.doctor})
+
+    def enter(self) -> None:
+        """Let everybody enter the room without publishing anything."""
+        for identity in self.participants.values():
+            self.livekit.rooms.admit(self.room, identity, publishes=False)
+
+    def microphone(self, kind: str) -> str:
+        """Return the track of this participant's microphone."""
+        person = self.livekit.rooms.participant(self.room, self.participants[kind])
+        return next(track.sid for track in person.tracks if track.source == TrackSource.MICROPHONE)
 
     async def start(self) -> None:
         """The doctor starts the recording. If the recording has already begun, the API returns it."""
@@ -177,6 +206,23 @@ class Visit:
         """Move all past events of the consultation back by this time."""
         await self.world.postgres.rows(_TIME_PASSES, by, self.id, without_triggers=True)
 
+    async def sounds(self) -> list[Row]:
+        """Return the recordings of sound, oldest first."""
+        return [row for row in await self.rows() if row.medium != "VIDEO"]
+
+    async def until_heard(self, count: int, seconds: float = 100) -> None:
+        """Wait until LiveKit records, or has recorded, so many sounds."""
+        await self.until_true(lambda: self._heard() >= count, seconds)
+        assert self._heard() == count, f"{self._heard()} sounds are recorded, not {count}"
+
+    async def until_over(self, seconds: float = 100) -> None:
+        """Wait until every recording has a final status."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if all(row.status in ("READY", "FAILED", "ABORTED", "LOST") for row in await self.rows()):
+                return
+            await asyncio.sleep(0.2)
+
     async def rows(self) -> list[Row]:
         """Return the recordings of the consultation, oldest first."""
         return [Row(*row) for row in await self.world.postgres.rows(_ROWS, self.id)]
@@ -187,12 +233,12 @@ class Visit:
         return {one.key: one.size_bytes async for page in pages for one in page.objects}
 
     def live(self) -> list[str]:
-        """Return the media that are really recorded now."""
+        """Return what LiveKit really records now, as `Switchboard.live` names it."""
         return self.world.livekit.live(self.room)
 
-    async def _consent(self) -> None:
+    async def _consent(self, askers: Mapping[str, ApiClient]) -> None:
         text = (await self._ask(self.world.doctor, documents.CONSENT_TEXT))["consentText"]
-        for kind, api in (("PATIENT", self.world.patient), ("DOCTOR", self.world.doctor)):
+        for kind, api in askers.items():
             consent = {
                 "participantId": self.participants[kind],
                 "textVersion": text["version"],
@@ -200,6 +246,9 @@ class Visit:
                 "textSha256": text["sha256"],
             }
             await self._ask(api, documents.RECORD_CONSENT, consent=consent)
+
+    def _heard(self) -> int:
+        return sum(one.sound is not None and one.info.status >= 1 for one in self.egresses())
 
     async def _ask(self, api: ApiClient, document: str, **variables: Any) -> Any:
         """Repeat the request until it is answered. Raises Refused for a final refusal."""

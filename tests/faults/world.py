@@ -73,8 +73,11 @@ class World:
 
 
 @asynccontextmanager
-async def opened(directory: Path) -> AsyncIterator[World]:
-    """Start the deployment, with one doctor and one patient signed in. Remove everything at the end."""
+async def opened(directory: Path, **settings: str) -> AsyncIterator[World]:
+    """Start the deployment, with one doctor and one patient signed in. Remove everything at the end.
+
+    `settings` are environment variables of the API and of the worker.
+    """
     async with AsyncExitStack() as stack:
         parent = Parent(stack)
         await parent.run(lambda: directory.mkdir(parents=True, exist_ok=True, mode=0o700))
@@ -97,7 +100,8 @@ async def opened(directory: Path) -> AsyncIterator[World]:
             for url in (store.endpoint_url, project_url, made.api_url)
         ]
         livekit.webhook_url = f"http://127.0.0.1:{webhook_wire.port}/webhooks/livekit"
-        made = replace(made, environment=_wired(made, database_wire, store_wire, livekit_wire))
+        environment = {**_wired(made, database_wire, store_wire, livekit_wire), **settings}
+        made = replace(made, environment=environment)
         await _start_auth(parent, made, directory)
         api = Supervised(
             parent, ["serve", "--port", str(address(made.api_url)[1])], made.environment, directory
