@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from math import isnan
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -49,6 +50,8 @@ objects came to 4 s and 2 GB of what pydantic had against each."""
 _MAX_SPEAKER_CHARACTERS: Final = 64
 _MAX_SECONDS: Final = 1e6
 _MAX_FIGURE: Final = 1e6
+_LOWEST_LOGPROB: Final = -9999.0
+"""What OpenAI writes for a token that is all but impossible."""
 _MARKER: Final = re.compile(
     r"\[[^\[\]]{0,80}\]|\([^()]{0,80}\)|\*[^*]{1,80}\*|<\|[^|<>]{0,80}\|>|[\u2669-\u266c\U0001f3b5\U0001f3b6]"
 )
@@ -266,17 +269,25 @@ def _segment(one: _Segment, start_ms: int, end_ms: int) -> HeardSegment:
     """The segment; without words if it is a loop, or a marker that says that nobody understood it."""
     text = words(one.text)
     is_lost = is_unintelligible(one.text) or is_loop(text, end_ms - start_ms + TOLERANCE_MS)
-    figures = Figures(_figure(one.avg_logprob), _figure(one.no_speech_prob), _figure(one.compression_ratio))
+    figures = Figures(_logprob(one.avg_logprob), _figure(one.no_speech_prob), _figure(one.compression_ratio))
     return HeardSegment(start_ms, end_ms, "" if is_lost else text, _speaker(one.speaker), is_lost, figures)
 
 
 def _mean_logprob(tokens: object) -> float | None:
-    """The mean log probability of a text's tokens; None if a token has none."""
+    """The mean log probability of those tokens of a text that have one."""
     if not isinstance(tokens, list) or not tokens:
         return None
-    given = [_figure(one.get("logprob")) if isinstance(one, dict) else None for one in tokens]
+    given = [_logprob(one.get("logprob")) if isinstance(one, dict) else None for one in tokens]
     known = [one for one in given if one is not None]
-    return sum(known) / len(known) if len(known) == len(given) else None
+    return sum(known) / len(known) if known else None
+
+
+def _logprob(given: object) -> float | None:
+    """The log probability. The lowest possible one for minus infinity and for NaN, which a model computes of sound
+    that it cannot transcribe: neither may pass for certain."""
+    if isinstance(given, float) and (isnan(given) or given <= _LOWEST_LOGPROB):
+        return _LOWEST_LOGPROB
+    return _figure(given)
 
 
 def _figure(given: object) -> float | None:

@@ -42,7 +42,7 @@ OF_ONE_PIECE: Final = frozenset(("speech_nonsense", "speech_timeout", "speech_re
 
 @dataclass
 class Hearing:
-    """One run for one recording."""
+    """One run for one recording. `is_any_heard` says that the service has transcribed a piece of it before."""
 
     database: Database
     speech: Speech
@@ -50,11 +50,13 @@ class Hearing:
     run: int
     key: FieldKey = field(repr=False)
     language: str | None
+    is_any_heard: bool = False
     _failure: AppError | None = field(default=None, init=False)
     _spoilt: list[AppError] = field(default_factory=list, init=False)
     _refused: list[AppError] = field(default_factory=list, init=False)
-    _is_any_heard: bool = field(default=False, init=False)
     _is_wanted: bool = field(default=True, init=False)
+    _under_way: int = field(default=0, init=False)
+    _answered: asyncio.Condition = field(default_factory=asyncio.Condition, init=False)
 
     async def hear(self, pieces: AsyncIterator[tuple[int, PlannedPiece, bytes]]) -> bool:
         """Send all pieces. Return False if they are no longer wanted. Raises the first failure.
@@ -104,20 +106,36 @@ class Hearing:
 
     async def _ask_and_keep(self, number: int, planned: PlannedPiece, flac: bytes) -> None:
         try:
-            heard = await self.speech.transcribe(flac, language=self.language)
-            piece = _sane(
-                _piece(planned, await anyio.to_thread.run_sync(anchored, heard, planned.span.speech))
-            )
+            piece = await self._ask(planned, flac)
         except AppError as error:
             if error.reason not in OF_ONE_PIECE:
                 raise
             if await self._is_to_be_tried_again(number, error):
                 return
         else:
-            self._is_any_heard = True
             await self._keep(number, piece)
             return
         await self._keep(number, _piece(planned, without_words(planned.span)), gives_up=True)
+
+    async def _ask(self, planned: PlannedPiece, flac: bytes) -> Piece:
+        self._under_way += 1
+        try:
+            heard = await self.speech.transcribe(flac, language=self.language)
+            piece = _sane(
+                _piece(planned, await anyio.to_thread.run_sync(anchored, heard, planned.span.speech))
+            )
+            self.is_any_heard = True
+            return piece
+        finally:
+            self._under_way -= 1
+            async with self._answered:
+                self._answered.notify_all()
+
+    async def _is_none_heard(self) -> bool:
+        """Whether the service has transcribed nothing, when what is under way has been answered."""
+        async with self._answered:
+            await self._answered.wait_for(lambda: self.is_any_heard or not self._under_way)
+        return not self.is_any_heard
 
     async def _is_to_be_tried_again(self, number: int, error: AppError) -> bool:
         """Whether the piece gets another try. Raises the error if it is no longer one piece's alone.
@@ -127,7 +145,7 @@ class Hearing:
         """
         if error.reason == "speech_refused":
             self._refused.append(error)
-            if len(self._refused) >= MOST_SPOILT and not self._is_any_heard:
+            if len(self._refused) >= MOST_SPOILT and await self._is_none_heard():
                 raise error
             return False
         if await self._times_spoilt(number) >= MOST_SPOILT:

@@ -118,8 +118,15 @@ class Transcriber:
         """Send every remaining piece. Return False if the transcription is no longer wanted."""
         async with self._database.as_service(REASON) as tx:
             left = await store.pieces_left(tx, work.recording_id)
+            is_any_heard = await store.is_any_heard(tx, work.recording_id)
         hearing = Hearing(
-            self._database, speech, work.recording_id, work.begun.run, work.key, work.begun.language
+            self._database,
+            speech,
+            work.recording_id,
+            work.begun.run,
+            work.key,
+            work.begun.language,
+            is_any_heard,
         )
         async with aclosing(self._cut(work, left)) as pieces:
             return await hearing.hear(pieces)

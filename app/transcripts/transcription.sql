@@ -30,6 +30,9 @@ select
     p.participant_id
 from private.pieces_left(%(id)s) as p;
 
+-- name: is_any_heard
+select private.is_any_piece_heard(%(id)s);
+
 -- name: wants_piece
 select private.wants_piece(%(id)s, %(run)s, %(number)s);
 

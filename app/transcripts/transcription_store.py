@@ -97,6 +97,11 @@ async def pieces_left(tx: Transaction, recording_id: UUID) -> dict[int, PlannedP
     }
 
 
+async def is_any_heard(tx: Transaction, recording_id: UUID) -> bool:
+    """Whether the service has transcribed a piece of it before; also for a READY transcript that is retried."""
+    return bool(await tx.value(_sql["is_any_heard"], {"id": recording_id}))
+
+
 async def wants_piece(tx: Transaction, recording_id: UUID, run: int, number: int) -> bool | None:
     """Return whether a piece must be sent: False if another worker transcribed it, None if the transcription is no
     longer wanted.

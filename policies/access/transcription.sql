@@ -4,6 +4,7 @@ grant execute on function
 private.begin_transcription(uuid, text[]),
 private.keep_pieces(uuid, jsonb, smallint),
 private.pieces_left(uuid),
+private.is_any_piece_heard(uuid),
 private.keep_heard(uuid, integer, bytea, boolean),
 private.wants_piece(uuid, integer, integer),
 private.keep_spoilt(uuid, integer),

@@ -7654,6 +7654,20 @@ begin
 end
 $$;
 
+-- Returns whether the speech service has transcribed a chunk of this recording before.
+create function private.is_any_piece_heard(of_recording uuid) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
+begin
+    return coalesce(wanted.is_retried, false) or exists (
+        select from private.transcript_pieces as p
+        where p.recording_id = wanted.recording_id and p.heard is not null and not p.is_unintelligible
+    );
+end
+$$;
+
 -- Returns, right before a request, whether a chunk is to be sent: false if it already has an answer, null if the
 -- transcript is no longer wanted. Raises RG409 (transcription_overtaken) if another worker has taken over.
 create function private.wants_piece(of_recording uuid, of_run integer, of_piece integer) returns boolean

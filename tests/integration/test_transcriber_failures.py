@@ -195,6 +195,42 @@ async def test_service_that_refuses_every_piece_fails_the_transcript(words: Word
     assert len(words.speech.asked) == MOST_SPOILT
 
 
+async def test_refused_pieces_leave_the_words_that_an_earlier_try_heard(words: Words) -> None:
+    lost = (2, 4, 5, 6, 7, 8, 9)
+
+    async def script(number: int, before: int) -> None:
+        if number == 2 and before == 0:
+            raise UpstreamFailed("speech_failed")
+        if number in lost:
+            raise InvalidInput("speech_refused", status=400)
+
+    words.speech.script = script
+    video = await words.recorded()
+    await _try(words, video)
+    await _try(words, video)
+    assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
+    await _lacks(words, video, *lost)
+
+
+async def test_refused_pieces_wait_for_the_answer_that_is_under_way(words: Words) -> None:
+    lost, refused, are_refused = (1, 2, 3, 4, 5), [], asyncio.Event()
+
+    async def script(number: int, before: int) -> None:
+        if number == 0:
+            await are_refused.wait()
+        if number in lost:
+            refused.append(number)
+            if len(refused) == MOST_SPOILT:
+                are_refused.set()
+            raise InvalidInput("speech_refused", status=400)
+
+    words.speech.script = script
+    video = await words.recorded()
+    await words.transcriber().transcribe(video)
+    assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
+    await _lacks(words, video, *lost)
+
+
 async def test_many_pieces_of_nonsense_leave_the_others_their_words(words: Words) -> None:
     lost = (0, 1, 2, 4, 5, 7, 9)
 
@@ -257,6 +293,20 @@ async def test_piece_that_stays_unintelligible_can_be_retried_again(words: Words
     await retry(words, video)
     await words.transcriber().transcribe(video)
     await _lacks(words, video)
+
+
+async def test_many_pieces_that_stay_refused_leave_the_transcript_as_it_was(words: Words) -> None:
+    lost = (1, 2, 3, 4, 5, 6)
+    video = await _ready_without(words, *lost)
+
+    async def script(number: int, before: int) -> None:
+        raise InvalidInput("speech_refused")
+
+    words.speech.script = script
+    await retry(words, video)
+    await words.transcriber().transcribe(video)
+    assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
+    await _lacks(words, video, *lost)
 
 
 async def test_retry_that_fails_leaves_the_words_and_says_why(words: Words) -> None:

@@ -439,13 +439,24 @@ def test_threshold_is_the_models() -> None:
 
 @pytest.mark.parametrize(
     ("logprobs", "mean"),
-    [([-1.0, -2.0], -1.5), ([-0.1], -0.1), ([], None), (["x"], None), ([-1.0, None], None), (None, None)],
+    [([-1.0, -2.0], -1.5), ([-0.1], -0.1), ([], None), (["x"], None), ([-1.0, None], -1.0), (None, None)],
 )
 def test_log_probabilities_of_a_text_are_its_figure(logprobs: list[Any] | None, mean: float | None) -> None:
     given = None if logprobs is None else [{"token": "a", "logprob": one} for one in logprobs]
     (segment,) = _heard({"text": "Take two.", "logprobs": given}, SpeechApi.TEXT).segments
     assert segment.figures == Figures(mean)
-    assert segment.is_uncertain is (mean == -1.5)
+    assert segment.is_uncertain is (mean is not None and mean < -0.95)
+
+
+@pytest.mark.parametrize("figure", ["NaN", "-Infinity", "-1e9", "-9999.0"])
+def test_log_probability_that_is_no_number_or_too_low_is_uncertain(figure: str) -> None:
+    segment = f'{{"text": "", "segments": [{{"start": 0, "end": 2, "text": "Take two.", "avg_logprob": {figure}}}]}}'
+    text = f'{{"text": "Take two.", "logprobs": [{{"logprob": -0.1}}, {{"logprob": {figure}}}]}}'
+    for answer, api in ((segment, SpeechApi.VERBOSE_JSON), (text, SpeechApi.TEXT)):
+        (heard,) = understood(answer.encode(), api, 3000).segments
+        assert (heard.text, heard.is_uncertain) == ("Take two.", True)
+        assert heard.figures.avg_logprob is not None
+        assert heard.figures.avg_logprob >= -9999
 
 
 @pytest.mark.parametrize("logprobs", [["a"], {"a": 1}, "x", [[]], [{"logprob": 1e99}], 3])
