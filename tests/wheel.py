@@ -31,9 +31,12 @@ COPIED = ("policies", "supabase/migrations")
 PACKAGES = {"app", "graphql_schema"}
 LEADER_SECONDS = 60
 TEXT = "{ consentText(language: ES) { version text } }"
-NEEDS_A_CHECKOUT = (
-    "resguardo {} needs a checkout of the repository: an installed wheel has no development stack\n"
+NEED_A_CHECKOUT = (
+    ("demo", "--once", "development stack"),
+    ("drill", "restore", "--dump", "d", "--escrow", "e", "development stack"),
+    ("migrations", "new", "rooms", "schema files"),
 )
+"""Commands, with what they need that a wheel has not."""
 
 
 @dataclass(frozen=True)
@@ -179,10 +182,10 @@ def main() -> None:
         installed = install(wheel, home)
         version = installed.run("--version")
         require(version == f"resguardo {wheel.name.split('-')[1]}\n", version)
-        for command in ("demo", "drill"):
-            arguments = ("restore", "--dump", "d", "--escrow", "e") if command == "drill" else ("--once",)
-            said = installed.run(command, *arguments, ends_with=1)
-            require(said == NEEDS_A_CHECKOUT.format(command), said)
+        for said in NEED_A_CHECKOUT:
+            command, missing = said[0], said[-1]
+            line = f"resguardo {command} needs a checkout of the repository: an installed wheel has no {missing}\n"
+            require(installed.run(*said[:-1], ends_with=1) == line, line)
         run_commands(installed)
 
 

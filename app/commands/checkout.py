@@ -1,6 +1,7 @@
-"""The development stack, which is in a checkout of the repository and not in an installed wheel."""
+"""What a checkout of the repository has and an installed wheel has not: the development stack and the schema files."""
 
 import importlib
+from pathlib import Path
 from types import ModuleType
 
 import typer
@@ -16,5 +17,15 @@ def load_devstack(module: str, *, command: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name not in ("devstack", name):
             raise
-    err.print(f"{command} needs a checkout of the repository: an installed wheel has no development stack")
-    raise typer.Exit(1)
+    raise _refused(command, "development stack")
+
+
+def require_schemas(directory: Path, *, command: str) -> None:
+    """End the command with 1 and one line that says so, if there are no schema files in the directory."""
+    if not directory.is_dir():
+        raise _refused(command, "schema files")
+
+
+def _refused(command: str, missing: str) -> typer.Exit:
+    err.print(f"{command} needs a checkout of the repository: an installed wheel has no {missing}")
+    return typer.Exit(1)

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from app.commands.checkout import require_schemas
 from app.commands.console import out, refusals_told
 from app.postgres.access_policies import MIGRATIONS_DIRECTORY
-from app.postgres.migration_files import INITIAL, initial_migration, write_new_migration
+from app.postgres.migration_files import INITIAL, SCHEMAS_DIRECTORY, initial_migration, write_new_migration
 from app.postgres.migrations import list_migrations
 
 commands = typer.Typer(
@@ -27,6 +28,7 @@ def new(
     name: Annotated[str, typer.Argument(callback=_slug, help="What the migration does, as in add_rooms.")],
 ) -> None:
     """Writes an empty migration with the next version, for a change of supabase/schemas."""
+    require_schemas(SCHEMAS_DIRECTORY, command="resguardo migrations")
     with refusals_told():
         out.print(str(write_new_migration(name, datetime.now(UTC))), soft_wrap=True)
 
@@ -34,6 +36,7 @@ def new(
 @commands.command("initial")
 def initial() -> None:
     """Generates the first migration from supabase/schemas, while it is the only one."""
+    require_schemas(SCHEMAS_DIRECTORY, command="resguardo migrations")
     with refusals_told():
         text = initial_migration()
         if [migration.path.name for migration in list_migrations(MIGRATIONS_DIRECTORY)] not in (

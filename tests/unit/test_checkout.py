@@ -1,6 +1,7 @@
 """Commands that need the development stack end with a clear error if only the wheel is installed."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -26,3 +27,17 @@ def test_command_says_in_one_line_that_it_needs_a_checkout_without_the_developme
     assert result.output == (
         f"{command} needs a checkout of the repository: an installed wheel has no development stack\n"
     )
+
+
+@pytest.mark.parametrize("arguments", [["migrations", "new", "rooms"], ["migrations", "initial"]])
+def test_migrations_are_written_in_a_checkout_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str]
+) -> None:
+    monkeypatch.setattr("app.commands.migrations.SCHEMAS_DIRECTORY", tmp_path / "schemas")
+    monkeypatch.setattr("app.commands.migrations.MIGRATIONS_DIRECTORY", tmp_path)
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 1
+    assert result.output == (
+        "resguardo migrations needs a checkout of the repository: an installed wheel has no schema files\n"
+    )
+    assert list(tmp_path.iterdir()) == []
