@@ -41,12 +41,16 @@ def initial_migration(schemas: Path = SCHEMAS_DIRECTORY) -> str:
     return _HEAD + "".join(f"\n\n-- {path.name}\n\n{path.read_text(encoding='utf-8')}" for path in paths)
 
 
-def write_new_migration(name: str, now: datetime, directory: Path = MIGRATIONS_DIRECTORY) -> Path:
+def write_new_migration(
+    name: str, now: datetime, directory: Path = MIGRATIONS_DIRECTORY, schemas: Path = SCHEMAS_DIRECTORY
+) -> Path:
     """Writes an empty migration with the next version, and returns its path.
 
     The version is the time of making, or one second after the newest migration if that is later. Raises InvalidInput
-    for the directory.
+    for the directory, and (migrations_missing) if there is no schema to change, as in a wheel.
     """
+    if not schemas.is_dir():
+        raise InvalidInput("migrations_missing")
     versions = [
         datetime.strptime(each.version, _VERSION).replace(tzinfo=UTC) for each in list_migrations(directory)
     ]

@@ -165,6 +165,11 @@ declare
     doctor constant uuid := private.doctor();
     wanted resguardo.recording_imports;
 begin
+    select i.* into wanted from resguardo.recording_imports as i
+    where i.id = of_import and i.doctor_id = doctor and i.status = 'COMPLETED';
+    if found then
+        return wanted.recording_id;  -- nothing changes, so nothing is locked
+    end if;
     perform
     from resguardo.consultations as c
     join resguardo.recording_imports as i on i.consultation_id = c.id

@@ -168,6 +168,12 @@ def test_new_migration_with_a_name_that_is_no_slug_is_refused(name: str) -> None
     assert set(MIGRATIONS_DIRECTORY.iterdir()) == before
 
 
+def test_new_migration_without_schema_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="migrations_missing"):
+        write_new_migration("add_rooms", NOW, tmp_path, tmp_path / "schemas")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_initial_migration_without_schema_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="migrations_missing"):
         initial_migration(tmp_path)

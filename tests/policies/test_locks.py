@@ -99,6 +99,18 @@ def test_read_of_ones_own_locks_nothing(practice: Database, statement: LiteralSt
         assert _locked(practice) == []
 
 
+def test_completion_of_a_completed_import_locks_nothing(practice: Database) -> None:
+    with superuser(practice) as owner:
+        owner.execute("set session_replication_role = replica")
+        owner.execute(
+            "update resguardo.recording_imports set status = 'COMPLETED' where id = %s", [ANA.id_of("import")]
+        )
+    with acting(practice, "clinician who owns") as doctor:
+        completed = value(doctor, "select private.complete_import(%s)", ANA.id_of("import"))
+        assert completed == ANA.id_of("imported")
+        assert _locked(practice) == []
+
+
 def test_owner_reads_a_transcript_while_a_stranger_reads_and_somebody_holds_it(practice: Database) -> None:
     read: LiteralString = "select private.open_transcript('transcript.read', %s)"
     with (
