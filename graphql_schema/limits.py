@@ -53,7 +53,7 @@ class Limits:
     root_fields: int = 10
     depth: int = 12
     aliases: int = 30
-    cost: int = 5000
+    cost: int = 7500
     default_page_size: int = DEFAULT_PAGE_SIZE
     max_page_size: int = MAX_PAGE_SIZE
     cached_documents: int = 128

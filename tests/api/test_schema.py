@@ -5,10 +5,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from graphql import GraphQLObjectType, build_schema, get_nullable_type, is_list_type
+from graphql import (
+    GraphQLObjectType,
+    build_schema,
+    get_named_type,
+    get_nullable_type,
+    is_list_type,
+    parse,
+)
 
 from app.settings import Environment
 from graphql_schema.complexity import LIST_SIZES
+from graphql_schema.limits import Limits, find_excess
 from graphql_schema.schema import make_schema
 from tests.api.small_api import small_app
 from tests.api.world import World, asgi_client
@@ -77,3 +85,26 @@ async def test_graphiql_is_for_development_alone(world: World) -> None:
     assert world.settings.environment is Environment.DEVELOPMENT
     async with asgi_client(small_app(is_production=True)) as http:
         assert (await http.get("/graphql", headers={"Accept": "text/html"})).status_code == 405
+
+
+def _every_field(kind: GraphQLObjectType, without: set[str]) -> str:
+    """Return the selection of all fields of a type, nested types included."""
+    parts = []
+    for name, field in kind.fields.items():
+        nested = get_named_type(field.type)
+        if name not in without:
+            parts.append(
+                f"{name} {{ {_every_field(nested, without)} }}"
+                if isinstance(nested, GraphQLObjectType)
+                else name
+            )
+    return " ".join(parts)
+
+
+def test_page_of_fifty_recordings_with_every_field_is_within_the_limits() -> None:
+    schema = build_schema(EXPORTED.read_text(encoding="utf-8"))
+    recording = schema.type_map["Recording"]
+    assert isinstance(recording, GraphQLObjectType)
+    node = _every_field(recording, {"storage"})
+    page = f"edges {{ node {{ {node} }} cursor }} pageInfo {{ hasNextPage endCursor }}"
+    assert find_excess(Limits(), schema, parse(f"{{ recordings(first: 50) {{ {page} }} }}"), {}) is None
