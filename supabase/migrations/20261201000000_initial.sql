@@ -504,9 +504,9 @@ begin
 end
 $$;
 
--- The doctor whose consultations, recordings and transcripts are the caller's own. The policies and the functions that
--- bypass them call this one function, so that both mean the same. Raises RG401 and RG403 as person() does, and RG403
--- (wrong_role) for every role but clinician.
+-- Returns the id of the doctor who sends the request. Policies, and functions that bypass the policies, both use it to
+-- find the caller's own consultations, recordings and transcripts. Raises RG401 and RG403 as person() does, and RG403
+-- (wrong_role) for every role except clinician.
 create function private.doctor() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7123,7 +7123,7 @@ for each row when (
 ) execute function private.announce_recording();
 
 -- Returns why the recordings of a consultation may not be transcribed now: `switched_off`, or `consent_withdrawn` if
--- the newest statement of anybody who must consent is a withdrawal. Returns null if they may.
+-- the newest statement of anybody who must consent is a withdrawal. Returns null if the recordings may be transcribed.
 create function private.transcription_objection(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7480,8 +7480,8 @@ begin
 end
 $$;
 
--- Returns the language for the speech service, as a code of ISO 639-1, or null if the service is to detect it. The
--- language is the consultation's, if it is set. Otherwise it is the one in which everybody consented, unless an
+-- Returns the language for the speech service, as a code of ISO 639-1, or null if the service is to detect it. Uses
+-- the language of the consultation if one is set. Otherwise uses the language in which everybody consented, unless an
 -- interpreter joined.
 create function private.spoken_language(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp

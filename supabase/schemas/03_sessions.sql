@@ -252,9 +252,9 @@ begin
 end
 $$;
 
--- The doctor whose consultations, recordings and transcripts are the caller's own. The policies and the functions that
--- bypass them call this one function, so that both mean the same. Raises RG401 and RG403 as person() does, and RG403
--- (wrong_role) for every role but clinician.
+-- Returns the id of the doctor who sends the request. Policies, and functions that bypass the policies, both use it to
+-- find the caller's own consultations, recordings and transcripts. Raises RG401 and RG403 as person() does, and RG403
+-- (wrong_role) for every role except clinician.
 create function private.doctor() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -149,7 +149,7 @@ for each row when (
 ) execute function private.announce_recording();
 
 -- Returns why the recordings of a consultation may not be transcribed now: `switched_off`, or `consent_withdrawn` if
--- the newest statement of anybody who must consent is a withdrawal. Returns null if they may.
+-- the newest statement of anybody who must consent is a withdrawal. Returns null if the recordings may be transcribed.
 create function private.transcription_objection(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

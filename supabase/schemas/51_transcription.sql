@@ -109,8 +109,8 @@ begin
 end
 $$;
 
--- Returns the language for the speech service, as a code of ISO 639-1, or null if the service is to detect it. The
--- language is the consultation's, if it is set. Otherwise it is the one in which everybody consented, unless an
+-- Returns the language for the speech service, as a code of ISO 639-1, or null if the service is to detect it. Uses
+-- the language of the consultation if one is set. Otherwise uses the language in which everybody consented, unless an
 -- interpreter joined.
 create function private.spoken_language(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp

@@ -384,10 +384,10 @@ def test_missing_consent_names_roles_in_the_readers_language() -> None:
         (
             documents.RECORDING,
             {"id": "00000000-0000-0000-0000-000000000000"},
-            "There is no such recording, or you may not see it.",
+            "This recording does not exist, or you may not see it.",
             "No existe esta grabación, o usted no puede verla.",
         ),
-        (documents.AUDIT_EVENTS, {}, "Your role may not do this.", "Su función no permite hacer esto."),
+        (documents.AUDIT_EVENTS, {}, "Your role does not permit this.", "Su función no permite hacer esto."),
         (
             documents.CONSULTATIONS,
             {"first": 0},

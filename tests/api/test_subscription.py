@@ -232,7 +232,7 @@ async def test_hidden_and_unknown_consultations_are_told_alike_in_both_languages
 ) -> None:
     await world.recording(case)
     for language, sentence in (
-        ("en", "There is no such consultation, or you may not see it."),
+        ("en", "This consultation does not exist, or you may not see it."),
         ("es", "No existe esta consulta, o usted no puede verla."),
     ):
         async with connected(api) as client:

@@ -285,7 +285,7 @@ async def test_reading_and_searching_use_up_the_pages_of_an_hour(
     ):
         answer = await doctor.send(document, **given)
         assert (answer.error.code, answer.error.reason) == ("RATE_LIMITED", "quota_pages")
-        assert answer.error.message == "You have read the most pages an hour allows. Please try again later."
+        assert answer.error.message == "You have reached the hourly limit of pages. Please try again later."
         (row,) = await world.audit(answer.request_id)
         assert (row["outcome"], row["reason"]) == ("DENIED", "quota_pages")
     assert (await world.http.get(urls["webvtt"])).status_code == 429
