@@ -120,13 +120,13 @@ as $$
 declare
     objection constant text := private.transcription_objection(new.consultation_id);
 begin
-    insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status, error)
-    values (
-        new.id, new.consultation_id, new.doctor_id, new.patient_id,
-        case when objection is null then 'PENDING' else 'OFF' end, objection
-    ) on conflict do nothing;
+    insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status)
+    values (new.id, new.consultation_id, new.doctor_id, new.patient_id, 'PENDING')
+    on conflict do nothing;
     if found and objection is null then
         perform private.put_job('transcribe_recording', new.id);
+    elsif found then
+        perform private.end_transcription(new.id, 'OFF', objection);
     end if;
     return null;
 end

@@ -28,6 +28,10 @@ TURNS = 6
 GIVEN = ("GIVEN", "2026-12")
 WITHDRAWN = ("WITHDRAWN", "2026-12")
 OF_THE_FIRST_TEXT = [("GIVEN", "2026-11"), ("WITHDRAWN", "2026-11")]
+REASONS = (
+    "select array_agg(e.reason) from audit.events as e"
+    " where e.action = 'transcript.transition' and %s = any (e.entity_ids)"
+)
 JOBS = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcribe_recording'"
 
 
@@ -53,6 +57,7 @@ async def test_recording_is_not_transcribed_after_a_withdrawal(
     await consents(words, consultation, kind, *decisions)
     video = await words.world.recording(consultation)
     assert (await words.state_of(video))[:2] == ("OFF", "consent_withdrawn")
+    assert await words.world.value(REASONS, video) == ["consent_withdrawn"]
     assert await words.world.value(JOBS) == 0
     await words.transcriber().transcribe(video)
     assert (await words.state_of(video))[:2] == ("OFF", "consent_withdrawn")
@@ -82,10 +87,7 @@ async def test_withdrawal_before_the_transcription_begins_turns_it_off(words: Wo
     await words.transcriber().transcribe(video)
     assert (await words.state_of(video))[:2] == ("OFF", "consent_withdrawn")
     assert words.speech.asked == []
-    reason = (
-        "select reason from audit.events where action = 'transcript.transition' and %s = any (entity_ids)"
-    )
-    assert await words.world.value(reason, video) == "consent_withdrawn"
+    assert await words.world.value(REASONS, video) == ["consent_withdrawn"]
 
 
 async def test_withdrawal_during_the_transcription_ends_it_before_the_next_chunk(words: Words) -> None:
