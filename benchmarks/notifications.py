@@ -52,6 +52,8 @@ def notification(event: str, room: str) -> bytes:
             "numParticipants": 2,
         }
         said["participant"] = {"sid": f"PA_{uuid4().hex[:12]}", "identity": str(uuid4()), "state": "ACTIVE"}
+        if event.startswith("track_"):
+            said["track"] = {"sid": f"TR_{uuid4().hex[:12]}", "source": "MICROPHONE", "mimeType": "audio/red"}
     return json.dumps(said).encode()
 
 
