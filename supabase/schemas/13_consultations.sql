@@ -41,7 +41,7 @@ comment on column resguardo.consultations.is_transcribed is
 create index consultations_doctor_idx on resguardo.consultations (doctor_id, scheduled_at desc, id desc);
 create index consultations_patient_idx on resguardo.consultations (patient_id, scheduled_at desc, id desc);
 
--- Whether the consultation is the caller's own: as its doctor or as its patient.
+-- Returns whether the caller is the doctor or the patient of the consultation.
 create function private.is_own_consultation(consultation uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

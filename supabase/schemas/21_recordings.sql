@@ -307,7 +307,7 @@ begin
 end
 $$;
 
--- The published microphone tracks, as (identity, track_sid), that are to be recorded beside this video: each is of a
+-- Returns the published microphone tracks, as (identity, track_sid), to record beside this video: each belongs to a
 -- participant of the consultation and has no recording yet.
 create function private.unrecorded_tracks(video resguardo.recordings, identities text[], track_sids text[])
 returns table (participant_id uuid, track_sid text)

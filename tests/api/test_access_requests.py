@@ -394,7 +394,10 @@ async def test_denial_for_harm_needs_a_professional_and_tells_of_the_review(
         assert refused == ("CONFLICT", "clinician_unknown")
     denied = await officer.ask(DENY_REQUEST, **wanted, determinedBy=str(case.doctor.user_id))
     assert (denied["status"], denied["denial"]["isReviewable"]) == ("DENIED", True)
-    for language, words in (("en", "right to have this reviewed"), ("es", "derecho a que otro profesional")):
+    for language, words in (
+        ("en", "right to a review of this decision"),
+        ("es", "derecho a que otro profesional"),
+    ):
         seen = (await case.patient.send(ACCESS_REQUESTS, in_language=language)).data["accessRequests"]
         text = seen["edges"][0]["node"]["denial"]["text"]
         assert words in text
@@ -434,7 +437,7 @@ async def test_review_opens_it_again_and_only_its_outcome_ends_it(
     upheld = await officer.ask(RECORD_REVIEW, **wanted, reviewerId=reviewer)
     assert (upheld["status"], upheld["denial"]["reviewOutcome"]) == ("DENIED", "UPHELD")
     assert "reviewed this decision and upheld it" in upheld["denial"]["text"]
-    assert "right to have this reviewed" not in upheld["denial"]["text"]
+    assert "right to a review of this decision" not in upheld["denial"]["text"]
     assert await case.patient.refused(ASK_REVIEW, requestId=request) == ("CONFLICT", "reviewed_already")
     refused = await officer.refused(RECORD_REVIEW, **wanted, reviewerId=reviewer)
     assert refused == ("CONFLICT", "no_review_asked")

@@ -124,7 +124,7 @@ async def test_stop_before_livekit_was_asked_aborts_and_again_changes_nothing(
     second = await case.doctor.ask(documents.STOP, recordingId=started["id"])
     assert first == second
     assert (first["status"], first["error"]) == ("ABORTED", "stopped_by_request")
-    assert "stopped on request" in first["errorText"]
+    assert "stopped by a request" in first["errorText"]
     await world.work()
     assert await case.doctor.ask(documents.RECORDING, id=started["id"]) == first
 

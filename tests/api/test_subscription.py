@@ -399,7 +399,7 @@ async def test_only_subscriptions_are_taken(case: Case, api: str, query: str) ->
         await client.subscribe(query)
         error = await client.error()
         assert error["extensions"]["reason"] == "subscriptions_only"
-        assert error["message"].startswith("Por esta conexión")
+        assert error["message"].startswith("Esta conexión acepta solo")
 
 
 @pytest.mark.parametrize(
