@@ -1,4 +1,4 @@
-"""Consent to being recorded: who gave it, to which words, on whose behalf. Pure decisions, no I/O."""
+"""Consents to a recording: who gave them, to which text, and for whom. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from app.errors import Conflict, Forbidden
 
 
 class Decision(StrEnum):
-    """What a participant said; the newest word stands."""
+    """The statement of a participant. The newest statement counts."""
 
     GIVEN = "GIVEN"
     WITHDRAWN = "WITHDRAWN"
 
 
 class Source(StrEnum):
-    """Whether the participant said so to the system, or the doctor attests that it was said."""
+    """Whether the participant made the statement, or the doctor attests it."""
 
     SELF = "SELF"
     ATTESTED = "ATTESTED"
 
 
 class Relationship(StrEnum):
-    """On what ground a representative speaks for the participant."""
+    """The ground on which a representative acts for the participant."""
 
     PARENT = "PARENT"
     LEGAL_GUARDIAN = "LEGAL_GUARDIAN"
@@ -35,7 +35,7 @@ class Relationship(StrEnum):
 
 @dataclass(frozen=True)
 class Representative:
-    """Who spoke for the participant; the name is PHI."""
+    """The representative of the participant. The name is PHI."""
 
     relationship: Relationship
     name: str
@@ -43,7 +43,7 @@ class Representative:
 
 @dataclass(frozen=True)
 class ShownText:
-    """Which words were shown: a version, a language (`en`, `es`) and the SHA-256 of the text in hex."""
+    """The text that was shown: its version, its language (`en`, `es`) and its SHA-256 in hex."""
 
     version: str
     language: str
@@ -52,7 +52,7 @@ class ShownText:
 
 @dataclass(frozen=True)
 class Consent:
-    """One word of one participant, as it was recorded."""
+    """One recorded statement of one participant."""
 
     id: UUID
     consultation_id: UUID
@@ -70,15 +70,15 @@ class Consent:
 
     @property
     def shown(self) -> ShownText:
-        """The words it is about."""
+        """Return the text that the statement is about."""
         return ShownText(self.text_version, self.text_language, self.text_sha256)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a participant stands now; `is_required` is false for a guest who never joined.
+    """The present consent of a participant. `is_required` is false for a guest who never joined.
 
-    `is_withdrawn`: the participant consented before.
+    `is_withdrawn` says that the participant had consented before.
     """
 
     participant_id: UUID
@@ -90,7 +90,7 @@ class Standing:
 
 
 def missing_consents(standings: Iterable[Standing]) -> list[str]:
-    """Whose consent is missing, by role."""
+    """Return the roles whose consent is missing."""
     return sorted(
         standing.guest_role or standing.kind
         for standing in standings
@@ -99,14 +99,16 @@ def missing_consents(standings: Iterable[Standing]) -> list[str]:
 
 
 def require_everyone(standings: Iterable[Standing]) -> None:
-    """Law 6: raises Forbidden (consent_missing), naming by role whose consent is missing."""
+    """Raise Forbidden (consent_missing) with the roles whose consent is missing (law 6)."""
     missing = missing_consents(standings)
     if missing:
         raise Forbidden("consent_missing", missing=", ".join(missing))
 
 
 def require_any(history: Sequence[Consent]) -> Consent:
-    """The newest word, of a history oldest first. Raises Conflict (no_consent_to_withdraw) where there is none."""
+    """Return the newest statement of a history that is sorted oldest first. Raises Conflict
+    (no_consent_to_withdraw) if it is empty.
+    """
     if not history:
         raise Conflict("no_consent_to_withdraw")
     return history[-1]

@@ -1,4 +1,4 @@
-"""What one does with consent: give it, withdraw it. Both are written down for ever; the newest word stands."""
+"""Services for consent: give and withdraw it. Both are stored permanently, and the newest statement counts."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -35,9 +35,9 @@ class Consents:
     async def give(
         self, asker: Asker, participant_id: UUID, shown: ShownText, representative: Representative | None
     ) -> Consent:
-        """Records a participant's consent to these very words.
+        """Record a participant's consent to exactly this text.
 
-        Whose word it is follows from who asks: a patient's and a doctor's own is SELF, what a doctor says of the
+        A statement of the patient or the doctor about themselves is SELF. A statement of the doctor about the
         patient or a guest is ATTESTED. Raises NotFound, Conflict (withdrawn_in_person), InvalidInput
         (consent_text_unknown, consent_text_differs, bad_representative).
         """
@@ -49,7 +49,7 @@ class Consents:
     async def withdraw(
         self, asker: Asker, participant_id: UUID, representative: Representative | None
     ) -> Consent:
-        """Records that the standing consent is withdrawn; a running recording is stopped. Again, it changes nothing.
+        """Record the withdrawal of a standing consent, which stops a running recording. Safe to repeat.
 
         Raises NotFound, Conflict (no_consent_to_withdraw), InvalidInput (bad_representative).
         """
@@ -82,22 +82,22 @@ class Consents:
 
 
 async def lock_consultation(tx: Transaction, consultation_id: UUID) -> None:
-    """Consents, joins and starts of one consultation happen one after the other: each takes this lock."""
+    """Take the lock that orders the consents, joins and starts of one consultation."""
     await store.lock_consultation(tx, consultation_id)
 
 
 async def require_consent(tx: Transaction, consultation_id: UUID) -> None:
-    """Law 6. Raises Forbidden (consent_missing, with the roles) unless every required participant consents now."""
+    """Raise Forbidden (consent_missing, with the roles) unless every required participant consents now (law 6)."""
     require_everyone(await store.standings(tx, consultation_id))
 
 
 async def standings(tx: Transaction, consultation_id: UUID) -> list[Standing]:
-    """Where everybody of a consultation stands now."""
+    """Return the present consent of every participant of a consultation."""
     return await store.standings(tx, consultation_id)
 
 
 async def everyone_consents(tx: Transaction, consultation_id: UUID) -> bool:
-    """Law 6: whether every required participant consents now."""
+    """Return whether every required participant consents now (law 6)."""
     return not missing_consents(await store.standings(tx, consultation_id))
 
 

@@ -1,4 +1,4 @@
-"""Consents as rows."""
+"""The database rows of consents."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ _standings = TypeAdapter(list[Standing])
 
 @dataclass(frozen=True)
 class ConsentingParticipant:
-    """Whose consent it is."""
+    """The participant whose consent it is."""
 
     id: UUID
     kind: str
@@ -37,14 +37,16 @@ _PARTICIPANT: Final = AuditedRead(
 
 
 async def lock_consultation(tx: Transaction, consultation_id: UUID) -> None:
-    """Waits for any other consent, join or start of this consultation to end."""
+    """Wait until every other consent, join or start of this consultation has ended."""
     await tx.run(_sql["lock_consultation"], {"consultation_id": consultation_id})
 
 
 async def read_participant(
     tx: Transaction, participant_id: UUID, action: LiteralString
 ) -> ConsentingParticipant | None:
-    """The participant, with the audit row of the action; None where hidden or absent."""
+    """Return the participant with the audit row of the action, or None if the participant is hidden or does not
+    exist.
+    """
     found = await _PARTICIPANT.all(tx, {"id": participant_id}, action=action)
     return found[0] if found else None
 
@@ -57,7 +59,7 @@ async def insert(
     shown: ShownText,
     representative: Representative | None,
 ) -> Consent:
-    """Writes one word down. The policies raise Forbidden for a word that is not this person's to write."""
+    """Insert a statement. The policies raise Forbidden if this person may not make it."""
     rows = await tx.all(
         _sql["insert_consent"],
         {
@@ -74,15 +76,15 @@ async def insert(
 
 
 async def history(tx: Transaction, participant_id: UUID) -> list[Consent]:
-    """Every word of a participant, oldest first."""
+    """Return all statements of a participant, oldest first."""
     return _consents.validate_python(await tx.all(_sql["history"], {"participant_id": participant_id}))
 
 
 async def standings(tx: Transaction, consultation_id: UUID) -> list[Standing]:
-    """Where every participant of a consultation stands now."""
+    """Return the present consent of every participant of a consultation."""
     return _standings.validate_python(await tx.all(_sql["standings"], {"consultation_id": consultation_id}))
 
 
 async def defer_enforcement(tx: Transaction, consultation_id: UUID) -> None:
-    """Queues the stop of what may no longer be recorded."""
+    """Queue the job that stops recordings without consent."""
     await tx.run(_sql["defer_enforcement"], {"consultation_id": consultation_id})

@@ -1,6 +1,7 @@
-"""The consent texts that are shown, by version and language.
+"""The consent texts by version and language.
 
-A version, once shown to anybody, is never edited: its SHA-256 is in consents. A change of words is a new version.
+A version that was shown to anyone is never edited, because consents contain its SHA-256. A changed text is a new
+version.
 """
 
 import hashlib
@@ -14,13 +15,13 @@ from app.errors import InvalidInput
 CURRENT_VERSION = "2026-12"
 LANGUAGES = ("en", "es")
 ABOUT_WORDS = ("2026-11", "2026-12")
-"""The versions that say that a recording may be turned into words by service providers."""
+"""The versions whose text says that service providers may transcribe a recording."""
 _DIRECTORY = Path(__file__).parent.parent / "texts" / "consent"
 
 
 @dataclass(frozen=True)
 class ConsentText:
-    """Words to show, in Markdown, and the SHA-256 of their UTF-8 bytes in hex."""
+    """A text in Markdown, and the SHA-256 of its UTF-8 bytes in hex."""
 
     version: str
     language: str
@@ -30,7 +31,7 @@ class ConsentText:
 
 @cache
 def consent_texts() -> dict[tuple[str, str], ConsentText]:
-    """Every text there is, by version and language."""
+    """Return all texts by version and language."""
     texts = {}
     for path in sorted(_DIRECTORY.glob("*.md")):
         version, language = path.name.removesuffix(".md").rsplit(".", 1)
@@ -42,7 +43,7 @@ def consent_texts() -> dict[tuple[str, str], ConsentText]:
 
 
 def require_known(shown: ShownText) -> None:
-    """Raises InvalidInput (consent_text_unknown, consent_text_differs) unless these very words are ours."""
+    """Raise InvalidInput (consent_text_unknown, consent_text_differs) unless the shown text is one of ours."""
     known = consent_texts().get((shown.version, shown.language))
     if known is None:
         raise InvalidInput("consent_text_unknown")

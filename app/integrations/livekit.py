@@ -1,9 +1,9 @@
-"""LiveKit as Resguardo needs it: join tokens, recordings started, stopped and listed, rooms looked at.
+"""Client of LiveKit: join tokens, egresses (start, stop, list), rooms and participants.
 
-The only place that knows `livekit-api`: its messages and enums stop here and callers see frozen dataclasses
-with plain strings. It never retries, because the server does not deduplicate egress starts and a second one
-records twice (the client's own failover for LiveKit Cloud is switched off), never follows a redirect with
-storage keys in the body, and never hands on the vendor's words: errors become short codes of ours.
+Only this module imports `livekit-api`. Callers get frozen dataclasses with plain strings. The client never retries,
+because the server does not deduplicate egress starts and a second one would record twice (the vendor client's own
+failover for LiveKit Cloud is switched off). It never follows a redirect with storage keys in the body. It never
+passes on the vendor's text: errors become short codes of ours.
 """
 
 import asyncio
@@ -61,17 +61,19 @@ JOIN_TTL_SECONDS: Final = 7200
 
 
 def is_definite(error: AppError) -> bool:
-    """Whether the call certainly did nothing; otherwise it may have acted, and a start must be looked for."""
+    """Return whether the call certainly had no effect. Otherwise it may have had one, and a start must be looked
+    for.
+    """
     return isinstance(error, LiveKitRefused)
 
 
 class LiveKit:
-    """One LiveKit project. Close it: it holds an HTTP session, opened at the first call.
+    """One LiveKit project. Close it, because it holds an HTTP session that the first call opens.
 
-    Every method that calls raises `LiveKitRefused` (definite), `UpstreamFailed("livekit_unavailable")` or
-    `Timeout("livekit_timeout")` (both: whether it acted is not known). Timeouts are ours: those of
-    livekit-api 1.2.2 are never applied, and a start takes up to 22 s to be refused for want of capacity
-    (checked 2026-11-21).
+    Every method that calls LiveKit raises `LiveKitRefused` (definite), `UpstreamFailed("livekit_unavailable")` or
+    `Timeout("livekit_timeout")`. After the last two it is unknown whether the call took effect. The time limits are
+    our own: those of livekit-api 1.2.2 are never applied, and refusing a start for lack of capacity takes up to 22
+    s (checked 2026-11-21).
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class LiveKit:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the HTTP session; the next call opens a new one."""
+        """Close the HTTP session. The next call opens a new one."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -108,11 +110,11 @@ class LiveKit:
     def join_token(
         self, *, identity: str, room: str, metadata: str, ttl_seconds: int = JOIN_TTL_SECONDS
     ) -> str:
-        """Answer a token that lets `identity` into `room` and nowhere else; asks nobody.
+        """Return a token that lets `identity` into `room` and no other room. Sends no request.
 
-        Every participant can read `identity` and `metadata`: ids only. No name is set. The token is checked
-        when it is used to connect; leaving the room does not end it. Raises ValueError for an empty identity
-        or room.
+        Every participant can read `identity` and `metadata`, so they contain only ids. No name is set. LiveKit
+        checks the token when it is used to connect, and leaving the room does not end it. Raises ValueError for an
+        empty identity or room.
         """
         if ttl_seconds <= 0:
             raise ValueError("a join token needs a time to live")
@@ -138,21 +140,21 @@ class LiveKit:
     async def start_room_composite(
         self, *, room_name: str, object_key: str, upload: S3Target
     ) -> EgressSnapshot:
-        """Record `room_name` into one MP4 at `object_key`, uploaded when the recording has ended.
+        """Record `room_name` into one MP4 at `object_key`, which LiveKit uploads when the recording has ended.
 
-        The room must exist (LiveKitRefused `not_found`). The key must end in `.mp4` and hold no braces
-        (ValueError): LiveKit would change it.
+        The room must exist (LiveKitRefused `not_found`). The key must end in `.mp4` and contain no braces
+        (ValueError), because LiveKit would change it.
         """
         return await self._start(requests.video(room_name, object_key, upload))
 
     async def start_microphone(
         self, *, room_name: str, track_sid: str, object_key: str, upload: S3Target
     ) -> EgressSnapshot:
-        """Record the sound of one published track, until it is unpublished, its room closes or it is stopped.
+        """Record the sound of one published track until it is unpublished, its room closes, or the egress is
+        stopped.
 
-        As `start_room_composite`, but the key ends in `.mp4` (AAC) or `.ogg` (Opus). LiveKit accepts a SID that
-        it does not know, and the recording is FAILED after 30 s. It needs no browser and a quarter of the
-        processor.
+        Like `start_room_composite`, but the key ends in `.mp4` (AAC) or `.ogg` (Opus). LiveKit accepts an unknown
+        SID, and the egress is FAILED after 30 s. The egress needs no browser and a quarter of the processor time.
         """
         return await self._start(requests.microphone(room_name, track_sid, object_key, upload))
 
@@ -165,19 +167,18 @@ class LiveKit:
         object_key: str,
         upload: S3Target,
     ) -> EgressSnapshot:
-        """Record the sound of two people into one Ogg: the doctor is the left channel, the patient the right.
+        """Record the sound of two people into one Ogg: the doctor on the left channel, the patient on the right.
 
-        As `start_microphone`, but the key ends in `.ogg`. LiveKit waits 30 s for both to be in the room. An egress
-        service that does not know the call refuses it (LiveKitRefused `invalid_argument`; egress 1.9.1, read
-        2026-11-29).
+        Like `start_microphone`, but the key ends in `.ogg`. LiveKit waits 30 s for both people. An egress service
+        that does not know the call refuses it (LiveKitRefused `invalid_argument`; egress 1.9.1, read 2026-11-29).
         """
         people = doctor_identity, patient_identity
         return await self._start(requests.speakers(room_name, *people, object_key, upload))
 
     async def stop_egress(self, egress_id: str) -> StopOutcome:
-        """Ask that a recording end; asking again is harmless.
+        """Ask LiveKit to end an egress. Safe to repeat.
 
-        A Timeout may mean that its node died: LiveKit then lists it as active for ever (livekit#1717).
+        A Timeout may mean that the node died. LiveKit then lists the egress as active without end (livekit#1717).
         """
         try:
             async with self._call(self._timeout_seconds) as api:
@@ -194,10 +195,10 @@ class LiveKit:
     async def list_egress(
         self, *, room_name: str | None = None, egress_id: str | None = None, active_only: bool = False
     ) -> list[EgressSnapshot]:
-        """List recordings of one room, one by its id, or all; ended ones for about a day, unless
-        `active_only`.
+        """List the egresses of one room, one egress by its id, or all. Ended egresses are listed for about a day,
+        unless `active_only`.
 
-        An empty list is no proof that a recording is over.
+        An empty list does not prove that an egress has ended.
         """
         request = ListEgressRequest(room_name=room_name or "", egress_id=egress_id or "", active=active_only)
         found: list[EgressInfo] = []
@@ -215,12 +216,12 @@ class LiveKit:
         return [snapshots.egress(info) for info in found]
 
     async def recorder_answers(self, egress_id: str) -> bool | None:
-        """Whether the process that records answers; None if LiveKit does not say.
+        """Return whether the recording process answers, or None if LiveKit does not say.
 
-        LiveKit's list shows a recording as active for ever if its process died. An update of its streams that names
-        none reaches that process, which refuses it: nothing changes (livekit-server 1.13.5 and livekit/egress 1.9.1,
-        tried 2026-11-29). LiveKit does not say it of a recording that is ending or has ended; nor does a process that
-        is still starting answer. Silence takes 3 s.
+        LiveKit lists an egress as active without end if its process died. An update of its streams that names no
+        stream reaches the process, which refuses it, and changes nothing (livekit-server 1.13.5 and livekit/egress
+        1.9.1, tried 2026-11-29). LiveKit does not say for an egress that is ending or has ended. A process that is
+        still starting does not answer. The absence of an answer takes 3 s.
         """
         try:
             async with self._call(self._timeout_seconds) as api:
@@ -234,10 +235,11 @@ class LiveKit:
         return True
 
     async def is_connected(self, room: str, identity: str) -> bool | None:
-        """Whether LiveKit's server is connected to somebody whom it lists; None if LiveKit does not say.
+        """Return whether LiveKit's server is connected to a listed participant, or None if LiveKit does not say.
 
-        After a crash of the server its list shows everybody who was there. An update that names no change reaches the
-        connection itself, and changes nothing (livekit-server 1.13.5, tried 2026-11-29). Silence takes 3 s.
+        After a crash of the server, its list contains everyone who was there. An update without a change reaches
+        the connection itself and changes nothing (livekit-server 1.13.5, tried 2026-11-29). The absence of an
+        answer takes 3 s.
         """
         try:
             async with self._call(self._timeout_seconds) as api:
@@ -251,19 +253,19 @@ class LiveKit:
         return True
 
     async def connected(self, room: str) -> list[ParticipantSnapshot]:
-        """Who is listed in `room`, without those of whom LiveKit says that it is not connected to them."""
+        """Return the participants listed in `room`, without those to whom LiveKit says that it is not connected."""
         return await self.connected_of(room, await self.participants(room))
 
     async def connected_of(
         self, room: str, listed: Sequence[ParticipantSnapshot]
     ) -> list[ParticipantSnapshot]:
-        """Those of `listed` of whom LiveKit does not say that it is not connected to them."""
+        """Return the participants of `listed`, without those to whom LiveKit says that it is not connected."""
         answers = await asyncio.gather(*(self.is_connected(room, somebody.identity) for somebody in listed))
         return [somebody for somebody, answer in zip(listed, answers, strict=True) if answer is not False]
 
     async def rooms(self, names: Sequence[str] | None) -> list[RoomSnapshot]:
-        """Those of `names` that are open now; every open room when None; asks nothing when there is no
-        name.
+        """Return the rooms of `names` that are open now, or every open room if `names` is None. Sends no request
+        for an empty list.
         """
         if names is not None and not names:
             return []
@@ -272,8 +274,8 @@ class LiveKit:
         return [snapshots.room(info) for info in answer.rooms]
 
     async def remove_participant(self, room: str, identity: str) -> None:
-        """Put someone out, or find that they are not there; their join token lets them in again while it
-        lives.
+        """Remove a participant, or find that they are not in the room. Their join token lets them in again while it
+        is valid.
         """
         try:
             async with self._call(self._timeout_seconds) as api:
@@ -283,17 +285,17 @@ class LiveKit:
                 raise
 
     async def participants(self, room: str) -> list[ParticipantSnapshot]:
-        """Who is in `room` now, recorders included (kind `egress`); nobody when the room is not open."""
+        """Return the participants in `room`, including recorders (kind `egress`); none if the room is not open."""
         async with self._call(self._timeout_seconds) as api:
             answer = await api.room.list_participants(ListParticipantsRequest(room=room))
         return [snapshots.participant(info) for info in answer.participants]
 
     async def reachable(self) -> Reachability:
-        """Ask for a room that is not there, then for its recordings, then to record nothing.
+        """Request a room that does not exist, its egresses, and an egress that records nothing.
 
-        `no_egress`: the server can have no recording service. `no_recorder`: none runs, or none has processor time
-        left; LiveKit says so after 22 s. A recording service refuses a request that names no room, no track and no
-        file before it writes anything down (livekit/egress 1.9.1, read 2026-11-29).
+        `no_egress`: the server cannot have an egress service. `no_recorder`: no egress service runs or has free
+        processor time; LiveKit says so after 22 s. An egress service refuses a request without a room, a track and
+        a file before it stores anything (livekit/egress 1.9.1, read 2026-11-29).
         """
         try:
             await self.rooms(["resguardo-check"])

@@ -1,8 +1,8 @@
-"""What LiveKit's refusals mean to us: one reason for each remedy.
+"""Translates LiveKit's refusals into our reasons: one reason for each remedy.
 
-LiveKit answers Twirp codes, and 401 in plain text if the token itself is refused (livekit/livekit
-`pkg/service/auth.go`, checked 2026-11-29). Of Twirp's messages one mark alone is looked at: a refusal of a token
-quotes the token.
+LiveKit answers with Twirp codes, and with 401 in plain text if it refuses the token itself (livekit/livekit
+`pkg/service/auth.go`, checked 2026-11-29). This module looks for only a few marks in Twirp's messages, because a
+refusal of a token quotes the token.
 """
 
 from collections.abc import Mapping
@@ -31,14 +31,17 @@ OTHER_CODES: Final = frozenset(
     )
 )
 NO_EGRESS_MARK: Final = "egress not connected"
-"""Of a server without Redis, which can have no recorder at all: 500 (livekit-server 1.13.5, tried 2026-11-21)."""
+"""The mark of a server without Redis, which cannot have an egress service: 500 (livekit-server 1.13.5, tried
+2026-11-21).
+"""
 
 NO_RESPONSE_MARK: Final = "no response from servers"
-"""Of a server that passed a request on and heard nothing: 503, with `twirp error unknown: ` before it (livekit-server
-1.13.5, tried 2026-11-29)."""
+"""The mark of a server that passed a request on and got no answer: 503, with the prefix `twirp error unknown: `
+(livekit-server 1.13.5, tried 2026-11-29).
+"""
 
 MOST_SKEW_SECONDS: Final = 60
-"""What LiveKit forgives in a token's times: the leeway of go-jose."""
+"""The difference that LiveKit accepts in a token's times: the leeway of go-jose."""
 
 _AMBIGUOUS_STATUS: Final = 408
 _OF_STATUS: Final[Mapping[int, str]] = {
@@ -50,19 +53,19 @@ _OF_STATUS: Final[Mapping[int, str]] = {
 
 
 class LiveKitRefused(UpstreamFailed):
-    """LiveKit answered no (a Twirp 4xx): nothing was done. `detail["code"]` is the Twirp code, `unknown` if
-    none.
+    """LiveKit refused the call (a Twirp 4xx), which had no effect. `detail["code"]` is the Twirp code, or
+    `unknown`.
     """
 
     retryable = False
 
 
 class LiveKitUnanswered(UpstreamFailed):
-    """LiveKit's server answered, but the process that it asked did not: `livekit_unavailable`."""
+    """LiveKit's server answered, but the process behind it did not: `livekit_unavailable`."""
 
 
 def refusal_of(error: ServerError, our_clock_ahead_seconds: float | None) -> AppError:
-    """The AppError for what LiveKit answered: LiveKitRefused if it certainly did nothing."""
+    """Return the AppError for LiveKit's answer: LiveKitRefused if the call certainly had no effect."""
     if error.status == _AMBIGUOUS_STATUS:
         return Timeout("livekit_timeout")
     if NO_EGRESS_MARK in error.message:

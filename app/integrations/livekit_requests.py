@@ -1,7 +1,7 @@
-"""What Resguardo asks LiveKit to record, as its requests: the video of a room, one microphone, or two speakers.
+"""Builds the egress requests for LiveKit: the video of a room, one microphone, or two speakers.
 
-Pure. Refuses object keys that LiveKit would change: it appends the extension of the file type where it is
-missing, fills braces in, and cleans paths (`pkg/config/output_file.go` of livekit/egress, read 2026-11-21).
+Pure. Refuses object keys that LiveKit would change: it appends a missing extension, replaces braces, and cleans
+paths (`pkg/config/output_file.go` of livekit/egress, read 2026-11-21).
 """
 
 from collections.abc import Mapping
@@ -29,10 +29,10 @@ from livekit.protocol.models import AudioCodec
 KEY_FRAME_INTERVAL_SECONDS: Final = 2.0
 
 AUDIO_BITRATE_KBPS: Final = 64
-"""Six hours take 173 MB, so the transcription can read them; LiveKit's default of 128 would take 346 MB."""
+"""Six hours then take 173 MB, which transcription can read. LiveKit's default of 128 would take 346 MB."""
 
 AAC_FREQUENCY_HZ: Final = 44_100
-"""With AAC at 48 kHz egress 1.9.1 writes the start of a turn up to 0.94 s early (measured 2026-11-29)."""
+"""With AAC at 48 kHz, egress 1.9.1 writes the start of a turn up to 0.94 s early (measured 2026-11-29)."""
 
 _TYPES: Final = {".mp4": EncodedFileType.MP4, ".ogg": EncodedFileType.OGG}
 _SOUND: Final[Mapping[str, EncodingOptions]] = {
@@ -41,11 +41,11 @@ _SOUND: Final[Mapping[str, EncodingOptions]] = {
     ),
     ".ogg": EncodingOptions(audio_codec=AudioCodec.OPUS, audio_bitrate=AUDIO_BITRATE_KBPS),
 }
-"""How sound is encoded in a file of each type. LiveKit always writes Opus at 48 kHz."""
+"""The encoding of sound for each file type. LiveKit always writes Opus at 48 kHz."""
 
 
 class S3Credentials(Protocol):
-    """What an upload signs with; `app.integrations.storage.Credentials` is one."""
+    """The credentials that sign an upload, such as `app.integrations.storage.Credentials`."""
 
     @property
     def access_key_id(self) -> str: ...
@@ -57,8 +57,8 @@ class S3Credentials(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class S3Target:
-    """Where LiveKit uploads to. The credentials must outlive the consultation and the upload that follows
-    it.
+    """The target of LiveKit's upload. The credentials must be valid until the upload after the consultation has
+    ended.
     """
 
     endpoint_url: str
@@ -69,7 +69,7 @@ class S3Target:
 
 
 def video(room_name: str, object_key: str, upload: S3Target) -> RoomCompositeEgressRequest:
-    """Everybody in one MP4. Raises ValueError for a key LiveKit would change."""
+    """Return the request for one MP4 of the room. Raises ValueError for a key that LiveKit would change."""
     output = _output(_extension(object_key, ".mp4"), object_key, upload)
     encoding = EncodingOptions(key_frame_interval=KEY_FRAME_INTERVAL_SECONDS)
     return RoomCompositeEgressRequest(room_name=room_name, file_outputs=[output], advanced=encoding)
@@ -78,9 +78,10 @@ def video(room_name: str, object_key: str, upload: S3Target) -> RoomCompositeEgr
 def microphone(
     room_name: str, track_sid: str, object_key: str, upload: S3Target
 ) -> TrackCompositeEgressRequest:
-    """The sound of one track; the key's extension (`.mp4`, `.ogg`) says in which file. Raises as `video`.
+    """Return the request for the sound of one track. The key's extension (`.mp4`, `.ogg`) selects the file type.
+    Raises like `video`.
 
-    The track comes alone: beside a video track LiveKit would wait for both.
+    The request names only the audio track, because LiveKit would wait for both if it also named a video track.
     """
     if not track_sid:
         raise ValueError("a microphone is recorded by the SID of its track")
@@ -96,10 +97,11 @@ def microphone(
 def speakers(
     room_name: str, doctor_identity: str, patient_identity: str, object_key: str, upload: S3Target
 ) -> StartEgressRequest:
-    """The sound of two people in one Ogg, the doctor LEFT and the patient RIGHT. Raises as `video`.
+    """Return the request for the sound of two people in one Ogg, the doctor LEFT and the patient RIGHT. Raises like
+    `video`.
 
-    A route takes every track of sound of its participant, and LiveKit waits 30 s for both to be there
-    (`matchesAudioRoute`, `awaitMediaTracks` in `pkg/pipeline/source/sdk.go` of livekit/egress, read 2026-11-29).
+    A route takes every audio track of its participant, and LiveKit waits 30 s for both people (`matchesAudioRoute`,
+    `awaitMediaTracks` in `pkg/pipeline/source/sdk.go` of livekit/egress, read 2026-11-29).
     """
     if not doctor_identity or not patient_identity or doctor_identity == patient_identity:
         raise ValueError("two speakers are recorded by two identities")
@@ -118,7 +120,7 @@ def speakers(
 
 
 def _extension(object_key: str, *allowed: str) -> str:
-    """The one of `allowed` that the key ends in. Raises ValueError for a key LiveKit would change."""
+    """Return the one of `allowed` in which the key ends. Raises ValueError for a key that LiveKit would change."""
     found = next((extension for extension in allowed if object_key.endswith(extension)), None)
     if found is None or object_key.startswith(("/", ".")) or set(object_key) & set("{}"):
         expected = " or ".join(allowed)

@@ -1,7 +1,7 @@
-"""What LiveKit says of recordings, rooms and participants, in plain words of ours.
+"""Translates LiveKit's egresses, rooms and participants into our own types.
 
-Pure. The vendor's error texts are not handed on (they quote endpoints and keys): only its code and a reason
-of ours. Its `location` is dropped too: where an object lies is known by its key.
+Pure. The vendor's error texts are not passed on, because they quote endpoints and keys; errors have LiveKit's code
+and a reason of ours. LiveKit's `location` is also dropped, because the key identifies the object.
 """
 
 from dataclasses import dataclass
@@ -35,26 +35,24 @@ _REASONS: Final = (
     ("OOM", "resources_exhausted"),
     ("connection to room failed", "room_connection_lost"),
 )
-"""Marks in the vendor's texts (livekit/protocol `livekit_egress.go`, livekit/egress `errors.go`; read
-2026-11-21).
-"""
+"""Marks in the vendor's texts (livekit/protocol `livekit_egress.go`, livekit/egress `errors.go`; read 2026-11-21)."""
 
 _ENDS_BEFORE_START: Final = (
     ("StopEgress API", "stopped_before_start"),
     ("Source closed", "room_closed_before_start"),
 )
-"""Marks in the `details` of an egress that ended before it began. Its error then only says that nothing was received,
-also where it was stopped (livekit/egress 1.9.1, seen 2026-11-29).
+"""Marks in the `details` of an egress that ended before it began. Its error only says that nothing was received,
+even if the egress was stopped (livekit/egress 1.9.1, seen 2026-11-29).
 """
 
 
 @dataclass(frozen=True, slots=True)
 class EgressSnapshot:
-    """A recording as LiveKit sees it at one moment.
+    """An egress as LiveKit describes it at one moment.
 
-    `object_key` is the file path that was asked for, by which a start whose answer was lost is found again;
-    None when the request was not ours. `duration_seconds` and `size_bytes` are None until the upload ended.
-    `error_reason` is None when nothing went wrong, `failed` when LiveKit says no more.
+    `object_key` is the requested file path, by which a start whose answer was lost is found again; None if the
+    request was not ours. `duration_seconds` and `size_bytes` are None until the upload has ended. `error_reason` is
+    None without an error, and `failed` if LiveKit says no more.
     """
 
     egress_id: str
@@ -72,13 +70,13 @@ class EgressSnapshot:
 
     @property
     def is_over(self) -> bool:
-        """Whether LiveKit calls it ended, well or badly; a recording whose node died never is."""
+        """Return whether LiveKit calls the egress ended, successfully or not. The egress of a dead node never is."""
         return self.status in OVER
 
 
 @dataclass(frozen=True, slots=True)
 class RoomSnapshot:
-    """An open room. `num_participants` counts people, not recorders."""
+    """An open room. `num_participants` counts people and not recorders."""
 
     name: str
     sid: str
@@ -88,10 +86,9 @@ class RoomSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ParticipantSnapshot:
-    """Someone or something in a room; `kind` is `standard`, `egress`, `ingress`, `sip`, `agent` and the
-    like.
+    """A participant of a room. `kind` is `standard`, `egress`, `ingress`, `sip`, `agent` or similar.
 
-    `microphones` are the SIDs of the tracks of sound that are published as microphones, muted ones too.
+    `microphones` are the SIDs of the audio tracks that are published as microphones, including muted ones.
     """
 
     identity: str
@@ -104,12 +101,14 @@ class ParticipantSnapshot:
 
     @property
     def is_person(self) -> bool:
-        """Whether LiveKit counts them among a room's participants."""
+        """Return whether LiveKit counts the participant among the people of a room."""
         return self.kind in ("standard", "sip", "ingress")
 
 
 def egress(info: EgressInfo) -> EgressSnapshot:
-    """A status that this version of the client does not know is `unknown`; impossible figures are None."""
+    """Translate an egress. A status that this version of the client does not know is `unknown`; impossible numbers
+    are None.
+    """
     file = info.file_results[0] if info.file_results else info.file
     failed = bool(info.error or info.error_code or info.status == EgressStatus.EGRESS_ABORTED)
     return EgressSnapshot(

@@ -24,13 +24,15 @@ import jwt
 from app.errors import InvalidInput, Unauthenticated
 
 MAX_BODY_BYTES: Final = 64 * 1024
-"""An egress notification takes 1 to 3 KB and the others less; only room or participant metadata (ours are
-ids) grows.
+"""An egress notification has 1 to 3 KB, and the others have less. Only the metadata of a room or participant grows,
+and ours contains only ids.
 """
 
 LEEWAY_SECONDS: Final = 60
 MAX_TOKEN_LIFE_SECONDS: Final = 600
-"""Twice the five minutes that LiveKit gives; its retries resend the first token (read 2026-11-21)."""
+"""Twice the five minutes that LiveKit gives a token. LiveKit's retries send the first token again (read
+2026-11-21).
+"""
 
 EGRESS_STATUSES: Final = frozenset(
     f"EGRESS_{name}"
@@ -47,11 +49,10 @@ _SECONDS: Final = re.compile(r"[0-9]{1,11}")
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
-    """One verified notification. `egress_id` is None when LiveKit left it empty, as it does for a failed
-    auto-egress.
+    """One verified notification. `egress_id` is None if LiveKit left it empty, as it does for a failed auto-egress.
 
-    `microphone_sid` and `publisher_identity` are set exactly when somebody has published a microphone
-    (`track_published`); the room then has a name.
+    `microphone_sid` and `publisher_identity` are set only if a participant has published a microphone
+    (`track_published`). The room then has a name.
     """
 
     event_id: str
@@ -65,7 +66,9 @@ class WebhookEvent:
 
 
 class WebhookVerifier:
-    """Holds the secrets by API key; several keys may stand at once, so that keys can be rotated."""
+    """Verifies webhooks with the secrets by API key. Several keys may be valid at once, so that keys can be
+    rotated.
+    """
 
     def __init__(self, keys: Mapping[str, str], *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         if not keys or not all(keys) or not all(keys.values()):
@@ -74,12 +77,11 @@ class WebhookVerifier:
         self._max_body_bytes = max_body_bytes
 
     def verify(self, body: bytes, authorization: str | None) -> WebhookEvent:
-        """Answer the event that `body` announces.
+        """Return the event in `body`.
 
-        `authorization` is the header as it came: a bare JWT, or one after `Bearer `. Raises Unauthenticated
-        (`webhook_signature`) when key, signature, times or hash do not hold, InvalidInput
-        (`webhook_too_large`, `webhook_body`, `webhook_status`) when what was signed is not a notification we
-        understand.
+        `authorization` is the unchanged header: a bare JWT, or one after `Bearer `. Raises Unauthenticated
+        (`webhook_signature`) if the key, signature, times or hash are invalid. Raises InvalidInput
+        (`webhook_too_large`, `webhook_body`, `webhook_status`) if the signed body is not a valid notification.
         """
         if len(body) > self._max_body_bytes:
             raise InvalidInput("webhook_too_large", max_bytes=self._max_body_bytes)

@@ -1,4 +1,4 @@
-"""What the doctor downloads, byte for byte what the room showed and sounded like; and the URLs that open nothing."""
+"""Downloads by the doctor: the files must be correct, and altered or expired URLs must fail."""
 
 import asyncio
 import hashlib
@@ -18,19 +18,19 @@ from devstack.demo.scene import Scene
 from devstack.demo.sources import digest_of
 
 _EXPIRED_SECONDS = 2.1
-"""After a URL of one second: the store compares whole seconds."""
+"""How long to wait for the expiry of a URL of one second, because the store compares whole seconds."""
 
 
 @dataclass(frozen=True)
 class BriefUrl:
-    """A URL that is good for a second, and when it was signed by the monotonic clock."""
+    """A URL that is valid for one second, and the monotonic time at which it was signed."""
 
     url: str
     signed_at: float
 
 
 class Downloads:
-    """The doctor's, of one recording with both its media READY."""
+    """The doctor's downloads of one recording whose media are READY."""
 
     def __init__(self, scene: Scene, api: ApiClient, recording: Any) -> None:
         self._scene = scene
@@ -38,7 +38,7 @@ class Downloads:
         self._recording = recording
 
     async def take_video(self) -> str:
-        """The URL of the video, whose bytes were the source's."""
+        """Download the video, check that it equals the source, and return its URL."""
         recording = self._recording
         listed = (await self._api.ask(documents.RECORDINGS))["recordings"]["edges"]
         require(
@@ -61,13 +61,13 @@ class Downloads:
         ]
 
     async def refuse_altered(self, url: str) -> None:
-        """One byte of the URL changed, each of its parts once."""
+        """Check that the URL fails after one byte of any of its parts is changed."""
         for altered in _altered(url):
             answer = await self._scene.http.get(altered)
             require(answer.status_code in (400, 403), "an altered URL was not refused")
 
     def sign_briefly(self, url: str) -> BriefUrl:
-        """Another URL of the same object."""
+        """Sign another URL of the same object."""
         environment = self._scene.stack.environment
         reader = Storage(
             endpoint_url=environment["R2_ENDPOINT_URL"],
@@ -80,13 +80,13 @@ class Downloads:
         return BriefUrl(brief, time.monotonic())
 
     async def refuse_expired(self, brief: BriefUrl) -> None:
-        """Waits until it has expired, if it has not yet."""
+        """Wait until the URL has expired, and check that it fails."""
         await asyncio.sleep(max(0, brief.signed_at + _EXPIRED_SECONDS - time.monotonic()))
         answer = await self._scene.http.get(brief.url)
         require(answer.status_code == 403, "an expired URL was served")
 
     async def _take(self, medium: Any, source: Path | None) -> str:
-        """Download a medium, which is the source if one is given, and return its URL."""
+        """Download a media file, check that it equals `source` if one is given, and return its URL."""
         issued = await self._api.ask(documents.ISSUE_URL, recordingId=medium["id"])
         url = str(issued["issueDownloadUrl"]["url"])
         downloaded, size = hashlib.sha256(), 0
@@ -103,7 +103,7 @@ class Downloads:
 
 
 def _told(medium: Any) -> dict[str, object]:
-    """A medium, in the report's words."""
+    """Return the media file for the report."""
     return {
         "id": medium["id"],
         "size": medium["sizeBytes"],
@@ -113,7 +113,7 @@ def _told(medium: Any) -> dict[str, object]:
 
 
 def _altered(url: str) -> Iterator[str]:
-    """The URL with one byte changed: in the path, in each parameter's value."""
+    """Yield the URL with one byte changed: in the path, and in the value of each parameter."""
     head, query = url.split("?", 1)
     yield f"{head[:-5]}{_other(head[-5])}{head[-4:]}?{query}"
     parameters = query.split("&")

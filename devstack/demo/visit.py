@@ -1,4 +1,4 @@
-"""A consultation and its recordings, as its doctor and its patient go through them."""
+"""A consultation and its recordings, from the view of its doctor and its patient."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ _UNFORTUNATE = ("FAILED", "ABORTED", "LOST")
 
 @dataclass(frozen=True)
 class Visit:
-    """A registered consultation. `api` is its doctor's."""
+    """A registered consultation. `api` is its doctor's client."""
 
     scene: Scene
     api: ApiClient
@@ -36,7 +36,7 @@ class Visit:
 
     @classmethod
     async def register(cls, scene: Scene, api: ApiClient, patient: Person) -> Self:
-        """Its speakers are to be recorded apart. `participants` are by kind."""
+        """Register a consultation whose speakers are recorded apart. `participants` are by kind."""
         asked = {
             "externalId": f"demo-{uuid4().hex[:12]}",
             "patientExternalId": f"patient-{uuid4().hex[:12]}",
@@ -49,7 +49,7 @@ class Visit:
         return cls(scene, api, made["id"], made["externalId"], made["roomName"], participants)
 
     async def consent(self, patient: ApiClient) -> None:
-        """Patient and doctor consent to the words that are shown."""
+        """Record the consent of the patient and the doctor to the text that is shown."""
         text = (await self.api.ask(documents.CONSENT_TEXT))["consentText"]
         for kind, by in (("PATIENT", patient), ("DOCTOR", self.api)):
             consent = {
@@ -61,7 +61,7 @@ class Visit:
             await by.ask(documents.RECORD_CONSENT, consent=consent)
 
     async def join(self, patient: ApiClient) -> None:
-        """Patient and doctor enter the room, each under the identity of their own token and with their own voice."""
+        """Let the patient and the doctor enter the room, each with their own token and their own voice."""
         for kind, api in (("PATIENT", patient), ("DOCTOR", self.api)):
             token = (await api.ask(documents.JOIN, consultationId=self.id))["joinConsultation"]["token"]
             await self._of_livekit("join", {"token": token, "channel": CHANNELS[kind]})
@@ -69,7 +69,7 @@ class Visit:
         require(any(room["consultationId"] == self.id for room in rooms), "the room is not active")
 
     async def start(self) -> str:
-        """Has the room recorded; the recording's id once LiveKit records it, and each microphone."""
+        """Start a recording, and return its id once LiveKit records the room and each microphone."""
         started = await self.api.ask(documents.START_RECORDING, consultationId=self.id)
         recording_id = str(started["startRecording"]["id"])
         await self.wait_for(recording_id, "RECORDING")
@@ -77,15 +77,15 @@ class Visit:
         return recording_id
 
     async def stop(self, recording_id: str) -> None:
-        """Stops it after a moment, and waits until it is READY."""
+        """Stop the recording after a moment, and wait until it is READY."""
         await asyncio.sleep(RECORDING_SECONDS)
         await self.api.ask(documents.STOP_RECORDING, recordingId=recording_id)
         await self.wait_for(recording_id, "READY")
 
     async def end_by_stranger(self) -> str:
-        """Has the room recorded again, and somebody enters whom we did not let in; the recording's id once it stops.
+        """Start another recording, and let a stranger enter. Return the recording's id once it stops.
 
-        Raises DemoFailed where anything but the stranger stopped it.
+        Raises DemoFailed if anything but the stranger stopped it.
         """
         recording_id = await self.start()
         stranger = {"room": self.room_name, "identity": f"stranger-{uuid4().hex[:8]}"}
@@ -96,11 +96,13 @@ class Visit:
         return recording_id
 
     async def switch_words_off(self) -> None:
-        """Nothing that is recorded from now on is sent to the speech service."""
+        """Switch transcription off, so that later recordings are not sent to the speech service."""
         await self.api.ask(documents.SWITCH_WORDS, consultationId=self.id, isOn=False)
 
     async def require_wordless(self, recording_id: str) -> None:
-        """A recording that is READY stays without words: it was switched off. Raises DemoFailed."""
+        """Check that a READY recording has no transcript, because transcription was switched off. Raises
+        DemoFailed.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (words := await self.transcription(recording_id))["status"] == "PENDING":
             require(time.monotonic() < deadline, "it still waits to be turned into words")
@@ -109,23 +111,23 @@ class Visit:
         require(told == ("OFF", "switched_off"), f"its words are {' '.join(filter(None, told))}")
 
     async def transcription(self, recording_id: str) -> Any:
-        """How far the words of a recording are that is READY."""
+        """Return the state of the transcription of a READY recording."""
         found = await self.api.ask(documents.TRANSCRIPTION, id=recording_id)
         return found["recording"]["transcription"]
 
     async def wait_for_speakers(self, recording_id: str) -> Any:
-        """The recording when the sound of each microphone is READY. Raises DemoFailed as `wait_for`."""
+        """Return the recording when the sound of each microphone is READY. Raises DemoFailed like `wait_for`."""
         recording = await self._wait_for_microphones(recording_id, "READY")
         kinds = sorted(one["participant"]["kind"] for one in recording["speakers"])
         require(kinds == sorted(CHANNELS), f"microphones were recorded of {', '.join(kinds)}")
         return recording
 
     async def wait_for(self, recording_id: str, status: str) -> Any:
-        """The recording in that status. Raises DemoFailed where it ends otherwise, or takes too long."""
+        """Return the recording in that status. Raises DemoFailed if it ends otherwise or takes too long."""
         return await self._wait(recording_id, (status,), lambda one: [one])
 
     async def _wait_for_microphones(self, recording_id: str, status: str) -> Any:
-        """The recording when the sound of doctor and patient is in that status."""
+        """Return the recording when the sound of the doctor and the patient is in that status."""
         return await self._wait(recording_id, (status,), lambda one: one["speakers"], count=len(CHANNELS))
 
     async def _wait(
@@ -151,7 +153,7 @@ class Visit:
         raise DemoFailed(f"the recording did not become {statuses[-1]} within {PATIENCE_SECONDS} s")
 
     async def _of_livekit(self, what: str, body: Mapping[str, str | int]) -> None:
-        """What people do in a room; without a token of ours it takes the secret of LiveKit's own server."""
+        """Send an event of the room to the LiveKit stand-in, with the server's own secret."""
         secret = {} if "token" in body else {"Authorization": f"Bearer {self.scene.stack.livekit_api_secret}"}
         url = f"{self.scene.stack.livekit_url}/stand-in/{what}"
         answer = await self.scene.http.post(url, json=body, headers=secret)

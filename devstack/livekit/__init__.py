@@ -1,13 +1,12 @@
-"""A stand-in for LiveKit: rooms, recordings and signed webhooks over its own wire protocol, with faults to
-order.
+"""A stand-in for LiveKit: rooms, egresses and signed webhooks over LiveKit's own wire protocol, with faults on
+request.
 
-It speaks what livekit-server and livekit/egress speak (read 2026-11-21), as strictly, and carries no media:
-what a room "showed" and sounded like are files that it is given. For development and tests only.
+The stand-in follows livekit-server and livekit/egress (read 2026-11-21) as strictly as they are, and carries no
+media: the picture and the sound of a room are files. It is for development and tests only.
 
-Orders for faults are listed in `orders` (one table), the routes under `/stand-in` in `controls`.
+`orders` lists the faults, and `controls` the routes under `/stand-in`.
 
-`python -m devstack.livekit --config FILE` runs it (`LiveKitConfig`); `create_livekit_app` builds it for
-tests.
+`python -m devstack.livekit --config FILE` runs it (`LiveKitConfig`), and `create_livekit_app` builds it for tests.
 """
 
 from devstack.livekit.config import LiveKitConfig

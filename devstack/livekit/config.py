@@ -1,4 +1,4 @@
-"""What the stand-in is told when it runs as a process of its own."""
+"""The configuration of the stand-in as a separate process."""
 
 from pathlib import Path
 
@@ -6,8 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
 class LiveKitConfig(BaseModel):
-    """Read from a JSON file. Without `media` the room shows one grey second; without `audio` (an Ogg) it is
-    silent for as long as it shows something; without `webhook_url` nobody is told. `scale` is as in `Pace`.
+    """The configuration, read from a JSON file. Without `media` the room shows one grey second. Without `audio` (an
+    Ogg) it is silent for the length of its video. Without `webhook_url` no webhook is sent. `scale` is as in
+    `Pace`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,5 +26,5 @@ class LiveKitConfig(BaseModel):
 
 
 def load_config(path: Path) -> LiveKitConfig:
-    """Raises OSError or pydantic.ValidationError, which never quotes the secret."""
+    """Read the configuration. Raises OSError or pydantic.ValidationError, which never quotes the secret."""
     return LiveKitConfig.model_validate_json(path.read_bytes())

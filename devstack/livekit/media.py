@@ -1,9 +1,9 @@
-"""What a room "showed": the file that stands for the recording, and its upload as livekit/egress does it.
+"""The file that represents the picture of a room, and its upload in the way of livekit/egress.
 
-The upload uses the credentials, endpoint, region, bucket and path style that the caller handed over and
-nothing of the machine's own; more than 5 MiB go in parts, five at a time; a failure is tried five times unless the
-store refuses it for good (livekit/storage `s3.go`, read 2026-11-21). Its requests look like those of the AWS SDK for
-Go, which names some operations in the query (seen 2026-11-29).
+The upload uses only the credentials, endpoint, region, bucket and path style of the request. A file above 5 MiB is
+uploaded in parts, five at a time. A failed request is tried five times unless the store refuses it for good
+(livekit/storage `s3.go`, read 2026-11-21). The requests look like those of the AWS SDK for Go, which names some
+operations in the query (seen 2026-11-29).
 """
 
 import math
@@ -35,16 +35,16 @@ _FRAME_SAMPLES: Final = 960
 _LENIENT: Final[dict[str, Any]] = (
     {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 )
-"""A title that is not UTF-8 is no reason to fail; PyAV 19 takes no such argument (read there 2026-11-21)."""
+"""A title that is not UTF-8 is no reason to fail. PyAV 19 has no such argument (read there 2026-11-21)."""
 
 
 class UploadFailedError(Exception):
-    """The object was not stored; the local copy is gone all the same."""
+    """The object was not stored, and the local copy is deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A file with its content type, size and length."""
+    """A file with its content type, size and duration."""
 
     path: Path
     content_type: str
@@ -53,22 +53,22 @@ class Media:
 
 
 def probe(path: Path) -> Media:
-    """Read an MP4's length; raises OSError or av.FFmpegError (a ValueError) when it is none."""
+    """Read an MP4's duration. Raises OSError, or av.FFmpegError (a ValueError) for another file."""
     return _probe(path, "mp4", VIDEO_TYPE)
 
 
 def probe_audio(path: Path) -> Media:
-    """Read an Ogg's length; raises as `probe` does."""
+    """Read an Ogg's duration. Raises like `probe`."""
     return _probe(path, "ogg", AUDIO_TYPE)
 
 
 def probe_sound(path: Path, file_type: EncodedFileType) -> Media:
-    """Read the length of a recording of sound. LiveKit calls an MP4 of sound `video/mp4`, too."""
+    """Read the duration of a sound file. LiveKit also calls an MP4 of sound `video/mp4`."""
     return probe_audio(path) if file_type == EncodedFileType.OGG else probe(path)
 
 
 def generate(path: Path) -> Media:
-    """Write one second of grey as an MP4."""
+    """Write one grey second as an MP4."""
     with av.open(str(path), mode="w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height = 64, 64
@@ -79,7 +79,7 @@ def generate(path: Path) -> Media:
 
 
 def generate_silence(path: Path, duration_seconds: float) -> Media:
-    """Write silence in two channels as an Ogg of Opus, as long as `duration_seconds` or a frame longer."""
+    """Write silence in two channels as an Ogg of Opus that is `duration_seconds` long, or one frame longer."""
     with av.open(str(path), mode="w", format="ogg") as container:
         stream = container.add_stream("libopus", rate=SAMPLE_RATE, layout="stereo")
         for number in range(math.ceil(duration_seconds * SAMPLE_RATE / _FRAME_SAMPLES)):
@@ -92,12 +92,14 @@ def generate_silence(path: Path, duration_seconds: float) -> Media:
 
 
 def location(output: EncodedFileOutput) -> str:
-    """The URL that LiveKit names in its results, with a second scheme if the endpoint has one; it opens nothing."""
+    """Return the URL in LiveKit's results, with a second scheme if the endpoint has one. It does not open the
+    object.
+    """
     return f"https://{output.s3.endpoint}/{output.s3.bucket}/{output.filepath}"
 
 
 def upload(media: Media, output: EncodedFileOutput, *, backoff_seconds: float, broken: bool = False) -> None:
-    """Store `media` where `output` says; blocks. `broken` makes every attempt fail.
+    """Store `media` at `output`; blocks. `broken` makes every attempt fail.
 
     Raises UploadFailedError.
     """

@@ -1,8 +1,9 @@
-"""Orders: the faults that a test or a demo asks the stand-in for, each used up as it is carried out.
+"""Orders: the faults that a test or a demo requests from the stand-in. Each order is used up when it is carried
+out.
 
-`KINDS` says what each does. An order fits the next `count` things of its sort; `event` narrows one on
-webhooks to one type of notification, `file` narrows one on recordings to those whose file path ends so (two
-recordings of one room are told apart by it). What cannot be ordered here is done at once by a route
+`KINDS` describes each kind. An order applies to the next `count` matching things. `event` limits an order for
+webhooks to one type of notification. `file` limits an order for egresses to those whose file path ends with it,
+which distinguishes the egresses of one room. Other faults happen at once through a route
 (`devstack.livekit.server`).
 """
 
@@ -63,7 +64,7 @@ _LASTING: Final = frozenset(("drop_all", "scale"))
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Do `kind` to the next `count` things it fits."""
+    """An order to apply `kind` to the next `count` matching things."""
 
     kind: str
     event: str | None = None
@@ -85,7 +86,7 @@ class Order:
 
 
 class Orders:
-    """The orders still open, oldest first."""
+    """The open orders, oldest first."""
 
     def __init__(self) -> None:
         self._open: list[Order] = []
@@ -94,19 +95,19 @@ class Orders:
         self._open.append(order)
 
     def still_open(self) -> list[Order]:
-        """What is still to be carried out, with the counts that are left."""
+        """Return the open orders with their remaining counts."""
         return list(self._open)
 
     def clear(self, kind: str | None = None) -> None:
-        """Take back the open orders of one kind, or all."""
+        """Cancel the open orders of one kind, or all."""
         self._open = [order for order in self._open if kind not in (None, order.kind)]
 
     def standing(self, kind: str) -> Order | None:
-        """The newest open order of a kind that is never used up."""
+        """Return the newest open order of a kind that is never used up."""
         return next((order for order in reversed(self._open) if order.kind == kind), None)
 
     def take(self, *kinds: str, event: str | None = None, file: str | None = None) -> Order | None:
-        """Use up one of the oldest open order among `kinds` that fits."""
+        """Use up one of the oldest matching open order among `kinds`."""
         for index, order in enumerate(self._open):
             if order.kind in kinds and order.fits(event, file):
                 if order.kind not in _LASTING:
@@ -128,11 +129,11 @@ class _OrderJson(BaseModel):
 
 
 def parse(body: bytes) -> Order:
-    """Read an order from JSON (`order` is its kind); raises ValueError when it is not one."""
+    """Parse an order from JSON (`order` is its kind). Raises ValueError for invalid input."""
     raw = _OrderJson.model_validate_json(body)
     return Order(raw.order, raw.event, raw.count, raw.seconds, raw.code, raw.file)
 
 
 def as_json(order: Order) -> dict[str, object]:
-    """An order as `parse` reads it."""
+    """Return an order in the form that `parse` reads."""
     return {"order" if name == "kind" else name: value for name, value in asdict(order).items()}

@@ -1,4 +1,4 @@
-"""How fast the stand-in is: LiveKit's own delays as they were measured, each of them scaled.
+"""The speed of the stand-in: LiveKit's measured delays, scaled.
 
 The figures are those of livekit-server 1.13.5 with livekit/egress 1.9.1, measured on 2026-11-29, in seconds.
 """
@@ -14,42 +14,42 @@ VIDEO_START_SECONDS: Final = (3.0, 10.0)
 SOUND_START_SECONDS: Final = (0.3, 0.9)
 VIDEO_END_SECONDS: Final = (0.7, 1.5)
 SOUND_END_SECONDS: Final = (4.0, 4.3)
-"""From a stop to the end. A recording of sound has as much silence at its end."""
+"""The time from a stop to the end. A sound recording has as much silence at its end."""
 UNPUBLISHED_END_SECONDS: Final = (0.2, 0.9)
 SOURCE_WAIT_SECONDS: Final = 30.0
-"""How long a recorder waits for a track or a participant that is not there."""
+"""How long a recorder waits for a missing track or participant."""
 NO_RECORDER_SECONDS: Final = (21.0, 25.0)
-"""How long LiveKit looks for a recording service."""
+"""How long LiveKit looks for an egress service."""
 SILENT_SECONDS: Final = 3.0
-"""How long LiveKit waits for the process or the connection that a request is for."""
+"""How long LiveKit waits for the process or the connection to which a request is addressed."""
 REJOIN_SECONDS: Final = 7.0
-"""From the return of a crashed server to the recorder's return into its room."""
+"""The time from the return of a crashed server to the return of the recorder into its room."""
 DEAD_NODE_SECONDS: Final = (20.0, 23.0)
-"""How long the recorder of a dead node is listed in its room."""
+"""How long the recorder of a dead node stays listed in its room."""
 BROWSER_LEAVES_SECONDS: Final = 20.0
-"""How long a browser recorder is listed in its room after its end."""
+"""How long a browser recorder stays listed in its room after its end."""
 BROWSER_JOINS_SECONDS: Final = 1.3
-"""From the arrival of a browser recorder in its room to ACTIVE."""
+"""The time from the arrival of a browser recorder in its room to ACTIVE."""
 START_TIME_SECONDS: Final = (0.1, 0.4)
-"""From `egress_started` to the moment that the recorder calls its start."""
+"""The time from `egress_started` to the moment that the recorder reports as its start."""
 COUNTED_SECONDS: Final = 5.0
-"""How long `num_participants` of a room lags behind."""
+"""How long `num_participants` of a room is out of date."""
 LOST_PARTICIPANT_SECONDS: Final = 21.0
-"""From the death of a participant's device to LiveKit's noticing it."""
+"""The time from the death of a participant's device until LiveKit notices it."""
 
 VIDEO_LEAD_SECONDS: Final = 0.9
 SOUND_LEAD_SECONDS: Final = 0.09
-"""How far a file's zero lies before the `started_at` that LiveKit reports."""
+"""How long before LiveKit's `started_at` the sound of a file begins."""
 
 Span = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`scale` is how long a second of LiveKit's own delays takes; 1 is as slow as the real one.
+    """The pace. `scale` is how long one second of LiveKit's own delays takes; 1 is the real speed.
 
-    A video starts after `start_delay_seconds` at the earliest. `record_seconds` is when the media ends; None: at
-    its own length.
+    A video starts after `start_delay_seconds` at the earliest. `record_seconds` is when the media end; None means
+    at their own length.
     """
 
     start_delay_seconds: float = 0.2
@@ -59,7 +59,7 @@ class Pace:
 
 
 class Delays:
-    """LiveKit's delays, scaled by the pace, or by the order `scale` while one is open."""
+    """LiveKit's delays, scaled by the pace, or by an open order `scale`."""
 
     def __init__(self, pace: Pace, orders: Orders, chance: random.Random) -> None:
         self._pace = pace
@@ -67,7 +67,7 @@ class Delays:
         self._chance = chance
 
     def seconds(self, real: float | Span) -> float:
-        """How long LiveKit's `real` seconds take here; of a span, any time within it."""
+        """Return how long LiveKit's `real` seconds take in the stand-in; for a range, a random time within it."""
         order = self._orders.standing("scale")
         scale = self._pace.scale if order is None else order.seconds
         return scale * (self._chance.uniform(*real) if isinstance(real, tuple) else real)

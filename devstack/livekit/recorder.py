@@ -1,17 +1,15 @@
-"""Recordings: started, listed, stopped and uploaded, in the states and words of livekit-server and
-livekit/egress.
+"""Egresses: started, listed, stopped and uploaded, with the states and texts of livekit-server and livekit/egress.
 
-A room composite waits in STARTING until somebody publishes, is ACTIVE until it is stopped, its room closes or
-the media ends, uploads in ENDING, and ends COMPLETE, FAILED (400, upload), ABORTED (412, never began) or
-LIMIT_REACHED (413, whole file, no ENDING before). A recording of a track waits 30 s for it (FAILED, 404), and ends
-with it; one of routed participants waits as long for them. A room may have several at once. The storage keys that
-were handed over are kept for the upload and never shown (`pkg/pipeline/controller.go` of livekit/egress and
-`livekit_egress.go` of livekit/protocol, read 2026-11-21). What goes wrong by order is in
-`orders.RECORDING_KINDS`.
+A room composite is STARTING until a participant publishes, and ACTIVE until it is stopped, its room closes or the
+media end. It uploads in ENDING, and ends COMPLETE, FAILED (400, upload), ABORTED (412, never began) or
+LIMIT_REACHED (413, complete file, no ENDING before). A track egress waits 30 s for its track (FAILED, 404) and ends
+with it. An egress of routed participants waits equally long for them. A room may have several egresses at once. The
+storage keys of the request are used for the upload and never shown (`pkg/pipeline/controller.go` of livekit/egress
+and `livekit_egress.go` of livekit/protocol, read 2026-11-21). `orders.RECORDING_KINDS` lists the faults.
 
-A recording takes as long as it takes, and its media the length of the files that the stand-in was given: an hour is
-recorded in a second. So the sound of a track begins where the video was when it began, and holds what its
-publisher still says, to the end; if they unpublish it and stay, or their device dies, it holds what they had said
+An egress can take any time, and its media have the length of the stand-in's files: an hour is recorded in a second.
+The sound of a track therefore begins at the place that the video had reached, and contains the rest of its
+publisher's speech. If the publisher unpublishes the track and stays, or their device dies, it contains their speech
 until then.
 """
 
@@ -45,20 +43,18 @@ from devstack.livekit.webhooks import Notifier
 
 _NANOSECONDS: Final = 1_000_000_000
 _NOT_BEGUN: Final = "Start signal not received"
-"""LiveKit ends such a recording ABORTED (egress#911, egress#858); FAILED is for those who expect no more."""
+"""LiveKit ends such an egress as ABORTED (egress#911, egress#858), and as FAILED for clients that expect no more."""
 
 
 _SWAPPED: Final = sound.Cut((1, 0), start=0, end=None, tail=0)
 _ALTERNATING: Final = SoundEncoding(
     EncodedFileType.OGG, requests.OPUS_FREQUENCY, requests.DEFAULT_BITRATE_KBPS
 )
-"""With channels in turn the first track of the start takes LEFT, and which is the first is chance."""
+"""With alternating channels, the first track of the start takes LEFT, and chance decides which track is first."""
 
 
 class Recorder:
-    """Every recording that was started since the stand-in was, by egress id; `media` and `audio` must be set
-    before.
-    """
+    """All egresses since the start of the stand-in, by egress id. `media` and `audio` must be set before."""
 
     media: Media
     audio: Media
@@ -88,9 +84,9 @@ class Recorder:
         rooms.on_unpublish = self._track_unpublished
 
     def start(self, request: StartRequest, room: Room | None = None) -> EgressInfo:
-        """Begin to record; `egress_started` may reach the receiver before this answer. Raises TwirpError.
+        """Start an egress. The webhook `egress_started` may arrive before this answer. Raises TwirpError.
 
-        `room` is as it was when the recording was asked for, None for now.
+        `room` is the room at the time of the request; None means now.
         """
         requests.require_room_name(request)
         room = room or self._rooms.snapshot(request.room_name)
@@ -122,7 +118,7 @@ class Recorder:
         return info
 
     def start_later(self, request: StartRequest, seconds: float) -> None:
-        """Begin to record in `seconds`; a room that has closed by then is made anew. Raises TwirpError."""
+        """Start an egress in `seconds`. If the room has closed by then, it is created again. Raises TwirpError."""
         requests.require_room_name(request)
         room = self._rooms.snapshot(request.room_name)
 
@@ -133,8 +129,8 @@ class Recorder:
         self._spawn(begin())
 
     def stop(self, egress_id: str) -> EgressInfo:
-        """Raises TwirpError: `not_found`, `failed_precondition` when it has ended, `deadline_exceeded` when
-        dead.
+        """Stop an egress. Raises TwirpError: `not_found`, `failed_precondition` if it has ended,
+        `deadline_exceeded` if its node is dead.
         """
         recording = self.rows.running(egress_id)
         if recording.is_dead and recording.info.status >= EgressStatus.EGRESS_ENDING:
@@ -146,13 +142,13 @@ class Recorder:
         return recording.info
 
     def die(self, egress_id: str) -> None:
-        """Let the node of a recording die now: it is listed as it is for ever. Raises TwirpError."""
+        """Let the node of an egress die now. Its egress stays listed unchanged. Raises TwirpError."""
         recording = self.rows.running(egress_id)
         recording.is_dead = True
         self._leave_later(recording, paces.DEAD_NODE_SECONDS)
 
     def come_back(self, *, are_dead: bool = False) -> None:
-        """After a crash of the server: what records enters its room again, or has died with the server."""
+        """After a crash of the server, let the recorders enter their rooms again, or let them be dead."""
         for one in self.rows.running_now():
             if are_dead:
                 one.is_dead = True
@@ -172,7 +168,7 @@ class Recorder:
             recording.publishing.clear()
 
     def _leave_later(self, recording: Recording, seconds: paces.Span | float) -> None:
-        """Let the recorder be listed in its room for so long."""
+        """Keep the recorder listed in its room for this time."""
 
         async def leave() -> None:
             await self._delays.wait(seconds)
@@ -181,11 +177,11 @@ class Recorder:
         self._spawn(leave())
 
     def forget(self, egress_id: str) -> None:
-        """Lose the row of a recording; what records goes on and can still be stopped. Raises TwirpError."""
+        """Delete the row of an egress. The recorder continues and can still be stopped. Raises TwirpError."""
         self.rows.row(egress_id).is_forgotten = True
 
     async def aclose(self) -> None:
-        """Stop all recordings where they are, without an end."""
+        """Stop all egresses immediately, without an end."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -207,7 +203,7 @@ class Recorder:
             recording.publishing.set()
 
     def _sounds(self, name: str, track_sid: str) -> list[tuple[Recording, Sound]]:
-        """What is being recorded of one track."""
+        """Return the sound recordings of one track."""
         return [
             (one, one.sound)
             for one in self.rows.of_room(name)
@@ -258,7 +254,7 @@ class Recorder:
             await self._finish(recording)
 
     async def _come(self, recording: Recording) -> None:
-        """Let the process start, a browser enter its room, and everything be ready to record."""
+        """Let the process start, a browser enter its room, and the recorder become ready."""
         took = self._delays.seconds(paces.START_TIME_SECONDS)
         await asyncio.sleep(took)
         if recording.info.status >= ENDED or recording.is_dead:
@@ -292,9 +288,9 @@ class Recorder:
         self._activate(recording)
 
     async def _source_arrives(self, recording: Recording) -> bool:
-        """Wait until there is something to record, or the recording is stopped.
+        """Wait until there is something to record, or the egress is stopped.
 
-        False: a track or a participant did not come within 30 s, and the recording is FAILED.
+        Return False if a track or a participant did not arrive within 30 s; the egress is then FAILED.
         """
         signals, seconds = [recording.stopping], None
         if not self._take(recording, "no_start_signal"):
@@ -335,7 +331,7 @@ class Recorder:
         self._update(recording, EgressStatus.EGRESS_FAILED)
 
     async def _last(self, recording: Recording) -> None:
-        """Wait for the end: a stop, the limit, or the end of the media; a dead recording has none."""
+        """Wait for the end: a stop, the limit, or the end of the media. A dead egress has no end."""
         length, limit = self._pace.record_seconds, recording.limit_seconds
         length = recording.media.duration_seconds if length is None else length
         try:
@@ -375,8 +371,8 @@ class Recorder:
             self._update(recording, EgressStatus.EGRESS_COMPLETE)
 
     async def _drain(self, recording: Recording) -> float:
-        """Let the pipeline run empty, and write what was recorded of sound; how many seconds of it LiveKit will
-        not count.
+        """Let the pipeline run empty, write the recorded sound, and return how many seconds of it LiveKit does not
+        count.
         """
         one = recording.sound
         if one is None:
@@ -431,7 +427,7 @@ class Recorder:
 
 
 async def _any(signals: list[asyncio.Event], seconds: float | None = None) -> bool:
-    """Wait for one of them, at most so long; False if the time ran out."""
+    """Wait for one of the signals for at most `seconds`. Return False after that time."""
     waiting = [asyncio.ensure_future(signal.wait()) for signal in signals]
     try:
         done, _ = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

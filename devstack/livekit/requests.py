@@ -1,9 +1,9 @@
-"""What a start asks for: checked as livekit/egress checks it, and what of it may be shown.
+"""Validates an egress request like livekit/egress, and decides what of it may be shown.
 
-Files to S3 only: an MP4 of the room, or the sound of the room, of one track or of routed participants as MP4 or Ogg.
-What LiveKit could do besides is refused as `unimplemented`, not as invalid. A layout beside `audio_mixing` is not
-refused: LiveKit then records from a browser and mixes as if nothing had been asked (`ShouldUseSDKSource`,
-`pkg/config/pipeline.go` and `output_file.go` of livekit/egress at e948d1e, read 2026-11-29).
+Only files on S3 are supported: an MP4 of the room, or the sound of the room, of one track or of routed participants
+as MP4 or Ogg. Other features of LiveKit are refused as `unimplemented`, not as invalid. A layout beside
+`audio_mixing` is not refused, because LiveKit then records from a browser and ignores the mixing
+(`ShouldUseSDKSource`, `pkg/config/pipeline.go` and `output_file.go` of livekit/egress at e948d1e, read 2026-11-29).
 """
 
 import posixpath
@@ -44,7 +44,7 @@ _SECRETS: Final = ("access_key", "secret", "session_token")
 
 @dataclass(frozen=True, slots=True)
 class SoundEncoding:
-    """How sound is written. `frequency` is in Hz."""
+    """The encoding of sound. `frequency` is in Hz."""
 
     file_type: EncodedFileType
     frequency: int
@@ -53,7 +53,7 @@ class SoundEncoding:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Whose sound goes to which channel: everybody's tracks by `identity`, or one track by its SID."""
+    """A route of sound to a channel: all tracks of an `identity`, or one track by its SID."""
 
     identity: str
     track_sid: str
@@ -62,14 +62,16 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What is recorded, if it is not the room: one track of sound (`track_sid`), or what the routes match."""
+    """The sources of an egress that does not record the room: one audio track (`track_sid`), or the tracks that the
+    routes match.
+    """
 
     track_sid: str = ""
     routes: tuple[Route, ...] = ()
 
 
 def keep(request: StartRequest, info: EgressInfo) -> None:
-    """Show in `info` what was asked, the storage keys replaced by their names (`egress/redact.go` of
+    """Store the request in `info`, with the storage keys replaced by their names (`egress/redact.go` of
     livekit/protocol).
     """
     match request:
@@ -87,13 +89,13 @@ def keep(request: StartRequest, info: EgressInfo) -> None:
 
 
 def require_room_name(request: StartRequest) -> None:
-    """Raises TwirpError: without a room there is no token for it (`pkg/config/pipeline.go`)."""
+    """Raise TwirpError without a room name, because there is no token without a room (`pkg/config/pipeline.go`)."""
     if not request.room_name:
         _refuse("token or api key/secret")
 
 
 def output_of(request: StartRequest) -> EncodedFileOutput:
-    """What is to be written where: `file_type` and `filepath` as they will be. Raises TwirpError."""
+    """Return the output file, with its final `file_type` and `filepath`. Raises TwirpError."""
     _require_encoding(request)
     is_sound = _is_sound(request)
     output = _only_file(request)
@@ -113,7 +115,7 @@ def output_of(request: StartRequest) -> EncodedFileOutput:
 
 
 def sources_of(request: StartRequest) -> Sources | None:
-    """Whose sound alone is recorded; None: the room."""
+    """Return the sources of a sound recording, or None for the room."""
     match request:
         case TrackCompositeEgressRequest():
             return Sources(track_sid=request.audio_track_id)
@@ -127,7 +129,7 @@ def sources_of(request: StartRequest) -> Sources | None:
 
 
 def encoding_of(request: StartRequest, file_type: EncodedFileType) -> SoundEncoding:
-    """How the sound is written; Opus always at 48 kHz (`newAudioCapsFilter`)."""
+    """Return the encoding of the sound. Opus always has 48 kHz (`newAudioCapsFilter`)."""
     asked = request.advanced
     frequency = asked.audio_frequency or DEFAULT_FREQUENCY
     return SoundEncoding(
@@ -138,7 +140,7 @@ def encoding_of(request: StartRequest, file_type: EncodedFileType) -> SoundEncod
 
 
 def source_of(request: StartRequest) -> EgressSourceType:
-    """Sound alone needs no browser, unless a layout or a page of one's own is asked for."""
+    """Return the type of the source. Sound alone needs no browser, unless a layout or a custom page is requested."""
     if not isinstance(request, RoomCompositeEgressRequest):
         return EgressSourceType.EGRESS_SOURCE_TYPE_SDK
     if request.audio_only and not request.layout and not request.custom_base_url:
@@ -147,7 +149,7 @@ def source_of(request: StartRequest) -> EgressSourceType:
 
 
 def is_alternating(request: StartRequest) -> bool:
-    """Whether the tracks take the two channels in turn."""
+    """Return whether tracks take the two channels in turn."""
     return (
         isinstance(request, RoomCompositeEgressRequest)
         and source_of(request) == EgressSourceType.EGRESS_SOURCE_TYPE_SDK
@@ -187,7 +189,9 @@ def _require_encoding(request: StartRequest) -> None:
 
 
 def _is_sound(request: StartRequest) -> bool:
-    """Whether no picture is asked for. Raises TwirpError where nothing is, or what the stand-in does not record."""
+    """Return whether no picture is requested. Raises TwirpError if nothing is requested, or something that the
+    stand-in does not record.
+    """
     match request:
         case RoomCompositeEgressRequest():
             if request.audio_only and request.video_only:
@@ -216,7 +220,7 @@ def _require_routes(request: StartEgressRequest) -> None:
 
 
 def _only_file(request: StartRequest) -> EncodedFileOutput:
-    """A copy of the one file that is asked for, its storage included."""
+    """Return a copy of the one requested file, including its storage."""
     if isinstance(request, StartEgressRequest):
         return _only_output(request)
     if len(request.file_outputs) > 1:
@@ -267,7 +271,7 @@ def _file_type(asked: EncodedFileType, codec: AudioCodec, *, is_sound: bool) -> 
 
 
 def _stored_path(filepath: str, room_name: str, extension: str) -> str:
-    """Where the file will lie: cleaned, named if it has no name, and with the extension of its type."""
+    """Return the final path of the file: cleaned, with a name, and with the extension of its type."""
     is_folder = not filepath or filepath.endswith("/")
     path = posixpath.normpath(filepath).lstrip("./") if filepath else ""
     if is_folder:

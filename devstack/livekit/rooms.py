@@ -1,9 +1,9 @@
-"""The rooms that are open and who is in them, as RoomService tells it.
+"""The open rooms and their participants, as RoomService reports them.
 
-A room opens with its first participant or when it is created, and closes when it is deleted or has stood
-empty for the departure timeout (20 s in livekit-server; `pkg/config/config.go`). Whoever may publish does so
-as they join: a microphone and a camera. Recorders come and go like people, with the same notifications, but
-hidden, and keep no room open (`pkg/service/roommanager.go`, `pkg/telemetry/events.go`; read 2026-11-21).
+A room opens with its first participant or when it is created. It closes when it is deleted, or has been empty for
+the departure timeout (20 s in livekit-server; `pkg/config/config.go`). A participant with the right to publish
+publishes a microphone and a camera when joining. Recorders join and leave like people, with the same notifications,
+but are hidden and keep no room open (`pkg/service/roommanager.go`, `pkg/telemetry/events.go`; read 2026-11-21).
 """
 
 import asyncio
@@ -39,10 +39,11 @@ _PEOPLE: Final = (ParticipantInfo.Kind.STANDARD, ParticipantInfo.Kind.SIP, Parti
 
 
 class Rooms:
-    """`on_publish(name)` is called when somebody publishes, `on_close(name)` when a room is gone.
+    """The rooms. `on_publish(name)` is called when a participant publishes, and `on_close(name)` when a room has
+    closed.
 
-    `on_silence(name, track_sid, has_left)` is called when a track of sound carries nothing more: it is unpublished, by
-    somebody who stays or leaves (`has_left`), or its publisher's device has died. `on_unpublish(name, track_sid)` is
+    `on_silence(name, track_sid, has_left)` is called when an audio track carries no more sound: its publisher
+    unpublishes it and stays or leaves (`has_left`), or their device has died. `on_unpublish(name, track_sid)` is
     called when a track is gone.
     """
 
@@ -74,11 +75,11 @@ class Rooms:
         return self.snapshot(request.name)
 
     def find(self, names: Sequence[str]) -> list[Room]:
-        """The open rooms among `names`; all of them when there is no name."""
+        """Return the open rooms among `names`, or all if there are no names."""
         return [self.snapshot(name) for name in (names or list(self._rooms)) if name in self._rooms]
 
     def snapshot(self, name: str) -> Room:
-        """Raises TwirpError `not_found`."""
+        """Return the room. Raises TwirpError `not_found`."""
         if name not in self._rooms:
             raise from_a_service("not_found", "requested room does not exist")
         room = Room()
@@ -93,14 +94,14 @@ class Rooms:
         return list(self._people.get(name, {}).values())
 
     def participant(self, name: str, identity: str) -> ParticipantInfo:
-        """Raises TwirpError `not_found`."""
+        """Return the participant. Raises TwirpError `not_found`."""
         found = self._people.get(name, {}).get(identity)
         if found is None:
             raise from_a_service("not_found", "participant does not exist")
         return found
 
     def publisher(self, name: str, track_sid: str) -> str | None:
-        """Who publishes this track of sound; None while nobody does."""
+        """Return the publisher of this audio track, or None."""
         for person in self.participants(name):
             for track in person.tracks:
                 if track.sid == track_sid and track.type == TrackType.AUDIO:
@@ -108,8 +109,8 @@ class Rooms:
         return None
 
     def channel(self, name: str, identity: str) -> int:
-        """Which channel of the stand-in's sound is somebody's voice: as given when they came in, else the first
-        that is nobody's; they keep it while the room is open.
+        """Return the channel of the stand-in's sound that is this participant's voice: the one given at joining,
+        otherwise the first free one. It stays the same while the room is open.
         """
         taken = self._channels.setdefault(name, {})
         if identity not in taken:
@@ -117,14 +118,14 @@ class Rooms:
         return taken[identity]
 
     def is_ghost(self, name: str, identity: str) -> bool:
-        """Whether somebody is listed although the server has lost them in a crash."""
+        """Return whether a participant is listed although the server lost them in a crash."""
         return identity in self._ghosts.get(name, ())
 
     def crash(self) -> None:
-        """Lose every connection and tell nobody: whoever was there stays listed, in the room that keeps its SID.
+        """Lose every connection without a notification. All participants stay listed, and the room keeps its SID.
 
-        Redis keeps them. The room is told of once more, as started, when somebody enters it again; only whoever is
-        really there keeps it open then (livekit-server 1.13.5, seen 2026-11-29).
+        Redis keeps them. The room is announced again as started when a participant enters it. Then only
+        participants who are really there keep it open (livekit-server 1.13.5, seen 2026-11-29).
         """
         self.close()
         self._closing.clear()
@@ -149,9 +150,9 @@ class Rooms:
         publishes: bool = True,
         channel: int | None = None,
     ) -> ParticipantInfo:
-        """Let anybody in; whoever was there under the same identity leaves. Raises TwirpError.
+        """Let a participant in. An earlier participant with the same identity leaves. Raises TwirpError.
 
-        `channel` says which channel of the stand-in's sound is their voice (`channel`).
+        `channel` is the channel of the stand-in's sound that is their voice.
         """
         if not identity or not name:
             raise TwirpError("invalid_argument", "identity cannot be empty" if name else "no room name")
@@ -168,7 +169,7 @@ class Rooms:
         return person
 
     def publish(self, name: str, identity: str) -> None:
-        """Let someone turn microphone and camera on, unless they are on. Raises TwirpError `not_found`."""
+        """Publish a participant's microphone and camera, unless they are published. Raises TwirpError `not_found`."""
         person = self.participant(name, identity)
         if person.tracks:
             return
@@ -177,7 +178,7 @@ class Rooms:
         self.on_publish(name)
 
     def republish(self, name: str, identity: str) -> None:
-        """Let someone publish the microphone anew: the new track is told before the old one's end.
+        """Publish a participant's microphone again: the new track is announced before the end of the old one.
 
         Raises TwirpError `not_found`.
         """
@@ -189,12 +190,12 @@ class Rooms:
             self._remove_track(name, person, old)
 
     def unpublish(self, name: str, identity: str) -> None:
-        """Let someone turn all off. Raises TwirpError `not_found`."""
+        """Unpublish all tracks of a participant. Raises TwirpError `not_found`."""
         self._unpublish(name, self.participant(name, identity), has_left=False)
 
     def kill(self, name: str, identity: str, after_seconds: float) -> None:
-        """Let somebody's device die: LiveKit notices it `after_seconds`, until when they and their tracks are
-        listed. Raises TwirpError `not_found`.
+        """Let a participant's device die. LiveKit notices it after `after_seconds`, and lists the participant and
+        their tracks until then. Raises TwirpError `not_found`.
         """
         person = self.participant(name, identity)
         for track in person.tracks:
@@ -207,18 +208,18 @@ class Rooms:
         asyncio.get_running_loop().call_later(after_seconds, notice)
 
     def join_recorder(self, name: str, egress_id: str) -> None:
-        """Let a recorder in, unseen by the people there; a room that has closed meanwhile is made anew."""
+        """Let a recorder in, hidden from people. If the room has closed meanwhile, it is created again."""
         if name not in self._rooms:
             self._open(name, "")
         self._enter(name, egress_id, ParticipantInfo.Kind.EGRESS)
 
     def activate_recorder(self, name: str, egress_id: str) -> None:
-        """What had only joined is connected."""
+        """Mark a recorder that has joined as connected."""
         if found := self._people.get(name, {}).get(egress_id):
             found.state = ParticipantInfo.State.ACTIVE
 
     def leave(self, name: str, identity: str) -> None:
-        """Raises TwirpError `not_found`."""
+        """Remove a participant. Raises TwirpError `not_found`."""
         if self.is_ghost(name, identity):
             raise from_a_service("not_found", "participant does not exist")
         self._unpublish(name, self.participant(name, identity), has_left=True)
@@ -230,12 +231,12 @@ class Rooms:
             self._close_later(name, self._departure_timeout_seconds)
 
     def leave_recorder(self, name: str, egress_id: str) -> None:
-        """Let a recorder go, if it is still there."""
+        """Remove a recorder, if it is still there."""
         if egress_id in self._people.get(name, {}) and not self.is_ghost(name, egress_id):
             self.leave(name, egress_id)
 
     def delete(self, name: str) -> None:
-        """Close a room and put everybody out. Raises TwirpError `not_found`."""
+        """Close a room and remove all participants. Raises TwirpError `not_found`."""
         room = self.snapshot(name)
         for identity in set(self._people[name]) - self._ghosts.get(name, set()):
             self.leave(name, identity)
@@ -250,7 +251,7 @@ class Rooms:
         self.on_close(name)
 
     def close(self) -> None:
-        """Forget the timers."""
+        """Cancel the timers."""
         for timer in self._closing.values():
             timer.cancel()
 
@@ -323,13 +324,13 @@ class Rooms:
             self._remove_track(name, person, person.tracks[-1], has_left=has_left)
 
     def _tell_of_track(self, event: str, name: str, person: ParticipantInfo, track: TrackInfo) -> None:
-        """Of the person a notification on a track carries the ids only."""
+        """Notify about a track. The notification contains only the ids of its publisher."""
         publisher = ParticipantInfo(sid=person.sid, identity=person.identity)
         room = Room(sid=self._rooms[name].sid, name=name)
         self._notifier.room(event, room, publisher, track)
 
     def _count_later(self, name: str) -> None:
-        """LiveKit writes the number of people down only now and then."""
+        """Update the number of people later, as LiveKit does."""
         room = self._rooms[name]
 
         def count() -> None:

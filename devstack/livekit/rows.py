@@ -1,4 +1,4 @@
-"""The rows that livekit-server keeps of recordings, ended ones too, and how ListEgress answers from them."""
+"""The rows of egresses, including ended ones, and the answers of ListEgress."""
 
 import asyncio
 import random
@@ -19,16 +19,16 @@ from devstack.livekit.requests import SoundEncoding, Sources
 from devstack.livekit.twirp import TwirpError, from_a_service
 
 ENDED: Final = EgressStatus.EGRESS_COMPLETE
-"""The first status of those that end a recording."""
+"""The first status of an ended egress."""
 
 
 @dataclass(slots=True)
 class Sound:
-    """What is recorded of people's sound alone, and how far. `voices` are the channels of the stand-in's sound
-    that the file's left and right channel carry.
+    """The state of a sound recording. `voices` are the channels of the stand-in's sound on the left and right
+    channel of the file.
 
-    The times are nanoseconds of the machine's clock: `muted_ns` is when the source fell silent (None: it speaks
-    to the end), `is_stopped` whether somebody ended the recording, which adds silence.
+    Times are nanoseconds of the machine's clock. `muted_ns` is when the source fell silent (None: it speaks to the
+    end). `is_stopped` says that somebody ended the recording, which adds silence.
     """
 
     sources: Sources
@@ -40,11 +40,11 @@ class Sound:
 
 @dataclass(slots=True)
 class Recording:
-    """One egress: what may be shown of it, what to upload, and what has befallen it.
+    """One egress: what may be shown of it, what to upload, and its state.
 
-    `media` is the file of a room's recording; that of a `sound` is written when it ends. `zero_ns` is when the
-    file's zero was, by the machine's clock; None before it is ACTIVE. `is_alternating`: the tracks take its two
-    channels in turn.
+    `media` is the file of a room recording; the file of a `sound` is written at its end. `zero_ns` is the time at
+    which the file begins, by the machine's clock, or None before it is ACTIVE. `is_alternating` says that tracks
+    take its two channels in turn.
     """
 
     info: EgressInfo
@@ -63,10 +63,10 @@ class Recording:
 
 
 class Rows:
-    """Recordings by egress id. ListEgress lists them in another order at each call.
+    """The egresses by id. ListEgress returns them in a different order at each call.
 
-    `page_size` makes ListEgress answer in pages, as LiveKit Cloud does; None: all at once, as livekit-server
-    does (`pkg/service/ioservice.go`, read 2026-11-21).
+    With `page_size`, ListEgress answers in pages, as LiveKit Cloud does; None returns all at once, as
+    livekit-server does (`pkg/service/ioservice.go`, read 2026-11-21).
     """
 
     page_size: int | None = None
@@ -81,17 +81,17 @@ class Rows:
         return [one for one in self._recordings.values() if one.info.room_name == name]
 
     def answers(self, egress_id: str) -> bool:
-        """Whether a process still records or uploads this."""
+        """Return whether a process still records or uploads this egress."""
         found = self._recordings.get(egress_id)
         return found is not None and found.info.status < ENDED and not found.is_dead
 
     def running_now(self) -> Sequence[Recording]:
-        """Those that have not ended, dead ones too."""
+        """Return the egresses that have not ended, including dead ones."""
         return [one for one in self._recordings.values() if one.info.status < ENDED]
 
     def answer(self, request: ListEgressRequest) -> ListEgressResponse:
-        """Raises TwirpError `not_found` for an unknown id, as LiveKit does; for an unknown room there are
-        none.
+        """Answer ListEgress. Raises TwirpError `not_found` for an unknown id, as LiveKit does. An unknown room has
+        no egresses.
         """
         if request.egress_id:
             return ListEgressResponse(items=[self.row(request.egress_id).info])
@@ -107,14 +107,15 @@ class Rows:
         return self._page(found, int(request.page_token.token or 0))
 
     def row(self, egress_id: str) -> Recording:
-        """Raises TwirpError `not_found`, for a forgotten one too."""
+        """Return the egress. Raises TwirpError `not_found`, also for a forgotten one."""
         recording = self._recordings.get(egress_id)
         if recording is None or recording.is_forgotten:
             raise from_a_service("not_found", "egress does not exist")
         return recording
 
     def running(self, egress_id: str) -> Recording:
-        """A recording that has not ended; its node is asked first, and the row only when none answers.
+        """Return an egress that has not ended. Its node is asked first, and the row is used only if no node
+        answers.
 
         Raises TwirpError `not_found`, `failed_precondition`.
         """

@@ -1,4 +1,4 @@
-"""Serves the stand-in: Twirp as livekit-server does, and the routes of `controls` under `/stand-in`.
+"""Serves the stand-in: Twirp like livekit-server, and the routes of `controls` under `/stand-in`.
 
 `GET /` answers `OK`, as LiveKit does.
 """
@@ -32,11 +32,10 @@ def create_livekit_app(
     departure_timeout_seconds: float = DEPARTURE_TIMEOUT_SECONDS,
     retry_wait_seconds: float = 1,
 ) -> Starlette:
-    """Build the stand-in; it must be served with its lifespan.
+    """Build the stand-in. It must be served with its lifespan.
 
-    `media` is the MP4 that every room "shows", one grey second if None; `audio` is the Ogg that it sounds
-    like, silence of the same length if None. `retry_wait_seconds` is the first
-    wait before a webhook is sent again.
+    `media` is the MP4 that every room shows, or None for one grey second. `audio` is the Ogg with its sound, or
+    None for silence of the same length. `retry_wait_seconds` is the first pause before a webhook is sent again.
     """
     stand_in = LiveKitStandIn(
         api_key, api_secret, webhook_url, pace or Pace(), departure_timeout_seconds, retry_wait_seconds

@@ -1,4 +1,4 @@
-"""The methods of RoomService and Egress that the stand-in has, each behind the grant LiveKit asks for."""
+"""The methods of RoomService and Egress that the stand-in supports, each behind the grant that LiveKit requires."""
 
 import asyncio
 import random
@@ -45,21 +45,21 @@ M = TypeVar("M", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Method(Generic[M]):
-    """A Twirp method: what it takes and who answers."""
+    """A Twirp method: its request type and its handler."""
 
     request: type[M]
     handler: Callable[[Grants, M], Awaitable[Message]]
 
     async def serve(self, grants: Grants, media: str, body: bytes) -> Message:
-        """Raises TwirpError."""
+        """Handle a request. Raises TwirpError."""
         message = self.request()
         decode(media, body, message)
         return await self.handler(grants, message)
 
 
 class LiveKitStandIn:
-    """The state behind the app (`app.state.stand_in`): tests reach `orders`, `rooms`, `recorder`,
-    `notifier`, `delays`.
+    """The state of the app (`app.state.stand_in`). Tests use its `orders`, `rooms`, `recorder`, `notifier` and
+    `delays`.
     """
 
     def __init__(
@@ -100,15 +100,15 @@ class LiveKitStandIn:
         }
 
     def method(self, path: str) -> Method[Any]:
-        """Raises TwirpError `bad_route`."""
+        """Return the method of a path. Raises TwirpError `bad_route`."""
         if path not in self._methods:
             raise TwirpError("bad_route", f"no handler for path {path!r}")
         return self._methods[path]
 
     async def crash(self, *, with_recorders: bool = False) -> None:
-        """Let the server crash and come back: queued webhooks are lost, and whoever was there is listed as a ghost.
+        """Let the server crash and come back: queued webhooks are lost, and all participants are listed as ghosts.
 
-        Recorders come back by themselves; `with_recorders`, they die in the same moment and stay listed.
+        Recorders come back by themselves. With `with_recorders`, they die in the same moment and stay listed.
         """
         await self.notifier.restart()
         self.rooms.crash()
@@ -148,7 +148,7 @@ class LiveKitStandIn:
         return RemoveParticipantResponse()
 
     async def _update_participant(self, grants: Grants, request: UpdateParticipantRequest) -> Message:
-        """Answers what is there, as of an update that names no change; nobody answers for a ghost."""
+        """Answer with the unchanged participant. A ghost gets no answer."""
         self._allow(grants, "roomAdmin", request.room)
         found = self.rooms.participant(request.room, request.identity)
         if self.rooms.is_ghost(request.room, request.identity):
@@ -157,7 +157,7 @@ class LiveKitStandIn:
         return found
 
     def _allow(self, grants: Grants, grant: str, room: str | None = None) -> None:
-        """Let a call of RoomService through, unless by order nobody answers."""
+        """Allow a call of RoomService, unless an order says that the service does not answer."""
         grants.require(grant, room)
         if self.orders.take("rooms_unavailable"):
             raise _unavailable()
@@ -180,7 +180,7 @@ class LiveKitStandIn:
         return info
 
     async def _start_track_egress(self, grants: Grants, request: TrackEgressRequest) -> Message:
-        """Refuses what names no track, as a recording service does; recordings of this kind the stand-in has not."""
+        """Refuse a request without a track, as an egress service does. The stand-in has no egresses of this kind."""
         grants.require("roomRecord")
         await self._find_recorder()
         if not request.track_id:
@@ -188,13 +188,15 @@ class LiveKitStandIn:
         raise TwirpError("unimplemented", "the stand-in records no single track")
 
     async def _find_recorder(self) -> None:
-        """By order no recording service takes the request. Raises TwirpError `unavailable`."""
+        """Raise TwirpError `unavailable` if an order says that no egress service takes the request."""
         if self.orders.take("no_recorder"):
             await self.delays.wait(paces.NO_RECORDER_SECONDS)
             raise _unavailable()
 
     async def _update_stream(self, grants: Grants, request: UpdateStreamRequest) -> Message:
-        """The process that records a file refuses it; a dead one says nothing, and the row of an ended one speaks."""
+        """Answer UpdateStream: a living process that records a file refuses it, a dead one does not answer, and an
+        ended one is refused by its row.
+        """
         grants.require("roomRecord")
         if not self.recorder.rows.answers(request.egress_id):
             await self.delays.wait(paces.SILENT_SECONDS)
@@ -230,5 +232,5 @@ class LiveKitStandIn:
 
 
 def _unavailable() -> TwirpError:
-    """What livekit-server answers when nobody behind it does."""
+    """Return the answer of livekit-server if no process behind it answers."""
     return from_a_service("unavailable", "no response from servers")

@@ -1,7 +1,7 @@
-"""What the people in a room say: each has a channel of the sound that the stand-in was given.
+"""Writes the sound files of a room's participants, of whom each has one channel of the stand-in's sound.
 
-Writes the files that livekit/egress makes of it: AAC in MP4 or Opus in Ogg, two channels, from any second of the
-sound to any other, with silence before and after.
+The files have the formats of livekit/egress: AAC in MP4 or Opus in Ogg, two channels, from any second of the sound
+to any other, with silence before and after.
 """
 
 import math
@@ -29,9 +29,9 @@ _CODECS: Final = {EncodedFileType.MP4: ("aac", "mp4"), EncodedFileType.OGG: ("li
 class Cut:
     """A stretch of the sound, in its own seconds.
 
-    `voices` are the source's channels that the file's left and right channel carry; None, or one that the source
-    does not have, is silence. The file begins `start` seconds into the sound (before it, if negative: with silence),
-    and at `end` its voices fall silent (None: they speak to the end of the sound); `tail` seconds of silence follow.
+    `voices` are the source's channels on the file's left and right channel; None, or a channel that the source
+    lacks, is silence. The file begins `start` seconds into the sound (with silence if it is negative). At `end` its
+    voices fall silent (None: they speak to the end of the sound), and `tail` seconds of silence follow.
     """
 
     voices: tuple[int | None, int | None]
@@ -71,7 +71,7 @@ def _frames(source: Media, cut: Cut, encoding: SoundEncoding) -> Iterator[AudioF
         for decoded in container.decode(stream):
             try:
                 graph.push(decoded)
-            except av.EOFError:  # all that is wanted has been taken
+            except av.EOFError:  # all wanted samples have been taken
                 break
             yield from _ready(graph)
         else:
@@ -80,7 +80,7 @@ def _frames(source: Media, cut: Cut, encoding: SoundEncoding) -> Iterator[AudioF
 
 
 def _expression(voice: int | None, channels: int) -> str:
-    """A channel of the source in the language of the filter `pan`."""
+    """Return a channel of the source in the language of the filter `pan`."""
     return "0*c0" if voice is None or voice >= channels else f"c{voice}"
 
 

@@ -1,4 +1,4 @@
-"""What of a room is recorded as sound alone: whether it is there, whose voice it is, and where it lies in the sound."""
+"""Finds the source of a sound recording: whether it is published, whose voice it is, and its place in the sound."""
 
 import time
 from typing import Final
@@ -14,14 +14,14 @@ _NANOSECONDS: Final = 1_000_000_000
 
 
 class RoomSources:
-    """The sources of every recording, in the rooms as they are now."""
+    """The sources of every sound recording in the present rooms."""
 
     def __init__(self, rooms: Rooms, rows: Rows) -> None:
         self._rooms = rooms
         self._rows = rows
 
     def missing(self, recording: Recording) -> str | None:
-        """What the recording waits for, in LiveKit's words; None if all of it is published."""
+        """Return what the egress waits for, in LiveKit's words, or None if everything is published."""
         name = recording.info.room_name
         publishing = {one.identity for one in self._rooms.participants(name) if one.is_publisher}
         if recording.sound is None:
@@ -37,7 +37,7 @@ class RoomSources:
         return None
 
     def voices(self, name: str, sources: Sources) -> tuple[int | None, int | None]:
-        """Which channels of the stand-in's sound the left and the right channel of the file carry."""
+        """Return which channels of the stand-in's sound are on the left and the right channel of the file."""
         if sources.track_sid:
             voice = self._voice(name, self._rooms.publisher(name, sources.track_sid))
             return voice, voice
@@ -47,7 +47,7 @@ class RoomSources:
         )
 
     def cut(self, recording: Recording, one: Sound, tail: float) -> Cut:
-        """Where the recording lies within the sound: the video of its room began with the sound."""
+        """Return the place of the recording within the sound, which began with the video of the room."""
         zero = recording.zero_ns or 0
         videos = [
             video.zero_ns

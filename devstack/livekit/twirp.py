@@ -1,9 +1,9 @@
-"""Twirp as LiveKit serves it: protobuf or JSON in, the same out, errors as JSON with the status of their
-code.
+"""Twirp as LiveKit serves it: protobuf or JSON for requests and answers, and errors as JSON with the status of
+their code.
 
-Statuses are those of the Twirp v7 wire protocol; the texts of refused tokens are livekit-server's
-`pkg/service/auth.go`, which answers 401 in plain text when a token does not hold and a Twirp
-`unauthenticated` when a grant is missing (read 2026-11-21).
+The statuses are those of the Twirp v7 wire protocol. The texts of refused tokens are those of livekit-server's
+`pkg/service/auth.go`, which answers 401 in plain text for an invalid token and a Twirp `unauthenticated` for a
+missing grant (read 2026-11-21).
 """
 
 import secrets
@@ -43,7 +43,7 @@ _ID_ALPHABET: Final = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz
 
 
 class TwirpError(Exception):
-    """A refusal that reaches the caller as Twirp JSON."""
+    """A refusal that the caller receives as Twirp JSON."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -56,12 +56,12 @@ class TwirpError(Exception):
 
 
 def from_a_service(code: str, message: str) -> TwirpError:
-    """A refusal by one of LiveKit's own services: its text begins so, but for those of status 412."""
+    """Return a refusal by one of LiveKit's own services. Its text has their prefix, except with status 412."""
     return TwirpError(code, f"twirp error unknown: {message}")
 
 
 class TokenError(Exception):
-    """A token that does not hold: 401 in plain text, before any service is asked."""
+    """An invalid token: 401 in plain text, before any service is called."""
 
     def response(self) -> Response:
         return PlainTextResponse(str(self), status_code=401)
@@ -69,20 +69,20 @@ class TokenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What a valid token allows; without a token, nothing."""
+    """The rights of a valid token; without a token, none."""
 
     identity: str
     metadata: str
     video: Mapping[str, Any]
 
     def require(self, grant: str, room: str | None = None) -> None:
-        """Raise unless `grant` is given, and for `room` where one is named."""
+        """Raise unless `grant` is given, and for `room` if one is named."""
         if self.video.get(grant) is not True or (room is not None and self.video.get("room") != room):
             raise TwirpError("unauthenticated", "permissions denied")
 
 
 def new_id(prefix: str) -> str:
-    """An id as livekit/protocol's `utils/guid` makes them: twelve characters of base 57."""
+    """Return an id like livekit/protocol's `utils/guid`: twelve characters of base 57."""
     return prefix + "".join(secrets.choice(_ID_ALPHABET) for _ in range(12))
 
 
@@ -96,8 +96,8 @@ def grants_of_request(request: Request, keys: Mapping[str, str]) -> Grants:
 
 
 def grants_of_token(token: str, keys: Mapping[str, str]) -> Grants:
-    """Raises TokenError for an unknown key, a bad signature, another algorithm, a token that is over or has
-    no end.
+    """Return the grants of a token. Raises TokenError for an unknown key, a bad signature, another algorithm, or a
+    token that has expired or has no expiry.
     """
     try:
         claimed = jwt.decode(token, options={"verify_signature": False}, algorithms=["HS256"])
@@ -118,7 +118,7 @@ def grants_of_token(token: str, keys: Mapping[str, str]) -> Grants:
 
 
 def media_type(request: Request) -> str:
-    """`application/protobuf` or `application/json`; anything else has no route."""
+    """Return `application/protobuf` or `application/json`. Other types have no route."""
     if request.method != "POST":
         raise TwirpError("bad_route", f'unsupported method "{request.method}" (only POST is allowed)')
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -128,7 +128,7 @@ def media_type(request: Request) -> str:
 
 
 def decode(media: str, body: bytes, message: Message) -> None:
-    """Fill `message` from `body`; raises TwirpError `malformed`."""
+    """Fill `message` from `body`. Raises TwirpError `malformed`."""
     try:
         if media == "application/json":
             json_format.Parse(body, message, ignore_unknown_fields=True)

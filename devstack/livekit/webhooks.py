@@ -1,9 +1,9 @@
-"""Webhooks as LiveKit's notifier sends them, and the orders that spoil them.
+"""Sends webhooks like LiveKit's notifier, and applies the orders that disturb them.
 
-One queue per recording (else per room), 200 deep; what waited more than 30 s is dropped; each notification is
-signed when it is first sent and resent unchanged: five times in all on 429, 5xx (but 501) and broken
-connections, while any other answer counts as delivered (`webhook/resource_url_notifier.go` of
-livekit/protocol and go-retryablehttp 0.7.8, read 2026-11-21).
+There is one queue for each egress (otherwise for each room), with 200 places. A notification that has waited more
+than 30 s is dropped. Each notification is signed when it is first sent, and resent unchanged: five times in total
+after 429, 5xx (except 501) and broken connections. Any other answer counts as delivered
+(`webhook/resource_url_notifier.go` of livekit/protocol and go-retryablehttp 0.7.8, read 2026-11-21).
 """
 
 import asyncio
@@ -30,21 +30,21 @@ MAX_AGE_SECONDS: Final = 30
 MAX_DEPTH: Final = 200
 RETRIES: Final = 4
 ANSWER_TIMEOUT_SECONDS: Final = 300
-"""LiveKit waits for ever; a stand-in must be able to stop."""
+"""LiveKit waits without a limit, but a stand-in must be able to stop."""
 RETRY_WAIT_MAX_SECONDS: Final = 30
 TOKEN_LIFE_SECONDS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One thing to be told, with the moment it was queued (monotonic seconds)."""
+    """A notification and the time at which it was queued (monotonic seconds)."""
 
     event: WebhookEvent
     queued_at: float = field(default_factory=time.monotonic)
 
 
 class Notifier:
-    """Sends to one URL; to none, it tells nobody."""
+    """Sends notifications to one URL, or to none."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Notifier:
         )
 
     def egress(self, event: str, info: EgressInfo) -> None:
-        """Tell of a recording as it is now; its queue is its own."""
+        """Queue a notification about an egress in its present state. Each egress has its own queue."""
         copy = EgressInfo()
         copy.CopyFrom(info)
         self._enqueue(info.egress_id, WebhookEvent(event=event, egress_info=copy))
@@ -79,11 +79,13 @@ class Notifier:
         participant: ParticipantInfo | None = None,
         track: TrackInfo | None = None,
     ) -> None:
-        """Tell of a room, of someone in it, or of what they publish."""
+        """Queue a notification about a room, a participant or a track."""
         self._enqueue(room.name, WebhookEvent(event=event, room=room, participant=participant, track=track))
 
     async def forge(self, notification: Mapping[str, object]) -> int | None:
-        """Sign `notification` and send it once, past all queues and orders; None when nobody answered."""
+        """Sign `notification` and send it once, bypassing all queues and orders. Return None if the receiver did
+        not answer.
+        """
         if self._url is None:
             return None
         forged = signed(notification, self._api_key, self._api_secret)
@@ -94,12 +96,12 @@ class Notifier:
         return answer.status_code
 
     async def idle(self) -> None:
-        """Return when all that was queued has been sent or given up."""
+        """Return when all queued notifications have been sent or given up."""
         for queue in list(self._queues.values()):
             await queue.join()
 
     async def restart(self) -> None:
-        """Lose all that is queued, held or about to be sent again, as when the server restarts."""
+        """Lose all queued, held and retried notifications, as in a restart of the server."""
         workers = self._workers[:]
         self._queues.clear()
         self._workers.clear()
@@ -108,7 +110,7 @@ class Notifier:
         await asyncio.gather(*workers, return_exceptions=True)
 
     async def aclose(self) -> None:
-        """Stop; what is queued is lost."""
+        """Stop. Queued notifications are lost."""
         await self.restart()
         await self._client.aclose()
 
@@ -174,17 +176,17 @@ class Notifier:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A notification as it goes over the wire."""
+    """A notification as it is sent."""
 
     body: bytes
     headers: dict[str, str]
 
 
 def signed(notification: WebhookEvent | Mapping[str, object], api_key: str, api_secret: str) -> Signed:
-    """A notification of any content with the signature LiveKit would give it.
+    """Return a notification with any content and LiveKit's signature.
 
-    A message is given the id and the time it lacks; a mapping (LiveKit's JSON: `egressInfo`, `createdAt`) is
-    left as it is, and may say what no message can.
+    A message gets its missing id and time. A mapping (LiveKit's JSON: `egressInfo`, `createdAt`) stays unchanged,
+    and may contain what no message can.
     """
     if isinstance(notification, WebhookEvent):
         event = WebhookEvent(id=new_id("EV_"), created_at=int(time.time()))
@@ -197,7 +199,9 @@ def signed(notification: WebhookEvent | Mapping[str, object], api_key: str, api_
 
 
 def sign(body: bytes, api_key: str, api_secret: str) -> dict[str, str]:
-    """The headers of a notification: a bare JWT that carries the hash of the body and lives five minutes."""
+    """Return the headers of a notification: a bare JWT that contains the hash of the body and is valid for five
+    minutes.
+    """
     now = int(time.time())
     claims = {
         "iss": api_key,

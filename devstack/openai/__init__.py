@@ -1,10 +1,12 @@
-"""A stand-in for OpenAI's transcriptions: its wire format, its limits and refusals over recognition on this machine.
+"""A stand-in for OpenAI's transcriptions: its wire format, limits and refusals, with speech recognition on this
+machine.
 
-It really recognises English speech: with pocketsphinx, whose model is in its wheel, badly enough to be no measure of
-any vendor; or with a real Whisper, if `make whisper` has installed it (`whisper`). `diarized_json` hears nobody apart:
-everything is speaker A, or A and B in turn by order. For development and tests only.
+The stand-in really recognises English speech. It uses pocketsphinx, whose model is in its wheel and whose quality
+says nothing about a vendor, or a real Whisper if `make whisper` has installed it (`whisper`). `diarized_json` does
+not distinguish voices: every segment is speaker A, or A and B in turn by an order. It is for development and tests
+only.
 
-Orders for faults are listed in `orders`; `python -m devstack.openai --config FILE` runs it (`OpenAIConfig`),
+`orders` lists the faults. `python -m devstack.openai --config FILE` runs it (`OpenAIConfig`), and
 `create_openai_app` builds it for tests.
 """
 

@@ -12,7 +12,7 @@ from devstack.openai.whisper import Whisper
 
 
 def main() -> None:
-    """Serve on the configured loopback address; logs neither bodies nor headers."""
+    """Serve on the configured loopback address. Logs neither bodies nor headers."""
     parser = argparse.ArgumentParser(prog="openai")
     parser.add_argument("--config", type=Path, required=True)
     config = load_config(parser.parse_args().config)
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _recogniser(name: RecogniserName) -> Hearing:
-    """Ready to hear. Raises ChangedWeightsError for a Whisper whose files are not those that are pinned."""
+    """Return the loaded recogniser. Raises ChangedWeightsError if Whisper's files are not the pinned ones."""
     if name == "pocketsphinx":
         return Recogniser()
     whisper = Whisper()

@@ -1,4 +1,4 @@
-"""The three answers, in the shapes of openai 3.52's `types/audio/transcription*.py` (checked 2026-11-21)."""
+"""The three answer formats, in the shapes of openai 3.52's `types/audio/transcription*.py` (checked 2026-11-21)."""
 
 import json
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from devstack.openai.refusals import Refusal
 _HOUR = 3600
 _INVENTED = "Thank you so much for watching, and do not forget to subscribe."
 _SURE, _UNSURE = -0.3, -1.2
-"""`avg_logprob` of what was said, and of what whisper tiny.en invents."""
+"""The `avg_logprob` of recognised speech, and of sentences that whisper tiny.en invents."""
 
 
 def answer(request: Asked, said: Sequence[Said], seconds: float, order: Order | None) -> Response:
-    """What was said, in the format that was asked for, or spoilt as the order says."""
+    """Return the recognised speech in the requested format, or changed as the order says."""
     kind = order.kind if order else ""
     if kind == "nonsense":
         return HTMLResponse("<!doctype html><title>Welcome</title><p>It works!")
@@ -31,7 +31,7 @@ def answer(request: Asked, said: Sequence[Said], seconds: float, order: Order | 
 
 
 async def refuse(order: Order) -> None:
-    """Raises Refusal if that is the order, after its time."""
+    """Raise Refusal after the order's delay, if the order is a refusal."""
     if order.kind == "hang":
         await anyio.sleep(order.seconds)
     if order.kind == "rate_limit":

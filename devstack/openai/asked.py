@@ -1,7 +1,7 @@
-"""What a form asks for, as far as the documented API allows it for that model.
+"""Parses the form of a transcription request by the documented API of its model.
 
-After openai 3.52, `types/audio/transcription_create_params.py` (checked 2026-11-21). `gpt-transcribe` takes
-`languages` and ignores a `language`; formats that this stand-in does not write (text, srt, vtt) and parameters that
+Source: openai 3.52, `types/audio/transcription_create_params.py` (checked 2026-11-21). `gpt-transcribe` takes
+`languages` and ignores `language`. Formats that the stand-in does not write (text, srt, vtt) and parameters that
 our code never sends are refused like wrong ones.
 """
 
@@ -23,7 +23,7 @@ MODELS: Final = {
     "whisper-1": ("json", "verbose_json"),
     DIARIZE: ("json", "diarized_json"),
 }
-"""Each model with the formats that it answers in."""
+"""The answer formats of each model."""
 
 SUFFIXES: Final = ("flac", "m4a", "mp3", "mp4", "mpeg", "mpga", "oga", "ogg", "wav", "webm")
 SHORTEST_SECONDS: Final = 0.1
@@ -40,7 +40,7 @@ _GIVE_LOGPROBS: Final = frozenset(
 
 @dataclass(frozen=True)
 class Asked:
-    """One request; `suffix` is that of the file's name."""
+    """One request. `suffix` is the suffix of the file's name."""
 
     model: str
     response_format: str
@@ -51,7 +51,7 @@ class Asked:
 
 
 def asked(form: Form) -> Asked:
-    """Raises Refusal."""
+    """Parse the form. Raises Refusal."""
     fields = _known(form)
     model = fields.get("model", "")
     if model not in MODELS:
@@ -77,7 +77,7 @@ def asked(form: Form) -> Asked:
 
 
 def check_length(request: Asked, seconds: float) -> None:
-    """Raises Refusal for sound that this model does not take at once."""
+    """Raise Refusal for sound that is too long for this model."""
     if seconds < SHORTEST_SECONDS:
         message = "Audio file is too short. Minimum audio length is 0.1 seconds."
         raise invalid(message, "file", "audio_too_short")

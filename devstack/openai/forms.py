@@ -1,4 +1,4 @@
-"""A form of `multipart/form-data` (RFC 7578) read as strictly as the vendor's own client writes it."""
+"""Parses a form of `multipart/form-data` (RFC 7578) as strictly as the vendor's own client writes it."""
 
 import re
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ _FILENAME = re.compile(r'; filename="([^"\r\n]*)"')
 
 @dataclass(frozen=True)
 class Form:
-    """Its fields, each with its values in order, and its files by name: what they are called, what they hold."""
+    """The fields of a form with their values in order, and its files by field name, with their names and contents."""
 
     fields: dict[str, list[str]]
     files: dict[str, tuple[str, bytes]]
 
 
 def parse_form(content_type: str, body: bytes) -> Form:
-    """Raises Refusal."""
+    """Parse a form. Raises Refusal."""
     boundary = re.fullmatch(
         r'multipart/form-data; ?boundary="?([A-Za-z0-9\'()+_,./:=? -]{1,70})"?', content_type
     )

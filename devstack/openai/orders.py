@@ -1,4 +1,6 @@
-"""Orders: the faults that a test or a demo asks the stand-in for, each used up by the next `count` transcriptions."""
+"""Orders: the faults that a test or a demo requests from the stand-in. The next `count` transcriptions use up an
+order.
+"""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Final
@@ -27,7 +29,7 @@ KINDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Do `kind` to the next `count` transcriptions."""
+    """An order to apply `kind` to the next `count` transcriptions."""
 
     kind: str
     count: int = 1
@@ -39,25 +41,25 @@ class Order:
 
 
 class Orders:
-    """The orders still open, oldest first."""
+    """The open orders, oldest first."""
 
     def __init__(self) -> None:
         self._open: list[Order] = []
 
     def add(self, order: Order) -> None:
-        """Queue it."""
+        """Queue an order."""
         self._open.append(order)
 
     def still_open(self) -> list[Order]:
-        """What is still to be carried out, with the counts that are left."""
+        """Return the open orders with their remaining counts."""
         return list(self._open)
 
     def clear(self) -> None:
-        """Take all of them back."""
+        """Cancel all orders."""
         self._open.clear()
 
     def take(self) -> Order | None:
-        """Use up one of the oldest."""
+        """Use up one of the oldest order."""
         if not self._open:
             return None
         order = self._open[0]
@@ -74,11 +76,11 @@ class _OrderJson(BaseModel):
 
 
 def parse(body: bytes) -> Order:
-    """Read an order from JSON (`order` is its kind); raises ValueError when it is not one."""
+    """Parse an order from JSON (`order` is its kind). Raises ValueError for invalid input."""
     raw = _OrderJson.model_validate_json(body)
     return Order(raw.order, raw.count, raw.seconds)
 
 
 def as_json(order: Order) -> dict[str, object]:
-    """An order as `parse` reads it."""
+    """Return an order in the form that `parse` reads."""
     return {"order" if name == "kind" else name: value for name, value in asdict(order).items()}

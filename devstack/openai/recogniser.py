@@ -1,6 +1,7 @@
-"""Recognises English speech on this machine: FFmpeg decodes it, pocketsphinx hears it.
+"""Recognises English speech on this machine: FFmpeg decodes the sound, and pocketsphinx recognises it.
 
-One sound at a time, in slices so short that other threads have their turn. It knows no drug names and no capitals.
+It processes one sound at a time, in slices that are short enough for other threads to run. It knows no drug names
+and no capital letters.
 """
 
 import re
@@ -22,19 +23,20 @@ _DEMUXERS: Final = {"flac": "flac", "ogg": "ogg", "oga": "ogg", "wav": "wav", "w
 _MP3: Final = ("mp3", "mpeg", "mpga")
 _MOST_MODELS_PER_FRAME: Final = 3000
 _GAUSSIANS: Final = 2
-"""How far pocketsphinx 5.1.1 looks; by itself 30,000 and 4. The fixture takes 13 s in place of 23, and has 9.9% word
-errors in place of 9.3% (measured 2026-11-22)."""
+"""The search limits of pocketsphinx 5.1.1, whose defaults are 30,000 and 4. The fixture then takes 13 s instead of
+23 s, and has 9.9% word errors instead of 9.3% (measured 2026-11-22).
+"""
 
 
 class UnreadableError(Exception):
-    """It is not sound in the format that its name says."""
+    """The file is not sound in the format that its name says."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """Words without a pause between them; times in seconds from the sound's beginning.
+    """Consecutive words without a pause. Times are in seconds from the beginning of the sound.
 
-    The figures are the model's own, None where it has none.
+    The figures are the model's own, or None.
     """
 
     start: float
@@ -46,16 +48,16 @@ class Said:
 
 
 class Hearing(Protocol):
-    """What hears: pocketsphinx, or another recogniser. `name` is for people."""
+    """A recogniser: pocketsphinx or another one. `name` is for people."""
 
     name: str
 
     def hear(self, samples: bytes) -> tuple[Said, ...]:
-        """What is said, in order; blocks. Not to be used by two threads at once."""
+        """Return the recognised speech in order; blocks. Only one thread may call it at a time."""
 
 
 def decode(content: bytes, suffix: str) -> bytes:
-    """The sound as 16-bit samples, mono, 16 kHz. Raises UnreadableError."""
+    """Return the sound as 16-bit samples, mono, 16 kHz. Raises UnreadableError."""
     demuxer = "mp3" if suffix in _MP3 else _DEMUXERS.get(suffix, "mp4")
     resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
     samples = bytearray()
@@ -72,12 +74,14 @@ def decode(content: bytes, suffix: str) -> bytes:
 
 
 def seconds(samples: bytes) -> float:
-    """How long these samples are."""
+    """Return the duration of these samples."""
     return len(samples) / _SAMPLE_BYTES / RATE
 
 
 class Recogniser:
-    """pocketsphinx. One decoder, loaded when it is first needed (0.5 s); not to be used by two threads at once."""
+    """pocketsphinx with one decoder, which is loaded when it is first needed (0.5 s). Only one thread may use it at
+    a time.
+    """
 
     name = "pocketsphinx"
 
@@ -85,7 +89,7 @@ class Recogniser:
         self._decoder: Decoder | None = None
 
     def hear(self, samples: bytes) -> tuple[Said, ...]:
-        """What is said, in order; blocks for about a fifth of the sound's length."""
+        """Return the recognised speech in order. Blocks for about a fifth of the sound's duration."""
         return tuple(
             said for start, utterance in _utterances(samples) for said in self._hear(start, utterance)
         )
@@ -119,7 +123,7 @@ def _said(offset: float, words: list[tuple[float, float, str]]) -> Said:
 
 
 def _utterances(samples: bytes) -> Iterator[tuple[float, bytes]]:
-    """The sound where somebody speaks, by pocketsphinx's own endpointer; all of it where it is short."""
+    """Yield the parts of the sound with speech, by pocketsphinx's own endpointer, or all of it if it is short."""
     if seconds(samples) <= _ONE_UTTERANCE_SECONDS:
         yield 0.0, samples
         return

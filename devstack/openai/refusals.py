@@ -1,7 +1,7 @@
 """OpenAI's refusals: `{"error": {"message", "type", "param", "code"}}`.
 
-Codes and messages are those that its users quote in public issues, and of openai 3.52's types where nobody does;
-checked 2026-11-21.
+Codes and messages are those that users quote in public issues, and otherwise those of openai 3.52's types; checked
+2026-11-21.
 """
 
 from collections.abc import Mapping
@@ -28,10 +28,10 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
         self.headers = headers
 
     def response(self) -> JSONResponse:
-        """The answer."""
+        """Return the answer."""
         return JSONResponse({"error": self.error}, self.status, headers=self.headers)
 
 
 def invalid(message: str, param: str, code: str = "invalid_value") -> Refusal:
-    """One parameter is wrong: 400."""
+    """Return 400 for one wrong parameter."""
     return Refusal(400, message, param=param, code=code)

@@ -1,4 +1,4 @@
-"""What the stand-in keeps: its key, the open orders, and what it was asked, without the words."""
+"""The state of the stand-in: its key, the open orders, and its calls without their text."""
 
 import hmac
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from devstack.openai.refusals import Refusal, invalid
 
 @dataclass(frozen=True)
 class Call:
-    """A transcription that was begun; `sha256` is of the file: twice the same was paid for twice."""
+    """A transcription that was started. `sha256` is that of the file: an equal one was paid for twice."""
 
     model: str
     response_format: str
@@ -26,7 +26,7 @@ class Call:
 
 @dataclass
 class OpenAIStandIn:
-    """One project. Tests look at `calls` and add `orders`."""
+    """One project. Tests read `calls` and add `orders`."""
 
     api_key: str = field(repr=False)
     recogniser: Hearing
@@ -35,7 +35,7 @@ class OpenAIStandIn:
     _turn: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
 
     def authenticate(self, authorization: str) -> None:
-        """Raises Refusal unless it is the bearer of the key."""
+        """Raise Refusal unless the header contains the key as bearer."""
         scheme, _, given = authorization.partition(" ")
         if scheme != "Bearer" or not given:
             raise Refusal(401, "You didn't provide an API key.")
@@ -43,7 +43,7 @@ class OpenAIStandIn:
             raise Refusal(401, f"Incorrect API key provided: {given[:8]}***.", code="invalid_api_key")
 
     async def transcribe(self, request: Asked) -> Response:
-        """Hears it in a thread, one at a time. Raises Refusal."""
+        """Transcribe in a thread, one request at a time. Raises Refusal."""
         try:
             samples = await anyio.to_thread.run_sync(decode, request.content, request.suffix)
         except UnreadableError as error:

@@ -1,4 +1,4 @@
-"""The stand-in as a child of the dev stack."""
+"""Runs the stand-in as a child of the dev stack."""
 
 import secrets
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from devstack.openai.config import OpenAIConfig, RecogniserName, save_config
 
 
 def openai_environment() -> dict[str, str]:
-    """The settings that lead to it; the key is of this start."""
+    """Return the settings that lead to the stand-in. The key is new at each start."""
     return {
         "OPENAI_API_KEY": f"sk-{secrets.token_urlsafe(24)}",
         "OPENAI_BASE_URL": f"http://127.0.0.1:{free_port()}/v1",
@@ -20,7 +20,9 @@ def openai_environment() -> dict[str, str]:
 
 @contextmanager
 def running(environment: Mapping[str, str], data_dir: Path) -> Iterator[None]:
-    """At the address and with the key of this environment, until the block ends. Whisper hears if it is installed."""
+    """Run the stand-in at the address and with the key of this environment until the block ends. It uses Whisper if
+    it is installed.
+    """
     url, key = environment["OPENAI_BASE_URL"], environment["OPENAI_API_KEY"]
     port = int(url.removesuffix("/v1").rpartition(":")[2])
     recogniser: RecogniserName = "whisper" if whisper.is_installed() else "pocketsphinx"

