@@ -21,7 +21,7 @@ AT_MOST: Final = 200
 
 
 class Topic(StrEnum):
-    """A topic of the check."""
+    """A topic of the check: one kind of setting that is compared with the policies."""
 
     LIFECYCLE = "lifecycle"
     CORS = "cors"

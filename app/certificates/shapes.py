@@ -27,7 +27,7 @@ class Pattern:
     pattern: str
 
     def holds(self, value: object) -> bool:
-        """Whether this one keeps it."""
+        """Return whether the value has this shape."""
         return isinstance(value, str) and re.fullmatch(self.pattern, value) is not None
 
 

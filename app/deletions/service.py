@@ -36,7 +36,7 @@ class Deletions:
             return await store.undo(tx, recording_id)
 
     async def page(self, asker: Asker, request: PageRequest, wanted: DeletionFilter) -> Page[Deletion]:
-        """Return a page of deletions, newest first: of the doctor's own recordings, or for compliance of all."""
+        """Return a page, newest first. A doctor gets those of their own recordings; compliance gets all."""
         access = permissions.LIST_DELETIONS.on()
         async with self._database.as_user(asker, access) as tx:
             rows = await store.list_page(tx, request, wanted)

@@ -203,9 +203,7 @@ class Connection(AsyncConnection[DictRow]):
 async def connect(
     url: str, *, application: str, search_path: str = SEARCH_PATH, autocommit: bool = False
 ) -> Connection:
-    """Return a connection for a process, with its settings made. Raises psycopg.OperationalError within a few
-    seconds.
-    """
+    """Return a process's connection with its settings applied. Raises psycopg.OperationalError within seconds."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             connection = await Connection.connect(
@@ -224,7 +222,7 @@ async def connect(
 
 
 def connect_as_owner(url: str, *, application: str, autocommit: bool = False) -> psycopg.Connection[Any]:
-    """Return a connection for a command, with its settings made and without a time limit. Raises psycopg.Error."""
+    """Return a command's connection with its settings applied and without a time limit. Raises psycopg.Error."""
     connection = psycopg.connect(_conninfo(url, application), autocommit=True)
     try:
         set_again(connection)

@@ -63,7 +63,7 @@ class _Attempt:
 
     @property
     def is_first(self) -> bool:
-        """Return whether LiveKit cannot have been asked before."""
+        """Return whether this is certainly the first request to LiveKit."""
         return self.recording.status is RecordingStatus.REQUESTED
 
 

@@ -169,7 +169,7 @@ def _lengths(segments: Sequence[HeardSegment], speech: _Speech) -> list[float]:
 
 
 def _starts(segments: Sequence[HeardSegment], lengths: Sequence[float], speech: _Speech) -> list[int]:
-    """Return the places with the lowest total cost, in order, by dynamic programming over the segments."""
+    """Return the place where each segment begins, in order, chosen for the lowest total cost by dynamic programming."""
     trust = 1.0 if _is_plausible(segments, speech) else 0.05
     rows: list[list[_Place]] = []
     before = list(accumulate(lengths, initial=0.0))

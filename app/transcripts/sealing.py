@@ -1,4 +1,7 @@
-"""Encrypts and decrypts stored transcripts, each at its own place and with its recording's own data key."""
+"""Decrypts stored transcripts and encrypts corrections, with the recording's own data key.
+
+`transcriber.py` encrypts new transcripts.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -152,7 +152,7 @@ class Rooms:
     ) -> ParticipantInfo:
         """Let a participant in. An earlier participant with the same identity leaves. Raises TwirpError.
 
-        `channel` is the channel of the stand-in's sound that is their voice.
+        `channel` is the channel of the stand-in's sound that plays as this participant's voice.
         """
         if not identity or not name:
             raise TwirpError("invalid_argument", "identity cannot be empty" if name else "no room name")

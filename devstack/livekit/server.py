@@ -32,7 +32,7 @@ def create_livekit_app(
     departure_timeout_seconds: float = DEPARTURE_TIMEOUT_SECONDS,
     retry_wait_seconds: float = 1,
 ) -> Starlette:
-    """Build the stand-in. It must be served with its lifespan.
+    """Build the stand-in. The server must run the app's ASGI lifespan (startup and shutdown).
 
     `media` is the MP4 that every room shows, or None for one grey second. `audio` is the Ogg with its sound, or
     None for silence of the same length. `retry_wait_seconds` is the first pause before a webhook is sent again.

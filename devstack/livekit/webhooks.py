@@ -183,7 +183,7 @@ class Signed:
 
 
 def signed(notification: WebhookEvent | Mapping[str, object], api_key: str, api_secret: str) -> Signed:
-    """Return a notification with any content and LiveKit's signature.
+    """Return this notification, signed as LiveKit signs. The content may be anything.
 
     A message gets its missing id and time. A mapping (LiveKit's JSON: `egressInfo`, `createdAt`) stays unchanged,
     and may contain what no message can.

@@ -29,7 +29,7 @@ KINDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order to apply `kind` to the next `count` transcriptions."""
+    """An order to the stand-in: answer the next `count` transcriptions with the fault `kind`."""
 
     kind: str
     count: int = 1
