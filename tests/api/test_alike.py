@@ -24,7 +24,7 @@ from tests.databases import API_ROLE
 pytestmark = pytest.mark.anyio
 
 TIMES = 3
-OF_POLICIES = {"claims", "uid", "live_session", "person", "patient"}
+OF_POLICIES = {"claims", "uid", "live_session", "person", "doctor", "patient"}
 
 
 @asynccontextmanager

@@ -29,8 +29,8 @@ GIVE_WORDS = {
 """The functions that return a transcript, and the call in each that writes the audit row."""
 GIVE_NONE = {
     "begin_transcription", "clear_words", "correct_transcript", "count_keys", "finish_transcription",
-    "keep_heard", "keep_pieces", "keep_spoilt", "keep_subtitle_link", "lock_word_index_key", "pieces_left",
-    "read_subtitle_link", "read_word_index_key", "require_root_keys", "retry_transcription",
+    "is_any_piece_heard", "keep_heard", "keep_pieces", "keep_spoilt", "keep_subtitle_link", "lock_word_index_key",
+    "pieces_left", "read_subtitle_link", "read_word_index_key", "require_root_keys", "retry_transcription",
     "rewrap_word_index_key", "wants_piece", "word_index_key",
 }  # fmt: skip
 """Functions that store, count or delete transcripts, or return a wrapped key or the claims of a subtitle link."""
