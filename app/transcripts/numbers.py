@@ -435,17 +435,26 @@ class _Reader:
         if self._tokens.is_joined(place) and self._tokens.raw(place - 1) in numbered:
             return True
         if raw == "once":  # it is English as well: `once 5 mg was given`, `once a day`
-            return self._tokens.joined(place + 1) == "o" and self._may_begin_number(place + 2)
+            return self._goes_on_in_spanish(place)
         is_alone = len(self._tokens) == 1 and self._mode is Mode.SAID
         return is_alone or self._is_part_of_number(place)
+
+    def _goes_on_in_spanish(self, place: int) -> bool:
+        """Whether what follows `once` makes it 11: `once o doce`, `once coma cinco`, `once y medio`."""
+        after = self._tokens.joined(place + 1)
+        if after == "o":
+            return self._may_begin_number(place + 2)
+        if after == "y":
+            return fraction_behind(self._tokens, place, place + 1) is not None
+        return after in known.SPANISH_POINT and self._spoken_decimals(place + 1) is not None
 
     def _is_part_of_number(self, place: int) -> bool:
         """Whether what follows `one` or `una` makes it a number: `one or two`, `one point five`, `one forty two`."""
         after = self._tokens.joined(place + 1)
         if after in ("to", "or", "o", "a"):
             return self._may_begin_number(place + 2)
-        if after in known.POINT:
-            return self._decimals(place + 2) is not None
+        if self._spoken_decimals(place + 1) is not None:
+            return True
         if fraction_behind(self._tokens, place, place + 1) is not None:
             return True
         is_one = self._tokens.raw(place) == "one"

@@ -53,6 +53,7 @@ AMBIGUOUS: Final = frozenset({"one", "un", "una", "uno", "once"})
 
 OVER: Final = frozenset({"over", "sobre"})
 POINT: Final = frozenset({"point", "punto", "coma"})
+SPANISH_POINT: Final = frozenset({"punto", "coma", "con"})
 LEADING_POINT: Final = frozenset({"point", "punto"})
 NOUN_POINT_AFTER: Final = _set(
     "a al an another any at best boiling bullet cada del each el end ese este every focal good her his main melting "

@@ -81,6 +81,10 @@ ALIKE = (
     ("15 °C", "fifteen degrees Celsius", "15 grados centígrados"),
     ("12.5", "doce y medio", "12,5", "doce coma cinco", "twelve and a half", "12 y medio", "12½", "doce y media",
      "twelve and one half", "twelve point five"),
+    ("11.5", "once y medio", "11,5", "once coma cinco", "once punto cinco", "eleven and a half", "once y media"),
+    ("11.05 mg", "once coma cero cinco mg", "once punto cero cinco miligramos"),
+    ("11.25", "once y cuarto", "once y un cuarto", "once coma veinticinco"),
+    ("11.5 grados", "once con cinco grados", "once y medio grados", "11,5 grados"),
     ("12.25 ml", "twelve and a quarter ml", "doce y un cuarto mililitros", "doce y cuarto mililitros"),
     ("3.75 ml", "three and three quarters ml", "tres y tres cuartos mililitros"),
     ("2.5 tablets", "two tablets and a half", "dos tabletas y media", "dos y media tabletas", "2 tabs and a half"),
@@ -114,7 +118,8 @@ APART = (
     ("5", "0·5"), ("5", "cero coma cinco"), ("25", "0.25"), ("1000", "1.000"), ("1", "1.000"), ("0.5", "5"),
     ("2 tablets", "1/2 tablet"), ("1", "one of them"), ("1", "no one"), ("1", "no one drinks"), ("1", "one can say"),
     ("1", "nobody said one thing"),
-    ("11", "once a day"), ("2", "the second one"), ("1", "un poco"),
+    ("11", "once a day"), ("11", "once con dos"), ("11", "once y otra vez"), ("11.5", "once and a half the dose"),
+    ("11.5", "a las once y media"), ("2", "the second one"), ("1", "un poco"),
     ("one", "no"), ("42", "142 over 90"), ("42", "one forty two over ninety"), ("42", "1.42 over 90"),
     ("40", "one forty over ninety"), ("5", "twenty five"), ("20", "twenty five"), ("5", "treinta y cinco"),
     ("100", "five hundred"), ("5", "five hundred"), ("5 people", "five hundred people"), ("0.5", "at this point five"),
@@ -284,7 +289,7 @@ def _spoken_decimals(whole: int, decimals: str) -> list[str]:
 
 
 @given(
-    st.integers(2, 999),
+    st.one_of(st.sampled_from([*range(2, 31), 100, 101, 111, 121]), st.integers(2, 999)),
     st.sampled_from(["5", "25", "05", "75", "1", "8", "42"]),
     st.sampled_from(["", " mg", " tablets", " horas"]),
 )
