@@ -1,10 +1,13 @@
 """Fixtures of the API tests: the running API and the people who use it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from uuid import UUID
 
 import pytest
 
 from devstack.object_store import ObjectStore
+from tests.api.small_api import serve, small_app
+from tests.api.speaking import spoken
 from tests.api.world import Case, Person, World, opened
 from tests.databases import Cluster
 
@@ -47,3 +50,18 @@ async def other_doctor(world: World) -> Person:
 async def officer(world: World) -> Person:
     """Return an active compliance officer."""
     return await world.staff("compliance")
+
+
+@pytest.fixture
+async def recording(world: World, case: Case) -> UUID:
+    """Return a READY recording of the consultation with a transcript."""
+    made = await world.recording(case)
+    await spoken(world, made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[str]:
+    """Yield the URL of a server that serves the small schema with production settings."""
+    with serve(small_app(is_production=True)) as url:
+        yield url

@@ -6,14 +6,12 @@ import json
 import logging
 import socket
 import struct
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from tests.api.small_api import serve, small_app
 from tests.api.world import ADDRESS, World
 
 HEAD = b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -31,13 +29,6 @@ def _frame(payload: bytes, *, opcode: int = 1) -> bytes:
 
 INIT = _frame(b'{"type":"connection_init"}')
 SUBSCRIBE = _frame(b'{"id":"1","type":"subscribe","payload":{"query":"subscription { ticks }"}}')
-
-
-@pytest.fixture(scope="module")
-def base() -> Iterator[str]:
-    """Yield the URL of a server with production settings."""
-    with serve(small_app(is_production=True)) as url:
-        yield url
 
 
 def _connected(base: str) -> socket.socket:

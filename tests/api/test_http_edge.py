@@ -20,13 +20,6 @@ GRAPHQL_JSON = "application/graphql-response+json"
 
 
 @pytest.fixture(scope="module")
-def base() -> Iterator[str]:
-    """Yield the URL of a server with production settings."""
-    with serve(small_app(is_production=True)) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def development() -> Iterator[str]:
     """Yield the URL of a server with development settings and GraphiQL."""
     with serve(small_app(graphql_ide="graphiql")) as url:

@@ -14,18 +14,10 @@ from app.transcripts import blind, sealing, store
 from app.transcripts.blind import IndexKey
 from app.transcripts.model import MAX_TURN_CHARACTERS, Transcript
 from tests.api import documents
-from tests.api.speaking import SAID, spoken
-from tests.api.world import Answer, Case, Person, World
+from tests.api.speaking import SAID
+from tests.api.world import Answer, Person, World
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def recording(world: World, case: Case) -> UUID:
-    """Return a READY recording of the consultation with a transcript."""
-    made = await world.recording(case)
-    await spoken(world, made)
-    return made
 
 
 async def _correct(person: Person, recording: UUID, turn: int, text: str) -> Answer:

@@ -19,19 +19,11 @@ from app.transcripts.sealing import Unsealed
 from app.transcripts.store import Sealed
 from tests.api import documents
 from tests.api.speaking import spoken
-from tests.api.world import ROOT_KEYS, Answer, Case, Person, World
+from tests.api.world import ROOT_KEYS, Answer, Person, World
 
 pytestmark = pytest.mark.anyio
 
 _MIB = 1 << 20
-
-
-@pytest.fixture
-async def recording(world: World, case: Case) -> UUID:
-    """Return a READY recording of the consultation with a transcript."""
-    made = await world.recording(case)
-    await spoken(world, made)
-    return made
 
 
 async def _send(person: Person, query: str, **where: object) -> Answer:

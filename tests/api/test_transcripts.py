@@ -18,14 +18,6 @@ from tests.api.world import Case, Person, World, consent_input
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def recording(world: World, case: Case) -> UUID:
-    """Return a READY recording of the consultation with a transcript."""
-    made = await world.recording(case)
-    await spoken(world, made)
-    return made
-
-
 async def search(person: Person, query: str, **where: object) -> list[str]:
     found = await person.ask(documents.SEARCH_TRANSCRIPTS, query=query, filter=where)
     return [hit["recordingId"] for hit in found["hits"]]

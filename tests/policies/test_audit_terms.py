@@ -23,7 +23,6 @@ from app.texts import LANGUAGES, error_texts
 from graphql_schema.schema import make_schema
 from tests.databases import MIGRATIONS, Database
 from tests.policies.acting import acting, refused, superuser
-from tests.policies.seed import seed
 from tests.policies.world import ANA, actor
 
 ROOT = Path(__file__).parents[2]
@@ -33,12 +32,6 @@ OF_NO_AUDIT_ROW = {*SERVICES, "__init__", "require", "remedy", "Problem"}
 TEXT = "Mrs Jones has cancer"
 SLUG = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 REFUSAL: LiteralString = "select private.record_refusal(%s, 'DENIED', %s, %s, %s, null)"
-
-
-@pytest.fixture
-def seeded(database: Database) -> Database:
-    seed(database.superuser_url)
-    return database
 
 
 def _newest(database: Database) -> dict[str, Any]:
@@ -51,67 +44,67 @@ def _newest(database: Database) -> dict[str, Any]:
 
 @pytest.mark.writes_unregistered_terms
 @pytest.mark.parametrize("text", [TEXT, "mrs_jones_has_cancer", "not_found:mrs_jones", "policy_1 cancer", ""])
-def test_refusal_with_an_unknown_reason_is_kept_without_it(seeded: Database, text: str) -> None:
-    with psycopg.connect(seeded.api_url) as api:
+def test_refusal_with_an_unknown_reason_is_kept_without_it(practice: Database, text: str) -> None:
+    with psycopg.connect(practice.api_url) as api:
         api.execute(REFUSAL, ["recording.read", text, "recording", ANA.id_of("live")])
-    row = _newest(seeded)
+    row = _newest(practice)
     assert (row["action"], row["outcome"]) == ("recording.read", "DENIED")
     assert row["reason"] in ("unregistered", "not_found:unregistered")
     assert "jones" not in str(row).lower()
 
 
-def test_refusal_with_a_known_reason_keeps_it(seeded: Database) -> None:
-    with psycopg.connect(seeded.api_url) as api:
+def test_refusal_with_a_known_reason_keeps_it(practice: Database) -> None:
+    with psycopg.connect(practice.api_url) as api:
         api.execute(REFUSAL, ["recording.read", "wrong_role", "recording", ANA.id_of("live")])
-    assert _newest(seeded)["reason"] == "wrong_role"
+    assert _newest(practice)["reason"] == "wrong_role"
 
 
 @pytest.mark.writes_unregistered_terms
-def test_refusal_about_an_unknown_kind_of_entity_is_kept_without_it(seeded: Database) -> None:
-    with psycopg.connect(seeded.api_url) as api:
+def test_refusal_about_an_unknown_kind_of_entity_is_kept_without_it(practice: Database) -> None:
+    with psycopg.connect(practice.api_url) as api:
         api.execute(REFUSAL, ["recording.read", "wrong_role", TEXT, ANA.id_of("live")])
-    row = _newest(seeded)
+    row = _newest(practice)
     assert (row["reason"], row["entity_type"]) == ("wrong_role", "unregistered")
 
 
-def test_unknown_basis_and_level_do_not_reach_the_log(seeded: Database) -> None:
+def test_unknown_basis_and_level_do_not_reach_the_log(practice: Database) -> None:
     claims = {**actor("clinician who owns").claims, "aal": TEXT}
-    with psycopg.connect(seeded.api_url) as api:
+    with psycopg.connect(practice.api_url) as api:
         api.execute("select set_config('resguardo.service_reason', %s, true)", [TEXT])
         api.execute("select private.record_rejections('request.reject', '192.0.2.1', 1)")
-    assert _newest(seeded)["basis"] == "unregistered"
-    with psycopg.connect(seeded.api_url) as api:
+    assert _newest(practice)["basis"] == "unregistered"
+    with psycopg.connect(practice.api_url) as api:
         api.execute("select private.describe_request(%s, null, null, null, 1000)", [Jsonb(claims)])
         api.execute(REFUSAL, ["recording.read", "wrong_role", "recording", None])
-    row = _newest(seeded)
+    row = _newest(practice)
     assert row["aal"] == "unregistered"
     assert TEXT not in str(row)
 
 
-def test_unknown_purpose_is_refused(seeded: Database) -> None:
-    with psycopg.connect(seeded.api_url) as api, refused("23514"):
+def test_unknown_purpose_is_refused(practice: Database) -> None:
+    with psycopg.connect(practice.api_url) as api, refused("23514"):
         api.execute("select set_config('resguardo.purpose', %s, true)", [TEXT])
         api.execute(REFUSAL, ["recording.read", "wrong_role", "recording", None])
 
 
-def test_unknown_action_is_refused(seeded: Database) -> None:
-    with psycopg.connect(seeded.api_url) as api, refused("23502"):
+def test_unknown_action_is_refused(practice: Database) -> None:
+    with psycopg.connect(practice.api_url) as api, refused("23502"):
         api.execute(REFUSAL, [TEXT, "wrong_role", "recording", None])
 
 
 @pytest.mark.writes_unregistered_terms
-def test_access_with_unknown_fields_is_kept_without_them(seeded: Database) -> None:
-    with acting(seeded, "clinician who owns") as doctor:
+def test_access_with_unknown_fields_is_kept_without_them(practice: Database) -> None:
+    with acting(practice, "clinician who owns") as doctor:
         doctor.execute(
             "select private.record_access('recording.read', %s, null, '{}', '{}', '{}', %s, null)",
             [TEXT, ["status", TEXT, "sizeBytes"]],
         )
-    row = _newest(seeded)
+    row = _newest(practice)
     assert (row["entity_type"], row["fields"]) == ("unregistered", ["status", "unregistered", "sizeBytes"])
 
 
-def test_unknown_meter_of_a_quota_is_refused(seeded: Database) -> None:
-    with pytest.raises(psycopg.errors.CheckViolation), acting(seeded, "clinician who owns") as doctor:
+def test_unknown_meter_of_a_quota_is_refused(practice: Database) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation), acting(practice, "clinician who owns") as doctor:
         doctor.execute(
             "select private.record_access('recording.read', 'recording', null, '{}', '{}', '{}', '{}', %s)",
             [TEXT],
@@ -119,20 +112,20 @@ def test_unknown_meter_of_a_quota_is_refused(seeded: Database) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
-def test_text_in_place_of_an_id_of_livekit_is_refused(seeded: Database, at: int) -> None:
+def test_text_in_place_of_an_id_of_livekit_is_refused(practice: Database, at: int) -> None:
     values = ["EV_1", "room_started", "EG_1"]
     values[at] = TEXT
-    with psycopg.connect(seeded.api_url) as api, refused("23514"):
+    with psycopg.connect(practice.api_url) as api, refused("23514"):
         api.execute("select private.receive_livekit_event(%s, %s, %s, null, now())", values)
 
 
-def test_event_of_a_room_with_text_for_a_name_is_kept_without_it(seeded: Database) -> None:
-    with psycopg.connect(seeded.api_url) as api:
+def test_event_of_a_room_with_text_for_a_name_is_kept_without_it(practice: Database) -> None:
+    with psycopg.connect(practice.api_url) as api:
         for event, room in (("EV_1", TEXT), ("EV_2", ANA.room_of("live"))):
             api.execute(
                 "select private.receive_livekit_event(%s, 'egress_started', 'EG_1', %s, now())", [event, room]
             )
-    with superuser(seeded) as reader:
+    with superuser(practice) as reader:
         kept = dict(reader.execute("select event_id, room_name from private.livekit_events").fetchall())
         queued = str(reader.execute("select lock, args from jobs.procrastinate_jobs").fetchall())
     assert (kept["EV_1"], kept["EV_2"]) == (None, ANA.room_of("live"))
@@ -358,14 +351,14 @@ def test_every_field_of_the_api_is_registered(database: Database) -> None:
     assert fields - _registered(database, "field") == set()
 
 
-def test_every_meter_is_known_to_the_table_of_usage(seeded: Database) -> None:
+def test_every_meter_is_known_to_the_table_of_usage(practice: Database) -> None:
     quotas = tomllib.loads((ROOT / "policies" / "quotas.toml").read_text())["per_person_and_hour"]
     for meter in quotas:
-        with acting(seeded, "clinician who owns") as doctor:
+        with acting(practice, "clinician who owns") as doctor:
             doctor.execute(
                 "select private.record_access('recording.read', 'recording', null, '{}', '{}', '{}', '{}', %s)",
                 [meter],
             )
-    with superuser(seeded) as reader:
+    with superuser(practice) as reader:
         kept = {meter for (meter,) in reader.execute("select u.meter from private.usage as u")}
     assert kept == set(quotas)

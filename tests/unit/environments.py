@@ -13,6 +13,7 @@ from app.settings import (
     OwnerSettings,
     StaffSettings,
     WorkerSettings,
+    load,
 )
 
 PASSWORD = "word-that-nobody-may-see"
@@ -106,3 +107,9 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, s
         monkeypatch.delenv(name.lower(), raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+
+
+def worker_settings(monkeypatch: pytest.MonkeyPatch, **changes: str) -> WorkerSettings:
+    """Load the worker's settings from its complete environment, with some variables changed."""
+    set_environment(monkeypatch, {**ENVIRONMENTS[WorkerSettings], **changes})
+    return load(WorkerSettings)

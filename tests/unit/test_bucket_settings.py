@@ -4,7 +4,7 @@ import pytest
 
 from app.integrations import configured
 from app.settings import SettingsError, WorkerSettings, load
-from tests.unit.environments import ENVIRONMENTS, set_environment
+from tests.unit.environments import ENVIRONMENTS, set_environment, worker_settings
 
 KEYS = {
     "CLOUDFLARE_API_TOKEN": "token-that-nobody-may-see",
@@ -13,13 +13,8 @@ KEYS = {
 }
 
 
-def loaded(monkeypatch: pytest.MonkeyPatch, **changes: str) -> WorkerSettings:
-    set_environment(monkeypatch, {**ENVIRONMENTS[WorkerSettings], **changes})
-    return load(WorkerSettings)
-
-
 def test_without_keys_there_are_no_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = loaded(monkeypatch)
+    settings = worker_settings(monkeypatch)
     assert (configured.cloudflare(settings), configured.storage_rules(settings)) == (None, None)
     assert settings.former_public_urls == settings.allowed_origins == ()
     assert configured.bucket_url(settings) == (
@@ -28,7 +23,7 @@ def test_without_keys_there_are_no_clients(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_with_keys_there_are_clients_and_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = loaded(monkeypatch, **KEYS)
+    settings = worker_settings(monkeypatch, **KEYS)
     rules = configured.storage_rules(settings)
     assert configured.cloudflare(settings) is not None
     assert rules is not None
@@ -37,7 +32,7 @@ def test_with_keys_there_are_clients_and_no_secret_is_shown(monkeypatch: pytest.
 
 
 def test_lists_are_divided_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = loaded(
+    settings = worker_settings(
         monkeypatch,
         FORMER_PUBLIC_URLS="https://pub-1.r2.dev, http://media.example.org/x/",
         ALLOWED_ORIGINS="https://a.example, https://b.example",
@@ -66,7 +61,7 @@ def test_what_is_wrong_stops_the_start_by_its_name(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], named: str
 ) -> None:
     with pytest.raises(SettingsError) as refused:
-        loaded(monkeypatch, **changes)
+        worker_settings(monkeypatch, **changes)
     assert str(refused.value).startswith(named)
 
 
@@ -92,7 +87,7 @@ S3 = {
 
 
 def test_another_s3_server_is_taken_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = loaded(monkeypatch, **S3)
+    settings = worker_settings(monkeypatch, **S3)
     assert settings.is_production
     assert not settings.is_r2
     assert configured.bucket_url(settings) == "https://s3.eu-central-1.amazonaws.com/recordings"
@@ -104,7 +99,7 @@ def test_another_s3_server_is_taken_in_production(monkeypatch: pytest.MonkeyPatc
 
 
 def test_bucket_is_in_the_host_without_path_style(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = loaded(monkeypatch, **S3, S3_FORCE_PATH_STYLE="false")
+    settings = worker_settings(monkeypatch, **S3, S3_FORCE_PATH_STYLE="false")
     assert configured.bucket_url(settings) == "https://recordings.s3.eu-central-1.amazonaws.com"
     storage = configured.worker_storage(settings)
     url = storage.presign_get("k", expires_in_seconds=60, filename="a.mp4")
@@ -157,21 +152,21 @@ def test_wrong_setting_of_another_server_stops_the_start(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], said: str
 ) -> None:
     with pytest.raises(SettingsError) as refused:
-        loaded(monkeypatch, **{**S3, **changes})
+        worker_settings(monkeypatch, **{**S3, **changes})
     assert said in str(refused.value)
     assert "may-see" not in str(refused.value)
 
 
 def test_bucket_with_a_dot_is_one_of_another_server_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert loaded(monkeypatch, **S3, R2_BUCKET_NAME="org.practice.recordings").r2_bucket_name
+    assert worker_settings(monkeypatch, **S3, R2_BUCKET_NAME="org.practice.recordings").r2_bucket_name
     with pytest.raises(SettingsError, match="R2_BUCKET_NAME: a bucket of R2 has no dot"):
-        loaded(monkeypatch, R2_BUCKET_NAME="org.practice.recordings")
+        worker_settings(monkeypatch, R2_BUCKET_NAME="org.practice.recordings")
 
 
 @pytest.mark.anyio
 async def test_recorder_gets_the_servers_region_and_style(monkeypatch: pytest.MonkeyPatch) -> None:
     key = {"R2_RECORDER_ACCESS_KEY_ID": "recorder", "R2_RECORDER_SECRET_ACCESS_KEY": "x"}
-    settings = loaded(
+    settings = worker_settings(
         monkeypatch, **{**S3, "S3_RECORDER_ROLE_ARN": "", "S3_FORCE_PATH_STYLE": "false", **key}
     )
     target = await configured.recorder_target(settings, "r/1.mp4")

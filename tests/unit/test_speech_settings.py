@@ -5,18 +5,13 @@ from pathlib import Path
 import pytest
 
 from app.integrations import configured
-from app.settings import SettingsError, SpeechApi, WorkerSettings, load
-from tests.unit.environments import ENVIRONMENTS, set_environment
+from app.settings import SettingsError, SpeechApi
+from tests.unit.environments import worker_settings
 
 
 @pytest.fixture(autouse=True)
 def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)  # The directory has no .env
-
-
-def _settings(monkeypatch: pytest.MonkeyPatch, **changes: str) -> WorkerSettings:
-    set_environment(monkeypatch, {**ENVIRONMENTS[WorkerSettings], **changes})
-    return load(WorkerSettings)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +26,7 @@ def _settings(monkeypatch: pytest.MonkeyPatch, **changes: str) -> WorkerSettings
 def test_model_answers_as_asked_unless_another_is_named(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], api: SpeechApi, model: str
 ) -> None:
-    settings = _settings(monkeypatch, **changes)
+    settings = worker_settings(monkeypatch, **changes)
     assert (settings.speech_api, settings.speech_model) == (api, model)
 
 
@@ -56,11 +51,11 @@ def test_setting_that_cannot_serve_stops_the_start(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     with pytest.raises(SettingsError) as refusal:
-        _settings(monkeypatch, **{name: value})
+        worker_settings(monkeypatch, **{name: value})
     assert str(refusal.value).startswith(f"{name}: ")
     assert value not in str(refusal.value)
 
 
 def test_nothing_is_transcribed_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert configured.speech(_settings(monkeypatch)) is None
-    assert configured.speech(_settings(monkeypatch, OPENAI_API_KEY="sk-any")) is not None
+    assert configured.speech(worker_settings(monkeypatch)) is None
+    assert configured.speech(worker_settings(monkeypatch, OPENAI_API_KEY="sk-any")) is not None
