@@ -174,7 +174,7 @@ def _runner(task: Task) -> Callable[..., Awaitable[None]]:
             await task.run(id)
         except Exception as error:  # noqa: BLE001 - the loop's edge: whatever it was is retried, then given up
             reason = error.reason if isinstance(error, AppError) else "internal_error"
-            _log_failure(task, id, error, reason)
+            _log_failure(task, id, error)
             failed = JobFailed(
                 reason,
                 retry_after_seconds=_number(error, "retry_after_seconds") or 0,
@@ -204,10 +204,10 @@ async def _say_given_up(
     try:
         await give_up(argument, reason)
     except Exception as error:  # noqa: BLE001 - the loop's edge, as above
-        _log_failure(task, argument, error, "internal_error")
+        _log_failure(task, argument, error)
         raise NotGivenUp(reason) from None
 
 
-def _log_failure(task: Task, argument: str, error: Exception, reason: str) -> None:
+def _log_failure(task: Task, argument: str, error: Exception) -> None:
     what = error.summary if isinstance(error, AppError) else describe_failure(error)
     log.warning("job failed: task=%s id=%s %s", task.name, argument, what)

@@ -34,7 +34,7 @@ async def put_user(call: Call) -> Response:
         if body.text("email") or body.text("phone"):
             raise Refusal(422, "email_provider_disabled", "The stand-in sends no mail")
         if password := body.text("password"):
-            await _change_password(call, connection, caller, password)
+            await _change_password(connection, caller, password)
         await merge_metadata(connection, caller.user, "raw_user_meta_data", body.document("data"))
         return JSONResponse(await user_json(connection, await reload(connection, caller.user)))
 
@@ -79,7 +79,7 @@ async def set_columns(connection: Connection, user: User, values: Mapping[str, o
     )
 
 
-async def _change_password(call: Call, connection: Connection, caller: Caller, password: str) -> None:
+async def _change_password(connection: Connection, caller: Caller, password: str) -> None:
     """Change the password by GoTrue's rules: aal2 if a factor is verified, a different password, and the other
     sessions end.
     """
