@@ -1,7 +1,7 @@
 """How much a person may do in an hour: `policies/quotas.toml`, whose figures the database reads from its own rows."""
 
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +11,6 @@ from app.postgres.owner import as_owner
 
 QUOTAS_FILE: Final = repository_path("policies/quotas.toml")
 
-_METERS: Final = {"urls", "subtitles", "pages", "invitations"}
 _MAX: Final = 2**31 - 1  # of Postgres's integer
 _APPLY: Final = (
     "insert into private.quotas as q (meter, per_hour) values (%s, %s)"
@@ -37,7 +36,7 @@ def load_quotas(path: Path = QUOTAS_FILE) -> Quotas:
         raise InvalidInput("quotas_malformed") from error
     if (
         not isinstance(per_hour, dict)
-        or set(per_hour) != _METERS
+        or set(per_hour) != {meter.name for meter in fields(Quotas)}
         or not all(map(_is_quota, per_hour.values()))
     ):
         raise InvalidInput("quotas_malformed")
