@@ -35,15 +35,13 @@ from app.settings import (
 )
 
 _TIMEOUT_SECONDS = 20
-_LIVEKIT = "API: LiveKit"
 _LIVEKIT_SECONDS = 40
 """LiveKit takes up to 25 s to say that no recording service took a request."""
 
-_NOTES = {
-    _LIVEKIT: "A recording service answers. Not tried: whether it has a browser and processors for a video, and "
-    "whether it reaches the bucket. Only a recording shows that.",
-}
-"""What a check that passed cannot see."""
+_LIVEKIT_NOTE = (
+    "A recording service answers. Not tried: whether it has a browser and processors for a video, and "
+    "whether it reaches the bucket. Only a recording shows that."
+)
 
 _REMEDIES = {
     **REMEDIES,
@@ -138,7 +136,14 @@ _REMEDIES = {
 }
 
 
-Check = Callable[[], Awaitable[None]]
+@dataclass(frozen=True)
+class _Check:
+    """A check. `note` says what a check that passed did not try."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+    seconds: float = _TIMEOUT_SECONDS
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,13 +171,13 @@ async def everything() -> list[Result]:
     try:
         api = load(ApiSettings)
         results.append(Result("settings of the API", ok=True))
-        results.extend([await _result(f"API: {name}", check) for name, check in _api_checks(api)])
+        results.extend([await _result("API", check) for check in _api_checks(api)])
     except SettingsError as error:
         results.append(_bad_settings("API", error))
     try:
         worker = load(WorkerSettings)
         results.append(Result("settings of the worker", ok=True))
-        results.extend([await _result(f"worker: {name}", check) for name, check in _worker_checks(worker)])
+        results.extend([await _result("worker", check) for check in _worker_checks(worker)])
     except SettingsError as error:
         results.append(_bad_settings("worker", error))
     return results
@@ -184,25 +189,25 @@ async def require_own_world(settings: ApiSettings) -> None:
     await _api_bucket(settings)
 
 
-def _api_checks(settings: ApiSettings) -> list[tuple[str, Check]]:
+def _api_checks(settings: ApiSettings) -> list[_Check]:
     return [
-        ("database", lambda: _database(settings.api_database_url, settings.deployment)),
-        ("bucket", lambda: _api_bucket(settings)),
-        ("root keys", lambda: _root_keys(settings.api_database_url, settings.keyring)),
-        ("LiveKit", lambda: _livekit(settings)),
-        ("Supabase Auth's signing keys", lambda: _signing_keys(settings)),
+        _Check("database", lambda: _database(settings.api_database_url, settings.deployment)),
+        _Check("bucket", lambda: _api_bucket(settings)),
+        _Check("root keys", lambda: _root_keys(settings.api_database_url, settings.keyring)),
+        _Check("LiveKit", lambda: _livekit(settings), _LIVEKIT_SECONDS, _LIVEKIT_NOTE),
+        _Check("Supabase Auth's signing keys", lambda: _signing_keys(settings)),
     ]
 
 
-def _worker_checks(settings: WorkerSettings) -> list[tuple[str, Check]]:
+def _worker_checks(settings: WorkerSettings) -> list[_Check]:
     return [
-        ("database", lambda: _database(settings.worker_database_url, settings.deployment)),
-        ("bucket", lambda: _worker_bucket(settings)),
-        ("the recorder's bucket key", lambda: _recorder_key(settings)),
-        ("root keys", lambda: _root_keys(settings.worker_database_url, settings.keyring)),
-        ("leader of the rounds", lambda: _leader(settings.worker_database_url)),
-        ("Supabase Auth's administration", lambda: _supabase_admin(settings)),
-        ("OpenAI", lambda: _openai(settings)),
+        _Check("database", lambda: _database(settings.worker_database_url, settings.deployment)),
+        _Check("bucket", lambda: _worker_bucket(settings)),
+        _Check("the recorder's bucket key", lambda: _recorder_key(settings)),
+        _Check("root keys", lambda: _root_keys(settings.worker_database_url, settings.keyring)),
+        _Check("leader of the rounds", lambda: _leader(settings.worker_database_url)),
+        _Check("Supabase Auth's administration", lambda: _supabase_admin(settings)),
+        _Check("OpenAI", lambda: _openai(settings)),
     ]
 
 
@@ -211,15 +216,16 @@ def _bad_settings(process: str, error: SettingsError) -> Result:
     return Result(f"settings of the {process}", False, problem, "See .env.example.")
 
 
-async def _result(name: str, run: Check) -> Result:
+async def _result(process: str, check: _Check) -> Result:
+    name = f"{process}: {check.name}"
     try:
-        async with asyncio.timeout(_LIVEKIT_SECONDS if name == _LIVEKIT else _TIMEOUT_SECONDS):
-            await run()
+        async with asyncio.timeout(check.seconds):
+            await check.run()
     except AppError as error:
         return Result(name, False, str(error.detail.get("what", error.summary)), remedy(error.reason))
     except TimeoutError:
         return Result(name, False, "timeout", "It did not answer in time: is the network open?")
-    return Result(name, ok=True, note=_NOTES.get(name, ""))
+    return Result(name, ok=True, note=check.note)
 
 
 async def _database(url: SecretStr, deployment: str) -> None:
