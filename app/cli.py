@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Annotated
 
@@ -145,8 +146,7 @@ def migrate(
         url = loaded.database_url.get_secret_value()
         require_owner_session(url)
         if dry_run:
-            for migration in migrations.pending(url, access_policies.MIGRATIONS_DIRECTORY):
-                out.print(f"pending {migration.version} {migration.name}")
+            _print_pending(url)
             return
         done = deployment.prepare_database(
             url,
@@ -157,17 +157,30 @@ def migrate(
         is_required = loaded.require_session_mac if require_session_mac is None else require_session_mac
         _set_session_macs(url, is_required=is_required, new_key=new_session_mac_key)
         if revoke_temp:
-            kept = temporary_tables.revoke_temp(url, keep_temp or ())
-            out.print(f"TEMP is kept by: {escape(', '.join(kept))}")
+            _revoke_temp(url, keep_temp or ())
         for name in done.changed:
             out.print(f"[red]was changed by hand[/] {escape(name)}")
-        adopted = proposals.adopt_first_policy(url)
-        if adopted is not None:
-            out.print(
-                f"retention policy {escape(adopted.name)} is in force: recordings are kept "
-                f"{adopted.default.recording_days} days"
-            )
+        _adopt_first_policy(url)
         out.print(f"{len(done.applied)} applied; the database is {loaded.deployment}'s")
+
+
+def _print_pending(url: str) -> None:
+    for migration in migrations.pending(url, access_policies.MIGRATIONS_DIRECTORY):
+        out.print(f"pending {migration.version} {migration.name}")
+
+
+def _revoke_temp(url: str, keep: Sequence[str]) -> None:
+    kept = temporary_tables.revoke_temp(url, keep)
+    out.print(f"TEMP is kept by: {escape(', '.join(kept))}")
+
+
+def _adopt_first_policy(url: str) -> None:
+    adopted = proposals.adopt_first_policy(url)
+    if adopted is not None:
+        out.print(
+            f"retention policy {escape(adopted.name)} is in force: recordings are kept "
+            f"{adopted.default.recording_days} days"
+        )
 
 
 def _set_session_macs(url: str, *, is_required: bool | None, new_key: bool) -> None:
