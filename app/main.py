@@ -166,7 +166,7 @@ def _parts(settings: ApiSettings) -> _Parts:
         audit=audit,
         rejections=Rejections(audit.record_rejections, clock=time.monotonic, interval_seconds=60),
         limits=_limits(settings),
-        feed=Feed(database.standing.listen),
+        feed=Feed(database.dedicated.listen),
         leader=LeaderWatch(database, clock=time.monotonic),
     )
 

@@ -48,7 +48,7 @@ async def run_rounds(database: Database, rounds: Sequence[Round]) -> None:
     former: int | None = None
     while True:
         try:
-            async with database.standing.connection("leader") as connection:
+            async with database.dedicated.connection("leader") as connection:
                 lease = await _wait_for_lease(connection, former)
                 former = lease.number
                 _tell(lease)

@@ -1,4 +1,4 @@
-"""The only access to Postgres: `as_user` for a person, and `as_service` for the process itself. `standing` returns
+"""The only access to Postgres: `as_user` for a person, and `as_service` for the process itself. `dedicated` returns
 no rows of ours.
 
 Each method opens one transaction, stores in it who asks and why (the audit rows contain this), and translates the
@@ -149,7 +149,7 @@ class Database:
     def __init__(
         self, url: str, *, max_size: int = 16, application: str, seconds: float = TRANSACTION_SECONDS
     ) -> None:
-        self.standing = DedicatedConnections(url, application)
+        self.dedicated = DedicatedConnections(url, application)
         self._url = url
         self._seconds = seconds
         self._pool = Pool(url, application=application, max_size=max_size, timeout=POOL_SECONDS)

@@ -197,7 +197,7 @@ async def test_hundred_changes_of_a_slow_reader_are_told_as_the_last(world: Worl
     }
     await database.open()
     try:
-        async with Feed(database.standing.listen) as feed:
+        async with Feed(database.dedicated.listen) as feed:
             service = RecordingChanges(database, feed)
             watching = service.watch(Asker(claims, uuid4(), None), UUID(case.id), Selection())
             async with asyncio.timeout(20), aclosing(watching) as changes:

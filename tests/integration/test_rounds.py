@@ -179,7 +179,7 @@ async def test_round_that_wakes_up_after_another_took_the_lead_changes_nothing(
 
 
 async def test_connection_of_the_leader_notices_a_dead_peer(database: Database) -> None:
-    async with Pool(database.worker_url, application="test").standing.connection("leader") as connection:
+    async with Pool(database.worker_url, application="test").dedicated.connection("leader") as connection:
         parameters = connection.info.get_parameters()
     assert (parameters["keepalives_idle"], parameters["tcp_user_timeout"]) == ("5", "10000")
 
