@@ -37,11 +37,13 @@ class DeploymentSettings(BaseSettings):
 
     environment: Environment = Field(
         Environment.PRODUCTION,
-        description="`production` or `development`, which allows plain HTTP on loopback, introspection and GraphiQL.",
+        description="`production` or `development`. Development allows plain HTTP on loopback, introspection and "
+        "GraphiQL.",
     )
     deployment: str = Field(
         pattern=r"^[a-z][a-z0-9-]{1,38}[a-z0-9]$",
-        description="The mark of this practice, borne by its database, its bucket and each of its rooms.",
+        description="The name of this deployment. The database and the bucket are marked with it, and the name of "
+        "each LiveKit room begins with it.",
     )
 
     @property

@@ -12,8 +12,8 @@ class KeySettings(DeploymentSettings):
     """The setting of the keyring."""
 
     root_keys: SecretStr = Field(
-        description="The keys that wrap each recording's own, the current one first, comma-separated; `resguardo keys "
-        "new` makes one."
+        description="The root keys, which wrap the data key of each recording, comma-separated, the current one "
+        "first. `resguardo keys new` makes one."
     )
 
     @property

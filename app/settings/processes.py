@@ -38,60 +38,85 @@ class ApiSettings(
     """The settings of `resguardo serve`."""
 
     api_database_url: SecretStr = Field(
-        description="postgresql://resguardo_api:...; the database as the API."
+        description="The database URL of the API's login: postgresql://resguardo_api:..."
     )
     api_database_connections: int = Field(
         12,
         ge=2,
         le=200,
-        description="How many connections to the database one `resguardo serve` opens at most; one of them listens.",
+        description="The maximum number of database connections of one `resguardo serve`. One of them listens for "
+        "changes of recordings.",
     )
-    r2_reader_access_key_id: str = Field(min_length=1, description="The API's bucket key: Object Read only.")
+    r2_reader_access_key_id: str = Field(
+        min_length=1, description="The API's key for the bucket, with the permission Object Read only."
+    )
     r2_reader_secret_access_key: SecretStr = Field(
-        min_length=1, description="Belongs to R2_READER_ACCESS_KEY_ID."
+        min_length=1, description="The secret of R2_READER_ACCESS_KEY_ID."
     )
     supabase_jwt_issuer: str | None = Field(
         None,
         min_length=1,
-        description="The `iss` of the project's tokens if it is not <SUPABASE_URL>/auth/v1; `none` for a self-hosted "
-        "Auth whose tokens have no `iss`.",
+        description="The `iss` of the project's tokens, if it is not <SUPABASE_URL>/auth/v1. `none`: the tokens of a "
+        "self-hosted Auth have no `iss`.",
     )
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
-        (), description="Addresses or networks whose X-Forwarded-For is believed, comma-separated."
+        (),
+        description="The addresses or networks of your proxies, comma-separated. The API believes X-Forwarded-For "
+        "only if one of them sends it.",
     )
-    url_lifetime_seconds: int = Field(300, ge=1, le=900, description="How long a download URL is good for.")
+    url_lifetime_seconds: int = Field(
+        300, ge=1, le=900, description="The number of seconds for which a download URL is valid."
+    )
     totp_max_age_seconds: int = Field(
-        43200, ge=60, description="How old the session's TOTP code may be when a download URL is asked for."
+        43200,
+        ge=60,
+        description="The maximum age of the session's newest TOTP code when a person asks for a download URL.",
     )
-    body_limit_bytes: int = Field(262_144, ge=16_384, le=1_048_576, description="The largest request body.")
+    body_limit_bytes: int = Field(
+        262_144, ge=16_384, le=1_048_576, description="The maximum size of a request body."
+    )
     operations_per_person: int = Field(
-        4, ge=1, le=64, description="How many operations of one person run at once in a process; more wait."
+        4,
+        ge=1,
+        le=64,
+        description="The maximum number of operations of one person that a process runs at once. Further operations "
+        "wait.",
     )
     guest_operations: int = Field(
         4,
         ge=1,
         le=64,
-        description="The same of all callers without a token: guests by invitation, and links to subtitles.",
+        description="The maximum number of operations without a token that a process runs at once: those of guests "
+        "with an invitation, and of subtitle links.",
     )
     requests_per_address: int = Field(
         512,
         ge=8,
         le=65_536,
-        description="How many requests of one client address are open at once in a process.",
+        description="The maximum number of open requests of one client address in a process.",
     )
     r2_price_gb_month: float = Field(
-        0.015, ge=0, le=1000, description="For the storage report: US dollars for 10^9 bytes a month."
+        0.015,
+        ge=0,
+        le=1000,
+        description="For the storage report: the price of 10^9 stored bytes for a month, in US dollars.",
     )
     r2_price_class_a_million: float = Field(
-        4.5, ge=0, le=1000, description="The same for a million writes and listings (class A)."
+        4.5,
+        ge=0,
+        le=1000,
+        description="For the storage report: the price of a million writes and listings (class A), in US dollars.",
     )
     r2_price_class_b_million: float = Field(
-        0.36, ge=0, le=1000, description="The same for a million reads (class B)."
+        0.36,
+        ge=0,
+        le=1000,
+        description="For the storage report: the price of a million reads (class B), in US dollars.",
     )
     r2_prices_as_of: str = Field(
         "2026",
         pattern=r"^[0-9]{4}(-[0-9]{2}){0,2}$",
-        description="When these prices were looked up: a year, a month or a day.",
+        description="The date on which somebody looked up these prices of R2: a year, a month or a day.",
     )
 
     @property
@@ -124,48 +149,67 @@ class WorkerSettings(
     """The settings of `resguardo worker`."""
 
     worker_database_url: SecretStr = Field(
-        description="postgresql://resguardo_worker:...; the same, as the worker."
+        description="The database URL of the worker's login: postgresql://resguardo_worker:..."
     )
     worker_database_connections: int = Field(
         12,
         ge=6,
         le=200,
-        description="How many connections to the database one `resguardo worker` opens at most; four are the queue's.",
+        description="The maximum number of database connections of one `resguardo worker`. Four of them belong to the "
+        "job queue.",
     )
     livekit_sound_file: SoundFile = Field(
         SoundFile.MP4,
-        description="The file of a microphone's sound, by the version of the egress service: `mp4` (AAC) up to 1.10; "
-        "`ogg` (Opus) for those from 1.11 on whose AAC drifts (docs/sound.md).",
+        description="The format of a microphone's file. `mp4` (AAC): for an egress service up to 1.10. `ogg` (Opus): "
+        "for an egress service from 1.11 on whose AAC drifts (docs/sound.md).",
     )
-    supabase_secret_key: SecretStr = Field(min_length=1, description="sb_secret_...; bans and invites staff.")
+    supabase_secret_key: SecretStr = Field(
+        min_length=1,
+        description="The secret key of the Supabase project (sb_secret_...), which invites and bans staff.",
+    )
     r2_recorder_access_key_id: str | None = Field(
-        None, description="A write-only key for stores other than R2; on R2 one is made for each recording."
+        None,
+        description="The recorder's write-only key for a bucket that is not on R2. On R2 the worker makes a key for "
+        "each recording.",
     )
-    r2_recorder_secret_access_key: SecretStr | None = Field(None, description="Belongs to the one above.")
+    r2_recorder_secret_access_key: SecretStr | None = Field(
+        None, description="The secret of R2_RECORDER_ACCESS_KEY_ID."
+    )
     s3_recorder_role_arn: str | None = Field(
         None,
         pattern=r"^arn:[a-z0-9-]+:iam::[A-Za-z0-9]*:role/[\w+=,.@/-]{1,128}$",
-        description="arn:aws:iam::...:role/...; with S3_ENDPOINT_URL: the role that a key for one object is made from.",
+        description="With S3_ENDPOINT_URL: the role from which the worker derives a key for one object for the "
+        "recorder, such as arn:aws:iam::123456789012:role/recorder.",
     )
     certificate_signing_key: SecretStr = Field(
-        description="The seed that signs certificates; `resguardo certificate new-key` makes one."
+        description="The seed with which the worker signs certificates. `resguardo certificate new-key` makes one."
     )
     certificate_former_public_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="The public keys of the seeds before it, in base64, comma-separated: their entries count on.",
+        description="The public keys of earlier seeds in base64, comma-separated. The worker continues to accept "
+        "ledger entries that were signed with those seeds.",
     )
     backup_retention_days: int = Field(
-        35, ge=0, le=3650, description="How long a backup of the database is kept, at the longest."
+        35,
+        ge=0,
+        le=3650,
+        description="The maximum number of days for which a backup of the database is kept.",
     )
-    worker_concurrency: int = Field(4, ge=1, le=64, description="How many jobs run at once.")
+    worker_concurrency: int = Field(
+        4, ge=1, le=64, description="The maximum number of jobs that a worker runs at once."
+    )
     reconcile_seconds: float = Field(
         20,
         ge=1,
         le=60,
-        description="How often LiveKit's list and the bucket are compared with what is known.",
+        description="The interval at which the reconciler compares unfinished recordings with LiveKit's list and the "
+        "bucket.",
     )
     orphan_quarantine_days: int = Field(
-        30, ge=1, le=365, description="How old an object of no recording must be before it is deleted."
+        30,
+        ge=1,
+        le=365,
+        description="The age at which the sweep deletes an object that belongs to no recording.",
     )
 
     @field_validator("certificate_signing_key")
@@ -215,14 +259,15 @@ class MigrationSettings(DeploymentSettings):
     """The settings of `resguardo migrate`: the owner's URL, and the URLs of the two logins whose passwords it sets."""
 
     database_url: SecretStr = Field(
-        description="The database as its owner (Supabase: postgres); for the owner's commands only."
+        description="The database URL of the owner (Supabase: postgres), for the owner's commands only."
     )
     api_database_url: SecretStr = Field(description="As above.")
     worker_database_url: SecretStr = Field(description="As above.")
     require_session_mac: bool | None = Field(
         None,
-        description="`true`: sessions count only with a MAC of the Custom Access Token hook (docs/sessions.md); "
-        "`false`: without one, too. Empty leaves it as it is.",
+        description="`true`: the database accepts a session only with a MAC of the Custom Access Token hook "
+        "(docs/sessions.md). `false`: it also accepts a session without a MAC. Empty: `resguardo migrate` "
+        "changes nothing.",
     )
 
     @model_validator(mode="after")

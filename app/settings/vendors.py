@@ -14,16 +14,21 @@ from app.settings.database_url import SettingProblem
 class BusinessAssociateSettings(DeploymentSettings):
     """Affirmations of business associate agreements. HIPAA: no PHI reaches a vendor before its agreement is signed."""
 
-    baa_supabase: bool = Field(False, description="`true` once the BAA with Supabase is signed.")
+    baa_supabase: bool = Field(
+        False, description="`true` once the BAA (business associate agreement) with Supabase is signed."
+    )
     baa_cloudflare: bool = Field(
         False,
-        description="`true` once the BAA with Cloudflare is signed, or with whoever runs S3_ENDPOINT_URL.",
+        description="`true` once the BAA with Cloudflare, or with the company that runs the server at "
+        "S3_ENDPOINT_URL, is signed.",
     )
     baa_livekit: bool = Field(
-        False, description="`true` once the BAA with LiveKit is signed, or it is self-hosted."
+        False, description="`true` once the BAA with LiveKit is signed, or if you run LiveKit yourself."
     )
     baa_openai: bool = Field(
-        False, description="`true` once the BAA with OpenAI is signed, or the speech service is self-hosted."
+        False,
+        description="`true` once the BAA with OpenAI, or with the company that runs another speech service, is "
+        "signed, or if you run the service yourself.",
     )
 
     @model_validator(mode="after")
@@ -44,7 +49,9 @@ class BusinessAssociateSettings(DeploymentSettings):
 class SupabaseSettings(DeploymentSettings):
     """The Supabase project whose Auth signs the tokens."""
 
-    supabase_url: str = Field(description="https://<project ref>.supabase.co")
+    supabase_url: str = Field(
+        description="The address of the Supabase project: https://<project ref>.supabase.co"
+    )
 
     @property
     def auth_url(self) -> str:
@@ -65,27 +72,36 @@ class SupabaseSettings(DeploymentSettings):
 class BucketSettings(DeploymentSettings):
     """The private bucket. Each process has its own key, with the rights that it needs."""
 
-    r2_account_id: str | None = Field(None, pattern=r"^[0-9a-f]{32}$", description="Cloudflare's account id.")
+    r2_account_id: str | None = Field(
+        None, pattern=r"^[0-9a-f]{32}$", description="The id of the Cloudflare account."
+    )
     r2_bucket_name: str = Field(
         pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="The name of the private bucket."
     )
     r2_jurisdiction: str | None = Field(
-        None, pattern=r"^(eu|fedramp)$", description="`eu` or `fedramp`, for a bucket bound to one."
+        None,
+        pattern=r"^(eu|fedramp)$",
+        description="The jurisdiction of the bucket, if it has one: `eu` or `fedramp`.",
     )
-    r2_endpoint_url: str | None = Field(None, description="A stand-in for R2, in development only.")
+    r2_endpoint_url: str | None = Field(
+        None, description="The address of a stand-in for R2. Allowed only in development."
+    )
     s3_endpoint_url: str | None = Field(
-        None, description="https://...; another S3 server than R2 (AWS, MinIO, versitygw): see docs/s3.md."
+        None, description="The address of another S3 server than R2 (AWS, MinIO, versitygw): see docs/s3.md."
     )
     s3_region: str | None = Field(
         None,
         pattern=r"^[a-z0-9][a-z0-9-]{0,31}$",
-        description="The bucket's region on that server; needed with S3_ENDPOINT_URL.",
+        description="The bucket's region on the server at S3_ENDPOINT_URL. Required with S3_ENDPOINT_URL.",
     )
     s3_force_path_style: bool = Field(
         True,
-        description="`true`: https://server/bucket/key, `false`: https://bucket.server/key, on that server.",
+        description="The form of an object's address on the server at S3_ENDPOINT_URL. `true`: "
+        "https://server/bucket/key. `false`: https://bucket.server/key.",
     )
-    r2_public_url: str | None = Field(None, description="Must stay unset; a set one stops the start.")
+    r2_public_url: str | None = Field(
+        None, description="Must stay unset. A process with this setting does not start."
+    )
 
     @field_validator("r2_public_url")
     @classmethod
@@ -159,15 +175,17 @@ class BucketSettings(DeploymentSettings):
 class BucketWriterSettings(BucketSettings):
     """The bucket with the key that may write and list. `resguardo drill restore` reads only these settings."""
 
-    r2_access_key_id: str = Field(min_length=1, description="The worker's bucket key: Object Read & Write.")
-    r2_secret_access_key: SecretStr = Field(min_length=1, description="Belongs to R2_ACCESS_KEY_ID.")
+    r2_access_key_id: str = Field(
+        min_length=1, description="The worker's key for the bucket, with the permission Object Read & Write."
+    )
+    r2_secret_access_key: SecretStr = Field(min_length=1, description="The secret of R2_ACCESS_KEY_ID.")
 
 
 class WebAppSettings(DeploymentSettings):
     """The web app. Browsers may call the API and the bucket only from its pages."""
 
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Origins of the web app, comma-separated; none by default."
+        (), description="The origins of the web app, comma-separated. By default no origin is allowed."
     )
 
     @field_validator("allowed_origins", mode="before")
@@ -188,21 +206,24 @@ class BucketRuleSettings(BucketSettings, WebAppSettings):
 
     cloudflare_api_token: SecretStr | None = Field(
         None,
-        description="Reads and sets the bucket's locks, reads its public addresses: Workers R2 Storage Write.",
+        description="A token of Cloudflare's API with the permission Workers R2 Storage Write. The worker reads and "
+        "sets the bucket's locks with it, and reads the bucket's public addresses.",
     )
     cloudflare_api_url: str | None = Field(
-        None, description="Another address of Cloudflare's API, in development only."
+        None, description="Another address of Cloudflare's API. Allowed only in development."
     )
     r2_admin_access_key_id: str | None = Field(
         None,
-        description="A bucket key for lifecycle and CORS: Admin Read only, to apply them Admin Read & Write.",
+        description="A key for the lifecycle and CORS rules of the bucket, with the permission Admin Read only. To "
+        "apply the rules, it needs Admin Read & Write.",
     )
     r2_admin_secret_access_key: SecretStr | None = Field(
-        None, description="Belongs to R2_ADMIN_ACCESS_KEY_ID."
+        None, description="The secret of R2_ADMIN_ACCESS_KEY_ID."
     )
     former_public_urls: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Addresses at which the bucket was ever public, comma-separated: they must serve nobody.",
+        description="The addresses at which the bucket was ever public, comma-separated. The hourly check reports "
+        "each address that still serves the bucket.",
     )
 
     @field_validator("former_public_urls", mode="before")
@@ -232,13 +253,19 @@ class BucketRuleSettings(BucketSettings, WebAppSettings):
 class LiveKitSettings(DeploymentSettings):
     """The LiveKit project: rooms, egress and webhooks."""
 
-    livekit_url: str = Field(description="wss://<project>.livekit.cloud, or a server of one's own.")
-    livekit_api_key: str = Field(min_length=1, description="The API key; it also signs the webhooks.")
-    livekit_api_secret: SecretStr = Field(min_length=32, description="Belongs to LIVEKIT_API_KEY.")
+    livekit_url: str = Field(
+        description="The address of LiveKit: wss://<project>.livekit.cloud, or the address of your own server."
+    )
+    livekit_api_key: str = Field(
+        min_length=1,
+        description="The API key of the LiveKit project. LiveKit also signs its webhooks with this key.",
+    )
+    livekit_api_secret: SecretStr = Field(min_length=32, description="The secret of LIVEKIT_API_KEY.")
     livekit_egress_routes: bool = Field(
         False,
-        description="`true`: the speakers of a consultation are one file, the doctor left and the patient right. It "
-        "needs egress 1.14 or later, and a consultation with a guest is refused. `false`: a file for each microphone.",
+        description="`true`: one file has the doctor's sound on the left channel and the patient's on the right one. "
+        "This requires egress 1.14 or later, and Resguardo then refuses to record a consultation with a "
+        "guest. `false`: each microphone has a file of its own.",
     )
 
     @model_validator(mode="after")
@@ -258,9 +285,13 @@ class OpenAISettings(DeploymentSettings):
     """The OpenAI-compatible service that transcribes."""
 
     openai_api_key: SecretStr | None = Field(
-        None, min_length=1, description="Without it recordings are kept, but not transcribed."
+        None,
+        min_length=1,
+        description="The key of the speech service. Without this key the worker transcribes no recording.",
     )
-    openai_base_url: str | None = Field(None, description="Another OpenAI-compatible service.")
+    openai_base_url: str | None = Field(
+        None, description="The address of another OpenAI-compatible speech service."
+    )
 
     @field_validator("openai_api_key")
     @classmethod
@@ -302,23 +333,28 @@ class SpeechSettings(OpenAISettings):
 
     speech_api: SpeechApi = Field(
         SpeechApi.TEXT,
-        description="What the speech model answers: `text`, `verbose_json` or `diarized_json`.",
+        description="The format of the speech model's answers: `text`, `verbose_json` or `diarized_json`.",
     )
     whisper_model: str | None = Field(
         None,
         min_length=1,
         max_length=200,
-        description="The speech model; else gpt-transcribe, whisper-1 or gpt-4o-transcribe-diarize, by SPEECH_API.",
+        description="The speech model. Without this setting, SPEECH_API selects gpt-transcribe, whisper-1 or "
+        "gpt-4o-transcribe-diarize.",
     )
     speech_timeout_seconds: float = Field(
-        300, ge=1, le=1800, description="How long one request for words may take, its upload included."
+        300,
+        ge=1,
+        le=1800,
+        description="The maximum duration of one request to the speech service, including the upload of the sound.",
     )
 
     speech_uncertain_logprob: float = Field(
         -0.95,
         ge=-100,
         le=0,
-        description="Words whose mean log probability is below it are marked as uncertain; -100 marks none.",
+        description="A turn is marked as uncertain if its mean log probability is below this value. -100 marks no "
+        "turn for this reason.",
     )
 
     @property
