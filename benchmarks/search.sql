@@ -153,7 +153,7 @@ begin
     order by h.place;
 end
 $$;
-grant execute on function peer.search(text, boolean, boolean, integer, integer) to clinician;
+grant execute on function peer.search(text, boolean, boolean, integer) to clinician;
 
 -- name: peer_search
 select
