@@ -97,7 +97,7 @@ class SpeakerSound:
         description="The `error` as a sentence in the reader's language."
     )
     def error_text(self, info: Info) -> str | None:
-        return _in_words(self.error, info)
+        return _error_text(self.error, info)
 
     @classmethod
     def of(cls, sound: model.SpeakerSound) -> Self:
@@ -226,7 +226,7 @@ class Recording:
         description="The `error` as a sentence in the reader's language."
     )
     def error_text(self, info: Info) -> str | None:
-        return _in_words(self.error, info)
+        return _error_text(self.error, info)
 
     @classmethod
     def of(cls, recording: model.Recording, storage: model.StoredMedia | None = None) -> Self:
@@ -302,7 +302,7 @@ class WebhookReceipt:
     duplicate: bool = strawberry.field(description="Whether the event was already in the inbox.")
 
 
-def _in_words(error: str | None, info: Info) -> str | None:
+def _error_text(error: str | None, info: Info) -> str | None:
     return None if error is None else recording_error_text(error, info.context.language)
 
 

@@ -55,7 +55,7 @@ left join lateral (
 select
     private.record_access(
         %(action)s, %(entity_type)s, null, array[%(entity_id)s::uuid], array[%(patient_id)s::uuid],
-        array[%(consultation_id)s::uuid], %(fields)s, null
+        array[%(consultation_id)s::uuid], '{}', null
     );
 
 -- name: joined_rooms

@@ -192,10 +192,10 @@ class Consultations:
         ids = {room.room_name: room.id for room in joined}
         listed = await self._livekit.rooms(list(ids)) if ids else []
         ours = [room for room in listed if room.name in ids]
-        seen = await asyncio.gather(*(self._as_it_is(room) for room in ours))
+        seen = await asyncio.gather(*(self._count_connected(room) for room in ours))
         return [ActiveRoom(ids[room.name], room) for room in seen if room is not None]
 
-    async def _as_it_is(self, room: RoomSnapshot) -> RoomSnapshot | None:
+    async def _count_connected(self, room: RoomSnapshot) -> RoomSnapshot | None:
         """The room with those who are there; None if somebody is listed and nobody is there."""
         listed = await self._livekit.participants(room.name)
         there = await self._livekit.connected_of(room.name, listed)

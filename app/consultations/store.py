@@ -137,7 +137,6 @@ async def record_access(
             "entity_id": entity_id,
             "patient_id": consultation.patient_id,
             "consultation_id": consultation.id,
-            "fields": [],
         },
     )
 
@@ -158,9 +157,9 @@ async def has_live_recording(tx: Transaction, consultation_id: UUID) -> bool:
     return bool(await tx.value(_sql["has_live_recording"], {"id": consultation_id}))
 
 
-async def mark_joined(tx: Transaction, participant_id: UUID) -> int:
-    """Store that a join token was issued. Return the number of rows that the policies let the caller update."""
-    return await tx.run(_sql["mark_joined"], {"id": participant_id})
+async def mark_joined(tx: Transaction, participant_id: UUID) -> None:
+    """Store that a join token was issued."""
+    await tx.run(_sql["mark_joined"], {"id": participant_id})
 
 
 async def keep_invitation(

@@ -70,11 +70,10 @@ class WebhookVerifier:
     rotated.
     """
 
-    def __init__(self, keys: Mapping[str, str], *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(self, keys: Mapping[str, str]) -> None:
         if not keys or not all(keys) or not all(keys.values()):
             raise ValueError("a webhook verifier needs at least one key, each with its secret")
         self._keys = dict(keys)
-        self._max_body_bytes = max_body_bytes
 
     def verify(self, body: bytes, authorization: str | None) -> WebhookEvent:
         """Return the event in `body`.
@@ -83,8 +82,8 @@ class WebhookVerifier:
         (`webhook_signature`) if the key, signature, times or hash are invalid. Raises InvalidInput
         (`webhook_too_large`, `webhook_body`, `webhook_status`) if the signed body is not a valid notification.
         """
-        if len(body) > self._max_body_bytes:
-            raise InvalidInput("webhook_too_large", max_bytes=self._max_body_bytes)
+        if len(body) > MAX_BODY_BYTES:
+            raise InvalidInput("webhook_too_large", max_bytes=MAX_BODY_BYTES)
         claims = self._claims(_token(authorization))
         expected = base64.b64encode(hashlib.sha256(body).digest())
         if not hmac.compare_digest(str(claims.get("sha256", "")).encode("utf-8", "replace"), expected):

@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 CHANNEL = "resguardo_recordings"
 PAUSES_SECONDS = (0.1, 0.5, 1, 2, 5)
 RETRY_SECONDS = 1
-_ANYBODY: tuple[LiteralString, ...] = ("clinician", "compliance", "patient")
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 _WATCHED: Final = AuditedRead(

@@ -119,7 +119,7 @@ class RecordingController:
             return
         if egress is None:
             return
-        after = await self._change(
+        after = await self.change(
             recording_id, lambda current, _: followed(current, egress), egress.object_key
         )
         is_its_own = after is not None and after.status.is_live and after.egress_id == egress.egress_id
@@ -166,7 +166,7 @@ class RecordingController:
             return None
         if egress.is_over and await self._is_superseded(recording_id, egress):
             return None
-        return await self._change(
+        return await self.change(
             recording_id, lambda current, _: followed(current, egress), egress.object_key
         )
 
@@ -190,27 +190,43 @@ class RecordingController:
             key = await store.read_object_key(tx, recording_id)
         stored = await self._storage.head(key)
         if stored is None:
-            after = await self._change(recording_id, absent)
+            after = await self.change(recording_id, absent)
             if after is not None and after.status is RecordingStatus.VERIFYING:
                 raise UpstreamFailed("object_missing")
             return
         outcome = await self._examine(recording, key, stored)
-        await self._change(
+        await self.change(
             recording_id, lambda current, now: outcome(stored_since(current, stored.last_modified), now)
         )
 
     async def change(
-        self, recording_id: UUID, decide: Callable[[Recording, datetime], Recording]
+        self,
+        recording_id: UUID,
+        decide: Callable[[Recording, datetime], Recording],
+        object_key: str | None = None,
     ) -> Recording | None:
-        """Apply `decide` to the locked recording and the database's time. Return the recording afterwards."""
-        return await self._change(recording_id, decide)
+        """Apply `decide` to the locked recording and the database's time. Return the recording afterwards.
+
+        `object_key` is the key of an egress. The recording gets this key if `decide` assigns the egress to it.
+        """
+        async with self._database.as_service("recording_controller") as tx:
+            before = await store.lock(tx, recording_id)
+            if before is None:
+                return None
+            after = decide(before, await self._clock(tx))
+            if object_key is not None and before.egress_id is None and after.egress_id is not None:
+                await store.point_object_key(tx, recording_id, object_key)
+            await take(tx, before, after)
+            if _becomes_ready(before, after):
+                await keys.make_recording_key(tx, self._keyring, recording_id)
+            return after
 
     async def give_up_start(self, recording_id: UUID, reason: str) -> None:
         """End a start after its last attempt: FAILED with the reason if LiveKit was never called.
 
         If LiveKit was called, it is unknown whether it started, and a deadline ends the start (deadlines.py).
         """
-        await self._change(recording_id, partial(_failed_if_never_asked, reason))
+        await self.change(recording_id, partial(_failed_if_never_asked, reason))
 
     async def _attempt(self, recording_id: UUID) -> _Attempt | None:
         async with self._database.as_service("start_recording") as tx:
@@ -234,7 +250,7 @@ class RecordingController:
         if not attempt.is_first and attempt.waited < AMBIGUOUS_START:
             raise UpstreamFailed(START_UNKNOWN)
         if recording.status is RecordingStatus.STOPPING:
-            await self._change(recording.id, partial(_aborted_if_still, recording))
+            await self.change(recording.id, partial(_aborted_if_still, recording))
             return None
         permit = await self._permit(attempt, await self.rooms.people(recording.room_name))
         return None if permit is None else await self._ask(recording, permit)
@@ -297,7 +313,7 @@ class RecordingController:
         """Mark a definite refusal: FAILED, or ABORTED if the recording was stopped meanwhile. Does nothing if an
         earlier request succeeded.
         """
-        await self._change(recording_id, partial(_ended_if_nothing_began, reason))
+        await self.change(recording_id, partial(_ended_if_nothing_began, reason))
 
     async def _is_superseded(self, recording_id: UUID, egress: EgressSnapshot) -> bool:
         """Return whether the egress belongs to an earlier request while a later request is unanswered."""
@@ -328,25 +344,6 @@ class RecordingController:
             return lambda current, _: failed(current, reason)
         sha256 = await self._storage.sha256(key, stored)
         return lambda current, _: verified(current, stored.size_bytes, sha256, info.duration_seconds)
-
-    async def _change(
-        self,
-        recording_id: UUID,
-        decide: Callable[[Recording, datetime], Recording],
-        object_key: str | None = None,
-    ) -> Recording | None:
-        """Change the locked recording. `object_key` is the key of the egress, which the recording adopts with it."""
-        async with self._database.as_service("recording_controller") as tx:
-            before = await store.lock(tx, recording_id)
-            if before is None:
-                return None
-            after = decide(before, await self._clock(tx))
-            if object_key is not None and before.egress_id is None and after.egress_id is not None:
-                await store.point_object_key(tx, recording_id, object_key)
-            await take(tx, before, after)
-            if _becomes_ready(before, after):
-                await keys.make_recording_key(tx, self._keyring, recording_id)
-            return after
 
 
 def _becomes_ready(before: Recording, after: Recording) -> bool:

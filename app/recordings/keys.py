@@ -11,9 +11,13 @@ like LiveKit's; this module does not parse such a key.
 """
 
 import re
+from typing import Final
 from uuid import UUID
 
 from app.recordings.model import Medium, Recording
+
+PREFIXES: Final = ("r/", "keep/")
+"""The prefixes under which the bucket stores the objects of recordings."""
 
 _ID = "[0-9a-f-]{36}"
 _KEY = re.compile(

@@ -22,12 +22,12 @@ from app.integrations.storage_listing import ObjectPage
 from app.postgres.database import Database
 from app.postgres.queries import Queries
 from app.recordings import store
+from app.recordings.keys import PREFIXES
 
 log = logging.getLogger(__name__)
 _sql = Queries(Path(__file__).with_name("missing.sql"))
 
 REASON: Final = "look_for_missing"
-PREFIXES: Final = ("keep/", "r/")
 
 FEW_MISSING: Final = 20
 MOST_MISSING: Final = 0.1

@@ -283,9 +283,7 @@ class Selection:
     @property
     def parameters(self) -> dict[str, object]:
         """Return the parameters of the SQL statements."""
-        return {
-            **{f"with_{name}": name in self.fields for name in ("consultation", "speakers", "transcription")},
-        }
+        return {f"with_{name}": name in self.fields for name in ("consultation", "speakers", "transcription")}
 
 
 @dataclass(frozen=True)

@@ -369,16 +369,15 @@ class Reconciler:
         """Apply that the egress will never end: its upload is verified, and without an upload the recording is
         LOST.
         """
-        is_there = await self._head(recording_id) is not None
+        is_there = await self._is_stored(recording_id)
         await self._controller.change(recording_id, partial(_dead, is_there))
         report.lost += not is_there
         log.error("an egress has died: recording=%s object=%s", recording_id, is_there)
 
-    async def _head(self, recording_id: UUID) -> str | None:
+    async def _is_stored(self, recording_id: UUID) -> bool:
         async with self._database.as_service("reconcile") as tx:
             key = await store.read_object_key(tx, recording_id)
-        stored = await self._storage.head(key)
-        return None if stored is None else stored.etag
+        return await self._storage.head(key) is not None
 
     def _count_look(self, done: str | None, report: Report) -> None:
         if done == "auto_record":

@@ -12,7 +12,7 @@ from app.errors import Conflict, InvalidInput, NotFound
 from app.identity import permissions
 from app.integrations.livekit import WebhookVerifier
 from app.integrations.storage import Storage
-from app.postgres.database import Asker, Database
+from app.postgres.database import Access, Asker, Database
 from app.postgres.paging import Page, PageRequest
 from app.recordings import store
 from app.recordings.inbox import Inbox
@@ -93,12 +93,7 @@ class Recordings:
     async def stored_media(self, asker: Asker, recording_id: UUID) -> StoredMedia:
         """Return the metadata of a READY recording's object. Raises NotFound, Conflict, UpstreamFailed, Timeout."""
         access = permissions.READ_STORAGE.on(recording_id)
-        async with self._database.as_user(asker, access) as tx:
-            key = await store.release_object_key(tx, recording_id, access.action, totp_max_age_seconds=None)
-            if key is None:
-                raise NotFound("recording_not_found")
-            reason = "" if key else await store.unready_reason(tx, recording_id)
-        stored = await self._storage.head(require_ready(key, reason))
+        stored = await self._storage.head(await self._release_key(asker, access, recording_id))
         if stored is None:
             return StoredMedia(exists=False, size_bytes=None, content_type=None)
         return StoredMedia(exists=True, size_bytes=stored.size_bytes, content_type=stored.content_type)
@@ -154,22 +149,14 @@ class Recordings:
         recording_deleted, recording_being_deleted), Forbidden (totp_stale) and RateLimited (quota_urls).
         """
         access = permissions.ISSUE_DOWNLOAD_URL.on(recording_id, purpose=purpose)
-        async with self._database.as_user(asker, access) as tx:
-            key = await store.release_object_key(
-                tx,
-                recording_id,
-                access.action,
-                totp_max_age_seconds=self._totp_max_age_seconds,
-            )
-            if key is None:
-                raise NotFound("recording_not_found")
-            reason = "" if key else await store.unready_reason(tx, recording_id)
+        key = await self._release_key(
+            asker, access, recording_id, totp_max_age_seconds=self._totp_max_age_seconds
+        )
         lifetime = self._url_lifetime_seconds
-        suffix = PurePosixPath(require_ready(key, reason)).suffix
         url = self._storage.presign_get(
             key,
             expires_in_seconds=lifetime,
-            filename=f"{recording_id}{suffix}",
+            filename=f"{recording_id}{PurePosixPath(key).suffix}",
             content_type=sound_type(key),
         )
         return DownloadUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime))
@@ -181,6 +168,22 @@ class Recordings:
         UpstreamFailed or Timeout only if the commit failed.
         """
         return await self._inbox.receive(self._verifier.verify(body, authorization))
+
+    async def _release_key(
+        self, asker: Asker, access: Access, recording_id: UUID, *, totp_max_age_seconds: int | None = None
+    ) -> str:
+        """Return the object key of a READY recording, after its audit row is committed.
+
+        Raises Conflict only after the commit, so that a refused request also has its audit row.
+        """
+        async with self._database.as_user(asker, access) as tx:
+            key = await store.release_object_key(
+                tx, recording_id, access.action, totp_max_age_seconds=totp_max_age_seconds
+            )
+            if key is None:
+                raise NotFound("recording_not_found")
+            reason = "" if key else await store.unready_reason(tx, recording_id)
+        return require_ready(key, reason)
 
 
 def _found(recording: Recording | None) -> Recording:

@@ -4,8 +4,6 @@ Every transition by the worker goes through this module under the row's lock: th
 of a check of the room.
 """
 
-from dataclasses import replace
-
 from app.postgres.database import Transaction
 from app.recordings import store
 from app.recordings.model import STOPPED_BEFORE_START, Medium, Recording, RecordingStatus, stopped
@@ -52,5 +50,5 @@ async def stop_consultation(tx: Transaction, live: list[Recording], why: str) ->
     for recording in live:
         after = stopped(recording, why)
         stopped_now += after != recording
-        await take(tx, recording, replace(after, error=why) if after != recording else recording)
+        await take(tx, recording, after)
     return stopped_now

@@ -29,12 +29,12 @@ from app.integrations.storage_listing import ListedObject, ListedUpload
 from app.integrations.storage_refusals import DELETE_REFUSALS
 from app.postgres.database import Database, Transaction
 from app.postgres.queries import Queries
+from app.recordings.keys import PREFIXES
 from app.recordings.model import RecordingStatus
 
 log = logging.getLogger(__name__)
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
-PREFIXES: Final = ("r/", "keep/")
 UPLOAD_QUARANTINE: Final = timedelta(days=7)
 """R2 drops unfinished uploads after 7 days by itself (Cloudflare's documentation, checked 2026-11-21)."""
 

@@ -95,7 +95,7 @@ def _guarded(endpoint: _Endpoint) -> _Endpoint:
 
     async def answer(request: Request) -> Response:
         given = request.headers.get("authorization", "").encode()
-        secrets = _stand_in(request).keys.values()
+        secrets = stand_in_of(request).keys.values()
         if not any(hmac.compare_digest(given, f"Bearer {secret}".encode()) for secret in secrets):
             return PlainTextResponse("unauthorized", status_code=401)
         return await endpoint(request)
@@ -107,14 +107,14 @@ async def _join(request: Request) -> Response:
     body = await _object(request)
     if "token" not in body:
         return await _guarded(_admit)(request)
-    grants = grants_of_token(str(body["token"]), _stand_in(request).keys)
-    rooms, channel = _stand_in(request).rooms, _Voice.model_validate(body).channel
+    grants = grants_of_token(str(body["token"]), stand_in_of(request).keys)
+    rooms, channel = stand_in_of(request).rooms, _Voice.model_validate(body).channel
     return _entered(rooms, grants.video.get("room", ""), rooms.join(grants, channel=channel).sid)
 
 
 async def _admit(request: Request) -> Response:
     asked = _Anybody.model_validate_json(await request.body())
-    rooms = _stand_in(request).rooms
+    rooms = stand_in_of(request).rooms
     person = rooms.admit(
         asked.room,
         asked.identity,
@@ -134,16 +134,16 @@ async def _leave(request: Request) -> Response:
     body = await _object(request)
     if "token" not in body:
         return await _guarded(_of_someone(Rooms.leave))(request)
-    grants = grants_of_token(str(body["token"]), _stand_in(request).keys)
+    grants = grants_of_token(str(body["token"]), stand_in_of(request).keys)
     grants.require("roomJoin")
-    _stand_in(request).rooms.leave(grants.video.get("room", ""), grants.identity)
+    stand_in_of(request).rooms.leave(grants.video.get("room", ""), grants.identity)
     return Response(status_code=204)
 
 
 def _of_someone(act: Callable[[Rooms, str, str], None]) -> _Endpoint:
     async def endpoint(request: Request) -> Response:
         asked = _Someone.model_validate_json(await request.body())
-        act(_stand_in(request).rooms, asked.room, asked.identity)
+        act(stand_in_of(request).rooms, asked.room, asked.identity)
         return Response(status_code=204)
 
     return endpoint
@@ -151,50 +151,50 @@ def _of_someone(act: Callable[[Rooms, str, str], None]) -> _Endpoint:
 
 async def _kill(request: Request) -> Response:
     asked = _Someone.model_validate_json(await request.body())
-    stand_in = _stand_in(request)
+    stand_in = stand_in_of(request)
     seconds = stand_in.delays.seconds(LOST_PARTICIPANT_SECONDS)
     stand_in.rooms.kill(asked.room, asked.identity, seconds)
     return Response(status_code=204)
 
 
 async def _order(request: Request) -> Response:
-    _stand_in(request).orders.add(parse(await request.body()))
+    stand_in_of(request).orders.add(parse(await request.body()))
     return Response(status_code=204)
 
 
 async def _still_open(request: Request) -> Response:
-    orders = _stand_in(request).orders.still_open()
+    orders = stand_in_of(request).orders.still_open()
     return JSONResponse([as_json(one) for one in orders])
 
 
 async def _take_back(request: Request) -> Response:
-    _stand_in(request).orders.clear(request.query_params.get("order"))
+    stand_in_of(request).orders.clear(request.query_params.get("order"))
     return Response(status_code=204)
 
 
 async def _die(request: Request) -> Response:
-    _stand_in(request).recorder.die(_Egress.model_validate_json(await request.body()).egress_id)
+    stand_in_of(request).recorder.die(_Egress.model_validate_json(await request.body()).egress_id)
     return Response(status_code=204)
 
 
 async def _forget(request: Request) -> Response:
-    _stand_in(request).recorder.forget(_Egress.model_validate_json(await request.body()).egress_id)
+    stand_in_of(request).recorder.forget(_Egress.model_validate_json(await request.body()).egress_id)
     return Response(status_code=204)
 
 
 async def _restart(request: Request) -> Response:
-    await _stand_in(request).notifier.restart()
+    await stand_in_of(request).notifier.restart()
     return Response(status_code=204)
 
 
 async def _crash(request: Request) -> Response:
     asked = _Crash.model_validate_json(await request.body())
-    await _stand_in(request).crash(with_recorders=asked.with_recorders)
+    await stand_in_of(request).crash(with_recorders=asked.with_recorders)
     return Response(status_code=204)
 
 
 async def _forge(request: Request) -> Response:
-    return JSONResponse({"status": await _stand_in(request).notifier.forge(await _object(request))})
+    return JSONResponse({"status": await stand_in_of(request).notifier.forge(await _object(request))})
 
 
 async def _object(request: Request) -> dict[str, Any]:
@@ -207,7 +207,8 @@ async def _object(request: Request) -> dict[str, Any]:
     return raw
 
 
-def _stand_in(request: Request) -> LiveKitStandIn:
+def stand_in_of(request: Request) -> LiveKitStandIn:
+    """Return the stand-in that the application serves."""
     stand_in: LiveKitStandIn = request.app.state.stand_in
     return stand_in
 

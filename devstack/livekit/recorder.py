@@ -36,9 +36,9 @@ from devstack.livekit.orders import Order, Orders
 from devstack.livekit.pace import Delays, Pace
 from devstack.livekit.requests import SoundEncoding, StartRequest
 from devstack.livekit.rooms import Rooms
-from devstack.livekit.rows import ENDED, Recording, Rows, Sound
+from devstack.livekit.rows import ENDED, Recording, Rows, Sound, refused_in_status
 from devstack.livekit.sources import RoomSources
-from devstack.livekit.twirp import TwirpError, from_a_service, new_id
+from devstack.livekit.twirp import from_a_service, new_id
 from devstack.livekit.webhooks import Notifier
 
 _NANOSECONDS: Final = 1_000_000_000
@@ -134,8 +134,7 @@ class Recorder:
         """
         recording = self.rows.running(egress_id)
         if recording.is_dead and recording.info.status >= EgressStatus.EGRESS_ENDING:
-            name = EgressStatus.Name(recording.info.status)
-            raise TwirpError("failed_precondition", f"egress with status {name} cannot be stopped")
+            raise refused_in_status(recording, "stopped")
         if recording.is_dead:
             raise from_a_service("deadline_exceeded", "request timed out")
         self._end(recording, "StopEgress API")
@@ -157,7 +156,7 @@ class Recorder:
 
     async def _rejoin(self, recording: Recording) -> None:
         await self._delays.wait(paces.REJOIN_SECONDS)
-        if recording.info.status < ENDED and not recording.is_dead:
+        if recording.is_alive:
             self._join(recording)
             self._rooms.activate_recorder(recording.info.room_name, recording.info.egress_id)
 
@@ -228,7 +227,7 @@ class Recorder:
 
     def _room_closed(self, name: str) -> None:
         for one in self.rows.of_room(name):
-            if one.info.status < ENDED and not one.is_dead and one.has_joined:
+            if one.is_alive and one.has_joined:
                 self._end(one, "Source closed")
 
     def _end(self, recording: Recording, reason: str) -> None:
@@ -250,14 +249,14 @@ class Recorder:
             self._strike(recording)
         if recording.info.status < ENDED:
             await self._last(recording)
-        if recording.info.status < ENDED and not recording.is_dead:
+        if recording.is_alive:
             await self._finish(recording)
 
     async def _come(self, recording: Recording) -> None:
         """Let the process start, a browser enter its room, and the recorder become ready."""
         took = self._delays.seconds(paces.START_TIME_SECONDS)
         await asyncio.sleep(took)
-        if recording.info.status >= ENDED or recording.is_dead:
+        if not recording.is_alive:
             return
         recording.info.started_at = time.time_ns()
         if recording.sound:
@@ -266,7 +265,7 @@ class Recorder:
         lead = self._delays.seconds(paces.BROWSER_JOINS_SECONDS)
         video = max(self._pace.start_delay_seconds, self._delays.seconds(paces.VIDEO_START_SECONDS))
         await asyncio.sleep(max(video - took - lead, 0))
-        if recording.info.status < ENDED and not recording.is_dead:
+        if recording.is_alive:
             self._join(recording)
             await asyncio.sleep(lead)
 
@@ -345,6 +344,7 @@ class Recorder:
     async def _finish(self, recording: Recording) -> None:
         file = recording.info.file_results[0]
         tail = await self._drain(recording)
+        duration = int(max(recording.media.duration_seconds - tail, 0) * _NANOSECONDS)
         file.ended_at = time.time_ns()
         try:
             if late := self._take(recording, "upload_late"):
@@ -352,7 +352,7 @@ class Recorder:
             else:
                 await self._upload(recording)
         except UploadFailedError as error:
-            file.duration = int(max(recording.media.duration_seconds - tail, 0) * _NANOSECONDS)
+            file.duration = duration
             self._end_with(recording, EgressStatus.EGRESS_FAILED, 400, str(error))
             return
         if recording.is_dead:
@@ -364,7 +364,7 @@ class Recorder:
             return
         file.location = location(recording.output)
         file.size = recording.media.size_bytes + bool(self._take(recording, "size_differs"))
-        file.duration = int(max(recording.media.duration_seconds - tail, 0) * _NANOSECONDS)
+        file.duration = duration
         if recording.is_limited:
             self._end_with(recording, EgressStatus.EGRESS_LIMIT_REACHED, 413, "Session limit reached")
         else:

@@ -61,6 +61,17 @@ class Recording:
     is_limited: bool = False
     zero_ns: int | None = None
 
+    @property
+    def is_alive(self) -> bool:
+        """Return whether a process still records or uploads this egress."""
+        return self.info.status < ENDED and not self.is_dead
+
+
+def refused_in_status(recording: Recording, action: str) -> TwirpError:
+    """Return LiveKit's refusal of an action that the status of the egress does not allow. `action` is a participle."""
+    name = EgressStatus.Name(recording.info.status)
+    return TwirpError("failed_precondition", f"egress with status {name} cannot be {action}")
+
 
 class Rows:
     """The egresses by id. ListEgress returns them in a different order at each call.
@@ -83,7 +94,7 @@ class Rows:
     def answers(self, egress_id: str) -> bool:
         """Return whether a process still records or uploads this egress."""
         found = self._recordings.get(egress_id)
-        return found is not None and found.info.status < ENDED and not found.is_dead
+        return found is not None and found.is_alive
 
     def running_now(self) -> Sequence[Recording]:
         """Return the egresses that have not ended, including dead ones."""
@@ -121,8 +132,7 @@ class Rows:
         """
         recording = self._recordings.get(egress_id) or self.row(egress_id)
         if recording.info.status >= ENDED:
-            name = EgressStatus.Name(self.row(egress_id).info.status)
-            raise TwirpError("failed_precondition", f"egress with status {name} cannot be stopped")
+            raise refused_in_status(self.row(egress_id), "stopped")
         return recording
 
     def _page(self, found: Sequence[EgressInfo], start: int) -> ListEgressResponse:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from devstack.livekit.controls import ROUTES
+from devstack.livekit.controls import ROUTES, stand_in_of
 from devstack.livekit.media import generate, generate_silence, probe, probe_audio
 from devstack.livekit.pace import Pace
 from devstack.livekit.rooms import DEPARTURE_TIMEOUT_SECONDS
@@ -70,7 +70,7 @@ async def _health(_request: Request) -> Response:
 
 
 async def _twirp(request: Request) -> Response:
-    stand_in = _stand_in(request)
+    stand_in = stand_in_of(request)
     try:
         grants = grants_of_request(request, stand_in.keys)
         method = stand_in.method(request.path_params["method"])
@@ -78,8 +78,3 @@ async def _twirp(request: Request) -> Response:
         return encode(media, await method.serve(grants, media, await request.body()))
     except (TwirpError, TokenError) as error:
         return error.response()
-
-
-def _stand_in(request: Request) -> LiveKitStandIn:
-    stand_in: LiveKitStandIn = request.app.state.stand_in
-    return stand_in

@@ -37,6 +37,7 @@ from devstack.livekit.pace import Delays, Pace
 from devstack.livekit.recorder import Recorder
 from devstack.livekit.requests import StartRequest
 from devstack.livekit.rooms import Rooms
+from devstack.livekit.rows import refused_in_status
 from devstack.livekit.twirp import Grants, TwirpError, decode, from_a_service
 from devstack.livekit.webhooks import Notifier
 
@@ -202,8 +203,7 @@ class LiveKitStandIn:
             await self.delays.wait(paces.SILENT_SECONDS)
         recording = self.recorder.rows.row(request.egress_id)
         if recording.info.status not in (EgressStatus.EGRESS_STARTING, EgressStatus.EGRESS_ACTIVE):
-            name = EgressStatus.Name(recording.info.status)
-            raise TwirpError("failed_precondition", f"egress with status {name} cannot be updated")
+            raise refused_in_status(recording, "updated")
         if recording.is_dead:
             raise _unavailable()
         raise from_a_service("invalid_argument", "UpdateStream called on non-streaming egress")
