@@ -48,8 +48,7 @@ _MOST_LISTED: Final = 3000
 """More than any piece has. What is listed beyond is refused unread, and at the first that is wrong: 4 MB of empty
 objects came to 4 s and 2 GB of what pydantic had against each."""
 _MAX_SPEAKER_CHARACTERS: Final = 64
-_MAX_SECONDS: Final = 1e6
-_MAX_FIGURE: Final = 1e6
+_MAX_NUMBER: Final = 1e6
 _LOWEST_LOGPROB: Final = -9999.0
 """What OpenAI writes for a token that is all but impossible."""
 _MARKER: Final = re.compile(
@@ -191,7 +190,7 @@ def words(text: str) -> str:
 
 def _answer_in(marker: re.Match[str]) -> str:
     """What stays of a marker: an answer or a number, which somebody may have said."""
-    inside = marker[0].strip("[]()*<>|").strip(" .,!¡?¿").casefold()
+    inside = _inside(marker)
     return inside if inside in _ANSWERS or any(one.isdigit() for one in inside) else ""
 
 
@@ -225,8 +224,12 @@ def is_loop(text: str, duration_ms: int) -> bool:
 
 
 def _says_unintelligible(marker: re.Match[str]) -> bool:
-    inside = marker[0].strip("[]()*<>|").strip(" .,!¡?¿").replace("_", " ").casefold()
-    return _UNINTELLIGIBLE.search(inside) is not None
+    return _UNINTELLIGIBLE.search(_inside(marker)) is not None
+
+
+def _inside(marker: re.Match[str]) -> str:
+    """Return the text of a marker in lower case, without its brackets and punctuation."""
+    return marker[0].strip("[]()*<>|").strip(" .,!¡?¿").replace("_", " ").casefold()
 
 
 def _not_capitals(token: re.Match[str]) -> str:
@@ -269,7 +272,7 @@ def _segment(one: _Segment, start_ms: int, end_ms: int) -> HeardSegment:
     """The segment; without words if it is a loop, or a marker that says that nobody understood it."""
     text = words(one.text)
     is_lost = is_unintelligible(one.text) or is_loop(text, end_ms - start_ms + TOLERANCE_MS)
-    figures = Figures(_logprob(one.avg_logprob), _figure(one.no_speech_prob), _figure(one.compression_ratio))
+    figures = Figures(_logprob(one.avg_logprob), _number(one.no_speech_prob), _number(one.compression_ratio))
     return HeardSegment(start_ms, end_ms, "" if is_lost else text, _speaker(one.speaker), is_lost, figures)
 
 
@@ -287,21 +290,19 @@ def _logprob(given: object) -> float | None:
     that it cannot transcribe: neither may pass for certain."""
     if isinstance(given, float) and (isnan(given) or given <= _LOWEST_LOGPROB):
         return _LOWEST_LOGPROB
-    return _figure(given)
+    return _number(given)
 
 
-def _figure(given: object) -> float | None:
-    """The number, None for what is none."""
+def _number(given: object) -> float | None:
+    """Return the number as a float, or None if the value is not a number or is too large."""
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    return float(given) if is_number and abs(given) < _MAX_FIGURE else None  # type: ignore[arg-type]
+    return float(given) if is_number and abs(given) < _MAX_NUMBER else None  # type: ignore[arg-type]
 
 
-def _milliseconds(seconds: Any) -> int | None:
-    """None for what is no time."""
-    is_time = (
-        isinstance(seconds, int | float) and not isinstance(seconds, bool) and abs(seconds) < _MAX_SECONDS
-    )
-    return round(seconds * 1000) if is_time else None
+def _milliseconds(seconds: object) -> int | None:
+    """Return the time in milliseconds, or None if the value is not a number or is too large."""
+    number = _number(seconds)
+    return None if number is None else round(number * 1000)
 
 
 def _speaker(label: object) -> str | None:

@@ -26,7 +26,7 @@ from app.errors import InvalidInput, UpstreamFailed
 Container = Literal["mp4", "ogg"]
 ReadRange = Callable[[int, int], Awaitable[bytes]]
 
-MAGIC: Final[dict[Container, tuple[int, bytes]]] = {"mp4": (4, b"ftyp"), "ogg": (0, b"OggS")}
+_MAGIC: Final[dict[Container, tuple[int, bytes]]] = {"mp4": (4, b"ftyp"), "ogg": (0, b"OggS")}
 """The offset and the value of the bytes that identify a container format."""
 
 _MAX_LINE_BYTES: Final = 1000
@@ -56,11 +56,11 @@ class Blocks:
         self._operation = operation
         self._first: bytes | None = None
 
-    async def first(self) -> bytes:
-        """Return the beginning of the object."""
-        if self._first is None:
-            self._first = await self._read(0)
-        return self._first
+    async def require(self, container: Container) -> None:
+        """Raise MediaRefused unless the object begins like a file of this container format."""
+        start, magic = _MAGIC[container]
+        if not (await self._beginning()).startswith(magic, start):
+            raise MediaRefused("media_unreadable")
 
     async def block(self, number: int) -> bytes:
         """Return one block; the last one may be shorter. Raises MediaRefused for a block that does not exist, or
@@ -69,7 +69,12 @@ class Blocks:
         if self._left < 1:
             raise MediaRefused("media_too_slow")
         self._left -= 1
-        return await self.first() if number == 0 else await self._read(number)
+        return await self._beginning() if number == 0 else await self._read(number)
+
+    async def _beginning(self) -> bytes:
+        if self._first is None:
+            self._first = await self._read(0)
+        return self._first
 
     async def _read(self, number: int) -> bytes:
         start = number * self._block_bytes

@@ -122,10 +122,11 @@ def is_one_of(stream: Stream, codecs: AbstractSet[str]) -> bool:
     return stream.codec_context is not None and stream.codec_context.codec.canonical_name in codecs
 
 
-def tell(message: dict[str, object], content: bytes | bytearray | memoryview = b"") -> None:
+def tell(message: dict[str, object], *contents: bytes | memoryview) -> None:
     """Write a line to the parent, followed by the bytes that it announces."""
     sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
-    sys.stdout.buffer.write(content)
+    for content in contents:
+        sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
 
 

@@ -11,7 +11,6 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter
 
 from app.errors import UpstreamFailed
-from app.media.child import MAGIC as _MAGIC
 from app.media.child import (
     Blocks,
     Container,
@@ -73,9 +72,7 @@ async def probe(
     blocks = Blocks(
         read_range, size_bytes, block_bytes=BLOCK_BYTES, read_bytes=limits.read_bytes, operation="probe"
     )
-    start, magic = _MAGIC[container]
-    if not (await blocks.first()).startswith(magic, start):
-        raise MediaRefused("media_unreadable")
+    await blocks.require(container)
     numbers = (size_bytes, BLOCK_BYTES, limits.cpu_seconds, limits.memory_bytes)
     async with running(_CHILD, container, *numbers) as process:
         found = await Conversation(process, blocks, _LINE, _ended, seconds=limits.seconds).next()

@@ -20,7 +20,6 @@ from pydantic import Field, TypeAdapter
 
 from app.errors import UpstreamFailed
 from app.media.child import (
-    MAGIC,
     Blocks,
     Container,
     Conversation,
@@ -271,9 +270,7 @@ async def _hearing(
         read_bytes=limits.read_times * size_bytes + limits.read_bytes,
         operation="sound",
     )
-    start, magic = MAGIC[container]
-    if not (await blocks.first()).startswith(magic, start):
-        raise MediaRefused("media_unreadable")
+    await blocks.require(container)
     allowance = (limits.cpu_seconds, limits.cpu_seconds_per_hour, limits.hours)
     async with running(
         _CHILD, task, container, size_bytes, BLOCK_BYTES, limits.memory_bytes, *allowance

@@ -23,13 +23,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from math import log2
 from pathlib import Path
 from typing import Any
 
 import av
 import av.audio.resampler
-import webrtcvad  # type: ignore[import-untyped]  # comes without types
 from av.audio.frame import AudioFrame
 from av.audio.layout import AudioLayout
 from av.audio.stream import AudioStream
@@ -41,25 +39,13 @@ sys.path.insert(
     0, str(Path(__file__).parents[2])
 )  # an isolated interpreter has no script directory on its path
 
+from app.media.ear import FRAME_SAMPLES, Ear
 from app.media.foreign import AUDIO, Object, Refused, confine, heard, is_one_of, judged, opened, tell
 from app.media.mp4 import Boxes, Movie, read_movie
 from app.media.timeline import RATE, SAMPLE_BYTES, Allowance, Planes, Track, samples_of
 from app.media.turns import MAX_CHANNELS
 
-_FRAME_SAMPLES = RATE * 30 // 1000
-_FRAME_BYTES = _FRAME_SAMPLES * SAMPLE_BYTES
-_SILENCE = bytes(_FRAME_BYTES)
-_SPEECH = 0x80
-_LOUDEST = 0x7F
-_STEPS = 8
-"""The number of loudness steps for a doubling."""
-
-_EVERY = 4
-"""One of this many samples is used to measure loudness."""
-
-_STRICTEST = 3
 _TOLD_BYTES = 2000
-_TAKEN_BYTES = 50 * _FRAME_BYTES
 _MAX_MISSING = RATE // 4
 """A span may end this much after the sound, because it is slightly longer than its speech."""
 
@@ -108,7 +94,7 @@ def _give_memory_back() -> None:
 
 def _hear(file: Object, container: str, allowance: Allowance) -> None:
     with _sound(file, container, allowance) as sound:
-        ears = [_Ear() for _ in range(sound.channels)]
+        ears = [Ear() for _ in range(sound.channels)]
         media_samples = [0] * sound.channels
         for first, at, planes in sound.samples():
             for number, plane in enumerate(planes, first):
@@ -134,10 +120,10 @@ def _played(frames: bytes, plays: Sequence[_Play], end: int, media_samples: int)
     """Return the frames of a track in the order in which they are played, `end` samples in total."""
     if plays == _WHOLE:
         return frames
-    played = bytearray(-(-end // _FRAME_SAMPLES))
+    played = bytearray(-(-end // FRAME_SAMPLES))
     for play in plays:
-        start, stop = play.start // _FRAME_SAMPLES, -(-play.end(media_samples) // _FRAME_SAMPLES)
-        media_start = play.media_start // _FRAME_SAMPLES
+        start, stop = play.start // FRAME_SAMPLES, -(-play.end(media_samples) // FRAME_SAMPLES)
+        media_start = play.media_start // FRAME_SAMPLES
         some = frames[media_start : media_start + stop - start]
         played[start : start + len(some)] = some
     return bytes(played)
@@ -368,45 +354,6 @@ def _sound(file: Object, container: str, allowance: Allowance) -> Iterator[_Soun
         yield _Sound(file, media, movie, allowance)
 
 
-class _Ear:
-    """Measures one channel: one byte for each 30 ms."""
-
-    def __init__(self) -> None:
-        self._vad = webrtcvad.Vad(_STRICTEST)
-        self._waiting = bytearray()
-        self._heard = bytearray()
-
-    def hear(self, plane: bytes) -> None:
-        """Take samples."""
-        self._waiting += plane
-        if len(self._waiting) >= _TAKEN_BYTES:
-            self._hear()
-
-    def frames(self) -> bytes:
-        """Return all frames. The last frame is filled up with silence."""
-        self._waiting += bytes(-len(self._waiting) % _FRAME_BYTES)
-        self._hear()
-        return bytes(self._heard)
-
-    def _hear(self) -> None:
-        size = len(self._waiting) // _FRAME_BYTES * _FRAME_BYTES
-        taken = bytes(self._waiting[:size])
-        del self._waiting[:size]
-        self._heard += bytes(
-            self._frame(taken[start : start + _FRAME_BYTES]) for start in range(0, size, _FRAME_BYTES)
-        )
-
-    def _frame(self, frame: bytes) -> int:
-        return _loudness(frame) | (_SPEECH if self._vad.is_speech(frame, RATE) else 0)
-
-
-def _loudness(frame: bytes) -> int:
-    if frame == _SILENCE:  # a file may claim hours of silence at no cost
-        return 0
-    some = memoryview(frame).cast("h")[::_EVERY]
-    return min(_LOUDEST, round(_STEPS * log2(1 + sum(map(abs, some)) / len(some))))
-
-
 class _Part:
     """Samples of a piece that are contiguous in the track. Samples without a place in the track are silence."""
 
@@ -436,7 +383,7 @@ class _Piece:
         self.media_start = min(part.media_start or 0 for part in places)
         self.media_end = max((part.media_start or 0) + part.samples for part in places)
         self._encoded = 0
-        self._ear = _Ear()
+        self._ear = Ear()
         self._file = io.BytesIO()
         self._flac: OutputContainer | None = None
 
@@ -465,9 +412,7 @@ class _Piece:
         flac.close()
         frames = self._ear.frames()
         with self._file.getbuffer() as content:
-            tell({"piece": self._number, "heard": len(frames), "size_bytes": len(content)}, frames)
-            sys.stdout.buffer.write(content)
-            sys.stdout.buffer.flush()
+            tell({"piece": self._number, "heard": len(frames), "size_bytes": len(content)}, frames, content)
 
     def _output(self) -> tuple[OutputContainer, AudioStream]:
         if self._flac is None:

@@ -6,7 +6,7 @@ another, and treating them as one voice would attribute a patient's text to the 
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
@@ -63,40 +63,19 @@ def assembled(pieces: Sequence[Piece], *, first_label: int = _FIRST_LABEL) -> Tr
     labels = (piece.voice.label for piece in pieces if piece.voice.label is not None)
     voices = _Voices(max(first_label, 1 + max(labels, default=0)))
     drafts = [
-        (
-            start_ms,
-            MAX_LABELS if piece.voice.label is None else piece.voice.label,
-            end_ms,
-            replace(segment, text=text),
-            voices.label(number, piece, segment),
-            piece.voice,
-        )
+        (turn.start_ms, MAX_LABELS if piece.voice.label is None else piece.voice.label, turn)
         for number, piece in enumerate(pieces)
-        for segment in piece.heard.segments
-        for start_ms, end_ms in (_within(piece, segment),)
-        if (text := plain(segment.text)) or segment.is_unintelligible
+        for turn in _turns(number, piece, voices)
     ]
-    if len(drafts) > MAX_TURNS or sum(len(draft[3].text) for draft in drafts) > MAX_CHARACTERS:
+    turns = [turn for _, _, turn in sorted(drafts, key=lambda draft: draft[:2])]
+    if (
+        len(turns) > MAX_TURNS
+        or sum(len(turn.text) for turn in turns) > MAX_CHARACTERS
+        or any(len(turn.text) > MAX_TURN_CHARACTERS for turn in turns)
+    ):
         raise UpstreamFailed("speech_nonsense")
-    if any(len(draft[3].text) > MAX_TURN_CHARACTERS for draft in drafts):
-        raise UpstreamFailed("speech_nonsense")
-    drafts.sort(key=lambda draft: draft[:2])
-    turns = (
-        Turn(
-            number,
-            start_ms,
-            end_ms,
-            voice.speaker,
-            said.text,
-            label,
-            said.is_unintelligible,
-            said.is_uncertain,
-            said.figures,
-            voice.participant_id,
-        )
-        for number, (start_ms, _, end_ms, said, label, voice) in enumerate(drafts)
-    )
-    return Transcript(tuple(turns), _language(pieces))
+    numbered = (replace(turn, number=number) for number, turn in enumerate(turns))
+    return Transcript(tuple(numbered), _language(pieces))
 
 
 def without_words(span: Span) -> Heard:
@@ -163,6 +142,26 @@ class _Voices:
             return None
         self._known[number, voice] = label
         return label
+
+
+def _turns(number: int, piece: Piece, voices: _Voices) -> Iterator[Turn]:
+    """Yield the turns of the piece with this number. All turns have the number 0 until the transcript is in order."""
+    for segment in piece.heard.segments:
+        text = plain(segment.text)
+        if text or segment.is_unintelligible:
+            start_ms, end_ms = _within(piece, segment)
+            yield Turn(
+                0,
+                start_ms,
+                end_ms,
+                piece.voice.speaker,
+                text,
+                voices.label(number, piece, segment),
+                segment.is_unintelligible,
+                segment.is_uncertain,
+                segment.figures,
+                piece.voice.participant_id,
+            )
 
 
 def _within(piece: Piece, segment: HeardSegment) -> tuple[int, int]:

@@ -20,6 +20,12 @@ class Rewording:
     version: int
     text: str = field(repr=False)
 
+    def applied(self, turn: Turn) -> Turn:
+        """Return the turn with this text if the correction is of this turn. Nobody doubts its text any more."""
+        if turn.number != self.turn_number:
+            return turn
+        return replace(turn, text=self.text, is_unintelligible=False, is_uncertain=False)
+
 
 @dataclass(frozen=True)
 class Attribution:
@@ -58,9 +64,7 @@ def corrected(heard: Transcript, corrections: Sequence[Correction]) -> Transcrip
         if correction.version != versions.get(turn.number, 0) + 1:
             raise Conflict("correction_order")
         versions[turn.number] = correction.version
-        turns[turn.number] = replace(
-            turns[turn.number], text=correction.text, is_unintelligible=False, is_uncertain=False
-        )
+        turns[turn.number] = correction.applied(turns[turn.number])
     return replace(heard, turns=tuple(turns))
 
 

@@ -4,7 +4,7 @@ Each function looks at a bounded number of tokens, so that a text costs time in 
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
@@ -25,6 +25,31 @@ _MOST_WORDS_OF_PRESSURE: Final = 5
 _HIGHEST_PRESSURE: Final = 399
 _MOST_WORDS_BEFORE: Final = 4
 _NAMES: Final = {"1": ("one", "uno"), "11": ("once",)}
+_DIGIT_WORDS: Final = {**known.ENGLISH_DIGITS, **known.SPANISH_DIGITS, "oh": 0}
+_SCALES: Final = {"hundred": 2, "thousand": 3, "mil": 3, **dict.fromkeys(known.MILLIONS, 6)}
+_NUMBER_WORDS: Final = frozenset(
+    {
+        *known.ENGLISH_DIGITS, *known.ENGLISH_TEENS, *known.ENGLISH_TENS, *known.SPANISH_DIGITS, *known.SPANISH_TEENS,
+        *known.SPANISH_TENS, *known.SPANISH_HUNDREDS, "mil", "a", "hundred",
+    }
+)  # fmt: skip
+_UNIT_KEYS: Final = frozenset(known.UNITS.values())
+_PHRASES_BY_FIRST: Final = {
+    first: [(words[1:], unit) for words, unit in known.UNIT_PHRASES.items() if words[0] == first]
+    for first in {words[0] for words in known.UNIT_PHRASES}
+}
+_SPECIAL: Final = _NUMBER_WORDS.union(
+    known.LEADING_POINT,
+    known.OVER,
+    known.PER,
+    known.UNITS,
+    known.UNITS_AFTER_NUMBERS,
+    known.SPELLINGS,
+    known.TEMPERATURE_SCALES,
+    known.TEMPERATURE_LETTERS,
+    known.FRACTION_LINKS,
+    _PHRASES_BY_FIRST,
+)
 
 
 class Word(NamedTuple):
@@ -434,61 +459,24 @@ class _Reader:
         numbered = known.NUMBERED_IN_SPANISH if raw == "once" else known.NUMBERED
         if self._tokens.is_joined(place) and self._tokens.raw(place - 1) in numbered:
             return True
-        if raw == "once":  # it is English as well: `once 5 mg was given`, `once a day`
-            return self._goes_on_in_spanish(place)
-        is_alone = len(self._tokens) == 1 and self._mode is Mode.SAID
+        is_alone = len(self._tokens) == 1 and self._mode is Mode.SAID and raw != "once"
         return is_alone or self._is_part_of_number(place)
 
-    def _goes_on_in_spanish(self, place: int) -> bool:
-        """Whether what follows `once` makes it 11: `once o doce`, `once coma cinco`, `once y medio`."""
-        after = self._tokens.joined(place + 1)
-        if after == "o":
-            return self._may_begin_number(place + 2)
-        if after == "y":
-            return fraction_behind(self._tokens, place, place + 1) is not None
-        return after in known.SPANISH_POINT and self._spoken_decimals(place + 1) is not None
-
     def _is_part_of_number(self, place: int) -> bool:
-        """Whether what follows `one` or `una` makes it a number: `one or two`, `one point five`, `one forty two`."""
-        after = self._tokens.joined(place + 1)
+        """Return whether the words after `one`, `una` or `once` make it a number: `one or two`, `one point five`,
+        `one forty two`.
+
+        `once` is an English word, too (`once 5 mg was given`, `once a day`), so only Spanish words make it 11.
+        """
+        raw, after = self._tokens.raw(place), self._tokens.joined(place + 1)
+        if raw == "once" and after not in known.SPANISH_AFTER_ONCE:
+            return False
         if after in ("to", "or", "o", "a"):
             return self._may_begin_number(place + 2)
         if self._spoken_decimals(place + 1) is not None:
             return True
         if fraction_behind(self._tokens, place, place + 1) is not None:
             return True
-        is_one = self._tokens.raw(place) == "one"
         return after in known.CLOCK_AFTER or (
-            is_one and (after[:1].isdigit() or self._tail_of_hundreds(place + 1) is not None)
+            raw == "one" and (after[:1].isdigit() or self._tail_of_hundreds(place + 1) is not None)
         )
-
-
-_DIGIT_WORDS: Final = {**known.ENGLISH_DIGITS, **known.SPANISH_DIGITS, "oh": 0}
-_SCALES: Final = {"hundred": 2, "thousand": 3, "mil": 3, **dict.fromkeys(known.MILLIONS, 6)}
-_NUMBER_WORDS: Final = frozenset(
-    {
-        *known.ENGLISH_DIGITS, *known.ENGLISH_TEENS, *known.ENGLISH_TENS, *known.SPANISH_DIGITS, *known.SPANISH_TEENS,
-        *known.SPANISH_TENS, *known.SPANISH_HUNDREDS, "mil", "a", "hundred",
-    }
-)  # fmt: skip
-_UNIT_KEYS: Final = frozenset(known.UNITS.values())
-
-
-def _by_first() -> Iterator[tuple[str, list[tuple[tuple[str, ...], str]]]]:
-    for first in {words[0] for words in known.UNIT_PHRASES}:
-        yield first, [(words[1:], unit) for words, unit in known.UNIT_PHRASES.items() if words[0] == first]
-
-
-_PHRASES_BY_FIRST: Final = dict(_by_first())
-_SPECIAL: Final = _NUMBER_WORDS.union(
-    known.LEADING_POINT,
-    known.OVER,
-    known.PER,
-    known.UNITS,
-    known.UNITS_AFTER_NUMBERS,
-    known.SPELLINGS,
-    known.TEMPERATURE_SCALES,
-    known.TEMPERATURE_LETTERS,
-    known.FRACTION_LINKS,
-    _PHRASES_BY_FIRST,
-)

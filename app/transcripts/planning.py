@@ -25,12 +25,13 @@ Medium = Literal["VIDEO", "MICROPHONE", "SPEAKERS"]
 
 _MEASURED_ERROR_MS: Final = 300
 _UNMEASURED_ERROR_MS: Final = 1_000
+"""The possible error of a part's place: within this time around a part's speech, nothing is taken from the video."""
+
 _STRANGER_STEPS: Final = 12
 """9 dB: if the video is louder than usual by this much, a person without a recorded microphone is speaking."""
 
 _SOFT_STEPS: Final = 12
 """9 dB: a microphone records a person who is not its owner softer than its owner by this much."""
-"""The possible error of a part's place: within this time around a part's speech, nothing is taken from the video."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ for each turn. A search reads only the folded words, and the JSON of the few tra
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -69,10 +68,7 @@ def turn_of(stored: bytes, number: int, corrections: Sequence[Correction] = ()) 
     except (ValueError, RecursionError):
         raise Conflict("transcript_malformed") from None
     for correction in corrections:
-        if isinstance(correction, Attribution):
-            turn = correction.applied(turn)
-        elif correction.turn_number == number:
-            turn = replace(turn, text=correction.text, is_unintelligible=False, is_uncertain=False)
+        turn = correction.applied(turn)
     return turn
 
 

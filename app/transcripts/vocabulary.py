@@ -53,7 +53,6 @@ AMBIGUOUS: Final = frozenset({"one", "un", "una", "uno", "once"})
 
 OVER: Final = frozenset({"over", "sobre"})
 POINT: Final = frozenset({"point", "punto", "coma"})
-SPANISH_POINT: Final = frozenset({"punto", "coma", "con"})
 LEADING_POINT: Final = frozenset({"point", "punto"})
 NOUN_POINT_AFTER: Final = _set(
     "a al an another any at best boiling bullet cada del each el end ese este every focal good her his main melting "
@@ -69,6 +68,8 @@ NUMBERED: Final = _set(
 """After one of these, `one` and `uno` are numbers: `type one diabetes`."""
 NUMBERED_IN_SPANISH: Final = _set("dia dosis estadio etapa fase grado las mas menos nivel numero paso tipo")
 """Likewise for `once`, which is an English word as well."""
+SPANISH_AFTER_ONCE: Final = frozenset({"o", "y", "punto", "coma", "con"})
+"""Only before one of these can `once` be 11: `once o doce`, `once y medio`, `once coma cinco`."""
 CLOCK_BEFORE: Final = frozenset({"at", "by", "till", "until"})
 CLOCK_AFTER: Final = frozenset({"am", "pm", "oclock"})
 

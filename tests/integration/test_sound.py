@@ -459,8 +459,8 @@ def _peak_megabytes(process: Process) -> float:
 DEAF = """
 import sys
 sys.path.insert(0, {root!r})
-from app.media import sound_child
-sound_child.webrtcvad.Vad.is_speech = lambda *_: False
+from app.media import ear, sound_child
+ear.webrtcvad.Vad.is_speech = lambda *_: False
 sound_child.main()
 """
 
