@@ -1,4 +1,5 @@
 -- name: read_audit
+-- Returns a page of the audit log, newest first.
 select e.*
 from
     private.read_audit(
@@ -8,4 +9,5 @@ from
 order by e.recorded_at desc, e.id desc;
 
 -- name: record_rejections
+-- Writes the audit row of the requests that one address sent without a valid token or signature.
 select private.record_rejections(%(action)s, %(address)s, %(count)s);

@@ -1,7 +1,9 @@
 -- name: lock_consultation
+-- Locks the caller's own consultation until the transaction ends.
 select private.lock_consultation(%(consultation_id)s);
 
 -- name: insert_consent
+-- Inserts a statement of a participant and returns it; no row if the participant is hidden.
 insert into resguardo.consents (
     id, consultation_id, doctor_id, patient_id, participant_id, participant_kind, decision, source, recorded_by,
     representative_relationship, representative_name, text_version, text_language, text_sha256
@@ -14,20 +16,24 @@ where p.id = %(participant_id)s
 returning *;
 
 -- name: history
+-- Returns all statements of a participant, oldest first.
 select c.*
 from resguardo.consents as c
 where c.participant_id = %(participant_id)s
 order by c.recorded_at, c.id;
 
 -- name: standings
+-- Returns the standing consent of each participant of a consultation.
 select s.participant_id, s.kind, s.guest_role, s.is_required, s.is_given, s.is_withdrawn
 from resguardo.standing_consents as s
 where s.consultation_id = %(consultation_id)s;
 
 -- name: read_participant
+-- Returns a participant; no row if the participant is hidden.
 select p.id, p.kind, p.consultation_id, p.doctor_id, p.patient_id
 from resguardo.participants as p
 where p.id = %(id)s;
 
 -- name: defer_enforcement
+-- Queues the job that enforces consent in a consultation.
 select private.defer_job('enforce_consent', %(consultation_id)s);

@@ -1,4 +1,5 @@
 -- name: insert_consultation
+-- Inserts a consultation and returns its id; no row if the external id is taken.
 insert into resguardo.consultations (
     id, external_id, doctor_id, patient_id, scheduled_at, kind, sensitivity, room_name, auto_record,
     separate_speakers, transcribe, language
@@ -20,21 +21,26 @@ on conflict (external_id) do nothing
 returning id;
 
 -- name: insert_participant
+-- Inserts a participant of a consultation that the caller sees.
 insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role)
 select %(id)s, c.id, c.doctor_id, c.patient_id, %(kind)s, %(guest_role)s
 from resguardo.consultations as c
 where c.id = %(consultation_id)s;
 
 -- name: mark_joined
+-- Stores that a participant has joined now.
 update resguardo.participants set joined_at = clock_timestamp() where id = %(id)s;
 
 -- name: read_consultation
+-- Returns the consultation with this id or this external id; no row if it is hidden.
 select c.* from resguardo.consultations as c where c.id = %(id)s or c.external_id = %(external_id)s;
 
 -- name: list_consultations
+-- Returns the consultations that the caller sees.
 select c.* from resguardo.consultations as c;
 
 -- name: consultation_details
+-- Returns the rows of page with their participants and statements of consent, if those are wanted.
 select p.*, m.participants, k.consents
 from page as p
 left join lateral (
@@ -52,6 +58,7 @@ left join lateral (
 ) as k on %(with_consents)s;
 
 -- name: record_access
+-- Writes the audit row of an access to one entity and returns true.
 select
     private.record_access(
         %(action)s, %(entity_type)s, null, array[%(entity_id)s::uuid], array[%(patient_id)s::uuid],
@@ -59,6 +66,7 @@ select
     );
 
 -- name: joined_rooms
+-- Returns the newest consultations in which somebody joined within the last 12 hours, at most 100.
 select c.id, c.patient_id, c.room_name
 from resguardo.consultations as c
 where
@@ -71,12 +79,15 @@ order by c.scheduled_at desc, c.id desc
 limit 100;
 
 -- name: has_live_recording
+-- Returns whether a recording of the caller's own consultation is requested or in progress.
 select private.has_live_recording(%(id)s);
 
 -- name: register_patient
+-- Returns the id of the patient with this external id, and creates the patient if none exists.
 select private.register_patient(%(external_id)s, %(user_id)s, %(birth_date)s);
 
 -- name: keep_invitation
+-- Stores the hash of a guest's invitation and returns when the invitation expires.
 with dated as materialized (
     select clock_timestamp() + %(lifetime)s::interval as expires_at
 )
@@ -85,4 +96,5 @@ select d.expires_at, private.keep_invitation(%(participant_id)s, sha256(%(secret
 from dated as d;
 
 -- name: redeem_invitation
+-- Redeems an invitation and returns the guest and the room; no row if it is unknown, used or expired.
 select r.participant_id, r.consultation_id, r.room_name from private.redeem_invitation(%(secret)s) as r;

@@ -1,4 +1,5 @@
 -- name: retry_job
+-- Puts a job of this worker back into the queue and returns its id; no row if another worker has the job.
 with mine as materialized (
     select j.id
     from jobs.procrastinate_jobs as j
@@ -18,6 +19,7 @@ select
 from mine as m;
 
 -- name: finish_job
+-- Ends a job of this worker and returns its id; no row if another worker has the job.
 with mine as materialized (
     select j.id
     from jobs.procrastinate_jobs as j
@@ -32,11 +34,13 @@ select m.id, jobs.procrastinate_finish_job_v1(m.id, %(status)s::jobs.procrastina
 from mine as m;
 
 -- name: mend_heartbeats
+-- Sets heartbeats that a wrong clock dated far ahead to the present.
 update jobs.procrastinate_workers as w
 set last_heartbeat = clock_timestamp()
 where w.last_heartbeat > clock_timestamp() + %(stalled)s::interval;
 
 -- name: return_stalled_jobs
+-- Puts running jobs of workers that stopped back into the queue; returns the id and task of each.
 with stalled as materialized (
     select j.id, j.task_name
     from jobs.procrastinate_jobs as j
@@ -55,19 +59,24 @@ select
 from stalled as s;
 
 -- name: pull_jobs_back
+-- Makes jobs due now that are scheduled further ahead than the longest pause; returns the id and task of each.
 update jobs.procrastinate_jobs as j
 set scheduled_at = clock_timestamp()
 where j.status = 'todo' and j.scheduled_at > clock_timestamp() + %(longest_pause)s::interval
 returning j.id, j.task_name;
 
 -- name: take_lease
+-- Takes the lease and returns its number; no row while another worker leads.
 select t.number, t.seconds_unled, t.lapsed_leader from private.take_lease(%(leader)s, %(former_number)s::bigint) as t;
 
 -- name: renew_lease
+-- Renews the lease and returns whether this worker still holds it.
 select private.renew_lease(%(number)s);
 
 -- name: give_lease_back
+-- Ends this worker's lease, so that another worker can take it at once.
 select private.give_lease_back(%(number)s);
 
 -- name: last_led
+-- Returns when a worker last led and how many seconds ago that was.
 select l.led_until, l.seconds from private.last_led() as l;

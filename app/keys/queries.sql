@@ -1,22 +1,28 @@
 -- name: require_root_keys
+-- Raises an error if the keyring lacks a root key that is in use, or has a wrong one.
 select private.require_root_keys(%(ids)s, %(check_values)s);
 
 -- name: register_root_key
+-- Stores the check value of the current root key; raises an error if another one is stored.
 select private.register_root_key(%(id)s, %(check_value)s);
 
 -- name: make_recording_key
+-- Stores the data key of a video; returns false if the video already has one.
 select private.make_recording_key(%(id)s, %(wrapped)s, %(root_key_id)s);
 
 -- name: lock_word_index_key
+-- Locks and returns the key of the word index; no row if the current root key wraps it.
 select
     k.wrapped,
     k.root_key
 from private.lock_word_index_key(%(root_key_id)s) as k;
 
 -- name: rewrap_word_index_key
+-- Stores the key of the word index under the current root key.
 select private.rewrap_word_index_key(%(wrapped)s, %(root_key_id)s);
 
 -- name: count_keys
+-- Returns the number of keys by kind and by the root key that wraps them.
 select
     k.kind,
     k.root_key,
@@ -24,9 +30,11 @@ select
 from private.count_keys() as k;
 
 -- name: count_keys_to_rewrap
+-- Returns how many data keys another root key wraps.
 select private.count_keys_to_rewrap(%(root_key_id)s);
 
 -- name: read_keys_to_rewrap
+-- Locks and returns some data keys that another root key wraps, by recording id after the given one.
 select
     k.of_recording,
     k.wrapped,
@@ -34,4 +42,5 @@ select
 from private.read_keys_to_rewrap(%(root_key_id)s, %(after)s, %(at_most)s) as k;
 
 -- name: rewrap_recording_keys
+-- Replaces the data keys that have not changed since they were read, and returns how many.
 select private.rewrap_recording_keys(%(ids)s, %(before)s, %(after)s, %(root_key_id)s);

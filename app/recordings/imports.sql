@@ -1,4 +1,5 @@
 -- name: insert_import
+-- Inserts an import and returns its id.
 insert into resguardo.recording_imports (
     consultation_id, doctor_id, patient_id, content_type, size_bytes, sha256, recorded_at
 ) values (
@@ -7,6 +8,7 @@ insert into resguardo.recording_imports (
 returning id;
 
 -- name: pending_import
+-- Returns the id of the newest import with this declaration that can be uploaded for at least this time.
 select i.id
 from resguardo.recording_imports as i
 where
@@ -21,20 +23,26 @@ order by i.created_at desc, i.id desc
 limit 1;
 
 -- name: read_import
+-- Returns an import; no row if it is hidden.
 select i.* from resguardo.recording_imports as i where i.id = %(id)s;
 
 -- name: release_upload_url
+-- Returns the upload URL of an import; null if it does not exist yet or the import is hidden.
 select private.release_upload_url(%(id)s);
 
 -- name: complete_import
+-- Completes an import and returns the id of its recording.
 select private.complete_import(%(id)s);
 
 -- name: read_import_key
+-- Returns the object key and the seconds left for the upload URL; no row if no URL is needed.
 select k.object_key, k.content_type, k.size_bytes, k.seconds_left
 from private.read_import_key(%(id)s) as k;
 
 -- name: keep_upload_url
+-- Stores the upload URL that the worker signed.
 select private.keep_upload_url(%(id)s, %(url)s);
 
 -- name: expire_imports
+-- Ends the imports that nobody completed in time, and returns how many.
 select private.expire_imports();

@@ -1,4 +1,5 @@
 -- name: list_recordings
+-- Returns the videos that the caller sees, by status, consultation, room, egress and time.
 select r.*
 from resguardo.recordings as r
 where
@@ -11,6 +12,7 @@ where
     and (%(until)s::timestamptz is null or r.created_at < %(until)s);
 
 -- name: recording_details
+-- Returns the rows of page with their consultation, sound and transcription, if those are wanted.
 select p.*, n.consultation, coalesce(m.speakers, '[]') as speakers, w.transcription
 from page as p
 left join lateral (
@@ -51,13 +53,16 @@ left join lateral (
 ) as w on %(with_transcription)s;
 
 -- name: read_recording
+-- Returns a recording; no row if it is hidden.
 select r.* from resguardo.recordings as r where r.id = %(id)s;
 
 -- name: insert_recording
+-- Inserts a requested video of a consultation.
 insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name)
 values (%(id)s, %(consultation_id)s, %(doctor_id)s, %(patient_id)s, private.uid(), %(room_name)s);
 
 -- name: live_recording
+-- Returns the id of the video of a consultation that is requested or in progress.
 select r.id
 from resguardo.recordings as r
 where
@@ -66,18 +71,23 @@ where
     and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING');
 
 -- name: assign_object_key
+-- Sets the first object key of the caller's own recording.
 select private.assign_object_key(%(id)s);
 
 -- name: release_object_key
+-- Returns the object key of a recording: null if it is hidden, an empty text if it is not READY.
 select private.release_object_key(%(action)s, %(id)s, %(totp_max_age_seconds)s);
 
 -- name: unready_reason
+-- Returns why a recording has no object to open.
 select private.unready_reason(r.status) from resguardo.recordings as r where r.id = %(id)s;
 
 -- name: lock_recording
+-- Locks and returns a recording.
 select r.* from resguardo.recordings as r where r.id = %(id)s for update;
 
 -- name: lock_live_recordings
+-- Locks and returns the live recordings of a consultation, the video first.
 select r.*
 from resguardo.recordings as r
 where r.consultation_id = %(consultation_id)s and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')
@@ -85,6 +95,7 @@ order by r.medium desc, r.id asc
 for update;
 
 -- name: lock_live_sound
+-- Locks and returns the live sound recordings of a video.
 select r.*
 from resguardo.recordings as r
 where r.beside = %(id)s and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')
@@ -92,29 +103,35 @@ order by r.medium desc, r.id asc
 for update;
 
 -- name: find_recording
+-- Returns the id of the recording of this medium that has the given id or belongs to the video with that id.
 select r.id
 from resguardo.recordings as r
 where (r.id = %(media_id)s or r.beside = %(media_id)s) and r.medium = %(medium)s;
 
 -- name: unfinished
+-- Returns the recordings that are neither finished nor LOST, oldest first.
 select r.*
 from resguardo.recordings as r
 where r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING', 'VERIFYING')
 order by r.created_at asc, r.medium desc;
 
 -- name: lost
+-- Returns the recordings that became LOST within this time, newest first.
 select r.id, r.status_at
 from resguardo.recordings as r
 where r.status = 'LOST' and r.status_at > clock_timestamp() - %(within)s::interval
 order by r.status_at desc;
 
 -- name: clock
+-- Returns the database's time.
 select clock_timestamp() as now;
 
 -- name: update_status
+-- Sets the status of a recording.
 update resguardo.recordings set status = %(status)s where id = %(id)s;
 
 -- name: update_recording
+-- Sets all columns that the worker may change.
 update resguardo.recordings
 set
     status = %(status)s,
@@ -134,9 +151,11 @@ set
 where id = %(id)s;
 
 -- name: read_object_key
+-- Returns the object key of a recording to the worker; null for an unknown recording.
 select private.read_object_key(%(id)s);
 
 -- name: watched_consultation
+-- Returns the consultation of a room that is being recorded or may still be recorded automatically.
 select c.id
 from resguardo.consultations as c
 where
@@ -153,23 +172,29 @@ where
     );
 
 -- name: point_object_key
+-- Sets another object key of an unfinished recording.
 select private.point_object_key(%(id)s, %(key)s);
 
 -- name: request_recording
+-- Requests the automatic recording of a consultation and returns its id; null if there is none to make.
 select private.request_recording(%(consultation_id)s);
 
 -- name: request_sound
+-- Requests the sound recordings beside a video and returns how many.
 select private.request_sound(
     %(video_id)s, %(identities)s::text[], %(track_sids)s::text[], %(sound_file)s, %(is_routed)s
 );
 
 -- name: record_stray
+-- Writes the audit row of a stray egress that is stopped.
 select private.record_service('egress.stop_stray', 'ALLOWED', %(reason)s, 'consultation', %(consultation_id)s);
 
 -- name: read_event
+-- Returns the egress and the room of a webhook event.
 select e.egress_id, e.room_name from private.livekit_events as e where e.event_id = %(event_id)s;
 
 -- name: receive_events
+-- Stores webhook events and returns the ids of the new ones, as one array; null if none is new.
 select
     array_agg(e.event_id) filter (
         where private.receive_livekit_event(e.event_id, e.event, e.egress_id, e.room_name, e.occurred_at)
@@ -179,12 +204,15 @@ from unnest(
 ) as e (event_id, event, egress_id, room_name, occurred_at);
 
 -- name: defer_job
+-- Queues a job for one id.
 select private.defer_job(%(task)s, %(id)s);
 
 -- name: watch_consultation
+-- Returns the consultation that a subscription watches; no row if it is hidden.
 select c.id, c.patient_id from resguardo.consultations as c where c.id = %(consultation_id)s;
 
 -- name: videos_of_consultation
+-- Returns the videos of a consultation, each with a text that changes with the video, its sound or its transcript.
 select
     r.id,
     concat_ws(' ', r.updated_at, s.stand, t.attempt, t.status, t.pieces_total, t.pieces_done) as stand
@@ -199,21 +227,26 @@ where r.consultation_id = %(consultation_id)s and r.medium = 'VIDEO'
 order by r.created_at, r.id;
 
 -- name: begin_sweep
+-- Returns the database's time and the name of the deployment.
 select private.now() as now, private.deployment_name() as deployment;
 
 -- name: unknown_object_keys
+-- Returns those of the given object keys that belong to no recording, import or move, as one array.
 select private.unknown_object_keys(%(keys)s::text[]);
 
 -- name: report_orphans
+-- Writes one audit row for each recording that an orphaned object names.
 select private.record_service('object.report_orphan', 'ALLOWED', %(reason)s, 'recording', i.id)
 from unnest(%(ids)s::uuid[]) as i (id);
 
 -- name: recordings_in_status
+-- Returns those of the given videos that have one of these statuses, or whose sound has one.
 select coalesce(r.beside, r.id) as id
 from resguardo.recordings as r
 where (r.id = any(%(ids)s::uuid[]) or r.beside = any(%(ids)s::uuid[])) and r.status = any(%(statuses)s::text[]);
 
 -- name: record_sweep
+-- Writes the audit row of a deletion by the sweep and returns one row; no row if the object must stay.
 select private.record_service('object.sweep_orphan', 'ALLOWED', %(reason)s, 'recording', %(recording_id)s)
 where
     private.unknown_object_keys(array[%(object_key)s::text]) = array[%(object_key)s::text]
@@ -225,9 +258,11 @@ where
     );
 
 -- name: record_unswept
+-- Writes the audit row of an orphaned object that could not be deleted.
 select private.record_service('object.sweep_orphan', 'FAILED', %(reason)s, 'recording', %(recording_id)s);
 
 -- name: record_abort
+-- Writes the audit row of an aborted upload and returns one row; no row if the recording is in progress.
 select private.record_service('object.abort_upload', 'ALLOWED', 'past_quarantine', 'recording', %(recording_id)s)
 where
     not exists (

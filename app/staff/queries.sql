@@ -1,36 +1,47 @@
 -- name: view_staff
+-- Returns the caller's role, if the caller is a member of staff.
 select s.user_id, s.role, null::uuid as patient_id from resguardo.staff as s where s.user_id = private.uid();
 
 -- name: view_patient
+-- Returns the caller's id as a patient, if the caller is one.
 select p.user_id, 'patient' as role, p.id as patient_id from resguardo.patients as p where p.user_id = private.uid();
 
 -- name: suspend_staff
+-- Suspends a member of staff; returns false if the member does not exist.
 select private.suspend_staff(%(user_id)s);
 
 -- name: record_ban
+-- Writes the audit row of a ban at the identity provider.
 select private.record_service('staff.ban', %(outcome)s, %(reason)s::text, 'staff', %(user_id)s);
 
 -- name: end_sessions_of_suspended
+-- Deletes the sessions of suspended members of staff, and returns how many.
 select private.end_sessions_of_suspended();
 
 -- name: invite_staff
+-- Returns the pending invitation of an address, or one row of nulls with the reason of the refusal.
 select i.id, i.role, i.status, i.error, i.email, i.created_at, i.refusal
 from private.invite_staff(%(email)s, %(role)s) as i;
 
 -- name: read_staff_invitations
+-- Returns the newest 100 invitations; an address only to the person who invited it.
 select i.id, i.role, i.status, i.error, i.email, i.created_at
 from private.read_staff_invitations() as i;
 
 -- name: settle_staff_invitation
+-- Completes a pending invitation if a login exists; returns the address to invite, or null if the invitation has ended.
 select private.settle_staff_invitation(%(id)s, %(invited)s::uuid);
 
 -- name: fail_staff_invitation
+-- Ends a pending invitation with an error.
 select private.fail_staff_invitation(%(id)s, %(reason)s);
 
 -- name: add_staff
+-- Returns the invitation of an address for the owner, or the reason of the refusal.
 select a.invitation, a.refusal from private.add_staff(%(email)s, %(role)s) as a;
 
 -- name: staff_invitation_outcome
+-- Returns the login or the error of an invitation, and whether the login's address is confirmed.
 select i.user_id, i.error, coalesce(l.is_confirmed, false) as is_confirmed
 from private.staff_invitations as i, private.staff_login(i.email) as l
 where i.id = %(id)s;

@@ -1,4 +1,5 @@
 -- name: open
+-- Returns the encrypted text of a transcript, its data key and its corrections; no row if there is no text to read.
 select
     t.sealed,
     t.wrapped,
@@ -9,18 +10,21 @@ select
 from private.open_transcript(%(action)s, %(id)s) as t;
 
 -- name: correct
+-- Stores a correction and returns its author and its time.
 select
     c.made_by,
     c.made_at
 from private.correct_transcript(%(id)s, %(number)s, %(sealed)s, %(terms)s) as c;
 
 -- name: word_index_key
+-- Returns the key of the word index; no row before the first transcript.
 select
     k.wrapped,
     k.root_key
 from private.read_word_index_key() as k;
 
 -- name: search
+-- Returns the newest transcripts that may contain all the terms, encrypted.
 select
     t.recording_id,
     t.consultation_id,
@@ -36,15 +40,19 @@ from private.search_transcripts(
 ) as t;
 
 -- name: retry
+-- Retries a transcription; returns false if the recording is hidden.
 select private.retry_transcription(%(id)s);
 
 -- name: switch
+-- Sets whether a consultation is transcribed; returns false if the consultation is hidden.
 select private.switch_transcription(%(id)s, %(is_on)s);
 
 -- name: keep_subtitle_link
+-- Stores a subtitle link and returns when it expires; null if there is no text to read.
 select private.keep_subtitle_link(%(id)s, %(secret_sha256)s, %(lifetime_seconds)s);
 
 -- name: read_subtitle_link
+-- Returns the claims and the recording of a subtitle link; no row if it is unknown or expired.
 select
     l.claims,
     l.of_recording

@@ -467,11 +467,11 @@ begin
         and (claims ->> 'aal' <> 'aal2' or s.aal::text = 'aal2')
         and (u.banned_until is null or u.banned_until <= now())
         and u.deleted_at is null;
-    if session is null
-        or ((select r.is_required from private.session_mac_rule as r) and not private.has_session_mac(claims))
-    then
+    if session is null then
         raise exception 'session_over' using errcode = 'RG401';
-    elsif session ->> 'oauth_client_id' is not null
+    end if;
+    perform private.require_session_mac(claims);
+    if session ->> 'oauth_client_id' is not null
         or session ->> 'scopes' is not null
         or claims ?| array['client_id', 'scope']
     then
@@ -970,7 +970,6 @@ values
 ('object.keep', 'U', true),
 ('bucket.drift', 'R', true),
 ('bucket.apply', 'U', true),
-('restore.check', 'R', true),
 ('restore.repeat', 'D', true),
 ('request.reject', 'E', true),
 ('webhook.reject', 'E', true),
@@ -2465,15 +2464,6 @@ comment on column private.staff_invitations.invited_by is
 create unique index staff_invitations_one_pending_key on private.staff_invitations (email) where status = 'PENDING';
 create index staff_invitations_created_idx on private.staff_invitations (created_at desc);
 
--- Locks a login, so that no other transaction makes the login a patient or a member of staff at the same moment.
-create function private.lock_login(login uuid) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform pg_advisory_xact_lock(hashtextextended('resguardo.login ' || login::text, 0));
-end
-$$;
-
 -- Returns the login of an address, and why the login may not become a member of staff. Returns nulls if no login has
 -- the address. A login with an unconfirmed address counts only if an invitation of ours created it. Anyone can create
 -- a login with an unconfirmed address and a password of their own, but an invitation creates a login without a
@@ -2563,12 +2553,7 @@ begin
         select null::uuid, null::text, null::text, null::text, null::text, null::timestamptz, opened.refusal;
         return;
     end if;
-    perform jobs.procrastinate_defer_jobs_v1(array[
-        row(
-            'default', 'invite_staff', 0, opened.invitation::text, null,
-            jsonb_build_object('id', opened.invitation), null
-        )::jobs.procrastinate_job_to_defer_v1
-    ]);
+    perform private.put_job('invite_staff', opened.invitation);
     return query
     select i.id, i.role, i.status, i.error, i.email, i.created_at, null::text
     from private.staff_invitations as i where i.id = opened.invitation;
@@ -2690,6 +2675,15 @@ create table resguardo.patients (
 alter table resguardo.patients enable row level security;
 comment on column resguardo.patients.birth_date is
 'Determines the retention term of a minor''s recordings; null for an adult.';
+
+-- Locks a login, so that no other transaction makes the login a patient or a member of staff at the same moment.
+create function private.lock_login(login uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_advisory_xact_lock(hashtextextended('resguardo.login ' || login::text, 0));
+end
+$$;
 
 -- Refuses a login that is already a patient or does not exist. Raises RG409 (login_is_patient, patient_user_unknown).
 create function private.guard_login() returns trigger
@@ -3656,6 +3650,14 @@ begin
 end
 $$;
 
+create function private.is_finished(status text) returns boolean
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return status in ('READY', 'FAILED', 'ABORTED', 'LOST');
+end
+$$;
+
 create function private.has_live_recording(consultation uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4389,7 +4391,7 @@ begin
     if tg_op = 'INSERT' then
         new.recorded_class := new.retention_class;
     end if;
-    if new.medium <> 'VIDEO' or new.status not in ('READY', 'FAILED', 'ABORTED', 'LOST') then
+    if new.medium <> 'VIDEO' or not private.is_finished(new.status) then
         return new;
     elsif tg_op = 'INSERT' then
         if new.due_at is not null then
@@ -5187,11 +5189,13 @@ declare
     patient uuid;
     wanted resguardo.access_requests;
 begin
-    perform private.require_person();
     if is_patient then
         patient := private.patient();
-    elsif current_setting('role') <> 'compliance' then
-        raise exception 'wrong_role' using errcode = 'RG403';
+    else
+        perform private.person();
+        if current_setting('role') <> 'compliance' then
+            raise exception 'wrong_role' using errcode = 'RG403';
+        end if;
     end if;
     select a.* into wanted from resguardo.access_requests as a where a.id = of_request;
     if wanted.id is null or (is_patient and wanted.patient_id <> patient) then
@@ -5597,31 +5601,6 @@ $$;
 create trigger access_exports_note_deletion after delete on private.access_exports
 for each row execute function private.note_deleted_export();
 
--- Returns whether the destruction of a recording has begun.
-create function private.is_being_destroyed(of_recording uuid) returns boolean
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return exists (
-        select from resguardo.deletions as d
-        where d.recording_id = of_recording and d.status in ('DELETING', 'DELETED')
-    );
-end
-$$;
-
--- Returns whether a recording is destroyed, which means that at least its key is gone. Such a recording is left out
--- of every copy.
-create function private.is_destroyed(of_recording uuid) returns boolean
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return exists (
-        select from resguardo.deletions as d
-        where d.recording_id = of_recording and (d.status = 'DELETED' or d.shredded_at is not null)
-    );
-end
-$$;
-
 -- Returns the recordings that a request covers and that are not destroyed.
 create function private.wanted_recordings(asked resguardo.access_requests) returns setof resguardo.recordings
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -5969,14 +5948,6 @@ create table private.deletion_objects (
 comment on table private.deletion_objects is
 'The objects found before their deletion, so that a crash loses nothing. Deleted once the certificate lists them.';
 
-create function private.is_finished(status text) returns boolean
-language plpgsql immutable set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return status in ('READY', 'FAILED', 'ABORTED', 'LOST');
-end
-$$;
-
 -- Locks and returns a recording that the person may destroy, and takes the keeping lock. A doctor may destroy their
 -- own recordings, compliance every recording. For everyone else the function locks nothing, writes an audit row with
 -- DENIED or ABSENT, and returns null.
@@ -6115,6 +6086,44 @@ begin
             and (
                 d.shredded_at is not null or d.next_attempt_at > private.now() or not private.is_held(of_recording)
             )
+    );
+end
+$$;
+
+-- Returns whether a recording is to be destroyed or was destroyed. Its transcript is neither made nor shown unless
+-- the deletion is undone.
+create function private.is_to_be_destroyed(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from resguardo.deletions as d
+        where d.recording_id = of_recording and d.status in ('REQUESTED', 'DELETING', 'DELETED')
+    );
+end
+$$;
+
+-- Returns whether the destruction of a recording has begun.
+create function private.is_being_destroyed(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from resguardo.deletions as d
+        where d.recording_id = of_recording and d.status in ('DELETING', 'DELETED')
+    );
+end
+$$;
+
+-- Returns whether a recording is destroyed, which means that at least its key is gone. Such a recording is left out
+-- of every copy.
+create function private.is_destroyed(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from resguardo.deletions as d
+        where d.recording_id = of_recording and (d.status = 'DELETED' or d.shredded_at is not null)
     );
 end
 $$;
@@ -6666,7 +6675,7 @@ begin
 
     select
         held.consultation_id, substring(s.object_key from '^r/[^/]+/[^/]+/'),
-        bool_or(held.status in ('READY', 'FAILED', 'ABORTED', 'LOST'))
+        bool_or(private.is_finished(held.status))
     from held join private.recording_secrets as s on s.recording_id = held.id
     where s.object_key like 'r/%' and held.status <> 'DELETED'
     group by 1, 2
@@ -7140,36 +7149,6 @@ begin
 end
 $$;
 
--- Returns whether a recording is to be destroyed or was destroyed. Its transcript is neither made nor shown unless
--- the deletion is undone.
-create function private.is_to_be_destroyed(of_recording uuid) returns boolean
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return exists (
-        select from resguardo.deletions as d
-        where d.recording_id = of_recording and d.status in ('REQUESTED', 'DELETING', 'DELETED')
-    );
-end
-$$;
-
--- Returns whether every participant who consented saw a consent text that mentions transcription.
-create function private.text_allows_words(of_consultation uuid, texts text[]) returns boolean
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return not exists (
-        select from resguardo.participants as p
-        where p.consultation_id = of_consultation
-            and (
-                select n.text_version from resguardo.consents as n
-                where n.participant_id = p.id and n.decision = 'GIVEN'
-                order by n.recorded_at desc, n.id desc limit 1
-            ) <> all (texts)
-    );
-end
-$$;
-
 -- Returns the transcript of a doctor's own recording, after the audit row with the outcome, and locks it if it is to
 -- be changed. Returns null if the recording is hidden, does not exist or has no transcript, so the caller cannot tell
 -- these cases apart. Raises RG409 (recording_deleted).
@@ -7546,6 +7525,23 @@ begin
         );
     end if;
     return parts || of_recording;
+end
+$$;
+
+-- Returns whether every participant who consented saw a consent text that mentions transcription.
+create function private.text_allows_words(of_consultation uuid, texts text[]) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return not exists (
+        select from resguardo.participants as p
+        where p.consultation_id = of_consultation
+            and (
+                select n.text_version from resguardo.consents as n
+                where n.participant_id = p.id and n.decision = 'GIVEN'
+                order by n.recorded_at desc, n.id desc limit 1
+            ) <> all (texts)
+    );
 end
 $$;
 

@@ -215,11 +215,11 @@ begin
         and (claims ->> 'aal' <> 'aal2' or s.aal::text = 'aal2')
         and (u.banned_until is null or u.banned_until <= now())
         and u.deleted_at is null;
-    if session is null
-        or ((select r.is_required from private.session_mac_rule as r) and not private.has_session_mac(claims))
-    then
+    if session is null then
         raise exception 'session_over' using errcode = 'RG401';
-    elsif session ->> 'oauth_client_id' is not null
+    end if;
+    perform private.require_session_mac(claims);
+    if session ->> 'oauth_client_id' is not null
         or session ->> 'scopes' is not null
         or claims ?| array['client_id', 'scope']
     then

@@ -344,7 +344,6 @@ values
 ('object.keep', 'U', true),
 ('bucket.drift', 'R', true),
 ('bucket.apply', 'U', true),
-('restore.check', 'R', true),
 ('restore.repeat', 'D', true),
 ('request.reject', 'E', true),
 ('webhook.reject', 'E', true),

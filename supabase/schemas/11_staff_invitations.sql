@@ -27,15 +27,6 @@ comment on column private.staff_invitations.invited_by is
 create unique index staff_invitations_one_pending_key on private.staff_invitations (email) where status = 'PENDING';
 create index staff_invitations_created_idx on private.staff_invitations (created_at desc);
 
--- Locks a login, so that no other transaction makes the login a patient or a member of staff at the same moment.
-create function private.lock_login(login uuid) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform pg_advisory_xact_lock(hashtextextended('resguardo.login ' || login::text, 0));
-end
-$$;
-
 -- Returns the login of an address, and why the login may not become a member of staff. Returns nulls if no login has
 -- the address. A login with an unconfirmed address counts only if an invitation of ours created it. Anyone can create
 -- a login with an unconfirmed address and a password of their own, but an invitation creates a login without a
@@ -125,12 +116,7 @@ begin
         select null::uuid, null::text, null::text, null::text, null::text, null::timestamptz, opened.refusal;
         return;
     end if;
-    perform jobs.procrastinate_defer_jobs_v1(array[
-        row(
-            'default', 'invite_staff', 0, opened.invitation::text, null,
-            jsonb_build_object('id', opened.invitation), null
-        )::jobs.procrastinate_job_to_defer_v1
-    ]);
+    perform private.put_job('invite_staff', opened.invitation);
     return query
     select i.id, i.role, i.status, i.error, i.email, i.created_at, null::text
     from private.staff_invitations as i where i.id = opened.invitation;

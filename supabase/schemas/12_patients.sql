@@ -13,6 +13,15 @@ alter table resguardo.patients enable row level security;
 comment on column resguardo.patients.birth_date is
 'Determines the retention term of a minor''s recordings; null for an adult.';
 
+-- Locks a login, so that no other transaction makes the login a patient or a member of staff at the same moment.
+create function private.lock_login(login uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_advisory_xact_lock(hashtextextended('resguardo.login ' || login::text, 0));
+end
+$$;
+
 -- Refuses a login that is already a patient or does not exist. Raises RG409 (login_is_patient, patient_user_unknown).
 create function private.guard_login() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp

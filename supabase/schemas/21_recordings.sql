@@ -222,6 +222,14 @@ begin
 end
 $$;
 
+create function private.is_finished(status text) returns boolean
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return status in ('READY', 'FAILED', 'ABORTED', 'LOST');
+end
+$$;
+
 create function private.has_live_recording(consultation uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -25,7 +25,7 @@ begin
     if tg_op = 'INSERT' then
         new.recorded_class := new.retention_class;
     end if;
-    if new.medium <> 'VIDEO' or new.status not in ('READY', 'FAILED', 'ABORTED', 'LOST') then
+    if new.medium <> 'VIDEO' or not private.is_finished(new.status) then
         return new;
     elsif tg_op = 'INSERT' then
         if new.due_at is not null then

@@ -136,11 +136,13 @@ declare
     patient uuid;
     wanted resguardo.access_requests;
 begin
-    perform private.require_person();
     if is_patient then
         patient := private.patient();
-    elsif current_setting('role') <> 'compliance' then
-        raise exception 'wrong_role' using errcode = 'RG403';
+    else
+        perform private.person();
+        if current_setting('role') <> 'compliance' then
+            raise exception 'wrong_role' using errcode = 'RG403';
+        end if;
     end if;
     select a.* into wanted from resguardo.access_requests as a where a.id = of_request;
     if wanted.id is null or (is_patient and wanted.patient_id <> patient) then

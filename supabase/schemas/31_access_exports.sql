@@ -36,31 +36,6 @@ $$;
 create trigger access_exports_note_deletion after delete on private.access_exports
 for each row execute function private.note_deleted_export();
 
--- Returns whether the destruction of a recording has begun.
-create function private.is_being_destroyed(of_recording uuid) returns boolean
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return exists (
-        select from resguardo.deletions as d
-        where d.recording_id = of_recording and d.status in ('DELETING', 'DELETED')
-    );
-end
-$$;
-
--- Returns whether a recording is destroyed, which means that at least its key is gone. Such a recording is left out
--- of every copy.
-create function private.is_destroyed(of_recording uuid) returns boolean
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return exists (
-        select from resguardo.deletions as d
-        where d.recording_id = of_recording and (d.status = 'DELETED' or d.shredded_at is not null)
-    );
-end
-$$;
-
 -- Returns the recordings that a request covers and that are not destroyed.
 create function private.wanted_recordings(asked resguardo.access_requests) returns setof resguardo.recordings
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp

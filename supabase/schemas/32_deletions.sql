@@ -68,14 +68,6 @@ create table private.deletion_objects (
 comment on table private.deletion_objects is
 'The objects found before their deletion, so that a crash loses nothing. Deleted once the certificate lists them.';
 
-create function private.is_finished(status text) returns boolean
-language plpgsql immutable set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return status in ('READY', 'FAILED', 'ABORTED', 'LOST');
-end
-$$;
-
 -- Locks and returns a recording that the person may destroy, and takes the keeping lock. A doctor may destroy their
 -- own recordings, compliance every recording. For everyone else the function locks nothing, writes an audit row with
 -- DENIED or ABSENT, and returns null.
@@ -214,6 +206,44 @@ begin
             and (
                 d.shredded_at is not null or d.next_attempt_at > private.now() or not private.is_held(of_recording)
             )
+    );
+end
+$$;
+
+-- Returns whether a recording is to be destroyed or was destroyed. Its transcript is neither made nor shown unless
+-- the deletion is undone.
+create function private.is_to_be_destroyed(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from resguardo.deletions as d
+        where d.recording_id = of_recording and d.status in ('REQUESTED', 'DELETING', 'DELETED')
+    );
+end
+$$;
+
+-- Returns whether the destruction of a recording has begun.
+create function private.is_being_destroyed(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from resguardo.deletions as d
+        where d.recording_id = of_recording and d.status in ('DELETING', 'DELETED')
+    );
+end
+$$;
+
+-- Returns whether a recording is destroyed, which means that at least its key is gone. Such a recording is left out
+-- of every copy.
+create function private.is_destroyed(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from resguardo.deletions as d
+        where d.recording_id = of_recording and (d.status = 'DELETED' or d.shredded_at is not null)
     );
 end
 $$;

@@ -35,7 +35,7 @@ begin
 
     select
         held.consultation_id, substring(s.object_key from '^r/[^/]+/[^/]+/'),
-        bool_or(held.status in ('READY', 'FAILED', 'ABORTED', 'LOST'))
+        bool_or(private.is_finished(held.status))
     from held join private.recording_secrets as s on s.recording_id = held.id
     where s.object_key like 'r/%' and held.status <> 'DELETED'
     group by 1, 2

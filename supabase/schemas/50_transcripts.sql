@@ -166,36 +166,6 @@ begin
 end
 $$;
 
--- Returns whether a recording is to be destroyed or was destroyed. Its transcript is neither made nor shown unless
--- the deletion is undone.
-create function private.is_to_be_destroyed(of_recording uuid) returns boolean
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return exists (
-        select from resguardo.deletions as d
-        where d.recording_id = of_recording and d.status in ('REQUESTED', 'DELETING', 'DELETED')
-    );
-end
-$$;
-
--- Returns whether every participant who consented saw a consent text that mentions transcription.
-create function private.text_allows_words(of_consultation uuid, texts text[]) returns boolean
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return not exists (
-        select from resguardo.participants as p
-        where p.consultation_id = of_consultation
-            and (
-                select n.text_version from resguardo.consents as n
-                where n.participant_id = p.id and n.decision = 'GIVEN'
-                order by n.recorded_at desc, n.id desc limit 1
-            ) <> all (texts)
-    );
-end
-$$;
-
 -- Returns the transcript of a doctor's own recording, after the audit row with the outcome, and locks it if it is to
 -- be changed. Returns null if the recording is hidden, does not exist or has no transcript, so the caller cannot tell
 -- these cases apart. Raises RG409 (recording_deleted).

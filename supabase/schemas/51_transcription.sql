@@ -178,6 +178,23 @@ begin
 end
 $$;
 
+-- Returns whether every participant who consented saw a consent text that mentions transcription.
+create function private.text_allows_words(of_consultation uuid, texts text[]) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return not exists (
+        select from resguardo.participants as p
+        where p.consultation_id = of_consultation
+            and (
+                select n.text_version from resguardo.consents as n
+                where n.participant_id = p.id and n.decision = 'GIVEN'
+                order by n.recorded_at desc, n.id desc limit 1
+            ) <> all (texts)
+    );
+end
+$$;
+
 -- Begins or resumes a transcription, after the audit row: returns the sounds, their object keys, their voices, and
 -- the data key. Returns no row if nothing is left to do, or a sound beside the video is unfinished. Once a plan
 -- exists, the sounds of the plan are used, even if more sounds appear. A worker that began earlier may send no more
