@@ -8,6 +8,9 @@ import anyio
 import pytest
 from anyio.abc import Process
 
+from app.integrations.livekit import S3Target
+from devstack import object_store
+
 
 @pytest.fixture
 def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Process]]:
@@ -27,3 +30,16 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Process]]:
         assert process.returncode is not None
         with pytest.raises(ProcessLookupError):
             os.kill(process.pid, 0)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.ObjectStore]:
+    """Yield an object store of the test module, to which the LiveKit stand-in uploads."""
+    with object_store.running(tmp_path_factory.mktemp("store")) as store:
+        yield store
+
+
+@pytest.fixture
+def target(store: object_store.ObjectStore) -> S3Target:
+    """Return the bucket of `store` with the recorder's credentials, as an egress request names it."""
+    return S3Target(store.endpoint_url, "us-east-1", store.bucket, store.recorder)

@@ -21,6 +21,7 @@ from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
 from app.deletions.restore import RestoreCheck
 from app.deployment import mark_database
+from app.holds.protection import BucketLocks, Protection
 from app.integrations.storage import Storage
 from app.integrations.storage_listing import ObjectPage
 from app.keys.keyring import Keyring
@@ -92,6 +93,10 @@ class World:
             Ledger(self.storage, (SIGNER.public_key,), deployment=DEPLOYMENT),
             deployment=DEPLOYMENT,
         )
+
+    def protection(self, storage: Storage | None = None, locks: BucketLocks | None = None) -> Protection:
+        """Return a worker's service that keeps recordings under a legal hold or with a longer term in `keep/`."""
+        return Protection(self.worker, storage or self.storage, locks, deployment=DEPLOYMENT)
 
     async def rows(self, sql: LiteralString, *values: object) -> list[DictRow]:
         """Return the rows of a statement that a superuser runs, or [] if the statement returns no rows."""
@@ -225,6 +230,12 @@ class World:
             )
             for status in statuses
         ]
+
+    async def patient_of(self, recording: UUID) -> UUID:
+        """Return the id of the recorded patient."""
+        found = await self.value("select patient_id from resguardo.recordings where id = %s", recording)
+        assert isinstance(found, UUID)
+        return found
 
     async def key_of(self, recording: UUID) -> str:
         """Return the object key of the recording."""

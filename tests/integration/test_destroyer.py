@@ -17,7 +17,6 @@ from app.certificates.model import Certificate, Ground
 from app.certificates.signing import check
 from app.deletions.destroyer import DestructionReport
 from app.errors import Conflict, Timeout
-from app.holds.protection import Protection
 from app.integrations.storage import StoredObject
 from devstack.object_store import ObjectStore
 from tests.databases import Database
@@ -253,7 +252,7 @@ class TestHolds:
         await world.move_to(START + TERM)
         assert (await world.destroyer(failing_storage(world, "delete")).run_once()).failed == 1
         hold = await world.hold(consultation_id=await consultation_of(world, recording))
-        protection = Protection(world.worker, world.storage, None, deployment="test")
+        protection = world.protection()
         await protection.run_once()
         assert (await world.key_of(recording)).startswith("r/d90/"), "the attempt may still be under way"
         await world.move_to(world.time + timedelta(hours=1))

@@ -11,7 +11,6 @@ from uuid import uuid4
 import pytest
 
 from app.deletions.destroyer import DestructionReport
-from app.holds.protection import Protection
 from app.integrations.storage_listing import ObjectPage
 from app.recordings.missing import MissingObjects
 from devstack.object_store import ObjectStore
@@ -81,7 +80,7 @@ async def test_law_7_a_pass_that_stood_still_destroys_nothing_that_is_held_by_no
     await reached.wait()
     await world.move_to(world.time + timedelta(minutes=16))
     await world.hold(consultation_id=await consultation_of(world, recording))
-    assert (await Protection(world.worker, world.storage, None, deployment=DEPLOYMENT).run_once()).moved == 1
+    assert (await world.protection().run_once()).moved == 1
     go.set()
     assert (await passing).destroyed == 0
     assert await world.status_of(recording) == "READY"
@@ -262,7 +261,7 @@ async def test_lost_recording_whose_object_came_after_all_is_moved_when_it_is_he
     recording = await world.recording(consultation, status="LOST")
     await world.storage.put_new(await world.key_of(recording), b"turned up late", "video/mp4")
     await world.hold(consultation_id=consultation)
-    protection = Protection(world.worker, world.storage, None, deployment=DEPLOYMENT)
+    protection = world.protection()
     assert (await protection.run_once()).waiting == 1
     await world.move_to(START + 10 * DAY)
     assert (await protection.run_once()).moved == 1

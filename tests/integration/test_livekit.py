@@ -7,7 +7,7 @@ import hashlib
 import json
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -31,8 +31,8 @@ from app.integrations.livekit import (
     S3Target,
     is_definite,
 )
-from devstack import object_store
 from devstack.livekit import Order, Pace
+from devstack.object_store import ObjectStore
 from tests.integration.livekit_world import (
     KEY,
     MEDIA,
@@ -456,12 +456,6 @@ async def test_child_process_serves_what_its_config_says_and_prints_nothing(tmp_
     assert printed == b""
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.ObjectStore]:
-    with object_store.running(tmp_path_factory.mktemp("store")) as store:
-        yield store
-
-
 def over_one_part(path: Path) -> Path:
     """Write the fixture with a `free` box of 6 MB at its end. The file is a valid MP4 that needs more than one
     upload part.
@@ -473,10 +467,9 @@ def over_one_part(path: Path) -> Path:
 
 @pytest.mark.parametrize("parts", [1, 2])
 async def test_upload_with_the_recorders_keys_is_byte_identical(
-    store: object_store.ObjectStore, tmp_path: Path, parts: int
+    target: S3Target, store: ObjectStore, tmp_path: Path, parts: int
 ) -> None:
     media = MEDIA if parts == 1 else over_one_part(tmp_path / "long.mp4")
-    target = S3Target(store.endpoint_url, "us-east-1", store.bucket, store.recorder)
     async with opened(media) as world:
         await world.join()
         started = await world.start(target)
@@ -493,7 +486,7 @@ async def test_upload_with_the_recorders_keys_is_byte_identical(
     assert (done.error_code, done.error_reason) == (None, None)
 
 
-async def test_upload_is_refused_with_keys_that_may_not_write(store: object_store.ObjectStore) -> None:
+async def test_upload_is_refused_with_keys_that_may_not_write(store: ObjectStore) -> None:
     target = S3Target(store.endpoint_url, "us-east-1", store.bucket, store.reader)
     async with opened() as world:
         await world.join()
@@ -504,8 +497,7 @@ async def test_upload_is_refused_with_keys_that_may_not_write(store: object_stor
     assert (failed.error_code, failed.error_reason) == (400, "upload_failed")
 
 
-async def test_upload_fails_by_order_and_only_once(store: object_store.ObjectStore) -> None:
-    target = S3Target(store.endpoint_url, "us-east-1", store.bucket, store.recorder)
+async def test_upload_fails_by_order_and_only_once(target: S3Target) -> None:
     async with opened() as world:
         world.stand_in.orders.add(Order("fail_upload"))
         await world.join()

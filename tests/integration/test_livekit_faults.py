@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -20,10 +20,10 @@ from livekit.protocol.webhook import WebhookEvent as VendorEvent
 
 from app.errors import InvalidInput, Timeout, UpstreamFailed
 from app.integrations.livekit import LiveKitRefused, S3Target, WebhookVerifier, is_definite
-from devstack import object_store
 from devstack.livekit import Order, Pace, signed
 from devstack.livekit.media import generate_silence
 from devstack.livekit.orders import KINDS
+from devstack.object_store import ObjectStore
 from tests.integration.livekit_world import (
     KEY,
     OBJECT_KEY,
@@ -44,17 +44,6 @@ async def world(anyio_backend: str) -> AsyncIterator[World]:
         yield world
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.ObjectStore]:
-    with object_store.running(tmp_path_factory.mktemp("store")) as store:
-        yield store
-
-
-@pytest.fixture
-def target(store: object_store.ObjectStore) -> S3Target:
-    return S3Target(store.endpoint_url, "us-east-1", store.bucket, store.recorder)
-
-
 def asked(**changes: object) -> RoomCompositeEgressRequest:
     """Return a start request as another program would send it."""
     s3 = S3Upload(access_key="a", secret="s", bucket="b", endpoint="http://127.0.0.1:1")
@@ -62,9 +51,7 @@ def asked(**changes: object) -> RoomCompositeEgressRequest:
     return RoomCompositeEgressRequest(room_name=ROOM, file_outputs=[output], **changes)  # type: ignore[arg-type]
 
 
-async def test_speakers_are_recorded_beside_the_video(
-    target: S3Target, store: object_store.ObjectStore
-) -> None:
+async def test_speakers_are_recorded_beside_the_video(target: S3Target, store: ObjectStore) -> None:
     async with opened() as world:
         await world.join()
         video, speakers = await world.start(target), await world.start_speakers(target)
@@ -85,7 +72,7 @@ async def test_speakers_are_recorded_beside_the_video(
 
 @pytest.mark.parametrize(("drawn", "is_swapped"), [(0.9, False), (0.1, True)])
 async def test_alternating_speakers_take_the_sides_by_chance(
-    target: S3Target, store: object_store.ObjectStore, tmp_path: Path, drawn: float, is_swapped: bool
+    target: S3Target, store: ObjectStore, tmp_path: Path, drawn: float, is_swapped: bool
 ) -> None:
     given = generate_silence(tmp_path / "talk.ogg", 2)
     async with opened(audio=given.path) as world:
@@ -256,9 +243,7 @@ async def test_recording_never_begins_although_people_publish(world: World) -> N
     assert (await world.until(video.egress_id, "aborted")).error_reason == "stopped_before_start"
 
 
-async def test_recording_ends_at_the_limit_with_a_whole_file(
-    target: S3Target, store: object_store.ObjectStore
-) -> None:
+async def test_recording_ends_at_the_limit_with_a_whole_file(target: S3Target, store: ObjectStore) -> None:
     async with opened() as world:
         world.stand_in.orders.add(Order("limit_reached", seconds=0.05))
         await world.join()
@@ -271,9 +256,7 @@ async def test_recording_ends_at_the_limit_with_a_whole_file(
     assert ended.size_bytes == len(found.content)
 
 
-async def test_recording_fails_although_its_object_is_stored(
-    target: S3Target, store: object_store.ObjectStore
-) -> None:
+async def test_recording_fails_although_its_object_is_stored(target: S3Target, store: ObjectStore) -> None:
     target_key = "r/10y/other/video.mp4"
     async with opened() as world:
         world.stand_in.orders.add(Order("fail_after_upload"))
@@ -288,9 +271,7 @@ async def test_recording_fails_although_its_object_is_stored(
     assert await asyncio.to_thread(stored, store, target_key) is not None
 
 
-async def test_object_is_stored_after_complete_was_listed(
-    target: S3Target, store: object_store.ObjectStore
-) -> None:
+async def test_object_is_stored_after_complete_was_listed(target: S3Target, store: ObjectStore) -> None:
     key = "r/10y/late/video.mp4"
     async with opened() as world:
         world.stand_in.orders.add(Order("upload_late", seconds=0.3))
@@ -306,9 +287,7 @@ async def test_object_is_stored_after_complete_was_listed(
     assert done.size_bytes == len(found.content)
 
 
-async def test_reported_size_differs_from_the_object(
-    target: S3Target, store: object_store.ObjectStore
-) -> None:
+async def test_reported_size_differs_from_the_object(target: S3Target, store: ObjectStore) -> None:
     async with opened() as world:
         world.stand_in.orders.add(Order("size_differs"))
         done = await world.record(target, until="complete")

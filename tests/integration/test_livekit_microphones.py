@@ -4,7 +4,7 @@ stand-in.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.integrations.livekit import EgressSnapshot, LiveKitRefused, S3Target
-from devstack import object_store
 from devstack.joining import CHANNELS
 from devstack.livekit import Order, Pace
 from devstack.livekit.media import PART_BYTES, Media, upload
+from devstack.object_store import ObjectStore
 from tests.integration.livekit_world import (
     KEY,
     MEDIA,
@@ -94,17 +94,6 @@ async def world(anyio_backend: str, sound: Path) -> AsyncIterator[World]:
         yield world
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.ObjectStore]:
-    with object_store.running(tmp_path_factory.mktemp("store")) as store:
-        yield store
-
-
-@pytest.fixture
-def target(store: object_store.ObjectStore) -> S3Target:
-    return S3Target(store.endpoint_url, "us-east-1", store.bucket, store.recorder)
-
-
 def loudness(path: Path, hertz: int, channel: int = 0) -> float:
     """Return the peak amplitude, from 0 to 1, of a tone in a channel of a file."""
     with av.open(str(path)) as container:
@@ -149,7 +138,20 @@ async def start(
     )
 
 
-async def object_of(store: object_store.ObjectStore, ended: EgressSnapshot, path: Path) -> Path:
+async def start_routed(
+    world: World, doctor: str = PERSONS[0], patient: str = PERSONS[1], upload: S3Target = NOWHERE
+) -> EgressSnapshot:
+    """Start an egress that routes the doctor's microphone to the left channel and the patient's to the right."""
+    return await world.livekit.start_speakers(
+        room_name=ROOM,
+        doctor_identity=doctor,
+        patient_identity=patient,
+        object_key=f"{FOLDER}/{doctor}/speakers.ogg",
+        upload=upload,
+    )
+
+
+async def object_of(store: ObjectStore, ended: EgressSnapshot, path: Path) -> Path:
     assert ended.object_key is not None
     found = await asyncio.to_thread(stored, store, ended.object_key)
     assert found is not None
@@ -196,7 +198,7 @@ async def test_microphones_of_the_room_are_named_by_its_participants(world: Worl
 
 
 async def test_each_microphone_gets_the_channel_of_its_person(
-    world: World, target: S3Target, store: object_store.ObjectStore, tmp_path: Path
+    world: World, target: S3Target, store: ObjectStore, tmp_path: Path
 ) -> None:
     for identity in PERSONS:
         await world.join(identity)
@@ -219,7 +221,7 @@ async def test_each_microphone_gets_the_channel_of_its_person(
 )
 async def test_microphone_is_recorded_as_a_real_file_with_silence_at_its_end(
     target: S3Target,
-    store: object_store.ObjectStore,
+    store: ObjectStore,
     sound: Path,
     tmp_path: Path,
     extension: str,
@@ -294,7 +296,7 @@ async def test_recording_of_somebody_who_leaves_holds_all(world: World, target: 
 
 
 async def test_recording_of_a_dead_device_ends_later_with_as_much_silence(
-    sound: Path, target: S3Target, store: object_store.ObjectStore, tmp_path: Path
+    sound: Path, target: S3Target, store: ObjectStore, tmp_path: Path
 ) -> None:
     async with opened(audio=sound, pace=PACE) as world:
         world.stand_in.orders.add(Order("scale", seconds=0.02))
@@ -313,7 +315,7 @@ async def test_recording_of_a_dead_device_ends_later_with_as_much_silence(
 
 
 async def test_microphone_is_cut_to_where_the_video_of_its_room_is(
-    world: World, target: S3Target, store: object_store.ObjectStore, tmp_path: Path
+    world: World, target: S3Target, store: ObjectStore, tmp_path: Path
 ) -> None:
     await world.control("join", {"room": ROOM, "identity": PERSONS[1], "channel": 1})
     video = await world.start(target)
@@ -348,13 +350,7 @@ async def test_unknown_track_is_accepted_and_failed_later(world: World) -> None:
 async def test_track_that_is_published_while_it_is_waited_for_is_recorded(world: World) -> None:
     world.stand_in.orders.add(Order("scale", seconds=0.3))
     await world.control("join", {"room": ROOM, "identity": PERSONS[0], "publishes": False})
-    started = await world.livekit.start_speakers(
-        room_name=ROOM,
-        doctor_identity=PERSONS[0],
-        patient_identity=PERSONS[1],
-        object_key=f"{FOLDER}/speakers.ogg",
-        upload=NOWHERE,
-    )
+    started = await start_routed(world)
     await world.join(PERSONS[1])
     assert (await world.listed(started.egress_id)).status == "starting"
     await world.control("publish", {"room": ROOM, "identity": PERSONS[0]})
@@ -363,18 +359,12 @@ async def test_track_that_is_published_while_it_is_waited_for_is_recorded(world:
 
 @pytest.mark.parametrize("doctor", PERSONS)
 async def test_routed_speakers_are_doctor_left_and_patient_right_in_any_order_of_joining(
-    world: World, target: S3Target, store: object_store.ObjectStore, tmp_path: Path, doctor: str
+    world: World, target: S3Target, store: ObjectStore, tmp_path: Path, doctor: str
 ) -> None:
     for identity in PERSONS:
         await world.join(identity)
     (patient,) = set(PERSONS) - {doctor}
-    started = await world.livekit.start_speakers(
-        room_name=ROOM,
-        doctor_identity=doctor,
-        patient_identity=patient,
-        object_key=f"{FOLDER}/{doctor}/speakers.ogg",
-        upload=target,
-    )
+    started = await start_routed(world, doctor, patient, target)
     await world.until(started.egress_id, "active")
     await world.livekit.stop_egress(started.egress_id)
     ended = await world.until(started.egress_id, "complete")
@@ -387,13 +377,7 @@ async def test_routed_speakers_are_doctor_left_and_patient_right_in_any_order_of
 async def test_routed_speakers_fail_when_one_does_not_come(world: World) -> None:
     world.stand_in.orders.add(Order("scale", seconds=0.002))
     await world.join(PERSONS[0])
-    started = await world.livekit.start_speakers(
-        room_name=ROOM,
-        doctor_identity=PERSONS[0],
-        patient_identity=PERSONS[1],
-        object_key=f"{FOLDER}/speakers.ogg",
-        upload=NOWHERE,
-    )
+    started = await start_routed(world)
     assert (await world.until(started.egress_id, "failed")).error_code == 404
 
 
@@ -401,13 +385,7 @@ async def test_recording_of_sound_shows_what_was_asked_without_storage_keys(worl
     for identity in PERSONS:
         await world.join(identity)
     await start(world)
-    await world.livekit.start_speakers(
-        room_name=ROOM,
-        doctor_identity=PERSONS[0],
-        patient_identity=PERSONS[1],
-        object_key=f"{FOLDER}/speakers.ogg",
-        upload=NOWHERE,
-    )
+    await start_routed(world)
     async with LiveKitAPI(world.url, KEY, SECRET) as api:
         listed = await api.egress.list_egress(ListEgressRequest())
     track = next(one for one in listed.items if one.HasField("track_composite"))

@@ -69,7 +69,7 @@ async def test_a_missing_object_is_reported_once_and_marked(
     assert [str(gone) in record.getMessage() for record in caplog.records] == [True]
     assert await world.key_of(gone) not in caplog.text
     (report,) = await world.rows(REPORTS)
-    patient = await world.value("select patient_id from resguardo.recordings where id = %s", gone)
+    patient = await world.patient_of(gone)
     assert (report["id"], report["patient_ids"]) == (gone, [patient])
     assert await marked(world) == {gone}
     assert there not in await marked(world)
@@ -129,7 +129,7 @@ async def test_a_mark_set_while_the_bucket_was_ahead_is_as_young_as_the_bucket_s
 
 async def test_what_is_held_is_reported_and_kept_until_it_is_released(world: World) -> None:
     gone = await lost_recording(world)
-    patient = await world.value("select patient_id from resguardo.recordings where id = %s", gone)
+    patient = await world.patient_of(gone)
     hold = await world.hold(patient_id=patient)
     await look(world)
     await world.move_to(world.time + 2 * QUARANTINE)

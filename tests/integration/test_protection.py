@@ -18,7 +18,7 @@ from app.integrations.cloudflare import MAX_LOCK_RULES, LockRule
 from app.integrations.storage import Storage, StoredObject
 from devstack.object_store import ObjectStore
 from tests.databases import Database
-from tests.integration.keeping_world import DAY, DEPLOYMENT, World, opened
+from tests.integration.keeping_world import DAY, World, opened
 
 pytestmark = pytest.mark.anyio
 
@@ -89,10 +89,6 @@ def troubled(emptied_store: ObjectStore) -> Iterator[TroubledStorage]:
     storage.close()
 
 
-def protection(world: World, storage: Storage | None = None, locks: Locks | None = None) -> Protection:
-    return Protection(world.worker, storage or world.storage, locks, deployment=DEPLOYMENT)
-
-
 async def with_sound(world: World, consultation: UUID | None = None) -> tuple[UUID, UUID]:
     video = await world.recording(consultation, content=b"picture")
     of = await world.value("select consultation_id from resguardo.recordings where id = %s", video)
@@ -118,7 +114,7 @@ async def test_what_is_held_moves_to_keep_with_its_sound_and_the_rest_stays(worl
     old_key = await world.key_of(video)
     consultation = await world.value("select consultation_id from resguardo.recordings where id = %s", video)
     await world.hold(consultation_id=consultation)
-    report = await protection(world).run_once()
+    report = await world.protection().run_once()
     assert (report.moved, report.locked, report.waiting) == (1, 0, 0)
     assert await world.keys_under("r/") == [await world.key_of(other)]
     await world.storage.delete(await world.key_of(other))
@@ -150,7 +146,7 @@ async def test_an_open_access_request_protects_and_a_closed_one_does_not(world: 
             status,
             recording,
         )
-    assert (await protection(world).run_once()).moved == 2
+    assert (await world.protection().run_once()).moved == 2
     kept = {status for status, one in recordings.items() if (await world.key_of(one)).startswith("keep/")}
     assert kept == {"OPEN", "APPROVED"}
 
@@ -160,7 +156,7 @@ async def test_what_has_outgrown_its_class_moves_to_keep(world: World) -> None:
     await world.rows(
         "update resguardo.recordings set due_at = due_at + interval '30 days' where id = %s", outgrown
     )
-    assert (await protection(world).run_once()).moved == 1
+    assert (await world.protection().run_once()).moved == 1
     assert (await world.key_of(outgrown)).startswith("keep/")
     assert (await world.key_of(in_time)).startswith("r/d90/")
 
@@ -170,30 +166,30 @@ async def test_a_hold_by_date_covers_from_the_first_moment_to_before_the_last(wo
     await world.move_to(world.time + DAY)
     behind = await world.recording()
     await world.hold(recorded_since=world.time - DAY, recorded_until=world.time)
-    await protection(world).run_once()
+    await world.protection().run_once()
     assert (await world.key_of(first)).startswith("keep/")
     assert (await world.key_of(behind)).startswith("r/")
 
 
 async def test_what_is_not_finished_waits_and_moves_when_it_is(world: World) -> None:
     recording = await world.recording(status="VERIFYING")
-    patient = await world.value("select patient_id from resguardo.recordings where id = %s", recording)
+    patient = await world.patient_of(recording)
     await world.hold(patient_id=patient)
-    assert (await protection(world).run_once()).waiting == 1
+    assert (await world.protection().run_once()).waiting == 1
     key = await world.key_of(recording)
     assert key.startswith("r/d90/")
     await world.storage.put_new(key, b"late", "video/mp4")
     await world.rows("update resguardo.recordings set status = 'READY' where id = %s", recording)
-    assert (await protection(world).run_once()).moved == 1
+    assert (await world.protection().run_once()).moved == 1
     await is_settled(world, recording)
 
 
 async def test_what_lost_its_object_is_left_where_it_is(world: World) -> None:
     recording = await world.recording()
     await world.storage.delete(await world.key_of(recording))
-    patient = await world.value("select patient_id from resguardo.recordings where id = %s", recording)
+    patient = await world.patient_of(recording)
     await world.hold(patient_id=patient)
-    guard = protection(world)
+    guard = world.protection()
     assert (await guard.run_once()).moved == 0
     assert (await guard.run_once()).waiting == 0
     assert (await world.key_of(recording)).startswith("r/d90/")
@@ -215,12 +211,12 @@ async def test_killed_at_any_call_and_run_again_it_ends_the_same(
         video, sound = await with_sound(world, await world.consultation(patient))
         troubled.calls_left, troubled.is_killed_after, was_killed = calls, is_killed_after, False
         try:
-            await protection(world, troubled).run_once()
+            await world.protection(troubled).run_once()
         except Killed:
             was_killed = True
         for one in (video, sound):
             assert await world.storage.head(await world.key_of(one)) is not None, "an object is lost"
-        await protection(world).run_once()
+        await world.protection().run_once()
         await is_settled(world, video, sound)
         calls += 1
     assert calls > 8
@@ -230,8 +226,8 @@ async def test_two_at_once_come_to_the_same(world: World) -> None:
     patient = await world.patient()
     made = [await with_sound(world, await world.consultation(patient)) for _ in range(3)]
     await world.hold(patient_id=patient)
-    await asyncio.gather(*(protection(world).run_once() for _ in range(3)))
-    await protection(world).run_once()
+    await asyncio.gather(*(world.protection().run_once() for _ in range(3)))
+    await world.protection().run_once()
     await is_settled(world, *(one for pair in made for one in pair))
     for video, _ in made:
         assert await world.storage.get_small(await world.key_of(video), 100) == b"picture"
@@ -255,7 +251,7 @@ async def test_what_is_being_destroyed_is_not_moved_and_leaves_no_copy(
         " where id = %s",
         recording,
     )
-    assert (await protection(world).run_once()).moved == 0
+    assert (await world.protection().run_once()).moved == 0
     assert await world.keys_under("keep/") == []
     assert await world.keys_under("r/") == [key] == [await world.key_of(recording)]
     assert await world.rows("select recording_id from private.object_moves") == []
@@ -263,7 +259,7 @@ async def test_what_is_being_destroyed_is_not_moved_and_leaves_no_copy(
 
 async def test_a_copy_whose_source_the_bucket_dropped_is_all_there_is_and_is_kept(world: World) -> None:
     recording = await world.recording()
-    patient = await world.value("select patient_id from resguardo.recordings where id = %s", recording)
+    patient = await world.patient_of(recording)
     await world.hold(patient_id=patient)
     key = await world.key_of(recording)
     stored = await world.storage.head(key)
@@ -271,13 +267,13 @@ async def test_a_copy_whose_source_the_bucket_dropped_is_all_there_is_and_is_kep
     await world.rows("select * from private.begin_move(%s)", recording)
     await world.storage.copy(key, key.replace("r/d90/", "keep/"), stored)
     await world.storage.delete(key)
-    assert (await protection(world).run_once()).moved == 1
+    assert (await world.protection().run_once()).moved == 1
     await is_settled(world, recording)
 
 
 async def test_another_bucket_is_left_alone(world: World) -> None:
     recording = await world.recording()
-    patient = await world.value("select patient_id from resguardo.recordings where id = %s", recording)
+    patient = await world.patient_of(recording)
     await world.hold(patient_id=patient)
     with pytest.raises(Conflict, match="bucket_of_another_deployment"):
         await Protection(world.worker, world.storage, None, deployment="other").run_once()
@@ -289,11 +285,11 @@ async def test_a_consultation_that_is_wholly_held_is_locked_and_unlocked_with_it
 ) -> None:
     video, _ = await with_sound(world)
     consultation = await world.value("select consultation_id from resguardo.recordings where id = %s", video)
-    patient = await world.value("select patient_id from resguardo.recordings where id = %s", video)
+    patient = await world.patient_of(video)
     holds = [await world.hold(consultation_id=consultation), await world.hold(patient_id=patient)]
     locks = Locks()
     troubled.locks = locks
-    guard = protection(world, troubled, locks)
+    guard = world.protection(troubled, locks)
     for _ in range(2):
         report = await guard.run_once()
         assert (report.locked, report.moved, report.waiting) == (1, 0, 0)
@@ -317,7 +313,7 @@ async def test_a_consultation_that_is_held_in_part_is_not_locked_what_is_held_mo
     held = await world.recording(consultation)
     locks = Locks()
     troubled.locks = locks
-    guard = protection(world, troubled, locks)
+    guard = world.protection(troubled, locks)
     await world.hold(recorded_since=world.time, recorded_until=world.time + DAY)
     assert (await guard.run_once()).locked == 1
     await world.move_to(world.time + 2 * DAY)
@@ -334,11 +330,11 @@ async def test_what_is_locked_and_outgrows_its_class_moves_and_loses_its_lock_th
     world: World, troubled: TroubledStorage
 ) -> None:
     recording = await world.recording()
-    patient = await world.value("select patient_id from resguardo.recordings where id = %s", recording)
+    patient = await world.patient_of(recording)
     await world.hold(patient_id=patient)
     locks = Locks()
     troubled.locks = locks
-    guard = protection(world, troubled, locks)
+    guard = world.protection(troubled, locks)
     await guard.run_once()
     await world.rows(
         "update resguardo.recordings set due_at = due_at + interval '1 year' where id = %s", recording
@@ -361,7 +357,7 @@ async def test_past_the_rules_that_a_bucket_may_have_the_rest_moves(
     await world.hold(recorded_since=world.time - DAY, recorded_until=world.time + DAY)
     locks = Locks([LockRule(f"other-{n}", f"x/{n}/") for n in range(MAX_LOCK_RULES - 2)])
     troubled.locks = locks
-    report = await protection(world, troubled, locks).run_once()
+    report = await world.protection(troubled, locks).run_once()
     assert (report.locked, report.moved, report.waiting) == (2, 1, 0)
     assert len(locks.rules) == MAX_LOCK_RULES
     assert (await world.key_of(recordings[2])).startswith("keep/")
@@ -408,10 +404,10 @@ async def test_what_was_moved_is_destroyed_whole_once_it_is_due_and_released(
     world: World, has_left_source: bool
 ) -> None:
     video, sound = await with_sound(world)
-    patient = await world.value("select patient_id from resguardo.recordings where id = %s", video)
+    patient = await world.patient_of(video)
     old_keys = [await world.key_of(one) for one in (video, sound)]
     hold = await world.hold(patient_id=patient)
-    await protection(world).run_once()
+    await world.protection().run_once()
     if has_left_source:
         for recording, key in zip((video, sound), old_keys, strict=True):
             await world.storage.put_new(key, b"held by a lock until now", "video/mp4")
@@ -426,11 +422,11 @@ async def test_what_was_moved_is_destroyed_whole_once_it_is_due_and_released(
     await world.release(hold)
     if has_left_source:
         assert (await world.destroyer().run_once()).destroyed == 0, "one of its objects is on its way"
-        await protection(world).run_once()
+        await world.protection().run_once()
     assert (await world.destroyer().run_once()).destroyed == 1
     assert await world.keys_under("keep/") == await world.keys_under("r/") == []
     assert await world.rows("select recording_id from private.object_moves") == []
-    assert (await protection(world).run_once()).moved == 0
+    assert (await world.protection().run_once()).moved == 0
 
 
 @pytest.mark.parametrize("has_locks", [False, True])
@@ -452,7 +448,7 @@ async def test_what_is_protected_is_no_drift_and_what_is_released_neither(
     free = await world.recording(shared)
     locks = Locks() if has_locks else None
     troubled.locks = locks
-    guard = protection(world, troubled, locks)
+    guard = world.protection(troubled, locks)
     assert (await guard.run_once()).waiting == 0
     rules = tuple(locks.rules) if locks else None
     assert await drifts(world, rules) == []
@@ -483,9 +479,9 @@ async def test_a_key_is_not_moved_where_no_move_leads(world: World) -> None:
 
 async def test_what_failed_without_an_object_is_kept_by_its_row_alone(world: World) -> None:
     recording = await world.recording(status="FAILED")
-    patient = await world.value("select patient_id from resguardo.recordings where id = %s", recording)
+    patient = await world.patient_of(recording)
     await world.hold(patient_id=patient)
-    assert (await protection(world).run_once()).moved == 1
+    assert (await world.protection().run_once()).moved == 1
     assert (await world.key_of(recording)).startswith("keep/")
     assert await world.keys_under("keep/") == []
     assert await world.rows("select recording_id from private.object_moves") == []
@@ -500,9 +496,9 @@ async def test_what_lies_where_it_lay_before_there_were_classes_moves_too(world:
         "update private.recording_secrets set object_key = %s where recording_id = %s", new, recording
     )
     await world.rows("update resguardo.recordings set retention_class = 'keep' where id = %s", recording)
-    patient = await world.value("select patient_id from resguardo.recordings where id = %s", recording)
+    patient = await world.patient_of(recording)
     await world.hold(patient_id=patient)
-    assert (await protection(world).run_once()).moved == 1
+    assert (await world.protection().run_once()).moved == 1
     await is_settled(world, recording)
     assert await world.key_of(recording) == new.replace("r/standard/", "keep/")
 

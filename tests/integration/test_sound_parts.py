@@ -10,7 +10,6 @@ import pytest
 from app.certificates.model import Certificate
 from app.certificates.signing import check
 from app.deletions.destroyer import DestructionReport
-from app.holds.protection import Protection
 from app.recordings import store
 from app.recordings.missing import MissingObjects, MissingReport
 from app.recordings.sweeper import Sweeper
@@ -165,9 +164,9 @@ class TestHolds:
     async def test_hold_moves_the_video_and_every_sound_that_has_ended(self, world: World) -> None:
         video = await world.recording()
         sounds = await world.microphones(video, *SEVEN)
-        patient = await world.value("select patient_id from resguardo.recordings where id = %s", video)
+        patient = await world.patient_of(video)
         await world.hold(patient_id=patient)
-        protection = Protection(world.worker, world.storage, None, deployment=DEPLOYMENT)
+        protection = world.protection()
         assert (await protection.run_once()).moved == 1
         assert await world.keys_under("r/") == []
         lost = sounds[SEVEN.index("LOST")]
@@ -181,9 +180,9 @@ class TestHolds:
     async def test_lost_sound_that_turns_up_after_the_move_follows_its_video(self, world: World) -> None:
         video = await world.recording()
         ready, lost = await world.microphones(video, "READY", "LOST")
-        patient = await world.value("select patient_id from resguardo.recordings where id = %s", video)
+        patient = await world.patient_of(video)
         await world.hold(patient_id=patient)
-        protection = Protection(world.worker, world.storage, None, deployment=DEPLOYMENT)
+        protection = world.protection()
         await protection.run_once()
         await world.storage.delete(await world.key_of(ready))
         before = await world.value("select count(*) from audit.events where action = 'recording.read_key'")
@@ -201,10 +200,10 @@ class TestHolds:
     ) -> None:
         video = await world.recording()
         (lost,) = await world.microphones(video, "LOST")
-        patient = await world.value("select patient_id from resguardo.recordings where id = %s", video)
+        patient = await world.patient_of(video)
         await world.storage.delete(await world.key_of(video))
         await world.hold(patient_id=patient)
-        protection = Protection(world.worker, world.storage, None, deployment=DEPLOYMENT)
+        protection = world.protection()
         assert (await protection.run_once()).moved == 0
         await world.storage.put_new(await world.key_of(lost), b"late", "video/mp4")
         await world.rows("update resguardo.recordings set status = 'READY' where id = %s", lost)
@@ -214,7 +213,7 @@ class TestHolds:
     async def test_held_video_with_many_sounds_is_listed_once(self, world: World) -> None:
         video = await world.recording()
         await world.microphones(video, *SEVEN)
-        patient = await world.value("select patient_id from resguardo.recordings where id = %s", video)
+        patient = await world.patient_of(video)
         await world.hold(patient_id=patient)
         rows = await world.rows("select id, may_move, movable from private.unprotected_videos()")
         assert rows == [{"id": video, "may_move": True, "movable": 7}]
@@ -222,9 +221,9 @@ class TestHolds:
     async def test_unfinished_sound_delays_the_move_until_it_has_ended(self, world: World) -> None:
         video = await world.recording()
         _, sound = await world.microphones(video, "READY", "VERIFYING")
-        patient = await world.value("select patient_id from resguardo.recordings where id = %s", video)
+        patient = await world.patient_of(video)
         await world.hold(patient_id=patient)
-        protection = Protection(world.worker, world.storage, None, deployment=DEPLOYMENT)
+        protection = world.protection()
         report = await protection.run_once()
         assert (report.moved, report.waiting) == (0, 1)
         await world.rows("update resguardo.recordings set status = 'LOST' where id = %s", sound)
@@ -304,9 +303,9 @@ class TestRestore:
         video = await world.recording()
         sounds = await world.microphones(video, "READY", "READY", "FAILED")
         former = {one: await world.key_of(one) for one in (video, *sounds)}
-        patient = await world.value("select patient_id from resguardo.recordings where id = %s", video)
+        patient = await world.patient_of(video)
         await world.hold(patient_id=patient)
-        await Protection(world.worker, world.storage, None, deployment=DEPLOYMENT).run_once()
+        await world.protection().run_once()
         for one, key in former.items():
             await world.rows(
                 "update private.recording_secrets set object_key = %s where recording_id = %s", key, one

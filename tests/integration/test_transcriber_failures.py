@@ -23,14 +23,13 @@ from app.transcripts.hearing import AT_ONCE, MOST_SPOILT
 from app.transcripts.transcriber import AHEAD_SECONDS
 from devstack.object_store import ObjectStore
 from tests.databases import Database
-from tests.integration.keeping_world import KEYRING, opened
+from tests.integration.keeping_world import KEYRING
 from tests.integration.words_world import (
     SAID,
     Killed,
     Life,
-    ScriptedSpeech,
     Words,
-    register_keys,
+    opened_words,
     retry,
     script_sound,
 )
@@ -45,11 +44,9 @@ HOUR = 3600.0
 async def words(
     database: Database, emptied_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Words]:
-    script_sound(monkeypatch, TURNS)
-    async with opened(database, emptied_store) as world:
-        await register_keys(world)
-        await world.adopt()
-        yield Words(world, ScriptedSpeech())
+    async with opened_words(database, emptied_store, monkeypatch, TURNS) as words:
+        await words.world.adopt()
+        yield words
 
 
 def fail(error: AppError, *, at: int = 3, times: int = 1) -> Any:

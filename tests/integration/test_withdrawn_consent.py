@@ -10,16 +10,13 @@ from app.media.sound import Cut
 from app.transcripts import transcription_store
 from devstack.object_store import ObjectStore
 from tests.databases import Database
-from tests.integration.keeping_world import opened
 from tests.integration.words_world import (
     SAID,
-    ScriptedSpeech,
     Words,
     consents,
     decide,
-    register_keys,
+    opened_words,
     retry,
-    script_sound,
 )
 
 pytestmark = pytest.mark.anyio
@@ -39,10 +36,8 @@ JOBS = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcri
 async def words(
     database: Database, emptied_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Words]:
-    script_sound(monkeypatch, TURNS)
-    async with opened(database, emptied_store) as world:
-        await register_keys(world)
-        yield Words(world, ScriptedSpeech())
+    async with opened_words(database, emptied_store, monkeypatch, TURNS) as words:
+        yield words
 
 
 @pytest.mark.parametrize("kind", ["DOCTOR", "PATIENT"])
@@ -91,6 +86,17 @@ async def test_withdrawal_before_the_transcription_begins_turns_it_off(words: Wo
 
 
 async def test_withdrawal_during_the_transcription_ends_it_before_the_next_chunk(words: Words) -> None:
+    video, _ = await _withdrawn_during_chunk_2(words)
+    assert words.speech.asked == [0, 1, 2]
+    assert (await words.state_of(video))[:3] == ("OFF", "consent_withdrawn", 2)
+    assert 2 in await words.left(video), "the answer that came after the withdrawal is not kept"
+    assert await words.world.value("select count(*) from private.transcript_words") == 0
+
+
+async def _withdrawn_during_chunk_2(words: Words) -> tuple[UUID, UUID]:
+    """Transcribe a video whose patient withdraws consent while the speech service transcribes chunk 2. Return the
+    ids of the video and of the patient's participant.
+    """
     consultation = await words.world.consultation()
     patient = await consents(words, consultation, "PATIENT", GIVEN)
 
@@ -101,10 +107,7 @@ async def test_withdrawal_during_the_transcription_ends_it_before_the_next_chunk
     words.speech.how, words.speech.script = Cut.WINDOWS, script
     video = await words.world.recording(consultation)
     await words.transcriber().transcribe(video)
-    assert words.speech.asked == [0, 1, 2]
-    assert (await words.state_of(video))[:3] == ("OFF", "consent_withdrawn", 2)
-    assert 2 in await words.left(video), "the answer that came after the withdrawal is not kept"
-    assert await words.world.value("select count(*) from private.transcript_words") == 0
+    return video, patient
 
 
 async def test_answers_are_not_assembled_after_a_withdrawal(words: Words) -> None:
@@ -170,16 +173,7 @@ async def _refuse_one(number: int, before: int) -> None:
 
 
 async def test_retry_is_refused_until_the_consent_is_given_again(words: Words) -> None:
-    consultation = await words.world.consultation()
-    patient = await consents(words, consultation, "PATIENT", GIVEN)
-
-    async def script(number: int, before: int) -> None:
-        if number == 2:
-            await decide(words, patient, "WITHDRAWN")
-
-    words.speech.how, words.speech.script = Cut.WINDOWS, script
-    video = await words.world.recording(consultation)
-    await words.transcriber().transcribe(video)
+    video, patient = await _withdrawn_during_chunk_2(words)
     words.speech.script = None
     with pytest.raises(Conflict, match="transcription_consent_withdrawn"):
         await retry(words, video)

@@ -25,8 +25,8 @@ from app.transcripts.store import Sealed
 from devstack.object_store import ObjectStore
 from devstack.postgres import binaries_directory
 from tests.databases import Database
-from tests.integration.keeping_world import KEYRING, SIGNER, opened
-from tests.integration.words_world import SAID, ScriptedSpeech, Words, register_keys, script_sound
+from tests.integration.keeping_world import KEYRING, SIGNER
+from tests.integration.words_world import SAID, Words, opened_words
 
 pytestmark = pytest.mark.anyio
 
@@ -39,11 +39,9 @@ NEWER_ALONE = Keyring({"newer": NEWER._keys["newer"]})
 async def words(
     database: Database, emptied_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Words]:
-    script_sound(monkeypatch, TURNS)
-    async with opened(database, emptied_store) as world:
-        await register_keys(world)
-        await world.adopt()
-        yield Words(world, ScriptedSpeech())
+    async with opened_words(database, emptied_store, monkeypatch, TURNS) as words:
+        await words.world.adopt()
+        yield words
 
 
 async def _sealed(words: Words, video: UUID) -> Sealed:

@@ -11,8 +11,8 @@ from app.integrations.speech import Heard, HeardSegment
 from app.transcripts.transcriber import Transcriber
 from devstack.object_store import ObjectStore
 from tests.databases import Database
-from tests.integration.keeping_world import KEYRING, opened
-from tests.integration.words_world import ScriptedSpeech, Words, consents, register_keys, script_sound
+from tests.integration.keeping_world import KEYRING
+from tests.integration.words_world import Words, consents, opened_words, script_sound
 
 pytestmark = pytest.mark.anyio
 
@@ -21,10 +21,8 @@ pytestmark = pytest.mark.anyio
 async def words(
     database: Database, emptied_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Words]:
-    script_sound(monkeypatch, 3)
-    async with opened(database, emptied_store) as world:
-        await register_keys(world)
-        yield Words(world, ScriptedSpeech())
+    async with opened_words(database, emptied_store, monkeypatch, 3) as words:
+        yield words
 
 
 @pytest.mark.parametrize(
@@ -163,6 +161,13 @@ async def parts_beside(
     return video, made
 
 
+async def _consultation(words: Words) -> tuple[UUID, UUID, UUID]:
+    """Insert a consultation that the doctor and the patient have joined. Return its id and the participants' ids."""
+    consultation = await words.world.consultation()
+    doctor = await words.world.participant(consultation, "DOCTOR")
+    return consultation, doctor, await words.world.participant(consultation, "PATIENT")
+
+
 async def _set_began(words: Words, recording: UUID, seconds: float) -> None:
     await words.world.rows(
         "update resguardo.recordings set started_at = private.now() + make_interval(secs => %s) where id = %s",
@@ -251,9 +256,7 @@ async def test_channels_name_nobody_unless_each_was_routed_there(
     words: Words, is_routed: bool, speakers: list[str], has_guest: bool
 ) -> None:
     """LiveKit puts the tracks on the two channels in random order, so the order of joining identifies no speaker."""
-    consultation = await words.world.consultation()
-    doctor = await words.world.participant(consultation, "DOCTOR")
-    patient = await words.world.participant(consultation, "PATIENT")
+    consultation, doctor, patient = await _consultation(words)
     if has_guest:
         await words.world.participant(consultation, "GUEST", "INTERPRETER")
     part = {"medium": "SPEAKERS", "is_routed": is_routed, "began": 0.09}
@@ -278,9 +281,7 @@ async def test_video_is_transcribed_if_a_part_that_recorded_something_is_gone(
     words: Words, status: str, began: float | None, is_video: bool
 ) -> None:
     """A part that never began had no sound, for example because its track ended before the egress started."""
-    consultation = await words.world.consultation()
-    doctor = await words.world.participant(consultation, "DOCTOR")
-    patient = await words.world.participant(consultation, "PATIENT")
+    consultation, doctor, patient = await _consultation(words)
     video, _ = await parts_beside(
         words,
         consultation,
@@ -305,9 +306,7 @@ async def test_video_is_transcribed_if_the_object_of_a_part_is_missing(words: Wo
 
 @pytest.mark.parametrize("status", ["REQUESTED", "STARTING", "RECORDING", "STOPPING", "VERIFYING"])
 async def test_transcription_waits_for_each_part_that_is_not_over(words: Words, status: str) -> None:
-    consultation = await words.world.consultation()
-    doctor = await words.world.participant(consultation, "DOCTOR")
-    patient = await words.world.participant(consultation, "PATIENT")
+    consultation, doctor, patient = await _consultation(words)
     video, (_, late) = await parts_beside(
         words,
         consultation,
@@ -331,9 +330,7 @@ async def test_transcription_waits_for_each_part_that_is_not_over(words: Words, 
 
 
 async def test_part_that_becomes_ready_after_the_plan_changes_nothing(words: Words) -> None:
-    consultation = await words.world.consultation()
-    doctor = await words.world.participant(consultation, "DOCTOR")
-    patient = await words.world.participant(consultation, "PATIENT")
+    consultation, doctor, patient = await _consultation(words)
     video, (_, late) = await parts_beside(
         words,
         consultation,

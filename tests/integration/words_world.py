@@ -27,7 +27,9 @@ from app.transcripts import places, store
 from app.transcripts.model import Transcript
 from app.transcripts.stored import transcript_of
 from app.transcripts.transcriber import Transcriber
-from tests.integration.keeping_world import KEYRING, World
+from devstack.object_store import ObjectStore
+from tests.databases import Database
+from tests.integration.keeping_world import KEYRING, World, opened
 from tests.integration.recording_world import asker
 
 TURN_MS = 1000
@@ -196,6 +198,17 @@ async def register_keys(world: World, keyring: Keyring = KEYRING) -> None:
             key_id,
             value,
         )
+
+
+@asynccontextmanager
+async def opened_words(
+    database: Database, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> AsyncIterator[Words]:
+    """Yield the world of recordings with registered root keys and a scripted sound with this many turns."""
+    script_sound(monkeypatch, turns)
+    async with opened(database, store) as world:
+        await register_keys(world)
+        yield Words(world, ScriptedSpeech())
 
 
 async def consents(
