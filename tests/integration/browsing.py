@@ -1,5 +1,5 @@
-"""A headless Chromium with one page that runs the TypeScript example. The page has another origin than all
-services.
+"""Runs the TypeScript example in a page of a headless Chromium. The origin of the page differs from the origins of
+all services.
 """
 
 import json
@@ -35,7 +35,7 @@ STEPS = (
     "no second factor, no subscription",
     "sign out",
 )
-"""The steps of the page, in order."""
+"""The steps that the page runs, in this order."""
 
 
 def find_chromium() -> str | None:

@@ -1,7 +1,7 @@
-"""A practice with finished recordings, a retention policy, holds and a movable clock, on a real Postgres and a real
-object store.
+"""Builds a practice for tests on a real Postgres and a real object store: finished recordings, a retention policy,
+legal holds, and a clock that tests set.
 
-The database's `private.now()` and the bucket's Date use the same moved clock, unless a test sets them apart.
+The database's `private.now()` and the bucket's time use the same clock, unless a test sets `World.store_time`.
 """
 
 import secrets
@@ -53,7 +53,7 @@ as $$ begin return (select c.at from moved.clock as c); end $$;
 
 
 class ClockedStorage(Storage):
-    """The object store with the clock of the test world."""
+    """An object store whose listings show the time of the test world instead of the machine's time."""
 
     world: "World"
 
@@ -64,7 +64,7 @@ class ClockedStorage(Storage):
 
 @dataclass
 class World:
-    """The objects that tests use. `store_time`: the bucket's clock if it differs from the database's."""
+    """The practice that a test uses. `store_time`: the bucket's time, or None if it equals the database's time."""
 
     database: Database
     worker: Pool
@@ -113,7 +113,7 @@ class World:
         await self.rows("update moved.clock set at = %s", time)
 
     async def adopt(self, terms: dict[str, Any] | None = None) -> None:
-        """Put a retention policy into force."""
+        """Put a retention policy into force, by default with the terms in `TERMS`."""
         await self.rows(
             "insert into resguardo.retention_policies (name, sha256, status, source, terms, shortens, activated_at)"
             " values (%s, repeat('a', 64), 'ACTIVE', '', %s, false, private.now())",
@@ -171,8 +171,8 @@ class World:
         participant: UUID | None = None,
         is_routed: bool = False,
     ) -> UUID:
-        """Insert a recording that reaches this status now, in the same way as the worker. A READY recording has an
-        object and a data key.
+        """Insert a recording, and set this status and the end time now, as the worker does. A READY recording has
+        an object and a data key.
         """
         consultation = consultation or await self.consultation()
         recording, content = uuid4(), content or secrets.token_bytes(64)

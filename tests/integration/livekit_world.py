@@ -1,16 +1,14 @@
-"""The LiveKit stand-in over real HTTP, with a receiver of webhooks, our adapter on the vendor's client, and an
-object store for uploads.
+"""Serves the LiveKit stand-in over real HTTP to our adapter, which uses the vendor's client. Stores the webhooks
+that the stand-in sends.
 """
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import uvicorn
 from livekit.api import LiveKitAPI, TokenVerifier, WebhookReceiver
 from livekit.protocol.egress import AudioMixing, EncodedFileType
 from livekit.protocol.webhook import WebhookEvent as VendorEvent
@@ -25,6 +23,7 @@ from app.integrations.storage import Credentials
 from devstack import object_store
 from devstack.livekit import LiveKitStandIn, Pace, create_livekit_app
 from tests.buckets import s3_client
+from tests.integration.recording_world import served
 
 KEY, SECRET = "APIdevelopment", "a-secret-of-more-than-thirty-two-bytes"
 MEDIA = Path(__file__).parent.parent / "fixtures" / "headache.mp4"
@@ -40,7 +39,9 @@ PACE = Pace(start_delay_seconds=0.01, record_seconds=60, upload_backoff_seconds=
 
 @dataclass
 class Receiver:
-    """A receiver that stores webhooks. The receiver answers with the next status of `answers`, and then with 200."""
+    """An endpoint that stores the webhooks it receives. The endpoint answers with the next status in `answers`, or
+    with 200 if `answers` is empty.
+    """
 
     url: str = ""
     answers: list[int] = field(default_factory=list)
@@ -123,7 +124,9 @@ class World:
         return found
 
     async def record(self, upload: S3Target = NOWHERE, *, until: str) -> EgressSnapshot:
-        """Join, record, stop, and wait until LiveKit reports this end status."""
+        """Join the room, start an egress, stop the egress, and wait until LiveKit reports this end status. Return
+        the ended egress.
+        """
         await self.join()
         started = await self.start(upload)
         await self.until(started.egress_id, "active")
@@ -139,19 +142,6 @@ class World:
                 if found.status == status:
                     return found
                 await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def served(app: Starlette) -> AsyncIterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
-        while not server.started:  # noqa: ASYNC110  # uvicorn has no event to wait for
-            await asyncio.sleep(0.005)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        await serving
 
 
 @asynccontextmanager

@@ -1,5 +1,5 @@
-"""A consultation with all consents, and every part that records it: a real Postgres, the object store, and the
-LiveKit stand-in in this process.
+"""Builds a consultation with all consents, and every part that records it: a real Postgres, the object store, and
+the LiveKit stand-in in this process.
 """
 
 import asyncio
@@ -100,7 +100,9 @@ async def served(app: Starlette, *, date_header: bool = True) -> AsyncIterator[s
 
 @dataclass
 class World:
-    """The objects that tests use. `ahead`: the time by which the controller's clock is ahead."""
+    """The consultation that a test uses, and all parts that record it. `ahead`: the time by which the clock of the
+    controller and the reconciler is ahead of the database's clock.
+    """
 
     database: Database
     api: Pool
@@ -202,7 +204,9 @@ class World:
                 await asyncio.sleep(0.01)
 
     async def until(self, recording_id: UUID, status: RecordingStatus) -> Recording:
-        """Follow LiveKit's list until the recording has reached the status. Return the recording."""
+        """Send a webhook about each egress that LiveKit lists, until the recording has reached the status. Return
+        the recording.
+        """
         async with asyncio.timeout(20):
             while (found := await self.read(recording_id)).status is not status:
                 assert not found.status.is_terminal, found
@@ -212,13 +216,15 @@ class World:
         return found
 
     async def hint(self, egress_id: str, event: str = "egress_updated", status: str = "EGRESS_ACTIVE") -> str:
-        """Receive an event with LiveKit's signature and follow the egress. Return the event's id."""
+        """Receive a webhook with LiveKit's signature, and let the controller update the recording of its egress.
+        Return the event's id.
+        """
         event_id = await self.receive(egress_id, event, status)
         await self.controller.follow_event(event_id)
         return event_id
 
     async def receive(self, egress_id: str, event: str, status: str, event_id: str | None = None) -> str:
-        """Receive a webhook without following the egress. Return the event's id."""
+        """Receive a webhook with LiveKit's signature, and leave its job in the queue. Return the event's id."""
         event_id = event_id or f"EV_{secrets.token_hex(6)}"
         told = {
             "event": event,
@@ -376,6 +382,6 @@ async def _register(api: Pool, livekit: LiveKit, wished: dict[str, bool]) -> Con
         scheduled_at=datetime(2026, 11, 21, 12, tzinfo=UTC),
         kind="follow_up",
         sensitivity=Sensitivity.ORDINARY,
-        **wished,  # type: ignore[arg-type] # booleans, and one of its fields is a date
+        **wished,  # type: ignore[arg-type] # `wished` holds only booleans
     )
     return await consultations.register(asker(DOCTOR), registration)

@@ -1,4 +1,6 @@
-"""The environment of one API and one worker without these two processes, for tests of the `resguardo` command."""
+"""Runs everything that one API and one worker need, but not these two processes, for tests of the `resguardo`
+command.
+"""
 
 import base64
 import os
@@ -45,7 +47,7 @@ def running(cluster: Cluster, data_dir: Path) -> Iterator[Stack]:
         mark_database(project.owner_url, devstack.DEPLOYMENT)
         storage = devstack._storage(store)
         stack.callback(storage.close)
-        with ThreadPoolExecutor(1) as thread:  # This thread may run another event loop
+        with ThreadPoolExecutor(1) as thread:  # The calling thread may already run an event loop
             thread.submit(anyio.run, storage.claim, devstack.DEPLOYMENT).result()
         devstack._start_stand_ins(stack, data_dir, made, None)
         yield made

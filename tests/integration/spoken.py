@@ -1,4 +1,4 @@
-"""The turns that the fixture contains, in the form that a speech service receives, and the word error rate of a
+"""Provides the spoken turns of the fixture as a speech service receives them, and computes the word error rate of a
 transcript.
 """
 
@@ -41,7 +41,9 @@ def turns() -> tuple[SpokenTurn, ...]:
 
 
 def turn_flac(turn: SpokenTurn) -> bytes:
-    """Return the turn from its own channel, as 16 kHz mono FLAC with 0.1 s before and after."""
+    """Return the sound of the turn from its speaker's channel, with 0.1 s before and after the turn, as mono FLAC
+    at 16 kHz.
+    """
     start = max(0, round((turn.start - _MARGIN_SECONDS) * RATE))
     end = round((turn.end + _MARGIN_SECONDS) * RATE)
     return flac(channels()[turn.channel][start * _SAMPLE_BYTES : end * _SAMPLE_BYTES])

@@ -26,7 +26,9 @@ PAUSES = (0.5, 0.7, 1.0, 1.5, 2.5, 6.0, 12.0, 25.0, 40.0)
 
 @dataclass(frozen=True)
 class Talk:
-    """16-bit mono samples at 16 kHz, with the start and the end in seconds and the text of each turn."""
+    """A conversation: 16-bit mono samples at 16 kHz, and the start in seconds, the end in seconds and the text of
+    each turn.
+    """
 
     samples: bytes
     said: tuple[tuple[float, float, str], ...]
@@ -51,7 +53,8 @@ class StartErrors:
 
 
 def talk(count: int, pause: Callable[[int], float], *, noise: float = 0.0) -> Talk:
-    """Return this number of turns. `pause(n)`: the seconds after turn n; if negative, the next turn overlaps it.
+    """Return a conversation with this number of turns. `pause(n)`: the seconds after turn n; if negative, the next
+    turn overlaps it.
 
     `noise`: the level of white noise relative to the speech. 0.1 is 20 dB softer.
     """
@@ -130,7 +133,7 @@ def _add(sound: "array[int]", begin: int, other: "array[int]") -> None:
 def _with_noise(sound: "array[int]", share: float) -> "array[int]":
     spoken = [sample for sample in sound if sample]
     loud = share * (sum(sample * sample for sample in spoken) / len(spoken)) ** 0.5
-    chance = random.Random(1)  # noqa: S311 - noise, and the same each time
+    chance = random.Random(1)  # noqa: S311 - makes noise that is equal in each run
     return array("h", (max(-32_768, min(32_767, round(one + chance.gauss(0, loud)))) for one in sound))
 
 

@@ -114,7 +114,7 @@ class World:
 
     @property
     def policies(self) -> BucketPolicies:
-        """Return a new service without memory, as in a new process. All lasting state is in the database."""
+        """Return a new instance of the service, as in a new process. All lasting state is in the database."""
         return BucketPolicies(self.worker, replace(self.around, **self.changes))
 
     async def codes(self) -> list[tuple[str, str, str]]:
@@ -757,7 +757,9 @@ def _is_free(another: psycopg.Connection[Any]) -> bool:
 
 
 class Command:
-    """The command `resguardo policies` for the test world, with Cloudflare's API on a local port."""
+    """A callable that runs `resguardo policies` with the settings of the test world. Cloudflare's API is on a local
+    port.
+    """
 
     def __init__(self, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         self.environment = environment

@@ -232,8 +232,8 @@ async def test_the_cors_request_on_the_wire(wire: Wire, wired: StorageRules) -> 
 
 
 def assert_checksummed(headers: dict[str, str], body: bytes) -> None:
-    """Require a request in one piece, signed with V4, with a CRC32 and without an MD5. botocore sends this in spite
-    of the setting "when required".
+    """Require that a request has its body in one piece, a V4 signature, a CRC32 and no MD5. botocore sends the
+    CRC32 even if checksums are set to "when required".
     """
     assert headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKIAADMIN/")
     assert "/auto/s3/aws4_request" in headers["authorization"]

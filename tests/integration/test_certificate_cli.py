@@ -185,7 +185,7 @@ def test_check_tells_nothing_of_a_hostile_file(run: Run, tmp_path: Path) -> None
 
 
 def test_signature_verifies_by_hand_with_openssl(run: Run, tmp_path: Path) -> None:
-    """Runs the openssl commands of docs/certificates.md unchanged."""
+    """The test runs the openssl commands of docs/certificates.md unchanged."""
     document = (Path(__file__).parents[2] / "docs" / "certificates.md").read_text(encoding="utf-8")
     (commands,) = re.findall(r"```sh\n(# by hand\n.*?)```", document, flags=re.DOTALL)
 

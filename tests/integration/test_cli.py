@@ -310,7 +310,7 @@ def _of_project(environment: Mapping[str, str], project: ProjectUrls) -> dict[st
 def test_start_over_a_database_without_access_is_refused_until_migrate_has_run(
     run: Run, environment: dict[str, str], project: ProjectUrls, command: str
 ) -> None:
-    """`supabase db push` leaves such a database: it has the migrations without access."""
+    """After `supabase db push`, a database has the migrations, but neither the policies nor the grants."""
     pushed = _of_project(environment, project)
     migrations.migrate(project.owner_url, access_policies.MIGRATIONS_DIRECTORY)
     result = run(pushed, command)

@@ -55,7 +55,7 @@ async def _left_over(pool: Pool) -> tuple[Any, ...]:
 
 
 async def _end(pool: Pool, how: str) -> None:
-    """Run a person's transaction that ends in this way."""
+    """Run a transaction as the doctor that ends in this way: "well", or with the error that `how` names."""
     async with pool.as_user(asker(DOCTOR), ACCESS) as tx:
         assert tx.role == "clinician"
         assert await tx.value("select current_setting('role')") == "clinician"
@@ -228,7 +228,7 @@ async def test_refused_at_the_door_is_audited(
 ) -> None:
     with pytest.raises(kind, match=reason):
         async with pool.as_user(who, access):
-            pytest.fail("the door was open")
+            pytest.fail("the refused transaction began")
     assert [row[:3] for row in _refusals(database)] == [(access.action, "DENIED", reason)]
 
 
@@ -262,7 +262,7 @@ async def test_exhausted_pool_is_a_timeout(pool: Pool, monkeypatch: pytest.Monke
     async with pool.as_service("test"):
         with pytest.raises(Timeout, match="database_busy"):
             async with pool.as_service("test"):
-                pytest.fail("there was a second connection")
+                pytest.fail("the pool gave a second connection")
     async with pool.as_service("test") as tx:
         assert await tx.value("select 1") == 1
 
@@ -339,4 +339,4 @@ async def _unique_violation(pool: Pool) -> psycopg.Error:
             await connection.execute(statement)
     except psycopg.Error as error:
         return error
-    pytest.fail("nothing was raised")
+    pytest.fail("the statement raised no error")

@@ -111,7 +111,7 @@ def _read_until(process: subprocess.Popen[str], text: str) -> str:
         lines.append(line)
         if text in line:
             return "".join(lines)
-    pytest.fail("it ended before it said so:\n" + "".join(lines))
+    pytest.fail(f"the demo ended before it printed {text!r}:\n" + "".join(lines))
 
 
 def _wait_until_nothing_runs(directory: Path, seconds: float) -> None:
@@ -151,7 +151,7 @@ def test_demo_with_any_mp4_and_ogg_passes_reports_and_serves_again_until_ctrl_c(
     assert "✗" not in began
     assert "https://app.example.org,http://localhost:4000\n" in began
     for name in ("graphql_url", "supabase_url", "bucket_url", "livekit_url", "publishable_key"):
-        assert f" {first[name]}\n" in began, "it stays the same"
+        assert f" {first[name]}\n" in began, f"the second demo has another {name}"
     assert not processes_of(tmp_path)
 
 
@@ -217,7 +217,9 @@ def test_demo_hears_every_turn_and_killed_leaves_nothing_running(
 
 
 def _check_words(report: dict[str, Any]) -> None:
-    """Compare the transcript with the fixture's real text, turn by turn. Each access to it has one audit row."""
+    """Compare the transcript with the fixture's real text, turn by turn. Require one audit row for each access to
+    the transcript.
+    """
     heard, said = report["transcript"]["turns"], spoken_turns()
     assert all(set(turn) == {"start", "end", "speaker", "text"} for turn in heard)
     assert [turn["speaker"] for turn in heard] == [turn.speaker for turn in said]

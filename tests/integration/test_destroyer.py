@@ -254,7 +254,9 @@ class TestHolds:
         hold = await world.hold(consultation_id=await consultation_of(world, recording))
         protection = world.protection()
         await protection.run_once()
-        assert (await world.key_of(recording)).startswith("r/d90/"), "the attempt may still be under way"
+        assert (await world.key_of(recording)).startswith("r/d90/"), (
+            "the failed destruction may still be running"
+        )
         await world.move_to(world.time + timedelta(hours=1))
         await protection.run_once()
         assert await world.keys_under("r/") == [stray]
@@ -321,11 +323,11 @@ class TestClocks:
 
 
 class _Killed(BaseException):
-    """The process has died."""
+    """Raised in place of the death of the worker's process."""
 
 
 class _Broken(ClockedStorage):
-    """The bucket with one failing call. `error` is raised before the call, or after it if `after` is true."""
+    """A bucket of which one call fails. `error` is raised before the call, or after it if `after` is true."""
 
     broken: str
     error: BaseException
@@ -407,7 +409,9 @@ class TestFailures:
         broken = failing_storage(world, call, _Killed(), after=after, only=only)
         with pytest.raises(BaseExceptionGroup):
             await world.destroyer(broken).run_once()
-        assert await world.destroyer().run_once() == DestructionReport(0, 0), "another may be at it"
+        assert await world.destroyer().run_once() == DestructionReport(0, 0), (
+            "another worker may still destroy it"
+        )
         await world.move_to(world.time + timedelta(minutes=16))
         assert await world.destroyer().run_once() == DestructionReport(1, 0)
         (certificate,) = await certificates(world, recording)

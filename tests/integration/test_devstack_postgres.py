@@ -138,7 +138,7 @@ def test_postgres_is_stopped_by_a_signal_that_comes_while_it_starts(
 
     monkeypatch.setattr(postgres, "_is_ready", interrupted)
     with pytest.raises(KeyboardInterrupt), running(tmp_path, durable=False):
-        pytest.fail("it was not ready")
+        pytest.fail("the server started in spite of the interrupt")
     assert [process.poll() is not None for process in started] == [True]
 
 
@@ -155,7 +155,7 @@ def test_postgres_is_stopped_by_a_signal_that_comes_while_its_process_is_made(
 
     monkeypatch.setattr(postgres, "_spawn", interrupted)
     with pytest.raises(KeyboardInterrupt), running(tmp_path, durable=False):
-        pytest.fail("it was interrupted")
+        pytest.fail("the server started in spite of the signal")
     assert [process.poll() is not None for process in started] == [True]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

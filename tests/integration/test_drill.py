@@ -49,8 +49,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
 def practice(
     cluster: Cluster, store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Practice]:
-    """Yield the practice of all tests. Each test damages its own copy of a dump or an escrow file, and repairs its
-    changes to the bucket.
+    """Yield the practice that all tests of this module share. Each test damages its own copy of a dump or an escrow
+    file, and repairs its changes to the bucket.
     """
     with cluster.clone("newer") as database:
         yield rehearsal.practice(database, store, tmp_path_factory.mktemp("practice"))
@@ -97,7 +97,9 @@ def _compared(
     sample: int = 100,
     **watched: Any,
 ) -> Report:
-    """Run the drill without the restore, on the database itself. Return its report."""
+    """Run only the drill's comparison, on the practice's own database instead of a restored dump. Return the
+    report.
+    """
     order = Order(made.directory / "none", escrow or made.escrow(), passphrase, sample)
     return run.compare(
         _settings(made, deployment), order, url or made.database.superuser_url, Watcher(**watched)
@@ -499,13 +501,13 @@ def test_what_a_killed_drill_left_is_removed_by_the_next_one(practice: Practice)
     [left] = place.glob("resguardo-drill-*")
     long_ago = (datetime.now(UTC) - timedelta(hours=1)).timestamp()
     with restoring.fresh_server():
-        assert left.exists(), "younger than a minute: it may be another's that is just starting"
+        assert left.exists(), "the directory is new, so another drill may be starting in it"
     os.utime(left, (long_ago, long_ago))
     with restoring.fresh_server() as server:
         assert not left.exists()
         os.utime(server.home, (long_ago, long_ago))
         with restoring.fresh_server():
-            assert server.home.exists(), "in use, however old"
+            assert server.home.exists(), "a running server keeps its directory, however old the directory is"
 
 
 def test_command_writes_its_report_and_ends_with_whether_all_held(practice: Practice, tmp_path: Path) -> None:

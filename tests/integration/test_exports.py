@@ -44,12 +44,12 @@ NOTHING = ExportsReport(ended=0, swept=0, aborted=0, overdue=0)
 
 
 class Killed(BaseException):
-    """The process has died."""
+    """Raised in place of the death of the worker's process."""
 
 
 class WatchedStorage(Storage):
-    """An object store that reports objects as `age` older and counts reads and writes. The store can die, or fail
-    once.
+    """An object store that reports each object as older by `age`, and counts the bytes read and written. The store
+    can end the process at a call, or fail one call.
     """
 
     age = timedelta()
@@ -78,7 +78,7 @@ class WatchedStorage(Storage):
             self.largest = max(self.largest, len(answer))
             self.most_held = max(self.most_held, self.read_bytes - self.written_bytes)
         if operation == "put_part":
-            size = len(work.args[-1])  # type: ignore[attr-defined] # a partial
+            size = len(work.args[-1])  # type: ignore[attr-defined] # a functools.partial
             self.written_bytes += size
             self.largest = max(self.largest, size)
         if self.dies_after == self.calls - 1:
@@ -103,7 +103,7 @@ class WatchedStorage(Storage):
 
 @dataclass
 class World:
-    """A marked bucket and database, a patient's consultation, and the exports service."""
+    """The exports service, a bucket and a database with the same deployment mark, and a patient's consultation."""
 
     database: Database
     worker: Pool
@@ -113,7 +113,9 @@ class World:
     exports: Exports
 
     def process(self, **how: object) -> tuple[Exports, WatchedStorage]:
-        """Return the exports service of another worker and its storage, which dies or fails as told."""
+        """Return the exports service of another worker, and its storage. `how` sets attributes of the storage, such
+        as `fails`.
+        """
         storage = _storage(self.store)
         for name, value in how.items():
             setattr(storage, name, value)
@@ -203,7 +205,7 @@ class World:
         return rows[0] if rows else None
 
     async def opened(self, request: UUID) -> dict[str, bytes]:
-        """Return the files that the patient finds in the copy with the secret."""
+        """Decrypt the copy with its secret, as the patient does. Return the files in the copy."""
         copy = self.copy(request)
         assert copy is not None
         return read_archive(await self.content(copy["object_key"]), copy["secret"])

@@ -43,7 +43,7 @@ PASSWORD = "correct horse battery"
 
 
 class Project:
-    """One stand-in in this process, its clock, and its clients."""
+    """A stand-in for Supabase Auth in this process, with its clock and its clients."""
 
     def __init__(self, database: Database, data_dir: Path, **config: Any) -> None:
         self.database = database
@@ -234,7 +234,9 @@ async def test_aal2_ends_the_users_aal1_sessions(project: Project, doctor: UUID)
 
 
 async def verify(project: Project, client: AsyncClient, secret: str, *, late: float = 0) -> str:
-    """Answer a new challenge with the code of `late` seconds ago. Return the challenge's id."""
+    """Request a challenge of the second factor, and answer the challenge with the one-time code of `late` seconds
+    ago. Return the challenge's id.
+    """
     factors = await client.auth.mfa.list_factors()
     challenge = await client.auth.mfa.challenge({"factor_id": factors.totp[0].id})
     code = totp_code(secret, project.seconds() - late)

@@ -63,7 +63,7 @@ async def test_page_reads_why_it_is_refused(project: Project, doctor: UUID, page
     wrong = await _post(page, "/token?grant_type=password", {"email": EMAIL, "password": "wrong"})
     assert (wrong.status, json.loads(wrong.content)["code"]) == (400, "invalid_credentials")
     without_key = await page.fetch("POST", f"{AUTH}/token?grant_type=password", content=b"{}")
-    assert without_key.status == 401, "the gateway's refusal"
+    assert without_key.status == 401, "the gateway refuses a request without an API key"
     assert (await page.fetch("POST", f"{AUTH}/nowhere", SUPABASE_JS, b"{}")).status == 404
     jwks = await page.fetch("GET", f"{AUTH}/.well-known/jwks.json")
     assert json.loads(jwks.content)["keys"]

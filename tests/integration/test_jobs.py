@@ -104,7 +104,7 @@ class Work:
             raise self.error()
 
     async def give_up(self, argument: str, reason: str) -> None:
-        """Record the end of the attempts."""
+        """Record that the queue makes no further attempt."""
         if self.failures_to_give_up:
             self.failures_to_give_up -= 1
             raise ConnectionError(WORDS)
@@ -256,7 +256,7 @@ async def test_queue_and_log_hear_no_word_of_the_vendor(
     rows = [
         str(row)
         for table in ("procrastinate_jobs", "procrastinate_events", "procrastinate_workers")
-        for row in _rows(database, f"select t::text from jobs.{table} as t")  # noqa: S608 - named above
+        for row in _rows(database, f"select t::text from jobs.{table} as t")  # noqa: S608 - table names from this test
     ]
     assert len(work.done) == 2
     assert "job failed: task=verify_recording" in caplog.text
@@ -355,7 +355,9 @@ async def test_event_while_a_look_is_under_way_is_looked_at_after_it(database: D
 
 
 async def test_event_beside_a_fetch_not_yet_committed_neither_waits_nor_queues(database: Database) -> None:
-    """A worker learns of a job when its fetch commits, so it reads LiveKit's list after the event."""
+    """A worker receives a job only after its fetch has committed, so the worker reads LiveKit's list after the
+    second event.
+    """
     first = _receive(database)
     with psycopg.connect(database.worker_url) as worker:
         worker.execute("select jobs.procrastinate_fetch_job_v2(null, null)")

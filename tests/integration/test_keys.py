@@ -49,7 +49,7 @@ async def world(database: Database, object_store: ObjectStore) -> AsyncIterator[
 
 
 class Practice:
-    """A seeded database as the worker uses it, with READY videos without a data key."""
+    """A seeded database and the worker's connection pool. Tests insert READY videos without a data key."""
 
     def __init__(self, database: Database, worker: Pool) -> None:
         self.database, self.worker = database, worker

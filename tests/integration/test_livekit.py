@@ -81,7 +81,7 @@ async def test_room_and_participant_appear_when_somebody_joins(world: World) -> 
     joined = (await world.join()).json()
     await world.join("person-2")
     async with asyncio.timeout(10):
-        while (await world.livekit.rooms([ROOM]))[0].num_participants != 2:  # noqa: ASYNC110  # only asking tells
+        while (await world.livekit.rooms([ROOM]))[0].num_participants != 2:  # noqa: ASYNC110  # no event to wait for
             await asyncio.sleep(0.01)
     (room,) = await world.livekit.rooms([ROOM, "another"])
     assert (room.name, room.sid) == (ROOM, joined["room_sid"])
@@ -448,7 +448,7 @@ async def test_child_process_serves_what_its_config_says_and_prints_nothing(tmp_
     )
     try:
         async with asyncio.timeout(30), LiveKit(f"http://127.0.0.1:{port}", KEY, SECRET) as livekit:
-            while await livekit.reachable() != "ok":  # noqa: ASYNC110  # another process: only asking tells
+            while await livekit.reachable() != "ok":  # noqa: ASYNC110  # another process sends no event
                 await asyncio.sleep(0.05)
     finally:
         child.terminate()

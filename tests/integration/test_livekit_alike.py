@@ -161,7 +161,7 @@ async def test_room_that_closes_before_the_start_ends_it_without_a_signal(
 ) -> None:
     await vendor.room.create_room(CreateRoomRequest(name=ROOM))
     started = await world.start()
-    while not await _recorders(vendor):  # noqa: ASYNC110 - only asking tells
+    while not await _recorders(vendor):  # noqa: ASYNC110 - no event to wait for
         await asyncio.sleep(0.005)
     world.stand_in.rooms.delete(ROOM)
     await world.until(started.egress_id, "aborted")
@@ -221,7 +221,7 @@ async def test_recorder_that_outlives_a_crash_comes_back_under_another_sid(
     (before,) = await _recorders(vendor)
     await world.stand_in.crash()
     async with asyncio.timeout(20):
-        while (await _recorders(vendor))[0].sid == before.sid:  # noqa: ASYNC110 - only asking tells
+        while (await _recorders(vendor))[0].sid == before.sid:  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.01)
     assert await world.livekit.recorder_answers(before.identity) is True
 

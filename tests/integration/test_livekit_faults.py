@@ -148,7 +148,7 @@ async def test_all_recordings_are_listed_page_by_page_and_the_running_alone(worl
 
 async def is_aborted(world: World, egress_id: str) -> bool:
     async with asyncio.timeout(10):
-        while (found := await world.listed(egress_id)).status == "starting":  # noqa: ASYNC110  # only asking tells
+        while (found := await world.listed(egress_id)).status == "starting":  # noqa: ASYNC110  # no event to wait for
             await asyncio.sleep(0.01)
     return found.status == "aborted"
 
@@ -282,7 +282,7 @@ async def test_object_is_stored_after_complete_was_listed(target: S3Target, stor
         done = await world.until(started.egress_id, "complete")
         assert await asyncio.to_thread(stored, store, key) is None
         async with asyncio.timeout(10):
-            while (found := await asyncio.to_thread(stored, store, key)) is None:  # noqa: ASYNC110  # only asking
+            while (found := await asyncio.to_thread(stored, store, key)) is None:  # noqa: ASYNC110  # no event
                 await asyncio.sleep(0.02)
     assert done.size_bytes == len(found.content)
 
@@ -301,7 +301,7 @@ async def test_recording_is_forgotten_and_still_goes_on(world: World) -> None:
     await world.join()
     started = await world.start()
     async with asyncio.timeout(10):
-        while await world.livekit.list_egress(egress_id=started.egress_id):  # noqa: ASYNC110  # only asking tells
+        while await world.livekit.list_egress(egress_id=started.egress_id):  # noqa: ASYNC110  # no event to wait for
             await asyncio.sleep(0.01)
     assert await world.livekit.list_egress() == []
     assert started.egress_id in {one.identity for one in await world.livekit.participants(ROOM)}

@@ -54,9 +54,9 @@ from tests.integration.livekit_world import (
     SECRET,
     World,
     opened,
-    served,
     stored,
 )
+from tests.integration.recording_world import served
 
 pytestmark = pytest.mark.anyio
 
@@ -68,7 +68,7 @@ SOUND_SECONDS = 3
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write three seconds of a low tone on the left channel and of a high tone on the right channel."""
+    """Return a file with three seconds of a low tone on the left channel and a high tone on the right channel."""
     path = tmp_path_factory.mktemp("sound") / "tones.ogg"
     tones = "|".join(f"0.3*sin(2*PI*{hertz}*t)" for hertz in TONES_HZ)
     with av.open(str(path), mode="w", format="ogg") as container:

@@ -351,7 +351,7 @@ async def test_ffmpeg_itself_falls_for_a_playlist(
 
     await anyio.to_thread.run_sync(open_as_anybody_would)
 
-    assert contacts.count > 0, "the tests above prove nothing"
+    assert contacts.count > 0, "FFmpeg opens no URL by itself, so the tests above prove nothing"
 
 
 @pytest.mark.parametrize("container", ["mp4", "ogg"])
@@ -417,7 +417,9 @@ def _with_reference(headache: bytes, target: str) -> bytes:
 
 
 async def test_an_mp4_whose_media_are_elsewhere_is_refused(headache: bytes) -> None:
-    assert await Stored(_replaced(headache, b"udta", b"")).probe(), "rewriting alone breaks nothing"
+    assert await Stored(_replaced(headache, b"udta", b"")).probe(), (
+        "`_replaced` alone makes the file unreadable"
+    )
 
     assert await _refusal(_with_reference(headache, str(HEADACHE))) == "media_unreadable"
 
@@ -458,7 +460,7 @@ async def test_data_references_to_the_file_itself_are_taken(headache: bytes) -> 
 
 @pytest.mark.parametrize("around", [b"udta", b"meta", b"edts"])
 async def test_a_data_reference_in_an_unusual_place_is_refused(headache: bytes, around: bytes) -> None:
-    """FFmpeg reads this box at any position."""
+    """FFmpeg reads a `dref` box at any position, so the probe must refuse the box at every position."""
     hidden = _box(around, (bytes(4) if around == b"meta" else b"") + _box(b"dref", REFERENCES["http"]))
     moov = headache.index(b"moov") - 4
     size = int.from_bytes(headache[moov : moov + 4]) + len(hidden)
@@ -480,7 +482,9 @@ async def test_a_compressed_index_is_refused(headache: bytes) -> None:
 async def test_ffmpeg_itself_falls_for_a_data_reference(headache: bytes) -> None:
     attack = io.BytesIO(_with_reference(headache, str(HEADACHE)))
     with av.open(attack, "r", options={"enable_drefs": "1", "use_absolute_path": "1"}) as media:
-        assert next(media.decode(video=0)) is not None, "the test above proves nothing"
+        assert next(media.decode(video=0)) is not None, (
+            "FFmpeg follows no data reference, so the tests above prove nothing"
+        )
 
 
 HUGE: dict[str, tuple[bytes, int, bytes]] = {
@@ -553,7 +557,7 @@ print(json.dumps({{"media": MEDIA}}))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the dumpable flag")
 async def test_a_child_that_is_taken_over_cannot_look_into_its_parent(headache: bytes) -> None:
     """The parent is not dumpable during the probe. The test checks only this flag, because a child that runs as
     root could inspect the parent in spite of it.

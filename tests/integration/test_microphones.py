@@ -66,7 +66,9 @@ class Visit:
         return video
 
     def go_on(self) -> None:
-        """Let LiveKit do everything that is due. A pass notices the changes without events."""
+        """Let LiveKit do everything that is due, make one pass of the reconciler, and run all jobs. No event is
+        delivered.
+        """
         self.cloud.goes_on()
         self.look()
         self.work()
@@ -103,7 +105,7 @@ class Visit:
                 await self.stage.recordings.stop(asker(DOCTOR), recordings(self.stage)[0].id)
 
     def disturbed(self, run: Callable[[], None], disturbance: Disturbance) -> None:
-        """Run the function with a crash, a failure or another action at one boundary."""
+        """Run the function, with a crash, a failure or another action at one boundary between two calls."""
         self.cloud.faults.plan(disturbance)
         with suppress(AppError, Crashed):
             run()

@@ -149,7 +149,7 @@ async def test_a_video_whose_sound_is_there_is_left_to_people(world: World) -> N
     assert (await look(world)).resolved == 0
     await lose(world, sound)
     assert (await look(world)).reported == 1
-    assert (await look(world)).resolved == 0, "the sound is missing since today"
+    assert (await look(world)).resolved == 0, "the sound has only been missing since today"
     await world.move_to(world.time + QUARANTINE)
     assert (await look(world)).resolved == 1
     assert [row["recording_id"] for row in await world.rows(DELETIONS)] == [gone]

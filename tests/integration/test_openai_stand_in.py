@@ -195,7 +195,7 @@ async def test_vendors_client_lists_the_models_while_somebody_is_listened_to(app
         )
         file = ("piece.flac", turn_flac(turns()[2]))
         listening = asyncio.create_task(client.audio.transcriptions.create(model="gpt-transcribe", file=file))
-        while not app.state.stand_in.calls:  # noqa: ASYNC110 - it has no event to wait for
+        while not app.state.stand_in.calls:  # noqa: ASYNC110 - the stand-in has no event to wait for
             await asyncio.sleep(0.005)
         models = [model.id async for model in client.models.list()]
         assert not listening.done()

@@ -117,7 +117,7 @@ async def _ask_frozen(pool: Pool, wire: Proxy, used: list[Connection]) -> None:
 async def test_transaction_with_a_frozen_database_ends_at_its_deadline(
     database: Database, wire: Proxy, monkeypatch: pytest.MonkeyPatch, *, is_idle: bool
 ) -> None:
-    """Tests both an idle connection and a new connection, because the connection attempt has a deadline too."""
+    """The test uses an idle connection and a new connection, because a connection attempt has a deadline too."""
     seed_people(database)
     monkeypatch.setattr(connections, "CANCEL_SECONDS", 0.05)
     pool = Pool(_through(wire, database.api_url), application="test", max_size=2, seconds=0.3)
@@ -267,7 +267,7 @@ def test_pauses_grow_and_begin_anew_after_steady_work(
     assert pauses == [*PAUSES_SECONDS, PAUSES_SECONDS[-1], PAUSES_SECONDS[-1]]
     outage.end()
     outage.tell("database_read_only")
-    assert outage.next_pause() == PAUSES_SECONDS[-1], "it has hardly worked"
+    assert outage.next_pause() == PAUSES_SECONDS[-1], "the database worked too briefly to reset the pauses"
     outage.end()
     now += STEADY_SECONDS + 1
     outage.tell("database_read_only")

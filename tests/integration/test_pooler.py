@@ -75,7 +75,7 @@ async def test_start_over_a_pooler_that_keeps_no_session_is_refused(database: Da
         with pytest.raises(Conflict, match="pooler_keeps_no_session") as refused:
             await require_own_database(pool, "any")
         await pool.close()
-    assert not refused.value.retryable, "the worker does not wait for another URL"
+    assert not refused.value.retryable, "a retry cannot help, because only the operator can change the URL"
     assert "5432" in checks.remedy(refused.value.reason)
 
 

@@ -71,7 +71,7 @@ ANOTHER: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("another", ANOTHER)
 async def test_upload_of_anything_else_is_refused(writer: Storage, key: str, another: str) -> None:
-    assert await _put(_signed(writer, key), **ANOTHER[another]) == 403  # type: ignore[arg-type]  # as a table
+    assert await _put(_signed(writer, key), **ANOTHER[another]) == 403  # type: ignore[arg-type]  # headers in a dict
     assert await writer.head(key) is None
 
 

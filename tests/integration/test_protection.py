@@ -1,5 +1,5 @@
-"""Objects under a hold or a longer term survive the bucket's lifecycle rule. Tested on a real Postgres and a real
-store with a moved clock.
+"""Tests that objects under a legal hold or with a longer term survive the bucket's lifecycle rule, on a real
+Postgres and a real store with a moved clock.
 """
 
 import asyncio
@@ -48,11 +48,13 @@ class Locks:
 
 
 class Killed(BaseException):
-    """The process died between two lines."""
+    """Raised in place of the death of the process between two lines."""
 
 
 class TroubledStorage(Storage):
-    """An object store that kills its worker before or after its n-th call. Locks work as in R2."""
+    """An object store that kills its worker before or after its n-th call. A locked object cannot be deleted, as in
+    R2.
+    """
 
     locks: Locks | None = None
     calls_left: float = float("inf")
@@ -96,7 +98,7 @@ async def with_sound(world: World, consultation: UUID | None = None) -> tuple[UU
 
 
 async def is_settled(world: World, *recordings: UUID) -> None:
-    """Require that each recording is read from keep/, and that no other copy exists."""
+    """Require that the object of each recording is under `keep/`, and that no other copy exists."""
     keys = [await world.key_of(one) for one in recordings]
     assert all(key.startswith("keep/") for key in keys), keys
     assert sorted(await world.keys_under("keep/")) == sorted(keys)
@@ -195,7 +197,7 @@ async def test_what_lost_its_object_is_left_where_it_is(world: World) -> None:
     assert (await world.key_of(recording)).startswith("r/d90/")
     assert await world.rows("select recording_id from private.object_moves") == []
     reads = "select id from audit.events where action = 'recording.read_key' and reason = 'object_move'"
-    assert len(await world.rows(reads)) == 1, "asked again each hour"
+    assert len(await world.rows(reads)) == 1, "the second pass read the object key again"
 
 
 @pytest.mark.parametrize("is_killed_after", [False, True])
@@ -369,7 +371,7 @@ def test_locks_planned_keep_what_stands_first_and_mend_what_is_none() -> None:
     assert plan_locks(standing, ["r/d90/b/", "r/d90/c/"])[1].prefix == "r/d90/b/"
     room = [LockRule(f"x-{n}", f"x/{n}/") for n in range(MAX_LOCK_RULES - 1)]
     full = plan_locks(room, ["r/d90/a/"])
-    assert plan_locks(full, ["r/d90/new/", "r/d90/a/"]) == full, "one is unlocked for another"
+    assert plan_locks(full, ["r/d90/new/", "r/d90/a/"]) == full, "a new lock replaced an existing lock"
     lifted = [replace(standing[1], enabled=False), replace(standing[2], max_age_seconds=60)]
     mended = plan_locks([FIXED, *lifted], ["r/d90/a/", "r/d90/b/"])
     assert all(rule.enabled and rule.is_indefinite for rule in mended)
@@ -421,7 +423,9 @@ async def test_what_was_moved_is_destroyed_whole_once_it_is_due_and_released(
     assert (await world.destroyer().run_once()).destroyed == 0
     await world.release(hold)
     if has_left_source:
-        assert (await world.destroyer().run_once()).destroyed == 0, "one of its objects is on its way"
+        assert (await world.destroyer().run_once()).destroyed == 0, (
+            "the move of one of its objects has not ended"
+        )
         await world.protection().run_once()
     assert (await world.destroyer().run_once()).destroyed == 1
     assert await world.keys_under("keep/") == await world.keys_under("r/") == []
@@ -433,7 +437,9 @@ async def test_what_was_moved_is_destroyed_whole_once_it_is_due_and_released(
 async def test_what_is_protected_is_no_drift_and_what_is_released_neither(
     world: World, troubled: TroubledStorage, has_locks: bool
 ) -> None:
-    """The hourly check of the bucket decides this with its own query, which must agree."""
+    """The hourly check of the bucket decides with its own query which objects need protection. Its query must agree
+    with the query of the protection service.
+    """
     patient = await world.patient()
     await with_sound(world, await world.consultation(patient))
     await world.recording(await world.consultation(patient), status="FAILED")
@@ -455,7 +461,9 @@ async def test_what_is_protected_is_no_drift_and_what_is_released_neither(
     assert (await world.key_of(held)).startswith("keep/")
     assert (await world.key_of(free)).startswith("r/")
     await world.release(hold)
-    assert len(await drifts(world, rules)) == (2 if has_locks else 0), "they are left behind"
+    assert len(await drifts(world, rules)) == (2 if has_locks else 0), (
+        "the lock rules of a released hold are a drift"
+    )
     await guard.run_once()
     assert await drifts(world, tuple(locks.rules) if locks else None) == []
 

@@ -57,7 +57,7 @@ async def _ask_in_vain(world: World, recording_id: UUID) -> None:
 
 
 async def _missed(world: World, gone_for: timedelta) -> None:
-    """Make as many passes as the reconciler needs to call an egress dead, spread over this time."""
+    """Make as many passes as the reconciler needs before it declares an egress dead, spread over this time."""
     for _ in range(MISSES):
         await world.reconciler.run_once()
         world.ahead += gone_for / (MISSES - 1)
@@ -415,7 +415,7 @@ async def test_zombie_in_a_room_that_is_gone_is_lost_after_five_minutes(
         await _until(world, recording_id, RecordingStatus.RECORDING)
         await world.leave()
         async with asyncio.timeout(20):
-            while await world.livekit.rooms([world.consultation.room_name]):  # noqa: ASYNC110 - it tells nobody
+            while await world.livekit.rooms([world.consultation.room_name]):  # noqa: ASYNC110 - no event comes
                 await asyncio.sleep(0.02)
         await _missed(world, RECORDER_GONE / 2)
         assert (await world.read(recording_id)).status is RecordingStatus.RECORDING

@@ -652,7 +652,7 @@ async def test_recorder_credentials_are_in_no_row_and_no_log(
         rows = [
             str(row)
             for (table,) in world.rows(TABLES)
-            for row in world.rows(f"select t::text from {table} as t")  # noqa: S608 - named by the catalogue
+            for row in world.rows(f"select t::text from {table} as t")  # noqa: S608 - table names from the catalogue
         ]
         assert all(any(str(each) in row for row in rows) for each in media)
         assert not [text for text in (*rows, caplog.text) for secret in secrets if secret in text]

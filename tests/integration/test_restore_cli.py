@@ -59,7 +59,7 @@ async def test_command_lists_what_came_back_and_says_what_is_next(
     assert "resguardo restore check --repeat" in looked.output
 
     repeated = await _told(monkeypatch, await world.restore_check().run(repeat=True), "--repeat")
-    assert repeated.exit_code == 1, "what is held is still there"
+    assert repeated.exit_code == 1, "the held recording still exists"
     assert f"destroyed again by the worker {gone}" in repeated.output
 
 

@@ -66,7 +66,7 @@ async def _running(url: str, due: Sequence[Round]) -> AsyncIterator[asyncio.Task
 
 async def _until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110 - rounds tell nobody
+        while not holds():  # noqa: ASYNC110 - periodic tasks send no signal to wait for
             await asyncio.sleep(0.01)
 
 
@@ -228,12 +228,14 @@ def test_lease_of_one_process_is_not_taken_renewed_or_given_back_by_another(data
         worker.execute("select private.give_lease_back(2)")
         assert _rows(database, LEASE) == [(1, True)]
         worker.execute("select private.give_lease_back(1)")
-        assert ask("select private.renew_lease(1)") == [(False,)], "what was given back is not renewed"
+        assert ask("select private.renew_lease(1)") == [(False,)], (
+            "a lease that was given back cannot be renewed"
+        )
         [(number, _, lapsed)] = ask("select * from private.take_lease('two', null)")
         assert (number, lapsed) == (2, None)
         assert ask("select number, lapsed_leader from private.take_lease('two', 2)") == [(3, None)]
         _rows(database, ENDED)
-        assert ask("select private.renew_lease(3)") == [(False,)], "an ended lease is not renewed"
+        assert ask("select private.renew_lease(3)") == [(False,)], "an expired lease cannot be renewed"
         assert ask("select number, lapsed_leader from private.take_lease('one', 1)") == [(4, "two")]
 
 
@@ -276,7 +278,7 @@ async def test_round_that_takes_long_holds_up_no_other(database: Database) -> No
         await begun.wait()
         await _until(lambda: good.runs > 3)
         assert not ended.is_set()
-    assert ended.is_set(), "a round that goes on is cut short with its leader"
+    assert ended.is_set(), "the running task did not end with its leader"
 
 
 async def test_round_that_loses_its_cancellation_is_cancelled_again(

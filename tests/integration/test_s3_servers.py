@@ -224,13 +224,13 @@ async def test_server_without_lifecycle_says_that_it_has_none(server: Server) ->
     try:
         assert await rules.read_lifecycle() == ()
     except UpstreamFailed as refused:
-        assert refused.reason == "storage_not_implemented"  # noqa: PT017 - one or the other
+        assert refused.reason == "storage_not_implemented"  # noqa: PT017 - some servers raise, others answer
     rules.close()
 
 
 @dataclass
 class Behaviour:
-    """The answers of the configured server, which checks no signature."""
+    """The answers that a test configures for a server. The server checks no signature."""
 
     presigned: tuple[int, str] = (200, "")
     headers: dict[str, str] = field(default_factory=dict)
@@ -297,9 +297,7 @@ async def test_bucket_that_refuses_one_way_is_told_by_it(
 
 
 async def test_url_that_is_over_when_it_is_made_is_a_wrong_clock() -> None:
-    """AWS answers AccessDenied to an expired URL. Our clock is ten minutes behind the store's clock in its Date
-    header.
-    """
+    """AWS answers AccessDenied to an expired URL. The Date header of the store is ten minutes ahead of our clock."""
     ahead = {"Date": _http_date(-timedelta(minutes=10))}
     behaviour = Behaviour(presigned=(403, "AccessDenied"), headers=ahead)
     async with _told(behaviour, date_header=False) as storage:

@@ -79,7 +79,9 @@ def test_process_for_webhooks_has_the_webhook_and_nothing_else(world: Stack, tmp
         assert httpx.post(f"{url}/webhooks/livekit", content=b"{}").status_code == 401
         assert httpx.post(f"{url}/graphql", json={"query": "{ viewer { id } }"}).status_code == 404
         assert httpx.get(f"{url}/health/live").status_code == 200
-        assert _sessions(world) == {"resguardo-api"}, "it listens to nothing"
+        assert _sessions(world) == {"resguardo-api"}, (
+            "the process has no connection that listens for notifications"
+        )
 
 
 def test_terminated_process_ends_by_itself_and_leaves_no_session(world: Stack, tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ class TestHolds:
         before = await world.value("select count(*) from audit.events where action = 'recording.read_key'")
         assert (await protection.run_once()).moved == 0
         after = await world.value("select count(*) from audit.events where action = 'recording.read_key'")
-        assert after == before, "a sound that cannot move yet is not asked for in each pass"
+        assert after == before, "the second pass read the key of a sound that cannot move yet"
         await world.storage.put_new(await world.key_of(lost), b"late", "video/mp4")
         await world.rows("update resguardo.recordings set status = 'READY' where id = %s", lost)
         assert (await protection.run_once()).moved == 1

@@ -35,8 +35,8 @@ PASSWORD = "correct horse battery"
 PENDING = ("PENDING", None, None)
 
 
-class Crash(Exception):  # noqa: N818 - not an error
-    """The worker died at this line."""
+class Crash(Exception):  # noqa: N818 - stands for a crash, not for an error
+    """Raised in place of the worker's death at one line."""
 
 
 class House:
@@ -393,7 +393,7 @@ async def _work(house: House, invitation: UUID, *, earlier: int = 0) -> int:
                 return attempts + 1 - earlier
         else:
             return attempts + 1 - earlier
-    raise AssertionError("it never ended")
+    raise AssertionError("the job needed more than the allowed attempts")
 
 
 async def _order(house: House, **order: Any) -> None:

@@ -81,7 +81,7 @@ async def test_page_uploads_what_an_import_declares(store: ObjectStore, page: Pa
     assert answer.status == 200
     assert answer.headers["etag"]
     again = await page.fetch("PUT", url, headers, content)
-    assert again.status == 412, "a page may read why it was refused"
+    assert again.status == 412, "a page may read the status of a refused upload"
 
 
 async def test_page_reads_a_range_and_its_size_as_a_player_does(store: ObjectStore, page: Page) -> None:
@@ -90,7 +90,7 @@ async def test_page_reads_a_range_and_its_size_as_a_player_does(store: ObjectSto
     assert (answer.status, answer.content) == (206, b"2345")
     assert answer.headers["content-range"] == "bytes 2-5/10"
     suffix = await page.fetch("GET", url, {"Range": "bytes=-3"})
-    assert (suffix.status, suffix.content) == (206, b"789"), "a range that has to be asked for first"
+    assert (suffix.status, suffix.content) == (206, b"789"), "the browser sends a preflight for this range"
 
 
 async def test_page_reads_no_header_that_is_not_exposed(store: ObjectStore, page: Page) -> None:
@@ -145,7 +145,9 @@ async def test_another_origins_page_reads_nothing_though_the_url_is_good(
     url = _stored(store, "tests/cors/stranger", b"kept")
     with pytest.raises(Blocked, match="the origin is not allowed: 200, no header"):
         await Page(http, "https://evil.example").fetch("GET", url)
-    assert (await http.get(url)).status_code == 200, "no page: no origin"
+    assert (await http.get(url)).status_code == 200, (
+        "a client that is no web page sends no origin and is served"
+    )
 
 
 async def test_page_learns_that_a_url_is_refused(store: ObjectStore, page: Page) -> None:
@@ -159,7 +161,7 @@ async def test_preflight_opens_nothing(store: ObjectStore, http: httpx.AsyncClie
     foreign = await http.options(
         f"{store.endpoint_url}/v1/AUTH_resguardo/{store.bucket}", headers=_preflight(ORIGIN, "GET")
     )
-    assert foreign.status_code == 403, "Swift's own API is none of the bucket's"
+    assert foreign.status_code == 403, "the bucket's rules do not apply to Swift's own API"
 
 
 async def test_store_without_origins_serves_no_page(

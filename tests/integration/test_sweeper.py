@@ -66,7 +66,7 @@ class AgedStorage(Storage):
 
 @dataclass
 class World:
-    """A marked bucket and database, a consultation, and the sweeper."""
+    """The sweeper, a bucket and a database with the same deployment mark, and a consultation."""
 
     database: Database
     worker: Pool

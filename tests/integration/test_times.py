@@ -89,10 +89,10 @@ async def _transcribed(sound: Talk, api: SpeechApi, order: Order | None) -> tupl
 
 
 async def _holds(sound: Talk, api: SpeechApi, order: Order | None = None) -> int:
-    """Require that the promise holds. Return the number of sent chunks."""
+    """Require that the errors of the start times are within the promised limits. Return the number of sent chunks."""
     transcript, sent = await _transcribed(sound, api, order)
     errors = start_errors(sound, transcript)
-    told = f"median {errors.median:.2f} s, 99th percentile {errors.percentile_99:.2f} s, {sent} pieces"
+    told = f"median {errors.median:.2f} s, 99th percentile {errors.percentile_99:.2f} s, {sent} chunks"
     print(f"{api.value} {order.kind if order else ''}: {told}")  # noqa: T201 - the measure
     assert errors.unheard == 0
     assert (errors.median <= MEDIAN_SECONDS, errors.percentile_99 <= MOST_SECONDS) == (True, True), told

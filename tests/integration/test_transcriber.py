@@ -40,7 +40,7 @@ SAID = [turn for turn in turns() if turn.end < SECONDS]
 
 @dataclass
 class Practice:
-    """A world and its speech service."""
+    """A practice, and the transcriber and the speech service that transcribe its recordings."""
 
     world: World
     stand_in: OpenAIStandIn
@@ -122,7 +122,7 @@ async def test_what_both_said_is_kept_with_their_turns_and_times(practice: Pract
 
 
 def second(number: float) -> int:
-    """Return a time as a number of bytes of 16 kHz samples."""
+    """Return the number of bytes of 16-bit samples at 16 kHz in this number of seconds."""
     return round(number * RATE) * 2
 
 
@@ -190,7 +190,7 @@ async def test_microphones_recorded_apart_name_who_said_what_at_the_videos_times
         abs(turn.start_ms / 1000 - 2.0 - said.start)
         for said, turn in zip(SAID, transcript.turns, strict=True)
     ]
-    assert median(errors) < 0.15, "the turn is a tenth of a second longer at its beginning"
+    assert median(errors) < 0.15, "a turn begins up to a tenth of a second before its speech"
     assert max(errors) < 0.25
     assert len(practice.stand_in.calls) == len(SAID)
 
@@ -258,7 +258,7 @@ async def test_what_was_heard_before_a_failure_is_not_asked_again(practice: Prac
     await practice.transcriber.transcribe(video)
     assert (await practice.state_of(video))[0] == "READY"
     heard = [call.sha256 for call in practice.stand_in.calls]
-    assert len(heard) == len(set(heard)) + 1, "the one that failed is asked again, and no other"
+    assert len(heard) == len(set(heard)) + 1, "only the failed chunk is sent again"
 
 
 async def _heard_until_it_fails(practice: Practice, video: UUID) -> None:
@@ -296,7 +296,7 @@ async def _all_rows(world: World) -> str:
     )
     found = []
     for table in tables:
-        query = f"select t::text as row from {table['name']} as t"  # noqa: S608 - the catalogue's own names
+        query = f"select t::text as row from {table['name']} as t"  # noqa: S608 - table names from the catalogue
         found += [row["row"] for row in await world.rows(query)]
     return "\n".join(found).lower()
 

@@ -89,7 +89,7 @@ async def test_withdrawal_during_the_transcription_ends_it_before_the_next_chunk
     video, _ = await _withdrawn_during_chunk_2(words)
     assert words.speech.asked == [0, 1, 2]
     assert (await words.state_of(video))[:3] == ("OFF", "consent_withdrawn", 2)
-    assert 2 in await words.left(video), "the answer that came after the withdrawal is not kept"
+    assert 2 in await words.left(video), "the text that arrived after the withdrawal was stored"
     assert await words.world.value("select count(*) from private.transcript_words") == 0
 
 
@@ -182,7 +182,7 @@ async def test_retry_is_refused_until_the_consent_is_given_again(words: Words) -
     await retry(words, video)
     words.speech.asked.clear()
     await words.transcriber().transcribe(video)
-    assert words.speech.asked == [2, 3, 4, 5], "what was answered before the withdrawal is not sent again"
+    assert words.speech.asked == [2, 3, 4, 5], "only the chunks without a stored text are sent again"
     assert (await words.state_of(video))[:2] == ("READY", None)
 
 

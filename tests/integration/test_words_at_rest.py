@@ -244,7 +244,7 @@ async def test_rotation_while_words_are_made_and_searched_keeps_them_right(words
     words.speech.how, words.speech.script = Cut.WINDOWS, script
     await words.transcriber(keyring=NEWER).transcribe(during)
     assert await words.state_of(during) == ("READY", None, TURNS, TURNS)
-    assert set(seen) == {looked_for}, "what is searched by stays the same"
+    assert set(seen) == {looked_for}, "the rotation changed the search terms"
     for video in (before, during):
         assert looked_for <= await _terms(words, video)
         assert (await words.transcript_of(video, NEWER_ALONE)).turns[2].text == text

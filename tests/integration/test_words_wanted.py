@@ -102,7 +102,7 @@ async def test_recording_in_which_nobody_speaks_is_ready_and_has_no_speech(
     status = "select status from resguardo.recordings where id = %s"
     assert await words.world.value(status, video) == "READY"
     for table in ("private.transcript_words", "private.transcript_pieces"):
-        assert await words.world.value(f"select count(*) from {table}") == 0  # noqa: S608 - names of ours
+        assert await words.world.value(f"select count(*) from {table}") == 0  # noqa: S608 - table names from this test
 
 
 async def test_speech_in_spanish_is_kept_as_it_was_said(
@@ -126,7 +126,8 @@ async def parts_beside(
     video_began: float = 0.0,
     video_longer: float | None = None,
 ) -> tuple[UUID, list[UUID]]:
-    """Insert a READY video and its parts. Each part has a status and began this many seconds after START.
+    """Insert a READY video and the sounds beside it. Each part describes one sound: `began` is its start in seconds
+    after START, or None if the sound never began. The default of `status` is READY.
 
     `video_longer`: the seconds by which the video's file is longer than LiveKit reported.
     """
@@ -177,7 +178,9 @@ async def _set_began(words: Words, recording: UUID, seconds: float) -> None:
 
 
 async def shown(words: Words, video: UUID) -> list[tuple[int, str, int | None, UUID | None]]:
-    """Return the turns of the transcript: start, speaker, label and participant."""
+    """Transcribe the video. Return the start in milliseconds, the speaker, the label and the participant of each
+    turn.
+    """
     await words.transcriber().transcribe(video)
     turns = (await words.transcript_of(video)).turns
     return [(turn.start_ms, turn.speaker.value, turn.label, turn.participant_id) for turn in turns]
@@ -232,7 +235,7 @@ async def test_each_microphone_has_the_voice_of_its_participant(words: Words) ->
         ("PATIENT", 1, patient),
         *{("COMPANION", read[n][2], one) for n, one in ((6, mother), (9, father))},
     }
-    assert {read[6][2], read[9][2]} == {2, 3}, "two guests of one role are two voices"
+    assert {read[6][2], read[9][2]} == {2, 3}, "two guests with the same role have two labels"
     assert [turn[0] for turn in read if turn[3] == patient] == [
         0,
         1000,
@@ -244,7 +247,9 @@ async def test_each_microphone_has_the_voice_of_its_participant(words: Words) ->
     assert len(read) == len({*words.speech.asked}) * 5 == 15
     assert await words.state_of(video) == ("READY", None, 15, 15)
     (row,) = await world.rows("select entity_ids from audit.events where action = 'transcript.begin'")
-    assert set(row["entity_ids"]) == {video, *parts}, "each object key that was given out"
+    assert set(row["entity_ids"]) == {video, *parts}, (
+        "the audit row names each recording whose object key was read"
+    )
 
 
 @pytest.mark.parametrize(
@@ -263,7 +268,9 @@ async def test_channels_name_nobody_unless_each_was_routed_there(
     video, _ = await parts_beside(words, consultation, part)
     read = await shown(words, video)
     assert [turn[1] for turn in read] == speakers
-    assert [turn[2] for turn in read] == [0, 1, 0], "so that each voice is named in one call"
+    assert [turn[2] for turn in read] == [0, 1, 0], (
+        "each channel has a label, so one mutation can name its speaker"
+    )
     assert [turn[3] for turn in read] == ([doctor, patient, doctor] if is_routed else [None] * 3)
 
 

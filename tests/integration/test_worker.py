@@ -184,7 +184,7 @@ def test_recording_of_which_every_webhook_is_dropped_is_finished_by_the_worker(
     world: Stack, start: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     _ordered(world, "drop_all")
-    with ThreadPoolExecutor(1) as thread:  # This thread may run another event loop
+    with ThreadPoolExecutor(1) as thread:  # The calling thread may already run an event loop
         consultation = thread.submit(asyncio.run, _arranged(world)).result()
     world.environment["RECONCILE_SECONDS"] = "1"
     worker = start("worker")

@@ -35,8 +35,8 @@ def read_archive(archive: bytes, secret: str) -> dict[str, bytes]:
 
 def _read(archive: bytes, entry: zipfile.ZipInfo, secret: str) -> bytes:
     assert entry.compress_type == 99
-    assert entry.flag_bits & 1, "not encrypted"
-    assert entry.CRC == 0, "AE-2 tells no CRC"
+    assert entry.flag_bits & 1, "the entry is not encrypted"
+    assert entry.CRC == 0, "an AE-2 entry has no CRC"
     version, vendor, strength, method = _aes_field(entry.extra)
     assert (version, vendor, strength, method) == (2, b"AE", 3, 8)
     name_length, extra_length = struct.unpack_from("<HH", archive, entry.header_offset + 26)
@@ -55,7 +55,7 @@ def _aes_field(extra: bytes) -> tuple[int, bytes, int, int]:
             version, vendor, strength, method = struct.unpack_from("<H2sBH", extra, at + 4)
             return version, vendor, strength, method
         at += 4 + size
-    raise AssertionError("no AES field")
+    raise AssertionError("the entry has no AES field")
 
 
 def _decrypt(data: bytes, secret: str) -> bytes:
@@ -68,6 +68,6 @@ def _decrypt(data: bytes, secret: str) -> bytes:
         raise TamperedError
     blocks = -(-len(sealed) // 16)
     counters = b"".join(number.to_bytes(16, "little") for number in range(1, blocks + 1))
-    cipher = Cipher(algorithms.AES(derived[:_KEY]), modes.ECB()).encryptor()  # noqa: S305 - counter mode, by hand
+    cipher = Cipher(algorithms.AES(derived[:_KEY]), modes.ECB()).encryptor()  # noqa: S305 - the code below builds counter mode
     stream = cipher.update(counters)[: len(sealed)]
     return (int.from_bytes(sealed, "big") ^ int.from_bytes(stream, "big")).to_bytes(len(sealed), "big")

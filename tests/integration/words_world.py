@@ -1,4 +1,4 @@
-"""READY recordings that wait for their transcription, and a worker that can die at any step.
+"""Provides READY recordings that wait for their transcription, and a worker that can die at any step.
 
 A script replaces the speech service and the cutting of sound: it sets the number of turns, and an answer, an error
 or a pause for each turn. The database is real.
@@ -37,12 +37,12 @@ SAID = "cefaléa{number} tinnitüs{number}"
 
 
 class Killed(BaseException):
-    """The process has died."""
+    """Raised in place of the death of the worker's process."""
 
 
 @dataclass
 class Life:
-    """One run of a worker. `ends_at`: the step at which it dies, or None."""
+    """The steps of one run of the transcription worker. `ends_at`: the step at which the worker dies, or None."""
 
     ends_at: int | None = None
     steps: int = 0
@@ -148,7 +148,7 @@ def _times(turns: int) -> list[tuple[int, int]]:
 
 @dataclass
 class Words:
-    """A world of recordings with their transcripts."""
+    """A practice with recordings, and the scripted speech service that transcribes them."""
 
     world: World
     speech: ScriptedSpeech
@@ -158,7 +158,7 @@ class Words:
         return await self.world.recording()
 
     def transcriber(self, life: Life | None = None, keyring: Keyring = KEYRING) -> Transcriber:
-        """Return a worker's transcriber in a run of its own."""
+        """Return the transcriber of a new run of a worker."""
         self.speech.life = life or Life()
         doors = MortalDoors(self.world.worker, self.speech.life)
         return Transcriber(doors, self.world.storage, self.speech, keyring)
@@ -204,7 +204,9 @@ async def register_keys(world: World, keyring: Keyring = KEYRING) -> None:
 async def opened_words(
     database: Database, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> AsyncIterator[Words]:
-    """Yield the world of recordings with registered root keys and a scripted sound with this many turns."""
+    """Yield a practice with registered root keys and a scripted speech service. Each recording has this number of
+    turns.
+    """
     script_sound(monkeypatch, turns)
     async with opened(database, store) as world:
         await register_keys(world)
@@ -250,7 +252,9 @@ async def decide(words: Words, participant: UUID, decision: str, version: str = 
 
 
 async def retry(words: Words, video: UUID) -> None:
-    """Ask for a retry as the doctor of the recording. Raises Conflict."""
+    """Request a retry of the transcription as the doctor of the recording. Raises Conflict if a retry is not
+    possible.
+    """
     doctor = words.world.doctor
     await words.world.rows(
         "insert into auth.users (id, email) values (%s, 'doctor@x.org') on conflict do nothing", doctor
