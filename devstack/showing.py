@@ -146,9 +146,9 @@ def _ticker(console: Console, report: Report) -> stack.Progress:
 def _audience(console: Console) -> Audience:
     def progress(done: int, total: int) -> None:
         if console.is_terminal:  # the next line is longer and overwrites this one
-            console.print(f"  {done} of {total} pieces", end="\r")
+            console.print(f"  {done} of {total} pieces of speech", end="\r")
         elif done == total:
-            console.print(f"  {done} of {total} pieces")
+            console.print(f"  {done} of {total} pieces of speech")
 
     return Audience(
         on_step=lambda step: _tick(console, step),

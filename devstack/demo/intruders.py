@@ -47,7 +47,7 @@ class Intruders:
             "the doctor's signed-out session gets nothing, though its token has not expired"
         ):
             await self._signed_out(cast.doctor)
-        async with scene.step("a doctor who is suspended gets nothing, at once"):
+        async with scene.step("a doctor who was just suspended gets nothing"):
             await self._suspended(cast.suspended, cast.officer)
         async with scene.step("Supabase's Data API roles get nothing with the doctor's own token"):
             session = await scene.people.sign_in(cast.doctor)

@@ -30,42 +30,44 @@ async def run_demo(stack: Stack, sources: Sources, report: Report, audience: Aud
 
 async def _run(scene: Scene) -> None:
     began_at = datetime.now(UTC)
-    async with scene.step("staff and patient get their logins"):
+    async with scene.step("the staff and the patient get their logins"):
         cast, patient = await _hire(scene.people)
         scene.report.logins = _logins(scene.people, doctor=cast.doctor, officer=cast.officer, patient=patient)
     async with scene.step("the doctor signs in with password and TOTP"):
         session = await scene.people.sign_in(cast.doctor)
         api, scene.report.token = scene.client(session), session.access_token
-    async with scene.step("the consultation is registered by its external id"):
+    async with scene.step("the doctor registers the consultation under its external id"):
         visit = await Visit.register(scene, api, patient)
         scene.report.consultation = {"id": visit.id, "external_id": visit.external_id}
-    async with scene.step("recording without consent is refused"):
+    async with scene.step("the API refuses to record without consent"):
         await expect(api, "FORBIDDEN", documents.START_RECORDING, consultationId=visit.id)
     patient_api = await scene.sign_in(patient, with_totp=False)
-    async with scene.step("patient and doctor consent"):
+    async with scene.step("the patient and the doctor consent"):
         await visit.consent(patient_api)
-    async with scene.step("each joins with a LiveKit token"):
+    async with scene.step("the doctor and the patient join with LiveKit tokens"):
         await visit.join(patient_api)
     recording = await _record(scene, visit)
     brief, downloads = await _download(scene, visit, recording)
     looks = await show_words(visit, recording["id"])
-    async with scene.step("the doctor switches words off: the rest of this visit is recorded alone"):
+    async with scene.step("the doctor switches transcription off for the rest of this consultation"):
         await visit.switch_words_off()
-    async with scene.step("a stranger enters the room: the next recording stops, and its doctor sees why"):
+    async with scene.step(
+        "a stranger enters the room: the next recording stops, and the doctor sees the reason"
+    ):
         ended_early = await visit.end_by_stranger()
-    async with scene.step("a recording made elsewhere is uploaded, verified and READY"):
+    async with scene.step("the doctor imports a recording that was made elsewhere; it becomes READY"):
         imported = await import_video(visit)
     await _keep(scene, visit, imported["id"], cast)
     async with scene.step("the object store refuses a URL that has expired"):
         await downloads.refuse_expired(brief)
     session = await Intruders(scene, recording["id"]).try_all(cast, patient_api)
     scene.report.token = session.access_token
-    async with scene.step("what was recorded until the stranger came is kept, sound and picture"):
+    async with scene.step("the recording that stopped for the stranger keeps its sound and its picture"):
         await visit.wait_for(ended_early, "READY")
         await visit.wait_for_speakers(ended_early)
-    async with scene.step("and not turned into words"):
+    async with scene.step("the recording that stopped for the stranger is not transcribed"):
         await visit.require_wordless(ended_early)
-    async with scene.step("the compliance officer reads who did all that, and gets no URL"):
+    async with scene.step("the compliance officer reads all this in the audit log, and gets no URL"):
         await examine(scene, await scene.sign_in(cast.officer), recording["id"], began_at, looks)
 
 
@@ -90,9 +92,9 @@ async def _keep(scene: Scene, visit: Visit, recording_id: str, cast: Cast) -> No
     keeping = Keeping(scene, visit.api, recording_id)
     async with scene.step("a legal hold: the doctor cannot delete, and only a second officer releases it"):
         await keeping.hold(visit.id, officer, second)
-    async with scene.step("the doctor deletes the import, and within the grace period takes it back"):
+    async with scene.step("the doctor deletes the import, and cancels the deletion within the grace period"):
         await keeping.delete_and_undo()
-    async with scene.step("its grace period over, it is destroyed; the certificate verifies"):
+    async with scene.step("after its grace period the import is destroyed, and its certificate verifies"):
         await keeping.destroy(officer)
 
 
@@ -101,21 +103,23 @@ async def _record(scene: Scene, visit: Visit) -> Any:
     async with watching(visit.api, visit.id) as page:
         async with scene.step("the doctor starts the recording"):
             recording_id = await visit.start()
-        async with scene.step("the doctor stops it; LiveKit uploads; webhooks arrive; it becomes READY"):
+        async with scene.step("the doctor stops the recording; LiveKit uploads it; it becomes READY"):
             await visit.stop(recording_id)
-        async with scene.step("the doctor's page heard of each state by its subscription"):
+        async with scene.step("the doctor's web page received each state through its subscription"):
             require_in_order(await page.states_until_ready(recording_id))
-    async with scene.step("the microphones of doctor and patient, recorded apart beside it, are READY too"):
+    async with scene.step("the separate recordings of the two microphones become READY too"):
         return await visit.wait_for_speakers(recording_id)
 
 
 async def _download(scene: Scene, visit: Visit, recording: Any) -> tuple[BriefUrl, Downloads]:
     """Download both media, and check URLs that must fail. One of these has yet to expire."""
     downloads = Downloads(scene, visit.api, recording)
-    async with scene.step("the doctor lists recordings and downloads this one, byte for byte the source"):
+    async with scene.step(
+        "the doctor lists the recordings and downloads this one; its bytes equal the source's"
+    ):
         url = await downloads.take_video()
-    async with scene.step("and the sound of each microphone"):
+    async with scene.step("the doctor downloads the sound of each microphone"):
         await downloads.take_speakers()
-    async with scene.step("the object store refuses the URL altered in one byte"):
+    async with scene.step("the object store refuses the URL after one byte was changed"):
         await downloads.refuse_altered(url)
     return downloads.sign_briefly(url), downloads

@@ -24,19 +24,23 @@ async def show_words(visit: Visit, recording_id: str) -> Mapping[str, int]:
     """
     scene, words = visit.scene, Words(visit, recording_id)
     recogniser = scene.report.heard_with = await _recogniser(scene)
-    async with scene.step(f"what was said is turned into words by {recogniser}, in the background"):
+    async with scene.step(f"the worker transcribes the recording with {recogniser}, in the background"):
         is_spoken = await words.wait()
     if not is_spoken:
         scene.audience.on_line("nobody says a word in it")
         return {}
-    async with scene.step("the doctor reads who said what, and when"):
+    async with scene.step("the doctor reads the transcript, with the speaker and the time of each turn"):
         turns = scene.report.turns = await words.read()
     for turn in turns:
         scene.audience.on_line(_line(turn.start, turn.speaker, turn.text))
-    async with scene.step("and finds it again by a phrase, though the database has no word in clear"):
+    async with scene.step(
+        "the doctor finds the recording by a phrase, although the database stores its text only in encrypted form"
+    ):
         found = await words.search(_phrase(turns))
     scene.audience.on_line(found)
-    async with scene.step("a player shows it as subtitles, by a URL that is good for minutes"):
+    async with scene.step(
+        "a player loads the transcript as subtitles from a URL that expires within minutes"
+    ):
         cue = await words.subtitles(len(turns))
     scene.audience.on_line(cue)
     return LOOKS
@@ -64,11 +68,11 @@ class Words:
                 return bool(found["status"] == "READY")
             require(
                 found["status"] in ("PENDING", "RUNNING"),
-                f"it was not turned into words: {found['status']}, {found['error']}",
+                f"the recording was not transcribed: {found['status']}, {found['error']}",
             )
             require(
                 time.monotonic() < moved_at + PATIENCE_SECONDS,
-                f"it was not turned into words: {found['status']} for {PATIENCE_SECONDS} s",
+                f"the recording was not transcribed: {found['status']} for {PATIENCE_SECONDS} s",
             )
             await asyncio.sleep(_POLL_SECONDS)
 

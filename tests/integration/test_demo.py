@@ -211,7 +211,7 @@ def test_demo_hears_every_turn_and_killed_leaves_nothing_running(
     report = json.loads(report_path.read_text())
     _check_words(report)
     pieces = len(spoken_turns())
-    assert f"\n  {pieces} of {pieces} pieces\n" in began
+    assert f"\n  {pieces} of {pieces} pieces of speech\n" in began
     for turn in report["transcript"]["turns"]:
         assert f"{turn['start']:7.1f}  {turn['speaker']:<7}  {turn['text']}\n" in began
 
@@ -262,7 +262,7 @@ async def test_demo_whose_recording_is_not_turned_into_words_says_why(
 ) -> None:
     monkeypatch.setattr(words, "_POLL_SECONDS", 0)
     ends = (_state("PENDING"), _state("RUNNING", 1, 3), _state(status, 1, 3, reason))
-    with pytest.raises(DemoFailed, match=f"^it was not turned into words: {status}, {reason}$"):
+    with pytest.raises(DemoFailed, match=f"^the recording was not transcribed: {status}, {reason}$"):
         await _words(*ends).wait()
 
 
@@ -302,7 +302,7 @@ def test_demo_that_fails_midway_says_where_and_leaves_nothing(tmp_path: Path) ->
     status, output = _run(tmp_path, "--once", "--json", str(tmp_path / "out.json"), before=_FAILING)
     assert status == 1, output
     assert output.splitlines()[-1] == "demo: failed: the consent [/] did not hold"
-    assert "✗ patient and doctor consent" in output
+    assert "✗ the patient and the doctor consent" in output
     assert not processes_of(tmp_path)
     steps = json.loads((tmp_path / "out.json").read_text())["steps"]
     assert [step["ok"] for step in steps][-1] is False
