@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import psycopg
 
 from app.errors import Conflict, Forbidden
-from app.integrations.storage import Storage
+from app.integrations.storage.client import Storage
 from app.postgres.access_policies import MIGRATIONS_DIRECTORY, apply_access
 from app.postgres.database import Database
 from app.postgres.migrations import Secret, migrate, set_login_passwords

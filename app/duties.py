@@ -20,9 +20,9 @@ from app.deletions.restore import RestoreCheck
 from app.deployment import require_own_bucket, require_own_database
 from app.holds.protection import Protection
 from app.integrations import configured
-from app.integrations.livekit import LiveKit
-from app.integrations.speech import Speech
-from app.integrations.supabase import SupabaseAdmin
+from app.integrations.livekit.client import LiveKit
+from app.integrations.speech.client import Speech
+from app.integrations.supabase.client import SupabaseAdmin
 from app.jobs.connector import CONNECTIONS as QUEUE_CONNECTIONS
 from app.jobs.queue import (
     MEDIA_QUEUE,

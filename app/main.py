@@ -37,8 +37,8 @@ from app.identity import permissions
 from app.identity.admission import Admission
 from app.identity.tokens import TokenVerifier
 from app.integrations import configured
-from app.integrations.livekit import LiveKit, WebhookVerifier
-from app.integrations.storage import Storage
+from app.integrations.livekit.client import LiveKit, WebhookVerifier
+from app.integrations.storage.client import Storage
 from app.jobs.watch import LeaderWatch
 from app.keys.service import require_root_keys
 from app.postgres.database import Database

@@ -29,7 +29,7 @@ from app.certificates.signing import CertificateSigner
 from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
 from app.deployment import mark_database
-from app.integrations.storage import Storage
+from app.integrations.storage.client import Storage
 from app.postgres.database import Database
 from devstack import object_store, postgres
 from tests.databases import Cluster

@@ -18,7 +18,7 @@ from psycopg.rows import class_row
 from supabase_auth.errors import AuthError, AuthRetryableError
 
 from app.errors import AppError
-from app.integrations.livekit import LiveKit
+from app.integrations.livekit.client import LiveKit
 from devstack import coordinates, documents, people
 from devstack.api_client import ApiClient, Refused
 from devstack.coordinates import Coordinates

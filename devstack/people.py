@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from app.integrations.supabase import SupabaseAdmin
+from app.integrations.supabase.client import SupabaseAdmin
 from devstack.coordinates import write_private
 from devstack.sign_in import Session, enrol_totp, sign_in
 from devstack.stack import Stack

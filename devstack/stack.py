@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from app.deployment import mark_database, prepare_database
 from app.errors import Conflict
 from app.identity.session_macs import set_session_macs
-from app.integrations.storage import Storage
+from app.integrations.storage.client import Storage
 from app.keys.keyring import new_key_line
 from app.retention.proposals import adopt_first_policy
 from devstack import object_store, postgres

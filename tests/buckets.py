@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.config import Config
 
-from app.integrations.storage import Credentials
+from app.integrations.storage.client import Credentials
 from devstack.object_store import ObjectStore
 
 if TYPE_CHECKING:

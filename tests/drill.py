@@ -22,7 +22,7 @@ from uuid import UUID, uuid4
 import psycopg
 
 from app.deployment import mark_database
-from app.integrations.storage import Storage
+from app.integrations.storage.client import Storage
 from app.keys.escrow import Escrow, seal
 from app.keys.keyring import FieldKey, Keyring, new_key_line
 from app.transcripts import places

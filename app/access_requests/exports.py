@@ -19,7 +19,7 @@ from app.access_requests.archive import archive
 from app.access_requests.model import ExportedFile, ExportPlan, new_secret
 from app.deployment import require_own_bucket
 from app.errors import AppError, Conflict, NotFound
-from app.integrations.storage import Storage
+from app.integrations.storage.client import Storage
 from app.postgres.database import Database
 
 log = logging.getLogger(__name__)

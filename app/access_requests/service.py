@@ -26,7 +26,7 @@ from app.consents.model import Representative
 from app.errors import NotFound
 from app.identity import permissions
 from app.identity.permissions import Permission
-from app.integrations.storage import Storage
+from app.integrations.storage.client import Storage
 from app.postgres.database import Asker, Database, Transaction
 from app.postgres.paging import Page, PageRequest
 

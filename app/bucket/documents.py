@@ -19,7 +19,7 @@ DIRECTORY: Final = repository_path("policies/bucket")
 NEVER_UNDER: Final = ("audit/", "keep/", "ledger/")
 """The prefixes that no rule of the bucket may delete, whatever the documents say."""
 NEVER: Final = ("deployment",)
-"""The key of the deployment's mark (`app.integrations.storage.MARK_KEY`)."""
+"""The key of the deployment's mark (`app.integrations.storage.client.MARK_KEY`)."""
 BACKSTOP_DAYS: Final = 7
 """How many days after our own deletion the bucket deletes at the earliest. `private.endangered_prefixes()` uses the
 same number.

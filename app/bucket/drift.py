@@ -14,7 +14,7 @@ from uuid import UUID
 from app.bucket.model import HOLD, Part, deletes, is_locked, threatens
 from app.bucket.plan import Line, PartPlan, Sign
 from app.integrations.cloudflare import LockRule, PublicDomain
-from app.integrations.storage_rules import LifecycleRule
+from app.integrations.storage.rules import LifecycleRule
 
 AT_MOST: Final = 200
 """The maximum number of drifts of one topic that are listed one by one."""

@@ -17,7 +17,7 @@ from app.errors import AppError, UpstreamFailed
 from app.integrations import anonymous
 from app.integrations.anonymous import Answer
 from app.integrations.cloudflare import LockRule
-from app.integrations.storage import MARK_KEY
+from app.integrations.storage.client import MARK_KEY
 from app.postgres.access_policies import access_version
 from app.postgres.database import Database
 

@@ -13,7 +13,7 @@ from typing import Final
 from app.bucket.documents import NEVER, NEVER_UNDER, Documents, overlap
 from app.errors import InvalidInput
 from app.integrations.cloudflare import LockRule
-from app.integrations.storage_rules import CorsRule, LifecycleRule
+from app.integrations.storage.rules import CorsRule, LifecycleRule
 
 BACKSTOP: Final = "backstop-"
 UNFINISHED: Final = "unfinished-uploads"

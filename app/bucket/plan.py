@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from app.bucket.model import Part, Rule, Rules, is_of_a_hold, is_ours, threatens, words
-from app.integrations.storage_rules import CorsRule, LifecycleRule
+from app.integrations.storage.rules import CorsRule, LifecycleRule
 
 
 class Sign(StrEnum):

@@ -18,7 +18,7 @@ from app.bucket.plan import PartPlan, plan
 from app.bucket.surroundings import Surroundings
 from app.errors import AppError, Conflict, UpstreamFailed
 from app.integrations.cloudflare import LockRule
-from app.integrations.storage_rules import CorsRule, LifecycleRule
+from app.integrations.storage.rules import CorsRule, LifecycleRule
 from app.postgres.database import Database
 
 log = logging.getLogger(__name__)

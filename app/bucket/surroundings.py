@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from app.integrations import configured
 from app.integrations.cloudflare import Cloudflare
-from app.integrations.storage import Storage
-from app.integrations.storage_rules import StorageRules
+from app.integrations.storage.client import Storage
+from app.integrations.storage.rules import StorageRules
 from app.settings import BucketRuleSettings
 
 

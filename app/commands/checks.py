@@ -16,10 +16,10 @@ from app.errors import AppError, UpstreamFailed
 from app.identity.jwks import parse_keys
 from app.integrations import configured
 from app.integrations.remedies import REMEDIES
-from app.integrations.speech_refusals import refusal_of
-from app.integrations.storage import MAX_URL_SECONDS, Storage
-from app.integrations.storage_access import prove_access
-from app.integrations.supabase import SupabaseAdmin
+from app.integrations.speech.refusals import refusal_of
+from app.integrations.storage.access import prove_access
+from app.integrations.storage.client import MAX_URL_SECONDS, Storage
+from app.integrations.supabase.client import SupabaseAdmin
 from app.jobs.watch import read_last_led
 from app.keys.keyring import Keyring
 from app.keys.service import require_root_keys

@@ -7,7 +7,7 @@ import typer
 
 from app import deployment, settings
 from app.commands.console import out, refusals_told
-from app.integrations.supabase import SupabaseAdmin
+from app.integrations.supabase.client import SupabaseAdmin
 from app.postgres.database import Database
 from app.settings import StaffSettings
 from app.staff.invitations import StaffInvitations

@@ -24,7 +24,7 @@ from app.consultations.model import (
 )
 from app.errors import Conflict, InvalidInput, NotFound
 from app.identity import permissions
-from app.integrations.livekit import JOIN_TTL_SECONDS, LiveKit, RoomSnapshot
+from app.integrations.livekit.client import JOIN_TTL_SECONDS, LiveKit, RoomSnapshot
 from app.postgres.database import Asker, Database, Transaction
 from app.postgres.paging import Page, PageRequest
 

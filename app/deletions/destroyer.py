@@ -25,7 +25,7 @@ from app.deletions.model import ALERT_AFTER_ATTEMPTS, Claim, DeletionGround, Fou
 from app.deletions.proof import certificate_of
 from app.deployment import require_own_bucket
 from app.errors import AppError, Conflict, Timeout, UpstreamFailed
-from app.integrations.storage import MARK_KEY, Storage
+from app.integrations.storage.client import MARK_KEY, Storage
 from app.postgres.database import Database
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from app.certificates.signing import MAX_FILE_BYTES, SignedCertificate, check, key_id, read_signed
 from app.errors import AppError, Conflict, UpstreamFailed
-from app.integrations.storage import Storage
+from app.integrations.storage.client import Storage
 
 PREFIX: Final = "ledger/"
 _KEY = re.compile(r"ledger/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([1-9][0-9]{0,5})\.json")

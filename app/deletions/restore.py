@@ -12,7 +12,7 @@ from app.deletions import store
 from app.deletions.ledger import Ledger
 from app.deployment import require_own_bucket
 from app.errors import Conflict
-from app.integrations.storage import Storage
+from app.integrations.storage.client import Storage
 from app.postgres.database import Database
 
 REASON = "restore_check"

@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from app.integrations import r2, sts
 from app.integrations.cloudflare import API_URL, Cloudflare
-from app.integrations.livekit import LiveKit, S3Target
-from app.integrations.storage import Credentials, Storage
-from app.integrations.storage_rules import StorageRules
+from app.integrations.livekit.client import LiveKit, S3Target
+from app.integrations.storage import r2, sts
+from app.integrations.storage.client import Credentials, Storage
+from app.integrations.storage.rules import StorageRules
 from app.settings import (
     ApiSettings,
     BucketRuleSettings,
@@ -22,7 +22,7 @@ from app.settings import (
 )
 
 if TYPE_CHECKING:
-    from app.integrations.speech import Speech
+    from app.integrations.speech.client import Speech
 
 R2_REGION = "auto"
 RECORDER_CREDENTIALS_SECONDS = 24 * 3600
@@ -139,7 +139,9 @@ def speech(settings: SpeechSettings) -> "Speech | None":
     """Return the client of the speech service, or None if no key is configured."""
     if settings.openai_api_key is None:
         return None
-    from app.integrations.speech import Speech  # this import takes half a second, and the API never needs it
+    from app.integrations.speech.client import (
+        Speech,  # this import takes half a second, and the API never needs it
+    )
 
     return Speech(
         api_key=settings.openai_api_key.get_secret_value(),

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from app.consents import service as consents
 from app.errors import AppError, UpstreamFailed
-from app.integrations.livekit import (
+from app.integrations.livekit.client import (
     EgressSnapshot,
     LiveKit,
     LiveKitRefused,
@@ -21,8 +21,8 @@ from app.integrations.livekit import (
     S3Target,
     is_definite,
 )
-from app.integrations.storage import Storage, StoredObject
-from app.integrations.sts import ROLE_REFUSALS
+from app.integrations.storage.client import Storage, StoredObject
+from app.integrations.storage.sts import ROLE_REFUSALS
 from app.keys import service as keys
 from app.keys.keyring import Keyring
 from app.media.probe import Container, MediaInfo, MediaRefused, ReadRange, probe

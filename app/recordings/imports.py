@@ -13,7 +13,7 @@ from app.consents import service as consents
 from app.consultations import service as consultations
 from app.errors import NotFound, Timeout
 from app.identity import permissions
-from app.integrations.storage import MAX_URL_SECONDS, Storage, upload_headers
+from app.integrations.storage.client import MAX_URL_SECONDS, Storage, upload_headers
 from app.postgres.database import Asker, Database, Transaction
 from app.recordings import import_store, store
 from app.recordings.import_model import ImportRequest, ImportStatus, RecordingImport, SignedUpload

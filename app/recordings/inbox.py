@@ -8,7 +8,7 @@ import asyncio
 from typing import Final
 
 from app.errors import Timeout
-from app.integrations.livekit import WebhookEvent
+from app.integrations.livekit.client import WebhookEvent
 from app.postgres.database import Database
 from app.recordings import store
 

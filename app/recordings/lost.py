@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from app.errors import AppError
-from app.integrations.storage import Storage
+from app.integrations.storage.client import Storage
 from app.postgres.database import Database
 from app.recordings import store
 from app.recordings.controller import Clock

@@ -17,8 +17,8 @@ from uuid import UUID
 
 from app.deployment import require_own_bucket
 from app.errors import NotFound
-from app.integrations.storage import Storage
-from app.integrations.storage_listing import ObjectPage
+from app.integrations.storage.client import Storage
+from app.integrations.storage.listing import ObjectPage
 from app.postgres.database import Database
 from app.postgres.queries import Queries
 from app.recordings import store

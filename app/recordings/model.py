@@ -15,7 +15,7 @@ from uuid import UUID
 
 from app.consultations.model import GuestRole, ParticipantKind
 from app.errors import Conflict
-from app.integrations.livekit import EgressSnapshot
+from app.integrations.livekit.client import EgressSnapshot
 
 
 class RecordingStatus(StrEnum):

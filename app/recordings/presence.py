@@ -9,7 +9,7 @@ from uuid import UUID
 
 from app.consents import service as consents
 from app.consents.model import Standing, missing_consents
-from app.integrations.livekit import LiveKit, ParticipantSnapshot
+from app.integrations.livekit.client import LiveKit, ParticipantSnapshot
 from app.postgres.database import Database, Transaction
 from app.recordings import store
 from app.recordings.model import (

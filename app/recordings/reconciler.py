@@ -17,8 +17,8 @@ from uuid import UUID
 
 from app.errors import AppError
 from app.failures import describe_failure
-from app.integrations.livekit import EgressSnapshot, LiveKit, ParticipantSnapshot
-from app.integrations.storage import Storage
+from app.integrations.livekit.client import EgressSnapshot, LiveKit, ParticipantSnapshot
+from app.integrations.storage.client import Storage
 from app.postgres.database import Database
 from app.recordings import store
 from app.recordings.controller import Clock, RecordingController

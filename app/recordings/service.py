@@ -10,8 +10,8 @@ from app.consents import service as consents
 from app.consultations import service as consultations
 from app.errors import Conflict, InvalidInput, NotFound
 from app.identity import permissions
-from app.integrations.livekit import WebhookVerifier
-from app.integrations.storage import Storage
+from app.integrations.livekit.client import WebhookVerifier
+from app.integrations.storage.client import Storage
 from app.postgres.database import Access, Asker, Database
 from app.postgres.paging import Page, PageRequest
 from app.recordings import store

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from app.errors import NotFound
-from app.integrations.livekit import WebhookEvent
+from app.integrations.livekit.client import WebhookEvent
 from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest

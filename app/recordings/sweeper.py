@@ -24,9 +24,9 @@ from uuid import UUID
 
 from app.deployment import require_own_bucket
 from app.errors import UpstreamFailed
-from app.integrations.storage import Storage
-from app.integrations.storage_listing import ListedObject, ListedUpload
-from app.integrations.storage_refusals import DELETE_REFUSALS
+from app.integrations.storage.client import Storage
+from app.integrations.storage.listing import ListedObject, ListedUpload
+from app.integrations.storage.refusals import DELETE_REFUSALS
 from app.postgres.database import Database, Transaction
 from app.postgres.queries import Queries
 from app.recordings.keys import PREFIXES

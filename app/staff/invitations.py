@@ -11,7 +11,7 @@ from typing import LiteralString
 from uuid import UUID
 
 from app.errors import AppError, Conflict, InvalidInput, UpstreamFailed
-from app.integrations.supabase import SupabaseAdmin
+from app.integrations.supabase.client import SupabaseAdmin
 from app.postgres.database import Database
 from app.postgres.queries import Queries
 from app.staff.model import NewMember, StaffRole, email_address

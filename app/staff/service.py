@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from app.errors import Conflict, InvalidInput, NotFound
 from app.identity import permissions
-from app.integrations.supabase import SupabaseAdmin
+from app.integrations.supabase.client import SupabaseAdmin
 from app.postgres.audited import AuditedRead
 from app.postgres.database import Asker, Database
 from app.postgres.queries import Queries

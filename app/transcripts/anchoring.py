@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Final
 
-from app.integrations.speech_answers import Heard, HeardSegment
+from app.integrations.speech.answers import Heard, HeardSegment
 from app.media.turns import Interval
 
 _TURN_PAUSE_MS: Final = 350

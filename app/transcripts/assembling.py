@@ -12,7 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from app.errors import UpstreamFailed
-from app.integrations.speech_answers import Heard, HeardSegment
+from app.integrations.speech.answers import Heard, HeardSegment
 from app.media.sound import Span
 from app.texts.plain import plain
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn

@@ -16,7 +16,7 @@ from uuid import UUID
 import anyio.to_thread
 
 from app.errors import AppError
-from app.integrations.speech import Heard, Speech
+from app.integrations.speech.client import Heard, Speech
 from app.keys.keyring import FieldKey
 from app.media.sound import Cut
 from app.postgres.database import Database

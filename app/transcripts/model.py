@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from app.errors import NotFound
-from app.integrations.speech_answers import NO_FIGURES, Figures
+from app.integrations.speech.answers import NO_FIGURES, Figures
 
 MAX_TURN_CHARACTERS: Final = 30_000
 """The length limit of a turn: twenty minutes, the longest piece, of the fastest speech."""

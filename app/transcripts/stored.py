@@ -12,7 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from app.errors import Conflict, NotFound
-from app.integrations.speech_answers import Figures, Heard, HeardSegment
+from app.integrations.speech.answers import Figures, Heard, HeardSegment
 from app.media.sound import Span
 from app.transcripts.assembling import Piece, Voice
 from app.transcripts.corrections import Attribution, Correction, Rewording

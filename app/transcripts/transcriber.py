@@ -16,8 +16,8 @@ import anyio.to_thread
 
 from app.consents.texts import ABOUT_WORDS
 from app.errors import AppError, Conflict, NotFound, UpstreamFailed
-from app.integrations.speech import Speech
-from app.integrations.storage import Storage
+from app.integrations.speech.client import Speech
+from app.integrations.storage.client import Storage
 from app.keys.keyring import FieldKey, Keyring
 from app.media import sound
 from app.media.child import ReadRange

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from app.integrations.storage import Storage
+from app.integrations.storage.client import Storage
 from devstack import documents
 from devstack.api_client import ApiClient
 from devstack.demo.report import require

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from app.integrations import (
-    cloudflare,
-    livekit_refusals,
-    speech_refusals,
-    storage_refusals,
-    sts,
-    supabase_refusals,
-)
-from app.integrations.livekit_snapshots import _ENDS_BEFORE_START, _REASONS
+from app.integrations import cloudflare
+from app.integrations.livekit import refusals as livekit_refusals
+from app.integrations.livekit.snapshots import _ENDS_BEFORE_START, _REASONS
+from app.integrations.speech import refusals as speech_refusals
+from app.integrations.storage import refusals as storage_refusals
+from app.integrations.storage import sts
+from app.integrations.supabase import refusals as supabase_refusals
 from app.postgres import errors as db_errors
 from app.texts import (
     LANGUAGES,

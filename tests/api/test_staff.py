@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from supabase_auth.errors import AuthApiError
 
-from app.integrations.supabase import SupabaseAdmin
+from app.integrations.supabase.client import SupabaseAdmin
 from app.postgres.quotas import load_quotas
 from devstack.sign_in import sign_in
 from tests.api import documents

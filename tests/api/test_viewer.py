@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from app.integrations.supabase import SupabaseAdmin
+from app.integrations.supabase.client import SupabaseAdmin
 from devstack.sign_in import enrol_totp, sign_in
 from tests.api import documents
 from tests.api.world import PUBLISHABLE_KEY, SECRET_KEY, Case, Person, World

@@ -30,7 +30,7 @@ from starlette.types import ASGIApp
 
 from app.deployment import mark_database
 from app.duties import Services, open_queue, open_services
-from app.integrations.storage import Storage
+from app.integrations.storage.client import Storage
 from app.main import create_app
 from app.settings import ApiSettings, Environment, WorkerSettings
 from devstack.gotrue import GotrueConfig, create_gotrue_app

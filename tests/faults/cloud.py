@@ -15,7 +15,7 @@ from itertools import count
 from typing import Any, NoReturn
 
 from app.errors import Conflict, NotFound, Timeout, UpstreamFailed
-from app.integrations.livekit import (
+from app.integrations.livekit.client import (
     EgressSnapshot,
     LiveKit,
     LiveKitRefused,
@@ -23,8 +23,8 @@ from app.integrations.livekit import (
     RoomSnapshot,
     S3Target,
 )
-from app.integrations.livekit import StopOutcome as Outcome
-from app.integrations.storage import Storage, StoredObject
+from app.integrations.livekit.client import StopOutcome as Outcome
+from app.integrations.storage.client import Storage, StoredObject
 from app.media.probe import Container, MediaInfo, MediaRefused, ReadRange
 
 KEPT_AFTER_END = timedelta(hours=24)

@@ -25,8 +25,8 @@ from app.consultations.model import Consultation, Registration, Sensitivity
 from app.consultations.service import Consultations
 from app.duties import Services, tasks
 from app.errors import AppError
-from app.integrations.livekit import S3Target, WebhookVerifier
-from app.integrations.storage import Credentials
+from app.integrations.livekit.client import S3Target, WebhookVerifier
+from app.integrations.storage.client import Credentials
 from app.jobs.queue import GrowingPauses, JobFailed, Task, _runner
 from app.keys.service import register_root_key
 from app.media.probe import Container

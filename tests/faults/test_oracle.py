@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from app.integrations.livekit import S3Target
-from app.integrations.storage import Credentials
+from app.integrations.livekit.client import S3Target
+from app.integrations.storage.client import Credentials
 from tests.faults.cloud import Ask, Cloud, Egress
 from tests.faults.oracle import (
     Row,

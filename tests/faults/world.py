@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from app.integrations.storage import Storage
+from app.integrations.storage.client import Storage
 from devstack import object_store
 from devstack import stack as devstack
 from devstack.api_client import ApiClient

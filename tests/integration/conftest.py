@@ -8,7 +8,7 @@ import anyio
 import pytest
 from anyio.abc import Process
 
-from app.integrations.livekit import S3Target
+from app.integrations.livekit.client import S3Target
 from devstack import object_store
 
 

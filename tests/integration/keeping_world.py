@@ -22,8 +22,8 @@ from app.deletions.ledger import Ledger
 from app.deletions.restore import RestoreCheck
 from app.deployment import mark_database
 from app.holds.protection import BucketLocks, Protection
-from app.integrations.storage import Storage
-from app.integrations.storage_listing import ObjectPage
+from app.integrations.storage.client import Storage
+from app.integrations.storage.listing import ObjectPage
 from app.keys.keyring import Keyring
 from app.postgres.database import Database as Pool
 from devstack.object_store import ObjectStore

@@ -24,8 +24,8 @@ from app.consents.service import Consents
 from app.consents.texts import consent_texts
 from app.consultations.model import Consultation, ParticipantKind, Registration, Sensitivity
 from app.consultations.service import Consultations
-from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target, WebhookVerifier
-from app.integrations.storage import Storage
+from app.integrations.livekit.client import EgressSnapshot, LiveKit, S3Target, WebhookVerifier
+from app.integrations.storage.client import Storage
 from app.keys.keyring import Keyring
 from app.keys.service import register_root_key
 from app.postgres.database import Asker, Transaction

@@ -14,7 +14,7 @@ from io import BytesIO
 
 import av
 
-from app.integrations.speech import Speech
+from app.integrations.speech.client import Speech
 from app.media.sound import Span, pieces, plan
 from app.transcripts.anchoring import anchored
 from app.transcripts.assembling import Piece, assembled

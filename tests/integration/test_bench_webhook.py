@@ -7,7 +7,7 @@ from itertools import islice
 import psycopg
 import pytest
 
-from app.integrations.livekit import WebhookVerifier
+from app.integrations.livekit.client import WebhookVerifier
 from benchmarks import practice, webhook
 from benchmarks.loopback import UnexpectedAnswerError, connected, post
 from benchmarks.notifications import EVENTS, notifications, signed

@@ -7,7 +7,7 @@ import pytest
 
 from app.deployment import mark_database, require_own_bucket, require_own_database
 from app.errors import Conflict
-from app.integrations.storage import Storage
+from app.integrations.storage.client import Storage
 from app.postgres.database import Database as Pool
 from devstack.object_store import ObjectStore
 from devstack.supabase_project import with_database

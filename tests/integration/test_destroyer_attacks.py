@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from app.deletions.destroyer import DestructionReport
-from app.integrations.storage_listing import ObjectPage
+from app.integrations.storage.listing import ObjectPage
 from app.recordings.missing import MissingObjects
 from devstack.object_store import ObjectStore
 from tests.databases import Database

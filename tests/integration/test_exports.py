@@ -25,9 +25,10 @@ from app.access_requests.exports import QUARANTINE, Exports, ExportsReport
 from app.access_requests.model import new_secret
 from app.deployment import mark_database
 from app.errors import Conflict, UpstreamFailed
-from app.integrations import storage_listing, storage_uploads
-from app.integrations.storage import Storage, StoredObject
-from app.integrations.storage_listing import ObjectPage, UploadPage
+from app.integrations.storage import listing as storage_listing
+from app.integrations.storage import uploads as storage_uploads
+from app.integrations.storage.client import Storage, StoredObject
+from app.integrations.storage.listing import ObjectPage, UploadPage
 from app.postgres.database import Database as Pool
 from app.postgres.database import Transaction
 from devstack.object_store import ObjectStore

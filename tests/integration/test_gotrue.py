@@ -24,7 +24,7 @@ from supabase_auth.errors import AuthApiError, AuthRetryableError, AuthWeakPassw
 
 from app.errors import Conflict, InvalidInput, NotFound, Timeout, Unauthenticated, UpstreamFailed
 from app.identity.tokens import Principal, TokenVerifier
-from app.integrations.supabase import SupabaseAdmin
+from app.integrations.supabase.client import SupabaseAdmin
 from devstack.gotrue import GotrueConfig, create_gotrue_app
 from devstack.gotrue.config import save_config
 from devstack.gotrue.signing import KEY_FILE

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from app.errors import UpstreamFailed
-from app.integrations.livekit import WebhookEvent
+from app.integrations.livekit.client import WebhookEvent
 from app.postgres.database import Database as Pool
 from app.recordings.inbox import MOST_AT_ONCE, Inbox
 from tests.databases import Database

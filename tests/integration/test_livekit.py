@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app.errors import Timeout, UpstreamFailed
-from app.integrations.livekit import (
+from app.integrations.livekit.client import (
     LiveKit,
     LiveKitRefused,
     S3Target,

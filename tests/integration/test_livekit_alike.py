@@ -15,7 +15,7 @@ from livekit.protocol.room import (
 )
 
 from app.errors import UpstreamFailed
-from app.integrations.livekit import is_definite
+from app.integrations.livekit.client import is_definite
 from devstack.livekit import Order, Pace
 from devstack.livekit import pace as paces
 from tests.integration.livekit_world import KEY, ROOM, SECRET, World, opened

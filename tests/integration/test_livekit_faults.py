@@ -19,7 +19,7 @@ from livekit.protocol.models import ParticipantInfo
 from livekit.protocol.webhook import WebhookEvent as VendorEvent
 
 from app.errors import InvalidInput, Timeout, UpstreamFailed
-from app.integrations.livekit import LiveKitRefused, S3Target, WebhookVerifier, is_definite
+from app.integrations.livekit.client import LiveKitRefused, S3Target, WebhookVerifier, is_definite
 from devstack.livekit import Order, Pace, signed
 from devstack.livekit.media import generate_silence
 from devstack.livekit.orders import KINDS

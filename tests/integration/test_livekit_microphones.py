@@ -39,7 +39,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.integrations.livekit import EgressSnapshot, LiveKitRefused, S3Target
+from app.integrations.livekit.client import EgressSnapshot, LiveKitRefused, S3Target
 from devstack.joining import CHANNELS
 from devstack.livekit import Order, Pace
 from devstack.livekit.media import PART_BYTES, Media, upload

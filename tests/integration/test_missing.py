@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from app.errors import Conflict
-from app.integrations.storage_listing import ObjectPage
+from app.integrations.storage.listing import ObjectPage
 from app.recordings import missing
 from app.recordings.missing import TOO_MANY_MISSING, MissingObjects, MissingReport
 from devstack.object_store import ObjectStore

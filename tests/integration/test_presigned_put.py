@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.errors import InvalidInput
-from app.integrations.storage import MAX_PUT_BYTES, MAX_URL_SECONDS, Storage, upload_headers
+from app.integrations.storage.client import MAX_PUT_BYTES, MAX_URL_SECONDS, Storage, upload_headers
 from devstack.object_store import ObjectStore
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,7 @@ from app.bucket.drift import Drift, Prefix, of_holds
 from app.errors import Conflict, UpstreamFailed
 from app.holds.protection import Protection, plan_locks
 from app.integrations.cloudflare import MAX_LOCK_RULES, LockRule
-from app.integrations.storage import Storage, StoredObject
+from app.integrations.storage.client import Storage, StoredObject
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import DAY, World, opened

@@ -6,7 +6,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from app.integrations.speech import Speech
+from app.integrations.speech.client import Speech
 from app.settings import SpeechApi
 from devstack.openai import Order, create_openai_app, whisper
 from devstack.openai.recogniser import Hearing, Recogniser

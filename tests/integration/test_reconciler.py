@@ -16,7 +16,7 @@ from livekit.protocol.egress import EgressStatus
 
 from app.consultations.model import ParticipantKind
 from app.errors import Timeout, UpstreamFailed
-from app.integrations.livekit import EgressSnapshot, LiveKit, S3Target
+from app.integrations.livekit.client import EgressSnapshot, LiveKit, S3Target
 from app.recordings.deadlines import Deadlines
 from app.recordings.lost import LostRecordings
 from app.recordings.model import TRANSITIONS, Medium, RecordingStatus, SoundMode, failed, lost

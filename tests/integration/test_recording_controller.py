@@ -19,9 +19,15 @@ from livekit.protocol.egress import EgressInfo, RoomCompositeEgressRequest
 
 from app.errors import AppError, Conflict, Timeout, UpstreamFailed
 from app.failures import describe_failure
-from app.integrations.livekit import EgressSnapshot, LiveKit, LiveKitRefused, ParticipantSnapshot, S3Target
-from app.integrations.r2 import recorder_credentials
-from app.integrations.storage import Credentials, StoredObject
+from app.integrations.livekit.client import (
+    EgressSnapshot,
+    LiveKit,
+    LiveKitRefused,
+    ParticipantSnapshot,
+    S3Target,
+)
+from app.integrations.storage.client import Credentials, StoredObject
+from app.integrations.storage.r2 import recorder_credentials
 from app.recordings.controller import AMBIGUOUS_START, RecordingController
 from app.recordings.model import RecordingStatus, failed
 from devstack.livekit import Pace

@@ -27,10 +27,10 @@ from starlette.routing import Route
 
 from app.commands import checks
 from app.errors import InvalidInput, UpstreamFailed
-from app.integrations import sts
-from app.integrations.storage import MARK_KEY, Credentials, Storage
-from app.integrations.storage_access import prove_access
-from app.integrations.storage_rules import StorageRules
+from app.integrations.storage import sts
+from app.integrations.storage.access import prove_access
+from app.integrations.storage.client import MARK_KEY, Credentials, Storage
+from app.integrations.storage.rules import StorageRules
 from devstack.object_store import ObjectStore
 from tests.integration.recording_world import served
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from app.errors import UpstreamFailed
-from app.integrations.supabase import SupabaseAdmin
+from app.integrations.supabase.client import SupabaseAdmin
 from app.staff.service import StaffBans
 from tests.databases import Database
 from tests.integration.test_staff_invitations import SECRET_KEY, URL, House, _house

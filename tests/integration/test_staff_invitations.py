@@ -16,7 +16,7 @@ import pytest
 from app.commands import checks
 from app.duties import _by_id
 from app.errors import AppError, Conflict, InvalidInput, Timeout, UpstreamFailed
-from app.integrations.supabase import MAIL_SECONDS, SupabaseAdmin
+from app.integrations.supabase.client import MAIL_SECONDS, SupabaseAdmin
 from app.jobs.queue import GrowingPauses, JobFailed, Task, _runner
 from app.postgres.database import Database as Pool
 from app.staff.invitations import StaffInvitations

@@ -21,7 +21,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore import auth as botocore_auth
 
 from app.errors import Conflict, InvalidInput, NotFound, Timeout, UpstreamFailed
-from app.integrations.storage import MARK_KEY, Credentials, Storage, StoredObject
+from app.integrations.storage.client import MARK_KEY, Credentials, Storage, StoredObject
 from devstack.object_store import ObjectStore, running
 from tests.buckets import s3_client
 

@@ -16,9 +16,9 @@ import pytest
 
 from app.deployment import mark_database
 from app.errors import Conflict, UpstreamFailed
-from app.integrations import storage_listing
-from app.integrations.storage import Storage, StoredObject
-from app.integrations.storage_listing import ObjectPage, UploadPage
+from app.integrations.storage import listing as storage_listing
+from app.integrations.storage.client import Storage, StoredObject
+from app.integrations.storage.listing import ObjectPage, UploadPage
 from app.postgres.database import Database as Pool
 from app.recordings import sweeper
 from app.recordings.sweeper import TOO_MANY_ORPHANS, UPLOAD_QUARANTINE, Sweeper, SweepReport

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from app.integrations.speech import Speech
+from app.integrations.speech.client import Speech
 from app.media.sound import Span
 from app.settings import SpeechApi
 from app.transcripts.model import Transcript

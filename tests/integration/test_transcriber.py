@@ -16,7 +16,7 @@ import av
 import pytest
 
 from app.errors import Conflict, RateLimited
-from app.integrations.speech import Speech
+from app.integrations.speech.client import Speech
 from app.settings import SpeechApi
 from app.transcripts import places
 from app.transcripts.model import Speaker, Transcript

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from app.errors import RateLimited, UpstreamFailed
-from app.integrations.speech import Heard, HeardSegment
+from app.integrations.speech.client import Heard, HeardSegment
 from app.transcripts.transcriber import Transcriber
 from devstack.object_store import ObjectStore
 from tests.databases import Database

@@ -26,7 +26,7 @@ from app.consents.service import Consents
 from app.consents.texts import CURRENT_VERSION, consent_texts
 from app.consultations.model import Registration, Sensitivity
 from app.consultations.service import Consultations
-from app.integrations.livekit import LiveKit
+from app.integrations.livekit.client import LiveKit
 from app.postgres.database import Database
 from devstack.children import child
 from devstack.stack import Stack

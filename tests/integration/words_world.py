@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.identity import permissions
-from app.integrations.speech import Heard, HeardSegment, Speech
+from app.integrations.speech.client import Heard, HeardSegment, Speech
 from app.keys.keyring import Keyring
 from app.media import sound
 from app.media.child import Container, ReadRange

@@ -14,7 +14,7 @@ import livekit.rtc as rtc
 import pytest
 from livekit.protocol.rtc import SignalResponse
 
-from app.integrations.livekit import WebhookVerifier
+from app.integrations.livekit.client import WebhookVerifier
 from devstack.api_client import ApiClient
 from tests.api import documents
 from tests.live.world import PATIENCE_SECONDS, Case, inside, showing, speaking, until

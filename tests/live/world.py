@@ -16,7 +16,7 @@ import livekit.rtc as rtc
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from app.integrations.livekit import LiveKit
+from app.integrations.livekit.client import LiveKit
 from devstack import stack as devstack
 from devstack.api_client import ApiClient
 from devstack.children import free_port

@@ -16,8 +16,9 @@ from psycopg.types.json import Jsonb
 
 from app.bucket import drift, model
 from app.deletions.model import DeletionReason
-from app.integrations import livekit_refusals, livekit_snapshots
-from app.integrations.sts import ROLE_REFUSALS
+from app.integrations.livekit import refusals as livekit_refusals
+from app.integrations.livekit import snapshots as livekit_snapshots
+from app.integrations.storage.sts import ROLE_REFUSALS
 from app.recordings.model import CONSENT_REASONS, TRANSITIONS
 from app.texts import LANGUAGES, error_texts
 from graphql_schema.schema import make_schema

@@ -17,9 +17,9 @@ from typing import Final, LiteralString, TypeVar
 import anyio
 
 from app.errors import AppError, Timeout, UpstreamFailed
-from app.integrations.storage import Storage, StoredObject
-from app.integrations.storage_listing import ObjectPage, UploadPage
-from app.integrations.storage_uploads import PART_BYTES
+from app.integrations.storage.client import Storage, StoredObject
+from app.integrations.storage.listing import ObjectPage, UploadPage
+from app.integrations.storage.uploads import PART_BYTES
 from app.postgres.database import Database, Transaction
 from tests.simulation.facts import By
 from tests.simulation.oracle import Oracle

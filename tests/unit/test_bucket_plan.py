@@ -14,7 +14,7 @@ from app.bucket.model import Part, Rule, Rules, is_locked, meant, threatens, wor
 from app.bucket.plan import Line, PartPlan, Sign, plan
 from app.errors import InvalidInput
 from app.integrations.cloudflare import LockRule
-from app.integrations.storage_rules import CorsRule, LifecycleRule
+from app.integrations.storage.rules import CorsRule, LifecycleRule
 
 DOCUMENTS = documents.load()
 ORIGIN = "https://app.example.org"

@@ -6,9 +6,9 @@ import pytest
 from livekit.protocol.egress import EgressInfo, EgressStatus, StartEgressRequest
 from livekit.protocol.models import ParticipantInfo, TrackInfo, TrackSource, TrackType
 
-from app.integrations.livekit_requests import S3Target, microphone, speakers, video
-from app.integrations.livekit_snapshots import egress, participant
-from app.integrations.storage import Credentials
+from app.integrations.livekit.requests import S3Target, microphone, speakers, video
+from app.integrations.livekit.snapshots import egress, participant
+from app.integrations.storage.client import Credentials
 
 TARGET = S3Target("http://127.0.0.1:1", "auto", "bucket", Credentials("key-id", "secret", "token"))
 

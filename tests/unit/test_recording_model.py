@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import Conflict
-from app.integrations.livekit import EgressSnapshot
+from app.integrations.livekit.client import EgressSnapshot
 from app.recordings.model import (
     OBJECT_PATIENCE,
     TRANSITIONS,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import AppError, Conflict, InvalidInput
-from app.integrations.speech_answers import Heard, HeardSegment
+from app.integrations.speech.answers import Heard, HeardSegment
 from app.media.sound import Span
 from app.texts.plain import is_steering, plain
 from app.transcripts.assembling import Piece, Voice

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import AppError, UpstreamFailed
-from app.integrations.speech_answers import Figures, Heard, HeardSegment
+from app.integrations.speech.answers import Figures, Heard, HeardSegment
 from app.media.sound import Span
 from app.transcripts import assembling
 from app.transcripts.assembling import MAX_LABELS, UNKNOWN_VOICE, Piece, Voice, assembled, retried

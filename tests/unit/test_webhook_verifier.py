@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from livekit.api import TokenVerifier, WebhookReceiver
 
 from app.errors import InvalidInput, Unauthenticated
-from app.integrations.livekit_webhook import MAX_BODY_BYTES, WebhookEvent, WebhookVerifier
+from app.integrations.livekit.webhook import MAX_BODY_BYTES, WebhookEvent, WebhookVerifier
 
 KEY, SECRET = "APIdevelopment", "a-secret-of-more-than-thirty-two-bytes"
 OLD_KEY, OLD_SECRET = "APIbefore", "an-older-secret-of-more-than-thirty-two-bytes"

@@ -16,9 +16,9 @@ import httpx2
 import openai
 
 from app.errors import AppError, InvalidInput, Timeout, UpstreamFailed
-from app.integrations.speech_answers import UNCERTAIN_LOGPROB, Heard, HeardSegment, understood
-from app.integrations.speech_pieces import duration_ms
-from app.integrations.speech_refusals import refusal_of
+from app.integrations.speech.answers import UNCERTAIN_LOGPROB, Heard, HeardSegment, understood
+from app.integrations.speech.pieces import duration_ms
+from app.integrations.speech.refusals import refusal_of
 from app.media.sound import Cut
 from app.settings import LOOPBACK, SpeechApi
 

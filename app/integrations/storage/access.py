@@ -12,8 +12,8 @@ import httpx
 
 from app.errors import AppError, Timeout, UpstreamFailed
 from app.integrations.clocks import ahead_seconds
-from app.integrations.storage import MARK_KEY, Storage
-from app.integrations.storage_refusals import code_in, is_unnamed, refusal_of
+from app.integrations.storage.client import MARK_KEY, Storage
+from app.integrations.storage.refusals import code_in, is_unnamed, refusal_of
 
 _TIMEOUT_SECONDS: Final = 10.0
 _MOST_BYTES: Final = 16 * 1024

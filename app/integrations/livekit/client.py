@@ -34,13 +34,12 @@ from livekit.protocol.room import (
 )
 
 from app.errors import AppError, Timeout, UpstreamFailed
-from app.integrations import livekit_requests as requests
-from app.integrations import livekit_snapshots as snapshots
 from app.integrations.clocks import ahead_seconds
-from app.integrations.livekit_refusals import LiveKitRefused, LiveKitUnanswered, refusal_of
-from app.integrations.livekit_requests import S3Target
-from app.integrations.livekit_snapshots import EgressSnapshot, ParticipantSnapshot, RoomSnapshot
-from app.integrations.livekit_webhook import WebhookEvent, WebhookVerifier
+from app.integrations.livekit import requests, snapshots
+from app.integrations.livekit.refusals import LiveKitRefused, LiveKitUnanswered, refusal_of
+from app.integrations.livekit.requests import S3Target
+from app.integrations.livekit.snapshots import EgressSnapshot, ParticipantSnapshot, RoomSnapshot
+from app.integrations.livekit.webhook import WebhookEvent, WebhookVerifier
 
 __all__ = [
     "EgressSnapshot",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import ClientError
 
 from app.errors import InvalidInput
-from app.integrations.storage import Storage
+from app.integrations.storage.client import Storage
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CORSRuleTypeDef, LifecycleRuleTypeDef

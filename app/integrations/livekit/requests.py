@@ -45,7 +45,7 @@ _SOUND: Final[Mapping[str, EncodingOptions]] = {
 
 
 class S3Credentials(Protocol):
-    """The credentials that sign an upload, such as `app.integrations.storage.Credentials`."""
+    """The credentials that sign an upload, such as `app.integrations.storage.client.Credentials`."""
 
     @property
     def access_key_id(self) -> str: ...

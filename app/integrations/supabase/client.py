@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from supabase_auth.errors import AuthError
 
 from app.errors import AppError, NotFound, Timeout, UpstreamFailed
-from app.integrations.supabase_refusals import MAIL_ATTEMPTS, invitation_refusal_of, refusal_of
+from app.integrations.supabase.refusals import MAIL_ATTEMPTS, invitation_refusal_of, refusal_of
 from supabase import AsyncClient, AsyncClientOptions
 
 Reachability = Literal["ok", "key_refused", "unreachable"]

@@ -1,7 +1,7 @@
 """Client of the bucket: presigned URLs, object metadata, digests, and small private objects.
 
 Only this module imports boto3. It translates botocore's errors into AppErrors, and no message contains a URL or a
-secret. Listing and deletion are in `storage_listing.py`. Services decide and audit who may download or upload
+secret. Listing and deletion are in `listing.py`. Services decide and audit who may download or upload
 before they call this client.
 
 Settings for Cloudflare R2 and botocore: checksums only `when_required`, because R2 rejects the newer defaults as
@@ -27,10 +27,10 @@ from botocore.exceptions import ConnectionError as EndpointUnreachable
 from botocore.parsers import ResponseParserError
 
 from app.errors import Conflict, InvalidInput, NotFound, Timeout, UpstreamFailed
-from app.integrations import storage_refusals as refusals
-from app.integrations.storage_copies import Copying
-from app.integrations.storage_listing import Listing
-from app.integrations.storage_uploads import Uploading
+from app.integrations.storage import refusals
+from app.integrations.storage.copies import Copying
+from app.integrations.storage.listing import Listing
+from app.integrations.storage.uploads import Uploading
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-    from app.integrations.storage import StoredObject
+    from app.integrations.storage.client import StoredObject
 
 T = TypeVar("T")
 

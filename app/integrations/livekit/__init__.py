@@ -1,0 +1,1 @@
+"""Talks to LiveKit: rooms, egress and webhooks."""

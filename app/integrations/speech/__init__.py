@@ -1,0 +1,1 @@
+"""Talks to a speech service that is compatible with OpenAI's."""

@@ -1,0 +1,1 @@
+"""Talks to the bucket over the S3 protocol."""

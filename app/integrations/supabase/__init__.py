@@ -1,0 +1,1 @@
+"""Talks to the administration API of Supabase Auth."""
