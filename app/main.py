@@ -24,15 +24,15 @@ from app.holds.service import LegalHolds
 from app.http import health
 from app.http.address_limit import connecting_limit
 from app.http.client_address import client_address
-from app.http.edge import edge_middleware, no_such_route
+from app.http.error_responses import request_id
 from app.http.graphql import GraphQLEndpoint
 from app.http.language import pick_language
-from app.http.refusals import request_id
-from app.http.rejections import Rejections
-from app.http.subscriptions import Connected, SocketLimits, SubscriptionEndpoint
+from app.http.middleware import edge_middleware, no_such_route
+from app.http.rejection_counts import Rejections
 from app.http.subtitles import Subtitles
-from app.http.transport_ws import init_authorization
 from app.http.webhook import LiveKitWebhook
+from app.http.websocket_messages import init_authorization
+from app.http.websocket_sessions import Connected, SocketLimits, SubscriptionEndpoint
 from app.identity import permissions
 from app.identity.admission import Admission
 from app.identity.tokens import TokenVerifier

@@ -14,7 +14,7 @@ from graphql_schema.connections import Connection
 from graphql_schema.consents import Representative, RepresentativeInput
 from graphql_schema.context import Info
 from graphql_schema.scalars import BigInt, big, parse_id, parse_optional_id, to_id, to_optional_id
-from graphql_schema.selection import selected
+from graphql_schema.selected_fields import selected
 
 strawberry.enum(
     model.AccessRequestStatus,

@@ -28,8 +28,8 @@ from strawberry.types.graphql import OperationType
 from app.errors import AppError
 from app.identity.permissions import Permission
 from graphql_schema.context import Context
-from graphql_schema.errors import MaskedSchema
-from graphql_schema.limits import Limits
+from graphql_schema.document_limits import Limits
+from graphql_schema.error_masking import MaskedSchema
 from graphql_schema.root_fields import permission_of, run_to_end
 
 _BEFORE_RESOLVERS: Final = frozenset({"GRAPHQL_VALIDATION_FAILED", "BAD_USER_INPUT", "TOO_COMPLEX"})
@@ -93,7 +93,7 @@ class AuthorizationFirst(SchemaExtension):
 
     def _roots(self, document: DocumentNode) -> Sequence[_Root]:
         """Return the root fields that need a permission, at most as many as an operation may have."""
-        schema = self.execution_context.schema._schema  # noqa: SLF001 - as in `limits.py`
+        schema = self.execution_context.schema._schema  # noqa: SLF001 - as in `document_limits.py`
         roots: list[_Root] = []
         for operation in document.definitions:
             if not isinstance(operation, OperationDefinitionNode):

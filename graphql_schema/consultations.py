@@ -14,7 +14,7 @@ from graphql_schema.connections import Connection
 from graphql_schema.consents import Consent
 from graphql_schema.context import Info
 from graphql_schema.scalars import parse_id, parse_optional_id, to_id
-from graphql_schema.selection import selected
+from graphql_schema.selected_fields import selected
 
 strawberry.enum(model.Sensitivity, name="Sensitivity")
 strawberry.enum(

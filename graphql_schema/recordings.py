@@ -15,7 +15,7 @@ from app.texts import recording_error_text, transcription_error_text
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.scalars import BigInt, big, parse_id, parse_optional_id, to_id
-from graphql_schema.selection import selected
+from graphql_schema.selected_fields import selected
 
 strawberry.enum(model.RecordingStatus, name="RecordingStatus")
 strawberry.enum(model.TranscriptionStatus)

@@ -13,8 +13,8 @@ from graphql_schema import recordings as recording_fields
 from graphql_schema import retention as retention_fields
 from graphql_schema import transcripts as transcript_fields
 from graphql_schema.authorization import AuthorizationFirst
-from graphql_schema.errors import MaskedSchema
-from graphql_schema.limits import Limits, limit_extensions
+from graphql_schema.document_limits import Limits, limit_extensions
+from graphql_schema.error_masking import MaskedSchema
 from graphql_schema.root_fields import root_field, root_subscription
 from graphql_schema.scalars import BIG_INT, BigInt
 

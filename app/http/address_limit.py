@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.concurrency import Bounds, ConcurrencyLimit, network_of
 from app.errors import RateLimited
 from app.http.client_address import Network, client_address
-from app.http.refusals import app_error_refusal
+from app.http.error_responses import app_error_refusal
 
 CONNECTING_PER_ADDRESS = 32
 """The number of WebSockets of one address that may be open before `connection_init` has identified a person."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.http.refusals import RefusedError, refusal
+from app.http.error_responses import RefusedError, refusal
 
 _THROWN_AWAY_BYTES = 16 * 1024 * 1024
 _THROWN_AWAY_SECONDS = 2

@@ -2,7 +2,7 @@
 
 It accepts only POST with JSON in UTF-8, and one operation in each request. It accepts no GET (other sites could
 forge it, and caches and logs would store its query), no batches, no uploads and no subscriptions (see
-`subscriptions.py`). The status codes are those of the GraphQL over HTTP draft (checked 2026-11-21), and 401 if no
+`websocket_sessions.py`). The status codes are those of the GraphQL over HTTP draft (checked 2026-11-21), and 401 if no
 field was answered because the token is missing or invalid. A request by POST or GET that sends only the hash of its
 query gets the answer of Apollo Server (4.x), and the client then sends the whole query.
 """
@@ -29,9 +29,9 @@ from strawberry.types.graphql import OperationType
 
 from app.errors import AppError, Unauthenticated
 from app.http import persisted_queries
+from app.http.error_responses import RefusedError, app_error_refusal, refusal, request_id, retry_after
 from app.http.media_types import GRAPHQL_RESPONSE, JSON, is_json_in_utf8, response_media_type
 from app.http.persisted_queries import is_hash_alone
-from app.http.refusals import RefusedError, app_error_refusal, refusal, request_id, retry_after
 from app.http.strict_json import decode_json
 
 GRAPHIQL_CONTENT_SECURITY_POLICY = (

@@ -1,6 +1,6 @@
 """Selects the language of an answer."""
 
-from app.http.negotiation import preferences
+from app.http.header_preferences import preferences
 from app.texts import DEFAULT_LANGUAGE, LANGUAGES, Language
 
 

@@ -4,7 +4,7 @@ If `Accept` is missing or `*/*`, the answer is `application/json`. Source: Graph
 Foundation, "Media Types" (checked 2026-11-21, with the audits of npm's graphql-http 1.23.1).
 """
 
-from app.http.negotiation import Preference, preferences
+from app.http.header_preferences import Preference, preferences
 
 JSON = "application/json"
 GRAPHQL_RESPONSE = "application/graphql-response+json"

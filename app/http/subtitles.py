@@ -14,9 +14,9 @@ from starlette.responses import Response
 from app.concurrency import network_of
 from app.errors import AppError, NotFound
 from app.http.client_address import client_address
+from app.http.error_responses import app_error_refusal, request_id
 from app.http.language import pick_language
-from app.http.refusals import app_error_refusal, request_id
-from app.http.rejections import Rejections
+from app.http.rejection_counts import Rejections
 from app.postgres.database import Asker
 from app.settings import Network
 from app.texts import Language, role_name, subtitle_text

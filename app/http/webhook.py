@@ -9,8 +9,8 @@ from starlette.responses import JSONResponse, Response
 
 from app.errors import AppError, InvalidInput, Unauthenticated
 from app.http.client_address import client_address
-from app.http.refusals import app_error_refusal
-from app.http.rejections import Rejections
+from app.http.error_responses import app_error_refusal
+from app.http.rejection_counts import Rejections
 from app.recordings.service import Recordings
 from app.settings import Network
 

@@ -21,14 +21,14 @@ from strawberry.http.ides import GraphQL_IDE
 from strawberry.schema.config import StrawberryConfig
 
 from app.errors import AppError, Conflict, Forbidden, RateLimited, Unauthenticated
-from app.http.edge import edge_middleware
+from app.http.error_responses import request_id
 from app.http.graphql import GraphQLEndpoint
 from app.http.language import pick_language
-from app.http.refusals import request_id
-from app.http.subscriptions import Connected, SubscriptionEndpoint
+from app.http.middleware import edge_middleware
+from app.http.websocket_sessions import Connected, SubscriptionEndpoint
 from app.texts import Language
-from graphql_schema.errors import MaskedSchema
-from graphql_schema.limits import Limits, limit_extensions
+from graphql_schema.document_limits import Limits, limit_extensions
+from graphql_schema.error_masking import MaskedSchema
 
 ORIGIN = "https://app.example.org"
 BODY_LIMIT_BYTES = 16_384

@@ -16,7 +16,7 @@ from graphql import (
 
 from app.settings import Environment
 from graphql_schema.complexity import LIST_SIZES
-from graphql_schema.limits import Limits, find_excess
+from graphql_schema.document_limits import Limits, find_excess
 from graphql_schema.schema import make_schema
 from tests.api.small_api import small_app
 from tests.api.world import World, asgi_client

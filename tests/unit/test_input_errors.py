@@ -13,8 +13,8 @@ import strawberry
 from strawberry.schema.config import StrawberryConfig
 
 from app.texts import Language
-from graphql_schema.errors import MaskedSchema
-from graphql_schema.limits import Limits, limit_extensions
+from graphql_schema.document_limits import Limits, limit_extensions
+from graphql_schema.error_masking import MaskedSchema
 from graphql_schema.scalars import BIG_INT, BigInt
 from tests.api.small_api import SECRET, Context
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import graphql
 
 from app.bucket.documents import load as load_bucket_documents
-from app.http.transport_ws import Close
+from app.http.websocket_messages import Close
 from app.texts import error_texts
 
 ROOT = Path(__file__).parent.parent.parent

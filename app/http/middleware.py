@@ -23,7 +23,7 @@ from app.failures import describe_failure
 from app.http.address_limit import AddressLimit
 from app.http.body_limit import BodyLimit
 from app.http.client_address import Network
-from app.http.refusals import RefusedError, internal_error, refusal, request_id
+from app.http.error_responses import RefusedError, internal_error, refusal, request_id
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from app.errors import AppError
 from app.postgres.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from graphql_schema.complexity import PageSizes, count_written, measure, operations_of
-from graphql_schema.errors import InvalidDocumentError
+from graphql_schema.error_masking import InvalidDocumentError
 from graphql_schema.input_errors import InvalidLiteralError, PlacesOfLiterals
 
 _MAX_VALIDATION_ERRORS = 20

@@ -33,9 +33,9 @@ from strawberry.types import ExecutionContext
 
 from app.errors import AppError, InvalidInput, RateLimited, Timeout, Unauthenticated, UpstreamFailed
 from app.http.address_limit import Connecting
+from app.http.error_responses import app_error_refusal, request_id
 from app.http.persisted_queries import not_supported
-from app.http.refusals import app_error_refusal, request_id
-from app.http.transport_ws import (
+from app.http.websocket_messages import (
     PROTOCOL,
     Close,
     EndedError,

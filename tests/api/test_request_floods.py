@@ -23,7 +23,7 @@ from starlette.types import Message
 from app.errors import UpstreamFailed
 from app.http import health
 from app.http.address_limit import AddressLimit, connecting_limit
-from app.http.subscriptions import Connected, SubscriptionEndpoint
+from app.http.websocket_sessions import Connected, SubscriptionEndpoint
 from app.main import create_app
 from app.transcripts import sealing
 from app.transcripts import search as searching

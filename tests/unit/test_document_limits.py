@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphql_schema.complexity import Complexity, PageSizes, measure
-from graphql_schema.limits import Limits, TooComplex, _Validations, find_excess
+from graphql_schema.document_limits import Limits, TooComplex, _Validations, find_excess
 from tests.api.small_api import Context, small_schema
 
 SCHEMA: GraphQLSchema = build_schema(

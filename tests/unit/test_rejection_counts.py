@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from app.http.rejections import Rejections
+from app.http.rejection_counts import Rejections
 
 
 class Audit:

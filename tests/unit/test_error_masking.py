@@ -13,7 +13,7 @@ from strawberry.extensions import SchemaExtension
 from app.errors import AppError, UpstreamFailed
 from app.failures import describe_failure
 from app.texts import Language
-from graphql_schema.errors import MaskedSchema
+from graphql_schema.error_masking import MaskedSchema
 from tests.api.small_api import SECRET, Context, Query, small_schema
 
 

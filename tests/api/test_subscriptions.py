@@ -15,7 +15,7 @@ import pytest
 from starlette.types import Message
 from websockets.exceptions import InvalidStatus
 
-from app.http.subscriptions import Connected, SocketLimits, SubscriptionEndpoint
+from app.http.websocket_sessions import Connected, SocketLimits, SubscriptionEndpoint
 from app.main import create_app
 from app.postgres.database import Asker, Database
 from app.recordings.changes import Feed, RecordingChanges

@@ -1,6 +1,6 @@
 """The messages of the protocol `graphql-transport-ws`: their shapes, and the codes that close a connection.
 
-Source: GraphQL over WebSocket Protocol (enisdenjo/graphql-ws, PROTOCOL.md; checked 2026-11-21). `subscriptions.py`
+Source: GraphQL over WebSocket Protocol (enisdenjo/graphql-ws, PROTOCOL.md; checked 2026-11-21). `websocket_sessions.py`
 decides what the messages mean for a session.
 """
 
