@@ -16,9 +16,9 @@ from app.bucket.surroundings import Surroundings, surroundings
 from app.certificates.signing import CertificateSigner, read_public_key
 from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
-from app.deletions.restore import RestoreCheck
+from app.deletions.restore_check import RestoreCheck
 from app.deployment import require_own_bucket, require_own_database
-from app.holds.protection import Protection
+from app.holds.bucket_protection import BucketProtection
 from app.integrations import configured
 from app.integrations.livekit.client import LiveKit
 from app.integrations.speech.client import Speech
@@ -86,7 +86,7 @@ class Services:
     uploads: UploadSigner
     sweeper: Sweeper
     missing: MissingObjects
-    protection: Protection
+    protection: BucketProtection
     bucket: BucketPolicies
     destroyer: Destroyer
     restores: RestoreCheck
@@ -152,7 +152,7 @@ def _services(
         uploads=UploadSigner(database, storage),
         sweeper=Sweeper(database, storage, quarantine=quarantine),
         missing=MissingObjects(database, storage, deployment=deployment, quarantine=quarantine),
-        protection=Protection(database, storage, around.cloudflare, deployment=deployment),
+        protection=BucketProtection(database, storage, around.cloudflare, deployment=deployment),
         bucket=BucketPolicies(database, around),
         destroyer=Destroyer(
             database, storage, signer, ledger, deployment=deployment, backup_retention_days=kept_in_backups

@@ -45,8 +45,8 @@ from app.postgres.database import Database
 from app.recordings.changes import Feed, RecordingChanges
 from app.recordings.imports import Imports
 from app.recordings.service import Recordings
-from app.retention.report import Prices
 from app.retention.service import Retention
+from app.retention.storage_report import Prices
 from app.settings import ApiSettings
 from app.staff.service import Staff
 from app.transcripts.search import TranscriptSearch

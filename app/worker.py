@@ -13,7 +13,7 @@ import psycopg
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
 
-from app.deletions.restore import RestoreReport
+from app.deletions.restore_check import RestoreReport
 from app.duties import open_queue, open_services, rounds
 from app.errors import AppError
 from app.failures import describe_failure

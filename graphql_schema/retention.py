@@ -5,7 +5,8 @@ from typing import Self
 
 import strawberry
 
-from app.retention import model, report
+from app.retention import model
+from app.retention import storage_report as storage_model
 from app.retention.service import JudgedPolicy
 from graphql_schema.context import Info
 from graphql_schema.scalars import BigInt, to_id
@@ -139,7 +140,7 @@ class StoredBytes:
     size_bytes: BigInt
 
     @classmethod
-    def of(cls, stored: report.StoredBytes) -> Self:
+    def of(cls, stored: storage_model.StoredBytes) -> Self:
         return cls(
             retention_class=stored.retention_class,
             age_from_days=stored.age_from_days,
@@ -179,7 +180,7 @@ class StorageReport:
     prices: StoragePrices
 
     @classmethod
-    def of(cls, made: report.StorageReport) -> Self:
+    def of(cls, made: storage_model.StorageReport) -> Self:
         return cls(
             size_bytes=BigInt(made.size_bytes),
             stored=[StoredBytes.of(each) for each in made.stored],

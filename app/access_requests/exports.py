@@ -15,7 +15,7 @@ from typing import Final
 from uuid import UUID
 
 from app.access_requests import store
-from app.access_requests.archive import archive
+from app.access_requests.encrypted_zip import archive
 from app.access_requests.model import ExportedFile, ExportPlan, new_secret
 from app.deployment import require_own_bucket
 from app.errors import AppError, Conflict, NotFound

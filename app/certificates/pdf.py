@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pypdf.errors import DependencyError, DeprecationError, PyPdfError
 from pypdf.generic import DictionaryObject, EmbeddedFile
 
-from app.certificates.drawing import draw
+from app.certificates.layout import Line, lines
 from app.certificates.model import Certificate
-from app.certificates.pages import Line, lines
+from app.certificates.pdf_canvas import draw
 from app.certificates.signing import SignedCertificate, check, read_signed
 from app.errors import InvalidInput
 from app.texts import LANGUAGES, Language, certificate_words

@@ -8,7 +8,7 @@ import typer
 
 from app import settings, worker
 from app.commands.console import err, out, refusals_told
-from app.deletions.restore import RestoreReport
+from app.deletions.restore_check import RestoreReport
 from app.settings import WorkerSettings
 
 commands = typer.Typer(no_args_is_help=True, help="After the database was restored from a backup.")

@@ -20,9 +20,9 @@ from uuid import UUID
 from app.certificates.model import MAX_OBJECTS
 from app.certificates.signing import CertificateSigner
 from app.deletions import store
+from app.deletions.certificate_builder import certificate_of
 from app.deletions.ledger import Ledger
 from app.deletions.model import ALERT_AFTER_ATTEMPTS, Claim, DeletionGround, FoundObject, GoneObject
-from app.deletions.proof import certificate_of
 from app.deployment import require_own_bucket
 from app.errors import AppError, Conflict, Timeout, UpstreamFailed
 from app.integrations.storage.client import MARK_KEY, Storage

@@ -1,6 +1,6 @@
 """Services for legal holds: compliance officers place holds, release another officer's holds, and list them.
 
-The database prevents the destruction of a held recording. `protection.py` protects its objects from the bucket's
+The database prevents the destruction of a held recording. `bucket_protection.py` protects its objects from the bucket's
 rules.
 """
 

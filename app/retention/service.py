@@ -11,7 +11,7 @@ from app.identity import permissions
 from app.postgres.database import Asker, Database
 from app.retention import store
 from app.retention.model import KeptPolicy, PolicyStatus, Preview, shortened
-from app.retention.report import COMING_DAYS, Prices, StorageReport
+from app.retention.storage_report import COMING_DAYS, Prices, StorageReport
 
 
 @dataclass(frozen=True)

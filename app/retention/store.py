@@ -22,7 +22,7 @@ from app.retention.model import (
     RetentionPolicy,
     sha256_of,
 )
-from app.retention.report import Coming, StoredBytes
+from app.retention.storage_report import Coming, StoredBytes
 
 ACTIVATION_SECONDS: Final = 120
 """The time limit of the statement that may compute the due date of every recording: 100,000 took 26 s on two busy

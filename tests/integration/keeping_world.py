@@ -19,9 +19,9 @@ from psycopg.types.json import Jsonb
 from app.certificates.signing import CertificateSigner
 from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
-from app.deletions.restore import RestoreCheck
+from app.deletions.restore_check import RestoreCheck
 from app.deployment import mark_database
-from app.holds.protection import BucketLocks, Protection
+from app.holds.bucket_protection import BucketLocks, BucketProtection
 from app.integrations.storage.client import Storage
 from app.integrations.storage.listing import ObjectPage
 from app.keys.keyring import Keyring
@@ -94,9 +94,11 @@ class World:
             deployment=DEPLOYMENT,
         )
 
-    def protection(self, storage: Storage | None = None, locks: BucketLocks | None = None) -> Protection:
+    def protection(
+        self, storage: Storage | None = None, locks: BucketLocks | None = None
+    ) -> BucketProtection:
         """Return a worker's service that keeps recordings under a legal hold or with a longer term in `keep/`."""
-        return Protection(self.worker, storage or self.storage, locks, deployment=DEPLOYMENT)
+        return BucketProtection(self.worker, storage or self.storage, locks, deployment=DEPLOYMENT)
 
     async def rows(self, sql: LiteralString, *values: object) -> list[DictRow]:
         """Return the rows of a statement that a superuser runs, or [] if the statement returns no rows."""

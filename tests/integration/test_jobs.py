@@ -18,10 +18,10 @@ from procrastinate.jobs import Job
 from app.access_requests.exports import Exports
 from app.bucket.service import BucketPolicies
 from app.deletions.destroyer import Destroyer
-from app.deletions.restore import RestoreCheck
+from app.deletions.restore_check import RestoreCheck
 from app.duties import Services, tasks
 from app.errors import RateLimited, UpstreamFailed
-from app.holds.protection import Protection
+from app.holds.bucket_protection import BucketProtection
 from app.jobs.queue import (
     LONGEST_ASKED_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
@@ -300,7 +300,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 restores=object.__new__(RestoreCheck),
                 exports=object.__new__(Exports),
                 missing=object.__new__(MissingObjects),
-                protection=object.__new__(Protection),
+                protection=object.__new__(BucketProtection),
                 bucket=object.__new__(BucketPolicies),
                 transcriber=object.__new__(Transcriber),
                 job_repair=object.__new__(JobRepair),

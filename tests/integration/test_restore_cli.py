@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from app import worker
 from app.cli import cli
-from app.deletions.restore import RestoreReport
+from app.deletions.restore_check import RestoreReport
 from app.settings import WorkerSettings
 from devstack.object_store import ObjectStore
 from tests.databases import Database

@@ -5,9 +5,9 @@ from uuid import UUID
 from app.access_requests.exports import Exports
 from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
-from app.deletions.restore import RestoreCheck
+from app.deletions.restore_check import RestoreCheck
 from app.errors import Conflict
-from app.holds.protection import Protection
+from app.holds.bucket_protection import BucketProtection
 from app.recordings.missing import MissingObjects
 from app.recordings.sweeper import Sweeper
 from tests.simulation.oracle import QUARANTINE
@@ -37,7 +37,7 @@ async def protect(world: World, process: Process) -> None:
     as in the worker.
     """
     storage = world.storage.through(process)
-    await Protection(Doors(world.worker, process), storage, None, deployment=DEPLOYMENT).run_once()
+    await BucketProtection(Doors(world.worker, process), storage, None, deployment=DEPLOYMENT).run_once()
     if await world.value("select exists (select from private.object_moves)"):
         raise Conflict("object_still_moving")
 

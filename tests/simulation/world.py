@@ -25,8 +25,8 @@ from app.keys.keyring import Keyring
 from app.postgres.database import Asker
 from app.postgres.database import Database as Pool
 from app.retention.proposals import Proposals
-from app.retention.report import Prices
 from app.retention.service import Retention
+from app.retention.storage_report import Prices
 from tests.databases import Database
 from tests.simulation.facts import Recording
 from tests.simulation.oracle import Oracle

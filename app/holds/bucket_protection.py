@@ -73,7 +73,7 @@ class _Move:
     is_kept: bool
 
 
-class Protection:
+class BucketProtection:
     """Protects recordings, one pass at a time. Concurrent passes, and passes that died and run again, give the same
     result.
     """

@@ -10,7 +10,7 @@ from reportlab.lib.pagesizes import A4
 from reportlab.lib.utils import simpleSplit
 from reportlab.pdfgen.canvas import Canvas
 
-from app.certificates.pages import Line, Style
+from app.certificates.layout import Line, Style
 
 _WIDTH, _HEIGHT = A4
 _LEFT, _VALUE_LEFT, _TOP, _BOTTOM, _FOOT = 48, 196, 48, 60, 36

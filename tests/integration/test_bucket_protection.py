@@ -13,7 +13,7 @@ import pytest
 
 from app.bucket.drift import Drift, Prefix, of_holds
 from app.errors import Conflict, UpstreamFailed
-from app.holds.protection import Protection, plan_locks
+from app.holds.bucket_protection import BucketProtection, plan_locks
 from app.integrations.cloudflare import MAX_LOCK_RULES, LockRule
 from app.integrations.storage.client import Storage, StoredObject
 from devstack.object_store import ObjectStore
@@ -278,7 +278,7 @@ async def test_another_bucket_is_left_alone(world: World) -> None:
     patient = await world.patient_of(recording)
     await world.hold(patient_id=patient)
     with pytest.raises(Conflict, match="bucket_of_another_deployment"):
-        await Protection(world.worker, world.storage, None, deployment="other").run_once()
+        await BucketProtection(world.worker, world.storage, None, deployment="other").run_once()
     assert (await world.key_of(recording)).startswith("r/d90/")
 
 
