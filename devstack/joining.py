@@ -177,7 +177,7 @@ def _voice(kind: str) -> dict[str, int]:
 async def _signed_in(
     here: Coordinates, consultation: Consultation, known: dict[UUID, Person]
 ) -> AsyncIterator[_Room]:
-    """Open sessions of the doctor and the patient, if their logins are known. They end with the block."""
+    """Open sessions of the doctor and the patient, if their logins are known. The sessions end with the block."""
     users = {"DOCTOR": consultation.doctor_id, "PATIENT": consultation.patient_user_id}
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=30, trust_env=False))

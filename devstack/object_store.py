@@ -1,9 +1,9 @@
 """The embedded object store: OpenStack Swift with s3api, as one child process on loopback.
 
-It stands in for R2 in development and tests, because it refuses what R2 refuses: forged, modified and expired URLs,
-unknown keys, and users who exceed their rights. It must not hold patients' recordings: it has one replica, plain
-HTTP and no encryption. Tested with Swift 2.38.3 on 2026-11-21. Swift has no session tokens, so the recorder is a
-separate user.
+The store replaces R2 in development and tests, because it refuses what R2 refuses: forged, modified and expired
+URLs, unknown keys, and users who exceed their rights. The store must not hold patients' recordings: it has one
+replica, plain HTTP and no encryption. Tested with Swift 2.38.3 on 2026-11-21. Swift has no session tokens, so the
+recorder is a separate user.
 """
 
 import errno

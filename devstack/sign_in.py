@@ -96,7 +96,7 @@ async def _client(url: str, key: str, http: httpx.AsyncClient | None) -> AsyncIt
 async def sign_out(
     url: str, publishable_key: str, session: Session, *, http: httpx.AsyncClient | None = None
 ) -> None:
-    """End this session. Its access token itself stays valid until it expires."""
+    """End this session. The access token of the session stays valid until it expires."""
     async with _client(url, publishable_key, http) as client:
         await client.auth.set_session(session.access_token, session.refresh_token)
         await client.auth.sign_out({"scope": "local"})

@@ -294,7 +294,7 @@ def _start_stand_ins(
 
 
 def _start_api(stack: ExitStack, data_dir: Path, made: Stack) -> Starting:
-    """Start the API first, because its imports take longest. It connects to the other parts only when it needs
+    """Start the API first, because its imports take longest. The API connects to the other parts only when it needs
     them.
     """
     return stack.enter_context(

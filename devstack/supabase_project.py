@@ -41,8 +41,8 @@ class ProjectUrls:
 def create_project(
     superuser_url: str, database: str, *, grants: Grants, owner_password: Secret, owner: str = "postgres"
 ) -> ProjectUrls:
-    """Create `database` in the shape of a new Supabase project. Its owner and `supabase_auth_admin` get the
-    password.
+    """Create `database` in the shape of a new Supabase project. The owner of the database and `supabase_auth_admin`
+    get the password.
 
     Roles belong to the cluster, so the last password applies to all projects in it. Several processes may call this
     at once, if all their `superuser_url`s name one database. Raises Conflict if `database` exists.

@@ -26,7 +26,9 @@ def cloudflare_environment() -> dict[str, str]:
 
 @contextmanager
 def cloudflare_running(environment: Mapping[str, str], data_dir: Path) -> Iterator[None]:
-    """Run the stand-in until the block ends. It then forgets its locks, and the worker sets those of holds again."""
+    """Run the stand-in until the block ends. When the block ends, the stand-in forgets its locks, and the worker
+    sets those of holds again.
+    """
     url, token = environment["CLOUDFLARE_API_URL"], environment["CLOUDFLARE_API_TOKEN"]
     bucket = environment["R2_BUCKET_NAME"]
     port = int(url.removesuffix("/client/v4").rpartition(":")[2])

@@ -21,7 +21,7 @@ STATES = ("REQUESTED", "STARTING", "RECORDING", "STOPPING", "VERIFYING", "READY"
 
 @dataclass(frozen=True)
 class Page:
-    """An open subscription. Its messages wait in the socket until they are read."""
+    """An open subscription. Messages of the subscription wait in the socket until they are read."""
 
     connection: ClientConnection
 

@@ -35,7 +35,7 @@ class Sources:
 async def require_playable(sources: Sources) -> MediaInfo:
     """Return the properties of the sound. Refuses at once what the worker would refuse after verification.
 
-    Both files are opened in the way of the worker. Raises BadFile.
+    The function opens the video and the sound in the same way as the worker. Raises BadFile.
     """
     await _opened(sources.media, "mp4", "an MP4")
     sound = await _opened(sources.audio, "ogg", "an Ogg")

@@ -1,15 +1,16 @@
 """A stand-in for Supabase Auth (GoTrue) and its API gateway, over the real tables of the schema `auth`.
 
 The stand-in answers the calls of the `supabase` client to `/auth/v1`: password and refresh grants, TOTP factors,
-user, sign-out, JWKS, invitations, and the administration of users and factors. Its status codes, error codes,
+user, sign-out, JWKS, invitations, and the administration of users and factors. The status codes, error codes,
 messages and JSON are GoTrue's (supabase/auth at bc32168e, checked 2026-11-21). The differences are:
 
-- Passwords are stored with scrypt in our own format, because bcrypt is not available. Such a user cannot move to a
-  real project.
-- The stand-in sends no mail. It stores mails, and `/stand-in/outbox`, our own route, returns them to the secret
-  key. `/stand-in/mailboxes` simulates a mail server that refuses or is slow.
-- Only mails have a rate limit. There is no sign-up, no change of one's own address, no one-time code in place of a
-  password, no phone, OAuth, SSO or passkeys, and no hook except the Custom Access Token hook in Postgres.
+- Passwords are stored with scrypt in our own format, because bcrypt is not available. A user with such a password
+  cannot move to a real project.
+- The stand-in sends no mail. The stand-in stores mails, and `/stand-in/outbox`, our own route, returns them to
+  callers with the secret key. `/stand-in/mailboxes` simulates a mail server that refuses or is slow.
+- Only mails have a rate limit. The stand-in has no sign-up, no change of one's own address, no one-time code in
+  place of a password, no phone, OAuth, SSO or passkeys, and no hook except the Custom Access Token hook in
+  Postgres.
 - The tables `auth.audit_log_entries` and `auth.one_time_tokens` stay empty.
 - The QR code of a new factor is an empty image. The secret and the URI in the same answer are real.
 - Refresh tokens are those of GoTrue's version 1, rows of `auth.refresh_tokens`.

@@ -47,7 +47,9 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 def create_gotrue_app(
     config: GotrueConfig, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> Starlette:
-    """Return the application. Its lifespan opens and closes the connections. `clock` returns aware UTC."""
+    """Return the application. The application's ASGI lifespan opens and closes the database connections. `clock`
+    returns aware UTC.
+    """
     pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
         config.database_url, min_size=1, max_size=4, open=False, name="gotrue"
     )

@@ -1,8 +1,8 @@
 """The routes `/factors`: enrol, challenge, verify and remove TOTP factors (internal/api/mfa.go).
 
 As in GoTrue, a challenge accepts one right code, from the address that asked for the challenge, within five
-minutes. The same code passes a second challenge while it is valid. A right code ends the user's other sessions that
-are aal1.
+minutes. A code that passed one challenge also passes a second challenge while the code is valid. A right code ends
+the user's other sessions that are aal1.
 """
 
 import base64

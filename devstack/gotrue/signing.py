@@ -26,7 +26,7 @@ KEY_FILE = "gotrue-signing-key.pem"
 
 @dataclass(frozen=True)
 class Signer:
-    """An ES256 key. Its id is derived from the public key, so it survives a restart."""
+    """An ES256 key. The key's id is derived from the public key, so the id survives a restart."""
 
     key: ec.EllipticCurvePrivateKey
     issuer: str

@@ -2,7 +2,7 @@
 request.
 
 The stand-in follows livekit-server and livekit/egress (read 2026-11-21) as strictly as they are, and carries no
-media: the picture and the sound of a room are files. It is for development and tests only.
+media: the picture and the sound of a room are files. The stand-in is for development and tests only.
 
 `orders` lists the faults, and `controls` the routes under `/stand-in`.
 

@@ -92,8 +92,8 @@ def generate_silence(path: Path, duration_seconds: float) -> Media:
 
 
 def location(output: EncodedFileOutput) -> str:
-    """Return the URL in LiveKit's results, with a second scheme if the endpoint has one. It does not open the
-    object.
+    """Return the URL in LiveKit's results, with a second scheme if the endpoint has one. The function does not open
+    the object.
     """
     return f"https://{output.s3.endpoint}/{output.s3.bucket}/{output.filepath}"
 

@@ -1,11 +1,12 @@
 """Egresses: started, listed, stopped and uploaded, with the states and texts of livekit-server and livekit/egress.
 
 A room composite is STARTING until a participant publishes, and ACTIVE until it is stopped, its room closes or the
-media end. It uploads in ENDING, and ends COMPLETE, FAILED (400, upload), ABORTED (412, never began) or
-LIMIT_REACHED (413, complete file, no ENDING before). A track egress waits 30 s for its track (FAILED, 404) and ends
-with it. An egress of routed participants waits equally long for them. A room may have several egresses at once. The
-storage keys of the request are used for the upload and never shown (`pkg/pipeline/controller.go` of livekit/egress
-and `livekit_egress.go` of livekit/protocol, read 2026-11-21). `orders.RECORDING_KINDS` lists the faults.
+media end. An egress uploads in the status ENDING, and ends COMPLETE, FAILED (400, upload), ABORTED (412, never
+began) or LIMIT_REACHED (413, complete file, no ENDING before). A track egress waits 30 s for its track (FAILED,
+404) and ends with it. An egress of routed participants waits equally long for them. A room may have several
+egresses at once. The storage keys of the request are used for the upload and never shown
+(`pkg/pipeline/controller.go` of livekit/egress and `livekit_egress.go` of livekit/protocol, read 2026-11-21).
+`orders.RECORDING_KINDS` lists the faults.
 
 An egress can take any time, and its media have the length of the stand-in's files: an hour is recorded in a second.
 The sound of a track therefore begins at the place that the video had reached, and contains the rest of its
@@ -141,7 +142,7 @@ class Recorder:
         return recording.info
 
     def die(self, egress_id: str) -> None:
-        """Let the node of an egress die now. Its egress stays listed unchanged. Raises TwirpError."""
+        """Let the node of an egress die now. The egress of the dead node stays listed unchanged. Raises TwirpError."""
         recording = self.rows.running(egress_id)
         recording.is_dead = True
         self._leave_later(recording, paces.DEAD_NODE_SECONDS)

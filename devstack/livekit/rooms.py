@@ -1,7 +1,7 @@
 """The open rooms and their participants, as RoomService reports them.
 
-A room opens with its first participant or when it is created. It closes when it is deleted, or has been empty for
-the departure timeout (20 s in livekit-server; `pkg/config/config.go`). A participant with the right to publish
+A room opens with its first participant or when it is created. A room closes when it is deleted, or has been empty
+for the departure timeout (20 s in livekit-server; `pkg/config/config.go`). A participant with the right to publish
 publishes a microphone and a camera when joining. Recorders join and leave like people, with the same notifications,
 but are hidden and keep no room open (`pkg/service/roommanager.go`, `pkg/telemetry/events.go`; read 2026-11-21).
 """
@@ -110,7 +110,7 @@ class Rooms:
 
     def channel(self, name: str, identity: str) -> int:
         """Return the channel of the stand-in's sound that is this participant's voice: the one given at joining,
-        otherwise the first free one. It stays the same while the room is open.
+        otherwise the first free one. The channel stays the same while the room is open.
         """
         taken = self._channels.setdefault(name, {})
         if identity not in taken:
@@ -124,8 +124,8 @@ class Rooms:
     def crash(self) -> None:
         """Lose every connection without a notification. All participants stay listed, and the room keeps its SID.
 
-        Redis keeps them. The room is announced again as started when a participant enters it. Then only
-        participants who are really there keep it open (livekit-server 1.13.5, seen 2026-11-29).
+        Redis keeps them. The room is announced again as started when a participant enters it. After a restart, only
+        participants who are really connected keep a room open (livekit-server 1.13.5, seen 2026-11-29).
         """
         self.close()
         self._closing.clear()

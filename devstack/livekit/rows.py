@@ -125,8 +125,8 @@ class Rows:
         return recording
 
     def running(self, egress_id: str) -> Recording:
-        """Return an egress that has not ended. Its node is asked first, and the row is used only if no node
-        answers.
+        """Return an egress that has not ended. The stand-in asks the node of the egress first, and uses the row
+        only if no node answers.
 
         Raises TwirpError `not_found`, `failed_precondition`.
         """

@@ -56,7 +56,9 @@ class TwirpError(Exception):
 
 
 def from_a_service(code: str, message: str) -> TwirpError:
-    """Return a refusal by one of LiveKit's own services. Its text has their prefix, except with status 412."""
+    """Return a refusal by one of LiveKit's own services. The text of the refusal has the prefix of these services,
+    except with status 412.
+    """
     return TwirpError(code, f"twirp error unknown: {message}")
 
 

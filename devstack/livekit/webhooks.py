@@ -1,9 +1,9 @@
 """Sends webhooks like LiveKit's notifier, and applies the orders that disturb them.
 
-There is one queue for each egress (otherwise for each room), with 200 places. A notification that has waited more
-than 30 s is dropped. Each notification is signed when it is first sent, and resent unchanged: five times in total
-after 429, 5xx (except 501) and broken connections. Any other answer counts as delivered
-(`webhook/resource_url_notifier.go` of livekit/protocol and go-retryablehttp 0.7.8, read 2026-11-21).
+Webhooks wait in one queue for each egress, or for each room if they concern no egress, with 200 places. A
+notification that has waited more than 30 s is dropped. Each notification is signed when it is first sent, and
+resent unchanged: five times in total after 429, 5xx (except 501) and broken connections. Any other answer counts as
+delivered (`webhook/resource_url_notifier.go` of livekit/protocol and go-retryablehttp 0.7.8, read 2026-11-21).
 """
 
 import asyncio

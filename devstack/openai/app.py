@@ -1,4 +1,4 @@
-"""The stand-in as an ASGI application. Its base URL is its address followed by `/v1`.
+"""The stand-in as an ASGI application. The base URL of the stand-in is its address followed by `/v1`.
 
 Besides OpenAI's two routes, it has these routes with the key as bearer: `POST`, `GET` and `DELETE /stand-in/orders`
 (`{"order": KIND, "count": 1, "seconds": 0}`, see `orders`), `GET /stand-in/calls`, and `GET /stand-in/recogniser`
@@ -26,7 +26,9 @@ _CREATED: Final = 1_677_532_384
 
 
 def create_openai_app(api_key: str, recogniser: Hearing | None = None) -> Starlette:
-    """Return the application. Its `state.stand_in` is the OpenAIStandIn. `recogniser` None means pocketsphinx."""
+    """Return the application. The application's `state.stand_in` is the OpenAIStandIn. `recogniser` None means
+    pocketsphinx.
+    """
     stand_in = OpenAIStandIn(api_key, recogniser or Recogniser())
 
     async def transcribe(request: Request) -> Response:

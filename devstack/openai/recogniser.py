@@ -1,7 +1,7 @@
 """Recognises English speech on this machine: FFmpeg decodes the sound, and pocketsphinx recognises it.
 
-It processes one sound at a time, in slices that are short enough for other threads to run. It knows no drug names
-and no capital letters.
+The recogniser processes one sound at a time, in slices that are short enough for other threads to run. The
+recogniser knows no drug names and no capital letters.
 """
 
 import re

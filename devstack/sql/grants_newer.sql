@@ -1,6 +1,7 @@
 -- The statements that Studio runs after the older grants when it creates a project today: the API roles no longer get
 -- rights on each new table, sequence or function of `public` (supabase/cli, internal/db/start/start.go, read
--- 2026-11-21). The rest of the older grants (TRUNCATE, REFERENCES, TRIGGER) also remains on the hosted platform.
+-- 2026-11-21). The remaining rights of the older grants (TRUNCATE, REFERENCES, TRIGGER) also remains on the hosted
+-- platform.
 
 alter default privileges for role :"owner" in schema public
 revoke select, insert, update, delete on tables from anon, authenticated, service_role;

@@ -1,6 +1,6 @@
 """Writes the files that OpenStack Swift reads: swift.conf, one paste configuration for each server, and the rings.
 
-The store has one device, one replica and no encryption. It is for development and tests, never for patients'
+The store has one device, one replica and no encryption. The store is for development and tests, never for patients'
 recordings. The files contain the secrets of the three users, so the process that writes them runs with umask 077.
 """
 

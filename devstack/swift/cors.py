@@ -1,9 +1,9 @@
 """A WSGI filter that answers web pages like a bucket with CORS rules.
 
-Swift's own CORS is a property of a container and supports neither methods nor headers. Its s3api answers preflight
-requests for all buckets alike. This filter therefore holds the rules, in front of the *door*. As in S3, a preflight
-that no rule allows is answered 403. Every other answer, including refusals, names the origin if a rule allows it.
-The filter grants no access: a request still needs its signature.
+Swift's own CORS is a property of a container and supports neither methods nor headers. Swift's s3api answers
+preflight requests for all buckets alike. Therefore this filter applies the CORS rules of each bucket before a
+request reaches s3api. As in S3, a preflight that no rule allows is answered 403. Every other answer, including
+refusals, names the origin if a rule allows it. The filter grants no access: a request still needs its signature.
 """
 
 import json

@@ -1,10 +1,10 @@
 """Two WSGI filters that give the store's three users different rights.
 
 Swift's container ACLs cannot express "write, but neither read nor delete", and a multipart upload itself reads and
-deletes in the segments container. The *door*, in front of s3api, notes the client's request. It refuses requests
-that do not address a plain bucket: Swift's own API, the segments container, and requests without a signature. The
-*guard*, between s3api and tempauth, refuses requests that the user may not send. The guard grants no access:
-tempauth checks the signature, and the ACLs still apply.
+deletes in the segments container. The *door*, in front of s3api, notes the client's request. The *door* refuses
+requests that do not address a plain bucket: Swift's own API, the segments container, and requests without a
+signature. The *guard*, between s3api and tempauth, refuses requests that the user may not send. The guard grants no
+access: tempauth checks the signature, and the ACLs still apply.
 """
 
 import re
@@ -151,6 +151,8 @@ def door_factory(global_conf: dict[str, str], **local_conf: str) -> Callable[[Ap
 def guard_factory(
     global_conf: dict[str, str], *, reader: str, recorder: str, **local_conf: str
 ) -> Callable[[Application], Guard]:
-    """Return the filter for paste's `[filter:guard]`. It leaves unknown users to tempauth, which refuses them."""
+    """Return the filter for paste's `[filter:guard]`. The filter passes unknown users on to tempauth, which refuses
+    them.
+    """
     permissions: dict[str, Permission] = {reader: reader_may, recorder: recorder_may}
     return lambda app: Guard(app, permissions)

@@ -1,5 +1,5 @@
-"""An in-process replacement for Swift's memcached. Without it, each request would look up its account and container
-again.
+"""An in-process replacement for Swift's memcached. Without this cache, each request would look up its account and
+container again.
 """
 
 import json

@@ -1,4 +1,4 @@
--- Your application keeps its own table of roles. This file makes members of staff from some rows of that table, now
+-- Your application keeps its own table of roles. With this file, some rows of your table become members of staff, now
 -- and after each change of the table. Resguardo never installs this file by itself. Edit the places marked EDIT. Then
 -- run the file as the owner of the database, after `resguardo migrate`, in one transaction. You can run it again.
 --

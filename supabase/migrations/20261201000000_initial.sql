@@ -250,8 +250,8 @@ $$;
 
 -- 03_sessions.sql
 
--- Sessions of people. Every statement that returns our rows calls private.person() or private.patient(). Both
--- functions raise RG401 if the session in the token has ended.
+-- Sessions of people. Every statement that returns our rows calls private.person() or private.patient().
+-- private.person() and private.patient() raise RG401 if the session in the token has ended.
 --
 -- Our error codes: RG401 unauthenticated, RG403 forbidden, RG405 change of the audit log, RG409 conflict, RG429
 -- quota. The message of an error is a reason in snake_case.
@@ -405,8 +405,8 @@ $$;
 
 -- Returns the claims with `resguardo_mac` added, for an adopter's own Custom Access Token hook. The hook must call
 -- this function last, on the final claims. The function never raises, because an error would stop every sign-in of
--- the project. It returns the claims unchanged if they name no session, or if Auth's time limit ends the wait for a
--- lock.
+-- the project. The function returns the claims unchanged if they name no session, or if Auth's time limit ends the
+-- wait for a lock.
 create function private.add_session_mac(claims jsonb) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -563,8 +563,8 @@ end
 $$;
 
 -- Begins a person's transaction and returns the role: sets the claims, the request and the time limit, and takes the
--- person's role, which must be one of the allowed roles. This is an invoker function because a SECURITY DEFINER
--- function may not set the role. Raises RG401 (session_over: no valid MAC, if one is required) or RG403
+-- person's role, which must be one of the allowed roles. The function is an invoker function because a SECURITY
+-- DEFINER function may not set the role. Raises RG401 (session_over: no valid MAC, if one is required) or RG403
 -- (not_registered, wrong_role).
 create function private.begin_as(
     claims jsonb, allowed_roles text[], request_id uuid, address inet, purpose text, timeout_milliseconds integer
@@ -1241,7 +1241,7 @@ end
 $$;
 
 -- Returns whether a recording, if it exists, is visible to the person. Compliance sees every recording, and a doctor
--- sees the recordings that the policies show. This is an invoker function, so the policies apply.
+-- sees the recordings that the policies show. The function is an invoker function, so the policies apply.
 create function private.shows_recording(of_recording uuid) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -2239,8 +2239,8 @@ end
 $$;
 
 -- Law 7: a transaction that destroys a recording takes this lock shared, and a transaction that places a hold takes
--- it exclusively (`alone`). Both keep the lock until they end. Therefore no destruction begins while a hold is being
--- placed.
+-- it exclusively (`alone`). Both kinds of transaction keep the lock until they end. Therefore no destruction begins
+-- while a hold is being placed.
 create function private.lock_keeping(alone boolean) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2613,9 +2613,9 @@ end
 $$;
 
 -- Completes a pending invitation as far as the existing logins allow. Returns null if the invitation has ended: the
--- member of staff now exists, or the invitation has failed. Otherwise returns the address to invite. `answered` is
--- the login that Supabase Auth returned. If that response was lost, the mark that the invitation left on its login
--- identifies the login. Supabase Auth commits the mark only if it sent the mail.
+-- member of staff now exists, or the invitation has failed. If the invitation is open, the function returns the
+-- address to invite. `answered` is the login that Supabase Auth returned. If that response was lost, the mark that
+-- the invitation left on its login identifies the login. Supabase Auth commits the mark only if it sent the mail.
 create function private.settle_staff_invitation(of_invitation uuid, answered uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2744,7 +2744,7 @@ begin
 end
 $$;
 
--- Stores the birth date of a patient and updates the due dates. This function and the end of a recording both lock
+-- Stores the birth date of a patient and updates the due dates. `give_birth_date` and the end of a recording both lock
 -- the patient, so each recording is dated with the birth date.
 create function private.give_birth_date(of_patient uuid, of_birth_date date) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -4260,7 +4260,7 @@ end
 $$;
 
 -- Erases expired upload URLs, ends imports that nobody completed within the time and the grace period, and returns
--- how many imports ended. Their objects, if any were uploaded, are then orphaned, and the sweep deletes them.
+-- how many imports ended. The uploaded objects of ended imports are orphaned, and the sweep deletes them.
 create function private.expire_imports() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4309,9 +4309,9 @@ comment on table private.livekit_events is
 -- be recorded automatically, the job reads the participants. A start that follows reads them itself.
 --
 -- If a job that will read the list is already waiting, no second job is queued. Therefore a participant who joins and
--- leaves many times fills the inbox but not the queue. This check needs no lock: a worker starts a job only after its
--- fetch is committed, so a job that is still `todo` will read LiveKit's list later than this event. A job that failed
--- and waits for its next attempt does not count.
+-- leaves many times fills the inbox but not the queue. The check for a waiting job needs no lock: a worker starts a
+-- job only after its fetch is committed, so a job that is still `todo` will read LiveKit's list later than this
+-- event. A job that failed and waits for its next attempt does not count.
 create function private.receive_livekit_event(
     of_event_id text, of_event text, of_egress_id text, of_room_name text, at timestamptz
 ) returns boolean
@@ -4500,9 +4500,9 @@ begin
 end
 $$;
 
--- Returns the videos that the bucket's rule would delete too early. These videos have a class of a fixed age, and are
--- due later than two days before the bucket deletes them. The bucket deletes an object one week after the class's
--- term, counted from when the object was stored.
+-- Returns the videos that the bucket's rule would delete too early. The returned videos have a class of a fixed age,
+-- and are due later than two days before the bucket deletes them. The bucket deletes an object one week after the
+-- class's term, counted from when the object was stored.
 create function private.outgrown() returns table (recording_id uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4815,9 +4815,10 @@ comment on table private.object_moves is
 comment on column private.object_moves.kept_at is 'When the worker began to read the recording from the new key.';
 
 -- Returns the videos under r/ that must outlive the bucket's rule, oldest first. `lock_prefix` is the folder of the
--- consultation, where a bucket lock would protect the video. It is null if the folder also contains a video that is
--- not held, because the lock would protect that video too. `may_move` is true if nothing writes or destroys the
--- objects any more. `movable` is the number of objects, of the video and of its sound, that can be moved now.
+-- consultation, where a bucket lock would protect the video. `lock_prefix` is null if the folder also contains a
+-- video that is not held, because the lock would protect that video too. `may_move` is true if nothing writes or
+-- destroys the objects any more. `movable` is the number of objects, of the video and of its sound, that can be moved
+-- now.
 create function private.unprotected_videos()
 returns table (
     id uuid, lock_prefix text, is_held boolean, is_outgrown boolean, may_move boolean, movable integer
@@ -7348,7 +7349,8 @@ $$;
 
 -- 51_transcription.sql
 
--- How the worker makes a transcript. Each step checks again whether the transcript is still wanted.
+-- How the worker makes a transcript. Each step of the transcription checks again whether the transcript is still
+-- wanted.
 
 -- Resumes the transcription that waits for a sound, once the sound has ended in any status.
 create function private.resume_transcription() returns trigger
@@ -7460,8 +7462,8 @@ end
 $$;
 
 -- Returns the language for the speech service, as a code of ISO 639-1, or null if the service is to detect it. Uses
--- the language of the consultation if one is set. Otherwise uses the language in which everybody consented, unless an
--- interpreter joined.
+-- the language of the consultation if one is set. If none is set, the function uses the language in which everybody
+-- consented, unless an interpreter joined.
 create function private.spoken_language(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7872,10 +7874,10 @@ end
 $$;
 
 -- Returns the caller's newest transcripts that may contain all the terms, encrypted, after the audit row that names
--- them. Also returns whether older transcripts were left out, because there are more than the limit or they exceed 40
--- MiB together. Sensitive kinds of consultation are left out unless the caller asks for them. Transcripts that are to
--- be destroyed are left out. The query reads the index first: the planner does not know the cost of reading `terms`
--- out of line, and would read the terms of every transcript of the doctor.
+-- them. The function also returns whether older transcripts were left out, because there are more than the limit or
+-- they exceed 40 MiB together. Sensitive kinds of consultation are left out unless the caller asks for them.
+-- Transcripts that are to be destroyed are left out. The query reads the index first: the planner does not know the
+-- cost of reading `terms` out of line, and would read the terms of every transcript of the doctor.
 create function private.search_transcripts(
     of_terms bigint[], of_patient uuid, of_consultation uuid, of_recording uuid, since timestamptz, until timestamptz,
     with_sensitive boolean, most integer

@@ -1,5 +1,5 @@
--- Sessions of people. Every statement that returns our rows calls private.person() or private.patient(). Both
--- functions raise RG401 if the session in the token has ended.
+-- Sessions of people. Every statement that returns our rows calls private.person() or private.patient().
+-- private.person() and private.patient() raise RG401 if the session in the token has ended.
 --
 -- Our error codes: RG401 unauthenticated, RG403 forbidden, RG405 change of the audit log, RG409 conflict, RG429
 -- quota. The message of an error is a reason in snake_case.
@@ -153,8 +153,8 @@ $$;
 
 -- Returns the claims with `resguardo_mac` added, for an adopter's own Custom Access Token hook. The hook must call
 -- this function last, on the final claims. The function never raises, because an error would stop every sign-in of
--- the project. It returns the claims unchanged if they name no session, or if Auth's time limit ends the wait for a
--- lock.
+-- the project. The function returns the claims unchanged if they name no session, or if Auth's time limit ends the
+-- wait for a lock.
 create function private.add_session_mac(claims jsonb) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -311,8 +311,8 @@ end
 $$;
 
 -- Begins a person's transaction and returns the role: sets the claims, the request and the time limit, and takes the
--- person's role, which must be one of the allowed roles. This is an invoker function because a SECURITY DEFINER
--- function may not set the role. Raises RG401 (session_over: no valid MAC, if one is required) or RG403
+-- person's role, which must be one of the allowed roles. The function is an invoker function because a SECURITY
+-- DEFINER function may not set the role. Raises RG401 (session_over: no valid MAC, if one is required) or RG403
 -- (not_registered, wrong_role).
 create function private.begin_as(
     claims jsonb, allowed_roles text[], request_id uuid, address inet, purpose text, timeout_milliseconds integer

@@ -615,7 +615,7 @@ end
 $$;
 
 -- Returns whether a recording, if it exists, is visible to the person. Compliance sees every recording, and a doctor
--- sees the recordings that the policies show. This is an invoker function, so the policies apply.
+-- sees the recordings that the policies show. The function is an invoker function, so the policies apply.
 create function private.shows_recording(of_recording uuid) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$

@@ -37,8 +37,8 @@ end
 $$;
 
 -- Law 7: a transaction that destroys a recording takes this lock shared, and a transaction that places a hold takes
--- it exclusively (`alone`). Both keep the lock until they end. Therefore no destruction begins while a hold is being
--- placed.
+-- it exclusively (`alone`). Both kinds of transaction keep the lock until they end. Therefore no destruction begins
+-- while a hold is being placed.
 create function private.lock_keeping(alone boolean) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -176,9 +176,9 @@ end
 $$;
 
 -- Completes a pending invitation as far as the existing logins allow. Returns null if the invitation has ended: the
--- member of staff now exists, or the invitation has failed. Otherwise returns the address to invite. `answered` is
--- the login that Supabase Auth returned. If that response was lost, the mark that the invitation left on its login
--- identifies the login. Supabase Auth commits the mark only if it sent the mail.
+-- member of staff now exists, or the invitation has failed. If the invitation is open, the function returns the
+-- address to invite. `answered` is the login that Supabase Auth returned. If that response was lost, the mark that
+-- the invitation left on its login identifies the login. Supabase Auth commits the mark only if it sent the mail.
 create function private.settle_staff_invitation(of_invitation uuid, answered uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -81,7 +81,7 @@ begin
 end
 $$;
 
--- Stores the birth date of a patient and updates the due dates. This function and the end of a recording both lock
+-- Stores the birth date of a patient and updates the due dates. `give_birth_date` and the end of a recording both lock
 -- the patient, so each recording is dated with the birth date.
 create function private.give_birth_date(of_patient uuid, of_birth_date date) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp

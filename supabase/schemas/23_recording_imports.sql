@@ -204,7 +204,7 @@ end
 $$;
 
 -- Erases expired upload URLs, ends imports that nobody completed within the time and the grace period, and returns
--- how many imports ended. Their objects, if any were uploaded, are then orphaned, and the sweep deletes them.
+-- how many imports ended. The uploaded objects of ended imports are orphaned, and the sweep deletes them.
 create function private.expire_imports() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

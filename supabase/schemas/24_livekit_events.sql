@@ -16,9 +16,9 @@ comment on table private.livekit_events is
 -- be recorded automatically, the job reads the participants. A start that follows reads them itself.
 --
 -- If a job that will read the list is already waiting, no second job is queued. Therefore a participant who joins and
--- leaves many times fills the inbox but not the queue. This check needs no lock: a worker starts a job only after its
--- fetch is committed, so a job that is still `todo` will read LiveKit's list later than this event. A job that failed
--- and waits for its next attempt does not count.
+-- leaves many times fills the inbox but not the queue. The check for a waiting job needs no lock: a worker starts a
+-- job only after its fetch is committed, so a job that is still `todo` will read LiveKit's list later than this
+-- event. A job that failed and waits for its next attempt does not count.
 create function private.receive_livekit_event(
     of_event_id text, of_event text, of_egress_id text, of_room_name text, at timestamptz
 ) returns boolean

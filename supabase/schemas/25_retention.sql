@@ -134,9 +134,9 @@ begin
 end
 $$;
 
--- Returns the videos that the bucket's rule would delete too early. These videos have a class of a fixed age, and are
--- due later than two days before the bucket deletes them. The bucket deletes an object one week after the class's
--- term, counted from when the object was stored.
+-- Returns the videos that the bucket's rule would delete too early. The returned videos have a class of a fixed age,
+-- and are due later than two days before the bucket deletes them. The bucket deletes an object one week after the
+-- class's term, counted from when the object was stored.
 create function private.outgrown() returns table (recording_id uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

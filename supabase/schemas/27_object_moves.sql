@@ -15,9 +15,10 @@ comment on table private.object_moves is
 comment on column private.object_moves.kept_at is 'When the worker began to read the recording from the new key.';
 
 -- Returns the videos under r/ that must outlive the bucket's rule, oldest first. `lock_prefix` is the folder of the
--- consultation, where a bucket lock would protect the video. It is null if the folder also contains a video that is
--- not held, because the lock would protect that video too. `may_move` is true if nothing writes or destroys the
--- objects any more. `movable` is the number of objects, of the video and of its sound, that can be moved now.
+-- consultation, where a bucket lock would protect the video. `lock_prefix` is null if the folder also contains a
+-- video that is not held, because the lock would protect that video too. `may_move` is true if nothing writes or
+-- destroys the objects any more. `movable` is the number of objects, of the video and of its sound, that can be moved
+-- now.
 create function private.unprotected_videos()
 returns table (
     id uuid, lock_prefix text, is_held boolean, is_outgrown boolean, may_move boolean, movable integer

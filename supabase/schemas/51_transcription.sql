@@ -1,4 +1,5 @@
--- How the worker makes a transcript. Each step checks again whether the transcript is still wanted.
+-- How the worker makes a transcript. Each step of the transcription checks again whether the transcript is still
+-- wanted.
 
 -- Resumes the transcription that waits for a sound, once the sound has ended in any status.
 create function private.resume_transcription() returns trigger
@@ -110,8 +111,8 @@ end
 $$;
 
 -- Returns the language for the speech service, as a code of ISO 639-1, or null if the service is to detect it. Uses
--- the language of the consultation if one is set. Otherwise uses the language in which everybody consented, unless an
--- interpreter joined.
+-- the language of the consultation if one is set. If none is set, the function uses the language in which everybody
+-- consented, unless an interpreter joined.
 create function private.spoken_language(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -24,10 +24,10 @@ end
 $$;
 
 -- Returns the caller's newest transcripts that may contain all the terms, encrypted, after the audit row that names
--- them. Also returns whether older transcripts were left out, because there are more than the limit or they exceed 40
--- MiB together. Sensitive kinds of consultation are left out unless the caller asks for them. Transcripts that are to
--- be destroyed are left out. The query reads the index first: the planner does not know the cost of reading `terms`
--- out of line, and would read the terms of every transcript of the doctor.
+-- them. The function also returns whether older transcripts were left out, because there are more than the limit or
+-- they exceed 40 MiB together. Sensitive kinds of consultation are left out unless the caller asks for them.
+-- Transcripts that are to be destroyed are left out. The query reads the index first: the planner does not know the
+-- cost of reading `terms` out of line, and would read the terms of every transcript of the doctor.
 create function private.search_transcripts(
     of_terms bigint[], of_patient uuid, of_consultation uuid, of_recording uuid, since timestamptz, until timestamptz,
     with_sensitive boolean, most integer
