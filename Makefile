@@ -99,7 +99,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/sqlfluff lint supabase policies app/*/*.sql
+	$(BIN)/sqlfluff lint supabase policies app
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

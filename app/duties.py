@@ -46,7 +46,7 @@ from app.recordings.sweeper import Sweeper
 from app.settings import WorkerSettings
 from app.staff.invitations import StaffInvitations
 from app.staff.service import StaffBans
-from app.transcripts.transcriber import Transcriber
+from app.transcripts.transcription.service import Transcriber
 
 P = ParamSpec("P")
 

@@ -49,7 +49,7 @@ from app.retention.service import Retention
 from app.retention.storage_report import Prices
 from app.settings import ApiSettings
 from app.staff.service import Staff
-from app.transcripts.search import TranscriptSearch
+from app.transcripts.search.service import TranscriptSearch
 from app.transcripts.service import Transcripts
 from graphql_schema.context import Context, OperationLimits, Services
 from graphql_schema.schema import make_schema

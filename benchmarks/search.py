@@ -28,7 +28,7 @@ from app.keys.keyring import Keyring
 from app.postgres.database import Access, Asker, Database
 from app.postgres.queries import Queries
 from app.transcripts.model import SearchFilter
-from app.transcripts.search import TranscriptSearch
+from app.transcripts.search.service import TranscriptSearch
 from benchmarks.search_practice import fill
 from benchmarks.search_words import queries
 from devstack import postgres

@@ -20,7 +20,7 @@ from rich.progress import Progress
 
 from app.keys.keyring import Keyring, new_key_line
 from app.postgres.queries import Queries
-from app.transcripts.blind import IndexKey
+from app.transcripts.search.word_index import IndexKey
 from benchmarks.search_words import Kept, kept
 
 DOCTORS: Final = 50

@@ -16,10 +16,11 @@ from typing import Final
 from uuid import UUID
 
 from app.keys.keyring import DataKey, Keyring
-from app.transcripts import folding, places
-from app.transcripts.blind import IndexKey, blind_transcript
+from app.transcripts import encryption
 from app.transcripts.model import Speaker, Transcript, Turn
-from app.transcripts.stored import transcript_bytes
+from app.transcripts.search import normalization
+from app.transcripts.search.word_index import IndexKey, blind_transcript
+from app.transcripts.transcript_format import transcript_bytes
 
 WORDS: Final = 4_500
 VOCABULARY: Final = 20_000
@@ -52,7 +53,7 @@ _SHORTEST_TURN, _LONGEST_TURN = 2, 28
 _MILLISECONDS_A_WORD: Final = 400
 _PLURALS: Final = 1 / 8
 
-folding._parts = lru_cache(maxsize=None)(folding._parts)  # noqa: SLF001 - see above
+normalization._parts = lru_cache(maxsize=None)(normalization._parts)  # noqa: SLF001 - see above
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,9 @@ def kept(number: int, recording_id: UUID, keyring: Keyring, index_key: IndexKey)
     transcript = spoken(number)
     stored = transcript_bytes(transcript)
     key = keyring.new_data_key()
-    sealed = keyring.unwrap(key.wrapped, key.root_key_id).encrypt(places.of_words(recording_id), stored)
+    sealed = keyring.unwrap(key.wrapped, key.root_key_id).encrypt(
+        encryption.transcript_field(recording_id), stored
+    )
     terms = sorted(blind_transcript(index_key, transcript))
     return Kept(sealed, key, terms, "\n".join(turn.text for turn in transcript.turns))
 

@@ -27,7 +27,7 @@ from app.recordings.service import Recordings
 from app.retention.service import Retention
 from app.staff.service import Staff
 from app.texts import Language
-from app.transcripts.search import TranscriptSearch
+from app.transcripts.search.service import TranscriptSearch
 from app.transcripts.service import Transcripts
 
 

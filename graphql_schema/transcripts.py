@@ -6,9 +6,10 @@ from typing import Self
 import strawberry
 
 from app.errors import InvalidInput
-from app.transcripts import model, search, service
+from app.transcripts import model, service
 from app.transcripts.corrections import Attribution, Rewording
-from app.transcripts.matching import Snippet as ModelSnippet
+from app.transcripts.search import service as search_service
+from app.transcripts.search.matches import Snippet as ModelSnippet
 from graphql_schema.context import Info
 from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_optional_id
 
@@ -132,7 +133,7 @@ class TranscriptHit:
     )
 
     @classmethod
-    def of(cls, hit: search.Hit) -> Self:
+    def of(cls, hit: search_service.Hit) -> Self:
         shown: ModelSnippet = hit.snippet
         return cls(
             recording_id=to_id(hit.recording_id),

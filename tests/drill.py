@@ -25,9 +25,9 @@ from app.deployment import mark_database
 from app.integrations.storage.client import Storage
 from app.keys.escrow import Escrow, seal
 from app.keys.keyring import FieldKey, Keyring, new_key_line
-from app.transcripts import places
+from app.transcripts import encryption
 from app.transcripts.model import Speaker, Transcript, Turn
-from app.transcripts.stored import transcript_bytes
+from app.transcripts.transcript_format import transcript_bytes
 from devstack import object_store
 from devstack.object_store import ObjectStore
 from devstack.postgres import binaries_directory
@@ -179,7 +179,7 @@ def _say(connection: Connection, recording: UUID, key: FieldKey) -> None:
     )
     connection.execute(
         "insert into private.transcript_words (recording_id, sealed, terms) values (%s, %s, '{1}')",
-        [recording, key.encrypt(places.of_words(recording), words)],
+        [recording, key.encrypt(encryption.transcript_field(recording), words)],
     )
 
 

@@ -14,7 +14,7 @@ from app.keys.keyring import Keyring
 from app.postgres.access_policies import MIGRATIONS_DIRECTORY, access_version
 from app.postgres.connections import connect_as_owner
 from app.postgres.migrations import pending
-from app.transcripts import places
+from app.transcripts import encryption
 
 _AUDIT = """
 select count(*), coalesce(max(e.recorded_at)::text, ''),
@@ -144,7 +144,9 @@ def check_words(url: str, recordings: list[Sampled], keyring: Keyring, notes: No
         if one.words is None or one.wrapped_key is None or one.root_key_id is None:
             continue
         try:
-            keyring.unwrap(one.wrapped_key, one.root_key_id).decrypt(places.of_words(one.id), one.words)
+            keyring.unwrap(one.wrapped_key, one.root_key_id).decrypt(
+                encryption.transcript_field(one.id), one.words
+            )
             notes.found["transcripts"] = int(notes.found["transcripts"]) + 1
         except AppError as error:
             notes.require(error.reason != "field_unreadable", error.reason, one.id)

@@ -1,7 +1,7 @@
 """Finds out what a stored object contains, with a child process that has no secret and can open nothing.
 
-The parent reads the object, and the child parses it (`app/media/child.py`) and answers once. FFmpeg never runs in
-this process.
+The parent reads the object, and the child parses it (`app/media/child_process.py`) and answers once. FFmpeg never
+runs in this process.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter
 
 from app.errors import UpstreamFailed
-from app.media.child import (
+from app.media.child_process import (
     Blocks,
     Container,
     Conversation,

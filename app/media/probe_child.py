@@ -1,8 +1,8 @@
 """The child process that examines an untrusted file: run by path in an isolated interpreter, never imported by the
 app.
 
-It gets no environment, and loads only `app/media/foreign.py` of the project. Its last line is `{"media": {...}}` or
-`{"refused": reason}`.
+It gets no environment, and loads only `app/media/untrusted_files.py` and `app/media/mp4_boxes.py` of the project. Its
+last line is `{"media": {...}}` or `{"refused": reason}`.
 """
 
 import sys
@@ -19,7 +19,8 @@ sys.path.insert(
     0, str(Path(__file__).parents[2])
 )  # an isolated interpreter has no script directory on its path
 
-from app.media.foreign import (
+from app.media.mp4_boxes import read_movie
+from app.media.untrusted_files import (
     AUDIO,
     VIDEO,
     Object,
@@ -30,7 +31,6 @@ from app.media.foreign import (
     opened,
     tell,
 )
-from app.media.mp4 import read_movie
 
 _MAX_PACKETS = 500
 _KEPT_BLOCKS = 6

@@ -19,7 +19,7 @@ import anyio.to_thread
 from pydantic import Field, TypeAdapter
 
 from app.errors import UpstreamFailed
-from app.media.child import (
+from app.media.child_process import (
     Blocks,
     Container,
     Conversation,

@@ -1,8 +1,8 @@
 """The child process that decodes the sound of an untrusted file: run by path in an isolated interpreter, never
 imported by the app.
 
-It gets no environment, and loads only the project's modules that open the file (`app/media/foreign.py`,
-`app/media/mp4.py`) and place sound on a timeline (`app/media/timeline.py`). It decodes every audio track from the
+It gets no environment, and loads only the project's modules that open the file (`app/media/untrusted_files.py`,
+`app/media/mp4_boxes.py`) and place sound on a timeline (`app/media/timeline.py`). It decodes every audio track from the
 beginning at 16 kHz, and holds only the pieces that it is cutting. The channels of all tracks are numbered from 0,
 in the order of the tracks.
 
@@ -39,11 +39,11 @@ sys.path.insert(
     0, str(Path(__file__).parents[2])
 )  # an isolated interpreter has no script directory on its path
 
-from app.media.ear import FRAME_SAMPLES, Ear
-from app.media.foreign import AUDIO, Object, Refused, confine, heard, is_one_of, judged, opened, tell
-from app.media.mp4 import Boxes, Movie, read_movie
+from app.media.loudness import FRAME_SAMPLES, Ear
+from app.media.mp4_boxes import Boxes, Movie, read_movie
 from app.media.timeline import RATE, SAMPLE_BYTES, Allowance, Planes, Track, samples_of
 from app.media.turns import MAX_CHANNELS
+from app.media.untrusted_files import AUDIO, Object, Refused, confine, heard, is_one_of, judged, opened, tell
 
 _TOLD_BYTES = 2000
 _MAX_MISSING = RATE // 4

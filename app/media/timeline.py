@@ -20,8 +20,8 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.packet import Packet
 
-from app.media.foreign import Refused
 from app.media.turns import MAX_CHANNELS
+from app.media.untrusted_files import Refused
 
 RATE = 16_000
 SAMPLE_BYTES = 2

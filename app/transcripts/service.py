@@ -16,10 +16,10 @@ from app.errors import NotFound
 from app.identity import permissions
 from app.keys.keyring import Keyring
 from app.postgres.database import Asker, Database
-from app.transcripts import sealing, store
+from app.transcripts import encryption, store
 from app.transcripts.corrections import Correction, attributed, checked, reworded
+from app.transcripts.encryption import Readable
 from app.transcripts.model import Speaker, Transcript
-from app.transcripts.sealing import Readable
 
 _SECRET_BYTES: Final = 32
 
@@ -69,7 +69,7 @@ class Transcripts:
             opened = await store.open_transcript(tx, "transcript.read", recording_id)
         if opened is None:
             raise NotFound("transcript_not_found")
-        read = await anyio.to_thread.run_sync(sealing.read, self._keyring, opened.sealed)
+        read = await anyio.to_thread.run_sync(encryption.read, self._keyring, opened.sealed)
         return _shown(read, zip(opened.corrected_by, opened.corrected_at, strict=True))
 
     async def reword(self, asker: Asker, recording_id: UUID, turn_number: int, text: str) -> ReadTranscript:
@@ -110,7 +110,7 @@ class Transcripts:
             index_key = await store.index_key(tx, self._keyring)
             assert index_key is not None  # noqa: S101 - words were found by it since they are there
             now, made = await anyio.to_thread.run_sync(
-                sealing.correct, self._keyring, index_key, opened.sealed, make
+                encryption.correct, self._keyring, index_key, opened.sealed, make
             )
             corrected = list(zip(opened.corrected_by, opened.corrected_at, strict=True))
             if made is not None:

@@ -13,8 +13,8 @@ from uuid import UUID
 from app.keys.keyring import Keyring
 from app.postgres.database import Transaction
 from app.postgres.queries import Queries
-from app.transcripts.blind import IndexKey
 from app.transcripts.model import SearchFilter
+from app.transcripts.search.word_index import IndexKey
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 

@@ -13,8 +13,8 @@ from typing import Final
 from uuid import UUID
 
 from app.texts.plain import plain
-from app.transcripts.cue_text import Block, divide_text, reading_ms
 from app.transcripts.model import Speaker, Turn
+from app.transcripts.subtitle_cues import Block, divide_text, reading_ms
 
 _ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _LOOK_ALIKES: Final = str.maketrans({"<": "\u2039", ">": "\u203a", "{": "(", "}": ")", "\\": "/"})

@@ -16,8 +16,8 @@ from devstack.demo.live import require_in_order, watching
 from devstack.demo.report import Login, Report
 from devstack.demo.scene import Audience, Scene, expect
 from devstack.demo.sources import Sources
+from devstack.demo.transcript import show_words
 from devstack.demo.visit import Visit
-from devstack.demo.words import show_words
 from devstack.people import People, Person
 from devstack.stack import Stack
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from app.transcripts import places
-from app.transcripts import transcription_store as store
-from app.transcripts.blind import IndexKey, blind_transcript
+from app.transcripts import encryption
 from app.transcripts.model import Speaker, Transcript, Turn
-from app.transcripts.stored import transcript_bytes
+from app.transcripts.search.word_index import IndexKey, blind_transcript
+from app.transcripts.transcript_format import transcript_bytes
+from app.transcripts.transcription import store
 from tests.api.world import World
 
 SAID = (
@@ -65,7 +65,7 @@ async def spoken(
         wrapped, root_key_id = await store.word_index_key(tx, keyring.new_data_key())
         index_key = IndexKey(keyring.unwrap_secret(wrapped, root_key_id))
         sealed = keyring.unwrap(key["wrapped_key"], key["root_key_id"]).encrypt(
-            places.of_words(recording), transcript_bytes(transcript)
+            encryption.transcript_field(recording), transcript_bytes(transcript)
         )
         await store.finish(
             tx,

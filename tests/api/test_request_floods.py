@@ -25,8 +25,8 @@ from app.http import health
 from app.http.address_limit import AddressLimit, connecting_limit
 from app.http.websocket_sessions import Connected, SubscriptionEndpoint
 from app.main import create_app
-from app.transcripts import sealing
-from app.transcripts import search as searching
+from app.transcripts import encryption
+from app.transcripts.search import service as search_service
 from tests.api import documents
 from tests.api.small_api import small_schema
 from tests.api.socket_client import ORIGIN, connected, listening
@@ -233,7 +233,7 @@ async def test_long_searches_of_one_doctor_leave_places_to_others(
     await spoken(world, mine)
     await spoken(world, theirs)
     may_end, begun = threading.Event(), threading.Semaphore(0)
-    unseal = sealing.unseal
+    unseal = encryption.unseal
 
     def slow(keyring: Any, sealed: Any) -> Any:
         if sealed.recording_id == mine:
@@ -241,7 +241,7 @@ async def test_long_searches_of_one_doctor_leave_places_to_others(
             assert may_end.wait(60)
         return unseal(keyring, sealed)
 
-    monkeypatch.setattr(searching, "unseal", slow)
+    monkeypatch.setattr(search_service, "unseal", slow)
     flood = [case.doctor.send(documents.SEARCH_TRANSCRIPTS, query="headaches") for _ in range(30)]
     async with flooding(flood) as tasks:
         try:

@@ -10,9 +10,10 @@ import pytest
 
 from app.keys.keyring import Keyring
 from app.postgres.database import Transaction
-from app.transcripts import blind, sealing, store
-from app.transcripts.blind import IndexKey
+from app.transcripts import encryption, store
 from app.transcripts.model import MAX_TURN_CHARACTERS, Transcript
+from app.transcripts.search import word_index
+from app.transcripts.search.word_index import IndexKey
 from tests.api import documents
 from tests.api.speaking import SAID
 from tests.api.world import Answer, Person, World
@@ -135,9 +136,9 @@ async def test_correction_is_worked_out_beside_the_loop(
 
     def blind_transcript(key: IndexKey, transcript: Transcript) -> frozenset[int]:
         threads.append(threading.get_ident())
-        return blind.blind_transcript(key, transcript)
+        return word_index.blind_transcript(key, transcript)
 
-    monkeypatch.setattr(sealing, "blind_transcript", blind_transcript)
+    monkeypatch.setattr(encryption, "blind_transcript", blind_transcript)
     assert (await _correct(doctor, recording, 0, "Good evening.")).data
     assert threads
     assert threading.get_ident() not in threads

@@ -12,10 +12,10 @@ from pydantic import SecretStr
 from app.keys import service as keys
 from app.keys.keyring import Keyring, new_key_line
 from app.postgres.quotas import load_quotas
-from app.transcripts import sealing
-from app.transcripts import search as searching
+from app.transcripts import encryption
+from app.transcripts.encryption import Unsealed
 from app.transcripts.model import Speaker
-from app.transcripts.sealing import Unsealed
+from app.transcripts.search import service as search_service
 from app.transcripts.store import Sealed
 from tests.api import documents
 from tests.api.speaking import spoken
@@ -134,7 +134,7 @@ async def test_search_says_that_older_ones_were_left_out(
         {str(older), str(newer)},
         False,
     )
-    monkeypatch.setattr(searching, "MOST_CANDIDATES", 1)
+    monkeypatch.setattr(search_service, "MOST_CANDIDATES", 1)
     cut = (await _send(doctor, "gallstone")).data["searchTranscripts"]
     assert ([hit["recordingId"] for hit in cut["hits"]], cut["isCut"]) == ([str(newer)], True)
 
@@ -164,9 +164,9 @@ async def test_many_searches_at_once_are_all_answered(doctor: Person, recording:
         answers.append(await _found(doctor, "headache"))
 
     async with anyio.create_task_group() as group:
-        for _ in range(3 * searching.MOST_SEARCHES):
+        for _ in range(3 * search_service.MOST_SEARCHES):
             group.start_soon(search)
-    assert answers == [[str(recording)]] * (3 * searching.MOST_SEARCHES)
+    assert answers == [[str(recording)]] * (3 * search_service.MOST_SEARCHES)
 
 
 async def test_words_are_decrypted_beside_the_loop(
@@ -176,9 +176,9 @@ async def test_words_are_decrypted_beside_the_loop(
 
     def unseal(keyring: Keyring, sealed: Sealed) -> Unsealed:
         threads.append(threading.get_ident())
-        return sealing.unseal(keyring, sealed)
+        return encryption.unseal(keyring, sealed)
 
-    monkeypatch.setattr(searching, "unseal", unseal)
+    monkeypatch.setattr(search_service, "unseal", unseal)
     assert await _found(doctor, "headache") == [str(recording)]
     assert threads
     assert threading.get_ident() not in threads
@@ -246,7 +246,7 @@ async def test_damaged_transcript_is_left_out_and_told(
     assert ([hit["recordingId"] for hit in found["hits"]], found["unreadable"]) == ([str(recording)], 1)
     (row,) = await world.audit(answer.request_id)
     assert set(row["entity_ids"]) == {recording, damaged}
-    told = [one.getMessage() for one in caplog.records if one.name == "app.transcripts.search"]
+    told = [one.getMessage() for one in caplog.records if one.name == "app.transcripts.search.service"]
     assert told == [f"words cannot be opened: recording={damaged} field_unreadable"]
     assert (await _send(doctor, "pills")).data["searchTranscripts"]["unreadable"] == 0
 

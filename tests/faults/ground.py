@@ -38,7 +38,7 @@ from app.recordings.lost import LostRecordings
 from app.recordings.model import SoundMode
 from app.recordings.reconciler import Reconciler
 from app.recordings.service import Recordings
-from app.transcripts.transcriber import Transcriber
+from app.transcripts.transcription.service import Transcriber
 from devstack.livekit.webhooks import sign
 from tests.databases import Database
 from tests.faults.cloud import Cloud, Crashed, Faults, Told, quick_probe

@@ -16,9 +16,9 @@ import av
 
 from app.integrations.speech.client import Speech
 from app.media.sound import Span, pieces, plan
-from app.transcripts.anchoring import anchored
-from app.transcripts.assembling import Piece, assembled
 from app.transcripts.model import Transcript
+from app.transcripts.transcription.assembly import Piece, assembled
+from app.transcripts.transcription.segment_times import anchored
 from tests.integration.spoken import RATE, channels, turns, words
 
 PAUSES = (0.5, 0.7, 1.0, 1.5, 2.5, 6.0, 12.0, 25.0, 40.0)

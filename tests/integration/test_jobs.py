@@ -44,7 +44,7 @@ from app.recordings.reconciler import Reconciler
 from app.recordings.sweeper import Sweeper
 from app.staff.invitations import StaffInvitations
 from app.staff.service import StaffBans
-from app.transcripts.transcriber import Transcriber
+from app.transcripts.transcription.service import Transcriber
 from tests.databases import Database
 
 pytestmark = pytest.mark.anyio

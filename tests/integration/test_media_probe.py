@@ -32,6 +32,7 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 
 from app.errors import UpstreamFailed
+from app.media import child_process
 from app.media import probe as probing
 from app.media.probe import BLOCK_BYTES, LIMITS, Container, MediaInfo, MediaRefused, probe
 
@@ -331,7 +332,7 @@ async def test_a_disguise_is_refused_by_the_child_alone(
     disguise: str,
     container: Container,
 ) -> None:
-    monkeypatch.setattr(probing, "_MAGIC", {"mp4": (0, b""), "ogg": (0, b"")})
+    monkeypatch.setattr(child_process, "_MAGIC", {"mp4": (0, b""), "ogg": (0, b"")})
     content = DISGUISES[disguise](headache, contacts.port)
 
     assert await _refusal(content, container) == "media_unreadable"
@@ -371,7 +372,7 @@ async def test_a_container_of_the_other_name_is_refused(headache: bytes, childre
 async def test_a_container_of_the_other_name_is_refused_by_the_child_alone(
     headache: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probing, "_MAGIC", {"mp4": (0, b""), "ogg": (0, b"")})
+    monkeypatch.setattr(child_process, "_MAGIC", {"mp4": (0, b""), "ogg": (0, b"")})
 
     assert await _refusal(headache, "ogg") == "media_unreadable"
     assert await _refusal(_ogg(), "mp4") == "media_unreadable"
@@ -544,7 +545,7 @@ PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
 TAKEN_OVER = """
 import os, socket, sys
 sys.path.insert(0, {root!r})
-from app.media.foreign import confine
+from app.media.untrusted_files import confine
 confine(20, 21, 1024**3)
 os.close(2)
 for attempt in (lambda: open("/dev/null", "rb"), socket.socket, lambda: os.dup(1)):

@@ -459,7 +459,7 @@ def _peak_megabytes(process: Process) -> float:
 DEAF = """
 import sys
 sys.path.insert(0, {root!r})
-from app.media import ear, sound_child
+from app.media import loudness, sound_child
 ear.webrtcvad.Vad.is_speech = lambda *_: False
 sound_child.main()
 """

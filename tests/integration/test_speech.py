@@ -21,7 +21,7 @@ from app.errors import AppError, Conflict, InvalidInput, RateLimited, Timeout, U
 from app.integrations import configured
 from app.integrations.speech import client as speech
 from app.integrations.speech.client import Heard, Speech
-from app.integrations.speech.pieces import duration_ms
+from app.integrations.speech.flac import duration_ms
 from app.media.sound import Cut
 from app.settings import SpeechApi, WorkerSettings, load
 from devstack.openai import OpenAIStandIn, Order, create_openai_app

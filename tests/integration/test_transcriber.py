@@ -18,10 +18,10 @@ import pytest
 from app.errors import Conflict, RateLimited
 from app.integrations.speech.client import Speech
 from app.settings import SpeechApi
-from app.transcripts import places
+from app.transcripts import encryption
 from app.transcripts.model import Speaker, Transcript
-from app.transcripts.stored import transcript_of
-from app.transcripts.transcriber import Transcriber
+from app.transcripts.transcript_format import transcript_of
+from app.transcripts.transcription.service import Transcriber
 from devstack.object_store import ObjectStore
 from devstack.openai import OpenAIStandIn, Order, create_openai_app
 from tests.databases import Database
@@ -71,7 +71,9 @@ class Practice:
             video,
         )
         sealed, wrapped, root_key_id = rows[0].values()
-        return transcript_of(KEYRING.unwrap(wrapped, root_key_id).decrypt(places.of_words(video), sealed))
+        return transcript_of(
+            KEYRING.unwrap(wrapped, root_key_id).decrypt(encryption.transcript_field(video), sealed)
+        )
 
 
 @cache
@@ -311,7 +313,7 @@ async def test_ciphertext_that_is_moved_to_another_row_does_not_open(practice: P
     sealed, wrapped, root_key_id = rows[0].values()
     key = KEYRING.unwrap(wrapped, root_key_id)
     with pytest.raises(Conflict, match="field_unreadable"):
-        key.decrypt(places.of_correction(video, 1), sealed)
+        key.decrypt(encryption.correction_field(video, 1), sealed)
 
 
 async def test_recording_that_is_switched_off_meanwhile_is_sent_no_further(practice: Practice) -> None:

@@ -18,13 +18,14 @@ from app.errors import AppError, Conflict, InvalidInput, NotFound, RateLimited, 
 from app.jobs.queue import WORDS_QUEUE, GrowingPauses, JobFailed, Task, _runner, make_queue
 from app.keys.keyring import Keyring, new_key_line
 from app.media.sound import Cut
-from app.transcripts import assembling, transcription_store
-from app.transcripts.hearing import AT_ONCE, MOST_SPOILT
-from app.transcripts.transcriber import AHEAD_SECONDS
+from app.transcripts.transcription import assembly
+from app.transcripts.transcription import store as transcription_store
+from app.transcripts.transcription.service import AHEAD_SECONDS
+from app.transcripts.transcription.speech_requests import AT_ONCE, MOST_SPOILT
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import KEYRING
-from tests.integration.words_world import (
+from tests.integration.transcription_setup import (
     SAID,
     Killed,
     Life,
@@ -341,7 +342,7 @@ async def test_worker_that_lost_the_job_of_a_retry_gets_another(words: Words) ->
 async def test_turn_of_more_than_anybody_says_is_asked_for_again_as_what_is_spoilt(
     words: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assembling, "MAX_TURN_CHARACTERS", len(SAID.format(number=0)) - 1)
+    monkeypatch.setattr(assembly, "MAX_TURN_CHARACTERS", len(SAID.format(number=0)) - 1)
     video = await words.recorded()
     with pytest.raises(UpstreamFailed, match="speech_nonsense"):
         await words.transcriber().transcribe(video)
@@ -355,7 +356,7 @@ async def test_turn_of_more_than_anybody_says_is_asked_for_again_as_what_is_spoi
 async def test_pieces_that_are_more_than_anybody_says_together_end_it_at_once(
     words: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assembling, "MAX_CHARACTERS", TURNS * len(SAID.format(number=0)) - 1)
+    monkeypatch.setattr(assembly, "MAX_CHARACTERS", TURNS * len(SAID.format(number=0)) - 1)
     video = await words.recorded()
     await words.transcriber().transcribe(video)
     assert await words.state_of(video) == ("FAILED", "speech_nonsense", TURNS, TURNS)

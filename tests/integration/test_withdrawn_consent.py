@@ -7,10 +7,10 @@ import pytest
 
 from app.errors import Conflict, InvalidInput, RateLimited
 from app.media.sound import Cut
-from app.transcripts import transcription_store
+from app.transcripts.transcription import store as transcription_store
 from devstack.object_store import ObjectStore
 from tests.databases import Database
-from tests.integration.words_world import (
+from tests.integration.transcription_setup import (
     SAID,
     Words,
     consents,

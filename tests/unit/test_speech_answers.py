@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidInput, UpstreamFailed
 from app.integrations.speech.answers import Figures, Heard, HeardSegment, understood, words
-from app.integrations.speech.pieces import duration_ms
+from app.integrations.speech.flac import duration_ms
 from app.settings import SpeechApi
 
 TIMED = (SpeechApi.VERBOSE_JSON, SpeechApi.DIARIZED_JSON)

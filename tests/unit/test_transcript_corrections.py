@@ -11,7 +11,6 @@ from app.errors import AppError, Conflict, InvalidInput
 from app.integrations.speech.answers import Heard, HeardSegment
 from app.media.sound import Span
 from app.texts.plain import is_steering, plain
-from app.transcripts.assembling import Piece, Voice
 from app.transcripts.corrections import (
     Attribution,
     Correction,
@@ -21,9 +20,9 @@ from app.transcripts.corrections import (
     corrected,
     reworded,
 )
-from app.transcripts.folding import fold
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
-from app.transcripts.stored import (
+from app.transcripts.search.normalization import fold
+from app.transcripts.transcript_format import (
     ALIAS_MARK,
     PIECE_FORMAT,
     TRANSCRIPT_FORMAT,
@@ -37,6 +36,7 @@ from app.transcripts.stored import (
     turn_of,
     words_of,
 )
+from app.transcripts.transcription.assembly import Piece, Voice
 from tests.unit.transcripts import any_text, hostile_text, transcript
 
 _HEADER = b"words %d 0\n" % WORDS_FORMAT

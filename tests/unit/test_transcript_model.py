@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 from app.errors import AppError, UpstreamFailed
 from app.integrations.speech.answers import Figures, Heard, HeardSegment
 from app.media.sound import Span
-from app.transcripts import assembling
-from app.transcripts.assembling import MAX_LABELS, UNKNOWN_VOICE, Piece, Voice, assembled, retried
 from app.transcripts.corrections import Rewording, attributed, corrected
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
-from app.transcripts.stored import (
+from app.transcripts.transcript_format import (
     in_order,
     piece_bytes,
     piece_of,
@@ -25,6 +23,8 @@ from app.transcripts.stored import (
     turn_of,
     words_of,
 )
+from app.transcripts.transcription import assembly
+from app.transcripts.transcription.assembly import MAX_LABELS, UNKNOWN_VOICE, Piece, Voice, assembled, retried
 from tests.unit.transcripts import any_text, transcript
 
 times = st.integers(-5_000, 50_000)
@@ -120,7 +120,7 @@ def test_no_heard_letter_is_lost(heard: list[Piece]) -> None:
 
 @pytest.mark.parametrize("count", ["MAX_TURNS", "MAX_CHARACTERS"])
 def test_more_than_anybody_can_say_is_refused(count: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembling, count, 3)
+    monkeypatch.setattr(assembly, count, 3)
     said = [HeardSegment(0, 1, "a")] * 3
     assert len(assembled([_piece(0, 0, 9, *said)]).turns) == 3
     with pytest.raises(UpstreamFailed) as refused:

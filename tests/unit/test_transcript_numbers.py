@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidInput
-from app.transcripts.blind import IndexKey, blind_query, blind_transcript
-from app.transcripts.folding import fold, fold_text, words
-from app.transcripts.matching import match, snippet, turns_with
-from app.transcripts.query import parse_query
-from app.transcripts.stored import transcript_bytes, words_of
+from app.transcripts.search.matches import match, snippet, turns_with
+from app.transcripts.search.normalization import fold, fold_text, words
+from app.transcripts.search.query_terms import parse_query
+from app.transcripts.search.word_index import IndexKey, blind_query, blind_transcript
+from app.transcripts.transcript_format import transcript_bytes, words_of
 from tests.unit.transcripts import transcript, turn
 
 

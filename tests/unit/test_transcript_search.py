@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidInput
 from app.texts.plain import plain
-from app.transcripts.blind import NO_WORD, IndexKey, blind_query, blind_text, blind_transcript
-from app.transcripts.folding import fold, fold_text
-from app.transcripts.matching import SNIPPET_CHARACTERS, Match, match, ranked, snippet, turns_with
 from app.transcripts.model import Transcript
-from app.transcripts.query import Query, parse_query
-from app.transcripts.stored import transcript_bytes, words_of
+from app.transcripts.search.matches import SNIPPET_CHARACTERS, Match, match, ranked, snippet, turns_with
+from app.transcripts.search.normalization import fold, fold_text
+from app.transcripts.search.query_terms import Query, parse_query
+from app.transcripts.search.word_index import NO_WORD, IndexKey, blind_query, blind_text, blind_transcript
+from app.transcripts.transcript_format import transcript_bytes, words_of
 from tests.unit.transcripts import any_text, hostile_text, transcript, turn
 
 KEY = IndexKey(bytes(range(32)))

@@ -17,7 +17,7 @@ import openai
 
 from app.errors import AppError, InvalidInput, Timeout, UpstreamFailed
 from app.integrations.speech.answers import UNCERTAIN_LOGPROB, Heard, HeardSegment, understood
-from app.integrations.speech.pieces import duration_ms
+from app.integrations.speech.flac import duration_ms
 from app.integrations.speech.refusals import refusal_of
 from app.media.sound import Cut
 from app.settings import LOOPBACK, SpeechApi

@@ -18,15 +18,15 @@ from app.errors import Conflict, InvalidInput, RateLimited
 from app.keys import service
 from app.keys.keyring import FieldKey, Keyring, new_key_line
 from app.media.sound import Cut
-from app.transcripts import places
-from app.transcripts.blind import IndexKey, blind_text
-from app.transcripts.sealing import unseal
+from app.transcripts import encryption
+from app.transcripts.encryption import unseal
+from app.transcripts.search.word_index import IndexKey, blind_text
 from app.transcripts.store import Sealed
 from devstack.object_store import ObjectStore
 from devstack.postgres import binaries_directory
 from tests.databases import Database
 from tests.integration.keeping_world import KEYRING, SIGNER
-from tests.integration.words_world import SAID, Words, opened_words
+from tests.integration.transcription_setup import SAID, Words, opened_words
 
 pytestmark = pytest.mark.anyio
 
@@ -62,7 +62,7 @@ async def _key_of(words: Words, video: UUID, keyring: Keyring = KEYRING) -> Fiel
 
 async def _correct(words: Words, video: UUID) -> None:
     """Insert a doctor's correction with a text that nobody said."""
-    place = places.of_correction(video, 1)
+    place = encryption.correction_field(video, 1)
     sealed = (await _key_of(words, video)).encrypt(place, "corregído encefalitis".encode())
     await words.world.rows(
         "insert into private.transcript_corrections (recording_id, number, sealed, corrected_by)"
@@ -171,12 +171,16 @@ async def test_ciphertext_that_is_moved_opens_nowhere_else(words: Words) -> None
     for video in (one, other):
         await words.transcriber().transcribe(video)
     sealed, key = (await _sealed(words, one)).words, await _key_of(words, one)
-    assert key.decrypt(places.of_words(one), sealed)
-    for place in (places.of_words(other), places.of_piece(one, 0), places.of_correction(one, 1)):
+    assert key.decrypt(encryption.transcript_field(one), sealed)
+    for place in (
+        encryption.transcript_field(other),
+        encryption.chunk_field(one, 0),
+        encryption.correction_field(one, 1),
+    ):
         with pytest.raises(Conflict, match="field_unreadable"):
             key.decrypt(place, sealed)
     with pytest.raises(Conflict, match="field_unreadable"):
-        (await _key_of(words, other)).decrypt(places.of_words(other), sealed)
+        (await _key_of(words, other)).decrypt(encryption.transcript_field(other), sealed)
     await words.world.rows(
         "update private.transcript_words as w set sealed = o.sealed from private.transcript_words as o"
         " where w.recording_id = %s and o.recording_id = %s",

@@ -9,12 +9,12 @@ import pytest
 
 from app.errors import Conflict
 from app.media.alignment import place
-from app.media.child import MediaRefused
+from app.media.child_process import MediaRefused
 from app.media.sound import Cut, SoundFrames
 from app.media.turns import FRAME_MS, SPEECH
-from app.transcripts.assembling import Voice
 from app.transcripts.model import Speaker
-from app.transcripts.planning import PiecePlan, PlannedPiece, Sound, plan_pieces
+from app.transcripts.transcription.assembly import Voice
+from app.transcripts.transcription.chunk_plans import PiecePlan, PlannedPiece, Sound, plan_pieces
 from tests.unit.talking import noisy, talk, video_of
 
 pytestmark = pytest.mark.anyio

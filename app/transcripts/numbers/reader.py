@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
-from app.transcripts import vocabulary as known
-from app.transcripts.cardinals import ENGLISH, SPANISH, Token, Tokens
-from app.transcripts.digits import MAX_WORD_CHARACTERS, plain_number, times_power_of_ten
-from app.transcripts.fractions import fraction_behind, fraction_behind_unit
-from app.transcripts.temperatures import temperature
+from app.transcripts.numbers import vocabulary as known
+from app.transcripts.numbers.cardinals import ENGLISH, SPANISH, Token, Tokens
+from app.transcripts.numbers.digits import MAX_WORD_CHARACTERS, plain_number, times_power_of_ten
+from app.transcripts.numbers.fractions import fraction_behind, fraction_behind_unit
+from app.transcripts.numbers.temperatures import temperature
 
 _SPLIT_PRESSURE: Final = re.compile(r"([1-3])[.,]?(\d\d)")
 _LOWER_PRESSURE: Final = re.compile(r"[3-9]\d|1\d\d|1[.,]\d\d")

@@ -6,8 +6,8 @@ Each function looks at a bounded number of tokens.
 import re
 from typing import Final
 
-from app.transcripts import vocabulary as known
-from app.transcripts.cardinals import Tokens
+from app.transcripts.numbers import vocabulary as known
+from app.transcripts.numbers.cardinals import Tokens
 
 _CELSIUS_OF_A_BODY: Final = (34.0, 43.0)
 _FAHRENHEIT_OF_A_BODY: Final = (94.0, 110.0)

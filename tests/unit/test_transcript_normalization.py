@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 from hypothesis import given
 
-from app.transcripts.folding import MAX_WORD_CHARACTERS, fold, fold_query, fold_text, words
+from app.transcripts.search.normalization import MAX_WORD_CHARACTERS, fold, fold_query, fold_text, words
 from tests.unit.transcripts import any_text
 
 PLURALS = (

@@ -20,12 +20,12 @@ from app.integrations.speech.client import Heard, Speech
 from app.keys.keyring import FieldKey
 from app.media.sound import Cut
 from app.postgres.database import Database
-from app.transcripts import places
-from app.transcripts import transcription_store as store
-from app.transcripts.anchoring import anchored
-from app.transcripts.assembling import Piece, assembled, without_words
-from app.transcripts.planning import PlannedPiece
-from app.transcripts.stored import piece_bytes
+from app.transcripts import encryption
+from app.transcripts.transcript_format import piece_bytes
+from app.transcripts.transcription import store
+from app.transcripts.transcription.assembly import Piece, assembled, without_words
+from app.transcripts.transcription.chunk_plans import PlannedPiece
+from app.transcripts.transcription.segment_times import anchored
 
 REASON: Final = "transcribe"
 AT_ONCE: Final = {Cut.TURNS: 4, Cut.WINDOWS: 1}
@@ -160,7 +160,7 @@ class Hearing:
             return await store.keep_spoilt(tx, self.recording_id, number)
 
     async def _keep(self, number: int, piece: Piece, *, gives_up: bool = False) -> None:
-        sealed = self.key.encrypt(places.of_piece(self.recording_id, number), piece_bytes(piece))
+        sealed = self.key.encrypt(encryption.chunk_field(self.recording_id, number), piece_bytes(piece))
         async with self.database.as_service(REASON) as tx:
             await store.keep_heard(tx, self.recording_id, number, sealed, gives_up=gives_up)
 

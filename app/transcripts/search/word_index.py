@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.transcripts.folding import fold_text
 from app.transcripts.model import Transcript
-from app.transcripts.query import Query
+from app.transcripts.search.normalization import fold_text
+from app.transcripts.search.query_terms import Query
 
 KEY_BYTES: Final = 32
 NO_WORD: Final = 0

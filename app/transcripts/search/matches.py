@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 from uuid import UUID
 
-from app.transcripts.folding import fold_text
 from app.transcripts.model import Speaker, Turn
-from app.transcripts.query import Query
+from app.transcripts.search.normalization import fold_text
+from app.transcripts.search.query_terms import Query
 
 SNIPPET_CHARACTERS: Final = 160
 

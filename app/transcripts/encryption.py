@@ -1,18 +1,39 @@
-"""Decrypts stored transcripts and encrypts corrections, with the recording's own data key.
+"""Encrypts and decrypts transcripts, chunks and corrections with the recording's data key (AES-256-GCM).
 
-`transcriber.py` encrypts new transcripts.
+Each ciphertext is bound to its table, row and column, so a ciphertext that was moved to another row cannot be
+decrypted.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
-from app.keys.keyring import Keyring
-from app.transcripts import places
-from app.transcripts.blind import IndexKey, blind_transcript
+from app.keys.keyring import Field, Keyring
 from app.transcripts.corrections import Correction, corrected
 from app.transcripts.model import Transcript
+from app.transcripts.search.word_index import IndexKey, blind_transcript
 from app.transcripts.store import Sealed
-from app.transcripts.stored import correction_bytes, correction_of, transcript_of
+from app.transcripts.transcript_format import correction_bytes, correction_of, transcript_of
+
+
+def transcript_field(recording_id: UUID) -> Field:
+    """Return the table, row and column of a recording's transcript."""
+    return _field("transcript_words", recording_id, str(recording_id))
+
+
+def chunk_field(recording_id: UUID, number: int) -> Field:
+    """Return the table, row and column of the answer for one chunk."""
+    return _field("transcript_pieces", recording_id, f"{recording_id}:{number}")
+
+
+def correction_field(recording_id: UUID, number: int) -> Field:
+    """Return the table, row and column of one correction, counted from 1."""
+    return _field("transcript_corrections", recording_id, f"{recording_id}:{number}")
+
+
+def _field(table: str, recording_id: UUID, row: str) -> Field:
+    column = "heard" if table == "transcript_pieces" else "sealed"
+    return Field(table, row, column, key_id=str(recording_id))
 
 
 @dataclass(frozen=True)
@@ -27,10 +48,10 @@ def unseal(keyring: Keyring, sealed: Sealed) -> Unsealed:
     """Decrypt. Raises Conflict (field_unreadable, root_key_unknown, data_key_wrong, transcript_malformed)."""
     key = keyring.unwrap(sealed.wrapped, sealed.root_key_id)
     corrections = (
-        correction_of(key.decrypt(places.of_correction(sealed.recording_id, number), one))
+        correction_of(key.decrypt(correction_field(sealed.recording_id, number), one))
         for number, one in enumerate(sealed.corrections, start=1)
     )
-    return Unsealed(key.decrypt(places.of_words(sealed.recording_id), sealed.words), tuple(corrections))
+    return Unsealed(key.decrypt(transcript_field(sealed.recording_id), sealed.words), tuple(corrections))
 
 
 @dataclass(frozen=True)
@@ -74,7 +95,7 @@ def correct(
         return before, None
     corrections = (*before.corrections, made)
     now = Readable(before.heard, corrections, corrected(before.heard, corrections))
-    place = places.of_correction(sealed.recording_id, len(corrections))
+    place = correction_field(sealed.recording_id, len(corrections))
     key = keyring.unwrap(sealed.wrapped, sealed.root_key_id)
     encrypted = key.encrypt(place, correction_bytes(made))
     return now, SealedCorrection(len(corrections), encrypted, blind_transcript(index_key, now.transcript))

@@ -12,11 +12,11 @@ from app.keys.keyring import DataKey
 from app.media.sound import Span
 from app.postgres.database import Transaction
 from app.postgres.queries import Queries
-from app.transcripts.assembling import Voice
 from app.transcripts.model import Speaker
-from app.transcripts.planning import PiecePlan, PlannedPiece, Sound
+from app.transcripts.transcription.assembly import Voice
+from app.transcripts.transcription.chunk_plans import PiecePlan, PlannedPiece, Sound
 
-_sql = Queries(Path(__file__).with_name("transcription.sql"))
+_sql = Queries(Path(__file__).with_name("queries.sql"))
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def test_law_1_only_these_functions_touch_words_and_those_that_return_some_write
 
 
 @pytest.mark.parametrize("action", ["transcript.issue_url", "transcript.search", "viewer.read", "", None])
-def test_law_1_words_are_not_opened_under_another_name(words: Database, action: str | None) -> None:
+def test_law_1_transcripts_are_not_opened_under_another_name(words: Database, action: str | None) -> None:
     with refused("RG403", "unknown_action"), acting(words, "clinician who owns") as connection:
         connection.execute(OPEN, [action, READY])
 

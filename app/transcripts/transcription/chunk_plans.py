@@ -16,10 +16,10 @@ import anyio.to_thread
 from app.errors import Conflict
 from app.media import sound
 from app.media.alignment import Alignment, align, cover, place
-from app.media.child import Container, MediaRefused
+from app.media.child_process import Container, MediaRefused
 from app.media.sound import Cut, SoundFrames, Span
 from app.media.turns import FRAME_MS, LOUDNESS, SPEECH, loudest
-from app.transcripts.assembling import UNKNOWN_VOICE, Voice
+from app.transcripts.transcription.assembly import UNKNOWN_VOICE, Voice
 
 Medium = Literal["VIDEO", "MICROPHONE", "SPEAKERS"]
 

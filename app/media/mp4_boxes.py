@@ -8,7 +8,7 @@ first). The child therefore reads the boxes itself: it refuses the first two cas
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from app.media.foreign import Object, Refused
+from app.media.untrusted_files import Object, Refused
 
 Box = tuple[bytes, int, int]
 """The kind of a box, the start of its content, and its end."""

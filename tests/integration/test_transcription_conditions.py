@@ -8,11 +8,11 @@ import pytest
 
 from app.errors import RateLimited, UpstreamFailed
 from app.integrations.speech.client import Heard, HeardSegment
-from app.transcripts.transcriber import Transcriber
+from app.transcripts.transcription.service import Transcriber
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import KEYRING
-from tests.integration.words_world import Words, consents, opened_words, script_sound
+from tests.integration.transcription_setup import Words, consents, opened_words, script_sound
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Final
 
 from app.errors import InvalidInput
-from app.transcripts.folding import fold_query
+from app.transcripts.search.normalization import fold_query
 
 MAX_CHARACTERS: Final = 200
 MAX_TERMS: Final = 10

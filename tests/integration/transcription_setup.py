@@ -18,15 +18,15 @@ from app.identity import permissions
 from app.integrations.speech.client import Heard, HeardSegment, Speech
 from app.keys.keyring import Keyring
 from app.media import sound
-from app.media.child import Container, ReadRange
+from app.media.child_process import Container, ReadRange
 from app.media.sound import Cut, Plan, SoundFrames, Span
 from app.media.turns import FRAME_MS
 from app.postgres.database import Database as Pool
 from app.postgres.database import Transaction
-from app.transcripts import places, store
+from app.transcripts import encryption, store
 from app.transcripts.model import Transcript
-from app.transcripts.stored import transcript_of
-from app.transcripts.transcriber import Transcriber
+from app.transcripts.transcript_format import transcript_of
+from app.transcripts.transcription.service import Transcriber
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import KEYRING, World, opened
@@ -187,7 +187,9 @@ class Words:
             video,
         )
         sealed, wrapped, root_key_id = rows[0].values()
-        return transcript_of(keyring.unwrap(wrapped, root_key_id).decrypt(places.of_words(video), sealed))
+        return transcript_of(
+            keyring.unwrap(wrapped, root_key_id).decrypt(encryption.transcript_field(video), sealed)
+        )
 
 
 async def register_keys(world: World, keyring: Keyring = KEYRING) -> None:

@@ -20,17 +20,17 @@ from app.integrations.speech.client import Speech
 from app.integrations.storage.client import Storage
 from app.keys.keyring import FieldKey, Keyring
 from app.media import sound
-from app.media.child import ReadRange
+from app.media.child_process import ReadRange
 from app.postgres.database import Database, Transaction
-from app.transcripts import places
-from app.transcripts import transcription_store as store
-from app.transcripts.assembling import Piece, assembled, retried, turn_of_piece
-from app.transcripts.blind import IndexKey, blind_transcript
+from app.transcripts import encryption
 from app.transcripts.corrections import Correction, Rewording, corrected
-from app.transcripts.hearing import OF_ONE_PIECE, REASON, Hearing
 from app.transcripts.model import Transcript
-from app.transcripts.planning import PlannedPiece, Sound, plan_pieces
-from app.transcripts.stored import correction_of, piece_of, transcript_bytes, transcript_of
+from app.transcripts.search.word_index import IndexKey, blind_transcript
+from app.transcripts.transcript_format import correction_of, piece_of, transcript_bytes, transcript_of
+from app.transcripts.transcription import store
+from app.transcripts.transcription.assembly import Piece, assembled, retried, turn_of_piece
+from app.transcripts.transcription.chunk_plans import PlannedPiece, Sound, plan_pieces
+from app.transcripts.transcription.speech_requests import OF_ONE_PIECE, REASON, Hearing
 
 OVERTAKEN: Final = "transcription_overtaken"
 AHEAD_SECONDS: Final = 600
@@ -177,7 +177,7 @@ def _finished(
     that a retry cannot change.
     """
     pieces = {
-        number: piece_of(work.key.decrypt(places.of_piece(work.recording_id, number), one.sealed))
+        number: piece_of(work.key.decrypt(encryption.chunk_field(work.recording_id, number), one.sealed))
         for number, one in heard.items()
     }
     try:
@@ -201,7 +201,7 @@ def _retried(
     index_key: IndexKey,
 ) -> store.Finished:
     corrections = [
-        correction_of(work.key.decrypt(places.of_correction(work.recording_id, number), sealed))
+        correction_of(work.key.decrypt(encryption.correction_field(work.recording_id, number), sealed))
         for number, sealed in enumerate(before.corrections, start=1)
     ]
     replaced = {
@@ -209,7 +209,7 @@ def _retried(
         for number, one in heard.items()
         if one.turn is not None and not one.is_unintelligible
     }
-    old = transcript_of(work.key.decrypt(places.of_words(work.recording_id), before.words))
+    old = transcript_of(work.key.decrypt(encryption.transcript_field(work.recording_id), before.words))
     reworded = {one.turn_number for one in corrections if isinstance(one, Rewording)}
     turns = {
         number: one.turn for number, one in heard.items() if one.turn is not None and one.is_unintelligible
@@ -225,7 +225,7 @@ def _sealed(
     index_key: IndexKey,
 ) -> store.Finished:
     shown = corrected(transcript, corrections)
-    words = work.key.encrypt(places.of_words(work.recording_id), transcript_bytes(transcript))
+    words = work.key.encrypt(encryption.transcript_field(work.recording_id), transcript_bytes(transcript))
     return store.Finished(
         language=transcript.language,
         words=words if transcript.turns else None,

@@ -5,8 +5,8 @@ Each function looks at a bounded number of tokens.
 
 from typing import Final
 
-from app.transcripts import vocabulary as known
-from app.transcripts.cardinals import Tokens
+from app.transcripts.numbers import vocabulary as known
+from app.transcripts.numbers.cardinals import Tokens
 
 _FRACTIONS: Final = {
     ("and", "a", "half"): "5",

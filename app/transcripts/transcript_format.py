@@ -14,10 +14,10 @@ from uuid import UUID
 from app.errors import Conflict, NotFound
 from app.integrations.speech.answers import Figures, Heard, HeardSegment
 from app.media.sound import Span
-from app.transcripts.assembling import Piece, Voice
 from app.transcripts.corrections import Attribution, Correction, Rewording
-from app.transcripts.folding import fold_text
 from app.transcripts.model import Speaker, Transcript, Turn
+from app.transcripts.search.normalization import fold_text
+from app.transcripts.transcription.assembly import Piece, Voice
 
 TRANSCRIPT_FORMAT: Final = 2
 PIECE_FORMAT: Final = 2

@@ -12,7 +12,7 @@ A number folds to its digits with a decimal point, in whatever way it is written
 Letters and digits part (`covid-19`, `covid19`), hyphens part words, apostrophes do not, and a possessive goes with
 its `s`. The dots of an abbreviation go (`O.K.`, `p.m.`).
 
-Each change of a rule changes what is stored: `WORDS_FORMAT` (app/transcripts/stored.py) and the blind index.
+Each change of a rule changes what is stored: `WORDS_FORMAT` (app/transcripts/transcript_format.py) and the blind index.
 """
 
 import re
@@ -20,9 +20,9 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
-from app.transcripts.cardinals import Token
-from app.transcripts.digits import MAX_WORD_CHARACTERS
-from app.transcripts.numbers import Mode, Read, Word, read
+from app.transcripts.numbers.cardinals import Token
+from app.transcripts.numbers.digits import MAX_WORD_CHARACTERS
+from app.transcripts.numbers.reader import Mode, Read, Word, read
 
 __all__ = ["MAX_WORD_CHARACTERS", "Word", "fold", "fold_query", "fold_text", "words"]
 

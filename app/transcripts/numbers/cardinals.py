@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from app.transcripts import vocabulary as known
+from app.transcripts.numbers import vocabulary as known
 
 
 class Token(NamedTuple):

@@ -23,13 +23,13 @@ from app.identity import permissions
 from app.keys.keyring import Keyring
 from app.postgres.database import Asker, Database
 from app.transcripts import store
-from app.transcripts.blind import NO_WORD, blind_query
-from app.transcripts.matching import Match, Snippet, match, ranked, snippet, turns_with
+from app.transcripts.encryption import Unsealed, unseal
 from app.transcripts.model import SearchFilter
-from app.transcripts.query import Query, parse_query
-from app.transcripts.sealing import Unsealed, unseal
+from app.transcripts.search.matches import Match, Snippet, match, ranked, snippet, turns_with
+from app.transcripts.search.query_terms import Query, parse_query
+from app.transcripts.search.word_index import NO_WORD, blind_query
 from app.transcripts.store import Candidate
-from app.transcripts.stored import in_order, turn_of, words_of
+from app.transcripts.transcript_format import in_order, turn_of, words_of
 
 log = logging.getLogger(__name__)
 

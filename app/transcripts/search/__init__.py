@@ -1,0 +1,1 @@
+"""Searches a doctor's own transcripts, with an index of hashed words."""
