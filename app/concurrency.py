@@ -40,7 +40,7 @@ class ConcurrencyLimit:
     """Gives out slots. `reason` is the error reason for a key above its own limit; if all slots are taken, it is
     `server_busy`.
 
-    `clock` returns seconds that never go back. It only limits the rate of log lines.
+    `clock` returns seconds that never go back. `clock` only limits the rate of log lines.
     """
 
     def __init__(

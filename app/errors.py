@@ -1,8 +1,8 @@
 """The kinds of error that a caller may see.
 
-An AppError has a stable code and no PHI. Its detail names settings, ids, roles and limits, never a person, a text,
-a token or a URL. `app/texts` contains the sentences for people. Every other exception is a bug: it is logged with
-ids and masked for the client.
+An AppError has a stable code and no PHI. The detail of an AppError names settings, ids, roles and limits, never a
+person, a text, a token or a URL. `app/texts` contains the sentences for people. Every other exception is a bug: it
+is logged with ids and masked for the client.
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,9 @@ class Forbidden(AppError):
 
 
 class NotFound(AppError):
-    """The row does not exist or is hidden from this person. Both look the same to the caller."""
+    """The row does not exist or is hidden from this person. A hidden row and a missing row look the same to the
+    caller.
+    """
 
     code = "NOT_FOUND"
 
@@ -67,7 +69,7 @@ class Conflict(AppError):
 class RateLimited(AppError):
     """A quota of `policies/quotas.toml` is used up, or the caller runs too many operations at once.
 
-    The detail `retry_after_seconds` says when the same request can succeed. Without it, answers name
+    The detail `retry_after_seconds` says when the same request can succeed. Without that detail, answers name
     `RETRY_AFTER_SECONDS`.
     """
 
@@ -83,7 +85,7 @@ class UpstreamFailed(AppError):
 
 
 class Timeout(AppError):
-    """A vendor or the database did not answer in time. It is unknown whether the call took effect."""
+    """A vendor or the database did not answer in time. In this case it is unknown whether the call took effect."""
 
     code = "TIMEOUT"
     retryable = True

@@ -85,8 +85,8 @@ def create_app(
     socket_limits: SocketLimits | None = None,
     on_open: Callable[[], None] = lambda: None,
 ) -> Starlette:
-    """Return the API. Its start raises AppError if the database or the bucket is unreachable or belongs to another
-    deployment.
+    """Return the API. The API's start raises AppError if the database or the bucket is unreachable or belongs to
+    another deployment.
 
     `only_webhooks` leaves out GraphQL. `on_open` is called when everything is open, before the first request.
     """

@@ -1,6 +1,6 @@
 """`resguardo certificate`: commands for auditors, who have only a file and a public key.
 
-These commands read no settings and use neither a database nor the network.
+The certificate commands read no settings and use neither a database nor the network.
 """
 
 import logging

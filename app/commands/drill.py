@@ -59,8 +59,8 @@ def restore(
     """Restore a dump into a new Postgres on this machine, with the keys from the escrow file, and remove it
     afterwards.
 
-    The command compares a sample of recordings with their hashes. It reads the bucket of the settings (DEPLOYMENT,
-    R2_...) and writes nothing to it.
+    The command compares a sample of recordings with their hashes. The command reads the bucket of the settings
+    (DEPLOYMENT, R2_...) and writes nothing to it.
 
     The exit code is 0 if every check passed, and 1 if one failed.
     """

@@ -76,8 +76,8 @@ def rotate_keys() -> None:
 def write_escrow(file: Annotated[Path, typer.Argument(help="A file that is not there yet.")]) -> None:
     """Write the root keys and the certificates' signing key into a file, encrypted with a passphrase.
 
-    The command asks for the passphrase twice, or reads it from RESGUARDO_ESCROW_PASSPHRASE. It has at least 16
-    characters.
+    The command asks for the passphrase twice, or reads it from RESGUARDO_ESCROW_PASSPHRASE. The passphrase has at
+    least 16 characters.
     """
     with refusals_told():
         loaded = settings.load(WorkerSettings)

@@ -1,4 +1,4 @@
-"""The findings of a drill, step by step. Pure. They contain ids and counts, and no person's data."""
+"""The findings of a drill, step by step. Pure. The findings contain ids and counts, and no person's data."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,7 +31,7 @@ class Notes:
 
 @dataclass(frozen=True)
 class Step:
-    """A finished step. It succeeded if it has no problem."""
+    """A finished step. A step has succeeded if it has no problem."""
 
     name: str
     seconds: float

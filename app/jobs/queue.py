@@ -1,6 +1,6 @@
 """The job queue: procrastinate in the schema `jobs`. The worker passes in the tasks; this module runs them.
 
-A job has one argument, an id. It runs without an open transaction, and is retried with growing pauses. After its
+A job has one argument, an id. A job runs without an open transaction, and is retried with growing pauses. After its
 last attempt it passes the reason to `give_up`, so that no job fails silently. Pauses are durations, and the
 database adds them to its own clock (`JobTable`), because a worker's clock can be wrong by years.
 """

@@ -66,7 +66,7 @@ class Field:
 
 
 class FieldKey:
-    """An unwrapped data key. It encrypts and decrypts fields, and never reveals its bytes."""
+    """An unwrapped data key. A field key encrypts and decrypts fields, and never reveals its bytes."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)

@@ -159,7 +159,7 @@ class Connection(AsyncConnection[DictRow]):
         timeout: float | None = None,  # noqa: ASYNC109 - the base class has it
         stop_after: int | None = None,
     ) -> AsyncGenerator[Notify]:
-        """Yield notifications like the base class. Only this method may wait without a limit."""
+        """Yield notifications like the base class. Of all methods, only `notifies` may wait without a limit."""
         self._is_listening = True
         try:
             async for notify in super().notifies(timeout=timeout, stop_after=stop_after):

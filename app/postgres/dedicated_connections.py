@@ -1,4 +1,5 @@
-"""Dedicated connections for listening and for the leader's lease. They are never pooled and return no rows of ours.
+"""Dedicated connections for listening and for the leader's lease. Dedicated connections are never pooled and return
+no rows of ours.
 
 A pooler that gives a connection away after each transaction cannot carry them.
 """

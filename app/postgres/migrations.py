@@ -6,9 +6,10 @@ statement and stores each statement in the ledger. `migrate` sends the file at o
 
 `migrate` refuses a migration older than the newest applied one, a ledger with versions that are not in the
 directory, and a database from before the first release: one with versions that a single file has replaced, or one
-made from an earlier text of a file. It refuses a `.sql` file that is not named `<YYYYMMDDHHMMSS>_<name>.sql` (the
-CLI skips that file with a note). It never repairs or reverts. Run it as the owner of the migrations, `postgres` on
-Supabase, over a direct or session-mode connection, because the lock against a second run belongs to the session.
+made from an earlier text of a file. The module also refuses a `.sql` file that is not named
+`<YYYYMMDDHHMMSS>_<name>.sql` (the CLI skips that file with a note). The module never repairs or reverts a
+migration. Run it as the owner of the migrations, `postgres` on Supabase, over a direct or session-mode connection,
+because the lock against a second run belongs to the session.
 """
 
 import re

@@ -48,7 +48,7 @@ def _is_quota(value: object) -> bool:
 
 
 def apply_quotas(owner_url: str, quotas: Quotas) -> None:
-    """Writes the quotas into the database, as its owner. They hold from the next use on."""
+    """Writes the quotas into the database, as its owner. The quotas apply from the next request on."""
     with as_owner(owner_url) as connection:
         for meter, per_hour in asdict(quotas).items():
             connection.execute(_APPLY, (meter, per_hour))

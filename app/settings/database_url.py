@@ -1,7 +1,7 @@
 """Parses a database URL strictly, so that no library ever quotes it in an error.
 
-An error names the problem and never repeats a part of the URL. Otherwise a password with an unencoded `@` or `/`
-could be read as a host or a port, and be printed in a connection error.
+An error names the problem and never repeats a part of the URL. If a library parsed the URL, a password with an
+unencoded `@` or `/` could be read as a host or a port, and be printed in a connection error.
 """
 
 import re

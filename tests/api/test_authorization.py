@@ -185,8 +185,8 @@ def _bad_requests(name: str) -> Iterator[Request]:
 
 
 def _is_invitation(request: Request) -> bool:
-    """Return whether the request presents a text as a guest's invitation. Such a request needs no login, and its
-    answer is NOT_FOUND.
+    """Return whether the request presents a text as a guest's invitation. A request with an invitation needs no
+    login, and its answer is NOT_FOUND.
     """
     text = re.search(r'\(invitation: ("|\$given)', request.document)
     return text is not None and isinstance(request.variables.get("given", ""), str)

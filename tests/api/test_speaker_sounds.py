@@ -123,7 +123,9 @@ async def test_sounds_are_listed_with_their_participants_in_the_order_of_their_t
 
 
 async def test_sound_says_whether_it_ended_early_or_lacks_a_part(sounds: Sounds) -> None:
-    """These are facts of the one sound. Its video and the other sounds have their own."""
+    """Whether a sound ended early or lacks a part is stored for that sound alone. The video and the other sounds
+    have their own values.
+    """
     doctor, patient = sounds.case.participant("DOCTOR"), sounds.case.participant("PATIENT")
     whole, cut, interrupted = [await sounds.add(one, "VERIFYING") for one in (doctor, patient, doctor)]
     await sounds.world.rows("update resguardo.recordings set truncated = true where id = %s", cut)

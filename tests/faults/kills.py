@@ -1,8 +1,8 @@
 """Kills the API and the worker with `kill -9` before and after every commit of a consultation.
 
-A first consultation without a kill shows which commits exist. Then each commit gets its own consultation. Several
-run at once, and a kill for one affects all. Transactions that only poll repeat without end, so only the first few
-of each kind are tested.
+A first consultation without a kill shows which commits exist. After the first consultation, each commit gets a
+consultation of its own. Several run at once, and a kill for one affects all. Transactions that only poll repeat
+without end, so only the first few of each kind are tested.
 """
 
 import asyncio

@@ -437,8 +437,8 @@ async def test_what_was_moved_is_destroyed_whole_once_it_is_due_and_released(
 async def test_what_is_protected_is_no_drift_and_what_is_released_neither(
     world: World, troubled: TroubledStorage, has_locks: bool
 ) -> None:
-    """The hourly check of the bucket decides with its own query which objects need protection. Its query must agree
-    with the query of the protection service.
+    """The hourly check of the bucket decides with its own query which objects need protection. The check's query
+    must agree with the query of the protection service.
     """
     patient = await world.patient()
     await with_sound(world, await world.consultation(patient))

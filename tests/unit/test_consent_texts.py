@@ -1,4 +1,4 @@
-"""A published consent text never changes. This file and every consent contain the digest of the text."""
+"""A published consent text never changes. This test file and every stored consent contain the digest of the text."""
 
 import hashlib
 

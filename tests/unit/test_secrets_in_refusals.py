@@ -1,4 +1,4 @@
-"""A malformed setting is refused by its name. Neither our code nor a library prints any part of its value."""
+"""A malformed setting is refused by its name. Neither our code nor a library prints any part of a setting's value."""
 
 import os
 import subprocess
