@@ -11,7 +11,7 @@ import typer
 import uvicorn
 from rich.markup import escape
 
-from app import deployment, settings, worker
+from app import deployment, settings
 from app.commands import certificate, checks, demo, drill, keys, policies, restore, retention, staff
 from app.commands import migrations as migration_commands
 from app.commands.console import (
@@ -21,12 +21,14 @@ from app.commands.console import (
     out,
     refusals_told,
 )
+from app.commands.reconcile import reconcile_once
 from app.identity import session_macs
 from app.integrations import configured
 from app.postgres import access_policies, migrations, temporary_tables
 from app.postgres.owner import require_owner_session
 from app.retention import proposals
 from app.settings import ApiSettings, MigrationSettings, WorkerSettings
+from app.worker import process
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(policies.commands, name="policies")
@@ -105,7 +107,7 @@ def _spare_what_stays() -> None:
 def run_worker() -> None:
     """Run the worker."""
     with refusals_told():
-        asyncio.run(worker.run(settings.load(WorkerSettings)))
+        asyncio.run(process.run(settings.load(WorkerSettings)))
     leave_threads_behind()
 
 
@@ -228,7 +230,7 @@ def reconcile() -> None:
     A running worker does all of this by itself. Running the command beside it is harmless.
     """
     with refusals_told():
-        for line in asyncio.run(worker.reconcile_once(settings.load(WorkerSettings))):
+        for line in asyncio.run(reconcile_once(settings.load(WorkerSettings))):
             out.print(line)
 
 

@@ -205,7 +205,7 @@ def _worker_checks(settings: WorkerSettings) -> list[_Check]:
         _Check("bucket", lambda: _worker_bucket(settings)),
         _Check("the recorder's bucket key", lambda: _recorder_key(settings)),
         _Check("root keys", lambda: _root_keys(settings.worker_database_url, settings.keyring)),
-        _Check("leader of the rounds", lambda: _leader(settings.worker_database_url)),
+        _Check("leader", lambda: _leader(settings.worker_database_url)),
         _Check("Supabase Auth's administration", lambda: _supabase_admin(settings)),
         _Check("OpenAI", lambda: _openai(settings)),
     ]

@@ -6,10 +6,11 @@ from uuid import UUID
 
 import typer
 
-from app import settings, worker
+from app import settings
 from app.commands.console import err, out, refusals_told
 from app.deletions.restore_check import RestoreReport
 from app.settings import WorkerSettings
+from app.worker.services import open_services
 
 commands = typer.Typer(no_args_is_help=True, help="After the database was restored from a backup.")
 
@@ -31,9 +32,15 @@ def check_restore(
     The exit code is 1 while such a recording remains, or if the ledger has foreign entries.
     """
     with refusals_told():
-        report = asyncio.run(worker.check_restore(settings.load(WorkerSettings), repeat=repeat))
+        report = asyncio.run(compare_ledger(settings.load(WorkerSettings), repeat=repeat))
     _tell(report)
     raise typer.Exit(0 if report.is_clean else 1)
+
+
+async def compare_ledger(settings: WorkerSettings, *, repeat: bool) -> RestoreReport:
+    """Compare the ledger of deletions with the database once. Raises SettingsError and AppError."""
+    async with open_services(settings) as services:
+        return await services.restores.run(repeat=repeat)
 
 
 def _tell(report: RestoreReport) -> None:

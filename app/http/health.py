@@ -21,10 +21,10 @@ difference.
 """
 
 _METRICS = """\
-# HELP resguardo_leader_present Whether a worker leads the rounds.
+# HELP resguardo_leader_present Whether a worker leads, which means that it runs the periodic tasks.
 # TYPE resguardo_leader_present gauge
 resguardo_leader_present {present}
-# HELP resguardo_unled_seconds Seconds since a worker last led the rounds, by the database's clock.
+# HELP resguardo_unled_seconds Seconds since a worker last led, by the database's clock.
 # TYPE resguardo_unled_seconds gauge
 resguardo_unled_seconds {seconds}
 """

@@ -1,4 +1,4 @@
-"""The job queue: procrastinate in the schema `jobs`. The worker passes in the tasks; this module runs them.
+"""The job queue: procrastinate in the schema `jobs`. Each noun defines its tasks in its `tasks.py`.
 
 A job has one argument, an id. A job runs without an open transaction, and is retried with growing pauses. After its
 last attempt it passes the reason to `give_up`, so that no job fails silently. Pauses are durations, and the
@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import LiteralString
+from typing import Concatenate, LiteralString, ParamSpec
+from uuid import UUID
 
 from procrastinate import App, BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.exceptions import ConnectorException
@@ -22,6 +23,8 @@ from app.errors import AppError
 from app.failures import describe_failure
 from app.jobs.connector import QueueConnector
 from app.postgres.queries import Queries
+
+P = ParamSpec("P")
 
 log = logging.getLogger(__name__)
 _sql = Queries(Path(__file__).with_name("queries.sql"))
@@ -83,6 +86,17 @@ class Task:
     attempts: int | None = 12
     queue: str = QUEUE
     give_up: Callable[[str, str], Awaitable[None]] | None = None
+
+
+def by_id(
+    run: Callable[Concatenate[UUID, P], Awaitable[None]],
+) -> Callable[Concatenate[str, P], Awaitable[None]]:
+    """Return `run` as a function that takes the id as text, as the queue stores it."""
+
+    async def run_with_text(argument: str, /, *others: P.args, **named: P.kwargs) -> None:
+        await run(UUID(argument), *others, **named)
+
+    return run_with_text
 
 
 class Retry(RetryDecision):

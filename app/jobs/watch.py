@@ -70,7 +70,7 @@ class LeaderWatch:
         found = await self.read()
         if not found.is_overdue:
             if self._warned_at is not None:
-                log.info("a worker leads the rounds again")
+                log.info("a worker leads again")
             self._warned_at = None
         elif self._warned_at is None or self._clock() - self._warned_at >= REPEAT_SECONDS:
             self._warned_at = self._clock()

@@ -82,7 +82,7 @@ class Access:
 
 
 required_lease: ContextVar[int | None] = ContextVar("required_lease", default=None)
-"""The number of the lease that transactions of a periodic task require (app/jobs/rounds.py), or None."""
+"""The number of the lease that transactions of a periodic task require (app/jobs/periodic.py), or None."""
 
 
 class Transaction:

@@ -14,7 +14,7 @@ from app.consultations import service as consultations
 from app.errors import NotFound, Timeout
 from app.identity import permissions
 from app.integrations.storage.client import MAX_URL_SECONDS, Storage, upload_headers
-from app.postgres.database import Asker, Database, Transaction
+from app.postgres.database import Asker, Database
 from app.recordings import import_store, store
 from app.recordings.import_model import ImportRequest, ImportStatus, RecordingImport, SignedUpload
 from app.recordings.model import Recording, Selection
@@ -111,13 +111,13 @@ class UploadSigner:
         async with self._database.as_service("prepare_import") as tx:
             await import_store.keep_upload_url(tx, import_id, url)
 
+    async def expire(self) -> int:
+        """Erase expired URLs and end imports that were never completed. Return how many imports ended.
 
-async def expire_due(tx: Transaction) -> int:
-    """Erase expired URLs and end imports that were never completed. Return how many ended. Needs the worker's role.
-
-    Objects that were uploaded for these imports are then orphaned.
-    """
-    return await import_store.expire(tx)
+        Objects that were uploaded for these imports are then orphaned.
+        """
+        async with self._database.as_service("expire_imports") as tx:
+            return await import_store.expire(tx)
 
 
 def _found(found: RecordingImport | None) -> RecordingImport:

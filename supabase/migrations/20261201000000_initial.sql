@@ -2090,7 +2090,7 @@ $$;
 
 -- The lease of the leading worker: one row, timed by the database's clock. Only the worker's login can write it.
 create table private.leadership (
-    of text primary key constraint leadership_of_is_known check (of = 'rounds'),
+    of text primary key constraint leadership_of_is_known check (of = 'periodic_tasks'),
     number bigint not null default 0,
     leader text constraint leadership_leader_is_short check (char_length(leader) <= 200),
     taken_at timestamptz,
@@ -2104,7 +2104,7 @@ comment on column private.leadership.number is
 comment on column private.leadership.leader is
 'The host and process that hold the lease; null after the lease was given back.';
 
-insert into private.leadership (of) values ('rounds');
+insert into private.leadership (of) values ('periodic_tasks');
 
 create function private.lease_length() returns interval
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -2126,7 +2126,7 @@ declare
     known private.leadership;
     now timestamptz;
 begin
-    select l.* into strict known from private.leadership as l where l.of = 'rounds' for update;
+    select l.* into strict known from private.leadership as l where l.of = 'periodic_tasks' for update;
     now := clock_timestamp();
     if known.leader is not null and known.number is distinct from former_number
         and known.expires_at > now and known.expires_at <= now + private.lease_length()
@@ -2136,7 +2136,7 @@ begin
     update private.leadership as l
     set number = known.number + 1, leader = left(by_leader, 200), taken_at = now, renewed_at = now,
         expires_at = now + private.lease_length()
-    where l.of = 'rounds';
+    where l.of = 'periodic_tasks';
     return query
     select known.number + 1,
         case when known.renewed_at < now then extract(epoch from now - known.renewed_at)::double precision end,
@@ -2153,7 +2153,7 @@ declare
 begin
     update private.leadership as l
     set renewed_at = now, expires_at = now + private.lease_length()
-    where l.of = 'rounds' and l.number = of_number and l.leader is not null and l.expires_at > now;
+    where l.of = 'periodic_tasks' and l.number = of_number and l.leader is not null and l.expires_at > now;
     return found;
 end
 $$;
@@ -2165,7 +2165,7 @@ as $$
 begin
     update private.leadership as l
     set leader = null, renewed_at = clock_timestamp(), expires_at = clock_timestamp()
-    where l.of = 'rounds' and l.number = of_number and l.leader is not null;
+    where l.of = 'periodic_tasks' and l.number = of_number and l.leader is not null;
 end
 $$;
 
@@ -2175,7 +2175,7 @@ create function private.require_lease(of_number bigint) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if not exists (select from private.leadership as l where l.of = 'rounds' and l.number = of_number) then
+    if not exists (select from private.leadership as l where l.of = 'periodic_tasks' and l.number = of_number) then
         raise exception 'lead_lost' using errcode = 'RG409';
     end if;
 end
@@ -2193,7 +2193,7 @@ begin
             else extract(epoch from greatest(clock_timestamp(), l.renewed_at) - l.renewed_at)
         end::double precision
     from private.leadership as l
-    where l.of = 'rounds';
+    where l.of = 'periodic_tasks';
 end
 $$;
 

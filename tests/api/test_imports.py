@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import psycopg
@@ -20,7 +20,7 @@ import pytest
 from app.errors import Conflict, Forbidden
 from app.postgres.database import Access, Asker, Database, Transaction
 from app.recordings import import_store, imports, store
-from app.recordings.imports import expire_due
+from app.recordings.imports import UploadSigner
 from tests.api import documents
 from tests.api.importing import (
     COMPLETE_IMPORT,
@@ -67,8 +67,7 @@ async def _expire(world: World) -> int:
     worker = Database(world.database.worker_url, application="test", max_size=1)
     await worker.open()
     try:
-        async with worker.as_service("expire_imports") as tx:
-            return await expire_due(tx)
+        return await UploadSigner(worker, cast("Any", None)).expire()
     finally:
         await worker.close()
 

@@ -29,10 +29,10 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from app.deployment import mark_database
-from app.duties import Services, open_queue, open_services
 from app.integrations.storage.client import Storage
 from app.main import create_app
 from app.settings import ApiSettings, Environment, WorkerSettings
+from app.worker.services import WorkerServices, open_queue, open_services
 from devstack.gotrue import GotrueConfig, create_gotrue_app
 from devstack.gotrue.signing import Signer, load_signer
 from devstack.livekit import LiveKitStandIn, Pace, create_livekit_app
@@ -163,7 +163,7 @@ class World:
     livekit: LiveKitStandIn
     livekit_url: str
     queue: procrastinate.App
-    services: Services
+    services: WorkerServices
     superuser: psycopg.AsyncConnection[DictRow]
     settings: ApiSettings
     worker_settings: WorkerSettings

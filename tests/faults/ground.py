@@ -23,21 +23,22 @@ from app.consents.service import Consents
 from app.consents.texts import consent_texts
 from app.consultations.model import Consultation, Registration, Sensitivity
 from app.consultations.service import Consultations
-from app.duties import Services, tasks
 from app.errors import AppError
 from app.integrations.livekit.client import S3Target, WebhookVerifier
 from app.integrations.storage.client import Credentials
-from app.jobs.queue import GrowingPauses, JobFailed, Task, _runner
+from app.jobs.queue import GrowingPauses, JobFailed, _runner
 from app.keys.service import register_root_key
 from app.media.probe import Container
 from app.postgres.database import Database as Pool
 from app.postgres.database import Transaction
 from app.recordings import store
+from app.recordings import tasks as recording_tasks
 from app.recordings.controller import Probe, RecordingController
 from app.recordings.lost import LostRecordings
 from app.recordings.model import SoundMode
 from app.recordings.reconciler import Reconciler
 from app.recordings.service import Recordings
+from app.transcripts import tasks as transcript_tasks
 from app.transcripts.transcription.service import Transcriber
 from devstack.livekit.webhooks import sign
 from tests.databases import Database
@@ -206,12 +207,12 @@ class Stage:
         )
         self.reconciler = self.another_reconciler()
         self.lost = LostRecordings(ground.worker, self.cloud.bucket, clock=self._clock)
-        parts = _Parts(
-            controller=self.controller,
-            rooms=self.controller.rooms,
-            transcriber=Transcriber(ground.worker, self.cloud.bucket, None, KEYRING),
-        )
-        self.tasks: dict[str, Task] = {task.name: task for task in tasks(cast("Services", parts))}
+        transcriber = Transcriber(ground.worker, self.cloud.bucket, None, KEYRING)
+        tasks = [
+            *recording_tasks.define_tasks(self.controller, self.controller.rooms),
+            *transcript_tasks.define_tasks(transcriber),
+        ]
+        self.tasks = {task.name: task for task in tasks}
         self.paused: dict[int, timedelta] = {}
         self.broken: list[AssertionError] = []
 
@@ -349,16 +350,6 @@ class Stage:
 
     async def _clock(self, tx: Transaction) -> datetime:
         return await store.database_time(tx) + self.cloud.ahead
-
-
-class _Parts:
-    """The dependencies of a recording's jobs. Dependencies of other jobs are never used."""
-
-    def __init__(self, **parts: object) -> None:
-        self.__dict__.update(parts)
-
-    def __getattr__(self, name: str) -> "_Parts":
-        return _Parts()
 
 
 async def _target(object_key: str) -> S3Target:

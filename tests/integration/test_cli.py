@@ -89,7 +89,7 @@ def test_check_of_a_whole_world_passes(run: Run, environment: dict[str, str]) ->
         "worker: bucket",
         "worker: the recorder's bucket key",
         "worker: root keys",
-        "worker: leader of the rounds",
+        "worker: leader",
         "worker: Supabase Auth's administration",
         "worker: OpenAI",
     ]
@@ -129,7 +129,7 @@ def test_check_says_since_when_nobody_leads(world: Stack, run: Run, environment:
             connection.execute("update private.leadership set leader = null, renewed_at = null")
     assert result.exit_code == 1
     ((name, (problem, remedy)),) = _failures(result).items()
-    assert name == "worker: leader of the rounds"
+    assert name == "worker: leader"
     assert re.fullmatch(r"nobody has led since \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ \(7[5-9] s\)", problem)
     assert remedy == checks.remedy("nobody_leads")
 
@@ -199,7 +199,7 @@ def test_check_says_what_is_wrong_with_a_remedy_and_no_secret(
     ("login", "checked"),
     [
         ("API", {"API: database", "API: root keys"}),
-        ("worker", {"worker: database", "worker: root keys", "worker: leader of the rounds"}),
+        ("worker", {"worker: database", "worker: root keys", "worker: leader"}),
     ],
 )
 def test_check_with_a_wrong_password_names_the_login_and_no_secret(
@@ -488,7 +488,7 @@ def test_reconcile_beside_a_worker_that_leads_is_harmless(
     log = tmp_path / "worker.log"
     with child("app.cli", ("worker",), log=log, environment=environment, ready_url=None):
         deadline = time.monotonic() + 30
-        while "leads the rounds" not in log.read_text():
+        while "this worker leads: " not in log.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.05)
         result = run(environment, "reconcile")

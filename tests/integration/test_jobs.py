@@ -19,7 +19,6 @@ from app.access_requests.exports import Exports
 from app.bucket.service import BucketPolicies
 from app.deletions.destroyer import Destroyer
 from app.deletions.restore_check import RestoreCheck
-from app.duties import Services, tasks
 from app.errors import RateLimited, UpstreamFailed
 from app.holds.bucket_protection import BucketProtection
 from app.jobs.queue import (
@@ -45,6 +44,7 @@ from app.recordings.sweeper import Sweeper
 from app.staff.invitations import StaffInvitations
 from app.staff.service import StaffBans
 from app.transcripts.transcription.service import Transcriber
+from app.worker.services import WorkerServices, define_tasks
 from tests.databases import Database
 
 pytestmark = pytest.mark.anyio
@@ -285,8 +285,8 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
     text += " ".join(f"'{name}'" for (name,) in _rows(database, "select name from private.tasks"))
     names = {
         task.name
-        for task in tasks(
-            Services(
+        for task in define_tasks(
+            WorkerServices(
                 database=object.__new__(Pool),
                 controller=object.__new__(RecordingController),
                 rooms=object.__new__(RoomWatch),

@@ -21,7 +21,7 @@ from app.postgres import connections
 from app.postgres.connections import Connection
 from app.postgres.database import Access
 from app.postgres.database import Database as Pool
-from app.worker import PAUSES_SECONDS, STEADY_SECONDS, Outage
+from app.worker.outage import PAUSES_SECONDS, STEADY_SECONDS, Outage
 from devstack.supabase_project import with_database
 from tests.databases import Database
 from tests.faults.proxy import Proxy
@@ -256,10 +256,10 @@ async def test_end_of_a_job_that_could_not_be_written_is_told_by_the_connector(d
 def test_pauses_grow_and_begin_anew_after_steady_work(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "app.worker")
+    caplog.set_level("INFO", "app.worker.outage")
     now = 0.0
-    monkeypatch.setattr("app.worker.time.monotonic", lambda: now)
-    monkeypatch.setattr("app.worker.random.uniform", lambda least, most: most)
+    monkeypatch.setattr("app.worker.outage.time.monotonic", lambda: now)
+    monkeypatch.setattr("app.worker.outage.random.uniform", lambda least, most: most)
     outage, pauses = Outage(), []
     for _ in range(8):
         outage.tell("database_unavailable")

@@ -7,7 +7,6 @@ from functools import partial
 import pytest
 from typer.testing import CliRunner, Result
 
-from app import worker
 from app.cli import cli
 from app.deletions.restore_check import RestoreReport
 from app.settings import WorkerSettings
@@ -29,11 +28,11 @@ async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator
 async def _told(monkeypatch: pytest.MonkeyPatch, report: RestoreReport, *arguments: str) -> Result:
     """Return the output of the command for a check with this report."""
 
-    async def look(settings: object, *, repeat: bool) -> RestoreReport:
+    async def compare(settings: object, *, repeat: bool) -> RestoreReport:
         assert repeat is ("--repeat" in arguments)
         return report
 
-    monkeypatch.setattr(worker, "check_restore", look)
+    monkeypatch.setattr("app.commands.restore.compare_ledger", compare)
     monkeypatch.setattr("app.settings.load", lambda kind: kind is WorkerSettings)
     invoke = partial(CliRunner().invoke, cli, ("restore", "check", *arguments))
     return await asyncio.to_thread(invoke)  # The command runs its own event loop

@@ -14,13 +14,14 @@ import psycopg
 import pytest
 
 from app.commands import checks
-from app.duties import _by_id
 from app.errors import AppError, Conflict, InvalidInput, Timeout, UpstreamFailed
 from app.integrations.supabase.client import MAIL_SECONDS, SupabaseAdmin
-from app.jobs.queue import GrowingPauses, JobFailed, Task, _runner
+from app.jobs.queue import GrowingPauses, JobFailed, _runner
 from app.postgres.database import Database as Pool
 from app.staff.invitations import StaffInvitations
 from app.staff.model import NewMember, StaffRole
+from app.staff.service import StaffBans
+from app.staff.tasks import define_tasks
 from app.texts import LANGUAGES, error_texts, reason_text
 from devstack.gotrue import GotrueConfig, create_gotrue_app
 from devstack.sign_in import enrol_totp, sign_in
@@ -383,7 +384,9 @@ async def test_owners_addition_that_fails_leaves_nothing_pending(
 
 async def _work(house: House, invitation: UUID, *, earlier: int = 0) -> int:
     """Run the job with its retries, as the queue does. Return the number of attempts."""
-    task = Task("invite_staff", _by_id(house.service.send), 20, give_up=_by_id(house.service.give_up))
+    task = next(
+        task for task in define_tasks(object.__new__(StaffBans), house.service) if task.name == "invite_staff"
+    )
     for attempts in range(earlier, 20):
         job = cast("Any", SimpleNamespace(attempts=attempts))
         try:

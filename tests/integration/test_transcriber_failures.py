@@ -13,11 +13,11 @@ import pytest
 from procrastinate.jobs import Job, Status
 
 from app.consents.texts import ABOUT_WORDS
-from app.duties import TRANSCRIPTION_ATTEMPTS, tasks
 from app.errors import AppError, Conflict, InvalidInput, NotFound, RateLimited, Timeout, UpstreamFailed
 from app.jobs.queue import WORDS_QUEUE, GrowingPauses, JobFailed, Task, _runner, make_queue
 from app.keys.keyring import Keyring, new_key_line
 from app.media.sound import Cut
+from app.transcripts.tasks import TRANSCRIPTION_ATTEMPTS, define_tasks
 from app.transcripts.transcription import assembly
 from app.transcripts.transcription import store as transcription_store
 from app.transcripts.transcription.service import AHEAD_SECONDS
@@ -384,15 +384,8 @@ async def _try(words: Words, video: UUID) -> None:
 
 
 def _task(words: Words) -> Task:
-    services = cast("Any", SimpleNamespace(transcriber=words.transcriber()))
-    for part in ("controller", "bans", "invitations", "uploads", "rooms", "protection", "exports"):
-        setattr(services, part, cast("Any", _Nothing()))
-    return next(task for task in tasks(services) if task.name == "transcribe_recording")
-
-
-class _Nothing:
-    def __getattr__(self, name: str) -> None:
-        return None
+    [task] = define_tasks(words.transcriber())
+    return task
 
 
 async def _live(

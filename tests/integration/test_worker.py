@@ -107,7 +107,7 @@ def test_worker_ends_soon_while_its_bucket_does_not_answer(
         assert _job_is_done(world)
         with _standing_still(_store_of(tmp_path)):
             other_leader.execute("select private.give_lease_back(1)")
-            _wait_until(lambda: "leads the rounds" in (tmp_path / "worker.log").read_text())
+            _wait_until(lambda: "this worker leads: " in (tmp_path / "worker.log").read_text())
             time.sleep(1)  # By then, the periodic tasks wait for the bucket, for longer than STOP_SECONDS
             assert _end(worker, signal.SIGTERM) == 0
     assert _rows(world, "select id from jobs.procrastinate_workers") == []
@@ -125,7 +125,7 @@ def test_leader_that_stands_still_is_followed_and_leads_no_more_when_it_goes_on(
     with _standing_still(first.pid):
         _rows(world, "update private.leadership set expires_at = clock_timestamp() returning number")
         _wait_until(lambda: _leader(world) == second.pid)
-    _wait_until(lambda: "the rounds were lost: lead_lost" in first_log.read_text())
+    _wait_until(lambda: "this worker does not lead: lead_lost" in first_log.read_text())
     assert "the leader did not renew its lease: leader=" in (tmp_path / "worker.log").read_text()
     assert _leader(world) == second.pid
     assert _end(second, signal.SIGTERM) == 0

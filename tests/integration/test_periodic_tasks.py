@@ -13,9 +13,9 @@ import psycopg
 import pytest
 
 from app.errors import UpstreamFailed
-from app.jobs import rounds
+from app.jobs import periodic
 from app.jobs.lease import Lease
-from app.jobs.rounds import Round, run_rounds
+from app.jobs.periodic import PeriodicTask, run_periodic_tasks
 from app.jobs.watch import LeaderWatch
 from app.postgres.database import Database as Pool
 from tests.databases import Database
@@ -32,7 +32,7 @@ CONNECTIONS = (
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(periodic, "RETRY_SECONDS", 0.05)
 
 
 @dataclass
@@ -50,13 +50,13 @@ class Process:
         self.runs += 1
 
     @property
-    def round(self) -> Round:
-        return Round("count", 0.01, self.run, self.begin)
+    def periodic_task(self) -> PeriodicTask:
+        return PeriodicTask("count", 0.01, self.run, self.begin)
 
 
 @asynccontextmanager
-async def _running(url: str, due: Sequence[Round]) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(run_rounds(Pool(url, application="test"), due))
+async def _running(url: str, due: Sequence[PeriodicTask]) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(run_periodic_tasks(Pool(url, application="test"), due))
     try:
         yield task
     finally:
@@ -83,9 +83,9 @@ def _pids(database: Database, query: str) -> list[int]:
 
 async def test_one_of_two_leads_and_the_other_takes_over_when_it_ends(database: Database) -> None:
     first, second = Process(), Process()
-    async with _running(database.worker_url, [first.round]) as leading:
+    async with _running(database.worker_url, [first.periodic_task]) as leading:
         await _until(lambda: first.runs > 0)
-        async with _running(database.worker_url, [second.round]):
+        async with _running(database.worker_url, [second.periodic_task]):
             await _until(lambda: len(_pids(database, CONNECTIONS)) == 2)
             seen = first.runs
             await _until(lambda: first.runs > seen + 5)
@@ -99,17 +99,17 @@ async def test_one_of_two_leads_and_the_other_takes_over_when_it_ends(database: 
 
 async def test_leader_whose_connection_is_cut_takes_its_own_lease_again_at_once(database: Database) -> None:
     first, second = Process(), Process()
-    async with _running(database.worker_url, [first.round]):
+    async with _running(database.worker_url, [first.periodic_task]):
         await _until(lambda: first.runs > 0)
         (pid,) = _pids(database, CONNECTIONS)
-        async with _running(database.worker_url, [second.round]):
+        async with _running(database.worker_url, [second.periodic_task]):
             await _until(lambda: len(_pids(database, CONNECTIONS)) == 2)
             _rows(database, f"select pg_terminate_backend({pid}, 5000)")
             await _until(lambda: first.begun == 2)
             assert (second.begun, _rows(database, LEASE)) == (0, [(2, True)])
 
 
-async def test_leader_whose_lease_has_ended_is_followed_and_makes_no_round_after_that(
+async def test_leader_whose_lease_has_ended_is_followed_and_runs_no_task_after_that(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second, frozen = Process(), Process(), asyncio.Event()
@@ -121,7 +121,7 @@ async def test_leader_whose_lease_has_ended_is_followed_and_makes_no_round_after
 
     renew = Lease.renew
     with pytest.MonkeyPatch.context() as patch:
-        async with _running(database.worker_url, [first.round]):
+        async with _running(database.worker_url, [first.periodic_task]):
             await _until(lambda: first.runs > 0)
             frozen.clear()
             patch.setattr(Lease, "renew", renew_unless_frozen)
@@ -129,10 +129,10 @@ async def test_leader_whose_lease_has_ended_is_followed_and_makes_no_round_after
             _rows(database, ENDED)
             seen = await _once_still(first)
             patch.undo()
-            async with _running(database.worker_url, [second.round]):
+            async with _running(database.worker_url, [second.periodic_task]):
                 await _until(lambda: second.runs > 0)
                 frozen.set()
-                await _until(lambda: "the rounds were lost: lead_lost" in caplog.text)
+                await _until(lambda: "this worker does not lead: lead_lost" in caplog.text)
                 before = second.runs
                 await _until(lambda: second.runs > before + 5)
                 assert (first.runs, first.begun, second.begun) == (seen, 1, 1)
@@ -148,7 +148,7 @@ async def _once_still(process: Process) -> int:
     return runs
 
 
-async def test_round_that_wakes_up_after_another_took_the_lead_changes_nothing(
+async def test_periodic_task_that_wakes_up_after_another_took_the_lead_changes_nothing(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     asleep, woken = asyncio.Event(), asyncio.Event()
@@ -165,7 +165,7 @@ async def test_round_that_wakes_up_after_another_took_the_lead_changes_nothing(
             seen.append(await tx.value("select 1"))
 
     try:
-        async with _running(database.worker_url, [Round("still", 60, stand_still)]):
+        async with _running(database.worker_url, [PeriodicTask("still", 60, stand_still)]):
             await asyncio.wait_for(asleep.wait(), 20)
             _rows(database, ENDED)
             assert len(_rows(database, "select * from private.take_lease('another', null)")) == 1
@@ -191,7 +191,7 @@ async def test_lead_goes_on_after_the_databases_clock_has_leapt(database: Databa
     moved = "update private.leadership set renewed_at = renewed_at + leap, expires_at = expires_at + leap"
     _rows(database, moved.replace("leap", f"interval '{leap}'"))
     process = Process()
-    async with _running(database.worker_url, [process.round]):
+    async with _running(database.worker_url, [process.periodic_task]):
         await _until(lambda: process.runs > 1)
 
 
@@ -207,7 +207,7 @@ def test_lease_is_written_by_the_worker_alone_and_locked_by_nobody_else(database
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege), api.transaction():
                 api.execute(attempt.encode())
-        api.execute("select pg_advisory_lock(hashtextextended('resguardo.rounds', 0))")
+        api.execute("select pg_advisory_lock(hashtextextended('resguardo.leader', 0))")
         with psycopg.connect(database.worker_url) as worker:
             assert worker.execute("select number from private.take_lease('worker', null)").fetchall() == [
                 (1,)
@@ -239,10 +239,10 @@ def test_lease_of_one_process_is_not_taken_renewed_or_given_back_by_another(data
         assert ask("select number, lapsed_leader from private.take_lease('one', 1)") == [(4, "two")]
 
 
-async def test_round_that_fails_is_told_without_its_words_and_ends_no_other(
+async def test_periodic_task_that_fails_is_logged_without_its_message_and_ends_no_other(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "app.jobs.rounds")
+    caplog.set_level(logging.INFO, "app.jobs.periodic")
     runs = {"refused": 0, "broken": 0}
     good = Process()
 
@@ -254,17 +254,17 @@ async def test_round_that_fails_is_told_without_its_words_and_ends_no_other(
         runs["broken"] += 1
         raise ValueError(WORDS)
 
-    due = [Round("refused", 0.01, refused), Round("broken", 0.01, broken), good.round]
+    due = [PeriodicTask("refused", 0.01, refused), PeriodicTask("broken", 0.01, broken), good.periodic_task]
     async with _running(database.worker_url, due) as task:
         await _until(lambda: min(good.runs, *runs.values()) > 2)
         assert not task.done()
     assert good.begun == 1
-    assert "round failed: refused livekit_unavailable" in caplog.text
-    assert "round failed: broken builtins.ValueError at " in caplog.text
+    assert "periodic task failed: refused livekit_unavailable" in caplog.text
+    assert "periodic task failed: broken builtins.ValueError at " in caplog.text
     assert WORDS not in caplog.text
 
 
-async def test_round_that_takes_long_holds_up_no_other(database: Database) -> None:
+async def test_periodic_task_that_takes_long_holds_up_no_other(database: Database) -> None:
     good, begun, ended = Process(), asyncio.Event(), asyncio.Event()
 
     async def long() -> None:
@@ -274,17 +274,17 @@ async def test_round_that_takes_long_holds_up_no_other(database: Database) -> No
         finally:
             ended.set()
 
-    async with _running(database.worker_url, [Round("long", 0.01, long), good.round]):
+    async with _running(database.worker_url, [PeriodicTask("long", 0.01, long), good.periodic_task]):
         await begun.wait()
         await _until(lambda: good.runs > 3)
         assert not ended.is_set()
     assert ended.is_set(), "the running task did not end with its leader"
 
 
-async def test_round_that_loses_its_cancellation_is_cancelled_again(
+async def test_periodic_task_that_loses_its_cancellation_is_cancelled_again(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounds, "CANCEL_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(periodic, "CANCEL_AGAIN_SECONDS", 0.05)
     begun, lost = asyncio.Event(), 0
 
     async def loses_the_first() -> None:
@@ -298,15 +298,15 @@ async def test_round_that_loses_its_cancellation_is_cancelled_again(
                 raise
 
     async with asyncio.timeout(20):
-        async with _running(database.worker_url, [Round("deaf", 0.01, loses_the_first)]) as task:
+        async with _running(database.worker_url, [PeriodicTask("deaf", 0.01, loses_the_first)]) as task:
             await begun.wait()
         assert task.cancelled()
     assert lost == 2
 
 
-async def test_cancelled_rounds_leave_nothing_behind(database: Database) -> None:
+async def test_cancelled_periodic_tasks_leave_nothing_behind(database: Database) -> None:
     before, process = asyncio.all_tasks(), Process()
-    async with _running(database.worker_url, [process.round]) as task:
+    async with _running(database.worker_url, [process.periodic_task]) as task:
         await _until(lambda: process.runs > 0)
     assert task.cancelled()
     assert asyncio.all_tasks() == before
@@ -315,8 +315,8 @@ async def test_cancelled_rounds_leave_nothing_behind(database: Database) -> None
 
 async def test_database_that_is_not_there_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     process = Process()
-    async with _running("postgresql://nobody@127.0.0.1:1/none", [process.round]) as task:
-        await _until(lambda: caplog.text.count("the rounds were lost: database_unavailable") > 1)
+    async with _running("postgresql://nobody@127.0.0.1:1/none", [process.periodic_task]) as task:
+        await _until(lambda: caplog.text.count("this worker does not lead: database_unavailable") > 1)
         assert not task.done()
     assert (process.begun, process.runs) == (0, 0)
 
@@ -346,6 +346,6 @@ async def test_watch_warns_once_nobody_has_led_for_half_a_minute_and_again_after
         with psycopg.connect(database.worker_url) as worker:
             worker.execute("select private.take_lease('another', null)")
         await watch.look()
-        assert "leads the rounds again" in caplog.text
+        assert "a worker leads again" in caplog.text
     finally:
         await pool.close()

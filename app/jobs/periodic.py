@@ -1,4 +1,4 @@
-"""Runs the periodic tasks of the leader. The worker passes in the tasks.
+"""Runs the periodic tasks of the leader. Each noun defines its periodic tasks in its `tasks.py`.
 
 The leader is the worker that holds the lease (lease.py). Each task has its own interval. A failed task is logged
 and runs again at its next interval, and the other tasks continue.
@@ -30,18 +30,18 @@ CANCEL_AGAIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Round:
+class PeriodicTask:
     """A periodic task, which runs at once and then at its interval. `begin` is called when this process becomes the
     leader.
     """
 
     name: str
-    every_seconds: float
+    interval_seconds: float
     run: Callable[[], Awaitable[object]]
     begin: Callable[[], None] = lambda: None
 
 
-async def run_rounds(database: Database, rounds: Sequence[Round]) -> None:
+async def run_periodic_tasks(database: Database, tasks: Sequence[PeriodicTask]) -> None:
     """Try to become the leader, and run the tasks while leading, until cancelled. Waits while the database is
     unreachable.
     """
@@ -51,12 +51,12 @@ async def run_rounds(database: Database, rounds: Sequence[Round]) -> None:
             async with database.dedicated.connection("leader") as connection:
                 lease = await _wait_for_lease(connection, former)
                 former = lease.number
-                _tell(lease)
-                await _lead(rounds, lease)
+                _log_change(lease)
+                await _lead(tasks, lease)
         except AppError as error:
-            log.warning("the rounds were lost: %s", error.reason)
-        except Exception as error:  # noqa: BLE001 - the loop's edge: without its rounds a worker is worth little
-            log.error("the rounds were lost: %s", describe_failure(error))  # noqa: TRY400 - it could quote a row
+            log.warning("this worker does not lead: %s", error.reason)
+        except Exception as error:  # noqa: BLE001 - the loop's edge: the worker must try to lead again
+            log.error("this worker does not lead: %s", describe_failure(error))  # noqa: TRY400 - it could quote a row
         await asyncio.sleep(RETRY_SECONDS)
 
 
@@ -67,45 +67,45 @@ async def _wait_for_lease(connection: AsyncConnection[Any], former: int | None) 
     return lease
 
 
-def _tell(lease: Lease) -> None:
+def _log_change(lease: Lease) -> None:
     if lease.lapsed_leader is not None:
         log.warning(
-            "the leader did not renew its lease: leader=%s nobody led for %.0f s",
+            "the leader did not renew its lease: leader=%s no worker led for %.0f s",
             lease.lapsed_leader,
             lease.seconds_unled or 0,
         )
     elif lease.seconds_unled is not None and lease.seconds_unled > UNLED_SECONDS:
-        log.warning("nobody led the rounds for %.0f s", lease.seconds_unled)
-    log.info("leads the rounds: lease=%d", lease.number)
+        log.warning("no worker led for %.0f s", lease.seconds_unled)
+    log.info("this worker leads: lease=%d", lease.number)
 
 
-async def _lead(rounds: Sequence[Round], lease: Lease) -> None:
-    """Run the tasks until the lead ends. Raises Conflict (lead_lost), psycopg.Error, TimeoutError."""
-    for each in rounds:
-        each.begin()
-    going = [asyncio.create_task(_repeat(each, lease)) for each in rounds]
+async def _lead(tasks: Sequence[PeriodicTask], lease: Lease) -> None:
+    """Run the tasks while this worker leads. Raises Conflict (lead_lost), psycopg.Error, TimeoutError."""
+    for task in tasks:
+        task.begin()
+    running = [asyncio.create_task(_repeat(task, lease)) for task in tasks]
     try:
         while True:
             await lease.renew()
             await asyncio.sleep(RETRY_SECONDS)
     finally:
-        await _end(going)
+        await _end(running)
         await lease.give_back()
 
 
-async def _end(going: Iterable[asyncio.Task[None]]) -> None:
+async def _end(running: Iterable[asyncio.Task[None]]) -> None:
     """Cancel the tasks repeatedly until all have ended. A single cancellation can be lost: before Python 3.12
     `asyncio.wait_for`, which the connection pool uses, swallows a cancellation that arrives together with its
     answer (python/cpython#86296).
     """
-    pending = set(going)
+    pending = set(running)
     while pending:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
 
 
-async def _repeat(each: Round, lease: Lease) -> None:
+async def _repeat(task: PeriodicTask, lease: Lease) -> None:
     """Run one task at its interval, and check the lease before each run, so that a process that was frozen does not
     continue beside a new leader.
 
@@ -114,16 +114,16 @@ async def _repeat(each: Round, lease: Lease) -> None:
     required_lease.set(lease.number)
     while True:
         if await lease.is_held():
-            await _run(each)
-            await asyncio.sleep(each.every_seconds)
+            await _run(task)
+            await asyncio.sleep(task.interval_seconds)
         else:
             await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _run(each: Round) -> None:
+async def _run(task: PeriodicTask) -> None:
     try:
-        await each.run()
+        await task.run()
     except AppError as error:
-        log.warning("round failed: %s %s", each.name, error.summary)
-    except Exception as error:  # noqa: BLE001 - the loop's edge: a bug in one round must not end the others
-        log.error("round failed: %s %s", each.name, describe_failure(error))  # noqa: TRY400 - it could quote a row
+        log.warning("periodic task failed: %s %s", task.name, error.summary)
+    except Exception as error:  # noqa: BLE001 - the loop's edge: a bug in one task must not end the others
+        log.error("periodic task failed: %s %s", task.name, describe_failure(error))  # noqa: TRY400 - it could quote a row

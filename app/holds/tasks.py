@@ -1,0 +1,17 @@
+"""The jobs and the periodic tasks of legal holds."""
+
+from app.holds.bucket_protection import BucketProtection
+from app.jobs.periodic import PeriodicTask
+from app.jobs.queue import Task, by_id
+
+PROTECT_SECONDS = 3600
+
+
+def define_tasks(protection: BucketProtection) -> list[Task]:
+    """Return the job that protects the objects of a new hold in the bucket."""
+    return [Task("secure_held", by_id(protection.secure_held), attempts=None)]
+
+
+def define_periodic_tasks(protection: BucketProtection) -> list[PeriodicTask]:
+    """Return the task that protects everything under hold in the bucket."""
+    return [PeriodicTask("protect_held", PROTECT_SECONDS, protection.run_once, protection.forget)]

@@ -1,0 +1,11 @@
+"""The periodic tasks of the queue itself."""
+
+from app.jobs.periodic import PeriodicTask
+from app.jobs.repair import JobRepair
+
+REPAIR_SECONDS = 10
+
+
+def define_periodic_tasks(repair: JobRepair) -> list[PeriodicTask]:
+    """Return the task that repairs the queue."""
+    return [PeriodicTask("repair_jobs", REPAIR_SECONDS, repair.run_once)]

@@ -1,0 +1,105 @@
+"""Runs the worker process: works on jobs until SIGINT or SIGTERM, and runs the periodic tasks while it leads."""
+
+import asyncio
+import signal
+from contextlib import suppress
+from typing import cast
+
+from procrastinate import App
+from procrastinate.exceptions import ConnectorException
+
+from app.jobs.connector import QueueConnector
+from app.jobs.periodic import run_periodic_tasks
+from app.jobs.queue import (
+    HEARTBEAT_SECONDS,
+    MEDIA_QUEUE,
+    QUEUE,
+    STALLED_SECONDS,
+    STARTS_QUEUE,
+    WORDS_QUEUE,
+)
+from app.settings import WorkerSettings
+from app.worker.outage import Outage, describe_outage, is_temporary
+from app.worker.services import define_periodic_tasks, open_queue, open_services
+
+SHUTDOWN_SECONDS = 5
+MEDIA_CONCURRENCY = 2
+"""The number of objects read at once. Each needs a child process with its own memory (app/media/probe.py)."""
+WORDS_CONCURRENCY = 2
+"""The number of recordings transcribed at once. Each has its own child process while its sound is cut."""
+
+
+async def run(settings: WorkerSettings) -> None:
+    """Run until the process gets SIGINT or SIGTERM. Waits for the end of any outage.
+
+    Jobs that are still running `SHUTDOWN_SECONDS` after the signal are interrupted and run again later. Raises
+    SettingsError, and an AppError that no waiting can end (another practice's database, a missing root key) if it
+    occurs before the worker has worked once.
+    """
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    outage = Outage()
+    while not stopping.is_set():
+        try:
+            await _work_once(settings, stopping, outage)
+            reason = "the queue was lost"
+        except Exception as error:
+            if not (outage.has_worked or is_temporary(error)):
+                raise
+            reason = describe_outage(error)
+        if not stopping.is_set():
+            outage.tell(reason)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), outage.next_pause())
+
+
+async def _work_once(settings: WorkerSettings, stopping: asyncio.Event, outage: Outage) -> None:
+    """Work until the signal or until the queue is lost. Raises the reason that ends the work."""
+    async with open_services(settings) as services, open_queue(settings, services) as queue:
+        outage.end()
+        leading = asyncio.create_task(
+            run_periodic_tasks(services.database, define_periodic_tasks(services, settings.reconcile_seconds))
+        )
+        try:
+            await _work(queue, settings.worker_concurrency, stopping)
+        finally:
+            leading.cancel()
+            await asyncio.wait((leading,))
+
+
+async def _work(queue: App, concurrency: int, stopping: asyncio.Event) -> None:
+    """Run until the signal, or until the database fails one queue. The other queues then end too."""
+    working = [
+        asyncio.create_task(
+            queue.run_worker_async(
+                queues=[name],
+                concurrency=at_once,
+                fetch_job_polling_interval=1,
+                update_heartbeat_interval=HEARTBEAT_SECONDS,
+                stalled_worker_timeout=STALLED_SECONDS,
+                delete_jobs="successful",
+                shutdown_graceful_timeout=SHUTDOWN_SECONDS,
+                install_signal_handlers=False,
+            )
+        )
+        for name, at_once in (
+            (QUEUE, concurrency),
+            (STARTS_QUEUE, concurrency),
+            (MEDIA_QUEUE, MEDIA_CONCURRENCY),
+            (WORDS_QUEUE, WORDS_CONCURRENCY),
+        )
+    ]
+    connector = cast("QueueConnector", queue.connector)
+    ends = [asyncio.create_task(stopping.wait()), asyncio.create_task(connector.lost.wait())]
+    await asyncio.wait((*working, *ends), return_when=asyncio.FIRST_COMPLETED)
+    for each in ends:
+        each.cancel()
+    for task in working:
+        task.cancel()
+    ended = await asyncio.gather(*working, return_exceptions=True)
+    if connector.failure is not None:
+        raise ConnectorException from connector.failure
+    for error in ended:
+        if isinstance(error, Exception):
+            raise error
