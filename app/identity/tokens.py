@@ -5,21 +5,20 @@ whether the session has ended or the person was banned; the database checks that
 (`private.person()`). The module does not know HTTP. No error contains a token or a part of one.
 
 Supabase signs `{aud, exp, iat, iss, sub, role, aal, amr, session_id, is_anonymous, ...}` (supabase/auth,
-internal/tokens/service.go; checked 2026-11-21). The vendor's `get_claims` checks only the signature and `exp`, so
-this module checks the rest.
+internal/tokens/service.go; checked 2026-11-21). The vendor's `get_claims` checks only the signature and `exp`.
+PyJWT checks the signature, `exp`, `aud` and `iss`; this module checks the rest.
 """
 
-import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import httpx
-from jwt import InvalidAlgorithmError, InvalidSignatureError, PyJWS, PyJWTError
+import jwt
+from jwt.types import Options
 
 from app.errors import Unauthenticated
 from app.identity.jwks import ALGORITHMS, MAX_KID_LENGTH, SigningKey, SigningKeys
@@ -80,11 +79,43 @@ class Principal:
         }
 
 
+REASONS: Final[Mapping[type[jwt.PyJWTError], str]] = {
+    jwt.InvalidAlgorithmError: "token_algorithm",
+    jwt.InvalidSignatureError: "token_signature",
+    jwt.ExpiredSignatureError: "token_expired",
+    jwt.InvalidAudienceError: "token_audience",
+    jwt.InvalidIssuerError: "token_issuer",
+}
+"""The reasons for PyJWT's errors. Every other error means that the token is malformed."""
+_MISSING_REASONS: Final = {"aud": "token_audience", "iss": "token_issuer"}
+_OPTIONS: Final[Options] = {
+    "require": ["exp", "iat", "sub", "session_id"],
+    "strict_aud": True,
+    "verify_iat": False,
+    "verify_nbf": False,
+    "verify_sub": False,
+    "verify_jti": False,
+}
+"""PyJWT has one leeway for all times, so `_verified_claims` compares `iat` and `nbf` itself."""
+
+
+class _AccessTokens(jwt.PyJWT):
+    """PyJWT with strict times: PyJWT itself accepts text and booleans (2.15.1, `int(payload["exp"])`)."""
+
+    def _decode_payload(self, decoded: dict[str, Any]) -> dict[str, Any]:
+        claims = super()._decode_payload(decoded)
+        for name in ("exp", "iat", "nbf"):
+            _require_unix_seconds(claims.get(name, 0))
+        if claims.get("aud") == [AUDIENCE]:
+            claims["aud"] = AUDIENCE
+        return claims
+
+
 class TokenVerifier:
     """Verifies the access tokens of one Supabase project.
 
-    `issuer` must equal `iss`; None is for a project whose tokens have no `iss`. `clock` returns Unix seconds. The
-    caller keeps `http` open, and closes the verifier first.
+    `issuer` must equal `iss`; None is for a project whose tokens have no `iss`. `monotonic` counts seconds for the
+    cache of keys. The caller keeps `http` open, and closes the verifier first.
     """
 
     def __init__(
@@ -93,12 +124,10 @@ class TokenVerifier:
         issuer: str | None,
         jwks_url: str,
         http: httpx.AsyncClient,
-        clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._issuer = issuer
-        self._clock = clock
-        self._jws = PyJWS(algorithms=list(ALGORITHMS))
+        self._tokens = _AccessTokens()
         self._keys = SigningKeys(jwks_url, http, monotonic=monotonic)
 
     async def verify(self, token: str) -> Principal:
@@ -113,18 +142,18 @@ class TokenVerifier:
             raise Unauthenticated("token_missing")
         if len(token) > MAX_TOKEN_BYTES or not token.isascii():
             raise Unauthenticated("token_malformed")
-        key = await self._key_of(token)
-        return self._principal(_claims(self._signed_payload(token, key)))
+        key = await self._find_key(token)
+        return _principal(self._verified_claims(token, key))
 
     async def aclose(self) -> None:
         """Stop a key fetch that is still running."""
         await self._keys.aclose()
 
-    async def _key_of(self, token: str) -> SigningKey:
-        """Return the published key that the header names. A header that contradicts the key's type is refused."""
+    async def _find_key(self, token: str) -> SigningKey:
+        """Return the published key that the header names."""
         try:
-            header = self._jws.get_unverified_header(token)
-        except (PyJWTError, RecursionError):
+            header = jwt.get_unverified_header(token)
+        except jwt.PyJWTError:
             raise Unauthenticated("token_malformed") from None
         if header.get("alg") not in ALGORITHMS:
             raise Unauthenticated("token_algorithm")
@@ -138,63 +167,49 @@ class TokenVerifier:
             raise Unauthenticated("token_key_unknown")
         return key
 
-    def _signed_payload(self, token: str, key: SigningKey) -> bytes:
+    def _verified_claims(self, token: str, key: SigningKey) -> Mapping[str, Any]:
+        """Return the claims, if the signature, times, audience and issuer are valid. The key decides the algorithm."""
         try:
-            payload: bytes = self._jws.decode(token, key.public_key, algorithms=[key.algorithm])
-        except InvalidAlgorithmError:
-            raise Unauthenticated("token_algorithm") from None
-        except InvalidSignatureError:
-            raise Unauthenticated("token_signature") from None
-        except PyJWTError:
-            raise Unauthenticated("token_malformed") from None
-        return payload
-
-    def _principal(self, claims: Mapping[str, object]) -> Principal:
-        expires_at = self._check_times(claims)
-        if claims.get("aud") not in (AUDIENCE, [AUDIENCE]):
-            raise Unauthenticated("token_audience")
-        if claims.get("iss") != self._issuer:
-            raise Unauthenticated("token_issuer")
-        if claims.get("role") != ROLE:
-            raise Unauthenticated("token_role")
-        if claims.get("is_anonymous", False) is not False:
-            raise Unauthenticated("token_anonymous")
-        if not DELEGATED_CLAIMS.isdisjoint(claims):
-            raise Unauthenticated("session_delegated")
-        return Principal(
-            user_id=_uuid(claims.get("sub")),
-            session_id=_uuid(claims.get("session_id")),
-            aal=_aal(claims.get("aal", "aal1")),
-            amr=_amr(claims.get("amr", [])),
-            expires_at=expires_at,
-            mac=_mac(claims.get("resguardo_mac")),
-        )
-
-    def _check_times(self, claims: Mapping[str, object]) -> datetime:
-        now = self._clock()
-        expires_at = _unix_seconds(claims.get("exp"))
-        if expires_at <= now - LEEWAY_SECONDS:
-            raise Unauthenticated("token_expired")
-        not_before = max(_unix_seconds(claims.get("iat")), _unix_seconds(claims.get("nbf", 0)))
-        if not_before > now + AHEAD_SECONDS:
+            claims = self._tokens.decode(
+                token,
+                key.public_key,
+                algorithms=[key.algorithm],
+                audience=AUDIENCE,
+                issuer=self._issuer,
+                leeway=LEEWAY_SECONDS,
+                options=_OPTIONS,
+            )
+        except jwt.MissingRequiredClaimError as error:
+            raise Unauthenticated(_MISSING_REASONS.get(error.claim, "token_claims")) from None
+        except jwt.PyJWTError as error:
+            raise Unauthenticated(REASONS.get(type(error), "token_malformed")) from None
+        if max(claims["iat"], claims.get("nbf", 0)) > datetime.now(UTC).timestamp() + AHEAD_SECONDS:
             raise Unauthenticated("token_clock")
-        return datetime.fromtimestamp(int(expires_at), UTC)
+        if self._issuer is None and claims.get("iss") is not None:
+            raise Unauthenticated("token_issuer")
+        return claims
 
 
-def _claims(payload: bytes) -> Mapping[str, object]:
-    try:
-        claims = json.loads(payload)
-    except (ValueError, RecursionError):
-        raise Unauthenticated("token_malformed") from None
-    if not isinstance(claims, dict):
-        raise Unauthenticated("token_malformed")
-    return claims
+def _principal(claims: Mapping[str, Any]) -> Principal:
+    if claims.get("role") != ROLE:
+        raise Unauthenticated("token_role")
+    if claims.get("is_anonymous", False) is not False:
+        raise Unauthenticated("token_anonymous")
+    if not DELEGATED_CLAIMS.isdisjoint(claims):
+        raise Unauthenticated("session_delegated")
+    return Principal(
+        user_id=_uuid(claims.get("sub")),
+        session_id=_uuid(claims.get("session_id")),
+        aal=_aal(claims.get("aal", "aal1")),
+        amr=_amr(claims.get("amr", [])),
+        expires_at=datetime.fromtimestamp(int(claims["exp"]), UTC),
+        mac=_mac(claims.get("resguardo_mac")),
+    )
 
 
-def _unix_seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unauthenticated("token_claims")
-    if not math.isfinite(value) or not 0 <= value <= MAX_UNIX_SECONDS:
+def _require_unix_seconds(value: object) -> float:
+    """Return the time. The comparison is false for NaN and infinity, too."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_UNIX_SECONDS:
         raise Unauthenticated("token_claims")
     return value
 
@@ -236,5 +251,5 @@ def _amr(value: object) -> tuple[Amr, ...]:
 def _amr_entry(entry: object) -> Amr:
     if not isinstance(entry, dict) or not isinstance(entry.get("method"), str):
         raise Unauthenticated("token_claims")
-    at = datetime.fromtimestamp(int(_unix_seconds(entry.get("timestamp"))), UTC)
+    at = datetime.fromtimestamp(int(_require_unix_seconds(entry.get("timestamp"))), UTC)
     return Amr(method=entry["method"], at=at)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from app.identity import tokens
 from app.integrations import cloudflare
 from app.integrations.livekit import refusals as livekit_refusals
 from app.integrations.livekit.snapshots import _ENDS_BEFORE_START, _REASONS
@@ -182,6 +183,7 @@ OF_SUPABASE = {reason for _, reason in supabase_refusals.REASONS.values()} | {
     *supabase_refusals.OF_STATUS.values()
 }
 OF_DATABASE = {*db_errors.REASONS.values()}
+OF_TOKENS = {*tokens.REASONS.values()}
 """The reasons in the tables of vendor codes. No call in the source names these reasons."""
 
 OF_A_START = {
@@ -216,7 +218,7 @@ def _raised_in_sql() -> Iterator[str]:
 
 
 def test_every_reason_has_a_sentence_in_both_languages() -> None:
-    reasons = {*_raised_in_python(), *_raised_in_sql(), *OF_STORAGE, *OF_SUPABASE, *OF_DATABASE}
+    reasons = {*_raised_in_python(), *_raised_in_sql(), *OF_STORAGE, *OF_SUPABASE, *OF_DATABASE, *OF_TOKENS}
     assert len(reasons) > 60, "the search finds hardly any"
     for language in LANGUAGES:
         assert reasons - error_texts(language)["reasons"].keys() - INTERNAL == set()

@@ -32,6 +32,7 @@ from devstack.sign_in import enrol_totp, sign_in
 from devstack.totp import totp_code
 from supabase import AsyncClient, AsyncClientOptions
 from tests.databases import Database
+from tests.token_clock import token_clock
 
 pytestmark = pytest.mark.anyio
 
@@ -63,7 +64,6 @@ class Project:
             issuer=self.config.issuer,
             jwks_url=f"{self.config.issuer}/.well-known/jwks.json",
             http=self.http,
-            clock=self.seconds,
         )
 
     def seconds(self) -> float:
@@ -106,7 +106,8 @@ class Project:
 async def project(database: Database, tmp_path: Path) -> AsyncIterator[Project]:
     project = Project(database, tmp_path)
     async with project.app.router.lifespan_context(project.app):
-        yield project
+        with token_clock(project.seconds):
+            yield project
         await project.verifier.aclose()
         await project.http.aclose()
 

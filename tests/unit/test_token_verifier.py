@@ -24,6 +24,7 @@ from app.identity import jwks
 from app.identity.jwks import FETCH_SECONDS, MAX_DOCUMENT_BYTES, parse_keys
 from app.identity.tokens import MAX_TOKEN_BYTES, Amr, Principal, TokenVerifier
 from app.postgres.database import Asker
+from tests.token_clock import token_clock
 
 pytestmark = pytest.mark.anyio
 
@@ -63,7 +64,6 @@ class Project:
             issuer=ISSUER,
             jwks_url=JWKS_URL,
             http=self.http,
-            clock=lambda: NOW + self.seconds,
             monotonic=lambda: self.seconds,
         )
 
@@ -82,7 +82,8 @@ class Project:
 @pytest.fixture
 async def project() -> Any:
     project = Project()
-    yield project
+    with token_clock(lambda: NOW + project.seconds):
+        yield project
     await project.verifier.aclose()
     await project.http.aclose()
 
@@ -199,10 +200,18 @@ async def test_token_accepted_when_a_lawful_variant(
         ({"exp": None}, "token_claims"),
         ({"exp": "tomorrow"}, "token_claims"),
         ({"exp": True}, "token_claims"),
+        ({"exp": str(NOW + 60)}, "token_claims"),
+        ({"exp": 10**400}, "token_claims"),
+        ({"exp": -1}, "token_claims"),
+        ({"exp": [NOW + 60]}, "token_claims"),
+        ({"exp": NOW - 5.5}, "token_expired"),
         ({"exp": 1e300}, "token_claims"),
         ({"exp": float("inf")}, "token_claims"),
         ({"exp": float("nan")}, "token_claims"),
         ({"iat": None}, "token_claims"),
+        ({"iat": True}, "token_claims"),
+        ({"iat": str(NOW)}, "token_claims"),
+        ({"nbf": False}, "token_claims"),
         ({"iat": NOW + 31}, "token_clock"),
         ({"nbf": NOW + 31}, "token_clock"),
         ({"iat": NOW + 86_400, "exp": NOW + 90_000}, "token_clock"),
@@ -210,9 +219,17 @@ async def test_token_accepted_when_a_lawful_variant(
         ({"aud": None}, "token_audience"),
         ({"aud": "anon"}, "token_audience"),
         ({"aud": ["authenticated", "another"]}, "token_audience"),
+        ({"aud": ["authenticated", "authenticated"]}, "token_audience"),
+        ({"aud": ["authenticated", 7]}, "token_audience"),
+        ({"aud": {"authenticated": 1}}, "token_audience"),
+        ({"aud": []}, "token_audience"),
+        ({"aud": ""}, "token_audience"),
+        ({"aud": 7}, "token_audience"),
         ({"iss": None}, "token_issuer"),
         ({"iss": "https://other.supabase.test/auth/v1"}, "token_issuer"),
         ({"iss": f"{ISSUER}/"}, "token_issuer"),
+        ({"iss": [ISSUER]}, "token_issuer"),
+        ({"iss": 7}, "token_issuer"),
         ({"sub": None}, "token_claims"),
         ({"sub": ""}, "token_claims"),
         ({"sub": "doctor"}, "token_claims"),
@@ -266,9 +283,7 @@ async def test_token_refused_when_delegated_to_a_client(project: Project, name: 
 async def test_issuer_is_compared_with_the_configured_one(
     project: Project, configured: str | None, issued: str | None, is_accepted: bool
 ) -> None:
-    verifier = TokenVerifier(
-        issuer=configured, jwks_url=JWKS_URL, http=project.http, clock=lambda: NOW, monotonic=lambda: 0
-    )
+    verifier = TokenVerifier(issuer=configured, jwks_url=JWKS_URL, http=project.http, monotonic=lambda: 0)
     token = sign_bytes(json.dumps(claims(iss=issued)).encode())
     if is_accepted:
         assert (await verifier.verify(token)).user_id == UUID(USER)
@@ -359,6 +374,17 @@ async def test_token_refused_when_its_header_brings_keys_or_demands(project: Pro
 @pytest.mark.parametrize("payload", [b"", b"7", b"[]", b"\xff", b"{", b"[" * 3000])
 async def test_token_refused_when_payload_is_no_object(project: Project, payload: bytes) -> None:
     assert await refusal(project, sign_bytes(payload)) == "token_malformed"
+
+
+async def test_last_of_two_equal_claims_counts(project: Project) -> None:
+    payload = json.dumps(claims())[:-1].encode()
+    assert await refusal(project, sign_bytes(payload + b', "role": "anon"}')) == "token_role"
+    assert await refusal(project, sign_bytes(payload + b', "exp": true}')) == "token_claims"
+    assert (await project.verifier.verify(sign_bytes(payload + b', "aud": "authenticated"}'))).aal == "aal2"
+
+
+async def test_claims_that_the_verifier_does_not_know_are_ignored(project: Project) -> None:
+    assert (await project.verifier.verify(sign(claims(jti=7, azp=[])))).user_id == UUID(USER)
 
 
 @pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
