@@ -4,10 +4,10 @@ certificate.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
-from app.certificates.model import Certificate, DestroyedKey, DestroyedObject
-from app.certificates.shapes import to_plain
+from app.certificates.model import Certificate, DestroyedKey, DestroyedObject, moment_text
 from app.certificates.signing import SignedCertificate
 from app.texts import Language, certificate_words
 
@@ -87,7 +87,7 @@ def _of_object(one: DestroyedObject) -> dict[str, object]:
         "sha256": one.sha256,
         "etag": one.etag,
         "deleted_at": one.deleted_at,
-        "head": f"{one.head_status}, {to_plain(one.head_at)}",
+        "head": f"{one.head_status}, {moment_text(one.head_at)}",
     }
 
 
@@ -111,9 +111,12 @@ def _of_signature(signed: SignedCertificate) -> dict[str, object]:
 
 def _entries(words: dict[str, str], values: dict[str, object]) -> Iterator[Line]:
     for name, value in values.items():
-        plain = to_plain(value)
-        yield Line(Style.ENTRY, words[name], words["absent"] if plain is None else str(plain))
+        yield Line(Style.ENTRY, words[name], words["absent"] if value is None else _value_text(value))
     yield Line(Style.GAP)
+
+
+def _value_text(value: object) -> str:
+    return moment_text(value) if isinstance(value, datetime) else str(value)
 
 
 def _none(words: dict[str, str], found: tuple[object, ...]) -> Iterator[Line]:

@@ -1,36 +1,59 @@
-"""The content of a certificate of destruction. Pure. It contains only ids, digests, times and words of a fixed
-vocabulary.
+"""The content of a certificate of destruction, and its one valid form as JSON. Pure. It contains only ids, digests,
+times and words of a fixed vocabulary.
 
 A certificate reveals nothing about the content of the recording or its patient. Only the practice can look up the
 consultation's id. The model cannot represent a destruction under a hold, or an object that did not answer 404.
+pydantic checks every value when a certificate is built or read, and converts none: a field that is missing, unknown,
+of another type or against its rule raises ValueError.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final, Literal, TypeVar
 from uuid import UUID
 
-from app.certificates.canonical import MAX_INTEGER, canonical, parsed
-from app.certificates.shapes import AtMost, Between, Pattern, from_plain, to_plain
+import rfc8785
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, PlainSerializer, TypeAdapter
+from pydantic.dataclasses import dataclass
+
 from app.errors import InvalidInput
 
-FORMAT = "resguardo-certificate-1"
-MAX_OBJECTS = 1_000
+FORMAT: Final = "resguardo-certificate-1"
+MAX_OBJECTS: Final = 1_000
+MAX_INTEGER: Final = 2**53 - 1
+"""The largest whole number that every JSON reader reads exactly (RFC 8785, 3.2.2.3)."""
 
-Format = Annotated[str, Pattern(FORMAT)]
-Digest = Annotated[str, Pattern("[0-9a-f]{64}")]
-Slug = Annotated[str, Pattern("[a-z][a-z0-9_]{0,63}")]
+T = TypeVar("T")
+
+STRICT: Final = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
+"""Convert nothing, refuse unknown fields, and quote no value in an error."""
+
+
+def moment_text(moment: datetime) -> str:
+    """Return the moment as in the file: RFC 3339 in UTC with microseconds."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("outside the calendar in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc), PlainSerializer(moment_text, return_type=str)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Slug = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")]
 """A word of our vocabulary in snake_case."""
-Deployment = Annotated[str, Pattern("[a-z][a-z0-9-]{1,38}[a-z0-9]")]
-PolicyName = Annotated[str, Pattern("[0-9A-Za-z][0-9A-Za-z ._-]{0,63}")]
-FileName = Annotated[str, Pattern("[a-z0-9][a-z0-9._-]{0,63}")]
-ETag = Annotated[str, Pattern("[0-9A-Za-z+/=:._-]{1,128}")]
-RootKeyId = Annotated[str, Pattern("[a-z0-9-]{1,32}")]
-TableName = Annotated[str, Pattern("[a-z][a-z0-9_]{0,63}([.][a-z][a-z0-9_]{0,63})?")]
-Size = Annotated[int, Between(0, MAX_INTEGER)]
+Deployment = Annotated[str, Field(pattern="^[a-z][a-z0-9-]{1,38}[a-z0-9]$")]
+PolicyName = Annotated[str, Field(pattern="^[0-9A-Za-z][0-9A-Za-z ._-]{0,63}$")]
+FileName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9._-]{0,63}$")]
+ETag = Annotated[str, Field(pattern="^[0-9A-Za-z+/=:._-]{1,128}$")]
+RootKeyId = Annotated[str, Field(pattern="^[a-z0-9-]{1,32}$")]
+TableName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}([.][a-z][a-z0-9_]{0,63})?$")]
+Size = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 """A size in bytes."""
-Count = Annotated[int, Between(0, MAX_INTEGER)]
+Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 
 
 class Ground(StrEnum):
@@ -44,7 +67,7 @@ class Ground(StrEnum):
     RESTORE = "RESTORE"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class AppliedPolicy:
     """The version of the retention policy. `term_days` and `due_at` are None if the policy set no term for this
     recording.
@@ -52,25 +75,21 @@ class AppliedPolicy:
 
     name: PolicyName
     sha256: Digest
-    term_days: Annotated[int, Between(0, 36_525)] | None
-    due_at: datetime | None
+    term_days: Annotated[int, Field(ge=0, le=36_525)] | None
+    due_at: Moment | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class HoldCheck:
     """When holds and open access requests were checked. `holds` is always empty, because a hold forbids the
     destruction.
     """
 
-    checked_at: datetime
-    holds: tuple[UUID, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.holds:
-            raise ValueError("held: it may not have been destroyed")
+    checked_at: Moment
+    holds: Annotated[tuple[UUID, ...], Field(max_length=0)] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class DestroyedObject:
     """An object of the bucket, named by the SHA-256 of its key. Size, digest and ETag are None if they were never
     known.
@@ -84,12 +103,12 @@ class DestroyedObject:
     size_bytes: Size | None
     sha256: Digest | None
     etag: ETag | None
-    deleted_at: datetime
-    head_at: datetime
-    head_status: Annotated[int, Between(404, 404)] = 404
+    deleted_at: Moment
+    head_at: Moment
+    head_status: Literal[404] = 404
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class DestroyedKey:
     """A data key, named by the SHA-256 of its wrapped bytes. The key is gone for good once no backup contains these
     bytes.
@@ -98,10 +117,10 @@ class DestroyedKey:
     kind: Slug
     wrapped_key_sha256: Digest
     root_key_id: RootKeyId
-    destroyed_at: datetime
+    destroyed_at: Moment
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class ClearedWords:
     """How many rows of a table lost their text or were deleted."""
 
@@ -109,7 +128,7 @@ class ClearedWords:
     rows: Count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Certificate:
     """The destruction of one recording.
 
@@ -124,18 +143,18 @@ class Certificate:
     consultation_id: UUID
     ground: Ground
     reason: Slug | None
-    requested_at: datetime | None
+    requested_at: Moment | None
     policy: AppliedPolicy | None
     hold_check: HoldCheck
-    objects: Annotated[tuple[DestroyedObject, ...], AtMost(MAX_OBJECTS)]
-    keys: Annotated[tuple[DestroyedKey, ...], AtMost(100)]
-    words_cleared: Annotated[tuple[ClearedWords, ...], AtMost(100)]
-    destroyed_at: datetime
+    objects: Annotated[tuple[DestroyedObject, ...], Field(max_length=MAX_OBJECTS)]
+    keys: Annotated[tuple[DestroyedKey, ...], Field(max_length=100)]
+    words_cleared: Annotated[tuple[ClearedWords, ...], Field(max_length=100)]
+    destroyed_at: Moment
     backups_until: date
-    issued_at: datetime
-    number: Annotated[int, Between(1, 1_000_000)] = 1
+    issued_at: Moment
+    number: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     repeats: Digest | None = None
-    format: Format = FORMAT
+    format: Literal["resguardo-certificate-1"] = FORMAT
 
     def __post_init__(self) -> None:
         if self.ground is Ground.RETENTION and (self.policy is None or self.requested_at is not None):
@@ -146,24 +165,37 @@ class Certificate:
             raise ValueError("the first repeats none")
 
 
-def backups_until(destroyed_at: datetime, retention_days: int) -> date:
+def backups_until(destroyed_at: Moment, retention_days: int) -> date:
     """Return the day, in UTC, on which a backup made just before the destruction expires."""
     return (destroyed_at.astimezone(UTC) + timedelta(days=retention_days)).date()
 
 
 def certificate_bytes(certificate: Certificate) -> bytes:
-    """Return the canonical JSON of the certificate. Raises ValueError for forbidden content, such as a name in
-    place of a reason.
-    """
-    plain = to_plain(certificate)
-    if to_plain(from_plain(Certificate, plain)) != plain:
-        raise ValueError("does not read as it was written")
-    return canonical(plain)
+    """Return the canonical JSON of the certificate (RFC 8785)."""
+    return canonical_json(_certificate, certificate)
 
 
 def certificate_from(content: bytes) -> Certificate:
     """Return the certificate in canonical JSON. Raises InvalidInput (certificate_malformed)."""
+    return read_canonical_json(_certificate, content)
+
+
+def canonical_json(shape: TypeAdapter[T], value: T) -> bytes:
+    """Return the canonical JSON of a value with this shape (RFC 8785)."""
+    return rfc8785.dumps(shape.dump_python(value, mode="json"))
+
+
+def read_canonical_json(shape: TypeAdapter[T], content: bytes) -> T:
+    """Return the value with this shape. Raises InvalidInput (certificate_malformed) unless the content is exactly
+    the canonical JSON of the value, so duplicate keys, white space and other spellings of a value are refused.
+    """
     try:
-        return from_plain(Certificate, parsed(content))
+        value = shape.validate_json(content)
+        if canonical_json(shape, value) == content:
+            return value
     except ValueError:
         raise InvalidInput("certificate_malformed") from None
+    raise InvalidInput("certificate_malformed")
+
+
+_certificate = TypeAdapter(Certificate)

@@ -12,8 +12,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from app.certificates.model import Certificate
-from app.certificates.shapes import to_plain
+from app.certificates.model import Certificate, moment_text
 from app.certificates.signing import (
     SEED_BYTES,
     CertificateSigner,
@@ -104,11 +103,11 @@ def _summary(certificate: Certificate) -> dict[str, str]:
         "deployment": certificate.deployment,
         "ground": f"{certificate.ground}" + (f", {certificate.reason}" if certificate.reason else ""),
         "policy": f"{policy.name}, sha256 {policy.sha256}" if policy else "none",
-        "holds": f"none at {to_plain(certificate.hold_check.checked_at)}",
+        "holds": f"none at {moment_text(certificate.hold_check.checked_at)}",
         "objects": f"{len(certificate.objects)} of {sum(known_sizes)} bytes, each answered 404",
         "keys": f"{len(certificate.keys)} destroyed",
         "words": f"{sum(one.rows for one in certificate.words_cleared)} rows cleared",
-        "destroyed": f"{to_plain(certificate.destroyed_at)}",
+        "destroyed": f"{moment_text(certificate.destroyed_at)}",
         "backups until": certificate.backups_until.isoformat(),
         "number": f"{certificate.number}" + (f", after {certificate.repeats}" if certificate.repeats else ""),
     }

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from app.certificates.canonical import MAX_INTEGER
 from app.certificates.model import (
+    MAX_INTEGER,
     MAX_OBJECTS,
     AppliedPolicy,
     Certificate,
