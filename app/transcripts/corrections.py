@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from app.errors import Conflict, InvalidInput
-from app.texts.plain import is_steering, plain
+from app.texts.unsafe_characters import has_unsafe_characters, remove_unsafe_characters
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
 
 
@@ -107,9 +107,9 @@ def checked(text: str) -> str:
 
     Raises InvalidInput (correction_too_long, correction_characters, correction_empty).
     """
-    if is_steering(text):
+    if has_unsafe_characters(text):
         raise InvalidInput("correction_characters")
-    words = plain(text)
+    words = remove_unsafe_characters(text)
     if max(len(text), len(words)) > MAX_TURN_CHARACTERS:
         raise InvalidInput("correction_too_long", longest=MAX_TURN_CHARACTERS)
     if not words:

@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import Final
 from uuid import UUID
 
-from app.texts.plain import plain
+from app.texts.unsafe_characters import remove_unsafe_characters
 from app.transcripts.model import Speaker, Turn
 from app.transcripts.subtitle_cues import Block, divide_text, reading_ms
 
@@ -60,7 +60,9 @@ def _names(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> dict[_Voice,
     of_role: dict[Speaker, list[_Voice]] = {}
     for voice in known:
         of_role.setdefault(voice[0], []).append(voice)
-    names: dict[_Voice, str] = {(speaker, None): plain(label) for speaker, label in labels.items()}
+    names: dict[_Voice, str] = {
+        (speaker, None): remove_unsafe_characters(label) for speaker, label in labels.items()
+    }
     for speaker, voices in of_role.items():
         if speaker in labels:
             for number, voice in enumerate(voices, start=1):
@@ -114,7 +116,7 @@ def _turn_cues(
     Each cue is shown for its reading time, if the time up to the limit allows this for all cues.
     """
     available_ms = None if latest_end_ms is None else latest_end_ms - start_ms
-    blocks = divide_text(plain(turn.text), prefix, available_ms)
+    blocks = divide_text(remove_unsafe_characters(turn.text), prefix, available_ms)
     needed = list(accumulate(map(reading_ms, blocks), initial=0))
     if available_ms is None:
         available_ms = max(end_ms - start_ms, needed[-1])

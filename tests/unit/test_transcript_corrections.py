@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from app.errors import AppError, Conflict, InvalidInput
 from app.integrations.speech.answers import Heard, HeardSegment
 from app.media.sound import Span
-from app.texts.plain import is_steering, plain
+from app.texts.unsafe_characters import has_unsafe_characters, remove_unsafe_characters
 from app.transcripts.corrections import (
     Attribution,
     Correction,
@@ -42,7 +42,9 @@ from tests.unit.transcripts import any_text, hostile_text, transcript
 _HEADER = b"words %d 0\n" % WORDS_FORMAT
 
 HEARD = transcript("I take 15 mg.", "Since when?")
-transcripts = st.lists(hostile_text.map(plain).filter(bool), max_size=6).map(lambda texts: transcript(*texts))
+transcripts = st.lists(hostile_text.map(remove_unsafe_characters).filter(bool), max_size=6).map(
+    lambda texts: transcript(*texts)
+)
 
 
 def test_corrections_apply_in_order_over_what_was_heard() -> None:
@@ -109,11 +111,11 @@ def test_words_are_in_no_repr() -> None:
 
 @given(hostile_text)
 def test_plain_text_steers_nothing_and_stays_as_it_is(text: str) -> None:
-    line = plain(text)
-    assert not is_steering(line)
+    line = remove_unsafe_characters(text)
+    assert not has_unsafe_characters(line)
     assert line == line.strip()
     assert "  " not in line
-    assert plain(line) == line
+    assert remove_unsafe_characters(line) == line
     line.encode()
 
 
@@ -128,7 +130,7 @@ def test_transcript_is_read_back_as_it_was(made: Transcript) -> None:
     ]
 
 
-@given(transcripts.filter(lambda made: made.turns), hostile_text.map(plain).filter(bool))
+@given(transcripts.filter(lambda made: made.turns), hostile_text.map(remove_unsafe_characters).filter(bool))
 def test_corrected_bytes_are_those_of_the_corrected_transcript(made: Transcript, text: str) -> None:
     last = len(made.turns) - 1
     corrections = [Rewording(last, 1, "something else"), Rewording(last, 2, text)]

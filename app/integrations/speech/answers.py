@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import UpstreamFailed
 from app.settings import SpeechApi
-from app.texts.plain import plain
+from app.texts.unsafe_characters import remove_unsafe_characters
 
 UNCERTAIN_LOGPROB: Final = -0.95
 """Of 19 sentences that whisper tiny.en invented, 19 were below it, and of 92 others 9, each of them wrong."""
@@ -155,7 +155,8 @@ def understood(
     A segment whose `avg_logprob` is below `uncertain_logprob` is uncertain, and so is one in which the model says that
     nobody speaks; one without figures is not.
 
-    Words without times become one segment over the whole piece. Each text is one line in NFC (`app/texts/plain.py`).
+    Words without times become one segment over the whole piece. Each text is one line in NFC
+    (`app/texts/unsafe_characters.py`).
     Segments come in order of start, within the piece; a segment without words is left out.
     """
     try:
@@ -182,10 +183,10 @@ def words(text: str) -> str:
 
     A marker is what models write for sound that is no speech: `[BLANK_AUDIO]`, `(music)`, `*coughs*`, notes.
     """
-    line = plain(text)
+    line = remove_unsafe_characters(text)
     if not any(one.isalnum() for one in _MARKER.sub(_answer_in, line)):
         return ""
-    return plain(_TOKEN.sub(_not_capitals, line))
+    return remove_unsafe_characters(_TOKEN.sub(_not_capitals, line))
 
 
 def _answer_in(marker: re.Match[str]) -> str:
@@ -196,7 +197,7 @@ def _answer_in(marker: re.Match[str]) -> str:
 
 def is_unintelligible(text: str) -> bool:
     """Whether it is markers alone, one of which says that somebody was not understood."""
-    line = plain(text)
+    line = remove_unsafe_characters(text)
     if not any(map(_says_unintelligible, _MARKER.finditer(line))):
         return False
     rest = _MARKER.sub(lambda one: "" if _says_unintelligible(one) else _answer_in(one), line)
@@ -308,7 +309,7 @@ def _milliseconds(seconds: object) -> int | None:
 def _speaker(label: object) -> str | None:
     if not isinstance(label, str) or len(label) > _MAX_SPEAKER_CHARACTERS:
         return None
-    return plain(label) or None
+    return remove_unsafe_characters(label) or None
 
 
 def _repaired(times: Sequence[tuple[int | None, int | None]], duration_ms: int) -> list[tuple[int, int]]:

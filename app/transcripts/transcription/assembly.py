@@ -14,7 +14,7 @@ from uuid import UUID
 from app.errors import UpstreamFailed
 from app.integrations.speech.answers import Heard, HeardSegment
 from app.media.sound import Span
-from app.texts.plain import plain
+from app.texts.unsafe_characters import remove_unsafe_characters
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
 
 MAX_CHARACTERS: Final = 2_000_000
@@ -147,7 +147,7 @@ class _Voices:
 def _turns(number: int, piece: Piece, voices: _Voices) -> Iterator[Turn]:
     """Yield the turns of the piece with this number. All turns have the number 0 until the transcript is in order."""
     for segment in piece.heard.segments:
-        text = plain(segment.text)
+        text = remove_unsafe_characters(segment.text)
         if text or segment.is_unintelligible:
             start_ms, end_ms = _within(piece, segment)
             yield Turn(

@@ -12,30 +12,30 @@ from typing import Final
 
 _CONTROLS: Final = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 _DIRECTIONS: Final = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-_UNSEEN: Final = (
+_INVISIBLE: Final = (
     r"\u00ad\u180e\u200b\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f"
 )
-_HALVES: Final = r"\ud800-\udfff"
+_SURROGATES: Final = r"\ud800-\udfff"
 
 _BREAK: Final = re.compile(rf"[\s{_CONTROLS}]+")
-_DROPPED: Final = re.compile(f"[{_DIRECTIONS}{_UNSEEN}]")
-_HALF: Final = re.compile(f"[{_HALVES}]")
-_SEEN: Final = re.compile(r"[^\s\u200c\u200d\ufe00-\ufe0f]")
-_STEERING: Final = re.compile(f"[{_CONTROLS}{_DIRECTIONS}{_HALVES}]")
+_REMOVED: Final = re.compile(f"[{_DIRECTIONS}{_INVISIBLE}]")
+_SURROGATE: Final = re.compile(f"[{_SURROGATES}]")
+_VISIBLE: Final = re.compile(r"[^\s\u200c\u200d\ufe00-\ufe0f]")
+_UNSAFE: Final = re.compile(f"[{_CONTROLS}{_DIRECTIONS}{_SURROGATES}]")
 
 
-def plain(text: str) -> str:
+def remove_unsafe_characters(text: str) -> str:
     """Return the text on one line, or an empty string if it has no visible character.
 
     Half a surrogate pair becomes U+FFFD, so that the line can be encoded.
     """
-    kept = _DROPPED.sub("", _HALF.sub("\ufffd", text))
+    kept = _REMOVED.sub("", _SURROGATE.sub("\ufffd", text))
     line = _BREAK.sub(" ", unicodedata.normalize("NFC", kept)).strip(" ")
-    return line if _SEEN.search(line) else ""
+    return line if _VISIBLE.search(line) else ""
 
 
-def is_steering(text: str) -> bool:
+def has_unsafe_characters(text: str) -> bool:
     """Return whether the text has control characters (including line breaks), direction marks, or half a surrogate
     pair.
     """
-    return _STEERING.search(text) is not None
+    return _UNSAFE.search(text) is not None
