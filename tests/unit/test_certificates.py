@@ -154,7 +154,7 @@ def test_any_value_replaced_by_another_kind_of_json_is_refused(data: st.DataObje
         holder, key = at, data.draw(st.sampled_from(keys))
         at = holder[key]
     old = at
-    json_values = (
+    json_values: st.SearchStrategy[object] = (
         st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just([]) | st.just({})
     )
     holder[key] = data.draw(json_values.filter(lambda new: (type(new), new) != (type(old), old)))
