@@ -1364,29 +1364,117 @@ create table private.usage (
     meter text not null constraint usage_meter_is_known check (meter in ('urls', 'subtitles', 'pages', 'invitations')),
     window_start timestamptz not null,
     used integer not null,
-    constraint usage_pkey primary key (person_id, meter, window_start)
-);
-comment on table private.usage is 'How often each person has used each meter in each hour.';
+    slot integer not null default 0 constraint usage_slot_is_known check (slot between 0 and 7),
+    constraint usage_pkey primary key (person_id, meter, slot)
+) with (fillfactor = 50);
+comment on table private.usage is
+'How often each person used each meter in the last hour of use. A person has at most eight rows for each meter.';
+comment on column private.usage.slot is
+'Each of the eight slots has a share of the quota. Parallel transactions of one person use different slots.';
+
+-- Counts one use of a meter in one slot. Returns false if the slot has used up its share of the quota. The eight
+-- shares add up to the quota, so the slots together cannot exceed it. The slot stays locked until the end of the
+-- transaction. A row of the next hour counts as current, because a transaction may have begun just before that hour.
+create function private.use_slot(
+    person uuid, of_meter text, of_slot integer, per_hour bigint, this_hour timestamptz
+) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    share constant bigint := (per_hour + 7 - of_slot) / 8;
+begin
+    insert into private.usage as u (person_id, meter, slot, window_start, used)
+    select person, of_meter, of_slot, this_hour, 1
+    where share > 0
+    on conflict (person_id, meter, slot) do update set
+        used = case when u.window_start in (this_hour, this_hour + interval '1 hour') then u.used + 1 else 1 end,
+        window_start = case
+            when u.window_start = this_hour + interval '1 hour' then u.window_start else this_hour
+        end
+    where u.window_start not in (this_hour, this_hour + interval '1 hour') or u.used < share;
+    return found;
+end
+$$;
+
+-- Counts one use in a slot that has no row yet. Returns false, and locks nothing, if another transaction is creating
+-- the row or has just created it and used its share up.
+create function private.try_new_slot(
+    person uuid, of_meter text, of_slot integer, per_hour bigint, this_hour timestamptz
+) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '1ms'
+as $$
+begin
+    if not private.use_slot(person, of_meter, of_slot, per_hour, this_hour) then
+        raise lock_not_available;
+    end if;
+    return true;
+exception when lock_not_available then
+    return false;
+end
+$$;
 
 -- Counts one use of a meter in this hour. Raises RG429 if the quota is exceeded, with the seconds until the next hour
--- as its detail. A meter without a quota allows no use. The person's row stays locked until the end of the
--- transaction, so two transactions cannot both take the last use.
+-- as its detail. A meter without a quota allows no use. Parallel transactions of one person do not wait for each
+-- other, except when transactions that have not ended hold all the uses that are left.
 create function private.use_quota(person uuid, of_meter text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     this_hour constant timestamptz := date_trunc('hour', now(), 'UTC');
-    used_now integer;
+    next_hour constant timestamptz := this_hour + interval '1 hour';
+    per_hour constant bigint := coalesce((select q.per_hour from private.quotas as q where q.meter = of_meter), 0);
+    free_slot integer;
+    is_counted boolean := false;
 begin
-    insert into private.usage as u (person_id, meter, window_start, used)
-    values (person, of_meter, this_hour, 1)
-    on conflict (person_id, meter, window_start) do update set used = u.used + 1
-    returning u.used into used_now;
-    if used_now > coalesce((select q.per_hour from private.quotas as q where q.meter = of_meter), 0) then
-        raise exception 'quota_%', of_meter using
-            errcode = 'RG429',
-            detail = ceil(extract(epoch from this_hour + interval '1 hour' - now()))::integer;
+    select u.slot into free_slot
+    from private.usage as u
+    where u.person_id = person and u.meter = of_meter and (per_hour + 7 - u.slot) / 8 > 0
+        and (u.window_start not in (this_hour, next_hour) or u.used < (per_hour + 7 - u.slot) / 8)
+    limit 1
+    for update skip locked;
+    if found then
+        is_counted := private.use_slot(person, of_meter, free_slot, per_hour, this_hour);
     end if;
+    if not is_counted then
+        for free_slot in
+            select s.slot from generate_series(0, 7) as s (slot)
+            where not exists (
+                select from private.usage as u where u.person_id = person and u.meter = of_meter and u.slot = s.slot
+            )
+            order by (s.slot + pg_backend_pid()) % 8
+        loop
+            is_counted := private.try_new_slot(person, of_meter, free_slot, per_hour, this_hour);
+            exit when is_counted;
+        end loop;
+    end if;
+    if not is_counted and private.used_in(person, of_meter, this_hour) < per_hour then
+        for each_slot in 0..7 loop  -- the same order in each transaction, and no wait for a slot in vain: no deadlock
+            is_counted := not exists (
+                select from private.usage as u
+                where u.person_id = person and u.meter = of_meter and u.slot = each_slot
+                    and u.window_start in (this_hour, next_hour) and u.used >= (per_hour + 7 - u.slot) / 8
+            ) and private.use_slot(person, of_meter, each_slot, per_hour, this_hour);
+            exit when is_counted;
+        end loop;
+    end if;
+    if not is_counted or private.used_in(person, of_meter, this_hour) > per_hour then
+        raise exception 'quota_%', of_meter using
+            errcode = 'RG429', detail = ceil(extract(epoch from next_hour - now()))::integer;
+    end if;
+end
+$$;
+
+-- Returns how often a person has used a meter since the start of an hour. Uses of transactions that have not ended are
+-- left out.
+create function private.used_in(person uuid, of_meter text, this_hour timestamptz) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select coalesce(sum(u.used), 0) from private.usage as u
+        where u.person_id = person and u.meter = of_meter
+            and u.window_start in (this_hour, this_hour + interval '1 hour')
+    );
 end
 $$;
 
@@ -4575,8 +4663,9 @@ begin
             where coalesce(r.stored_at, r.ended_at) > private.now() - span
         ),
         (
-            select coalesce(sum(u.used), 0)::bigint from private.usage as u
-            where u.meter = 'urls' and u.window_start > private.now() - span
+            select count(*) from audit.events as e
+            where e.action in ('recording.issue_url', 'recording.read_storage', 'access_request.issue_url')
+                and e.outcome = 'ALLOWED' and e.recorded_at > private.now() - span
         )
     from due as d;
 end

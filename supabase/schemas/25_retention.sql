@@ -209,8 +209,9 @@ begin
             where coalesce(r.stored_at, r.ended_at) > private.now() - span
         ),
         (
-            select coalesce(sum(u.used), 0)::bigint from private.usage as u
-            where u.meter = 'urls' and u.window_start > private.now() - span
+            select count(*) from audit.events as e
+            where e.action in ('recording.issue_url', 'recording.read_storage', 'access_request.issue_url')
+                and e.outcome = 'ALLOWED' and e.recorded_at > private.now() - span
         )
     from due as d;
 end

@@ -1,12 +1,15 @@
 """The database reads quotas from its own rows. A caller cannot supply a quota."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
 import psycopg
 import pytest
 
 from app.postgres.quotas import Quotas, apply_quotas, load_quotas
 from tests.databases import Database
-from tests.policies.acting import acting, refused, superuser
-from tests.policies.world import Connection
+from tests.policies.acting import LONGEST_WAIT_SECONDS, acting, at_once, refused, superuser, value
+from tests.policies.world import ANA, Connection
 
 COUNTED = "select private.record_access('recording.list', 'recording', null, '{}', '{}', '{}', '{}', %s)"
 
@@ -71,3 +74,100 @@ def test_no_function_takes_a_quota_from_its_caller(practice: Database) -> None:
             " where p.pronamespace = 'private'::regnamespace and 'quota' = any (p.proargnames)"
         ).fetchall()
     assert found == []
+
+
+def test_parallel_reads_of_one_person_do_not_wait_for_each_other(practice: Database) -> None:
+    with ExitStack() as stack:
+        for _ in range(8):
+            doctor = stack.enter_context(acting(practice, "clinician who owns"))
+            doctor.execute("set local lock_timeout = '50ms'")
+            _use(doctor, "pages")
+
+
+@pytest.mark.parametrize("is_first_use", [True, False])
+def test_more_parallel_reads_than_slots_are_all_counted(practice: Database, *, is_first_use: bool) -> None:
+    if not is_first_use:
+        _read(practice)
+    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        for _ in range(8):
+            _use(stack.enter_context(acting(practice, "clinician who owns")), "pages")
+        ninth = pool.submit(_read, practice)
+        stack.close()
+        assert ninth.result(LONGEST_WAIT_SECONDS) is None
+    assert _used(practice) == 9 + (not is_first_use)
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_read_waits_for_the_transaction_that_holds_the_last_use(practice: Database, *, is_kept: bool) -> None:
+    apply_quotas(practice.owner_url, Quotas(urls=1, subtitles=1, pages=1, invitations=1))
+    with acting(practice, "clinician who owns") as holder:
+        _use(holder, "pages")
+        with at_once(practice, holder, lambda: _read(practice)) as other:
+            if is_kept:
+                holder.commit()
+            else:
+                holder.rollback()
+            assert getattr(other.exception(LONGEST_WAIT_SECONDS), "sqlstate", None) == (
+                "RG429" if is_kept else None
+            )
+    assert _used(practice) == 1
+
+
+@pytest.mark.parametrize("quota", [1, 7, 20])
+def test_parallel_reads_use_a_quota_up_and_never_exceed_it(practice: Database, quota: int) -> None:
+    apply_quotas(practice.owner_url, Quotas(urls=1, subtitles=1, pages=quota, invitations=1))
+    with ThreadPoolExecutor(10) as pool:
+        reads = [pool.submit(_read, practice) for _ in range(quota + 15)]
+        errors = [read.exception() for read in reads]
+    refusals = [error for error in errors if error is not None]
+    assert {getattr(error, "sqlstate", None) for error in refusals} == {"RG429"}
+    assert len(reads) - len(refusals) == _used(practice) == quota
+
+
+def test_read_that_is_rolled_back_gives_its_use_back(practice: Database) -> None:
+    apply_quotas(practice.owner_url, Quotas(urls=1, subtitles=1, pages=1, invitations=1))
+    with acting(practice, "clinician who owns") as doctor:
+        _use(doctor, "pages")
+        doctor.rollback()
+    _read(practice)
+    with refused("RG429", "quota_pages"):
+        _read(practice)
+
+
+def test_lowered_quota_counts_the_uses_before_it(practice: Database) -> None:
+    for _ in range(5):
+        _read(practice)
+    apply_quotas(practice.owner_url, Quotas(urls=1, subtitles=1, pages=5, invitations=1))
+    with refused("RG429", "quota_pages"):
+        _read(practice)
+
+
+def test_new_hour_starts_again_and_adds_no_rows(practice: Database) -> None:
+    apply_quotas(practice.owner_url, Quotas(urls=1, subtitles=1, pages=2, invitations=1))
+    for _ in range(2):
+        _read(practice)
+    with superuser(practice) as owner:
+        owner.execute("update private.usage set window_start = window_start - interval '1 hour'")
+        before = value(owner, "select count(*) from private.usage")
+    for _ in range(2):
+        _read(practice)
+    with refused("RG429", "quota_pages"):
+        _read(practice)
+    with superuser(practice) as owner:
+        assert value(owner, "select count(*) from private.usage") == before
+
+
+def _read(practice: Database) -> None:
+    with acting(practice, "clinician who owns") as doctor:
+        _use(doctor, "pages")
+
+
+def _used(practice: Database) -> int:
+    """Return how often the doctor has used the pages of this hour."""
+    with superuser(practice) as owner:
+        used: int = value(
+            owner,
+            "select coalesce(sum(u.used), 0) from private.usage as u where u.person_id = %s and u.meter = 'pages'",
+            ANA.doctor_id,
+        )
+        return used
