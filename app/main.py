@@ -42,8 +42,8 @@ from app.integrations.storage.client import Storage
 from app.jobs.watch import LeaderWatch
 from app.keys.service import require_root_keys
 from app.postgres.database import Database
+from app.recording_imports.service import Imports
 from app.recordings.changes import Feed, RecordingChanges
-from app.recordings.imports import Imports
 from app.recordings.service import Recordings
 from app.retention.service import Retention
 from app.retention.storage_report import Prices

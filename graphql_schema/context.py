@@ -21,8 +21,8 @@ from app.identity.admission import Admission
 from app.identity.permissions import Permission
 from app.identity.tokens import Principal, TokenVerifier
 from app.postgres.database import Asker
+from app.recording_imports.service import Imports
 from app.recordings.changes import RecordingChanges
-from app.recordings.imports import Imports
 from app.recordings.service import Recordings
 from app.retention.service import Retention
 from app.staff.service import Staff

@@ -5,7 +5,7 @@ from typing import Self
 
 import strawberry
 
-from app.recordings import import_model as model
+from app.recording_imports import model
 from graphql_schema.context import Info
 from graphql_schema.recordings import Recording, select_recording
 from graphql_schema.scalars import BigInt, parse_id, to_id

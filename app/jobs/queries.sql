@@ -1,3 +1,7 @@
+-- name: defer_job
+-- Queues a job of a task for one id.
+select private.defer_job(%(task)s, %(id)s);
+
 -- name: retry_job
 -- Puts a job of this worker back into the queue and returns its id; no row if another worker has the job.
 with mine as materialized (

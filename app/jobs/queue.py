@@ -22,6 +22,7 @@ from procrastinate.manager import JobManager, get_channel_for_queues
 from app.errors import AppError
 from app.failures import describe_failure
 from app.jobs.connector import QueueConnector
+from app.postgres.database import Transaction
 from app.postgres.queries import Queries
 
 P = ParamSpec("P")
@@ -86,6 +87,11 @@ class Task:
     attempts: int | None = 12
     queue: str = QUEUE
     give_up: Callable[[str, str], Awaitable[None]] | None = None
+
+
+async def defer_job(tx: Transaction, task: LiteralString, argument: UUID) -> None:
+    """Queue a job within this transaction. It runs after the commit, and not at all after a rollback."""
+    await tx.run(_sql["defer_job"], {"task": task, "id": argument})
 
 
 def by_id(

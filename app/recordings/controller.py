@@ -26,6 +26,7 @@ from app.integrations.storage.sts import ROLE_REFUSALS
 from app.keys import service as keys
 from app.keys.keyring import Keyring
 from app.media.probe import Container, MediaInfo, MediaRefused, ReadRange, probe
+from app.postgres.clock import database_time
 from app.postgres.database import Database, Transaction
 from app.recordings import store
 from app.recordings.deadlines import START_UNKNOWN
@@ -44,8 +45,8 @@ from app.recordings.model import (
     stored_since,
     verified,
 )
-from app.recordings.presence import RoomWatch, objection_to_recording
-from app.recordings.steps import stop_consultation, stop_sound, take
+from app.recordings.room_watch import RoomWatch, objection_to_recording
+from app.recordings.transition_effects import stop_consultation, stop_sound, take
 
 AMBIGUOUS_START = timedelta(seconds=60)
 NO_EGRESS = "livekit_no_egress"
@@ -88,7 +89,7 @@ class RecordingController:
         recorder_target: Callable[[str], Awaitable[S3Target]],
         *,
         keyring: Keyring,
-        clock: Clock = store.database_time,
+        clock: Clock = database_time,
         probe: Probe = probe,
         sound: SoundMode | None = None,
     ) -> None:

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from app.errors import AppError
 from app.integrations.storage.client import Storage
+from app.jobs.queue import defer_job
+from app.postgres.clock import database_time
 from app.postgres.database import Database
 from app.recordings import store
 from app.recordings.controller import Clock
@@ -28,7 +30,7 @@ GROWTH: Final = 0.2
 class LostRecordings:
     """Runs one pass after another, as the worker. Concurrent passes give the same result."""
 
-    def __init__(self, database: Database, storage: Storage, *, clock: Clock = store.database_time) -> None:
+    def __init__(self, database: Database, storage: Storage, *, clock: Clock = database_time) -> None:
         self._database = database
         self._storage = storage
         self._clock = clock
@@ -63,7 +65,7 @@ class LostRecordings:
             if stored is None or self._seen.get(recording_id) == stored.etag:
                 return False
             async with self._database.as_service("look_for_lost") as tx:
-                await store.defer(tx, "verify_recording", recording_id)
+                await defer_job(tx, "verify_recording", recording_id)
         except AppError as error:
             log.warning("lost, and not looked for: recording=%s %s", recording_id, error.summary)
             return False

@@ -122,10 +122,6 @@ from resguardo.recordings as r
 where r.status = 'LOST' and r.status_at > clock_timestamp() - %(within)s::interval
 order by r.status_at desc;
 
--- name: clock
--- Returns the database's time.
-select clock_timestamp() as now;
-
 -- name: update_status
 -- Sets the status of a recording.
 update resguardo.recordings set status = %(status)s where id = %(id)s;
@@ -202,10 +198,6 @@ select
 from unnest(
     %(event_ids)s::text[], %(events)s::text[], %(egress_ids)s::text[], %(room_names)s::text[], %(times)s::timestamptz[]
 ) as e (event_id, event, egress_id, room_name, occurred_at);
-
--- name: defer_job
--- Queues a job for one id.
-select private.defer_job(%(task)s, %(id)s);
 
 -- name: watch_consultation
 -- Returns the consultation that a subscription watches; no row if it is hidden.

@@ -19,14 +19,15 @@ from app.errors import AppError
 from app.failures import describe_failure
 from app.integrations.livekit.client import EgressSnapshot, LiveKit, ParticipantSnapshot
 from app.integrations.storage.client import Storage
+from app.postgres.clock import database_time
 from app.postgres.database import Database
 from app.recordings import store
 from app.recordings.controller import Clock, RecordingController
 from app.recordings.deadlines import Deadlines, overdue
 from app.recordings.keys import MediaId, media_of, media_of_key
 from app.recordings.model import Recording, RecordingStatus, foremost_error, lost
-from app.recordings.presence import is_recorder
-from app.recordings.steps import stop_sound_of
+from app.recordings.room_watch import is_recorder
+from app.recordings.transition_effects import stop_sound_of
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Reconciler:
         *,
         deployment: str,
         deadlines: Deadlines | None = None,
-        clock: Clock = store.database_time,
+        clock: Clock = database_time,
     ) -> None:
         self._database = database
         self._livekit = livekit

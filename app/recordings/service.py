@@ -12,10 +12,10 @@ from app.errors import Conflict, InvalidInput, NotFound
 from app.identity import permissions
 from app.integrations.livekit.client import WebhookVerifier
 from app.integrations.storage.client import Storage
-from app.postgres.database import Access, Asker, Database
+from app.jobs.queue import defer_job
+from app.postgres.database import Access, Asker, Database, Transaction
 from app.postgres.paging import Page, PageRequest
 from app.recordings import store
-from app.recordings.inbox import Inbox
 from app.recordings.keys import sound_type
 from app.recordings.model import (
     Recording,
@@ -25,6 +25,7 @@ from app.recordings.model import (
     require_ready,
     stopped,
 )
+from app.recordings.webhook_inbox import WebhookInbox
 
 _PLAIN = Selection()
 
@@ -68,7 +69,7 @@ class Recordings:
         self._database = database
         self._storage = storage
         self._verifier = verifier
-        self._inbox = Inbox(database)
+        self._inbox = WebhookInbox(database)
         self._url_lifetime_seconds = url_lifetime_seconds
         self._totp_max_age_seconds = totp_max_age_seconds
 
@@ -124,7 +125,7 @@ class Recordings:
                 patient_id=consultation.patient_id,
                 room_name=consultation.room_name,
             )
-            await store.defer(tx, "start_recording", recording_id)
+            await defer_job(tx, "start_recording", recording_id)
             return _found(await store.read(tx, recording_id, selection, counts_as_page=True))
 
     async def stop(self, asker: Asker, recording_id: UUID, selection: Selection = _PLAIN) -> Recording:
@@ -137,7 +138,7 @@ class Recordings:
             before = await store.lock(tx, recording_id)
             if before is not None and stopped(before) != before:
                 await store.update_status(tx, stopped(before))
-                await store.defer(tx, "stop_recording", recording_id)
+                await defer_job(tx, "stop_recording", recording_id)
             return _found(await store.read(tx, recording_id, selection, access.action, counts_as_page=True))
 
     async def issue_download_url(
@@ -184,6 +185,11 @@ class Recordings:
                 raise NotFound("recording_not_found")
             reason = "" if key else await store.unready_reason(tx, recording_id)
         return require_ready(key, reason)
+
+
+async def read_recording(tx: Transaction, recording_id: UUID, selection: Selection) -> Recording:
+    """Return a recording with its audit row, in the transaction of another noun. Raises NotFound."""
+    return _found(await store.read(tx, recording_id, selection, counts_as_page=True))
 
 
 def _found(recording: Recording | None) -> Recording:

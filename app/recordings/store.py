@@ -160,12 +160,6 @@ async def lost(tx: Transaction, within: timedelta) -> dict[UUID, datetime]:
     return {row["id"]: row["status_at"] for row in rows}
 
 
-async def database_time(tx: Transaction) -> datetime:
-    """Return the database's time, which also dates `status_at`."""
-    now: datetime = await tx.value(_sql["clock"])
-    return now
-
-
 async def point_object_key(tx: Transaction, recording_id: UUID, key: str) -> None:
     """Set the recording's object key. Raises Conflict (object_key_of_another). Needs the worker's role."""
     await tx.run(_sql["point_object_key"], {"id": recording_id, "key": key})
@@ -249,8 +243,3 @@ async def receive_events(tx: Transaction, events: list[WebhookEvent]) -> set[str
         "times": [event.created_at for event in ordered],
     }
     return set(await tx.value(_sql["receive_events"], given) or ())
-
-
-async def defer(tx: Transaction, task: LiteralString, argument: UUID) -> None:
-    """Queues a job within this transaction."""
-    await tx.run(_sql["defer_job"], {"task": task, "id": argument})

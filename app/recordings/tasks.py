@@ -5,8 +5,8 @@ from app.jobs.queue import MEDIA_QUEUE, STARTS_QUEUE, Task, by_id
 from app.recordings.controller import RecordingController
 from app.recordings.lost import LostRecordings
 from app.recordings.missing import MissingObjects
-from app.recordings.presence import RoomWatch
 from app.recordings.reconciler import Reconciler
+from app.recordings.room_watch import RoomWatch
 from app.recordings.sweeper import Sweeper
 
 VERIFICATION_ATTEMPTS = 24 * 60

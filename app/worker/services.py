@@ -32,15 +32,15 @@ from app.jobs.queue import Task, make_queue
 from app.jobs.repair import JobRepair
 from app.keys.service import register_root_key
 from app.postgres.database import Database
-from app.recordings import import_tasks
+from app.recording_imports import tasks as import_tasks
+from app.recording_imports.upload_signer import UploadSigner
 from app.recordings import tasks as recording_tasks
 from app.recordings.controller import RecordingController
-from app.recordings.imports import UploadSigner
 from app.recordings.lost import LostRecordings
 from app.recordings.missing import MissingObjects
 from app.recordings.model import SoundMode
-from app.recordings.presence import RoomWatch
 from app.recordings.reconciler import Reconciler
+from app.recordings.room_watch import RoomWatch
 from app.recordings.sweeper import Sweeper
 from app.settings import WorkerSettings
 from app.staff import tasks as staff_tasks

@@ -18,9 +18,11 @@ import psycopg
 import pytest
 
 from app.errors import Conflict, Forbidden
+from app.jobs.queue import defer_job
 from app.postgres.database import Access, Asker, Database, Transaction
-from app.recordings import import_store, imports, store
-from app.recordings.imports import UploadSigner
+from app.recording_imports import service as imports
+from app.recording_imports import store as import_store
+from app.recording_imports.upload_signer import UploadSigner
 from tests.api import documents
 from tests.api.importing import (
     COMPLETE_IMPORT,
@@ -438,7 +440,7 @@ async def test_law_2_import_of_another_doctor_is_neither_completed_nor_prepared(
             await import_store.complete(tx, found)
     with pytest.raises(Forbidden, match="not_own_consultation"):
         async with _acting(world, other_doctor) as tx:
-            await store.defer(tx, "prepare_import", found)
+            await defer_job(tx, "prepare_import", found)
 
 
 async def _lost(world: World, case: Case) -> str:

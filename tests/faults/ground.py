@@ -29,9 +29,9 @@ from app.integrations.storage.client import Credentials
 from app.jobs.queue import GrowingPauses, JobFailed, _runner
 from app.keys.service import register_root_key
 from app.media.probe import Container
+from app.postgres.clock import database_time
 from app.postgres.database import Database as Pool
 from app.postgres.database import Transaction
-from app.recordings import store
 from app.recordings import tasks as recording_tasks
 from app.recordings.controller import Probe, RecordingController
 from app.recordings.lost import LostRecordings
@@ -349,7 +349,7 @@ class Stage:
         return await consultations.register(asker(DOCTOR), registration)
 
     async def _clock(self, tx: Transaction) -> datetime:
-        return await store.database_time(tx) + self.cloud.ahead
+        return await database_time(tx) + self.cloud.ahead
 
 
 async def _target(object_key: str) -> S3Target:

@@ -28,6 +28,7 @@ from app.integrations.livekit.client import EgressSnapshot, LiveKit, S3Target, W
 from app.integrations.storage.client import Storage
 from app.keys.keyring import Keyring
 from app.keys.service import register_root_key
+from app.postgres.clock import database_time
 from app.postgres.database import Asker, Transaction
 from app.postgres.database import Database as Pool
 from app.recordings import store
@@ -149,7 +150,7 @@ class World:
 
     async def clock(self, tx: Transaction) -> datetime:
         """Return the database's time plus `ahead`."""
-        return await store.database_time(tx) + self.ahead
+        return await database_time(tx) + self.ahead
 
     async def _target(self, object_key: str) -> S3Target:
         self.asked_for.append(object_key)

@@ -29,17 +29,17 @@ from app.jobs.queue import (
     JobFailed,
     NotGivenUp,
     Task,
+    defer_job,
     make_queue,
 )
 from app.jobs.repair import JobRepair
 from app.postgres.database import Database as Pool
-from app.recordings import store
+from app.recording_imports.upload_signer import UploadSigner
 from app.recordings.controller import RecordingController
-from app.recordings.imports import UploadSigner
 from app.recordings.lost import LostRecordings
 from app.recordings.missing import MissingObjects
-from app.recordings.presence import RoomWatch
 from app.recordings.reconciler import Reconciler
+from app.recordings.room_watch import RoomWatch
 from app.recordings.sweeper import Sweeper
 from app.staff.invitations import StaffInvitations
 from app.staff.service import StaffBans
@@ -384,7 +384,7 @@ async def test_job_of_a_transaction_that_rolls_back_does_not_exist(database: Dat
             await _defer_and_raise(pool)
         assert _rows(database, "select id from jobs.procrastinate_jobs") == []
         async with pool.as_service("test") as tx:
-            await store.defer(tx, "verify_recording", uuid4())
+            await defer_job(tx, "verify_recording", uuid4())
         assert len(_rows(database, "select id from jobs.procrastinate_jobs")) == 1
     finally:
         await pool.close()
@@ -392,7 +392,7 @@ async def test_job_of_a_transaction_that_rolls_back_does_not_exist(database: Dat
 
 async def _defer_and_raise(pool: Pool) -> None:
     async with pool.as_service("test") as tx:
-        await store.defer(tx, "verify_recording", uuid4())
+        await defer_job(tx, "verify_recording", uuid4())
         raise UpstreamFailed("livekit_unavailable")
 
 

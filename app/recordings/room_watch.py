@@ -21,7 +21,7 @@ from app.recordings.model import (
     SoundMode,
     seen_recorder,
 )
-from app.recordings.steps import stop_consultation, take
+from app.recordings.transition_effects import stop_consultation, take
 
 
 def objection(standings: Iterable[Standing], identities: Collection[str]) -> str | None:

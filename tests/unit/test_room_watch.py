@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from app.consents.model import Standing
-from app.recordings.presence import objection_to_recording
+from app.recordings.room_watch import objection_to_recording
 
 PEOPLE = [UUID(int=number) for number in range(3)]
 

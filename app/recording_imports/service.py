@@ -1,7 +1,7 @@
 """Services for imports: the doctor declares a recording, uploads it and completes the import.
 
-The API has only a key that reads the bucket, so the worker signs each upload (`UploadSigner`), and the API waits
-for the URL (`Imports`). `RecordingController.verify` checks the uploaded file later.
+The API has only a key that reads the bucket, so the worker signs each upload (`upload_signer.py`), and the API waits
+for the URL. The worker verifies the uploaded file later, like any other recording.
 """
 
 import asyncio
@@ -13,10 +13,13 @@ from app.consents import service as consents
 from app.consultations import service as consultations
 from app.errors import NotFound, Timeout
 from app.identity import permissions
-from app.integrations.storage.client import MAX_URL_SECONDS, Storage, upload_headers
+from app.integrations.storage.client import upload_headers
+from app.jobs.queue import defer_job
+from app.postgres.clock import database_time
 from app.postgres.database import Asker, Database
-from app.recordings import import_store, store
-from app.recordings.import_model import ImportRequest, ImportStatus, RecordingImport, SignedUpload
+from app.recording_imports import store
+from app.recording_imports.model import ImportRequest, ImportStatus, RecordingImport, SignedUpload
+from app.recordings import service as recordings
 from app.recordings.model import Recording, Selection
 
 PATIENCE_SECONDS = 5.0
@@ -50,29 +53,26 @@ class Imports:
         """
         access = permissions.COMPLETE_IMPORT.on(import_id)
         async with self._database.as_user(asker, access) as tx:
-            found = _found(await import_store.read(tx, import_id, access.action))
+            found = _found(await store.read(tx, import_id, access.action))
             await consents.lock_consultation(tx, found.consultation_id)
             if found.status is not ImportStatus.COMPLETED:
                 await consents.require_consent(tx, found.consultation_id)
-            recording_id = await import_store.complete(tx, import_id)
-            recording = await store.read(tx, recording_id, selection, counts_as_page=True)
-            if recording is None:
-                raise NotFound("recording_not_found")
-            return recording
+            recording_id = await store.complete(tx, import_id)
+            return await recordings.read_recording(tx, recording_id, selection)
 
     async def _open(self, asker: Asker, wanted: ImportRequest) -> RecordingImport:
         access = permissions.IMPORT_RECORDING.on(wanted.consultation_id)
         async with self._database.as_user(asker, access) as tx:
             consultation = await consultations.open_locked(tx, wanted.consultation_id, access.action)
-            wanted.require_past(await store.database_time(tx))
+            wanted.require_past(await database_time(tx))
             await consents.require_consent(tx, consultation.id)
-            import_id = await import_store.pending(tx, wanted, _FRESH)
+            import_id = await store.pending(tx, wanted, _FRESH)
             if import_id is None:
-                import_id = await import_store.insert(
+                import_id = await store.insert(
                     tx, wanted, doctor_id=consultation.doctor_id, patient_id=consultation.patient_id
                 )
-                await store.defer(tx, "prepare_import", import_id)
-            return _found(await import_store.read(tx, import_id, access.action, counts_as_url=True))
+                await defer_job(tx, "prepare_import", import_id)
+            return _found(await store.read(tx, import_id, access.action, counts_as_url=True))
 
     async def _signed_url(self, asker: Asker, import_id: UUID) -> str:
         access = permissions.ISSUE_UPLOAD_URL.on(import_id)
@@ -80,44 +80,13 @@ class Imports:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             async with self._database.as_user(asker, access) as tx:
-                url = await import_store.release_upload_url(tx, import_id)
+                url = await store.release_upload_url(tx, import_id)
             if url is not None:
                 return url
             if time.monotonic() + pause > deadline:
                 raise Timeout("import_not_prepared")
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-
-
-class UploadSigner:
-    """The worker's part, with the key that may write."""
-
-    def __init__(self, database: Database, storage: Storage) -> None:
-        self._database = database
-        self._storage = storage
-
-    async def prepare(self, import_id: UUID) -> None:
-        """Sign the upload of an import that waits for its URL."""
-        async with self._database.as_service("prepare_import") as tx:
-            wanted = await import_store.read_wanted_upload(tx, import_id)
-        if wanted is None:
-            return
-        url = self._storage.presign_put(
-            wanted.object_key,
-            wanted.content_type,
-            wanted.size_bytes,
-            expires_in_seconds=min(wanted.seconds_left, MAX_URL_SECONDS),
-        )
-        async with self._database.as_service("prepare_import") as tx:
-            await import_store.keep_upload_url(tx, import_id, url)
-
-    async def expire(self) -> int:
-        """Erase expired URLs and end imports that were never completed. Return how many imports ended.
-
-        Objects that were uploaded for these imports are then orphaned.
-        """
-        async with self._database.as_service("expire_imports") as tx:
-            return await import_store.expire(tx)
 
 
 def _found(found: RecordingImport | None) -> RecordingImport:

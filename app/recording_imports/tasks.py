@@ -2,7 +2,7 @@
 
 from app.jobs.periodic import PeriodicTask
 from app.jobs.queue import Task, by_id
-from app.recordings.imports import UploadSigner
+from app.recording_imports.upload_signer import UploadSigner
 
 EXPIRE_SECONDS = 60
 

@@ -12,7 +12,7 @@ import pytest
 from app.errors import UpstreamFailed
 from app.integrations.livekit.client import WebhookEvent
 from app.postgres.database import Database as Pool
-from app.recordings.inbox import MOST_AT_ONCE, Inbox
+from app.recordings.webhook_inbox import MOST_AT_ONCE, WebhookInbox
 from tests.databases import Database
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +42,7 @@ def _rows(database: Database, query: str) -> list[tuple[object, ...]]:
 
 
 async def test_events_that_wait_together_are_committed_together(database: Database, pool: Pool) -> None:
-    inbox, number = Inbox(pool), 3 * MOST_AT_ONCE // 2
+    inbox, number = WebhookInbox(pool), 3 * MOST_AT_ONCE // 2
     answers = await asyncio.gather(*(inbox.receive(_event(f"EV_{one:03}")) for one in range(number)))
     assert answers == [True] * number
     assert [row[0] for row in _rows(database, RECEIVED)] == [f"EV_{one:03}" for one in range(number)]
@@ -52,7 +52,7 @@ async def test_events_that_wait_together_are_committed_together(database: Databa
 async def test_each_event_is_kept_without_a_room_name_that_is_none_of_ours(
     database: Database, pool: Pool
 ) -> None:
-    inbox = Inbox(pool)
+    inbox = WebhookInbox(pool)
     await asyncio.gather(
         inbox.receive(_event("EV_2", None, "EG_1")),
         inbox.receive(_event("EV_1", "söme, {room}")),
@@ -66,7 +66,7 @@ async def test_each_event_is_kept_without_a_room_name_that_is_none_of_ours(
 
 
 async def test_event_that_comes_again_is_new_once(pool: Pool) -> None:
-    inbox = Inbox(pool)
+    inbox = WebhookInbox(pool)
     assert await asyncio.gather(*(inbox.receive(_event("EV_1")) for _ in range(3))) == [True, False, False]
     assert await inbox.receive(_event("EV_1")) is False
 
@@ -74,7 +74,7 @@ async def test_event_that_comes_again_is_new_once(pool: Pool) -> None:
 async def test_same_events_brought_by_two_processes_in_any_order_wait_for_nobody_for_ever(
     database: Database, pool: Pool
 ) -> None:
-    both, ids = (Inbox(pool), Inbox(pool)), [f"EV_{one:03}" for one in range(40)]
+    both, ids = (WebhookInbox(pool), WebhookInbox(pool)), [f"EV_{one:03}" for one in range(40)]
     answers = await asyncio.gather(
         *(both[0].receive(_event(one)) for one in ids),
         *(both[1].receive(_event(one)) for one in reversed(ids)),
@@ -83,7 +83,7 @@ async def test_same_events_brought_by_two_processes_in_any_order_wait_for_nobody
 
 
 async def test_whoever_goes_away_takes_nobody_along(database: Database, pool: Pool) -> None:
-    inbox = Inbox(pool)
+    inbox = WebhookInbox(pool)
     asking = [asyncio.create_task(inbox.receive(_event(f"EV_{one}"))) for one in range(3)]
     await asyncio.sleep(0)
     asking[1].cancel()
@@ -96,7 +96,7 @@ async def test_whoever_goes_away_takes_nobody_along(database: Database, pool: Po
 async def test_failed_commit_is_told_to_all_of_it_and_the_next_one_is_tried(
     database: Database, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inbox, opened = Inbox(pool), pool.as_service_once
+    inbox, opened = WebhookInbox(pool), pool.as_service_once
 
     def away(reason: str) -> None:
         monkeypatch.setattr(pool, "as_service_once", opened)
@@ -114,7 +114,7 @@ async def test_failed_commit_is_told_to_all_of_it_and_the_next_one_is_tried(
 async def test_event_that_waits_behind_a_frozen_commit_is_told_so_at_its_deadline(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inbox, opened, goes_on = Inbox(pool), pool.as_service_once, asyncio.Event()
+    inbox, opened, goes_on = WebhookInbox(pool), pool.as_service_once, asyncio.Event()
 
     @asynccontextmanager
     async def frozen(reason: LiteralString) -> AsyncIterator[Any]:
@@ -122,12 +122,12 @@ async def test_event_that_waits_behind_a_frozen_commit_is_told_so_at_its_deadlin
         async with opened(reason) as tx:
             yield tx
 
-    monkeypatch.setattr("app.recordings.inbox.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("app.recordings.webhook_inbox.WAIT_SECONDS", 0.05)
     monkeypatch.setattr(pool, "as_service_once", frozen)
     answers = await asyncio.gather(
         *(inbox.receive(_event(f"EV_{one}")) for one in range(3)), return_exceptions=True
     )
     assert [str(answer) for answer in answers] == ["database_slow"] * 3
     goes_on.set()
-    monkeypatch.setattr("app.recordings.inbox.WAIT_SECONDS", 30)
+    monkeypatch.setattr("app.recordings.webhook_inbox.WAIT_SECONDS", 30)
     assert await inbox.receive(_event("EV_9")) is True

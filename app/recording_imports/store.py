@@ -11,9 +11,9 @@ from pydantic import TypeAdapter
 from app.postgres.audited import AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.queries import Queries
-from app.recordings.import_model import ImportRequest, RecordingImport, WantedUpload
+from app.recording_imports.model import ImportRequest, RecordingImport, WantedUpload
 
-_sql = Queries(Path(__file__).with_name("imports.sql"))
+_sql = Queries(Path(__file__).with_name("queries.sql"))
 _IMPORT: Final = AuditedRead(
     rows=_sql["read_import"],
     items=TypeAdapter(list[RecordingImport]),

@@ -4,6 +4,7 @@ Every transition by the worker goes through this module under the row's lock: th
 of a check of the room.
 """
 
+from app.jobs.queue import defer_job
 from app.postgres.database import Transaction
 from app.recordings import store
 from app.recordings.model import STOPPED_BEFORE_START, Medium, Recording, RecordingStatus, stopped
@@ -18,9 +19,9 @@ async def take(tx: Transaction, before: Recording, after: Recording) -> None:
     await store.update(tx, after)
     has_moved, has_begun = after.status is not before.status, after.egress_id != before.egress_id
     if has_moved and after.status is RecordingStatus.VERIFYING:
-        await store.defer(tx, "verify_recording", after.id)
+        await defer_job(tx, "verify_recording", after.id)
     if (has_moved or has_begun) and after.status is RecordingStatus.STOPPING:
-        await store.defer(tx, "stop_recording", after.id)
+        await defer_job(tx, "stop_recording", after.id)
     if has_moved:
         await stop_sound(tx, after)
 

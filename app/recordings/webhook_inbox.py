@@ -16,7 +16,7 @@ MOST_AT_ONCE: Final = 100
 WAIT_SECONDS = 15.0
 
 
-class Inbox:
+class WebhookInbox:
     """The inbox of one process."""
 
     def __init__(self, database: Database) -> None:
