@@ -36,7 +36,7 @@ from resguardo.recordings as r
 left join private.recording_secrets as s on s.recording_id = r.id
 left join private.recording_keys as k on k.recording_id = r.id
 left join private.transcript_words as w on w.recording_id = r.id
-where r.status = 'READY' and r.id <> all(%(gone)s) and coalesce(r.beside <> all(%(gone)s), true)
+where r.status = 'READY' and r.id <> all(%(gone)s) and coalesce(r.video_id <> all(%(gone)s), true)
 order by random() limit %(size)s
 """
 

@@ -47,7 +47,7 @@ def media_of_key(object_key: str | None) -> MediaId | None:
 
 def media_of(recording: Recording) -> MediaId:
     """Return the medium and the id of a recording."""
-    video_id = recording.beside if recording.medium is Medium.SPEAKERS else None
+    video_id = recording.video_id if recording.medium is Medium.SPEAKERS else None
     return video_id or recording.id, recording.medium
 
 

@@ -57,7 +57,7 @@ class MissingReport:
 @dataclass(frozen=True)
 class _Missing:
     id: UUID
-    beside: UUID | None
+    video_id: UUID | None
     consultation_id: UUID
     missing_since: datetime | None
 
@@ -107,7 +107,7 @@ class MissingObjects:
         reported = [one for one in gone if one.missing_since is None and await self._report(one, clocks)]
         before = clocks.both_say_before(self._quarantine)
         past = [
-            one for one in gone if one.beside is None and one.missing_since and one.missing_since <= before
+            one for one in gone if one.video_id is None and one.missing_since and one.missing_since <= before
         ]
         resolved = [one for one in past if await self._resolve(one, before)]
         return MissingReport(begun["verified"], len(missing), len(reported), len(resolved))

@@ -4,7 +4,7 @@ select b.at, b.verified from private.begin_look() as b;
 
 -- name: missing_objects
 -- Returns the READY recordings with keys in this range whose object is not present.
-select m.id, m.beside, m.consultation_id, m.missing_since
+select m.id, m.video_id, m.consultation_id, m.missing_since
 from private.missing_objects(%(after_key)s, %(last_key)s, %(present)s::text[]) as m;
 
 -- name: report_missing
@@ -20,7 +20,7 @@ where
     and not exists (
         select from resguardo.recordings as s
         where
-            s.beside = r.id
+            s.video_id = r.id
             and s.status = 'READY'
             and (s.missing_since is null or s.missing_since > %(missing_before)s)
     );

@@ -221,7 +221,7 @@ class Transcription:
 class Recording:
     """A recording. `consultation` and `transcription` are None, and `speakers` is empty, if they were not selected.
 
-    The duration is in seconds and the size in bytes. `beside` is the video of a MICROPHONE or SPEAKERS recording. A
+    The duration is in seconds and the size in bytes. `video_id` is the video of a MICROPHONE or SPEAKERS recording. A
     MICROPHONE recording has the `participant_id` of its publisher and LiveKit's `track_sid`. `is_routed` is true
     for SPEAKERS with the doctor on the left channel and the patient on the right. `error` is the code of what went
     wrong or stopped the recording; a READY recording can also have one. `interrupted` says that a part is missing
@@ -250,7 +250,7 @@ class Recording:
     updated_at: datetime
     status_at: datetime
     medium: Medium = Medium.VIDEO
-    beside: UUID | None = None
+    video_id: UUID | None = None
     participant_id: UUID | None = None
     track_sid: str | None = None
     is_routed: bool = False

@@ -38,7 +38,7 @@ left join lateral (
                 where i.id = s.participant_id
             ) as z
         ) as u on true
-        where s.beside = p.id
+        where s.video_id = p.id
     ) as y
 ) as m on %(with_speakers)s
 left join lateral (
@@ -98,7 +98,7 @@ for update;
 -- Locks and returns the live sound recordings of a video.
 select r.*
 from resguardo.recordings as r
-where r.beside = %(id)s and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')
+where r.video_id = %(id)s and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')
 order by r.medium desc, r.id asc
 for update;
 
@@ -106,7 +106,7 @@ for update;
 -- Returns the id of the recording of this medium that has the given id or belongs to the video with that id.
 select r.id
 from resguardo.recordings as r
-where (r.id = %(media_id)s or r.beside = %(media_id)s) and r.medium = %(medium)s;
+where (r.id = %(media_id)s or r.video_id = %(media_id)s) and r.medium = %(medium)s;
 
 -- name: unfinished
 -- Returns the recordings that are neither finished nor LOST, oldest first.
@@ -212,7 +212,7 @@ from resguardo.recordings as r
 left join lateral (
     select string_agg(p.updated_at::text, ' ' order by p.id) as stand
     from resguardo.recordings as p
-    where p.beside = r.id
+    where p.video_id = r.id
 ) as s on true
 left join resguardo.transcripts as t on t.recording_id = r.id
 where r.consultation_id = %(consultation_id)s and r.medium = 'VIDEO'
@@ -233,9 +233,9 @@ from unnest(%(ids)s::uuid[]) as i (id);
 
 -- name: recordings_in_status
 -- Returns those of the given videos that have one of these statuses, or whose sound has one.
-select coalesce(r.beside, r.id) as id
+select coalesce(r.video_id, r.id) as id
 from resguardo.recordings as r
-where (r.id = any(%(ids)s::uuid[]) or r.beside = any(%(ids)s::uuid[])) and r.status = any(%(statuses)s::text[]);
+where (r.id = any(%(ids)s::uuid[]) or r.video_id = any(%(ids)s::uuid[])) and r.status = any(%(statuses)s::text[]);
 
 -- name: record_sweep
 -- Writes the audit row of a deletion by the sweep and returns one row; no row if the object must stay.
@@ -246,7 +246,7 @@ where
     and not exists (
         select
         from resguardo.recordings as r
-        where %(recording_id)s in (r.id, r.beside) and r.status = any(%(statuses)s::text[])
+        where %(recording_id)s in (r.id, r.video_id) and r.status = any(%(statuses)s::text[])
     );
 
 -- name: record_unswept
@@ -260,5 +260,5 @@ where
     not exists (
         select
         from resguardo.recordings as r
-        where %(recording_id)s in (r.id, r.beside) and r.status = any(%(statuses)s::text[])
+        where %(recording_id)s in (r.id, r.video_id) and r.status = any(%(statuses)s::text[])
     );

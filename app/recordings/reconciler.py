@@ -315,8 +315,8 @@ class Reconciler:
     async def _reread(self, recording: Recording) -> Recording | None:
         """Return the present recording. Sound whose video is no longer recorded is stopped first."""
         async with self._database.as_service("reconcile") as tx:
-            if recording.beside is not None:
-                video = await store.lock(tx, recording.beside)
+            if recording.video_id is not None:
+                video = await store.lock(tx, recording.video_id)
                 sound = await store.lock(tx, recording.id)
                 if video is not None and sound is not None:
                     await stop_sound_of(tx, sound, video)

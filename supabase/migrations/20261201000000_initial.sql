@@ -3476,7 +3476,7 @@ begin
     from private.redated(of_policy) as n
     inner join resguardo.recordings as r on r.id = n.recording_id
     cross join lateral (
-        select coalesce(sum(p.size_bytes), 0) as size_bytes from resguardo.recordings as p where p.beside = r.id
+        select coalesce(sum(p.size_bytes), 0) as size_bytes from resguardo.recordings as p where p.video_id = r.id
     ) as s
     left join private.held_videos() as h (id) on h.id = r.id
     group by 1
@@ -3546,7 +3546,7 @@ create table resguardo.recordings (
     updated_at timestamptz not null default now(),
     medium text not null default 'VIDEO'
     constraint recordings_medium_is_known check (medium in ('VIDEO', 'MICROPHONE', 'SPEAKERS')),
-    beside uuid,
+    video_id uuid,
     participant_id uuid,
     track_sid text constraint recordings_track_sid_is_id check (track_sid ~ '^[A-Za-z0-9_-]{1,64}$'),
     is_routed boolean not null default false,
@@ -3568,12 +3568,12 @@ create table resguardo.recordings (
     constraint recordings_ready_is_verified check (
         status <> 'READY' or (sha256 is not null and size_bytes is not null)
     ),
-    constraint recordings_sound_is_beside check ((medium <> 'VIDEO') = (beside is not null)),
+    constraint recordings_sound_has_video check ((medium <> 'VIDEO') = (video_id is not null)),
     constraint recordings_microphone_has_participant check ((medium = 'MICROPHONE') = (participant_id is not null)),
     constraint recordings_microphone_has_track check ((medium = 'MICROPHONE') = (track_sid is not null)),
     constraint recordings_routes_are_of_speakers check (medium = 'SPEAKERS' or not is_routed),
     constraint recordings_of_consultation_key unique (id, consultation_id),
-    constraint recordings_beside_fkey foreign key (beside, consultation_id)
+    constraint recordings_video_fkey foreign key (video_id, consultation_id)
     references resguardo.recordings (id, consultation_id),
     constraint recordings_participant_fkey foreign key (participant_id, consultation_id)
     references resguardo.participants (id, consultation_id),
@@ -3589,7 +3589,7 @@ comment on column resguardo.recordings.recorder_sid is
 'The participant SID under which the recorder was first seen in its room. It gets another one when it comes back.';
 comment on column resguardo.recordings.medium is
 'VIDEO: the room with its mixed sound. MICROPHONE: the sound of one microphone track. SPEAKERS: sound on two channels.';
-comment on column resguardo.recordings.beside is 'The video that belongs to this sound.';
+comment on column resguardo.recordings.video_id is 'The video that belongs to this sound.';
 comment on column resguardo.recordings.participant_id is 'The participant who published the microphone track.';
 comment on column resguardo.recordings.track_sid is
 'LiveKit''s id of the microphone track. A microphone that is published again is another track.';
@@ -3617,10 +3617,10 @@ create index recordings_consultation_idx on resguardo.recordings (consultation_i
 create index recordings_doctor_idx on resguardo.recordings (doctor_id, created_at desc, id desc);
 create index recordings_patient_idx on resguardo.recordings (patient_id);
 create index recordings_room_idx on resguardo.recordings (room_name);
-create index recordings_beside_idx on resguardo.recordings (beside, consultation_id);
+create index recordings_video_idx on resguardo.recordings (video_id, consultation_id);
 create index recordings_participant_idx on resguardo.recordings (participant_id, consultation_id);
-create unique index recordings_track_key on resguardo.recordings (beside, track_sid) where medium = 'MICROPHONE';
-create unique index recordings_speakers_key on resguardo.recordings (beside) where medium = 'SPEAKERS';
+create unique index recordings_track_key on resguardo.recordings (video_id, track_sid) where medium = 'MICROPHONE';
+create unique index recordings_speakers_key on resguardo.recordings (video_id) where medium = 'SPEAKERS';
 create index recordings_unfinished_idx on resguardo.recordings (status_at)
 where status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING', 'VERIFYING', 'LOST');
 create unique index recordings_one_live_key on resguardo.recordings (consultation_id)
@@ -3653,7 +3653,7 @@ begin
     end if;
     if new.status = 'DELETED' and old.status <> 'DELETED' and not exists (
         select from resguardo.deletions as d
-        where d.recording_id = coalesce(new.beside, new.id) and d.status = 'DELETING' and d.shredded_at is not null
+        where d.recording_id = coalesce(new.video_id, new.id) and d.status = 'DELETING' and d.shredded_at is not null
     ) then
         raise exception 'recording_not_destroyed' using errcode = 'RG409';
     end if;
@@ -3845,7 +3845,7 @@ begin
     where t.track_sid ~ '^[A-Za-z0-9_-]{1,64}$'
         and not exists (
             select from resguardo.recordings as r
-            where r.beside = video.id and r.medium = 'MICROPHONE' and r.track_sid = t.track_sid
+            where r.video_id = video.id and r.medium = 'MICROPHONE' and r.track_sid = t.track_sid
         )
     order by t.track_sid, p.id;
 end
@@ -3877,7 +3877,7 @@ begin
     select v.* into video from resguardo.recordings as v where v.id = of_video and v.medium = 'VIDEO';
     if video.id is null
         or not (is_routed or exists (select from private.unrecorded_tracks(video, identities, track_sids)))
-        or exists (select from resguardo.recordings as r where r.beside = of_video and r.medium = 'SPEAKERS')
+        or exists (select from resguardo.recordings as r where r.video_id = of_video and r.medium = 'SPEAKERS')
     then
         return 0;
     end if;
@@ -3888,11 +3888,11 @@ begin
             select from resguardo.consultations as c where c.id = video.consultation_id and c.separate_speakers
         )
         or not private.everyone_consents(video.consultation_id)
-        or exists (select from resguardo.recordings as r where r.beside = of_video and r.medium = 'SPEAKERS')
+        or exists (select from resguardo.recordings as r where r.video_id = of_video and r.medium = 'SPEAKERS')
     then
         return 0;
     end if;
-    select count(*) into tracks from resguardo.recordings as r where r.beside = of_video and r.medium = 'MICROPHONE';
+    select count(*) into tracks from resguardo.recordings as r where r.video_id = of_video and r.medium = 'MICROPHONE';
     for wanted in
         select 'MICROPHONE' as medium, t.participant_id, t.track_sid
         from private.unrecorded_tracks(video, identities, track_sids) as t
@@ -3916,12 +3916,12 @@ begin
             tracks := tracks + 1;
             refusal := case when tracks = most_tracks or most_live <= (
                     select count(*) from resguardo.recordings as r
-                    where r.beside = of_video and r.participant_id = wanted.participant_id
+                    where r.video_id = of_video and r.participant_id = wanted.participant_id
                         and private.is_live(r.status)
                 ) then 'too_many_microphones' end;
         end if;
         insert into resguardo.recordings (
-            id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, beside, participant_id,
+            id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, video_id, participant_id,
             track_sid, is_routed, status, error
         ) values (
             gen_random_uuid(), video.consultation_id, video.doctor_id, video.patient_id, video.requested_by,
@@ -4004,7 +4004,7 @@ begin
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
     if wanted.doctor_id = doctor and exists (
         select from resguardo.deletions as d
-        where d.recording_id = coalesce(wanted.beside, wanted.id) and d.status in ('REQUESTED', 'DELETING')
+        where d.recording_id = coalesce(wanted.video_id, wanted.id) and d.status in ('REQUESTED', 'DELETING')
     ) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;
@@ -4050,7 +4050,7 @@ as $$
 begin
     return case of_recording.retention_class
             when 'keep' then 'keep/' else 'r/' || of_recording.retention_class || '/'
-        end || format('%s/%s/', of_recording.consultation_id, coalesce(of_recording.beside, of_recording.id));
+        end || format('%s/%s/', of_recording.consultation_id, coalesce(of_recording.video_id, of_recording.id));
 end
 $$;
 
@@ -4468,7 +4468,7 @@ declare
 begin
     if tg_op = 'INSERT' and new.retention_class = 'keep' then
         new.retention_class := coalesce(
-            (select v.retention_class from resguardo.recordings as v where v.id = new.beside),
+            (select v.retention_class from resguardo.recordings as v where v.id = new.video_id),
             (
                 select i.retention_class from resguardo.recording_imports as i
                 where i.recording_id = new.id and new.source = 'IMPORT'
@@ -4648,7 +4648,7 @@ begin
         select r.id, coalesce(r.size_bytes, 0) + s.size_bytes as bytes, h.id is not null as is_held
         from resguardo.recordings as r
         cross join lateral (
-            select coalesce(sum(p.size_bytes), 0) as size_bytes from resguardo.recordings as p where p.beside = r.id
+            select coalesce(sum(p.size_bytes), 0) as size_bytes from resguardo.recordings as p where p.video_id = r.id
         ) as s
         left join private.held_videos() as h (id) on h.id = r.id
         left join resguardo.deletions as d on d.recording_id = r.id and d.status in ('REQUESTED', 'DELETING')
@@ -4722,7 +4722,7 @@ begin
         where r.patient_id = of_hold.patient_id and r.medium = 'VIDEO' and r.status <> 'DELETED';
     else
         return query
-        select distinct coalesce(r.beside, r.id) from resguardo.recordings as r
+        select distinct coalesce(r.video_id, r.id) from resguardo.recordings as r
         inner join resguardo.consultations as c on c.id = r.consultation_id
         where (
             (r.created_at >= of_hold.recorded_since and r.created_at < of_hold.recorded_until)
@@ -4864,7 +4864,7 @@ begin
                 or (r.started_at >= h.recorded_since and r.started_at < h.recorded_until)
                 or (c.scheduled_at >= h.recorded_since and c.scheduled_at < h.recorded_until)
             )
-        where of_recording in (r.id, r.beside)
+        where of_recording in (r.id, r.video_id)
         union all
         select a.id
         from resguardo.recordings as r
@@ -4935,7 +4935,7 @@ begin
                 )::integer as movable
             from resguardo.recordings as p
             left join private.recording_secrets as k on k.recording_id = p.id
-            where r.id in (p.id, p.beside) and p.status <> 'DELETED'
+            where r.id in (p.id, p.video_id) and p.status <> 'DELETED'
         ) as m
         where r.id in (select h.id from held as h union select o.id from outgrown as o)
             and r.medium = 'VIDEO' and r.status <> 'DELETED'
@@ -4983,7 +4983,7 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
-    select distinct coalesce(r.beside, r.id)
+    select distinct coalesce(r.video_id, r.id)
     from private.object_moves as m
     inner join resguardo.recordings as r on r.id = m.recording_id;
 end
@@ -5000,7 +5000,7 @@ declare
     video resguardo.recordings;
 begin
     perform private.lock_keeping(false);
-    perform from resguardo.recordings as r where of_video in (r.id, r.beside) order by r.id for update;
+    perform from resguardo.recordings as r where of_video in (r.id, r.video_id) order by r.id for update;
     select r.* into video from resguardo.recordings as r where r.id = of_video;
     if not private.is_in_destruction(of_video) then
         update resguardo.deletions as d set attempts = d.attempts + 1
@@ -5009,7 +5009,7 @@ begin
         select r.id, s.object_key, regexp_replace(s.object_key, '^r/[^/]+/', 'keep/')
         from resguardo.recordings as r
         inner join private.recording_secrets as s on s.recording_id = r.id
-        where of_video in (r.id, r.beside) and private.may_move(r.status, r.status_at)
+        where of_video in (r.id, r.video_id) and private.may_move(r.status, r.status_at)
             and starts_with(s.object_key, 'r/')
         on conflict on constraint object_moves_pkey do nothing;
     end if;
@@ -5021,7 +5021,7 @@ begin
             select m.recording_id
             from private.object_moves as m
             inner join resguardo.recordings as r on r.id = m.recording_id
-            where of_video in (r.id, r.beside)
+            where of_video in (r.id, r.video_id)
         ),
         array_remove(array[video.patient_id], null), array_remove(array[video.consultation_id], null),
         array['object_key'], 1, null
@@ -5030,7 +5030,7 @@ begin
     select m.recording_id, m.source_key, m.target_key, r.status = 'READY', m.kept_at is not null
     from private.object_moves as m
     inner join resguardo.recordings as r on r.id = m.recording_id
-    where of_video in (r.id, r.beside)
+    where of_video in (r.id, r.video_id)
     order by r.medium desc;
 end
 $$;
@@ -5049,7 +5049,7 @@ begin
         where s.recording_id = of_recording and s.object_key = new_key
     ) then
         return true;
-    elsif private.is_in_destruction(coalesce(kept.beside, kept.id)) then
+    elsif private.is_in_destruction(coalesce(kept.video_id, kept.id)) then
         return false;
     end if;
     update private.recording_secrets as s set object_key = new_key
@@ -5095,7 +5095,7 @@ $$;
 -- `present`, except recordings in destruction. A recording marked as missing whose object is in `present` is no
 -- longer marked.
 create function private.missing_objects(after_key text, last_key text, present text[])
-returns table (id uuid, beside uuid, consultation_id uuid, missing_since timestamptz)
+returns table (id uuid, video_id uuid, consultation_id uuid, missing_since timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -5103,14 +5103,14 @@ begin
     from private.recording_secrets as s
     where r.missing_since is not null and s.recording_id = r.id and s.object_key = any(present);
     return query
-    select r.id, r.beside, r.consultation_id, r.missing_since
+    select r.id, r.video_id, r.consultation_id, r.missing_since
     from private.recording_secrets as s
     inner join resguardo.recordings as r on r.id = s.recording_id
     where s.object_key collate "C" > after_key and s.object_key collate "C" <= last_key
         and r.status = 'READY' and not s.object_key = any(present)
         and not exists (
             select from resguardo.deletions as d
-            where d.recording_id = coalesce(r.beside, r.id) and d.status = 'DELETING'
+            where d.recording_id = coalesce(r.video_id, r.id) and d.status = 'DELETING'
         )
     order by r.id;
 end
@@ -5700,7 +5700,7 @@ begin
     select r.* from resguardo.recordings as r
     where r.patient_id = asked.patient_id and r.status <> 'DELETED'
         and (asked.consultation_id is null or r.consultation_id = asked.consultation_id)
-        and not private.is_destroyed(coalesce(r.beside, r.id));
+        and not private.is_destroyed(coalesce(r.video_id, r.id));
 end
 $$;
 
@@ -5734,7 +5734,7 @@ begin
     ) then
         raise exception 'recording_not_finished' using errcode = 'RG409';
     elsif exists (
-        select from private.wanted_recordings(wanted) as r where private.is_in_destruction(coalesce(r.beside, r.id))
+        select from private.wanted_recordings(wanted) as r where private.is_in_destruction(coalesce(r.video_id, r.id))
     ) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;
@@ -5753,7 +5753,7 @@ begin
         array(
             select r.id from resguardo.recordings as r where r.id = any(ids)
             union
-            select r.beside from resguardo.recordings as r where r.id = any(ids) and r.beside is not null
+            select r.video_id from resguardo.recordings as r where r.id = any(ids) and r.video_id is not null
         ),
         cardinality(ids), new_secret
     )
@@ -5767,9 +5767,9 @@ begin
     );
     return query
     select
-        new_key, r.id, coalesce(r.beside, r.id), r.medium, p.id, p.kind, p.guest_role,
+        new_key, r.id, coalesce(r.video_id, r.id), r.medium, p.id, p.kind, p.guest_role,
         row_number() over (
-            partition by coalesce(r.beside, r.id), r.medium, p.kind
+            partition by coalesce(r.video_id, r.id), r.medium, p.kind
             order by coalesce(r.started_at, r.created_at), r.id
         )::integer,
         coalesce(r.started_at, c.scheduled_at), r.size_bytes, r.sha256, s.object_key
@@ -5814,7 +5814,7 @@ begin
         recording_ids = array(
             select r.id from resguardo.recordings as r where r.id = any(contents)
             union
-            select r.beside from resguardo.recordings as r where r.id = any(contents) and r.beside is not null
+            select r.video_id from resguardo.recordings as r where r.id = any(contents) and r.video_id is not null
         )
     where e.request_id = of_request
     returning e.* into made;
@@ -6090,7 +6090,7 @@ begin
     elsif wanted.status = 'DELETED' then
         raise exception 'recording_deleted' using errcode = 'RG409';
     elsif not private.is_finished(wanted.status) or exists (
-        select from resguardo.recordings as s where s.beside = wanted.id and not private.is_finished(s.status)
+        select from resguardo.recordings as s where s.video_id = wanted.id and not private.is_finished(s.status)
     ) then
         raise exception 'recording_not_finished' using errcode = 'RG409';
     elsif private.is_held(wanted.id) then
@@ -6154,7 +6154,7 @@ begin
     return not exists (
         select
         from resguardo.recordings as r
-        where of_recording in (r.id, r.beside)
+        where of_recording in (r.id, r.video_id)
             and (
                 not private.is_finished(r.status)
                 or exists (select from private.object_moves as m where m.recording_id = r.id)
@@ -6280,7 +6280,7 @@ begin
             where d.recording_id = r.id and d.status in ('REQUESTED', 'DELETING')
         )
         and not exists (
-            select from resguardo.recordings as s where s.beside = r.id and not private.is_finished(s.status)
+            select from resguardo.recordings as s where s.video_id = r.id and not private.is_finished(s.status)
         )
     order by r.due_at asc, r.id asc
     limit most
@@ -6337,7 +6337,7 @@ begin
             select s.object_key
             from private.recording_secrets as s
             inner join resguardo.recordings as m on m.id = s.recording_id
-            where r.id in (m.id, m.beside)
+            where r.id in (m.id, m.video_id)
             union
             select e.object_key from private.access_exports as e where e.recording_ids @> array[r.id]
             union
@@ -6365,7 +6365,7 @@ begin
         perform private.write_audit(
             action, 'ALLOWED', reason, 'recording',
             about.recordings || array(
-                select r.id from resguardo.recordings as r where r.beside = any (about.recordings) order by r.id
+                select r.id from resguardo.recordings as r where r.video_id = any (about.recordings) order by r.id
             ),
             about.patients, about.consultations,
             array['object', 'key'], about.how_many, null
@@ -6427,7 +6427,7 @@ begin
             select from private.deletion_objects as o where o.deletion_id = d.id and o.gone_at is null
         );
     media := array(
-        select r.id from resguardo.recordings as r where r.id = any (recordings) or r.beside = any (recordings)
+        select r.id from resguardo.recordings as r where r.id = any (recordings) or r.video_id = any (recordings)
     );
     with destroyed as (
         delete from private.recording_keys as k where k.recording_id = any (media)
@@ -6436,7 +6436,7 @@ begin
 
     told as (
         select
-            coalesce(r.beside, r.id) as recording_id,
+            coalesce(r.video_id, r.id) as recording_id,
             jsonb_agg(
                 jsonb_build_object(
                     'kind', 'recording', 'fingerprint', encode(sha256(x.wrapped_key), 'hex'),
@@ -6445,7 +6445,7 @@ begin
             ) as keys
         from destroyed as x
         inner join resguardo.recordings as r on r.id = x.recording_id
-        group by coalesce(r.beside, r.id)
+        group by coalesce(r.video_id, r.id)
     )
 
     update resguardo.deletions as d
@@ -6522,7 +6522,7 @@ begin
     on conflict (recording_id, number) do nothing;
     perform private.audit_deletions('recording.destroy', 'proven', finished);
     update resguardo.recordings as r set status = 'DELETED', due_at = null
-    where r.id = any (recordings) or r.beside = any (recordings);
+    where r.id = any (recordings) or r.video_id = any (recordings);
     update resguardo.deletions as d set status = 'DELETED', finished_at = private.now(), error = null
     where d.id = any (finished);
     delete from private.deletion_objects as o where o.deletion_id = any (finished);
@@ -6581,7 +6581,7 @@ begin
     select d.* into called_off
     from resguardo.deletions as d where d.id = of_deletion and d.status = 'UNDONE' and d.ground = 'MISSING';
     update resguardo.recordings as r set missing_since = null
-    where called_off.recording_id in (r.id, r.beside);
+    where called_off.recording_id in (r.id, r.video_id);
     perform private.write_audit(
         'recording.undo_delete', 'ALLOWED', 'object_is_back', 'recording', array[called_off.recording_id],
         array[called_off.patient_id], array[called_off.consultation_id], array['deletion'], 1, null
@@ -6676,7 +6676,7 @@ begin
         and exists (
             select from resguardo.recordings as r
             where r.id = s.recording_id and r.status = 'READY' and r.size_bytes = size
-                and not private.is_being_destroyed(coalesce(r.beside, r.id))
+                and not private.is_being_destroyed(coalesce(r.video_id, r.id))
         )
         and not exists (select from private.object_moves as m where m.recording_id = s.recording_id)
     returning s.recording_id into moved.id;
@@ -6760,7 +6760,7 @@ begin
         union all
         select r.id, r.consultation_id, r.status
         from videos as v
-        inner join resguardo.recordings as r on r.beside = v.id
+        inner join resguardo.recordings as r on r.video_id = v.id
     )
 
     select
@@ -7447,9 +7447,9 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     if exists (
-        select from resguardo.transcripts as t where t.recording_id = new.beside and t.status = 'PENDING'
+        select from resguardo.transcripts as t where t.recording_id = new.video_id and t.status = 'PENDING'
     ) then
-        perform private.put_job('transcribe_recording', new.beside);
+        perform private.put_job('transcribe_recording', new.video_id);
     end if;
     return null;
 end
@@ -7457,7 +7457,7 @@ $$;
 
 create trigger recordings_resume_transcription after update of status on resguardo.recordings
 for each row when (
-    new.beside is not null and new.status <> old.status and new.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+    new.video_id is not null and new.status <> old.status and new.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
 )
 execute function private.resume_transcription();
 
@@ -7593,13 +7593,13 @@ declare
 begin
     if exists (
         select from resguardo.recordings as r
-        where r.beside = of_recording and not private.is_finished(r.status) and r.status <> 'DELETED'
+        where r.video_id = of_recording and not private.is_finished(r.status) and r.status <> 'DELETED'
     ) then
         return null;
     end if;
     if exists (
         select from resguardo.recordings as r
-        where r.beside = of_recording and (
+        where r.video_id = of_recording and (
             r.status = 'LOST' or (r.status = 'FAILED' and r.started_at is not null)
             or (r.status = 'READY' and r.missing_since is not null)
         )
@@ -7608,11 +7608,11 @@ begin
     end if;
     parts := array(
         select r.id from resguardo.recordings as r
-        where r.beside = of_recording and r.status = 'READY' and r.medium = 'MICROPHONE'
+        where r.video_id = of_recording and r.status = 'READY' and r.medium = 'MICROPHONE'
     );
     if cardinality(parts) = 0 then
         parts := array(
-            select r.id from resguardo.recordings as r where r.beside = of_recording and r.status = 'READY'
+            select r.id from resguardo.recordings as r where r.video_id = of_recording and r.status = 'READY'
         );
     end if;
     return parts || of_recording;

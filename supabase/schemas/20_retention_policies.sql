@@ -309,7 +309,7 @@ begin
     from private.redated(of_policy) as n
     inner join resguardo.recordings as r on r.id = n.recording_id
     cross join lateral (
-        select coalesce(sum(p.size_bytes), 0) as size_bytes from resguardo.recordings as p where p.beside = r.id
+        select coalesce(sum(p.size_bytes), 0) as size_bytes from resguardo.recordings as p where p.video_id = r.id
     ) as s
     left join private.held_videos() as h (id) on h.id = r.id
     group by 1

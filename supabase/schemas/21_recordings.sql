@@ -30,7 +30,7 @@ create table resguardo.recordings (
     updated_at timestamptz not null default now(),
     medium text not null default 'VIDEO'
     constraint recordings_medium_is_known check (medium in ('VIDEO', 'MICROPHONE', 'SPEAKERS')),
-    beside uuid,
+    video_id uuid,
     participant_id uuid,
     track_sid text constraint recordings_track_sid_is_id check (track_sid ~ '^[A-Za-z0-9_-]{1,64}$'),
     is_routed boolean not null default false,
@@ -52,12 +52,12 @@ create table resguardo.recordings (
     constraint recordings_ready_is_verified check (
         status <> 'READY' or (sha256 is not null and size_bytes is not null)
     ),
-    constraint recordings_sound_is_beside check ((medium <> 'VIDEO') = (beside is not null)),
+    constraint recordings_sound_has_video check ((medium <> 'VIDEO') = (video_id is not null)),
     constraint recordings_microphone_has_participant check ((medium = 'MICROPHONE') = (participant_id is not null)),
     constraint recordings_microphone_has_track check ((medium = 'MICROPHONE') = (track_sid is not null)),
     constraint recordings_routes_are_of_speakers check (medium = 'SPEAKERS' or not is_routed),
     constraint recordings_of_consultation_key unique (id, consultation_id),
-    constraint recordings_beside_fkey foreign key (beside, consultation_id)
+    constraint recordings_video_fkey foreign key (video_id, consultation_id)
     references resguardo.recordings (id, consultation_id),
     constraint recordings_participant_fkey foreign key (participant_id, consultation_id)
     references resguardo.participants (id, consultation_id),
@@ -73,7 +73,7 @@ comment on column resguardo.recordings.recorder_sid is
 'The participant SID under which the recorder was first seen in its room. It gets another one when it comes back.';
 comment on column resguardo.recordings.medium is
 'VIDEO: the room with its mixed sound. MICROPHONE: the sound of one microphone track. SPEAKERS: sound on two channels.';
-comment on column resguardo.recordings.beside is 'The video that belongs to this sound.';
+comment on column resguardo.recordings.video_id is 'The video that belongs to this sound.';
 comment on column resguardo.recordings.participant_id is 'The participant who published the microphone track.';
 comment on column resguardo.recordings.track_sid is
 'LiveKit''s id of the microphone track. A microphone that is published again is another track.';
@@ -101,10 +101,10 @@ create index recordings_consultation_idx on resguardo.recordings (consultation_i
 create index recordings_doctor_idx on resguardo.recordings (doctor_id, created_at desc, id desc);
 create index recordings_patient_idx on resguardo.recordings (patient_id);
 create index recordings_room_idx on resguardo.recordings (room_name);
-create index recordings_beside_idx on resguardo.recordings (beside, consultation_id);
+create index recordings_video_idx on resguardo.recordings (video_id, consultation_id);
 create index recordings_participant_idx on resguardo.recordings (participant_id, consultation_id);
-create unique index recordings_track_key on resguardo.recordings (beside, track_sid) where medium = 'MICROPHONE';
-create unique index recordings_speakers_key on resguardo.recordings (beside) where medium = 'SPEAKERS';
+create unique index recordings_track_key on resguardo.recordings (video_id, track_sid) where medium = 'MICROPHONE';
+create unique index recordings_speakers_key on resguardo.recordings (video_id) where medium = 'SPEAKERS';
 create index recordings_unfinished_idx on resguardo.recordings (status_at)
 where status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING', 'VERIFYING', 'LOST');
 create unique index recordings_one_live_key on resguardo.recordings (consultation_id)
@@ -137,7 +137,7 @@ begin
     end if;
     if new.status = 'DELETED' and old.status <> 'DELETED' and not exists (
         select from resguardo.deletions as d
-        where d.recording_id = coalesce(new.beside, new.id) and d.status = 'DELETING' and d.shredded_at is not null
+        where d.recording_id = coalesce(new.video_id, new.id) and d.status = 'DELETING' and d.shredded_at is not null
     ) then
         raise exception 'recording_not_destroyed' using errcode = 'RG409';
     end if;
@@ -329,7 +329,7 @@ begin
     where t.track_sid ~ '^[A-Za-z0-9_-]{1,64}$'
         and not exists (
             select from resguardo.recordings as r
-            where r.beside = video.id and r.medium = 'MICROPHONE' and r.track_sid = t.track_sid
+            where r.video_id = video.id and r.medium = 'MICROPHONE' and r.track_sid = t.track_sid
         )
     order by t.track_sid, p.id;
 end
@@ -361,7 +361,7 @@ begin
     select v.* into video from resguardo.recordings as v where v.id = of_video and v.medium = 'VIDEO';
     if video.id is null
         or not (is_routed or exists (select from private.unrecorded_tracks(video, identities, track_sids)))
-        or exists (select from resguardo.recordings as r where r.beside = of_video and r.medium = 'SPEAKERS')
+        or exists (select from resguardo.recordings as r where r.video_id = of_video and r.medium = 'SPEAKERS')
     then
         return 0;
     end if;
@@ -372,11 +372,11 @@ begin
             select from resguardo.consultations as c where c.id = video.consultation_id and c.separate_speakers
         )
         or not private.everyone_consents(video.consultation_id)
-        or exists (select from resguardo.recordings as r where r.beside = of_video and r.medium = 'SPEAKERS')
+        or exists (select from resguardo.recordings as r where r.video_id = of_video and r.medium = 'SPEAKERS')
     then
         return 0;
     end if;
-    select count(*) into tracks from resguardo.recordings as r where r.beside = of_video and r.medium = 'MICROPHONE';
+    select count(*) into tracks from resguardo.recordings as r where r.video_id = of_video and r.medium = 'MICROPHONE';
     for wanted in
         select 'MICROPHONE' as medium, t.participant_id, t.track_sid
         from private.unrecorded_tracks(video, identities, track_sids) as t
@@ -400,12 +400,12 @@ begin
             tracks := tracks + 1;
             refusal := case when tracks = most_tracks or most_live <= (
                     select count(*) from resguardo.recordings as r
-                    where r.beside = of_video and r.participant_id = wanted.participant_id
+                    where r.video_id = of_video and r.participant_id = wanted.participant_id
                         and private.is_live(r.status)
                 ) then 'too_many_microphones' end;
         end if;
         insert into resguardo.recordings (
-            id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, beside, participant_id,
+            id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, video_id, participant_id,
             track_sid, is_routed, status, error
         ) values (
             gen_random_uuid(), video.consultation_id, video.doctor_id, video.patient_id, video.requested_by,

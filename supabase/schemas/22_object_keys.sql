@@ -54,7 +54,7 @@ begin
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
     if wanted.doctor_id = doctor and exists (
         select from resguardo.deletions as d
-        where d.recording_id = coalesce(wanted.beside, wanted.id) and d.status in ('REQUESTED', 'DELETING')
+        where d.recording_id = coalesce(wanted.video_id, wanted.id) and d.status in ('REQUESTED', 'DELETING')
     ) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;
@@ -100,7 +100,7 @@ as $$
 begin
     return case of_recording.retention_class
             when 'keep' then 'keep/' else 'r/' || of_recording.retention_class || '/'
-        end || format('%s/%s/', of_recording.consultation_id, coalesce(of_recording.beside, of_recording.id));
+        end || format('%s/%s/', of_recording.consultation_id, coalesce(of_recording.video_id, of_recording.id));
 end
 $$;
 

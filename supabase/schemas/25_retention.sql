@@ -14,7 +14,7 @@ declare
 begin
     if tg_op = 'INSERT' and new.retention_class = 'keep' then
         new.retention_class := coalesce(
-            (select v.retention_class from resguardo.recordings as v where v.id = new.beside),
+            (select v.retention_class from resguardo.recordings as v where v.id = new.video_id),
             (
                 select i.retention_class from resguardo.recording_imports as i
                 where i.recording_id = new.id and new.source = 'IMPORT'
@@ -194,7 +194,7 @@ begin
         select r.id, coalesce(r.size_bytes, 0) + s.size_bytes as bytes, h.id is not null as is_held
         from resguardo.recordings as r
         cross join lateral (
-            select coalesce(sum(p.size_bytes), 0) as size_bytes from resguardo.recordings as p where p.beside = r.id
+            select coalesce(sum(p.size_bytes), 0) as size_bytes from resguardo.recordings as p where p.video_id = r.id
         ) as s
         left join private.held_videos() as h (id) on h.id = r.id
         left join resguardo.deletions as d on d.recording_id = r.id and d.status in ('REQUESTED', 'DELETING')

@@ -46,7 +46,7 @@ begin
         where r.patient_id = of_hold.patient_id and r.medium = 'VIDEO' and r.status <> 'DELETED';
     else
         return query
-        select distinct coalesce(r.beside, r.id) from resguardo.recordings as r
+        select distinct coalesce(r.video_id, r.id) from resguardo.recordings as r
         inner join resguardo.consultations as c on c.id = r.consultation_id
         where (
             (r.created_at >= of_hold.recorded_since and r.created_at < of_hold.recorded_until)
@@ -188,7 +188,7 @@ begin
                 or (r.started_at >= h.recorded_since and r.started_at < h.recorded_until)
                 or (c.scheduled_at >= h.recorded_since and c.scheduled_at < h.recorded_until)
             )
-        where of_recording in (r.id, r.beside)
+        where of_recording in (r.id, r.video_id)
         union all
         select a.id
         from resguardo.recordings as r

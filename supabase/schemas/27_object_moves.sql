@@ -46,7 +46,7 @@ begin
                 )::integer as movable
             from resguardo.recordings as p
             left join private.recording_secrets as k on k.recording_id = p.id
-            where r.id in (p.id, p.beside) and p.status <> 'DELETED'
+            where r.id in (p.id, p.video_id) and p.status <> 'DELETED'
         ) as m
         where r.id in (select h.id from held as h union select o.id from outgrown as o)
             and r.medium = 'VIDEO' and r.status <> 'DELETED'
@@ -94,7 +94,7 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
-    select distinct coalesce(r.beside, r.id)
+    select distinct coalesce(r.video_id, r.id)
     from private.object_moves as m
     inner join resguardo.recordings as r on r.id = m.recording_id;
 end
@@ -111,7 +111,7 @@ declare
     video resguardo.recordings;
 begin
     perform private.lock_keeping(false);
-    perform from resguardo.recordings as r where of_video in (r.id, r.beside) order by r.id for update;
+    perform from resguardo.recordings as r where of_video in (r.id, r.video_id) order by r.id for update;
     select r.* into video from resguardo.recordings as r where r.id = of_video;
     if not private.is_in_destruction(of_video) then
         update resguardo.deletions as d set attempts = d.attempts + 1
@@ -120,7 +120,7 @@ begin
         select r.id, s.object_key, regexp_replace(s.object_key, '^r/[^/]+/', 'keep/')
         from resguardo.recordings as r
         inner join private.recording_secrets as s on s.recording_id = r.id
-        where of_video in (r.id, r.beside) and private.may_move(r.status, r.status_at)
+        where of_video in (r.id, r.video_id) and private.may_move(r.status, r.status_at)
             and starts_with(s.object_key, 'r/')
         on conflict on constraint object_moves_pkey do nothing;
     end if;
@@ -132,7 +132,7 @@ begin
             select m.recording_id
             from private.object_moves as m
             inner join resguardo.recordings as r on r.id = m.recording_id
-            where of_video in (r.id, r.beside)
+            where of_video in (r.id, r.video_id)
         ),
         array_remove(array[video.patient_id], null), array_remove(array[video.consultation_id], null),
         array['object_key'], 1, null
@@ -141,7 +141,7 @@ begin
     select m.recording_id, m.source_key, m.target_key, r.status = 'READY', m.kept_at is not null
     from private.object_moves as m
     inner join resguardo.recordings as r on r.id = m.recording_id
-    where of_video in (r.id, r.beside)
+    where of_video in (r.id, r.video_id)
     order by r.medium desc;
 end
 $$;
@@ -160,7 +160,7 @@ begin
         where s.recording_id = of_recording and s.object_key = new_key
     ) then
         return true;
-    elsif private.is_in_destruction(coalesce(kept.beside, kept.id)) then
+    elsif private.is_in_destruction(coalesce(kept.video_id, kept.id)) then
         return false;
     end if;
     update private.recording_secrets as s set object_key = new_key
@@ -206,7 +206,7 @@ $$;
 -- `present`, except recordings in destruction. A recording marked as missing whose object is in `present` is no
 -- longer marked.
 create function private.missing_objects(after_key text, last_key text, present text[])
-returns table (id uuid, beside uuid, consultation_id uuid, missing_since timestamptz)
+returns table (id uuid, video_id uuid, consultation_id uuid, missing_since timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -214,14 +214,14 @@ begin
     from private.recording_secrets as s
     where r.missing_since is not null and s.recording_id = r.id and s.object_key = any(present);
     return query
-    select r.id, r.beside, r.consultation_id, r.missing_since
+    select r.id, r.video_id, r.consultation_id, r.missing_since
     from private.recording_secrets as s
     inner join resguardo.recordings as r on r.id = s.recording_id
     where s.object_key collate "C" > after_key and s.object_key collate "C" <= last_key
         and r.status = 'READY' and not s.object_key = any(present)
         and not exists (
             select from resguardo.deletions as d
-            where d.recording_id = coalesce(r.beside, r.id) and d.status = 'DELETING'
+            where d.recording_id = coalesce(r.video_id, r.id) and d.status = 'DELETING'
         )
     order by r.id;
 end

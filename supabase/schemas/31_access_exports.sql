@@ -45,7 +45,7 @@ begin
     select r.* from resguardo.recordings as r
     where r.patient_id = asked.patient_id and r.status <> 'DELETED'
         and (asked.consultation_id is null or r.consultation_id = asked.consultation_id)
-        and not private.is_destroyed(coalesce(r.beside, r.id));
+        and not private.is_destroyed(coalesce(r.video_id, r.id));
 end
 $$;
 
@@ -79,7 +79,7 @@ begin
     ) then
         raise exception 'recording_not_finished' using errcode = 'RG409';
     elsif exists (
-        select from private.wanted_recordings(wanted) as r where private.is_in_destruction(coalesce(r.beside, r.id))
+        select from private.wanted_recordings(wanted) as r where private.is_in_destruction(coalesce(r.video_id, r.id))
     ) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;
@@ -98,7 +98,7 @@ begin
         array(
             select r.id from resguardo.recordings as r where r.id = any(ids)
             union
-            select r.beside from resguardo.recordings as r where r.id = any(ids) and r.beside is not null
+            select r.video_id from resguardo.recordings as r where r.id = any(ids) and r.video_id is not null
         ),
         cardinality(ids), new_secret
     )
@@ -112,9 +112,9 @@ begin
     );
     return query
     select
-        new_key, r.id, coalesce(r.beside, r.id), r.medium, p.id, p.kind, p.guest_role,
+        new_key, r.id, coalesce(r.video_id, r.id), r.medium, p.id, p.kind, p.guest_role,
         row_number() over (
-            partition by coalesce(r.beside, r.id), r.medium, p.kind
+            partition by coalesce(r.video_id, r.id), r.medium, p.kind
             order by coalesce(r.started_at, r.created_at), r.id
         )::integer,
         coalesce(r.started_at, c.scheduled_at), r.size_bytes, r.sha256, s.object_key
@@ -159,7 +159,7 @@ begin
         recording_ids = array(
             select r.id from resguardo.recordings as r where r.id = any(contents)
             union
-            select r.beside from resguardo.recordings as r where r.id = any(contents) and r.beside is not null
+            select r.video_id from resguardo.recordings as r where r.id = any(contents) and r.video_id is not null
         )
     where e.request_id = of_request
     returning e.* into made;

@@ -120,7 +120,7 @@ begin
     elsif wanted.status = 'DELETED' then
         raise exception 'recording_deleted' using errcode = 'RG409';
     elsif not private.is_finished(wanted.status) or exists (
-        select from resguardo.recordings as s where s.beside = wanted.id and not private.is_finished(s.status)
+        select from resguardo.recordings as s where s.video_id = wanted.id and not private.is_finished(s.status)
     ) then
         raise exception 'recording_not_finished' using errcode = 'RG409';
     elsif private.is_held(wanted.id) then
@@ -184,7 +184,7 @@ begin
     return not exists (
         select
         from resguardo.recordings as r
-        where of_recording in (r.id, r.beside)
+        where of_recording in (r.id, r.video_id)
             and (
                 not private.is_finished(r.status)
                 or exists (select from private.object_moves as m where m.recording_id = r.id)
@@ -310,7 +310,7 @@ begin
             where d.recording_id = r.id and d.status in ('REQUESTED', 'DELETING')
         )
         and not exists (
-            select from resguardo.recordings as s where s.beside = r.id and not private.is_finished(s.status)
+            select from resguardo.recordings as s where s.video_id = r.id and not private.is_finished(s.status)
         )
     order by r.due_at asc, r.id asc
     limit most
@@ -367,7 +367,7 @@ begin
             select s.object_key
             from private.recording_secrets as s
             inner join resguardo.recordings as m on m.id = s.recording_id
-            where r.id in (m.id, m.beside)
+            where r.id in (m.id, m.video_id)
             union
             select e.object_key from private.access_exports as e where e.recording_ids @> array[r.id]
             union
@@ -395,7 +395,7 @@ begin
         perform private.write_audit(
             action, 'ALLOWED', reason, 'recording',
             about.recordings || array(
-                select r.id from resguardo.recordings as r where r.beside = any (about.recordings) order by r.id
+                select r.id from resguardo.recordings as r where r.video_id = any (about.recordings) order by r.id
             ),
             about.patients, about.consultations,
             array['object', 'key'], about.how_many, null
@@ -457,7 +457,7 @@ begin
             select from private.deletion_objects as o where o.deletion_id = d.id and o.gone_at is null
         );
     media := array(
-        select r.id from resguardo.recordings as r where r.id = any (recordings) or r.beside = any (recordings)
+        select r.id from resguardo.recordings as r where r.id = any (recordings) or r.video_id = any (recordings)
     );
     with destroyed as (
         delete from private.recording_keys as k where k.recording_id = any (media)
@@ -466,7 +466,7 @@ begin
 
     told as (
         select
-            coalesce(r.beside, r.id) as recording_id,
+            coalesce(r.video_id, r.id) as recording_id,
             jsonb_agg(
                 jsonb_build_object(
                     'kind', 'recording', 'fingerprint', encode(sha256(x.wrapped_key), 'hex'),
@@ -475,7 +475,7 @@ begin
             ) as keys
         from destroyed as x
         inner join resguardo.recordings as r on r.id = x.recording_id
-        group by coalesce(r.beside, r.id)
+        group by coalesce(r.video_id, r.id)
     )
 
     update resguardo.deletions as d
@@ -552,7 +552,7 @@ begin
     on conflict (recording_id, number) do nothing;
     perform private.audit_deletions('recording.destroy', 'proven', finished);
     update resguardo.recordings as r set status = 'DELETED', due_at = null
-    where r.id = any (recordings) or r.beside = any (recordings);
+    where r.id = any (recordings) or r.video_id = any (recordings);
     update resguardo.deletions as d set status = 'DELETED', finished_at = private.now(), error = null
     where d.id = any (finished);
     delete from private.deletion_objects as o where o.deletion_id = any (finished);
@@ -611,7 +611,7 @@ begin
     select d.* into called_off
     from resguardo.deletions as d where d.id = of_deletion and d.status = 'UNDONE' and d.ground = 'MISSING';
     update resguardo.recordings as r set missing_since = null
-    where called_off.recording_id in (r.id, r.beside);
+    where called_off.recording_id in (r.id, r.video_id);
     perform private.write_audit(
         'recording.undo_delete', 'ALLOWED', 'object_is_back', 'recording', array[called_off.recording_id],
         array[called_off.patient_id], array[called_off.consultation_id], array['deletion'], 1, null

@@ -52,7 +52,7 @@ begin
         and exists (
             select from resguardo.recordings as r
             where r.id = s.recording_id and r.status = 'READY' and r.size_bytes = size
-                and not private.is_being_destroyed(coalesce(r.beside, r.id))
+                and not private.is_being_destroyed(coalesce(r.video_id, r.id))
         )
         and not exists (select from private.object_moves as m where m.recording_id = s.recording_id)
     returning s.recording_id into moved.id;

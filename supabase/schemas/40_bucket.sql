@@ -30,7 +30,7 @@ begin
         union all
         select r.id, r.consultation_id, r.status
         from videos as v
-        inner join resguardo.recordings as r on r.beside = v.id
+        inner join resguardo.recordings as r on r.video_id = v.id
     )
 
     select

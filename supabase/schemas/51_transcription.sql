@@ -7,9 +7,9 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     if exists (
-        select from resguardo.transcripts as t where t.recording_id = new.beside and t.status = 'PENDING'
+        select from resguardo.transcripts as t where t.recording_id = new.video_id and t.status = 'PENDING'
     ) then
-        perform private.put_job('transcribe_recording', new.beside);
+        perform private.put_job('transcribe_recording', new.video_id);
     end if;
     return null;
 end
@@ -17,7 +17,7 @@ $$;
 
 create trigger recordings_resume_transcription after update of status on resguardo.recordings
 for each row when (
-    new.beside is not null and new.status <> old.status and new.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+    new.video_id is not null and new.status <> old.status and new.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
 )
 execute function private.resume_transcription();
 
@@ -153,13 +153,13 @@ declare
 begin
     if exists (
         select from resguardo.recordings as r
-        where r.beside = of_recording and not private.is_finished(r.status) and r.status <> 'DELETED'
+        where r.video_id = of_recording and not private.is_finished(r.status) and r.status <> 'DELETED'
     ) then
         return null;
     end if;
     if exists (
         select from resguardo.recordings as r
-        where r.beside = of_recording and (
+        where r.video_id = of_recording and (
             r.status = 'LOST' or (r.status = 'FAILED' and r.started_at is not null)
             or (r.status = 'READY' and r.missing_since is not null)
         )
@@ -168,11 +168,11 @@ begin
     end if;
     parts := array(
         select r.id from resguardo.recordings as r
-        where r.beside = of_recording and r.status = 'READY' and r.medium = 'MICROPHONE'
+        where r.video_id = of_recording and r.status = 'READY' and r.medium = 'MICROPHONE'
     );
     if cardinality(parts) = 0 then
         parts := array(
-            select r.id from resguardo.recordings as r where r.beside = of_recording and r.status = 'READY'
+            select r.id from resguardo.recordings as r where r.video_id = of_recording and r.status = 'READY'
         );
     end if;
     return parts || of_recording;

@@ -245,7 +245,7 @@ async def test_error_is_told_in_the_readers_language(world: World, case: Case) -
 async def test_recorders_are_no_strangers(world: World) -> None:
     case = await world.case(separateSpeakers=True)
     recording = await _recorded(world, case)
-    parts = await world.rows("select id from resguardo.recordings where beside = %s", recording)
+    parts = await world.rows("select id from resguardo.recordings where video_id = %s", recording)
     for part in parts:
         await world.until(case.doctor, str(part["id"]), "RECORDING")
     await world.services.reconciler.run_once()

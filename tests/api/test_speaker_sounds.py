@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 _INSERT: LiteralString = """
 insert into resguardo.recordings (
-    id, consultation_id, doctor_id, patient_id, requested_by, room_name, status, medium, beside, participant_id,
+    id, consultation_id, doctor_id, patient_id, requested_by, room_name, status, medium, video_id, participant_id,
     track_sid, egress_id, sha256, size_bytes, error, started_at, created_at, updated_at
 )
 select

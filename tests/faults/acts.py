@@ -299,7 +299,7 @@ async def _names_everybody(visit: Visit, people: Mapping[str, str]) -> None:
     sounds = await visit.sounds()
     recorded = {one.output.filepath: one for one in visit.egresses()}
     videos = [row.id for row in await visit.rows() if row.medium == "VIDEO"]
-    found = Counter((row.beside, row.track_sid) for row in sounds)
+    found = Counter((row.video_id, row.track_sid) for row in sounds)
     newest = [visit.microphone(kind) for kind in ("DOCTOR", "PATIENT", "GUEST")]
     wanted = [*((videos[0], sid) for sid in people), *((videos[1], sid) for sid in newest)]
     assert found == Counter(wanted), f"other microphones are recorded: {found}"

@@ -30,7 +30,7 @@ select
             and e.entity_ids = array[r.id]
         order by e.recorded_at, e.id
     ),
-    r.beside, r.track_sid
+    r.video_id, r.track_sid
 from resguardo.recordings r left join private.recording_secrets s on s.recording_id = r.id
 where r.consultation_id = %s
 order by r.created_at, r.medium desc
@@ -54,7 +54,7 @@ class Row:
     status_at: datetime
     object_key: str | None
     steps: list[str]
-    beside: UUID | None = None
+    video_id: UUID | None = None
     track_sid: str | None = None
 
 
@@ -68,7 +68,7 @@ def judge(rows: list[Row], before: dict[UUID, str], cloud: Cloud) -> None:
     """Check the laws that hold at any moment. `before`: the last seen status of each recording."""
     live = [row for row in rows if row.medium == "VIDEO" and row.status in LIVE]
     assert len(live) <= 1, f"{len(live)} VIDEO recordings are live at once"
-    tracks = [(row.beside, row.track_sid) for row in rows if row.medium == "MICROPHONE"]
+    tracks = [(row.video_id, row.track_sid) for row in rows if row.medium == "MICROPHONE"]
     assert len(tracks) == len(set(tracks)), f"a microphone is recorded twice: {tracks}"
     missing = before.keys() - {row.id for row in rows}
     assert not missing, f"recordings are gone: {missing}"
@@ -131,7 +131,7 @@ def judge_ask(
 def judge_sound(rows: list[Row], cloud: Cloud, room: str, people: Collection[str]) -> None:
     """Check, after a pass without faults during a video, that each participant's microphone has a recording."""
     videos = [row.id for row in rows if row.medium == "VIDEO" and row.status in RECORDED]
-    heard = {row.track_sid for row in rows if row.beside in videos}
+    heard = {row.track_sid for row in rows if row.video_id in videos}
     published = cloud.rooms_open[room].microphones if videos and room in cloud.rooms_open else {}
     missing = [sid for who, sids in published.items() if who in people for sid in sids if sid not in heard]
     assert not missing, f"nobody records {missing}"

@@ -35,7 +35,7 @@ select r.id, r.status, r.truncated, r.error, r.medium, s.object_key, r.size_byte
     exists (
         select from audit.events as e
         where e.action = 'recording.transition' and e.entity_ids = array[r.id] and e.reason like '%%>LOST%%'
-    ), r.interrupted, r.participant_id, r.track_sid, r.beside
+    ), r.interrupted, r.participant_id, r.track_sid, r.video_id
 from resguardo.recordings as r join private.recording_secrets as s on s.recording_id = r.id
 where r.consultation_id = %s order by r.created_at, r.medium desc
 """
@@ -62,7 +62,7 @@ class Row:
     interrupted: bool = False
     participant_id: UUID | None = None
     track_sid: str | None = None
-    beside: UUID | None = None
+    video_id: UUID | None = None
 
     @property
     def outcome(self) -> str:

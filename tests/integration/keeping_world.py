@@ -168,7 +168,7 @@ class World:
         *,
         status: str = "READY",
         medium: str = "VIDEO",
-        beside: UUID | None = None,
+        video_id: UUID | None = None,
         content: bytes | None = None,
         participant: UUID | None = None,
         is_routed: bool = False,
@@ -180,12 +180,12 @@ class World:
         recording, content = uuid4(), content or secrets.token_bytes(64)
         await self.rows(
             "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name,"
-            " medium, beside, participant_id, track_sid, is_routed, status, created_at) select %s, c.id, c.doctor_id,"
+            " medium, video_id, participant_id, track_sid, is_routed, status, created_at) select %s, c.id, c.doctor_id,"
             " c.patient_id, c.doctor_id, c.room_name, %s, %s, %s, %s, %s, %s, %s"
             " from resguardo.consultations as c where c.id = %s",
             recording,
             medium,
-            beside,
+            video_id,
             participant,
             f"TR_{recording.hex[:12]}" if medium == "MICROPHONE" else None,
             is_routed,
@@ -228,7 +228,7 @@ class World:
         guest = await self.participant(consultation, "GUEST", "INTERPRETER")
         return [
             await self.recording(
-                consultation, status=status, medium="MICROPHONE", beside=video, participant=guest
+                consultation, status=status, medium="MICROPHONE", video_id=video, participant=guest
             )
             for status in statuses
         ]

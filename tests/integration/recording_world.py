@@ -285,7 +285,7 @@ class World:
 
     async def sound_of(self, recording_id: UUID) -> list[Recording]:
         """Return the sound recordings beside a video, in the order of their requests."""
-        query = "select id from resguardo.recordings where beside = %s order by created_at, track_sid"
+        query = "select id from resguardo.recordings where video_id = %s order by created_at, track_sid"
         return [await self.read(sound_id) for (sound_id,) in self.rows(query, recording_id)]
 
     async def consent(self) -> None:

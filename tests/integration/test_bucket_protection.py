@@ -94,7 +94,7 @@ def troubled(emptied_store: ObjectStore) -> Iterator[TroubledStorage]:
 async def with_sound(world: World, consultation: UUID | None = None) -> tuple[UUID, UUID]:
     video = await world.recording(consultation, content=b"picture")
     of = await world.value("select consultation_id from resguardo.recordings where id = %s", video)
-    return video, await world.recording(of, medium="SPEAKERS", beside=video, content=b"sound")
+    return video, await world.recording(of, medium="SPEAKERS", video_id=video, content=b"sound")
 
 
 async def is_settled(world: World, *recordings: UUID) -> None:

@@ -121,7 +121,7 @@ async def test_everything_that_was_made_of_it_goes_with_it(world: World) -> None
     consultation = await world.value(
         "select consultation_id from resguardo.recordings where id = %s", recording
     )
-    speakers = await world.recording(consultation, medium="SPEAKERS", beside=recording)
+    speakers = await world.recording(consultation, medium="SPEAKERS", video_id=recording)
     folder = (await world.key_of(recording)).rsplit("/", 1)[0]
     await world.storage.put_new(f"{folder}/video-2.mp4", b"a stray", "video/mp4")
     await world.storage.put_new(f"{folder}/poster.webp", b"a picture", "image/webp")
@@ -191,7 +191,7 @@ async def test_recording_whose_sound_is_not_over_waits(world: World) -> None:
     consultation = await world.value(
         "select consultation_id from resguardo.recordings where id = %s", recording
     )
-    await world.recording(consultation, medium="SPEAKERS", beside=recording, status="VERIFYING")
+    await world.recording(consultation, medium="SPEAKERS", video_id=recording, status="VERIFYING")
     await world.move_to(START + TERM)
     assert (await world.destroyer().run_once()).destroyed == 0
     assert await world.status_of(recording) == "READY"

@@ -132,7 +132,7 @@ class World:
         content: bytes,
         *,
         status: str = "READY",
-        beside: UUID | None = None,
+        video_id: UUID | None = None,
         participant: UUID | None = None,
         consultation: UUID | None = None,
         sha256: str | None = None,
@@ -140,15 +140,15 @@ class World:
     ) -> UUID:
         """Insert a recording with this status directly. The object of the recording is in the bucket."""
         recording, consultation = uuid4(), consultation or self.consultation
-        medium, name = ("SPEAKERS", "speakers.ogg") if beside else ("VIDEO", "video.mp4")
+        medium, name = ("SPEAKERS", "speakers.ogg") if video_id else ("VIDEO", "video.mp4")
         if participant is not None:
             medium, name = "MICROPHONE", f"microphone-{recording}.mp4"
-        key = f"keep/{consultation}/{beside or recording}/{name}"
+        key = f"keep/{consultation}/{video_id or recording}/{name}"
         with psycopg.connect(self.database.superuser_url) as connection:
             connection.execute("set session_replication_role = replica")  # Triggers off
             connection.execute(
                 "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by,"
-                " room_name, status, sha256, size_bytes, medium, beside, participant_id, track_sid, started_at)"
+                " room_name, status, sha256, size_bytes, medium, video_id, participant_id, track_sid, started_at)"
                 " select %s, c.id, c.doctor_id, c.patient_id, c.doctor_id, c.room_name, %s, %s, %s, %s, %s, %s, %s, %s"
                 " from resguardo.consultations as c where c.id = %s",
                 (
@@ -157,7 +157,7 @@ class World:
                     sha256 or hashlib.sha256(content).hexdigest(),
                     len(content),
                     medium,
-                    beside,
+                    video_id,
                     participant,
                     None if participant is None else f"TR_{recording.hex[:12]}",
                     started_at,
@@ -280,7 +280,7 @@ async def _another_patients(world: World, content: bytes) -> UUID:
 
 async def test_copy_holds_every_ready_recording_of_the_patient_and_nothing_else(world: World) -> None:
     video = await world.recording(b"the video")
-    await world.recording(b"the voices", beside=video)
+    await world.recording(b"the voices", video_id=video)
     await world.recording(b"a failed one", status="FAILED")
     await _another_patients(world, b"somebody else's")
     request = world.request()
@@ -313,9 +313,9 @@ async def test_copy_names_each_microphone_by_the_kind_of_its_participant(world: 
     ]
     for minute, (name, participant, _) in enumerate(given, start=30):
         at = f"2026-11-20 23:{minute}:00+00"
-        await world.recording(name.encode(), beside=video, participant=participant, started_at=at)
-    await world.recording(b"failed", status="FAILED", beside=video, participant=doctor)
-    await world.recording(b"two channels", beside=video)
+        await world.recording(name.encode(), video_id=video, participant=participant, started_at=at)
+    await world.recording(b"failed", status="FAILED", video_id=video, participant=doctor)
+    await world.recording(b"two channels", video_id=video)
     request = world.request()
     await world.exports.export(request)
     files = await world.opened(request)
@@ -336,8 +336,8 @@ async def test_copy_names_each_microphone_by_the_kind_of_its_participant(world: 
 
 async def test_microphone_that_is_left_out_renames_no_other(world: World) -> None:
     video, patient = await world.recording(b"the video"), world.participant("PATIENT")
-    gone = await world.recording(b"first", beside=video, participant=patient)
-    await world.recording(b"second", beside=video, participant=patient, started_at="2026-11-20 23:40:00+00")
+    gone = await world.recording(b"first", video_id=video, participant=patient)
+    await world.recording(b"second", video_id=video, participant=patient, started_at="2026-11-20 23:40:00+00")
     await world.storage.delete(f"keep/{world.consultation}/{video}/microphone-{gone}.mp4")
     request = world.request()
     await world.exports.export(request)
@@ -350,7 +350,7 @@ async def test_microphone_that_is_left_out_renames_no_other(world: World) -> Non
 @pytest.mark.parametrize("status", ["VERIFYING", "STOPPING", "LOST"])
 async def test_copy_waits_for_a_sound_that_may_still_come_and_no_longer(world: World, status: str) -> None:
     video, patient = await world.recording(b"the video"), world.participant("PATIENT")
-    sound = await world.recording(b"late", status=status, beside=video, participant=patient)
+    sound = await world.recording(b"late", status=status, video_id=video, participant=patient)
     request = world.request()
     with pytest.raises(Conflict, match="recording_not_finished"):
         await world.exports.export(request)
@@ -606,7 +606,7 @@ def _deletion(world: World, recording: UUID, **values: object) -> UUID:
 
 async def test_recording_that_is_destroyed_goes_into_no_copy(world: World) -> None:
     doomed = await world.recording(b"doomed")
-    await world.recording(b"its voices", beside=doomed)
+    await world.recording(b"its voices", video_id=doomed)
     stays = await world.recording(b"stays")
     _deletion(world, doomed, shredded_at="2026-11-21T00:00:00+00:00")
     request = world.request()
@@ -680,7 +680,7 @@ async def test_request_that_is_not_approved_gets_no_copy(world: World, status: s
 
 async def test_copy_covers_the_video_of_a_sound_too_for_whoever_destroys_that(world: World) -> None:
     video = await world.recording(b"failed", status="FAILED")
-    sound = await world.recording(b"voices", beside=video)
+    sound = await world.recording(b"voices", video_id=video)
     request = world.request()
     await world.exports.export(request)
     copy = world.copy(request)

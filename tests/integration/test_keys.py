@@ -67,7 +67,8 @@ class Practice:
             connection.execute("set session_replication_role = replica")
             connection.execute(
                 "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, status,"
-                " room_name, sha256, size_bytes, medium, beside) values (%s, %s, %s, %s, %s, %s, %s, %s, 1000, %s, %s)",
+                " room_name, sha256, size_bytes, medium, video_id)"
+                " values (%s, %s, %s, %s, %s, %s, %s, %s, 1000, %s, %s)",
                 [
                     recording,
                     ANA.id_of("over"),

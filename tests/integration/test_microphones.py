@@ -149,7 +149,7 @@ def test_each_microphone_is_recorded_beside_the_video(open_visit: OpenVisit) -> 
         for sid in visit.cloud.rooms_open[visit.stage.room].microphones[visit.identity(who)]
     }
     for row in visit.rows():
-        assert row.beside == video
+        assert row.video_id == video
         assert (row.object_key or "").endswith(f"/{video}/microphone-{row.id}.mp4")
 
 

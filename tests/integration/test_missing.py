@@ -142,7 +142,7 @@ async def test_what_is_held_is_reported_and_kept_until_it_is_released(world: Wor
 async def test_a_video_whose_sound_is_there_is_left_to_people(world: World) -> None:
     gone = await world.recording()
     consultation = await world.value("select consultation_id from resguardo.recordings where id = %s", gone)
-    sound = await world.recording(consultation, medium="SPEAKERS", beside=gone)
+    sound = await world.recording(consultation, medium="SPEAKERS", video_id=gone)
     await lose(world, gone)
     await look(world)
     await world.move_to(world.time + 2 * QUARANTINE)
@@ -158,7 +158,7 @@ async def test_a_video_whose_sound_is_there_is_left_to_people(world: World) -> N
 async def test_a_sound_that_is_missing_alone_is_reported_and_its_video_stays(world: World) -> None:
     video = await world.recording()
     consultation = await world.value("select consultation_id from resguardo.recordings where id = %s", video)
-    sound = await world.recording(consultation, medium="SPEAKERS", beside=video)
+    sound = await world.recording(consultation, medium="SPEAKERS", video_id=video)
     await lose(world, sound)
     await look(world)
     await world.move_to(world.time + 2 * QUARANTINE)

@@ -41,7 +41,7 @@ async def certificate_of(world: World, recording: UUID) -> Certificate:
 
 async def statuses(world: World, video: UUID) -> list[str]:
     rows = await world.rows(
-        "select status from resguardo.recordings where beside = %s order by created_at, id", video
+        "select status from resguardo.recordings where video_id = %s order by created_at, id", video
     )
     return [row["status"] for row in rows]
 
@@ -321,7 +321,7 @@ class TestRestore:
         sounds = await world.microphones(video, "READY", "LOST", "READY")
         backup = await world.rows(
             "select row_to_json(r)::text as row, s.object_key from resguardo.recordings as r"
-            " join private.recording_secrets as s on s.recording_id = r.id where %s in (r.id, r.beside)",
+            " join private.recording_secrets as s on s.recording_id = r.id where %s in (r.id, r.video_id)",
             video,
         )
         await world.move_to(START + TERM)
@@ -329,7 +329,7 @@ class TestRestore:
         await world.rows("set session_replication_role = replica")
         await world.rows("delete from resguardo.certificates where recording_id = %s", video)
         await world.rows("delete from resguardo.deletions where recording_id = %s", video)
-        await world.rows("delete from resguardo.recordings where %s in (id, beside)", video)
+        await world.rows("delete from resguardo.recordings where %s in (id, video_id)", video)
         for one in backup:
             await world.rows(
                 "insert into resguardo.recordings"

@@ -376,7 +376,7 @@ async def test_a_speakers_row_that_runs_saves_what_lies_beside_its_video(world: 
     with psycopg.connect(world.database.superuser_url) as connection:
         connection.execute("set session_replication_role = replica")
         connection.execute(
-            "update resguardo.recordings set medium = 'SPEAKERS', beside = %s where id = %s",
+            "update resguardo.recordings set medium = 'SPEAKERS', video_id = %s where id = %s",
             (video, speakers),
         )
     await world.put(world.key(video, "speakers.ogg"))

@@ -53,7 +53,7 @@ class Practice:
             await self.world.participant(consultation, kind)
         video = await self.world.recording(consultation)
         await self.world.recording(
-            consultation, medium="SPEAKERS", beside=video, is_routed=True, content=sound or beginning()
+            consultation, medium="SPEAKERS", video_id=video, is_routed=True, content=sound or beginning()
         )
         return video
 
@@ -159,7 +159,7 @@ async def recorded_apart(practice: Practice, parts: dict[str, tuple[bytes, float
     for kind, (content, began) in parts.items():
         participant = await world.participant(consultation, kind, "INTERPRETER" if kind == "GUEST" else None)
         one = await world.recording(
-            consultation, medium="MICROPHONE", beside=recording, participant=participant, status="VERIFYING"
+            consultation, medium="MICROPHONE", video_id=recording, participant=participant, status="VERIFYING"
         )
         made.append((one, content, began + 0.09))
     for one, content, began in reversed(made):

@@ -582,7 +582,7 @@ async def test_speakers_that_turn_up_later_are_heard_unless_the_video_was_planne
     """A plan depends on the start and the length of one sound, so it does not fit another sound."""
     consultation = await words.world.consultation()
     video = await words.world.recording(consultation)
-    speakers = await words.world.recording(consultation, medium="SPEAKERS", beside=video, status="LOST")
+    speakers = await words.world.recording(consultation, medium="SPEAKERS", video_id=video, status="LOST")
     words.speech.script = fail(RateLimited("speech_busy"))
     await _live_and_die(words, Life(ends_at=None if is_planned else 4), video)
     assert ((await words.state_of(video))[3] is not None) is is_planned

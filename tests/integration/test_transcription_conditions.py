@@ -142,7 +142,7 @@ async def parts_beside(
         given = {name: part[name] for name in part if name not in ("began", "status")}
         status = part.get("status", "READY")
         first = status if status == "ABORTED" else "VERIFYING"
-        one = await world.recording(consultation, beside=video, status=first, **given)
+        one = await world.recording(consultation, video_id=video, status=first, **given)
         made.append(one)
         if part.get("began") is not None:
             await _set_began(words, one, part["began"])

@@ -12,7 +12,7 @@ from tests.policies.world import ANA, BRUNO
 VIDEO = ANA.id_of("over READY")
 PART: LiteralString = (
     "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name, status,"
-    " medium, beside, participant_id, track_sid, is_routed)"
+    " medium, video_id, participant_id, track_sid, is_routed)"
     " select %s, v.consultation_id, v.doctor_id, v.patient_id, v.requested_by, v.room_name, 'FAILED', %s,"
     " case when %s then v.id end, %s, %s, %s from resguardo.recordings as v where v.id = %s"
 )
@@ -30,14 +30,14 @@ def insert(
     database: Database,
     medium: str,
     *,
-    is_beside: bool = True,
+    has_video: bool = True,
     participant: UUID | None = None,
     track_sid: str | None = None,
     is_routed: bool = False,
 ) -> UUID:
     part = uuid4()
     with superuser(database) as connection:
-        values = [part, medium, is_beside, participant, track_sid, is_routed, VIDEO]
+        values = [part, medium, has_video, participant, track_sid, is_routed, VIDEO]
         connection.execute(PART, values)
     return part
 
@@ -67,8 +67,8 @@ def test_video_has_one_recording_of_two_channels(practice: Database) -> None:
 @pytest.mark.parametrize(
     ("constraint", "given"),
     [
-        ("recordings_sound_is_beside", {"medium": "SPEAKERS", "is_beside": False}),
-        ("recordings_sound_is_beside", {"medium": "VIDEO"}),
+        ("recordings_sound_has_video", {"medium": "SPEAKERS", "has_video": False}),
+        ("recordings_sound_has_video", {"medium": "VIDEO"}),
         ("recordings_microphone_has_participant", {"medium": "MICROPHONE", "track_sid": "TR_1"}),
         ("recordings_microphone_has_participant", {"medium": "SPEAKERS", "participant": "PATIENT"}),
         ("recordings_microphone_has_track", {"medium": "MICROPHONE", "participant": "PATIENT"}),

@@ -115,13 +115,13 @@ def kept(database: Database, recording: UUID) -> tuple[Any, ...]:
 
 
 def start(
-    connection: Connection, name: str = "new", medium: str = "VIDEO", beside: str | None = None
+    connection: Connection, name: str = "new", medium: str = "VIDEO", video_id: str | None = None
 ) -> UUID:
     """Request a recording of Ana's startable consultation. Return its id."""
     made = ANA.id_of(name)
     connection.execute(
         "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name,"
-        " medium, beside) values (%s, %s, %s, %s, %s, %s, %s, %s)",
+        " medium, video_id) values (%s, %s, %s, %s, %s, %s, %s, %s)",
         [
             made,
             ANA.id_of("startable"),
@@ -130,7 +130,7 @@ def start(
             ANA.doctor_id,
             ANA.room_of("startable"),
             medium,
-            beside and ANA.id_of(beside),
+            video_id and ANA.id_of(video_id),
         ],
     )
     return made
@@ -320,16 +320,16 @@ def test_a_recording_is_classed_when_it_is_asked_for_and_due_when_it_ends(practi
     first = activate(practice, "first", policy(90, kinds={"follow_up": 30}))
     with superuser(practice) as connection:
         made = start(connection)
-        beside = start(connection, "sound", "SPEAKERS", "new")
+        video_id = start(connection, "sound", "SPEAKERS", "new")
         assert value(
             connection, "select private.object_prefix(r) from resguardo.recordings as r where r.id = %s", made
         ) == (f"r/d30/{ANA.id_of('startable')}/{made}/")
     assert kept(practice, made) == ("d30", None, None)
     set_clock(practice, NOW + DAY)
     end(practice, made)
-    end(practice, beside)
+    end(practice, video_id)
     assert kept(practice, made) == ("d30", NOW + 31 * DAY, first)
-    assert kept(practice, beside) == ("d30", None, None)
+    assert kept(practice, video_id) == ("d30", None, None)
 
 
 @pytest.mark.parametrize("outcome", ["FAILED", "ABORTED", "LOST"])

@@ -20,7 +20,7 @@ def practice_with_sound(practice: Database) -> Database:
     with superuser(practice) as connection:
         connection.execute(
             "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name,"
-            " status, medium, beside, participant_id, track_sid, sha256, size_bytes)"
+            " status, medium, video_id, participant_id, track_sid, sha256, size_bytes)"
             " values (%s, %s, %s, %s, %s, %s, 'READY', 'MICROPHONE', %s, %s, 'TR_guest', %s, 5)",
             [
                 SOUND,
@@ -101,7 +101,7 @@ def test_nobody_adds_a_microphone_sound_by_hand(practice: Database, who: str) ->
     ):
         connection.execute(
             "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name,"
-            " medium, beside, participant_id, track_sid) values (gen_random_uuid(), %s, %s, %s, %s, %s,"
+            " medium, video_id, participant_id, track_sid) values (gen_random_uuid(), %s, %s, %s, %s, %s,"
             " 'MICROPHONE', %s, %s, 'TR_mine')",
             [
                 ANA.id_of("startable"),
@@ -121,7 +121,7 @@ def test_sound_of_a_participant_of_another_consultation_is_refused(practice: Dat
         with pytest.raises(psycopg.errors.ForeignKeyViolation):
             connection.execute(
                 "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by,"
-                " room_name, status, medium, beside, participant_id, track_sid) values (gen_random_uuid(), %s, %s,"
+                " room_name, status, medium, video_id, participant_id, track_sid) values (gen_random_uuid(), %s, %s,"
                 " %s, %s, %s, 'LOST', 'MICROPHONE', %s, %s, 'TR_other')",
                 [
                     ANA.id_of("startable"),

@@ -52,7 +52,7 @@ begin
         returning id into guest;
     end if;
     insert into resguardo.recordings (
-        id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, beside, participant_id, track_sid,
+        id, consultation_id, doctor_id, patient_id, requested_by, room_name, medium, video_id, participant_id, track_sid,
         status, egress_id, created_at
     )
     select
@@ -118,13 +118,13 @@ create function moved.traces() returns table (place text, recording uuid)
 language plpgsql as $$
 begin
     return query
-    select 'recording_secrets', coalesce(r.beside, r.id)
+    select 'recording_secrets', coalesce(r.video_id, r.id)
     from private.recording_secrets as s join resguardo.recordings as r on r.id = s.recording_id
     union all
-    select 'recording_keys', coalesce(r.beside, r.id)
+    select 'recording_keys', coalesce(r.video_id, r.id)
     from private.recording_keys as s join resguardo.recordings as r on r.id = s.recording_id
     union all
-    select 'object_moves', coalesce(r.beside, r.id)
+    select 'object_moves', coalesce(r.video_id, r.id)
     from private.object_moves as s join resguardo.recordings as r on r.id = s.recording_id
     union all
     select 'import_secrets', i.recording_id
@@ -144,7 +144,7 @@ begin
     select 'deletion_objects', d.recording_id
     from private.deletion_objects as o join resguardo.deletions as d on d.id = o.deletion_id
     union all
-    select 'access_exports', coalesce(r.beside, r.id)
+    select 'access_exports', coalesce(r.video_id, r.id)
     from private.access_exports as e
     join resguardo.recordings as r on r.id = any(e.recording_ids);
 end $$;

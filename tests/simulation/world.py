@@ -163,14 +163,14 @@ class World:
         return UUID(int=self.dice.getrandbits(128), version=4)
 
     async def _begin(self, recording_id: UUID, video: Recording, medium: str, status: str) -> str:
-        beside = None if medium == "VIDEO" else video.id
+        video_id = None if medium == "VIDEO" else video.id
         return str(
             await self.value(
                 "select moved.begin_recording(%s, %s, %s, %s, %s, %s)",
                 recording_id,
                 video.consultation,
                 medium,
-                beside,
+                video_id,
                 video.created_at,
                 "ABORTED" if status == "ABORTED" else "VERIFYING",
             )
