@@ -43,7 +43,7 @@ from app.jobs.watch import LeaderWatch
 from app.keys.service import require_root_keys
 from app.postgres.database import Database
 from app.recording_imports.service import Imports
-from app.recordings.changes import Feed, RecordingChanges
+from app.recordings.changes import ChangeFeed, RecordingChanges
 from app.recordings.service import Recordings
 from app.retention.service import Retention
 from app.retention.storage_report import Prices
@@ -74,7 +74,7 @@ class _Parts:
     audit: Audit
     rejections: Rejections
     limits: OperationLimits
-    feed: Feed
+    feed: ChangeFeed
     leader: LeaderWatch
 
 
@@ -166,7 +166,7 @@ def _parts(settings: ApiSettings) -> _Parts:
         audit=audit,
         rejections=Rejections(audit.record_rejections, clock=time.monotonic, interval_seconds=60),
         limits=_limits(settings),
-        feed=Feed(database.dedicated.listen),
+        feed=ChangeFeed(database.dedicated.listen),
         leader=LeaderWatch(database, clock=time.monotonic),
     )
 

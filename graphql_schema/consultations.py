@@ -215,9 +215,9 @@ class ConsultationInput:
         )
 
 
-def _selection(info: Info, *path: str) -> model.Selection:
+def _selection(info: Info, *path: str) -> model.ConsultationSelection:
     fields = selected(info, *path)
-    return model.Selection(fields, "participants" in fields, "consents" in fields)
+    return model.ConsultationSelection(fields, "participants" in fields, "consents" in fields)
 
 
 def _place(consultation: model.Consultation) -> Cursor:

@@ -306,7 +306,7 @@ def _error_text(error: str | None, info: Info) -> str | None:
     return None if error is None else recording_error_text(error, info.context.language)
 
 
-def select_recording(info: Info, *path: str) -> model.Selection:
+def select_recording(info: Info, *path: str) -> model.RecordingSelection:
     """Return the selected fields of a recording at `path`. Raises InvalidInput (storage_in_list) for `storage`.
 
     Every root field that returns recordings uses this function, except `recording`, because `storage` costs a
@@ -315,7 +315,7 @@ def select_recording(info: Info, *path: str) -> model.Selection:
     fields = selected(info, *path)
     if "storage" in fields:
         raise InvalidInput("storage_in_list")
-    return model.Selection(fields)
+    return model.RecordingSelection(fields)
 
 
 def _place(recording: model.Recording) -> Cursor:
@@ -325,7 +325,7 @@ def _place(recording: model.Recording) -> Cursor:
 async def recording(info: Info, id: strawberry.ID) -> Recording:
     """Return one recording."""
     service, asker = info.context.services.recordings, await info.context.asker()
-    selection = model.Selection(selected(info))
+    selection = model.RecordingSelection(selected(info))
     found = await service.get(asker, parse_id(id), selection)
     if "storage" in selection.fields and found.status is model.RecordingStatus.READY:
         return Recording.of(found, await service.stored_media(asker, found.id))

@@ -148,7 +148,7 @@ class Registration:
 
 
 @dataclass(frozen=True)
-class Selection:
+class ConsultationSelection:
     """The selected fields of a consultation: their names for the audit row, and which nested lists to read."""
 
     fields: tuple[str, ...] = ()

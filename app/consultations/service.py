@@ -14,11 +14,11 @@ from app.consents import service as consents
 from app.consultations import store
 from app.consultations.model import (
     Consultation,
+    ConsultationSelection,
     GuestRole,
     Participant,
     ParticipantKind,
     Registration,
-    Selection,
     require_consent_to_enter,
     room_name,
 )
@@ -30,7 +30,7 @@ from app.postgres.paging import Page, PageRequest
 
 INVITATION_LIFETIME = timedelta(hours=24)
 _SECRET_BYTES = 32
-_WHOLE = Selection(with_participants=True)
+_WHOLE = ConsultationSelection(with_participants=True)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Consultations:
         self._deployment = deployment
 
     async def register(
-        self, asker: Asker, registration: Registration, selection: Selection = _WHOLE
+        self, asker: Asker, registration: Registration, selection: ConsultationSelection = _WHOLE
     ) -> Consultation:
         """Register a consultation of the calling doctor. If it was registered before, return it in its present
         state.
@@ -102,7 +102,11 @@ class Consultations:
         return consultation
 
     async def get(
-        self, asker: Asker, consultation_id: UUID | None, external_id: str | None, selection: Selection
+        self,
+        asker: Asker,
+        consultation_id: UUID | None,
+        external_id: str | None,
+        selection: ConsultationSelection,
     ) -> Consultation:
         """Return the consultation with this id or external id. Raises NotFound, and InvalidInput unless exactly one
         of them is given.
@@ -120,7 +124,9 @@ class Consultations:
             )
             return _found(consultation)
 
-    async def page(self, asker: Asker, request: PageRequest, selection: Selection) -> Page[Consultation]:
+    async def page(
+        self, asker: Asker, request: PageRequest, selection: ConsultationSelection
+    ) -> Page[Consultation]:
         """Return a page of the caller's consultations, newest appointment first."""
         access = permissions.LIST_CONSULTATIONS.on()
         async with self._database.as_user(asker, access) as tx:
@@ -160,7 +166,10 @@ class Consultations:
         async with self._database.as_user(asker, access) as tx:
             consultation = _found(
                 await store.read(
-                    tx, consultation_id=consultation_id, selection=Selection(), action="guest.invite"
+                    tx,
+                    consultation_id=consultation_id,
+                    selection=ConsultationSelection(),
+                    action="guest.invite",
                 )
             )
             guest_id = await store.insert_participant(tx, consultation.id, ParticipantKind.GUEST, role)
@@ -218,7 +227,11 @@ async def open_locked(tx: Transaction, consultation_id: UUID, action: LiteralStr
     Raises NotFound.
     """
     await consents.lock_consultation(tx, consultation_id)
-    return _found(await store.read(tx, consultation_id=consultation_id, selection=Selection(), action=action))
+    return _found(
+        await store.read(
+            tx, consultation_id=consultation_id, selection=ConsultationSelection(), action=action
+        )
+    )
 
 
 def _found(consultation: Consultation | None) -> Consultation:

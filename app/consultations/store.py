@@ -8,7 +8,13 @@ from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
 
-from app.consultations.model import Consultation, GuestRole, ParticipantKind, Registration, Selection
+from app.consultations.model import (
+    Consultation,
+    ConsultationSelection,
+    GuestRole,
+    ParticipantKind,
+    Registration,
+)
 from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
@@ -96,7 +102,7 @@ async def read(
     *,
     consultation_id: UUID | None = None,
     external_id: str | None = None,
-    selection: Selection,
+    selection: ConsultationSelection,
     action: LiteralString = "consultation.read",
     counts_as_page: bool = False,
 ) -> Consultation | None:
@@ -111,7 +117,9 @@ async def read(
     return rows[0] if rows else None
 
 
-async def list_page(tx: Transaction, request: PageRequest, selection: Selection) -> list[Consultation]:
+async def list_page(
+    tx: Transaction, request: PageRequest, selection: ConsultationSelection
+) -> list[Consultation]:
     """Return one row more than requested, newest appointment first, with the audit row."""
     return await _CONSULTATIONS.page(tx, request, selection.parameters, fields=selection.fields)
 

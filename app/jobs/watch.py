@@ -18,7 +18,7 @@ from app.postgres.queries import Queries
 log = logging.getLogger(__name__)
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
-LOOK_SECONDS: Final = 15
+CHECK_SECONDS: Final = 15
 REPEAT_SECONDS: Final = 600
 
 
@@ -65,7 +65,7 @@ class LeaderWatch:
         async with self._database.as_service("watch_leader") as tx:
             return await read_last_led(tx)
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Log a warning, or that the warning is over. Raises AppError."""
         found = await self.read()
         if not found.is_overdue:
@@ -91,10 +91,10 @@ class LeaderWatch:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
             try:
-                await self.look()
+                await self.check()
             except AppError as error:
                 log.info("the leader is not known: %s", error.reason)
-            except Exception as error:  # noqa: BLE001 - the loop must outlive whatever a look raises
+            except Exception as error:  # noqa: BLE001 - the loop must outlive whatever a check raises
                 log.error("the leader is not known: %s", describe_failure(error))  # noqa: TRY400 - it could quote a row

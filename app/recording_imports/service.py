@@ -20,14 +20,14 @@ from app.postgres.database import Asker, Database
 from app.recording_imports import store
 from app.recording_imports.model import ImportRequest, ImportStatus, RecordingImport, SignedUpload
 from app.recordings import service as recordings
-from app.recordings.model import Recording, Selection
+from app.recordings.model import Recording, RecordingSelection
 
 PATIENCE_SECONDS = 5.0
 """How long the API waits for the worker's signature."""
 
 _FRESH = timedelta(minutes=1)
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.25
-_PLAIN = Selection()
+_PLAIN = RecordingSelection()
 
 
 class Imports:
@@ -46,7 +46,9 @@ class Imports:
         url = await self._signed_url(asker, found.id)
         return SignedUpload(found, url, upload_headers(found.content_type, found.size_bytes))
 
-    async def complete(self, asker: Asker, import_id: UUID, selection: Selection = _PLAIN) -> Recording:
+    async def complete(
+        self, asker: Asker, import_id: UUID, selection: RecordingSelection = _PLAIN
+    ) -> Recording:
         """Create the recording and queue its verification. A second call returns the same recording.
 
         Raises NotFound, Conflict (import_expired), Forbidden (consent_missing, with the roles).

@@ -26,7 +26,7 @@ from app.postgres.audited import AuditedRead
 from app.postgres.database import Asker, Database, Transaction
 from app.postgres.queries import Queries
 from app.recordings import store
-from app.recordings.model import Recording, Selection
+from app.recordings.model import Recording, RecordingSelection
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +48,13 @@ _WATCHED: Final = AuditedRead(
 Listen = Callable[[LiteralString], AbstractAsyncContextManager[AsyncGenerator[str]]]
 Slot = Callable[[], AbstractAsyncContextManager[None]]
 """Holds one of the person's slots for concurrent operations. Raises RateLimited."""
-Known = dict[UUID, str]
+Versions = dict[UUID, str]
 """The last state of each recording that was sent: a text that differs if the recording or its transcript has
 changed.
 """
 
 
-class Feed:
+class ChangeFeed:
     """Wakes the subscriptions that watch a consultation. `async with` listens, and reconnects, until the block
     ends.
     """
@@ -79,7 +79,7 @@ class Feed:
                 await self._task
 
     @contextmanager
-    def watched(self, consultation_id: UUID) -> Iterator[asyncio.Event]:
+    def watch(self, consultation_id: UUID) -> Iterator[asyncio.Event]:
         """Yield an event that is set whenever a recording of the consultation may have changed."""
         changed = asyncio.Event()
         self._watchers[consultation_id].add(changed)
@@ -118,12 +118,12 @@ class Feed:
 class RecordingChanges:
     """The service."""
 
-    def __init__(self, database: Database, feed: Feed) -> None:
+    def __init__(self, database: Database, feed: ChangeFeed) -> None:
         self._database = database
         self._feed = feed
 
     async def watch(
-        self, asker: Asker, consultation_id: UUID, selection: Selection, slot: Slot = nullcontext
+        self, asker: Asker, consultation_id: UUID, selection: RecordingSelection, slot: Slot = nullcontext
     ) -> AsyncGenerator[Recording]:
         """Yield the newest recording of the consultation, if there is one, and then each recording that changes.
 
@@ -131,66 +131,70 @@ class RecordingChanges:
         raising: NotFound or RateLimited at the start, and Unauthenticated or Forbidden when the session ends. It
         waits while the database is unreachable, and for a slot before each read.
         """
-        with self._feed.watched(consultation_id) as changed:
-            known: Known = {}
-            for recording in await _to_its_end(slot, self._begin(asker, consultation_id, selection, known)):
+        with self._feed.watch(consultation_id) as changed:
+            sent: Versions = {}
+            for recording in await _run_to_end(
+                slot, self._read_newest(asker, consultation_id, selection, sent)
+            ):
                 yield recording
             while True:
                 await changed.wait()
                 changed.clear()
                 try:
-                    news = await _to_its_end(slot, self._news(asker, consultation_id, selection, known))
+                    changed_recordings = await _run_to_end(
+                        slot, self._read_changes(asker, consultation_id, selection, sent)
+                    )
                 except (UpstreamFailed, Timeout, RateLimited):
                     changed.set()
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
-                for recording in news:
+                for recording in changed_recordings:
                     yield recording
 
-    async def _begin(
-        self, asker: Asker, consultation_id: UUID, selection: Selection, known: Known
+    async def _read_newest(
+        self, asker: Asker, consultation_id: UUID, selection: RecordingSelection, sent: Versions
     ) -> list[Recording]:
         access = permissions.WATCH_RECORDINGS.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
             parameters = {"consultation_id": consultation_id}
             if not await _WATCHED.all(tx, parameters, fields=selection.fields):
                 raise NotFound("consultation_not_found")
-            videos = await _videos(tx, consultation_id)
+            videos = await _read_versions(tx, consultation_id)
             newest = await _read(tx, list(videos)[-1:], selection)
-        known.update(videos)
+        sent.update(videos)
         return newest
 
-    async def _news(
-        self, asker: Asker, consultation_id: UUID, selection: Selection, known: Known
+    async def _read_changes(
+        self, asker: Asker, consultation_id: UUID, selection: RecordingSelection, sent: Versions
     ) -> list[Recording]:
         access = permissions.WATCH_RECORDINGS.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
-            videos = await _videos(tx, consultation_id)
-            news = await _read(
-                tx, [one for one, stand in videos.items() if known.get(one) != stand], selection
+            videos = await _read_versions(tx, consultation_id)
+            changed_recordings = await _read(
+                tx, [one for one, version in videos.items() if sent.get(one) != version], selection
             )
-        known.update({one.id: videos[one.id] for one in news})
-        return news
+        sent.update({one.id: videos[one.id] for one in changed_recordings})
+        return changed_recordings
 
 
-async def _videos(tx: Transaction, consultation_id: UUID) -> Known:
+async def _read_versions(tx: Transaction, consultation_id: UUID) -> Versions:
     rows = await tx.all(_sql["videos_of_consultation"], {"consultation_id": consultation_id})
-    return {row["id"]: row["stand"] for row in rows}
+    return {row["id"]: row["version"] for row in rows}
 
 
-async def _read(tx: Transaction, ids: list[UUID], selection: Selection) -> list[Recording]:
+async def _read(tx: Transaction, ids: list[UUID], selection: RecordingSelection) -> list[Recording]:
     found = [await store.read(tx, one, selection, "recording.watch") for one in ids]
     return [recording for recording in found if recording is not None]
 
 
-async def _to_its_end(slot: Slot, reading: Coroutine[None, None, list[Recording]]) -> list[Recording]:
+async def _run_to_end(slot: Slot, reading: Coroutine[None, None, list[Recording]]) -> list[Recording]:
     """Run the read to its end even if the client disconnects, so that its audit row is written."""
-    task = asyncio.create_task(_in(slot, reading))
+    task = asyncio.create_task(_read_in_slot(slot, reading))
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return await asyncio.shield(task)
 
 
-async def _in(slot: Slot, reading: Coroutine[None, None, list[Recording]]) -> list[Recording]:
+async def _read_in_slot(slot: Slot, reading: Coroutine[None, None, list[Recording]]) -> list[Recording]:
     try:
         async with slot():
             return await reading

@@ -38,15 +38,15 @@ from app.recordings.model import (
     Recording,
     RecordingStatus,
     SoundMode,
-    absent,
-    failed,
-    followed,
+    apply_egress,
     has_reported_size,
-    stored_since,
-    verified,
+    mark_failed,
+    mark_object_absent,
+    mark_verified,
+    set_stored_at,
 )
-from app.recordings.room_watch import RoomWatch, objection_to_recording
-from app.recordings.transition_effects import stop_consultation, stop_sound, take
+from app.recordings.room_watch import RoomWatch, find_objection_to_recording
+from app.recordings.transition_effects import stop_live_recordings, stop_sound, write_transition
 
 AMBIGUOUS_START = timedelta(seconds=60)
 NO_EGRESS = "livekit_no_egress"
@@ -108,26 +108,26 @@ class RecordingController:
 
         Raises Timeout or UpstreamFailed if it is unknown whether LiveKit started. The job then runs again.
         """
-        attempt = await self._attempt(recording_id)
+        attempt = await self._open_attempt(recording_id)
         if attempt is None:
             return
         try:
-            egress = await self._find(attempt) or await self._ask_to_start(attempt)
+            egress = await self._find_egress(attempt) or await self._ask_to_start(attempt)
         except LiveKitRefused as refused:
             if refused.reason != NO_EGRESS:
                 raise
-            await self._fail_unless_begun(recording_id, NO_EGRESS)
+            await self._refuse_start(recording_id, NO_EGRESS)
             return
         if egress is None:
             return
         after = await self.change(
-            recording_id, lambda current, _: followed(current, egress), egress.object_key
+            recording_id, lambda current, _: apply_egress(current, egress), egress.object_key
         )
         is_its_own = after is not None and after.status.is_live and after.egress_id == egress.egress_id
         if not is_its_own and not egress.is_over:
             await self._livekit.stop_egress(egress.egress_id)
         if after is not None and after.medium is Medium.VIDEO and after.status.is_live:
-            await self.rooms.look(after.room_name)
+            await self.rooms.check_room(after.room_name)
 
     async def stop(self, recording_id: UUID) -> None:
         """Stop the egress. Does nothing while a start is in progress, because the start job stops its egress
@@ -162,13 +162,13 @@ class RecordingController:
         if media is None:
             return None
         async with self._database.as_service("recording_controller") as tx:
-            recording_id = await store.find(tx, media)
+            recording_id = await store.find_by_media(tx, media)
         if recording_id is None:
             return None
         if egress.is_over and await self._is_superseded(recording_id, egress):
             return None
         return await self.change(
-            recording_id, lambda current, _: followed(current, egress), egress.object_key
+            recording_id, lambda current, _: apply_egress(current, egress), egress.object_key
         )
 
     async def enforce_consent(self, consultation_id: UUID) -> None:
@@ -176,7 +176,7 @@ class RecordingController:
         async with self._database.as_service("enforce_consent") as tx:
             if not await consents.everyone_consents(tx, consultation_id):
                 live = await store.lock_live(tx, consultation_id)
-                await stop_consultation(tx, live, CONSENT_WITHDRAWN)
+                await stop_live_recordings(tx, live, CONSENT_WITHDRAWN)
 
     async def verify(self, recording_id: UUID) -> None:
         """Verify the object: READY if it is complete, opens, and has its SHA-256. Also verifies a LOST recording
@@ -191,13 +191,13 @@ class RecordingController:
             key = await store.read_object_key(tx, recording_id)
         stored = await self._storage.head(key)
         if stored is None:
-            after = await self.change(recording_id, absent)
+            after = await self.change(recording_id, mark_object_absent)
             if after is not None and after.status is RecordingStatus.VERIFYING:
                 raise UpstreamFailed("object_missing")
             return
-        outcome = await self._examine(recording, key, stored)
+        outcome = await self._inspect_object(recording, key, stored)
         await self.change(
-            recording_id, lambda current, now: outcome(stored_since(current, stored.last_modified), now)
+            recording_id, lambda current, now: outcome(set_stored_at(current, stored.last_modified), now)
         )
 
     async def change(
@@ -217,7 +217,7 @@ class RecordingController:
             after = decide(before, await self._clock(tx))
             if object_key is not None and before.egress_id is None and after.egress_id is not None:
                 await store.point_object_key(tx, recording_id, object_key)
-            await take(tx, before, after)
+            await write_transition(tx, before, after)
             if _becomes_ready(before, after):
                 await keys.make_recording_key(tx, self._keyring, recording_id)
             return after
@@ -227,9 +227,9 @@ class RecordingController:
 
         If LiveKit was called, it is unknown whether it started, and a deadline ends the start (deadlines.py).
         """
-        await self.change(recording_id, partial(_failed_if_never_asked, reason))
+        await self.change(recording_id, partial(_fail_if_never_asked, reason))
 
-    async def _attempt(self, recording_id: UUID) -> _Attempt | None:
+    async def _open_attempt(self, recording_id: UUID) -> _Attempt | None:
         async with self._database.as_service("start_recording") as tx:
             recording = await store.lock(tx, recording_id)
             if recording is None or not recording.status.is_live or recording.egress_id is not None:
@@ -237,7 +237,7 @@ class RecordingController:
             waited = await self._clock(tx) - recording.updated_at
             return _Attempt(recording, await store.read_object_key(tx, recording_id), waited)
 
-    async def _find(self, attempt: _Attempt) -> EgressSnapshot | None:
+    async def _find_egress(self, attempt: _Attempt) -> EgressSnapshot | None:
         """Return the egress that LiveKit runs for this recording under any of its keys."""
         if attempt.is_first:
             return None
@@ -251,22 +251,22 @@ class RecordingController:
         if not attempt.is_first and attempt.waited < AMBIGUOUS_START:
             raise UpstreamFailed(START_UNKNOWN)
         if recording.status is RecordingStatus.STOPPING:
-            await self.change(recording.id, partial(_aborted_if_still, recording))
+            await self.change(recording.id, partial(_abort_if_unchanged, recording))
             return None
-        permit = await self._permit(attempt, await self.rooms.people(recording.room_name))
-        return None if permit is None else await self._ask(recording, permit)
+        permit = await self._grant_permit(attempt, await self.rooms.list_people(recording.room_name))
+        return None if permit is None else await self._request_egress(recording, permit)
 
-    async def _ask(self, recording: Recording, permit: _Permit) -> EgressSnapshot | None:
+    async def _request_egress(self, recording: Recording, permit: _Permit) -> EgressSnapshot | None:
         try:
             target = await self._recorder_target(permit.object_key)
-            return await self._start(recording, permit, target)
+            return await self._call_livekit(recording, permit, target)
         except AppError as error:
             if not is_definite(error) and error.reason not in ROLE_REFUSALS:
                 raise
-            await self._fail_unless_begun(recording.id, error.reason)
+            await self._refuse_start(recording.id, error.reason)
             return None
 
-    async def _start(self, recording: Recording, permit: _Permit, target: S3Target) -> EgressSnapshot:
+    async def _call_livekit(self, recording: Recording, permit: _Permit, target: S3Target) -> EgressSnapshot:
         room, key = recording.room_name, permit.object_key
         match recording.medium:
             case Medium.VIDEO:
@@ -284,7 +284,7 @@ class RecordingController:
                     upload=target,
                 )
 
-    async def _permit(self, attempt: _Attempt, people: Sequence[ParticipantSnapshot]) -> _Permit | None:
+    async def _grant_permit(self, attempt: _Attempt, people: Sequence[ParticipantSnapshot]) -> _Permit | None:
         """Commit that LiveKit is called now, and return the permission with the object key.
 
         Return None if the recording changed meanwhile. Also return None if law 6 forbids the start or the
@@ -295,26 +295,28 @@ class RecordingController:
             if await store.lock(tx, recording.id) != recording:
                 return None
             standings = await consents.standings(tx, recording.consultation_id)
-            why = objection_to_recording(standings, {one.identity for one in people})
+            why = find_objection_to_recording(standings, {one.identity for one in people})
             if why is None and not _has_track(recording, people):
                 why = MICROPHONE_GONE
             if why is not None:
-                await take(tx, recording, replace(recording, status=RecordingStatus.ABORTED, error=why))
+                await write_transition(
+                    tx, recording, replace(recording, status=RecordingStatus.ABORTED, error=why)
+                )
                 return None
             identities = {one.kind: str(one.participant_id) for one in standings}
             if attempt.is_first:
-                await take(tx, recording, replace(recording, status=RecordingStatus.STARTING))
+                await write_transition(tx, recording, replace(recording, status=RecordingStatus.STARTING))
                 return _Permit(attempt.object_key, identities)
             key = next_key(attempt.object_key)
             await store.point_object_key(tx, recording.id, key)
             await store.update(tx, recording)
             return _Permit(key, identities)
 
-    async def _fail_unless_begun(self, recording_id: UUID, reason: str) -> None:
+    async def _refuse_start(self, recording_id: UUID, reason: str) -> None:
         """Mark a definite refusal: FAILED, or ABORTED if the recording was stopped meanwhile. Does nothing if an
         earlier request succeeded.
         """
-        await self.change(recording_id, partial(_ended_if_nothing_began, reason))
+        await self.change(recording_id, partial(_end_unless_begun, reason))
 
     async def _is_superseded(self, recording_id: UUID, egress: EgressSnapshot) -> bool:
         """Return whether the egress belongs to an earlier request while a later request is unanswered."""
@@ -328,12 +330,12 @@ class RecordingController:
         for egress in sorted(listed, key=lambda one: one.is_over):
             await self.follow(egress)
 
-    async def _examine(
+    async def _inspect_object(
         self, recording: Recording, key: str, stored: StoredObject
     ) -> Callable[[Recording, datetime], Recording]:
         """Return the transition that follows from the bytes of one object: its format and its SHA-256."""
         if not has_reported_size(recording, stored.size_bytes):
-            return lambda current, _: failed(current, "object_size_differs")
+            return lambda current, _: mark_failed(current, "object_size_differs")
         try:
             info = await self._probe(
                 partial(self._storage.read_range, key, etag=stored.etag),
@@ -342,9 +344,9 @@ class RecordingController:
             )
         except MediaRefused as refused:
             reason = refused.reason
-            return lambda current, _: failed(current, reason)
+            return lambda current, _: mark_failed(current, reason)
         sha256 = await self._storage.sha256(key, stored)
-        return lambda current, _: verified(current, stored.size_bytes, sha256, info.duration_seconds)
+        return lambda current, _: mark_verified(current, stored.size_bytes, sha256, info.duration_seconds)
 
 
 def _becomes_ready(before: Recording, after: Recording) -> bool:
@@ -361,17 +363,17 @@ def _has_track(recording: Recording, people: Iterable[ParticipantSnapshot]) -> b
     )
 
 
-def _aborted_if_still(as_it_was: Recording, current: Recording, _: datetime) -> Recording:
+def _abort_if_unchanged(as_it_was: Recording, current: Recording, _: datetime) -> Recording:
     return replace(current, status=RecordingStatus.ABORTED) if current == as_it_was else current
 
 
-def _failed_if_never_asked(reason: str, current: Recording, _: datetime) -> Recording:
-    return failed(current, reason) if current.status is RecordingStatus.REQUESTED else current
+def _fail_if_never_asked(reason: str, current: Recording, _: datetime) -> Recording:
+    return mark_failed(current, reason) if current.status is RecordingStatus.REQUESTED else current
 
 
-def _ended_if_nothing_began(reason: str, current: Recording, _: datetime) -> Recording:
+def _end_unless_begun(reason: str, current: Recording, _: datetime) -> Recording:
     if current.egress_id is not None:
         return current
     if current.status is RecordingStatus.STOPPING:
         return replace(current, status=RecordingStatus.ABORTED)
-    return failed(current, reason)
+    return mark_failed(current, reason)

@@ -6,7 +6,14 @@ Every state that is not terminal has a deadline, so no recording is stuck if no 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from app.recordings.model import START_OVERDUE, Recording, RecordingStatus, failed, lost, stopped
+from app.recordings.model import (
+    START_OVERDUE,
+    Recording,
+    RecordingStatus,
+    mark_failed,
+    mark_lost,
+    mark_stopped,
+)
 
 START_UNKNOWN = "egress_start_unknown"
 
@@ -30,7 +37,7 @@ class Deadlines:
     verifying: timedelta = timedelta(hours=24)
 
 
-def overdue(
+def apply_deadline(
     recording: Recording,
     now: datetime,
     deadlines: Deadlines,
@@ -45,20 +52,20 @@ def overdue(
     age = now - recording.status_at
     match recording.status:
         case RecordingStatus.REQUESTED if age > deadlines.requested:
-            return failed(recording, START_OVERDUE)
+            return mark_failed(recording, START_OVERDUE)
         case RecordingStatus.STARTING | RecordingStatus.STOPPING if recording.egress_id is None:
             if is_listed:
                 return _unanswered(recording) if age > deadlines.unanswered_start else recording
-            return lost(recording, START_UNKNOWN) if age > deadlines.unheard_start else recording
+            return mark_lost(recording, START_UNKNOWN) if age > deadlines.unheard_start else recording
         case RecordingStatus.STARTING:
             limit = deadlines.start if is_room_in_use else deadlines.start_of_empty_room
-            return stopped(recording, START_OVERDUE) if age > limit else recording
+            return mark_stopped(recording, START_OVERDUE) if age > limit else recording
         case RecordingStatus.RECORDING if age > deadlines.recording:
-            return replace(stopped(recording, "limit_reached"), truncated=True)
+            return replace(mark_stopped(recording, "limit_reached"), truncated=True)
         case RecordingStatus.STOPPING if age > deadlines.stopping:
-            return lost(recording, "stop_overdue")
+            return mark_lost(recording, "stop_overdue")
         case RecordingStatus.VERIFYING if age > deadlines.verifying:
-            return lost(recording, "verification_overdue")
+            return mark_lost(recording, "verification_overdue")
     return recording
 
 
@@ -66,4 +73,4 @@ def _unanswered(recording: Recording) -> Recording:
     """End a start that LiveKit never confirmed: ABORTED if it was stopped, otherwise FAILED."""
     if recording.status is RecordingStatus.STOPPING:
         return replace(recording, status=RecordingStatus.ABORTED)
-    return failed(recording, START_UNKNOWN)
+    return mark_failed(recording, START_UNKNOWN)

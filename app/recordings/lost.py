@@ -46,7 +46,7 @@ class LostRecordings:
         Timeout.
         """
         async with self._database.as_service("look_for_lost") as tx:
-            lost, now = await store.lost(tx, LOOKED_FOR), await self._clock(tx)
+            lost, now = await store.list_lost(tx, LOOKED_FOR), await self._clock(tx)
         self._due = {one: self._due.get(one, since) for one, since in lost.items()}
         self._seen = {one: etag for one, etag in self._seen.items() if one in lost}
         due = sorted((at, one) for one, at in self._due.items() if at <= now)

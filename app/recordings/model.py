@@ -275,7 +275,7 @@ class StoredMedia:
 
 
 @dataclass(frozen=True)
-class Selection:
+class RecordingSelection:
     """The selected fields of a recording: their names for the audit row, and which joins to make."""
 
     fields: tuple[str, ...] = ()
@@ -303,7 +303,7 @@ class RecordingFilter:
         return {**asdict(self), "statuses": None if self.statuses is None else list(self.statuses)}
 
 
-def stopped(recording: Recording, why: str | None = None) -> Recording:
+def mark_stopped(recording: Recording, why: str | None = None) -> Recording:
     """Return the recording after a stop: ended at once if LiveKit was not called yet.
 
     A stopping or finished recording stays unchanged, so a second stop changes nothing. `why` becomes its error. The
@@ -318,7 +318,7 @@ def stopped(recording: Recording, why: str | None = None) -> Recording:
     return recording
 
 
-def followed(recording: Recording, egress: EgressSnapshot) -> Recording:
+def apply_egress(recording: Recording, egress: EgressSnapshot) -> Recording:
     """Return the recording after LiveKit's list was read.
 
     News of another egress or room, of a lower rank, or of the same rank but older, changes nothing. A higher rank
@@ -352,7 +352,7 @@ def followed(recording: Recording, egress: EgressSnapshot) -> Recording:
     )
 
 
-def verified(
+def mark_verified(
     recording: Recording, size_bytes: int, sha256: str, duration_seconds: float | None = None
 ) -> Recording:
     """Return READY if the object is as reported, otherwise FAILED (object_size_differs, object_digest_differs).
@@ -365,9 +365,9 @@ def verified(
     if recording.status not in (RecordingStatus.VERIFYING, RecordingStatus.LOST):
         return recording
     if not has_reported_size(recording, size_bytes):
-        return failed(recording, "object_size_differs")
+        return mark_failed(recording, "object_size_differs")
     if sha256 != (recording.expected_sha256 or sha256):
-        return failed(recording, "object_digest_differs")
+        return mark_failed(recording, "object_digest_differs")
     return replace(
         recording,
         status=RecordingStatus.READY,
@@ -379,7 +379,7 @@ def verified(
     )
 
 
-def seen_recorder(recording: Recording, participant_sid: str, joined_at: datetime) -> Recording:
+def note_recorder(recording: Recording, participant_sid: str, joined_at: datetime) -> Recording:
     """Return the recording after its recorder was seen in the room.
 
     A recorder that comes back, for example after a crash of the server, gets another SID from LiveKit
@@ -395,7 +395,7 @@ def seen_recorder(recording: Recording, participant_sid: str, joined_at: datetim
     return replace(recording, recorder_sid=participant_sid, interrupted=recording.interrupted or is_back)
 
 
-def stored_since(recording: Recording, stored_at: datetime) -> Recording:
+def set_stored_at(recording: Recording, stored_at: datetime) -> Recording:
     """Return the recording with the time at which its object was stored. A finished recording stays unchanged,
     except LOST.
     """
@@ -409,7 +409,7 @@ def has_reported_size(recording: Recording, size_bytes: int) -> bool:
     return size_bytes > 0 and size_bytes == (recording.size_bytes or size_bytes)
 
 
-def absent(recording: Recording, now: datetime) -> Recording:
+def mark_object_absent(recording: Recording, now: datetime) -> Recording:
     """Return the VERIFYING recording after its object was not found.
 
     FAILED if LiveKit reported no file. Otherwise the worker waits, and the recording is LOST (object_missing) in
@@ -418,14 +418,14 @@ def absent(recording: Recording, now: datetime) -> Recording:
     if recording.status is not RecordingStatus.VERIFYING:
         return recording
     if recording.size_bytes is None:
-        return failed(recording, recording.error or "object_missing")
+        return mark_failed(recording, recording.error or "object_missing")
     if now - recording.status_at < OBJECT_PATIENCE:
         return recording
-    end = failed if recording.source is RecordingSource.IMPORT else lost
+    end = mark_failed if recording.source is RecordingSource.IMPORT else mark_lost
     return end(recording, "object_missing")
 
 
-def failed(recording: Recording, reason: str) -> Recording:
+def mark_failed(recording: Recording, reason: str) -> Recording:
     """Return the recording as FAILED with this reason. A finished recording stays unchanged."""
     if recording.status.is_terminal:
         return recording
@@ -437,7 +437,7 @@ def foremost_error(recording: Recording, reason: str) -> str:
     return recording.error if recording.error in CONSENT_REASONS else reason
 
 
-def lost(recording: Recording, reason: str) -> Recording:
+def mark_lost(recording: Recording, reason: str) -> Recording:
     """Return the recording as LOST with this reason. A finished recording, or one that never began, stays
     unchanged.
     """

@@ -61,7 +61,7 @@ select r.* from resguardo.recordings as r where r.id = %(id)s;
 insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name)
 values (%(id)s, %(consultation_id)s, %(doctor_id)s, %(patient_id)s, private.uid(), %(room_name)s);
 
--- name: live_recording
+-- name: find_live_video
 -- Returns the id of the video of a consultation that is requested or in progress.
 select r.id
 from resguardo.recordings as r
@@ -78,7 +78,7 @@ select private.assign_object_key(%(id)s);
 -- Returns the object key of a recording: null if it is hidden, an empty text if it is not READY.
 select private.release_object_key(%(action)s, %(id)s, %(totp_max_age_seconds)s);
 
--- name: unready_reason
+-- name: read_unready_reason
 -- Returns why a recording has no object to open.
 select private.unready_reason(r.status) from resguardo.recordings as r where r.id = %(id)s;
 
@@ -108,14 +108,14 @@ select r.id
 from resguardo.recordings as r
 where (r.id = %(media_id)s or r.video_id = %(media_id)s) and r.medium = %(medium)s;
 
--- name: unfinished
+-- name: list_unfinished
 -- Returns the recordings that are neither finished nor LOST, oldest first.
 select r.*
 from resguardo.recordings as r
 where r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING', 'VERIFYING')
 order by r.created_at asc, r.medium desc;
 
--- name: lost
+-- name: list_lost
 -- Returns the recordings that became LOST within this time, newest first.
 select r.id, r.status_at
 from resguardo.recordings as r
@@ -150,7 +150,7 @@ where id = %(id)s;
 -- Returns the object key of a recording to the worker; null for an unknown recording.
 select private.read_object_key(%(id)s);
 
--- name: watched_consultation
+-- name: find_watched_consultation
 -- Returns the consultation of a room that is being recorded or may still be recorded automatically.
 select c.id
 from resguardo.consultations as c
@@ -207,10 +207,10 @@ select c.id, c.patient_id from resguardo.consultations as c where c.id = %(consu
 -- Returns the videos of a consultation, each with a text that changes with the video, its sound or its transcript.
 select
     r.id,
-    concat_ws(' ', r.updated_at, s.stand, t.attempt, t.status, t.pieces_total, t.pieces_done) as stand
+    concat_ws(' ', r.updated_at, s.version, t.attempt, t.status, t.pieces_total, t.pieces_done) as version
 from resguardo.recordings as r
 left join lateral (
-    select string_agg(p.updated_at::text, ' ' order by p.id) as stand
+    select string_agg(p.updated_at::text, ' ' order by p.id) as version
     from resguardo.recordings as p
     where p.video_id = r.id
 ) as s on true

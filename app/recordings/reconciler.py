@@ -23,11 +23,11 @@ from app.postgres.clock import database_time
 from app.postgres.database import Database
 from app.recordings import store
 from app.recordings.controller import Clock, RecordingController
-from app.recordings.deadlines import Deadlines, overdue
+from app.recordings.deadlines import Deadlines, apply_deadline
 from app.recordings.keys import MediaId, media_of, media_of_key
-from app.recordings.model import Recording, RecordingStatus, foremost_error, lost
+from app.recordings.model import Recording, RecordingStatus, foremost_error, mark_lost
 from app.recordings.room_watch import is_recorder
-from app.recordings.transition_effects import stop_sound_of
+from app.recordings.transition_effects import stop_sound_if_video_ended
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ RECORDER_SILENT: Final = timedelta(seconds=60)
 ASKED_AT_ONCE: Final = 20
 """The number of recorders that are asked at once. A dead recorder takes 6 s."""
 
-STOP_AGAIN: Final = timedelta(seconds=60)
+STOP_PAUSE: Final = timedelta(seconds=60)
 LONGEST_STOP_PAUSE: Final = timedelta(hours=1)
 """The longest pause between stops. An egress that does not end is asked again in the next pass, and then after 1,
 2, 4, ... minutes. LiveKit lists the egress of a dead node without end, and each stop request for it takes 3 s.
@@ -52,7 +52,7 @@ LONGEST_STOP_PAUSE: Final = timedelta(hours=1)
 
 
 @dataclass
-class Report:
+class ReconcileReport:
     """The counts of one pass."""
 
     egresses: int = 0
@@ -69,13 +69,13 @@ class Report:
 
 
 @dataclass(frozen=True)
-class _Missing:
+class _MissingEgress:
     since: datetime
     passes: int
 
 
 @dataclass(frozen=True)
-class _Stopping:
+class _RequestedStop:
     """An egress that was asked to stop: when last, and how often."""
 
     asked_at: datetime
@@ -83,7 +83,7 @@ class _Stopping:
 
     def is_due(self, now: datetime) -> bool:
         """Return whether the pause after the last request is over. There is no pause after the first request."""
-        growing = STOP_AGAIN * ((1 << min(self.times - 1, 10)) // 2)
+        growing = STOP_PAUSE * ((1 << min(self.times - 1, 10)) // 2)
         return now - self.asked_at >= min(growing, LONGEST_STOP_PAUSE)
 
 
@@ -91,8 +91,8 @@ class _Stopping:
 class _Memory:
     """The leader's memory between passes. A new leader starts without it, which only makes it wait longer."""
 
-    missing: dict[UUID, _Missing] = field(default_factory=dict)
-    stopping: dict[str, _Stopping] = field(default_factory=dict)
+    missing: dict[UUID, _MissingEgress] = field(default_factory=dict)
+    stopping: dict[str, _RequestedStop] = field(default_factory=dict)
 
     def keep_only(self, unfinished: set[UUID], running: set[str]) -> None:
         """Forget recordings and egresses that have ended."""
@@ -129,40 +129,42 @@ class Reconciler:
         """Clear the memory, for a process that has just become the leader."""
         self._memory = _Memory()
 
-    async def run_once(self) -> Report:
+    async def run_once(self) -> ReconcileReport:
         """Run one pass. Raises UpstreamFailed and Timeout if LiveKit or the database cannot be read.
 
         Deadlines take effect even if LiveKit does not answer, and nothing else is concluded then.
         """
-        report = Report()
+        report = ReconcileReport()
         try:
-            listed = await self._listed()
+            listed = await self._list_egresses()
             rooms = {room.name for room in await self._livekit.rooms(None) if self._is_ours(room.name)}
         except AppError:
             for recording in (await self._read())[0]:
-                async with self._one(report, str(recording.id)):
+                async with self._log_errors(report, str(recording.id)):
                     await self._end_overdue(recording, report, is_listed=False)
             raise
         unfinished, now = await self._read()
         report.egresses, report.unfinished = len(listed), len(unfinished)
         by_media = {media_of(recording): recording for recording in unfinished}
         for egress in listed:
-            async with self._one(report, egress.egress_id):
-                await self._settle(egress, by_media, now, report)
+            async with self._log_errors(report, egress.egress_id):
+                await self._apply_listed(egress, by_media, now, report)
         by_id = {egress.egress_id: egress for egress in listed}
-        signs = await self._signs_of_life(unfinished, by_id, report)
+        signs = await self._ask_recorders(unfinished, by_id, report)
         people: dict[str, list[ParticipantSnapshot] | None] = {}
         for recording in unfinished:
-            async with self._one(report, str(recording.id)):
-                await self._attend(recording, by_id, rooms, people, signs.get(recording.id), now, report)
+            async with self._log_errors(report, str(recording.id)):
+                await self._check_recording(
+                    recording, by_id, rooms, people, signs.get(recording.id), now, report
+                )
         for name in rooms | {one.room_name for one in unfinished if one.status.is_live}:
-            async with self._one(report, name):
-                self._count_look(await self._rooms.look(name), report)
+            async with self._log_errors(report, name):
+                self._count_action(await self._rooms.check_room(name), report)
         running = {egress.egress_id for egress in listed if not egress.is_over}
         self._memory.keep_only({one.id for one in unfinished}, running)
         return report
 
-    async def _listed(self) -> list[EgressSnapshot]:
+    async def _list_egresses(self) -> list[EgressSnapshot]:
         """Return the egresses of our rooms, running ones first.
 
         The list is read before the intents. An intent is committed before LiveKit is called, so every listed egress
@@ -176,10 +178,10 @@ class Reconciler:
 
     async def _read(self) -> tuple[list[Recording], datetime]:
         async with self._database.as_service("reconcile") as tx:
-            return await store.unfinished(tx), await self._clock(tx)
+            return await store.list_unfinished(tx), await self._clock(tx)
 
     @asynccontextmanager
-    async def _one(self, report: Report, what: str) -> AsyncIterator[None]:
+    async def _log_errors(self, report: ReconcileReport, what: str) -> AsyncIterator[None]:
         """Log an error of one recording and continue with the others. The next pass tries again."""
         try:
             yield
@@ -190,8 +192,12 @@ class Reconciler:
             report.problems += 1
             log.error("reconcile: %s: %s", what, describe_failure(error))  # noqa: TRY400 - it could quote a row
 
-    async def _settle(
-        self, egress: EgressSnapshot, by_media: dict[MediaId, Recording], now: datetime, report: Report
+    async def _apply_listed(
+        self,
+        egress: EgressSnapshot,
+        by_media: dict[MediaId, Recording],
+        now: datetime,
+        report: ReconcileReport,
     ) -> None:
         """Apply the listed state of one egress, and stop an egress that belongs to no recording."""
         if egress.status == "unknown":
@@ -206,11 +212,11 @@ class Reconciler:
             return
         if after is None or not after.status.is_live or after.egress_id != egress.egress_id:
             await self._stop_stray(egress, "no_intent" if after is None else "not_its_recording", now, report)
-        elif after.status is RecordingStatus.STOPPING and now - after.status_at > STOP_AGAIN:
+        elif after.status is RecordingStatus.STOPPING and now - after.status_at > STOP_PAUSE:
             await self._stop(egress.egress_id, now, report)
 
     async def _stop_stray(
-        self, egress: EgressSnapshot, reason: LiteralString, now: datetime, report: Report
+        self, egress: EgressSnapshot, reason: LiteralString, now: datetime, report: ReconcileReport
     ) -> None:
         """Report a stray egress once, and ask it to stop with growing pauses while it runs."""
         before = self._memory.stopping.get(egress.egress_id)
@@ -220,11 +226,11 @@ class Reconciler:
             return  # it ended during this pass
         if before is None:
             async with self._database.as_service("reconcile") as tx:
-                await store.record_stray(tx, _consultation_of(egress.room_name), reason)
+                await store.record_stray(tx, _parse_consultation_id(egress.room_name), reason)
             log.error("an egress runs without an intent: egress=%s %s", egress.egress_id, reason)
         report.strays_stopped += await self._stop(egress.egress_id, now, report)
 
-    async def _stop(self, egress_id: str, now: datetime, report: Report) -> bool:
+    async def _stop(self, egress_id: str, now: datetime, report: ReconcileReport) -> bool:
         """Ask an egress to stop if the pause since the last request is over. Return whether LiveKit stops it.
 
         Raises the error of the first request. The error of a later request is counted and not logged again.
@@ -232,7 +238,7 @@ class Reconciler:
         before = self._memory.stopping.get(egress_id)
         if before is not None and not before.is_due(now):
             return False
-        self._memory.stopping[egress_id] = _Stopping(now, 1 if before is None else before.times + 1)
+        self._memory.stopping[egress_id] = _RequestedStop(now, 1 if before is None else before.times + 1)
         try:
             return await self._livekit.stop_egress(egress_id) == "stopping"
         except AppError:
@@ -241,8 +247,8 @@ class Reconciler:
             report.problems += 1
             return False
 
-    async def _signs_of_life(
-        self, unfinished: list[Recording], listed: dict[str, EgressSnapshot], report: Report
+    async def _ask_recorders(
+        self, unfinished: list[Recording], listed: dict[str, EgressSnapshot], report: ReconcileReport
     ) -> dict[UUID, bool | None]:
         """Return for each recording with a running egress whether its recorder lives, or None if LiveKit does not
         say.
@@ -250,7 +256,7 @@ class Reconciler:
         turns = asyncio.Semaphore(ASKED_AT_ONCE)
 
         async def ask(recording: Recording, egress: EgressSnapshot) -> bool | None:
-            async with turns, self._one(report, str(recording.id)):
+            async with turns, self._log_errors(report, str(recording.id)):
                 return await self._is_alive(recording, egress)
             return None
 
@@ -269,20 +275,20 @@ class Reconciler:
         An ending egress refuses that question, so it gets a second stop instead, which changes nothing.
         """
         if egress.status == "ending":
-            answers = await self._takes_a_stop(egress.egress_id)
+            answers = await self._accepts_stop(egress.egress_id)
         else:
             answers = await self._livekit.recorder_answers(egress.egress_id)
         if answers is not False:
             return answers
         return await self._livekit.is_connected(recording.room_name, egress.egress_id)
 
-    async def _takes_a_stop(self, egress_id: str) -> bool | None:
+    async def _accepts_stop(self, egress_id: str) -> bool | None:
         try:
             return await self._livekit.stop_egress(egress_id) == "stopping"
         except AppError:
             return None
 
-    async def _attend(
+    async def _check_recording(
         self,
         as_listed: Recording,
         listed: dict[str, EgressSnapshot],
@@ -290,45 +296,47 @@ class Reconciler:
         people_of: dict[str, list[ParticipantSnapshot] | None],
         is_alive: bool | None,
         now: datetime,
-        report: Report,
+        report: ReconcileReport,
     ) -> None:
         """Check whether a recording is missing or overdue. The people of each room are read once in each pass."""
-        recording = await self._reread(as_listed)
+        recording = await self._read_again(as_listed)
         if recording is None:
             return
         if recording.status.is_live and recording.room_name not in people_of:
-            people_of[recording.room_name] = await self._people(recording, report)
+            people_of[recording.room_name] = await self._read_people(recording, report)
         people = people_of.get(recording.room_name) if recording.status.is_live else None
         if people is not None and recording.egress_id is not None:
-            async with self._one(report, str(recording.id)):
+            async with self._log_errors(report, str(recording.id)):
                 egress = listed.get(recording.egress_id)
-                await self._miss(recording, egress, people, rooms, is_alive, now, report)
+                await self._count_missing(recording, egress, people, rooms, is_alive, now, report)
         is_in_use = any(somebody.is_publisher and not is_recorder(somebody) for somebody in people or ())
         await self._end_overdue(recording, report, is_room_in_use=is_in_use)
 
-    async def _end_overdue(self, recording: Recording, report: Report, **told: bool) -> None:
+    async def _end_overdue(self, recording: Recording, report: ReconcileReport, **told: bool) -> None:
         after = await self._controller.change(
-            recording.id, lambda current, at: overdue(current, at, self._deadlines, **told)
+            recording.id, lambda current, at: apply_deadline(current, at, self._deadlines, **told)
         )
         report.overdue += after is not None and after.status is not recording.status
 
-    async def _reread(self, recording: Recording) -> Recording | None:
+    async def _read_again(self, recording: Recording) -> Recording | None:
         """Return the present recording. Sound whose video is no longer recorded is stopped first."""
         async with self._database.as_service("reconcile") as tx:
             if recording.video_id is not None:
                 video = await store.lock(tx, recording.video_id)
                 sound = await store.lock(tx, recording.id)
                 if video is not None and sound is not None:
-                    await stop_sound_of(tx, sound, video)
+                    await stop_sound_if_video_ended(tx, sound, video)
             return await store.lock(tx, recording.id)
 
-    async def _people(self, recording: Recording, report: Report) -> list[ParticipantSnapshot] | None:
+    async def _read_people(
+        self, recording: Recording, report: ReconcileReport
+    ) -> list[ParticipantSnapshot] | None:
         """Return the people in the room, or None if LiveKit does not answer. Deadlines take effect anyway."""
-        async with self._one(report, str(recording.id)):
+        async with self._log_errors(report, str(recording.id)):
             return await self._livekit.participants(recording.room_name)
         return None
 
-    async def _miss(
+    async def _count_missing(
         self,
         recording: Recording,
         egress: EgressSnapshot | None,
@@ -336,7 +344,7 @@ class Reconciler:
         rooms: set[str],
         is_alive: bool | None,
         now: datetime,
-        report: Report,
+        report: ReconcileReport,
     ) -> None:
         """Count a missing egress, and declare it dead after enough passes and time.
 
@@ -358,20 +366,20 @@ class Reconciler:
         if is_alive if is_alive is not None else is_there or is_listed:
             self._memory.missing.pop(recording.id, None)
             return
-        known = self._memory.missing.get(recording.id, _Missing(now, 0))
+        known = self._memory.missing.get(recording.id, _MissingEgress(now, 0))
         missing = replace(known, passes=known.passes + 1)
         self._memory.missing[recording.id] = missing
         report.missing += 1
         patience = RECORDER_SILENT if is_alive is False else UNLISTED if egress is None else RECORDER_GONE
         if missing.passes >= MISSES and now - missing.since >= patience:
-            await self._pronounce_dead(recording.id, report)
+            await self._end_dead(recording.id, report)
 
-    async def _pronounce_dead(self, recording_id: UUID, report: Report) -> None:
+    async def _end_dead(self, recording_id: UUID, report: ReconcileReport) -> None:
         """Apply that the egress will never end: its upload is verified, and without an upload the recording is
         LOST.
         """
         is_there = await self._is_stored(recording_id)
-        await self._controller.change(recording_id, partial(_dead, is_there))
+        await self._controller.change(recording_id, partial(_end_dead_egress, is_there))
         report.lost += not is_there
         log.error("an egress has died: recording=%s object=%s", recording_id, is_there)
 
@@ -380,7 +388,7 @@ class Reconciler:
             key = await store.read_object_key(tx, recording_id)
         return await self._storage.head(key) is not None
 
-    def _count_look(self, done: str | None, report: Report) -> None:
+    def _count_action(self, done: str | None, report: ReconcileReport) -> None:
         if done == "auto_record":
             report.started_by_themselves += 1
         elif done == "separate_speakers":
@@ -389,16 +397,16 @@ class Reconciler:
             report.stopped_for_consent += 1
 
 
-def _dead(is_there: bool, current: Recording, _: datetime) -> Recording:
+def _end_dead_egress(is_there: bool, current: Recording, _: datetime) -> Recording:
     if not current.status.is_live:
         return current
     if is_there:
         error = foremost_error(current, "egress_lost")
         return replace(current, status=RecordingStatus.VERIFYING, error=error)
-    return lost(current, "egress_lost")
+    return mark_lost(current, "egress_lost")
 
 
-def _consultation_of(room_name: str) -> UUID | None:
+def _parse_consultation_id(room_name: str) -> UUID | None:
     try:
         return UUID(room_name[-36:])
     except ValueError:

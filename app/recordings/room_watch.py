@@ -19,12 +19,12 @@ from app.recordings.model import (
     Medium,
     Recording,
     SoundMode,
-    seen_recorder,
+    note_recorder,
 )
-from app.recordings.transition_effects import stop_consultation, take
+from app.recordings.transition_effects import stop_live_recordings, write_transition
 
 
-def objection(standings: Iterable[Standing], identities: Collection[str]) -> str | None:
+def find_objection(standings: Iterable[Standing], identities: Collection[str]) -> str | None:
     """Return why these people may not be recorded, or None if all are known and have consented."""
     known = {str(standing.participant_id): standing for standing in standings}
     if any(identity not in known for identity in identities):
@@ -40,11 +40,13 @@ def has_doctor_and_patient(standings: Iterable[Standing], identities: Collection
     return {"DOCTOR", "PATIENT"} <= kinds
 
 
-def objection_to_recording(standings: Collection[Standing], identities: Collection[str]) -> str | None:
+def find_objection_to_recording(standings: Collection[Standing], identities: Collection[str]) -> str | None:
     """Return why nothing may be recorded with these people in the room. Required participants who are absent must
     have consented too.
     """
-    return objection(standings, identities) or (CONSENT_WITHDRAWN if missing_consents(standings) else None)
+    return find_objection(standings, identities) or (
+        CONSENT_WITHDRAWN if missing_consents(standings) else None
+    )
 
 
 class RoomWatch:
@@ -55,41 +57,43 @@ class RoomWatch:
         self._livekit = livekit
         self._sound = sound or SoundMode()
 
-    async def follow_event(self, event_id: str) -> None:
+    async def check_room_of_event(self, event_id: str) -> None:
         """Check the room after a person joined or started to publish. Raises UpstreamFailed, Timeout."""
         async with self._database.as_service("watch_room") as tx:
             event = await store.read_event(tx, event_id)
         if event is not None and event[1] is not None:
-            await self.look(event[1])
+            await self.check_room(event[1])
 
-    async def look(self, room_name: str) -> str | None:
+    async def check_room(self, room_name: str) -> str | None:
         """Stop or start recordings according to the people in the room. Return what was done, or None.
 
         For a live video, also request the sound of newly published microphones. Raises UpstreamFailed and Timeout
         if LiveKit does not answer; nothing is done then.
         """
         async with self._database.as_service("watch_room") as tx:
-            consultation_id = await store.watched_consultation(tx, room_name)
+            consultation_id = await store.find_watched_consultation(tx, room_name)
         if consultation_id is None:
             return None
-        present = await self._present(room_name)
+        present = await self._list_present(room_name)
         people = [somebody for somebody in present if not is_recorder(somebody)]
         identities = {somebody.identity for somebody in people}
         async with self._database.as_service("watch_room") as tx:
-            live = [await _mark(tx, one, present) for one in await store.lock_live(tx, consultation_id)]
+            live = [
+                await _store_recorder(tx, one, present) for one in await store.lock_live(tx, consultation_id)
+            ]
             standings = await consents.standings(tx, consultation_id)
-            why = objection_to_recording(standings, identities)
+            why = find_objection_to_recording(standings, identities)
             if why is not None:
-                return why if await stop_consultation(tx, live, why) else None
+                return why if await stop_live_recordings(tx, live, why) else None
             is_to_begin = not live and has_doctor_and_patient(standings, identities)
-        begun = await self._begin(room_name, consultation_id) if is_to_begin else None
+        begun = await self._request_recording(room_name, consultation_id) if is_to_begin else None
         video_id = begun or next((one.id for one in live if one.medium is Medium.VIDEO), None)
         if video_id is None:
             return None
         requested = await self._request_sound(video_id, people)
         return "auto_record" if begun else requested
 
-    async def _begin(self, room_name: str, consultation_id: UUID) -> UUID | None:
+    async def _request_recording(self, room_name: str, consultation_id: UUID) -> UUID | None:
         """Request the recording if the doctor and the patient are really there, because LiveKit lists ghosts after
         a crash.
         """
@@ -97,10 +101,10 @@ class RoomWatch:
         async with self._database.as_service("watch_room") as tx:
             live = await store.lock_live(tx, consultation_id)
             standings = await consents.standings(tx, consultation_id)
-            why = objection_to_recording(standings, there)
+            why = find_objection_to_recording(standings, there)
             if live or why is not None or not has_doctor_and_patient(standings, there):
                 return None
-            return await store.request(tx, consultation_id)
+            return await store.request_recording(tx, consultation_id)
 
     async def _request_sound(self, video_id: UUID, people: Iterable[ParticipantSnapshot]) -> str | None:
         """Request the sound in a separate transaction, because it locks the consultation before the recordings."""
@@ -111,22 +115,24 @@ class RoomWatch:
             requested = await store.request_sound(tx, video_id, microphones, self._sound)
         return "separate_speakers" if requested else None
 
-    async def people(self, room_name: str) -> list[ParticipantSnapshot]:
+    async def list_people(self, room_name: str) -> list[ParticipantSnapshot]:
         """Return the people in the room, without recorders."""
-        return [one for one in await self._present(room_name) if not is_recorder(one)]
+        return [one for one in await self._list_present(room_name) if not is_recorder(one)]
 
-    async def _present(self, room_name: str) -> list[ParticipantSnapshot]:
+    async def _list_present(self, room_name: str) -> list[ParticipantSnapshot]:
         listed = await self._livekit.participants(room_name)
         return [somebody for somebody in listed if somebody.state != "disconnected"]
 
 
-async def _mark(tx: Transaction, recording: Recording, present: list[ParticipantSnapshot]) -> Recording:
+async def _store_recorder(
+    tx: Transaction, recording: Recording, present: list[ParticipantSnapshot]
+) -> Recording:
     """Store the SID of the recorder in the room. Return the recording, `interrupted` if the recorder came back."""
     after = recording
     for somebody in present:
         if is_recorder(somebody) and somebody.identity == recording.egress_id:
-            after = seen_recorder(recording, somebody.sid, somebody.joined_at)
-    await take(tx, recording, after)
+            after = note_recorder(recording, somebody.sid, somebody.joined_at)
+    await write_transition(tx, recording, after)
     return after
 
 

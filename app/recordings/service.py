@@ -20,14 +20,14 @@ from app.recordings.keys import sound_type
 from app.recordings.model import (
     Recording,
     RecordingFilter,
-    Selection,
+    RecordingSelection,
     StoredMedia,
+    mark_stopped,
     require_ready,
-    stopped,
 )
 from app.recordings.webhook_inbox import WebhookInbox
 
-_PLAIN = Selection()
+_PLAIN = RecordingSelection()
 
 
 class PurposeOfUse(StrEnum):
@@ -74,7 +74,7 @@ class Recordings:
         self._totp_max_age_seconds = totp_max_age_seconds
 
     async def page(
-        self, asker: Asker, request: PageRequest, wanted: RecordingFilter, selection: Selection
+        self, asker: Asker, request: PageRequest, wanted: RecordingFilter, selection: RecordingSelection
     ) -> Page[Recording]:
         """Return a page of the calling doctor's recordings, newest first. Raises InvalidInput (bad_date)."""
         if any(time is not None and time.tzinfo is None for time in (wanted.since, wanted.until)):
@@ -84,7 +84,7 @@ class Recordings:
             rows = await store.list_page(tx, request, wanted, selection)
         return Page.of(rows, request)
 
-    async def get(self, asker: Asker, recording_id: UUID, selection: Selection) -> Recording:
+    async def get(self, asker: Asker, recording_id: UUID, selection: RecordingSelection) -> Recording:
         """Return one recording. Raises NotFound."""
         access = permissions.READ_RECORDING.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
@@ -99,7 +99,9 @@ class Recordings:
             return StoredMedia(exists=False, size_bytes=None, content_type=None)
         return StoredMedia(exists=True, size_bytes=stored.size_bytes, content_type=stored.content_type)
 
-    async def start(self, asker: Asker, consultation_id: UUID, selection: Selection = _PLAIN) -> Recording:
+    async def start(
+        self, asker: Asker, consultation_id: UUID, selection: RecordingSelection = _PLAIN
+    ) -> Recording:
         """Store a requested recording and queue the call to LiveKit.
 
         The worker requests the sound beside it. Raises NotFound, Forbidden (consent_missing, with the roles) and
@@ -108,7 +110,7 @@ class Recordings:
         access = permissions.START_RECORDING.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
             consultation = await consultations.open_locked(tx, consultation_id, access.action)
-            running = await store.live_recording(tx, consultation_id)
+            running = await store.find_live_video(tx, consultation_id)
             if running is not None:
                 raise Conflict("live_recording_exists", recordingId=str(running))
             await consents.require_consent(tx, consultation_id)
@@ -128,7 +130,9 @@ class Recordings:
             await defer_job(tx, "start_recording", recording_id)
             return _found(await store.read(tx, recording_id, selection, counts_as_page=True))
 
-    async def stop(self, asker: Asker, recording_id: UUID, selection: Selection = _PLAIN) -> Recording:
+    async def stop(
+        self, asker: Asker, recording_id: UUID, selection: RecordingSelection = _PLAIN
+    ) -> Recording:
         """Store the stop and queue the call to LiveKit. A second stop, or one after the end, changes nothing.
 
         Raises NotFound.
@@ -136,8 +140,8 @@ class Recordings:
         access = permissions.STOP_RECORDING.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             before = await store.lock(tx, recording_id)
-            if before is not None and stopped(before) != before:
-                await store.update_status(tx, stopped(before))
+            if before is not None and mark_stopped(before) != before:
+                await store.update_status(tx, mark_stopped(before))
                 await defer_job(tx, "stop_recording", recording_id)
             return _found(await store.read(tx, recording_id, selection, access.action, counts_as_page=True))
 
@@ -183,11 +187,11 @@ class Recordings:
             )
             if key is None:
                 raise NotFound("recording_not_found")
-            reason = "" if key else await store.unready_reason(tx, recording_id)
+            reason = "" if key else await store.read_unready_reason(tx, recording_id)
         return require_ready(key, reason)
 
 
-async def read_recording(tx: Transaction, recording_id: UUID, selection: Selection) -> Recording:
+async def read_recording(tx: Transaction, recording_id: UUID, selection: RecordingSelection) -> Recording:
     """Return a recording with its audit row, in the transaction of another noun. Raises NotFound."""
     return _found(await store.read(tx, recording_id, selection, counts_as_page=True))
 

@@ -16,7 +16,7 @@ from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
 from app.postgres.queries import Queries
 from app.recordings.keys import MediaId
-from app.recordings.model import Recording, RecordingFilter, Selection, SoundMode
+from app.recordings.model import Recording, RecordingFilter, RecordingSelection, SoundMode
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _recordings = TypeAdapter(list[Recording])
@@ -43,7 +43,7 @@ _RECORDINGS: Final = AuditedList(
 
 
 async def list_page(
-    tx: Transaction, request: PageRequest, wanted: RecordingFilter, selection: Selection
+    tx: Transaction, request: PageRequest, wanted: RecordingFilter, selection: RecordingSelection
 ) -> list[Recording]:
     """Return one row more than requested, newest first, with the audit row."""
     return await _RECORDINGS.page(
@@ -54,7 +54,7 @@ async def list_page(
 async def read(
     tx: Transaction,
     recording_id: UUID,
-    selection: Selection,
+    selection: RecordingSelection,
     action: LiteralString = "recording.read",
     counts_as_page: bool = False,
 ) -> Recording | None:
@@ -92,9 +92,9 @@ async def insert(
     await tx.run(_sql["assign_object_key"], {"id": recording_id})
 
 
-async def live_recording(tx: Transaction, consultation_id: UUID) -> UUID | None:
+async def find_live_video(tx: Transaction, consultation_id: UUID) -> UUID | None:
     """Return the id of the video that is being recorded, or None. Sound that has not ended yet does not count."""
-    found = await tx.value(_sql["live_recording"], {"consultation_id": consultation_id})
+    found = await tx.value(_sql["find_live_video"], {"consultation_id": consultation_id})
     return None if found is None else UUID(str(found))
 
 
@@ -117,9 +117,9 @@ async def release_object_key(
     return None if key is None else str(key)
 
 
-async def unready_reason(tx: Transaction, recording_id: UUID) -> str:
+async def read_unready_reason(tx: Transaction, recording_id: UUID) -> str:
     """Return why the person's recording has no object to open."""
-    return str(await tx.value(_sql["unready_reason"], {"id": recording_id}))
+    return str(await tx.value(_sql["read_unready_reason"], {"id": recording_id}))
 
 
 async def lock(tx: Transaction, recording_id: UUID) -> Recording | None:
@@ -140,23 +140,23 @@ async def lock_live_sound(tx: Transaction, video_id: UUID) -> list[Recording]:
     return _recordings.validate_python(await tx.all(_sql["lock_live_sound"], {"id": video_id}))
 
 
-async def find(tx: Transaction, media: MediaId) -> UUID | None:
+async def find_by_media(tx: Transaction, media: MediaId) -> UUID | None:
     """Return the id of the recording that an object key names, or None."""
     media_id, medium = media
     found = await tx.value(_sql["find_recording"], {"media_id": media_id, "medium": medium})
     return None if found is None else UUID(str(found))
 
 
-async def unfinished(tx: Transaction) -> list[Recording]:
+async def list_unfinished(tx: Transaction) -> list[Recording]:
     """Return all recordings that are not terminal, oldest first. Needs the worker's role."""
-    return _recordings.validate_python(await tx.all(_sql["unfinished"]))
+    return _recordings.validate_python(await tx.all(_sql["list_unfinished"]))
 
 
-async def lost(tx: Transaction, within: timedelta) -> dict[UUID, datetime]:
+async def list_lost(tx: Transaction, within: timedelta) -> dict[UUID, datetime]:
     """Return since when recordings are LOST, for those lost within that time, newest first. Needs the worker's
     role.
     """
-    rows = await tx.all(_sql["lost"], {"within": within})
+    rows = await tx.all(_sql["list_lost"], {"within": within})
     return {row["id"]: row["status_at"] for row in rows}
 
 
@@ -165,7 +165,7 @@ async def point_object_key(tx: Transaction, recording_id: UUID, key: str) -> Non
     await tx.run(_sql["point_object_key"], {"id": recording_id, "key": key})
 
 
-async def request(tx: Transaction, consultation_id: UUID) -> UUID | None:
+async def request_recording(tx: Transaction, consultation_id: UUID) -> UUID | None:
     """Request the automatic recording of a consultation once, and return its id, or None. Needs the worker's role."""
     made = await tx.value(_sql["request_recording"], {"consultation_id": consultation_id})
     return None if made is None else UUID(str(made))
@@ -190,11 +190,11 @@ async def request_sound(
     return requested
 
 
-async def watched_consultation(tx: Transaction, room_name: str) -> UUID | None:
+async def find_watched_consultation(tx: Transaction, room_name: str) -> UUID | None:
     """Return the consultation of a room of ours that is recorded, or will record automatically, or None. Needs the
     worker's role.
     """
-    found = await tx.value(_sql["watched_consultation"], {"room_name": room_name})
+    found = await tx.value(_sql["find_watched_consultation"], {"room_name": room_name})
     return None if found is None else UUID(str(found))
 
 

@@ -32,7 +32,7 @@ def define_tasks(controller: RecordingController, rooms: RoomWatch) -> list[Task
         Task("verify_recording", by_id(controller.verify), attempts=VERIFICATION_ATTEMPTS, queue=MEDIA_QUEUE),
         Task("enforce_consent", by_id(controller.enforce_consent), attempts=None),
         Task("follow_egress", controller.follow_event, attempts=20),
-        Task("watch_room", rooms.follow_event, attempts=20),
+        Task("watch_room", rooms.check_room_of_event, attempts=20),
     ]
 
 

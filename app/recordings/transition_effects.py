@@ -7,12 +7,12 @@ of a check of the room.
 from app.jobs.queue import defer_job
 from app.postgres.database import Transaction
 from app.recordings import store
-from app.recordings.model import STOPPED_BEFORE_START, Medium, Recording, RecordingStatus, stopped
+from app.recordings.model import STOPPED_BEFORE_START, Medium, Recording, RecordingStatus, mark_stopped
 
 _RECORDED = (RecordingStatus.REQUESTED, RecordingStatus.STARTING, RecordingStatus.RECORDING)
 
 
-async def take(tx: Transaction, before: Recording, after: Recording) -> None:
+async def write_transition(tx: Transaction, before: Recording, after: Recording) -> None:
     """Write the transition and queue its jobs. `before` is locked. Equal recordings change nothing."""
     if after == before:
         return
@@ -31,10 +31,10 @@ async def stop_sound(tx: Transaction, video: Recording) -> None:
     if video.medium is not Medium.VIDEO or video.status in _RECORDED:
         return
     for sound in await store.lock_live_sound(tx, video.id):
-        await stop_sound_of(tx, sound, video)
+        await stop_sound_if_video_ended(tx, sound, video)
 
 
-async def stop_sound_of(tx: Transaction, sound: Recording, video: Recording) -> None:
+async def stop_sound_if_video_ended(tx: Transaction, sound: Recording, video: Recording) -> None:
     """Stop one sound recording if its video is no longer recorded. Both are locked.
 
     The sound gets the error of the video. If neither has an error, sound that has not begun says that it was
@@ -42,14 +42,14 @@ async def stop_sound_of(tx: Transaction, sound: Recording, video: Recording) -> 
     """
     if video.status not in _RECORDED:
         why = video.error or (None if sound.status is RecordingStatus.RECORDING else STOPPED_BEFORE_START)
-        await take(tx, sound, stopped(sound, why))
+        await write_transition(tx, sound, mark_stopped(sound, why))
 
 
-async def stop_consultation(tx: Transaction, live: list[Recording], why: str) -> int:
+async def stop_live_recordings(tx: Transaction, live: list[Recording], why: str) -> int:
     """Stop all live recordings of a consultation, which the caller has locked. Return how many were stopped now."""
     stopped_now = 0
     for recording in live:
-        after = stopped(recording, why)
+        after = mark_stopped(recording, why)
         stopped_now += after != recording
-        await take(tx, recording, after)
+        await write_transition(tx, recording, after)
     return stopped_now

@@ -18,8 +18,8 @@ from websockets.exceptions import InvalidStatus
 from app.http.websocket_sessions import Connected, SocketLimits, SubscriptionEndpoint
 from app.main import create_app
 from app.postgres.database import Asker, Database
-from app.recordings.changes import Feed, RecordingChanges
-from app.recordings.model import Selection
+from app.recordings.changes import ChangeFeed, RecordingChanges
+from app.recordings.model import RecordingSelection
 from tests.api import documents
 from tests.api.small_api import Context, small_schema
 from tests.api.socket_client import ORIGIN, Socket, connected, listening
@@ -197,9 +197,9 @@ async def test_hundred_changes_of_a_slow_reader_are_told_as_the_last(world: Worl
     }
     await database.open()
     try:
-        async with Feed(database.dedicated.listen) as feed:
+        async with ChangeFeed(database.dedicated.listen) as feed:
             service = RecordingChanges(database, feed)
-            watching = service.watch(Asker(claims, uuid4(), None), UUID(case.id), Selection())
+            watching = service.watch(Asker(claims, uuid4(), None), UUID(case.id), RecordingSelection())
             async with asyncio.timeout(20), aclosing(watching) as changes:
                 assert (await anext(changes)).duration_seconds is None
                 for number in range(1, 101):

@@ -329,11 +329,11 @@ async def test_watch_warns_once_nobody_has_led_for_half_a_minute_and_again_after
     watch = LeaderWatch(pool, clock=lambda: now[0])
     await pool.open()
     try:
-        await watch.look()
+        await watch.check()
         assert (await watch.read()).seconds is None
         with psycopg.connect(database.worker_url) as worker:
             worker.execute("select private.take_lease('worker', null)")
-        await watch.look()
+        await watch.check()
         assert (await watch.read()).seconds == 0
         assert caplog.text == ""
         _rows(
@@ -341,11 +341,11 @@ async def test_watch_warns_once_nobody_has_led_for_half_a_minute_and_again_after
             "update private.leadership set renewed_at = now() - interval '31 seconds', expires_at = now()",
         )
         for now[0] in (1.0, 2.0, 600.0, 601.0, 602.0):
-            await watch.look()
+            await watch.check()
         assert caplog.text.count("nobody has led since ") == 2
         with psycopg.connect(database.worker_url) as worker:
             worker.execute("select private.take_lease('another', null)")
-        await watch.look()
+        await watch.check()
         assert "a worker leads again" in caplog.text
     finally:
         await pool.close()

@@ -19,8 +19,8 @@ from app.errors import Timeout, UpstreamFailed
 from app.integrations.livekit.client import EgressSnapshot, LiveKit, S3Target
 from app.recordings.deadlines import Deadlines
 from app.recordings.lost import LostRecordings
-from app.recordings.model import TRANSITIONS, Medium, RecordingStatus, SoundMode, failed, lost
-from app.recordings.reconciler import MISSES, RECORDER_GONE, RECORDER_SILENT, STOP_AGAIN, Report
+from app.recordings.model import TRANSITIONS, Medium, RecordingStatus, SoundMode, mark_failed, mark_lost
+from app.recordings.reconciler import MISSES, RECORDER_GONE, RECORDER_SILENT, STOP_PAUSE, ReconcileReport
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.recording_world import DOCTOR, KEY, SECRET, World, asker, opened
@@ -38,7 +38,7 @@ async def world(database: Database, object_store: ObjectStore) -> AsyncIterator[
         yield made
 
 
-async def _until(world: World, recording_id: UUID, *statuses: RecordingStatus) -> Report:
+async def _until(world: World, recording_id: UUID, *statuses: RecordingStatus) -> ReconcileReport:
     """Make passes until the recording has one of the statuses. Return the report of the last pass."""
     async with asyncio.timeout(20):
         while True:
@@ -112,7 +112,9 @@ async def test_egress_that_turns_up_after_its_start_was_given_up_is_stopped(worl
     world.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
         await world.controller.start(recording_id)
-    await world.controller.change(recording_id, lambda current, _: failed(current, "egress_start_unknown"))
+    await world.controller.change(
+        recording_id, lambda current, _: mark_failed(current, "egress_start_unknown")
+    )
     report = await world.reconciler.run_once()
     assert report.strays_stopped == 1
     assert (await world.until_egress("complete", "aborted")).is_over
@@ -252,7 +254,7 @@ async def test_withdrawal_of_somebody_who_is_not_there_is_found_by_the_pass(worl
     assert (await world.reconciler.run_once()).stopped_for_consent == 1
     recording = await world.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.STOPPING, "consent_withdrawn")
-    await world.controller.change(recording_id, lambda current, _: lost(current, "stop_overdue"))
+    await world.controller.change(recording_id, lambda current, _: mark_lost(current, "stop_overdue"))
     assert (await world.read(recording_id)).error == "consent_withdrawn"
 
 
@@ -310,7 +312,7 @@ async def test_egress_that_never_ends_is_asked_to_stop_with_growing_pauses_and_l
         world.ahead += timedelta(seconds=20)
     pauses = [later - earlier for earlier, later in pairwise(asked)]
     assert pauses == sorted(pauses)
-    assert pauses[:2] == [20, STOP_AGAIN.total_seconds()]
+    assert pauses[:2] == [20, STOP_PAUSE.total_seconds()]
     assert 4 <= len(asked) <= 6
     assert sum("livekit_timeout" in record.getMessage() for record in caplog.records) == 1
 

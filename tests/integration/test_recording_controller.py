@@ -29,7 +29,7 @@ from app.integrations.livekit.client import (
 from app.integrations.storage.client import Credentials, StoredObject
 from app.integrations.storage.r2 import recorder_credentials
 from app.recordings.controller import AMBIGUOUS_START, RecordingController
-from app.recordings.model import RecordingStatus, failed
+from app.recordings.model import RecordingStatus, mark_failed
 from devstack.livekit import Pace
 from devstack.object_store import ObjectStore
 from tests.databases import Database
@@ -607,7 +607,9 @@ async def test_verify_that_comes_after_the_end_leaves_it(
     sha256 = world.storage.sha256
 
     async def given_up_meanwhile(key: str, stored: StoredObject) -> str:
-        await world.controller.change(recording_id, lambda current, _: failed(current, "storage_timeout"))
+        await world.controller.change(
+            recording_id, lambda current, _: mark_failed(current, "storage_timeout")
+        )
         return await sha256(key, stored)
 
     monkeypatch.setattr(world.storage, "sha256", given_up_meanwhile)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from app.recordings.deadlines import Deadlines, overdue
+from app.recordings.deadlines import Deadlines, apply_deadline
 from app.recordings.model import Recording, RecordingStatus
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -47,7 +47,9 @@ def test_every_state_ends_in_time(
     recording = _recording(status, egress_id)
     steps = 0
     while not recording.status.is_terminal:
-        after = overdue(recording, recording.status_at + A_YEAR, DEADLINES, is_room_in_use=is_room_in_use)
+        after = apply_deadline(
+            recording, recording.status_at + A_YEAR, DEADLINES, is_room_in_use=is_room_in_use
+        )
         assert after.status is not recording.status
         recording = replace(after, status_at=recording.status_at + A_YEAR)
         steps += 1
@@ -57,7 +59,7 @@ def test_every_state_ends_in_time(
 @pytest.mark.parametrize("status", [one for one in RecordingStatus if one.is_terminal])
 def test_finished_recording_has_no_deadline(status: RecordingStatus) -> None:
     recording = _recording(status)
-    assert overdue(recording, NOON + A_YEAR, DEADLINES, is_room_in_use=True) is recording
+    assert apply_deadline(recording, NOON + A_YEAR, DEADLINES, is_room_in_use=True) is recording
 
 
 @pytest.mark.parametrize(
@@ -77,17 +79,21 @@ def test_deadline_falls_when_it_should(
     status: str, egress_id: str | None, is_room_in_use: bool, limit: timedelta, after: str, error: str | None
 ) -> None:
     recording = _recording(RecordingStatus(status), egress_id)
-    assert overdue(recording, NOON + limit, DEADLINES, is_room_in_use=is_room_in_use) is recording
-    late = overdue(recording, NOON + limit + timedelta(seconds=1), DEADLINES, is_room_in_use=is_room_in_use)
+    assert apply_deadline(recording, NOON + limit, DEADLINES, is_room_in_use=is_room_in_use) is recording
+    late = apply_deadline(
+        recording, NOON + limit + timedelta(seconds=1), DEADLINES, is_room_in_use=is_room_in_use
+    )
     assert (late.status, late.error) == (RecordingStatus(after), error)
 
 
 def test_recording_ended_at_our_limit_says_that_it_is_truncated() -> None:
-    late = overdue(_recording(RecordingStatus.RECORDING), NOON + A_YEAR, DEADLINES, is_room_in_use=True)
+    late = apply_deadline(
+        _recording(RecordingStatus.RECORDING), NOON + A_YEAR, DEADLINES, is_room_in_use=True
+    )
     assert late.truncated
 
 
 def test_clock_that_jumped_back_ends_nothing() -> None:
     for status in RecordingStatus:
         recording = _recording(status)
-        assert overdue(recording, NOON - A_YEAR, DEADLINES, is_room_in_use=True) is recording
+        assert apply_deadline(recording, NOON - A_YEAR, DEADLINES, is_room_in_use=True) is recording

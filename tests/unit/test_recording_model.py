@@ -17,14 +17,14 @@ from app.recordings.model import (
     TRANSITIONS,
     Recording,
     RecordingStatus,
-    absent,
-    failed,
-    followed,
-    lost,
+    apply_egress,
+    mark_failed,
+    mark_lost,
+    mark_object_absent,
+    mark_stopped,
+    mark_verified,
+    note_recorder,
     require_ready,
-    seen_recorder,
-    stopped,
-    verified,
 )
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -95,17 +95,17 @@ class Step:
 
     def __call__(self, recording: Recording) -> Recording:
         if self.egress is not None:
-            return followed(recording, self.egress)
+            return apply_egress(recording, self.egress)
         match self.name:
             case "stop":
-                return stopped(recording)
+                return mark_stopped(recording)
             case "give up":
-                return failed(recording, "livekit_timeout")
+                return mark_failed(recording, "livekit_timeout")
             case "lose":
-                return lost(recording, "egress_lost")
+                return mark_lost(recording, "egress_lost")
             case "absent":
-                return absent(recording, NOON + OBJECT_PATIENCE)
-        return verified(recording, 0 if self.name == "verify empty" else SIZE, SHA256)
+                return mark_object_absent(recording, NOON + OBJECT_PATIENCE)
+        return mark_verified(recording, 0 if self.name == "verify empty" else SIZE, SHA256)
 
 
 instants = st.none() | st.integers(0, 100).map(lambda seconds: NOON + timedelta(seconds=seconds))
@@ -155,20 +155,20 @@ def test_news_out_of_order_comes_to_the_same(
 ) -> None:
     history, shuffled = both
     begun = _recording(RecordingStatus.STARTING)
-    in_order, out_of_order = (reduce(followed, order, begun) for order in (history, shuffled))
+    in_order, out_of_order = (reduce(apply_egress, order, begun) for order in (history, shuffled))
     assert out_of_order == in_order
     assert in_order.status is RESULT_OF_END[history[-1].status]
 
 
 def test_stop_before_livekit_was_asked_aborts() -> None:
-    assert stopped(_recording()).status is RecordingStatus.ABORTED
+    assert mark_stopped(_recording()).status is RecordingStatus.ABORTED
 
 
 @pytest.mark.parametrize("status", [RecordingStatus.STARTING, RecordingStatus.RECORDING])
 def test_stop_of_what_runs_is_stopping(status: RecordingStatus) -> None:
-    once = stopped(_recording(status))
+    once = mark_stopped(_recording(status))
     assert once.status is RecordingStatus.STOPPING
-    assert stopped(once) is once
+    assert mark_stopped(once) is once
 
 
 NEVER_BEGAN = ("start_not_received", "stopped_before_start", "room_closed_before_start")
@@ -176,7 +176,7 @@ NEVER_BEGAN = ("start_not_received", "stopped_before_start", "room_closed_before
 
 @pytest.mark.parametrize("status", [RecordingStatus.REQUESTED, RecordingStatus.STARTING])
 def test_stop_by_the_doctor_before_it_began_is_its_error(status: RecordingStatus) -> None:
-    assert stopped(_recording(status)).error == "stopped_by_request"
+    assert mark_stopped(_recording(status)).error == "stopped_by_request"
 
 
 @pytest.mark.parametrize(
@@ -189,11 +189,11 @@ def test_recording_stopped_before_it_began_names_who_stopped_it_whatever_livekit
 ) -> None:
     if (end, reason) == ("failed", None):
         return  # This combination is an ordinary failure
-    asked = stopped(_recording(RecordingStatus.STARTING), None if why == "stopped_by_request" else why)
+    asked = mark_stopped(_recording(RecordingStatus.STARTING), None if why == "stopped_by_request" else why)
     for news in ([], [_egress("starting")], [_egress("ending")]):
-        recording = followed(reduce(followed, news, asked), _egress(end, NOON, reason))
+        recording = apply_egress(reduce(apply_egress, news, asked), _egress(end, NOON, reason))
         if end == "failed":
-            recording = absent(recording, NOON)
+            recording = mark_object_absent(recording, NOON)
         assert (recording.status.is_terminal, recording.error) == (True, why)
 
 
@@ -202,66 +202,70 @@ def test_recording_stopped_before_it_began_names_who_stopped_it_whatever_livekit
 def test_stop_that_came_too_late_to_prevent_a_start_is_no_error_of_what_was_recorded(
     end: str, why: str | None
 ) -> None:
-    asked = stopped(_recording(RecordingStatus.STARTING), why)
-    ready = verified(reduce(followed, [_egress("active"), _egress(end)], asked), SIZE, SHA256)
+    asked = mark_stopped(_recording(RecordingStatus.STARTING), why)
+    ready = mark_verified(reduce(apply_egress, [_egress("active"), _egress(end)], asked), SIZE, SHA256)
     assert (ready.status, ready.error) == (RecordingStatus.READY, None)
 
 
 @pytest.mark.parametrize("reason", ["upload_failed", "resources_exhausted", "failed"])
 def test_recording_that_failed_after_a_stop_says_that_it_failed(reason: str) -> None:
-    asked = stopped(_recording(RecordingStatus.STARTING))
-    assert followed(asked, _egress("failed", NOON, reason)).error == f"egress_{reason}"
+    asked = mark_stopped(_recording(RecordingStatus.STARTING))
+    assert apply_egress(asked, _egress("failed", NOON, reason)).error == f"egress_{reason}"
 
 
 @pytest.mark.parametrize("reason", NEVER_BEGAN)
 def test_egress_that_ended_before_it_began_without_a_stop_of_ours_says_what_livekit_says(reason: str) -> None:
-    recording = followed(_recording(RecordingStatus.STARTING), _egress("aborted", NOON, reason))
+    recording = apply_egress(_recording(RecordingStatus.STARTING), _egress("aborted", NOON, reason))
     assert (recording.status, recording.error) == (RecordingStatus.ABORTED, f"egress_{reason}")
 
 
 def test_stop_is_not_undone_by_a_list_that_still_says_active() -> None:
-    recording = followed(_recording(RecordingStatus.STOPPING), _egress("active"))
+    recording = apply_egress(_recording(RecordingStatus.STOPPING), _egress("active"))
     assert (recording.status, recording.egress_id) == (RecordingStatus.STOPPING, "EG_1")
 
 
 def test_older_news_of_the_same_rank_changes_nothing() -> None:
-    recording = followed(_recording(RecordingStatus.STARTING), _egress("active", NOON + timedelta(seconds=1)))
-    assert followed(recording, _egress("active", NOON)) == recording
+    recording = apply_egress(
+        _recording(RecordingStatus.STARTING), _egress("active", NOON + timedelta(seconds=1))
+    )
+    assert apply_egress(recording, _egress("active", NOON)) == recording
 
 
 def test_higher_rank_is_believed_though_the_clock_of_livekits_node_was_set_back() -> None:
-    recording = followed(_recording(RecordingStatus.STARTING), _egress("active", NOON + timedelta(hours=1)))
-    assert followed(recording, _egress("complete", NOON)).status is RecordingStatus.VERIFYING
+    recording = apply_egress(
+        _recording(RecordingStatus.STARTING), _egress("active", NOON + timedelta(hours=1))
+    )
+    assert apply_egress(recording, _egress("complete", NOON)).status is RecordingStatus.VERIFYING
 
 
 def test_egress_that_completes_is_not_ready_before_its_object_is_seen() -> None:
-    recording = followed(_recording(RecordingStatus.STOPPING), _egress("complete"))
+    recording = apply_egress(_recording(RecordingStatus.STOPPING), _egress("complete"))
     assert recording.status is RecordingStatus.VERIFYING
     assert (recording.size_bytes, recording.duration_seconds, recording.room_sid) == (SIZE, 60.0, "RM_1")
     assert not recording.truncated
 
 
 def test_egress_ended_at_a_limit_is_truncated_and_stays_so() -> None:
-    recording = followed(_recording(RecordingStatus.RECORDING), _egress("limit_reached"))
+    recording = apply_egress(_recording(RecordingStatus.RECORDING), _egress("limit_reached"))
     assert recording.truncated
-    ready = verified(followed(recording, _egress("complete")), SIZE, SHA256)
+    ready = mark_verified(apply_egress(recording, _egress("complete")), SIZE, SHA256)
     assert (ready.status, ready.truncated) == (RecordingStatus.READY, True)
 
 
 def test_failed_egress_says_why() -> None:
-    recording = followed(
+    recording = apply_egress(
         _recording(RecordingStatus.RECORDING), _egress("failed", NOON, reason="upload_failed")
     )
     assert (recording.status, recording.error) == (RecordingStatus.VERIFYING, "egress_upload_failed")
-    gone = absent(recording, NOON)
+    gone = mark_object_absent(recording, NOON)
     assert (gone.status, gone.error) == (RecordingStatus.FAILED, "egress_upload_failed")
 
 
 def test_failed_egress_whose_object_is_there_all_the_same_is_ready_and_truncated() -> None:
-    recording = followed(
+    recording = apply_egress(
         _recording(RecordingStatus.RECORDING), _egress("failed", NOON, reason="upload_failed")
     )
-    ready = verified(recording, SIZE, SHA256, 12.5)
+    ready = mark_verified(recording, SIZE, SHA256, 12.5)
     assert (ready.status, ready.truncated, ready.error) == (
         RecordingStatus.READY,
         True,
@@ -274,41 +278,41 @@ def test_failed_egress_whose_object_is_there_all_the_same_is_ready_and_truncated
 def test_duration_is_the_files_and_not_livekits_where_the_file_states_one(
     stated: float | None, duration: float
 ) -> None:
-    recording = followed(_recording(RecordingStatus.STOPPING), _egress("complete"))
-    assert verified(recording, SIZE, SHA256, stated).duration_seconds == duration
+    recording = apply_egress(_recording(RecordingStatus.STOPPING), _egress("complete"))
+    assert mark_verified(recording, SIZE, SHA256, stated).duration_seconds == duration
 
 
 def test_reported_object_is_waited_for_and_lost_in_the_end() -> None:
     recording = _recording(RecordingStatus.VERIFYING, size_bytes=SIZE)
-    assert absent(recording, NOON + OBJECT_PATIENCE - timedelta(seconds=1)) == recording
-    gone = absent(recording, NOON + OBJECT_PATIENCE)
+    assert mark_object_absent(recording, NOON + OBJECT_PATIENCE - timedelta(seconds=1)) == recording
+    gone = mark_object_absent(recording, NOON + OBJECT_PATIENCE)
     assert (gone.status, gone.error) == (RecordingStatus.LOST, "object_missing")
 
 
 def test_start_stopped_for_being_overdue_fails() -> None:
-    recording = stopped(_recording(RecordingStatus.STARTING), "start_overdue")
-    ended = followed(recording, _egress("aborted"))
+    recording = mark_stopped(_recording(RecordingStatus.STARTING), "start_overdue")
+    ended = apply_egress(recording, _egress("aborted"))
     assert (ended.status, ended.error) == (RecordingStatus.FAILED, "start_overdue")
 
 
 def test_why_it_was_stopped_stays_with_it() -> None:
-    recording = stopped(_recording(RecordingStatus.RECORDING), "consent_missing")
-    ready = verified(followed(recording, _egress("complete")), SIZE, SHA256)
+    recording = mark_stopped(_recording(RecordingStatus.RECORDING), "consent_missing")
+    ready = mark_verified(apply_egress(recording, _egress("complete")), SIZE, SHA256)
     assert (ready.status, ready.error) == (RecordingStatus.READY, "consent_missing")
 
 
 def test_failed_egress_without_a_reason_has_one_all_the_same() -> None:
-    assert followed(_recording(RecordingStatus.STARTING), _egress("failed")).error == "egress_failed"
+    assert apply_egress(_recording(RecordingStatus.STARTING), _egress("failed")).error == "egress_failed"
 
 
 def test_object_as_reported_is_ready_with_its_digest() -> None:
-    ready = verified(_recording(RecordingStatus.VERIFYING, size_bytes=SIZE), SIZE, SHA256)
+    ready = mark_verified(_recording(RecordingStatus.VERIFYING, size_bytes=SIZE), SIZE, SHA256)
     assert (ready.status, ready.sha256, ready.error) == (RecordingStatus.READY, SHA256, None)
 
 
 @pytest.mark.parametrize(("reported", "stored"), [(SIZE, SIZE - 1), (SIZE, 0), (None, 0)])
 def test_object_of_another_size_than_reported_fails(reported: int | None, stored: int) -> None:
-    recording = verified(_recording(RecordingStatus.VERIFYING, size_bytes=reported), stored, SHA256)
+    recording = mark_verified(_recording(RecordingStatus.VERIFYING, size_bytes=reported), stored, SHA256)
     assert (recording.status, recording.error) == (RecordingStatus.FAILED, "object_size_differs")
     assert recording.sha256 is None
 
@@ -316,12 +320,12 @@ def test_object_of_another_size_than_reported_fails(reported: int | None, stored
 @pytest.mark.parametrize("status", FINISHED)
 def test_giving_up_leaves_the_finished_alone(status: RecordingStatus) -> None:
     recording = _recording(status)
-    assert failed(recording, "livekit_timeout") is recording
+    assert mark_failed(recording, "livekit_timeout") is recording
 
 
 def test_lost_recording_whose_object_turns_up_is_ready() -> None:
     lost = _recording(RecordingStatus.LOST, size_bytes=SIZE)
-    assert verified(lost, SIZE, SHA256).status is RecordingStatus.READY
+    assert mark_verified(lost, SIZE, SHA256).status is RecordingStatus.READY
 
 
 def test_live_and_finished_are_told_apart() -> None:
@@ -358,32 +362,32 @@ def _recorded(**changes: object) -> Recording:
 def test_recording_is_interrupted_when_its_recorder_comes_back_under_another_sid(
     status: RecordingStatus,
 ) -> None:
-    seen = seen_recorder(replace(_recorded(), status=status), "PA_1", NOON - timedelta(seconds=1))
+    seen = note_recorder(replace(_recorded(), status=status), "PA_1", NOON - timedelta(seconds=1))
     assert (seen.recorder_sid, seen.interrupted) == ("PA_1", False)
-    assert seen_recorder(seen, "PA_1", NOON) == seen
-    back = seen_recorder(seen, "PA_2", NOON + timedelta(seconds=1))
+    assert note_recorder(seen, "PA_1", NOON) == seen
+    back = note_recorder(seen, "PA_2", NOON + timedelta(seconds=1))
     assert (back.recorder_sid, back.interrupted) == ("PA_2", True)
-    assert seen_recorder(back, "PA_2", NOON).interrupted
+    assert note_recorder(back, "PA_2", NOON).interrupted
 
 
 @pytest.mark.parametrize(
     ("seconds", "expected"), [(-2, False), (3, False), (10, False), (11, True), (3600, True)]
 )
 def test_recorder_seen_first_is_back_if_it_joined_long_after_the_start(seconds: int, expected: bool) -> None:
-    seen = seen_recorder(_recorded(), "PA_1", NOON + timedelta(seconds=seconds))
+    seen = note_recorder(_recorded(), "PA_1", NOON + timedelta(seconds=seconds))
     assert seen.interrupted is expected
 
 
 def test_recorder_that_joins_twice_before_the_start_interrupts_nothing() -> None:
     starting = _recording(RecordingStatus.STARTING, egress_id="EG_1", started_at=NOON)
-    seen = seen_recorder(seen_recorder(starting, "PA_1", NOON), "PA_2", NOON + timedelta(minutes=1))
+    seen = note_recorder(note_recorder(starting, "PA_1", NOON), "PA_2", NOON + timedelta(minutes=1))
     assert (seen.recorder_sid, seen.interrupted) == ("PA_2", False)
 
 
 @pytest.mark.parametrize("status", [one for one in RecordingStatus if not one.is_live])
 def test_recorder_of_a_recording_that_is_not_live_changes_nothing(status: RecordingStatus) -> None:
     recording = replace(_recorded(recorder_sid="PA_1"), status=status)
-    assert seen_recorder(recording, "PA_2", NOON + timedelta(hours=1)) == recording
+    assert note_recorder(recording, "PA_2", NOON + timedelta(hours=1)) == recording
 
 
 @pytest.mark.parametrize(
@@ -394,5 +398,5 @@ def test_file_much_shorter_than_reported_is_interrupted(
     reported: float | None, in_file: float | None, expected: bool
 ) -> None:
     verifying = _recording(RecordingStatus.VERIFYING, size_bytes=SIZE, duration_seconds=reported)
-    ready = verified(verifying, SIZE, SHA256, in_file)
+    ready = mark_verified(verifying, SIZE, SHA256, in_file)
     assert (ready.status, ready.interrupted) == (RecordingStatus.READY, expected)
