@@ -1,8 +1,15 @@
-"""The database rows about the bucket: terms in use, held folders, and found differences."""
+"""The database rows about the bucket: terms in use, held folders, found differences, and the recordings to which
+objects belong.
 
-from collections.abc import Iterable
+All functions need the worker's role.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, LiteralString
+from uuid import UUID
 
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
@@ -13,6 +20,16 @@ from app.postgres.database import Transaction
 from app.postgres.queries import Queries
 
 _sql: Final = Queries(Path(__file__).with_name("queries.sql"))
+
+
+@dataclass(frozen=True)
+class MissingObject:
+    """A READY recording whose object was not in the bucket's list. `missing_since` is None before the first report."""
+
+    id: UUID
+    video_id: UUID | None
+    consultation_id: UUID
+    missing_since: datetime | None
 
 
 async def lock(tx: Transaction) -> None:
@@ -62,6 +79,92 @@ async def settle(
     )
     begun = frozenset((row["drift_code"], row["drift_subject"]) for row in rows if not row["is_over"])
     return begun, tuple((row["drift_code"], row["drift_subject"]) for row in rows if row["is_over"])
+
+
+async def begin_sweep(tx: Transaction) -> tuple[datetime, str]:
+    """Return the database's time, and the deployment's name or "" if the database has no mark."""
+    row = await tx.one(_sql["begin_sweep"])
+    assert row is not None  # noqa: S101 - a select without a from has one row
+    return row["now"], row["deployment"] or ""
+
+
+async def unknown_object_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
+    """Return those of the keys that belong to no recording, import or move."""
+    return set(await tx.value(_sql["unknown_object_keys"], {"keys": list(keys)}))
+
+
+async def report_orphans(tx: Transaction, video_ids: Sequence[UUID], reason: LiteralString) -> None:
+    """Write one audit row for each video that an orphaned object names."""
+    await tx.run(_sql["report_orphans"], {"ids": list(video_ids), "reason": reason})
+
+
+async def videos_in_progress(tx: Transaction, video_ids: Sequence[UUID]) -> set[UUID]:
+    """Return those of the videos that are being recorded or verified, or whose sound is."""
+    rows = await tx.all(_sql["videos_in_progress"], {"ids": list(video_ids)})
+    return {row["id"] for row in rows}
+
+
+async def deleted_videos(tx: Transaction, video_ids: Sequence[UUID]) -> set[UUID]:
+    """Return those of the videos that are DELETED."""
+    return {row["id"] for row in await tx.all(_sql["deleted_videos"], {"ids": list(video_ids)})}
+
+
+async def record_sweep(tx: Transaction, key: str, video_id: UUID, reason: LiteralString) -> bool:
+    """Write the audit row before an orphaned object is deleted. Return False if the object must stay.
+
+    An object stays if its key is known now, if a hold covers its video, or if a recording of the video is unfinished or
+    LOST, because the object may then be all that exists of it.
+    """
+    return await tx.run(_sql["record_sweep"], {"key": key, "video_id": video_id, "reason": reason}) == 1
+
+
+async def record_failed_sweep(tx: Transaction, video_id: UUID, reason: LiteralString) -> None:
+    """Write the audit row of an orphaned object that could not be deleted."""
+    await tx.run(_sql["record_failed_sweep"], {"video_id": video_id, "reason": reason})
+
+
+async def record_abort(tx: Transaction, video_id: UUID) -> bool:
+    """Write the audit row before an unfinished upload is aborted. Return False if the upload may still be used."""
+    return await tx.run(_sql["record_abort"], {"video_id": video_id}) == 1
+
+
+async def begin_search_for_missing(tx: Transaction) -> tuple[datetime, int]:
+    """Return the database's time and the number of READY recordings."""
+    row = await tx.one(_sql["begin_search_for_missing"])
+    assert row is not None  # noqa: S101 - the function returns one row
+    return row["at"], row["verified"]
+
+
+async def missing_objects(
+    tx: Transaction, after_key: str, last_key: str, present: Sequence[str]
+) -> list[MissingObject]:
+    """Return the READY recordings with keys in this range whose object is not present, and unmark those whose object
+    is.
+    """
+    parameters = {"after_key": after_key, "last_key": last_key, "present": list(present)}
+    return [MissingObject(**row) for row in await tx.all(_sql["missing_objects"], parameters)]
+
+
+async def report_missing(tx: Transaction, recording_id: UUID, seen_at: datetime) -> bool:
+    """Mark the recording as missing, with its audit row. Return False if it is already marked."""
+    return bool(await tx.value(_sql["report_missing"], {"id": recording_id, "seen_at": seen_at}))
+
+
+async def destroy_missing(tx: Transaction, video_id: UUID, missing_before: datetime) -> bool:
+    """Begin the destruction of a missing video. Return False if a hold or a sound that still exists prevents it."""
+    return bool(await tx.value(_sql["destroy_missing"], {"id": video_id, "missing_before": missing_before}))
+
+
+async def lost_recordings(tx: Transaction, within: timedelta) -> dict[UUID, datetime]:
+    """Return since when recordings are LOST, for those lost within that time, newest first."""
+    rows = await tx.all(_sql["lost_recordings"], {"within": within})
+    return {row["id"]: row["status_at"] for row in rows}
+
+
+async def read_object_key(tx: Transaction, recording_id: UUID) -> str | None:
+    """Return the object key after the audit row, or None for a recording without a key."""
+    key: str | None = await tx.value(_sql["read_object_key"], {"recording_id": recording_id})
+    return key
 
 
 def _prefixes(rows: Iterable[DictRow]) -> tuple[Prefix, ...]:

@@ -10,8 +10,8 @@ async def reconcile_once(settings: WorkerSettings) -> list[str]:
     """Run one pass over everything, and return lines for people. Raises SettingsError and AppError."""
     async with open_services(settings) as services:
         passed = await services.reconciler.run_once()
-        found_again = await services.lost.run_once()
-        swept = await services.sweeper.run_once()
+        found_again = await services.lost_objects.run_once()
+        swept = await services.orphaned_objects.run_once()
         destroyed = await services.destroyer.run_once()
     found = asdict(passed) | {"found_again": found_again} | asdict(swept)
     found |= {"destroyed": destroyed.destroyed, "destructions_failed": destroyed.failed}

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
+from app.bucket.object_keys import next_recording_key
 from app.consents import service as consents
 from app.errors import AppError, UpstreamFailed
 from app.integrations.livekit.client import (
@@ -30,7 +31,7 @@ from app.postgres.clock import database_time
 from app.postgres.database import Database, Transaction
 from app.recordings import store
 from app.recordings.deadlines import START_UNKNOWN
-from app.recordings.keys import media_of_key, next_key
+from app.recordings.media_ids import media_of_key
 from app.recordings.model import (
     CONSENT_WITHDRAWN,
     MICROPHONE_GONE,
@@ -307,7 +308,7 @@ class RecordingController:
             if attempt.is_first:
                 await write_transition(tx, recording, replace(recording, status=RecordingStatus.STARTING))
                 return _Permit(attempt.object_key, identities)
-            key = next_key(attempt.object_key)
+            key = next_recording_key(attempt.object_key)
             await store.point_object_key(tx, recording.id, key)
             await store.update(tx, recording)
             return _Permit(key, identities)

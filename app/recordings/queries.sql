@@ -115,13 +115,6 @@ from resguardo.recordings as r
 where r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING', 'VERIFYING')
 order by r.created_at asc, r.medium desc;
 
--- name: list_lost
--- Returns the recordings that became LOST within this time, newest first.
-select r.id, r.status_at
-from resguardo.recordings as r
-where r.status = 'LOST' and r.status_at > clock_timestamp() - %(within)s::interval
-order by r.status_at desc;
-
 -- name: update_status
 -- Sets the status of a recording.
 update resguardo.recordings set status = %(status)s where id = %(id)s;
@@ -217,48 +210,3 @@ left join lateral (
 left join resguardo.transcripts as t on t.recording_id = r.id
 where r.consultation_id = %(consultation_id)s and r.medium = 'VIDEO'
 order by r.created_at, r.id;
-
--- name: begin_sweep
--- Returns the database's time and the name of the deployment.
-select private.now() as now, private.deployment_name() as deployment;
-
--- name: unknown_object_keys
--- Returns those of the given object keys that belong to no recording, import or move, as one array.
-select private.unknown_object_keys(%(keys)s::text[]);
-
--- name: report_orphans
--- Writes one audit row for each recording that an orphaned object names.
-select private.record_service('object.report_orphan', 'ALLOWED', %(reason)s, 'recording', i.id)
-from unnest(%(ids)s::uuid[]) as i (id);
-
--- name: recordings_in_status
--- Returns those of the given videos that have one of these statuses, or whose sound has one.
-select coalesce(r.video_id, r.id) as id
-from resguardo.recordings as r
-where (r.id = any(%(ids)s::uuid[]) or r.video_id = any(%(ids)s::uuid[])) and r.status = any(%(statuses)s::text[]);
-
--- name: record_sweep
--- Writes the audit row of a deletion by the sweep and returns one row; no row if the object must stay.
-select private.record_service('object.sweep_orphan', 'ALLOWED', %(reason)s, 'recording', %(recording_id)s)
-where
-    private.unknown_object_keys(array[%(object_key)s::text]) = array[%(object_key)s::text]
-    and not private.is_held(%(recording_id)s)
-    and not exists (
-        select
-        from resguardo.recordings as r
-        where %(recording_id)s in (r.id, r.video_id) and r.status = any(%(statuses)s::text[])
-    );
-
--- name: record_unswept
--- Writes the audit row of an orphaned object that could not be deleted.
-select private.record_service('object.sweep_orphan', 'FAILED', %(reason)s, 'recording', %(recording_id)s);
-
--- name: record_abort
--- Writes the audit row of an aborted upload and returns one row; no row if the recording is in progress.
-select private.record_service('object.abort_upload', 'ALLOWED', 'past_quarantine', 'recording', %(recording_id)s)
-where
-    not exists (
-        select
-        from resguardo.recordings as r
-        where %(recording_id)s in (r.id, r.video_id) and r.status = any(%(statuses)s::text[])
-    );

@@ -24,7 +24,7 @@ from app.postgres.database import Database
 from app.recordings import store
 from app.recordings.controller import Clock, RecordingController
 from app.recordings.deadlines import Deadlines, apply_deadline
-from app.recordings.keys import MediaId, media_of, media_of_key
+from app.recordings.media_ids import MediaId, media_of, media_of_key
 from app.recordings.model import Recording, RecordingStatus, foremost_error, mark_lost
 from app.recordings.room_watch import is_recorder
 from app.recordings.transition_effects import stop_sound_if_video_ended

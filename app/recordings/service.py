@@ -16,7 +16,7 @@ from app.jobs.queue import defer_job
 from app.postgres.database import Access, Asker, Database, Transaction
 from app.postgres.paging import Page, PageRequest
 from app.recordings import store
-from app.recordings.keys import sound_type
+from app.recordings.media_ids import sound_type
 from app.recordings.model import (
     Recording,
     RecordingFilter,

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, LiteralString
 from uuid import UUID
@@ -15,7 +14,7 @@ from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
 from app.postgres.queries import Queries
-from app.recordings.keys import MediaId
+from app.recordings.media_ids import MediaId
 from app.recordings.model import Recording, RecordingFilter, RecordingSelection, SoundMode
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
@@ -150,14 +149,6 @@ async def find_by_media(tx: Transaction, media: MediaId) -> UUID | None:
 async def list_unfinished(tx: Transaction) -> list[Recording]:
     """Return all recordings that are not terminal, oldest first. Needs the worker's role."""
     return _recordings.validate_python(await tx.all(_sql["list_unfinished"]))
-
-
-async def list_lost(tx: Transaction, within: timedelta) -> dict[UUID, datetime]:
-    """Return since when recordings are LOST, for those lost within that time, newest first. Needs the worker's
-    role.
-    """
-    rows = await tx.all(_sql["list_lost"], {"within": within})
-    return {row["id"]: row["status_at"] for row in rows}
 
 
 async def point_object_key(tx: Transaction, recording_id: UUID, key: str) -> None:

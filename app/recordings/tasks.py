@@ -3,20 +3,13 @@
 from app.jobs.periodic import PeriodicTask
 from app.jobs.queue import MEDIA_QUEUE, STARTS_QUEUE, Task, by_id
 from app.recordings.controller import RecordingController
-from app.recordings.lost import LostRecordings
-from app.recordings.missing import MissingObjects
 from app.recordings.reconciler import Reconciler
 from app.recordings.room_watch import RoomWatch
-from app.recordings.sweeper import Sweeper
 
 VERIFICATION_ATTEMPTS = 24 * 60
 """A day of attempts a minute apart. A VERIFYING recording ends at its deadline (app/recordings/deadlines.py), and a
 LOST one is checked again.
 """
-
-FIND_LOST_SECONDS = 60
-SWEEP_SECONDS = 3600
-FIND_MISSING_SECONDS = 24 * 3600
 
 
 def define_tasks(controller: RecordingController, rooms: RoomWatch) -> list[Task]:
@@ -36,17 +29,6 @@ def define_tasks(controller: RecordingController, rooms: RoomWatch) -> list[Task
     ]
 
 
-def define_periodic_tasks(
-    reconciler: Reconciler,
-    reconcile_seconds: float,
-    lost: LostRecordings,
-    sweeper: Sweeper,
-    missing: MissingObjects,
-) -> list[PeriodicTask]:
-    """Return the passes that compare the recordings with LiveKit's list and with the bucket."""
-    return [
-        PeriodicTask("reconcile", reconcile_seconds, reconciler.run_once, reconciler.forget),
-        PeriodicTask("find_lost", FIND_LOST_SECONDS, lost.run_once, lost.forget),
-        PeriodicTask("sweep_bucket", SWEEP_SECONDS, sweeper.run_once),
-        PeriodicTask("find_missing", FIND_MISSING_SECONDS, missing.run_once),
-    ]
+def define_periodic_tasks(reconciler: Reconciler, reconcile_seconds: float) -> list[PeriodicTask]:
+    """Return the task that compares unfinished recordings with LiveKit's list."""
+    return [PeriodicTask("reconcile", reconcile_seconds, reconciler.run_once, reconciler.forget)]

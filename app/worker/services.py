@@ -11,6 +11,9 @@ from procrastinate import App
 from app.access_requests import tasks as access_request_tasks
 from app.access_requests.exports import Exports
 from app.bucket import tasks as bucket_tasks
+from app.bucket.lost_objects import LostObjects
+from app.bucket.missing_objects import MissingObjects
+from app.bucket.orphaned_objects import OrphanedObjects
 from app.bucket.service import BucketPolicies
 from app.bucket.surroundings import Surroundings, surroundings
 from app.certificates.signing import CertificateSigner, read_public_key
@@ -36,12 +39,9 @@ from app.recording_imports import tasks as import_tasks
 from app.recording_imports.upload_signer import UploadSigner
 from app.recordings import tasks as recording_tasks
 from app.recordings.controller import RecordingController
-from app.recordings.lost import LostRecordings
-from app.recordings.missing import MissingObjects
 from app.recordings.model import SoundMode
 from app.recordings.reconciler import Reconciler
 from app.recordings.room_watch import RoomWatch
-from app.recordings.sweeper import Sweeper
 from app.settings import WorkerSettings
 from app.staff import tasks as staff_tasks
 from app.staff.invitations import StaffInvitations
@@ -60,12 +60,12 @@ class WorkerServices:
     controller: RecordingController
     rooms: RoomWatch
     reconciler: Reconciler
-    lost: LostRecordings
+    lost_objects: LostObjects
     bans: StaffBans
     invitations: StaffInvitations
     uploads: UploadSigner
-    sweeper: Sweeper
-    missing: MissingObjects
+    orphaned_objects: OrphanedObjects
+    missing_objects: MissingObjects
     protection: BucketProtection
     bucket: BucketPolicies
     destroyer: Destroyer
@@ -126,12 +126,12 @@ def _services(
         controller=controller,
         rooms=controller.rooms,
         reconciler=Reconciler(database, livekit, storage, controller, deployment=deployment),
-        lost=LostRecordings(database, storage),
+        lost_objects=LostObjects(database, storage),
         bans=StaffBans(database, admin),
         invitations=StaffInvitations(database, admin, basis="invite_staff"),
         uploads=UploadSigner(database, storage),
-        sweeper=Sweeper(database, storage, quarantine=quarantine),
-        missing=MissingObjects(database, storage, deployment=deployment, quarantine=quarantine),
+        orphaned_objects=OrphanedObjects(database, storage, quarantine=quarantine),
+        missing_objects=MissingObjects(database, storage, deployment=deployment, quarantine=quarantine),
         protection=BucketProtection(database, storage, around.cloudflare, deployment=deployment),
         bucket=BucketPolicies(database, around),
         destroyer=Destroyer(
@@ -156,12 +156,12 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
     """Return the periodic tasks of the leader."""
     return [
         *job_tasks.define_periodic_tasks(services.job_repair),
-        *recording_tasks.define_periodic_tasks(
-            services.reconciler, reconcile_seconds, services.lost, services.sweeper, services.missing
-        ),
+        *recording_tasks.define_periodic_tasks(services.reconciler, reconcile_seconds),
         *import_tasks.define_periodic_tasks(services.uploads),
         *staff_tasks.define_periodic_tasks(services.bans),
-        *bucket_tasks.define_periodic_tasks(services.bucket),
+        *bucket_tasks.define_periodic_tasks(
+            services.bucket, services.orphaned_objects, services.missing_objects, services.lost_objects
+        ),
         *hold_tasks.define_periodic_tasks(services.protection),
         *deletion_tasks.define_periodic_tasks(services.destroyer),
         *access_request_tasks.define_periodic_tasks(services.exports),

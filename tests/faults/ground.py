@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
+from app.bucket.lost_objects import LostObjects
 from app.consents.model import ShownText
 from app.consents.service import Consents
 from app.consents.texts import consent_texts
@@ -34,7 +35,6 @@ from app.postgres.database import Database as Pool
 from app.postgres.database import Transaction
 from app.recordings import tasks as recording_tasks
 from app.recordings.controller import Probe, RecordingController
-from app.recordings.lost import LostRecordings
 from app.recordings.model import SoundMode
 from app.recordings.reconciler import Reconciler
 from app.recordings.service import Recordings
@@ -206,7 +206,7 @@ class Stage:
             sound=sound,
         )
         self.reconciler = self.another_reconciler()
-        self.lost = LostRecordings(ground.worker, self.cloud.bucket, clock=self._clock)
+        self.lost = LostObjects(ground.worker, self.cloud.bucket, clock=self._clock)
         transcriber = Transcriber(ground.worker, self.cloud.bucket, None, KEYRING)
         tasks = [
             *recording_tasks.define_tasks(self.controller, self.controller.rooms),

@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import pytest
 
+from app.bucket.missing_objects import MissingObjects
 from app.deletions.destroyer import DestructionReport
 from app.integrations.storage.listing import ObjectPage
-from app.recordings.missing import MissingObjects
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import DAY, DEPLOYMENT, SIGNER, START, ClockedStorage, World, opened

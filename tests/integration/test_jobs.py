@@ -16,6 +16,9 @@ from procrastinate import App
 from procrastinate.jobs import Job
 
 from app.access_requests.exports import Exports
+from app.bucket.lost_objects import LostObjects
+from app.bucket.missing_objects import MissingObjects
+from app.bucket.orphaned_objects import OrphanedObjects
 from app.bucket.service import BucketPolicies
 from app.deletions.destroyer import Destroyer
 from app.deletions.restore_check import RestoreCheck
@@ -36,11 +39,8 @@ from app.jobs.repair import JobRepair
 from app.postgres.database import Database as Pool
 from app.recording_imports.upload_signer import UploadSigner
 from app.recordings.controller import RecordingController
-from app.recordings.lost import LostRecordings
-from app.recordings.missing import MissingObjects
 from app.recordings.reconciler import Reconciler
 from app.recordings.room_watch import RoomWatch
-from app.recordings.sweeper import Sweeper
 from app.staff.invitations import StaffInvitations
 from app.staff.service import StaffBans
 from app.transcripts.transcription.service import Transcriber
@@ -291,15 +291,15 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 controller=object.__new__(RecordingController),
                 rooms=object.__new__(RoomWatch),
                 reconciler=object.__new__(Reconciler),
-                lost=object.__new__(LostRecordings),
+                lost_objects=object.__new__(LostObjects),
                 bans=object.__new__(StaffBans),
                 invitations=object.__new__(StaffInvitations),
                 uploads=object.__new__(UploadSigner),
-                sweeper=object.__new__(Sweeper),
+                orphaned_objects=object.__new__(OrphanedObjects),
                 destroyer=object.__new__(Destroyer),
                 restores=object.__new__(RestoreCheck),
                 exports=object.__new__(Exports),
-                missing=object.__new__(MissingObjects),
+                missing_objects=object.__new__(MissingObjects),
                 protection=object.__new__(BucketProtection),
                 bucket=object.__new__(BucketPolicies),
                 transcriber=object.__new__(Transcriber),

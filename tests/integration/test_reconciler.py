@@ -14,11 +14,11 @@ import httpx
 import pytest
 from livekit.protocol.egress import EgressStatus
 
+from app.bucket.lost_objects import LostObjects
 from app.consultations.model import ParticipantKind
 from app.errors import Timeout, UpstreamFailed
 from app.integrations.livekit.client import EgressSnapshot, LiveKit, S3Target
 from app.recordings.deadlines import Deadlines
-from app.recordings.lost import LostRecordings
 from app.recordings.model import TRANSITIONS, Medium, RecordingStatus, SoundMode, mark_failed, mark_lost
 from app.recordings.reconciler import MISSES, RECORDER_GONE, RECORDER_SILENT, STOP_PAUSE, ReconcileReport
 from devstack.object_store import ObjectStore
@@ -642,7 +642,7 @@ async def test_dead_egress_whose_object_is_there_is_verified_and_ready(world: Wo
 async def test_lost_recording_whose_object_turns_up_is_ready(world: World) -> None:
     recording_id = await _lost_with(world, None)
     assert (await world.read(recording_id)).status is RecordingStatus.LOST
-    looks = LostRecordings(world.worker, world.storage, clock=world.clock)
+    looks = LostObjects(world.worker, world.storage, clock=world.clock)
     assert await looks.run_once() == 0
     await world.storage.put_new(await world.object_key(recording_id), await _media(world), "video/mp4")
     assert await looks.run_once() == 0
@@ -659,7 +659,7 @@ async def test_lost_recording_whose_object_is_no_recording_stays_lost_and_is_loo
 ) -> None:
     recording_id = await _lost_with(world, None)
     await world.storage.put_new(await world.object_key(recording_id), b"#EXTM3U\n", "video/mp4")
-    looks, found = LostRecordings(world.worker, world.storage, clock=world.clock), []
+    looks, found = LostObjects(world.worker, world.storage, clock=world.clock), []
     for _ in range(3):
         found.append(await looks.run_once())
         world.ahead += timedelta(hours=1)

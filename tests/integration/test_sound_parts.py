@@ -7,12 +7,12 @@ from uuid import UUID
 
 import pytest
 
+from app.bucket.missing_objects import MissingObjects, MissingReport
+from app.bucket.orphaned_objects import OrphanedObjects
 from app.certificates.model import Certificate
 from app.certificates.signing import check
 from app.deletions.destroyer import DestructionReport
 from app.recordings import store
-from app.recordings.missing import MissingObjects, MissingReport
-from app.recordings.sweeper import Sweeper
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import DAY, DEPLOYMENT, SIGNER, START, World, opened
@@ -124,7 +124,7 @@ class TestDeletion:
                 locked = await store.lock(tx, sound)
             assert locked is not None
             assert locked.status == "DELETED"
-            sweeper = Sweeper(world.worker, world.storage, quarantine=QUARANTINE)
+            sweeper = OrphanedObjects(world.worker, world.storage, quarantine=QUARANTINE)
             assert (await sweeper.run_once()).orphans_swept == 1
             swept = await world.rows(
                 "select reason, entity_ids from audit.events where action = 'object.sweep_orphan'"
@@ -143,7 +143,7 @@ class TestDeletion:
         await world.destroyer().run_once()
         await world.storage.put_new(key, b"late", "video/mp4")
         hold = await world.hold(consultation_id=consultation)
-        sweeper = Sweeper(world.worker, world.storage, quarantine=QUARANTINE)
+        sweeper = OrphanedObjects(world.worker, world.storage, quarantine=QUARANTINE)
         assert (await sweeper.run_once()).orphans_swept == 0
         await world.release(hold)
         assert (await sweeper.run_once()).orphans_swept == 1
@@ -155,7 +155,7 @@ class TestDeletion:
         await world.microphones(video, "READY")
         folder = (await world.key_of(video)).rpartition("/")[0]
         await world.storage.put_new(f"{folder}/microphone-{UUID(int=7)}.mp4", b"whose?", "video/mp4")
-        sweeper = Sweeper(world.worker, world.storage, quarantine=QUARANTINE)
+        sweeper = OrphanedObjects(world.worker, world.storage, quarantine=QUARANTINE)
         report = await sweeper.run_once()
         assert (report.orphans_waiting, report.orphans_swept) == (1, 0)
 

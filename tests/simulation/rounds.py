@@ -3,13 +3,13 @@
 from uuid import UUID
 
 from app.access_requests.exports import Exports
+from app.bucket.missing_objects import MissingObjects
+from app.bucket.orphaned_objects import OrphanedObjects
 from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
 from app.deletions.restore_check import RestoreCheck
 from app.errors import Conflict
 from app.holds.bucket_protection import BucketProtection
-from app.recordings.missing import MissingObjects
-from app.recordings.sweeper import Sweeper
 from tests.simulation.oracle import QUARANTINE
 from tests.simulation.process import Doors, Process
 from tests.simulation.world import DEPLOYMENT, SIGNER, Pass, World
@@ -61,7 +61,7 @@ def export(request_id: UUID) -> Pass:
 async def sweep(world: World, process: Process) -> None:
     """Sweep orphaned objects."""
     storage = world.storage.through(process)
-    await Sweeper(Doors(world.worker, process), storage, quarantine=QUARANTINE).run_once()
+    await OrphanedObjects(Doors(world.worker, process), storage, quarantine=QUARANTINE).run_once()
 
 
 async def look_for_missing(world: World, process: Process) -> None:

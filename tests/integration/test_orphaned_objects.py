@@ -14,14 +14,14 @@ import anyio
 import psycopg
 import pytest
 
+from app.bucket import orphaned_objects
+from app.bucket.orphaned_objects import TOO_MANY_ORPHANS, UPLOAD_QUARANTINE, OrphanedObjects, SweepReport
 from app.deployment import mark_database
 from app.errors import Conflict, UpstreamFailed
 from app.integrations.storage import listing as storage_listing
 from app.integrations.storage.client import Storage, StoredObject
 from app.integrations.storage.listing import ObjectPage, UploadPage
 from app.postgres.database import Database as Pool
-from app.recordings import sweeper
-from app.recordings.sweeper import TOO_MANY_ORPHANS, UPLOAD_QUARANTINE, Sweeper, SweepReport
 from devstack.object_store import ObjectStore
 from tests.buckets import s3_client
 from tests.databases import Database
@@ -74,11 +74,11 @@ class World:
     recorder: Any
     bucket: str
     consultation: UUID
-    sweeper: Sweeper
+    sweeper: OrphanedObjects
 
-    def again(self) -> Sweeper:
+    def again(self) -> OrphanedObjects:
         """Return the sweeper of another process."""
-        return Sweeper(self.worker, self.storage, quarantine=QUARANTINE)
+        return OrphanedObjects(self.worker, self.storage, quarantine=QUARANTINE)
 
     def recording(self, status: str, object_key: str | None = None) -> UUID:
         """Insert a recording with this status and an object key, by default its own. Return its id."""
@@ -172,7 +172,7 @@ async def _opened(database: Database, store: ObjectStore) -> AsyncIterator[World
             recorder,
             store.bucket,
             _consultation(database),
-            Sweeper(worker, storage, quarantine=QUARANTINE),
+            OrphanedObjects(worker, storage, quarantine=QUARANTINE),
         )
     finally:
         await worker.close()
@@ -333,7 +333,7 @@ async def test_what_is_not_ours_is_left_to_people(
     assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
     assert await world.keys(key.partition("/")[0] + "/") == [key]
     assert caplog.messages == [
-        "orphan in the bucket: no_recording_has_it, and it is not ours: left to people"
+        "orphan in the bucket: no_recording_has_it: its key is not ours, so a person must decide"
     ]
     assert world.audited() == []
 
@@ -444,7 +444,7 @@ async def test_too_many_orphans_stop_the_sweep(world: World, caplog: pytest.LogC
 
 
 async def test_few_orphans_or_a_small_part_are_swept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeper, "FEW_ORPHANS", 1)
+    monkeypatch.setattr(orphaned_objects, "FEW_ORPHANS", 1)
     for status in ["READY"] * 18:
         await world.put(world.key(world.recording(status)))
     for _ in range(2):
@@ -457,7 +457,7 @@ async def test_few_orphans_or_a_small_part_are_swept(world: World, monkeypatch: 
 async def test_one_pass_reports_and_sweeps_no_more_than_its_part(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeper, "AT_ONCE", 2)
+    monkeypatch.setattr(orphaned_objects, "AT_ONCE", 2)
     for _ in range(3):
         await world.orphan()
     world.storage.age = PAST
@@ -583,9 +583,9 @@ async def test_an_upload_whose_recording_begins_in_between_is_not_aborted(
     recording = world.recording("FAILED")
     world.begin_upload(world.key(recording))
     world.storage.age = PAST
-    report = Sweeper._report
+    report = OrphanedObjects._report
 
-    async def reported(self: Sweeper, *arguments: Any) -> int:
+    async def reported(self: OrphanedObjects, *arguments: Any) -> int:
         with psycopg.connect(world.database.superuser_url) as connection:
             connection.execute("set session_replication_role = replica")
             connection.execute(
@@ -593,7 +593,7 @@ async def test_an_upload_whose_recording_begins_in_between_is_not_aborted(
             )
         return await report(self, *arguments)
 
-    monkeypatch.setattr(Sweeper, "_report", reported)
+    monkeypatch.setattr(OrphanedObjects, "_report", reported)
 
     assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 1, 0)
     assert len(await world.uploads()) == 1

@@ -4,21 +4,22 @@ The intervals grow from one minute, because each check costs a request to the bu
 """
 
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from app.bucket import store
 from app.errors import AppError
 from app.integrations.storage.client import Storage
 from app.jobs.queue import defer_job
 from app.postgres.clock import database_time
-from app.postgres.database import Database
-from app.recordings import store
-from app.recordings.controller import Clock
+from app.postgres.database import Database, Transaction
 
 log = logging.getLogger(__name__)
 
-LOOKED_FOR: Final = timedelta(days=7)
+REASON: Final = "look_for_lost"
+SEARCH_PERIOD: Final = timedelta(days=7)
 AT_ONCE: Final = 100
 """The maximum number of checks in one pass. The rest waits for the next pass."""
 
@@ -26,8 +27,10 @@ FIRST_PAUSE: Final = timedelta(seconds=30)
 GROWTH: Final = 0.2
 """The next check comes after this fraction of the time since the recording was lost."""
 
+Clock = Callable[[Transaction], Awaitable[datetime]]
 
-class LostRecordings:
+
+class LostObjects:
     """Runs one pass after another, as the worker. Concurrent passes give the same result."""
 
     def __init__(self, database: Database, storage: Storage, *, clock: Clock = database_time) -> None:
@@ -45,8 +48,8 @@ class LostRecordings:
         """Check the bucket, and return how many objects have appeared since the last pass. Raises UpstreamFailed,
         Timeout.
         """
-        async with self._database.as_service("look_for_lost") as tx:
-            lost, now = await store.list_lost(tx, LOOKED_FOR), await self._clock(tx)
+        async with self._database.as_service(REASON) as tx:
+            lost, now = await store.lost_recordings(tx, SEARCH_PERIOD), await self._clock(tx)
         self._due = {one: self._due.get(one, since) for one, since in lost.items()}
         self._seen = {one: etag for one, etag in self._seen.items() if one in lost}
         due = sorted((at, one) for one, at in self._due.items() if at <= now)
@@ -59,12 +62,12 @@ class LostRecordings:
     async def _look_for(self, recording_id: UUID) -> bool:
         """Check one recording, and queue its verification once. A failure is logged and does not affect the others."""
         try:
-            async with self._database.as_service("look_for_lost") as tx:
+            async with self._database.as_service(REASON) as tx:
                 key = await store.read_object_key(tx, recording_id)
-            stored = await self._storage.head(key)
+            stored = None if key is None else await self._storage.head(key)
             if stored is None or self._seen.get(recording_id) == stored.etag:
                 return False
-            async with self._database.as_service("look_for_lost") as tx:
+            async with self._database.as_service(REASON) as tx:
                 await defer_job(tx, "verify_recording", recording_id)
         except AppError as error:
             log.warning("lost, and not looked for: recording=%s %s", recording_id, error.summary)

@@ -11,21 +11,17 @@ database. The bucket is then the wrong one or was emptied, and a person must che
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final
-from uuid import UUID
 
+from app.bucket import store
+from app.bucket.object_keys import RECORDING_PREFIXES
+from app.bucket.store import MissingObject
 from app.deployment import require_own_bucket
-from app.errors import NotFound
 from app.integrations.storage.client import Storage
 from app.integrations.storage.listing import ObjectPage
 from app.postgres.database import Database
-from app.postgres.queries import Queries
-from app.recordings import store
-from app.recordings.keys import PREFIXES
 
 log = logging.getLogger(__name__)
-_sql = Queries(Path(__file__).with_name("missing.sql"))
 
 REASON: Final = "look_for_missing"
 
@@ -52,14 +48,6 @@ class MissingReport:
     reported: int
     resolved: int
     refusal: str | None = None
-
-
-@dataclass(frozen=True)
-class _Missing:
-    id: UUID
-    video_id: UUID | None
-    consultation_id: UUID
-    missing_since: datetime | None
 
 
 @dataclass(frozen=True)
@@ -92,17 +80,16 @@ class MissingObjects:
         """
         await require_own_bucket(self._storage, self._deployment)
         async with self._database.as_service(REASON) as tx:
-            begun = await tx.one(_sql["begin"])
-        assert begun is not None  # noqa: S101 - a select without a from has one row
-        missing, clocks = await self._compare(begun["at"])
-        if _are_too_many(len(missing), begun["verified"]):
+            now, verified = await store.begin_search_for_missing(tx)
+        missing, clocks = await self._compare(now)
+        if _are_too_many(len(missing), verified):
             log.error(
                 "nothing is done about missing objects: %s: %d of %d recordings; is this the right bucket?",
                 TOO_MANY_MISSING,
                 len(missing),
-                begun["verified"],
+                verified,
             )
-            return MissingReport(begun["verified"], len(missing), 0, 0, TOO_MANY_MISSING)
+            return MissingReport(verified, len(missing), 0, 0, TOO_MANY_MISSING)
         gone = [one for one in missing if await self._is_gone(one)]
         reported = [one for one in gone if one.missing_since is None and await self._report(one, clocks)]
         before = clocks.both_say_before(self._quarantine)
@@ -110,52 +97,42 @@ class MissingObjects:
             one for one in gone if one.video_id is None and one.missing_since and one.missing_since <= before
         ]
         resolved = [one for one in past if await self._resolve(one, before)]
-        return MissingReport(begun["verified"], len(missing), len(reported), len(resolved))
+        return MissingReport(verified, len(missing), len(reported), len(resolved))
 
-    async def _compare(self, now: datetime) -> tuple[list[_Missing], _Clocks]:
-        missing, listed_at = [], now
-        for prefix in PREFIXES:
+    async def _compare(self, now: datetime) -> tuple[list[MissingObject], _Clocks]:
+        missing: list[MissingObject] = []
+        listed_at = now
+        for prefix in RECORDING_PREFIXES:
             after = prefix
             async for page in self._storage.list_objects(prefix):
-                last = _last(page, after) if page.next_token else _behind(prefix)
-                missing += await self._missing(after, last, page)
+                last = _last_key(page, after) if page.next_token else _first_key_after(prefix)
+                async with self._database.as_service(REASON) as tx:
+                    missing += await store.missing_objects(tx, after, last, [one.key for one in page.objects])
                 after, listed_at = last, page.listed_at
         return missing, _Clocks(now, listed_at)
 
-    async def _missing(self, after: str, last: str, page: ObjectPage) -> list[_Missing]:
-        present = [one.key for one in page.objects]
-        async with self._database.as_service(REASON) as tx:
-            rows = await tx.all(
-                _sql["missing_objects"], {"after_key": after, "last_key": last, "present": present}
-            )
-        return [_Missing(**row) for row in rows]
-
-    async def _is_gone(self, one: _Missing) -> bool:
+    async def _is_gone(self, one: MissingObject) -> bool:
         """Check the object once more under its present key, because it may have been verified or moved since the
-        list was read.
+        list was read. Return False if the recording was destroyed meanwhile.
         """
-        try:
-            async with self._database.as_service(REASON) as tx:
-                key = await store.read_object_key(tx, one.id)
-        except NotFound:
-            return False  # it was destroyed meanwhile
-        return await self._storage.head(key) is None
-
-    async def _report(self, one: _Missing, clocks: _Clocks) -> bool:
         async with self._database.as_service(REASON) as tx:
-            is_new = await tx.value(_sql["report_missing"], {"id": one.id, "seen_at": clocks.bucket})
+            key = await store.read_object_key(tx, one.id)
+        return key is not None and await self._storage.head(key) is None
+
+    async def _report(self, one: MissingObject, clocks: _Clocks) -> bool:
+        async with self._database.as_service(REASON) as tx:
+            is_new = await store.report_missing(tx, one.id, clocks.bucket)
         if is_new:
             log.error(
                 "the object of a recording is missing: consultation=%s recording=%s",
                 one.consultation_id,
                 one.id,
             )
-        return bool(is_new)
+        return is_new
 
-    async def _resolve(self, one: _Missing, missing_before: datetime) -> bool:
+    async def _resolve(self, one: MissingObject, missing_before: datetime) -> bool:
         async with self._database.as_service(REASON) as tx:
-            wanted = {"id": one.id, "missing_before": missing_before}
-            is_begun = bool(await tx.value(_sql["destroy_missing"], wanted))
+            is_begun = await store.destroy_missing(tx, one.id, missing_before)
         if is_begun:
             log.warning("missing for too long, to be destroyed: recording=%s", one.id)
         else:
@@ -163,10 +140,10 @@ class MissingObjects:
         return is_begun
 
 
-def _last(page: ObjectPage, after: str) -> str:
+def _last_key(page: ObjectPage, after: str) -> str:
     return page.objects[-1].key if page.objects else after
 
 
-def _behind(prefix: str) -> str:
+def _first_key_after(prefix: str) -> str:
     """Return the first key after all keys under the prefix, in byte order."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)

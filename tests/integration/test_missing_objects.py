@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 
+from app.bucket import missing_objects
+from app.bucket.missing_objects import TOO_MANY_MISSING, MissingObjects, MissingReport
 from app.errors import Conflict
 from app.integrations.storage.listing import ObjectPage
-from app.recordings import missing
-from app.recordings.missing import TOO_MANY_MISSING, MissingObjects, MissingReport
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import DAY, DEPLOYMENT, ClockedStorage, World, opened
@@ -175,7 +175,7 @@ async def test_too_many_at_once_are_neither_marked_nor_destroyed(
     await world.move_to(world.time + 2 * QUARANTINE)
     for _ in range(3):
         await lost_recording(world)
-    monkeypatch.setattr(missing, "FEW_MISSING", 3)
+    monkeypatch.setattr(missing_objects, "FEW_MISSING", 3)
     with caplog.at_level(logging.ERROR):
         report = await look(world)
     assert report == MissingReport(verified=4, missing=4, reported=0, resolved=0, refusal=TOO_MANY_MISSING)

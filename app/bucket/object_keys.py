@@ -1,0 +1,145 @@
+"""The grammar of object keys: composes and parses the key of every object in the bucket. Pure.
+
+| key | object |
+|---|---|
+| `r/<retention class>/<consultation>/<video>/<file>` | a recording with a fixed retention class, such as `d90` |
+| `keep/<consultation>/<video>/<file>` | a recording that no rule of the bucket deletes |
+| `exports/<access request>/<copy>.zip` | the encrypted copy of an access request |
+| `ledger/<video>/<number>.json` | the certificate of a destroyed recording |
+| `audit/...` | the audit log |
+| `deployment` | the mark: the name of the deployment to which the bucket belongs |
+
+A key contains no person's name. The database assigns the keys of recordings, imports and exports with the functions
+in supabase/schemas/22_object_keys.sql. A test compares those functions with this module.
+
+LiveKit uploads the files `video.mp4`, `speakers.ogg` and `microphone-<id of the recording>.mp4` (or `.ogg`). Each
+further request for the same recording uses another file name, such as `video-2.mp4`, so that a late egress of an
+earlier request overwrites nothing. The file of an import is `import.mp4`, which LiveKit never uploads.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final, Literal, cast
+from uuid import UUID
+
+RECORDINGS: Final = "r/"
+KEPT: Final = "keep/"
+EXPORTS: Final = "exports/"
+LEDGER: Final = "ledger/"
+AUDIT: Final = "audit/"
+
+RECORDING_PREFIXES: Final = (RECORDINGS, KEPT)
+"""The prefixes under which the bucket stores the objects of recordings."""
+
+KEEP: Final = "keep"
+"""The retention class of the recordings under `keep/`."""
+
+_ID: Final = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_RECORDING: Final = re.compile(
+    rf"(?:r/(?P<retention_class>[a-z0-9_-]+)|keep)/(?P<consultation>{_ID})/(?P<video>{_ID})/(?P<file>[^/]+)"
+)
+_EGRESS_FILE: Final = re.compile(
+    rf"(?P<name>video|speakers|microphone-(?P<microphone>{_ID}))(?:-(?P<request>[0-9]{{1,3}}))?\.(?P<type>mp4|ogg)"
+)
+_TYPES: Final = {"video": ("mp4",), "speakers": ("ogg",)}
+_MICROPHONE_TYPES: Final = ("mp4", "ogg")
+_EXPORT: Final = re.compile(rf"exports/({_ID})/{_ID}\.zip")
+_LEDGER_ENTRY: Final = re.compile(rf"ledger/({_ID})/([1-9][0-9]{{0,5}})\.json")
+
+
+@dataclass(frozen=True)
+class RecordingKey:
+    """The key of one object of a recording. `video_id` is the recording's own id, or that of the video beside which
+    its sound was recorded.
+    """
+
+    retention_class: str
+    consultation_id: UUID
+    video_id: UUID
+    file: str
+
+    def __str__(self) -> str:
+        place = KEPT if self.retention_class == KEEP else f"{RECORDINGS}{self.retention_class}/"
+        return f"{place}{self.consultation_id}/{self.video_id}/{self.file}"
+
+
+@dataclass(frozen=True)
+class EgressFile:
+    """The name of a file that LiveKit uploads. `request` counts the requests for the same recording from 1."""
+
+    medium: Literal["VIDEO", "SPEAKERS", "MICROPHONE"]
+    microphone_id: UUID | None = None
+    type: Literal["mp4", "ogg"] = "mp4"
+    request: int = 1
+
+    def __str__(self) -> str:
+        name = self.medium.lower() if self.microphone_id is None else f"microphone-{self.microphone_id}"
+        return f"{name}{'' if self.request == 1 else f'-{self.request}'}.{self.type}"
+
+
+def parse_recording_key(key: str) -> RecordingKey | None:
+    """Parse the key of a recording's object with any file name. Return None for any other key."""
+    match = _RECORDING.fullmatch(key)
+    if match is None:
+        return None
+    return RecordingKey(
+        match["retention_class"] or KEEP, UUID(match["consultation"]), UUID(match["video"]), match["file"]
+    )
+
+
+def parse_egress_file(file: str) -> EgressFile | None:
+    """Parse the name of a file that LiveKit uploads. Return None for any other name."""
+    match = _EGRESS_FILE.fullmatch(file)
+    if match is None or match["type"] not in _TYPES.get(match["name"], _MICROPHONE_TYPES):
+        return None
+    medium = "MICROPHONE" if match["microphone"] else match["name"].upper()
+    return EgressFile(
+        cast('Literal["VIDEO", "SPEAKERS", "MICROPHONE"]', medium),
+        UUID(match["microphone"]) if match["microphone"] else None,
+        cast('Literal["mp4", "ogg"]', match["type"]),
+        int(match["request"] or 1),
+    )
+
+
+def next_recording_key(key: str) -> str:
+    """Return the key of the next request to LiveKit. Raises ValueError for a key that LiveKit does not upload."""
+    parsed = parse_recording_key(key)
+    file = parse_egress_file(parsed.file) if parsed is not None else None
+    if parsed is None or file is None:
+        raise ValueError("not the key of an object that LiveKit uploads")
+    return str(replace(parsed, file=str(replace(file, request=file.request + 1))))
+
+
+def kept_key(key: str) -> str:
+    """Return the key of the same object under `keep/`. Raises ValueError for a key that no recording has."""
+    parsed = parse_recording_key(key)
+    if parsed is None:
+        raise ValueError("not the key of a recording")
+    return str(replace(parsed, retention_class=KEEP))
+
+
+def exports_prefix(request_id: UUID) -> str:
+    """Return the prefix of the copies of one access request."""
+    return f"{EXPORTS}{request_id}/"
+
+
+def parse_export_key(key: str) -> UUID | None:
+    """Return the access request whose copy has this key. Return None for any other key."""
+    match = _EXPORT.fullmatch(key)
+    return None if match is None else UUID(match[1])
+
+
+def ledger_prefix(recording_id: UUID) -> str:
+    """Return the prefix of the ledger's entries of one recording."""
+    return f"{LEDGER}{recording_id}/"
+
+
+def ledger_key(recording_id: UUID, number: int) -> str:
+    """Return the key of an entry of the ledger. The entries of one recording are numbered from 1."""
+    return f"{ledger_prefix(recording_id)}{number}.json"
+
+
+def parse_ledger_key(key: str) -> tuple[UUID, int] | None:
+    """Return the recording and the number of an entry of the ledger. Return None for any other key."""
+    match = _LEDGER_ENTRY.fullmatch(key)
+    return None if match is None else (UUID(match[1]), int(match[2]))

@@ -1,0 +1,270 @@
+"""Sweeps the bucket: deletes orphaned objects and aborts unfinished uploads.
+
+An object under `r/` or `keep/` is orphaned if `private.unknown_object_keys` returns its key. The sweep reports it, and
+deletes it once it is older than the quarantine. The sweep neither lists nor deletes objects under other prefixes. It
+reports an object under `r/` or `keep/` whose key names no consultation and recording, and never deletes it: a person
+must decide.
+
+The quarantine is long because a restored database lacks the recordings of the days after its backup. Their objects
+look orphaned, although each belongs to somebody. For the same reason the sweep deletes nothing if too many objects are
+orphaned, or if the bucket has another mark than the database. An orphaned object in the folder of a DELETED recording
+has no quarantine: an egress that was taken for dead uploaded it late, and a destroyed recording must not come back.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import Final, LiteralString, TypeVar
+from uuid import UUID
+
+from app.bucket import store
+from app.bucket.object_keys import RECORDING_PREFIXES, RecordingKey, parse_recording_key
+from app.deployment import require_own_bucket
+from app.errors import UpstreamFailed
+from app.integrations.storage.client import Storage
+from app.integrations.storage.listing import ListedObject, ListedUpload
+from app.integrations.storage.refusals import DELETE_REFUSALS
+from app.postgres.database import Database
+
+log = logging.getLogger(__name__)
+
+REASON: Final = "sweep_bucket"
+
+UPLOAD_QUARANTINE: Final = timedelta(days=7)
+"""R2 drops unfinished uploads after 7 days by itself (Cloudflare's documentation, checked 2026-11-21)."""
+
+FEW_ORPHANS: Final = 20
+MOST_ORPHANS: Final = 0.1
+"""If more objects are orphaned than both this number and this share, the database is probably the wrong one or was
+restored.
+"""
+
+TOO_MANY_ORPHANS: Final = "too_many_orphans"
+AT_ONCE: Final = 1000
+"""The maximum number of reports and of deletions in one pass. The rest waits for the next pass."""
+
+_Page = TypeVar("_Page")
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """The counts of one pass.
+
+    `orphans_waiting` counts all orphaned objects that stay: those in quarantine, those under a lock, and those with a
+    key that names no recording. `uploads_waiting` includes the uploads of recordings in progress. `refusal` is the
+    reason why the pass deleted nothing.
+    """
+
+    objects_seen: int
+    orphans_waiting: int
+    orphans_swept: int
+    uploads_waiting: int
+    uploads_aborted: int
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class _Orphan:
+    """An orphaned object. `seen_at` is the earlier of the store's time and the database's time, so that an age counts
+    only if both clocks agree. `is_destroyed` means that the video in its key is DELETED.
+    """
+
+    stored: ListedObject
+    key: RecordingKey
+    seen_at: datetime
+    is_destroyed: bool
+
+    def is_past(self, quarantine: timedelta, last_modified: datetime) -> bool:
+        return self.is_destroyed or self.seen_at - last_modified >= quarantine
+
+
+@dataclass
+class _Found:
+    seen: int = 0
+    orphans: int = 0
+    past_quarantine: list[_Orphan] = field(default_factory=list)
+
+    @property
+    def are_too_many(self) -> bool:
+        return self.orphans > max(FEW_ORPHANS, MOST_ORPHANS * self.seen)
+
+
+class _Outcome(Enum):
+    SWEPT = auto()
+    GONE = auto()
+    WAITS = auto()
+
+
+class OrphanedObjects:
+    """Runs one pass at a time. Concurrent passes, and passes that died and run again, give the same result.
+
+    The sweep never uses this machine's clock. It commits the audit row that names an object before it deletes the
+    object.
+    """
+
+    def __init__(self, database: Database, storage: Storage, *, quarantine: timedelta) -> None:
+        self._database = database
+        self._storage = storage
+        self._quarantine = quarantine
+        self._reported: set[str] = set()
+        self._undeletable: set[str] = set()
+
+    async def run_once(self) -> SweepReport:
+        """Report orphaned objects and unfinished uploads, and remove those past their quarantine.
+
+        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout. The next pass does
+        the rest.
+        """
+        async with self._database.as_service(REASON) as tx:
+            now, deployment = await store.begin_sweep(tx)
+        await require_own_bucket(self._storage, deployment)
+        found = await self._find_orphans(now)
+        refusal = TOO_MANY_ORPHANS if found.are_too_many else None
+        if refusal is not None:
+            log.error(
+                "nothing is swept: %s: %d of %d objects; is this the right database, or a restored one?",
+                refusal,
+                found.orphans,
+                found.seen,
+            )
+        orphans = Counter[_Outcome]()
+        for orphan in () if refusal else found.past_quarantine:
+            orphans[await self._sweep(orphan)] += 1
+        uploads = await self._sweep_uploads(now, may_abort=refusal is None)
+        return SweepReport(
+            objects_seen=found.seen,
+            orphans_waiting=found.orphans - orphans[_Outcome.SWEPT] - orphans[_Outcome.GONE],
+            orphans_swept=orphans[_Outcome.SWEPT],
+            uploads_waiting=uploads[_Outcome.WAITS],
+            uploads_aborted=uploads[_Outcome.SWEPT],
+            refusal=refusal,
+        )
+
+    async def _find_orphans(self, now: datetime) -> _Found:
+        """List the bucket, and report each orphaned object."""
+        found, reports_left = _Found(), AT_ONCE
+        async for page in _under_each_prefix(self._storage.list_objects):
+            found.seen += len(page.objects)
+            async with self._database.as_service(REASON) as tx:
+                unknown = await store.unknown_object_keys(tx, [one.key for one in page.objects])
+                orphans = [one for one in page.objects if one.key in unknown]
+                destroyed = await store.deleted_videos(tx, _video_ids(one.key for one in orphans))
+            found.orphans += len(orphans)
+            reports_left -= await self._report(
+                [one.key for one in orphans], "no_recording_has_it", reports_left
+            )
+            seen_at = min(now, page.listed_at)
+            for one in orphans:
+                key = parse_recording_key(one.key)
+                if key is None or one.key in self._undeletable or len(found.past_quarantine) >= AT_ONCE:
+                    continue
+                orphan = _Orphan(one, key, seen_at, key.video_id in destroyed)
+                if orphan.is_past(self._quarantine, one.last_modified):
+                    found.past_quarantine.append(orphan)
+        return found
+
+    async def _report(self, keys: Iterable[str], reason: LiteralString, limit: int) -> int:
+        """Report at most `limit` keys that this process has not reported yet: their ids to the log and to the audit
+        log. Return how many.
+        """
+        new = [key for key in keys if key not in self._reported][:limit]
+        if not new:
+            return 0
+        async with self._database.as_service(REASON) as tx:
+            await store.report_orphans(tx, _video_ids(new), reason)
+        for key in map(parse_recording_key, new):
+            if key is None:
+                log.warning("orphan in the bucket: %s: its key is not ours, so a person must decide", reason)
+            else:
+                log.warning(
+                    "orphan in the bucket: %s: consultation=%s recording=%s",
+                    reason,
+                    key.consultation_id,
+                    key.video_id,
+                )
+        self._reported.update(new)
+        return len(new)
+
+    async def _sweep(self, orphan: _Orphan) -> _Outcome:
+        """Delete the object if it is unchanged, past its quarantine, and still unknown to the database."""
+        key = orphan.stored.key
+        stored = await self._storage.head(key)
+        if stored is None:
+            return _Outcome.GONE
+        is_past = orphan.is_past(self._quarantine, stored.last_modified)
+        if stored.etag != orphan.stored.etag or not is_past:
+            return _Outcome.WAITS
+        reason: LiteralString = "recording_deleted" if orphan.is_destroyed else "past_quarantine"
+        async with self._database.as_service(REASON) as tx:
+            if not await store.record_sweep(tx, key, orphan.key.video_id, reason):
+                return _Outcome.WAITS
+        return await self._delete(orphan)
+
+    async def _delete(self, orphan: _Orphan) -> _Outcome:
+        """Delete the object and check that it is gone. If the store refuses, as it does under a lock, this process
+        does not try again.
+        """
+        try:
+            await self._storage.delete(orphan.stored.key)
+        except UpstreamFailed as error:
+            if error.reason not in DELETE_REFUSALS:
+                raise
+            return await self._leave(orphan, "deletion_refused")
+        if await self._storage.head(orphan.stored.key) is not None:
+            return await self._leave(orphan, "still_there")
+        log.info(
+            "orphan swept: consultation=%s recording=%s", orphan.key.consultation_id, orphan.key.video_id
+        )
+        return _Outcome.SWEPT
+
+    async def _leave(self, orphan: _Orphan, reason: LiteralString) -> _Outcome:
+        key = orphan.key
+        async with self._database.as_service(REASON) as tx:
+            await store.record_failed_sweep(tx, key.video_id, reason)
+        log.warning(
+            "orphan not swept: %s: consultation=%s recording=%s", reason, key.consultation_id, key.video_id
+        )
+        self._undeletable.add(orphan.stored.key)
+        return _Outcome.WAITS
+
+    async def _sweep_uploads(self, now: datetime, *, may_abort: bool) -> Counter[_Outcome]:
+        outcomes, reports_left = Counter[_Outcome](), AT_ONCE
+        async for page in _under_each_prefix(self._storage.list_uploads):
+            async with self._database.as_service(REASON) as tx:
+                running = await store.videos_in_progress(tx, _video_ids(one.key for one in page.uploads))
+            idle = [one for one in page.uploads if _video_id(one.key) not in running]
+            outcomes[_Outcome.WAITS] += len(page.uploads) - len(idle)
+            reports_left -= await self._report([one.key for one in idle], "unfinished_upload", reports_left)
+            seen_at = min(now, page.listed_at)
+            for one in idle:
+                is_past = seen_at - one.initiated_at >= UPLOAD_QUARANTINE
+                outcomes[await self._abort(one) if may_abort and is_past else _Outcome.WAITS] += 1
+        return outcomes
+
+    async def _abort(self, upload: ListedUpload) -> _Outcome:
+        video_id = _video_id(upload.key)
+        if video_id is None:
+            return _Outcome.WAITS
+        async with self._database.as_service(REASON) as tx:
+            if not await store.record_abort(tx, video_id):
+                return _Outcome.WAITS
+        is_ended = await self._storage.abort_upload(upload.key, upload.upload_id)
+        return _Outcome.SWEPT if is_ended else _Outcome.GONE
+
+
+async def _under_each_prefix(pages: Callable[[str], AsyncIterator[_Page]]) -> AsyncIterator[_Page]:
+    for prefix in RECORDING_PREFIXES:
+        async for page in pages(prefix):
+            yield page
+
+
+def _video_id(key: str) -> UUID | None:
+    parsed = parse_recording_key(key)
+    return None if parsed is None else parsed.video_id
+
+
+def _video_ids(keys: Iterable[str]) -> list[UUID]:
+    return [video_id for video_id in map(_video_id, keys) if video_id is not None]
