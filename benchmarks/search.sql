@@ -74,7 +74,7 @@ recording as (
 )
 
 insert into resguardo.transcripts
-(recording_id, consultation_id, doctor_id, patient_id, status, language, pieces_total)
+(recording_id, consultation_id, doctor_id, patient_id, status, language, chunks_total)
 select
     v.id,
     v.consultation_id,
@@ -143,7 +143,7 @@ begin
         'transcript.search', 'ALLOWED', null, 'recording', hits,
         array(select distinct t.patient_id from peer.transcripts as t where t.recording_id = any (hits)),
         array(select distinct t.consultation_id from peer.transcripts as t where t.recording_id = any (hits)),
-        array['words'], cardinality(hits), null
+        array['text'], cardinality(hits), null
     );
     return query
     select t.recording_id, t.consultation_id, t.scheduled_at,

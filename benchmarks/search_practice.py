@@ -29,7 +29,7 @@ SHARE_PERCENT: Final = 20
 
 PATIENTS: Final = 1_000
 _AT_ONCE: Final = 200
-_INDEX: Final = "select pg_get_indexdef('private.transcript_words_terms_idx'::regclass)"
+_INDEX: Final = "select pg_get_indexdef('private.transcript_texts_terms_idx'::regclass)"
 _INDEX_KEY: Final = "insert into private.word_index_key (wrapped_key, root_key_id) values (%s, %s)"
 _sql = Queries(Path(__file__).with_name("search.sql"))
 
@@ -50,7 +50,7 @@ def fill(superuser_url: str, transcripts: int, progress: Progress) -> tuple[UUID
         connection.execute(_INDEX_KEY, (index_key.wrapped, index_key.root_key_id))
         connection.execute(_sql["peer"])
         index = connection.execute(_INDEX).fetchone()
-        connection.execute("drop index private.transcript_words_terms_idx")
+        connection.execute("drop index private.transcript_texts_terms_idx")
         secret = IndexKey(keyring.unwrap_secret(index_key.wrapped, index_key.root_key_id))
         _copy_all(connection, recordings, partial(kept, keyring=keyring, index_key=secret), progress)
         task = progress.add_task("indexing both", total=3)
@@ -87,7 +87,7 @@ def _copy(connection: psycopg.Connection, ids: Sequence[UUID], made: Sequence[Ke
             ["uuid", "bytea", "text"],
             [(id_, one.key.wrapped, one.key.root_key_id) for id_, one in zip(ids, made, strict=True)],
         ),
-        "private.transcript_words (recording_id, sealed, terms)": (
+        "private.transcript_texts (recording_id, ciphertext, terms)": (
             ["uuid", "bytea", "int8[]"],
             [(id_, one.sealed, one.terms) for id_, one in zip(ids, made, strict=True)],
         ),

@@ -163,8 +163,8 @@ class Transcription:
         return cls(
             status=transcription.status,
             language=transcription.language,
-            pieces_done=transcription.pieces_done,
-            pieces_total=transcription.pieces_total,
+            pieces_done=transcription.chunks_done,
+            pieces_total=transcription.chunks_total,
             attempt=transcription.attempt,
             unused_track_count=transcription.unused_track_count,
             unintelligible_count=transcription.unintelligible_count,

@@ -178,7 +178,7 @@ def _say(connection: Connection, recording: UUID, key: FieldKey) -> None:
         "update resguardo.transcripts set status = 'READY', error = null where recording_id = %s", [recording]
     )
     connection.execute(
-        "insert into private.transcript_words (recording_id, sealed, terms) values (%s, %s, '{1}')",
+        "insert into private.transcript_texts (recording_id, ciphertext, terms) values (%s, %s, '{1}')",
         [recording, key.encrypt(encryption.transcript_field(recording), words)],
     )
 

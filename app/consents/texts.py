@@ -14,7 +14,7 @@ from app.errors import InvalidInput
 
 CURRENT_VERSION = "2026-12"
 LANGUAGES = ("en", "es")
-ABOUT_WORDS = ("2026-11", "2026-12")
+ABOUT_TRANSCRIPTION = ("2026-11", "2026-12")
 """The versions whose text says that service providers may transcribe a recording."""
 _DIRECTORY = Path(__file__).parent.parent / "texts" / "consent"
 

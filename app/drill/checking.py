@@ -28,14 +28,14 @@ _UNDONE = (
 )
 _SAMPLE = """
 select r.id, r.medium, r.sha256, r.size_bytes, s.object_key, k.wrapped_key, k.root_key_id,
-    w.sealed as words, exists (
+    w.ciphertext as words, exists (
         select from audit.events as e
         where e.action = 'recording.transition' and e.entity_ids = array[r.id] and e.reason like '%%>READY%%'
     ) as is_logged
 from resguardo.recordings as r
 left join private.recording_secrets as s on s.recording_id = r.id
 left join private.recording_keys as k on k.recording_id = r.id
-left join private.transcript_words as w on w.recording_id = r.id
+left join private.transcript_texts as w on w.recording_id = r.id
 where r.status = 'READY' and r.id <> all(%(gone)s) and coalesce(r.video_id <> all(%(gone)s), true)
 order by random() limit %(size)s
 """

@@ -45,7 +45,7 @@ MEDIA_QUEUE = "media"
 them.
 """
 
-WORDS_QUEUE = "words"
+TRANSCRIPTION_QUEUE = "transcription"
 """The queue of jobs that wait for a speech service, for as long as the recorded speech. It is separate so that
 other jobs do not wait behind them.
 """
@@ -177,7 +177,7 @@ class JobTable(JobManager):
 def make_queue(database_url: str, tasks: Iterable[Task]) -> App:
     """Return the procrastinate app of one worker. Opening the app opens its pool."""
     connector = QueueConnector(
-        database_url, list(get_channel_for_queues((QUEUE, STARTS_QUEUE, MEDIA_QUEUE, WORDS_QUEUE)))
+        database_url, list(get_channel_for_queues((QUEUE, STARTS_QUEUE, MEDIA_QUEUE, TRANSCRIPTION_QUEUE)))
     )
     queue = App(connector=connector)
     queue.job_manager = JobTable(queue.connector)

@@ -209,8 +209,8 @@ class Transcription:
     status: TranscriptionStatus
     error: str | None
     language: str | None
-    pieces_done: int
-    pieces_total: int | None
+    chunks_done: int
+    chunks_total: int | None
     attempt: int
     unused_track_count: int
     unintelligible_count: int

@@ -45,7 +45,7 @@ left join lateral (
     select row_to_json(y) as transcription
     from (
         select
-            t.status, t.error, t.language, t.pieces_done, t.pieces_total, t.attempt,
+            t.status, t.error, t.language, t.chunks_done, t.chunks_total, t.attempt,
             t.unused_track_count, t.unintelligible_count, t.is_retried
         from resguardo.transcripts as t
         where t.recording_id = p.id
@@ -200,7 +200,7 @@ select c.id, c.patient_id from resguardo.consultations as c where c.id = %(consu
 -- Returns the videos of a consultation, each with a text that changes with the video, its sound or its transcript.
 select
     r.id,
-    concat_ws(' ', r.updated_at, s.version, t.attempt, t.status, t.pieces_total, t.pieces_done) as version
+    concat_ws(' ', r.updated_at, s.version, t.attempt, t.status, t.chunks_total, t.chunks_done) as version
 from resguardo.recordings as r
 left join lateral (
     select string_agg(p.updated_at::text, ' ' order by p.id) as version

@@ -18,12 +18,12 @@ from app.transcripts.transcript_format import correction_bytes, correction_of, t
 
 def transcript_field(recording_id: UUID) -> Field:
     """Return the table, row and column of a recording's transcript."""
-    return _field("transcript_words", recording_id, str(recording_id))
+    return _field("transcript_texts", recording_id, str(recording_id))
 
 
 def chunk_field(recording_id: UUID, number: int) -> Field:
     """Return the table, row and column of the answer for one chunk."""
-    return _field("transcript_pieces", recording_id, f"{recording_id}:{number}")
+    return _field("transcript_chunks", recording_id, f"{recording_id}:{number}")
 
 
 def correction_field(recording_id: UUID, number: int) -> Field:
@@ -32,7 +32,7 @@ def correction_field(recording_id: UUID, number: int) -> Field:
 
 
 def _field(table: str, recording_id: UUID, row: str) -> Field:
-    column = "heard" if table == "transcript_pieces" else "sealed"
+    column = "answer" if table == "transcript_chunks" else "ciphertext"
     return Field(table, row, column, key_id=str(recording_id))
 
 

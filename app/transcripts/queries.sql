@@ -1,7 +1,7 @@
 -- name: open
 -- Returns the encrypted text of a transcript, its data key and its corrections; no row if there is no text to read.
 select
-    t.sealed,
+    t.ciphertext,
     t.wrapped,
     t.root_key,
     t.corrections,
@@ -14,7 +14,7 @@ from private.open_transcript(%(action)s, %(id)s) as t;
 select
     c.made_by,
     c.made_at
-from private.correct_transcript(%(id)s, %(number)s, %(sealed)s, %(terms)s) as c;
+from private.correct_transcript(%(id)s, %(number)s, %(ciphertext)s, %(terms)s) as c;
 
 -- name: word_index_key
 -- Returns the key of the word index; no row before the first transcript.
@@ -29,7 +29,7 @@ select
     t.recording_id,
     t.consultation_id,
     t.recorded_at,
-    t.sealed,
+    t.ciphertext,
     t.wrapped,
     t.root_key,
     t.corrections,
@@ -47,9 +47,9 @@ select private.retry_transcription(%(id)s);
 -- Sets whether a consultation is transcribed; returns false if the consultation is hidden.
 select private.switch_transcription(%(id)s, %(is_on)s);
 
--- name: keep_subtitle_link
+-- name: store_subtitle_link
 -- Stores a subtitle link and returns when it expires; null if there is no text to read.
-select private.keep_subtitle_link(%(id)s, %(secret_sha256)s, %(lifetime_seconds)s);
+select private.store_subtitle_link(%(id)s, %(secret_sha256)s, %(lifetime_seconds)s);
 
 -- name: read_subtitle_link
 -- Returns the claims and the recording of a subtitle link; no row if it is unknown or expired.

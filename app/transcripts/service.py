@@ -126,7 +126,7 @@ class Transcripts:
         access = permissions.ISSUE_SUBTITLE_URLS.on(recording_id)
         secret = secrets.token_bytes(_SECRET_BYTES)
         async with self._database.as_user(asker, access) as tx:
-            until = await store.keep_subtitle_link(
+            until = await store.store_subtitle_link(
                 tx,
                 recording_id,
                 secret,

@@ -67,7 +67,9 @@ async def open_transcript(
     row = await tx.one(_sql["open"], {"action": action, "id": recording_id})
     if row is None:
         return None
-    sealed = Sealed(recording_id, row["sealed"], tuple(row["corrections"]), row["wrapped"], row["root_key"])
+    sealed = Sealed(
+        recording_id, row["ciphertext"], tuple(row["corrections"]), row["wrapped"], row["root_key"]
+    )
     return Opened(sealed, tuple(row["corrected_by"]), tuple(row["corrected_at"]))
 
 
@@ -75,7 +77,7 @@ async def correct(
     tx: Transaction, recording_id: UUID, number: int, sealed: bytes, terms: Collection[int]
 ) -> tuple[UUID, datetime]:
     """Store a correction, and return its author and time. Raises Conflict (transcript_changed)."""
-    parameters = {"id": recording_id, "number": number, "sealed": sealed, "terms": sorted(terms)}
+    parameters = {"id": recording_id, "number": number, "ciphertext": sealed, "terms": sorted(terms)}
     row = await tx.one(_sql["correct"], parameters)
     assert row is not None  # noqa: S101 - it returns one row or raises
     return row["made_by"], row["made_at"]
@@ -107,7 +109,11 @@ async def search(tx: Transaction, terms: Collection[int], where: SearchFilter, *
     found = (
         Candidate(
             Sealed(
-                row["recording_id"], row["sealed"], tuple(row["corrections"]), row["wrapped"], row["root_key"]
+                row["recording_id"],
+                row["ciphertext"],
+                tuple(row["corrections"]),
+                row["wrapped"],
+                row["root_key"],
             ),
             row["consultation_id"],
             row["recorded_at"],
@@ -131,7 +137,7 @@ async def switch(tx: Transaction, consultation_id: UUID, *, is_on: bool) -> bool
     return bool(await tx.value(_sql["switch"], {"id": consultation_id, "is_on": is_on}))
 
 
-async def keep_subtitle_link(
+async def store_subtitle_link(
     tx: Transaction, recording_id: UUID, secret: bytes, *, lifetime_seconds: int
 ) -> datetime | None:
     """Store a subtitle link and return its expiry, or None if the transcript is not the person's or not READY.
@@ -143,7 +149,7 @@ async def keep_subtitle_link(
         "secret_sha256": hashlib.sha256(secret).digest(),
         "lifetime_seconds": lifetime_seconds,
     }
-    until: datetime | None = await tx.value(_sql["keep_subtitle_link"], parameters)
+    until: datetime | None = await tx.value(_sql["store_subtitle_link"], parameters)
     return until
 
 

@@ -1,7 +1,7 @@
 """The jobs and the periodic tasks of transcripts."""
 
 from app.jobs.periodic import PeriodicTask
-from app.jobs.queue import WORDS_QUEUE, Task, by_id
+from app.jobs.queue import TRANSCRIPTION_QUEUE, Task, by_id
 from app.transcripts.transcription.service import Transcriber
 
 TRANSCRIPTION_ATTEMPTS = 120
@@ -18,7 +18,7 @@ def define_tasks(transcriber: Transcriber) -> list[Task]:
             by_id(transcriber.transcribe),
             attempts=TRANSCRIPTION_ATTEMPTS,
             give_up=by_id(transcriber.give_up),
-            queue=WORDS_QUEUE,
+            queue=TRANSCRIPTION_QUEUE,
         )
     ]
 

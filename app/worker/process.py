@@ -16,7 +16,7 @@ from app.jobs.queue import (
     QUEUE,
     STALLED_SECONDS,
     STARTS_QUEUE,
-    WORDS_QUEUE,
+    TRANSCRIPTION_QUEUE,
 )
 from app.settings import WorkerSettings
 from app.worker.outage import Outage, describe_outage, is_temporary
@@ -25,7 +25,7 @@ from app.worker.services import define_periodic_tasks, open_queue, open_services
 SHUTDOWN_SECONDS = 5
 MEDIA_CONCURRENCY = 2
 """The number of objects read at once. Each needs a child process with its own memory (app/media/probe.py)."""
-WORDS_CONCURRENCY = 2
+TRANSCRIPTION_CONCURRENCY = 2
 """The number of recordings transcribed at once. Each has its own child process while its sound is cut."""
 
 
@@ -87,7 +87,7 @@ async def _work(queue: App, concurrency: int, stopping: asyncio.Event) -> None:
             (QUEUE, concurrency),
             (STARTS_QUEUE, concurrency),
             (MEDIA_QUEUE, MEDIA_CONCURRENCY),
-            (WORDS_QUEUE, WORDS_CONCURRENCY),
+            (TRANSCRIPTION_QUEUE, TRANSCRIPTION_CONCURRENCY),
         )
     ]
     connector = cast("QueueConnector", queue.connector)

@@ -88,7 +88,7 @@ def _nothing_for_data_api_roles(stack: Stack, session: Session) -> None:
         "resguardo.recordings",
         "resguardo.consultations",
         "private.recording_secrets",
-        "private.transcript_words",
+        "private.transcript_texts",
         "audit.events",
     )
     with psycopg.connect(stack.project.superuser_url, autocommit=True) as connection:

@@ -886,7 +886,7 @@ select 'field', t.term from unnest(array[
     'startedAt', 'status', 'storage', 'storagePerMonth', 'stored', 'terms', 'text', 'textLanguage', 'textSha256',
     'textVersion', 'token', 'trackSid', 'transcribe', 'transcript', 'transcription', 'truncated', 'turn', 'turns',
     'undoUntil', 'unintelligibleCount', 'unreadable', 'unusedTrackCount', 'updatedAt', 'uploadHeaders', 'uploadUrl',
-    'upload_url', 'uploads', 'url', 'userId', 'value', 'version', 'webvtt', 'words'
+    'upload_url', 'uploads', 'url', 'userId', 'value', 'version', 'webvtt'
 ]) as t (term);
 
 create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
@@ -2107,7 +2107,8 @@ select pg_catalog.set_config('search_path', 'public', true);
 
 create table private.tasks (
     name text primary key constraint tasks_name_is_slug check (name ~ '^[a-z][a-z_]{0,63}$'),
-    queue text not null constraint tasks_queue_is_known check (queue in ('default', 'starts', 'media', 'words')),
+    queue text not null
+    constraint tasks_queue_is_known check (queue in ('default', 'starts', 'media', 'transcription')),
     may_defer text[] not null
 );
 comment on column private.tasks.may_defer is
@@ -2124,7 +2125,7 @@ values
 ('prepare_import', 'default', '{clinician}'),
 ('secure_held', 'default', '{}'),
 ('export_access_request', 'media', '{}'),
-('transcribe_recording', 'words', '{}');
+('transcribe_recording', 'transcription', '{}');
 
 -- Queues a job within the caller's transaction, with one id as its argument. Jobs for one id run one at a time.
 create function private.defer_job(task text, argument uuid) returns void
@@ -6452,7 +6453,7 @@ begin
     set shredded_at = coalesce(d.shredded_at, moment),
         destroyed_keys = d.destroyed_keys
             || coalesce((select t.keys from told as t where t.recording_id = d.recording_id), '[]'),
-        cleared_words = d.cleared_words || private.clear_words(d.recording_id)
+        cleared_words = d.cleared_words || private.clear_transcript(d.recording_id)
     where d.id = any (shredded);
     delete from private.recording_secrets as s where s.recording_id = any (media);
     delete from private.import_secrets as s
@@ -7085,9 +7086,9 @@ create table resguardo.transcripts (
     ),
     error text constraint transcripts_error_is_slug check (error ~ '^[a-z][a-z0-9_]{0,63}$'),
     language text constraint transcripts_language_is_code check (language ~ '^[a-z]{2,3}$'),
-    pieces_total integer constraint transcripts_pieces_total_range check (pieces_total >= 0),
-    pieces_done integer not null default 0
-    constraint transcripts_pieces_done_range check (pieces_done between 0 and coalesce(pieces_total, 0)),
+    chunks_total integer constraint transcripts_chunks_total_range check (chunks_total >= 0),
+    chunks_done integer not null default 0
+    constraint transcripts_chunks_done_range check (chunks_done between 0 and coalesce(chunks_total, 0)),
     unused_track_count smallint not null default 0
     constraint transcripts_unused_track_count_range check (unused_track_count >= 0),
     unintelligible_count integer not null default 0
@@ -7106,7 +7107,7 @@ create table resguardo.transcripts (
     constraint transcripts_retried_is_ready check (status = 'READY' or not is_retried)
 );
 alter table resguardo.transcripts enable row level security;
-comment on column resguardo.transcripts.pieces_total is
+comment on column resguardo.transcripts.chunks_total is
 'The number of requests to the speech service; null until the sound was inspected.';
 comment on column resguardo.transcripts.unused_track_count is
 'The number of sound tracks that could not be decoded and that the transcript therefore lacks.';
@@ -7122,63 +7123,65 @@ create index transcripts_consultation_idx on resguardo.transcripts (consultation
 create index transcripts_doctor_idx on resguardo.transcripts (doctor_id);
 create index transcripts_patient_idx on resguardo.transcripts (patient_id);
 
-create table private.transcript_pieces (
+create table private.transcript_chunks (
     recording_id uuid not null
-    constraint transcript_pieces_recording_id_fkey references resguardo.transcripts (recording_id),
-    number integer not null constraint transcript_pieces_number_range check (number >= 0),
-    sound uuid not null constraint transcript_pieces_sound_fkey references resguardo.recordings (id),
+    constraint transcript_chunks_recording_id_fkey references resguardo.transcripts (recording_id),
+    number integer not null constraint transcript_chunks_number_range check (number >= 0),
+    sound uuid not null constraint transcript_chunks_sound_fkey references resguardo.recordings (id),
     late_ms integer not null default 0,
-    label smallint constraint transcript_pieces_label_range check (label between 0 and 255),
+    label smallint constraint transcript_chunks_label_range check (label between 0 and 255),
     speaker text not null default 'UNKNOWN',
-    participant_id uuid constraint transcript_pieces_participant_id_fkey references resguardo.participants (id),
-    channel smallint constraint transcript_pieces_channel_range check (channel between 0 and 15),
-    source smallint not null default 0 constraint transcript_pieces_source_range check (source between 0 and 15),
-    start_ms integer not null constraint transcript_pieces_start_range check (start_ms >= 0),
+    participant_id uuid constraint transcript_chunks_participant_id_fkey references resguardo.participants (id),
+    channel smallint constraint transcript_chunks_channel_range check (channel between 0 and 15),
+    source smallint not null default 0 constraint transcript_chunks_source_range check (source between 0 and 15),
+    start_ms integer not null constraint transcript_chunks_start_range check (start_ms >= 0),
     end_ms integer not null,
-    heard bytea,
+    answer bytea,
     is_unintelligible boolean not null default false,
-    turn integer constraint transcript_pieces_turn_range check (turn >= 0),
-    spoilt integer not null default 0
-    constraint transcript_pieces_spoilt_range check (spoilt >= 0),
-    constraint transcript_pieces_pkey primary key (recording_id, number),
-    constraint transcript_pieces_end_range check (end_ms > start_ms)
+    turn integer constraint transcript_chunks_turn_range check (turn >= 0),
+    failed_requests integer not null default 0
+    constraint transcript_chunks_failed_requests_range check (failed_requests >= 0),
+    constraint transcript_chunks_pkey primary key (recording_id, number),
+    constraint transcript_chunks_end_range check (end_ms > start_ms)
 );
-comment on column private.transcript_pieces.sound is
+comment on column private.transcript_chunks.sound is
 'The recording that the chunk is cut from: the video, or a sound beside it.';
-comment on column private.transcript_pieces.late_ms is
+comment on column private.transcript_chunks.late_ms is
 'How many milliseconds later than the video this sound begins, at this chunk.';
-comment on column private.transcript_pieces.label is
+comment on column private.transcript_chunks.label is
 'The voice: equal for all sound of one participant or channel. Null if nothing separates the voices.';
-comment on column private.transcript_pieces.participant_id is
+comment on column private.transcript_chunks.participant_id is
 'The participant of the microphone, if each microphone was recorded separately.';
-comment on column private.transcript_pieces.channel is
+comment on column private.transcript_chunks.channel is
 'The channel of the chunk''s file, if the file has several channels to transcribe.';
-comment on column private.transcript_pieces.source is 'The channel of the file that the chunk is cut from.';
-comment on column private.transcript_pieces.heard is
+comment on column private.transcript_chunks.source is 'The channel of the file that the chunk is cut from.';
+comment on column private.transcript_chunks.answer is
 'The speech service''s answer, encrypted; null until there is one.';
-comment on column private.transcript_pieces.is_unintelligible is
+comment on column private.transcript_chunks.is_unintelligible is
 'Whether the last try returned no usable answer. The chunk then becomes one turn without text.';
-comment on column private.transcript_pieces.turn is
+comment on column private.transcript_chunks.turn is
 'The number of the turn that represents an unintelligible chunk of a READY transcript.';
-comment on column private.transcript_pieces.spoilt is
+comment on column private.transcript_chunks.failed_requests is
 'How often the chunk was sent, and possibly paid for, without a usable answer.';
-create index transcript_pieces_sound_idx on private.transcript_pieces (sound);
-create index transcript_pieces_participant_idx on private.transcript_pieces (participant_id);
+create index transcript_chunks_sound_idx on private.transcript_chunks (sound);
+create index transcript_chunks_participant_idx on private.transcript_chunks (participant_id);
 
-create table private.transcript_words (
+create table private.transcript_texts (
     recording_id uuid primary key
-    constraint transcript_words_recording_id_fkey references resguardo.transcripts (recording_id),
-    sealed bytea not null constraint transcript_words_sealed_length check (length(sealed) between 29 and 67108864),
+    constraint transcript_texts_recording_id_fkey references resguardo.transcripts (recording_id),
+    ciphertext bytea not null
+    constraint transcript_texts_ciphertext_length check (length(ciphertext) between 29 and 67108864),
     terms bigint[] not null,
     made_at timestamptz not null default private.now()
 );
-create index transcript_words_terms_idx on private.transcript_words using gin (terms) with (fastupdate = off);
+create index transcript_texts_terms_idx on private.transcript_texts using gin (terms) with (fastupdate = off);
 
 create table private.transcript_corrections (
     recording_id uuid not null
-    constraint transcript_corrections_recording_id_fkey references private.transcript_words (recording_id),
+    constraint transcript_corrections_recording_id_fkey references private.transcript_texts (recording_id),
     number integer not null constraint transcript_corrections_number_range check (number > 0),
-    sealed bytea not null constraint transcript_corrections_sealed_length check (length(sealed) between 29 and 131072),
+    ciphertext bytea not null
+    constraint transcript_corrections_ciphertext_length check (length(ciphertext) between 29 and 131072),
     corrected_by uuid not null
     constraint transcript_corrections_corrected_by_fkey references resguardo.staff (user_id),
     corrected_at timestamptz not null default private.now(),
@@ -7187,7 +7190,7 @@ create table private.transcript_corrections (
 create index transcript_corrections_corrected_by_idx on private.transcript_corrections (corrected_by);
 
 -- Adds the transcript of a video that becomes READY, and its job if the video may be transcribed.
-create function private.await_words() returns trigger
+create function private.await_transcript() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -7205,9 +7208,9 @@ begin
 end
 $$;
 
-create trigger recordings_await_words after update of status on resguardo.recordings
+create trigger recordings_await_transcript after update of status on resguardo.recordings
 for each row when (new.status = 'READY' and old.status <> 'READY' and new.medium = 'VIDEO')
-execute function private.await_words();
+execute function private.await_transcript();
 
 create trigger transcripts_announce after insert on resguardo.transcripts
 for each row execute function private.announce_recording();
@@ -7216,9 +7219,9 @@ for each row execute function private.announce_recording();
 -- reads the recording again and writes an audit row.
 create trigger transcripts_announce_progress after update on resguardo.transcripts
 for each row when (
-    (new.status, new.attempt, new.pieces_total, new.is_retried)
-    is distinct from (old.status, old.attempt, old.pieces_total, old.is_retried)
-    or 20 * new.pieces_done / nullif(new.pieces_total, 0) <> 20 * old.pieces_done / nullif(old.pieces_total, 0)
+    (new.status, new.attempt, new.chunks_total, new.is_retried)
+    is distinct from (old.status, old.attempt, old.chunks_total, old.is_retried)
+    or 20 * new.chunks_done / nullif(new.chunks_total, 0) <> 20 * old.chunks_done / nullif(old.chunks_total, 0)
 ) execute function private.announce_recording();
 
 -- Returns why the recordings of a consultation may not be transcribed now: `switched_off`, or `consent_withdrawn` if
@@ -7275,7 +7278,7 @@ $$;
 -- (recording_being_deleted), as for the recording itself.
 create function private.open_transcript(of_action text, of_recording uuid)
 returns table (
-    sealed bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[], corrected_at timestamptz[]
+    ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[], corrected_at timestamptz[]
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7287,20 +7290,20 @@ begin
     end if;
     perform private.use_quota(private.person(), 'pages');
     wanted := private.find_transcript(
-        of_action, of_recording, array['words'], is_locked => of_action = 'transcript.correct'
+        of_action, of_recording, array['text'], is_locked => of_action = 'transcript.correct'
     );
     if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;
     return query
     select
-        w.sealed, k.wrapped_key, k.root_key_id,
-        coalesce(c.sealed, '{}'), coalesce(c.corrected_by, '{}'), coalesce(c.corrected_at, '{}')
-    from private.transcript_words as w
+        w.ciphertext, k.wrapped_key, k.root_key_id,
+        coalesce(c.ciphertext, '{}'), coalesce(c.corrected_by, '{}'), coalesce(c.corrected_at, '{}')
+    from private.transcript_texts as w
     inner join private.recording_keys as k on k.recording_id = w.recording_id
     left join lateral (
         select
-            array_agg(x.sealed order by x.number) as sealed,
+            array_agg(x.ciphertext order by x.number) as ciphertext,
             array_agg(x.corrected_by order by x.number) as corrected_by,
             array_agg(x.corrected_at order by x.number) as corrected_at
         from private.transcript_corrections as x
@@ -7312,7 +7315,7 @@ $$;
 
 -- Adds a correction to a transcript that was opened for correction in this transaction, and returns its author and
 -- time. Raises RG409 (transcript_changed) if another correction came first or the transcript is being destroyed.
-create function private.correct_transcript(of_recording uuid, of_number integer, correction bytea, found_by bigint[])
+create function private.correct_transcript(of_recording uuid, of_number integer, correction bytea, new_terms bigint[])
 returns table (made_by uuid, made_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7329,9 +7332,9 @@ begin
     ) then
         raise exception 'transcript_changed' using errcode = 'RG409';
     end if;
-    update private.transcript_words as w set terms = found_by where w.recording_id = of_recording;
+    update private.transcript_texts as w set terms = new_terms where w.recording_id = of_recording;
     return query
-    insert into private.transcript_corrections (recording_id, number, sealed, corrected_by)
+    insert into private.transcript_corrections (recording_id, number, ciphertext, corrected_by)
     values (of_recording, of_number, correction, doctor)
     returning corrected_by, corrected_at;
 end
@@ -7347,7 +7350,7 @@ declare
         private.find_transcript('transcript.retry', of_recording, array['transcript'], is_locked => true);
     objection constant text := private.transcription_objection(wanted.consultation_id);
     is_in_part constant boolean := wanted.status = 'READY' and not wanted.is_retried and exists (
-        select from private.transcript_pieces as p where p.recording_id = wanted.recording_id
+        select from private.transcript_chunks as p where p.recording_id = wanted.recording_id
     );
 begin
     if wanted.recording_id is null then
@@ -7364,14 +7367,14 @@ begin
     elsif objection = 'consent_withdrawn' then
         raise exception 'transcription_consent_withdrawn' using errcode = 'RG409';
     end if;
-    update private.transcript_pieces as p
-    set heard = case when not p.is_unintelligible then p.heard end, is_unintelligible = false, spoilt = 0
+    update private.transcript_chunks as p
+    set answer = case when not p.is_unintelligible then p.answer end, is_unintelligible = false, failed_requests = 0
     where p.recording_id = of_recording;
     update resguardo.transcripts as t
     set status = case when is_in_part then t.status else 'PENDING' end, is_retried = is_in_part, error = null,
         attempt = t.attempt + 1, status_at = private.now(),
-        pieces_done = coalesce(t.pieces_total, 0) - (
-            select count(*) from private.transcript_pieces as p where p.recording_id = of_recording and p.heard is null
+        chunks_done = coalesce(t.chunks_total, 0) - (
+            select count(*) from private.transcript_chunks as p where p.recording_id = of_recording and p.answer is null
         )
     where t.recording_id = of_recording;
     perform private.put_job('transcribe_recording', of_recording);
@@ -7408,12 +7411,12 @@ $$;
 
 -- Deletes the text of a recording's transcript and returns how many rows were deleted from each table. A worker that
 -- writes text locks the transcript's row, so this function waits for the worker and then deletes that text too.
-create function private.clear_words(of_recording uuid) returns jsonb
+create function private.clear_transcript(of_recording uuid) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     tables constant text[] := array[
-        'subtitle_links', 'transcript_corrections', 'transcript_pieces', 'transcript_words'
+        'subtitle_links', 'transcript_corrections', 'transcript_chunks', 'transcript_texts'
     ];
     of_table text;
     rows_cleared bigint;
@@ -7620,7 +7623,7 @@ end
 $$;
 
 -- Returns whether every participant who consented saw a consent text that mentions transcription.
-create function private.text_allows_words(of_consultation uuid, texts text[]) returns boolean
+create function private.texts_allow_transcription(of_consultation uuid, texts text[]) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -7654,15 +7657,15 @@ begin
     if wanted.recording_id is null then
         return;
     end if;
-    if not private.text_allows_words(wanted.consultation_id, texts) then
+    if not private.texts_allow_transcription(wanted.consultation_id, texts) then
         perform private.end_transcription(of_recording, 'OFF', 'consent_text');
         return;
     end if;
-    if wanted.pieces_total is null then
+    if wanted.chunks_total is null then
         sounds := private.sounds_to_transcribe(of_recording);
     else
         sounds := array(
-            select distinct p.sound from private.transcript_pieces as p where p.recording_id = of_recording
+            select distinct p.sound from private.transcript_chunks as p where p.recording_id = of_recording
         );
     end if;
     if sounds is null then
@@ -7677,7 +7680,8 @@ begin
         status_at = case t.status when 'PENDING' then private.now() else t.status_at end
     where t.recording_id = of_recording;
     if wanted.status = 'PENDING' then
-        update private.transcript_pieces as p set spoilt = 0 where p.recording_id = of_recording and p.spoilt > 0;
+        update private.transcript_chunks as p set failed_requests = 0
+        where p.recording_id = of_recording and p.failed_requests > 0;
     end if;
     perform private.write_audit(
         'transcript.begin', 'ALLOWED', null, 'recording', of_recording || array_remove(sounds, of_recording),
@@ -7686,7 +7690,7 @@ begin
     );
     return query
     select r.id, r.medium, s.object_key, r.size_bytes, private.lateness_ms(r, of_recording), private.voices_of(r),
-        k.wrapped_key, k.root_key_id, wanted.pieces_total is not null, wanted.run + 1,
+        k.wrapped_key, k.root_key_id, wanted.chunks_total is not null, wanted.run + 1,
         private.spoken_language(wanted.consultation_id)
     from resguardo.recordings as r
     inner join private.recording_secrets as s on s.recording_id = r.id
@@ -7697,37 +7701,37 @@ end
 $$;
 
 -- Stores the plan of a transcription once. If the sound contains no speech, this step finishes the transcription.
-create function private.keep_pieces(of_recording uuid, pieces jsonb, unused_tracks smallint) returns void
+create function private.store_chunks(of_recording uuid, chunks jsonb, unused_tracks smallint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
 begin
-    if wanted.recording_id is null or wanted.pieces_total is not null then
+    if wanted.recording_id is null or wanted.chunks_total is not null then
         return;
     end if;
-    insert into private.transcript_pieces (
+    insert into private.transcript_chunks (
         recording_id, number, sound, late_ms, label, speaker, participant_id, channel, source, start_ms, end_ms
     )
     select
         of_recording, p.place - 1, e.sound, e.late_ms, e.label, e.speaker, e.participant_id, e.channel, e.source,
         e.start_ms, e.end_ms
-    from jsonb_array_elements(pieces) with ordinality as p (piece, place)
-    cross join lateral jsonb_to_record(p.piece) as e (
+    from jsonb_array_elements(chunks) with ordinality as p (chunk, place)
+    cross join lateral jsonb_to_record(p.chunk) as e (
         sound uuid, late_ms integer, label smallint, speaker text, participant_id uuid, channel smallint,
         source smallint, start_ms integer, end_ms integer
     );
     update resguardo.transcripts as t
-    set pieces_total = jsonb_array_length(pieces), unused_track_count = unused_tracks
+    set chunks_total = jsonb_array_length(chunks), unused_track_count = unused_tracks
     where t.recording_id = of_recording;
-    if jsonb_array_length(pieces) = 0 then
+    if jsonb_array_length(chunks) = 0 then
         perform private.end_transcription(of_recording, 'NO_SPEECH', null);
     end if;
 end
 $$;
 
 -- Returns the chunks that have no answer yet. Returns no row if the transcript is no longer wanted.
-create function private.pieces_left(of_recording uuid)
+create function private.list_unanswered_chunks(of_recording uuid)
 returns table (
     number integer, sound uuid, late_ms integer, channel smallint, source smallint, start_ms integer, end_ms integer,
     label smallint, speaker text, participant_id uuid
@@ -7740,29 +7744,29 @@ begin
     return query
     select
         p.number, p.sound, p.late_ms, p.channel, p.source, p.start_ms, p.end_ms, p.label, p.speaker, p.participant_id
-    from private.transcript_pieces as p
-    where p.recording_id = wanted.recording_id and p.heard is null
+    from private.transcript_chunks as p
+    where p.recording_id = wanted.recording_id and p.answer is null
     order by p.number;
 end
 $$;
 
 -- Returns whether the speech service has transcribed a chunk of this recording before.
-create function private.is_any_piece_heard(of_recording uuid) returns boolean
+create function private.is_any_chunk_transcribed(of_recording uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
 begin
     return coalesce(wanted.is_retried, false) or exists (
-        select from private.transcript_pieces as p
-        where p.recording_id = wanted.recording_id and p.heard is not null and not p.is_unintelligible
+        select from private.transcript_chunks as p
+        where p.recording_id = wanted.recording_id and p.answer is not null and not p.is_unintelligible
     );
 end
 $$;
 
 -- Returns, right before a request, whether a chunk is to be sent: false if it already has an answer, null if the
 -- transcript is no longer wanted. Raises RG409 (transcription_overtaken) if another worker has taken over.
-create function private.wants_piece(of_recording uuid, of_run integer, of_piece integer) returns boolean
+create function private.is_chunk_wanted(of_recording uuid, of_run integer, of_chunk integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -7775,61 +7779,63 @@ begin
         raise exception 'transcription_overtaken' using errcode = 'RG409';
     end if;
     return exists (
-        select from private.transcript_pieces as p
-        where p.recording_id = of_recording and p.number = of_piece and p.heard is null
+        select from private.transcript_chunks as p
+        where p.recording_id = of_recording and p.number = of_chunk and p.answer is null
     );
 end
 $$;
 
 -- Counts a request for a chunk that returned nothing usable, and that may have been paid for. Returns the count.
-create function private.keep_spoilt(of_recording uuid, of_piece integer) returns integer
+create function private.count_failed_request(of_recording uuid, of_chunk integer) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     times integer;
 begin
-    update private.transcript_pieces as p set spoilt = p.spoilt + 1
-    where p.recording_id = of_recording and p.number = of_piece
-    returning p.spoilt into times;
+    update private.transcript_chunks as p set failed_requests = p.failed_requests + 1
+    where p.recording_id = of_recording and p.number = of_chunk
+    returning p.failed_requests into times;
     return coalesce(times, 0);
 end
 $$;
 
 -- Stores the encrypted answer for a chunk once, from any worker, because the answer is paid for. Stores nothing if
 -- the transcript is no longer wanted. `gives_up` marks the chunk as unintelligible after its last try.
-create function private.keep_heard(of_recording uuid, of_piece integer, sealed bytea, gives_up boolean) returns void
+create function private.store_answer(
+    of_recording uuid, of_chunk integer, new_answer bytea, gives_up boolean
+) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
 begin
-    update private.transcript_pieces as p set heard = sealed, is_unintelligible = gives_up
-    where p.recording_id = wanted.recording_id and p.number = of_piece and p.heard is null;
+    update private.transcript_chunks as p set answer = new_answer, is_unintelligible = gives_up
+    where p.recording_id = wanted.recording_id and p.number = of_chunk and p.answer is null;
     if found then
-        update resguardo.transcripts as t set pieces_done = t.pieces_done + 1 where t.recording_id = of_recording;
+        update resguardo.transcripts as t set chunks_done = t.chunks_done + 1 where t.recording_id = of_recording;
     end if;
 end
 $$;
 
 -- Returns all answers of a transcript, after the audit row. Returns no row while a chunk has no answer. `turn` is the
 -- turn that a chunk of a READY transcript will replace.
-create function private.read_heard(of_recording uuid)
-returns table (number integer, heard bytea, is_unintelligible boolean, turn integer)
+create function private.read_answers(of_recording uuid)
+returns table (number integer, answer bytea, is_unintelligible boolean, turn integer)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
 begin
-    if wanted.recording_id is null or wanted.pieces_done is distinct from wanted.pieces_total then
+    if wanted.recording_id is null or wanted.chunks_done is distinct from wanted.chunks_total then
         return;
     end if;
     perform private.write_audit(
         'transcript.assemble', 'ALLOWED', null, 'recording', array[of_recording], array[wanted.patient_id],
-        array[wanted.consultation_id], array['words'], wanted.pieces_total, null
+        array[wanted.consultation_id], array['text'], wanted.chunks_total, null
     );
     return query
-    select p.number, p.heard, p.is_unintelligible, p.turn
-    from private.transcript_pieces as p
+    select p.number, p.answer, p.is_unintelligible, p.turn
+    from private.transcript_chunks as p
     where p.recording_id = of_recording
     order by p.number;
 end
@@ -7837,8 +7843,8 @@ $$;
 
 -- Returns the encrypted text and the corrections of a READY transcript that is being retried, after the audit row.
 -- Returns no row for any other transcript.
-create function private.read_retried(of_recording uuid)
-returns table (sealed bytea, corrections bytea[])
+create function private.read_retried_transcript(of_recording uuid)
+returns table (ciphertext bytea, corrections bytea[])
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -7849,16 +7855,16 @@ begin
     end if;
     perform private.write_audit(
         'transcript.assemble', 'ALLOWED', null, 'recording', array[of_recording], array[wanted.patient_id],
-        array[wanted.consultation_id], array['words'], 1, null
+        array[wanted.consultation_id], array['text'], 1, null
     );
     return query
     select
-        w.sealed,
+        w.ciphertext,
         array(
-            select x.sealed from private.transcript_corrections as x
+            select x.ciphertext from private.transcript_corrections as x
             where x.recording_id = w.recording_id order by x.number
         )
-    from private.transcript_words as w
+    from private.transcript_texts as w
     where w.recording_id = of_recording;
 end
 $$;
@@ -7867,8 +7873,8 @@ $$;
 -- Unintelligible chunks stay with their turns, so that they can be retried. Other chunks are deleted. Raises RG409
 -- (concurrent_change) if the transcript was corrected after the worker read it.
 create function private.finish_transcription(
-    of_recording uuid, of_language text, words bytea, found_by bigint[], corrections integer, without_words integer,
-    unheard_pieces integer[], unheard_turns integer[]
+    of_recording uuid, of_language text, new_text bytea, new_terms bigint[], corrections integer,
+    turns_without_text integer, unintelligible_chunks integer[], unintelligible_turns integer[]
 ) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7884,18 +7890,20 @@ begin
         raise exception 'concurrent_change' using errcode = 'RG409';
     end if;
     if wanted.is_retried then
-        update private.transcript_words as w set sealed = words, terms = found_by where w.recording_id = of_recording;
-    elsif words is not null then
-        insert into private.transcript_words (recording_id, sealed, terms) values (of_recording, words, found_by);
+        update private.transcript_texts as w set ciphertext = new_text, terms = new_terms
+        where w.recording_id = of_recording;
+    elsif new_text is not null then
+        insert into private.transcript_texts (recording_id, ciphertext, terms)
+        values (of_recording, new_text, new_terms);
     end if;
-    delete from private.transcript_pieces as p where p.recording_id = of_recording and not p.is_unintelligible;
-    update private.transcript_pieces as p set turn = u.turn
-    from unnest(unheard_pieces, unheard_turns) as u (number, turn)
+    delete from private.transcript_chunks as p where p.recording_id = of_recording and not p.is_unintelligible;
+    update private.transcript_chunks as p set turn = u.turn
+    from unnest(unintelligible_chunks, unintelligible_turns) as u (number, turn)
     where p.recording_id = of_recording and p.number = u.number;
-    update resguardo.transcripts as t set language = of_language, unintelligible_count = without_words
+    update resguardo.transcripts as t set language = of_language, unintelligible_count = turns_without_text
     where t.recording_id = of_recording;
     perform private.end_transcription(
-        of_recording, case when words is null then 'NO_SPEECH' else 'READY' end, null
+        of_recording, case when new_text is null then 'NO_SPEECH' else 'READY' end, null
     );
 end
 $$;
@@ -7971,7 +7979,7 @@ create function private.search_transcripts(
     of_terms bigint[], of_patient uuid, of_consultation uuid, of_recording uuid, since timestamptz, until timestamptz,
     with_sensitive boolean, most integer
 ) returns table (
-    recording_id uuid, consultation_id uuid, recorded_at timestamptz, sealed bytea, wrapped bytea, root_key text,
+    recording_id uuid, consultation_id uuid, recorded_at timestamptz, ciphertext bytea, wrapped bytea, root_key text,
     corrections bytea[], is_cut boolean
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -7991,8 +7999,8 @@ begin
         raise exception 'search_empty' using errcode = 'RG409';
     end if;
     with matching as materialized (
-        select w.recording_id, length(w.sealed) as size_bytes
-        from private.transcript_words as w
+        select w.recording_id, length(w.ciphertext) as size_bytes
+        from private.transcript_texts as w
         where w.terms @> of_terms
     ),
 
@@ -8023,7 +8031,7 @@ begin
             sum(
                 f.size_bytes + coalesce(
                     (
-                        select sum(length(x.sealed)) from private.transcript_corrections as x
+                        select sum(length(x.ciphertext)) from private.transcript_corrections as x
                         where x.recording_id = f.recording_id
                     ), 0
                 )
@@ -8069,20 +8077,20 @@ begin
         array(
             select distinct t.consultation_id from resguardo.transcripts as t where t.recording_id = any (hits)
         ),
-        cardinality(hits), array['words']
+        cardinality(hits), array['text']
     );
     return query
     select
-        t.recording_id, t.consultation_id, c.scheduled_at, w.sealed, k.wrapped_key, k.root_key_id,
+        t.recording_id, t.consultation_id, c.scheduled_at, w.ciphertext, k.wrapped_key, k.root_key_id,
         array(
-            select x.sealed from private.transcript_corrections as x
+            select x.ciphertext from private.transcript_corrections as x
             where x.recording_id = t.recording_id order by x.number
         ),
         leaves_some_out
     from unnest(hits) with ordinality as h (id, place)
     inner join resguardo.transcripts as t on t.recording_id = h.id
     inner join resguardo.consultations as c on c.id = t.consultation_id
-    inner join private.transcript_words as w on w.recording_id = t.recording_id
+    inner join private.transcript_texts as w on w.recording_id = t.recording_id
     inner join private.recording_keys as k on k.recording_id = t.recording_id
     order by h.place;
 end
@@ -8142,7 +8150,7 @@ create index subtitle_links_expires_idx on private.subtitle_links (expires_at);
 -- Stores a subtitle link of the caller's own recording by the hash of its secret. Returns null if the recording is
 -- hidden or has no transcript text. The link expires no later than the token that asked for it. Expired links are
 -- deleted. Raises RG409 (recording_being_deleted).
-create function private.keep_subtitle_link(of_recording uuid, secret_sha256 bytea, lifetime_seconds integer)
+create function private.store_subtitle_link(of_recording uuid, secret_sha256 bytea, lifetime_seconds integer)
 returns timestamptz
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8154,7 +8162,7 @@ declare
     );
 begin
     perform private.use_quota(private.person(), 'subtitles');
-    wanted := private.find_transcript('transcript.issue_url', of_recording, array['words'], is_locked => false);
+    wanted := private.find_transcript('transcript.issue_url', of_recording, array['text'], is_locked => false);
     if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;

@@ -260,7 +260,7 @@ select 'field', t.term from unnest(array[
     'startedAt', 'status', 'storage', 'storagePerMonth', 'stored', 'terms', 'text', 'textLanguage', 'textSha256',
     'textVersion', 'token', 'trackSid', 'transcribe', 'transcript', 'transcription', 'truncated', 'turn', 'turns',
     'undoUntil', 'unintelligibleCount', 'unreadable', 'unusedTrackCount', 'updatedAt', 'uploadHeaders', 'uploadUrl',
-    'upload_url', 'uploads', 'url', 'userId', 'value', 'version', 'webvtt', 'words'
+    'upload_url', 'uploads', 'url', 'userId', 'value', 'version', 'webvtt'
 ]) as t (term);
 
 create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01

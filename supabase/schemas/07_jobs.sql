@@ -2,7 +2,8 @@
 
 create table private.tasks (
     name text primary key constraint tasks_name_is_slug check (name ~ '^[a-z][a-z_]{0,63}$'),
-    queue text not null constraint tasks_queue_is_known check (queue in ('default', 'starts', 'media', 'words')),
+    queue text not null
+    constraint tasks_queue_is_known check (queue in ('default', 'starts', 'media', 'transcription')),
     may_defer text[] not null
 );
 comment on column private.tasks.may_defer is
@@ -19,7 +20,7 @@ values
 ('prepare_import', 'default', '{clinician}'),
 ('secure_held', 'default', '{}'),
 ('export_access_request', 'media', '{}'),
-('transcribe_recording', 'words', '{}');
+('transcribe_recording', 'transcription', '{}');
 
 -- Queues a job within the caller's transaction, with one id as its argument. Jobs for one id run one at a time.
 create function private.defer_job(task text, argument uuid) returns void

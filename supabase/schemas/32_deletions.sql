@@ -482,7 +482,7 @@ begin
     set shredded_at = coalesce(d.shredded_at, moment),
         destroyed_keys = d.destroyed_keys
             || coalesce((select t.keys from told as t where t.recording_id = d.recording_id), '[]'),
-        cleared_words = d.cleared_words || private.clear_words(d.recording_id)
+        cleared_words = d.cleared_words || private.clear_transcript(d.recording_id)
     where d.id = any (shredded);
     delete from private.recording_secrets as s where s.recording_id = any (media);
     delete from private.import_secrets as s

@@ -12,9 +12,9 @@ create table resguardo.transcripts (
     ),
     error text constraint transcripts_error_is_slug check (error ~ '^[a-z][a-z0-9_]{0,63}$'),
     language text constraint transcripts_language_is_code check (language ~ '^[a-z]{2,3}$'),
-    pieces_total integer constraint transcripts_pieces_total_range check (pieces_total >= 0),
-    pieces_done integer not null default 0
-    constraint transcripts_pieces_done_range check (pieces_done between 0 and coalesce(pieces_total, 0)),
+    chunks_total integer constraint transcripts_chunks_total_range check (chunks_total >= 0),
+    chunks_done integer not null default 0
+    constraint transcripts_chunks_done_range check (chunks_done between 0 and coalesce(chunks_total, 0)),
     unused_track_count smallint not null default 0
     constraint transcripts_unused_track_count_range check (unused_track_count >= 0),
     unintelligible_count integer not null default 0
@@ -33,7 +33,7 @@ create table resguardo.transcripts (
     constraint transcripts_retried_is_ready check (status = 'READY' or not is_retried)
 );
 alter table resguardo.transcripts enable row level security;
-comment on column resguardo.transcripts.pieces_total is
+comment on column resguardo.transcripts.chunks_total is
 'The number of requests to the speech service; null until the sound was inspected.';
 comment on column resguardo.transcripts.unused_track_count is
 'The number of sound tracks that could not be decoded and that the transcript therefore lacks.';
@@ -49,63 +49,65 @@ create index transcripts_consultation_idx on resguardo.transcripts (consultation
 create index transcripts_doctor_idx on resguardo.transcripts (doctor_id);
 create index transcripts_patient_idx on resguardo.transcripts (patient_id);
 
-create table private.transcript_pieces (
+create table private.transcript_chunks (
     recording_id uuid not null
-    constraint transcript_pieces_recording_id_fkey references resguardo.transcripts (recording_id),
-    number integer not null constraint transcript_pieces_number_range check (number >= 0),
-    sound uuid not null constraint transcript_pieces_sound_fkey references resguardo.recordings (id),
+    constraint transcript_chunks_recording_id_fkey references resguardo.transcripts (recording_id),
+    number integer not null constraint transcript_chunks_number_range check (number >= 0),
+    sound uuid not null constraint transcript_chunks_sound_fkey references resguardo.recordings (id),
     late_ms integer not null default 0,
-    label smallint constraint transcript_pieces_label_range check (label between 0 and 255),
+    label smallint constraint transcript_chunks_label_range check (label between 0 and 255),
     speaker text not null default 'UNKNOWN',
-    participant_id uuid constraint transcript_pieces_participant_id_fkey references resguardo.participants (id),
-    channel smallint constraint transcript_pieces_channel_range check (channel between 0 and 15),
-    source smallint not null default 0 constraint transcript_pieces_source_range check (source between 0 and 15),
-    start_ms integer not null constraint transcript_pieces_start_range check (start_ms >= 0),
+    participant_id uuid constraint transcript_chunks_participant_id_fkey references resguardo.participants (id),
+    channel smallint constraint transcript_chunks_channel_range check (channel between 0 and 15),
+    source smallint not null default 0 constraint transcript_chunks_source_range check (source between 0 and 15),
+    start_ms integer not null constraint transcript_chunks_start_range check (start_ms >= 0),
     end_ms integer not null,
-    heard bytea,
+    answer bytea,
     is_unintelligible boolean not null default false,
-    turn integer constraint transcript_pieces_turn_range check (turn >= 0),
-    spoilt integer not null default 0
-    constraint transcript_pieces_spoilt_range check (spoilt >= 0),
-    constraint transcript_pieces_pkey primary key (recording_id, number),
-    constraint transcript_pieces_end_range check (end_ms > start_ms)
+    turn integer constraint transcript_chunks_turn_range check (turn >= 0),
+    failed_requests integer not null default 0
+    constraint transcript_chunks_failed_requests_range check (failed_requests >= 0),
+    constraint transcript_chunks_pkey primary key (recording_id, number),
+    constraint transcript_chunks_end_range check (end_ms > start_ms)
 );
-comment on column private.transcript_pieces.sound is
+comment on column private.transcript_chunks.sound is
 'The recording that the chunk is cut from: the video, or a sound beside it.';
-comment on column private.transcript_pieces.late_ms is
+comment on column private.transcript_chunks.late_ms is
 'How many milliseconds later than the video this sound begins, at this chunk.';
-comment on column private.transcript_pieces.label is
+comment on column private.transcript_chunks.label is
 'The voice: equal for all sound of one participant or channel. Null if nothing separates the voices.';
-comment on column private.transcript_pieces.participant_id is
+comment on column private.transcript_chunks.participant_id is
 'The participant of the microphone, if each microphone was recorded separately.';
-comment on column private.transcript_pieces.channel is
+comment on column private.transcript_chunks.channel is
 'The channel of the chunk''s file, if the file has several channels to transcribe.';
-comment on column private.transcript_pieces.source is 'The channel of the file that the chunk is cut from.';
-comment on column private.transcript_pieces.heard is
+comment on column private.transcript_chunks.source is 'The channel of the file that the chunk is cut from.';
+comment on column private.transcript_chunks.answer is
 'The speech service''s answer, encrypted; null until there is one.';
-comment on column private.transcript_pieces.is_unintelligible is
+comment on column private.transcript_chunks.is_unintelligible is
 'Whether the last try returned no usable answer. The chunk then becomes one turn without text.';
-comment on column private.transcript_pieces.turn is
+comment on column private.transcript_chunks.turn is
 'The number of the turn that represents an unintelligible chunk of a READY transcript.';
-comment on column private.transcript_pieces.spoilt is
+comment on column private.transcript_chunks.failed_requests is
 'How often the chunk was sent, and possibly paid for, without a usable answer.';
-create index transcript_pieces_sound_idx on private.transcript_pieces (sound);
-create index transcript_pieces_participant_idx on private.transcript_pieces (participant_id);
+create index transcript_chunks_sound_idx on private.transcript_chunks (sound);
+create index transcript_chunks_participant_idx on private.transcript_chunks (participant_id);
 
-create table private.transcript_words (
+create table private.transcript_texts (
     recording_id uuid primary key
-    constraint transcript_words_recording_id_fkey references resguardo.transcripts (recording_id),
-    sealed bytea not null constraint transcript_words_sealed_length check (length(sealed) between 29 and 67108864),
+    constraint transcript_texts_recording_id_fkey references resguardo.transcripts (recording_id),
+    ciphertext bytea not null
+    constraint transcript_texts_ciphertext_length check (length(ciphertext) between 29 and 67108864),
     terms bigint[] not null,
     made_at timestamptz not null default private.now()
 );
-create index transcript_words_terms_idx on private.transcript_words using gin (terms) with (fastupdate = off);
+create index transcript_texts_terms_idx on private.transcript_texts using gin (terms) with (fastupdate = off);
 
 create table private.transcript_corrections (
     recording_id uuid not null
-    constraint transcript_corrections_recording_id_fkey references private.transcript_words (recording_id),
+    constraint transcript_corrections_recording_id_fkey references private.transcript_texts (recording_id),
     number integer not null constraint transcript_corrections_number_range check (number > 0),
-    sealed bytea not null constraint transcript_corrections_sealed_length check (length(sealed) between 29 and 131072),
+    ciphertext bytea not null
+    constraint transcript_corrections_ciphertext_length check (length(ciphertext) between 29 and 131072),
     corrected_by uuid not null
     constraint transcript_corrections_corrected_by_fkey references resguardo.staff (user_id),
     corrected_at timestamptz not null default private.now(),
@@ -114,7 +116,7 @@ create table private.transcript_corrections (
 create index transcript_corrections_corrected_by_idx on private.transcript_corrections (corrected_by);
 
 -- Adds the transcript of a video that becomes READY, and its job if the video may be transcribed.
-create function private.await_words() returns trigger
+create function private.await_transcript() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -132,9 +134,9 @@ begin
 end
 $$;
 
-create trigger recordings_await_words after update of status on resguardo.recordings
+create trigger recordings_await_transcript after update of status on resguardo.recordings
 for each row when (new.status = 'READY' and old.status <> 'READY' and new.medium = 'VIDEO')
-execute function private.await_words();
+execute function private.await_transcript();
 
 create trigger transcripts_announce after insert on resguardo.transcripts
 for each row execute function private.announce_recording();
@@ -143,9 +145,9 @@ for each row execute function private.announce_recording();
 -- reads the recording again and writes an audit row.
 create trigger transcripts_announce_progress after update on resguardo.transcripts
 for each row when (
-    (new.status, new.attempt, new.pieces_total, new.is_retried)
-    is distinct from (old.status, old.attempt, old.pieces_total, old.is_retried)
-    or 20 * new.pieces_done / nullif(new.pieces_total, 0) <> 20 * old.pieces_done / nullif(old.pieces_total, 0)
+    (new.status, new.attempt, new.chunks_total, new.is_retried)
+    is distinct from (old.status, old.attempt, old.chunks_total, old.is_retried)
+    or 20 * new.chunks_done / nullif(new.chunks_total, 0) <> 20 * old.chunks_done / nullif(old.chunks_total, 0)
 ) execute function private.announce_recording();
 
 -- Returns why the recordings of a consultation may not be transcribed now: `switched_off`, or `consent_withdrawn` if
@@ -202,7 +204,7 @@ $$;
 -- (recording_being_deleted), as for the recording itself.
 create function private.open_transcript(of_action text, of_recording uuid)
 returns table (
-    sealed bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[], corrected_at timestamptz[]
+    ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[], corrected_at timestamptz[]
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -214,20 +216,20 @@ begin
     end if;
     perform private.use_quota(private.person(), 'pages');
     wanted := private.find_transcript(
-        of_action, of_recording, array['words'], is_locked => of_action = 'transcript.correct'
+        of_action, of_recording, array['text'], is_locked => of_action = 'transcript.correct'
     );
     if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;
     return query
     select
-        w.sealed, k.wrapped_key, k.root_key_id,
-        coalesce(c.sealed, '{}'), coalesce(c.corrected_by, '{}'), coalesce(c.corrected_at, '{}')
-    from private.transcript_words as w
+        w.ciphertext, k.wrapped_key, k.root_key_id,
+        coalesce(c.ciphertext, '{}'), coalesce(c.corrected_by, '{}'), coalesce(c.corrected_at, '{}')
+    from private.transcript_texts as w
     inner join private.recording_keys as k on k.recording_id = w.recording_id
     left join lateral (
         select
-            array_agg(x.sealed order by x.number) as sealed,
+            array_agg(x.ciphertext order by x.number) as ciphertext,
             array_agg(x.corrected_by order by x.number) as corrected_by,
             array_agg(x.corrected_at order by x.number) as corrected_at
         from private.transcript_corrections as x
@@ -239,7 +241,7 @@ $$;
 
 -- Adds a correction to a transcript that was opened for correction in this transaction, and returns its author and
 -- time. Raises RG409 (transcript_changed) if another correction came first or the transcript is being destroyed.
-create function private.correct_transcript(of_recording uuid, of_number integer, correction bytea, found_by bigint[])
+create function private.correct_transcript(of_recording uuid, of_number integer, correction bytea, new_terms bigint[])
 returns table (made_by uuid, made_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -256,9 +258,9 @@ begin
     ) then
         raise exception 'transcript_changed' using errcode = 'RG409';
     end if;
-    update private.transcript_words as w set terms = found_by where w.recording_id = of_recording;
+    update private.transcript_texts as w set terms = new_terms where w.recording_id = of_recording;
     return query
-    insert into private.transcript_corrections (recording_id, number, sealed, corrected_by)
+    insert into private.transcript_corrections (recording_id, number, ciphertext, corrected_by)
     values (of_recording, of_number, correction, doctor)
     returning corrected_by, corrected_at;
 end
@@ -274,7 +276,7 @@ declare
         private.find_transcript('transcript.retry', of_recording, array['transcript'], is_locked => true);
     objection constant text := private.transcription_objection(wanted.consultation_id);
     is_in_part constant boolean := wanted.status = 'READY' and not wanted.is_retried and exists (
-        select from private.transcript_pieces as p where p.recording_id = wanted.recording_id
+        select from private.transcript_chunks as p where p.recording_id = wanted.recording_id
     );
 begin
     if wanted.recording_id is null then
@@ -291,14 +293,14 @@ begin
     elsif objection = 'consent_withdrawn' then
         raise exception 'transcription_consent_withdrawn' using errcode = 'RG409';
     end if;
-    update private.transcript_pieces as p
-    set heard = case when not p.is_unintelligible then p.heard end, is_unintelligible = false, spoilt = 0
+    update private.transcript_chunks as p
+    set answer = case when not p.is_unintelligible then p.answer end, is_unintelligible = false, failed_requests = 0
     where p.recording_id = of_recording;
     update resguardo.transcripts as t
     set status = case when is_in_part then t.status else 'PENDING' end, is_retried = is_in_part, error = null,
         attempt = t.attempt + 1, status_at = private.now(),
-        pieces_done = coalesce(t.pieces_total, 0) - (
-            select count(*) from private.transcript_pieces as p where p.recording_id = of_recording and p.heard is null
+        chunks_done = coalesce(t.chunks_total, 0) - (
+            select count(*) from private.transcript_chunks as p where p.recording_id = of_recording and p.answer is null
         )
     where t.recording_id = of_recording;
     perform private.put_job('transcribe_recording', of_recording);
@@ -335,12 +337,12 @@ $$;
 
 -- Deletes the text of a recording's transcript and returns how many rows were deleted from each table. A worker that
 -- writes text locks the transcript's row, so this function waits for the worker and then deletes that text too.
-create function private.clear_words(of_recording uuid) returns jsonb
+create function private.clear_transcript(of_recording uuid) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     tables constant text[] := array[
-        'subtitle_links', 'transcript_corrections', 'transcript_pieces', 'transcript_words'
+        'subtitle_links', 'transcript_corrections', 'transcript_chunks', 'transcript_texts'
     ];
     of_table text;
     rows_cleared bigint;

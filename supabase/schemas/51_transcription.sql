@@ -180,7 +180,7 @@ end
 $$;
 
 -- Returns whether every participant who consented saw a consent text that mentions transcription.
-create function private.text_allows_words(of_consultation uuid, texts text[]) returns boolean
+create function private.texts_allow_transcription(of_consultation uuid, texts text[]) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -214,15 +214,15 @@ begin
     if wanted.recording_id is null then
         return;
     end if;
-    if not private.text_allows_words(wanted.consultation_id, texts) then
+    if not private.texts_allow_transcription(wanted.consultation_id, texts) then
         perform private.end_transcription(of_recording, 'OFF', 'consent_text');
         return;
     end if;
-    if wanted.pieces_total is null then
+    if wanted.chunks_total is null then
         sounds := private.sounds_to_transcribe(of_recording);
     else
         sounds := array(
-            select distinct p.sound from private.transcript_pieces as p where p.recording_id = of_recording
+            select distinct p.sound from private.transcript_chunks as p where p.recording_id = of_recording
         );
     end if;
     if sounds is null then
@@ -237,7 +237,8 @@ begin
         status_at = case t.status when 'PENDING' then private.now() else t.status_at end
     where t.recording_id = of_recording;
     if wanted.status = 'PENDING' then
-        update private.transcript_pieces as p set spoilt = 0 where p.recording_id = of_recording and p.spoilt > 0;
+        update private.transcript_chunks as p set failed_requests = 0
+        where p.recording_id = of_recording and p.failed_requests > 0;
     end if;
     perform private.write_audit(
         'transcript.begin', 'ALLOWED', null, 'recording', of_recording || array_remove(sounds, of_recording),
@@ -246,7 +247,7 @@ begin
     );
     return query
     select r.id, r.medium, s.object_key, r.size_bytes, private.lateness_ms(r, of_recording), private.voices_of(r),
-        k.wrapped_key, k.root_key_id, wanted.pieces_total is not null, wanted.run + 1,
+        k.wrapped_key, k.root_key_id, wanted.chunks_total is not null, wanted.run + 1,
         private.spoken_language(wanted.consultation_id)
     from resguardo.recordings as r
     inner join private.recording_secrets as s on s.recording_id = r.id
@@ -257,37 +258,37 @@ end
 $$;
 
 -- Stores the plan of a transcription once. If the sound contains no speech, this step finishes the transcription.
-create function private.keep_pieces(of_recording uuid, pieces jsonb, unused_tracks smallint) returns void
+create function private.store_chunks(of_recording uuid, chunks jsonb, unused_tracks smallint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
 begin
-    if wanted.recording_id is null or wanted.pieces_total is not null then
+    if wanted.recording_id is null or wanted.chunks_total is not null then
         return;
     end if;
-    insert into private.transcript_pieces (
+    insert into private.transcript_chunks (
         recording_id, number, sound, late_ms, label, speaker, participant_id, channel, source, start_ms, end_ms
     )
     select
         of_recording, p.place - 1, e.sound, e.late_ms, e.label, e.speaker, e.participant_id, e.channel, e.source,
         e.start_ms, e.end_ms
-    from jsonb_array_elements(pieces) with ordinality as p (piece, place)
-    cross join lateral jsonb_to_record(p.piece) as e (
+    from jsonb_array_elements(chunks) with ordinality as p (chunk, place)
+    cross join lateral jsonb_to_record(p.chunk) as e (
         sound uuid, late_ms integer, label smallint, speaker text, participant_id uuid, channel smallint,
         source smallint, start_ms integer, end_ms integer
     );
     update resguardo.transcripts as t
-    set pieces_total = jsonb_array_length(pieces), unused_track_count = unused_tracks
+    set chunks_total = jsonb_array_length(chunks), unused_track_count = unused_tracks
     where t.recording_id = of_recording;
-    if jsonb_array_length(pieces) = 0 then
+    if jsonb_array_length(chunks) = 0 then
         perform private.end_transcription(of_recording, 'NO_SPEECH', null);
     end if;
 end
 $$;
 
 -- Returns the chunks that have no answer yet. Returns no row if the transcript is no longer wanted.
-create function private.pieces_left(of_recording uuid)
+create function private.list_unanswered_chunks(of_recording uuid)
 returns table (
     number integer, sound uuid, late_ms integer, channel smallint, source smallint, start_ms integer, end_ms integer,
     label smallint, speaker text, participant_id uuid
@@ -300,29 +301,29 @@ begin
     return query
     select
         p.number, p.sound, p.late_ms, p.channel, p.source, p.start_ms, p.end_ms, p.label, p.speaker, p.participant_id
-    from private.transcript_pieces as p
-    where p.recording_id = wanted.recording_id and p.heard is null
+    from private.transcript_chunks as p
+    where p.recording_id = wanted.recording_id and p.answer is null
     order by p.number;
 end
 $$;
 
 -- Returns whether the speech service has transcribed a chunk of this recording before.
-create function private.is_any_piece_heard(of_recording uuid) returns boolean
+create function private.is_any_chunk_transcribed(of_recording uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
 begin
     return coalesce(wanted.is_retried, false) or exists (
-        select from private.transcript_pieces as p
-        where p.recording_id = wanted.recording_id and p.heard is not null and not p.is_unintelligible
+        select from private.transcript_chunks as p
+        where p.recording_id = wanted.recording_id and p.answer is not null and not p.is_unintelligible
     );
 end
 $$;
 
 -- Returns, right before a request, whether a chunk is to be sent: false if it already has an answer, null if the
 -- transcript is no longer wanted. Raises RG409 (transcription_overtaken) if another worker has taken over.
-create function private.wants_piece(of_recording uuid, of_run integer, of_piece integer) returns boolean
+create function private.is_chunk_wanted(of_recording uuid, of_run integer, of_chunk integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -335,61 +336,63 @@ begin
         raise exception 'transcription_overtaken' using errcode = 'RG409';
     end if;
     return exists (
-        select from private.transcript_pieces as p
-        where p.recording_id = of_recording and p.number = of_piece and p.heard is null
+        select from private.transcript_chunks as p
+        where p.recording_id = of_recording and p.number = of_chunk and p.answer is null
     );
 end
 $$;
 
 -- Counts a request for a chunk that returned nothing usable, and that may have been paid for. Returns the count.
-create function private.keep_spoilt(of_recording uuid, of_piece integer) returns integer
+create function private.count_failed_request(of_recording uuid, of_chunk integer) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     times integer;
 begin
-    update private.transcript_pieces as p set spoilt = p.spoilt + 1
-    where p.recording_id = of_recording and p.number = of_piece
-    returning p.spoilt into times;
+    update private.transcript_chunks as p set failed_requests = p.failed_requests + 1
+    where p.recording_id = of_recording and p.number = of_chunk
+    returning p.failed_requests into times;
     return coalesce(times, 0);
 end
 $$;
 
 -- Stores the encrypted answer for a chunk once, from any worker, because the answer is paid for. Stores nothing if
 -- the transcript is no longer wanted. `gives_up` marks the chunk as unintelligible after its last try.
-create function private.keep_heard(of_recording uuid, of_piece integer, sealed bytea, gives_up boolean) returns void
+create function private.store_answer(
+    of_recording uuid, of_chunk integer, new_answer bytea, gives_up boolean
+) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
 begin
-    update private.transcript_pieces as p set heard = sealed, is_unintelligible = gives_up
-    where p.recording_id = wanted.recording_id and p.number = of_piece and p.heard is null;
+    update private.transcript_chunks as p set answer = new_answer, is_unintelligible = gives_up
+    where p.recording_id = wanted.recording_id and p.number = of_chunk and p.answer is null;
     if found then
-        update resguardo.transcripts as t set pieces_done = t.pieces_done + 1 where t.recording_id = of_recording;
+        update resguardo.transcripts as t set chunks_done = t.chunks_done + 1 where t.recording_id = of_recording;
     end if;
 end
 $$;
 
 -- Returns all answers of a transcript, after the audit row. Returns no row while a chunk has no answer. `turn` is the
 -- turn that a chunk of a READY transcript will replace.
-create function private.read_heard(of_recording uuid)
-returns table (number integer, heard bytea, is_unintelligible boolean, turn integer)
+create function private.read_answers(of_recording uuid)
+returns table (number integer, answer bytea, is_unintelligible boolean, turn integer)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted constant resguardo.transcripts := private.lock_transcription(of_recording);
 begin
-    if wanted.recording_id is null or wanted.pieces_done is distinct from wanted.pieces_total then
+    if wanted.recording_id is null or wanted.chunks_done is distinct from wanted.chunks_total then
         return;
     end if;
     perform private.write_audit(
         'transcript.assemble', 'ALLOWED', null, 'recording', array[of_recording], array[wanted.patient_id],
-        array[wanted.consultation_id], array['words'], wanted.pieces_total, null
+        array[wanted.consultation_id], array['text'], wanted.chunks_total, null
     );
     return query
-    select p.number, p.heard, p.is_unintelligible, p.turn
-    from private.transcript_pieces as p
+    select p.number, p.answer, p.is_unintelligible, p.turn
+    from private.transcript_chunks as p
     where p.recording_id = of_recording
     order by p.number;
 end
@@ -397,8 +400,8 @@ $$;
 
 -- Returns the encrypted text and the corrections of a READY transcript that is being retried, after the audit row.
 -- Returns no row for any other transcript.
-create function private.read_retried(of_recording uuid)
-returns table (sealed bytea, corrections bytea[])
+create function private.read_retried_transcript(of_recording uuid)
+returns table (ciphertext bytea, corrections bytea[])
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -409,16 +412,16 @@ begin
     end if;
     perform private.write_audit(
         'transcript.assemble', 'ALLOWED', null, 'recording', array[of_recording], array[wanted.patient_id],
-        array[wanted.consultation_id], array['words'], 1, null
+        array[wanted.consultation_id], array['text'], 1, null
     );
     return query
     select
-        w.sealed,
+        w.ciphertext,
         array(
-            select x.sealed from private.transcript_corrections as x
+            select x.ciphertext from private.transcript_corrections as x
             where x.recording_id = w.recording_id order by x.number
         )
-    from private.transcript_words as w
+    from private.transcript_texts as w
     where w.recording_id = of_recording;
 end
 $$;
@@ -427,8 +430,8 @@ $$;
 -- Unintelligible chunks stay with their turns, so that they can be retried. Other chunks are deleted. Raises RG409
 -- (concurrent_change) if the transcript was corrected after the worker read it.
 create function private.finish_transcription(
-    of_recording uuid, of_language text, words bytea, found_by bigint[], corrections integer, without_words integer,
-    unheard_pieces integer[], unheard_turns integer[]
+    of_recording uuid, of_language text, new_text bytea, new_terms bigint[], corrections integer,
+    turns_without_text integer, unintelligible_chunks integer[], unintelligible_turns integer[]
 ) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -444,18 +447,20 @@ begin
         raise exception 'concurrent_change' using errcode = 'RG409';
     end if;
     if wanted.is_retried then
-        update private.transcript_words as w set sealed = words, terms = found_by where w.recording_id = of_recording;
-    elsif words is not null then
-        insert into private.transcript_words (recording_id, sealed, terms) values (of_recording, words, found_by);
+        update private.transcript_texts as w set ciphertext = new_text, terms = new_terms
+        where w.recording_id = of_recording;
+    elsif new_text is not null then
+        insert into private.transcript_texts (recording_id, ciphertext, terms)
+        values (of_recording, new_text, new_terms);
     end if;
-    delete from private.transcript_pieces as p where p.recording_id = of_recording and not p.is_unintelligible;
-    update private.transcript_pieces as p set turn = u.turn
-    from unnest(unheard_pieces, unheard_turns) as u (number, turn)
+    delete from private.transcript_chunks as p where p.recording_id = of_recording and not p.is_unintelligible;
+    update private.transcript_chunks as p set turn = u.turn
+    from unnest(unintelligible_chunks, unintelligible_turns) as u (number, turn)
     where p.recording_id = of_recording and p.number = u.number;
-    update resguardo.transcripts as t set language = of_language, unintelligible_count = without_words
+    update resguardo.transcripts as t set language = of_language, unintelligible_count = turns_without_text
     where t.recording_id = of_recording;
     perform private.end_transcription(
-        of_recording, case when words is null then 'NO_SPEECH' else 'READY' end, null
+        of_recording, case when new_text is null then 'NO_SPEECH' else 'READY' end, null
     );
 end
 $$;

@@ -32,7 +32,7 @@ create function private.search_transcripts(
     of_terms bigint[], of_patient uuid, of_consultation uuid, of_recording uuid, since timestamptz, until timestamptz,
     with_sensitive boolean, most integer
 ) returns table (
-    recording_id uuid, consultation_id uuid, recorded_at timestamptz, sealed bytea, wrapped bytea, root_key text,
+    recording_id uuid, consultation_id uuid, recorded_at timestamptz, ciphertext bytea, wrapped bytea, root_key text,
     corrections bytea[], is_cut boolean
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -52,8 +52,8 @@ begin
         raise exception 'search_empty' using errcode = 'RG409';
     end if;
     with matching as materialized (
-        select w.recording_id, length(w.sealed) as size_bytes
-        from private.transcript_words as w
+        select w.recording_id, length(w.ciphertext) as size_bytes
+        from private.transcript_texts as w
         where w.terms @> of_terms
     ),
 
@@ -84,7 +84,7 @@ begin
             sum(
                 f.size_bytes + coalesce(
                     (
-                        select sum(length(x.sealed)) from private.transcript_corrections as x
+                        select sum(length(x.ciphertext)) from private.transcript_corrections as x
                         where x.recording_id = f.recording_id
                     ), 0
                 )
@@ -130,20 +130,20 @@ begin
         array(
             select distinct t.consultation_id from resguardo.transcripts as t where t.recording_id = any (hits)
         ),
-        cardinality(hits), array['words']
+        cardinality(hits), array['text']
     );
     return query
     select
-        t.recording_id, t.consultation_id, c.scheduled_at, w.sealed, k.wrapped_key, k.root_key_id,
+        t.recording_id, t.consultation_id, c.scheduled_at, w.ciphertext, k.wrapped_key, k.root_key_id,
         array(
-            select x.sealed from private.transcript_corrections as x
+            select x.ciphertext from private.transcript_corrections as x
             where x.recording_id = t.recording_id order by x.number
         ),
         leaves_some_out
     from unnest(hits) with ordinality as h (id, place)
     inner join resguardo.transcripts as t on t.recording_id = h.id
     inner join resguardo.consultations as c on c.id = t.consultation_id
-    inner join private.transcript_words as w on w.recording_id = t.recording_id
+    inner join private.transcript_texts as w on w.recording_id = t.recording_id
     inner join private.recording_keys as k on k.recording_id = t.recording_id
     order by h.place;
 end

@@ -16,7 +16,7 @@ create index subtitle_links_expires_idx on private.subtitle_links (expires_at);
 -- Stores a subtitle link of the caller's own recording by the hash of its secret. Returns null if the recording is
 -- hidden or has no transcript text. The link expires no later than the token that asked for it. Expired links are
 -- deleted. Raises RG409 (recording_being_deleted).
-create function private.keep_subtitle_link(of_recording uuid, secret_sha256 bytea, lifetime_seconds integer)
+create function private.store_subtitle_link(of_recording uuid, secret_sha256 bytea, lifetime_seconds integer)
 returns timestamptz
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -28,7 +28,7 @@ declare
     );
 begin
     perform private.use_quota(private.person(), 'subtitles');
-    wanted := private.find_transcript('transcript.issue_url', of_recording, array['words'], is_locked => false);
+    wanted := private.find_transcript('transcript.issue_url', of_recording, array['text'], is_locked => false);
     if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;

@@ -56,7 +56,7 @@ async def spoken(
         offered.root_key_id,
     )
     await world.rows(
-        "insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status, pieces_total)"
+        "insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status, chunks_total)"
         " select r.id, r.consultation_id, r.doctor_id, r.patient_id, 'RUNNING', 0 from resguardo.recordings as r"
         " where r.id = %s on conflict (recording_id) do update set status = 'RUNNING', error = null",
         recording,

@@ -92,14 +92,12 @@ READS = {
     "withdrawConsent": Read(documents.WITHDRAW_CONSENT, "consent.withdraw", "C", "participant", []),
     "joinConsultation": Read(documents.JOIN, "consultation.join", "E", "consultation", []),
     "issueDownloadUrl": Read(documents.ISSUE_URL, "recording.issue_url", "R", "recording", ["object"]),
-    "transcript": Read(documents.TRANSCRIPT, "transcript.read", "R", "recording", ["words"]),
-    "searchTranscripts": Read(documents.SEARCH_TRANSCRIPTS, "transcript.search", "R", "recording", ["words"]),
-    "correctTranscript": Read(
-        documents.CORRECT_TRANSCRIPT, "transcript.correct", "U", "recording", ["words"]
-    ),
-    "attributeTurn": Read(documents.ATTRIBUTE_TURN, "transcript.correct", "U", "recording", ["words"]),
+    "transcript": Read(documents.TRANSCRIPT, "transcript.read", "R", "recording", ["text"]),
+    "searchTranscripts": Read(documents.SEARCH_TRANSCRIPTS, "transcript.search", "R", "recording", ["text"]),
+    "correctTranscript": Read(documents.CORRECT_TRANSCRIPT, "transcript.correct", "U", "recording", ["text"]),
+    "attributeTurn": Read(documents.ATTRIBUTE_TURN, "transcript.correct", "U", "recording", ["text"]),
     "issueSubtitleUrls": Read(
-        documents.ISSUE_SUBTITLE_URLS, "transcript.issue_url", "R", "recording", ["words"]
+        documents.ISSUE_SUBTITLE_URLS, "transcript.issue_url", "R", "recording", ["text"]
     ),
 }
 

@@ -146,7 +146,7 @@ async def test_progress_of_the_words_is_told(world: World, case: Case, api: str)
         assert (await client.event())["transcription"]["status"] == "PENDING"
         for done in (0, 1):
             await world.rows(
-                "update resguardo.transcripts set status = 'RUNNING', pieces_total = 2, pieces_done = %s"
+                "update resguardo.transcripts set status = 'RUNNING', chunks_total = 2, chunks_done = %s"
                 " where recording_id = %s",
                 done,
                 recording,

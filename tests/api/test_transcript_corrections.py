@@ -36,7 +36,7 @@ async def test_correction_that_says_what_is_there_changes_nothing_and_leaves_a_r
     assert list(answer.data.values()) == [before]
     assert before["corrections"] == []
     (row,) = await world.audit(answer.request_id)
-    assert (row["action"], row["outcome"], row["fields"]) == ("transcript.correct", "ALLOWED", ["words"])
+    assert (row["action"], row["outcome"], row["fields"]) == ("transcript.correct", "ALLOWED", ["text"])
     assert row["entity_ids"] == [recording]
 
 
@@ -56,7 +56,8 @@ async def test_text_that_no_turn_may_have_is_refused_before_anything_is_read(
     world: World, doctor: Person, recording: UUID
 ) -> None:
     await world.rows(
-        "update private.transcript_words set sealed = sealed || 'x'::bytea where recording_id = %s", recording
+        "update private.transcript_texts set ciphertext = ciphertext || 'x'::bytea where recording_id = %s",
+        recording,
     )
     for text, reason in (
         (" ", "correction_empty"),
@@ -109,7 +110,7 @@ async def test_correction_that_was_moved_to_another_place_opens_nothing(
         assert (await _correct(doctor, recording, 2, text)).data
     older, newer = (1, 2)
     await world.rows(
-        "update private.transcript_corrections as c set sealed = o.sealed"
+        "update private.transcript_corrections as c set ciphertext = o.ciphertext"
         " from private.transcript_corrections as o"
         " where c.recording_id = %s and o.recording_id = c.recording_id and o.number <> c.number"
         " and (c.number = %s or %s)",

@@ -147,14 +147,14 @@ async def test_search_reads_no_more_than_memory_allows(world: World, doctor: Per
         older,
     )
     await world.rows(
-        "update private.transcript_words set sealed = sealed || convert_to(repeat('x', %s), 'UTF8')"
+        "update private.transcript_texts set ciphertext = ciphertext || convert_to(repeat('x', %s), 'UTF8')"
         " where recording_id = %s",
         40 * _MIB,
         older,
     )
     found = (await _send(doctor, "bunion")).data["searchTranscripts"]
     assert ([hit["recordingId"] for hit in found["hits"]], found["isCut"]) == ([str(newer)], True)
-    await world.rows("delete from private.transcript_words where recording_id = %s", older)
+    await world.rows("delete from private.transcript_texts where recording_id = %s", older)
 
 
 async def test_many_searches_at_once_are_all_answered(doctor: Person, recording: UUID) -> None:
@@ -232,7 +232,8 @@ async def test_strange_query_is_answered(world: World, doctor: Person, recording
 
 async def _damage(world: World, recording: UUID) -> None:
     await world.rows(
-        "update private.transcript_words set sealed = sealed || 'x'::bytea where recording_id = %s", recording
+        "update private.transcript_texts set ciphertext = ciphertext || 'x'::bytea where recording_id = %s",
+        recording,
     )
 
 

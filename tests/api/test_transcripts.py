@@ -343,14 +343,14 @@ async def test_unintelligible_turn_is_marked_counted_never_found_and_can_be_retr
     refusal = ("CONFLICT", "transcription_not_failed")
     assert await doctor.refused(documents.RETRY_TRANSCRIPTION, id=str(made)) == refusal
     await world.rows(
-        "insert into private.transcript_pieces"
+        "insert into private.transcript_chunks"
         " (recording_id, number, sound, start_ms, end_ms, heard, is_unintelligible, turn)"
         " values (%s, 0, %s, 0, 1, '', true, 1)",
         made,
         made,
     )
     await world.rows(
-        "update resguardo.transcripts set pieces_total = 1, pieces_done = 1 where recording_id = %s", made
+        "update resguardo.transcripts set chunks_total = 1, chunks_done = 1 where recording_id = %s", made
     )
     assert await doctor.ask(documents.RETRY_TRANSCRIPTION, id=str(made)) is True
     shown = (await doctor.ask(documents.RECORDING, id=str(made)))["transcription"]

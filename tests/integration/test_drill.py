@@ -307,7 +307,7 @@ def test_escrow_without_a_key_that_is_needed_is_found(practice: Practice) -> Non
 def test_words_that_do_not_open_in_their_place_are_found(practice: Practice) -> None:
     one, other, *_ = sorted(practice.recordings)
     swap = (
-        "update private.transcript_words as w set sealed = o.sealed from private.transcript_words as o"
+        "update private.transcript_texts as w set ciphertext = o.ciphertext from private.transcript_texts as o"
         " where (w.recording_id, o.recording_id) in ((%s, %s), (%s, %s))"
     )
     practice.rows(swap, one, other, other, one)

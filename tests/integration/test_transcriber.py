@@ -59,14 +59,14 @@ class Practice:
 
     async def state_of(self, video: UUID) -> tuple[str, str | None, int, int | None]:
         rows = await self.world.rows(
-            "select status, error, pieces_done, pieces_total from resguardo.transcripts where recording_id = %s",
+            "select status, error, chunks_done, chunks_total from resguardo.transcripts where recording_id = %s",
             video,
         )
         return tuple(rows[0].values())
 
     async def transcript_of(self, video: UUID) -> Transcript:
         rows = await self.world.rows(
-            "select w.sealed, k.wrapped_key, k.root_key_id from private.transcript_words as w"
+            "select w.ciphertext, k.wrapped_key, k.root_key_id from private.transcript_texts as w"
             " inner join private.recording_keys as k on k.recording_id = w.recording_id where w.recording_id = %s",
             video,
         )
@@ -120,7 +120,7 @@ async def test_what_both_said_is_kept_with_their_turns_and_times(practice: Pract
         abs(turn.start_ms / 1000 - said.start) < 0.3
         for said, turn in zip(SAID, transcript.turns, strict=False)
     )
-    assert await practice.world.value("select count(*) from private.transcript_pieces") == 0
+    assert await practice.world.value("select count(*) from private.transcript_chunks") == 0
 
 
 def second(number: float) -> int:
@@ -307,7 +307,7 @@ async def test_ciphertext_that_is_moved_to_another_row_does_not_open(practice: P
     video = await practice.recorded()
     await practice.transcriber.transcribe(video)
     rows = await practice.world.rows(
-        "select w.sealed, k.wrapped_key, k.root_key_id from private.transcript_words as w"
+        "select w.ciphertext, k.wrapped_key, k.root_key_id from private.transcript_texts as w"
         " inner join private.recording_keys as k on k.recording_id = w.recording_id"
     )
     sealed, wrapped, root_key_id = rows[0].values()

@@ -12,9 +12,9 @@ from uuid import UUID
 import pytest
 from procrastinate.jobs import Job, Status
 
-from app.consents.texts import ABOUT_WORDS
+from app.consents.texts import ABOUT_TRANSCRIPTION
 from app.errors import AppError, Conflict, InvalidInput, NotFound, RateLimited, Timeout, UpstreamFailed
-from app.jobs.queue import WORDS_QUEUE, GrowingPauses, JobFailed, Task, _runner, make_queue
+from app.jobs.queue import TRANSCRIPTION_QUEUE, GrowingPauses, JobFailed, Task, _runner, make_queue
 from app.keys.keyring import Keyring, new_key_line
 from app.media.sound import Cut
 from app.transcripts.tasks import TRANSCRIPTION_ATTEMPTS, define_tasks
@@ -513,7 +513,7 @@ async def test_job_that_two_work_on_is_left_to_the_later_and_comes_to_no_third(w
         jobs = queue.job_manager
 
         async def fetched() -> Job | None:
-            return await jobs.fetch_job(queues=[WORDS_QUEUE], worker_id=await jobs.register_worker())
+            return await jobs.fetch_job(queues=[TRANSCRIPTION_QUEUE], worker_id=await jobs.register_worker())
 
         first = await fetched()
         assert first is not None
@@ -536,7 +536,7 @@ async def _overtaken(words: Words, video: UUID, attempts: int = 0) -> None:
     async def script(number: int, before: int) -> None:
         if number == 2:
             async with words.world.worker.as_service("test") as tx:
-                assert await transcription_store.begin(tx, video, ABOUT_WORDS) is not None
+                assert await transcription_store.begin(tx, video, ABOUT_TRANSCRIPTION) is not None
 
     words.speech.how, words.speech.script = Cut.WINDOWS, script
     job = SimpleNamespace(attempts=attempts)
@@ -560,17 +560,17 @@ async def test_switch_that_goes_off_meanwhile_ends_it_before_the_next_piece(word
     await words.transcriber().transcribe(video)
     assert words.speech.asked == [0, 1, 2]
     assert (await words.state_of(video))[:2] == ("OFF", "switched_off")
-    assert await words.world.value("select count(*) from private.transcript_words") == 0
+    assert await words.world.value("select count(*) from private.transcript_texts") == 0
 
 
 async def test_heard_pieces_of_what_was_switched_off_are_given_to_nobody(words: Words) -> None:
     words.speech.script = fail(RateLimited("speech_busy"))
     video = await words.recorded()
     await _try(words, video)
-    await words.world.rows("update resguardo.transcripts set pieces_done = pieces_total")
+    await words.world.rows("update resguardo.transcripts set chunks_done = chunks_total")
     await words.world.rows("update resguardo.consultations set transcribe = false")
     async with words.world.worker.as_service("test") as tx:
-        assert await transcription_store.read_heard(tx, video) is None
+        assert await transcription_store.read_answers(tx, video) is None
     count = "select count(*) from audit.events where action = 'transcript.assemble'"
     assert await words.world.value(count) == 0
 
@@ -588,7 +588,7 @@ async def test_speakers_that_turn_up_later_are_heard_unless_the_video_was_planne
     assert ((await words.state_of(video))[3] is not None) is is_planned
     await words.world.rows("update resguardo.recordings set status = 'READY' where id = %s", speakers)
     async with words.world.worker.as_service("test") as tx:
-        begun = await transcription_store.begin(tx, video, ABOUT_WORDS)
+        begun = await transcription_store.begin(tx, video, ABOUT_TRANSCRIPTION)
     assert begun is not None
     heard = [(video, "VIDEO")] if is_planned else [(speakers, "SPEAKERS"), (video, "VIDEO")]
     assert [(one.id, one.medium) for one in begun.sounds] == heard
@@ -667,8 +667,8 @@ async def test_words_of_what_is_destroyed_meanwhile_do_not_come_back(words: Word
     assert destroyed == [1]
     assert len(words.speech.asked) == 6
     assert (await words.state_of(video))[:2] == ("OFF", "recording_destroyed")
-    assert await words.world.value("select count(*) from private.transcript_pieces") == 0
-    assert await words.world.value("select count(*) from private.transcript_words") == 0
+    assert await words.world.value("select count(*) from private.transcript_chunks") == 0
+    assert await words.world.value("select count(*) from private.transcript_texts") == 0
 
 
 async def test_words_that_are_written_while_the_key_is_shredded_go_as_well(words: Words) -> None:
@@ -683,12 +683,12 @@ async def test_words_that_are_written_while_the_key_is_shredded_go_as_well(words
                 assert not destroying.done()
                 await asyncio.sleep(0.01)
         await words.world.rows(
-            "insert into private.transcript_words (recording_id, sealed, terms) values (%s, %s, '{1}')",
+            "insert into private.transcript_texts (recording_id, ciphertext, terms) values (%s, %s, '{1}')",
             video,
             bytes(100),
         )
     assert (await destroying).destroyed == 1
-    assert await words.world.value("select count(*) from private.transcript_words") == 0
+    assert await words.world.value("select count(*) from private.transcript_texts") == 0
     assert (await words.state_of(video))[:2] == ("OFF", "recording_destroyed")
 
 
@@ -730,7 +730,7 @@ async def test_heard_piece_that_is_moved_to_another_row_ends_visibly(words: Word
     video = await words.recorded()
     await _try(words, video)
     await words.world.rows(
-        "update private.transcript_pieces as p set heard = o.heard from private.transcript_pieces as o"
+        "update private.transcript_chunks as p set answer = o.answer from private.transcript_chunks as o"
         " where p.number = 0 and o.number = 1"
     )
     await words.transcriber().transcribe(video)
@@ -800,7 +800,7 @@ async def test_speech_service_is_told_the_given_language_or_that_of_the_consents
                 " participant_kind, decision, source, recorded_by, text_version, text_language, text_sha256)"
                 " select gen_random_uuid(), p.id, p.consultation_id, p.doctor_id, p.patient_id, p.kind, 'GIVEN',"
                 " 'SELF', p.doctor_id, %s, %s, repeat('a', 64) from resguardo.participants as p where p.id = %s",
-                ABOUT_WORDS[0],
+                ABOUT_TRANSCRIPTION[0],
                 decision_language,
                 person,
             )

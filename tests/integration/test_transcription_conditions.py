@@ -101,7 +101,7 @@ async def test_recording_in_which_nobody_speaks_is_ready_and_has_no_speech(
     assert await words.state_of(video) == ("NO_SPEECH", None, turns, turns)
     status = "select status from resguardo.recordings where id = %s"
     assert await words.world.value(status, video) == "READY"
-    for table in ("private.transcript_words", "private.transcript_pieces"):
+    for table in ("private.transcript_texts", "private.transcript_chunks"):
         assert await words.world.value(f"select count(*) from {table}") == 0  # noqa: S608 - table names from this test
 
 
@@ -384,10 +384,11 @@ async def test_piece_of_a_microphone_that_is_tried_again_keeps_its_voice_and_pla
     assert sum(turn.is_unintelligible for turn in (await words.transcript_of(video)).turns) == 2
     words.speech.script = None
     await words.world.rows(
-        "update private.transcript_pieces set heard = null, spoilt = 0 where recording_id = %s", video
+        "update private.transcript_chunks set answer = null, failed_requests = 0 where recording_id = %s",
+        video,
     )
     await words.world.rows(
-        "update resguardo.transcripts set is_retried = true, pieces_total = 2, pieces_done = 0"
+        "update resguardo.transcripts set is_retried = true, chunks_total = 2, chunks_done = 0"
         " where recording_id = %s",
         video,
     )

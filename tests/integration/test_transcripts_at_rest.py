@@ -46,11 +46,11 @@ async def words(
 
 async def _sealed(words: Words, video: UUID) -> Sealed:
     [row] = await words.world.rows(
-        "select w.sealed, k.wrapped_key, k.root_key_id from private.transcript_words as w"
+        "select w.ciphertext, k.wrapped_key, k.root_key_id from private.transcript_texts as w"
         " inner join private.recording_keys as k on k.recording_id = w.recording_id where w.recording_id = %s",
         video,
     )
-    return Sealed(video, row["sealed"], (), row["wrapped_key"], row["root_key_id"])
+    return Sealed(video, row["ciphertext"], (), row["wrapped_key"], row["root_key_id"])
 
 
 async def _key_of(words: Words, video: UUID, keyring: Keyring = KEYRING) -> FieldKey:
@@ -65,7 +65,7 @@ async def _correct(words: Words, video: UUID) -> None:
     place = encryption.correction_field(video, 1)
     sealed = (await _key_of(words, video)).encrypt(place, "corregído encefalitis".encode())
     await words.world.rows(
-        "insert into private.transcript_corrections (recording_id, number, sealed, corrected_by)"
+        "insert into private.transcript_corrections (recording_id, number, ciphertext, corrected_by)"
         " values (%s, 1, %s, %s)",
         video,
         sealed,
@@ -137,11 +137,11 @@ async def test_full_dump_has_no_word_in_any_writing_half_way_and_at_the_end(word
     await _correct(words, video)
     for options in ((), ("--inserts",)):
         dump = await anyio.to_thread.run_sync(_dumped, words.world.database, *options)
-        for table in (b"private.transcript_words", b"private.transcript_corrections", b"audit.events"):
+        for table in (b"private.transcript_texts", b"private.transcript_corrections", b"audit.events"):
             assert table in dump
         assert str(video).encode() in dump
         assert _found(dump, _said()) == set()
-    assert b"transcript_pieces" in half_way
+    assert b"transcript_chunks" in half_way
     assert _found(half_way, _said()) == set()
 
 
@@ -182,7 +182,7 @@ async def test_ciphertext_that_is_moved_opens_nowhere_else(words: Words) -> None
     with pytest.raises(Conflict, match="field_unreadable"):
         (await _key_of(words, other)).decrypt(encryption.transcript_field(other), sealed)
     await words.world.rows(
-        "update private.transcript_words as w set sealed = o.sealed from private.transcript_words as o"
+        "update private.transcript_texts as w set ciphertext = o.ciphertext from private.transcript_texts as o"
         " where w.recording_id = %s and o.recording_id = %s",
         other,
         one,
@@ -224,7 +224,7 @@ async def _index_numbers(words: Words, keyring: Keyring, text: str) -> frozenset
 
 
 async def _terms(words: Words, video: UUID) -> set[int]:
-    query = "select terms from private.transcript_words where recording_id = %s"
+    query = "select terms from private.transcript_texts where recording_id = %s"
     return set(await words.world.value(query, video))
 
 
@@ -327,6 +327,6 @@ async def test_certificate_counts_the_rows_of_words_and_checks_offline(words: Wo
         spoilt = document.replace('"rows":1', '"rows":2').replace('"rows":10', '"rows":11')
         with pytest.raises(InvalidInput, match="certificate_signature"):
             check(spoilt.encode(), SIGNER.public_key)
-    assert cleared[heard] == {("subtitle_links", 1), ("transcript_corrections", 1), ("transcript_words", 1)}
-    assert cleared[half] == {("transcript_pieces", TURNS)}
+    assert cleared[heard] == {("subtitle_links", 1), ("transcript_corrections", 1), ("transcript_texts", 1)}
+    assert cleared[half] == {("transcript_chunks", TURNS)}
     assert {(await words.state_of(video))[:2] for video in (heard, half)} == {("OFF", "recording_destroyed")}

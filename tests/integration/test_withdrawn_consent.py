@@ -90,7 +90,7 @@ async def test_withdrawal_during_the_transcription_ends_it_before_the_next_chunk
     assert words.speech.asked == [0, 1, 2]
     assert (await words.state_of(video))[:3] == ("OFF", "consent_withdrawn", 2)
     assert 2 in await words.left(video), "the text that arrived after the withdrawal was stored"
-    assert await words.world.value("select count(*) from private.transcript_words") == 0
+    assert await words.world.value("select count(*) from private.transcript_texts") == 0
 
 
 async def _withdrawn_during_chunk_2(words: Words) -> tuple[UUID, UUID]:
@@ -116,7 +116,7 @@ async def test_answers_are_not_assembled_after_a_withdrawal(words: Words) -> Non
     video = await _transcribed_but_not_assembled(words, consultation)
     await decide(words, patient, "WITHDRAWN")
     async with words.world.worker.as_service("test") as tx:
-        assert await transcription_store.read_heard(tx, video) is None
+        assert await transcription_store.read_answers(tx, video) is None
     assert (await words.state_of(video))[:2] == ("OFF", "consent_withdrawn")
 
 
@@ -130,7 +130,7 @@ async def _transcribed_but_not_assembled(words: Words, consultation: UUID) -> UU
     with pytest.raises(RateLimited):
         await words.transcriber().transcribe(video)
     words.speech.script = None
-    await words.world.rows("update resguardo.transcripts set pieces_done = pieces_total")
+    await words.world.rows("update resguardo.transcripts set chunks_done = chunks_total")
     return video
 
 

@@ -166,7 +166,7 @@ class Words:
     async def state_of(self, video: UUID) -> tuple[str, str | None, int, int | None]:
         """Return the status, the error, the number of transcribed chunks, and the number of all chunks."""
         rows = await self.world.rows(
-            "select status, error, pieces_done, pieces_total from resguardo.transcripts where recording_id = %s",
+            "select status, error, chunks_done, chunks_total from resguardo.transcripts where recording_id = %s",
             video,
         )
         return tuple(rows[0].values())
@@ -174,7 +174,7 @@ class Words:
     async def left(self, video: UUID) -> list[int]:
         """Return the numbers of the planned chunks without a stored transcription."""
         rows = await self.world.rows(
-            "select number from private.transcript_pieces where recording_id = %s and heard is null order by 1",
+            "select number from private.transcript_chunks where recording_id = %s and answer is null order by 1",
             video,
         )
         return [row["number"] for row in rows]
@@ -182,7 +182,7 @@ class Words:
     async def transcript_of(self, video: UUID, keyring: Keyring = KEYRING) -> Transcript:
         """Return the transcript of the recording."""
         rows = await self.world.rows(
-            "select w.sealed, k.wrapped_key, k.root_key_id from private.transcript_words as w"
+            "select w.ciphertext, k.wrapped_key, k.root_key_id from private.transcript_texts as w"
             " inner join private.recording_keys as k on k.recording_id = w.recording_id where w.recording_id = %s",
             video,
         )

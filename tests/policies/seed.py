@@ -135,16 +135,16 @@ def _words(connection: Connection, case: Case) -> None:
         [recording, case.id_of("over"), case.doctor_id, case.patient_id],
     )
     connection.execute(
-        "insert into private.transcript_pieces (recording_id, number, sound, start_ms, end_ms)"
+        "insert into private.transcript_chunks (recording_id, number, sound, start_ms, end_ms)"
         " values (%s, 0, %s, 0, 1)",
         [recording, recording],
     )
     connection.execute(
-        "insert into private.transcript_words (recording_id, sealed, terms) values (%s, %s, '{1}')",
+        "insert into private.transcript_texts (recording_id, ciphertext, terms) values (%s, %s, '{1}')",
         [recording, bytes(40)],
     )
     connection.execute(
-        "insert into private.transcript_corrections (recording_id, number, sealed, corrected_by)"
+        "insert into private.transcript_corrections (recording_id, number, ciphertext, corrected_by)"
         " values (%s, 1, %s, %s)",
         [recording, bytes(40), case.doctor_id],
     )

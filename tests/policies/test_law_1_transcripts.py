@@ -12,8 +12,8 @@ from tests.policies.world import ANA, BRUNO, DATA_API_ROLES
 
 READY = ANA.id_of("over READY")
 WORDS = (
-    "transcript_words",
-    "transcript_pieces",
+    "transcript_texts",
+    "transcript_chunks",
     "transcript_corrections",
     "word_index_key",
     "subtitle_links",
@@ -23,15 +23,16 @@ SEARCH = "select * from private.search_transcripts(%s, null, null, null, null, n
 GIVE_WORDS = {
     "open_transcript": "private.find_transcript(",
     "search_transcripts": "private.write_lookup(",
-    "read_heard": "private.write_audit(",
-    "read_retried": "private.write_audit(",
+    "read_answers": "private.write_audit(",
+    "read_retried_transcript": "private.write_audit(",
 }
 """The functions that return a transcript, and the call in each that writes the audit row."""
 GIVE_NONE = {
-    "begin_transcription", "clear_words", "correct_transcript", "count_keys", "finish_transcription",
-    "is_any_piece_heard", "keep_heard", "keep_pieces", "keep_spoilt", "keep_subtitle_link", "lock_word_index_key",
-    "pieces_left", "read_subtitle_link", "read_word_index_key", "require_root_keys", "retry_transcription",
-    "rewrap_word_index_key", "wants_piece", "word_index_key",
+    "begin_transcription", "clear_transcript", "correct_transcript", "count_failed_request",
+    "count_keys", "finish_transcription", "is_any_chunk_transcribed", "is_chunk_wanted",
+    "list_unanswered_chunks", "lock_word_index_key", "read_subtitle_link", "read_word_index_key",
+    "require_root_keys", "retry_transcription", "rewrap_word_index_key", "store_answer",
+    "store_chunks", "store_subtitle_link", "word_index_key",
 }  # fmt: skip
 """Functions that store, count or delete transcripts, or return a wrapped key or the claims of a subtitle link."""
 

@@ -66,7 +66,7 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.correct_transcript(gen_random_uuid(), 1, '', '{}')",
         "select private.search_transcripts('{1}', null, null, null, null, null, false, 1)",
         "select private.read_word_index_key()",
-        "select private.keep_subtitle_link(gen_random_uuid(), '', 60)",
+        "select private.store_subtitle_link(gen_random_uuid(), '', 60)",
         "select private.retry_transcription(gen_random_uuid())",
         "select private.switch_transcription(gen_random_uuid(), true)",
     ),

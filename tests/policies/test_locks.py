@@ -26,7 +26,7 @@ BY_A_CLINICIAN: dict[LiteralString, UUID] = {
     "select private.open_transcript('transcript.read', %s)": READY,
     "select private.open_transcript('transcript.correct', %s)": READY,
     "select private.correct_transcript(%s, 2, '', '{}')": READY,
-    "select private.keep_subtitle_link(%s, sha256('x'), 60)": READY,
+    "select private.store_subtitle_link(%s, sha256('x'), 60)": READY,
     "select private.retry_transcription(%s)": READY,
     "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500)": READY,
     "select private.switch_transcription(%s, true)": ANA.id_of("over"),

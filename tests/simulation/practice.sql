@@ -89,11 +89,11 @@ declare
 begin
     if part = 0 then
         update resguardo.transcripts as t
-        set status = 'READY', pieces_total = 3, pieces_done = 3, run = 1, status_at = private.now()
+        set status = 'READY', chunks_total = 3, chunks_done = 3, run = 1, status_at = private.now()
         where t.recording_id = recording;
-        insert into private.transcript_words (recording_id, sealed, terms)
+        insert into private.transcript_texts (recording_id, ciphertext, terms)
         values (recording, decode(repeat('ab', 99), 'hex'), '{1, 2, 3}');
-        insert into private.transcript_corrections (recording_id, number, sealed, corrected_by)
+        insert into private.transcript_corrections (recording_id, number, ciphertext, corrected_by)
         select recording, n.number, decode(repeat('cd', 99), 'hex'), t.doctor_id
         from resguardo.transcripts as t, generate_series(1, 2) as n (number) where t.recording_id = recording;
         insert into private.subtitle_links (secret_sha256, recording_id, claims, expires_at)
@@ -101,9 +101,9 @@ begin
         return 4;
     elsif part = 1 then
         update resguardo.transcripts as t
-        set status = 'RUNNING', pieces_total = 3, pieces_done = 1, run = 1, status_at = private.now()
+        set status = 'RUNNING', chunks_total = 3, chunks_done = 1, run = 1, status_at = private.now()
         where t.recording_id = recording;
-        insert into private.transcript_pieces (recording_id, number, sound, start_ms, end_ms, heard)
+        insert into private.transcript_chunks (recording_id, number, sound, start_ms, end_ms, answer)
         select
             recording, n.number, recording, n.number, n.number + 1,
             case n.number when 0 then decode(repeat('ef', 99), 'hex') end
@@ -131,9 +131,9 @@ begin
     from private.import_secrets as s join resguardo.recording_imports as i on i.id = s.import_id
     where exists (select from resguardo.recordings as r where r.id = i.recording_id)
     union all
-    select 'transcript_pieces', s.recording_id from private.transcript_pieces as s
+    select 'transcript_chunks', s.recording_id from private.transcript_chunks as s
     union all
-    select 'transcript_words', s.recording_id from private.transcript_words as s
+    select 'transcript_texts', s.recording_id from private.transcript_texts as s
     union all
     select 'transcript_corrections', s.recording_id from private.transcript_corrections as s
     union all

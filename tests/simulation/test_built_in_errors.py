@@ -103,13 +103,13 @@ async def test_shredding_that_leaves_the_key(world: World) -> None:
     assert await two_days_on(world) == {Wrong.LEFT: 1}
 
 
-@pytest.mark.parametrize("table", ["transcript_pieces", "transcript_words", "subtitle_links"])
+@pytest.mark.parametrize("table", ["transcript_chunks", "transcript_texts", "subtitle_links"])
 async def test_clearing_that_forgets_a_table_of_words(world: World, table: str) -> None:
-    others = {"'transcript_corrections', ", f"'{table}'"} if table == "transcript_words" else {f"'{table}'"}
-    source = await world.value("select prosrc from pg_proc where proname = 'clear_words'")
+    others = {"'transcript_corrections', ", f"'{table}'"} if table == "transcript_texts" else {f"'{table}'"}
+    source = await world.value("select prosrc from pg_proc where proname = 'clear_transcript'")
     [tables] = re.findall(r"array\[\s*(.*?)\s*\]", source)
     left = ", ".join(one for one in tables.split(", ") if not any(one in other for other in others))
-    await alter(world, "clear_words", tables, left)
+    await alter(world, "clear_transcript", tables, left)
     for _ in range(12):
         await ended(world)
     found = await two_days_on(world)

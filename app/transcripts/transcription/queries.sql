@@ -14,11 +14,11 @@ select
     b.language
 from private.begin_transcription(%(id)s, %(texts)s) as b;
 
--- name: keep_pieces
+-- name: store_chunks
 -- Stores the chunks to transcribe, once.
-select private.keep_pieces(%(id)s, %(pieces)s, cast(%(unused_tracks)s as smallint));
+select private.store_chunks(%(id)s, %(chunks)s, cast(%(unused_tracks)s as smallint));
 
--- name: pieces_left
+-- name: list_unanswered_chunks
 -- Returns the chunks that have no answer yet.
 select
     p.number,
@@ -31,45 +31,45 @@ select
     p.label,
     p.speaker,
     p.participant_id
-from private.pieces_left(%(id)s) as p;
+from private.list_unanswered_chunks(%(id)s) as p;
 
--- name: is_any_heard
+-- name: is_any_chunk_transcribed
 -- Returns whether a chunk of this recording has been transcribed before.
-select private.is_any_piece_heard(%(id)s);
+select private.is_any_chunk_transcribed(%(id)s);
 
--- name: wants_piece
+-- name: is_chunk_wanted
 -- Returns whether a chunk is to be sent; null if the transcript is no longer wanted.
-select private.wants_piece(%(id)s, %(run)s, %(number)s);
+select private.is_chunk_wanted(%(id)s, %(run)s, %(number)s);
 
--- name: keep_spoilt
+-- name: count_failed_request
 -- Counts a request that returned nothing usable, and returns the count of the chunk.
-select private.keep_spoilt(%(id)s, %(number)s);
+select private.count_failed_request(%(id)s, %(number)s);
 
--- name: keep_heard
+-- name: store_answer
 -- Stores the encrypted answer for a chunk.
-select private.keep_heard(%(id)s, %(number)s, %(sealed)s, %(gives_up)s);
+select private.store_answer(%(id)s, %(number)s, %(ciphertext)s, %(gives_up)s);
 
--- name: read_heard
+-- name: read_answers
 -- Returns the answers for all chunks; no row while a chunk has none.
 select
     p.number,
-    p.heard,
+    p.answer,
     p.is_unintelligible,
     p.turn
-from private.read_heard(%(id)s) as p;
+from private.read_answers(%(id)s) as p;
 
--- name: read_retried
+-- name: read_retried_transcript
 -- Returns the encrypted text and the corrections of a transcript that is being retried; else no row.
 select
-    r.sealed,
+    r.ciphertext,
     r.corrections
-from private.read_retried(%(id)s) as r;
+from private.read_retried_transcript(%(id)s) as r;
 
 -- name: finish
 -- Stores the text and its search terms, and ends the transcription.
 select private.finish_transcription(
-    %(id)s, %(language)s, %(words)s, %(terms)s, %(corrections)s, %(without_words)s, %(unheard_pieces)s,
-    %(unheard_turns)s
+    %(id)s, %(language)s, %(new_text)s, %(terms)s, %(corrections)s, %(turns_without_text)s, %(unintelligible_chunks)s,
+    %(unintelligible_turns)s
 );
 
 -- name: give_up

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import anyio.to_thread
 
-from app.consents.texts import ABOUT_WORDS
+from app.consents.texts import ABOUT_TRANSCRIPTION
 from app.errors import AppError, Conflict, NotFound, UpstreamFailed
 from app.integrations.speech.client import Speech
 from app.integrations.storage.client import Storage
@@ -96,7 +96,7 @@ class Transcriber:
             await self._end(recording_id, "OFF", "speech_not_configured")
             return
         async with self._database.as_service(REASON) as tx:
-            begun = await store.begin(tx, recording_id, ABOUT_WORDS)
+            begun = await store.begin(tx, recording_id, ABOUT_TRANSCRIPTION)
         if begun is None:
             return
         key = self._keyring.unwrap(begun.wrapped, begun.root_key_id)
@@ -112,13 +112,13 @@ class Transcriber:
 
         plan = await plan_pieces(work.begun.sounds, listen, speech.cut)
         async with self._database.as_service(REASON) as tx:
-            await store.keep_pieces(tx, work.recording_id, plan)
+            await store.store_chunks(tx, work.recording_id, plan)
 
     async def _hear(self, work: _Work, speech: Speech) -> bool:
         """Send every remaining piece. Return False if the transcription is no longer wanted."""
         async with self._database.as_service(REASON) as tx:
-            left = await store.pieces_left(tx, work.recording_id)
-            is_any_heard = await store.is_any_heard(tx, work.recording_id)
+            left = await store.list_unanswered_chunks(tx, work.recording_id)
+            is_any_chunk_transcribed = await store.is_any_chunk_transcribed(tx, work.recording_id)
         hearing = Hearing(
             self._database,
             speech,
@@ -126,7 +126,7 @@ class Transcriber:
             work.begun.run,
             work.key,
             work.begun.language,
-            is_any_heard,
+            is_any_chunk_transcribed,
         )
         async with aclosing(self._cut(work, left)) as pieces:
             return await hearing.hear(pieces)
@@ -145,10 +145,10 @@ class Transcriber:
 
     async def _assemble(self, work: _Work) -> None:
         async with self._database.as_service(REASON) as tx:
-            heard = await store.read_heard(tx, work.recording_id)
+            heard = await store.read_answers(tx, work.recording_id)
             if heard is None:
                 return
-            before = await store.read_retried(tx, work.recording_id)
+            before = await store.read_retried_transcript(tx, work.recording_id)
             index_key = await self._index_key(tx)
         finished = await anyio.to_thread.run_sync(_finished, work, heard, before, index_key)
         async with self._database.as_service(REASON) as tx:

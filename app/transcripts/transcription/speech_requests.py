@@ -42,7 +42,7 @@ OF_ONE_PIECE: Final = frozenset(("speech_nonsense", "speech_timeout", "speech_re
 
 @dataclass
 class Hearing:
-    """One run for one recording. `is_any_heard` says that the service has transcribed a piece of it before."""
+    """One run for one recording. `is_any_chunk_transcribed`: the service has transcribed a chunk of it before."""
 
     database: Database
     speech: Speech
@@ -50,7 +50,7 @@ class Hearing:
     run: int
     key: FieldKey = field(repr=False)
     language: str | None
-    is_any_heard: bool = False
+    is_any_chunk_transcribed: bool = False
     _failure: AppError | None = field(default=None, init=False)
     _spoilt: list[AppError] = field(default_factory=list, init=False)
     _refused: list[AppError] = field(default_factory=list, init=False)
@@ -100,7 +100,7 @@ class Hearing:
 
     async def _is_to_be_asked(self, number: int) -> bool:
         async with self.database.as_service(REASON) as tx:
-            wanted = await store.wants_piece(tx, self.recording_id, self.run, number)
+            wanted = await store.is_chunk_wanted(tx, self.recording_id, self.run, number)
         self._is_wanted = self._is_wanted and wanted is not None
         return bool(wanted) and self._goes_on
 
@@ -124,7 +124,7 @@ class Hearing:
             piece = _sane(
                 _piece(planned, await anyio.to_thread.run_sync(anchored, heard, planned.span.speech))
             )
-            self.is_any_heard = True
+            self.is_any_chunk_transcribed = True
             return piece
         finally:
             self._under_way -= 1
@@ -134,8 +134,8 @@ class Hearing:
     async def _is_none_heard(self) -> bool:
         """Whether the service has transcribed nothing, when what is under way has been answered."""
         async with self._answered:
-            await self._answered.wait_for(lambda: self.is_any_heard or not self._under_way)
-        return not self.is_any_heard
+            await self._answered.wait_for(lambda: self.is_any_chunk_transcribed or not self._under_way)
+        return not self.is_any_chunk_transcribed
 
     async def _is_to_be_tried_again(self, number: int, error: AppError) -> bool:
         """Whether the piece gets another try. Raises the error if it is no longer one piece's alone.
@@ -157,12 +157,12 @@ class Hearing:
 
     async def _times_spoilt(self, number: int) -> int:
         async with self.database.as_service(REASON) as tx:
-            return await store.keep_spoilt(tx, self.recording_id, number)
+            return await store.count_failed_request(tx, self.recording_id, number)
 
     async def _keep(self, number: int, piece: Piece, *, gives_up: bool = False) -> None:
         sealed = self.key.encrypt(encryption.chunk_field(self.recording_id, number), piece_bytes(piece))
         async with self.database.as_service(REASON) as tx:
-            await store.keep_heard(tx, self.recording_id, number, sealed, gives_up=gives_up)
+            await store.store_answer(tx, self.recording_id, number, sealed, gives_up=gives_up)
 
 
 def _piece(planned: PlannedPiece, heard: Heard) -> Piece:

@@ -63,7 +63,7 @@ async def begin(tx: Transaction, recording_id: UUID, texts: Sequence[str]) -> Be
     )
 
 
-async def keep_pieces(tx: Transaction, recording_id: UUID, plan: PiecePlan) -> None:
+async def store_chunks(tx: Transaction, recording_id: UUID, plan: PiecePlan) -> None:
     """Store the plan once."""
     rows = [
         {
@@ -79,13 +79,13 @@ async def keep_pieces(tx: Transaction, recording_id: UUID, plan: PiecePlan) -> N
         }
         for piece in plan.pieces
     ]
-    parameters = {"id": recording_id, "pieces": Jsonb(rows), "unused_tracks": plan.unused_tracks}
-    await tx.run(_sql["keep_pieces"], parameters)
+    parameters = {"id": recording_id, "chunks": Jsonb(rows), "unused_tracks": plan.unused_tracks}
+    await tx.run(_sql["store_chunks"], parameters)
 
 
-async def pieces_left(tx: Transaction, recording_id: UUID) -> dict[int, PlannedPiece]:
+async def list_unanswered_chunks(tx: Transaction, recording_id: UUID) -> dict[int, PlannedPiece]:
     """Return the remaining pieces by number."""
-    rows = await tx.all(_sql["pieces_left"], {"id": recording_id})
+    rows = await tx.all(_sql["list_unanswered_chunks"], {"id": recording_id})
     return {
         row["number"]: PlannedPiece(
             row["sound"],
@@ -97,34 +97,34 @@ async def pieces_left(tx: Transaction, recording_id: UUID) -> dict[int, PlannedP
     }
 
 
-async def is_any_heard(tx: Transaction, recording_id: UUID) -> bool:
+async def is_any_chunk_transcribed(tx: Transaction, recording_id: UUID) -> bool:
     """Whether the service has transcribed a piece of it before; also for a READY transcript that is retried."""
-    return bool(await tx.value(_sql["is_any_heard"], {"id": recording_id}))
+    return bool(await tx.value(_sql["is_any_chunk_transcribed"], {"id": recording_id}))
 
 
-async def wants_piece(tx: Transaction, recording_id: UUID, run: int, number: int) -> bool | None:
+async def is_chunk_wanted(tx: Transaction, recording_id: UUID, run: int, number: int) -> bool | None:
     """Return whether a piece must be sent: False if another worker transcribed it, None if the transcription is no
     longer wanted.
 
     Raises Conflict (transcription_overtaken) if another worker has taken over.
     """
     wanted: bool | None = await tx.value(
-        _sql["wants_piece"], {"id": recording_id, "run": run, "number": number}
+        _sql["is_chunk_wanted"], {"id": recording_id, "run": run, "number": number}
     )
     return wanted
 
 
-async def keep_spoilt(tx: Transaction, recording_id: UUID, number: int) -> int:
+async def count_failed_request(tx: Transaction, recording_id: UUID, number: int) -> int:
     """Count an attempt that may have been paid for and had no result. Return the number of such attempts."""
-    return int(await tx.value(_sql["keep_spoilt"], {"id": recording_id, "number": number}))
+    return int(await tx.value(_sql["count_failed_request"], {"id": recording_id, "number": number}))
 
 
-async def keep_heard(
+async def store_answer(
     tx: Transaction, recording_id: UUID, number: int, sealed: bytes, *, gives_up: bool = False
 ) -> None:
     """Store the answer of a piece once, if it is still wanted. `gives_up` says that the piece is unintelligible."""
-    parameters = {"id": recording_id, "number": number, "sealed": sealed, "gives_up": gives_up}
-    await tx.run(_sql["keep_heard"], parameters)
+    parameters = {"id": recording_id, "number": number, "ciphertext": sealed, "gives_up": gives_up}
+    await tx.run(_sql["store_answer"], parameters)
 
 
 @dataclass(frozen=True)
@@ -136,11 +136,11 @@ class HeardPiece:
     turn: int | None
 
 
-async def read_heard(tx: Transaction, recording_id: UUID) -> dict[int, HeardPiece] | None:
+async def read_answers(tx: Transaction, recording_id: UUID) -> dict[int, HeardPiece] | None:
     """Return every piece by its number, or None while one is missing or if the transcription is no longer wanted."""
-    rows = await tx.all(_sql["read_heard"], {"id": recording_id})
+    rows = await tx.all(_sql["read_answers"], {"id": recording_id})
     return {
-        row["number"]: HeardPiece(row["heard"], row["is_unintelligible"], row["turn"]) for row in rows
+        row["number"]: HeardPiece(row["answer"], row["is_unintelligible"], row["turn"]) for row in rows
     } or None
 
 
@@ -152,10 +152,10 @@ class Retried:
     corrections: tuple[bytes, ...] = field(repr=False)
 
 
-async def read_retried(tx: Transaction, recording_id: UUID) -> Retried | None:
+async def read_retried_transcript(tx: Transaction, recording_id: UUID) -> Retried | None:
     """None for a transcript that has no words yet."""
-    row = await tx.one(_sql["read_retried"], {"id": recording_id})
-    return None if row is None else Retried(row["sealed"], tuple(row["corrections"]))
+    row = await tx.one(_sql["read_retried_transcript"], {"id": recording_id})
+    return None if row is None else Retried(row["ciphertext"], tuple(row["corrections"]))
 
 
 @dataclass(frozen=True)
@@ -181,12 +181,12 @@ async def finish(tx: Transaction, recording_id: UUID, finished: Finished) -> Non
         {
             "id": recording_id,
             "language": finished.language,
-            "words": finished.words,
+            "new_text": finished.words,
             "terms": list(finished.terms),
             "corrections": finished.corrections,
-            "without_words": finished.without_words,
-            "unheard_pieces": list(finished.unheard),
-            "unheard_turns": list(finished.unheard.values()),
+            "turns_without_text": finished.without_words,
+            "unintelligible_chunks": list(finished.unheard),
+            "unintelligible_turns": list(finished.unheard.values()),
         },
     )
 
