@@ -31,8 +31,9 @@ from app.http.middleware import edge_middleware, no_such_route
 from app.http.rejection_counts import Rejections
 from app.http.subtitles import Subtitles
 from app.http.webhook import LiveKitWebhook
+from app.http.websocket_connections import SubscriptionEndpoint
 from app.http.websocket_messages import init_authorization
-from app.http.websocket_sessions import Connected, SocketLimits, SubscriptionEndpoint
+from app.http.websocket_sessions import Connected, SocketLimits
 from app.identity import permissions
 from app.identity.admission import Admission
 from app.identity.tokens import TokenVerifier

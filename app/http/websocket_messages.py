@@ -5,9 +5,10 @@ decides what the messages mean for a session.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
+
+from graphql import GraphQLFormattedError
 
 from app.errors import AppError, Forbidden, Unauthenticated, public_extensions
 from app.http.persisted_queries import is_hash_alone
@@ -16,10 +17,11 @@ from app.texts import Language, error_message
 
 PROTOCOL = "graphql-transport-ws"
 MAX_ID_LENGTH = 64
+_TYPES = ("connection_init", "ping", "pong", "subscribe", "complete")
 
 
 class Close(IntEnum):
-    """The reason for which a connection closes: the codes of the protocol and of RFC 6455."""
+    """The codes with which a connection closes, of the protocol and of RFC 6455. Strawberry's handler uses some."""
 
     TOO_LARGE = 1009
     TRY_AGAIN_LATER = 1013
@@ -32,27 +34,21 @@ class Close(IntEnum):
     TOO_MANY = 4429
 
 
+_MAX_REASON_BYTES = 123
+"""The longest reason that a close frame can carry (RFC 6455, 5.5)."""
+
+
 class EndedError(Exception):
     """The connection ends; the reason is public. Without a code, no client is there to receive the reason."""
 
-    def __init__(self, code: Close | None = None, reason: str = "") -> None:
+    def __init__(self, code: int | None = None, reason: str = "") -> None:
         super().__init__(reason)
         self.code = code
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class Operation:
-    """The operation of a `subscribe` message. The query is empty if the message names it only by a hash."""
-
-    id: str
-    query: str
-    variables: dict[str, Any] | None
-    name: str | None
+        self.reason = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
 
 
 def decode_message(text: str | None, limit_bytes: int) -> dict[str, Any]:
-    """Return the message; its `type` is a string. Raises EndedError."""
+    """Return a message that has a type, and the fields that a message of this type needs. Raises EndedError."""
     if text is None:
         raise EndedError(Close.BAD_REQUEST, "Messages are text")
     body = text.encode()
@@ -62,19 +58,28 @@ def decode_message(text: str | None, limit_bytes: int) -> dict[str, Any]:
         message = decode_json(body)
     except ValueError as error:
         raise EndedError(Close.BAD_REQUEST, "Messages are JSON") from error
-    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        raise EndedError(Close.BAD_REQUEST, "Messages have a type")
+    if not isinstance(message, dict) or message.get("type") not in _TYPES:
+        raise EndedError(Close.BAD_REQUEST, "The type of the message is unknown")
+    if message["type"] in ("subscribe", "complete"):
+        _require_id(message.get("id"))
+    if message["type"] == "subscribe":
+        _require_operation(message.get("payload"))
     return message
 
 
-def init_payload(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the payload of `connection_init`. Raises EndedError."""
-    payload = message.get("payload")
-    if payload is None:
-        return {}
+def _require_id(identifier: object) -> None:
+    if not isinstance(identifier, str) or not 0 < len(identifier) <= MAX_ID_LENGTH:
+        raise EndedError(Close.BAD_REQUEST, f"An id is a string of 1 to {MAX_ID_LENGTH} characters")
+
+
+def _require_operation(payload: object) -> None:
     if not isinstance(payload, dict):
-        raise EndedError(Close.BAD_REQUEST, "The payload of connection_init is an object")
-    return payload
+        raise EndedError(Close.BAD_REQUEST, "The payload of subscribe is an object")
+    query, variables, name = (payload.get(key) for key in ("query", "variables", "operationName"))
+    if not is_hash_alone(payload) and (not isinstance(query, str) or not query):
+        raise EndedError(Close.BAD_REQUEST, "The query is a string that is not empty")
+    if not isinstance(variables, dict | None) or not isinstance(name, str | None):
+        raise EndedError(Close.BAD_REQUEST, "Variables are an object, operationName is a string")
 
 
 def init_authorization(payload: Mapping[str, Any]) -> str | None:
@@ -88,29 +93,6 @@ def init_authorization(payload: Mapping[str, Any]) -> str | None:
             if name.lower() == "authorization" and isinstance(value, str) and value.strip():
                 return value.strip()
     return None
-
-
-def operation_of(message: Mapping[str, Any]) -> Operation:
-    """Return the operation of a `subscribe` message. Raises EndedError."""
-    identifier, payload = operation_id(message), message.get("payload")
-    if not isinstance(payload, dict):
-        raise EndedError(Close.BAD_REQUEST, "The payload of subscribe is an object")
-    query, variables, name = (payload.get(key) for key in ("query", "variables", "operationName"))
-    if is_hash_alone(payload):
-        query = ""
-    elif not isinstance(query, str) or not query:
-        raise EndedError(Close.BAD_REQUEST, "The query is a string that is not empty")
-    if not isinstance(variables, dict | None) or not isinstance(name, str | None):
-        raise EndedError(Close.BAD_REQUEST, "Variables are an object, operationName is a string")
-    return Operation(identifier, query, variables, name)
-
-
-def operation_id(message: Mapping[str, Any]) -> str:
-    """Return the id that the client chose. Raises EndedError."""
-    identifier = message.get("id")
-    if not isinstance(identifier, str) or not 0 < len(identifier) <= MAX_ID_LENGTH:
-        raise EndedError(Close.BAD_REQUEST, f"An id is a string of 1 to {MAX_ID_LENGTH} characters")
-    return identifier
 
 
 def ended_by(error: AppError) -> EndedError:
@@ -128,10 +110,7 @@ def ended_by(error: AppError) -> EndedError:
     return EndedError(Close.TRY_AGAIN_LATER, error.reason)
 
 
-def refusal_message(
-    identifier: str, error: AppError, language: Language, request_id: str | None
-) -> dict[str, object]:
-    """Return the `error` message for an operation that did not begin."""
-    extensions = public_extensions(error, request_id)
+def error_payload(error: AppError, language: Language, request_id: str | None) -> GraphQLFormattedError:
+    """Return an error in the form of the `error` message, for an operation that did not start."""
     message = error_message(error.code, error.reason, language, error.detail)
-    return {"id": identifier, "type": "error", "payload": [{"message": message, "extensions": extensions}]}
+    return {"message": message, "extensions": public_extensions(error, request_id)}

@@ -25,7 +25,8 @@ from app.http.error_responses import request_id
 from app.http.graphql import GraphQLEndpoint
 from app.http.language import pick_language
 from app.http.middleware import edge_middleware
-from app.http.websocket_sessions import Connected, SubscriptionEndpoint
+from app.http.websocket_connections import SubscriptionEndpoint
+from app.http.websocket_sessions import Connected
 from app.texts import Language
 from graphql_schema.document_limits import Limits, limit_extensions
 from graphql_schema.error_masking import MaskedSchema

@@ -23,7 +23,8 @@ from starlette.types import Message
 from app.errors import UpstreamFailed
 from app.http import health
 from app.http.address_limit import AddressLimit, connecting_limit
-from app.http.websocket_sessions import Connected, SubscriptionEndpoint
+from app.http.websocket_connections import SubscriptionEndpoint
+from app.http.websocket_sessions import Connected
 from app.main import create_app
 from app.transcripts import encryption
 from app.transcripts.search import service as search_service

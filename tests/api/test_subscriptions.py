@@ -15,7 +15,8 @@ import pytest
 from starlette.types import Message
 from websockets.exceptions import InvalidStatus
 
-from app.http.websocket_sessions import Connected, SocketLimits, SubscriptionEndpoint
+from app.http.websocket_connections import SubscriptionEndpoint
+from app.http.websocket_sessions import Connected, SocketLimits
 from app.main import create_app
 from app.postgres.database import Asker, Database
 from app.recordings.changes import ChangeFeed, RecordingChanges
@@ -486,6 +487,7 @@ SUBSCRIBE = {"id": "1", "type": "subscribe", "payload": {"query": "subscription 
         ("[]", 4400),
         ('{"type": ["ping"]}', 4400),
         ('{"type": "start"}', 4400),
+        (json.dumps({"type": "x" * 4000}), 4400),
         ('{"type": "complete"}', 4400),
         (json.dumps(SUBSCRIBE | {"id": ["1"]}), 4400),
         (json.dumps(SUBSCRIBE | {"id": "1" * 65}), 4400),
@@ -507,6 +509,21 @@ async def test_second_subscriber_of_an_id_ends_the_connection(case: Case, api: s
     async with _watching(api, case) as client:
         await client.subscribe(WATCH, consultationId=case.id)
         assert (await client.ended())[0] == 4409
+
+
+async def test_close_reason_with_a_long_id_fits_into_its_frame(case: Case, api: str) -> None:
+    async with connected(api) as client:
+        await client.init(case.doctor)
+        for _ in range(2):
+            await client.subscribe(WATCH, "\N{SNOWMAN}" * 64, consultationId=case.id)
+        code, reason = await client.ended()
+        assert (code, reason.startswith("Subscriber for")) == (4409, True)
+
+
+async def test_null_payload_of_connection_init_is_an_empty_one(api: str) -> None:
+    async with connected(api) as client:
+        await client.say(type="connection_init", payload=None)
+        assert await client.ended() == (4401, "token_missing")
 
 
 async def test_subscribing_before_one_has_said_who_one_is_ends_the_connection(case: Case, api: str) -> None:

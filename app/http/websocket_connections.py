@@ -1,0 +1,150 @@
+"""Accepts the WebSockets of one route: their origins, the limits on connections, and the limits on messages.
+
+`websocket_sessions.py` serves an accepted connection. The server's pings detect dead peers (uvicorn:
+`ws_ping_interval`).
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncGenerator, Collection, Hashable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
+from datetime import timedelta
+
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
+from strawberry.types.unset import UnsetType
+
+from app.errors import AppError, RateLimited
+from app.http.address_limit import Connecting
+from app.http.error_responses import app_error_refusal
+from app.http.websocket_messages import PROTOCOL, Close, EndedError, decode_message, ended_by
+from app.http.websocket_sessions import Connect, Connection, SessionHandler, SocketLimits
+from graphql_schema.error_masking import MaskedSchema
+
+
+class LimitedWebSocket(ASGIWebSocketAdapter):
+    """Reads and writes the messages of one WebSocket within the limits. Each method may raise EndedError."""
+
+    view: "SubscriptionEndpoint"  # type: ignore[assignment]  # it makes each
+
+    async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object, None]:
+        """Yield the messages of the client until it disconnects."""
+        while (message := await self.ws.receive())["type"] != "websocket.disconnect":
+            yield decode_message(message.get("text"), self.view.limits.message_bytes)
+
+    async def send_json(self, message: Mapping[str, object]) -> None:
+        """Send a message. If the client does not receive it within `send_seconds`, the connection ends; the client
+        reads again later.
+        """
+        try:
+            async with asyncio.timeout(self.view.limits.send_seconds):
+                await self.ws.send_text(json.dumps(message))
+        except (TimeoutError, WebSocketDisconnect) as error:
+            raise EndedError from error
+
+    async def close(self, code: int, reason: str) -> None:
+        """Raise EndedError. The endpoint closes the WebSocket when all tasks of the connection have ended."""
+        raise EndedError(code, reason)
+
+
+def _unlimited(_: Scope) -> AbstractAsyncContextManager[None]:
+    return nullcontext()
+
+
+class SubscriptionEndpoint(GraphQL[Connection, None]):
+    """The ASGI application of one WebSocket route.
+
+    A web page may connect if its origin is one of `allowed_origins`. A client that sends no origin is not a
+    browser.
+    """
+
+    websocket_adapter_class = LimitedWebSocket
+    graphql_transport_ws_handler_class = SessionHandler
+
+    def __init__(
+        self,
+        schema: MaskedSchema,
+        *,
+        connect: Connect,
+        allowed_origins: Collection[str] = (),
+        limits: SocketLimits | None = None,
+        connecting: Connecting = _unlimited,
+    ) -> None:
+        self.limits = limits or SocketLimits()
+        super().__init__(
+            schema,
+            subscription_protocols=(PROTOCOL,),
+            connection_init_wait_timeout=timedelta(seconds=self.limits.init_seconds),
+            max_subscriptions_per_connection=self.limits.operations_per_connection,
+            allowed_origins=tuple(allowed_origins),
+        )
+        self._connect = connect
+        self._connecting = connecting
+        self._origins = frozenset(allowed_origins)
+        self._connections: Counter[Hashable] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection. A connection from another origin is refused with 403, even from the API's own.
+
+        The query string is removed unread: uvicorn logs it (0.54, websockets_sansio_impl.py; checked 2026-11-21),
+        and a client may have put a token there.
+        """
+        scope["query_string"] = b""
+        websocket = WebSocket(scope, receive, send)
+        if not self._origins.issuperset(websocket.headers.getlist("origin")):
+            await websocket.close()
+            return
+        async with AsyncExitStack() as slots:
+            try:
+                await slots.enter_async_context(self._connecting(scope))
+                await self.run(websocket, Connection(websocket, self.limits, slots))
+            except RateLimited as error:
+                await _deny(websocket, error)
+            except EndedError as ended:
+                await self._close(websocket, ended)
+
+    async def on_ws_connect(self, context: Connection) -> UnsetType:
+        """Identify the person of a connection, and check the session. Raises EndedError.
+
+        Until then the connection counts for its address, and from then on for its person.
+        """
+        async with context.slots.pop_all():
+            try:
+                connected = await self._connect(context.websocket, context.connection_params or {})
+                context.slots.enter_context(self._count(connected.person))
+                if connected.is_unchecked:
+                    await connected.recheck()
+            except AppError as error:
+                raise ended_by(error) from error
+        context.connected = connected
+        return UnsetType()
+
+    @contextmanager
+    def _count(self, person: Hashable) -> Iterator[None]:
+        """Count a connection of a person while it is open. Raises EndedError."""
+        if self._connections[person] >= self.limits.connections_per_person:
+            raise EndedError(Close.TOO_MANY, "too_many_connections")
+        self._connections[person] += 1
+        try:
+            yield
+        finally:
+            self._connections[person] -= 1
+            if not self._connections[person]:
+                del self._connections[person]
+
+    async def _close(self, websocket: WebSocket, ended: EndedError) -> None:
+        if ended.code is None:
+            return
+        with suppress(TimeoutError, WebSocketDisconnect):
+            async with asyncio.timeout(self.limits.send_seconds):
+                await websocket.close(ended.code, ended.reason)
+
+
+async def _deny(websocket: WebSocket, error: AppError) -> None:
+    """Answer the handshake with the error if the server supports more than a bare 403."""
+    if "websocket.http.response" in websocket.scope.get("extensions", {}):
+        await websocket.send_denial_response(app_error_refusal(websocket.scope, error))
+    else:
+        await websocket.close()
