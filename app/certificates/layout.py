@@ -4,10 +4,9 @@ certificate.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum
 
-from app.certificates.model import Certificate, DestroyedKey, DestroyedObject, moment_text
+from app.certificates.model import Certificate, DestroyedKey, DestroyedObject, fact_text, moment_text
 from app.certificates.signing import SignedCertificate
 from app.texts import Language, certificate_words
 
@@ -111,12 +110,8 @@ def _of_signature(signed: SignedCertificate) -> dict[str, object]:
 
 def _entries(words: dict[str, str], values: dict[str, object]) -> Iterator[Line]:
     for name, value in values.items():
-        yield Line(Style.ENTRY, words[name], words["absent"] if value is None else _value_text(value))
+        yield Line(Style.ENTRY, words[name], words["absent"] if value is None else fact_text(value))
     yield Line(Style.GAP)
-
-
-def _value_text(value: object) -> str:
-    return moment_text(value) if isinstance(value, datetime) else str(value)
 
 
 def _none(words: dict[str, str], found: tuple[object, ...]) -> Iterator[Line]:

@@ -34,6 +34,11 @@ def moment_text(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
+def fact_text(value: object) -> str:
+    """Return a value of a certificate as text, with each moment as in the file."""
+    return moment_text(value) if isinstance(value, datetime) else str(value)
+
+
 def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)

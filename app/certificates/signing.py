@@ -121,16 +121,18 @@ def read_public_key(content: bytes) -> Ed25519PublicKey:
 
 
 def read_signed(file: bytes) -> SignedCertificate:
-    """Return the content of a signed file, unchecked. Raises InvalidInput (certificate_malformed)."""
+    """Return the content of a signed file, unchecked. Raises InvalidInput (certificate_too_large,
+    certificate_malformed).
+    """
     if len(file) > MAX_FILE_BYTES:
-        raise InvalidInput("certificate_malformed")
+        raise InvalidInput("certificate_too_large", max_bytes=MAX_FILE_BYTES)
     return read_canonical_json(_signed_certificate, file)
 
 
 def check(file: bytes, key: Ed25519PublicKey) -> Certificate:
-    """Return the certificate of a file if the holder of this key signed exactly these bytes.
+    """Return the certificate in a file if the holder of this key signed exactly these bytes.
 
-    Raises InvalidInput (certificate_malformed, certificate_other_key, certificate_signature).
+    Raises InvalidInput (certificate_too_large, certificate_malformed, certificate_other_key, certificate_signature).
     """
     signed = read_signed(file)
     if signed.signature.key_id != key_id(key):

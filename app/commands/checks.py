@@ -121,9 +121,12 @@ _REMEDIES = {
     "of that time.",
     "certificate_signature": "This was altered after it was signed, or never was signed. Believe nothing that it says.",
     "certificate_public_key": "PUB must be an Ed25519 public key: PEM, or its 32 bytes in base64.",
-    "certificate_too_large": "A certificate is far smaller.",
-    "certificate_pdf_differs": "The attached certificate is genuine. Where `made_by` and `checked_by` are the same, "
-    "the pages were altered: believe the attachment alone. Where they differ, check with the release that made it.",
+    "certificate_too_large": "The file is larger than any certificate. Ask the practice for the file again.",
+    "certificate_pdf_malformed": "This PDF cannot be read: it is damaged or encrypted, or another program saved it "
+    "again. Save its attachment certificate.json with a PDF reader and check that file, or ask the practice for the "
+    "file again.",
+    "certificate_pdf_attachments": "The PDF of a certificate has exactly one attachment, certificate.json. Ask the "
+    "practice for the JSON file, and check that.",
     "retention_malformed": "The policy cannot be read at that place. Compare with policies/retention.toml.",
     "retention_unknown_key": "Nothing of that name is known there: is it misspelt? See policies/retention.toml.",
     "retention_term_absurd": "A term is 1 to 36500 days, an age 1 to 100 years.",

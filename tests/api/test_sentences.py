@@ -102,7 +102,8 @@ OF_COMMANDS = {
     "certificate_signature",
     "certificate_public_key",
     "certificate_too_large",
-    "certificate_pdf_differs",
+    "certificate_pdf_malformed",
+    "certificate_pdf_attachments",
 }
 OF_THE_WORKER = {
     "recorder_role_refused",

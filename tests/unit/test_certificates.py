@@ -378,10 +378,14 @@ def test_other_algorithms_are_refused(algorithm: str | None) -> None:
 
 @pytest.mark.parametrize(
     "file",
-    [b"", b"{}", b"[]", b"null", b'"certificate"', b"%PDF-1.4", FILE + b"\0" * MAX_FILE_BYTES, b"\xff\xfe"],
+    [b"", b"{}", b"[]", b"null", b'"certificate"', b"%PDF-1.4", b"\xff\xfe"],
 )
 def test_what_is_no_certificate_is_malformed(file: bytes) -> None:
     assert _refusal(file) == "certificate_malformed"
+
+
+def test_file_above_the_size_limit_is_refused() -> None:
+    assert _refusal(FILE + b"\0" * MAX_FILE_BYTES) == "certificate_too_large"
 
 
 def test_public_key_is_read_as_pem_and_as_base64() -> None:
