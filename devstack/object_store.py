@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from app.bucket import documents, model
-from app.integrations.storage.client import Credentials
+from app.integrations.storage.caller import Credentials
 from devstack.swift.configuration import ACCOUNT, REGION, RULES_FILE, Secrets
 from devstack.swift.cors import PageRule, save_rules
 

@@ -1,15 +1,19 @@
-"""Access to the embedded object store with boto3's own client."""
+"""Access to the embedded object store: with boto3's own client, and with a client that sees each request."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 from botocore.config import Config
 
-from app.integrations.storage.client import Credentials
+from app.integrations.storage.caller import Credentials, S3Caller
+from app.integrations.storage.client import Storage
 from devstack.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
 
 
 def s3_client(store: ObjectStore, credentials: Credentials) -> "S3Client":
@@ -38,3 +42,28 @@ def empty_bucket(store: ObjectStore) -> None:
                 client.delete_object(Bucket=store.bucket, Key=one["Key"])
     finally:
         client.close()
+
+
+class InterceptedStorage(Storage):
+    """A client whose subclasses see each request to the store: they override `_call`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.intercept()
+
+    def intercept(self) -> None:
+        """Send each request through this object's `_call`."""
+        self._s3 = _InterceptedCaller(self._s3, self._call)
+
+    async def _call(self, operation: str, work: Callable[[], T]) -> T:
+        return await S3Caller.call(self._s3, operation, work)
+
+
+class _InterceptedCaller(S3Caller):
+    def __init__(self, s3: S3Caller, intercept: Callable[[str, Callable[[], Any]], Awaitable[Any]]) -> None:
+        self.__dict__.update(s3.__dict__)
+        self._intercept = intercept
+
+    async def call(self, operation: str, work: Callable[[], T]) -> T:
+        answer: T = await self._intercept(operation, work)
+        return answer

@@ -18,7 +18,8 @@ from app.integrations import configured
 from app.integrations.remedies import REMEDIES
 from app.integrations.speech.refusals import refusal_of
 from app.integrations.storage.access import prove_access
-from app.integrations.storage.client import MAX_URL_SECONDS, Storage
+from app.integrations.storage.client import Storage
+from app.integrations.storage.presigned_urls import MAX_URL_SECONDS
 from app.integrations.supabase.client import SupabaseAdmin
 from app.jobs.watch import read_last_led
 from app.keys.keyring import Keyring

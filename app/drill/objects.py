@@ -11,7 +11,8 @@ from app.deletions.ledger import Ledger
 from app.drill.checking import Sampled
 from app.drill.model import Notes
 from app.errors import AppError
-from app.integrations.storage.client import Storage, StoredObject
+from app.integrations.storage.client import Storage
+from app.integrations.storage.objects import StoredObject
 
 _LIFECYCLE = re.compile(r"^r/[a-z0-9_]+/")
 

@@ -9,7 +9,8 @@ from pydantic import SecretStr
 from app.integrations.cloudflare import API_URL, Cloudflare
 from app.integrations.livekit.client import LiveKit, S3Target
 from app.integrations.storage import r2, sts
-from app.integrations.storage.client import Credentials, Storage
+from app.integrations.storage.caller import Credentials
+from app.integrations.storage.client import Storage
 from app.integrations.storage.rules import StorageRules
 from app.settings import (
     ApiSettings,

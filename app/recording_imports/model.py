@@ -12,7 +12,7 @@ from typing import Final, Self
 from uuid import UUID
 
 from app.errors import InvalidInput
-from app.integrations.storage.client import MAX_PUT_BYTES
+from app.integrations.storage.presigned_urls import MAX_PUT_BYTES
 
 CONTENT_TYPES: Final = ("video/mp4",)
 

@@ -13,7 +13,7 @@ from app.consents import service as consents
 from app.consultations import service as consultations
 from app.errors import NotFound, Timeout
 from app.identity import permissions
-from app.integrations.storage.client import upload_headers
+from app.integrations.storage.presigned_urls import upload_headers
 from app.jobs.queue import defer_job
 from app.postgres.clock import database_time
 from app.postgres.database import Asker, Database

@@ -2,7 +2,8 @@
 
 from uuid import UUID
 
-from app.integrations.storage.client import MAX_URL_SECONDS, Storage
+from app.integrations.storage.client import Storage
+from app.integrations.storage.presigned_urls import MAX_URL_SECONDS
 from app.postgres.database import Database
 from app.recording_imports import store
 

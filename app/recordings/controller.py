@@ -22,7 +22,8 @@ from app.integrations.livekit.client import (
     S3Target,
     is_definite,
 )
-from app.integrations.storage.client import Storage, StoredObject
+from app.integrations.storage.client import Storage
+from app.integrations.storage.objects import StoredObject
 from app.integrations.storage.sts import ROLE_REFUSALS
 from app.keys import service as keys
 from app.keys.keyring import Keyring

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.integrations.storage.client import MAX_PUT_BYTES
+from app.integrations.storage.presigned_urls import MAX_PUT_BYTES
 from app.media.probe import Container, MediaInfo, MediaRefused, probe
 
 _CHUNK_BYTES = 1024 * 1024

@@ -24,7 +24,8 @@ from app.integrations.livekit.client import (
     S3Target,
 )
 from app.integrations.livekit.client import StopOutcome as Outcome
-from app.integrations.storage.client import Storage, StoredObject
+from app.integrations.storage.client import Storage
+from app.integrations.storage.objects import StoredObject
 from app.media.probe import Container, MediaInfo, MediaRefused, ReadRange
 
 KEPT_AFTER_END = timedelta(hours=24)

@@ -26,7 +26,7 @@ from app.consultations.model import Consultation, Registration, Sensitivity
 from app.consultations.service import Consultations
 from app.errors import AppError
 from app.integrations.livekit.client import S3Target, WebhookVerifier
-from app.integrations.storage.client import Credentials
+from app.integrations.storage.caller import Credentials
 from app.jobs.queue import GrowingPauses, JobFailed, _runner
 from app.keys.service import register_root_key
 from app.media.probe import Container

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from app.integrations.livekit.client import S3Target
-from app.integrations.storage.client import Credentials
+from app.integrations.storage.caller import Credentials
 from tests.faults.cloud import Ask, Cloud, Egress
 from tests.faults.oracle import (
     Row,

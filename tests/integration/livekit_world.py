@@ -20,7 +20,7 @@ from starlette.routing import Route
 from app.integrations.livekit import requests as livekit_requests
 from app.integrations.livekit import snapshots as livekit_snapshots
 from app.integrations.livekit.client import EgressSnapshot, LiveKit, S3Target, WebhookEvent, WebhookVerifier
-from app.integrations.storage.client import Credentials
+from app.integrations.storage.caller import Credentials
 from devstack import object_store
 from devstack.livekit import LiveKitStandIn, Pace, create_livekit_app
 from tests.buckets import s3_client

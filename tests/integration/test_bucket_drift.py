@@ -30,7 +30,8 @@ from app.bucket.surroundings import Surroundings
 from app.deployment import mark_database
 from app.errors import Conflict, UpstreamFailed
 from app.integrations.cloudflare import API_URL, Cloudflare, LockRule
-from app.integrations.storage.client import MARK_KEY, Credentials, Storage
+from app.integrations.storage.caller import Credentials
+from app.integrations.storage.client import MARK_KEY, Storage
 from app.integrations.storage.listing import PAGE_SIZE, UploadPage
 from app.integrations.storage.rules import CorsRule, LifecycleRule, StorageRules
 from app.postgres.access_policies import apply_access

@@ -15,8 +15,9 @@ from app.bucket.drift import Drift, Prefix, of_holds
 from app.errors import Conflict, UpstreamFailed
 from app.holds.bucket_protection import BucketProtection, plan_locks
 from app.integrations.cloudflare import MAX_LOCK_RULES, LockRule
-from app.integrations.storage.client import Storage, StoredObject
+from app.integrations.storage.objects import StoredObject
 from devstack.object_store import ObjectStore
+from tests.buckets import InterceptedStorage
 from tests.databases import Database
 from tests.integration.keeping_world import DAY, World, opened
 
@@ -51,7 +52,7 @@ class Killed(BaseException):
     """Raised in place of the death of the process between two lines."""
 
 
-class TroubledStorage(Storage):
+class TroubledStorage(InterceptedStorage):
     """An object store that kills its worker before or after its n-th call. A locked object cannot be deleted, as in
     R2.
     """

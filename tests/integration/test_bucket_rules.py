@@ -16,7 +16,7 @@ from app.bucket import documents
 from app.bucket.model import Part, Rules, meant
 from app.bucket.plan import PartPlan, plan
 from app.errors import InvalidInput, UpstreamFailed
-from app.integrations.storage.client import Credentials
+from app.integrations.storage.caller import Credentials
 from app.integrations.storage.rules import MAX_LIFECYCLE_RULES, CorsRule, LifecycleRule, StorageRules
 from devstack.object_store import ObjectStore
 

@@ -17,7 +17,7 @@ from app.certificates.model import Certificate, Ground
 from app.certificates.signing import check
 from app.deletions.destroyer import DestructionReport
 from app.errors import Conflict, Timeout
-from app.integrations.storage.client import StoredObject
+from app.integrations.storage.objects import StoredObject
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import DAY, SIGNER, START, ClockedStorage, World, opened

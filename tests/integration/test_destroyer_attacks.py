@@ -229,8 +229,8 @@ async def test_entry_of_another_deployment_is_not_believed(world: World) -> None
 
 async def test_unfinished_upload_is_aborted_before_the_certificate(world: World) -> None:
     recording = await world.recording()
-    client = world.storage._client
-    bucket, key = world.storage._bucket, await world.key_of(recording)
+    client = world.storage._s3.client
+    bucket, key = world.storage._s3.bucket, await world.key_of(recording)
     upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
     client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"a" * 100)
     await world.move_to(START + TERM)

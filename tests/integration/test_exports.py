@@ -27,11 +27,12 @@ from app.deployment import mark_database
 from app.errors import Conflict, UpstreamFailed
 from app.integrations.storage import listing as storage_listing
 from app.integrations.storage import uploads as storage_uploads
-from app.integrations.storage.client import Storage, StoredObject
 from app.integrations.storage.listing import ObjectPage, UploadPage
+from app.integrations.storage.objects import StoredObject
 from app.postgres.database import Database as Pool
 from app.postgres.database import Transaction
 from devstack.object_store import ObjectStore
+from tests.buckets import InterceptedStorage
 from tests.databases import Database
 from tests.integration.winzip import TamperedError, WrongSecretError, read_archive
 
@@ -48,7 +49,7 @@ class Killed(BaseException):
     """Raised in place of the death of the worker's process."""
 
 
-class WatchedStorage(Storage):
+class WatchedStorage(InterceptedStorage):
     """An object store that reports each object as older by `age`, and counts the bytes read and written. The store
     can end the process at a call, or fail one call.
     """

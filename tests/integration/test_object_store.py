@@ -21,7 +21,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as SigningKey
 from botocore.exceptions import ClientError
 
-from app.integrations.storage.client import Credentials
+from app.integrations.storage.caller import Credentials
 from devstack.object_store import ObjectStore, ObjectStoreError, running
 from tests.buckets import s3_client
 

@@ -19,8 +19,9 @@ from app.bucket.orphaned_objects import TOO_MANY_ORPHANS, UPLOAD_QUARANTINE, Orp
 from app.deployment import mark_database
 from app.errors import Conflict, UpstreamFailed
 from app.integrations.storage import listing as storage_listing
-from app.integrations.storage.client import Storage, StoredObject
+from app.integrations.storage.client import Storage
 from app.integrations.storage.listing import ObjectPage, UploadPage
+from app.integrations.storage.objects import StoredObject
 from app.postgres.database import Database as Pool
 from devstack.object_store import ObjectStore
 from tests.buckets import s3_client

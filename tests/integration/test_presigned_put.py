@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from app.errors import InvalidInput
-from app.integrations.storage.client import MAX_PUT_BYTES, MAX_URL_SECONDS, Storage, upload_headers
+from app.integrations.storage.client import Storage
+from app.integrations.storage.presigned_urls import MAX_PUT_BYTES, MAX_URL_SECONDS, upload_headers
 from devstack.object_store import ObjectStore
 
 pytestmark = pytest.mark.anyio

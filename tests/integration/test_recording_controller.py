@@ -26,7 +26,8 @@ from app.integrations.livekit.client import (
     ParticipantSnapshot,
     S3Target,
 )
-from app.integrations.storage.client import Credentials, StoredObject
+from app.integrations.storage.caller import Credentials
+from app.integrations.storage.objects import StoredObject
 from app.integrations.storage.r2 import recorder_credentials
 from app.recordings.controller import AMBIGUOUS_START, RecordingController
 from app.recordings.model import RecordingStatus, mark_failed
@@ -69,7 +70,7 @@ async def _ask_in_vain(world: World, hasty: LiveKit, recording_id: UUID) -> None
 
 
 def _s3(world: World) -> "S3Client":
-    return world.storage._client
+    return world.storage._s3.client
 
 
 async def test_recording_goes_from_request_to_ready_with_the_digest_of_its_object(world: World) -> None:

@@ -29,7 +29,8 @@ from app.commands import checks
 from app.errors import InvalidInput, UpstreamFailed
 from app.integrations.storage import sts
 from app.integrations.storage.access import prove_access
-from app.integrations.storage.client import MARK_KEY, Credentials, Storage
+from app.integrations.storage.caller import Credentials
+from app.integrations.storage.client import MARK_KEY, Storage
 from app.integrations.storage.rules import StorageRules
 from devstack.object_store import ObjectStore
 from tests.integration.recording_world import served

@@ -21,7 +21,9 @@ from boto3.s3.transfer import TransferConfig
 from botocore import auth as botocore_auth
 
 from app.errors import Conflict, InvalidInput, NotFound, Timeout, UpstreamFailed
-from app.integrations.storage.client import MARK_KEY, Credentials, Storage, StoredObject
+from app.integrations.storage.caller import Credentials
+from app.integrations.storage.client import MARK_KEY, Storage
+from app.integrations.storage.objects import StoredObject
 from devstack.object_store import ObjectStore, running
 from tests.buckets import s3_client
 
@@ -340,7 +342,7 @@ async def test_unfinished_uploads_are_listed_in_pages(
     connect: Connect, object_store: ObjectStore, writer: Storage, key: str, page_size: int
 ) -> None:
     begin = partial(
-        connect(object_store.recorder)._client.create_multipart_upload, Bucket=object_store.bucket
+        connect(object_store.recorder)._s3.client.create_multipart_upload, Bucket=object_store.bucket
     )
     begun = {(one, begin(Key=one)["UploadId"]) for one in (f"{key}/1", f"{key}/1", f"{key}/2", f"{key}/3")}
     begin(Key=f"{key}-beside")
@@ -357,7 +359,7 @@ async def test_unfinished_uploads_are_listed_in_pages(
 async def test_an_upload_is_aborted_once(
     connect: Connect, object_store: ObjectStore, writer: Storage, key: str
 ) -> None:
-    recorder = connect(object_store.recorder)._client
+    recorder = connect(object_store.recorder)._s3.client
     upload_id = recorder.create_multipart_upload(Bucket=object_store.bucket, Key=key)["UploadId"]
     recorder.upload_part(
         Bucket=object_store.bucket, Key=key, UploadId=upload_id, PartNumber=1, Body=b"recorded"

@@ -12,7 +12,8 @@ from starlette.routing import Route
 
 from app.commands import checks
 from app.errors import AppError
-from app.integrations.storage.client import Credentials, Storage
+from app.integrations.storage.caller import Credentials
+from app.integrations.storage.client import Storage
 from app.integrations.storage.refusals import OF_STATUS, REASONS
 from app.texts import LANGUAGES, error_texts
 from tests.integration.recording_world import served

@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from app.bucket.documents import DIRECTORY
-from app.integrations.storage.client import Storage, upload_headers
+from app.integrations.storage.client import Storage
+from app.integrations.storage.presigned_urls import upload_headers
 from devstack import object_store as stores
 from devstack.object_store import ObjectStore
 from tests.browsers import Blocked, Page

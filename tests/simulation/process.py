@@ -17,10 +17,11 @@ from typing import Final, LiteralString, TypeVar
 import anyio
 
 from app.errors import AppError, Timeout, UpstreamFailed
-from app.integrations.storage.client import Storage, StoredObject
 from app.integrations.storage.listing import ObjectPage, UploadPage
+from app.integrations.storage.objects import StoredObject
 from app.integrations.storage.uploads import PART_BYTES
 from app.postgres.database import Database, Transaction
+from tests.buckets import InterceptedStorage
 from tests.simulation.facts import By
 from tests.simulation.oracle import Oracle
 
@@ -115,7 +116,7 @@ class Doors(Database):
         self._process.step(f"after transaction {number}")
 
 
-class SimulatedStorage(Storage):
+class SimulatedStorage(InterceptedStorage):
     """The bucket in simulated time, as one process uses it. The class reports every stored and removed object to
     the oracle.
 
@@ -131,6 +132,7 @@ class SimulatedStorage(Storage):
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.process = process
+        other.intercept()
         return other
 
     async def _call(self, operation: str, work: Callable[[], T]) -> T:

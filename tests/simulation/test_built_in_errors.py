@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from app.holds.model import HoldOrder, Scope
-from app.integrations.storage.client import StoredObject
+from app.integrations.storage.objects import StoredObject
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.simulation.facts import Hold, Recording, Wrong

@@ -12,7 +12,8 @@ import pytest
 from app.bucket import documents
 from app.bucket.documents import load, overlap
 from app.errors import InvalidInput
-from app.integrations.storage.client import MARK_KEY, upload_headers
+from app.integrations.storage.client import MARK_KEY
+from app.integrations.storage.presigned_urls import upload_headers
 from app.retention import model as retention
 
 RETENTION = Path(__file__).parents[2] / "policies" / "retention.toml"

@@ -5,7 +5,7 @@ from livekit.protocol.egress import AudioChannel, EncodedFileType
 from livekit.protocol.models import AudioCodec
 
 from app.integrations.livekit.requests import S3Target, microphone, speakers
-from app.integrations.storage.client import Credentials
+from app.integrations.storage.caller import Credentials
 
 TARGET = S3Target("http://127.0.0.1:1", "auto", "bucket", Credentials("key-id", "secret", "token"))
 

@@ -8,7 +8,7 @@ from livekit.protocol.models import ParticipantInfo, TrackInfo, TrackSource, Tra
 
 from app.integrations.livekit.requests import S3Target, microphone, speakers, video
 from app.integrations.livekit.snapshots import egress, participant
-from app.integrations.storage.client import Credentials
+from app.integrations.storage.caller import Credentials
 
 TARGET = S3Target("http://127.0.0.1:1", "auto", "bucket", Credentials("key-id", "secret", "token"))
 

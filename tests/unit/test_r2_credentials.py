@@ -14,7 +14,7 @@ from app.errors import InvalidInput
 from app.failures import describe_failure
 from app.integrations.configured import RECORDER_CREDENTIALS_SECONDS
 from app.integrations.storage import r2
-from app.integrations.storage.client import Credentials
+from app.integrations.storage.caller import Credentials
 from app.recordings.deadlines import Deadlines
 
 ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"

@@ -8,97 +8,77 @@ beta (Cloudflare's "S3 API compatibility" and "Extensions"), so nobody else may 
 sources were checked 2026-11-21.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
 
 from app.errors import AppError, Conflict, UpstreamFailed
+from app.integrations.storage import listing, objects, refusals
+from app.integrations.storage.caller import S3Caller
+from app.integrations.storage.objects import StoredObject
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-    from app.integrations.storage.client import StoredObject
-
-T = TypeVar("T")
-
 COPY_PART_BYTES: Final = 128 * 1024 * 1024
 """The bytes that one call copies, small enough to finish within the call's time limit."""
 
 
-class _Calling(Protocol):
-    _bucket: str
-    _client: "S3Client"
+async def copy_object(
+    s3: S3Caller, source: str, target: str, stored: StoredObject, *, part_bytes: int = COPY_PART_BYTES
+) -> None:
+    """Copy the object that `head` found at the source, with its type. A `head` of the target then confirms its
+    size.
 
-    async def _call(self, operation: str, work: Callable[[], T]) -> T: ...
+    A target of that size counts as the result of an earlier copy whose answer was lost. Raises Conflict
+    (`storage_object_changed`) if the source was replaced or deleted; nothing is stored then. Raises
+    UpstreamFailed (`storage_failed`) if the target has another size.
+    """
+    there = await objects.head(s3, target)
+    if there is None or there.size_bytes != stored.size_bytes:
+        if stored.size_bytes <= part_bytes:
+            await s3.call("copy", partial(_copy, s3.client, s3.bucket, source, target, stored.etag))
+        else:
+            await _copy_in_parts(s3, source, target, stored, part_bytes)
+        there = await objects.head(s3, target)
+    if there is None or there.size_bytes != stored.size_bytes:
+        raise UpstreamFailed("storage_failed", operation="copy")
 
-    async def head(self, key: str) -> "StoredObject | None": ...
 
-    async def abort_upload(self, key: str, upload_id: str) -> bool: ...
-
-    async def _copy_in_parts(
-        self, source: str, target: str, stored: "StoredObject", part_bytes: int
-    ) -> None: ...
-
-
-class Copying:
-    """The part of `Storage` that copies objects. Its errors are those of `Storage`."""
-
-    async def copy(
-        self: _Calling, source: str, target: str, stored: "StoredObject", *, part_bytes: int = COPY_PART_BYTES
-    ) -> None:
-        """Copy the object that `head` found at the source, with its type. A `head` of the target then confirms its
-        size.
-
-        A target of that size counts as the result of an earlier copy whose answer was lost. Raises Conflict
-        (`storage_object_changed`) if the source was replaced or deleted; nothing is stored then. Raises
-        UpstreamFailed (`storage_failed`) if the target has another size.
-        """
-        there = await self.head(target)
-        if there is None or there.size_bytes != stored.size_bytes:
-            if stored.size_bytes <= part_bytes:
-                await self._call(
-                    "copy", partial(_copy, self._client, self._bucket, source, target, stored.etag)
-                )
-            else:
-                await self._copy_in_parts(source, target, stored, part_bytes)
-            there = await self.head(target)
-        if there is None or there.size_bytes != stored.size_bytes:
-            raise UpstreamFailed("storage_failed", operation="copy")
-
-    async def _copy_in_parts(
-        self: _Calling, source: str, target: str, stored: "StoredObject", part_bytes: int
-    ) -> None:
-        begin = partial(
-            self._client.create_multipart_upload,
-            Bucket=self._bucket,
+async def _copy_in_parts(
+    s3: S3Caller, source: str, target: str, stored: StoredObject, part_bytes: int
+) -> None:
+    begin = partial(
+        s3.client.create_multipart_upload,
+        Bucket=s3.bucket,
+        Key=target,
+        ContentType=stored.content_type,
+    )
+    upload_id = (await s3.call("begin_copy", begin))["UploadId"]
+    copy_part = partial(_copy_part, s3.client, s3.bucket, source, target, upload_id)
+    try:
+        parts = [
+            await s3.call("copy_part", partial(copy_part, number, span))
+            for number, span in enumerate(_spans(stored.size_bytes, part_bytes), start=1)
+        ]
+        left = await objects.head(s3, source)
+        if left is None or left.etag != stored.etag:
+            raise Conflict("storage_object_changed")
+        complete = partial(
+            s3.client.complete_multipart_upload,
+            Bucket=s3.bucket,
             Key=target,
-            ContentType=stored.content_type,
+            UploadId=upload_id,
+            MultipartUpload={"Parts": parts},
         )
-        upload_id = (await self._call("begin_copy", begin))["UploadId"]
-        copy_part = partial(_copy_part, self._client, self._bucket, source, target, upload_id)
-        try:
-            parts = [
-                await self._call("copy_part", partial(copy_part, number, span))
-                for number, span in enumerate(_spans(stored.size_bytes, part_bytes), start=1)
-            ]
-            left = await self.head(source)
-            if left is None or left.etag != stored.etag:
-                raise Conflict("storage_object_changed")
-            complete = partial(
-                self._client.complete_multipart_upload,
-                Bucket=self._bucket,
-                Key=target,
-                UploadId=upload_id,
-                MultipartUpload={"Parts": parts},
-            )
-            await self._call("complete_copy", complete)
-        except AppError:
-            await self.abort_upload(target, upload_id)
-            raise
+        await s3.call("complete_copy", complete)
+    except AppError:
+        await listing.abort_upload(s3, target, upload_id)
+        raise
 
 
 def _spans(size_bytes: int, part_bytes: int) -> Iterator[str]:
@@ -137,7 +117,6 @@ def _unchanged() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        is_gone = error.response["Error"].get("Code") == "NoSuchKey"
-        if is_gone or error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
+        if refusals.code_of(error) == "NoSuchKey" or refusals.status_of(error) == 412:
             raise Conflict("storage_object_changed") from error
         raise

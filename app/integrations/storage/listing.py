@@ -1,26 +1,26 @@
-"""Lists and removes objects and unfinished uploads. Each page carries the store's own time.
+"""Lists objects and unfinished uploads, and aborts unfinished uploads. Each page carries the store's own time.
 
-The module does not decide what may be removed. Cloudflare R2 lists with strong consistency, supports
+Cloudflare R2 lists with strong consistency, supports
 ListObjectsV2's continuation token and ListMultipartUploads' two markers, and does not support `If-Match` on
 DeleteObject. Source: Cloudflare's documentation (S3 API compatibility, consistency model), checked 2026-11-21.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
 
 from app.errors import UpstreamFailed
+from app.integrations.storage import refusals
+from app.integrations.storage.caller import S3Caller
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ListMultipartUploadsOutputTypeDef, ResponseMetadataTypeDef
-
-T = TypeVar("T")
 
 PAGE_SIZE: Final = 1000
 """The largest page that S3 returns."""
@@ -63,69 +63,49 @@ class UploadPage:
     next_markers: tuple[str, str] | None
 
 
-class _Calling(Protocol):
-    _bucket: str
-    _client: "S3Client"
+async def list_objects(s3: S3Caller, prefix: str, *, page_size: int = PAGE_SIZE) -> AsyncIterator[ObjectPage]:
+    """Yield the objects under the prefix, one page at a time and at least one page."""
+    token: str | None = None
+    while True:
+        page = await s3.call(
+            "list_objects", partial(_objects, s3.client, s3.bucket, prefix, page_size, token)
+        )
+        yield page
+        token = page.next_token
+        if token is None:
+            return
 
-    async def _call(self, operation: str, work: Callable[[], T]) -> T: ...
+
+async def list_uploads(s3: S3Caller, prefix: str, *, page_size: int = PAGE_SIZE) -> AsyncIterator[UploadPage]:
+    """Yield the unfinished uploads under the prefix, one page at a time and at least one page."""
+    markers: tuple[str, str] | None = None
+    while True:
+        page = await s3.call(
+            "list_uploads", partial(_uploads, s3.client, s3.bucket, prefix, page_size, markers)
+        )
+        yield page
+        markers = page.next_markers
+        if markers is None:
+            return
 
 
-class Listing:
-    """The part of `Storage` that lists and removes. Its errors are those of `Storage`."""
+async def abort_upload(s3: S3Caller, key: str, upload_id: str) -> bool:
+    """Abort an unfinished upload and drop its parts. Return False if it had already ended.
 
-    async def list_objects(
-        self: _Calling, prefix: str, *, page_size: int = PAGE_SIZE
-    ) -> AsyncIterator[ObjectPage]:
-        """Yield the objects under the prefix, one page at a time and at least one page."""
-        token: str | None = None
-        while True:
-            page = await self._call(
-                "list_objects", partial(_objects, self._client, self._bucket, prefix, page_size, token)
-            )
-            yield page
-            token = page.next_token
-            if token is None:
-                return
+    If two callers abort one upload at once, Swift 2.38 answers one of them that a part is missing (`NoSuchKey`;
+    tried 2026-11-21).
+    """
 
-    async def list_uploads(
-        self: _Calling, prefix: str, *, page_size: int = PAGE_SIZE
-    ) -> AsyncIterator[UploadPage]:
-        """Yield the unfinished uploads under the prefix, one page at a time and at least one page."""
-        markers: tuple[str, str] | None = None
-        while True:
-            page = await self._call(
-                "list_uploads", partial(_uploads, self._client, self._bucket, prefix, page_size, markers)
-            )
-            yield page
-            markers = page.next_markers
-            if markers is None:
-                return
+    def abort() -> bool:
+        try:
+            s3.client.abort_multipart_upload(Bucket=s3.bucket, Key=key, UploadId=upload_id)
+        except ClientError as error:
+            if refusals.code_of(error) in ("NoSuchUpload", "NoSuchKey"):
+                return False
+            raise
+        return True
 
-    async def abort_upload(self: _Calling, key: str, upload_id: str) -> bool:
-        """Abort an unfinished upload and drop its parts. Return False if it had already ended.
-
-        If two callers abort one upload at once, Swift 2.38 answers one of them that a part is missing (`NoSuchKey`;
-        tried 2026-11-21).
-        """
-
-        def abort() -> bool:
-            try:
-                self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
-            except ClientError as error:
-                if error.response["Error"].get("Code") in ("NoSuchUpload", "NoSuchKey"):
-                    return False
-                raise
-            return True
-
-        return await self._call("abort_upload", abort)
-
-    async def delete(self: _Calling, key: str) -> None:
-        """Delete the object. Succeeds if there is none. Only a later `head` proves that the object is gone.
-
-        R2 refuses to delete an object under a bucket lock (`ObjectLockedByBucketPolicy`, Cloudflare, "Error codes",
-        checked 2026-11-29): `storage_object_locked`. Other stores answer `storage_access_denied`.
-        """
-        await self._call("delete", partial(self._client.delete_object, Bucket=self._bucket, Key=key))
+    return await s3.call("abort_upload", abort)
 
 
 def _objects(client: "S3Client", bucket: str, prefix: str, page_size: int, token: str | None) -> ObjectPage:

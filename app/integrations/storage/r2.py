@@ -12,7 +12,7 @@ from typing import Final
 import jwt
 
 from app.errors import InvalidInput
-from app.integrations.storage.client import Credentials
+from app.integrations.storage.caller import Credentials
 
 RECORDER_ACTIONS: Final = (
     "PutObject",

@@ -131,3 +131,8 @@ def is_unnamed(code: str) -> bool:
 def status_of(error: ClientError) -> int:
     """Return the HTTP status of the answer."""
     return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+
+
+def code_of(error: ClientError) -> str:
+    """Return the server's error code, or "" if the answer has none."""
+    return error.response["Error"].get("Code", "")

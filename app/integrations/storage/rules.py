@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import ClientError
 
 from app.errors import InvalidInput
-from app.integrations.storage.client import Storage
+from app.integrations.storage import refusals
+from app.integrations.storage.caller import Credentials, S3Caller
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CORSRuleTypeDef, LifecycleRuleTypeDef
@@ -58,8 +59,8 @@ class CorsRule:
     raw: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
 
-class StorageRules(Storage):
-    """One bucket, accessed with the administrator's key. Errors are those of `Storage`.
+class StorageRules:
+    """The rules of one bucket, accessed with the administrator's key. Errors are those of `S3Caller.call`.
 
     boto3 is configured to send no optional checksums. S3's model requires a checksum for
     PutBucketLifecycleConfiguration and PutBucketCors. botocore then sends `x-amz-checksum-crc32` with
@@ -68,19 +69,40 @@ class StorageRules(Storage):
     live bucket (checked 2026-11-21).
     """
 
+    def __init__(
+        self,
+        *,
+        endpoint_url: str,
+        bucket: str,
+        credentials: Credentials,
+        region: str = "auto",
+        force_path_style: bool = True,
+    ) -> None:
+        self._s3 = S3Caller(
+            endpoint_url=endpoint_url,
+            bucket=bucket,
+            credentials=credentials,
+            region=region,
+            force_path_style=force_path_style,
+        )
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._s3.close()
+
     async def read_lifecycle(self) -> tuple[LifecycleRule, ...]:
         """Return all lifecycle rules. A new R2 bucket has one rule, which ends uploads after seven days."""
 
         def ask() -> tuple[LifecycleRule, ...]:
             try:
-                answer = self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket)
+                answer = self._s3.client.get_bucket_lifecycle_configuration(Bucket=self._s3.bucket)
             except ClientError as error:
-                if _code(error) == "NoSuchLifecycleConfiguration":
+                if refusals.code_of(error) == "NoSuchLifecycleConfiguration":
                     return ()
                 raise
             return tuple(_lifecycle_rule(one) for one in answer.get("Rules", ()))
 
-        return await self._call("read_lifecycle", ask)
+        return await self._s3.call("read_lifecycle", ask)
 
     async def replace_lifecycle(self, rules: Sequence[LifecycleRule]) -> None:
         """Replace all lifecycle rules. Raises InvalidInput("lifecycle_rules_limit") for more than 1,000 rules."""
@@ -89,41 +111,42 @@ class StorageRules(Storage):
 
         def put() -> None:
             if not rules:
-                self._client.delete_bucket_lifecycle(Bucket=self._bucket)
+                self._s3.client.delete_bucket_lifecycle(Bucket=self._s3.bucket)
                 return
-            self._client.put_bucket_lifecycle_configuration(
-                Bucket=self._bucket,
+            self._s3.client.put_bucket_lifecycle_configuration(
+                Bucket=self._s3.bucket,
                 LifecycleConfiguration={"Rules": [_lifecycle_to_wire(rule) for rule in rules]},
             )
 
-        await self._call("replace_lifecycle", put)
+        await self._s3.call("replace_lifecycle", put)
 
     async def read_cors(self) -> tuple[CorsRule, ...]:
         """Return all CORS rules. Without a rule, no web page may use the bucket."""
 
         def ask() -> tuple[CorsRule, ...]:
             try:
-                answer = self._client.get_bucket_cors(Bucket=self._bucket)
+                answer = self._s3.client.get_bucket_cors(Bucket=self._s3.bucket)
             except ClientError as error:
-                if _code(error) == "NoSuchCORSConfiguration":
+                if refusals.code_of(error) == "NoSuchCORSConfiguration":
                     return ()
                 raise
             return tuple(_cors_rule(one) for one in answer.get("CORSRules", ()))
 
-        return await self._call("read_cors", ask)
+        return await self._s3.call("read_cors", ask)
 
     async def replace_cors(self, rules: Sequence[CorsRule]) -> None:
         """Replace all CORS rules. Without a rule, no web page may use the bucket."""
 
         def put() -> None:
             if not rules:
-                self._client.delete_bucket_cors(Bucket=self._bucket)
+                self._s3.client.delete_bucket_cors(Bucket=self._s3.bucket)
                 return
-            self._client.put_bucket_cors(
-                Bucket=self._bucket, CORSConfiguration={"CORSRules": [_cors_to_wire(rule) for rule in rules]}
+            self._s3.client.put_bucket_cors(
+                Bucket=self._s3.bucket,
+                CORSConfiguration={"CORSRules": [_cors_to_wire(rule) for rule in rules]},
             )
 
-        await self._call("replace_cors", put)
+        await self._s3.call("replace_cors", put)
 
 
 def _lifecycle_rule(one: "Mapping[str, Any]") -> LifecycleRule:
@@ -191,7 +214,3 @@ def _cors_to_wire(rule: CorsRule) -> "CORSRuleTypeDef":
 
 def _lowered(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(name.lower() for name in names))
-
-
-def _code(error: ClientError) -> str:
-    return error.response["Error"].get("Code", "")

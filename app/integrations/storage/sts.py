@@ -15,7 +15,7 @@ import boto3
 from botocore.config import Config
 
 from app.errors import InvalidInput, Timeout, UpstreamFailed
-from app.integrations.storage.client import Credentials, translated
+from app.integrations.storage.caller import Credentials, translated
 
 RECORDER_SECONDS: Final = 12 * 3600
 """The longest session that an AWS role allows with MaxSessionDuration; longer than a consultation and its upload."""

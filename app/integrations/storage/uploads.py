@@ -4,22 +4,21 @@ An upload stores the whole object or nothing: after any error it is aborted.
 """
 
 import logging
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from app.errors import AppError, UpstreamFailed
+from app.integrations.storage import listing, objects
+from app.integrations.storage.caller import S3Caller
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-    from app.integrations.storage.client import StoredObject
-
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 PART_BYTES: Final = 16 * 1024 * 1024
 """R2 requires parts of 5 MiB to 5 GiB, of equal size except the last, and at most 10,000 parts, so an object has at
@@ -29,64 +28,50 @@ most 160 GiB (Cloudflare's documentation of multipart uploads, checked 2026-11-2
 _ABORT_SECONDS: Final = 10
 
 
-class _Calling(Protocol):
-    _bucket: str
-    _client: "S3Client"
+async def put_stream(
+    s3: S3Caller,
+    key: str,
+    chunks: AsyncIterable[bytes],
+    content_type: str,
+    *,
+    filename: str,
+    part_bytes: int = PART_BYTES,
+) -> int:
+    """Store the chunks, at least one byte, as one object that downloads as `filename`. Return its size in
+    bytes.
 
-    async def _call(self, operation: str, work: Callable[[], T]) -> T: ...
-    async def head(self, key: str) -> "StoredObject | None": ...
-    async def abort_upload(self, key: str, upload_id: str) -> bool: ...
-
-
-class Uploading:
-    """The part of `Storage` that writes streams. Its errors are those of `Storage`."""
-
-    async def put_stream(
-        self: _Calling,
-        key: str,
-        chunks: AsyncIterable[bytes],
-        content_type: str,
-        *,
-        filename: str,
-        part_bytes: int = PART_BYTES,
-    ) -> int:
-        """Store the chunks, at least one byte, as one object that downloads as `filename`. Return its size in
-        bytes.
-
-        An exception of `chunks` is raised unchanged, and nothing is stored. Raises UpstreamFailed
-        (`storage_failed`) if the store holds another size than was sent. If the last answer is lost, the object may
-        exist although the method raised.
-        """
-        upload_id = await self._call(
-            "begin_upload",
-            partial(_begin, self._client, self._bucket, key, content_type, filename),
-        )
-        try:
-            parts: list[CompletedPartTypeDef] = []
-            size = 0
-            async for part in _parts(chunks, part_bytes):
-                put = partial(_put, self._client, self._bucket, key, upload_id, len(parts) + 1, part)
-                parts.append(await self._call("put_part", put))
-                size += len(part)
-            await self._call(
-                "complete_upload", partial(_complete, self._client, self._bucket, key, upload_id, parts)
-            )
-        except BaseException:
-            await _abort(self, key, upload_id)
-            raise
-        stored = await self.head(key)
-        if stored is None or stored.size_bytes != size:
-            raise UpstreamFailed("storage_failed", operation="put_stream")
-        return size
+    An exception of `chunks` is raised unchanged, and nothing is stored. Raises UpstreamFailed
+    (`storage_failed`) if the store holds another size than was sent. If the last answer is lost, the object may
+    exist although the method raised.
+    """
+    upload_id = await s3.call(
+        "begin_upload",
+        partial(_begin, s3.client, s3.bucket, key, content_type, filename),
+    )
+    try:
+        parts: list[CompletedPartTypeDef] = []
+        size = 0
+        async for part in _parts(chunks, part_bytes):
+            put = partial(_put, s3.client, s3.bucket, key, upload_id, len(parts) + 1, part)
+            parts.append(await s3.call("put_part", put))
+            size += len(part)
+        await s3.call("complete_upload", partial(_complete, s3.client, s3.bucket, key, upload_id, parts))
+    except BaseException:
+        await _abort(s3, key, upload_id)
+        raise
+    stored = await objects.head(s3, key)
+    if stored is None or stored.size_bytes != size:
+        raise UpstreamFailed("storage_failed", operation="put_stream")
+    return size
 
 
-async def _abort(storage: _Calling, key: str, upload_id: str) -> None:
+async def _abort(s3: S3Caller, key: str, upload_id: str) -> None:
     """Abort the upload after an error or at shutdown. If the abort fails, the sweep of the bucket ends the upload
     later.
     """
     with anyio.move_on_after(_ABORT_SECONDS, shield=True):
         try:
-            await storage.abort_upload(key, upload_id)
+            await listing.abort_upload(s3, key, upload_id)
         except AppError as error:
             log.warning("upload not aborted: %s", error.summary)
 

@@ -1,0 +1,80 @@
+"""Presigns URLs, with which a client without credentials reads or writes one object. Sends no request.
+
+Services decide and audit who may download or upload before they presign a URL.
+"""
+
+import re
+from typing import Final
+
+from app.errors import InvalidInput
+from app.integrations.storage.caller import S3Caller
+
+MAX_URL_SECONDS: Final = 900
+
+MAX_PUT_BYTES: Final = 5_000_000_000
+"""The largest object of a single PUT: S3 takes 5 GB, R2 5 MiB less than 5 GiB (both documentations, checked
+2026-11-21).
+"""
+
+_FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def upload_headers(content_type: str, size_bytes: int) -> dict[str, str]:
+    """Return the headers that a client must send with a URL of `presign_put`. A browser sets Content-Length
+    itself.
+    """
+    return {"Content-Type": content_type, "Content-Length": str(size_bytes), "If-None-Match": "*"}
+
+
+def presign_get(
+    s3: S3Caller, key: str, *, expires_in_seconds: int, filename: str, content_type: str | None = None
+) -> str:
+    """Return a URL that downloads the object as `filename`. The URL is signed without a call to the store.
+
+    The store answers with `content_type`, or with the type that the object was stored with if it is None.
+    Everyone who has the URL can use it repeatedly until it expires, 1 to 900 s from now, so treat it as a
+    secret. Raises InvalidInput (`url_lifetime`, `filename`). A filename has at most 100 characters: ASCII
+    letters, digits and `._-`.
+    """
+    if not 1 <= expires_in_seconds <= MAX_URL_SECONDS:
+        raise InvalidInput("url_lifetime", max_seconds=MAX_URL_SECONDS)
+    if _FILENAME.fullmatch(filename) is None:
+        raise InvalidInput("filename")
+    answered = {"ResponseContentDisposition": f'attachment; filename="{filename}"'}
+    if content_type is not None:
+        answered["ResponseContentType"] = content_type
+    return s3.client.generate_presigned_url(
+        "get_object",
+        Params={"Bucket": s3.bucket, "Key": key, **answered},
+        ExpiresIn=expires_in_seconds,
+        HttpMethod="GET",
+    )
+
+
+def presign_put(
+    s3: S3Caller, key: str, content_type: str, size_bytes: int, *, expires_in_seconds: int
+) -> str:
+    """Return a URL that stores one object of exactly this type and size, once. The URL is signed without a call
+    to the store.
+
+    The client must send `upload_headers` unchanged, because the signature covers them. `If-None-Match: *` lets
+    only the first write succeed; later writes get 412. A request that begins before the URL expires, 1 to 900 s
+    from now, may finish later. Treat the URL as a secret. Raises InvalidInput (`url_lifetime`), and ValueError
+    for a size that a single PUT cannot have.
+    """
+    if not 1 <= expires_in_seconds <= MAX_URL_SECONDS:
+        raise InvalidInput("url_lifetime", max_seconds=MAX_URL_SECONDS)
+    if not 1 <= size_bytes <= MAX_PUT_BYTES:
+        raise ValueError("no such size")
+    return s3.client.generate_presigned_url(
+        "put_object",
+        Params={
+            "Bucket": s3.bucket,
+            "Key": key,
+            "ContentType": content_type,
+            "ContentLength": size_bytes,
+            "IfNoneMatch": "*",
+        },
+        ExpiresIn=expires_in_seconds,
+        HttpMethod="PUT",
+    )
