@@ -17,7 +17,7 @@ class Refused(Exception):  # noqa: N818 - it reads as what happened
 
 @dataclass(frozen=True)
 class ApiClient:
-    """Sends one person's requests. If `token` is None, it sends no token."""
+    """Sends one person's requests. If `token` is None, the client sends no token."""
 
     http: httpx.AsyncClient
     url: str

@@ -60,7 +60,7 @@ def starting(
     headers: Mapping[str, str] | None = None,
     python: Path = Path(sys.executable),
 ) -> Iterator[Starting]:
-    """Run `python -m module` until the block ends. The block is entered at once.
+    """Run `python -m module` until the block ends. The function enters the block at once.
 
     The child runs in the directory of its log, with the given variables and a few harmless ones of ours.
     """
@@ -118,7 +118,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Delay a signal that would raise until the block ends. Raised inside Popen, it would leave an unknown child.
+    """Delay a signal that would raise until the block ends. An exception inside Popen would leave a child process
+    that nobody ends.
 
     Signals raise only in the main thread, so other threads need no delay.
     """

@@ -49,7 +49,7 @@ _MARK_JOINED = "update resguardo.participants set joined_at = clock_timestamp() 
 
 
 class JoinFailed(Exception):  # noqa: N818 - it reads as what happened
-    """Some participant could not be put into the room. The message names the reason and the remedy."""
+    """The command could not put some participant into the room. The message names the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Participant:
 
 @dataclass(frozen=True)
 class Entered:
-    """A person in the room, and how they joined."""
+    """A person in the room, and the way in which they joined."""
 
     kind: str
     presence: str
@@ -85,7 +85,8 @@ class Entered:
 
 
 async def join(data_dir: Path, asked: str, *, with_consents: bool) -> list[Entered]:
-    """Put the doctor, the patient and all guests who joined before into the room. Return who is in it.
+    """Put the doctor, the patient and all guests who joined before into the room. Return the participants who are
+    in the room.
 
     `asked` is the consultation's id or external id. With `with_consents`, missing consents are recorded first, by
     the participants themselves or attested by the doctor. Raises JoinFailed.

@@ -55,7 +55,7 @@ class ObjectStore:
 def running(
     data_dir: Path, *, bucket: str = "resguardo", port: int = 0, allowed_origins: Collection[str] = ()
 ) -> Iterator[ObjectStore]:
-    """Run the store until the block or this process ends. If `port` is 0, it uses a free port.
+    """Run the store until the block or this process ends. If `port` is 0, the store uses a free port.
 
     Data and secrets under `data_dir` stay for a later start. `bucket` is a DNS-like name. Pages of
     `allowed_origins` may send the requests that `policies/bucket/cors.json` allows; other pages may send none.
@@ -166,7 +166,7 @@ def _tail(log: Path) -> str:
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
-    """Close the child's stdin, which ends it. Kill it if that does not help."""
+    """Close the child's stdin, which ends it. If the child does not end, kill it."""
     with child:
         assert child.stdin is not None  # noqa: S101  # a pipe was asked for
         child.stdin.close()

@@ -44,7 +44,9 @@ class People:
         return person
 
     async def patient(self) -> Person:
-        """Create a login. Registering a consultation turns it into a patient."""
+        """Create a login without a role. The login becomes a patient when a doctor registers a consultation with
+        it.
+        """
         return await self._enrol("patient")
 
     def authenticator_uri(self, person: Person) -> str:

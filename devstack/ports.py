@@ -75,7 +75,9 @@ def _free(taken: set[int]) -> int:
 
 
 def _why_not(port: int) -> str | None:
-    """Return why a server cannot listen on the port, or None. Connections in TIME_WAIT are ignored, as servers do."""
+    """Return why a server cannot listen on the port, or None. The check ignores connections in TIME_WAIT, as
+    servers do.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -147,7 +147,9 @@ def _alone(home: Path) -> Iterator[None]:
 
 
 def _end_orphan(cluster: Path) -> None:
-    """Stop a server that a killed process left behind. The lock proves that no other process uses it."""
+    """Stop a server that a killed process left behind. The lock file proves that no other process uses the data
+    directory.
+    """
     with suppress(FileNotFoundError, ValueError):
         pid = int((cluster / "postmaster.pid").read_text().split("\n", 1)[0])
         home = Path(f"/proc/{pid}/cwd")
@@ -212,8 +214,8 @@ def _environment() -> dict[str, str]:
 def _start(layout: _Layout, settings: dict[str, str]) -> tuple[subprocess.Popen[bytes], int]:
     """Start the server, trying a few free ports, because another process may take a port before Postgres binds it.
 
-    Another process may also have closed the directory above: each run of pytest does so with the directory above
-    its own.
+    A start can also fail because another process has made the parent directory unreadable: each run of pytest does
+    so with the parent of its own directory.
     """
     for _ in range(3):
         _let_through(layout)

@@ -44,7 +44,7 @@ _LINE_FAILED = re.compile(r":(\d+): (?:ERROR|FATAL):  (\w{5})$", re.MULTILINE)
 def fresh_server() -> Iterator[Server]:
     """Run a server without fsync in a directory that is removed at the end of the block.
 
-    Removes what a killed drill left behind first. Raises InvalidInput, UpstreamFailed.
+    The module first removes the files that a killed drill left behind. Raises InvalidInput, UpstreamFailed.
     """
     _remove_abandoned()
     with (

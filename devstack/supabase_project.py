@@ -70,7 +70,9 @@ def create_roles(superuser_url: str, owner: str = "postgres") -> None:
 
 
 def drop_project(superuser_url: str, database: str) -> None:
-    """Drop the database and end its sessions. Succeeds if there is none. The roles of the cluster stay."""
+    """Drop the database and end its sessions. The function succeeds if the database does not exist. The roles of
+    the cluster stay.
+    """
     with psycopg.connect(superuser_url, autocommit=True) as connection:
         connection.execute(
             sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(database))

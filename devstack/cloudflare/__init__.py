@@ -1,4 +1,6 @@
-"""A stand-in for the part of Cloudflare's API that R2's buckets need, as strict as Cloudflare's documentation."""
+"""A stand-in for the part of Cloudflare's API that concerns R2 buckets. The stand-in is as strict as Cloudflare's
+documentation.
+"""
 
 from devstack.cloudflare.app import create_cloudflare_app
 from devstack.cloudflare.bucket import Bucket

@@ -30,7 +30,8 @@ async def examine(
     """Count the actions since `began_at` by action and outcome, and add the counts to the report. Raises
     DemoFailed.
 
-    `looks` is how often the transcript was read, by action. Each read must have left its row.
+    `looks` is how often the transcript was read, by action. Each read of the transcript must have left its audit
+    row.
     """
     await expect(compliance, "FORBIDDEN", documents.ISSUE_URL, recordingId=recording_id)
     await expect(compliance, "FORBIDDEN", documents.TRANSCRIPT, id=recording_id)

@@ -1,4 +1,4 @@
-"""Attacks on a recording. Each attacker must get nothing."""
+"""Attacks on a recording. Each attacker must get no data."""
 
 import asyncio
 import json

@@ -40,7 +40,7 @@ class Page:
         return states
 
     async def open(self, token: str | None, consultation_id: str) -> None:
-        """Authenticate and subscribe. Raises DemoFailed if the server refuses."""
+        """Authenticate and subscribe. Raises DemoFailed if the server refuses the subscription."""
         subscription = {"query": documents.CHANGES, "variables": {"consultationId": consultation_id}}
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -76,8 +76,8 @@ async def watching(api: ApiClient, consultation_id: str) -> AsyncIterator[Page]:
 
 
 def require_in_order(states: list[str]) -> None:
-    """Check that the page saw RECORDING and READY, and no state twice or backwards. Quick changes may be merged
-    into one.
+    """Check that the page saw RECORDING and READY, and no state twice or backwards. The API may merge quick changes
+    into one message.
     """
     require({"RECORDING", "READY"} <= set(states), f"the subscription told of {', '.join(states)} alone")
     require(states == [one for one in STATES if one in states], f"out of order: {', '.join(states)}")

@@ -112,7 +112,9 @@ async def _record(scene: Scene, visit: Visit) -> Any:
 
 
 async def _download(scene: Scene, visit: Visit, recording: Any) -> tuple[BriefUrl, Downloads]:
-    """Download both media, and check URLs that must fail. One of these has yet to expire."""
+    """Download both media, and check URLs that must fail. The returned URL has not expired yet, and must fail
+    later.
+    """
     downloads = Downloads(scene, visit.api, recording)
     async with scene.step(
         "the doctor lists the recordings and downloads this one; its bytes equal the source's"

@@ -17,7 +17,7 @@ from devstack.stack import Stack
 
 @dataclass(frozen=True)
 class Audience:
-    """Receives the progress of the demo: each finished step, the number of finished pieces, and lines of text."""
+    """Receives the progress of the demo: each finished step, the number of finished chunks, and lines of text."""
 
     on_step: Callable[[Step], None]
     on_progress: Callable[[int, int], None]
@@ -26,7 +26,7 @@ class Audience:
 
 @dataclass(frozen=True)
 class Scene:
-    """One run of the demo."""
+    """The state of one run of the demo: the stack, its people and the report."""
 
     stack: Stack
     sources: Sources

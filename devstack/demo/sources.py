@@ -13,7 +13,7 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 class BadFile(Exception):  # noqa: N818 - it reads as what happened
-    """A file cannot be used. The message names the file and the reason."""
+    """The demo cannot use a file. The message names the file and the reason."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Sources:
 
 
 async def require_playable(sources: Sources) -> MediaInfo:
-    """Return the properties of the sound. Refuses at once what the worker would refuse after verification.
+    """Return the properties of the sound. The function refuses files that the worker would refuse at verification.
 
     The function opens the video and the sound in the same way as the worker. Raises BadFile.
     """

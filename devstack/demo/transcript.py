@@ -54,8 +54,8 @@ class Words:
         self._recording_id = recording_id
 
     async def wait(self) -> bool:
-        """Wait for the transcript. Return False if nobody speaks. Raises DemoFailed if it fails or makes no
-        progress.
+        """Wait for the transcript. Return False if nobody speaks. Raises DemoFailed if the transcription fails or
+        makes no progress.
         """
         seen, moved_at = None, time.monotonic()
         while True:
@@ -117,7 +117,7 @@ class Words:
 
 
 async def _recogniser(scene: Scene) -> str:
-    """The name of what hears in the stand-in for OpenAI."""
+    """The name of the speech recogniser in the stand-in for OpenAI."""
     environment = scene.stack.environment
     url = environment["OPENAI_BASE_URL"].removesuffix("/v1")
     headers = {"Authorization": f"Bearer {environment['OPENAI_API_KEY']}"}

@@ -77,13 +77,13 @@ class Visit:
         return recording_id
 
     async def stop(self, recording_id: str) -> None:
-        """Stop the recording after a moment, and wait until it is READY."""
+        """Stop the recording after a short time, and wait until it is READY."""
         await asyncio.sleep(RECORDING_SECONDS)
         await self.api.ask(documents.STOP_RECORDING, recordingId=recording_id)
         await self.wait_for(recording_id, "READY")
 
     async def end_by_stranger(self) -> str:
-        """Start another recording, and let a stranger enter. Return the recording's id once it stops.
+        """Start another recording, and let a stranger enter. Return the recording's id once the recording stops.
 
         Raises DemoFailed if anything but the stranger stopped it.
         """
@@ -123,7 +123,9 @@ class Visit:
         return recording
 
     async def wait_for(self, recording_id: str, status: str) -> Any:
-        """Return the recording in that status. Raises DemoFailed if it ends otherwise or takes too long."""
+        """Wait until the recording has that status, and return it. Raises DemoFailed if the recording ends in
+        another status or takes too long.
+        """
         return await self._wait(recording_id, (status,), lambda one: [one])
 
     async def _wait_for_microphones(self, recording_id: str, status: str) -> Any:

@@ -91,7 +91,7 @@ async def verify(call: Call) -> Response:
 
 
 async def unenrol(call: Call) -> Response:
-    """`DELETE /factors/{factor_id}`: remove the factor. Sessions that it raised fall back to aal1."""
+    """`DELETE /factors/{factor_id}`: remove the factor. Sessions that this factor raised to aal2 fall back to aal1."""
     async with call.transaction() as connection:
         caller = await call.caller(connection)
         factor = await find_factor(call, connection, caller.user)

@@ -49,7 +49,7 @@ async def _password_grant(call: Call) -> Response:
 
 
 async def _check_may_sign_in(call: Call, user: User, password: str) -> None:
-    """Check in GoTrue's order: the ban before the password, and the unconfirmed address after it."""
+    """Check the sign-in in GoTrue's order: the ban before the password, and the unconfirmed address after it."""
     if user.is_banned(call.now):
         raise Refusal(400, "user_banned", "User is banned")
     if not await password_matches(password, user.encrypted_password):

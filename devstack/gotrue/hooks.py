@@ -3,7 +3,7 @@ signed.
 
 Source: internal/hooks/hookspgfunc/hookspgfunc.go and internal/tokens/service.go of supabase/auth at bc32168e
 (checked 2026-11-29). The function runs in the transaction of the sign-in, as `supabase_auth_admin`, for at most two
-seconds. If it fails, or returns claims that cannot be signed, the sign-in fails with 500.
+seconds. If the function fails, or returns claims that cannot be signed, the sign-in fails with 500.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Stores mails in place of sending them, for tests and the demo.
 
-The outbox keeps the newest mails in memory. Like GoTrue, it has an hourly limit, above which no action that needs a
-mail is taken. GoTrue hands a mail over inside the request's transaction, so a mail server that refuses or is slow
-rolls the request back. `Order` simulates such a mail server.
+The outbox keeps the newest mails in memory. Like GoTrue, the outbox has an hourly limit, above which no action that
+needs a mail is taken. GoTrue hands a mail over inside the request's transaction, so a mail server that refuses or
+is slow rolls the request back. An `Order` simulates a mail server that refuses or is slow.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _OF_KIND: Final = {
 
 @dataclass(frozen=True)
 class Mail:
-    """A mail with a link. `token` is the code in it, `token_hash` is in the link, and `sent_at` is ISO 8601."""
+    """A mail with a link. `token` is the code in the mail, `token_hash` is in the link, and `sent_at` is ISO 8601."""
 
     to: str
     type: str
@@ -78,7 +78,7 @@ class Outbox:
             raise Refusal(429, "over_email_send_rate_limit", "email rate limit exceeded")
 
     async def send(self, to: str, kind: str, token: str, token_hash: str, link: str) -> None:
-        """Store a mail. Call it inside the request's transaction, which a refusal rolls back.
+        """Store a mail. Callers call this method inside the request's transaction, which a refusal rolls back.
 
         Refuses 500 unexpected_failure and 504 request_timeout, as the orders say.
         """

@@ -33,7 +33,9 @@ async def hash_password(password: str) -> str:
 
 
 async def password_matches(password: str, kept: str | None) -> bool:
-    """Return whether the password matches. False for a user without a password or with a hash in another format."""
+    """Return whether the password matches. Return False for a user without a password or with a hash in another
+    format.
+    """
     if not kept or not kept.startswith(PREFIX):
         return False
     salt, derived = (base64.b64decode(part) for part in kept.removeprefix(PREFIX).split("$"))

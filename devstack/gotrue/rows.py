@@ -90,7 +90,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class RefreshToken:
-    """A row of `auth.refresh_tokens`. `parent` is the token that it replaced."""
+    """A row of `auth.refresh_tokens`. `parent` is the refresh token that this token replaced."""
 
     id: int
     token: str
@@ -137,7 +137,7 @@ async def find_all(
 
 
 async def find(connection: Connection, kind: type[Row], where: LiteralString, *values: object) -> Row | None:
-    """Return the first such row, or None."""
+    """Return the first row of a kind that meets the condition, or None."""
     rows = await find_all(connection, kind, where, *values)
     return rows[0] if rows else None
 

@@ -86,8 +86,8 @@ async def raise_to_aal2(
 async def renew(call: Call, connection: Connection, token_text: str) -> Json | Refusal:
     """Return a new pair of tokens for a refresh token.
 
-    Raises Refusal if nothing must be committed. Returns the Refusal if the token family was revoked, which must be
-    committed.
+    Raises Refusal if the transaction must be rolled back. Returns the Refusal if the token family was revoked,
+    which must be committed.
     """
     where = "instance_id = %s and token = %s for update"
     token = await find(connection, RefreshToken, where, NO_INSTANCE, token_text)

@@ -25,7 +25,9 @@ async def get_user(call: Call) -> Response:
 
 
 async def put_user(call: Call) -> Response:
-    """`PUT /user`: change password and metadata. A new address is refused, because it would need a mail."""
+    """`PUT /user`: change password and metadata. The stand-in refuses a new address, because a change of address
+    would need a mail.
+    """
     async with call.transaction() as connection:
         caller = await call.caller(connection)
         body = await call.body()
@@ -80,8 +82,8 @@ async def set_columns(connection: Connection, user: User, values: Mapping[str, o
 
 
 async def _change_password(connection: Connection, caller: Caller, password: str) -> None:
-    """Change the password by GoTrue's rules: aal2 if a factor is verified, a different password, and the other
-    sessions end.
+    """Change the password by GoTrue's rules: the session has aal2 if a factor is verified, the password is a new
+    one, and the user's other sessions end.
     """
     check_strength(password)
     factor = await find(connection, Factor, "user_id = %s and status = 'verified'", caller.user.id)

@@ -45,7 +45,9 @@ async def verify(call: Call) -> Response:
 
 
 async def follow_link(service: Service, request: Request) -> Response:
-    """`GET /verify`: a clicked link, without a key. Answers 303 to the web app, with the session in the fragment."""
+    """`GET /verify`: a clicked link, without a key. The answer is a redirect (303) to the web app, with the session
+    in the fragment.
+    """
     call = Call(request, service, "anon")
     token, kind = request.query_params.get("token", ""), request.query_params.get("type", "")
     if not kind:

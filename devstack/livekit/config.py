@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 class LiveKitConfig(BaseModel):
     """The configuration, read from a JSON file. Without `media` the room shows one grey second. Without `audio` (an
-    Ogg) it is silent for the length of its video. Without `webhook_url` no webhook is sent. `scale` is as in
+    Ogg) the room is silent for the length of its video. Without `webhook_url` no webhook is sent. `scale` is as in
     `Pace`.
     """
 

@@ -1,25 +1,26 @@
-"""What is done to the stand-in from outside, under `/stand-in`: people come and go, and faults are ordered.
+"""The routes under `/stand-in`, with which tests and the demo control the stand-in: participants and faults.
 
-A client with a join token needs no more: `POST join` and `POST leave`, `{"token": ...}`. Each `join` may say which
-channel of the stand-in's sound is the person's voice (`"channel"`, from 0); without it they get the first that is
-nobody's in that room. All else needs the API secret as bearer:
+A client with a join token calls `POST join` and `POST leave` with `{"token": ...}`. The field `channel` of `join` names
+the channel of the stand-in's sound that plays as the participant's voice, from 0. Without it, the participant gets the
+first channel that no other participant of the room has. The other routes need the API secret as bearer token:
 
-- `POST join` `{"room", "identity", "metadata": "", "publishes": true}` lets in anybody, known or not;
-  `POST leave`, `POST publish`, `POST unpublish` `{"room", "identity"}`;
-- `POST republish` `{"room", "identity"}` publishes the microphone anew, the new track before the old one ends, and
-  `POST kill` lets somebody's device die, which LiveKit notices 21 s later (scaled);
-- `POST orders` `{"order": KIND, "count": 1, "seconds": 0, "event": null, "file": null, "code":
-  "resource_exhausted"}` takes an order (`orders.KINDS`), `GET orders` lists those still open, `DELETE orders`
-  takes back all, or those of one kind (`?order=KIND`);
-- `POST die`, `POST forget` `{"egress_id"}` do to a recording now what the orders of that name do to the next;
-- `POST restart` loses every queued webhook, as a restart of the server does; rooms and recordings stay;
-- `POST crash` `{"with_recorders": false}` lets the server crash and come back: webhooks are lost, too, everybody
-  stays listed without being there, and what records comes back, or has died with the server;
-- `POST forge` signs any JSON object as a notification, sends it once and answers `{"status": ...}`, what the
-  receiver answered, null when it did not.
+- `POST join` with `{"room", "identity", "metadata": "", "publishes": true}` lets any participant in, known or unknown.
+  `POST leave`, `POST publish` and `POST unpublish` take `{"room", "identity"}`.
+- `POST republish` with `{"room", "identity"}` publishes the microphone again: the new track begins before the old track
+  ends. `POST kill` lets a participant's device die, which LiveKit notices 21 s later (scaled).
+- `POST orders` with `{"order": KIND, "count": 1, "seconds": 0, "event": null, "file": null, "code":
+  "resource_exhausted"}` adds an order (`orders.KINDS`). `GET orders` lists the open orders. `DELETE orders` cancels all
+  orders, or those of one kind (`?order=KIND`).
+- `POST die` and `POST forget` with `{"egress_id"}` cause the fault of that name in a running egress at once. The orders
+  with these names cause the fault in the next egress.
+- `POST restart` loses every queued webhook, as a restart of the server does. Rooms and egresses stay.
+- `POST crash` with `{"with_recorders": false}` lets the server crash and come back. Webhooks are lost, and all
+  participants stay listed although none is connected. Recorders come back, or die with the server.
+- `POST forge` signs any JSON object as a notification, sends it once, and answers `{"status": ...}` with the receiver's
+  status, or null if the receiver did not answer.
 
-Done is 204 (`join` 200 with ids), malformed 400, without the secret 401; what LiveKit would refuse is refused
-in its words.
+A success is answered 204 (`join`: 200 with ids), a malformed request 400, and a request without the secret 401. If
+LiveKit would refuse the action, the answer has LiveKit's own text.
 """
 
 import hmac
@@ -91,7 +92,7 @@ def _answered(endpoint: _Endpoint) -> _Endpoint:
 
 
 def _guarded(endpoint: _Endpoint) -> _Endpoint:
-    """Let through only who knows the API secret."""
+    """Answer 401 to callers that do not send the API secret."""
 
     async def answer(request: Request) -> Response:
         given = request.headers.get("authorization", "").encode()

@@ -99,7 +99,7 @@ def location(output: EncodedFileOutput) -> str:
 
 
 def upload(media: Media, output: EncodedFileOutput, *, backoff_seconds: float, broken: bool = False) -> None:
-    """Store `media` at `output`; blocks. `broken` makes every attempt fail.
+    """Store `media` at `output`; blocks. With `broken` every attempt to upload fails.
 
     Raises UploadFailedError.
     """

@@ -1,9 +1,9 @@
-"""Orders: the faults that a test or a demo requests from the stand-in. Each order is used up when it is carried
-out.
+"""Orders: the faults that a test or a demo requests from the stand-in. Each execution uses up one of the order's
+`count`.
 
-`KINDS` describes each kind. An order applies to the next `count` matching things. `event` limits an order for
-webhooks to one type of notification. `file` limits an order for egresses to those whose file path ends with it,
-which distinguishes the egresses of one room. Other faults happen at once through a route
+`KINDS` describes each kind. An order applies to the next `count` matching requests, webhooks or egresses. `event`
+limits an order for webhooks to one type of notification. `file` limits an order for egresses to those whose file
+path ends with it, which distinguishes the egresses of one room. Other faults happen at once through a route
 (`devstack.livekit.server`).
 """
 
@@ -64,7 +64,7 @@ _LASTING: Final = frozenset(("drop_all", "scale"))
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order to apply `kind` to the next `count` matching things."""
+    """An order to cause the fault `kind` in the next `count` matching requests, webhooks or egresses."""
 
     kind: str
     event: str | None = None
@@ -107,7 +107,7 @@ class Orders:
         return next((order for order in reversed(self._open) if order.kind == kind), None)
 
     def take(self, *kinds: str, event: str | None = None, file: str | None = None) -> Order | None:
-        """Use up one of the oldest matching open order among `kinds`."""
+        """Find the oldest matching open order among `kinds`, and lower its remaining count by one."""
         for index, order in enumerate(self._open):
             if order.kind in kinds and order.fits(event, file):
                 if order.kind not in _LASTING:

@@ -48,8 +48,8 @@ Span = tuple[float, float]
 class Pace:
     """The pace. `scale` is how long one second of LiveKit's own delays takes; 1 is the real speed.
 
-    A video starts after `start_delay_seconds` at the earliest. `record_seconds` is when the media end; None means
-    at their own length.
+    A video starts after `start_delay_seconds` at the earliest. `record_seconds` is the length at which the media
+    end; None means their own length.
     """
 
     start_delay_seconds: float = 0.2

@@ -3,7 +3,7 @@
 A room composite is STARTING until a participant publishes, and ACTIVE until it is stopped, its room closes or the
 media end. An egress uploads in the status ENDING, and ends COMPLETE, FAILED (400, upload), ABORTED (412, never
 began) or LIMIT_REACHED (413, complete file, no ENDING before). A track egress waits 30 s for its track (FAILED,
-404) and ends with it. An egress of routed participants waits equally long for them. A room may have several
+404) and ends with it. An egress of routed participants waits 30 s for these participants. A room may have several
 egresses at once. The storage keys of the request are used for the upload and never shown
 (`pkg/pipeline/controller.go` of livekit/egress and `livekit_egress.go` of livekit/protocol, read 2026-11-21).
 `orders.RECORDING_KINDS` lists the faults.
@@ -119,7 +119,9 @@ class Recorder:
         return info
 
     def start_later(self, request: StartRequest, seconds: float) -> None:
-        """Start an egress in `seconds`. If the room has closed by then, it is created again. Raises TwirpError."""
+        """Start an egress after `seconds`. If the room has closed by then, the egress creates the room again.
+        Raises TwirpError.
+        """
         requests.require_room_name(request)
         room = self._rooms.snapshot(request.room_name)
 
@@ -168,7 +170,7 @@ class Recorder:
             recording.publishing.clear()
 
     def _leave_later(self, recording: Recording, seconds: paces.Span | float) -> None:
-        """Keep the recorder listed in its room for this time."""
+        """Keep the recorder listed in its room for this number of seconds."""
 
         async def leave() -> None:
             await self._delays.wait(seconds)
@@ -177,7 +179,7 @@ class Recorder:
         self._spawn(leave())
 
     def forget(self, egress_id: str) -> None:
-        """Delete the row of an egress. The recorder continues and can still be stopped. Raises TwirpError."""
+        """Delete the row of an egress. The egress continues to record and can still be stopped. Raises TwirpError."""
         self.rows.row(egress_id).is_forgotten = True
 
     async def aclose(self) -> None:
@@ -331,7 +333,7 @@ class Recorder:
         self._update(recording, EgressStatus.EGRESS_FAILED)
 
     async def _last(self, recording: Recording) -> None:
-        """Wait for the end: a stop, the limit, or the end of the media. A dead egress has no end."""
+        """Wait for the end: a stop, the limit, or the end of the media. An egress whose node is dead never ends."""
         length, limit = self._pace.record_seconds, recording.limit_seconds
         length = recording.media.duration_seconds if length is None else length
         try:
@@ -428,7 +430,7 @@ class Recorder:
 
 
 async def _any(signals: list[asyncio.Event], seconds: float | None = None) -> bool:
-    """Wait for one of the signals for at most `seconds`. Return False after that time."""
+    """Wait for one of the signals for at most `seconds`. Return False if no signal came within that time."""
     waiting = [asyncio.ensure_future(signal.wait()) for signal in signals]
     try:
         done, _ = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -133,7 +133,7 @@ class Rooms:
         self._ghosts = {name: set(people) for name, people in self._people.items()}
 
     def join(self, grants: Grants, *, channel: int | None = None) -> ParticipantInfo:
-        """Let the holder of a join token in. Raises TwirpError."""
+        """Let the holder of a join token into the room. Raises TwirpError."""
         grants.require("roomJoin")
         name = grants.video.get("room", "")
         publishes = grants.video.get("canPublish", True) is True
@@ -194,8 +194,8 @@ class Rooms:
         self._unpublish(name, self.participant(name, identity), has_left=False)
 
     def kill(self, name: str, identity: str, after_seconds: float) -> None:
-        """Let a participant's device die. LiveKit notices it after `after_seconds`, and lists the participant and
-        their tracks until then. Raises TwirpError `not_found`.
+        """Let a participant's device die. LiveKit notices the death after `after_seconds`, and lists the
+        participant and their tracks until then. Raises TwirpError `not_found`.
         """
         person = self.participant(name, identity)
         for track in person.tracks:
@@ -208,7 +208,9 @@ class Rooms:
         asyncio.get_running_loop().call_later(after_seconds, notice)
 
     def join_recorder(self, name: str, egress_id: str) -> None:
-        """Let a recorder in, hidden from people. If the room has closed meanwhile, it is created again."""
+        """Let a recorder in, hidden from people. If the room has closed meanwhile, the stand-in creates the room
+        again.
+        """
         if name not in self._rooms:
             self._open(name, "")
         self._enter(name, egress_id, ParticipantInfo.Kind.EGRESS)
@@ -231,7 +233,7 @@ class Rooms:
             self._close_later(name, self._departure_timeout_seconds)
 
     def leave_recorder(self, name: str, egress_id: str) -> None:
-        """Remove a recorder, if it is still there."""
+        """Remove a recorder if it is still in the room."""
         if egress_id in self._people.get(name, {}) and not self.is_ghost(name, egress_id):
             self.leave(name, egress_id)
 

@@ -27,8 +27,8 @@ class Sound:
     """The state of a sound recording. `voices` are the channels of the stand-in's sound on the left and right
     channel of the file.
 
-    Times are nanoseconds of the machine's clock. `muted_ns` is when the source fell silent (None: it speaks to the
-    end). `is_stopped` says that somebody ended the recording, which adds silence.
+    Times are nanoseconds of the machine's clock. `muted_ns` is the time at which the source fell silent; None means
+    that it speaks to the end. `is_stopped` says that somebody ended the recording, which adds silence.
     """
 
     sources: Sources
@@ -40,11 +40,11 @@ class Sound:
 
 @dataclass(slots=True)
 class Recording:
-    """One egress: what may be shown of it, what to upload, and its state.
+    """One egress: the part that ListEgress may show, the file to upload, and the state.
 
     `media` is the file of a room recording; the file of a `sound` is written at its end. `zero_ns` is the time at
     which the file begins, by the machine's clock, or None before it is ACTIVE. `is_alternating` says that tracks
-    take its two channels in turn.
+    take the file's two channels in turn.
     """
 
     info: EgressInfo
@@ -74,7 +74,7 @@ def refused_in_status(recording: Recording, action: str) -> TwirpError:
 
 
 class Rows:
-    """The egresses by id. ListEgress returns them in a different order at each call.
+    """The egresses by id. ListEgress returns egresses in a different order at each call.
 
     With `page_size`, ListEgress answers in pages, as LiveKit Cloud does; None returns all at once, as
     livekit-server does (`pkg/service/ioservice.go`, read 2026-11-21).
@@ -118,7 +118,9 @@ class Rows:
         return self._page(found, int(request.page_token.token or 0))
 
     def row(self, egress_id: str) -> Recording:
-        """Return the egress. Raises TwirpError `not_found`, also for a forgotten one."""
+        """Return the egress. Raises TwirpError `not_found` for an unknown egress, and for one that the stand-in was
+        ordered to forget.
+        """
         recording = self._recordings.get(egress_id)
         if recording is None or recording.is_forgotten:
             raise from_a_service("not_found", "egress does not exist")

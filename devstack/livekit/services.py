@@ -101,7 +101,7 @@ class LiveKitStandIn:
         }
 
     def method(self, path: str) -> Method[Any]:
-        """Return the method of a path. Raises TwirpError `bad_route`."""
+        """Return the Twirp method that a path names. Raises TwirpError `bad_route`."""
         if path not in self._methods:
             raise TwirpError("bad_route", f"no handler for path {path!r}")
         return self._methods[path]
@@ -109,7 +109,8 @@ class LiveKitStandIn:
     async def crash(self, *, with_recorders: bool = False) -> None:
         """Let the server crash and come back: queued webhooks are lost, and all participants are listed as ghosts.
 
-        Recorders come back by themselves. With `with_recorders`, they die in the same moment and stay listed.
+        The recorders enter their rooms again by themselves. With `with_recorders`, the recorders die in the same
+        moment and stay listed.
         """
         await self.notifier.restart()
         self.rooms.crash()
@@ -149,7 +150,9 @@ class LiveKitStandIn:
         return RemoveParticipantResponse()
 
     async def _update_participant(self, grants: Grants, request: UpdateParticipantRequest) -> Message:
-        """Answer with the unchanged participant. A ghost gets no answer."""
+        """Answer UpdateParticipant with the unchanged participant. A participant who is listed but not connected
+        gets no answer.
+        """
         self._allow(grants, "roomAdmin", request.room)
         found = self.rooms.participant(request.room, request.identity)
         if self.rooms.is_ghost(request.room, request.identity):
@@ -181,7 +184,9 @@ class LiveKitStandIn:
         return info
 
     async def _start_track_egress(self, grants: Grants, request: TrackEgressRequest) -> Message:
-        """Refuse a request without a track, as an egress service does. The stand-in has no egresses of this kind."""
+        """Refuse a request without a track, as an egress service does. The stand-in supports no egress of this
+        kind, and refuses the call.
+        """
         grants.require("roomRecord")
         await self._find_recorder()
         if not request.track_id:

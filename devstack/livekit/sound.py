@@ -30,7 +30,7 @@ class Cut:
     """A stretch of the sound, in its own seconds.
 
     `voices` are the source's channels on the file's left and right channel; None, or a channel that the source
-    lacks, is silence. The file begins `start` seconds into the sound (with silence if it is negative). At `end` its
+    lacks, is silence. The file begins `start` seconds into the sound (with silence if it is negative). At `end` the
     voices fall silent (None: they speak to the end of the sound), and `tail` seconds of silence follow.
     """
 

@@ -78,7 +78,7 @@ class Grants:
     video: Mapping[str, Any]
 
     def require(self, grant: str, room: str | None = None) -> None:
-        """Raise unless `grant` is given, and for `room` if one is named."""
+        """Raise unless the token has `grant`, for `room` if a room is named."""
         if self.video.get(grant) is not True or (room is not None and self.video.get("room") != room):
             raise TwirpError("unauthenticated", "permissions denied")
 
@@ -120,7 +120,9 @@ def grants_of_token(token: str, keys: Mapping[str, str]) -> Grants:
 
 
 def media_type(request: Request) -> str:
-    """Return `application/protobuf` or `application/json`. Other types have no route."""
+    """Return `application/protobuf` or `application/json`. A request with another content type gets the error of an
+    unknown route.
+    """
     if request.method != "POST":
         raise TwirpError("bad_route", f'unsupported method "{request.method}" (only POST is allowed)')
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()

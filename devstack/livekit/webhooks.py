@@ -2,8 +2,9 @@
 
 Webhooks wait in one queue for each egress, or for each room if they concern no egress, with 200 places. A
 notification that has waited more than 30 s is dropped. Each notification is signed when it is first sent, and
-resent unchanged: five times in total after 429, 5xx (except 501) and broken connections. Any other answer counts as
-delivered (`webhook/resource_url_notifier.go` of livekit/protocol and go-retryablehttp 0.7.8, read 2026-11-21).
+resent unchanged: five times in total after 429, 5xx (except 501) and broken connections. Any other HTTP answer
+counts as a delivery (`webhook/resource_url_notifier.go` of livekit/protocol and go-retryablehttp 0.7.8, read
+2026-11-21).
 """
 
 import asyncio
@@ -183,10 +184,10 @@ class Signed:
 
 
 def signed(notification: WebhookEvent | Mapping[str, object], api_key: str, api_secret: str) -> Signed:
-    """Return this notification, signed as LiveKit signs. The content may be anything.
+    """Return this notification, signed as LiveKit signs. The content may be any JSON.
 
-    A message gets its missing id and time. A mapping (LiveKit's JSON: `egressInfo`, `createdAt`) stays unchanged,
-    and may contain what no message can.
+    The function adds a missing id and a missing time to a message. A mapping (LiveKit's JSON: `egressInfo`,
+    `createdAt`) stays unchanged, and may contain what no message can.
     """
     if isinstance(notification, WebhookEvent):
         event = WebhookEvent(id=new_id("EV_"), created_at=int(time.time()))

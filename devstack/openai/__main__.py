@@ -26,7 +26,9 @@ def main() -> None:
 
 
 def _recogniser(name: RecogniserName) -> Hearing:
-    """Return the loaded recogniser. Raises ChangedWeightsError if Whisper's files are not the pinned ones."""
+    """Return the loaded recogniser. Raises ChangedWeightsError if the hashes of Whisper's files differ from the
+    pinned hashes.
+    """
     if name == "pocketsphinx":
         return Recogniser()
     whisper = Whisper()

@@ -1,8 +1,8 @@
 """Parses the form of a transcription request by the documented API of its model.
 
 Source: openai 3.52, `types/audio/transcription_create_params.py` (checked 2026-11-21). `gpt-transcribe` takes
-`languages` and ignores `language`. Formats that the stand-in does not write (text, srt, vtt) and parameters that
-our code never sends are refused like wrong ones.
+`languages` and ignores `language`. The stand-in refuses formats that it does not write (text, srt, vtt) and
+parameters that our code never sends, like wrong parameters.
 """
 
 import json

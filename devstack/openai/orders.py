@@ -1,5 +1,5 @@
-"""Orders: the faults that a test or a demo requests from the stand-in. The next `count` transcriptions use up an
-order.
+"""Orders: the faults that a test or a demo requests from the stand-in. An order is used up after the next `count`
+transcriptions.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -59,7 +59,7 @@ class Orders:
         self._open.clear()
 
     def take(self) -> Order | None:
-        """Use up one of the oldest order."""
+        """Return the oldest open order, and lower its remaining count by one."""
         if not self._open:
             return None
         order = self._open[0]

@@ -16,7 +16,9 @@ from devstack.openai.refusals import Refusal, invalid
 
 @dataclass(frozen=True)
 class Call:
-    """A transcription that was started. `sha256` is that of the file: an equal one was paid for twice."""
+    """A transcription that was started. `sha256` is the digest of the file: two calls with an equal digest mean
+    that the same sound was paid for twice.
+    """
 
     model: str
     response_format: str

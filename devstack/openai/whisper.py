@@ -41,7 +41,7 @@ _NO_SPEECH, _UNSURE = 0.6, -1.0
 
 
 class ChangedWeightsError(Exception):
-    """The model's files are not the pinned ones."""
+    """The hashes of the model's files differ from the pinned hashes."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 -- The schemas of a Supabase project, as a superuser creates them in a new database. The file creates only the `auth`
--- tables that an adapter or a stand-in of Supabase Auth reads or writes. Their columns equal the result of all
--- migrations of supabase/auth up to 20260625000000 (read 2026-11-21). `sessions.oauth_client_id` has no foreign key,
--- because the table of OAuth clients is left out.
+-- tables that an adapter or a stand-in of Supabase Auth reads or writes. The columns of these tables equal the result
+-- of all migrations of supabase/auth up to 20260625000000 (read 2026-11-21). `sessions.oauth_client_id` has no
+-- foreign key, because the table of OAuth clients is left out.
 
 create schema extensions authorization :"owner";
 grant usage on schema extensions to anon, authenticated, service_role;

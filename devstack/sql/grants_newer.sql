@@ -1,6 +1,6 @@
 -- The statements that Studio runs after the older grants when it creates a project today: the API roles no longer get
 -- rights on each new table, sequence or function of `public` (supabase/cli, internal/db/start/start.go, read
--- 2026-11-21). The remaining rights of the older grants (TRUNCATE, REFERENCES, TRIGGER) also remains on the hosted
+-- 2026-11-21). The other rights of the older grants (TRUNCATE, REFERENCES, TRIGGER) also remain on the hosted
 -- platform.
 
 alter default privileges for role :"owner" in schema public
