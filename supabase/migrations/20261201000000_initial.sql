@@ -1426,6 +1426,11 @@ declare
     free_slot integer;
     is_counted boolean := false;
 begin
+    if per_hour = 0 then  -- The table refuses an unknown meter. Its text would otherwise become the error's message.
+        insert into private.usage (person_id, meter, slot, window_start, used)
+        values (person, of_meter, 0, this_hour, 0)
+        on conflict do nothing;
+    end if;
     select u.slot into free_slot
     from private.usage as u
     where u.person_id = person and u.meter = of_meter and (per_hour + 7 - u.slot) / 8 > 0
