@@ -43,9 +43,37 @@ comment on column audit.events.operation is 'Create, read, update, delete or exe
 comment on column audit.events.basis is 'Why access was allowed, or the ground on which access was requested.';
 
 create index events_recorded_idx on audit.events (recorded_at desc, id desc);
-create index events_actor_idx on audit.events (actor_id, recorded_at desc);
-create index events_patients_idx on audit.events using gin (patient_ids);
-create index events_consultations_idx on audit.events using gin (consultation_ids);
+create index events_actor_idx on audit.events (actor_id, recorded_at desc, id desc);
+create index events_action_idx on audit.events (action, recorded_at desc, id desc);
+create index events_outcome_idx on audit.events (outcome, recorded_at desc, id desc) where outcome <> 'ALLOWED';
+
+create table audit.event_subjects (
+    subject_id uuid not null,
+    recorded_at timestamptz not null,
+    id uuid not null,
+    constraint event_subjects_pkey primary key (subject_id, recorded_at, id)
+);
+comment on table audit.event_subjects is
+'The events of each patient and each consultation, in order of time. A trigger of audit.events writes this table.';
+comment on column audit.event_subjects.subject_id is 'The id of a patient or of a consultation.';
+comment on column audit.event_subjects.id is 'The id of the event.';
+
+-- Writes the patients and consultations of a new event into audit.event_subjects.
+create function private.index_subjects() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into audit.event_subjects (subject_id, recorded_at, id)
+    select distinct s.id, new.recorded_at, new.id
+    from unnest(new.patient_ids || new.consultation_ids) as s (id)
+    where s.id is not null;
+    return null;
+end
+$$;
+
+create trigger events_index_subjects after insert on audit.events
+for each row when (new.patient_ids <> '{}' or new.consultation_ids <> '{}')
+execute function private.index_subjects();
 
 create function private.refuse_change() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -57,6 +85,13 @@ $$;
 
 create trigger events_refuse_change before update or delete on audit.events
 for each row execute function private.refuse_change();
+
+create trigger event_subjects_refuse_change before update or delete on audit.event_subjects
+for each row execute function private.refuse_change();
+create trigger event_subjects_refuse_truncate before truncate on audit.event_subjects
+for each statement execute function private.refuse_change();
+alter table audit.event_subjects enable always trigger event_subjects_refuse_change;
+alter table audit.event_subjects enable always trigger event_subjects_refuse_truncate;
 
 -- Partitions do not inherit TRUNCATE triggers, and row triggers become ENABLE ALWAYS only table by table.
 do $$
@@ -74,6 +109,7 @@ begin
             'for each statement execute function private.refuse_change()',
             partition
         );
+        execute format('alter table audit.%I enable always trigger events_index_subjects', partition);
         execute format('alter table audit.%I enable always trigger events_refuse_change', partition);
         execute format('alter table audit.%I enable always trigger events_refuse_truncate', partition);
     end loop;
@@ -83,6 +119,7 @@ $$;
 create trigger events_refuse_truncate before truncate on audit.events
 for each statement execute function private.refuse_change();
 
+alter table audit.events enable always trigger events_index_subjects;
 alter table audit.events enable always trigger events_refuse_change;
 alter table audit.events enable always trigger events_refuse_truncate;
 
@@ -670,31 +707,100 @@ begin
 end
 $$;
 
+-- Returns the select of a page of the log. Its parameters are the first nine of read_audit(), in the same order. The
+-- select contains only the conditions of the filters that are set, and no text of the caller.
+--
+-- The select reads the index of one filter, newest first, and checks each row against the other filters. If several
+-- filters are set, the function counts at most 5,000 events of each, and chooses the filter with the fewest events.
+-- The outcome ALLOWED has no index, because almost every event has it. `is true` keeps Postgres from using the indexes
+-- of the other filters, and `limit 1` from a join that reads all events before the first row.
+create function private.compose_audit_page(
+    before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcome text,
+    wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer
+) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+    filters constant integer := num_nonnulls(
+        wanted_consultation, wanted_patient, nullif(wanted_outcome, 'ALLOWED'), wanted_action, wanted_actor
+    );
+    time_range constant text := concat(
+        case when before_at is not null then ' and (k.recorded_at, k.id) < ($1, $2)' end,
+        case when since is not null then ' and k.recorded_at >= $8' end,
+        case when until is not null then ' and k.recorded_at < $9' end
+    );
+    filter record;
+    counted integer;
+    fewest integer;
+    source text := 'audit.events';
+    key text := 'true';
+    checks text := '';
+begin
+    for filter in
+        select f.has_index, f.source, f.key, f.condition
+        from (values
+            (
+                wanted_consultation is not null, true, 'audit.event_subjects', 'k.subject_id = $7',
+                '%1$s.consultation_ids @> array[$7]'
+            ),
+            (
+                wanted_patient is not null, true, 'audit.event_subjects', 'k.subject_id = $6',
+                '%1$s.patient_ids @> array[$6]'
+            ),
+            (
+                wanted_outcome is not null, wanted_outcome <> 'ALLOWED', 'audit.events',
+                'k.outcome = $5 and k.outcome <> ''ALLOWED''', '%1$s.outcome = $5'
+            ),
+            (wanted_action is not null, true, 'audit.events', 'k.action = $4', '%1$s.action = $4'),
+            (wanted_actor is not null, true, 'audit.events', 'k.actor_id = $3', '%1$s.actor_id = $3')
+        ) as f (is_set, has_index, source, key, condition)
+        where f.is_set
+    loop
+        checks := checks || ' and (' || filter.condition || ') is true';
+        continue when not filter.has_index;
+        if filters > 1 then
+            execute format(
+                'select count(*) from (select from %s as k where %s limit 5000) as f',
+                filter.source, filter.key || time_range
+            ) into counted
+            using before_at, before_id, wanted_actor, wanted_action, wanted_outcome, wanted_patient,
+                wanted_consultation, since, until;
+        end if;
+        if fewest is null or counted < fewest then
+            fewest := coalesce(counted, 0);
+            source := filter.source;
+            key := filter.key;
+        end if;
+    end loop;
+    return format(
+        case source
+            when 'audit.events' then 'select k.* from audit.events as k'
+            else 'select e.* from audit.event_subjects as k cross join lateral ('
+                || 'select a.* from audit.events as a where a.id = k.id and a.recorded_at = k.recorded_at limit 1'
+                || ') as e'
+        end || ' where ' || key || time_range || checks || ' order by k.recorded_at desc, k.id desc limit %2$s',
+        case source when 'audit.events' then 'k' else 'e' end, least(coalesce(page_size, 101), 101)
+    );
+end
+$$;
+
 -- Returns a page of the log for compliance, newest first, starting at (before_at, before_id). The function writes an
 -- audit row about this read.
 create function private.read_audit(
     before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcome text,
     wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer
 ) returns setof audit.events
-language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan
+language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
 declare
     returned_rows integer;
 begin
     perform private.use_quota(private.person(), 'pages');
-    return query
-    select e.*
-    from audit.events as e
-    where (before_at is null or (e.recorded_at, e.id) < (before_at, before_id))
-        and (wanted_actor is null or e.actor_id = wanted_actor)
-        and (wanted_action is null or e.action = wanted_action)
-        and (wanted_outcome is null or e.outcome = wanted_outcome)
-        and (wanted_patient is null or e.patient_ids @> array[wanted_patient])
-        and (wanted_consultation is null or e.consultation_ids @> array[wanted_consultation])
-        and (since is null or e.recorded_at >= since)
-        and (until is null or e.recorded_at < until)
-    order by e.recorded_at desc, e.id desc
-    limit least(coalesce(page_size, 101), 101);
+    return query execute private.compose_audit_page(
+        before_at, before_id, wanted_actor, wanted_action, wanted_outcome, wanted_patient, wanted_consultation, since,
+        until, page_size
+    ) using before_at, before_id, wanted_actor, wanted_action, wanted_outcome, wanted_patient, wanted_consultation,
+        since, until;
     get diagnostics returned_rows = row_count;
     if returned_rows = 0 and coalesce(wanted_consultation, wanted_patient) is not null then
         perform private.write_lookup(

@@ -232,7 +232,7 @@ class Population:
 
 def relation_of(name: str) -> Relation:
     """Return the relation with this name. The audit log and its partitions share one."""
-    return _EVENTS if name.startswith("audit.events") else RELATIONS[name]
+    return _EVENTS if name.startswith("audit.event") else RELATIONS[name]
 
 
 def population_of(connection: Connection, name: str) -> Population:
