@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help demo example test test-wheel test-postgres-15 bench-webhook bench-lifecycle bench-media bench-search live whisper drill faults soak simulate times check format schema migration lock clean
+.PHONY: help demo example test test-wheel test-postgres-15 bench-webhook bench-lifecycle bench-media bench-search live whisper drill faults soak simulate times check format schema reasons migration lock clean
 
 help:
 	@echo "make demo          one consultation through the whole stack, then serve until Ctrl-C (ONCE=1: end)"
@@ -29,6 +29,7 @@ help:
 	@echo "make check         format, lint, types, import rules, SQL lint"
 	@echo "make format        format the code"
 	@echo "make schema        export graphql_schema/schema.graphql"
+	@echo "make reasons       generate docs/reasons.md from app/texts/reasons.toml"
 	@echo "make migration     generate supabase/migrations/*_initial.sql from supabase/schemas"
 	@echo "make lock          resolve the locks anew (needs uv)"
 	@echo "make clean         remove .venv and .devstack"
@@ -107,6 +108,9 @@ format: $(INSTALLED)
 
 schema: $(INSTALLED)
 	$(BIN)/resguardo schema > graphql_schema/schema.graphql
+
+reasons: $(INSTALLED)
+	$(BIN)/resguardo reasons > docs/reasons.md
 
 # Until the first release. Afterwards: resguardo migrations new NAME
 migration: $(INSTALLED)

@@ -21,6 +21,7 @@ from app.commands.console import (
     out,
     refusals_told,
 )
+from app.commands.reasons import reasons_page
 from app.commands.reconcile import reconcile_once
 from app.identity import session_macs
 from app.integrations import configured
@@ -240,6 +241,12 @@ def schema() -> None:
     from graphql_schema.schema import make_schema
 
     sys.stdout.write(make_schema(is_production=False).as_str() + "\n")
+
+
+@cli.command(hidden=True)
+def reasons() -> None:
+    """Print docs/reasons.md, the tables of all reasons of errors."""
+    sys.stdout.write(reasons_page())
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
-from app.commands import checks
 from app.errors import AppError
 from app.settings.vendors import WebAppSettings
+from app.texts import operator_message
 from devstack import ports, stack
 from devstack.api_client import Refused
 from devstack.children import ChildError
@@ -82,7 +82,7 @@ def show(options: Options) -> int:
         _write(report, report_to)
         console.print(f"[red]demo: failed[/]: {escape(_told(error))}")
         if isinstance(error, AppError):
-            console.print(f"  {escape(checks.remedy(error.reason))}")
+            console.print(f"  {escape(operator_message(error.reason))}")
         return 1
     except KeyboardInterrupt:
         console.print("stopped")

@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from app.commands import checks
 from app.errors import AppError
 from app.failures import describe_failure
 from app.settings import SettingsError
+from app.texts import operator_message
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -76,7 +76,7 @@ def ends_without_a_message(command: Callable[[], None]) -> None:
 
 @contextmanager
 def refusals_told() -> Iterator[None]:
-    """End the command with exit code 2 for wrong settings and 1 for a refusal, and print the remedy."""
+    """End the command with exit code 2 for wrong settings and 1 for a refusal, and print the text and the remedy."""
     try:
         yield
     except SettingsError as error:
@@ -87,7 +87,7 @@ def refusals_told() -> Iterator[None]:
     except AppError as error:
         detail = "".join(f" {name}={value}" for name, value in error.detail.items())
         err.print(f"[bold red]{error.code}[/] {escape(error.reason + detail)}")
-        err.print(f"  {escape(checks.remedy(error.reason))}")
+        err.print(f"  {escape(operator_message(error.reason, error.detail))}")
         raise typer.Exit(1) from None
 
 

@@ -1,21 +1,24 @@
 """The texts that people read, in English and Spanish: error messages, errors of recordings, and the words of
 certificates.
 
-The sentences are in `en.toml` and `es.toml`, which have the same keys and placeholders. A sentence is filled only
-from the public detail of an error. If a placeholder has no value, or a reason has no sentence of its own, the
-sentence of the code is used.
+`reasons.toml` contains the sentences about each reason. `en.toml` and `es.toml` contain all other texts under the
+same keys. A sentence is filled only from the public detail of an error. If a placeholder has no value, or a reason
+is not registered, the sentence of the code is used.
 """
 
 import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Literal, TypedDict, cast
+from typing import TypedDict, cast
 
-Language = Literal["en", "es"]
+from app.texts.reasons import Language as Language
+from app.texts.reasons import load_reasons
+
 LANGUAGES: tuple[Language, ...] = ("en", "es")
 DEFAULT_LANGUAGE: Language = "en"
 
+SEE_DOCUMENTATION = "See docs/reasons.md."
 _LISTS_OF_ROLES = frozenset({"missing"})
 """Details that list roles, separated by a comma and a space. They are translated into the reader's language."""
 
@@ -24,9 +27,6 @@ class ErrorTexts(TypedDict):
     """The tables of one language's file."""
 
     codes: dict[str, str]
-    reasons: dict[str, str]
-    recording_errors: dict[str, str]
-    transcription_errors: dict[str, str]
     certificate: dict[str, str]
     access_request: dict[str, str]
     roles: dict[str, str]
@@ -34,32 +34,48 @@ class ErrorTexts(TypedDict):
 
 
 def error_message(code: str, reason: str | None, language: Language, detail: Mapping[str, str | int]) -> str:
-    """Return the sentence for an error in the given language. Never raises, not even for an unknown code."""
+    """Return the text and the remedy for an error in this language. Never raises, not even for an unknown code."""
     texts = error_texts(language)
     general = texts["codes"].get(code, texts["codes"]["INTERNAL"])
-    template = texts["reasons"].get(reason or "", general)
+    registered = load_reasons().get(reason or "")
+    if registered is None:
+        return general
     values = {key: _in_words(key, value, texts["roles"]) for key, value in detail.items()}
     try:
-        return template.format_map(values)
+        return f"{registered.text[language]} {registered.remedy[language]}".format_map(values)
     except KeyError:
         return general
 
 
 def reason_text(reason: str, language: Language) -> str:
-    """Return the sentence for a stored reason without detail. Never raises."""
+    """Return the text and the remedy for a stored reason without detail. Never raises."""
     return error_message("INTERNAL", reason, language, {})
 
 
+def operator_message(reason: str, detail: Mapping[str, str | int] | None = None) -> str:
+    """Return the English text of a reason and what the operator can do. Never raises.
+
+    A reason that is not registered, or one whose values are not in the detail, leads to the documentation.
+    """
+    registered = load_reasons().get(reason)
+    if registered is None:
+        return SEE_DOCUMENTATION
+    try:
+        return f"{registered.text['en']} {registered.operator_remedy['en']}".format_map(detail or {})
+    except KeyError:
+        return SEE_DOCUMENTATION
+
+
 def recording_error_text(error: str, language: Language) -> str:
-    """Return the sentence for the error of a recording. Never raises."""
-    sentences = error_texts(language)["recording_errors"]
-    return sentences.get(error, sentences["internal_error"])
+    """Return the text and the remedy for the error of a recording. Never raises."""
+    reason = load_reasons().get(error, load_reasons()["internal_error"])
+    return f"{reason.recording_text[language]} {reason.remedy[language]}"
 
 
 def transcription_error_text(error: str, language: Language) -> str:
-    """Return the sentence that explains why a recording has no transcript. Never raises."""
-    sentences = error_texts(language)["transcription_errors"]
-    return sentences.get(error, sentences["internal_error"])
+    """Return why a recording has no transcript, and the remedy. Never raises."""
+    reason = load_reasons().get(error, load_reasons()["internal_error"])
+    return f"{reason.text[language]} {reason.remedy[language]}"
 
 
 def role_name(role: str, language: Language) -> str:

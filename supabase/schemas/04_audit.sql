@@ -171,7 +171,7 @@ select 'reason', t.term from unnest(array[
     'database_of_pre_release', 'database_slow', 'database_unavailable', 'database_unmigrated',
     'database_read_only',
     'database_out_of_memory',
-    'database_unreachable', 'deleted_too_early', 'deletion_not_undoable', 'dump_missing', 'dump_unreadable',
+    'database_unreachable', 'deleted_too_early', 'deletion_not_undoable',
     'deletion_refused',
     'duplicate', 'egress_aborted', 'egress_failed', 'egress_limit_before_start', 'egress_limit_reached',
     'egress_room_closed_before_start',

@@ -165,7 +165,9 @@ async def test_invitation_is_refused_while_recorded_and_good_once_consent_is_att
     await world.recording(case, "RECORDING")
     answer = await stranger.send(documents.JOIN, invitation=guest["invitation"])
     assert (answer.error.code, answer.error.reason) == ("FORBIDDEN", "consent_missing_to_join")
-    assert answer.error.message == "The room is being recorded. Only people who have consented may join."
+    assert answer.error.message == (
+        "The room is being recorded, and only people who have consented may join. Ask this person for consent first."
+    )
     (row,) = await world.audit(answer.request_id)
     assert (row["action"], row["outcome"]) == ("guest.join", "DENIED")
     consent = consent_input(guest["participantId"])

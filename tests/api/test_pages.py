@@ -118,7 +118,7 @@ async def test_page_size_out_of_bounds_is_refused(other_doctor: Person, document
 
 async def test_page_size_message_says_the_bounds(other_doctor: Person) -> None:
     answer = await other_doctor.send("{ recordings(first: 101) { edges { cursor } } }")
-    assert answer.error.message == "The page size must be from 1 to 100."
+    assert answer.error.message == "The page size must be from 1 to 100. Correct the request."
     assert await other_doctor.ask("{ recordings(first: 100) { edges { cursor } } }") == {"edges": []}
 
 

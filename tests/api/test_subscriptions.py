@@ -233,8 +233,8 @@ async def test_hidden_and_unknown_consultations_are_told_alike_in_both_languages
 ) -> None:
     await world.recording(case)
     for language, sentence in (
-        ("en", "This consultation does not exist, or you may not see it."),
-        ("es", "No existe esta consulta, o usted no puede verla."),
+        ("en", "This consultation does not exist, or you may not see it. Reload the list and choose again."),
+        ("es", "No existe esta consulta, o usted no puede verla. Actualice la lista y elija de nuevo."),
     ):
         async with connected(api) as client:
             await client.init(other_doctor, acceptLanguage=language)

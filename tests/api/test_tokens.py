@@ -177,7 +177,7 @@ async def test_other_scheme_than_bearer_is_no_token(other_doctor: Person, scheme
 async def test_token_error_is_told_in_the_readers_language(other_doctor: Person) -> None:
     stranger = replace(other_doctor, token=None)
     answer = await stranger.send(documents.VIEWER, in_language="es-MX, en;q=0.5")
-    assert answer.error.message == "Inicie sesión, por favor."
+    assert answer.error.message == "No ha iniciado sesión. Inicie sesión, por favor."
 
 
 async def test_flood_of_unknown_key_ids_costs_a_fetch_in_two_seconds_at_most(

@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 from app import cli
 from app.certificates.pdf import render_pdf
 from app.certificates.signing import CertificateSigner, public_key_pem, read_public_key
-from app.commands import checks
 from app.settings import WorkerSettings, load
+from app.texts import operator_message
 from tests.unit.certificates import FULL, OTHER_SIGNER, SIGNER
 from tests.unit.environments import ENVIRONMENTS, set_environment
 
@@ -114,7 +114,7 @@ def test_check_of_an_altered_certificate_says_why_not(run: Run, tmp_path: Path, 
     path.write_bytes(path.read_bytes().replace(b"2026-12-26", b"2026-12-25"))
     result = run("check", file, "--key", key)
     reason = "certificate_signature" if key == "pub.pem" else "certificate_other_key"
-    assert (result.exit_code, result.output) == (1, f"INVALID_INPUT {reason}\n  {checks.remedy(reason)}\n")
+    assert (result.exit_code, result.output) == (1, f"INVALID_INPUT {reason}\n  {operator_message(reason)}\n")
 
 
 @pytest.mark.parametrize("names", [[], ["other.json"], ["certificate.json", "certificate.json"]])
@@ -126,7 +126,7 @@ def test_check_of_a_pdf_without_exactly_one_certificate_says_so(
         writer.add_attachment(name, SIGNED.file)
     writer.write(tmp_path / "several.pdf")
     result = run("check", "several.pdf", "--key", "pub.pem")
-    remedy = checks.remedy("certificate_pdf_attachments")
+    remedy = operator_message("certificate_pdf_attachments")
     assert (result.exit_code, result.output) == (
         1,
         f"INVALID_INPUT certificate_pdf_attachments found={len(names)}\n  {remedy}\n",

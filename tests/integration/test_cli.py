@@ -13,9 +13,9 @@ from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from app import cli
-from app.commands import checks
 from app.postgres import access_policies, migrations
 from app.settings import ApiSettings, DeploymentSettings, WorkerSettings
+from app.texts import operator_message
 from devstack import postgres, stack
 from devstack.children import child
 from devstack.stack import Stack
@@ -131,7 +131,7 @@ def test_check_says_since_when_nobody_leads(world: Stack, run: Run, environment:
     ((name, (problem, remedy)),) = _failures(result).items()
     assert name == "worker: leader"
     assert re.fullmatch(r"nobody has led since \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ \(7[5-9] s\)", problem)
-    assert remedy == checks.remedy("nobody_leads")
+    assert remedy == operator_message("nobody_leads")
 
 
 BROKEN: list[tuple[dict[str, str | None], dict[str, str]]] = [
@@ -190,8 +190,8 @@ def test_check_says_what_is_wrong_with_a_remedy_and_no_secret(
     if "R2_BUCKET_NAME" not in changes:
         assert set(failures) == set(expected)
     for problem, remedy in failures.values():
-        assert remedy == checks.remedy(problem)
-        assert remedy != checks.remedy("no such reason"), problem
+        assert remedy == operator_message(problem)
+        assert remedy != operator_message("no such reason"), problem
     assert not [secret for secret in _secrets(broken) if secret in result.output]
 
 
@@ -209,7 +209,7 @@ def test_check_with_a_wrong_password_names_the_login_and_no_secret(
     url = environment[setting]
     password = url.split("@")[0].rpartition(":")[2]
     result = run({**environment, setting: url.replace(password, WRONG)}, "check")
-    refused = ("database_login_refused", checks.remedy("database_login_refused"))
+    refused = ("database_login_refused", operator_message("database_login_refused"))
     assert _failures(result) == dict.fromkeys(checked, refused)
     assert "resguardo migrate" in refused[1]
     assert WRONG not in result.output
@@ -244,7 +244,7 @@ def test_every_remedy_of_a_start_is_known() -> None:
         "livekit_no_recorder",
         "jwks_empty",
     ):
-        assert checks.remedy(reason) != checks.remedy("no such reason"), reason
+        assert operator_message(reason) != operator_message("no such reason"), reason
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_start_over_another_deployment_is_refused_with_a_remedy(
     result = run({**environment, "DEPLOYMENT": "another"}, command)
     assert result.exit_code == 1
     assert result.output == (
-        f"CONFLICT database_of_another_deployment\n  {checks.remedy('database_of_another_deployment')}\n"
+        f"CONFLICT database_of_another_deployment\n  {operator_message('database_of_another_deployment')}\n"
     )
 
 
@@ -289,7 +289,7 @@ def test_start_over_a_database_without_migrations_is_refused_with_a_remedy(
     }
     result = run({**environment, **changed}, command)
     assert result.exit_code == 1
-    assert result.output == f"CONFLICT database_unmarked\n  {checks.remedy('database_unmarked')}\n"
+    assert result.output == f"CONFLICT database_unmarked\n  {operator_message('database_unmarked')}\n"
 
 
 def _of_project(environment: Mapping[str, str], project: ProjectUrls) -> dict[str, str]:
@@ -315,7 +315,7 @@ def test_start_over_a_database_without_access_is_refused_until_migrate_has_run(
     migrations.migrate(project.owner_url, access_policies.MIGRATIONS_DIRECTORY)
     result = run(pushed, command)
     assert result.exit_code == 1
-    assert result.output == f"CONFLICT access_not_applied\n  {checks.remedy('access_not_applied')}\n"
+    assert result.output == f"CONFLICT access_not_applied\n  {operator_message('access_not_applied')}\n"
     assert "resguardo migrate" in result.output
 
 
@@ -326,7 +326,7 @@ def test_check_of_a_database_without_access_names_migrate_until_it_has_run(
     migrations.migrate(project.owner_url, access_policies.MIGRATIONS_DIRECTORY)
     failures = _failures(run(pushed, "check"))
     for name in ("API: database", "worker: database"):
-        assert failures[name] == ("access_not_applied", checks.remedy("access_not_applied"))
+        assert failures[name] == ("access_not_applied", operator_message("access_not_applied"))
     for name in ("API: root keys", "worker: root keys"):
         assert "resguardo migrate" in failures[name][1]
     assert run(pushed, "migrate").exit_code == 0
@@ -387,7 +387,7 @@ def test_migrate_of_a_database_of_before_the_release_says_so_with_a_remedy(
     result = run(_of_project(environment, project), *arguments)
     assert result.exit_code == 1
     assert result.output == (
-        f"CONFLICT database_of_pre_release\n  {checks.remedy('database_of_pre_release')}\n"
+        f"CONFLICT database_of_pre_release\n  {operator_message('database_of_pre_release')}\n"
     )
     assert "empty database" in result.output
 
@@ -447,7 +447,7 @@ def test_migrate_of_a_database_that_is_not_there_has_a_remedy(run: Run) -> None:
     result = run(environment, "migrate")
     assert result.exit_code == 1
     assert result.output == (
-        f"UPSTREAM_FAILED database_unreachable\n  {checks.remedy('database_unreachable')}\n"
+        f"UPSTREAM_FAILED database_unreachable\n  {operator_message('database_unreachable')}\n"
     )
 
 
@@ -460,7 +460,7 @@ def test_claim_of_the_own_bucket_is_harmless_and_of_anothers_refused(
     assert other.exit_code == 1
     assert other.output.splitlines() == [
         "CONFLICT storage_of_another_deployment",
-        f"  {checks.remedy('storage_of_another_deployment')}",
+        f"  {operator_message('storage_of_another_deployment')}",
     ]
 
 
@@ -511,7 +511,7 @@ def test_reconcile_says_why_it_could_not_with_a_remedy_and_no_secret(
     result = run(broken, "reconcile")
     first, remedy = result.output.splitlines()
     assert (result.exit_code, first.split()[:2]) == (1, [code, reason])
-    assert remedy.strip() == checks.remedy(reason) != checks.remedy("no such reason")
+    assert remedy.strip() == operator_message(reason) != operator_message("no such reason")
     assert not [secret for secret in _secrets(broken) if secret in result.output]
 
 
@@ -529,7 +529,7 @@ def test_demo_on_the_directory_of_an_older_version_says_to_delete_it(run: Run, t
     result = run({}, "demo", "--once", "--data", str(data))
     assert result.exit_code == 1
     assert f"devstack_of_pre_release directory={data}" in result.output
-    assert checks.remedy("devstack_of_pre_release") in result.output
+    assert operator_message("devstack_of_pre_release") in result.output
 
 
 def test_schema_is_printed_without_any_setting(run: Run) -> None:

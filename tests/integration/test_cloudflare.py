@@ -13,9 +13,9 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from app.commands import checks
 from app.errors import AppError, InvalidInput, Timeout, UpstreamFailed
 from app.integrations.cloudflare import MAX_LOCK_RULES, Cloudflare, LockRule, PublicDomain
+from app.texts import operator_message
 from devstack.cloudflare import Bucket, CloudflareConfig, create_cloudflare_app
 from devstack.cloudflare.config import load_config, save_config
 
@@ -237,7 +237,7 @@ async def test_refusal_of_cloudflare_keeps_its_name(status: int, code: int, reas
     with pytest.raises(UpstreamFailed) as refused:
         await _answering(lambda _: answer).read_locks()
     assert refused.value.reason == reason
-    assert checks.remedy(reason) != checks.remedy("no such reason")
+    assert operator_message(reason) != operator_message("no such reason")
 
 
 async def test_unknown_code_of_cloudflare_is_kept_for_who_searches_for_it() -> None:

@@ -13,12 +13,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli import cli
-from app.commands import checks
 from app.errors import Conflict
 from app.keys import service
 from app.keys.keyring import Field, FieldKey, Keyring, new_key_line
 from app.postgres.database import Database as Pool
 from app.recordings.model import RecordingStatus
+from app.texts import operator_message
 from devstack.object_store import ObjectStore
 from devstack.stack import Stack
 from tests.databases import Cluster, Database
@@ -360,7 +360,7 @@ def test_check_registers_nothing_and_tells_a_wrong_and_a_missing_key(run: Run, s
         told = run("check").output
         connection.execute("delete from private.root_keys")
     assert "✗ worker: root keys: root_key_wrong" in told
-    assert checks.remedy("root_key_wrong") in told
+    assert operator_message("root_key_wrong") in told
 
 
 def test_worker_with_a_wrong_root_key_does_not_start(run: Run, stack: Stack) -> None:

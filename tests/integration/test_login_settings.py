@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from app import cli
-from app.commands import checks
 from app.postgres.database import Database
+from app.texts import operator_message
 from devstack import postgres
 from devstack.supabase_project import ProjectUrls, create_project, with_login
 from tests.unit.environments import set_environment
@@ -213,9 +213,9 @@ def test_revoke_temp_keeps_it_for_nobody_who_is_not_there_or_is_ours(
         assert result.exit_code == 1
         assert result.output.splitlines()[-2:] == [
             f"INVALID_INPUT {reason} role={role}",
-            f"  {checks.remedy(reason)}",
+            f"  {operator_message(reason)}",
         ]
-        assert checks.remedy(reason) != checks.remedy("no such reason")
+        assert operator_message(reason) != operator_message("no such reason")
     assert _keeps_temp(project, "resguardo_api")
 
 
@@ -236,7 +236,7 @@ def test_revoke_temp_by_an_owner_who_may_not_is_told(project: ProjectUrls, migra
         finally:
             connection.execute(sql.SQL("alter database practice owner to {}").format(owner))
     assert result.exit_code == 1
-    assert f"temp_not_revoked\n  {checks.remedy('temp_not_revoked')}" in result.output
+    assert f"temp_not_revoked\n  {operator_message('temp_not_revoked')}" in result.output
 
 
 @pytest.mark.parametrize(

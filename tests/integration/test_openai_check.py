@@ -8,6 +8,7 @@ import pytest
 from app.commands import checks
 from app.errors import UpstreamFailed
 from app.settings import WorkerSettings, load
+from app.texts import operator_message
 from tests.integration import openai_stand_in
 from tests.unit.environments import ENVIRONMENTS, set_environment
 
@@ -54,4 +55,4 @@ async def test_failure_has_a_reason_with_a_remedy_and_no_key(
     with pytest.raises(UpstreamFailed) as failure:
         await checks._openai(settings)
     assert (failure.value.reason, failure.value.detail) == (reason, {})
-    assert checks.remedy(reason) != checks.remedy("no such reason")
+    assert operator_message(reason) != operator_message("no such reason")

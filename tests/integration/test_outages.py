@@ -12,7 +12,6 @@ import pytest
 from psycopg import sql
 from starlette.requests import Request
 
-from app.commands import checks
 from app.deployment import require_own_database
 from app.errors import AppError, Timeout, UpstreamFailed
 from app.http import health
@@ -21,6 +20,7 @@ from app.postgres import connections
 from app.postgres.connections import Connection
 from app.postgres.database import Access
 from app.postgres.database import Database as Pool
+from app.texts import operator_message
 from app.worker.outage import PAUSES_SECONDS, STEADY_SECONDS, Outage
 from devstack.supabase_project import with_database
 from tests.databases import Database
@@ -176,7 +176,7 @@ async def test_read_only_database_is_named_by_reads_writes_and_readiness(databas
         await pool.require_ready()
     with pytest.raises(UpstreamFailed, match="database_read_only") as refused:
         await require_own_database(pool, "any")  # `check` and every start of a process call this
-    assert "95%" in checks.remedy(refused.value.reason)
+    assert "95%" in operator_message(refused.value.reason)
     await pool.close()
 
 

@@ -15,12 +15,12 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from app.commands import checks
 from app.deployment import require_own_database
 from app.errors import Conflict
 from app.postgres.connections import connect
 from app.postgres.database import Database as Pool
 from app.postgres.pooler import require_session
+from app.texts import operator_message
 from devstack.children import free_port
 from tests.databases import Database
 from tests.pooler import PICKS, Mode, Pooler
@@ -76,7 +76,7 @@ async def test_start_over_a_pooler_that_keeps_no_session_is_refused(database: Da
             await require_own_database(pool, "any")
         await pool.close()
     assert not refused.value.retryable, "a retry cannot help, because only the operator can change the URL"
-    assert "5432" in checks.remedy(refused.value.reason)
+    assert "5432" in operator_message(refused.value.reason)
 
 
 async def test_pooler_with_much_traffic_is_refused(database: Database) -> None:

@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app import cli
-from app.commands import checks
 from app.deployment import mark_database
 from app.errors import InvalidInput
 from app.retention.proposals import RETENTION_FILE, adopt_first_policy, read_policy_file
+from app.texts import operator_message
 from tests.databases import Database
 from tests.unit.environments import set_environment
 
@@ -93,7 +93,7 @@ def test_the_same_version_is_not_proposed_twice(run: Run, database: Database) ->
     again = run("propose")
     assert (again.exit_code, again.output) == (
         1,
-        f"CONFLICT retention_policies_name_key\n  {checks.remedy('retention_policies_name_key')}\n",
+        f"CONFLICT retention_policies_name_key\n  {operator_message('retention_policies_name_key')}\n",
     )
 
 

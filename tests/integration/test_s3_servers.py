@@ -25,13 +25,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.commands import checks
 from app.errors import InvalidInput, UpstreamFailed
 from app.integrations.storage import sts
 from app.integrations.storage.access import prove_access
 from app.integrations.storage.caller import Credentials
 from app.integrations.storage.client import MARK_KEY, Storage
 from app.integrations.storage.rules import StorageRules
+from app.texts import operator_message
 from devstack.object_store import ObjectStore
 from tests.integration.recording_world import served
 
@@ -150,7 +150,7 @@ async def _reason(storage: Storage, other: Storage | None = None) -> str:
             await prove_access(storage, url_lifetime_seconds=300, other_style=other)
     finally:
         storage.close()
-    assert checks.remedy(refused.value.reason) != checks.remedy("no such reason")
+    assert operator_message(refused.value.reason) != operator_message("no such reason")
     return refused.value.reason
 
 

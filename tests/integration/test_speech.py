@@ -16,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from app.commands import checks
 from app.errors import AppError, Conflict, InvalidInput, RateLimited, Timeout, UpstreamFailed
 from app.integrations import configured
 from app.integrations.speech import client as speech
@@ -24,6 +23,7 @@ from app.integrations.speech.client import Heard, Speech
 from app.integrations.speech.flac import duration_ms
 from app.media.sound import Cut
 from app.settings import SpeechApi, WorkerSettings, load
+from app.texts import operator_message
 from devstack.openai import OpenAIStandIn, Order, create_openai_app
 from devstack.openai.app import MAX_BYTES
 from devstack.openai.forms import parse_form
@@ -434,7 +434,7 @@ async def test_refusal_of_the_vendor_keeps_its_name(
         failure = await _failure(client)
     assert (type(failure), failure.reason) == (kind, reason)
     assert SECRET not in repr(failure) + failure.summary
-    assert checks.remedy(reason) != checks.remedy("no such reason")
+    assert operator_message(reason) != operator_message("no such reason")
 
 
 async def test_unknown_refusal_keeps_the_vendors_code() -> None:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app import cli
-from app.commands import checks
+from app.texts import operator_message
 from devstack.stack import Stack
 from tests.databases import Cluster
 from tests.integration import small_stack
@@ -142,4 +142,4 @@ def test_addition_that_cannot_be_says_why_and_makes_nobody(
     "reason", ["already_staff", "login_unconfirmed", "login_is_patient", "supabase_mail_limit"]
 )
 def test_every_refusal_has_a_remedy(reason: str) -> None:
-    assert checks.remedy(reason) != checks.remedy("no such reason")
+    assert operator_message(reason) != operator_message("no such reason")

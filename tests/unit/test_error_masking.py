@@ -28,7 +28,10 @@ def _errors(
 
 def test_app_error_is_told_with_code_reason_and_detail() -> None:
     (error,) = _errors('{ kinds(kind: "live") }')
-    assert error["message"] == "This consultation is already being recorded: 0f8f."
+    assert (
+        error["message"]
+        == "This consultation is already being recorded: 0f8f. Stop that recording before you start another."
+    )
     assert error["path"] == ["kinds"]
     assert error["extensions"] == {
         "code": "CONFLICT",
@@ -41,7 +44,7 @@ def test_app_error_is_told_with_code_reason_and_detail() -> None:
 
 def test_app_error_is_told_in_the_readers_language() -> None:
     (error,) = _errors('{ kinds(kind: "consent") }', "es")
-    assert error["message"] == "Falta el consentimiento de: paciente, médico."
+    assert error["message"] == "Falta el consentimiento de: paciente, médico. Pídaselo primero."
     (error,) = _errors('{ kinds(kind: "quota") }')
     assert error["extensions"]["retryable"] is True
 

@@ -108,7 +108,7 @@ def test_bad_variable_is_told_by_its_place_and_the_expected_type(
     with caplog.at_level(logging.DEBUG):
         (error,) = _errors(TAKE, variables)
     assert error["message"] == (
-        f"The value of the variable 'input' is not valid: {expected} is expected at '{place}'."
+        f"The value of the variable 'input' is not valid: {expected} is expected at '{place}'. Correct the request."
     )
     assert error["extensions"] == {
         "code": "BAD_USER_INPUT",
@@ -136,7 +136,7 @@ def test_every_bad_part_of_a_variable_is_told() -> None:
 def test_bad_variable_is_told_in_spanish() -> None:
     (error,) = _errors(TAKE, _wanted(id=SECRET), "es")
     assert error["message"] == (
-        "El valor de la variable 'input' no es válido: se espera UUID! en '$input.id'."
+        "El valor de la variable 'input' no es válido: se espera UUID! en '$input.id'. Corrija la solicitud."
     )
 
 
@@ -175,7 +175,10 @@ def test_bad_literal_is_told_by_its_place_and_the_expected_type(
 ) -> None:
     for _ in ("new", "from the cache"):
         (error,) = _errors(f"{{ take(wanted: {literal}) }}")
-        assert error["message"] == f"The value at '{place}' is not valid: {expected} is expected."
+        assert (
+            error["message"]
+            == f"The value at '{place}' is not valid: {expected} is expected. Correct the request."
+        )
         extensions = error["extensions"]
         assert (extensions["code"], extensions["reason"]) == ("GRAPHQL_VALIDATION_FAILED", "bad_literal")
         assert (extensions["inputPath"], extensions["expectedType"]) == (place, expected)

@@ -49,9 +49,10 @@ def test_texts_have_the_same_keys_and_blanks_in_both_languages() -> None:
     english, spanish = error_texts("en"), error_texts("es")
     for ours, theirs in (
         (english["codes"], spanish["codes"]),
-        (english["reasons"], spanish["reasons"]),
         (english["certificate"], spanish["certificate"]),
+        (english["access_request"], spanish["access_request"]),
         (english["roles"], spanish["roles"]),
+        (english["subtitles"], spanish["subtitles"]),
     ):
         assert ours.keys() == theirs.keys()
         assert {key: _blanks(text) for key, text in ours.items()} == {
@@ -72,10 +73,10 @@ def test_missing_consent_is_named_by_role_in_the_readers_language() -> None:
     detail = {"missing": "PATIENT, doctor"}
     assert (
         error_message("FORBIDDEN", "consent_missing", "en", detail)
-        == "Consent is missing from: patient, doctor."
+        == "Consent is missing from: patient, doctor. Ask them for consent first."
     )
     assert error_message("FORBIDDEN", "consent_missing", "es", detail) == (
-        "Falta el consentimiento de: paciente, médico."
+        "Falta el consentimiento de: paciente, médico. Pídaselo primero."
     )
 
 

@@ -1,8 +1,6 @@
 """`docs/web-app.md` lists every error, scalar and type of the API, and nothing that the API lacks."""
 
-import ast
 import re
-from collections import defaultdict
 from pathlib import Path
 
 import graphql
@@ -10,26 +8,12 @@ import graphql
 from app.bucket.documents import load as load_bucket_documents
 from app.http.websocket_messages import Close
 from app.texts import error_texts
+from app.texts.reasons import load_reasons
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "web-app.md").read_text(encoding="utf-8")
 SCHEMA = graphql.build_schema((ROOT / "graphql_schema" / "schema.graphql").read_text(encoding="utf-8"))
-KINDS = {
-    "InvalidInput": "INVALID_INPUT",
-    "Unauthenticated": "UNAUTHENTICATED",
-    "Forbidden": "FORBIDDEN",
-    "NotFound": "NOT_FOUND",
-    "Conflict": "CONFLICT",
-    "RateLimited": "RATE_LIMITED",
-    "UpstreamFailed": "UPSTREAM_FAILED",
-    "Timeout": "TIMEOUT",
-}
-SQLSTATES = {
-    "RG401": "UNAUTHENTICATED",
-    "RG403": "FORBIDDEN",
-    "RG409": "CONFLICT",
-    "RG429": "RATE_LIMITED",
-}
+REASONS = load_reasons()
 
 
 def _section(title: str) -> str:
@@ -54,50 +38,17 @@ def _listed_reasons() -> list[tuple[str, str]]:
     return [(reason, _named(row[0])[0]) for row in _rows(table)[1:] for reason in _named(row[1])]
 
 
-def _named_in_python(node: ast.AST) -> tuple[str, str] | None:
-    """Return the kind and the reason of `Conflict("...")`, or of a pair `(Conflict, "...")` in a table of vendor
-    refusals.
-    """
-    match node:
-        case ast.Call(func=ast.Name(kind), args=[ast.Constant(str(reason)), *_]) if kind in KINDS:
-            return kind, reason
-        case ast.Tuple(elts=[ast.Name(kind), ast.Constant(str(reason))]) if kind in KINDS:
-            return kind, reason
-    return None
-
-
-def _codes_in_the_source() -> dict[str, set[str]]:
-    """Return the codes of each reason that the source raises by name."""
-    codes: dict[str, set[str]] = defaultdict(set)
-    for path in [*(ROOT / "app").rglob("*.py"), *(ROOT / "graphql_schema").rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if (named := _named_in_python(node)) is not None:
-                codes[named[1]].add(KINDS[named[0]])
-    for path in (ROOT / "supabase" / "migrations").glob("*.sql"):
-        raised = re.findall(
-            r"raise exception '([a-z_]+)'[^;]*errcode = '(RG\d+)'", path.read_text(encoding="utf-8")
-        )
-        for reason, state in raised:
-            codes[reason].add(SQLSTATES[state])
-    return codes
-
-
 def test_page_names_every_reason_of_the_product_once_and_no_other() -> None:
     listed = [reason for reason, _ in _listed_reasons()]
-    known = error_texts("en")["reasons"].keys()
+    known = {name for name, reason in REASONS.items() if "caller" in reason.readers}
     assert known - set(listed) == set(), "name these in docs/web-app.md, 'Every reason'"
     assert set(listed) - known == set(), "the product has no such reasons any more: take them out"
     assert sorted(listed) == sorted(set(listed))
 
 
 def test_page_gives_each_reason_the_code_that_the_product_gives_it() -> None:
-    codes = _codes_in_the_source()
-    wrong = {
-        reason: (code, codes[reason])
-        for reason, code in _listed_reasons()
-        if codes.get(reason) and code not in codes[reason]
-    }
-    assert wrong == {}
+    wrong = {reason for reason, code in _listed_reasons() if code not in REASONS[reason].codes}
+    assert wrong == set()
 
 
 def test_page_names_every_code_of_the_product() -> None:
