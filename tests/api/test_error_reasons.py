@@ -47,6 +47,9 @@ SQLSTATES = {
     "RG429": "RATE_LIMITED",
 }
 RAISED_IN_SQL = re.compile(r"raise exception '([a-z_]+)'[^;]*errcode = '(RG\d+)'")
+NO_ERRORS_OF_RECORDINGS = {"no_intent", "not_its_recording", "recording_destroyed"}
+"""Reasons of unknown egresses, and the error of a transcript."""
+
 TABLE = re.compile(r"^\| (?:error|reason) \|.*\n\|[-|]+\n((?:\|.*\n)+)", re.MULTILINE)
 SLUG = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
 
@@ -196,27 +199,31 @@ def _read_by(reader: Reader) -> dict[str, Reason]:
     return {name: reason for name, reason in REASONS.items() if reader in reason.readers}
 
 
-def _given_errors(call: ast.Call) -> Iterator[ast.expr]:
-    """Yield the arguments of a call that become a recording's error."""
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    if name in {"failed", "lost", "stopped", "stop_consultation", "_fail_unless_begun", "partial"}:
-        yield from call.args[1:]
-    yield from (word.value for word in call.keywords if word.arg == "error")
-
-
 def _errors_of_recordings() -> Iterator[str]:
-    """Yield every error that the code of recordings or the database stores for a recording."""
-    for path in (ROOT / "app/recordings").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                yield from (each for given in _given_errors(node) for each in _strings(given))
+    """Yield every error that the code of recordings or the database stores for a recording.
+
+    It is the argument of a parameter `reason` or `error`, also if `partial` passes it.
+    """
+    paths = (ROOT / "app/recordings").glob("*.py")
+    nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    places = {"partial": 1}
+    for function in (node for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))):
+        names = [each.arg for each in function.args.args if each.arg != "self"]
+        for name in {"reason", "error"} & set(names):
+            places[function.name] = names.index(name)
+    del places["require_ready"]
+    for call in (node for node in nodes if isinstance(node, ast.Call)):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        given = call.args[places[name] :][:1] if name in places else []
+        for argument in (*given, *(word.value for word in call.keywords if word.arg == "error")):
+            yield from _strings(argument)
     yield from re.findall(r"\berror = '([a-z_]+)'", _schemas())
 
 
 def test_every_error_of_a_recording_is_registered_as_one() -> None:
     errors = {each for each in _errors_of_recordings() if SLUG.fullmatch(each)}
-    assert {"staff_suspended", "limit_reached", "object_missing"} <= errors
-    assert errors - _read_by("recording").keys() - {"recording_destroyed"} == set()
+    assert {"staff_suspended", "object_missing", "stopped_by_request"} <= errors
+    assert errors - _read_by("recording").keys() - NO_ERRORS_OF_RECORDINGS == set()
     for language in LANGUAGES:
         assert recording_error_text("unregistered", language) == recording_error_text(
             "internal_error", language

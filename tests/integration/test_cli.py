@@ -113,7 +113,7 @@ def test_check_fails_if_no_recording_service_takes_work(run: Run, environment: d
     ((name, (problem, remedy)),) = _failures(result).items()
     assert (result.exit_code, name) == (1, "API: LiveKit")
     assert "livekit_no_recorder" in problem
-    assert "none took the work" in remedy
+    assert "No egress server took" in remedy
 
 
 def test_check_says_since_when_nobody_leads(world: Stack, run: Run, environment: dict[str, str]) -> None:
