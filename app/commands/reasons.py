@@ -8,7 +8,8 @@ from app.texts.reasons import Reader, load_reasons
 _HEAD = """\
 # Reasons of errors
 
-`resguardo reasons` generates this page from `app/texts/reasons.toml`, which also has every sentence in Spanish. Names in braces stand for values from the error's `extensions`.
+`resguardo reasons` generates this page from `app/texts/reasons.toml`, which also has every sentence in Spanish. Names
+in braces stand for values from the error's `extensions`.
 """
 
 

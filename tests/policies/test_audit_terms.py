@@ -283,7 +283,8 @@ def _constants() -> dict[str, str]:
 
 
 ENDS = {
-    "failed", "lost", "stopped", "end", "foremost_error", "stop_consultation", "give_up_start", "_fail_unless_begun",
+    "mark_failed", "mark_lost", "mark_stopped", "end", "foremost_error", "stop_consultation", "give_up_start",
+    "_refuse_start", "_fail_if_never_asked", "_end_unless_begun",
 }  # fmt: skip
 """The functions that are given an error of a recording."""
 
