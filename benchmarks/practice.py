@@ -46,8 +46,8 @@ from consultation
 
 @dataclass(frozen=True)
 class Practice:
-    """The addresses of the practice, its doctors' access tokens, and the rooms of its consultations. Each room is
-    being recorded.
+    """The addresses of the practice, its doctors' access tokens, and the rooms of its consultations. Every
+    consultation's room is being recorded.
 
     `webhooks_url` is the process that serves only LiveKit's webhook. The API serves the webhook too.
     """

@@ -100,10 +100,11 @@ async def _in_turns(
     *,
     apart: float = 0.0,
 ) -> None:
-    """Do the work with all `hands` concurrently. Each hand takes the next piece of work after it has finished one.
+    """Do all pieces of work with the workers in `hands`, concurrently. Each worker takes the next piece of work
+    after it has finished one.
 
     Piece of work number n is due n * `apart` seconds after the start, and its latency counts from then. With
-    `apart` 0, a piece of work is due as soon as a hand is free.
+    `apart` 0, a piece of work is due as soon as a worker is free.
     """
     began = time.perf_counter()
     left = iter(enumerate(work))
@@ -155,7 +156,9 @@ class _Bench:
     async def notify(
         self, sample: Sample, count: int, *, apart: float = 0.0, in_one_process: bool = False
     ) -> None:
-        """Run a round of webhooks. The job queue is empty at the start, as if a worker had emptied it."""
+        """Send one round of webhooks as fast as possible. The job queue is empty at the start, as if a worker had
+        emptied it.
+        """
         async with self.pool.connection() as connection:
             await connection.execute("delete from jobs.procrastinate_jobs")
         environment = self.place.stack.environment

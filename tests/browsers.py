@@ -30,7 +30,9 @@ _READABLE = frozenset(
 
 
 class Blocked(Exception):  # noqa: N818 - it reads as what happened
-    """The browser did not send the request, or hid the answer from the page. The message names the cause."""
+    """The browser did not send the request, or hid the answer from the page. The exception's message names the
+    cause.
+    """
 
 
 @dataclass(frozen=True)

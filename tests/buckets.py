@@ -52,7 +52,7 @@ class InterceptedStorage(Storage):
         self.intercept()
 
     def intercept(self) -> None:
-        """Send each request through this object's `_call`."""
+        """The client sends each request through this object's `_call`."""
         self._s3 = _InterceptedCaller(self._s3, self._call)
 
     async def _call(self, operation: str, work: Callable[[], T]) -> T:

@@ -53,7 +53,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Return the Postgres server of the test run. All pytest-xdist workers share it."""
+    """Return the Postgres server of the test run. All pytest-xdist workers share the server."""
     own = tmp_path_factory.getbasetemp()
     run = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     with shared_cluster(run / "cluster") as running:
@@ -62,8 +62,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def grants() -> Grants:
-    """Return the grants that a project gives on new objects in `public`. Parametrize this fixture to test both
-    kinds of project.
+    """Return the grants that a project gives on new objects in `public`. A test parametrizes this fixture to run
+    with both kinds of project.
     """
     return "newer"
 
@@ -83,7 +83,7 @@ def database(cluster: Cluster, grants: Grants, request: pytest.FixtureRequest) -
 
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """Return an object store. Each pytest-xdist worker has one, and each test uses its own keys."""
+    """Return an object store. Each pytest-xdist worker has one store, and each test uses its own object keys."""
     with stores.running(tmp_path_factory.mktemp("object_store")) as store:
         yield store
 

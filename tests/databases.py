@@ -134,10 +134,10 @@ class Cluster:
 
 
 def unregistered_terms(database: Database) -> list[tuple[str, str]]:
-    """Return the action and the place of each term that the audit log did not accept. Return [] if a test has
-    locked or dropped the log.
+    """Return the action and the place of each term that the audit log did not accept. Return an empty list if a
+    test has locked or dropped the log.
 
-    The check leaves out bases, because tests act as services with names of their own.
+    The check leaves out the column `basis`, because tests act as services with names of their own.
     """
     with (
         suppress(psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable, psycopg.OperationalError),
@@ -154,7 +154,9 @@ def unregistered_terms(database: Database) -> list[tuple[str, str]]:
 
 @contextmanager
 def shared_cluster(meeting_place: Path) -> Iterator[Cluster]:
-    """Yield the cluster of the test run. The first caller hosts it, and stops it after all guests have left."""
+    """Yield the cluster of the test run. The first caller runs the server, and stops it after all other callers
+    have finished.
+    """
     meeting_place.mkdir(mode=0o700, exist_ok=True)
     with ExitStack() as hosting, (meeting_place / "guests").open("a") as guests:
         # A guest holds a shared lock. The host waits for an exclusive lock, which it gets after all guests have
@@ -192,9 +194,9 @@ def _server() -> Iterator[str]:
 def in_memory() -> Path | None:
     """Return a directory in memory with enough space for a test run, or None if the machine has none.
 
-    On ext4 (Linux 6.18), creating the 700 files of a database takes 20 ms. Creating them takes 350 ms if about 700
-    files were removed in the last seconds, and each test removes that many. In memory, creating them always takes
-    20 ms.
+    On ext4 (Linux 6.18), creating the 700 files of a database takes 20 ms. Creating the files takes 350 ms if about
+    700 files were removed in the last seconds, and each test removes that many. In memory, creating the files
+    always takes 20 ms.
     """
     shared = Path("/dev/shm")  # noqa: S108 - the directory made in it is for this user alone
     if not os.access(shared, os.W_OK) or shutil.disk_usage(shared).free < ROOM_BYTES:

@@ -1,6 +1,6 @@
 """`make test-wheel`: install the wheel into an empty environment outside the checkout, and run its commands.
 
-Postgres, the object store and the stand-ins run from the checkout. The index of pip must be reachable.
+Postgres, the object store and the stand-ins run from the checkout. pip must be able to reach its package index.
 """
 
 import os
@@ -47,11 +47,11 @@ class Installed:
 
     @property
     def python(self) -> Path:
-        """Return the path of its Python interpreter."""
+        """Return the path of the environment's Python interpreter."""
         return self.home / "venv" / "bin" / "python"
 
     def run(self, *arguments: str, environment: dict[str, str] | None = None, ends_with: int = 0) -> str:
-        """Run `resguardo` and return what it prints. Raises SystemExit if it ends with another code."""
+        """Run `resguardo` and return what it prints. Raises SystemExit if the command ends with another code."""
         done = subprocess.run(
             [self.python.with_name("resguardo"), *arguments],
             env={"PATH": os.defpath, "HOME": str(self.home), **(environment or {})},

@@ -1,8 +1,8 @@
 """Failures of a whole deployment during recordings: Postgres restarts, the object store or LiveKit is unreachable,
 the leader process stops, or the worker's clock jumps.
 
-Each calamity meets consultations at different moments. A file is lost only if the recorder itself gives up the
-upload, because LiveKit then deletes its file (egress#329).
+Each failure happens while consultations are at different moments. A file is lost only if the recorder itself gives
+up the upload, because LiveKit then deletes its file (egress#329).
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class Calamity:
         return replace(self, moments=[moment for moment in self.moments if only in self._met_at(moment)])
 
     async def met(self, world: World, tell: Tell) -> list[Verdict]:
-        """Bring every consultation to its moment, and then cause the failure."""
+        """Let every consultation proceed to its moment, and then cause the failure."""
         met = [(Visit(world), moment) for moment in self.moments for _ in range(self.visits)]
         await asyncio.gather(*(_come_near(visit, moment) for visit, moment in met))
         await asyncio.gather(*(moment.last(visit) for visit, moment in met))
@@ -163,8 +163,8 @@ async def _fill_the_pools(world: World) -> None:
 
 
 async def _put_a_pooler_between(world: World) -> None:
-    """Put a pooler in transaction mode before the database. The worker refuses it at the next connection, and the
-    API notices nothing.
+    """Put a pooler in transaction mode before the database. The worker refuses the changed setting at its next
+    connection, and the API notices nothing.
     """
     address_of_postgres = world.database_wire.upstream
     api, worker = [

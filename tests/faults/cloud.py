@@ -2,8 +2,8 @@
 
 The in-memory parts return the values and errors of `app.integrations`, so a sequence takes milliseconds. Other
 tests use the LiveKit stand-in and cover the wire protocol. No egress changes by itself: a rule of the state machine
-makes each change. Every call passes a boundary. At a boundary, `Faults` can end the process, fail the call, or run
-another action.
+makes each change. Every call of the in-memory LiveKit and bucket passes a boundary, at which a fault can occur. At
+a boundary, `Faults` can end the process, fail the call, or run another action.
 """
 
 import hashlib
@@ -35,12 +35,14 @@ MAGIC: dict[Container, bytes] = {"mp4": b"\0\0\0\x18ftypisom", "ogg": b"OggS\0\x
 
 
 class Crashed(BaseException):
-    """The process died at this boundary. No exception handler of the application may catch it."""
+    """The simulated process died at this boundary. No exception handler of the application may catch this
+    exception.
+    """
 
 
 @dataclass
 class Disturbance:
-    """A disturbance at a boundary of a run. `at`: the number of the boundary, from 1."""
+    """A fault at one boundary of a run. `at` is the number of the boundary, from 1."""
 
     at: int
     kind: str
@@ -56,7 +58,7 @@ class Faults:
         self._passed = 0
 
     def plan(self, disturbance: Disturbance | None) -> None:
-        """Plan a disturbance of the run that begins now. None plans nothing."""
+        """Plan a fault for the run that begins now. None plans nothing."""
         self._plan, self._passed = disturbance, 0
 
     def commit(self) -> None:
@@ -64,7 +66,7 @@ class Faults:
         self.committed_after = self.interruptions
 
     async def boundary(self, *, is_in_transaction: bool = False) -> None:
-        """Pass a boundary. Raises Crashed or UpstreamFailed if planned."""
+        """Pass a boundary. Raises Crashed or UpstreamFailed if the plan says so."""
         self._passed += 1
         plan = self._plan
         if plan is None or self._passed < plan.at or (is_in_transaction and plan.kind not in _IN_TRANSACTION):
@@ -104,7 +106,7 @@ class Egress:
 
 @dataclass(frozen=True)
 class Told:
-    """A LiveKit event, which arrives once, twice, late or never."""
+    """A LiveKit event, which is delivered once, twice, late or never."""
 
     event_id: str
     event: str
@@ -182,7 +184,9 @@ class _call:  # noqa: N801 - reads as the verb it is
 
 
 async def quick_probe(read_range: ReadRange, size_bytes: int, container: Container) -> MediaInfo:
-    """Check only the first bytes of a file. Replaces the child process, which takes a tenth of a second."""
+    """Check only the first bytes of a file. The function replaces the child process of the probe, which would take
+    a tenth of a second.
+    """
     if not (await read_range(0, size_bytes)).startswith(MAGIC[container]):
         raise MediaRefused("media_unreadable")
     return MediaInfo(container, 1.0, container == "mp4", has_audio=True, audio_channels=2)
@@ -211,7 +215,7 @@ class Cloud(LiveKit):
         self._ticks = count(1)
 
     def now(self) -> datetime:
-        """Return the machine's time. No two calls return the same time."""
+        """Return the machine's time. No two calls of the clock return the same time."""
         return datetime.now(UTC) + self.ahead + timedelta(microseconds=next(self._ticks))
 
     def heal(self) -> None:
@@ -315,7 +319,7 @@ class Cloud(LiveKit):
             ]
 
     async def recorder_answers(self, egress_id: str) -> bool | None:
-        """Return whether the recorder of the egress answers, or None if this is unknown."""
+        """Return whether the recorder of the egress answers, or None if LiveKit does not know."""
         async with _call(self):
             egress = self.egresses.get(egress_id)
             if egress is None or egress.is_forgotten or egress.snapshot.status not in ("starting", "active"):
@@ -421,9 +425,10 @@ class Cloud(LiveKit):
     def end(self, egress: Egress, how: str) -> None:
         """End an egress. `how` is `complete`, `limit_reached` or `failed`, optionally with the fate of the object.
 
-        `complete late`: the object appears later. `complete never`: no object appears. `complete short`: the object
-        is truncated. `complete other`: the object has another format. `failed with`: the egress failed, but the
-        object exists. `aborted with`: the egress was aborted, and reports a file.
+        The argument `complete late` means that the object appears later. The argument `complete never` means that
+        no object appears. The argument `complete short` means that the object is truncated. The argument `complete
+        other` means that the object has another format. The argument `failed with` means that the egress failed,
+        but the object exists. The argument `aborted with` means that the egress was aborted and reports a file.
         """
         status, _, fate = how.partition(" ")
         size = None if status == "failed" else len(egress.content)
@@ -514,7 +519,9 @@ class Cloud(LiveKit):
                         self.change(egress, "aborted", error_reason="start_not_received")
 
     def goes_on(self, how: str = "complete") -> None:
-        """Do everything that LiveKit has to do now. `how`: the argument of `end` for each egress that ends."""
+        """Do what LiveKit does by itself: start, upload, end and fail egresses, and close rooms. `how` is the
+        argument of `end` for each egress that ends.
+        """
         for egress in list(self.uploads_late):
             self.upload(egress)
         for egress in self.egresses.values():
@@ -528,7 +535,7 @@ class Cloud(LiveKit):
                 self.end(egress, how)
 
     def whole(self, egress: Egress) -> bytes:
-        """Return the complete content of an egress. A box that every reader skips makes each content different."""
+        """Return the complete content of an egress. Each content has a different MP4 box that every reader skips."""
         text = f"free of {egress.snapshot.egress_id}".encode()
         return self.media[egress.container] + (4 + len(text)).to_bytes(4, "big") + text
 

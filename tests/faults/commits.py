@@ -1,9 +1,9 @@
 """A proxy for Postgres that detects the end of each transaction and can kill the client exactly at this moment.
 
-At a boundary, a client asks to commit: with `COMMIT`, or with the `Sync` of a statement outside of a transaction.
-BEFORE a boundary, the server never receives the commit. AFTER a boundary, the server has committed and the client
-never receives the answer (PostgreSQL 18, "Message Formats"; checked 2026-11-21). The proxy counts only transactions
-of one consultation: those in which one of its names was sent or received.
+A boundary is the moment when a client asks to commit: with `COMMIT`, or with the `Sync` of a statement outside of a
+transaction. BEFORE a boundary, the server never receives the commit. AFTER a boundary, the server has committed and
+the client never receives the answer (PostgreSQL 18, "Message Formats"; checked 2026-11-21). The proxy counts only
+transactions of one consultation: those in which one of its names was sent or received.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class _Session:
 
 
 class PostgresProxy(Proxy):
-    """A proxy that asks `watches` at every boundary of their login."""
+    """A proxy that asks the watches of a login at every commit of this login."""
 
     def __init__(self, upstream: Address) -> None:
         super().__init__(upstream)
@@ -49,7 +49,7 @@ class PostgresProxy(Proxy):
 
     @contextmanager
     def watched(self, *watches: Watch) -> Iterator[None]:
-        """Add these watches until the end of the block."""
+        """Watch the commits with these watches until the end of the block."""
         self.watches.extend(watches)
         try:
             yield

@@ -13,8 +13,8 @@ class Fault:
     """A fault. `act` contains the actions of people and the failure. `expected` is the outcome, or several outcomes
     separated by ` | `.
 
-    `source` names the issue or the rule. `patience`: the maximum number of seconds from the end of `act` to the end
-    of the recording.
+    `source` names the issue or the rule. `patience` is the maximum number of seconds from the end of `act` to the
+    end of the recording.
     """
 
     name: str
@@ -30,14 +30,16 @@ class Fault:
 
     @property
     def may_end_lost(self) -> bool:
-        """Return whether an expected outcome ends with LOST. An outcome such as "LOST then READY" does not."""
+        """Return whether an expected outcome ends with LOST. An outcome such as "LOST then READY" does not count as
+        READY.
+        """
         return any(one.startswith("LOST ") and "then" not in one for one in self.expected.split(" | "))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a fault. `outcome` covers the videos, oldest first, and then the sounds. `seconds`: from the end
-    of the act to the end of the recording.
+    """The result of a fault. `outcome` covers the videos, oldest first, and then the sounds. `seconds` is the time
+    from the end of the act to the end of the recording.
     """
 
     fault: Fault

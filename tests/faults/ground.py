@@ -1,8 +1,8 @@
 """The environment of the state machine: a real, migrated database with a movable clock, and the real services on
 it, with LiveKit and the bucket in memory.
 
-The state machine is also the worker. The machine takes jobs from the queue's table in an order that the queue
-allows. The queue's own runner runs the jobs, with its retries, its pauses and its maximum number of attempts.
+The state machine also does the worker's part. The machine takes jobs from the queue's table in an order that the
+queue allows. The queue's own runner runs the jobs, with its retries, its pauses and its maximum number of attempts.
 """
 
 import asyncio
@@ -229,8 +229,8 @@ class Stage:
         )
 
     def register(self, *, has_guest: bool = True, **wished: bool) -> None:
-        """Register the consultation of the sequence, with a guest who has not joined. `wished`: options of the
-        registration.
+        """Register the consultation of the sequence, with a guest who has not joined. `wished` contains options of
+        the registration.
         """
         self.consultation = self.ground.run(self._register(wished))
         self.room = self.consultation.room_name
@@ -298,7 +298,7 @@ class Stage:
     def jobs(self, *, due: bool = True) -> list[Job]:
         """Return the jobs that a worker may take, with or without those that pause.
 
-        Real time ends no pause, so a sequence of steps has the same result on any machine.
+        Pauses end by the simulated clock, so a sequence of steps has the same result on any machine.
         """
         now = self.cloud.ahead
         found = [Job(*row) for row in self.ground.rows(WAITING)]
@@ -308,7 +308,7 @@ class Stage:
         """Run the job like the worker: it succeeds, is retried after a pause, or is given up. After a crash, the
         job stays in the queue.
 
-        An unexpected exception, which the queue would only retry, is stored in `broken`.
+        The queue would only retry a job after an unexpected exception, so the exception is stored in `broken`.
         """
         task = self.tasks[job.task]
         context = cast("Any", SimpleNamespace(job=SimpleNamespace(attempts=job.attempts)))

@@ -55,7 +55,7 @@ async def tried(visit: Visit, fault: Fault) -> Verdict:
 
 
 def verdict(fault: Fault, found: Found, seconds: float, trouble: str = "") -> Verdict:
-    """Return the verdict. `trouble`: the error that prevented people from acting."""
+    """Return the verdict. `trouble` is the error that prevented people from acting."""
     outcome = _outcome(found.rows)
     return Verdict(
         fault,

@@ -1,8 +1,8 @@
 """Kills the API and the worker with `kill -9` before and after every commit of a consultation.
 
 A first consultation without a kill shows which commits exist. After the first consultation, each commit gets a
-consultation of its own. Several run at once, and a kill for one affects all. Transactions that only poll repeat
-without end, so only the first few of each kind are tested.
+consultation of its own. Several consultations run at once, and a kill for one affects all of them. Transactions
+that only poll repeat without end, so only the first few of each kind are tested.
 """
 
 import asyncio
@@ -49,7 +49,9 @@ class Death:
 
 
 def is_meant(only: str) -> bool:
-    """Return whether `only` can match the name of a kill. The names are unknown before the first consultation."""
+    """Return whether `only` can match the name of a kill. The names of the kills are unknown before the first
+    consultation.
+    """
     return only in _KILL or only.startswith(_KILL)
 
 
@@ -67,7 +69,7 @@ async def deaths(world: World) -> list[Death]:
 
 
 async def run_deaths(world: World, wanted: Iterable[Death], tell: Tell) -> list[Verdict]:
-    """Run a consultation for each kill. A kill whose commit is not reached again has no verdict."""
+    """Run a consultation for each kill. A kill has no verdict if its consultation does not reach the commit again."""
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def one(death: Death) -> Verdict | None:

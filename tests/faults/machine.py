@@ -1,8 +1,8 @@
 """The state machine: actions of people, LiveKit, the network, the worker and the clock in any order.
 
 The oracle checks every step (`oracle.py`). At the end of a sequence, all faults are healed, time passes, and jobs
-and passes run until no state changes. After that, every recording must have ended. Every rule is a step that can
-really happen.
+and passes run until no state changes. After that, every recording must have ended. Every rule of the state machine
+is a step that can really happen.
 """
 
 from collections.abc import Coroutine
@@ -109,8 +109,8 @@ class RecordingMachine(RuleBasedStateMachine):
         end: str,
         at_last: str,
     ) -> None:
-        """Register a consultation, and do the first `depth` steps of a recording. The first start meets the fault
-        `start`.
+        """Register a consultation, and do the first `depth` steps of a recording. The fault `start` happens at the
+        first start.
 
         At the end of the sequence, `at_last` happens, and each egress that still records ends as `end` says.
         """
@@ -147,8 +147,8 @@ class RecordingMachine(RuleBasedStateMachine):
 
     @rule(how_many=st.integers(1, 2))
     def doctor_starts(self, how_many: int) -> None:
-        """The doctor starts a recording. Law 6 refuses if a consent is missing. A second start returns the existing
-        recording.
+        """The doctor starts a recording. The API refuses the start if a consent is missing (law 6). A second start
+        returns the existing recording.
         """
         for _ in range(how_many):
             self._do(self._start())
@@ -212,7 +212,7 @@ class RecordingMachine(RuleBasedStateMachine):
         what=st.sampled_from(("goes on", "goes on", "ends", "aborts", "fails", "limit", "dies", "vanishes")),
     )
     def egress_lives(self, which: int, what: str) -> None:
-        """Change an egress that is recording or starting."""
+        """Let an egress that is recording or starting continue, end, fail, die or vanish from the list."""
         live = [one for one in self.cloud.egresses.values() if one.is_live]
         egress = live[which % len(live)]
         is_starting = egress.snapshot.status == "starting"
@@ -333,7 +333,7 @@ class RecordingMachine(RuleBasedStateMachine):
 
     @rule(disturbance=disturbances, is_another=st.booleans())
     def pass_is_made(self, disturbance: Disturbance | None, is_another: bool) -> None:
-        """Make a pass of the leader, or of a new leader after a crash."""
+        """Run the reconciler once as the leader, or as a new leader after a crash."""
         self._do(self._disturbed(self._pass(is_another=is_another), disturbance))
 
     async def _pass(self, *, is_another: bool) -> None:
@@ -424,8 +424,8 @@ class RecordingMachine(RuleBasedStateMachine):
             await self.stage.work(job)
 
     def _judge_ask(self, room_name: str, object_key: str) -> None:
-        """Judge a start request at the moment when LiveKit receives it. The error is reported after the step,
-        because the queue catches errors of a job.
+        """Judge a start request at the moment when LiveKit receives it. The machine reports an error of a job after
+        the step, because the queue catches errors of jobs.
         """
         try:
             judge_ask(object_key, self.cloud, self.stage.refusal, self.stage.objection)
@@ -493,7 +493,7 @@ class RecordingMachine(RuleBasedStateMachine):
         self.laws_hold()
 
     async def _lost_turns_up(self) -> None:
-        """Store the objects of LOST recordings and make a pass. The recordings must become READY."""
+        """Store the objects of LOST recordings and make a pass. The recordings of these objects must become READY."""
         lost = [row.egress_id for row in recordings(self.stage) if row.status == "LOST" and row.egress_id]
         if not lost:
             return

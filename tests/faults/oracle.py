@@ -65,7 +65,7 @@ def recordings(stage: Stage) -> list[Row]:
 
 
 def judge(rows: list[Row], before: dict[UUID, str], cloud: Cloud) -> None:
-    """Check the laws that hold at any moment. `before`: the last seen status of each recording."""
+    """Check the laws that hold at any moment. `before` is the status of each recording at the last check."""
     live = [row for row in rows if row.medium == "VIDEO" and row.status in LIVE]
     assert len(live) <= 1, f"{len(live)} VIDEO recordings are live at once"
     tracks = [(row.video_id, row.track_sid) for row in rows if row.medium == "MICROPHONE"]

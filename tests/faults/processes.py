@@ -57,7 +57,7 @@ class Supervised:
         return None if self._process is None or self._process.poll() is not None else self._process.pid
 
     async def run(self) -> None:
-        """Run the process until the task is cancelled. The cancellation ends the process."""
+        """Run the process until the task is cancelled. The cancellation of the task ends the process."""
         while True:
             self.lives += 1
             life = child(
@@ -75,7 +75,7 @@ class Supervised:
                 await asyncio.shield(self._parent.leave(life))
 
     def stand_still(self) -> None:
-        """Send SIGSTOP. The process does nothing, and its connections stay open."""
+        """Send SIGSTOP. A stopped process does nothing, and its connections stay open."""
         if self.pid is not None:
             os.kill(self.pid, signal.SIGSTOP)
 

@@ -1,8 +1,8 @@
 """`make soak` runs thousands of sequences of the state machine on every processor core.
 
-The sequences run in lots. Each lot has its own seed, and the seeds ascend from the first seed. A lot stops at the
-first sequence that breaks a law. The soak test prints the shortest such sequence and the command that repeats the
-lot.
+The sequences run in batches. Each batch has its own seed, and the seeds ascend from the first seed. A batch stops
+at the first sequence that breaks a law. The soak test prints the shortest such sequence and the command that
+repeats the batch.
 """
 
 import argparse

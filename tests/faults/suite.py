@@ -1,7 +1,8 @@
 """`make faults` runs every fault of `catalogue.py`, the calamities, and a kill at every commit.
 
-Two deployments run at once. The first deployment is for LiveKit's faults, which take minutes of waiting. It records
-each microphone apart. The kills and the calamities use the second deployment, which records speakers by routes.
+Two deployments run at once. The first deployment is for LiveKit's faults, which take minutes of waiting. The first
+deployment records each microphone apart. The kills and the calamities use the second deployment, which records
+speakers by routes.
 """
 
 import asyncio
@@ -51,7 +52,7 @@ async def run(console: Console, only: str = "") -> int:
 
 
 def parts(only: str) -> dict[str, Part]:
-    """Return the parts to run on each deployment. A deployment without parts is left out."""
+    """Return the parts to run on each deployment. The suite leaves out a deployment for which no part was chosen."""
     faults = [fault for fault in FAULTS if only in fault.name]
     calamities = [one for calamity in CALAMITIES if (one := calamity.matching(only)).moments]
     wanted: dict[str, Part] = {}

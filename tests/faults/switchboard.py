@@ -79,7 +79,9 @@ class Switchboard:
         return [_recorded(one) for one in self._running(name, ENDED)]
 
     def recorded(self, name: str) -> list[str]:
-        """Return the part of `live` that records. A stopped recorder that still writes its file records no more."""
+        """Return the part of `live` that records. A recorder that was stopped and still writes its file does not
+        count as recording.
+        """
         return [_recorded(one) for one in self._running(name, EgressStatus.EGRESS_ENDING)]
 
     def _running(self, name: str, end: int) -> list[Recording]:
@@ -117,7 +119,7 @@ class Doubles:
         self.longest: dict[str, float] = {}
 
     def look(self) -> None:
-        """Update the measurement. The caller calls this method often."""
+        """Update the measurement. Callers call this method often, because it sees only the present moment."""
         for name in list(self._switchboard.rooms):
             live = self._switchboard.recorded(name)
             if len(live) == len(set(live)):

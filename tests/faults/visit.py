@@ -1,4 +1,4 @@
-"""One consultation with its people. The people repeat a request until the API answers, and do nothing else.
+"""One consultation with its people. People whose request gets no answer repeat it until the API answers.
 
 The tests read the result directly, without a proxy: the rows, the bucket, and what the stand-in really records.
 """
@@ -49,7 +49,7 @@ from passed where r.consultation_id = %s
 
 @dataclass(frozen=True)
 class Row:
-    """A recording in the database. `was_lost`: the recording was LOST at some time."""
+    """A recording in the database. `was_lost` says that the recording was LOST at some time."""
 
     id: UUID
     status: str
@@ -183,7 +183,7 @@ class Visit:
             await asyncio.sleep(0.2)
 
     async def until_recorded(self, status: int = 1, seconds: float = 60) -> Recording | None:
-        """Wait until LiveKit really records, or has reached a later status. Return the newest egress."""
+        """Wait until the egress really records or has ended. Return the newest egress."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             found = self.egresses()
@@ -203,7 +203,7 @@ class Visit:
         return list(self.livekit.recorder.rows.of_room(self.room))
 
     async def time_passes(self, by: timedelta) -> None:
-        """Move all past events of the consultation back by this time."""
+        """Set all timestamps of the consultation back by this time."""
         await self.world.postgres.rows(_TIME_PASSES, by, self.id, without_triggers=True)
 
     async def sounds(self) -> list[Row]:

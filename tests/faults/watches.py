@@ -46,7 +46,9 @@ class Watch:
     has_fired: bool = False
 
     def know(self, *texts: str) -> None:
-        """Add names of the consultation. A UUID is recognized in each of its forms."""
+        """Add names by which the messages of the consultation are recognised. A UUID is recognized in each of its
+        forms.
+        """
         for text in texts:
             self.names.add(text.encode())
             try:
@@ -65,7 +67,9 @@ class Watch:
             self.tasks[struct.pack(form, 3, size, number)] = task[0].decode()
 
     def passes(self, said: bytes) -> bool:
-        """Count a boundary of a transaction with these messages. Return whether it is the boundary to kill at."""
+        """Count a boundary of a transaction with these messages. Return whether the process is to be killed at this
+        boundary.
+        """
         purpose = self._purpose(said)
         if self.has_fired or purpose is None:
             return False

@@ -1,4 +1,5 @@
-"""A whole deployment for fault tests. Every part is a process or a stand-in, and every connection passes a proxy.
+"""A deployment for fault tests: Postgres, the object store, the stand-ins, the API and the worker. Every part is a
+process or a stand-in, and every connection passes a proxy.
 
 The deployment has Postgres, the object store, the stand-in for Supabase Auth, a LiveKit project, and supervised
 `resguardo serve` and `resguardo worker` processes. All faults come from outside, so the product's code runs

@@ -1,4 +1,4 @@
-"""Fixtures of the live tests: one real world for all tests, and a consultation for each test."""
+"""Fixtures of the live tests: one API, worker and LiveKit server for all tests, and a consultation for each test."""
 
 from collections.abc import AsyncIterator, Iterator
 

@@ -1,7 +1,7 @@
 """The real LiveKit server, installed with Go and run on the loopback interface with our API key.
 
 The server runs as a single node, without Redis and without an egress service. The server is installed once for each
-version. Go downloads it from the sources in Go's configuration.
+version. Go downloads the server from the sources in Go's configuration.
 """
 
 import json
@@ -66,7 +66,7 @@ the platform, or an old Go.
 
 
 class OutOfReach(Exception):  # noqa: N818 - it reads as what happened
-    """A requirement of the live tests is unavailable on this machine. The message is one line."""
+    """A requirement of the live tests is unavailable on this machine. The exception's message is one line."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ FRAME_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class Live:
-    """The running world, and the second receiver of the server's webhooks."""
+    """The running parts, and the second receiver of the server's webhooks."""
 
     stack: Stack
     server: LiveServer

@@ -55,7 +55,9 @@ def outcome(connection: Connection, statement: LiteralString, *values: Any) -> t
 
 @contextmanager
 def refused(sqlstate: str, message: str = "") -> Iterator[None]:
-    """Require that the block is refused with this SQLSTATE and message. The transaction is unusable afterwards."""
+    """Require that the block is refused with this SQLSTATE and message. After the refusal, the transaction is
+    unusable.
+    """
     with pytest.raises(psycopg.Error) as caught:
         yield
     assert caught.value.sqlstate == sqlstate, caught.value
@@ -73,8 +75,8 @@ def start(connection: Connection, case: Case, consultation: str) -> UUID:
 def at_once(
     database: Database, holder: Connection, waiting: Callable[[], Any], *, waits: bool = True
 ) -> Iterator[Future[Any]]:
-    """Run `waiting` in a thread. Enter the block when it waits for `holder`, or, if `waits` is false, after it has
-    ended.
+    """Run `waiting` in a thread. Enter the block when `waiting` waits for `holder`, or, if `waits` is false, after
+    `waiting` has ended.
     """
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(waiting)

@@ -88,7 +88,7 @@ def _by_actor(rows: list[list[str]]) -> dict[str, list[str]]:
 
 
 def _sections(text: str, title: str, level: int = 3) -> list[tuple[str, str]]:
-    """Return the section `## title`. At level 3, return its `###` sections with their headings."""
+    """Return the section `## title`. At level 3, return the `###` sections of a section with their headings."""
     part = text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
     if level == 2:
         return [(title, part)]

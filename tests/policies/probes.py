@@ -29,8 +29,8 @@ _RAISED = {
 class Relation:
     """A relation: its key, the rows of a case, and the data that a probe writes.
 
-    `of_case`: a condition with one placeholder for the doctor's id, or None if the rows belong to no case.
-    `change`: the SET and WHERE parts of an update that is harmless and valid.
+    `of_case` is a condition with one placeholder for the doctor's id, or None if the rows belong to no case.
+    `change` contains the SET and WHERE parts of an update that is harmless and valid.
     """
 
     key: LiteralString
@@ -231,7 +231,7 @@ class Population:
 
 
 def relation_of(name: str) -> Relation:
-    """Return the relation with this name. The audit log and its partitions share one."""
+    """Return the relation with this name. The audit log and its partitions share one key."""
     return _EVENTS if name.startswith("audit.event") else RELATIONS[name]
 
 
@@ -296,8 +296,8 @@ def _changing(name: str, change: LiteralString | None) -> sql.Composed:
 def _reach(
     connection: Connection, who: Actor, statement: sql.Composed, there: Population, wanted: Keys | None
 ) -> str:
-    """Return which keys the statement reached, in the vocabulary of the matrix. `wanted`: the actor's keys that it
-    should reach, or None for all.
+    """Return which keys the statement reached, in the vocabulary of the matrix. `wanted` contains the keys that the
+    actor should reach; None means all keys.
     """
     try:
         with _as(connection, who):

@@ -309,7 +309,9 @@ def _errors_of_recordings() -> Iterator[str]:
 
 
 def test_every_error_of_a_recording_is_a_registered_reason(database: Database) -> None:
-    """The audit row of the step contains it. An error of an egress is `egress_` and our reason for it."""
+    """The audit row of the step contains the error as its reason. An error of an egress is `egress_` and our reason
+    for it.
+    """
     words = [
         *livekit_snapshots._REASONS,
         *livekit_snapshots._ENDS_BEFORE_START,

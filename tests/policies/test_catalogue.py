@@ -38,7 +38,9 @@ def rows(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
 
 
 def test_every_function_has_a_fixed_search_path(reader: Connection) -> None:
-    """The search path names pg_temp last. Without this, Postgres would search pg_temp first for types."""
+    """The search path names pg_temp last. If the search path did not name pg_temp, Postgres would search pg_temp
+    first for types.
+    """
     found = rows(
         reader,
         "select pronamespace::regnamespace::text, oid::regprocedure::text, proconfig from pg_proc"
@@ -142,7 +144,7 @@ def test_policies_ask_who_it_is_once_a_statement(reader: Connection) -> None:
 
 
 def test_every_foreign_key_leads_an_index(reader: Connection) -> None:
-    """Checks our tables. The queue's foreign keys belong to its vendor."""
+    """Checks our tables. The foreign keys of the queue are those of procrastinate."""
     missing = rows(
         reader,
         """
@@ -366,7 +368,9 @@ HIJACK: tuple[LiteralString, ...] = (
 
 
 def test_a_domain_in_pg_temp_hijacks_no_definer(migrated: Database) -> None:
-    """Tries the attack that `set search_path = ''` would permit, as a person and as the API before it takes a role."""
+    """The test tries the attack that `set search_path = ''` would permit, as a person and as the API before it
+    takes a role.
+    """
     for who, calls in (
         (
             "clinician who owns",

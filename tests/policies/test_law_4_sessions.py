@@ -1,7 +1,8 @@
 """Law 4: every statement of every role fails if the session has ended.
 
-On an empty table, Postgres may not evaluate a policy, because it evaluates policies for each row. A plain statement
-then returns no row. The API's statements, which write an audit row, are refused on empty tables too.
+On an empty table, Postgres may not evaluate a policy, because it evaluates policies for each row. After the session
+has ended, a plain statement returns no row. The API's statements, which write an audit row, are refused on empty
+tables too.
 """
 
 import re

@@ -152,7 +152,9 @@ def test_law_6_a_start_and_a_withdrawal_that_forget_the_lock_still_wait_for_each
 
 
 def invited(practice: Database) -> bytes:
-    """Return the secret of a guest without consent, in a consultation that could be recorded without the guest."""
+    """Return the invitation secret of a guest without consent, in a consultation that could be recorded without the
+    guest.
+    """
     secret = b"a guest's secret of one use"
     with superuser(practice) as connection:
         leave("GUEST")(connection)

@@ -147,7 +147,7 @@ def test_law_1_a_hidden_and_an_absent_row_look_alike_and_are_told_apart_in_the_l
 
 
 def test_law_1_the_log_names_the_asker_whatever_the_arguments(practice: Database) -> None:
-    """No function that a person may call takes an actor as an argument. Therefore no person can write audit rows of
+    """No function that a person may call takes an actor as an argument. No person can therefore write audit rows of
     another person.
     """
     with superuser(practice) as reader:

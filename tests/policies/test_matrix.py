@@ -114,8 +114,8 @@ def test_every_function_is_in_the_file_and_exists(world: World) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_function_can_be_called_by_those_named(world: World, role: str) -> None:
-    """Calls each function with nulls. Any error other than a refused permission shows that the role may call the
-    function.
+    """The test calls each function with null for every argument. Any error other than a refused permission shows
+    that the role may call the function.
     """
     wrong = [
         name
@@ -137,7 +137,9 @@ def test_columns_that_may_be_written_are_those_named(world: World) -> None:
 
 
 def _functions(superuser: Connection) -> dict[str, sql.Composed]:
-    """Return a call with nulls for each function in `private`. Fails if two functions have one name."""
+    """Return, for each function in `private`, a call with null for every argument. Fails if two functions have one
+    name.
+    """
     rows: list[tuple[Any, ...]] = superuser.execute(
         "select p.proname, array(select format_type(t, null) from unnest(p.proargtypes) as t)"
         " from pg_proc as p where p.pronamespace = 'private'::regnamespace"

@@ -1,4 +1,4 @@
-"""The database reads quotas from its own rows. A caller cannot supply a quota."""
+"""The database reads quotas from its own rows, so a caller cannot choose a quota."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack

@@ -1,5 +1,5 @@
-"""Transactions wait only for rows that our own functions lock, never for an advisory lock, because any login could
-hold it.
+"""Transactions wait only for rows that our own functions lock, and never for an advisory lock, because any login
+could hold such a lock.
 """
 
 import psycopg

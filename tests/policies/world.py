@@ -129,7 +129,7 @@ def actor(name: str) -> Actor:
 def claims_of(
     user: str, *, session: str = "session", aal: str = "aal2", totp_at: float = 0
 ) -> dict[str, Any]:
-    """Return the verified claims of a Supabase Auth token. `totp_at`: seconds since the epoch."""
+    """Return the verified claims of a Supabase Auth token. `totp_at` is given in seconds since the epoch."""
     return {
         "exp": int(time.time()) + 3600,
         "sub": str(id_of(user)),
@@ -141,14 +141,16 @@ def claims_of(
 
 
 def url_of(database: Database, who: Actor) -> str:
-    """Return the URL of the actor's login. The Data API's roles have no login of ours."""
+    """Return the URL of the actor's login. The roles of Supabase's Data API have no login of Resguardo."""
     if who.user is not None or who.role == "resguardo_api":
         return database.api_url
     return database.worker_url if who.role == "resguardo_worker" else database.superuser_url
 
 
 def enter(connection: Connection, who: Actor) -> None:
-    """Make the current transaction the actor's. A person enters with the API's own function."""
+    """Give the current transaction the database role and the claims of this actor. A person's transaction begins
+    with the function that the API calls.
+    """
     if who.user is not None:
         begin_as(connection, who.claims)
         return

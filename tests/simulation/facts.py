@@ -31,8 +31,8 @@ class By(StrEnum):
 
 @dataclass(frozen=True)
 class Terms:
-    """The terms of a retention policy, in days. `minors_until`: an age in years, or None if the policy has no rule
-    for minors.
+    """The terms of a retention policy, in days. `minors_until` is an age in years, or None if the policy has no
+    rule for minors.
     """
 
     grace: int
@@ -58,8 +58,8 @@ class Terms:
 
 @dataclass
 class Recording:
-    """A video with its sounds and copies. `due` is None until the recording has ended. `words` counts the rows of
-    its transcript.
+    """A video with its sounds and copies. `due` is None until the recording has ended. `words` is the number of
+    rows of the transcript.
     """
 
     id: UUID
@@ -114,7 +114,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Content:
-    """The content of an object. `origin`: the key under which the content was first stored. Copies share it."""
+    """The content of an object. `origin` is the key under which the content was first stored. Copies share it."""
 
     origin: str
     recordings: frozenset[UUID]
@@ -127,7 +127,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Violation:
-    """A violation of a rule. `about`: an id or an object key."""
+    """A violation of a rule of retention or destruction. `about` is an id or an object key."""
 
     wrong: Wrong
     about: str

@@ -2,8 +2,8 @@
 leave the bucket.
 
 The oracle reads no table and shares no code with the application. The oracle computes the holds, the due dates and
-the applicable policy itself. All times are true times. A moment is the number of a pass of the worker. A pass must
-take account of every action before its start.
+the applicable policy itself. All times that the oracle receives are true times, without the errors of any clock.
+Moments are the numbers of the worker's passes. A pass must take account of every action before its start.
 """
 
 from collections import Counter, defaultdict
@@ -31,7 +31,7 @@ QUARANTINE: Final = timedelta(days=30)
 
 
 class Oracle:
-    """The oracle. The simulation reports all events to it in their order."""
+    """The oracle. The simulation reports all events to the oracle in their order."""
 
     def __init__(self, key: Ed25519PublicKey) -> None:
         self._key = key
@@ -72,14 +72,14 @@ class Oracle:
         self.recordings[recording.id] = self.living[recording.id] = recording
 
     def ended(self, recording_id: UUID, *clocks: datetime) -> None:
-        """Record the end of a recording. `clocks`: the end by each clock; the latest one counts."""
+        """Record the end of a recording. `clocks` contains the end by each clock; the latest end counts."""
         one = self.recordings[recording_id]
         assert self.policy is not None
         one.terms, one.counted_from = self.policy, max(clocks)
         one.due = one.terms.due(one.kind, one.birth_date, one.counted_from)
 
     def born(self, patient: UUID, birth_date: date) -> None:
-        """Record a birth date that was given later. A minor's existing recordings are then kept longer."""
+        """Record a birth date that was given later. From then on, a minor's existing recordings are kept longer."""
         for one in self.living.values():
             if one.patient != patient:
                 continue
@@ -169,7 +169,9 @@ class Oracle:
             self.deletions += 1
 
     def restored(self, recording_id: UUID) -> None:
-        """Record that a backup restored the rows of a destroyed recording. The worker must destroy it again."""
+        """Record that a backup restored the rows of a destroyed recording. The worker must destroy the restored
+        recording again.
+        """
         one = self.recordings[recording_id]
         one.is_deleted, one.is_restored, one.begun = False, True, None
         one.free_since = self.now
@@ -223,8 +225,8 @@ class Oracle:
     def judge_left(
         self, keys: Collection[str], rows: Mapping[str, Collection[UUID]], *, is_end: bool = False
     ) -> None:
-        """Judge the remaining objects and rows. `keys`: the bucket's keys under r/, keep/ and exports/. `rows`: the
-        recordings that each table still names.
+        """Judge the remaining objects and rows. `keys` contains the bucket's keys under r/, keep/ and exports/.
+        `rows` contains the recordings that each table still names.
         """
         for key in keys:
             content = self.bucket.get(key)

@@ -29,7 +29,7 @@ _PATIENCE = 6
 
 
 class People:
-    """The people of the practice. `later` schedules an action."""
+    """The doctors, patients and compliance officers of the practice. `later` schedules an action."""
 
     def __init__(self, world: World, later: Later) -> None:
         self.world = world
@@ -40,7 +40,9 @@ class People:
         self._policies = 0
 
     async def visit(self) -> None:
-        """Hold a consultation of a new or a known patient. Most are recorded, and some are recorded twice."""
+        """Hold a consultation of a new or a known patient. Most consultations are recorded, and some are recorded
+        twice.
+        """
         world, now = self.world, self.world.oracle.now
         if self._patients and self.dice.random() < 0.3:
             patient, birth_date = self.dice.choice(self._patients[-200:])
@@ -77,7 +79,7 @@ class People:
         self.world.oracle.adopted(terms)
 
     async def hold(self) -> None:
-        """Let a compliance officer place a legal hold. Another officer releases it later."""
+        """Let a compliance officer place a legal hold. Another officer releases the hold later."""
         chosen = self._somebody()
         if chosen is None:
             return
@@ -92,7 +94,7 @@ class People:
             await self._place(scope, self.world.oracle.moment + 1)
 
     async def hold_at_once(self, recording: Recording) -> None:
-        """Place a legal hold during a pass. The answer reports whether the destruction began first."""
+        """Place a legal hold during a pass. The answer of `placeHold` reports whether the destruction had begun."""
         try:
             await self._place(
                 Scope(recording.consultation, None, None, None), self.world.oracle.moment, is_racing=True
@@ -221,5 +223,5 @@ def _toml(name: str, terms: Terms) -> str:
 def spread(
     dice_uniform: Callable[[float, float], float], start: datetime, days: int, many: int
 ) -> list[datetime]:
-    """Return `many` random times within `days` days."""
+    """Return random times within `days` days; `many` is their number."""
     return sorted(start + dice_uniform(0, days) * _DAY for _ in range(many))

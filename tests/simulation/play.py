@@ -48,10 +48,10 @@ _FORGET: tuple[LiteralString, ...] = (
 
 @dataclass(frozen=True)
 class Scale:
-    """The size of a simulation. `step`: the time between two passes. `outage`: the maximum length of a bucket
+    """The size of a simulation. `step` is the time between two passes. `outage` is the maximum length of a bucket
     outage.
 
-    Periodic tasks that poll run once in `rare` days.
+    Periodic tasks that poll run once in every `rare` days.
     """
 
     consultations: int
@@ -150,7 +150,7 @@ class Play:
     # The worker.
 
     async def destroy_due(self) -> None:
-        """Make a pass if the worker has work, and sometimes if it has none."""
+        """Run a pass of the destroyer if the worker has work, and sometimes if it has none."""
         if self.oracle.wants_a_pass() or self.dice.random() < self.scale.idle_passes:
             await self._destroy()
         self.oracle.judge_overdue()
@@ -186,7 +186,7 @@ class Play:
         return len(same) == 1
 
     async def round(self, name: str, work: Pass) -> None:
-        """Run a periodic task of the worker. Repeat it after an hour if it died or failed."""
+        """Run a periodic task of the worker. The simulation repeats the task after an hour if it died or failed."""
         if not await self.world.run(name, work, may_die=self.dice.random() < 0.3):
             self.later(_HOUR, lambda: self._again(name, work))
         await self.world.observe()

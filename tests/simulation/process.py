@@ -45,7 +45,9 @@ class Weather:
     failures: int = 0
 
     def strike(self, now: datetime, operation: str) -> AppError | None:
-        """Return the error of this call, or None. The call may have taken effect in spite of the error."""
+        """Return the error with which this call to the bucket fails, or None. The call may have taken effect in
+        spite of the error.
+        """
         is_out = self.outage_until is not None and now < self.outage_until
         if self.is_calm or not (is_out or self.dice.randrange(self.one_in) == 0):
             return None
@@ -73,7 +75,9 @@ class Deaths:
 
 @dataclass
 class Process:
-    """One run of a service. `dies_at`: the step at which it dies, or None."""
+    """One run of a worker's service as a process that may die. `dies_at` is the step at which the process dies, or
+    None.
+    """
 
     service: str
     deaths: Deaths
@@ -86,7 +90,7 @@ class Process:
     written: tuple[int, str] = (0, "")
 
     def step(self, name: str) -> None:
-        """Pass a step. Raises Killed if the process dies at it or is dead."""
+        """Pass a step. Raises Killed if the process dies at this step or is dead."""
         if not self.is_dead:
             step = f"{self.service} {name}"
             self.deaths.known.setdefault(step)
@@ -120,7 +124,7 @@ class SimulatedStorage(InterceptedStorage):
     """The bucket in simulated time, as one process uses it. The class reports every stored and removed object to
     the oracle.
 
-    `store_time`: the time of the bucket's clock if it differs from the true time.
+    `store_time` is the time of the bucket's clock if it differs from the true time.
     """
 
     process: Process
@@ -128,7 +132,7 @@ class SimulatedStorage(InterceptedStorage):
     uploads_since: dict[str, datetime]
 
     def through(self, process: Process) -> "SimulatedStorage":
-        """Return the bucket for another process."""
+        """Return this bucket as another process uses it."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.process = process

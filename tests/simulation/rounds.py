@@ -1,4 +1,4 @@
-"""The periodic tasks of the worker. Each function is one pass of one process."""
+"""The periodic tasks of the worker. Each function of this module is one pass of one process."""
 
 from uuid import UUID
 

@@ -60,7 +60,9 @@ class Person:
 
 @dataclass
 class World:
-    """All parts of the practice. `jump`: the error of the database's clock."""
+    """All parts of the simulated practice: database, bucket, clock, people, services and oracle. `jump` is the
+    error of the database's clock.
+    """
 
     database: Database
     worker: Pool
@@ -136,7 +138,7 @@ class World:
     ) -> None:
         """Insert a recording that ends now: READY with a stored and verified object, or FAILED, LOST or ABORTED.
 
-        `sounds`: the statuses of the microphone sounds beside it.
+        `sounds` contains the statuses of the microphone sounds beside the video.
         """
         self.oracle.created(recording)
         wrapped = KEYRING.new_data_key().wrapped if status == "READY" else None
