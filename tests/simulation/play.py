@@ -25,7 +25,7 @@ _MOST_DEATHS: Final = 10
 """The maximum number of consecutive deaths. A pass can always die at a step that every pass reaches."""
 _MOST_ATTEMPTS: Final = 500
 Act = Callable[[], Awaitable[None]]
-_MEDIA = "(select r.id from resguardo.recordings as r where %s in (r.id, r.beside))"
+_MEDIA = "(select r.id from resguardo.recordings as r where %s in (r.id, r.video_id))"
 _BACKUP = tuple(
     (
         cast("Any", f"select json_agg(t) from {table} as t where t.{column} in {_MEDIA}"),  # noqa: S608
@@ -42,7 +42,7 @@ _FORGET: tuple[LiteralString, ...] = (
     "delete from resguardo.deletions where recording_id = %s",
     "set session_replication_role = replica",
     "delete from resguardo.transcripts where recording_id = %s",
-    "delete from resguardo.recordings where %s in (id, beside)",
+    "delete from resguardo.recordings where %s in (id, video_id)",
 )
 
 
