@@ -24,7 +24,7 @@ from app.commands.console import (
 from app.commands.reasons import reasons_page
 from app.commands.reconcile import reconcile_once
 from app.identity import session_macs
-from app.integrations import configured
+from app.integrations import vendor_clients
 from app.postgres import access_policies, migrations, temporary_tables
 from app.postgres.owner import require_owner_session
 from app.retention import proposals
@@ -199,7 +199,7 @@ def claim_bucket() -> None:
     """Mark the bucket as this deployment's, with the worker's key. Safe to repeat."""
     with refusals_told():
         loaded = settings.load(WorkerSettings)
-        asyncio.run(configured.worker_storage(loaded).claim(loaded.deployment))
+        asyncio.run(vendor_clients.make_worker_storage(loaded).claim(loaded.deployment))
         out.print(f"the bucket is {loaded.deployment}'s")
 
 

@@ -37,7 +37,7 @@ from app.http.websocket_sessions import Connected, SocketLimits
 from app.identity import permissions
 from app.identity.admission import Admission
 from app.identity.tokens import TokenVerifier
-from app.integrations import configured
+from app.integrations import vendor_clients
 from app.integrations.livekit.client import LiveKit, WebhookVerifier
 from app.integrations.storage.client import Storage
 from app.jobs.watch import LeaderWatch
@@ -160,8 +160,8 @@ def _parts(settings: ApiSettings) -> _Parts:
     audit = Audit(database)
     return _Parts(
         database=database,
-        livekit=configured.livekit(settings),
-        storage=configured.reader_storage(settings),
+        livekit=vendor_clients.make_livekit(settings),
+        storage=vendor_clients.make_reader_storage(settings),
         http=http,
         verifier=TokenVerifier(issuer=settings.issuer, jwks_url=settings.jwks_url, http=http),
         audit=audit,

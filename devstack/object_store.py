@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from app.bucket import documents, model
+from app.bucket import model, policy_documents
 from app.integrations.storage.caller import Credentials
 from devstack.swift.configuration import ACCOUNT, REGION, RULES_FILE, Secrets
 from devstack.swift.cors import PageRule, save_rules
@@ -81,7 +81,7 @@ def _page_rules(origins: Collection[str]) -> list[PageRule]:
     """Return the rules that `resguardo policies apply` would write for these origins."""
     return [
         PageRule(rule.origins, rule.methods, rule.headers, rule.exposed, rule.max_age_seconds or 0)
-        for rule in model.meant(documents.load(), (), origins).cors or ()
+        for rule in model.derive_rules(policy_documents.load(), (), origins).cors or ()
     ]
 
 

@@ -70,7 +70,7 @@ class LostObjects:
             async with self._database.as_service(REASON) as tx:
                 await defer_job(tx, "verify_recording", recording_id)
         except AppError as error:
-            log.warning("lost, and not looked for: recording=%s %s", recording_id, error.summary)
+            log.warning("lost, and not checked for: recording=%s %s", recording_id, error.summary)
             return False
         self._seen[recording_id] = stored.etag
         return True

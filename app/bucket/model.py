@@ -1,4 +1,4 @@
-"""Derives the rules that the bucket must have, and describes a rule in words. Pure.
+"""The rules of the bucket: derives the rules that it must have, and describes a rule for people. Pure.
 
 A rule is recognised by its id. Ours begin with `backstop-` or are `unfinished-uploads` (lifecycle), are `web-app`
 (CORS), or begin with `fixed-` (locks). Locks that begin with `hold-` belong to app/holds. All other rules are
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from app.bucket.documents import NEVER, NEVER_UNDER, Documents, overlap
+from app.bucket.policy_documents import NEVER, NEVER_UNDER, Documents, overlap
 from app.errors import InvalidInput
-from app.integrations.cloudflare import LockRule
+from app.integrations.cloudflare.client import LockRule
 from app.integrations.storage.rules import CorsRule, LifecycleRule
 
 BACKSTOP: Final = "backstop-"
@@ -50,7 +50,7 @@ class Rules:
         return found[part]
 
 
-def meant(documents: Documents, terms_in_days: Collection[int], origins: Collection[str]) -> Rules:
+def derive_rules(documents: Documents, terms_in_days: Collection[int], origins: Collection[str]) -> Rules:
     """Return the rules that the bucket must have.
 
     `terms_in_days` are the terms in use, in addition to those of the documents. Without origins, no web page may
@@ -134,49 +134,49 @@ def is_locked(prefix: str, locks: Sequence[LockRule]) -> bool:
     return any(lock.enabled and lock.is_indefinite and prefix.startswith(lock.prefix) for lock in locks)
 
 
-def words(rule: Rule) -> str:
+def describe_rule(rule: Rule) -> str:
     """Return a description of the rule for people."""
     match rule:
         case LifecycleRule():
-            return _lifecycle_words(rule)
+            return _describe_lifecycle(rule)
         case CorsRule():
             return (
                 f"pages of {_listed(rule.origins)} may {_listed(rule.methods)}"
                 f" with the headers {_listed(rule.headers) or 'none'}"
             )
         case LockRule():
-            return _lock_words(rule)
+            return _describe_lock(rule)
 
 
-def _lifecycle_words(rule: LifecycleRule) -> str:
+def _describe_lifecycle(rule: LifecycleRule) -> str:
     does = []
     if rule.delete_after_days is not None:
-        does.append(f"deletes {_where(rule.prefix)} {rule.delete_after_days} days after it was stored")
+        does.append(f"deletes {_where(rule.prefix)} {rule.delete_after_days} days after they were stored")
     if rule.abort_uploads_after_days is not None:
         does.append(
             f"ends uploads of {_where(rule.prefix)} {rule.abort_uploads_after_days} days after they began"
         )
     if rule.other:
-        does.append(f"does with {_where(rule.prefix)} what is not known here ({_listed(rule.other)})")
-    return _unless_off(rule.enabled, " and ".join(does) or "does nothing")
+        does.append(f"has unknown actions on {_where(rule.prefix)} ({_listed(rule.other)})")
+    return _unless_disabled(rule.enabled, " and ".join(does) or "does nothing")
 
 
-def _lock_words(rule: LockRule) -> str:
-    until = "for ever"
+def _describe_lock(rule: LockRule) -> str:
+    until = "without end"
     if rule.max_age_seconds is not None:
-        until = f"until it is {rule.max_age_seconds} seconds old"
+        until = f"until they are {rule.max_age_seconds} seconds old"
     elif rule.until is not None:
         until = f"until {rule.until:%Y-%m-%d %H:%M} UTC"
-    return _unless_off(rule.enabled, f"keeps {_where(rule.prefix)} as it is {until}")
+    return _unless_disabled(rule.enabled, f"locks {_where(rule.prefix)} {until}")
 
 
 def _where(prefix: str) -> str:
-    return f"what is under {prefix}" if prefix else "everything"
+    return f"objects under {prefix}" if prefix else "all objects"
 
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names)
 
 
-def _unless_off(enabled: bool, said: str) -> str:
-    return said if enabled else f"is switched off ({said})"
+def _unless_disabled(enabled: bool, description: str) -> str:
+    return description if enabled else f"is disabled ({description})"

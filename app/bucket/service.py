@@ -1,6 +1,6 @@
 """Plans, applies and checks the bucket's rules.
 
-Only `apply` writes, and it writes only lifecycle rules, CORS rules and fixed locks. `look` and the hourly
+Only `apply` writes, and it writes only lifecycle rules, CORS rules and fixed locks. `inspect` and the hourly
 `run_once` change nothing in the bucket. A part that could not be checked is reported as such.
 """
 
@@ -10,14 +10,14 @@ from dataclasses import replace
 from typing import Final, cast
 
 from app.bucket import store
-from app.bucket.documents import overlap
-from app.bucket.drift import Look, Topic
-from app.bucket.looking import Looker
+from app.bucket.clients import BucketClients
+from app.bucket.drifts import Inspection, Topic
+from app.bucket.inspection import BucketInspector
 from app.bucket.model import Part, deletes
-from app.bucket.plan import PartPlan, plan
-from app.bucket.surroundings import Surroundings
+from app.bucket.policy_documents import overlap
+from app.bucket.rule_plan import PartPlan, plan_rules
 from app.errors import AppError, Conflict, UpstreamFailed
-from app.integrations.cloudflare import LockRule
+from app.integrations.cloudflare.client import LockRule
 from app.integrations.storage.rules import CorsRule, LifecycleRule
 from app.postgres.database import Database
 
@@ -29,10 +29,10 @@ NOT_OFFERED: Final = "storage_not_implemented"
 class BucketPolicies:
     """Compares the bucket with `policies/bucket`, and the database's rights with `policies/access`."""
 
-    def __init__(self, database: Database, around: Surroundings) -> None:
+    def __init__(self, database: Database, clients: BucketClients) -> None:
         self._database = database
-        self._around = around
-        self._looker = Looker(database, around)
+        self._clients = clients
+        self._inspector = BucketInspector(database, clients)
 
     async def plan(self, *, prune: bool = False) -> tuple[PartPlan, ...]:
         """Return what `apply` would do. A part without a key, or that the server does not offer, is unread.
@@ -40,8 +40,8 @@ class BucketPolicies:
         Raises InvalidInput for the documents, UpstreamFailed and Timeout.
         """
         unread: dict[Topic, str] = {}
-        found = await self._looker.found(unread, only={NOT_OFFERED})
-        made = plan(await self._looker.meant(), found, prune=prune)
+        found = await self._inspector.read_rules(unread, only={NOT_OFFERED})
+        made = plan_rules(await self._inspector.derive_rules(), found, prune=prune)
         return tuple(
             replace(part, is_offered=unread.get(Topic(part.part.value)) != NOT_OFFERED) for part in made
         )
@@ -80,7 +80,7 @@ class BucketPolicies:
             raise
 
     async def _replace(self, part: PartPlan) -> None:
-        rules, cloudflare = self._around.rules, self._around.cloudflare
+        rules, cloudflare = self._clients.rules, self._clients.cloudflare
         if part.part is Part.LOCKS and cloudflare is not None:
             await cloudflare.replace_locks(cast("tuple[LockRule, ...]", part.result))
         elif part.part is Part.CORS and rules is not None:
@@ -95,13 +95,13 @@ class BucketPolicies:
             for line in part.lines
             if line.puts and isinstance(line.rule, LifecycleRule) and deletes(line.rule)
         ]
-        within = [one for one in await self._looker.holds() if one.code != "hold_left_behind"]
+        within = [one for one in await self._inspector.find_hold_drifts() if one.code != "hold_left_behind"]
         if any(overlap(one.subject, prefix) for one in within for prefix in reach):
             raise Conflict("holds_unprotected")
 
     async def _require_nothing_unlocked(self, locks: Sequence[LockRule]) -> None:
         """Raise if removing these locks would unlock a held object (law 7)."""
-        now, then = await self._looker.holds(), await self._looker.holds(locks)
+        now, then = await self._inspector.find_hold_drifts(), await self._inspector.find_hold_drifts(locks)
         if any(one.code != "hold_left_behind" and one not in now for one in then):
             raise Conflict("holds_unprotected")
 
@@ -109,23 +109,23 @@ class BucketPolicies:
         async with self._database.as_service("apply_bucket_policies") as tx:
             await store.record_change(tx, part, outcome)
 
-    async def look(self) -> Look:
+    async def inspect(self) -> Inspection:
         """Return the present differences without reporting them. Raises only for the documents and the database."""
-        return await self._looker.look()
+        return await self._inspector.inspect()
 
-    async def run_once(self) -> Look:
+    async def run_once(self) -> Inspection:
         """Check, audit new and ended differences, and log each difference as an error (`drift: ...`)."""
-        look = await self._looker.look()
+        inspection = await self._inspector.inspect()
         async with self._database.as_service("check_bucket") as tx:
-            begun, over = await store.settle(tx, look)
-        for one in look.drifts:
+            begun, over = await store.settle(tx, inspection)
+        for one in inspection.drifts:
             if (one.code, one.subject) in begun:
                 log.error("drift: %s", one)
         for code, subject in over:
             log.warning("drift is over: %s: %s", code, subject)
-        lasting = sum((one.code, one.subject) not in begun for one in look.drifts)
+        lasting = sum((one.code, one.subject) not in begun for one in inspection.drifts)
         if lasting:
-            log.error("drift: %d told before still last", lasting)
-        for topic, reason in look.unlooked.items():
-            log.warning("drift: could not look at %s: %s", topic.value, reason)
-        return look
+            log.error("drift: %d reported before still exist", lasting)
+        for topic, reason in inspection.unchecked.items():
+            log.warning("drift: could not check %s: %s", topic.value, reason)
+        return inspection

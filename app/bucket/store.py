@@ -14,7 +14,7 @@ from uuid import UUID
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-from app.bucket.drift import Drift, Look, Prefix
+from app.bucket.drifts import Drift, Inspection, Prefix
 from app.bucket.model import Part
 from app.postgres.database import Transaction
 from app.postgres.queries import Queries
@@ -67,14 +67,14 @@ async def record_change(tx: Transaction, part: Part, outcome: str) -> None:
 
 
 async def settle(
-    tx: Transaction, look: Look
+    tx: Transaction, inspection: Inspection
 ) -> tuple[frozenset[tuple[str, str]], tuple[tuple[str, str], ...]]:
     """Store the result of a check, and audit new and ended differences. Return the code and subject of each."""
     rows = await tx.all(
         _sql["settle_drifts"],
         {
-            "topics": [topic.value for topic in look.looked],
-            "drifts": Jsonb([_to_row(one) for one in look.drifts]),
+            "topics": [topic.value for topic in inspection.checked],
+            "drifts": Jsonb([_to_row(one) for one in inspection.drifts]),
         },
     )
     begun = frozenset((row["drift_code"], row["drift_subject"]) for row in rows if not row["is_over"])

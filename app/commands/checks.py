@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from app.deployment import require_own_bucket, require_own_database
 from app.errors import AppError, UpstreamFailed
 from app.identity.jwks import parse_keys
-from app.integrations import configured
+from app.integrations import vendor_clients
 from app.integrations.speech.refusals import refusal_of
-from app.integrations.storage.access import prove_access
+from app.integrations.storage.access_check import check_access
 from app.integrations.storage.client import Storage
 from app.integrations.storage.presigned_urls import MAX_URL_SECONDS
 from app.integrations.supabase.client import SupabaseAdmin
@@ -165,14 +165,14 @@ async def _leader(url: SecretStr) -> None:
 
 
 async def _api_bucket(settings: ApiSettings) -> None:
-    storage = configured.reader_storage(settings)
-    other = configured.reader_storage(settings, other_style=True)
+    storage = vendor_clients.make_reader_storage(settings)
+    other = vendor_clients.make_reader_storage(settings, other_style=True)
     await _bucket(settings, storage, other, settings.url_lifetime_seconds)
 
 
 async def _worker_bucket(settings: WorkerSettings) -> None:
-    storage = configured.worker_storage(settings)
-    other = configured.worker_storage(settings, other_style=True)
+    storage = vendor_clients.make_worker_storage(settings)
+    other = vendor_clients.make_worker_storage(settings, other_style=True)
     await _bucket(settings, storage, other, MAX_URL_SECONDS)
 
 
@@ -180,7 +180,7 @@ async def _bucket(
     settings: BucketSettings, storage: Storage, other: Storage, url_lifetime_seconds: int
 ) -> None:
     try:
-        await prove_access(
+        await check_access(
             storage,
             url_lifetime_seconds=url_lifetime_seconds,
             other_style=None if settings.is_r2 else other,
@@ -193,8 +193,8 @@ async def _bucket(
 
 async def _recorder_key(settings: WorkerSettings) -> None:
     """Raise unless the store refuses LiveKit's key for reading the mark, which every bucket of ours contains."""
-    target = await configured.recorder_target(settings, "resguardo-check.mp4")
-    storage = configured.storage_of(target)
+    target = await vendor_clients.make_recorder_target(settings, "resguardo-check.mp4")
+    storage = vendor_clients.make_recorder_storage(target)
     try:
         await storage.read_mark()
     except UpstreamFailed as refused:
@@ -207,7 +207,7 @@ async def _recorder_key(settings: WorkerSettings) -> None:
 
 
 async def _livekit(settings: LiveKitSettings) -> None:
-    async with configured.livekit(settings) as livekit:
+    async with vendor_clients.make_livekit(settings) as livekit:
         found = await livekit.reachable()
     if found != "ok":
         raise UpstreamFailed(f"livekit_{found}")

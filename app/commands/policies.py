@@ -9,14 +9,14 @@ import typer
 from rich.markup import escape
 
 from app import settings
-from app.bucket.drift import Look
-from app.bucket.plan import PartPlan, Sign
+from app.bucket.clients import open_bucket_clients
+from app.bucket.drifts import Inspection
+from app.bucket.rule_plan import PartPlan, Sign
 from app.bucket.service import BucketPolicies
-from app.bucket.surroundings import surroundings
 from app.commands.console import out, refusals_told
 from app.deployment import require_own_bucket, require_own_database
 from app.errors import Conflict
-from app.integrations import configured
+from app.integrations import vendor_clients
 from app.postgres.database import Database
 from app.settings import WorkerSettings
 
@@ -70,9 +70,9 @@ def check_drift() -> None:
     Checks bucket rules, public addresses, unfinished uploads, held objects, and the rights in the database.
     """
     with refusals_told():
-        look = _run(lambda bucket: bucket.look())
-        _tell(look)
-        raise typer.Exit(1 if look.drifts else 0)
+        inspection = _run(lambda bucket: bucket.inspect())
+        _tell(inspection)
+        raise typer.Exit(1 if inspection.drifts else 0)
 
 
 def _show(parts: Sequence[PartPlan]) -> None:
@@ -86,13 +86,13 @@ def _show(parts: Sequence[PartPlan]) -> None:
         out.print("no differences")
 
 
-def _tell(look: Look) -> None:
-    for drift in look.drifts:
+def _tell(inspection: Inspection) -> None:
+    for drift in inspection.drifts:
         out.print(f"[red]✗[/] {escape(str(drift))}")
-    for topic, reason in look.unlooked.items():
-        out.print(f"[yellow]?[/] {topic.value}: not looked at: {reason}")
-    for topic in look.looked:
-        if not any(drift.topic is topic for drift in look.drifts):
+    for topic, reason in inspection.unchecked.items():
+        out.print(f"[yellow]?[/] {topic.value}: not checked: {reason}")
+    for topic in inspection.checked:
+        if not any(drift.topic is topic for drift in inspection.drifts):
             out.print(f"[green]✓[/] {topic.value}")
 
 
@@ -110,13 +110,13 @@ async def _bucket(loaded: WorkerSettings) -> AsyncIterator[BucketPolicies]:
     database = Database(
         loaded.worker_database_url.get_secret_value(), application="resguardo-policies", max_size=4
     )
-    storage = configured.worker_storage(loaded)
+    storage = vendor_clients.make_worker_storage(loaded)
     try:
         await database.open()
         await require_own_database(database, loaded.deployment)
         await require_own_bucket(storage, loaded.deployment)
-        async with surroundings(loaded, storage) as around:
-            yield BucketPolicies(database, around)
+        async with open_bucket_clients(loaded, storage) as clients:
+            yield BucketPolicies(database, clients)
     finally:
         storage.close()
         await database.close()

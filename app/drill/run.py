@@ -23,7 +23,7 @@ from app.drill import checking, objects
 from app.drill.checking import Sampled
 from app.drill.model import Notes, Problem, Report, Step
 from app.errors import AppError
-from app.integrations import configured
+from app.integrations import vendor_clients
 from app.keys import escrow as escrows
 from app.keys.escrow import Escrow
 from app.settings import BucketWriterSettings
@@ -171,7 +171,7 @@ async def _compare_with_bucket(
     course: _Course, settings: BucketWriterSettings, order: Order, kept: Escrow, url: str
 ) -> None:
     """Compare the restored database with the bucket."""
-    storage = configured.worker_storage(settings)
+    storage = vendor_clients.make_worker_storage(settings)
     try:
         with course.step("bucket", is_essential=True):
             await require_own_bucket(storage, settings.deployment)

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from app.deployment import require_own_bucket
 from app.errors import AppError, Conflict, UpstreamFailed
-from app.integrations.cloudflare import MAX_LOCK_RULES, LockRule
+from app.integrations.cloudflare.client import MAX_LOCK_RULES, LockRule
 from app.integrations.storage.client import Storage
 from app.integrations.storage.refusals import DELETE_REFUSALS
 from app.postgres.database import Database

@@ -24,7 +24,7 @@ from app.integrations.livekit.client import (
 )
 from app.integrations.storage.client import Storage
 from app.integrations.storage.objects import StoredObject
-from app.integrations.storage.sts import ROLE_REFUSALS
+from app.integrations.storage.sts_credentials import ROLE_REFUSALS
 from app.keys import service as keys
 from app.keys.keyring import Keyring
 from app.media.probe import Container, MediaInfo, MediaRefused, ReadRange, probe

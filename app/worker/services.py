@@ -11,11 +11,11 @@ from procrastinate import App
 from app.access_requests import tasks as access_request_tasks
 from app.access_requests.exports import Exports
 from app.bucket import tasks as bucket_tasks
+from app.bucket.clients import BucketClients, open_bucket_clients
 from app.bucket.lost_objects import LostObjects
 from app.bucket.missing_objects import MissingObjects
 from app.bucket.orphaned_objects import OrphanedObjects
 from app.bucket.service import BucketPolicies
-from app.bucket.surroundings import Surroundings, surroundings
 from app.certificates.signing import CertificateSigner, read_public_key
 from app.deletions import tasks as deletion_tasks
 from app.deletions.destroyer import Destroyer
@@ -24,7 +24,7 @@ from app.deletions.restore_check import RestoreCheck
 from app.deployment import require_own_bucket, require_own_database
 from app.holds import tasks as hold_tasks
 from app.holds.bucket_protection import BucketProtection
-from app.integrations import configured
+from app.integrations import vendor_clients
 from app.integrations.livekit.client import LiveKit
 from app.integrations.speech.client import Speech
 from app.integrations.supabase.client import SupabaseAdmin
@@ -83,8 +83,8 @@ async def open_services(settings: WorkerSettings) -> AsyncIterator[WorkerService
         application="resguardo-worker",
         max_size=settings.worker_database_connections - QUEUE_CONNECTIONS - LEADER_CONNECTIONS,
     )
-    livekit = configured.livekit(settings)
-    storage = configured.worker_storage(settings)
+    livekit = vendor_clients.make_livekit(settings)
+    storage = vendor_clients.make_worker_storage(settings)
     admin = SupabaseAdmin(settings.supabase_url, settings.supabase_secret_key.get_secret_value())
     async with AsyncExitStack() as stack:
         await database.open()
@@ -95,11 +95,11 @@ async def open_services(settings: WorkerSettings) -> AsyncIterator[WorkerService
         await require_own_database(database, settings.deployment)
         await require_own_bucket(storage, settings.deployment)
         await register_root_key(database, settings.keyring)
-        around = await stack.enter_async_context(surroundings(settings, storage))
-        speech = configured.speech(settings)
+        clients = await stack.enter_async_context(open_bucket_clients(settings, storage))
+        speech = vendor_clients.make_speech(settings)
         if speech is not None:
             stack.push_async_callback(speech.aclose)
-        yield _services(settings, database, livekit, admin, around, speech)
+        yield _services(settings, database, livekit, admin, clients, speech)
 
 
 def _services(
@@ -107,15 +107,15 @@ def _services(
     database: Database,
     livekit: LiveKit,
     admin: SupabaseAdmin,
-    around: Surroundings,
+    clients: BucketClients,
     speech: Speech | None,
 ) -> WorkerServices:
-    storage, deployment = around.storage, settings.deployment
+    storage, deployment = clients.storage, settings.deployment
     quarantine = timedelta(days=settings.orphan_quarantine_days)
     signer = CertificateSigner.from_seed(settings.certificate_signing_key.get_secret_value())
     former = (read_public_key(key.encode()) for key in settings.certificate_former_public_keys)
     ledger = Ledger(storage, (signer.public_key, *former), deployment=deployment)
-    target = partial(configured.recorder_target, settings)
+    target = partial(vendor_clients.make_recorder_target, settings)
     sound = SoundMode(settings.livekit_sound_file.value, settings.livekit_egress_routes)
     controller = RecordingController(
         database, livekit, storage, target, keyring=settings.keyring, sound=sound
@@ -132,8 +132,8 @@ def _services(
         uploads=UploadSigner(database, storage),
         orphaned_objects=OrphanedObjects(database, storage, quarantine=quarantine),
         missing_objects=MissingObjects(database, storage, deployment=deployment, quarantine=quarantine),
-        protection=BucketProtection(database, storage, around.cloudflare, deployment=deployment),
-        bucket=BucketPolicies(database, around),
+        protection=BucketProtection(database, storage, clients.cloudflare, deployment=deployment),
+        bucket=BucketPolicies(database, clients),
         destroyer=Destroyer(
             database, storage, signer, ledger, deployment=deployment, backup_retention_days=kept_in_backups
         ),

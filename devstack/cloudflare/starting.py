@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.bucket import documents
-from app.bucket.model import meant
-from app.integrations.cloudflare import Cloudflare
+from app.bucket import policy_documents
+from app.bucket.model import derive_rules
+from app.integrations.cloudflare.client import Cloudflare
 from devstack.children import free_port, starting
 from devstack.cloudflare.config import CloudflareConfig, save_config
 
@@ -48,5 +48,5 @@ def cloudflare_running(environment: Mapping[str, str], data_dir: Path) -> Iterat
 
 
 async def _lock(cloudflare: Cloudflare) -> None:
-    await cloudflare.replace_locks(meant(documents.load(), (), ()).locks or ())
+    await cloudflare.replace_locks(derive_rules(policy_documents.load(), (), ()).locks or ())
     await cloudflare.aclose()

@@ -21,15 +21,15 @@ import uvicorn
 from typer.testing import CliRunner, Result
 
 from app import cli
-from app.bucket import documents, drift
-from app.bucket.drift import Drift, Look, Topic
-from app.bucket.model import Part, meant
-from app.bucket.plan import Sign
+from app.bucket import drifts, policy_documents
+from app.bucket.clients import BucketClients
+from app.bucket.drifts import Drift, Inspection, Topic
+from app.bucket.model import Part, derive_rules
+from app.bucket.rule_plan import Sign
 from app.bucket.service import BucketPolicies
-from app.bucket.surroundings import Surroundings
 from app.deployment import mark_database
 from app.errors import Conflict, UpstreamFailed
-from app.integrations.cloudflare import API_URL, Cloudflare, LockRule
+from app.integrations.cloudflare.client import API_URL, Cloudflare, LockRule
 from app.integrations.storage.caller import Credentials
 from app.integrations.storage.client import MARK_KEY, Storage
 from app.integrations.storage.listing import PAGE_SIZE, UploadPage
@@ -50,7 +50,7 @@ ACCOUNT = "0123456789abcdef0123456789abcdef"
 ORIGIN = "https://app.example.org"
 CONFIG = CloudflareConfig(account_id=ACCOUNT, bucket="resguardo", token="token")
 DOCTOR, PATIENT, OTHER_PATIENT = UUID(int=1), UUID(int=2), UUID(int=3)
-WANTED = meant(documents.load(), {90}, [ORIGIN])
+WANTED = derive_rules(policy_documents.load(), {90}, [ORIGIN])
 AUDITED = (
     "select action, outcome, reason, consultation_ids, fields[1] from audit.events"
     " where action like 'bucket.%' order by recorded_at, id"
@@ -105,7 +105,7 @@ class World:
 
     database: Database
     worker: Pool
-    around: Surroundings
+    clients: BucketClients
     storage: AgedStorage
     rules: KeptRules
     cloudflare: Bucket
@@ -116,11 +116,11 @@ class World:
     @property
     def policies(self) -> BucketPolicies:
         """Return a new instance of the service, as in a new process. All lasting state is in the database."""
-        return BucketPolicies(self.worker, replace(self.around, **self.changes))
+        return BucketPolicies(self.worker, replace(self.clients, **self.changes))
 
     async def codes(self) -> list[tuple[str, str, str]]:
         """Return the topic, the code and the subject of each drift that a check finds."""
-        return [(one.topic.value, one.code, one.subject) for one in (await self.policies.look()).drifts]
+        return [(one.topic.value, one.code, one.subject) for one in (await self.policies.inspect()).drifts]
 
     def run(self, statement: LiteralString, *values: Any) -> None:
         """Run a statement as a superuser with all triggers off."""
@@ -208,13 +208,13 @@ async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator
     storage = AgedStorage(endpoint_url=url, bucket=name, credentials=emptied_store.writer)
     rules = KeptRules(endpoint_url=url, bucket=name, credentials=Credentials("nobody", "nothing"))
     await storage.claim("practice")
-    around = Surroundings(storage, rules, cloudflare, f"{url}/{name}", (), (ORIGIN,))
+    clients = BucketClients(storage, rules, cloudflare, f"{url}/{name}", (), (ORIGIN,))
     worker = Pool(database.worker_url, application="test", max_size=4)
     await worker.open()
     made = World(
         database,
         worker,
-        around,
+        clients,
         storage,
         rules,
         bucket,
@@ -247,7 +247,7 @@ def _consultation(database: Database) -> UUID:
 
 
 async def test_a_bucket_and_a_database_as_meant_have_no_drift(world: World) -> None:
-    assert await world.policies.look() == Look((), {})
+    assert await world.policies.inspect() == Inspection((), {})
 
 
 async def test_a_drift_is_audited_and_told_once_while_it_lasts_and_again_when_it_is_over(
@@ -258,8 +258,8 @@ async def test_a_drift_is_audited_and_told_once_while_it_lasts_and_again_when_it
         await world.policies.run_once()
     assert world.audited() == [("bucket.drift", "FAILED", "r2dev_enabled", [], "domains")]
     [alert] = [one for one in caplog.records if one.levelno == logging.ERROR and "r2dev" in one.getMessage()]
-    assert alert.getMessage().startswith("drift: domains: the bucket is served to anybody")
-    assert "drift: 1 told before still last" in caplog.text
+    assert alert.getMessage().startswith("drift: domains: everyone can read the bucket")
+    assert "drift: 1 reported before still exist" in caplog.text
     world.cloudflare.managed["enabled"] = False
     for _ in range(2):
         await world.policies.run_once()
@@ -277,19 +277,19 @@ async def test_what_cannot_be_looked_at_is_said_and_what_was_found_there_stays(
     await world.policies.run_once()
     assert [row[2] for row in world.audited()] == ["custom_domain"]
     world.changes = {"cloudflare": None, "rules": None}
-    look = await world.policies.run_once()
-    assert look.unlooked == {
+    inspection = await world.policies.run_once()
+    assert inspection.unchecked == {
         Topic.LIFECYCLE: "r2_admin_key_missing",
         Topic.CORS: "r2_admin_key_missing",
         Topic.LOCKS: "cloudflare_token_missing",
         Topic.DOMAINS: "cloudflare_token_missing",
     }
-    assert "could not look at domains: cloudflare_token_missing" in caplog.text
+    assert "could not check domains: cloudflare_token_missing" in caplog.text
     assert len(world.audited()) == 1
     world.changes = {}
     world.rules.refuses = True
-    look = await world.policies.run_once()
-    assert look.unlooked == {
+    inspection = await world.policies.run_once()
+    assert inspection.unchecked == {
         Topic.LIFECYCLE: "storage_credentials_refused",
         Topic.CORS: "storage_credentials_refused",
     }
@@ -431,13 +431,13 @@ async def test_what_is_destroyed_is_not_held(world: World) -> None:
     assert await world.codes() == []
 
 
-async def test_holds_are_unlooked_while_the_locks_cannot_be_read(world: World) -> None:
+async def test_holds_are_unchecked_while_the_locks_cannot_be_read(world: World) -> None:
     world.recording()
     world.hold(patient_id=PATIENT)
     world.lock("r/", condition={"type": "Governance"})
-    look = await world.policies.look()
-    assert look.drifts == ()
-    assert look.unlooked == {
+    inspection = await world.policies.inspect()
+    assert inspection.drifts == ()
+    assert inspection.unchecked == {
         Topic.LOCKS: "cloudflare_lock_unknown",
         Topic.HOLDS: "cloudflare_lock_unknown",
     }
@@ -528,16 +528,16 @@ async def test_an_address_that_does_not_answer_says_nothing(world: World, site: 
     world.changes = {"former_urls": (site.url + "/",)}
     await world.policies.run_once()
     world.changes = {"former_urls": (f"http://127.0.0.1:{free_port()}",)}
-    look = await world.policies.run_once()
-    assert look.unlooked == {Topic.ANONYMOUS: "no_answer"}
+    inspection = await world.policies.run_once()
+    assert inspection.unchecked == {Topic.ANONYMOUS: "no_answer"}
     assert [row[1:3] for row in world.audited()] == [("FAILED", "served")]
 
 
 async def test_a_host_that_does_not_exist_serves_nobody(world: World) -> None:
     world.changes = {"former_urls": ("http://media.invalid/x",)}
-    look = await world.policies.look()
-    assert look.drifts == ()
-    assert look.unlooked in ({}, {Topic.ANONYMOUS: "no_answer"})  # Some machines have no DNS resolver
+    inspection = await world.policies.inspect()
+    assert inspection.drifts == ()
+    assert inspection.unchecked in ({}, {Topic.ANONYMOUS: "no_answer"})  # Some machines have no DNS resolver
 
 
 async def test_the_bucket_serves_nobody_without_a_key(world: World, site: Site) -> None:
@@ -612,19 +612,19 @@ async def test_a_database_of_another_release_is_drift(world: World) -> None:
 
 async def test_without_a_seal_the_rights_are_not_looked_at(world: World) -> None:
     world.run("delete from private.access_seals")
-    assert (await world.policies.look()).unlooked == {Topic.ACCESS: "access_unsealed"}
+    assert (await world.policies.inspect()).unchecked == {Topic.ACCESS: "access_unsealed"}
 
 
 async def test_a_flood_of_drifts_is_told_in_bounds() -> None:
     many = [Drift(Topic.HOLDS, "hold_unprotected", str(number)) for number in range(1000)]
-    told = drift.bounded([*many, many[0], Drift(Topic.LOCKS, "rule_missing", "x")])
-    assert len(told) == drift.AT_MOST + 2
+    told = drifts.limit_drifts([*many, many[0], Drift(Topic.LOCKS, "rule_missing", "x")])
+    assert len(told) == drifts.AT_MOST + 2
     assert Drift(Topic.HOLDS, "and_more", "and more") in told
     assert Drift(Topic.LOCKS, "rule_missing", "x") in told
 
 
 async def test_every_drift_has_a_sentence() -> None:
-    assert {str(Drift(Topic.LOCKS, code, "x")) for code in drift._SENTENCES}
+    assert {str(Drift(Topic.LOCKS, code, "x")) for code in drifts._SENTENCES}
 
 
 async def test_apply_brings_the_bucket_to_what_is_meant_and_again_does_nothing(world: World) -> None:
@@ -731,7 +731,7 @@ async def test_nobody_else_rewrites_the_locks_while_they_are_being_put(
 ) -> None:
     """Cloudflare replaces all lock rules at once, so a concurrent change would lose a hold."""
     free: list[bool] = []
-    cloudflare = world.around.cloudflare
+    cloudflare = world.clients.cloudflare
     assert cloudflare is not None
     replace_locks = cloudflare.replace_locks
 
@@ -829,7 +829,7 @@ def test_commands_show_apply_and_check(command: Command) -> None:
         shown = command("plan")
         assert shown.exit_code == 0
         assert "? lifecycle: not compared, no key for it" in shown.output
-        assert "+ locks fixed-audit: keeps what is under audit/ as it is for ever" in shown.output
+        assert "+ locks fixed-audit: locks objects under audit/ without end" in shown.output
         refused = command("apply", given="n\n")
         assert (refused.exit_code, bucket.rules) == (1, [])
         drifted = command("check")
@@ -842,7 +842,7 @@ def test_commands_show_apply_and_check(command: Command) -> None:
         checked = command("check")
         assert checked.exit_code == 0, checked.output
         assert "✓ holds" in checked.output
-        assert "? lifecycle: not looked at: r2_admin_key_missing" in checked.output
+        assert "? lifecycle: not checked: r2_admin_key_missing" in checked.output
 
 
 @pytest.mark.usefixtures("marked")
@@ -868,8 +868,8 @@ async def test_plan_goes_on_where_the_server_has_no_lifecycle(
     assert (shown[Part.CORS].is_unread, shown[Part.CORS].has_changes) == (False, True)
     await world.policies.apply(await world.policies.plan())
     assert world.rules.puts == ("cors",)
-    look = await world.policies.look()
-    assert look.unlooked[Topic.LIFECYCLE] == "storage_not_implemented"
+    inspection = await world.policies.inspect()
+    assert inspection.unchecked[Topic.LIFECYCLE] == "storage_not_implemented"
     world.rules.refuses = True
     with pytest.raises(UpstreamFailed, match="storage_credentials_refused"):
         await world.policies.plan()

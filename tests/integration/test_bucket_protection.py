@@ -11,10 +11,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.bucket.drift import Drift, Prefix, of_holds
+from app.bucket.drifts import Drift, Prefix, find_hold_drifts
 from app.errors import Conflict, UpstreamFailed
 from app.holds.bucket_protection import BucketProtection, plan_locks
-from app.integrations.cloudflare import MAX_LOCK_RULES, LockRule
+from app.integrations.cloudflare.client import MAX_LOCK_RULES, LockRule
 from app.integrations.storage.objects import StoredObject
 from devstack.object_store import ObjectStore
 from tests.buckets import InterceptedStorage
@@ -471,7 +471,7 @@ async def test_what_is_protected_is_no_drift_and_what_is_released_neither(
 
 async def drifts(world: World, rules: tuple[LockRule, ...] | None) -> list[Drift]:
     held = [Prefix(**row) for row in await world.rows("select * from private.protected_prefixes()")]
-    return of_holds(held, [], rules)
+    return find_hold_drifts(held, [], rules)
 
 
 async def test_a_key_is_not_moved_where_no_move_leads(world: World) -> None:

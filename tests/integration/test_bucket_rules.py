@@ -12,9 +12,9 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from app.bucket import documents
-from app.bucket.model import Part, Rules, meant
-from app.bucket.plan import PartPlan, plan
+from app.bucket import policy_documents
+from app.bucket.model import Part, Rules, derive_rules
+from app.bucket.rule_plan import PartPlan, plan_rules
 from app.errors import InvalidInput, UpstreamFailed
 from app.integrations.storage.caller import Credentials
 from app.integrations.storage.rules import MAX_LIFECYCLE_RULES, CorsRule, LifecycleRule, StorageRules
@@ -23,7 +23,7 @@ from devstack.object_store import ObjectStore
 pytestmark = pytest.mark.anyio
 
 ADMIN = Credentials("AKIAADMIN", "secret-that-nobody-may-see")
-WANTED = meant(documents.load(), {30}, ["https://app.example.org", "https://b.example.org"])
+WANTED = derive_rules(policy_documents.load(), {30}, ["https://app.example.org", "https://b.example.org"])
 LIFECYCLE, CORS = WANTED.lifecycle or (), WANTED.cors or ()
 
 
@@ -101,7 +101,7 @@ async def test_what_is_applied_is_found_as_meant(rules: StorageRules) -> None:
     await rules.replace_lifecycle(LIFECYCLE)
     await rules.replace_cors(CORS)
     found = Rules(await rules.read_lifecycle(), await rules.read_cors(), WANTED.locks)
-    assert not any(part.lines for part in plan(WANTED, found))
+    assert not any(part.lines for part in plan_rules(WANTED, found))
 
 
 async def test_older_shape_of_a_rule_is_understood(rules: StorageRules, moto: Any) -> None:
@@ -258,5 +258,5 @@ async def test_a_refusal_names_the_operation_and_no_key(
 def planned(
     found: Rules, which: Callable[[PartPlan], bool] = lambda one: one.part is Part.LIFECYCLE
 ) -> PartPlan:
-    [part] = filter(which, plan(WANTED, found))
+    [part] = filter(which, plan_rules(WANTED, found))
     return part

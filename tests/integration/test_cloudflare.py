@@ -14,7 +14,7 @@ import pytest
 from starlette.applications import Starlette
 
 from app.errors import AppError, InvalidInput, Timeout, UpstreamFailed
-from app.integrations.cloudflare import MAX_LOCK_RULES, Cloudflare, LockRule, PublicDomain
+from app.integrations.cloudflare.client import MAX_LOCK_RULES, Cloudflare, LockRule, PublicDomain
 from app.texts import operator_message
 from devstack.cloudflare import Bucket, CloudflareConfig, create_cloudflare_app
 from devstack.cloudflare.config import load_config, save_config

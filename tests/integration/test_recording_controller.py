@@ -28,7 +28,7 @@ from app.integrations.livekit.client import (
 )
 from app.integrations.storage.caller import Credentials
 from app.integrations.storage.objects import StoredObject
-from app.integrations.storage.r2 import recorder_credentials
+from app.integrations.storage.r2_credentials import recorder_credentials
 from app.recordings.controller import AMBIGUOUS_START, RecordingController
 from app.recordings.model import RecordingStatus, mark_failed
 from devstack.livekit import Pace

@@ -26,8 +26,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.errors import InvalidInput, UpstreamFailed
-from app.integrations.storage import sts
-from app.integrations.storage.access import prove_access
+from app.integrations.storage import sts_credentials
+from app.integrations.storage.access_check import check_access
 from app.integrations.storage.caller import Credentials
 from app.integrations.storage.client import MARK_KEY, Storage
 from app.integrations.storage.rules import StorageRules
@@ -134,7 +134,7 @@ def server(
 
 
 async def _of_a_role(server: Server, object_key: str) -> Credentials:
-    return await sts.recorder_credentials(
+    return await sts_credentials.recorder_credentials(
         endpoint_url=server.url,
         region=server.region,
         role_arn=ROLE,
@@ -147,7 +147,7 @@ async def _of_a_role(server: Server, object_key: str) -> Credentials:
 async def _reason(storage: Storage, other: Storage | None = None) -> str:
     try:
         with pytest.raises(UpstreamFailed) as refused:
-            await prove_access(storage, url_lifetime_seconds=300, other_style=other)
+            await check_access(storage, url_lifetime_seconds=300, other_style=other)
     finally:
         storage.close()
     assert operator_message(refused.value.reason) != operator_message("no such reason")
@@ -155,7 +155,7 @@ async def _reason(storage: Storage, other: Storage | None = None) -> str:
 
 
 async def test_access_is_proven_and_each_wrong_setting_has_its_own_reason(server: Server) -> None:
-    await prove_access(server.storage(), url_lifetime_seconds=300, other_style=None)
+    await check_access(server.storage(), url_lifetime_seconds=300, other_style=None)
     assert await _reason(server.storage(region="mars-north-1")) == "storage_region_wrong"
     assert await _reason(server.storage(bucket="no-such-bucket")) == "storage_bucket_missing"
     assert await _reason(server.storage(endpoint_url="http://127.0.0.1:1")) == "storage_unreachable"
@@ -308,7 +308,7 @@ async def test_url_that_is_over_when_it_is_made_is_a_wrong_clock() -> None:
 @pytest.mark.parametrize("objects", [{MARK_KEY: b"one"}, {}])
 async def test_fresh_and_suspended_buckets_pass(objects: dict[str, bytes]) -> None:
     async with _told(Behaviour(objects=dict(objects), versioning="Suspended")) as storage:
-        await prove_access(storage, url_lifetime_seconds=300)
+        await check_access(storage, url_lifetime_seconds=300)
 
 
 async def test_bucket_of_a_server_that_overwrites_is_not_claimed() -> None:
@@ -336,7 +336,7 @@ async def test_role_is_asked_for_one_object_and_twelve_hours() -> None:
     assert "of-one-object" not in repr(made)
     (form,) = asked
     assert (form["Action"], form["RoleArn"], form["DurationSeconds"]) == ("AssumeRole", ROLE, "43200")
-    assert form["Policy"] == sts.recorder_policy(ROLE, BUCKET, "r/age-90/1/2/video.mp4")
+    assert form["Policy"] == sts_credentials.recorder_policy(ROLE, BUCKET, "r/age-90/1/2/video.mp4")
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "ValidationError", "MalformedPolicyDocument"])
@@ -356,14 +356,14 @@ async def test_role_that_is_refused_names_the_role(code: str) -> None:
 
 
 def test_policy_of_a_role_names_one_object() -> None:
-    policy = sts.recorder_policy("arn:aws-cn:iam::1:role/x", BUCKET, "r/a/b.mp4")
+    policy = sts_credentials.recorder_policy("arn:aws-cn:iam::1:role/x", BUCKET, "r/a/b.mp4")
     assert policy == (
         '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["s3:PutObject","s3:AbortMultipartUpload"],'
         '"Resource":"arn:aws-cn:s3:::recordings/r/a/b.mp4"}]}'
     )
     for key in ("", "r/*", "r/?.mp4", "r/${aws:username}"):
         with pytest.raises(InvalidInput):
-            sts.recorder_policy(ROLE, BUCKET, key)
+            sts_credentials.recorder_policy(ROLE, BUCKET, key)
 
 
 @pytest.mark.parametrize(
@@ -376,4 +376,4 @@ def test_policy_of_a_role_names_one_object() -> None:
     ],
 )
 def test_token_service_of_aws_has_a_host_of_its_own(s3: str, expected: str) -> None:
-    assert sts.sts_endpoint(s3) == expected
+    assert sts_credentials.sts_endpoint(s3) == expected

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from app.errors import AppError, Conflict, InvalidInput, RateLimited, Timeout, UpstreamFailed
-from app.integrations import configured
+from app.integrations import vendor_clients
 from app.integrations.speech import client as speech
 from app.integrations.speech.client import Heard, Speech
 from app.integrations.speech.flac import duration_ms
@@ -391,7 +391,7 @@ async def test_stand_in_as_a_process_is_reached_by_its_settings(
         monkeypatch, {**ENVIRONMENTS[WorkerSettings], "ENVIRONMENT": "development", **environment}
     )
     with running(environment, tmp_path):
-        client = configured.speech(load(WorkerSettings))
+        client = vendor_clients.make_speech(load(WorkerSettings))
         assert client is not None
         heard = await client.transcribe(turn_flac(SHORT_TURN), language="en")
         await client.aclose()

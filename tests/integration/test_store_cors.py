@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from app.bucket.documents import DIRECTORY
+from app.bucket.policy_documents import DIRECTORY
 from app.integrations.storage.client import Storage
 from app.integrations.storage.presigned_urls import upload_headers
 from devstack import object_store as stores

@@ -14,11 +14,11 @@ import pytest
 from graphql import GraphQLObjectType
 from psycopg.types.json import Jsonb
 
-from app.bucket import drift, model
+from app.bucket import drifts, model
 from app.deletions.model import DeletionReason
 from app.integrations.livekit import refusals as livekit_refusals
 from app.integrations.livekit import snapshots as livekit_snapshots
-from app.integrations.storage.sts import ROLE_REFUSALS
+from app.integrations.storage.sts_credentials import ROLE_REFUSALS
 from app.recordings.model import CONSENT_REASONS, TRANSITIONS
 from app.texts.reasons import load_reasons
 from graphql_schema.schema import make_schema
@@ -235,7 +235,7 @@ def _reasons() -> set[str]:
         *_raised_in_sql(),
         *_recorded_in_sql(),
         *logged,
-        *drift._SENTENCES,
+        *drifts._SENTENCES,
         *(part.value for part in model.Part),
         *(status.value for status in TRANSITIONS),
         *steps,

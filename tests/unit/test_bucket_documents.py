@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from app.bucket import documents
-from app.bucket.documents import load, overlap
+from app.bucket import policy_documents
+from app.bucket.policy_documents import load, overlap
 from app.errors import InvalidInput
 from app.integrations.storage.client import MARK_KEY
 from app.integrations.storage.presigned_urls import upload_headers
@@ -22,7 +22,7 @@ Spoil = Callable[[dict[str, Any]], object]
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(documents.DIRECTORY, tmp_path / "bucket"))
+    return Path(shutil.copytree(policy_documents.DIRECTORY, tmp_path / "bucket"))
 
 
 def spoil(directory: Path, file: str, how: Spoil) -> None:
@@ -54,13 +54,13 @@ def test_cors_lets_a_page_send_what_an_upload_needs() -> None:
 
 
 def test_every_field_is_explained_for_people() -> None:
-    for path in documents.DIRECTORY.glob("*.json"):
+    for path in policy_documents.DIRECTORY.glob("*.json"):
         for about in re.findall(r'"about": "([^"]*)"', path.read_text()):
             assert about.endswith("."), path.name
 
 
 def test_the_mark_is_what_the_storage_marks_with() -> None:
-    assert documents.NEVER == (MARK_KEY,)
+    assert policy_documents.NEVER == (MARK_KEY,)
 
 
 MALFORMED: list[tuple[str, str, Spoil]] = [

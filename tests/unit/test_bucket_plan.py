@@ -9,22 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.bucket import documents, model
-from app.bucket.model import Part, Rule, Rules, is_locked, meant, threatens, words
-from app.bucket.plan import Line, PartPlan, Sign, plan
+from app.bucket import model, policy_documents
+from app.bucket.model import Part, Rule, Rules, derive_rules, describe_rule, is_locked, threatens
+from app.bucket.rule_plan import Line, PartPlan, Sign, plan_rules
 from app.errors import InvalidInput
-from app.integrations.cloudflare import LockRule
+from app.integrations.cloudflare.client import LockRule
 from app.integrations.storage.rules import CorsRule, LifecycleRule
 
-DOCUMENTS = documents.load()
+DOCUMENTS = policy_documents.load()
 ORIGIN = "https://app.example.org"
-WANTED = meant(DOCUMENTS, {30}, [ORIGIN])
+WANTED = derive_rules(DOCUMENTS, {30}, [ORIGIN])
 R2_DEFAULT = LifecycleRule("Default Multipart Abort Rule", "", abort_uploads_after_days=7)
 LIFECYCLE, CORS, LOCKS = WANTED.lifecycle or (), WANTED.cors or (), WANTED.locks or ()
 
 
 def only(found: Rules, part: Part, *, prune: bool = False) -> PartPlan:
-    [of_part] = [one for one in plan(WANTED, found, prune=prune) if one.part is part]
+    [of_part] = [one for one in plan_rules(WANTED, found, prune=prune) if one.part is part]
     return of_part
 
 
@@ -48,12 +48,12 @@ def test_locks_are_for_ever() -> None:
 def test_pages_of_the_web_app_alone_may_reach_the_bucket() -> None:
     [rule] = CORS
     assert (rule.origins, rule.methods) == ((ORIGIN,), ("GET", "HEAD", "PUT"))
-    assert meant(DOCUMENTS, (), ()).cors == ()
+    assert derive_rules(DOCUMENTS, (), ()).cors == ()
 
 
 @given(st.sets(st.integers(1, 36_500)))
 def test_no_rule_that_is_meant_deletes_what_must_stay(terms: set[int]) -> None:
-    rules = meant(DOCUMENTS, terms, [ORIGIN]).lifecycle or ()
+    rules = derive_rules(DOCUMENTS, terms, [ORIGIN]).lifecycle or ()
     assert [rule.id for rule in rules if threatens(rule)] == []
     for rule in rules:
         if rule.prefix.startswith("r/d"):
@@ -62,7 +62,7 @@ def test_no_rule_that_is_meant_deletes_what_must_stay(terms: set[int]) -> None:
 
 def test_a_term_of_no_days_is_refused() -> None:
     with pytest.raises(InvalidInput, match="bucket_policy_unsafe"):
-        meant(DOCUMENTS, {0}, ())
+        derive_rules(DOCUMENTS, {0}, ())
 
 
 @pytest.mark.parametrize(
@@ -98,11 +98,11 @@ def test_only_a_lock_without_end_over_all_of_it_locks(lock: LockRule, expected: 
 
 
 def test_a_bucket_as_meant_needs_nothing() -> None:
-    assert not any(part.lines for part in plan(WANTED, WANTED))
+    assert not any(part.lines for part in plan_rules(WANTED, WANTED))
 
 
 def test_an_empty_bucket_gets_every_rule() -> None:
-    plans = plan(WANTED, Rules((), (), ()))
+    plans = plan_rules(WANTED, Rules((), (), ()))
     assert [line.sign for part in plans for line in part.lines] == [Sign.ADD] * 7
     assert [part.result for part in plans] == [LIFECYCLE, CORS, LOCKS]
 
@@ -118,8 +118,8 @@ def test_a_changed_rule_says_what_it_said_and_what_it_will() -> None:
     part = only(Rules((short, *LIFECYCLE[2:], LIFECYCLE[0]), CORS, LOCKS), Part.LIFECYCLE)
     assert told(part) == [
         (
-            "~ lifecycle backstop-d90: deletes what is under r/d90/ 1 days after it was stored -> deletes what is under"
-            " r/d90/ 97 days after it was stored"
+            "~ lifecycle backstop-d90: deletes objects under r/d90/ 1 days after they were stored -> deletes objects"
+            " under r/d90/ 97 days after they were stored"
         )
     ]
     assert part.result == (LIFECYCLE[1], *LIFECYCLE[2:], LIFECYCLE[0])
@@ -136,7 +136,7 @@ def test_a_term_out_of_use_loses_its_rule() -> None:
     old = LifecycleRule("backstop-d10", "r/d10/", delete_after_days=17)
     part = only(Rules((old, *LIFECYCLE), CORS, LOCKS), Part.LIFECYCLE)
     assert told(part) == [
-        "- lifecycle backstop-d10: deletes what is under r/d10/ 17 days after it was stored"
+        "- lifecycle backstop-d10: deletes objects under r/d10/ 17 days after they were stored"
     ]
     assert part.result == LIFECYCLE
 
@@ -150,7 +150,7 @@ def test_foreign_rules_stay_as_they_are_unless_they_are_to_go() -> None:
         (Sign.FOREIGN, R2_DEFAULT.id),
         (Sign.FOREIGN, "mine"),
     ]
-    assert told(part)[1].endswith("THIS WOULD DELETE WHAT MUST STAY (keep/)")
+    assert told(part)[1].endswith("THIS WOULD DELETE OBJECTS THAT MUST STAY (keep/)")
     assert not part.has_changes
     assert part.result[-1].raw is raw  # type: ignore[union-attr]
     pruned = only(found, Part.LIFECYCLE, prune=True)
@@ -171,8 +171,8 @@ def test_a_lock_that_was_switched_off_is_switched_on() -> None:
     part = only(Rules(LIFECYCLE, CORS, (off, LOCKS[1])), Part.LOCKS)
     assert told(part) == [
         (
-            "~ locks fixed-audit: is switched off (keeps what is under audit/ as it is for ever) -> keeps what is under"
-            " audit/ as it is for ever"
+            "~ locks fixed-audit: is disabled (locks objects under audit/ without end) -> locks objects under"
+            " audit/ without end"
         )
     ]
     assert part.result == LOCKS
@@ -190,13 +190,13 @@ def test_another_origin_is_foreign_and_shown() -> None:
 
 
 def test_words_of_each_kind_of_lock() -> None:
-    assert words(LockRule("x", "a/", max_age_seconds=5)) == (
-        "keeps what is under a/ as it is until it is 5 seconds old"
+    assert describe_rule(LockRule("x", "a/", max_age_seconds=5)) == (
+        "locks objects under a/ until they are 5 seconds old"
     )
     at = datetime(2030, 1, 2, 3, 4, tzinfo=UTC)
-    assert words(LockRule("x", "", until=at)) == "keeps everything as it is until 2030-01-02 03:04 UTC"
-    assert words(LifecycleRule("x", "a/")) == "does nothing"
-    assert "Transitions" in words(LifecycleRule("x", "a/", other=("Transitions",)))
+    assert describe_rule(LockRule("x", "", until=at)) == "locks all objects until 2030-01-02 03:04 UTC"
+    assert describe_rule(LifecycleRule("x", "a/")) == "does nothing"
+    assert "Transitions" in describe_rule(LifecycleRule("x", "a/", other=("Transitions",)))
 
 
 _IDS = st.sampled_from(
@@ -228,9 +228,9 @@ def test_what_is_applied_leaves_nothing_to_apply_and_unlocks_no_hold(
     lifecycle: list[LifecycleRule], cors: list[CorsRule], locks: list[LockRule], prune: bool
 ) -> None:
     found = Rules(tuple(lifecycle), tuple(cors), tuple(locks))
-    first = plan(WANTED, found, prune=prune)
+    first = plan_rules(WANTED, found, prune=prune)
     after = Rules(*(part.result for part in first))  # type: ignore[arg-type]
-    assert not any(part.has_changes for part in plan(WANTED, after, prune=prune))
+    assert not any(part.has_changes for part in plan_rules(WANTED, after, prune=prune))
     assert {rule for rule in locks if model.is_of_a_hold(rule)} <= set(after.locks or ())
     for part in Part:
         kept = _foreign(found.of(part) or ())
@@ -244,5 +244,5 @@ def _foreign(rules: object) -> list[Rule]:
 
 
 def test_a_line_reads_like_a_plan() -> None:
-    line = Line(Sign.ADD, Part.LOCKS, LOCKS[0], words(LOCKS[0]))
-    assert str(line) == "+ locks fixed-audit: keeps what is under audit/ as it is for ever"
+    line = Line(Sign.ADD, Part.LOCKS, LOCKS[0], describe_rule(LOCKS[0]))
+    assert str(line) == "+ locks fixed-audit: locks objects under audit/ without end"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.integrations import configured
+from app.integrations import vendor_clients
 from app.settings import SettingsError, WorkerSettings, load
 from tests.unit.environments import ENVIRONMENTS, set_environment, worker_settings
 
@@ -15,17 +15,20 @@ KEYS = {
 
 def test_without_keys_there_are_no_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = worker_settings(monkeypatch)
-    assert (configured.cloudflare(settings), configured.storage_rules(settings)) == (None, None)
+    assert (vendor_clients.make_cloudflare(settings), vendor_clients.make_storage_rules(settings)) == (
+        None,
+        None,
+    )
     assert settings.former_public_urls == settings.allowed_origins == ()
-    assert configured.bucket_url(settings) == (
+    assert vendor_clients.bucket_url(settings) == (
         "https://0123456789abcdef0123456789abcdef.r2.cloudflarestorage.com/recordings"
     )
 
 
 def test_with_keys_there_are_clients_and_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = worker_settings(monkeypatch, **KEYS)
-    rules = configured.storage_rules(settings)
-    assert configured.cloudflare(settings) is not None
+    rules = vendor_clients.make_storage_rules(settings)
+    assert vendor_clients.make_cloudflare(settings) is not None
     assert rules is not None
     rules.close()
     assert "nobody-may-see" not in repr(settings)
@@ -90,8 +93,8 @@ def test_another_s3_server_is_taken_in_production(monkeypatch: pytest.MonkeyPatc
     settings = worker_settings(monkeypatch, **S3)
     assert settings.is_production
     assert not settings.is_r2
-    assert configured.bucket_url(settings) == "https://s3.eu-central-1.amazonaws.com/recordings"
-    storage = configured.worker_storage(settings)
+    assert vendor_clients.bucket_url(settings) == "https://s3.eu-central-1.amazonaws.com/recordings"
+    storage = vendor_clients.make_worker_storage(settings)
     url = storage.presign_get("k", expires_in_seconds=60, filename="a.mp4")
     storage.close()
     assert url.startswith("https://s3.eu-central-1.amazonaws.com/recordings/k?")
@@ -100,12 +103,12 @@ def test_another_s3_server_is_taken_in_production(monkeypatch: pytest.MonkeyPatc
 
 def test_bucket_is_in_the_host_without_path_style(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = worker_settings(monkeypatch, **S3, S3_FORCE_PATH_STYLE="false")
-    assert configured.bucket_url(settings) == "https://recordings.s3.eu-central-1.amazonaws.com"
-    storage = configured.worker_storage(settings)
+    assert vendor_clients.bucket_url(settings) == "https://recordings.s3.eu-central-1.amazonaws.com"
+    storage = vendor_clients.make_worker_storage(settings)
     url = storage.presign_get("k", expires_in_seconds=60, filename="a.mp4")
     storage.close()
     assert url.startswith("https://recordings.s3.eu-central-1.amazonaws.com/k?")
-    other = configured.worker_storage(settings, other_style=True)
+    other = vendor_clients.make_worker_storage(settings, other_style=True)
     assert "/recordings/k?" in other.presign_get("k", expires_in_seconds=60, filename="a.mp4")
     other.close()
 
@@ -169,7 +172,7 @@ async def test_recorder_gets_the_servers_region_and_style(monkeypatch: pytest.Mo
     settings = worker_settings(
         monkeypatch, **{**S3, "S3_RECORDER_ROLE_ARN": "", "S3_FORCE_PATH_STYLE": "false", **key}
     )
-    target = await configured.recorder_target(settings, "r/1.mp4")
+    target = await vendor_clients.make_recorder_target(settings, "r/1.mp4")
     assert (target.endpoint_url, target.region, target.force_path_style) == (
         "https://s3.eu-central-1.amazonaws.com",
         "eu-central-1",

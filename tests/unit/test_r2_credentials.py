@@ -12,9 +12,9 @@ import pytest
 
 from app.errors import InvalidInput
 from app.failures import describe_failure
-from app.integrations.configured import RECORDER_CREDENTIALS_SECONDS
-from app.integrations.storage import r2
+from app.integrations.storage import r2_credentials
 from app.integrations.storage.caller import Credentials
+from app.integrations.vendor_clients import RECORDER_CREDENTIALS_SECONDS
 from app.recordings.deadlines import Deadlines
 
 ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
@@ -55,7 +55,7 @@ def _made(**changed: Any) -> Credentials:
         "expires_in_seconds": 3600,
         "now": NOW,
     }
-    return r2.recorder_credentials(**(arguments | changed))
+    return r2_credentials.recorder_credentials(**(arguments | changed))
 
 
 def _token(credentials: Credentials) -> str:
@@ -170,7 +170,7 @@ def test_credentials_keep_secrets_out_of_their_repr() -> None:
     ],
 )
 def test_endpoint_is_the_accounts_in_its_jurisdiction(jurisdiction: str | None, host: str) -> None:
-    assert r2.endpoint(ACCOUNT, jurisdiction) == f"https://{ACCOUNT}.{host}"
+    assert r2_credentials.endpoint(ACCOUNT, jurisdiction) == f"https://{ACCOUNT}.{host}"
 
 
 @pytest.mark.parametrize(
@@ -187,5 +187,5 @@ def test_endpoint_refuses_what_is_no_account_or_jurisdiction(
     account_id: str, jurisdiction: str | None, reason: str
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
-        r2.endpoint(account_id, jurisdiction)
+        r2_credentials.endpoint(account_id, jurisdiction)
     assert refused.value.reason == reason

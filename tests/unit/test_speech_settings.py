@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.integrations import configured
+from app.integrations import vendor_clients
 from app.settings import SettingsError, SpeechApi
 from tests.unit.environments import worker_settings
 
@@ -57,5 +57,5 @@ def test_setting_that_cannot_serve_stops_the_start(
 
 
 def test_nothing_is_transcribed_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert configured.speech(worker_settings(monkeypatch)) is None
-    assert configured.speech(worker_settings(monkeypatch, OPENAI_API_KEY="sk-any")) is not None
+    assert vendor_clients.make_speech(worker_settings(monkeypatch)) is None
+    assert vendor_clients.make_speech(worker_settings(monkeypatch, OPENAI_API_KEY="sk-any")) is not None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import graphql
 
-from app.bucket.documents import load as load_bucket_documents
+from app.bucket.policy_documents import load as load_bucket_documents
 from app.http.websocket_messages import Close
 from app.texts import error_texts
 from app.texts.reasons import load_reasons

@@ -34,7 +34,7 @@ from livekit.protocol.room import (
 )
 
 from app.errors import AppError, Timeout, UpstreamFailed
-from app.integrations.clocks import ahead_seconds
+from app.integrations.clock_difference import measure_seconds_ahead
 from app.integrations.livekit import requests, snapshots
 from app.integrations.livekit.refusals import LiveKitRefused, LiveKitUnanswered, refusal_of
 from app.integrations.livekit.requests import S3Target
@@ -344,7 +344,7 @@ class LiveKit:
     async def _compare_clocks(
         self, session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestEndParams
     ) -> None:
-        self._ahead_seconds = ahead_seconds(params.response.headers, datetime.now(UTC))
+        self._ahead_seconds = measure_seconds_ahead(params.response.headers, datetime.now(UTC))
 
     def _api(self) -> LiveKitAPI:
         if self._session is None:

@@ -11,7 +11,7 @@ from typing import Final
 from livekit.api import ServerError
 
 from app.errors import AppError, Timeout, UpstreamFailed
-from app.integrations.vendor_codes import vendor_code
+from app.integrations.vendor_error_codes import vendor_code
 
 REASONS: Final[Mapping[str, str]] = {
     "unauthenticated": "livekit_credentials_refused",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from app.errors import AppError, Conflict, InvalidInput, RateLimited, UpstreamFailed
-from app.integrations.vendor_codes import vendor_code
+from app.integrations.vendor_error_codes import vendor_code
 
 FINAL: Final[Mapping[str, tuple[type[AppError], str]]] = {
     "billing_hard_limit_reached": (Conflict, "speech_quota"),

@@ -11,7 +11,7 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from app.errors import AppError, UpstreamFailed
-from app.integrations.vendor_codes import vendor_code
+from app.integrations.vendor_error_codes import vendor_code
 
 REASONS: Final[Mapping[str, str]] = {
     "NoSuchBucket": "storage_bucket_missing",

@@ -13,7 +13,7 @@ import httpx
 from supabase_auth.errors import AuthApiError, AuthError
 
 from app.errors import AppError, Conflict, InvalidInput, NotFound, Timeout, UpstreamFailed
-from app.integrations.vendor_codes import vendor_code
+from app.integrations.vendor_error_codes import vendor_code
 
 REASONS: Final[Mapping[str, tuple[type[AppError], str]]] = {
     "user_not_found": (NotFound, "user_unknown"),

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from app.integrations.cloudflare import API_URL, Cloudflare
+from app.integrations.cloudflare.client import API_URL, Cloudflare
 from app.integrations.livekit.client import LiveKit, S3Target
-from app.integrations.storage import r2, sts
+from app.integrations.storage import r2_credentials, sts_credentials
 from app.integrations.storage.caller import Credentials
 from app.integrations.storage.client import Storage
 from app.integrations.storage.rules import StorageRules
@@ -30,14 +30,14 @@ RECORDER_CREDENTIALS_SECONDS = 24 * 3600
 """The lifetime of upload credentials: longer than the longest consultation plus the upload and its retries."""
 
 
-def livekit(settings: LiveKitSettings) -> LiveKit:
+def make_livekit(settings: LiveKitSettings) -> LiveKit:
     """Return the client of the LiveKit project."""
     return LiveKit(
         settings.livekit_url, settings.livekit_api_key, settings.livekit_api_secret.get_secret_value()
     )
 
 
-def reader_storage(settings: ApiSettings, *, other_style: bool = False) -> Storage:
+def make_reader_storage(settings: ApiSettings, *, other_style: bool = False) -> Storage:
     """Return a read-only client of the bucket, for the API. `other_style` uses the address style that is not
     configured.
     """
@@ -49,14 +49,14 @@ def reader_storage(settings: ApiSettings, *, other_style: bool = False) -> Stora
     )
 
 
-def worker_storage(settings: BucketWriterSettings, *, other_style: bool = False) -> Storage:
+def make_worker_storage(settings: BucketWriterSettings, *, other_style: bool = False) -> Storage:
     """Return a client of the bucket that reads and writes, for the worker. `other_style` as in `reader_storage`."""
     return _storage(
         settings, settings.r2_access_key_id, settings.r2_secret_access_key, other_style=other_style
     )
 
 
-def storage_of(target: S3Target) -> Storage:
+def make_recorder_storage(target: S3Target) -> Storage:
     """Return a client of the bucket with the recorder's credentials."""
     given = target.credentials
     return Storage(
@@ -68,7 +68,7 @@ def storage_of(target: S3Target) -> Storage:
     )
 
 
-async def recorder_target(settings: WorkerSettings, object_key: str) -> S3Target:
+async def make_recorder_target(settings: WorkerSettings, object_key: str) -> S3Target:
     """Return the upload target of one recording for LiveKit, with the narrowest credentials that the server offers.
 
     On R2 the worker computes credentials that can write only this object. On AWS and MinIO, STS issues such
@@ -90,7 +90,7 @@ async def _recorder_credentials(settings: WorkerSettings, object_key: str) -> Cr
         return Credentials(key_id, secret.get_secret_value())
     parent = Credentials(settings.r2_access_key_id, settings.r2_secret_access_key.get_secret_value())
     if settings.s3_recorder_role_arn is not None:
-        return await sts.recorder_credentials(
+        return await sts_credentials.recorder_credentials(
             endpoint_url=_endpoint_url(settings),
             region=_region(settings),
             role_arn=settings.s3_recorder_role_arn,
@@ -98,7 +98,7 @@ async def _recorder_credentials(settings: WorkerSettings, object_key: str) -> Cr
             parent=parent,
             object_key=object_key,
         )
-    return r2.recorder_credentials(
+    return r2_credentials.recorder_credentials(
         account_id=settings.r2_account_id or "",
         bucket=settings.r2_bucket_name,
         parent=parent,
@@ -109,7 +109,7 @@ async def _recorder_credentials(settings: WorkerSettings, object_key: str) -> Cr
     )
 
 
-def storage_rules(settings: BucketRuleSettings) -> StorageRules | None:
+def make_storage_rules(settings: BucketRuleSettings) -> StorageRules | None:
     """Return a client for the bucket's rules, or None if no administrator's key is configured."""
     key_id, secret = settings.r2_admin_access_key_id, settings.r2_admin_secret_access_key
     if key_id is None or secret is None:
@@ -123,7 +123,7 @@ def storage_rules(settings: BucketRuleSettings) -> StorageRules | None:
     )
 
 
-def cloudflare(settings: BucketRuleSettings) -> Cloudflare | None:
+def make_cloudflare(settings: BucketRuleSettings) -> Cloudflare | None:
     """Return a client of Cloudflare's API for the bucket, or None if no token is configured."""
     if settings.cloudflare_api_token is None or settings.r2_account_id is None or not settings.is_r2:
         return None
@@ -136,7 +136,7 @@ def cloudflare(settings: BucketRuleSettings) -> Cloudflare | None:
     )
 
 
-def speech(settings: SpeechSettings) -> "Speech | None":
+def make_speech(settings: SpeechSettings) -> "Speech | None":
     """Return the client of the speech service, or None if no key is configured."""
     if settings.openai_api_key is None:
         return None
@@ -181,4 +181,8 @@ def _region(settings: BucketSettings) -> str:
 
 def _endpoint_url(settings: BucketSettings) -> str:
     own = settings.s3_endpoint_url or settings.r2_endpoint_url
-    return own.rstrip("/") if own else r2.endpoint(settings.r2_account_id or "", settings.r2_jurisdiction)
+    return (
+        own.rstrip("/")
+        if own
+        else r2_credentials.endpoint(settings.r2_account_id or "", settings.r2_jurisdiction)
+    )

@@ -1,5 +1,4 @@
-"""Represents differences between the policies and reality as codes and sentences. Pure. It also represents what
-could not be checked.
+"""Differences between the policies and the bucket or the database, each with a code and a sentence. Pure.
 
 A drift contains only the names of rules, prefixes, hosts, database objects and ids, because it is written to the
 log and the audit log.
@@ -12,8 +11,8 @@ from typing import Final
 from uuid import UUID
 
 from app.bucket.model import HOLD, Part, deletes, is_locked, threatens
-from app.bucket.plan import Line, PartPlan, Sign
-from app.integrations.cloudflare import LockRule, PublicDomain
+from app.bucket.rule_plan import Line, PartPlan, Sign
+from app.integrations.cloudflare.client import LockRule, PublicDomain
 from app.integrations.storage.rules import LifecycleRule
 
 AT_MOST: Final = 200
@@ -41,21 +40,21 @@ _OF_SIGN: Final = {
     Sign.FOREIGN: "rule_foreign",
 }
 _SENTENCES: Final[Mapping[str, str]] = {
-    "rule_missing": "the bucket lacks a rule that policies/bucket names",
-    "rule_differs": "a rule of the bucket does not say what policies/bucket says",
-    "rule_surplus": "a rule of ours is in the bucket, and policies/bucket does not name it",
-    "rule_foreign": "the bucket has a rule that is not of policies/bucket",
-    "rule_threatens": "a rule of the bucket would delete what must stay",
-    "r2dev_enabled": "the bucket is served to anybody at its r2.dev address",
+    "rule_missing": "the bucket lacks a rule that policies/bucket contains",
+    "rule_differs": "a rule of the bucket differs from the rule in policies/bucket",
+    "rule_surplus": "the bucket has a rule of ours that policies/bucket does not contain",
+    "rule_foreign": "somebody else added a rule to the bucket",
+    "rule_threatens": "a rule of the bucket would delete objects that must stay",
+    "r2dev_enabled": "everyone can read the bucket at its r2.dev address",
     "custom_domain": "a domain is attached to the bucket",
-    "served": "an address answers to somebody without a key",
-    "upload_unfinished": "uploads that nobody finished are older than the bucket's rule allows",
-    "hold_unprotected": "what is held lies where the bucket may delete it, without a lock",
-    "hold_left_behind": "a lock of a hold stands where nothing is held any more",
+    "served": "an address answered a request without a key",
+    "upload_unfinished": "unfinished uploads are older than the bucket's rule allows",
+    "hold_unprotected": "the bucket may delete held objects, because no lock protects them",
+    "hold_left_behind": "a lock of a hold protects a prefix where nothing is held any more",
     "deleted_too_early": "the bucket would delete a recording before it is due",
     "policy_version": "the database has another version of policies/access than this release",
     "access_changed": "rights in the database were changed by hand",
-    "and_more": "and more of the kind",
+    "and_more": "there are more differences of this kind",
 }
 
 
@@ -73,16 +72,16 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class Look:
+class Inspection:
     """The result of a check, with an error code for each topic that could not be checked."""
 
     drifts: tuple[Drift, ...]
-    unlooked: Mapping[Topic, str]
+    unchecked: Mapping[Topic, str]
 
     @property
-    def looked(self) -> tuple[Topic, ...]:
+    def checked(self) -> tuple[Topic, ...]:
         """Return the topics that were checked."""
-        return tuple(topic for topic in Topic if topic not in self.unlooked)
+        return tuple(topic for topic in Topic if topic not in self.unchecked)
 
 
 @dataclass(frozen=True)
@@ -96,12 +95,12 @@ class Prefix:
     is_finished: bool
 
 
-def of_rules(plans: Iterable[PartPlan]) -> list[Drift]:
+def find_rule_drifts(plans: Iterable[PartPlan]) -> list[Drift]:
     """Return each difference of the plan. Foreign lifecycle rules count only if they delete objects."""
-    return [found for plan in plans for line in plan.lines if (found := _of_line(line)) is not None]
+    return [found for plan in plans for line in plan.lines if (found := _find_line_drift(line)) is not None]
 
 
-def _of_line(line: Line) -> Drift | None:
+def _find_line_drift(line: Line) -> Drift | None:
     code = _OF_SIGN[line.sign]
     if isinstance(line.rule, LifecycleRule) and line.sign is Sign.FOREIGN:
         if not deletes(line.rule):
@@ -110,24 +109,24 @@ def _of_line(line: Line) -> Drift | None:
     return Drift(_OF_PART[line.part], code, line.rule.id or "(no id)")
 
 
-def of_domains(managed: PublicDomain, custom: Iterable[PublicDomain]) -> list[Drift]:
+def find_domain_drifts(managed: PublicDomain, custom: Iterable[PublicDomain]) -> list[Drift]:
     """Return a drift for an enabled r2.dev address, and for each attached domain, enabled or not."""
     found = [Drift(Topic.DOMAINS, "r2dev_enabled", managed.domain)] if managed.enabled else []
     return found + [Drift(Topic.DOMAINS, "custom_domain", one.domain) for one in custom]
 
 
-def of_addresses(served_hosts: Iterable[str]) -> list[Drift]:
+def find_address_drifts(served_hosts: Iterable[str]) -> list[Drift]:
     """Return a drift for each host that answered a request without a key."""
     return [Drift(Topic.ANONYMOUS, "served", host) for host in sorted(set(served_hosts))]
 
 
-def of_uploads(old_keys: Iterable[str]) -> list[Drift]:
+def find_upload_drifts(old_keys: Iterable[str]) -> list[Drift]:
     """Return a drift for unfinished uploads, named only by the first part of their keys."""
     places = sorted({key.partition("/")[0] + "/" if "/" in key else key for key in old_keys})
     return [Drift(Topic.UPLOADS, "upload_unfinished", place) for place in places]
 
 
-def of_holds(
+def find_hold_drifts(
     held: Sequence[Prefix], endangered: Sequence[Prefix], locks: Collection[LockRule] | None
 ) -> list[Drift]:
     """Return a drift for held or not yet due objects that the bucket could delete, and for locks that protect
@@ -150,7 +149,7 @@ def of_holds(
     ]
 
 
-def of_access(policy_version: str, expected_version: str, changed: Iterable[str]) -> list[Drift]:
+def find_access_drifts(policy_version: str, expected_version: str, changed: Iterable[str]) -> list[Drift]:
     """Return a drift if the database has another version of policies/access, or if rights were changed by hand
     since.
     """
@@ -160,7 +159,7 @@ def of_access(policy_version: str, expected_version: str, changed: Iterable[str]
     return found
 
 
-def bounded(drifts: Sequence[Drift]) -> tuple[Drift, ...]:
+def limit_drifts(drifts: Sequence[Drift]) -> tuple[Drift, ...]:
     """Return each drift once, at most `AT_MOST` for a topic, and one more that represents the rest of the topic."""
     kept: list[Drift] = []
     for topic in Topic:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 
-def ahead_seconds(headers: Mapping[str, str], now: datetime) -> float | None:
+def measure_seconds_ahead(headers: Mapping[str, str], now: datetime) -> float | None:
     """Return how many seconds our clock is ahead of the server's, or None if the headers contain no time."""
     try:
         at = parsedate_to_datetime(headers.get("date", headers.get("Date", "")))

@@ -20,7 +20,7 @@ class Answer(StrEnum):
     UNKNOWN = "unknown"
 
 
-async def ask(
+async def send_anonymous_request(
     url: str, *, also_refusals: tuple[int, ...] = (), http: httpx.AsyncClient | None = None
 ) -> Answer:
     """Request the URL. 401, 403, 404 and an unknown host name mean refused; no answer means unknown; everything

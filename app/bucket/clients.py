@@ -4,15 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from app.integrations import configured
-from app.integrations.cloudflare import Cloudflare
+from app.integrations import vendor_clients
+from app.integrations.cloudflare.client import Cloudflare
 from app.integrations.storage.client import Storage
 from app.integrations.storage.rules import StorageRules
 from app.settings import BucketRuleSettings
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class BucketClients:
     """The clients (None if no key is configured), and the addresses that must refuse everyone.
 
     `bucket_url` is the bucket on its S3 host. `former_urls` are its former public addresses. `origins` are those of
@@ -28,19 +28,22 @@ class Surroundings:
 
 
 @asynccontextmanager
-async def surroundings(settings: BucketRuleSettings, storage: Storage) -> AsyncIterator[Surroundings]:
+async def open_bucket_clients(settings: BucketRuleSettings, storage: Storage) -> AsyncIterator[BucketClients]:
     """Create the clients and close them at the end. `storage` stays open."""
     async with AsyncExitStack() as stack:
-        rules, cloudflare = configured.storage_rules(settings), configured.cloudflare(settings)
+        rules, cloudflare = (
+            vendor_clients.make_storage_rules(settings),
+            vendor_clients.make_cloudflare(settings),
+        )
         if rules is not None:
             stack.callback(rules.close)
         if cloudflare is not None:
             stack.push_async_callback(cloudflare.aclose)
-        yield Surroundings(
+        yield BucketClients(
             storage=storage,
             rules=rules,
             cloudflare=cloudflare,
-            bucket_url=configured.bucket_url(settings),
+            bucket_url=vendor_clients.bucket_url(settings),
             former_urls=settings.former_public_urls,
             origins=settings.allowed_origins,
         )

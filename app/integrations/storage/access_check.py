@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from app.errors import AppError, Timeout, UpstreamFailed
-from app.integrations.clocks import ahead_seconds
+from app.integrations.clock_difference import measure_seconds_ahead
 from app.integrations.storage.client import MARK_KEY, Storage
 from app.integrations.storage.refusals import code_in, is_unnamed, refusal_of
 
@@ -33,7 +33,7 @@ _MAY_BE_STYLE: Final = frozenset(
 """The errors of a server that got the bucket in the host name and expects it in the path, or the other way round."""
 
 
-async def prove_access(
+async def check_access(
     storage: Storage, *, url_lifetime_seconds: int, other_style: Storage | None = None
 ) -> None:
     """Return if a GET, a HEAD and a presigned GET succeed, and the bucket keeps no old versions.
@@ -86,7 +86,7 @@ def _refusal(answer: httpx.Response, code: str) -> AppError:
     affect only the URL.
     """
     refusal = refusal_of(code, answer.status_code, "presigned_get")
-    ahead = ahead_seconds(answer.headers, datetime.now(UTC))
+    ahead = measure_seconds_ahead(answer.headers, datetime.now(UTC))
     if ahead is not None and abs(ahead) > _MOST_SKEW_SECONDS:
         return UpstreamFailed("storage_clock", operation="presigned_get", status=answer.status_code)
     if refusal.reason in (

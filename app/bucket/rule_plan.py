@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from app.bucket.model import Part, Rule, Rules, is_of_a_hold, is_ours, threatens, words
+from app.bucket.model import Part, Rule, Rules, describe_rule, is_of_a_hold, is_ours, threatens
 from app.integrations.storage.rules import CorsRule, LifecycleRule
 
 
@@ -55,7 +55,7 @@ class PartPlan:
         return any(line.sign is not Sign.FOREIGN for line in self.lines)
 
 
-def plan(wanted: Rules, found: Rules, *, prune: bool = False) -> tuple[PartPlan, ...]:
+def plan_rules(wanted: Rules, found: Rules, *, prune: bool = False) -> tuple[PartPlan, ...]:
     """Return the changes that bring the bucket to the policies.
 
     Foreign rules are shown and stay, unless `prune` is set. Locks of holds always stay. Rules that stay are written
@@ -74,18 +74,20 @@ def _part(part: Part, wanted: Sequence[Rule], found: Sequence[Rule] | None, *, p
         meant = _counterpart(rule, missing)
         if meant is not None:
             del missing[meant.id]
-            is_same = _says_the_same(rule, meant)
+            is_same = _is_equal(rule, meant)
             result.append(rule if is_same else meant)
             if not is_same:
-                lines.append(Line(Sign.CHANGE, part, meant, f"{words(rule)} -> {words(meant)}"))
+                lines.append(
+                    Line(Sign.CHANGE, part, meant, f"{describe_rule(rule)} -> {describe_rule(meant)}")
+                )
         elif is_of_a_hold(rule):
             result.append(rule)
         elif is_ours(rule) or prune:
-            lines.append(Line(Sign.REMOVE, part, rule, _said(rule)))
+            lines.append(Line(Sign.REMOVE, part, rule, _describe_with_warning(rule)))
         else:
-            lines.append(Line(Sign.FOREIGN, part, rule, _said(rule)))
+            lines.append(Line(Sign.FOREIGN, part, rule, _describe_with_warning(rule)))
             result.append(rule)
-    lines += [Line(Sign.ADD, part, rule, words(rule)) for rule in missing.values()]
+    lines += [Line(Sign.ADD, part, rule, describe_rule(rule)) for rule in missing.values()]
     return PartPlan(part, tuple(lines), (*result, *missing.values()))
 
 
@@ -93,16 +95,16 @@ def _counterpart(rule: Rule, missing: Mapping[str, Rule]) -> Rule | None:
     """Return the wanted rule that corresponds to this rule: by id or, if the store keeps no ids, by content."""
     if rule.id:
         return missing.get(rule.id)
-    return next((meant for meant in missing.values() if _says_the_same(rule, meant)), None)
+    return next((meant for meant in missing.values() if _is_equal(rule, meant)), None)
 
 
-def _says_the_same(rule: Rule, meant: Rule) -> bool:
+def _is_equal(rule: Rule, meant: Rule) -> bool:
     if isinstance(rule, CorsRule) and not rule.id:
         rule = replace(rule, id=meant.id)
     return rule == meant
 
 
-def _said(rule: Rule) -> str:
+def _describe_with_warning(rule: Rule) -> str:
     threatened = threatens(rule) if isinstance(rule, LifecycleRule) else ()
-    warning = f"; THIS WOULD DELETE WHAT MUST STAY ({', '.join(threatened)})" if threatened else ""
-    return words(rule) + warning
+    warning = f"; THIS WOULD DELETE OBJECTS THAT MUST STAY ({', '.join(threatened)})" if threatened else ""
+    return describe_rule(rule) + warning

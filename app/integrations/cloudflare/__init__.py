@@ -1,0 +1,1 @@
+"""Talks to Cloudflare's API about the bucket: its locks and its public addresses."""
