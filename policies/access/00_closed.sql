@@ -1,5 +1,5 @@
--- Revokes all access. The later files grant it again, so the next `resguardo migrate` removes a right that no file
--- names. The tables of the schemas private and audit have no policies: no role has a right on them, and only
+-- Revokes all access. The later files grant these rights again, so the next `resguardo migrate` removes a right that
+-- no file names. The tables of the schemas private and audit have no policies: no role has a right on them, and only
 -- functions of the schema private read and write them.
 
 select private.reset_routines('private');

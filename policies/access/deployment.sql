@@ -1,3 +1,3 @@
--- Deployment: the API and the worker read its name before they do anything else.
+-- Deployment: the API and the worker read the deployment's name before they do anything else.
 
 grant execute on function private.deployment_name() to resguardo_api, resguardo_worker;

@@ -1,4 +1,4 @@
--- Leadership: the workers take, renew and give back the lease. The API reads when it was last held.
+-- Leadership: the workers take, renew and give back the lease. The API reads when the lease was last held.
 
 grant execute on function private.last_led() to resguardo_api, resguardo_worker;
 

@@ -4,13 +4,12 @@
 --
 --     psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -1 -f supabase/adopters/map_roles.sql
 --
--- What the file does (private.map_staff decides, and writes each step into the audit log as `staff.map`):
---   - A row with a mapped role makes its user a member of staff, or changes the role of a member from this table.
---   - If no row maps a member to a role any more, the member is suspended, not deleted. Their recordings stop, their
---     sessions end, and Resguardo denies them all access from the commit on. A new row ends the suspension.
---   - No row changes members who were invited (`inviteStaff`) or added (`resguardo staff add`). A suspension by
---     compliance stays in force whatever your table says.
---   - The login of a patient is not changed, and the audit log records the refusal.
+-- What the file does (private.map_staff decides, and writes each step into the audit log as `staff.map`): - A row
+-- with a mapped role makes its user a member of staff, or changes the role of a member from this table. - If no row
+-- maps a member to a role any more, the member is suspended, not deleted. Their recordings stop, their sessions end,
+-- and Resguardo denies them all access from the commit on. A new row with a mapped role ends the suspension. - No row
+-- changes members who were invited (`inviteStaff`) or added (`resguardo staff add`). A suspension by compliance stays
+-- in force whatever your table says. - The login of a patient is not changed, and the audit log records the refusal.
 --
 -- Everyone who can write the table can appoint staff. Check the grants and policies of the table before you run this
 -- file: no user may be able to write their own row. Compliance reads the whole audit log and suspends people. Map a

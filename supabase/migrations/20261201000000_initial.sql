@@ -306,7 +306,7 @@ begin
 end
 $$;
 
--- Creates a new key, which signs all MACs from now on. MACs of the key before it are still accepted. Older keys are
+-- Creates a new key, which signs all MACs from now on. MACs of the previous key are still accepted. Older keys are
 -- deleted. The 32 random bytes are a hash of three random UUIDs because pgcrypto may not be installed.
 create function private.rotate_session_mac_key() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -335,7 +335,7 @@ $$;
 -- Returns the MAC of claims under one key, as `<number>.<HMAC-SHA-256 in hex>`, or null if no such key exists. The
 -- MAC covers the person, the session, the assurance level, the expiry, and the authentication methods with their
 -- times. Times are in whole seconds. A missing level counts as aal1. Methods without a time are left out. The API
--- passes the claims on in this form.
+-- passes the claims on with whole seconds.
 create function private.session_mac(claims jsonb, key_number integer) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -429,8 +429,8 @@ end
 $$;
 
 -- Supabase Auth's Custom Access Token hook. Returns the event with `claims.resguardo_mac`. Auth calls the hook as
--- supabase_auth_admin within each sign-in and refresh, and waits for at most two seconds. The hook never raises: see
--- add_session_mac().
+-- supabase_auth_admin within each sign-in and refresh, and waits for at most two seconds. The hook never raises an
+-- error, as add_session_mac() explains.
 create function private.access_token_hook(event jsonb) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -504,9 +504,9 @@ begin
 end
 $$;
 
--- Returns the id of the doctor who sends the request. Policies, and functions that bypass the policies, both use it to
--- find the caller's own consultations, recordings and transcripts. Raises RG401 and RG403 as person() does, and RG403
--- (wrong_role) for every role except clinician.
+-- Returns the id of the doctor who sends the request. Policies, and functions that bypass the policies, call
+-- private.doctor() to find the caller's own consultations, recordings and transcripts. Raises RG401 and RG403 as
+-- person() does, and RG403 (wrong_role) for every role except clinician.
 create function private.doctor() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1074,7 +1074,7 @@ end
 $$;
 
 -- Writes one audit row about the present transaction. The actor and the role come from the claims and the role that
--- was taken. For a refusal, the role is the one that would have been taken. The other columns come from
+-- was taken. For a refusal, the row names the role that the person would have taken. The other columns come from
 -- describe_request(). Only SECURITY DEFINER functions and triggers may execute this function.
 create function private.write_audit(
     action text, outcome text, reason text, entity_type text, entity_ids uuid[], patient_ids uuid[],
@@ -2288,7 +2288,8 @@ $$;
 
 -- The lease of the worker that runs the periodic tasks. One worker holds the lease at a time.
 
--- The lease of the leading worker: one row, timed by the database's clock. Only the worker's login can write it.
+-- The lease of the leading worker: one row, timed by the database's clock. Only the worker's login can write the
+-- lease.
 create table private.leadership (
     of text primary key constraint leadership_of_is_known check (of = 'periodic_tasks'),
     number bigint not null default 0,
@@ -2697,8 +2698,8 @@ begin
 end
 $$;
 
--- Returns the pending invitation of an address, and creates one if none exists, or returns why none is possible. The
--- owner may change the role in a pending invitation.
+-- Returns the pending invitation of an address, and creates the invitation if none exists. Returns the reason if no
+-- invitation is possible. The owner may change the role in a pending invitation.
 create function private.open_staff_invitation(
     of_email text, of_role text, inviter uuid, out invitation uuid, out refusal text, out login uuid
 )
@@ -3428,8 +3429,8 @@ end
 $$;
 
 -- Puts a policy into force and ends the policy before it. Transactions that write a recording wait for this function,
--- so each recording gets its due date either from the policy before (and is then redated by this function) or from
--- the new one.
+-- so each recording gets its due date either from the previous policy (this function then dates it again) or from the
+-- new one.
 create function private.activate_policy(of_policy integer) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5442,8 +5443,9 @@ begin
 end
 $$;
 
--- Merges a repeated request into the open request. The earlier day of receipt applies. The representative of the
--- patient is added if the open request names none and is not decided yet. Raises RG409 (representative_differs).
+-- Merges a repeated request into the open request. The merged request has the earlier of the two days of receipt. The
+-- representative of the patient is added if the open request names none and is not decided yet. Raises RG409
+-- (representative_differs).
 create function private.join_request(
     wanted resguardo.access_requests, received date, relationship text, representative text
 ) returns resguardo.access_requests
@@ -5541,8 +5543,8 @@ begin
 end
 $$;
 
--- Locks and returns the request for its patient, or for compliance if the patient asked in writing. Returns nulls in
--- the cases of lock_access_request(). Raises RG409 (request_not_written), RG429 (quota_pages).
+-- Locks and returns the request for its patient, or for compliance if the patient asked in writing. Returns nulls if
+-- the request is hidden or does not exist. Raises RG409 (request_not_written), RG429 (quota_pages).
 create function private.lock_for_patient(of_request uuid, of_action text) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5896,7 +5898,7 @@ $$;
 
 -- Fulfils a request with the object and the recordings that an attempt has copied. Returns false if another attempt
 -- has replaced this one, or the request no longer needs a copy: the object is then orphaned. If one of the recordings
--- was destroyed meanwhile, another copy begins.
+-- was destroyed during the copying, another copy begins.
 create function private.finish_export(of_request uuid, key text, size bigint, contents uuid[]) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6774,8 +6776,8 @@ end
 $$;
 
 -- Corrects the object key of a recording after a restore. If a hold or a longer term moved the object to keep/ after
--- the backup, the READY recording of that size with the old key uses the key in keep/ from now on. Returns true if
--- one did.
+-- the backup, the READY recording of that size with the old key uses the key in keep/ from now on. Returns true if a
+-- recording uses this key now.
 create function private.find_moved_object(kept_key text, size bigint) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6842,8 +6844,8 @@ $$;
 
 -- The prefixes that the rules of the bucket must protect.
 
--- Locks the bucket's lock rules until the end of the transaction. Two processes that read and write back the rules at
--- once would lose one change.
+-- Locks the bucket's lock rules until the end of the transaction. If two processes read the rules and wrote them back
+-- at once, one change would be lost.
 create function private.lock_bucket() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7068,7 +7070,7 @@ begin
 end
 $$;
 
--- Stores the data key of a READY video once. Returns false if the video already has one. Raises RG409
+-- Stores the data key of a READY video once. Returns false if the video already has a data key. Raises RG409
 -- (recording_not_ready) for any other recording, so that a destroyed recording never gets a key again, and RG409
 -- (root_key_unknown) for a root key that was not registered at a start.
 create function private.make_recording_key(of_recording uuid, wrapped bytea, root_key text) returns boolean
@@ -7336,7 +7338,8 @@ for each row when (
 ) execute function private.announce_recording();
 
 -- Returns why the recordings of a consultation may not be transcribed now: `switched_off`, or `consent_withdrawn` if
--- the newest statement of anybody who must consent is a withdrawal. Returns null if the recordings may be transcribed.
+-- the newest statement of anybody who must consent is a withdrawal. The result is null if the recordings may be
+-- transcribed.
 create function private.transcription_objection(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7494,7 +7497,7 @@ end
 $$;
 
 -- Sets whether a consultation's recordings are transcribed from now on. Returns false if the consultation does not
--- belong to the caller. A transcription in progress ends at its next step.
+-- belong to the caller. If the switch is turned off, a transcription in progress ends at its next step.
 create function private.switch_transcription(of_consultation uuid, is_on boolean) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7618,8 +7621,8 @@ begin
 end
 $$;
 
--- Returns how much later than the video its sound begins, in milliseconds; negative if the sound begins earlier.
--- Returns 0 for the video itself, and if LiveKit reported no times. The file of a sound begins 0.09 s before the
+-- Returns how much later than the video its sound begins, in milliseconds; negative if the sound begins earlier. The
+-- result is 0 for the video itself, and if LiveKit reported no times. The file of a sound begins 0.09 s before the
 -- reported time. The file of a video begins earlier than reported by as much as it is longer than reported, at most
 -- one second (measured with egress 1.9.1). The worker measures the rest. The result is at most one day, because the
 -- times come from LiveKit.
@@ -7640,9 +7643,9 @@ begin
 end
 $$;
 
--- Returns the voice on each channel of a sound: its label, who speaks, and the participant's id. A microphone has one
--- voice. Two channels have the doctor's and the patient's voice if they were routed to the channels. Otherwise the
--- voices are unknown.
+-- Returns the voice on each channel of a sound: its label, who speaks, and the participant's id. A microphone
+-- recording has one voice. Two channels have the doctor's and the patient's voice if they were routed to the
+-- channels. The voices of any other file are unknown.
 create function private.voices_of(of_sound resguardo.recordings) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7752,8 +7755,8 @@ $$;
 
 -- Begins or resumes a transcription, after the audit row: returns the sounds, their object keys, their voices, and
 -- the data key. Returns no row if nothing is left to do, or a sound beside the video is unfinished. Once a plan
--- exists, the sounds of the plan are used, even if more sounds appear. A worker that began earlier may send no more
--- requests.
+-- exists, the sounds of the plan are used, even if more sounds appear. A worker that began the same transcription
+-- earlier may send no more requests.
 create function private.begin_transcription(of_recording uuid, texts text[])
 returns table (
     sound uuid, medium text, object_key text, size_bytes bigint, late_ms integer, voices jsonb, wrapped bytea,

@@ -54,7 +54,7 @@ begin
 end
 $$;
 
--- Creates a new key, which signs all MACs from now on. MACs of the key before it are still accepted. Older keys are
+-- Creates a new key, which signs all MACs from now on. MACs of the previous key are still accepted. Older keys are
 -- deleted. The 32 random bytes are a hash of three random UUIDs because pgcrypto may not be installed.
 create function private.rotate_session_mac_key() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -83,7 +83,7 @@ $$;
 -- Returns the MAC of claims under one key, as `<number>.<HMAC-SHA-256 in hex>`, or null if no such key exists. The
 -- MAC covers the person, the session, the assurance level, the expiry, and the authentication methods with their
 -- times. Times are in whole seconds. A missing level counts as aal1. Methods without a time are left out. The API
--- passes the claims on in this form.
+-- passes the claims on with whole seconds.
 create function private.session_mac(claims jsonb, key_number integer) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -177,8 +177,8 @@ end
 $$;
 
 -- Supabase Auth's Custom Access Token hook. Returns the event with `claims.resguardo_mac`. Auth calls the hook as
--- supabase_auth_admin within each sign-in and refresh, and waits for at most two seconds. The hook never raises: see
--- add_session_mac().
+-- supabase_auth_admin within each sign-in and refresh, and waits for at most two seconds. The hook never raises an
+-- error, as add_session_mac() explains.
 create function private.access_token_hook(event jsonb) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -252,9 +252,9 @@ begin
 end
 $$;
 
--- Returns the id of the doctor who sends the request. Policies, and functions that bypass the policies, both use it to
--- find the caller's own consultations, recordings and transcripts. Raises RG401 and RG403 as person() does, and RG403
--- (wrong_role) for every role except clinician.
+-- Returns the id of the doctor who sends the request. Policies, and functions that bypass the policies, call
+-- private.doctor() to find the caller's own consultations, recordings and transcripts. Raises RG401 and RG403 as
+-- person() does, and RG403 (wrong_role) for every role except clinician.
 create function private.doctor() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -448,7 +448,7 @@ end
 $$;
 
 -- Writes one audit row about the present transaction. The actor and the role come from the claims and the role that
--- was taken. For a refusal, the role is the one that would have been taken. The other columns come from
+-- was taken. For a refusal, the row names the role that the person would have taken. The other columns come from
 -- describe_request(). Only SECURITY DEFINER functions and triggers may execute this function.
 create function private.write_audit(
     action text, outcome text, reason text, entity_type text, entity_ids uuid[], patient_ids uuid[],

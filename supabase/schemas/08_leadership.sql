@@ -1,6 +1,7 @@
 -- The lease of the worker that runs the periodic tasks. One worker holds the lease at a time.
 
--- The lease of the leading worker: one row, timed by the database's clock. Only the worker's login can write it.
+-- The lease of the leading worker: one row, timed by the database's clock. Only the worker's login can write the
+-- lease.
 create table private.leadership (
     of text primary key constraint leadership_of_is_known check (of = 'periodic_tasks'),
     number bigint not null default 0,

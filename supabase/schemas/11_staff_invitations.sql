@@ -60,8 +60,8 @@ begin
 end
 $$;
 
--- Returns the pending invitation of an address, and creates one if none exists, or returns why none is possible. The
--- owner may change the role in a pending invitation.
+-- Returns the pending invitation of an address, and creates the invitation if none exists. Returns the reason if no
+-- invitation is possible. The owner may change the role in a pending invitation.
 create function private.open_staff_invitation(
     of_email text, of_role text, inviter uuid, out invitation uuid, out refusal text, out login uuid
 )

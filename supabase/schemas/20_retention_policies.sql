@@ -149,8 +149,8 @@ end
 $$;
 
 -- Puts a policy into force and ends the policy before it. Transactions that write a recording wait for this function,
--- so each recording gets its due date either from the policy before (and is then redated by this function) or from
--- the new one.
+-- so each recording gets its due date either from the previous policy (this function then dates it again) or from the
+-- new one.
 create function private.activate_policy(of_policy integer) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -187,8 +187,9 @@ begin
 end
 $$;
 
--- Merges a repeated request into the open request. The earlier day of receipt applies. The representative of the
--- patient is added if the open request names none and is not decided yet. Raises RG409 (representative_differs).
+-- Merges a repeated request into the open request. The merged request has the earlier of the two days of receipt. The
+-- representative of the patient is added if the open request names none and is not decided yet. Raises RG409
+-- (representative_differs).
 create function private.join_request(
     wanted resguardo.access_requests, received date, relationship text, representative text
 ) returns resguardo.access_requests
@@ -286,8 +287,8 @@ begin
 end
 $$;
 
--- Locks and returns the request for its patient, or for compliance if the patient asked in writing. Returns nulls in
--- the cases of lock_access_request(). Raises RG409 (request_not_written), RG429 (quota_pages).
+-- Locks and returns the request for its patient, or for compliance if the patient asked in writing. Returns nulls if
+-- the request is hidden or does not exist. Raises RG409 (request_not_written), RG429 (quota_pages).
 create function private.lock_for_patient(of_request uuid, of_action text) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

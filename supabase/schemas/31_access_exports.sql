@@ -129,7 +129,7 @@ $$;
 
 -- Fulfils a request with the object and the recordings that an attempt has copied. Returns false if another attempt
 -- has replaced this one, or the request no longer needs a copy: the object is then orphaned. If one of the recordings
--- was destroyed meanwhile, another copy begins.
+-- was destroyed during the copying, another copy begins.
 create function private.finish_export(of_request uuid, key text, size bigint, contents uuid[]) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

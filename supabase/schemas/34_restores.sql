@@ -38,8 +38,8 @@ end
 $$;
 
 -- Corrects the object key of a recording after a restore. If a hold or a longer term moved the object to keep/ after
--- the backup, the READY recording of that size with the old key uses the key in keep/ from now on. Returns true if
--- one did.
+-- the backup, the READY recording of that size with the old key uses the key in keep/ from now on. Returns true if a
+-- recording uses this key now.
 create function private.find_moved_object(kept_key text, size bigint) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,7 +1,7 @@
 -- The prefixes that the rules of the bucket must protect.
 
--- Locks the bucket's lock rules until the end of the transaction. Two processes that read and write back the rules at
--- once would lose one change.
+-- Locks the bucket's lock rules until the end of the transaction. If two processes read the rules and wrote them back
+-- at once, one change would be lost.
 create function private.lock_bucket() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$

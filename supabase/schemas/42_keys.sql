@@ -59,7 +59,7 @@ begin
 end
 $$;
 
--- Stores the data key of a READY video once. Returns false if the video already has one. Raises RG409
+-- Stores the data key of a READY video once. Returns false if the video already has a data key. Raises RG409
 -- (recording_not_ready) for any other recording, so that a destroyed recording never gets a key again, and RG409
 -- (root_key_unknown) for a root key that was not registered at a start.
 create function private.make_recording_key(of_recording uuid, wrapped bytea, root_key text) returns boolean

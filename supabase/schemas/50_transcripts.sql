@@ -151,7 +151,8 @@ for each row when (
 ) execute function private.announce_recording();
 
 -- Returns why the recordings of a consultation may not be transcribed now: `switched_off`, or `consent_withdrawn` if
--- the newest statement of anybody who must consent is a withdrawal. Returns null if the recordings may be transcribed.
+-- the newest statement of anybody who must consent is a withdrawal. The result is null if the recordings may be
+-- transcribed.
 create function private.transcription_objection(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -309,7 +310,7 @@ end
 $$;
 
 -- Sets whether a consultation's recordings are transcribed from now on. Returns false if the consultation does not
--- belong to the caller. A transcription in progress ends at its next step.
+-- belong to the caller. If the switch is turned off, a transcription in progress ends at its next step.
 create function private.switch_transcription(of_consultation uuid, is_on boolean) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

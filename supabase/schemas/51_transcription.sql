@@ -64,8 +64,8 @@ begin
 end
 $$;
 
--- Returns how much later than the video its sound begins, in milliseconds; negative if the sound begins earlier.
--- Returns 0 for the video itself, and if LiveKit reported no times. The file of a sound begins 0.09 s before the
+-- Returns how much later than the video its sound begins, in milliseconds; negative if the sound begins earlier. The
+-- result is 0 for the video itself, and if LiveKit reported no times. The file of a sound begins 0.09 s before the
 -- reported time. The file of a video begins earlier than reported by as much as it is longer than reported, at most
 -- one second (measured with egress 1.9.1). The worker measures the rest. The result is at most one day, because the
 -- times come from LiveKit.
@@ -86,9 +86,9 @@ begin
 end
 $$;
 
--- Returns the voice on each channel of a sound: its label, who speaks, and the participant's id. A microphone has one
--- voice. Two channels have the doctor's and the patient's voice if they were routed to the channels. Otherwise the
--- voices are unknown.
+-- Returns the voice on each channel of a sound: its label, who speaks, and the participant's id. A microphone
+-- recording has one voice. Two channels have the doctor's and the patient's voice if they were routed to the
+-- channels. The voices of any other file are unknown.
 create function private.voices_of(of_sound resguardo.recordings) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -198,8 +198,8 @@ $$;
 
 -- Begins or resumes a transcription, after the audit row: returns the sounds, their object keys, their voices, and
 -- the data key. Returns no row if nothing is left to do, or a sound beside the video is unfinished. Once a plan
--- exists, the sounds of the plan are used, even if more sounds appear. A worker that began earlier may send no more
--- requests.
+-- exists, the sounds of the plan are used, even if more sounds appear. A worker that began the same transcription
+-- earlier may send no more requests.
 create function private.begin_transcription(of_recording uuid, texts text[])
 returns table (
     sound uuid, medium text, object_key text, size_bytes bigint, late_ms integer, voices jsonb, wrapped bytea,
