@@ -236,7 +236,7 @@ select 'reason', t.term from unnest(array[
     'temp_role_is_ours',
     'temp_not_revoked',
     'token_audience', 'token_claims', 'token_clock', 'token_expired', 'token_issuer', 'token_key_unknown',
-    'token_malformed', 'token_missing', 'token_role', 'token_signature', 'too_costly', 'too_deep',
+    'token_malformed', 'token_missing', 'token_role', 'token_signature', 'too_deep',
     'too_many_aliases', 'too_many_fragments', 'too_many_microphones', 'too_many_objects', 'too_many_operations',
     'too_many_root_fields',
     'too_many_at_once',

@@ -46,14 +46,14 @@ class Context:
 
 @strawberry.type
 class Item:
-    """A node in a connection."""
+    """An item of a list."""
 
     id: strawberry.ID
     name: str | None = None
 
     @strawberry.field
     def items(self, first: int | None = None) -> "list[Item]":
-        """Return a nested connection, which multiplies the cost."""
+        """Return an empty list of items."""
         return []
 
 
@@ -68,7 +68,7 @@ class Query:
 
     @strawberry.field
     def items(self, first: int | None = None) -> list[Item]:
-        """Return a connection, for the tests of cost."""
+        """Return one item."""
         return [Item(id=strawberry.ID("1"))]
 
     @strawberry.field

@@ -9,14 +9,11 @@ from graphql import (
     GraphQLObjectType,
     build_schema,
     get_named_type,
-    get_nullable_type,
-    is_list_type,
     parse,
 )
 
 from app.settings import Environment
-from graphql_schema.complexity import LIST_SIZES
-from graphql_schema.document_limits import Limits, find_excess
+from graphql_schema.document_limits import Limits, TooComplex, find_excess
 from graphql_schema.schema import make_schema
 from tests.api.small_api import small_app
 from tests.api.world import World, asgi_client
@@ -48,13 +45,16 @@ def test_every_type_of_ours_has_a_description_or_is_an_enum() -> None:
     assert bare <= {"Query", "Mutation", "String", "Int", "Float", "Boolean", "ID"}
 
 
-def test_lists_that_are_counted_by_name_are_lists_of_the_schema() -> None:
+def test_lists_with_a_page_size_are_root_fields_alone() -> None:
     schema = build_schema(EXPORTED.read_text(encoding="utf-8"))
-    for place in LIST_SIZES:
-        parent, _, name = place.partition(".")
-        kind = schema.type_map[parent]
-        assert isinstance(kind, GraphQLObjectType)
-        assert is_list_type(get_nullable_type(kind.fields[name].type))
+    paged = {
+        (kind.name, name)
+        for kind in schema.type_map.values()
+        if isinstance(kind, GraphQLObjectType)
+        for name, field in kind.fields.items()
+        if "first" in field.args
+    }
+    assert {parent for parent, _ in paged} == {"Query"}
 
 
 @pytest.mark.parametrize("document", INTROSPECTIONS)
@@ -101,10 +101,18 @@ def _every_field(kind: GraphQLObjectType, without: set[str]) -> str:
     return " ".join(parts)
 
 
-def test_page_of_fifty_recordings_with_every_field_is_within_the_limits() -> None:
+def test_two_largest_pages_of_recordings_with_every_field_are_allowed_and_four_are_refused() -> None:
     schema = build_schema(EXPORTED.read_text(encoding="utf-8"))
     recording = schema.type_map["Recording"]
     assert isinstance(recording, GraphQLObjectType)
-    node = _every_field(recording, {"storage"})
-    page = f"edges {{ node {{ {node} }} cursor }} pageInfo {{ hasNextPage endCursor }}"
-    assert find_excess(Limits(), schema, parse(f"{{ recordings(first: 50) {{ {page} }} }}"), {}) is None
+    page = "edges { node { ...f } cursor } pageInfo { hasNextPage endCursor }"
+    fragment = f"fragment f on Recording {{ {_every_field(recording, {'storage'})} }}"
+
+    def excess_of(pages: int) -> TooComplex | None:
+        fields = " ".join(f"page{n}: recordings(first: 100) {{ {page} }}" for n in range(pages))
+        return find_excess(Limits(), parse(f"{{ {fields} }} {fragment}"))
+
+    assert excess_of(2) is None
+    excess = excess_of(4)
+    assert excess is not None
+    assert excess.reason == "too_many_selections"

@@ -1,0 +1,69 @@
+"""Validates GraphQL documents, and caches the errors of the latest ones by their text.
+
+The cache holds no variables and no results.
+"""
+
+from collections import OrderedDict
+
+from graphql import (
+    ASTValidationRule,
+    DocumentNode,
+    GraphQLError,
+    GraphQLSchema,
+    NoSchemaIntrospectionCustomRule,
+    ValuesOfCorrectTypeRule,
+    specified_rules,
+    validate,
+)
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
+
+from graphql_schema.error_masking import InvalidDocumentError
+from graphql_schema.input_errors import InvalidLiteralError, PlacesOfLiterals
+
+_MAX_ERRORS = 20
+
+
+class ValidationCache:
+    """The validation errors of the latest documents.
+
+    Strawberry's own cache returns the same error objects to every request, and masking would change them. It also
+    misses whenever rules are created for each request.
+    """
+
+    def __init__(self, size: int, *, allow_introspection: bool) -> None:
+        self._size = size
+        self._hide_suggestions = not allow_introspection
+        self._rules: tuple[type[ASTValidationRule], ...] = (
+            *(PlacesOfLiterals if rule is ValuesOfCorrectTypeRule else rule for rule in specified_rules),
+            MaybeNullValidationRule,
+            OneOfInputValidationRule,
+            *(() if allow_introspection else (NoSchemaIntrospectionCustomRule,)),
+        )
+        self._kept: OrderedDict[tuple[GraphQLSchema, str], list[GraphQLError]] = OrderedDict()
+
+    def find_errors(self, schema: GraphQLSchema, query: str, document: DocumentNode) -> list[GraphQLError]:
+        """Return the errors of a document as new objects at each call. `query` is its text."""
+        key = (schema, query)
+        if key not in self._kept:
+            self._kept[key] = self._validate(schema, document)
+            if len(self._kept) > self._size:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return [_copy(error) for error in self._kept[key]]
+
+    def _validate(self, schema: GraphQLSchema, document: DocumentNode) -> list[GraphQLError]:
+        return validate(
+            schema,
+            document,
+            self._rules,
+            max_errors=_MAX_ERRORS,
+            hide_suggestions=self._hide_suggestions,
+        )
+
+
+def _copy(error: GraphQLError) -> GraphQLError:
+    """Return a copy of an error, because masking changes the error."""
+    if isinstance(error, InvalidLiteralError):
+        return InvalidLiteralError(error.refused, error.nodes)
+    return InvalidDocumentError(error.message, nodes=error.nodes)
