@@ -15,11 +15,11 @@ from app import deployment, settings
 from app.commands import certificate, checks, demo, drill, keys, policies, restore, retention, staff
 from app.commands import migrations as migration_commands
 from app.commands.console import (
-    ends_without_a_message,
-    leave_threads_behind,
+    exit_without_threads,
     log_to_stderr,
     out,
-    refusals_told,
+    report_refusals,
+    run_without_messages,
 )
 from app.commands.reasons import reasons_page
 from app.commands.reconcile import reconcile_once
@@ -46,7 +46,7 @@ cli.add_typer(migration_commands.commands, name="migrations")
 def main() -> None:
     """The entry point."""
     log_to_stderr()
-    ends_without_a_message(cli)
+    run_without_messages(cli)
 
 
 def _show_version(is_asked: bool) -> None:
@@ -78,11 +78,11 @@ def serve(
     """Run the API."""
     from app.main import create_app  # this import takes a second, and no other command needs it
 
-    with refusals_told():
+    with report_refusals():
         loaded = settings.load(ApiSettings)
-        asyncio.run(checks.require_own_world(loaded))
+        asyncio.run(checks.require_own_deployment(loaded))
         uvicorn.run(
-            create_app(loaded, only_webhooks=only_webhooks, on_open=_spare_what_stays),
+            create_app(loaded, only_webhooks=only_webhooks, on_open=_exclude_from_garbage_collection),
             host=host,
             port=port,
             loop="uvloop",
@@ -96,7 +96,7 @@ def serve(
         )
 
 
-def _spare_what_stays() -> None:
+def _exclude_from_garbage_collection() -> None:
     """Exclude modules, schema and clients from garbage collection, because a full collection that visits them stops
     the process for 60 ms.
     """
@@ -107,9 +107,9 @@ def _spare_what_stays() -> None:
 @cli.command(name="worker")
 def run_worker() -> None:
     """Run the worker."""
-    with refusals_told():
+    with report_refusals():
         asyncio.run(process.run(settings.load(WorkerSettings)))
-    leave_threads_behind()
+    exit_without_threads()
 
 
 @cli.command()
@@ -144,7 +144,7 @@ def migrate(
     """
     if keep_temp and not revoke_temp:
         raise typer.BadParameter("it needs --revoke-temp", param_hint="--keep-temp")
-    with refusals_told():
+    with report_refusals():
         loaded = settings.load(MigrationSettings)
         url = loaded.database_url.get_secret_value()
         require_owner_session(url)
@@ -197,7 +197,7 @@ def _set_session_macs(url: str, *, is_required: bool | None, new_key: bool) -> N
 @cli.command()
 def claim_bucket() -> None:
     """Mark the bucket as this deployment's, with the worker's key. Safe to repeat."""
-    with refusals_told():
+    with report_refusals():
         loaded = settings.load(WorkerSettings)
         asyncio.run(vendor_clients.make_worker_storage(loaded).claim(loaded.deployment))
         out.print(f"the bucket is {loaded.deployment}'s")
@@ -207,7 +207,7 @@ def claim_bucket() -> None:
 def check() -> None:
     """Check whether the configured services are reachable, and print a remedy for each failure."""
     failed = 0
-    for result in asyncio.run(checks.everything()):
+    for result in asyncio.run(checks.run_all_checks()):
         failed += not result.ok
         mark = "[green]✓[/]" if result.ok else "[red]✗[/]"
         out.print(f"{mark} {escape(result.name)}" + ("" if result.ok else f": {escape(result.problem)}"))
@@ -230,7 +230,7 @@ def reconcile() -> None:
 
     A running worker does all of this by itself. Running the command beside it is harmless.
     """
-    with refusals_told():
+    with report_refusals():
         for line in asyncio.run(reconcile_once(settings.load(WorkerSettings))):
             out.print(line)
 

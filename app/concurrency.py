@@ -78,7 +78,7 @@ class ConcurrencyLimit:
         if self._queued[key] >= bounds.waiting_per_key or (
             bounds.waiting is not None and len(self._waiters) >= bounds.waiting
         ):
-            raise self._refusal(key)
+            raise self._make_refusal(key)
         granted = asyncio.get_running_loop().create_future()
         self._waiters[granted] = key
         self._queued[key] += 1
@@ -91,7 +91,7 @@ class ConcurrencyLimit:
             elif granted.done() and not granted.cancelled():
                 self._release(key)
             if isinstance(error, TimeoutError):
-                raise self._refusal(key) from None
+                raise self._make_refusal(key) from None
             raise
 
     def _is_free(self, key: Hashable) -> bool:
@@ -114,7 +114,7 @@ class ConcurrencyLimit:
     def _leave(self, waiter: "asyncio.Future[None]") -> None:
         _decrement(self._queued, self._waiters.pop(waiter))
 
-    def _refusal(self, key: Hashable) -> RateLimited:
+    def _make_refusal(self, key: Hashable) -> RateLimited:
         self._refused += 1
         now = self._clock()
         if self._logged_at is None or now - self._logged_at >= _LOG_SECONDS:

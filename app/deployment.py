@@ -56,17 +56,17 @@ async def require_own_database(database: Database, deployment: str) -> None:
         mark = None  # no migration has been applied
     except Forbidden as error:
         raise Conflict("access_not_applied") from error
-    _compare("database", None if mark is None else str(mark), deployment)
+    _require_same_deployment("database", None if mark is None else str(mark), deployment)
 
 
 async def require_own_bucket(storage: Storage, deployment: str) -> None:
     """Check that the bucket belongs to this deployment. Raises Conflict (bucket_unmarked,
     bucket_of_another_deployment), UpstreamFailed, Timeout.
     """
-    _compare("bucket", await storage.read_mark(), deployment)
+    _require_same_deployment("bucket", await storage.read_mark(), deployment)
 
 
-def _compare(what: str, mark: str | None, deployment: str) -> None:
+def _require_same_deployment(what: str, mark: str | None, deployment: str) -> None:
     if mark is None:
         raise Conflict(f"{what}_unmarked")
     if mark != deployment:
@@ -80,4 +80,4 @@ def mark_database(owner_url: str, deployment: str) -> None:
             "insert into private.deployment (name) values (%s) on conflict do nothing", (deployment,)
         )
         row = connection.execute("select name from private.deployment").fetchone()
-    _compare("database", None if row is None else str(row[0]), deployment)
+    _require_same_deployment("database", None if row is None else str(row[0]), deployment)

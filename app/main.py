@@ -40,7 +40,7 @@ from app.identity.tokens import TokenVerifier
 from app.integrations import vendor_clients
 from app.integrations.livekit.client import LiveKit, WebhookVerifier
 from app.integrations.storage.client import Storage
-from app.jobs.watch import LeaderWatch
+from app.jobs.leader_watch import LeaderWatch
 from app.keys.service import require_root_keys
 from app.postgres.database import Database
 from app.recording_imports.service import Imports

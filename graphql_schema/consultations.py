@@ -246,7 +246,9 @@ async def consultations(
 
 async def active_rooms(info: Info) -> list[ActiveRoom]:
     """List the doctor's rooms that are open now."""
-    rooms = await info.context.services.consultations.active_rooms(await info.context.asker(), selected(info))
+    rooms = await info.context.services.consultations.list_active_rooms(
+        await info.context.asker(), selected(info)
+    )
     return [ActiveRoom.of(room) for room in rooms]
 
 

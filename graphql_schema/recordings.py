@@ -328,7 +328,7 @@ async def recording(info: Info, id: strawberry.ID) -> Recording:
     selection = model.RecordingSelection(selected(info))
     found = await service.get(asker, parse_id(id), selection)
     if "storage" in selection.fields and found.status is model.RecordingStatus.READY:
-        return Recording.of(found, await service.stored_media(asker, found.id))
+        return Recording.of(found, await service.read_stored_media(asker, found.id))
     return Recording.of(found)
 
 

@@ -23,7 +23,7 @@ from app.certificates.signing import (
     read_public_key,
     read_signed,
 )
-from app.commands.console import out, refusals_told
+from app.commands.console import out, report_refusals
 
 _MOST_BYTES = 5 * 1024 * 1024 + 1
 """The number of bytes that are read: one more than any certificate has, JSON or PDF."""
@@ -49,7 +49,7 @@ def check_file(
     from app.certificates.pdf import MAGIC, read_attachment  # takes 0.1 s, and no other command needs it
 
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # its messages quote the file
-    with refusals_told():
+    with report_refusals():
         public_key = read_public_key(_read_file(key))
         content = _read_file(file)
         is_pdf = content.startswith(MAGIC)
@@ -71,7 +71,7 @@ def write_pdf(
     """Write a certificate as a PDF for people, with the signed file attached. Does not check the signature."""
     from app.certificates.pdf import render_pdf
 
-    with refusals_told():
+    with report_refusals():
         document = render_pdf(read_signed(_read_file(file)))
     try:
         with to.open("xb") as written:

@@ -1,4 +1,4 @@
-"""What a checkout of the repository has and an installed wheel has not: the development stack and the schema files."""
+"""Loads the parts that only a checkout of the repository has: the development stack and the schema files."""
 
 import importlib
 from pathlib import Path

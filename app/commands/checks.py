@@ -20,7 +20,7 @@ from app.integrations.storage.access_check import check_access
 from app.integrations.storage.client import Storage
 from app.integrations.storage.presigned_urls import MAX_URL_SECONDS
 from app.integrations.supabase.client import SupabaseAdmin
-from app.jobs.watch import read_last_led
+from app.jobs.leader_watch import read_last_led
 from app.keys.keyring import Keyring
 from app.keys.service import require_root_keys
 from app.postgres.database import Database
@@ -47,7 +47,7 @@ _LIVEKIT_NOTE = (
 
 @dataclass(frozen=True)
 class _Check:
-    """A check. `note` says what a check that passed did not try."""
+    """A check. `note` says what the check leaves out, even if it passed."""
 
     name: str
     run: Callable[[], Awaitable[None]]
@@ -59,7 +59,7 @@ class _Check:
 class Result:
     """The result of one check. `problem` is a code and `remedy` a sentence if the check failed.
 
-    `note` says what a check that passed did not try.
+    `note` says what the check leaves out, even if it passed.
     """
 
     name: str
@@ -69,49 +69,49 @@ class Result:
     note: str = ""
 
 
-async def everything() -> list[Result]:
+async def run_all_checks() -> list[Result]:
     """Run every check whose settings exist. Missing settings are a failed check."""
     results: list[Result] = []
     try:
         api = load(ApiSettings)
         results.append(Result("settings of the API", ok=True))
-        results.extend([await _result("API", check) for check in _api_checks(api)])
+        results.extend([await _run_check("API", check) for check in _list_api_checks(api)])
     except SettingsError as error:
         results.append(_bad_settings("API", error))
     try:
         worker = load(WorkerSettings)
         results.append(Result("settings of the worker", ok=True))
-        results.extend([await _result("worker", check) for check in _worker_checks(worker)])
+        results.extend([await _run_check("worker", check) for check in _list_worker_checks(worker)])
     except SettingsError as error:
         results.append(_bad_settings("worker", error))
     return results
 
 
-async def require_own_world(settings: ApiSettings) -> None:
+async def require_own_deployment(settings: ApiSettings) -> None:
     """Raise AppError if the API's database or bucket is unreachable or belongs to another deployment."""
-    await _database(settings.api_database_url, settings.deployment)
-    await _api_bucket(settings)
+    await _check_database(settings.api_database_url, settings.deployment)
+    await _check_api_bucket(settings)
 
 
-def _api_checks(settings: ApiSettings) -> list[_Check]:
+def _list_api_checks(settings: ApiSettings) -> list[_Check]:
     return [
-        _Check("database", lambda: _database(settings.api_database_url, settings.deployment)),
-        _Check("bucket", lambda: _api_bucket(settings)),
-        _Check("root keys", lambda: _root_keys(settings.api_database_url, settings.keyring)),
-        _Check("LiveKit", lambda: _livekit(settings), _LIVEKIT_SECONDS, _LIVEKIT_NOTE),
-        _Check("Supabase Auth's signing keys", lambda: _signing_keys(settings)),
+        _Check("database", lambda: _check_database(settings.api_database_url, settings.deployment)),
+        _Check("bucket", lambda: _check_api_bucket(settings)),
+        _Check("root keys", lambda: _check_root_keys(settings.api_database_url, settings.keyring)),
+        _Check("LiveKit", lambda: _check_livekit(settings), _LIVEKIT_SECONDS, _LIVEKIT_NOTE),
+        _Check("Supabase Auth's signing keys", lambda: _check_signing_keys(settings)),
     ]
 
 
-def _worker_checks(settings: WorkerSettings) -> list[_Check]:
+def _list_worker_checks(settings: WorkerSettings) -> list[_Check]:
     return [
-        _Check("database", lambda: _database(settings.worker_database_url, settings.deployment)),
-        _Check("bucket", lambda: _worker_bucket(settings)),
-        _Check("the recorder's bucket key", lambda: _recorder_key(settings)),
-        _Check("root keys", lambda: _root_keys(settings.worker_database_url, settings.keyring)),
-        _Check("leader", lambda: _leader(settings.worker_database_url)),
-        _Check("Supabase Auth's administration", lambda: _supabase_admin(settings)),
-        _Check("OpenAI", lambda: _openai(settings)),
+        _Check("database", lambda: _check_database(settings.worker_database_url, settings.deployment)),
+        _Check("bucket", lambda: _check_worker_bucket(settings)),
+        _Check("the recorder's bucket key", lambda: _check_recorder_key(settings)),
+        _Check("root keys", lambda: _check_root_keys(settings.worker_database_url, settings.keyring)),
+        _Check("leader", lambda: _check_leader(settings.worker_database_url)),
+        _Check("Supabase Auth's administration", lambda: _check_supabase_admin(settings)),
+        _Check("OpenAI", lambda: _check_openai(settings)),
     ]
 
 
@@ -120,7 +120,7 @@ def _bad_settings(process: str, error: SettingsError) -> Result:
     return Result(f"settings of the {process}", False, problem, "See .env.example.")
 
 
-async def _result(process: str, check: _Check) -> Result:
+async def _run_check(process: str, check: _Check) -> Result:
     name = f"{process}: {check.name}"
     try:
         async with asyncio.timeout(check.seconds):
@@ -133,7 +133,7 @@ async def _result(process: str, check: _Check) -> Result:
     return Result(name, ok=True, note=check.note)
 
 
-async def _database(url: SecretStr, deployment: str) -> None:
+async def _check_database(url: SecretStr, deployment: str) -> None:
     database = Database(url.get_secret_value(), application="resguardo-check", max_size=1)
     try:
         await database.open()
@@ -142,7 +142,7 @@ async def _database(url: SecretStr, deployment: str) -> None:
         await database.close()
 
 
-async def _root_keys(url: SecretStr, keyring: Keyring) -> None:
+async def _check_root_keys(url: SecretStr, keyring: Keyring) -> None:
     database = Database(url.get_secret_value(), application="resguardo-check", max_size=1)
     try:
         await database.open()
@@ -151,7 +151,7 @@ async def _root_keys(url: SecretStr, keyring: Keyring) -> None:
         await database.close()
 
 
-async def _leader(url: SecretStr) -> None:
+async def _check_leader(url: SecretStr) -> None:
     """Raise if there is no leader. A deployment on which no worker has ever run passes."""
     database = Database(url.get_secret_value(), application="resguardo-check", max_size=1)
     try:
@@ -164,19 +164,19 @@ async def _leader(url: SecretStr) -> None:
         raise UpstreamFailed("nobody_leads", what=str(found))
 
 
-async def _api_bucket(settings: ApiSettings) -> None:
+async def _check_api_bucket(settings: ApiSettings) -> None:
     storage = vendor_clients.make_reader_storage(settings)
     other = vendor_clients.make_reader_storage(settings, other_style=True)
-    await _bucket(settings, storage, other, settings.url_lifetime_seconds)
+    await _check_bucket(settings, storage, other, settings.url_lifetime_seconds)
 
 
-async def _worker_bucket(settings: WorkerSettings) -> None:
+async def _check_worker_bucket(settings: WorkerSettings) -> None:
     storage = vendor_clients.make_worker_storage(settings)
     other = vendor_clients.make_worker_storage(settings, other_style=True)
-    await _bucket(settings, storage, other, MAX_URL_SECONDS)
+    await _check_bucket(settings, storage, other, MAX_URL_SECONDS)
 
 
-async def _bucket(
+async def _check_bucket(
     settings: BucketSettings, storage: Storage, other: Storage, url_lifetime_seconds: int
 ) -> None:
     try:
@@ -191,7 +191,7 @@ async def _bucket(
         other.close()
 
 
-async def _recorder_key(settings: WorkerSettings) -> None:
+async def _check_recorder_key(settings: WorkerSettings) -> None:
     """Raise unless the store refuses LiveKit's key for reading the mark, which every bucket of ours contains."""
     target = await vendor_clients.make_recorder_target(settings, "resguardo-check.mp4")
     storage = vendor_clients.make_recorder_storage(target)
@@ -206,14 +206,14 @@ async def _recorder_key(settings: WorkerSettings) -> None:
     raise UpstreamFailed("recorder_key_reads")
 
 
-async def _livekit(settings: LiveKitSettings) -> None:
+async def _check_livekit(settings: LiveKitSettings) -> None:
     async with vendor_clients.make_livekit(settings) as livekit:
         found = await livekit.reachable()
     if found != "ok":
         raise UpstreamFailed(f"livekit_{found}")
 
 
-async def _signing_keys(settings: SupabaseSettings) -> None:
+async def _check_signing_keys(settings: SupabaseSettings) -> None:
     try:
         async with httpx.AsyncClient(timeout=_TIMEOUT_SECONDS) as http:
             answer = await http.get(settings.jwks_url)
@@ -224,7 +224,7 @@ async def _signing_keys(settings: SupabaseSettings) -> None:
         raise UpstreamFailed("jwks_empty")
 
 
-async def _supabase_admin(settings: WorkerSettings) -> None:
+async def _check_supabase_admin(settings: WorkerSettings) -> None:
     admin = SupabaseAdmin(settings.supabase_url, settings.supabase_secret_key.get_secret_value())
     try:
         found = await admin.reachable()
@@ -242,7 +242,7 @@ _OF_SPEECH = {
 """Our reasons for refusals of the list of models."""
 
 
-async def _openai(settings: WorkerSettings) -> None:
+async def _check_openai(settings: WorkerSettings) -> None:
     import openai  # this import takes half a second, and nothing else needs it
 
     if settings.openai_api_key is None:

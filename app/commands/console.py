@@ -22,7 +22,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 _CHATTY = ("httpx", "httpx2", "httpcore", "botocore", "uvicorn")
-_TOLD_BY_US = ("procrastinate", "psycopg")
+_LOGGED_BY_US = ("procrastinate", "psycopg")
 """Libraries whose important events our own log lines report. The libraries' lines quote hosts, logins and error
 messages.
 """
@@ -34,7 +34,7 @@ def log_to_stderr(stream: TextIO | None = None) -> None:
     """
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    handler.addFilter(_is_told)
+    handler.addFilter(_may_log)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in _CHATTY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -53,19 +53,19 @@ class _Formatter(logging.Formatter):
         return describe_failure(ei[1])
 
 
-def _is_told(record: logging.LogRecord) -> bool:
+def _may_log(record: logging.LogRecord) -> bool:
     """Return whether a record may be logged. asyncio and uvicorn write exceptions into the text itself, which is
     removed.
     """
     library = record.name.partition(".")[0]
-    if library in _TOLD_BY_US and getattr(record, "action", None) != "task_not_found":
+    if library in _LOGGED_BY_US and getattr(record, "action", None) != "task_not_found":
         return False
     if library != "app" and (record.exc_info or "Traceback" in str(record.msg)):
         record.msg, record.args = re.split(r"[:\n]", record.getMessage())[0], None
     return True
 
 
-def ends_without_a_message(command: Callable[[], None]) -> None:
+def run_without_messages(command: Callable[[], None]) -> None:
     """Run a command. An unexpected exception ends it with exit code 1, and prints only its type and frames."""
     try:
         command()
@@ -75,7 +75,7 @@ def ends_without_a_message(command: Callable[[], None]) -> None:
 
 
 @contextmanager
-def refusals_told() -> Iterator[None]:
+def report_refusals() -> Iterator[None]:
     """End the command with exit code 2 for wrong settings and 1 for a refusal, and print the text and the remedy."""
     try:
         yield
@@ -91,7 +91,7 @@ def refusals_told() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def leave_threads_behind() -> NoReturn:
+def exit_without_threads() -> NoReturn:
     """End the process successfully without waiting for threads. A thread with an abandoned call to the bucket would
     otherwise delay the end by up to half a minute.
     """

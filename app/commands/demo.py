@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from app import settings
 from app.commands.checkout import load_devstack
-from app.commands.console import err, out, refusals_told
+from app.commands.console import err, out, report_refusals
 
 FIXTURES = Path(__file__).parent.parent.parent / "tests" / "fixtures"
 MEDIA = FIXTURES / "headache.mp4"
@@ -67,14 +67,14 @@ def demo(
         report_to=json,
         ports={name: number for name, number in asked.items() if number is not None},
         allowed_origins=os.environ.get("ALLOWED_ORIGINS"),
-        database_url=_plain_postgres(),
+        database_url=_read_plain_postgres_url(),
     )
     raise typer.Exit(showing.show(options))
 
 
-def _plain_postgres() -> str | None:
+def _read_plain_postgres_url() -> str | None:
     """Return the superuser's URL of a Postgres to use instead of the embedded one."""
-    with refusals_told():
+    with report_refusals():
         return settings.check_database_url("DATABASE_URL", os.environ.get("DATABASE_URL"))
 
 

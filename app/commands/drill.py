@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app import settings
 from app.commands.checkout import load_devstack
-from app.commands.console import out, refusals_told
+from app.commands.console import out, report_refusals
 from app.commands.keys import ask_passphrase
 from app.drill import run as drills
 from app.drill.model import LIMIT_HOURS, Report, Step
@@ -66,25 +66,27 @@ def restore(
     """
     restorer = load_devstack("restoring", command="resguardo drill")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with refusals_told():
+    with report_refusals():
         loaded = settings.load(BucketWriterSettings)
         if report is not None and report.exists():
             raise typer.BadParameter("the file is there already", param_hint="--report")
         order = drills.Order(dump, escrow, ask_passphrase(confirm=False), sample)
-        made = _watched(loaded, order, restorer)
+        made = _run_with_progress(loaded, order, restorer)
     if report is not None:
         report.write_text(json.dumps(made.as_json(), indent=2) + "\n", encoding="utf-8")
-    _conclude(made)
+    _print_result(made)
     raise typer.Exit(0 if made.is_ok else 1)
 
 
-def _watched(loaded: BucketWriterSettings, order: drills.Order, restorer: drills.Restorer) -> Report:
+def _run_with_progress(
+    loaded: BucketWriterSettings, order: drills.Order, restorer: drills.Restorer
+) -> Report:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out, transient=True) as progress:
         shown = progress.add_task("", total=None)
 
         def end(step: Step) -> None:
-            progress.console.print(_line(step))
+            progress.console.print(_format_step(step))
 
         return drills.run(
             loaded,
@@ -98,7 +100,7 @@ def _watched(loaded: BucketWriterSettings, order: drills.Order, restorer: drills
         )
 
 
-def _line(step: Step) -> str:
+def _format_step(step: Step) -> str:
     mark = "[green]✓[/]" if step.is_ok else "[red]✗[/]"
     found = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in step.found.items())
     lines = [f"{mark} {step.name:<20} {step.seconds:8.1f} s  {escape(found)}"]
@@ -108,7 +110,7 @@ def _line(step: Step) -> str:
     return "\n".join(lines)
 
 
-def _conclude(made: Report) -> None:
+def _print_result(made: Report) -> None:
     word = "within" if made.is_within_limit else "[red]beyond[/]"
     out.print(
         f"drill: {'ok' if made.is_ok else 'FAILED'}, {made.seconds:.1f} s, {word} the {LIMIT_HOURS} h of the proposed "

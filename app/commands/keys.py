@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app import deployment, settings
-from app.commands.console import err, out, refusals_told
+from app.commands.console import err, out, report_refusals
 from app.errors import InvalidInput
 from app.keys import escrow as escrows
 from app.keys import service
@@ -30,7 +30,7 @@ commands = typer.Typer(no_args_is_help=True, help="The root keys, their rotation
 @commands.command("new")
 def new_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="Its name, such as 2026-11.")]) -> None:
     """Print a new root key, to be put first into ROOT_KEYS. The command does not store it."""
-    with refusals_told():
+    with report_refusals():
         typer.echo(new_key_line(key_id))
         err.print("Put it before the others in ROOT_KEYS, restart every worker, then: resguardo keys rotate.")
         err.print(
@@ -44,12 +44,12 @@ def show_status() -> None:
 
     The exit code is 1 if a needed root key is not in ROOT_KEYS, or is a different key with the same name.
     """
-    with refusals_told():
+    with report_refusals():
         loaded = settings.load(WorkerSettings)
-        counted = asyncio.run(_with_database(loaded, lambda database, _: service.count_keys(database)))
+        counted = asyncio.run(_run_with_database(loaded, lambda database, _: service.count_keys(database)))
         for key_id in dict.fromkeys((*loaded.keyring.ids, *(one.root_key_id for one in counted))):
-            _show_root_key(key_id, loaded.keyring, [one for one in counted if one.root_key_id == key_id])
-        asyncio.run(_with_database(loaded, service.require_root_keys))
+            _print_root_key(key_id, loaded.keyring, [one for one in counted if one.root_key_id == key_id])
+        asyncio.run(_run_with_database(loaded, service.require_root_keys))
 
 
 @commands.command("rotate")
@@ -59,7 +59,7 @@ def rotate_keys() -> None:
 
     The exit code is 1 if a key could not be unwrapped. The old root keys must then stay.
     """
-    with refusals_told():
+    with report_refusals():
         done = asyncio.run(_rotate(settings.load(WorkerSettings)))
         out.print(f"[green]{done.rewrapped}[/] data keys are wrapped by the current root key now")
         for recording_id in done.unreadable:
@@ -79,7 +79,7 @@ def write_escrow(file: Annotated[Path, typer.Argument(help="A file that is not t
     The command asks for the passphrase twice, or reads it from RESGUARDO_ESCROW_PASSPHRASE. The passphrase has at
     least 16 characters.
     """
-    with refusals_told():
+    with report_refusals():
         loaded = settings.load(WorkerSettings)
         passphrase = ask_passphrase(confirm=True)
         made = escrows.Escrow(
@@ -90,7 +90,7 @@ def write_escrow(file: Annotated[Path, typer.Argument(help="A file that is not t
             certificate_former_public_keys=loaded.certificate_former_public_keys,
         )
         escrows.write_new(file, escrows.seal(made, passphrase))
-        _show(escrows.read(file, passphrase))
+        _print_escrow(escrows.read(file, passphrase))
         out.print(
             "Keep it and the passphrase apart from each other, and both apart from the database's backups."
         )
@@ -99,8 +99,8 @@ def write_escrow(file: Annotated[Path, typer.Argument(help="A file that is not t
 @commands.command("check")
 def check_escrow(file: Annotated[Path, typer.Argument(help="What `keys escrow` wrote.")]) -> None:
     """Open an escrow file and show its deployment and the names of its keys, never the keys."""
-    with refusals_told():
-        _show(escrows.read(file, ask_passphrase(confirm=False)))
+    with report_refusals():
+        _print_escrow(escrows.read(file, ask_passphrase(confirm=False)))
 
 
 def ask_passphrase(*, confirm: bool) -> str:
@@ -117,7 +117,7 @@ def ask_passphrase(*, confirm: bool) -> str:
     return given
 
 
-def _show(kept: escrows.Escrow) -> None:
+def _print_escrow(kept: escrows.Escrow) -> None:
     out.print(f"[green]✓[/] escrow of {escape(kept.deployment)}, made {kept.made_at:%Y-%m-%d %H:%M} UTC")
     for number, (key_id, value) in enumerate(kept.keyring.check_values().items()):
         current = ", the current one" if number == 0 else ""
@@ -125,7 +125,7 @@ def _show(kept: escrows.Escrow) -> None:
     out.print("  the certificate's signing key")
 
 
-def _show_root_key(key_id: str, keyring: Keyring, wrapped: list[service.KeyCount]) -> None:
+def _print_root_key(key_id: str, keyring: Keyring, wrapped: list[service.KeyCount]) -> None:
     """Print one line: whether the root key is configured, and what it wraps."""
     kinds = {"recording": "recordings' data keys", "word_index": "key of the word index"}
     told = ", ".join(f"{one.count} {kinds[one.kind]}" for one in wrapped) or "wraps nothing"
@@ -142,7 +142,7 @@ async def _rotate(loaded: WorkerSettings) -> service.Rotation:
     columns = (TextColumn("rotating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err) as progress:
         shown = progress.add_task("rotating", total=None)
-        return await _with_database(
+        return await _run_with_database(
             loaded,
             partial(
                 service.rotate,
@@ -151,7 +151,7 @@ async def _rotate(loaded: WorkerSettings) -> service.Rotation:
         )
 
 
-async def _with_database(loaded: WorkerSettings, work: Callable[[Database, Keyring], Awaitable[T]]) -> T:
+async def _run_with_database(loaded: WorkerSettings, work: Callable[[Database, Keyring], Awaitable[T]]) -> T:
     """Run `work` with the database of this deployment, and refuse another deployment's database."""
     database = Database(
         loaded.worker_database_url.get_secret_value(), application="resguardo-keys", max_size=2

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from app.commands.checkout import require_schemas
-from app.commands.console import out, refusals_told
+from app.commands.console import out, report_refusals
 from app.postgres.access_policies import MIGRATIONS_DIRECTORY
 from app.postgres.migration_files import INITIAL, SCHEMAS_DIRECTORY, initial_migration, write_new_migration
 from app.postgres.migrations import list_migrations
@@ -29,7 +29,7 @@ def new(
 ) -> None:
     """Writes an empty migration with the next version, for a change of supabase/schemas."""
     require_schemas(SCHEMAS_DIRECTORY, command="resguardo migrations")
-    with refusals_told():
+    with report_refusals():
         out.print(str(write_new_migration(name, datetime.now(UTC))), soft_wrap=True)
 
 
@@ -37,7 +37,7 @@ def new(
 def initial() -> None:
     """Generates the first migration from supabase/schemas, while it is the only one."""
     require_schemas(SCHEMAS_DIRECTORY, command="resguardo migrations")
-    with refusals_told():
+    with report_refusals():
         text = initial_migration()
         if [migration.path.name for migration in list_migrations(MIGRATIONS_DIRECTORY)] not in (
             [],

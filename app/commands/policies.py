@@ -13,7 +13,7 @@ from app.bucket.clients import open_bucket_clients
 from app.bucket.drifts import Inspection
 from app.bucket.rule_plan import PartPlan, Sign
 from app.bucket.service import BucketPolicies
-from app.commands.console import out, refusals_told
+from app.commands.console import out, report_refusals
 from app.deployment import require_own_bucket, require_own_database
 from app.errors import Conflict
 from app.integrations import vendor_clients
@@ -36,8 +36,8 @@ def plan_bucket(prune: Prune = False) -> None:
 
     Uses the worker's settings.
     """
-    with refusals_told():
-        _show(_run(lambda bucket: bucket.plan(prune=prune)))
+    with report_refusals():
+        _print_plan(_run(lambda bucket: bucket.plan(prune=prune)))
 
 
 @commands.command("apply")
@@ -49,7 +49,7 @@ def apply_bucket(
 
     async def apply(bucket: BucketPolicies) -> bool:
         shown = await bucket.plan(prune=prune)
-        _show(shown)
+        _print_plan(shown)
         if all(part.is_unread for part in shown):
             raise Conflict("bucket_keys_missing")
         if not any(part.has_changes for part in shown):
@@ -59,7 +59,7 @@ def apply_bucket(
         await bucket.apply(shown, prune=prune)
         return True
 
-    with refusals_told():
+    with report_refusals():
         out.print("[green]applied[/]" if _run(apply) else "nothing to change")
 
 
@@ -69,13 +69,13 @@ def check_drift() -> None:
 
     Checks bucket rules, public addresses, unfinished uploads, held objects, and the rights in the database.
     """
-    with refusals_told():
+    with report_refusals():
         inspection = _run(lambda bucket: bucket.inspect())
-        _tell(inspection)
+        _print_differences(inspection)
         raise typer.Exit(1 if inspection.drifts else 0)
 
 
-def _show(parts: Sequence[PartPlan]) -> None:
+def _print_plan(parts: Sequence[PartPlan]) -> None:
     for part in parts:
         if part.is_unread:
             why = "no key for it" if part.is_offered else "this S3 server does not offer it (docs/s3.md)"
@@ -86,7 +86,7 @@ def _show(parts: Sequence[PartPlan]) -> None:
         out.print("no differences")
 
 
-def _tell(inspection: Inspection) -> None:
+def _print_differences(inspection: Inspection) -> None:
     for drift in inspection.drifts:
         out.print(f"[red]✗[/] {escape(str(drift))}")
     for topic, reason in inspection.unchecked.items():
@@ -97,15 +97,15 @@ def _tell(inspection: Inspection) -> None:
 
 
 def _run(work: Callable[[BucketPolicies], Awaitable[T]]) -> T:
-    async def with_bucket() -> T:
-        async with _bucket(settings.load(WorkerSettings)) as bucket:
+    async def work_with_bucket() -> T:
+        async with _open_bucket(settings.load(WorkerSettings)) as bucket:
             return await work(bucket)
 
-    return asyncio.run(with_bucket())
+    return asyncio.run(work_with_bucket())
 
 
 @asynccontextmanager
-async def _bucket(loaded: WorkerSettings) -> AsyncIterator[BucketPolicies]:
+async def _open_bucket(loaded: WorkerSettings) -> AsyncIterator[BucketPolicies]:
     """Yield the service for our own deployment's bucket. Another deployment's rules are never touched."""
     database = Database(
         loaded.worker_database_url.get_secret_value(), application="resguardo-policies", max_size=4

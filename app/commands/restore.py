@@ -7,7 +7,7 @@ from uuid import UUID
 import typer
 
 from app import settings
-from app.commands.console import err, out, refusals_told
+from app.commands.console import err, out, report_refusals
 from app.deletions.restore_check import RestoreReport
 from app.settings import WorkerSettings
 from app.worker.services import open_services
@@ -31,9 +31,9 @@ def check_restore(
 
     The exit code is 1 while such a recording remains, or if the ledger has foreign entries.
     """
-    with refusals_told():
+    with report_refusals():
         report = asyncio.run(compare_ledger(settings.load(WorkerSettings), repeat=repeat))
-    _tell(report)
+    _print_report(report)
     raise typer.Exit(0 if report.is_clean else 1)
 
 
@@ -43,12 +43,12 @@ async def compare_ledger(settings: WorkerSettings, *, repeat: bool) -> RestoreRe
         return await services.restores.run(repeat=repeat)
 
 
-def _tell(report: RestoreReport) -> None:
+def _print_report(report: RestoreReport) -> None:
     out.print(f"{report.entries} deletions in the ledger")
     if report.moved:
         out.print(f"{report.moved} objects found where they were moved to after the backup")
     for recording_id in report.undone:
-        out.print(f"{_fate(recording_id, report)} {recording_id}")
+        out.print(f"{_describe_fate(recording_id, report)} {recording_id}")
     for recording_id in report.unknown:
         out.print(f"not known to the database, which is older than the recording: {recording_id}")
     for recording_id in report.foreign:
@@ -59,7 +59,7 @@ def _tell(report: RestoreReport) -> None:
         err.print("Next: resguardo restore check --repeat (docs/restore.md)")
 
 
-def _fate(recording_id: UUID, report: RestoreReport) -> str:
+def _describe_fate(recording_id: UUID, report: RestoreReport) -> str:
     if recording_id in report.repeated:
         return "[green]destroyed again by the worker[/]"
     if recording_id in report.held:

@@ -9,14 +9,14 @@ import typer
 from rich.markup import escape
 
 from app import deployment, settings
-from app.commands.console import out, refusals_told
+from app.commands.console import out, report_refusals
 from app.postgres.database import Database
 from app.retention.model import Change, KeptPolicy, Preview
 from app.retention.proposals import RETENTION_FILE, Proposal, Proposals, read_policy_file
 from app.settings import OwnerSettings
 
 commands = typer.Typer(no_args_is_help=True, help="What is kept how long: policies/retention.toml.")
-_Said = TypeVar("_Said")
+T = TypeVar("T")
 
 
 @commands.command("propose")
@@ -24,27 +24,27 @@ def propose(
     file: Annotated[Path, typer.Argument(help="The policy to propose.")] = RETENTION_FILE,
 ) -> None:
     """Propose a retention policy to the compliance officers, as the owner. Shows what it changes and deletes."""
-    with refusals_told():
+    with report_refusals():
         source = read_policy_file(file)
-        _tell(_as_owner(lambda proposals: proposals.propose(source)))
+        _print_proposal(_run(lambda proposals: proposals.propose(source)))
 
 
 @commands.command("show")
 def show() -> None:
     """Show the policy in force and the proposed policies, as the owner."""
-    with refusals_told():
-        standing = _as_owner(lambda proposals: proposals.standing())
+    with report_refusals():
+        standing = _run(lambda proposals: proposals.standing())
         for kept in standing:
-            _tell_policy(kept)
+            _print_policy(kept)
         if not standing:
             out.print("no policy is in force, and none is proposed: nothing is ever due")
 
 
-def _as_owner(act: Callable[[Proposals], Awaitable[_Said]]) -> _Said:
-    return asyncio.run(_acted(settings.load(OwnerSettings), act))
+def _run(act: Callable[[Proposals], Awaitable[T]]) -> T:
+    return asyncio.run(_run_as_owner(settings.load(OwnerSettings), act))
 
 
-async def _acted(loaded: OwnerSettings, act: Callable[[Proposals], Awaitable[_Said]]) -> _Said:
+async def _run_as_owner(loaded: OwnerSettings, act: Callable[[Proposals], Awaitable[T]]) -> T:
     database = Database(loaded.database_url.get_secret_value(), application="resguardo-retention", max_size=1)
     try:
         await database.open()
@@ -54,26 +54,26 @@ async def _acted(loaded: OwnerSettings, act: Callable[[Proposals], Awaitable[_Sa
         await database.close()
 
 
-def _tell(proposal: Proposal) -> None:
+def _print_proposal(proposal: Proposal) -> None:
     out.print(f"[green]proposed[/] {proposal.kept.id} {escape(proposal.kept.policy.name)}")
     if proposal.active is None:
         out.print("no policy is in force: this would be the first")
     elif not proposal.changes:
         out.print(f"no term differs from those of {escape(proposal.active.policy.name)}")
     for change in proposal.changes:
-        out.print(f"  {_difference(change)}")
-    _tell_preview(proposal.preview)
+        out.print(f"  {_describe_change(change)}")
+    _print_preview(proposal.preview)
     out.print(
         f"{2 if proposal.kept.shortens else 1} compliance officer(s) must approve it: approveRetentionPolicy"
     )
 
 
-def _difference(change: Change) -> str:
+def _describe_change(change: Change) -> str:
     before, after = ("none" if term is None else term for term in (change.before, change.after))
     return f"{change.place}: {before} -> {after}" + (" [bold red]shorter[/]" if change.is_shorter else "")
 
 
-def _tell_preview(preview: Preview) -> None:
+def _print_preview(preview: Preview) -> None:
     if not preview.months:
         out.print("it leaves alone what is recorded already")
     for month in preview.months:
@@ -85,7 +85,7 @@ def _tell_preview(preview: Preview) -> None:
         out.print(f"the first would be due on {preview.earliest_due_at:%Y-%m-%d %H:%M} UTC")
 
 
-def _tell_policy(kept: KeptPolicy) -> None:
+def _print_policy(kept: KeptPolicy) -> None:
     policy = kept.policy
     out.print(f"{kept.status} {kept.id} {escape(policy.name)}, {len(kept.approved_by)} approval(s)")
     for kind in (None, *sorted(policy.kinds)):

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from app import deployment, settings
-from app.commands.console import out, refusals_told
+from app.commands.console import out, report_refusals
 from app.integrations.supabase.client import SupabaseAdmin
 from app.postgres.database import Database
 from app.settings import StaffSettings
@@ -22,7 +22,7 @@ def add_staff(
     role: Annotated[StaffRole, typer.Option(help="What they will be.")],
 ) -> None:
     """Add a staff member, as the owner: usually the first compliance officer, who can then invite everyone else."""
-    with refusals_told():
+    with report_refusals():
         member = asyncio.run(_add_staff(settings.load(StaffSettings), email, role))
         out.print(f"[green]added[/] {member.user_id} as {role.value}")
         if member.has_login:

@@ -75,7 +75,7 @@ class Consent:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ParticipantConsent:
     """The present consent of a participant. `is_required` is false for a guest who never joined.
 
     `is_withdrawn` says that the participant had consented before.
@@ -89,18 +89,14 @@ class Standing:
     is_withdrawn: bool
 
 
-def missing_consents(standings: Iterable[Standing]) -> list[str]:
+def list_missing_consents(participants: Iterable[ParticipantConsent]) -> list[str]:
     """Return the roles whose consent is missing."""
-    return sorted(
-        standing.guest_role or standing.kind
-        for standing in standings
-        if standing.is_required and not standing.is_given
-    )
+    return sorted(one.guest_role or one.kind for one in participants if one.is_required and not one.is_given)
 
 
-def require_everyone(standings: Iterable[Standing]) -> None:
+def require_everyone(participants: Iterable[ParticipantConsent]) -> None:
     """Raise Forbidden (consent_missing) with the roles whose consent is missing (law 6)."""
-    missing = missing_consents(standings)
+    missing = list_missing_consents(participants)
     if missing:
         raise Forbidden("consent_missing", missing=", ".join(missing))
 

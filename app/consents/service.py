@@ -8,11 +8,11 @@ from app.consents import store
 from app.consents.model import (
     Consent,
     Decision,
+    ParticipantConsent,
     Representative,
     ShownText,
     Source,
-    Standing,
-    missing_consents,
+    list_missing_consents,
     require_any,
     require_everyone,
 )
@@ -27,7 +27,7 @@ MAX_NAME_LENGTH = 200
 
 
 class Consents:
-    """The service."""
+    """The service of the API."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -43,7 +43,7 @@ class Consents:
         """
         require_known(shown)
         _require_named(representative)
-        async with self._opened(asker, participant_id, permissions.GIVE_CONSENT) as (tx, participant, source):
+        async with self._open(asker, participant_id, permissions.GIVE_CONSENT) as (tx, participant, source):
             return await store.insert(tx, participant, Decision.GIVEN, source, shown, representative)
 
     async def withdraw(
@@ -54,22 +54,22 @@ class Consents:
         Raises NotFound, Conflict (no_consent_to_withdraw), InvalidInput (bad_representative).
         """
         _require_named(representative)
-        async with self._opened(asker, participant_id, permissions.WITHDRAW_CONSENT) as (
+        async with self._open(asker, participant_id, permissions.WITHDRAW_CONSENT) as (
             tx,
             participant,
             source,
         ):
-            standing = require_any(await store.history(tx, participant_id))
-            if standing.decision is Decision.WITHDRAWN:
-                return standing
+            newest = require_any(await store.read_history(tx, participant_id))
+            if newest.decision is Decision.WITHDRAWN:
+                return newest
             consent = await store.insert(
-                tx, participant, Decision.WITHDRAWN, source, standing.shown, representative
+                tx, participant, Decision.WITHDRAWN, source, newest.shown, representative
             )
             await store.defer_enforcement(tx, participant.consultation_id)
             return consent
 
     @asynccontextmanager
-    async def _opened(
+    async def _open(
         self, asker: Asker, participant_id: UUID, permission: Permission
     ) -> AsyncIterator[tuple[Transaction, ConsentingParticipant, Source]]:
         async with self._database.as_user(asker, permission.on(participant_id)) as tx:
@@ -88,17 +88,17 @@ async def lock_consultation(tx: Transaction, consultation_id: UUID) -> None:
 
 async def require_consent(tx: Transaction, consultation_id: UUID) -> None:
     """Raise Forbidden (consent_missing, with the roles) unless every required participant consents now (law 6)."""
-    require_everyone(await store.standings(tx, consultation_id))
+    require_everyone(await store.read_participant_consents(tx, consultation_id))
 
 
-async def standings(tx: Transaction, consultation_id: UUID) -> list[Standing]:
+async def read_participant_consents(tx: Transaction, consultation_id: UUID) -> list[ParticipantConsent]:
     """Return the present consent of every participant of a consultation."""
-    return await store.standings(tx, consultation_id)
+    return await store.read_participant_consents(tx, consultation_id)
 
 
 async def everyone_consents(tx: Transaction, consultation_id: UUID) -> bool:
     """Return whether every required participant consents now (law 6)."""
-    return not missing_consents(await store.standings(tx, consultation_id))
+    return not list_missing_consents(await store.read_participant_consents(tx, consultation_id))
 
 
 def _require_named(representative: Representative | None) -> None:

@@ -7,14 +7,14 @@ from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
 
-from app.consents.model import Consent, Decision, Representative, ShownText, Source, Standing
+from app.consents.model import Consent, Decision, ParticipantConsent, Representative, ShownText, Source
 from app.postgres.audited import AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.queries import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _consents = TypeAdapter(list[Consent])
-_standings = TypeAdapter(list[Standing])
+_participant_consents = TypeAdapter(list[ParticipantConsent])
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,16 @@ async def insert(
     return _consents.validate_python(rows)[0]
 
 
-async def history(tx: Transaction, participant_id: UUID) -> list[Consent]:
+async def read_history(tx: Transaction, participant_id: UUID) -> list[Consent]:
     """Return all statements of a participant, oldest first."""
     return _consents.validate_python(await tx.all(_sql["history"], {"participant_id": participant_id}))
 
 
-async def standings(tx: Transaction, consultation_id: UUID) -> list[Standing]:
+async def read_participant_consents(tx: Transaction, consultation_id: UUID) -> list[ParticipantConsent]:
     """Return the present consent of every participant of a consultation."""
-    return _standings.validate_python(await tx.all(_sql["standings"], {"consultation_id": consultation_id}))
+    return _participant_consents.validate_python(
+        await tx.all(_sql["participant_consents"], {"consultation_id": consultation_id})
+    )
 
 
 async def defer_enforcement(tx: Transaction, consultation_id: UUID) -> None:

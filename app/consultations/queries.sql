@@ -65,7 +65,7 @@ select
         array[%(consultation_id)s::uuid], '{}', null
     );
 
--- name: joined_rooms
+-- name: list_joined_rooms
 -- Returns the newest consultations in which somebody joined within the last 12 hours, at most 100.
 select c.id, c.patient_id, c.room_name
 from resguardo.consultations as c
@@ -86,7 +86,7 @@ select private.has_live_recording(%(id)s);
 -- Returns the id of the patient with this external id, and creates the patient if none exists.
 select private.register_patient(%(external_id)s, %(user_id)s, %(birth_date)s);
 
--- name: keep_invitation
+-- name: store_invitation
 -- Stores the hash of a guest's invitation and returns when the invitation expires.
 with dated as materialized (
     select clock_timestamp() + %(lifetime)s::interval as expires_at

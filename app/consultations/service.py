@@ -122,7 +122,7 @@ class Consultations:
                 selection=selection,
                 counts_as_page=True,
             )
-            return _found(consultation)
+            return _require_found(consultation)
 
     async def page(
         self, asker: Asker, request: PageRequest, selection: ConsultationSelection
@@ -142,7 +142,7 @@ class Consultations:
         access = permissions.JOIN_CONSULTATION.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
             await consents.lock_consultation(tx, consultation_id)
-            consultation = _found(
+            consultation = _require_found(
                 await store.read(
                     tx,
                     consultation_id=consultation_id,
@@ -152,19 +152,19 @@ class Consultations:
                 )
             )
             kind = ParticipantKind.PATIENT if tx.role == "patient" else ParticipantKind.DOCTOR
-            participant = _participant(consultation, kind)
+            participant = _find_participant(consultation, kind)
             require_consent_to_enter(
                 participant.is_given, await store.has_live_recording(tx, consultation_id)
             )
             await store.mark_joined(tx, participant.id)
-        return self._pass(participant.id, consultation.id, consultation.room_name)
+        return self._issue_pass(participant.id, consultation.id, consultation.room_name)
 
     async def invite_guest(self, asker: Asker, consultation_id: UUID, role: GuestRole) -> Invitation:
         """Add a guest, and return the one-time secret of their invitation. Raises NotFound."""
         secret = secrets.token_bytes(_SECRET_BYTES)
         access = permissions.INVITE_GUEST.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
-            consultation = _found(
+            consultation = _require_found(
                 await store.read(
                     tx,
                     consultation_id=consultation_id,
@@ -173,7 +173,7 @@ class Consultations:
                 )
             )
             guest_id = await store.insert_participant(tx, consultation.id, ParticipantKind.GUEST, role)
-            expires_at = await store.keep_invitation(tx, guest_id, secret, INVITATION_LIFETIME)
+            expires_at = await store.store_invitation(tx, guest_id, secret, INVITATION_LIFETIME)
             await store.record_access(tx, "guest.invite", consultation, guest_id, "participant")
         return Invitation(guest_id, base64.urlsafe_b64encode(secret).decode(), expires_at)
 
@@ -189,15 +189,16 @@ class Consultations:
             guest = await store.redeem_invitation(tx, secret)
             if guest is None:
                 raise NotFound("invitation_unknown")
-        return self._pass(*guest)
+        return self._issue_pass(*guest)
 
-    async def active_rooms(self, asker: Asker, fields: tuple[str, ...]) -> list[ActiveRoom]:
+    async def list_active_rooms(self, asker: Asker, fields: tuple[str, ...]) -> list[ActiveRoom]:
         """Return the calling doctor's rooms that are open. Raises UpstreamFailed, Timeout.
 
-        After a crash LiveKit lists rooms whose people have gone. A room is left out if nobody whom it lists is there.
+        After a crash LiveKit lists rooms whose people have gone. A room is left out if LiveKit lists people in it and
+        none of them is connected.
         """
         async with self._database.as_user(asker, permissions.LIST_ROOMS.on()) as tx:
-            joined = await store.joined_rooms(tx, fields)
+            joined = await store.list_joined_rooms(tx, fields)
         ids = {room.room_name: room.id for room in joined}
         listed = await self._livekit.rooms(list(ids)) if ids else []
         ours = [room for room in listed if room.name in ids]
@@ -205,14 +206,14 @@ class Consultations:
         return [ActiveRoom(ids[room.name], room) for room in seen if room is not None]
 
     async def _count_connected(self, room: RoomSnapshot) -> RoomSnapshot | None:
-        """The room with those who are there; None if somebody is listed and nobody is there."""
+        """Return the room with its number of connected people, or None if only people are listed who have gone."""
         listed = await self._livekit.participants(room.name)
         there = await self._livekit.connected_of(room.name, listed)
         if listed and not there:
             return None
         return replace(room, num_participants=sum(one.is_person for one in there))
 
-    def _pass(self, participant_id: UUID, consultation_id: UUID, room: str) -> JoinPass:
+    def _issue_pass(self, participant_id: UUID, consultation_id: UUID, room: str) -> JoinPass:
         token = self._livekit.join_token(
             identity=str(participant_id),
             room=room,
@@ -222,25 +223,25 @@ class Consultations:
         return JoinPass(self._livekit_url, token, room, participant_id, expires_at)
 
 
-async def open_locked(tx: Transaction, consultation_id: UUID, action: LiteralString) -> Consultation:
+async def lock(tx: Transaction, consultation_id: UUID, action: LiteralString) -> Consultation:
     """Lock the consultation in the transaction of another service, write that action's audit row, and return it.
     Raises NotFound.
     """
     await consents.lock_consultation(tx, consultation_id)
-    return _found(
+    return _require_found(
         await store.read(
             tx, consultation_id=consultation_id, selection=ConsultationSelection(), action=action
         )
     )
 
 
-def _found(consultation: Consultation | None) -> Consultation:
+def _require_found(consultation: Consultation | None) -> Consultation:
     if consultation is None:
         raise NotFound("consultation_not_found")
     return consultation
 
 
-def _participant(consultation: Consultation, kind: ParticipantKind) -> Participant:
+def _find_participant(consultation: Consultation, kind: ParticipantKind) -> Participant:
     return next(participant for participant in consultation.participants or () if participant.kind is kind)
 
 

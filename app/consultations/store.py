@@ -52,7 +52,7 @@ _CONSULTATIONS: Final = AuditedList(
     consultations="p.id",
 )
 _ROOMS: Final = AuditedRead(
-    rows=_sql["joined_rooms"],
+    rows=_sql["list_joined_rooms"],
     items=TypeAdapter(list[JoinedRoom]),
     action="rooms.list",
     entity_type="room",
@@ -124,7 +124,7 @@ async def list_page(
     return await _CONSULTATIONS.page(tx, request, selection.parameters, fields=selection.fields)
 
 
-async def joined_rooms(tx: Transaction, fields: tuple[str, ...]) -> list[JoinedRoom]:
+async def list_joined_rooms(tx: Transaction, fields: tuple[str, ...]) -> list[JoinedRoom]:
     """Return at most 100 rooms of the calling doctor that a participant may be in, with the audit row."""
     return await _ROOMS.all(tx, {}, fields=fields)
 
@@ -170,12 +170,12 @@ async def mark_joined(tx: Transaction, participant_id: UUID) -> None:
     await tx.run(_sql["mark_joined"], {"id": participant_id})
 
 
-async def keep_invitation(
+async def store_invitation(
     tx: Transaction, participant_id: UUID, secret: bytes, lifetime: timedelta
 ) -> datetime:
     """Store the hash of a guest's one-time secret. Return its expiry, by the database's clock."""
     expires_at: datetime = await tx.value(
-        _sql["keep_invitation"], {"participant_id": participant_id, "secret": secret, "lifetime": lifetime}
+        _sql["store_invitation"], {"participant_id": participant_id, "secret": secret, "lifetime": lifetime}
     )
     return expires_at
 

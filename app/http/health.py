@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from app.errors import AppError
-from app.jobs.watch import LeaderWatch
+from app.jobs.leader_watch import LeaderWatch
 from app.postgres.database import Database
 
 READY_SECONDS = 1.2

@@ -40,12 +40,12 @@ class QueueConnector(PsycopgConnector):
         self.failure: psycopg.Error | None = None
         self._url = url
         self._channels = channels
-        self._heard: dict[str, list[Notify]] = {channel: [] for channel in channels}
+        self._callbacks: dict[str, list[Notify]] = {channel: [] for channel in channels}
         self._listening: asyncio.Task[None] | None = None
 
     async def open_async(self, pool: Any = None) -> None:
         """Open the pool. Raises ConnectorException."""
-        made = Pool(
+        opened = Pool(
             self._url,
             application=_APPLICATION,
             max_size=CONNECTIONS - 1,
@@ -53,25 +53,25 @@ class QueueConnector(PsycopgConnector):
             search_path=_SEARCH_PATH,
         )
         try:
-            await made.open()
+            await opened.open()
         except psycopg.Error as error:
             raise ConnectorException from error
-        self._async_pool = made  # type: ignore[assignment]  # it has what is used of a psycopg_pool: connection, close
+        self._async_pool = opened  # type: ignore[assignment]  # it has what is used of a psycopg_pool: connection, close
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
         """Implement procrastinate's method."""
-        with self._told():
+        with self._watch_failures():
             await super().execute_query_async(query, **arguments)
 
     async def execute_query_one_async(self, query: LiteralString, **arguments: Any) -> dict[str, Any]:
         """Implement procrastinate's method."""
-        with self._told():
+        with self._watch_failures():
             row: dict[str, Any] = await super().execute_query_one_async(query, **arguments)
             return row
 
     async def execute_query_all_async(self, query: LiteralString, **arguments: Any) -> list[dict[str, Any]]:
         """Implement procrastinate's method."""
-        with self._told():
+        with self._watch_failures():
             rows: list[dict[str, Any]] = await super().execute_query_all_async(query, **arguments)
             return rows
 
@@ -79,17 +79,17 @@ class QueueConnector(PsycopgConnector):
         """Call back for each notification until cancelled, on one connection for all listeners. Raises
         ConnectorException.
         """
-        mine = [channel for channel in channels if channel in self._heard]
+        mine = [channel for channel in channels if channel in self._callbacks]
         for channel in mine:
-            self._heard[channel].append(on_notification)
+            self._callbacks[channel].append(on_notification)
         if self._listening is None or self._listening.done():
             self._listening = asyncio.create_task(self._listen())
         try:
             await asyncio.shield(self._listening)
         finally:
             for channel in mine:
-                self._heard[channel].remove(on_notification)
-            if not any(self._heard.values()):
+                self._callbacks[channel].remove(on_notification)
+            if not any(self._callbacks.values()):
                 self._listening.cancel()
                 await asyncio.wait((self._listening,))
 
@@ -98,8 +98,8 @@ class QueueConnector(PsycopgConnector):
             async with self._listener() as connection:
                 while True:
                     async for notification in connection.notifies(timeout=_CHECK_SECONDS):
-                        for tell in tuple(self._heard[notification.channel]):
-                            await tell(channel=notification.channel, payload=notification.payload)
+                        for callback in tuple(self._callbacks[notification.channel]):
+                            await callback(channel=notification.channel, payload=notification.payload)
                     await connection.execute("select 1")
         except psycopg.Error as error:
             self._lose(error)
@@ -120,7 +120,7 @@ class QueueConnector(PsycopgConnector):
         self.lost.set()
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _watch_failures(self) -> Iterator[None]:
         """Set `lost` after a failure. A refusal by a function in `jobs` is none: another worker has changed the job
         in the meantime.
         """

@@ -5,16 +5,15 @@ last attempt it passes the reason to `give_up`, so that no job fails silently. P
 database adds them to its own clock (`JobTable`), because a worker's clock can be wrong by years.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Concatenate, LiteralString, ParamSpec
 from uuid import UUID
 
-from procrastinate import App, BaseRetryStrategy, JobContext, RetryDecision
+from procrastinate import App, JobContext
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, get_channel_for_queues
@@ -22,6 +21,7 @@ from procrastinate.manager import JobManager, get_channel_for_queues
 from app.errors import AppError
 from app.failures import describe_failure
 from app.jobs.connector import QueueConnector
+from app.jobs.retries import GrowingPauses, JobFailed, NotGivenUp, Retry, is_last_attempt
 from app.postgres.database import Transaction
 from app.postgres.queries import Queries
 
@@ -29,10 +29,6 @@ P = ParamSpec("P")
 
 log = logging.getLogger(__name__)
 _sql = Queries(Path(__file__).with_name("queries.sql"))
-
-LONGEST_PAUSE_SECONDS = 60
-LONGEST_ASKED_PAUSE_SECONDS = 3600
-"""The longest pause that a vendor may ask for."""
 
 QUEUE = "default"
 STARTS_QUEUE = "starts"
@@ -53,25 +49,6 @@ other jobs do not wait behind them.
 HEARTBEAT_SECONDS = 5
 STALLED_SECONDS = 20
 """A worker without a heartbeat for this long counts as dead, and its jobs return to the queue (repair.py)."""
-
-
-class JobFailed(Exception):
-    """The error of a job as the queue sees it: its code, and no text of a vendor or the database.
-
-    `retry_after_seconds` is the pause that the vendor asked for, or 0. `most_attempts` is the maximum number of
-    attempts after this error, or None if only the task's own limit counts.
-    """
-
-    def __init__(
-        self, reason: str, retry_after_seconds: int = 0, *, most_attempts: int | None = None
-    ) -> None:
-        super().__init__(reason)
-        self.retry_after_seconds = retry_after_seconds
-        self.most_attempts = most_attempts
-
-
-class NotGivenUp(JobFailed):
-    """The last attempt failed and `give_up` failed too: the job is retried until `give_up` succeeds."""
 
 
 @dataclass(frozen=True)
@@ -103,34 +80,6 @@ def by_id(
         await run(UUID(argument), *others, **named)
 
     return run_with_text
-
-
-class Retry(RetryDecision):
-    """A retry after a pause. Procrastinate passes a date: it is the pause added to `BEGINNING`, not a time of day."""
-
-    BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-
-    def __init__(self, pause: timedelta) -> None:
-        super().__init__(retry_at=self.BEGINNING + pause)
-        self.pause = pause
-
-
-class GrowingPauses(BaseRetryStrategy):
-    """Retries after 1, 2, 4, ... seconds, at most a minute apart, or after the pause that a vendor asked for, at
-    most an hour.
-    """
-
-    def __init__(self, attempts: int | None) -> None:
-        self.attempts = attempts
-
-    def get_retry_decision(self, *, exception: BaseException, job: Job) -> Retry | None:
-        """Return None at the last attempt, unless a shutdown ended it. `job.attempts` counts the earlier attempts."""
-        is_cut_short = isinstance(exception, (NotGivenUp, asyncio.CancelledError))
-        if _is_last(job, self.attempts, exception) and not is_cut_short:
-            return None
-        asked = exception.retry_after_seconds if isinstance(exception, JobFailed) else 0
-        pause = min(2 ** min(job.attempts, 10), LONGEST_PAUSE_SECONDS)
-        return Retry(timedelta(seconds=max(pause, min(asked, LONGEST_ASKED_PAUSE_SECONDS))))
 
 
 class JobTable(JobManager):
@@ -197,28 +146,22 @@ def _runner(task: Task) -> Callable[..., Awaitable[None]]:
             _log_failure(task, id, error)
             failed = JobFailed(
                 reason,
-                retry_after_seconds=_number(error, "retry_after_seconds") or 0,
-                most_attempts=_number(error, "most_attempts"),
+                retry_after_seconds=_read_number(error, "retry_after_seconds") or 0,
+                most_attempts=_read_number(error, "most_attempts"),
             )
-            if task.give_up is not None and _is_last(context.job, task.attempts, failed):
-                await _say_given_up(task, task.give_up, id, reason)
+            if task.give_up is not None and is_last_attempt(context.job, task.attempts, failed):
+                await _give_up(task, task.give_up, id, reason)
             raise failed from None
 
     return run
 
 
-def _is_last(job: Job, attempts: int | None, failed: BaseException) -> bool:
-    """Return whether the job has used its attempts: those of its task, or the fewer that this error allows."""
-    allowed = failed.most_attempts if isinstance(failed, JobFailed) else None
-    return any(most is not None and job.attempts + 1 >= most for most in (attempts, allowed))
-
-
-def _number(error: Exception, name: str) -> int | None:
+def _read_number(error: Exception, name: str) -> int | None:
     asked = error.detail.get(name) if isinstance(error, AppError) else None
     return asked if isinstance(asked, int) else None
 
 
-async def _say_given_up(
+async def _give_up(
     task: Task, give_up: Callable[[str, str], Awaitable[None]], argument: str, reason: str
 ) -> None:
     try:

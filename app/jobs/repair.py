@@ -4,7 +4,8 @@ import logging
 from datetime import timedelta
 from pathlib import Path
 
-from app.jobs.queue import LONGEST_ASKED_PAUSE_SECONDS, STALLED_SECONDS
+from app.jobs.queue import STALLED_SECONDS
+from app.jobs.retries import LONGEST_ASKED_PAUSE_SECONDS
 from app.postgres.database import Database
 from app.postgres.queries import Queries
 

@@ -44,7 +44,7 @@ class ImportRequest:
     sha256: str | None = None
     recorded_at: datetime | None = None
 
-    def checked(self) -> Self:
+    def normalize(self) -> Self:
         """Return the declaration with the digest in lower case.
 
         Raises InvalidInput (import_type, import_size, bad_sha256, bad_date, recorded_at_too_early).

@@ -39,9 +39,9 @@ select private.complete_import(%(id)s);
 select k.object_key, k.content_type, k.size_bytes, k.seconds_left
 from private.read_import_key(%(id)s) as k;
 
--- name: keep_upload_url
+-- name: store_upload_url
 -- Stores the upload URL that the worker signed.
-select private.keep_upload_url(%(id)s, %(url)s);
+select private.store_upload_url(%(id)s, %(url)s);
 
 -- name: expire_imports
 -- Ends the imports that nobody completed in time, and returns how many.

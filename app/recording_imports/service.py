@@ -42,8 +42,8 @@ class Imports:
         Raises InvalidInput, NotFound, Forbidden (consent_missing, with the roles), RateLimited (quota_urls), and
         Timeout (import_not_prepared) if the worker has not signed in time. The caller may then ask again.
         """
-        found = await self._open(asker, wanted.checked())
-        url = await self._signed_url(asker, found.id)
+        found = await self._open(asker, wanted.normalize())
+        url = await self._wait_for_url(asker, found.id)
         return SignedUpload(found, url, upload_headers(found.content_type, found.size_bytes))
 
     async def complete(
@@ -55,7 +55,7 @@ class Imports:
         """
         access = permissions.COMPLETE_IMPORT.on(import_id)
         async with self._database.as_user(asker, access) as tx:
-            found = _found(await store.read(tx, import_id, access.action))
+            found = _require_found(await store.read(tx, import_id, access.action))
             await consents.lock_consultation(tx, found.consultation_id)
             if found.status is not ImportStatus.COMPLETED:
                 await consents.require_consent(tx, found.consultation_id)
@@ -65,18 +65,18 @@ class Imports:
     async def _open(self, asker: Asker, wanted: ImportRequest) -> RecordingImport:
         access = permissions.IMPORT_RECORDING.on(wanted.consultation_id)
         async with self._database.as_user(asker, access) as tx:
-            consultation = await consultations.open_locked(tx, wanted.consultation_id, access.action)
+            consultation = await consultations.lock(tx, wanted.consultation_id, access.action)
             wanted.require_past(await database_time(tx))
             await consents.require_consent(tx, consultation.id)
-            import_id = await store.pending(tx, wanted, _FRESH)
+            import_id = await store.find_pending(tx, wanted, _FRESH)
             if import_id is None:
                 import_id = await store.insert(
                     tx, wanted, doctor_id=consultation.doctor_id, patient_id=consultation.patient_id
                 )
                 await defer_job(tx, "prepare_import", import_id)
-            return _found(await store.read(tx, import_id, access.action, counts_as_url=True))
+            return _require_found(await store.read(tx, import_id, access.action, counts_as_url=True))
 
-    async def _signed_url(self, asker: Asker, import_id: UUID) -> str:
+    async def _wait_for_url(self, asker: Asker, import_id: UUID) -> str:
         access = permissions.ISSUE_UPLOAD_URL.on(import_id)
         deadline = time.monotonic() + PATIENCE_SECONDS
         pause = _FIRST_PAUSE_SECONDS
@@ -91,7 +91,7 @@ class Imports:
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
-def _found(found: RecordingImport | None) -> RecordingImport:
+def _require_found(found: RecordingImport | None) -> RecordingImport:
     if found is None:
         raise NotFound("import_not_found")
     return found

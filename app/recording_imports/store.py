@@ -31,7 +31,7 @@ async def insert(tx: Transaction, wanted: ImportRequest, *, doctor_id: UUID, pat
     return UUID(str(await tx.value(_sql["insert_import"], {**asdict(wanted), **people})))
 
 
-async def pending(tx: Transaction, wanted: ImportRequest, at_least: timedelta) -> UUID | None:
+async def find_pending(tx: Transaction, wanted: ImportRequest, at_least: timedelta) -> UUID | None:
     """Return the id of the newest import with this declaration that can be uploaded for at least this time."""
     found = await tx.value(_sql["pending_import"], {**asdict(wanted), "at_least": at_least})
     return None if found is None else UUID(str(found))
@@ -62,9 +62,9 @@ async def read_wanted_upload(tx: Transaction, import_id: UUID) -> WantedUpload |
     return None if row is None else WantedUpload(**row)
 
 
-async def keep_upload_url(tx: Transaction, import_id: UUID, url: str) -> None:
+async def store_upload_url(tx: Transaction, import_id: UUID, url: str) -> None:
     """Store the upload URL. Needs the worker's role."""
-    await tx.run(_sql["keep_upload_url"], {"id": import_id, "url": url})
+    await tx.run(_sql["store_upload_url"], {"id": import_id, "url": url})
 
 
 async def expire(tx: Transaction) -> int:

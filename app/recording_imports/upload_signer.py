@@ -28,7 +28,7 @@ class UploadSigner:
             expires_in_seconds=min(wanted.seconds_left, MAX_URL_SECONDS),
         )
         async with self._database.as_service("prepare_import") as tx:
-            await store.keep_upload_url(tx, import_id, url)
+            await store.store_upload_url(tx, import_id, url)
 
     async def expire(self) -> int:
         """Erase expired URLs and end imports that were never completed. Return how many imports ended.

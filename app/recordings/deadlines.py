@@ -6,14 +6,8 @@ Every state that is not terminal has a deadline, so no recording is stuck if no 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from app.recordings.model import (
-    START_OVERDUE,
-    Recording,
-    RecordingStatus,
-    mark_failed,
-    mark_lost,
-    mark_stopped,
-)
+from app.recordings.model import Recording, RecordingStatus
+from app.recordings.transitions import START_OVERDUE, mark_failed, mark_lost, mark_stopped
 
 START_UNKNOWN = "egress_start_unknown"
 

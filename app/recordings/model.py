@@ -1,21 +1,12 @@
-"""The states of a recording and its transitions. Pure.
+"""A recording and its parts: fields, statuses and filters. Pure. `transitions.py` has what changes them."""
 
-LiveKit's list and the bucket are the truth (law 5). A state follows from their content, by rank and time, and never
-from the order in which news arrives. A finished recording does not change, and the database refuses any other
-transition.
-"""
-
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Final, Literal
+from typing import Literal
 from uuid import UUID
 
 from app.consultations.model import GuestRole, ParticipantKind
-from app.errors import Conflict
-from app.integrations.livekit.client import EgressSnapshot
 
 
 class RecordingStatus(StrEnum):
@@ -41,6 +32,11 @@ class RecordingStatus(StrEnum):
     def is_terminal(self) -> bool:
         """Return whether the status is final. LOST is final unless the object appears."""
         return self not in _LIVE and self is not RecordingStatus.VERIFYING
+
+
+_LIVE = frozenset(
+    (RecordingStatus.REQUESTED, RecordingStatus.STARTING, RecordingStatus.RECORDING, RecordingStatus.STOPPING)
+)
 
 
 class Medium(StrEnum):
@@ -70,77 +66,6 @@ class RecordingSource(StrEnum):
 
     EGRESS = "EGRESS"
     IMPORT = "IMPORT"
-
-
-_S = RecordingStatus
-TRANSITIONS: Final[Mapping[RecordingStatus, frozenset[RecordingStatus]]] = MappingProxyType(
-    {
-        _S.REQUESTED: frozenset({_S.STARTING, _S.ABORTED, _S.FAILED}),
-        _S.STARTING: frozenset({_S.RECORDING, _S.STOPPING, _S.VERIFYING, _S.FAILED, _S.ABORTED, _S.LOST}),
-        _S.RECORDING: frozenset({_S.STOPPING, _S.VERIFYING, _S.FAILED, _S.ABORTED, _S.LOST}),
-        _S.STOPPING: frozenset({_S.VERIFYING, _S.FAILED, _S.ABORTED, _S.LOST}),
-        _S.VERIFYING: frozenset({_S.READY, _S.FAILED, _S.LOST}),
-        _S.LOST: frozenset({_S.READY, _S.DELETED}),
-        _S.READY: frozenset({_S.DELETED}),
-        _S.FAILED: frozenset({_S.DELETED}),
-        _S.ABORTED: frozenset({_S.DELETED}),
-        _S.DELETED: frozenset(),
-    }
-)
-"""All transitions. `private.may_become` in the database has the same table and refuses any other transition."""
-
-START_OVERDUE: Final = "start_overdue"
-"""The error of a recording that was stopped because its start had no result. It ends FAILED, not ABORTED."""
-
-STOPPED_BY_REQUEST: Final = "stopped_by_request"
-"""The error of a recording that its doctor stopped before it began. The database writes it (guard_recording)."""
-
-STOPPED_BEFORE_START: Final = "egress_stopped_before_start"
-"""The error of a sound that had not begun when its video was stopped."""
-
-_STOPPED_EARLY: Final = frozenset((STOPPED_BY_REQUEST, STOPPED_BEFORE_START))
-"""These say that nothing was recorded. They are no error of a recording that began after all."""
-
-MICROPHONE_GONE: Final = "microphone_gone"
-"""The error of an ABORTED microphone recording whose track ended before the recording began."""
-
-NOT_FOUND_CODE: Final = 404
-"""LiveKit's code of an egress that did not find its track within 30 s (livekit/egress 1.9.1, seen 2026-11-29)."""
-
-CONSENT_WITHDRAWN: Final = "consent_withdrawn"
-CONSENT_MISSING: Final = "consent_missing"
-UNKNOWN_PARTICIPANT: Final = "unknown_participant"
-CONSENT_REASONS: Final = frozenset((CONSENT_WITHDRAWN, CONSENT_MISSING, UNKNOWN_PARTICIPANT))
-"""The errors of law 6. They take precedence over later errors, so the doctor learns why the recording ended."""
-
-_BEFORE_START: Final = frozenset(
-    ("start_not_received", "stopped_before_start", "room_closed_before_start", "limit_before_start")
-)
-"""LiveKit's reasons for an egress that ended before anything was recorded."""
-
-REJOIN_MARGIN: Final = timedelta(seconds=10)
-"""The allowed difference between the clocks of LiveKit's server and its recorder."""
-
-SHORTFALL_SECONDS: Final = 5.0
-"""A file that is shorter than LiveKit reported by more than this lacks a part. For a video the two differ by up to
-0.7 s, and a sound file is about 4 s longer than reported (livekit/egress 1.9.1, seen 2026-11-29).
-"""
-
-OBJECT_PATIENCE: Final = timedelta(minutes=10)
-"""How long the worker waits for an object that LiveKit says it uploaded."""
-
-_LIVE = {_S.REQUESTED, _S.STARTING, _S.RECORDING, _S.STOPPING}
-_RANK = {status: rank for rank, status in enumerate(RecordingStatus)}
-_OF_EGRESS = {
-    "unknown": _S.STARTING,
-    "starting": _S.STARTING,
-    "active": _S.RECORDING,
-    "ending": _S.STOPPING,
-    "complete": _S.VERIFYING,
-    "limit_reached": _S.VERIFYING,
-    "failed": _S.VERIFYING,
-    "aborted": _S.ABORTED,
-}
 
 
 @dataclass(frozen=True)
@@ -301,195 +226,3 @@ class RecordingFilter:
     def parameters(self) -> dict[str, object]:
         """Return the parameters of the SQL statement."""
         return {**asdict(self), "statuses": None if self.statuses is None else list(self.statuses)}
-
-
-def mark_stopped(recording: Recording, why: str | None = None) -> Recording:
-    """Return the recording after a stop: ended at once if LiveKit was not called yet.
-
-    A stopping or finished recording stays unchanged, so a second stop changes nothing. `why` becomes its error. The
-    doctor gives no reason; a recording that has not begun then says that it was stopped by request.
-    """
-    if recording.status is RecordingStatus.REQUESTED:
-        return replace(recording, status=RecordingStatus.ABORTED, error=why or STOPPED_BY_REQUEST)
-    if recording.status is RecordingStatus.STARTING:
-        return replace(recording, status=RecordingStatus.STOPPING, error=why or STOPPED_BY_REQUEST)
-    if recording.status is RecordingStatus.RECORDING:
-        return replace(recording, status=RecordingStatus.STOPPING, error=why or recording.error)
-    return recording
-
-
-def apply_egress(recording: Recording, egress: EgressSnapshot) -> Recording:
-    """Return the recording after LiveKit's list was read.
-
-    News of another egress or room, of a lower rank, or of the same rank but older, changes nothing. A higher rank
-    counts whatever its time, because the clock of LiveKit's node may have been set back. An ended egress,
-    successful or not, makes the recording VERIFYING, because the object is checked first. An egress that was
-    aborted and reports no file never had an object. An unknown status changes nothing.
-    """
-    status = max(_after_egress(recording, egress), recording.status, key=_RANK.__getitem__)
-    is_old = (
-        status is recording.status
-        and recording.egress_updated_at is not None
-        and egress.updated_at is not None
-        and egress.updated_at < recording.egress_updated_at
-    )
-    is_other = recording.egress_id not in (None, egress.egress_id) or recording.room_name != egress.room_name
-    is_step = status is recording.status or status in TRANSITIONS[recording.status]
-    if not recording.status.is_live or is_old or is_other or not is_step:
-        return recording
-    return replace(
-        recording,
-        status=_failed_if_overdue(recording, status),
-        egress_id=egress.egress_id,
-        egress_updated_at=egress.updated_at or recording.egress_updated_at,
-        room_sid=egress.room_sid or recording.room_sid,
-        started_at=egress.started_at or recording.started_at,
-        ended_at=egress.ended_at or recording.ended_at,
-        duration_seconds=egress.duration_seconds or recording.duration_seconds,
-        size_bytes=egress.size_bytes or recording.size_bytes,
-        truncated=recording.truncated or egress.status in ("limit_reached", "failed"),
-        error=_error_after(recording, egress),
-    )
-
-
-def mark_verified(
-    recording: Recording, size_bytes: int, sha256: str, duration_seconds: float | None = None
-) -> Recording:
-    """Return READY if the object is as reported, otherwise FAILED (object_size_differs, object_digest_differs).
-
-    `duration_seconds` is the duration in the file, or None. It replaces LiveKit's duration, which was wrong by up
-    to 17 s (livekit/egress 1.9.1, seen 2026-11-29). If no size was reported, because the egress failed or was lost,
-    any size is accepted: READY and truncated. If the file is much shorter than LiveKit reported, the recording is
-    interrupted. A recording in another status than VERIFYING and LOST stays unchanged.
-    """
-    if recording.status not in (RecordingStatus.VERIFYING, RecordingStatus.LOST):
-        return recording
-    if not has_reported_size(recording, size_bytes):
-        return mark_failed(recording, "object_size_differs")
-    if sha256 != (recording.expected_sha256 or sha256):
-        return mark_failed(recording, "object_digest_differs")
-    return replace(
-        recording,
-        status=RecordingStatus.READY,
-        size_bytes=size_bytes,
-        sha256=sha256,
-        duration_seconds=duration_seconds or recording.duration_seconds,
-        truncated=recording.truncated or recording.size_bytes is None,
-        interrupted=recording.interrupted or _lacks_a_part(recording, duration_seconds),
-    )
-
-
-def note_recorder(recording: Recording, participant_sid: str, joined_at: datetime) -> Recording:
-    """Return the recording after its recorder was seen in the room.
-
-    A recorder that comes back, for example after a crash of the server, gets another SID from LiveKit
-    (livekit-server 1.13.5, read 2026-11-29), and the recording is then `interrupted`. It is also `interrupted` if
-    the recorder is seen for the first time and joined after the recording had begun. A recording that has not begun
-    or is not live is never interrupted.
-    """
-    if not recording.status.is_live or participant_sid == recording.recorder_sid:
-        return recording
-    has_begun = recording.status in (RecordingStatus.RECORDING, RecordingStatus.STOPPING)
-    is_late = recording.started_at is not None and joined_at > recording.started_at + REJOIN_MARGIN
-    is_back = has_begun and (recording.recorder_sid is not None or is_late)
-    return replace(recording, recorder_sid=participant_sid, interrupted=recording.interrupted or is_back)
-
-
-def set_stored_at(recording: Recording, stored_at: datetime) -> Recording:
-    """Return the recording with the time at which its object was stored. A finished recording stays unchanged,
-    except LOST.
-    """
-    if recording.status not in (RecordingStatus.VERIFYING, RecordingStatus.LOST):
-        return recording
-    return replace(recording, stored_at=stored_at)
-
-
-def has_reported_size(recording: Recording, size_bytes: int) -> bool:
-    """Return whether the object can have this size: not empty, and equal to the reported size if there is one."""
-    return size_bytes > 0 and size_bytes == (recording.size_bytes or size_bytes)
-
-
-def mark_object_absent(recording: Recording, now: datetime) -> Recording:
-    """Return the VERIFYING recording after its object was not found.
-
-    FAILED if LiveKit reported no file. Otherwise the worker waits, and the recording is LOST (object_missing) in
-    the end. An import without an upload is FAILED, because its doctor can import again.
-    """
-    if recording.status is not RecordingStatus.VERIFYING:
-        return recording
-    if recording.size_bytes is None:
-        return mark_failed(recording, recording.error or "object_missing")
-    if now - recording.status_at < OBJECT_PATIENCE:
-        return recording
-    end = mark_failed if recording.source is RecordingSource.IMPORT else mark_lost
-    return end(recording, "object_missing")
-
-
-def mark_failed(recording: Recording, reason: str) -> Recording:
-    """Return the recording as FAILED with this reason. A finished recording stays unchanged."""
-    if recording.status.is_terminal:
-        return recording
-    return replace(recording, status=RecordingStatus.FAILED, error=foremost_error(recording, reason))
-
-
-def foremost_error(recording: Recording, reason: str) -> str:
-    """Return the error for the doctor: an error of law 6 takes precedence over later errors."""
-    return recording.error if recording.error in CONSENT_REASONS else reason
-
-
-def mark_lost(recording: Recording, reason: str) -> Recording:
-    """Return the recording as LOST with this reason. A finished recording, or one that never began, stays
-    unchanged.
-    """
-    if RecordingStatus.LOST not in TRANSITIONS[recording.status]:
-        return recording
-    return replace(recording, status=RecordingStatus.LOST, error=foremost_error(recording, reason))
-
-
-def require_ready(object_key: str, reason: str = "recording_not_ready") -> str:
-    """Return the object key of a READY recording. Raises Conflict with this reason for an empty key."""
-    if not object_key:
-        raise Conflict(reason)
-    return object_key
-
-
-def _lacks_a_part(recording: Recording, duration_seconds: float | None) -> bool:
-    if recording.duration_seconds is None or duration_seconds is None:
-        return False
-    return recording.duration_seconds - duration_seconds > SHORTFALL_SECONDS
-
-
-def _after_egress(recording: Recording, egress: EgressSnapshot) -> RecordingStatus:
-    if _found_no_track(recording, egress):
-        return RecordingStatus.ABORTED
-    has_file = egress.status == "aborted" and egress.size_bytes is not None
-    return RecordingStatus.VERIFYING if has_file else _OF_EGRESS[egress.status]
-
-
-def _found_no_track(recording: Recording, egress: EgressSnapshot) -> bool:
-    is_not_found = egress.status == "failed" and egress.error_code == NOT_FOUND_CODE
-    return recording.medium is Medium.MICROPHONE and is_not_found and egress.size_bytes is None
-
-
-def _failed_if_overdue(recording: Recording, status: RecordingStatus) -> RecordingStatus:
-    is_overdue = recording.error == START_OVERDUE and status is RecordingStatus.ABORTED
-    return RecordingStatus.FAILED if is_overdue else status
-
-
-def _error_after(recording: Recording, egress: EgressSnapshot) -> str | None:
-    """Return the error. The reason of a stop before the beginning takes precedence over LiveKit's reason. A stop
-    that came too late is not an error.
-    """
-    if _found_no_track(recording, egress):
-        return recording.error or MICROPHONE_GONE
-    never_began = egress.error_reason in _BEFORE_START and egress.size_bytes is None
-    match egress.status:
-        case "failed" if never_began and recording.status is RecordingStatus.STOPPING:
-            return recording.error or f"egress_{egress.error_reason}"
-        case "failed":
-            return foremost_error(recording, f"egress_{egress.error_reason or 'failed'}")
-        case "aborted" if egress.size_bytes is None:
-            return recording.error or (f"egress_{egress.error_reason}" if never_began else "egress_aborted")
-        case "complete" | "limit_reached" | "aborted" if recording.error in _STOPPED_EARLY:
-            return None
-    return recording.error

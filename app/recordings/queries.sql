@@ -160,9 +160,9 @@ where
         )
     );
 
--- name: point_object_key
+-- name: change_object_key
 -- Sets another object key of an unfinished recording.
-select private.point_object_key(%(id)s, %(key)s);
+select private.change_object_key(%(id)s, %(key)s);
 
 -- name: request_recording
 -- Requests the automatic recording of a consultation and returns its id; null if there is none to make.

@@ -4,49 +4,17 @@ The consents were checked at the start. This module checks people who join later
 consented, or is unknown, the recording is stopped, and its error tells the doctor the reason.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from uuid import UUID
 
 from app.consents import service as consents
-from app.consents.model import Standing, missing_consents
 from app.integrations.livekit.client import LiveKit, ParticipantSnapshot
 from app.postgres.database import Database, Transaction
 from app.recordings import store
-from app.recordings.model import (
-    CONSENT_MISSING,
-    CONSENT_WITHDRAWN,
-    UNKNOWN_PARTICIPANT,
-    Medium,
-    Recording,
-    SoundMode,
-    note_recorder,
-)
-from app.recordings.transition_effects import stop_live_recordings, write_transition
-
-
-def find_objection(standings: Iterable[Standing], identities: Collection[str]) -> str | None:
-    """Return why these people may not be recorded, or None if all are known and have consented."""
-    known = {str(standing.participant_id): standing for standing in standings}
-    if any(identity not in known for identity in identities):
-        return UNKNOWN_PARTICIPANT
-    if any(known[identity].is_withdrawn for identity in identities):
-        return CONSENT_WITHDRAWN
-    return None if all(known[identity].is_given for identity in identities) else CONSENT_MISSING
-
-
-def has_doctor_and_patient(standings: Iterable[Standing], identities: Collection[str]) -> bool:
-    """Return whether the doctor and the patient are among these people."""
-    kinds = {standing.kind for standing in standings if str(standing.participant_id) in identities}
-    return {"DOCTOR", "PATIENT"} <= kinds
-
-
-def find_objection_to_recording(standings: Collection[Standing], identities: Collection[str]) -> str | None:
-    """Return why nothing may be recorded with these people in the room. Required participants who are absent must
-    have consented too.
-    """
-    return find_objection(standings, identities) or (
-        CONSENT_WITHDRAWN if missing_consents(standings) else None
-    )
+from app.recordings.consent_enforcement import find_objection_to_recording, has_doctor_and_patient
+from app.recordings.model import Medium, Recording, SoundMode
+from app.recordings.transition_writer import stop_live_recordings, write_transition
+from app.recordings.transitions import note_recorder
 
 
 class RoomWatch:
@@ -81,11 +49,11 @@ class RoomWatch:
             live = [
                 await _store_recorder(tx, one, present) for one in await store.lock_live(tx, consultation_id)
             ]
-            standings = await consents.standings(tx, consultation_id)
-            why = find_objection_to_recording(standings, identities)
+            participants = await consents.read_participant_consents(tx, consultation_id)
+            why = find_objection_to_recording(participants, identities)
             if why is not None:
                 return why if await stop_live_recordings(tx, live, why) else None
-            is_to_begin = not live and has_doctor_and_patient(standings, identities)
+            is_to_begin = not live and has_doctor_and_patient(participants, identities)
         begun = await self._request_recording(room_name, consultation_id) if is_to_begin else None
         video_id = begun or next((one.id for one in live if one.medium is Medium.VIDEO), None)
         if video_id is None:
@@ -100,9 +68,9 @@ class RoomWatch:
         there = {one.identity for one in await self._livekit.connected(room_name) if not is_recorder(one)}
         async with self._database.as_service("watch_room") as tx:
             live = await store.lock_live(tx, consultation_id)
-            standings = await consents.standings(tx, consultation_id)
-            why = find_objection_to_recording(standings, there)
-            if live or why is not None or not has_doctor_and_patient(standings, there):
+            participants = await consents.read_participant_consents(tx, consultation_id)
+            why = find_objection_to_recording(participants, there)
+            if live or why is not None or not has_doctor_and_patient(participants, there):
                 return None
             return await store.request_recording(tx, consultation_id)
 

@@ -1,4 +1,4 @@
-"""Services for recordings, and the entry point of webhooks. The worker's part is in `controller.py`."""
+"""Services for recordings: list, read, start, stop, download, and receive webhooks."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,14 +17,8 @@ from app.postgres.database import Access, Asker, Database, Transaction
 from app.postgres.paging import Page, PageRequest
 from app.recordings import store
 from app.recordings.media_ids import sound_type
-from app.recordings.model import (
-    Recording,
-    RecordingFilter,
-    RecordingSelection,
-    StoredMedia,
-    mark_stopped,
-    require_ready,
-)
+from app.recordings.model import Recording, RecordingFilter, RecordingSelection, StoredMedia
+from app.recordings.transitions import mark_stopped, require_ready
 from app.recordings.webhook_inbox import WebhookInbox
 
 _PLAIN = RecordingSelection()
@@ -89,9 +83,9 @@ class Recordings:
         access = permissions.READ_RECORDING.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             recording = await store.read(tx, recording_id, selection, counts_as_page=True)
-            return _found(recording)
+            return _require_found(recording)
 
-    async def stored_media(self, asker: Asker, recording_id: UUID) -> StoredMedia:
+    async def read_stored_media(self, asker: Asker, recording_id: UUID) -> StoredMedia:
         """Return the metadata of a READY recording's object. Raises NotFound, Conflict, UpstreamFailed, Timeout."""
         access = permissions.READ_STORAGE.on(recording_id)
         stored = await self._storage.head(await self._release_key(asker, access, recording_id))
@@ -109,14 +103,14 @@ class Recordings:
         """
         access = permissions.START_RECORDING.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
-            consultation = await consultations.open_locked(tx, consultation_id, access.action)
+            consultation = await consultations.lock(tx, consultation_id, access.action)
             running = await store.find_live_video(tx, consultation_id)
             if running is not None:
                 raise Conflict("live_recording_exists", recordingId=str(running))
             await consents.require_consent(tx, consultation_id)
             if consultation.separate_speakers and self._has_routes:
-                standings = await consents.standings(tx, consultation_id)
-                if any(one.kind == "GUEST" for one in standings):
+                participants = await consents.read_participant_consents(tx, consultation_id)
+                if any(one.kind == "GUEST" for one in participants):
                     raise Conflict("speakers_with_guests")
             recording_id = uuid4()
             await store.insert(
@@ -128,7 +122,7 @@ class Recordings:
                 room_name=consultation.room_name,
             )
             await defer_job(tx, "start_recording", recording_id)
-            return _found(await store.read(tx, recording_id, selection, counts_as_page=True))
+            return _require_found(await store.read(tx, recording_id, selection, counts_as_page=True))
 
     async def stop(
         self, asker: Asker, recording_id: UUID, selection: RecordingSelection = _PLAIN
@@ -143,7 +137,9 @@ class Recordings:
             if before is not None and mark_stopped(before) != before:
                 await store.update_status(tx, mark_stopped(before))
                 await defer_job(tx, "stop_recording", recording_id)
-            return _found(await store.read(tx, recording_id, selection, access.action, counts_as_page=True))
+            return _require_found(
+                await store.read(tx, recording_id, selection, access.action, counts_as_page=True)
+            )
 
     async def issue_download_url(
         self, asker: Asker, recording_id: UUID, purpose: PurposeOfUse
@@ -193,10 +189,10 @@ class Recordings:
 
 async def read_recording(tx: Transaction, recording_id: UUID, selection: RecordingSelection) -> Recording:
     """Return a recording with its audit row, in the transaction of another noun. Raises NotFound."""
-    return _found(await store.read(tx, recording_id, selection, counts_as_page=True))
+    return _require_found(await store.read(tx, recording_id, selection, counts_as_page=True))
 
 
-def _found(recording: Recording | None) -> Recording:
+def _require_found(recording: Recording | None) -> Recording:
     if recording is None:
         raise NotFound("recording_not_found")
     return recording

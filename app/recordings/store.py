@@ -151,9 +151,9 @@ async def list_unfinished(tx: Transaction) -> list[Recording]:
     return _recordings.validate_python(await tx.all(_sql["list_unfinished"]))
 
 
-async def point_object_key(tx: Transaction, recording_id: UUID, key: str) -> None:
+async def change_object_key(tx: Transaction, recording_id: UUID, key: str) -> None:
     """Set the recording's object key. Raises Conflict (object_key_of_another). Needs the worker's role."""
-    await tx.run(_sql["point_object_key"], {"id": recording_id, "key": key})
+    await tx.run(_sql["change_object_key"], {"id": recording_id, "key": key})
 
 
 async def request_recording(tx: Transaction, consultation_id: UUID) -> UUID | None:

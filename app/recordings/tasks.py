@@ -1,10 +1,23 @@
 """The jobs and the periodic tasks of recordings."""
 
+from collections.abc import Awaitable, Callable
+
+from app.integrations.livekit.client import LiveKit, S3Target
+from app.integrations.storage.client import Storage
 from app.jobs.periodic import PeriodicTask
 from app.jobs.queue import MEDIA_QUEUE, STARTS_QUEUE, Task, by_id
-from app.recordings.controller import RecordingController
+from app.keys.keyring import Keyring
+from app.media.probe import probe
+from app.postgres.clock import database_time
+from app.postgres.database import Database
+from app.recordings.consent_enforcement import ConsentEnforcement
+from app.recordings.egress_start import EgressStarter
+from app.recordings.egress_updates import EgressUpdates
+from app.recordings.model import SoundMode
 from app.recordings.reconciler import Reconciler
 from app.recordings.room_watch import RoomWatch
+from app.recordings.transition_writer import Clock, TransitionWriter
+from app.recordings.verification import Probe, RecordingVerifier
 
 VERIFICATION_ATTEMPTS = 24 * 60
 """A day of attempts a minute apart. A VERIFYING recording ends at its deadline (app/recordings/deadlines.py), and a
@@ -12,20 +25,50 @@ LOST one is checked again.
 """
 
 
-def define_tasks(controller: RecordingController, rooms: RoomWatch) -> list[Task]:
+class RecordingJobs:
+    """The services that the jobs of recordings call. `recorder_target` returns write-only credentials for one object
+    key.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        livekit: LiveKit,
+        storage: Storage,
+        recorder_target: Callable[[str], Awaitable[S3Target]],
+        *,
+        keyring: Keyring,
+        clock: Clock = database_time,
+        probe: Probe = probe,
+        sound: SoundMode | None = None,
+    ) -> None:
+        self.transitions = TransitionWriter(database, keyring, clock)
+        self.rooms = RoomWatch(database, livekit, sound)
+        self.starter = EgressStarter(database, livekit, recorder_target, self.transitions, self.rooms, clock)
+        self.updates = EgressUpdates(database, livekit, self.transitions)
+        self.verifier = RecordingVerifier(database, storage, self.transitions, probe)
+        self.consent = ConsentEnforcement(database)
+
+
+def define_tasks(jobs: RecordingJobs) -> list[Task]:
     """Return the jobs that start, stop, verify and follow recordings."""
     return [
         Task(
             "start_recording",
-            by_id(controller.start),
-            give_up=by_id(controller.give_up_start),
+            by_id(jobs.starter.start),
+            give_up=by_id(jobs.starter.give_up),
             queue=STARTS_QUEUE,
         ),
-        Task("stop_recording", by_id(controller.stop), attempts=None),
-        Task("verify_recording", by_id(controller.verify), attempts=VERIFICATION_ATTEMPTS, queue=MEDIA_QUEUE),
-        Task("enforce_consent", by_id(controller.enforce_consent), attempts=None),
-        Task("follow_egress", controller.follow_event, attempts=20),
-        Task("watch_room", rooms.check_room_of_event, attempts=20),
+        Task("stop_recording", by_id(jobs.updates.stop), attempts=None),
+        Task(
+            "verify_recording",
+            by_id(jobs.verifier.verify),
+            attempts=VERIFICATION_ATTEMPTS,
+            queue=MEDIA_QUEUE,
+        ),
+        Task("enforce_consent", by_id(jobs.consent.enforce), attempts=None),
+        Task("follow_egress", jobs.updates.apply_event, attempts=20),
+        Task("watch_room", jobs.rooms.check_room_of_event, attempts=20),
     ]
 
 

@@ -14,7 +14,7 @@ from app.errors import AppError, Conflict, InvalidInput, UpstreamFailed
 from app.integrations.supabase.client import SupabaseAdmin
 from app.postgres.database import Database
 from app.postgres.queries import Queries
-from app.staff.model import NewMember, StaffRole, email_address
+from app.staff.model import NewMember, StaffRole, normalize_email
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
@@ -63,7 +63,7 @@ class StaffInvitations:
         `Staff.invite`), UpstreamFailed, and Timeout. An error leaves no pending invitation.
         """
         async with self._database.as_service(self._basis) as tx:
-            opened = await tx.one(_sql["add_staff"], {"email": email_address(email), "role": role.value})
+            opened = await tx.one(_sql["add_staff"], {"email": normalize_email(email), "role": role.value})
         if opened is None or opened["refusal"] is not None:
             raise Conflict("concurrent_change" if opened is None else opened["refusal"])
         try:
@@ -71,7 +71,7 @@ class StaffInvitations:
         except AppError as error:
             await self.give_up(opened["invitation"], error.reason)
             raise
-        return await self._outcome(opened["invitation"])
+        return await self._read_outcome(opened["invitation"])
 
     async def _settle(self, invitation_id: UUID, invited: UUID | None) -> str | None:
         """Return the address that still must be invited, or None if the invitation is settled."""
@@ -79,7 +79,7 @@ class StaffInvitations:
             email = await tx.value(_sql["settle_staff_invitation"], {"id": invitation_id, "invited": invited})
         return None if email is None else str(email)
 
-    async def _outcome(self, invitation_id: UUID) -> NewMember:
+    async def _read_outcome(self, invitation_id: UUID) -> NewMember:
         async with self._database.as_service(self._basis) as tx:
             row = await tx.one(_sql["staff_invitation_outcome"], {"id": invitation_id})
         if row is None or row["user_id"] is None:

@@ -66,7 +66,7 @@ class NewMember:
     has_login: bool
 
 
-def email_address(text: str) -> str:
+def normalize_email(text: str) -> str:
     """Return the address in the stored form, which is lower case.
 
     Accepts addresses without quotes, comments and non-ASCII characters. Raises InvalidInput (bad_email).

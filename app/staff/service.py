@@ -1,6 +1,5 @@
-"""Services for people: the caller's identity, invitations of staff, and suspension of staff."""
+"""Services for staff: who the caller is, invite members, and suspend members."""
 
-import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -9,15 +8,12 @@ from uuid import UUID
 from psycopg.rows import DictRow
 from pydantic import TypeAdapter
 
-from app.errors import Conflict, InvalidInput, NotFound
+from app.errors import Conflict, NotFound
 from app.identity import permissions
-from app.integrations.supabase.client import SupabaseAdmin
 from app.postgres.audited import AuditedRead
 from app.postgres.database import Asker, Database
 from app.postgres.queries import Queries
-from app.staff.model import InvitationStatus, StaffInvitation, StaffRole, Viewer, email_address
-
-log: Final = logging.getLogger(__name__)
+from app.staff.model import InvitationStatus, StaffInvitation, StaffRole, Viewer, normalize_email
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
@@ -72,19 +68,19 @@ class Staff:
         staff_member_suspended, login_is_patient, login_banned, login_unconfirmed, invitation_differs. The audit log
         already contains a conflict, with the login or the patient that it revealed.
         """
-        wanted = {"email": email_address(email), "role": role.value}
+        wanted = {"email": normalize_email(email), "role": role.value}
         async with self._database.as_user(asker, permissions.INVITE_STAFF.on()) as tx:
             row = await tx.one(_sql["invite_staff"], wanted)
         if row is None or row["refusal"] is not None:
             raise Conflict("concurrent_change" if row is None else row["refusal"])
-        return _invitation(row)
+        return _to_invitation(row)
 
     async def invitations(self, asker: Asker) -> list[StaffInvitation]:
         """Return the newest hundred invitations."""
         access = permissions.LIST_STAFF_INVITATIONS.on()
         async with self._database.as_user(asker, access) as tx:
             rows = await tx.all(_sql["read_staff_invitations"])
-        return [_invitation(row) for row in rows]
+        return [_to_invitation(row) for row in rows]
 
     async def suspend(self, asker: Asker, user_id: UUID) -> None:
         """Suspend a member at once, end their sessions, and queue the ban at Supabase Auth. Safe to repeat.
@@ -97,7 +93,7 @@ class Staff:
                 raise NotFound("staff_not_found")
 
 
-def _invitation(row: DictRow) -> StaffInvitation:
+def _to_invitation(row: DictRow) -> StaffInvitation:
     return StaffInvitation(
         id=row["id"],
         role=StaffRole(row["role"]),
@@ -106,49 +102,3 @@ def _invitation(row: DictRow) -> StaffInvitation:
         email=row["email"],
         created_at=row["created_at"],
     )
-
-
-class StaffBans:
-    """The service of the worker."""
-
-    def __init__(self, database: Database, admin: SupabaseAdmin) -> None:
-        self._database = database
-        self._admin = admin
-
-    async def ban(self, user_id: UUID) -> None:
-        """Ban the person at Supabase Auth, and then end the sessions that were opened since the suspension.
-
-        If the login no longer exists, or the refusal is final, the job ends and the audit log records it. Raises
-        UpstreamFailed and Timeout, after which the job retries.
-        """
-        outcome, reason = "ALLOWED", None
-        try:
-            await self._admin.ban(user_id)
-        except NotFound as gone:
-            outcome, reason = "ABSENT", gone.reason
-        except (InvalidInput, Conflict) as refusal:
-            log.error("not banned: user=%s %s", user_id, refusal.summary)  # noqa: TRY400 - the cause could quote
-            outcome, reason = "FAILED", refusal.reason
-        await self._record(user_id, outcome, reason)
-        await self.end_sessions()
-
-    async def give_up(self, user_id: UUID, reason: str) -> None:
-        """Record that the ban could not be set. The suspension itself already denies all access."""
-        log.error("not banned: user=%s %s", user_id, reason)
-        await self._record(user_id, "FAILED", reason)
-
-    async def end_sessions(self) -> int:
-        """End all sessions of the members whom compliance suspended. Return how many there were.
-
-        Auth checks the ban when a sign-in begins, and can commit its session up to 10 s later, so the worker
-        repeats this.
-        """
-        async with self._database.as_service("ban_user") as tx:
-            ended = int(await tx.value(_sql["end_sessions_of_suspended"]))
-        if ended:
-            log.warning("sessions of suspended staff ended: %d", ended)
-        return ended
-
-    async def _record(self, user_id: UUID, outcome: str, reason: str | None) -> None:
-        async with self._database.as_service("ban_user") as tx:
-            await tx.run(_sql["record_ban"], {"user_id": user_id, "outcome": outcome, "reason": reason})

@@ -2,8 +2,8 @@
 
 from app.jobs.periodic import PeriodicTask
 from app.jobs.queue import Task, by_id
+from app.staff.bans import StaffBans
 from app.staff.invitations import StaffInvitations
-from app.staff.service import StaffBans
 
 BAN_ATTEMPTS = 24 * 60
 """A day of attempts a minute apart."""

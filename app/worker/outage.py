@@ -29,7 +29,7 @@ class Outage:
         self._failures = 0
         self._began_at: float | None = None
 
-    def tell(self, reason: str) -> None:
+    def begin(self, reason: str) -> None:
         """Record that the worker cannot work. A repeated reason is not logged again."""
         if self._began_at is not None and time.monotonic() - self._began_at > STEADY_SECONDS:
             self._failures = 0

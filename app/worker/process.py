@@ -49,7 +49,7 @@ async def run(settings: WorkerSettings) -> None:
                 raise
             reason = describe_outage(error)
         if not stopping.is_set():
-            outage.tell(reason)
+            outage.begin(reason)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), outage.next_pause())
 

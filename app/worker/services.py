@@ -38,14 +38,13 @@ from app.postgres.database import Database
 from app.recording_imports import tasks as import_tasks
 from app.recording_imports.upload_signer import UploadSigner
 from app.recordings import tasks as recording_tasks
-from app.recordings.controller import RecordingController
 from app.recordings.model import SoundMode
 from app.recordings.reconciler import Reconciler
-from app.recordings.room_watch import RoomWatch
+from app.recordings.tasks import RecordingJobs
 from app.settings import WorkerSettings
 from app.staff import tasks as staff_tasks
+from app.staff.bans import StaffBans
 from app.staff.invitations import StaffInvitations
-from app.staff.service import StaffBans
 from app.transcripts import tasks as transcript_tasks
 from app.transcripts.transcription.service import Transcriber
 
@@ -57,8 +56,7 @@ class WorkerServices:
     """The services that the worker's tasks and periodic tasks call."""
 
     database: Database
-    controller: RecordingController
-    rooms: RoomWatch
+    recording_jobs: RecordingJobs
     reconciler: Reconciler
     lost_objects: LostObjects
     bans: StaffBans
@@ -117,15 +115,20 @@ def _services(
     ledger = Ledger(storage, (signer.public_key, *former), deployment=deployment)
     target = partial(vendor_clients.make_recorder_target, settings)
     sound = SoundMode(settings.livekit_sound_file.value, settings.livekit_egress_routes)
-    controller = RecordingController(
-        database, livekit, storage, target, keyring=settings.keyring, sound=sound
-    )
+    recording_jobs = RecordingJobs(database, livekit, storage, target, keyring=settings.keyring, sound=sound)
     kept_in_backups = settings.backup_retention_days
     return WorkerServices(
         database=database,
-        controller=controller,
-        rooms=controller.rooms,
-        reconciler=Reconciler(database, livekit, storage, controller, deployment=deployment),
+        recording_jobs=recording_jobs,
+        reconciler=Reconciler(
+            database,
+            livekit,
+            storage,
+            recording_jobs.updates,
+            recording_jobs.transitions,
+            recording_jobs.rooms,
+            deployment=deployment,
+        ),
         lost_objects=LostObjects(database, storage),
         bans=StaffBans(database, admin),
         invitations=StaffInvitations(database, admin, basis="invite_staff"),
@@ -172,7 +175,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
 def define_tasks(services: WorkerServices) -> list[Task]:
     """Return the tasks of all nouns."""
     return [
-        *recording_tasks.define_tasks(services.controller, services.rooms),
+        *recording_tasks.define_tasks(services.recording_jobs),
         *import_tasks.define_tasks(services.uploads),
         *staff_tasks.define_tasks(services.bans, services.invitations),
         *hold_tasks.define_tasks(services.protection),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import uuid4
 
-from app.recordings.model import UNKNOWN_PARTICIPANT
+from app.recordings.transitions import UNKNOWN_PARTICIPANT
 from devstack import documents
 from devstack.api_client import ApiClient
 from devstack.demo.report import DemoFailed, require

@@ -7,6 +7,6 @@ to clinician;
 
 grant execute on function
 private.read_object_key(uuid),
-private.point_object_key(uuid, text),
+private.change_object_key(uuid, text),
 private.unknown_object_keys(text[])
 to resguardo_worker;

@@ -26,6 +26,6 @@ to clinician;
 
 grant execute on function
 private.read_import_key(uuid),
-private.keep_upload_url(uuid, text),
+private.store_upload_url(uuid, text),
 private.expire_imports()
 to resguardo_worker;

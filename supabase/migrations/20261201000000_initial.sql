@@ -881,8 +881,8 @@ insert into private.audit_terms (kind, term)
 select 'basis', t.term from unnest(array[
     'apply_bucket_policies', 'ban_user', 'check', 'check_bucket', 'count_rejections', 'destroy_recordings',
     'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
-    'keep_exports', 'livekit_webhook', 'look_for_lost', 'look_for_missing', 'prepare_import', 'protect_held',
-    'reconcile', 'recording_controller', 'repair_jobs', 'restore_check', 'resume_transcriptions', 'retention_adopt',
+    'keep_exports', 'livekit_webhook', 'look_for_lost', 'look_for_missing', 'move_recording', 'prepare_import',
+    'protect_held', 'reconcile', 'repair_jobs', 'restore_check', 'resume_transcriptions', 'retention_adopt',
     'retention_propose', 'retention_show', 'role_mapping', 'rotate_keys', 'staff_add', 'start_recording', 'start_up',
     'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room'
 ]) as t (term);
@@ -3887,7 +3887,7 @@ end
 $$;
 
 -- Returns whether a recording may change from one status to another. A test compares this table with TRANSITIONS in
--- app/recordings/model.py.
+-- app/recordings/transitions.py.
 create function private.may_become(before text, after text) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -4185,7 +4185,7 @@ $$;
 -- Law 5: sets another object key before LiveKit is asked again, so that a late egress of an earlier request
 -- overwrites no object. When the worker adopts an egress, the recording gets the key of that egress. The key changes
 -- only while the recording is unfinished. Raises RG409 (object_key_of_another).
-create function private.point_object_key(of_recording uuid, key text) returns void
+create function private.change_object_key(of_recording uuid, key text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -4358,7 +4358,7 @@ end
 $$;
 
 -- Stores the upload URL that the worker signed, if the import still needs one.
-create function private.keep_upload_url(of_import uuid, url text) returns void
+create function private.store_upload_url(of_import uuid, url text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin

@@ -255,8 +255,8 @@ insert into private.audit_terms (kind, term)
 select 'basis', t.term from unnest(array[
     'apply_bucket_policies', 'ban_user', 'check', 'check_bucket', 'count_rejections', 'destroy_recordings',
     'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
-    'keep_exports', 'livekit_webhook', 'look_for_lost', 'look_for_missing', 'prepare_import', 'protect_held',
-    'reconcile', 'recording_controller', 'repair_jobs', 'restore_check', 'resume_transcriptions', 'retention_adopt',
+    'keep_exports', 'livekit_webhook', 'look_for_lost', 'look_for_missing', 'move_recording', 'prepare_import',
+    'protect_held', 'reconcile', 'repair_jobs', 'restore_check', 'resume_transcriptions', 'retention_adopt',
     'retention_propose', 'retention_show', 'role_mapping', 'rotate_keys', 'staff_add', 'start_recording', 'start_up',
     'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room'
 ]) as t (term);

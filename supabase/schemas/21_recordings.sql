@@ -258,7 +258,7 @@ end
 $$;
 
 -- Returns whether a recording may change from one status to another. A test compares this table with TRANSITIONS in
--- app/recordings/model.py.
+-- app/recordings/transitions.py.
 create function private.may_become(before text, after text) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$

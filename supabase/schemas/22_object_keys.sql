@@ -122,7 +122,7 @@ $$;
 -- Law 5: sets another object key before LiveKit is asked again, so that a late egress of an earlier request
 -- overwrites no object. When the worker adopts an egress, the recording gets the key of that egress. The key changes
 -- only while the recording is unfinished. Raises RG409 (object_key_of_another).
-create function private.point_object_key(of_recording uuid, key text) returns void
+create function private.change_object_key(of_recording uuid, key text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -101,7 +101,7 @@ end
 $$;
 
 -- Stores the upload URL that the worker signed, if the import still needs one.
-create function private.keep_upload_url(of_import uuid, url text) returns void
+create function private.store_upload_url(of_import uuid, url text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin

@@ -70,5 +70,5 @@ async def arranged(world: World, case: Case) -> str:
         len(CONTENT),
         case.id,
     )
-    await world.rows("select private.keep_upload_url(%s, 'https://store.test/upload')", row["id"])
+    await world.rows("select private.store_upload_url(%s, 'https://store.test/upload')", row["id"])
     return str(row["id"])

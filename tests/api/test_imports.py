@@ -512,14 +512,14 @@ async def test_key_of_an_import_is_no_key_that_a_recording_can_be_pointed_at(
     )
     key = row["object_key"].replace("video.mp4", "import.mp4")
     with pytest.raises(psycopg.Error, match="object_key_of_another"):
-        await world.rows("select private.point_object_key(%s, %s)", started["id"], key)
+        await world.rows("select private.change_object_key(%s, %s)", started["id"], key)
 
 
 async def test_job_that_runs_again_changes_no_url(world: World, ready: Case) -> None:
     found = await prepared(world, ready)
     await world.rows("select private.defer_job('prepare_import', %s)", UUID(found["id"]))
     await world.work()
-    await world.rows("select private.keep_upload_url(%s, 'https://late.test')", UUID(found["id"]))
+    await world.rows("select private.store_upload_url(%s, 'https://late.test')", UUID(found["id"]))
     assert (await _key(world, found["id"]))["upload_url"] == found["uploadUrl"]
 
 

@@ -115,7 +115,9 @@ async def test_of_two_looks_at_once_one_begins_the_recording(world: World) -> No
     await case.consent()
     with _ordered(world, Order("drop_all")):
         await _enter(world, case, case.doctor, case.patient)
-    looks = await asyncio.gather(*(world.services.rooms.check_room(_room(case)) for _ in range(4)))
+    looks = await asyncio.gather(
+        *(world.services.recording_jobs.rooms.check_room(_room(case)) for _ in range(4))
+    )
     assert looks.count("auto_record") == 1
     assert set(looks) <= {None, "auto_record", "separate_speakers"}
     rows = await world.rows(

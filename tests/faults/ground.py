@@ -27,17 +27,19 @@ from app.consultations.service import Consultations
 from app.errors import AppError
 from app.integrations.livekit.client import S3Target, WebhookVerifier
 from app.integrations.storage.caller import Credentials
-from app.jobs.queue import GrowingPauses, JobFailed, _runner
+from app.jobs.queue import _runner
+from app.jobs.retries import GrowingPauses, JobFailed
 from app.keys.service import register_root_key
 from app.media.probe import Container
 from app.postgres.clock import database_time
 from app.postgres.database import Database as Pool
 from app.postgres.database import Transaction
 from app.recordings import tasks as recording_tasks
-from app.recordings.controller import Probe, RecordingController
 from app.recordings.model import SoundMode
 from app.recordings.reconciler import Reconciler
 from app.recordings.service import Recordings
+from app.recordings.tasks import RecordingJobs
+from app.recordings.verification import Probe
 from app.transcripts import tasks as transcript_tasks
 from app.transcripts.transcription.service import Transcriber
 from devstack.livekit.webhooks import sign
@@ -195,7 +197,7 @@ class Stage:
             totp_max_age_seconds=3600,
             has_routes=sound is not None and sound.is_routed,
         )
-        self.controller = RecordingController(
+        self.recording_jobs = RecordingJobs(
             ground.worker,
             self.cloud,
             self.cloud.bucket,
@@ -209,7 +211,7 @@ class Stage:
         self.lost = LostObjects(ground.worker, self.cloud.bucket, clock=self._clock)
         transcriber = Transcriber(ground.worker, self.cloud.bucket, None, KEYRING)
         tasks = [
-            *recording_tasks.define_tasks(self.controller, self.controller.rooms),
+            *recording_tasks.define_tasks(self.recording_jobs),
             *transcript_tasks.define_tasks(transcriber),
         ]
         self.tasks = {task.name: task for task in tasks}
@@ -223,7 +225,9 @@ class Stage:
             ground.worker,
             self.cloud,
             self.cloud.bucket,
-            self.controller,
+            self.recording_jobs.updates,
+            self.recording_jobs.transitions,
+            self.recording_jobs.rooms,
             deployment="test",
             clock=self._clock,
         )

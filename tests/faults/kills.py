@@ -23,7 +23,7 @@ _PATIENCE_SECONDS = 300
 _TRIES = 3
 _MOST = {
     "livekit_webhook": 4,
-    "recording_controller": 3,
+    "move_recording": 3,
     "reconcile": 2,
     "watch_room": 3,
     "follow_egress": 2,

@@ -29,8 +29,8 @@ A_FEW = (
     "LiveKit's clock was an hour ahead and is set right",
 )
 DEATHS = (
-    Death("resguardo_worker", "recording_controller to READY", 1, "before"),
-    Death("resguardo_worker", "recording_controller to READY", 1, "after"),
+    Death("resguardo_worker", "move_recording to READY", 1, "before"),
+    Death("resguardo_worker", "move_recording to READY", 1, "after"),
     Death("resguardo_api", "recording.start", 1, "before"),
     Death("resguardo_api", "recording.start", 1, "after"),
 )

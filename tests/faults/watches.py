@@ -12,7 +12,7 @@ Moment = Literal["before", "after"]
 FETCH, FINISH = "procrastinate_fetch_job", "procrastinate_finish_job"
 _PURPOSE = re.compile(
     rb"procrastinate_(?:fetch|finish|retry)_job|(?:consultation|consent|recording)\.[a-z_]+"
-    rb"|start_recording|stop_recording|verify_recording|enforce_consent|recording_controller|follow_egress"
+    rb"|start_recording|stop_recording|verify_recording|enforce_consent|move_recording|follow_egress"
     rb"|watch_room|reconcile|livekit_webhook"
 )
 _TASK = re.compile(rb"start_recording|stop_recording|verify_recording|follow_egress|watch_room")

@@ -32,10 +32,10 @@ from app.postgres.clock import database_time
 from app.postgres.database import Asker, Transaction
 from app.postgres.database import Database as Pool
 from app.recordings import store
-from app.recordings.controller import RecordingController
 from app.recordings.model import Recording, RecordingStatus, SoundMode
 from app.recordings.reconciler import Reconciler
 from app.recordings.service import Recordings
+from app.recordings.tasks import RecordingJobs
 from devstack.livekit import LiveKitStandIn, Order, Pace, create_livekit_app
 from devstack.livekit.webhooks import sign
 from devstack.object_store import ObjectStore
@@ -102,7 +102,7 @@ async def served(app: Starlette, *, date_header: bool = True) -> AsyncIterator[s
 @dataclass
 class World:
     """The consultation that a test uses, and all parts that record it. `ahead`: the time by which the clock of the
-    controller and the reconciler is ahead of the database's clock.
+    jobs and the reconciler is ahead of the database's clock.
     """
 
     database: Database
@@ -128,12 +128,12 @@ class World:
             url_lifetime_seconds=60,
             totp_max_age_seconds=3600,
         )
-        self.controller = self.controller_of(self.livekit)
+        self.jobs = self.jobs_of(self.livekit)
         self.reconciler = self.reconciler_of(self.livekit)
 
-    def controller_of(self, livekit: LiveKit) -> RecordingController:
-        """Return a worker's controller with the clock of the test world."""
-        return RecordingController(
+    def jobs_of(self, livekit: LiveKit) -> RecordingJobs:
+        """Return the services of a worker's jobs with the clock of the test world."""
+        return RecordingJobs(
             self.worker,
             livekit,
             self.storage,
@@ -145,8 +145,17 @@ class World:
 
     def reconciler_of(self, livekit: LiveKit) -> Reconciler:
         """Return a worker's reconciler with the clock of the test world."""
-        controller = self.controller_of(livekit)
-        return Reconciler(self.worker, livekit, self.storage, controller, deployment="test", clock=self.clock)
+        jobs = self.jobs_of(livekit)
+        return Reconciler(
+            self.worker,
+            livekit,
+            self.storage,
+            jobs.updates,
+            jobs.transitions,
+            jobs.rooms,
+            deployment="test",
+            clock=self.clock,
+        )
 
     async def clock(self, tx: Transaction) -> datetime:
         """Return the database's time plus `ahead`."""
@@ -164,7 +173,7 @@ class World:
     async def recording(self) -> UUID:
         """Return the id of a recording whose egress is active in LiveKit."""
         recording_id = await self.request()
-        await self.controller.start(recording_id)
+        await self.jobs.starter.start(recording_id)
         await self.until(recording_id, RecordingStatus.RECORDING)
         return recording_id
 
@@ -172,7 +181,7 @@ class World:
         """Return the id of a recording whose object LiveKit has uploaded and the worker has not verified."""
         recording_id = await self.recording()
         await self.recordings.stop(asker(DOCTOR), recording_id)
-        await self.controller.stop(recording_id)
+        await self.jobs.updates.stop(recording_id)
         await self.until(recording_id, RecordingStatus.VERIFYING)
         return recording_id
 
@@ -217,11 +226,11 @@ class World:
         return found
 
     async def hint(self, egress_id: str, event: str = "egress_updated", status: str = "EGRESS_ACTIVE") -> str:
-        """Receive a webhook with LiveKit's signature, and let the controller update the recording of its egress.
+        """Receive a webhook with LiveKit's signature, and let a job update the recording of its egress.
         Return the event's id.
         """
         event_id = await self.receive(egress_id, event, status)
-        await self.controller.follow_event(event_id)
+        await self.jobs.updates.apply_event(event_id)
         return event_id
 
     async def receive(self, egress_id: str, event: str, status: str, event_id: str | None = None) -> str:

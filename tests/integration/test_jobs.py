@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import psycopg
@@ -24,25 +24,24 @@ from app.deletions.destroyer import Destroyer
 from app.deletions.restore_check import RestoreCheck
 from app.errors import RateLimited, UpstreamFailed
 from app.holds.bucket_protection import BucketProtection
-from app.jobs.queue import (
+from app.integrations.livekit.client import LiveKit
+from app.integrations.storage.client import Storage
+from app.jobs.queue import STALLED_SECONDS, Task, defer_job, make_queue
+from app.jobs.repair import JobRepair
+from app.jobs.retries import (
     LONGEST_ASKED_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
-    STALLED_SECONDS,
     GrowingPauses,
     JobFailed,
     NotGivenUp,
-    Task,
-    defer_job,
-    make_queue,
 )
-from app.jobs.repair import JobRepair
+from app.keys.keyring import Keyring
 from app.postgres.database import Database as Pool
 from app.recording_imports.upload_signer import UploadSigner
-from app.recordings.controller import RecordingController
 from app.recordings.reconciler import Reconciler
-from app.recordings.room_watch import RoomWatch
+from app.recordings.tasks import RecordingJobs
+from app.staff.bans import StaffBans
 from app.staff.invitations import StaffInvitations
-from app.staff.service import StaffBans
 from app.transcripts.transcription.service import Transcriber
 from app.worker.services import WorkerServices, define_tasks
 from tests.databases import Database
@@ -288,8 +287,13 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
         for task in define_tasks(
             WorkerServices(
                 database=object.__new__(Pool),
-                controller=object.__new__(RecordingController),
-                rooms=object.__new__(RoomWatch),
+                recording_jobs=RecordingJobs(
+                    object.__new__(Pool),
+                    object.__new__(LiveKit),
+                    object.__new__(Storage),
+                    cast("Any", None),
+                    keyring=object.__new__(Keyring),
+                ),
                 reconciler=object.__new__(Reconciler),
                 lost_objects=object.__new__(LostObjects),
                 bans=object.__new__(StaffBans),

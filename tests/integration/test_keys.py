@@ -129,34 +129,34 @@ async def practice(database: Database) -> AsyncIterator[Practice]:
 async def test_video_gets_one_data_key_when_it_becomes_ready_and_the_sound_none(world: World) -> None:
     video = await world.recording()
     (sound,) = await world.sound_of(video)
-    await world.controller.start(sound.id)
+    await world.jobs.starter.start(sound.id)
     await world.until(sound.id, RecordingStatus.RECORDING)
     await world.recordings.stop(asker(DOCTOR), video)
     for each in (video, sound.id):
-        await world.controller.stop(each)
+        await world.jobs.updates.stop(each)
         await world.until(each, RecordingStatus.VERIFYING)
     assert world.rows(KEYS) == []
     for _ in range(2):
-        await world.controller.verify(sound.id)
-        await world.controller.verify(video)
+        await world.jobs.verifier.verify(sound.id)
+        await world.jobs.verifier.verify(video)
     [(recording, wrapped, root_key)] = world.rows(KEYS)
     assert (recording, root_key) == (video, "tests-1")
     KEYRING.unwrap(wrapped, root_key)
     audited = "select entity_ids, actor_role, basis from audit.events where action = 'recording.make_key'"
-    assert world.rows(audited) == [([video], "resguardo_worker", "recording_controller")]
+    assert world.rows(audited) == [([video], "resguardo_worker", "move_recording")]
 
 
 @pytest.mark.anyio
 async def test_video_is_not_ready_without_its_data_key(world: World) -> None:
     """A worker that has not registered its root key cannot create a data key, so the recording stays VERIFYING."""
     video = await world.completed()
-    world.controller._keyring = _ring("never-registered")
+    world.jobs.transitions._keyring = _ring("never-registered")
     with pytest.raises(Conflict, match="root_key_unknown"):
-        await world.controller.verify(video)
+        await world.jobs.verifier.verify(video)
     assert (await world.read(video)).status is RecordingStatus.VERIFYING
     assert world.rows(KEYS) == []
-    world.controller._keyring = KEYRING
-    await world.controller.verify(video)
+    world.jobs.transitions._keyring = KEYRING
+    await world.jobs.verifier.verify(video)
     assert (await world.read(video)).status is RecordingStatus.READY
     assert len(world.rows(KEYS)) == 1
 

@@ -608,7 +608,7 @@ def test_setting_that_changes_while_recording_records_nobody_twice(
     visit = Visit(standing, first, has_guest=False)
     visit.record()
     before = [(row.id, row.medium) for row in recordings(visit.stage)]
-    visit.stage.controller.rooms._sound = then
+    visit.stage.recording_jobs.rooms._sound = then
     visit.look()
     visit.work()
     assert [(row.id, row.medium) for row in recordings(visit.stage)] == before

@@ -31,7 +31,7 @@ def _settings(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]) -> Worke
 
 async def test_right_key_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_url: str) -> None:
     monkeypatch.chdir(tmp_path)
-    await checks._openai(
+    await checks._check_openai(
         _settings(monkeypatch, {"OPENAI_API_KEY": openai_stand_in.KEY, "OPENAI_BASE_URL": base_url})
     )
 
@@ -53,6 +53,6 @@ async def test_failure_has_a_reason_with_a_remedy_and_no_key(
     monkeypatch.chdir(tmp_path)
     settings = _settings(monkeypatch, {"OPENAI_API_KEY": key, "OPENAI_BASE_URL": url or base_url})
     with pytest.raises(UpstreamFailed) as failure:
-        await checks._openai(settings)
+        await checks._check_openai(settings)
     assert (failure.value.reason, failure.value.detail) == (reason, {})
     assert operator_message(reason) != operator_message("no such reason")

@@ -262,15 +262,15 @@ def test_pauses_grow_and_begin_anew_after_steady_work(
     monkeypatch.setattr("app.worker.outage.random.uniform", lambda least, most: most)
     outage, pauses = Outage(), []
     for _ in range(8):
-        outage.tell("database_unavailable")
+        outage.begin("database_unavailable")
         pauses.append(outage.next_pause())
     assert pauses == [*PAUSES_SECONDS, PAUSES_SECONDS[-1], PAUSES_SECONDS[-1]]
     outage.end()
-    outage.tell("database_read_only")
+    outage.begin("database_read_only")
     assert outage.next_pause() == PAUSES_SECONDS[-1], "the database worked too briefly to reset the pauses"
     outage.end()
     now += STEADY_SECONDS + 1
-    outage.tell("database_read_only")
+    outage.begin("database_read_only")
     assert outage.next_pause() == PAUSES_SECONDS[0]
     assert [record.getMessage() for record in caplog.records] == [
         "the worker waits: database_unavailable",

@@ -14,9 +14,9 @@ import pytest
 
 from app.errors import UpstreamFailed
 from app.jobs import periodic
+from app.jobs.leader_watch import LeaderWatch
 from app.jobs.lease import Lease
 from app.jobs.periodic import PeriodicTask, run_periodic_tasks
-from app.jobs.watch import LeaderWatch
 from app.postgres.database import Database as Pool
 from tests.databases import Database
 
@@ -324,7 +324,7 @@ async def test_database_that_is_not_there_is_waited_for(caplog: pytest.LogCaptur
 async def test_watch_warns_once_nobody_has_led_for_half_a_minute_and_again_after_ten(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "app.jobs.watch")
+    caplog.set_level(logging.INFO, "app.jobs.leader_watch")
     pool, now = Pool(database.api_url, application="test", max_size=1), [0.0]
     watch = LeaderWatch(pool, clock=lambda: now[0])
     await pool.open()

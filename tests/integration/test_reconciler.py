@@ -19,8 +19,11 @@ from app.consultations.model import ParticipantKind
 from app.errors import Timeout, UpstreamFailed
 from app.integrations.livekit.client import EgressSnapshot, LiveKit, S3Target
 from app.recordings.deadlines import Deadlines
-from app.recordings.model import TRANSITIONS, Medium, RecordingStatus, SoundMode, mark_failed, mark_lost
-from app.recordings.reconciler import MISSES, RECORDER_GONE, RECORDER_SILENT, STOP_PAUSE, ReconcileReport
+from app.recordings.egress_liveness import MISSES, RECORDER_GONE, RECORDER_SILENT
+from app.recordings.egress_stops import STOP_PAUSE
+from app.recordings.model import Medium, RecordingStatus, SoundMode
+from app.recordings.reconcile_report import ReconcileReport
+from app.recordings.transitions import TRANSITIONS, mark_failed, mark_lost
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.recording_world import DOCTOR, KEY, SECRET, World, asker, opened
@@ -53,7 +56,7 @@ async def _ask_in_vain(world: World, recording_id: UUID) -> None:
     world.order("hang_start", seconds=60)
     async with LiveKit(world.livekit_url, KEY, SECRET, start_timeout_seconds=0.2) as hasty:
         with pytest.raises(Timeout):
-            await world.controller_of(hasty).start(recording_id)
+            await world.jobs_of(hasty).starter.start(recording_id)
 
 
 async def _missed(world: World, gone_for: timedelta) -> None:
@@ -66,13 +69,13 @@ async def _missed(world: World, gone_for: timedelta) -> None:
 
 async def test_recording_of_which_no_webhook_ever_comes_is_ready_all_the_same(world: World) -> None:
     recording_id = await world.request()
-    await world.controller.start(recording_id)
+    await world.jobs.starter.start(recording_id)
     await _until(world, recording_id, RecordingStatus.RECORDING)
     await world.recordings.stop(asker(DOCTOR), recording_id)
-    await world.controller.stop(recording_id)
+    await world.jobs.updates.stop(recording_id)
     await _until(world, recording_id, RecordingStatus.VERIFYING)
     assert world.queued().count("verify_recording") == 1
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.READY
 
 
@@ -90,7 +93,7 @@ async def test_start_whose_answer_never_came_is_adopted_by_the_pass(world: World
     recording_id = await world.request()
     world.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
-        await world.controller.start(recording_id)
+        await world.jobs.starter.start(recording_id)
     await _until(world, recording_id, RecordingStatus.RECORDING)
     (egress,) = await world.egresses()
     assert (await world.read(recording_id)).egress_id == egress.egress_id
@@ -111,8 +114,8 @@ async def test_egress_that_turns_up_after_its_start_was_given_up_is_stopped(worl
     recording_id = await world.request()
     world.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
-        await world.controller.start(recording_id)
-    await world.controller.change(
+        await world.jobs.starter.start(recording_id)
+    await world.jobs.transitions.apply(
         recording_id, lambda current, _: mark_failed(current, "egress_start_unknown")
     )
     report = await world.reconciler.run_once()
@@ -144,7 +147,7 @@ async def test_second_ask_has_a_key_of_its_own_and_a_late_first_is_adopted_with_
     world.ahead = timedelta(seconds=61)
     world.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
-        await world.controller.start(recording_id)
+        await world.jobs.starter.start(recording_id)
     assert (await world.object_key(recording_id)).endswith("/video-2.mp4")
     async with AsyncExitStack() as stack:
         late = await world.livekit.start_room_composite(
@@ -165,8 +168,8 @@ async def test_start_of_an_outage_is_neither_failed_nor_lost_before_half_an_hour
     recording_id = await world.request()
     world.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
-        await world.controller.start(recording_id)
-    await world.controller.give_up_start(recording_id, "livekit_unavailable")
+        await world.jobs.starter.start(recording_id)
+    await world.jobs.starter.give_up(recording_id, "livekit_unavailable")
     for at in (DEADLINES.unanswered_start, DEADLINES.unheard_start - timedelta(minutes=1)):
         world.ahead = at + A_MOMENT
         world.order("list_unavailable")
@@ -181,7 +184,7 @@ async def test_start_of_a_long_outage_is_lost_and_its_object_stays_its_own(world
     recording_id = await world.request()
     world.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
-        await world.controller.start(recording_id)
+        await world.jobs.starter.start(recording_id)
     world.ahead = DEADLINES.unheard_start + A_MOMENT
     world.order("list_unavailable")
     with pytest.raises(UpstreamFailed):
@@ -208,7 +211,7 @@ async def test_end_of_an_earlier_ask_is_not_adopted_while_a_later_one_is_on_its_
         return await start(room_name=room_name, object_key=object_key, upload=upload)
 
     monkeypatch.setattr(world.livekit, "start_room_composite", late)
-    await world.controller.start(recording_id)
+    await world.jobs.starter.start(recording_id)
     recording = await _until(world, recording_id, RecordingStatus.RECORDING)
     assert (await world.object_key(recording_id)).endswith("/video-2.mp4"), recording
 
@@ -226,7 +229,7 @@ async def test_start_that_is_answered_after_its_end_is_stopped_at_once(
         return await start(room_name=room_name, object_key=object_key, upload=upload)
 
     monkeypatch.setattr(world.livekit, "start_room_composite", late)
-    await world.controller.start(recording_id)
+    await world.jobs.starter.start(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.ABORTED
     assert (await world.until_egress("ending", "complete", "aborted")).status != "active"
 
@@ -254,7 +257,7 @@ async def test_withdrawal_of_somebody_who_is_not_there_is_found_by_the_pass(worl
     assert (await world.reconciler.run_once()).stopped_for_consent == 1
     recording = await world.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.STOPPING, "consent_withdrawn")
-    await world.controller.change(recording_id, lambda current, _: mark_lost(current, "stop_overdue"))
+    await world.jobs.transitions.apply(recording_id, lambda current, _: mark_lost(current, "stop_overdue"))
     assert (await world.read(recording_id)).error == "consent_withdrawn"
 
 
@@ -264,7 +267,7 @@ async def test_sound_of_a_video_that_was_ended_by_hand_is_stopped(
     async with opened(database, object_store, separate_speakers=True) as world:
         recording_id = await world.recording()
         (sound,) = await world.sound_of(recording_id)
-        await world.controller.start(sound.id)
+        await world.jobs.starter.start(sound.id)
         world.rows(
             "update resguardo.recordings set status = 'ABORTED' where id = %s returning id", recording_id
         )
@@ -351,7 +354,7 @@ async def test_egress_that_is_listed_no_more_is_lost_only_after_several_passes(w
 
 async def _begun(world: World) -> UUID:
     recording_id = await world.request()
-    await world.controller.start(recording_id)
+    await world.jobs.starter.start(recording_id)
     return recording_id
 
 
@@ -373,9 +376,9 @@ async def test_recorder_that_comes_back_into_its_room_marks_the_recording_interr
     await world.reconciler.run_once()
     assert (await world.read(recording_id)).interrupted
     await world.recordings.stop(asker(DOCTOR), recording_id)
-    await world.controller.stop(recording_id)
+    await world.jobs.updates.stop(recording_id)
     await _until(world, recording_id, RecordingStatus.VERIFYING)
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     ready = await world.read(recording_id)
     assert (ready.status, ready.interrupted, ready.truncated) == (RecordingStatus.READY, True, False)
 
@@ -614,12 +617,12 @@ async def test_object_of_a_recording_that_was_given_up_is_nobodys(world: World) 
     recording_id = await world.request()
     world.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
-        await world.controller.start(recording_id)
+        await world.jobs.starter.start(recording_id)
     key = await world.object_key(recording_id)
     unknown = "select private.unknown_object_keys(array[%s])"
     assert world.rows(unknown, key) == [([],)]
     await world.recordings.stop(asker(DOCTOR), recording_id)
-    await world.controller.change(
+    await world.jobs.transitions.apply(
         recording_id, lambda current, _: replace(current, status=RecordingStatus.ABORTED)
     )
     assert world.rows(unknown, key) == [([key],)]
@@ -634,7 +637,7 @@ async def test_dead_egress_whose_object_is_there_is_verified_and_ready(world: Wo
     recording_id = await _lost_with(world, await _media(world))
     recording = await world.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.VERIFYING, "egress_lost")
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     recording = await world.read(recording_id)
     assert (recording.status, recording.truncated) == (RecordingStatus.READY, True)
 
@@ -649,7 +652,7 @@ async def test_lost_recording_whose_object_turns_up_is_ready(world: World) -> No
     world.ahead += timedelta(minutes=5)
     assert await looks.run_once() == 1
     assert world.queued()[-1] == "verify_recording"
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.READY
     assert world.transitions(recording_id)[-1] == "LOST>READY:egress_lost"
 
@@ -664,7 +667,7 @@ async def test_lost_recording_whose_object_is_no_recording_stays_lost_and_is_loo
         found.append(await looks.run_once())
         world.ahead += timedelta(hours=1)
     assert found == [1, 0, 0]
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.LOST
 
 
@@ -692,7 +695,7 @@ async def test_start_that_never_gets_going_is_stopped_and_fails(world: World) ->
     report = await world.reconciler.run_once()
     assert report.overdue == 1
     assert (await world.read(recording_id)).status is RecordingStatus.STOPPING
-    await world.controller.stop(recording_id)
+    await world.jobs.updates.stop(recording_id)
     await _until(world, recording_id, RecordingStatus.FAILED)
     assert (await world.read(recording_id)).error == "start_overdue"
 
@@ -702,9 +705,9 @@ async def test_recording_over_the_limit_is_stopped_and_says_so(world: World) -> 
     world.ahead = DEADLINES.recording + A_MOMENT
     await world.reconciler.run_once()
     world.ahead = timedelta()
-    await world.controller.stop(recording_id)
+    await world.jobs.updates.stop(recording_id)
     await _until(world, recording_id, RecordingStatus.VERIFYING)
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     recording = await world.read(recording_id)
     assert (recording.status, recording.truncated, recording.error) == (
         RecordingStatus.READY,
@@ -764,7 +767,7 @@ async def test_consultation_that_is_recorded_by_itself_is_recorded_once(
         looks = await asyncio.gather(*(world.reconciler.run_once() for _ in range(3)))
         assert sum(look.started_by_themselves for look in looks) == 1
         ((recording_id,),) = world.rows("select id from resguardo.recordings")
-        await world.controller.start(recording_id)
+        await world.jobs.starter.start(recording_id)
         await world.until(recording_id, RecordingStatus.RECORDING)
         await world.recordings.stop(asker(DOCTOR), recording_id)
         assert (await world.reconciler.run_once()).started_by_themselves == 0
@@ -790,17 +793,17 @@ async def test_microphones_are_recorded_beside_the_video_and_stop_with_it(
         parts = [part.id for part in await world.sound_of(recording_id)]
         assert len(parts) == 2
         for part in parts:
-            await world.controller.start(part)
+            await world.jobs.starter.start(part)
             await _until(world, part, RecordingStatus.RECORDING)
         assert len(await world.egresses()) == 3
         await world.recordings.stop(asker(DOCTOR), recording_id)
-        await world.controller.stop(recording_id)
+        await world.jobs.updates.stop(recording_id)
         for part in parts:
             assert (await world.read(part)).status is RecordingStatus.STOPPING
-            await world.controller.stop(part)
+            await world.jobs.updates.stop(part)
         for each in (recording_id, *parts):
             await _until(world, each, RecordingStatus.VERIFYING)
-            await world.controller.verify(each)
+            await world.jobs.verifier.verify(each)
             assert (await world.read(each)).status is RecordingStatus.READY
         keys = [(await world.object_key(each)).rpartition("/") for each in (recording_id, *parts)]
         assert [name for _, _, name in keys] == ["video.mp4", *(f"microphone-{part}.mp4" for part in parts)]
@@ -814,7 +817,7 @@ async def test_video_alone_is_enough_when_a_microphone_fails(
         recording_id = await world.recording()
         (part,) = await world.sound_of(recording_id)
         world.order("refuse_start", code="resource_exhausted")
-        await world.controller.start(part.id)
+        await world.jobs.starter.start(part.id)
         assert (await world.read(part.id)).status is RecordingStatus.FAILED
         assert (await world.read(recording_id)).status is RecordingStatus.RECORDING
 
@@ -825,11 +828,11 @@ async def test_microphone_that_is_unpublished_ends_by_itself(
     async with opened(database, object_store, separate_speakers=True) as world:
         recording_id = await world.recording()
         (part,) = await world.sound_of(recording_id)
-        await world.controller.start(part.id)
+        await world.jobs.starter.start(part.id)
         await _until(world, part.id, RecordingStatus.RECORDING)
         await world.republish()
         await _until(world, part.id, RecordingStatus.VERIFYING)
-        await world.controller.verify(part.id)
+        await world.jobs.verifier.verify(part.id)
         new = [one for one in await world.sound_of(recording_id) if one.id != part.id]
         assert (await world.read(part.id)).status is RecordingStatus.READY
         assert [one.participant_id for one in new] == [part.participant_id]
@@ -846,13 +849,13 @@ async def test_speakers_are_recorded_by_routes_where_they_are_set(
         await world.join(world.participant(ParticipantKind.PATIENT))
         recording_id = await world.recording()
         (speakers,) = await world.sound_of(recording_id)
-        await world.controller.start(speakers.id)
+        await world.jobs.starter.start(speakers.id)
         await _until(world, speakers.id, RecordingStatus.RECORDING)
         await world.recordings.stop(asker(DOCTOR), recording_id)
-        await world.controller.stop(recording_id)
-        await world.controller.stop(speakers.id)
+        await world.jobs.updates.stop(recording_id)
+        await world.jobs.updates.stop(speakers.id)
         await _until(world, speakers.id, RecordingStatus.VERIFYING)
-        await world.controller.verify(speakers.id)
+        await world.jobs.verifier.verify(speakers.id)
         ready = await world.read(speakers.id)
         assert (ready.status, ready.medium, ready.is_routed) == (RecordingStatus.READY, Medium.SPEAKERS, True)
 

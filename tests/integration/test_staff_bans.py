@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import UpstreamFailed
 from app.integrations.supabase.client import SupabaseAdmin
-from app.staff.service import StaffBans
+from app.staff.bans import StaffBans
 from tests.databases import Database
 from tests.integration.test_staff_invitations import SECRET_KEY, URL, House, _house
 

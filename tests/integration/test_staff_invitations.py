@@ -15,11 +15,12 @@ import pytest
 
 from app.errors import AppError, Conflict, InvalidInput, Timeout, UpstreamFailed
 from app.integrations.supabase.client import MAIL_SECONDS, SupabaseAdmin
-from app.jobs.queue import GrowingPauses, JobFailed, _runner
+from app.jobs.queue import _runner
+from app.jobs.retries import GrowingPauses, JobFailed
 from app.postgres.database import Database as Pool
+from app.staff.bans import StaffBans
 from app.staff.invitations import StaffInvitations
 from app.staff.model import NewMember, StaffRole
-from app.staff.service import StaffBans
 from app.staff.tasks import define_tasks
 from app.texts import LANGUAGES, operator_message, reason_text
 from app.texts.reasons import load_reasons

@@ -14,7 +14,8 @@ from procrastinate.jobs import Job, Status
 
 from app.consents.texts import ABOUT_TRANSCRIPTION
 from app.errors import AppError, Conflict, InvalidInput, NotFound, RateLimited, Timeout, UpstreamFailed
-from app.jobs.queue import TRANSCRIPTION_QUEUE, GrowingPauses, JobFailed, Task, _runner, make_queue
+from app.jobs.queue import TRANSCRIPTION_QUEUE, Task, _runner, make_queue
+from app.jobs.retries import GrowingPauses, JobFailed
 from app.keys.keyring import Keyring, new_key_line
 from app.media.sound import Cut
 from app.transcripts.tasks import TRANSCRIPTION_ATTEMPTS, define_tasks

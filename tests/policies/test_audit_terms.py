@@ -19,7 +19,7 @@ from app.deletions.model import DeletionReason
 from app.integrations.livekit import refusals as livekit_refusals
 from app.integrations.livekit import snapshots as livekit_snapshots
 from app.integrations.storage.sts_credentials import ROLE_REFUSALS
-from app.recordings.model import CONSENT_REASONS, TRANSITIONS
+from app.recordings.transitions import CONSENT_REASONS, TRANSITIONS
 from app.texts.reasons import load_reasons
 from graphql_schema.schema import make_schema
 from tests.databases import MIGRATIONS, Database

@@ -9,7 +9,8 @@ import pytest
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
-from app.recordings.model import TRANSITIONS, RecordingStatus
+from app.recordings.model import RecordingStatus
+from app.recordings.transitions import TRANSITIONS
 from devstack.supabase_project import Grants
 from tests.databases import Database
 from tests.policies.acting import RELEASE, acting, at_once, outcome, refused, superuser, value
@@ -94,7 +95,7 @@ def test_law_1_only_these_functions_touch_object_keys_and_those_that_return_one_
         "keep_inventory",
         "keep_object",
         "missing_objects",
-        "point_object_key",
+        "change_object_key",
         "protected_prefixes",
         "read_object_key",
         "release_object_key",

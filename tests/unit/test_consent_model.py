@@ -10,17 +10,21 @@ from hypothesis import strategies as st
 from app.consents.model import (
     Consent,
     Decision,
+    ParticipantConsent,
     ShownText,
     Source,
-    Standing,
     require_any,
     require_everyone,
 )
 from app.errors import Conflict, Forbidden
 
 
-def _standing(kind: str, *, given: bool, required: bool = True, guest: str | None = None) -> Standing:
-    return Standing(UUID(int=1), kind, guest, is_required=required, is_given=given, is_withdrawn=False)
+def _consent(
+    kind: str, *, given: bool, required: bool = True, guest: str | None = None
+) -> ParticipantConsent:
+    return ParticipantConsent(
+        UUID(int=1), kind, guest, is_required=required, is_given=given, is_withdrawn=False
+    )
 
 
 def _word(decision: Decision, source: Source = Source.SELF) -> Consent:
@@ -42,32 +46,32 @@ def _word(decision: Decision, source: Source = Source.SELF) -> Consent:
 
 
 def test_everyone_who_must_consents() -> None:
-    require_everyone([_standing("DOCTOR", given=True), _standing("PATIENT", given=True)])
+    require_everyone([_consent("DOCTOR", given=True), _consent("PATIENT", given=True)])
 
 
 def test_missing_consents_are_named_by_role_alone() -> None:
-    standings = [
-        _standing("PATIENT", given=False),
-        _standing("DOCTOR", given=True),
-        _standing("GUEST", given=False, guest="INTERPRETER"),
+    participants = [
+        _consent("PATIENT", given=False),
+        _consent("DOCTOR", given=True),
+        _consent("GUEST", given=False, guest="INTERPRETER"),
     ]
     with pytest.raises(Forbidden, match="consent_missing") as refusal:
-        require_everyone(standings)
+        require_everyone(participants)
     assert refusal.value.detail == {"missing": "INTERPRETER, PATIENT"}
 
 
 def test_guest_who_never_joined_need_not_consent() -> None:
-    require_everyone([_standing("GUEST", given=False, required=False, guest="STUDENT")])
+    require_everyone([_consent("GUEST", given=False, required=False, guest="STUDENT")])
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=6))
 def test_one_missing_consent_is_enough_to_refuse(flags: list[tuple[bool, bool]]) -> None:
-    standings = [_standing("PATIENT", required=required, given=is_given) for required, is_given in flags]
+    participants = [_consent("PATIENT", required=required, given=is_given) for required, is_given in flags]
     if any(required and not is_given for required, is_given in flags):
         with pytest.raises(Forbidden, match="consent_missing"):
-            require_everyone(standings)
+            require_everyone(participants)
     else:
-        require_everyone(standings)
+        require_everyone(participants)
 
 
 def test_newest_word_is_the_last() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from app.commands.console import ends_without_a_message, log_to_stderr
+from app.commands.console import log_to_stderr, run_without_messages
 
 CANARY = "s3cretWord"
 
@@ -78,7 +78,7 @@ def test_command_that_fails_unexpectedly_ends_with_1_and_without_the_message(
         raise _raised()
 
     with pytest.raises(SystemExit) as ended:
-        ends_without_a_message(fails)
+        run_without_messages(fails)
     assert ended.value.code == 1
     said = capsys.readouterr().err
     assert "psycopg.OperationalError at " in said

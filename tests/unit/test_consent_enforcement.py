@@ -4,15 +4,15 @@ from uuid import UUID
 
 import pytest
 
-from app.consents.model import Standing
-from app.recordings.room_watch import find_objection_to_recording
+from app.consents.model import ParticipantConsent
+from app.recordings.consent_enforcement import find_objection_to_recording
 
 PEOPLE = [UUID(int=number) for number in range(3)]
 
 
-def _standings(**said: str) -> list[Standing]:
+def _consents(**said: str) -> list[ParticipantConsent]:
     return [
-        Standing(
+        ParticipantConsent(
             PEOPLE[number],
             kind.upper(),
             None,
@@ -40,4 +40,4 @@ def test_objection_names_a_stranger_first_and_a_withdrawal_before_a_consent_neve
     doctor: str, patient: str, in_room: tuple[int, ...], reason: str | None
 ) -> None:
     identities = [str(PEOPLE[number]) for number in in_room]
-    assert find_objection_to_recording(_standings(doctor=doctor, patient=patient), identities) == reason
+    assert find_objection_to_recording(_consents(doctor=doctor, patient=patient), identities) == reason

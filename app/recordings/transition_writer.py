@@ -1,15 +1,55 @@
-"""One transition of a recording and its consequences, written together in the caller's transaction.
+"""Writes each transition of a recording together with its jobs, in one transaction.
 
 Every transition by the worker goes through this module under the row's lock: those of jobs, of the reconciler, and
 of a check of the room.
 """
 
-from app.jobs.queue import defer_job
-from app.postgres.database import Transaction
-from app.recordings import store
-from app.recordings.model import STOPPED_BEFORE_START, Medium, Recording, RecordingStatus, mark_stopped
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from uuid import UUID
 
+from app.jobs.queue import defer_job
+from app.keys import service as keys
+from app.keys.keyring import Keyring
+from app.postgres.clock import database_time
+from app.postgres.database import Database, Transaction
+from app.recordings import store
+from app.recordings.model import Medium, Recording, RecordingStatus
+from app.recordings.transitions import STOPPED_BEFORE_START, mark_stopped
+
+Clock = Callable[[Transaction], Awaitable[datetime]]
 _RECORDED = (RecordingStatus.REQUESTED, RecordingStatus.STARTING, RecordingStatus.RECORDING)
+
+
+class TransitionWriter:
+    """Writes transitions as the worker, each in a transaction of its own."""
+
+    def __init__(self, database: Database, keyring: Keyring, clock: Clock = database_time) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._clock = clock
+
+    async def apply(
+        self,
+        recording_id: UUID,
+        decide: Callable[[Recording, datetime], Recording],
+        object_key: str | None = None,
+    ) -> Recording | None:
+        """Apply `decide` to the locked recording and the database's time. Return the recording afterwards.
+
+        `object_key` is the key of an egress. The recording gets this key if `decide` assigns the egress to it.
+        """
+        async with self._database.as_service("move_recording") as tx:
+            before = await store.lock(tx, recording_id)
+            if before is None:
+                return None
+            after = decide(before, await self._clock(tx))
+            if object_key is not None and before.egress_id is None and after.egress_id is not None:
+                await store.change_object_key(tx, recording_id, object_key)
+            await write_transition(tx, before, after)
+            if _becomes_ready(before, after):
+                await keys.make_recording_key(tx, self._keyring, recording_id)
+            return after
 
 
 async def write_transition(tx: Transaction, before: Recording, after: Recording) -> None:
@@ -53,3 +93,9 @@ async def stop_live_recordings(tx: Transaction, live: list[Recording], why: str)
         stopped_now += after != recording
         await write_transition(tx, recording, after)
     return stopped_now
+
+
+def _becomes_ready(before: Recording, after: Recording) -> bool:
+    """Return whether a video becomes READY now and needs its data key."""
+    is_ready, was_ready = (one.status is RecordingStatus.READY for one in (after, before))
+    return is_ready and not was_ready and after.medium is Medium.VIDEO

@@ -29,8 +29,10 @@ from app.integrations.livekit.client import (
 from app.integrations.storage.caller import Credentials
 from app.integrations.storage.objects import StoredObject
 from app.integrations.storage.r2_credentials import recorder_credentials
-from app.recordings.controller import AMBIGUOUS_START, RecordingController
-from app.recordings.model import RecordingStatus, mark_failed
+from app.recordings.egress_start import AMBIGUOUS_START
+from app.recordings.model import RecordingStatus
+from app.recordings.tasks import RecordingJobs
+from app.recordings.transitions import mark_failed
 from devstack.livekit import Pace
 from devstack.object_store import ObjectStore
 from tests.databases import Database
@@ -66,7 +68,7 @@ async def _ask_in_vain(world: World, hasty: LiveKit, recording_id: UUID) -> None
     """Request a start that LiveKit neither answers nor carries out."""
     world.order("hang_start", seconds=60)
     with pytest.raises(Timeout):
-        await world.controller_of(hasty).start(recording_id)
+        await world.jobs_of(hasty).starter.start(recording_id)
 
 
 def _s3(world: World) -> "S3Client":
@@ -75,7 +77,7 @@ def _s3(world: World) -> "S3Client":
 
 async def test_recording_goes_from_request_to_ready_with_the_digest_of_its_object(world: World) -> None:
     recording_id = await world.completed()
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     recording = await world.read(recording_id)
     url = world.storage.presign_get(
         await world.object_key(recording_id), expires_in_seconds=60, filename="x.mp4"
@@ -90,7 +92,7 @@ async def test_recording_goes_from_request_to_ready_with_the_digest_of_its_objec
 
 async def test_each_transition_leaves_its_audit_row(world: World) -> None:
     recording_id = await world.completed()
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     assert world.transitions(recording_id) == [
         "REQUESTED",
         "REQUESTED>STARTING",
@@ -124,7 +126,7 @@ async def test_intent_is_committed_before_livekit_is_asked(
         return start(request)
 
     monkeypatch.setattr(world.stand_in.recorder, "start", spy)
-    await world.controller.start(recording_id)
+    await world.jobs.starter.start(recording_id)
     assert [status for status, _ in committed] == ["STARTING"]
 
 
@@ -132,9 +134,9 @@ async def test_start_whose_answer_was_lost_is_adopted_and_not_repeated(world: Wo
     recording_id = await world.request()
     world.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed, match="livekit_unavailable"):
-        await world.controller.start(recording_id)
+        await world.jobs.starter.start(recording_id)
     assert (await world.read(recording_id)).egress_id is None
-    await world.controller.start(recording_id)
+    await world.jobs.starter.start(recording_id)
     (egress,) = await world.egresses()
     assert (await world.read(recording_id)).egress_id == egress.egress_id
     await world.until(recording_id, RecordingStatus.RECORDING)
@@ -143,13 +145,13 @@ async def test_start_whose_answer_was_lost_is_adopted_and_not_repeated(world: Wo
 async def test_start_that_hangs_is_adopted_when_it_turns_up(world: World, hasty: LiveKit) -> None:
     recording_id = await world.request()
     world.order("hang_start", seconds=0.4)
-    controller = world.controller_of(hasty)
+    jobs = world.jobs_of(hasty)
     with pytest.raises(Timeout, match="livekit_timeout"):
-        await controller.start(recording_id)
+        await jobs.starter.start(recording_id)
     with pytest.raises(UpstreamFailed, match="egress_start_unknown"):
-        await controller.start(recording_id)
+        await jobs.starter.start(recording_id)
     await world.until_egress()
-    await controller.start(recording_id)
+    await jobs.starter.start(recording_id)
     (egress,) = await world.egresses()
     assert (await world.read(recording_id)).egress_id == egress.egress_id
 
@@ -157,7 +159,7 @@ async def test_start_that_hangs_is_adopted_when_it_turns_up(world: World, hasty:
 async def test_definite_refusal_fails_with_its_reason_and_frees_the_consultation(world: World) -> None:
     recording_id = await world.request()
     world.order("refuse_start", code="resource_exhausted")
-    await world.controller.start(recording_id)
+    await world.jobs.starter.start(recording_id)
     recording = await world.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.FAILED, "livekit_at_capacity")
     assert await world.egresses() == []
@@ -169,10 +171,10 @@ async def test_refused_list_is_no_refusal_of_the_start(world: World, hasty: Live
     await _ask_in_vain(world, hasty, recording_id)
     async with LiveKit(world.livekit_url, KEY, "another-secret-of-more-than-32-bytes") as wrong:
         with pytest.raises(LiveKitRefused):
-            await world.controller_of(wrong).start(recording_id)
+            await world.jobs_of(wrong).starter.start(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.STARTING
     world.ahead = A_MINUTE_AND_MORE
-    await world.controller.start(recording_id)
+    await world.jobs.starter.start(recording_id)
     assert len(await world.egresses()) == 1
 
 
@@ -180,9 +182,9 @@ async def test_start_while_livekit_does_not_say_who_is_in_the_room_asks_nothing(
     recording_id = await world.request()
     async with LiveKit("http://127.0.0.1:1", KEY, SECRET) as nowhere:
         with pytest.raises(UpstreamFailed, match="livekit_unavailable"):
-            await world.controller_of(nowhere).start(recording_id)
+            await world.jobs_of(nowhere).starter.start(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.REQUESTED
-    await world.controller.start(recording_id)
+    await world.jobs.starter.start(recording_id)
     assert (await world.read(recording_id)).egress_id is not None
 
 
@@ -191,10 +193,10 @@ async def test_start_is_repeated_only_after_a_minute_of_none(world: World, hasty
     await _ask_in_vain(world, hasty, recording_id)
     world.ahead = AMBIGUOUS_START - timedelta(seconds=5)
     with pytest.raises(UpstreamFailed, match="egress_start_unknown"):
-        await world.controller.start(recording_id)
+        await world.jobs.starter.start(recording_id)
     assert len(world.asked_for) == 1
     world.ahead = A_MINUTE_AND_MORE
-    await world.controller.start(recording_id)
+    await world.jobs.starter.start(recording_id)
     assert len(await world.egresses()) == 1
 
 
@@ -202,25 +204,25 @@ async def test_second_start_counts_its_own_minute(
     world: World, hasty: LiveKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording_id = await world.request()
-    controller = world.controller_of(hasty)
+    jobs = world.jobs_of(hasty)
     world.order("hang_start", seconds=30, count=3)
     with pytest.raises(Timeout):
-        await controller.start(recording_id)
+        await jobs.starter.start(recording_id)
     world.ahead = A_MINUTE_AND_MORE
     before = await world.read(recording_id)
     with pytest.raises(Timeout):
-        await controller.start(recording_id)
+        await jobs.starter.start(recording_id)
     assert (await world.read(recording_id)).updated_at > before.updated_at
     world.ahead = timedelta(seconds=30)
     with pytest.raises(UpstreamFailed, match="egress_start_unknown"):
-        await controller.start(recording_id)
+        await jobs.starter.start(recording_id)
     assert len(world.asked_for) == 2
 
 
 async def test_start_twice_at_once_makes_one_egress(world: World) -> None:
     recording_id = await world.request()
     outcomes = await asyncio.gather(
-        *(world.controller.start(recording_id) for _ in range(4)), return_exceptions=True
+        *(world.jobs.starter.start(recording_id) for _ in range(4)), return_exceptions=True
     )
     refused = [outcome for outcome in outcomes if outcome is not None]
     assert all(isinstance(one, UpstreamFailed) for one in refused), refused
@@ -231,8 +233,8 @@ async def test_start_twice_at_once_makes_one_egress(world: World) -> None:
 async def test_start_of_what_runs_or_is_unknown_does_nothing(world: World) -> None:
     recording_id = await world.recording()
     before = await world.read(recording_id)
-    await world.controller.start(recording_id)
-    await world.controller.start(uuid4())
+    await world.jobs.starter.start(recording_id)
+    await world.jobs.starter.start(uuid4())
     assert await world.read(recording_id) == before
     assert len(await world.egresses()) == 1
 
@@ -240,7 +242,7 @@ async def test_start_of_what_runs_or_is_unknown_does_nothing(world: World) -> No
 async def test_consent_withdrawn_before_the_start_aborts_without_asking_livekit(world: World) -> None:
     recording_id = await world.request()
     await world.withdraw()
-    await world.controller.start(recording_id)
+    await world.jobs.starter.start(recording_id)
     recording = await world.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "consent_withdrawn")
     assert await world.egresses() == []
@@ -262,7 +264,7 @@ async def test_last_word_before_livekit_is_asked_counts(
         return await participants(room)
 
     monkeypatch.setattr(world.livekit, "participants", while_livekit_is_asked)
-    await world.controller.start(recording_id)
+    await world.jobs.starter.start(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.ABORTED
     assert world.asked_for == []
 
@@ -282,12 +284,12 @@ async def test_refusal_of_a_second_ask_leaves_what_the_first_one_began(
         return await start(room_name=room_name, object_key=object_key, upload=upload)
 
     monkeypatch.setattr(world.livekit, "start_room_composite", late)
-    await world.controller.start(recording_id)
+    await world.jobs.starter.start(recording_id)
     recording = await world.read(recording_id)
     assert recording.status in (RecordingStatus.STARTING, RecordingStatus.RECORDING)
     assert (recording.egress_id is not None, recording.error) == (True, None)
     assert await world.object_key(recording_id) == first
-    await world.controller.give_up_start(recording_id, "egress_start_unknown")
+    await world.jobs.starter.give_up(recording_id, "egress_start_unknown")
     assert (await world.read(recording_id)).error is None
 
 
@@ -295,18 +297,18 @@ async def test_consent_withdrawn_while_recording_stops_it(world: World) -> None:
     recording_id = await world.recording()
     await world.withdraw()
     assert world.queued()[-1] == "enforce_consent"
-    await world.controller.enforce_consent(world.consultation.id)
+    await world.jobs.consent.enforce(world.consultation.id)
     recording = await world.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.STOPPING, "consent_withdrawn")
     assert world.queued()[-1] == "stop_recording"
-    await world.controller.stop(recording_id)
+    await world.jobs.updates.stop(recording_id)
     await world.until(recording_id, RecordingStatus.VERIFYING)
 
 
 async def test_consent_that_stands_stops_nothing(world: World) -> None:
     recording_id = await world.recording()
     before = await world.read(recording_id)
-    await world.controller.enforce_consent(world.consultation.id)
+    await world.jobs.consent.enforce(world.consultation.id)
     assert await world.read(recording_id) == before
 
 
@@ -314,15 +316,15 @@ async def test_consent_withdrawn_while_a_start_is_unknown_ends_what_turns_up(wor
     recording_id = await world.request()
     world.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
-        await world.controller.start(recording_id)
+        await world.jobs.starter.start(recording_id)
     await world.withdraw()
-    await world.controller.enforce_consent(world.consultation.id)
-    await world.controller.stop(recording_id)
+    await world.jobs.consent.enforce(world.consultation.id)
+    await world.jobs.updates.stop(recording_id)
     assert world.queued().count("stop_recording") == 1
-    await world.controller.start(recording_id)
+    await world.jobs.starter.start(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.STOPPING
     assert world.queued().count("stop_recording") == 2
-    await world.controller.stop(recording_id)
+    await world.jobs.updates.stop(recording_id)
     await world.until_egress("complete", "aborted")
 
 
@@ -331,20 +333,20 @@ async def test_stop_of_a_start_that_never_was_aborts_after_a_minute(world: World
     await _ask_in_vain(world, hasty, recording_id)
     await world.recordings.stop(asker(DOCTOR), recording_id)
     with pytest.raises(UpstreamFailed, match="egress_start_unknown"):
-        await world.controller.start(recording_id)
+        await world.jobs.starter.start(recording_id)
     world.ahead = A_MINUTE_AND_MORE
-    await world.controller.start(recording_id)
+    await world.jobs.starter.start(recording_id)
     recording = await world.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "stopped_by_request")
-    await world.controller.stop(recording_id)
+    await world.jobs.updates.stop(recording_id)
     assert await world.egresses() == []
 
 
 async def test_stop_before_livekit_was_asked_aborts_and_never_asks(world: World) -> None:
     recording_id = await world.request()
     await world.recordings.stop(asker(DOCTOR), recording_id)
-    await world.controller.start(recording_id)
-    await world.controller.stop(recording_id)
+    await world.jobs.starter.start(recording_id)
+    await world.jobs.updates.stop(recording_id)
     recording = await world.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "stopped_by_request")
     assert world.asked_for == []
@@ -359,10 +361,10 @@ async def test_stop_while_a_start_is_unknown_is_told_of_what_turns_up_and_never_
         recording_id = await world.request()
         world.order("start_but_answer_503")
         with pytest.raises(UpstreamFailed):
-            await world.controller.start(recording_id)
+            await world.jobs.starter.start(recording_id)
         await world.recordings.stop(asker(DOCTOR), recording_id)
-        await world.controller.start(recording_id)
-        await world.controller.stop(recording_id)
+        await world.jobs.starter.start(recording_id)
+        await world.jobs.updates.stop(recording_id)
         (egress,) = await world.egresses()
         await world.hint(egress.egress_id, "egress_ended", "EGRESS_ABORTED")
         recording = await world.read(recording_id)
@@ -378,8 +380,8 @@ async def test_stop_that_crosses_a_start_which_livekit_refuses_is_told_as_the_st
         await world.recordings.stop(asker(DOCTOR), recording_id)
         raise LiveKitRefused("livekit_refused")
 
-    monkeypatch.setattr(world.controller._livekit, "start_room_composite", stopped_meanwhile)
-    await world.controller.start(recording_id)
+    monkeypatch.setattr(world.jobs.updates._livekit, "start_room_composite", stopped_meanwhile)
+    await world.jobs.starter.start(recording_id)
     recording = await world.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "stopped_by_request")
 
@@ -388,15 +390,15 @@ async def test_stop_that_comes_too_late_for_a_start_is_no_error_of_the_recording
     recording_id = await world.request()
     world.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
-        await world.controller.start(recording_id)
+        await world.jobs.starter.start(recording_id)
     await world.recordings.stop(asker(DOCTOR), recording_id)
     assert (await world.read(recording_id)).error == "stopped_by_request"
     await world.until_egress("active")
-    await world.controller.start(recording_id)
-    await world.controller.stop(recording_id)
+    await world.jobs.starter.start(recording_id)
+    await world.jobs.updates.stop(recording_id)
     egress = await world.until_egress("complete")
     await world.hint(egress.egress_id, "egress_ended", "EGRESS_COMPLETE")
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     recording = await world.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.READY, None)
 
@@ -409,16 +411,16 @@ async def test_consent_withdrawn_while_starting_is_told_whatever_livekit_says_of
     async with opened(database, object_store, slow) as world:
         recording_id = await world.request()
         if is_known:
-            await world.controller.start(recording_id)
+            await world.jobs.starter.start(recording_id)
         else:
             world.order("start_but_answer_503")
             with pytest.raises(UpstreamFailed):
-                await world.controller.start(recording_id)
+                await world.jobs.starter.start(recording_id)
         await world.withdraw()
-        await world.controller.enforce_consent(world.consultation.id)
+        await world.jobs.consent.enforce(world.consultation.id)
         await world.recordings.stop(asker(DOCTOR), recording_id)
-        await world.controller.start(recording_id)
-        await world.controller.stop(recording_id)
+        await world.jobs.starter.start(recording_id)
+        await world.jobs.updates.stop(recording_id)
         (egress,) = await world.egresses()
         await world.hint(egress.egress_id, "egress_ended", "EGRESS_ABORTED")
         recording = await world.read(recording_id)
@@ -431,10 +433,10 @@ async def test_stop_twice_is_one_stop(world: World) -> None:
         recording = await world.recordings.stop(asker(DOCTOR), recording_id)
         assert recording.status is RecordingStatus.STOPPING
     assert world.queued().count("stop_recording") == 1
-    await world.controller.stop(recording_id)
-    await world.controller.stop(recording_id)
+    await world.jobs.updates.stop(recording_id)
+    await world.jobs.updates.stop(recording_id)
     await world.until(recording_id, RecordingStatus.VERIFYING)
-    await world.controller.stop(recording_id)
+    await world.jobs.updates.stop(recording_id)
     assert (await world.recordings.stop(asker(DOCTOR), recording_id)).status is RecordingStatus.VERIFYING
 
 
@@ -443,7 +445,7 @@ async def test_stop_of_what_has_ended_by_itself_follows_the_list(world: World) -
     world.stand_in.rooms.delete(world.consultation.room_name)
     await world.until_egress("complete")
     await world.recordings.stop(asker(DOCTOR), recording_id)
-    await world.controller.stop(recording_id)
+    await world.jobs.updates.stop(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.VERIFYING
 
 
@@ -468,7 +470,7 @@ async def test_event_of_an_unknown_egress_changes_nothing(world: World) -> None:
     before = await world.read(recording_id)
     await world.hint("EG_nobodyknows", "egress_ended", "EGRESS_COMPLETE")
     await world.hint("", "egress_ended", "EGRESS_FAILED")
-    await world.controller.follow_event("EV_nobodyknows")
+    await world.jobs.updates.apply_event("EV_nobodyknows")
     assert await world.read(recording_id) == before
 
 
@@ -481,13 +483,13 @@ async def test_event_twice_is_taken_once(world: World) -> None:
     assert world.rows(received, event_id) == [(1,)]
     before = await world.read(recording_id)
     for _ in range(2):
-        await world.controller.follow_event(event_id)
+        await world.jobs.updates.apply_event(event_id)
     assert await world.read(recording_id) == before
 
 
 async def test_events_out_of_order_come_to_the_same(world: World) -> None:
     recording_id = await world.request()
-    await world.controller.start(recording_id)
+    await world.jobs.starter.start(recording_id)
     (egress,) = await world.egresses()
     early = [
         await world.receive(egress.egress_id, event, status)
@@ -495,15 +497,15 @@ async def test_events_out_of_order_come_to_the_same(world: World) -> None:
     ]
     await world.recordings.stop(asker(DOCTOR), recording_id)
     await world.until_egress("active")
-    await world.controller.stop(recording_id)
+    await world.jobs.updates.stop(recording_id)
     await world.until_egress("complete")
     await world.hint(egress.egress_id, "egress_ended", "EGRESS_COMPLETE")
     ended = await world.read(recording_id)
     assert ended.status is RecordingStatus.VERIFYING
     for event_id in reversed(early):
-        await world.controller.follow_event(event_id)
+        await world.jobs.updates.apply_event(event_id)
     assert await world.read(recording_id) == ended
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.READY
 
 
@@ -511,7 +513,7 @@ async def test_event_that_comes_before_the_answer_is_followed(world: World) -> N
     recording_id = await world.request()
     world.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
-        await world.controller.start(recording_id)
+        await world.jobs.starter.start(recording_id)
     (egress,) = await world.egresses()
     await world.hint(egress.egress_id, "egress_started", "EGRESS_STARTING")
     assert (await world.read(recording_id)).egress_id == egress.egress_id
@@ -532,11 +534,11 @@ async def test_failed_upload_fails_with_its_reason(world: World) -> None:
     recording_id = await world.recording()
     world.order("fail_upload")
     await world.recordings.stop(asker(DOCTOR), recording_id)
-    await world.controller.stop(recording_id)
+    await world.jobs.updates.stop(recording_id)
     egress = await world.until_egress("failed")
     await world.hint(egress.egress_id, "egress_ended", "EGRESS_FAILED")
     assert world.transitions(recording_id)[-1] == "STOPPING>VERIFYING:egress_upload_failed"
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     recording = await world.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.FAILED, "egress_upload_failed")
     await world.recording()
@@ -548,9 +550,9 @@ async def test_egress_stopped_before_it_began_is_aborted(
     slow = Pace(start_delay_seconds=5, record_seconds=PACE.record_seconds)
     async with opened(database, object_store, slow) as world:
         recording_id = await world.request()
-        await world.controller.start(recording_id)
+        await world.jobs.starter.start(recording_id)
         await world.recordings.stop(asker(DOCTOR), recording_id)
-        await world.controller.stop(recording_id)
+        await world.jobs.updates.stop(recording_id)
         (egress,) = await world.egresses()
         await world.hint(egress.egress_id, "egress_ended", "EGRESS_ABORTED")
         recording = await world.read(recording_id)
@@ -562,10 +564,10 @@ async def test_missing_object_is_asked_for_again_and_lost_at_the_end(world: Worl
     _s3(world).delete_object(Bucket=world.object_store.bucket, Key=await world.object_key(recording_id))
     for _ in range(2):
         with pytest.raises(UpstreamFailed, match="object_missing"):
-            await world.controller.verify(recording_id)
+            await world.jobs.verifier.verify(recording_id)
     assert (await world.read(recording_id)).status is RecordingStatus.VERIFYING
     world.ahead = timedelta(minutes=11)
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     recording = await world.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.LOST, "object_missing")
 
@@ -575,7 +577,7 @@ async def test_object_of_another_size_fails(world: World, content: bytes) -> Non
     recording_id = await world.completed()
     key = await world.object_key(recording_id)
     _s3(world).put_object(Bucket=world.object_store.bucket, Key=key, Body=content)
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     recording = await world.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.FAILED, "object_size_differs")
     assert recording.sha256 is None
@@ -583,17 +585,17 @@ async def test_object_of_another_size_fails(world: World, content: bytes) -> Non
 
 async def test_verify_again_changes_nothing(world: World) -> None:
     recording_id = await world.completed()
-    await asyncio.gather(*(world.controller.verify(recording_id) for _ in range(3)))
+    await asyncio.gather(*(world.jobs.verifier.verify(recording_id) for _ in range(3)))
     ready = await world.read(recording_id)
     assert ready.status is RecordingStatus.READY
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     assert await world.read(recording_id) == ready
     assert world.transitions(recording_id).count("VERIFYING>READY") == 1
 
 
 async def test_what_is_verified_knows_when_the_bucket_stored_it(world: World) -> None:
     recording_id = await world.completed()
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     stored_at = (await world.read(recording_id)).stored_at
     pages = world.storage.list_objects("keep/")
     [stored] = [one async for page in pages for one in page.objects if str(recording_id) in one.key]
@@ -608,24 +610,24 @@ async def test_verify_that_comes_after_the_end_leaves_it(
     sha256 = world.storage.sha256
 
     async def given_up_meanwhile(key: str, stored: StoredObject) -> str:
-        await world.controller.change(
+        await world.jobs.transitions.apply(
             recording_id, lambda current, _: mark_failed(current, "storage_timeout")
         )
         return await sha256(key, stored)
 
     monkeypatch.setattr(world.storage, "sha256", given_up_meanwhile)
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     assert (await world.read(recording_id)).error == "storage_timeout"
 
 
 async def test_finished_recording_is_never_moved(world: World) -> None:
     recording_id = await world.completed()
-    await world.controller.verify(recording_id)
+    await world.jobs.verifier.verify(recording_id)
     ready = await world.read(recording_id)
     (egress,) = await world.egresses()
-    await world.controller.start(recording_id)
-    await world.controller.stop(recording_id)
-    await world.controller.give_up_start(recording_id, "livekit_timeout")
+    await world.jobs.starter.start(recording_id)
+    await world.jobs.updates.stop(recording_id)
+    await world.jobs.starter.give_up(recording_id, "livekit_timeout")
     await world.hint(egress.egress_id, "egress_ended", "EGRESS_FAILED")
     await world.recordings.stop(asker(DOCTOR), recording_id)
     assert await world.read(recording_id) == ready
@@ -643,13 +645,13 @@ async def test_recorder_credentials_are_in_no_row_and_no_log(
         recording_id = await world.recording()
         (sound,) = await world.sound_of(recording_id)
         media = (recording_id, sound.id)
-        await world.controller.start(sound.id)
+        await world.jobs.starter.start(sound.id)
         await world.until(sound.id, RecordingStatus.RECORDING)
         await world.recordings.stop(asker(DOCTOR), recording_id)
         for each in media:
-            await world.controller.stop(each)
+            await world.jobs.updates.stop(each)
             await world.until(each, RecordingStatus.VERIFYING)
-            await world.controller.verify(each)
+            await world.jobs.verifier.verify(each)
         assert [key.rpartition("/")[2] for key in world.asked_for] == [
             "video.mp4",
             f"microphone-{sound.id}.mp4",
@@ -702,13 +704,11 @@ async def test_recorder_credentials_are_in_no_error(
         url = "http://127.0.0.1:1" if fault == "no server" else world.livekit_url
         slow = await stack.enter_async_context(LiveKit(url, KEY, SECRET, start_timeout_seconds=0.2))
         monkeypatch.setattr(slow, "participants", world.livekit.participants)
-        controller = RecordingController(
-            world.worker, slow, world.storage, target, keyring=KEYRING, clock=world.clock
-        )
+        jobs = RecordingJobs(world.worker, slow, world.storage, target, keyring=KEYRING, clock=world.clock)
         told = [caplog.text]
         for each in (sound.id, recording_id):
             try:
-                await controller.start(each)
+                await jobs.starter.start(each)
             except AppError as error:
                 told += [str(error), repr(error), str(error.detail), describe_failure(error)]
                 told += traceback.format_exception(error)
@@ -732,8 +732,8 @@ async def test_start_without_a_key_for_the_recorder_fails_with_the_reason(
     async def refused(_: str) -> S3Target:
         raise UpstreamFailed("recorder_role_refused")
 
-    monkeypatch.setattr(world.controller, "_recorder_target", refused)
-    await world.controller.start(recording_id)
+    monkeypatch.setattr(world.jobs.starter, "_recorder_target", refused)
+    await world.jobs.starter.start(recording_id)
     recording = await world.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.FAILED, "recorder_role_refused")
     assert await world.egresses() == []

@@ -1,0 +1,67 @@
+"""The pauses between the attempts of a job, and how many attempts a job has.
+
+Pauses are durations. The database adds them to its own clock, because a worker's clock can be wrong by years.
+"""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from procrastinate import BaseRetryStrategy, RetryDecision
+from procrastinate.jobs import Job
+
+LONGEST_PAUSE_SECONDS = 60
+LONGEST_ASKED_PAUSE_SECONDS = 3600
+"""The longest pause that a vendor may ask for."""
+
+
+class JobFailed(Exception):
+    """The error of a job as the queue sees it: its code, and no text of a vendor or the database.
+
+    `retry_after_seconds` is the pause that the vendor asked for, or 0. `most_attempts` is the maximum number of
+    attempts after this error, or None if only the task's own limit counts.
+    """
+
+    def __init__(
+        self, reason: str, retry_after_seconds: int = 0, *, most_attempts: int | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.retry_after_seconds = retry_after_seconds
+        self.most_attempts = most_attempts
+
+
+class NotGivenUp(JobFailed):
+    """The last attempt failed and `give_up` failed too: the job is retried until `give_up` succeeds."""
+
+
+class Retry(RetryDecision):
+    """A retry after a pause. Procrastinate passes a date: it is the pause added to `BEGINNING`, not a time of day."""
+
+    BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+    def __init__(self, pause: timedelta) -> None:
+        super().__init__(retry_at=self.BEGINNING + pause)
+        self.pause = pause
+
+
+class GrowingPauses(BaseRetryStrategy):
+    """Retries after 1, 2, 4, ... seconds, at most a minute apart, or after the pause that a vendor asked for, at
+    most an hour.
+    """
+
+    def __init__(self, attempts: int | None) -> None:
+        self.attempts = attempts
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> Retry | None:
+        """Return None at the last attempt, unless a shutdown ended it. `job.attempts` counts the earlier attempts."""
+        is_cut_short = isinstance(exception, (NotGivenUp, asyncio.CancelledError))
+        if is_last_attempt(job, self.attempts, exception) and not is_cut_short:
+            return None
+        asked = exception.retry_after_seconds if isinstance(exception, JobFailed) else 0
+        pause = min(2 ** min(job.attempts, 10), LONGEST_PAUSE_SECONDS)
+        return Retry(timedelta(seconds=max(pause, min(asked, LONGEST_ASKED_PAUSE_SECONDS))))
+
+
+def is_last_attempt(job: Job, attempts: int | None, failed: BaseException) -> bool:
+    """Return whether the job has used its attempts: those of its task, or the fewer that this error allows."""
+    allowed = failed.most_attempts if isinstance(failed, JobFailed) else None
+    return any(most is not None and job.attempts + 1 >= most for most in (attempts, allowed))

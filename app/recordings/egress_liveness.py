@@ -1,0 +1,137 @@
+"""Decides whether a running egress is dead: its recorder does not answer, or the egress is missing from LiveKit."""
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from app.errors import AppError
+from app.integrations.livekit.client import EgressSnapshot, LiveKit, ParticipantSnapshot
+from app.recordings.model import Recording, RecordingStatus
+from app.recordings.reconcile_report import ReconcileReport
+from app.recordings.room_watch import is_recorder
+
+MISSES: Final = 3
+"""The number of consecutive passes in which an egress must be missing before it counts as dead."""
+
+UNLISTED: Final = timedelta(seconds=40)
+"""How long LiveKit must not list the egress."""
+
+RECORDER_GONE: Final = timedelta(minutes=5)
+"""How long the recorder's room must be gone, or the recorder must be gone from its room."""
+
+RECORDER_SILENT: Final = timedelta(seconds=60)
+"""How long the recording process must not answer while LiveKit's server has no connection to it."""
+
+ASKED_AT_ONCE: Final = 20
+"""The number of recorders that are asked at once. A dead recorder takes 6 s."""
+
+
+@dataclass(frozen=True)
+class _MissingEgress:
+    """Since when an egress is missing, and in how many passes."""
+
+    since: datetime
+    passes: int
+
+
+class EgressLiveness:
+    """Observes egresses over several passes. The memory is the leader's: a new leader only waits longer."""
+
+    def __init__(self, livekit: LiveKit) -> None:
+        self._livekit = livekit
+        self._missing: dict[UUID, _MissingEgress] = {}
+        self._shows_recorders = False
+
+    def forget(self) -> None:
+        """Clear the memory, for a process that has just become the leader."""
+        self._missing = {}
+
+    def keep_only(self, unfinished: set[UUID]) -> None:
+        """Forget recordings that have ended."""
+        self._missing = {key: value for key, value in self._missing.items() if key in unfinished}
+
+    async def ask_recorders(
+        self, unfinished: list[Recording], listed: dict[str, EgressSnapshot], report: ReconcileReport
+    ) -> dict[UUID, bool | None]:
+        """Return for each recording with a running egress whether its recorder lives, or None if LiveKit does not
+        say.
+        """
+        turns = asyncio.Semaphore(ASKED_AT_ONCE)
+
+        async def ask(recording: Recording, egress: EgressSnapshot) -> bool | None:
+            async with turns, report.log_errors(str(recording.id)):
+                return await self._is_alive(recording, egress)
+            return None
+
+        begun = (RecordingStatus.RECORDING, RecordingStatus.STOPPING)
+        asked = {
+            one.id: ask(one, listed[one.egress_id])
+            for one in unfinished
+            if one.status in begun and one.egress_id in listed and not listed[one.egress_id].is_over
+        }
+        return dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+
+    async def _is_alive(self, recording: Recording, egress: EgressSnapshot) -> bool | None:
+        """Ask the recording process. If it does not answer, ask LiveKit's server whether it is connected to the
+        recorder.
+
+        An ending egress refuses that question, so it gets a second stop instead, which changes nothing.
+        """
+        if egress.status == "ending":
+            answers = await self._accepts_stop(egress.egress_id)
+        else:
+            answers = await self._livekit.recorder_answers(egress.egress_id)
+        if answers is not False:
+            return answers
+        return await self._livekit.is_connected(recording.room_name, egress.egress_id)
+
+    async def _accepts_stop(self, egress_id: str) -> bool | None:
+        try:
+            return await self._livekit.stop_egress(egress_id) == "stopping"
+        except AppError:
+            return None
+
+    def is_missing(
+        self,
+        recording: Recording,
+        egress: EgressSnapshot | None,
+        people: list[ParticipantSnapshot],
+        *,
+        is_alive: bool | None,
+        is_room_listed: bool,
+    ) -> bool:
+        """Return whether the egress of a recording is missing in this pass.
+
+        An egress without a sign of life is missing, and one with a sign of life never is. If LiveKit does not say,
+        an egress is missing if it is not listed, if it is listed as running while its room is gone, or if it is not
+        in its room. The last case counts only if this LiveKit has shown a recorder before, and an egress that is
+        listed in its room is then never missing. An egress that is listed as ending may have left its room to
+        upload, and only its deadline ends it.
+        """
+        is_there = any(is_recorder(one) and one.identity == recording.egress_id for one in people)
+        self._shows_recorders = self._shows_recorders or is_there
+        is_absent = self._shows_recorders and recording.status in (
+            RecordingStatus.RECORDING,
+            RecordingStatus.STOPPING,
+        )
+        is_listed = egress is not None and (
+            egress.is_over or egress.status == "ending" or (is_room_listed and not is_absent)
+        )
+        return not (is_alive if is_alive is not None else is_there or is_listed)
+
+    def is_dead(self, recording_id: UUID, *, is_silent: bool, is_listed: bool, now: datetime) -> bool:
+        """Count a pass in which the egress is missing. Return whether it is missing for enough passes and time.
+
+        `is_silent` says that its recorder gives no sign of life, and `is_listed` that LiveKit lists the egress.
+        """
+        known = self._missing.get(recording_id, _MissingEgress(now, 0))
+        missing = replace(known, passes=known.passes + 1)
+        self._missing[recording_id] = missing
+        patience = RECORDER_SILENT if is_silent else RECORDER_GONE if is_listed else UNLISTED
+        return missing.passes >= MISSES and now - missing.since >= patience
+
+    def mark_present(self, recording_id: UUID) -> None:
+        """End the count of passes, because the egress is not missing."""
+        self._missing.pop(recording_id, None)

@@ -1,0 +1,90 @@
+"""Stops egresses that should not run: strays, which belong to no recording, and egresses that do not end."""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, LiteralString
+from uuid import UUID
+
+from app.errors import AppError
+from app.integrations.livekit.client import EgressSnapshot, LiveKit
+from app.postgres.database import Database
+from app.recordings import store
+from app.recordings.reconcile_report import ReconcileReport
+
+log = logging.getLogger(__name__)
+
+STOP_PAUSE: Final = timedelta(seconds=60)
+LONGEST_STOP_PAUSE: Final = timedelta(hours=1)
+"""The longest pause between stops. An egress that does not end is asked again in the next pass, and then after 1,
+2, 4, ... minutes. LiveKit lists the egress of a dead node without end, and each stop request for it takes 3 s.
+"""
+
+
+@dataclass(frozen=True)
+class _RequestedStop:
+    """An egress that was asked to stop: when last, and how often."""
+
+    asked_at: datetime
+    times: int
+
+    def is_due(self, now: datetime) -> bool:
+        """Return whether the pause after the last request is over. There is no pause after the first request."""
+        growing = STOP_PAUSE * ((1 << min(self.times - 1, 10)) // 2)
+        return now - self.asked_at >= min(growing, LONGEST_STOP_PAUSE)
+
+
+class EgressStops:
+    """Asks egresses to stop, with growing pauses. The memory is the leader's: a new leader asks each egress again."""
+
+    def __init__(self, database: Database, livekit: LiveKit) -> None:
+        self._database = database
+        self._livekit = livekit
+        self._requested: dict[str, _RequestedStop] = {}
+
+    def forget(self) -> None:
+        """Clear the memory, for a process that has just become the leader."""
+        self._requested = {}
+
+    def keep_only(self, running: set[str]) -> None:
+        """Forget egresses that have ended."""
+        self._requested = {key: value for key, value in self._requested.items() if key in running}
+
+    async def stop_stray(
+        self, egress: EgressSnapshot, reason: LiteralString, now: datetime, report: ReconcileReport
+    ) -> None:
+        """Report a stray egress once, and ask it to stop with growing pauses while it runs."""
+        before = self._requested.get(egress.egress_id)
+        if egress.status == "ending" or (before is not None and not before.is_due(now)):
+            return
+        if all(one.is_over for one in await self._livekit.list_egress(egress_id=egress.egress_id)):
+            return  # it ended during this pass
+        if before is None:
+            async with self._database.as_service("reconcile") as tx:
+                await store.record_stray(tx, _parse_consultation_id(egress.room_name), reason)
+            log.error("an egress runs without an intent: egress=%s %s", egress.egress_id, reason)
+        report.strays_stopped += await self.stop(egress.egress_id, now, report)
+
+    async def stop(self, egress_id: str, now: datetime, report: ReconcileReport) -> bool:
+        """Ask an egress to stop if the pause since the last request is over. Return whether LiveKit stops it.
+
+        Raises the error of the first request. The error of a later request is counted and not logged again.
+        """
+        before = self._requested.get(egress_id)
+        if before is not None and not before.is_due(now):
+            return False
+        self._requested[egress_id] = _RequestedStop(now, 1 if before is None else before.times + 1)
+        try:
+            return await self._livekit.stop_egress(egress_id) == "stopping"
+        except AppError:
+            if before is None:
+                raise
+            report.problems += 1
+            return False
+
+
+def _parse_consultation_id(room_name: str) -> UUID | None:
+    try:
+        return UUID(room_name[-36:])
+    except ValueError:
+        return None
