@@ -283,7 +283,7 @@ def _constants() -> dict[str, str]:
 
 
 ENDS = {
-    "mark_failed", "mark_lost", "mark_stopped", "end", "foremost_error", "stop_consultation", "give_up_start",
+    "mark_failed", "mark_lost", "mark_stopped", "end", "foremost_error", "stop_live_recordings", "give_up",
     "_refuse_start", "_fail_if_never_asked", "_end_unless_begun",
 }  # fmt: skip
 """The functions that are given an error of a recording."""
